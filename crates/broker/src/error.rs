@@ -1,0 +1,244 @@
+//! What can go wrong with the broker, told so that an operator knows what to do.
+
+use lapin::ErrorKind;
+
+/// The cause under an error of this crate.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failure of the broker, or of the way to it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// The configured address cannot be read. Never holds the address: it has a password.
+    #[error("the broker's address is not usable: {reason}")]
+    Address {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No connection could be made. Try again.
+    #[error("could not connect to RabbitMQ at {broker}")]
+    Unreachable {
+        /// Host, port and virtual host.
+        broker: String,
+        /// Why not.
+        #[source]
+        source: Cause,
+    },
+    /// Something accepted the connection and then said nothing. Try again.
+    #[error("RabbitMQ at {broker} did not answer within {seconds} s")]
+    NoAnswer {
+        /// Host, port and virtual host.
+        broker: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The broker knows neither this user nor this password.
+    #[error(
+        "RabbitMQ at {broker} refused user {user}: check the name and password in the broker's \
+         address, and that the user may log in from this host"
+    )]
+    LoginRefused {
+        /// Host, port and virtual host.
+        broker: String,
+        /// The user's name.
+        user: String,
+    },
+    /// The virtual host does not exist, or the user may not use it.
+    #[error(
+        "RabbitMQ at {broker} does not let user {user} in: create the virtual host or give the \
+         user permissions on it"
+    )]
+    VirtualHostRefused {
+        /// Host, port and virtual host.
+        broker: String,
+        /// The user's name.
+        user: String,
+        /// The broker's words.
+        #[source]
+        source: Cause,
+    },
+    /// An exchange or queue exists, but is not as Fanfare needs it.
+    #[error(
+        "{what} exists with another {argument} than Fanfare needs ({difference}): if it is empty, \
+         delete it and Fanfare makes it anew; otherwise move its messages away first, or undo what \
+         changed it"
+    )]
+    Different {
+        /// Such as `queue fanfare.events`.
+        what: String,
+        /// The argument that differs.
+        argument: String,
+        /// What was asked for and what there is, in the broker's words.
+        difference: String,
+    },
+    /// An exchange or queue is not there.
+    #[error("{doing}: it does not exist in the broker, and the next start of Fanfare creates it")]
+    Missing {
+        /// What was being done, and with what.
+        doing: String,
+        /// The broker's words.
+        #[source]
+        source: Cause,
+    },
+    /// The user lacks a permission.
+    #[error(
+        "{doing}: the user lacks a permission, give it configure, write and read on \
+         fanfare.* and reportserver.events"
+    )]
+    Forbidden {
+        /// What was being done, and with what.
+        doing: String,
+        /// The broker's words.
+        #[source]
+        source: Cause,
+    },
+    /// The connection or the channel is gone. What was taken and not acknowledged comes again:
+    /// give up this session and open another.
+    #[error("{doing}: the connection to the broker was lost")]
+    Lost {
+        /// What was being done.
+        doing: String,
+        /// Why, when that is known.
+        #[source]
+        source: Option<Cause>,
+    },
+    /// The broker ended a consumer, as it does when its queue is deleted. Open another session.
+    #[error("the broker stopped delivering from {queue}: it was deleted or moved")]
+    ConsumerGone {
+        /// The queue's name.
+        queue: &'static str,
+    },
+    /// A publish failed.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// Why a message was not published for certain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// No queue takes it: a queue or a binding is missing. The message is nowhere.
+    #[error(
+        "no queue takes messages sent to {destination}: the queue or its binding is missing, and \
+         the next start of Fanfare makes them"
+    )]
+    Unroutable {
+        /// Exchange and routing key.
+        destination: String,
+    },
+    /// The broker could not take it. The message is nowhere; publish it again later.
+    #[error("the broker did not take a message sent to {destination}")]
+    Refused {
+        /// Exchange and routing key.
+        destination: String,
+    },
+    /// The message cannot be published as it is, now or later.
+    #[error("a message cannot be sent: {reason}")]
+    Unsendable {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The connection broke before the broker's confirm: the message may or may not be there.
+    /// Publish it again with the same identity.
+    #[error("the broker's confirm of a message did not come: it may have arrived or not")]
+    Unknown {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+}
+
+impl BrokerError {
+    /// Sorts what lapin answered to an operation on an open connection.
+    pub(crate) fn of(doing: impl Into<String>, error: &lapin::Error) -> Self {
+        let doing = doing.into();
+        let source = cause(error);
+        match reply_code(error) {
+            Some((403, _)) => Self::Forbidden { doing, source },
+            Some((404, _)) => Self::Missing { doing, source },
+            Some((406, text)) => {
+                inequivalent(text).unwrap_or(Self::Lost { doing, source: Some(source) })
+            }
+            _ => Self::Lost { doing, source: Some(source) },
+        }
+    }
+
+    /// Sorts what lapin answered to an attempt to connect.
+    pub(crate) fn connecting(broker: &str, user: &str, error: &lapin::Error) -> Self {
+        let (broker, user, source) = (broker.to_owned(), user.to_owned(), cause(error));
+        match reply_code(error) {
+            Some((403, _)) => Self::LoginRefused { broker, user },
+            Some((530, _)) => Self::VirtualHostRefused { broker, user, source },
+            _ => Self::Unreachable { broker, source },
+        }
+    }
+}
+
+/// The error under lapin's wrapping, so that a chain of causes says each thing once.
+pub(crate) fn cause(error: &lapin::Error) -> Cause {
+    match error.kind() {
+        ErrorKind::IOError(error) | ErrorKind::RuntimeShutdownError(error) => {
+            Box::new(std::sync::Arc::clone(error))
+        }
+        ErrorKind::ProtocolError(error) => error.get_message().to_string().into(),
+        _ => Box::new(error.clone()),
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}
+
+fn reply_code(error: &lapin::Error) -> Option<(u16, &str)> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => Some((error.get_id(), error.get_message().as_str())),
+        _ => None,
+    }
+}
+
+/// Reads `PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'a' in vhost '/':
+/// received '1' but current is '2'`. Other failed preconditions are none of this kind.
+fn inequivalent(text: &str) -> Option<BrokerError> {
+    let (argument, rest) = text.split_once("inequivalent arg '")?.1.split_once("' for ")?;
+    let (what, rest) = rest.split_once(" in vhost ").unwrap_or((rest, ""));
+    let difference = rest.split_once(": ").map_or(rest, |(_, difference)| difference);
+    Some(BrokerError::Different {
+        what: what.replace('\'', ""),
+        argument: argument.to_owned(),
+        difference: difference.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_differs_and_what_to_do() {
+        let text = "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue \
+                    'fanfare.events' in vhost '/': received the value '1000' of type 'signedint' \
+                    but current is none";
+        assert_eq!(
+            inequivalent(text).map(|error| error.to_string()).as_deref(),
+            Some(
+                "queue fanfare.events exists with another x-delivery-limit than Fanfare needs \
+                 (received the value '1000' of type 'signedint' but current is none): if it is \
+                 empty, delete it and Fanfare makes it anew; otherwise move its messages away \
+                 first, or undo what changed it"
+            )
+        );
+    }
+
+    #[test]
+    fn other_preconditions_are_not_about_the_topology() {
+        assert!(inequivalent("PRECONDITION_FAILED - delivery acknowledgement timed out").is_none());
+    }
+}

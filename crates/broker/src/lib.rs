@@ -1,0 +1,36 @@
+//! Everything that Fanfare says to RabbitMQ.
+//!
+//! The story: a role process keeps one [`Session`] alive with [`supervise`]. Opening a session
+//! connects and declares the [`topology`]; with it the process takes messages from a queue through
+//! a [`Consumer`], publishes through a confirmed [`Publisher`], and sends what must wait down the
+//! [delay ladder](ladder). Messages that nobody can take further lie in the dead letter queues;
+//! [`dead_letters`] writes them there and walks over them for a person.
+//!
+//! Three promises hold everywhere in this crate:
+//!
+//! - A publish that answers `Ok` was confirmed by the broker and routed to a queue.
+//! - A message is settled exactly once, by value; an acknowledgement that did not reach the broker
+//!   is an error, because the message will come again.
+//! - Every failure ends the session within moments. Nothing recovers behind the caller's back.
+
+pub mod topology;
+
+pub mod dead_letters;
+pub mod ladder;
+mod config;
+mod consumer;
+mod error;
+mod message;
+mod publisher;
+mod session;
+mod supervise;
+
+pub use config::Config;
+pub use consumer::{Consumer, Incoming, Settle, ack_all};
+pub use error::{BrokerError, PublishError};
+pub use ladder::{BackTo, Delay};
+pub use message::{Destination, HeaderValue, Headers, Message};
+pub use publisher::Publisher;
+pub use session::{Depth, Session};
+pub use supervise::{State, supervise};
+pub use topology::{Fault, Queue};

@@ -1,0 +1,212 @@
+//! Filters: what a webhook asked to be told of.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// The kinds of events, which are the kinds of resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Filter {
+    /// Reports.
+    Reports,
+    /// Report categories.
+    Categories,
+    /// Data connections.
+    Connections,
+    /// Scheduled tasks.
+    Tasks,
+    /// Data alerts.
+    Alerts,
+}
+
+impl Filter {
+    /// All filters, in the order in which they are listed.
+    pub const ALL: [Self; 5] = [
+        Self::Reports,
+        Self::Categories,
+        Self::Connections,
+        Self::Tasks,
+        Self::Alerts,
+    ];
+
+    /// The name in our spelling.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reports => "reports",
+            Self::Categories => "categories",
+            Self::Connections => "connections",
+            Self::Tasks => "tasks",
+            Self::Alerts => "alerts",
+        }
+    }
+
+    /// What the filter is about, for people who choose one.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Reports => "Events of reports: created, uploaded, edited, deleted and so on.",
+            Self::Categories => "Events of report categories.",
+            Self::Connections => "Events of data connections.",
+            Self::Tasks => "Events of scheduled tasks, such as a task that has been executed.",
+            Self::Alerts => "Events of data alerts.",
+        }
+    }
+
+    /// The filter with this name, compared without case.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|filter| filter.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What an event did: the second part of its type, shown as published and compared without case.
+#[derive(Debug, Clone)]
+pub struct Action(String);
+
+impl Action {
+    /// Takes letters, digits, `-` and `_`; at most 64 of them.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = !text.is_empty() && text.len() <= 64;
+        let plain = text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        (fits && plain).then(|| Self(text.to_owned()))
+    }
+
+    /// The action as published.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the event says that its resource is gone, so that nobody can be asked for access
+    /// to it any more.
+    #[must_use]
+    pub fn is_delete(&self) -> bool {
+        self.0.eq_ignore_ascii_case("delete")
+    }
+}
+
+impl PartialEq for Action {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for Action {}
+
+/// The filters of one webhook: everything, or a set of `reports` and `reports.delete` forms.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filters(BTreeSet<String>);
+
+/// Filters that name nothing known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("The following filters are not valid: '{}'.", .0.join(", "))]
+pub struct UnknownFilters(pub Vec<String>);
+
+impl Filters {
+    /// Parses what a user asked for; nothing, or a `*` among the rest, means all.
+    pub fn parse<S: AsRef<str>>(wanted: &[S]) -> Result<Self, UnknownFilters> {
+        let mut everything = false;
+        let mut set = BTreeSet::new();
+        let mut unknown = Vec::new();
+        for text in wanted.iter().map(|text| text.as_ref().trim()) {
+            match parse_one(text) {
+                Some(form) if form == "*" => everything = true,
+                Some(form) => {
+                    set.insert(form);
+                }
+                None => unknown.push(text.to_owned()),
+            }
+        }
+        if !unknown.is_empty() {
+            return Err(UnknownFilters(unknown));
+        }
+        Ok(Self(if everything { BTreeSet::new() } else { set }))
+    }
+
+    /// The forms as stored: empty means all.
+    #[must_use]
+    pub fn stored(&self) -> Vec<&str> {
+        self.0.iter().map(String::as_str).collect()
+    }
+
+    /// The forms as shown: `*` when all.
+    #[must_use]
+    pub fn shown(&self) -> Vec<&str> {
+        if self.0.is_empty() {
+            vec!["*"]
+        } else {
+            self.stored()
+        }
+    }
+
+    /// Whether an event of this filter and action is asked for.
+    #[must_use]
+    pub fn accept(&self, filter: Filter, action: &Action) -> bool {
+        self.0.is_empty()
+            || matching_forms(filter, action)
+                .iter()
+                .any(|form| self.0.contains(form))
+    }
+}
+
+/// The stored forms that ask for such an event: `reports` and `reports.delete`.
+#[must_use]
+pub fn matching_forms(filter: Filter, action: &Action) -> [String; 2] {
+    let with_action = format!("{filter}.{}", action.as_str().to_ascii_lowercase());
+    [filter.name().to_owned(), with_action]
+}
+
+/// One form in our spelling.
+fn parse_one(text: &str) -> Option<String> {
+    if text == "*" {
+        return Some(text.to_owned());
+    }
+    match text.split_once('.') {
+        None => Filter::parse(text).map(|filter| filter.name().to_owned()),
+        Some((filter, action)) => {
+            let [_, form] = matching_forms(Filter::parse(filter)?, &Action::parse(action)?);
+            Some(form)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_folded_and_collapsed() {
+        let filters = Filters::parse(&["Reports", "REPORTS", "tasks.Execute"]).unwrap();
+        assert_eq!(filters.shown(), ["reports", "tasks.execute"]);
+        assert_eq!(Filters::parse::<&str>(&[]).unwrap().shown(), ["*"]);
+        assert_eq!(Filters::parse(&["reports", "*"]).unwrap().shown(), ["*"]);
+    }
+
+    #[test]
+    fn unknown_filters_are_named() {
+        let error = Filters::parse(&["reports", "x", "y.z"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "The following filters are not valid: 'x, y.z'."
+        );
+    }
+
+    #[test]
+    fn a_filter_with_an_action_asks_for_that_action_only() {
+        let filters = Filters::parse(&["reports.delete"]).unwrap();
+        assert!(filters.accept(Filter::Reports, &Action::parse("Delete").unwrap()));
+        assert!(!filters.accept(Filter::Reports, &Action::parse("upload").unwrap()));
+        assert!(!filters.accept(Filter::Tasks, &Action::parse("delete").unwrap()));
+    }
+}

@@ -1,0 +1,114 @@
+//! Jobs: what the router asks of a worker, as messages on the broker.
+//!
+//! A fresh job carries its events, so that a first attempt needs no question to the ledger. Every
+//! later attempt is a due job: a reference, for which the worker asks the ledger anyway.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::ids::{BatchKey, DeliveryId, WebhookId};
+
+/// The most deliveries in one job.
+pub const MAX_DELIVERIES: usize = 64;
+
+/// A message on `fanfare.deliveries` or `fanfare.retries`.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Job {
+    /// First attempts.
+    Fresh(Vec<Unit>),
+    /// First attempts for which another job may be about. It takes the same way through the same
+    /// queue as that one, so when it comes out the other has come out, or is lost.
+    Copy(Vec<Due>),
+    /// The next attempt of one delivery.
+    Due(Due),
+}
+
+/// A batch (or single event) with its deliveries.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Unit {
+    /// The batch.
+    pub batch: BatchKey,
+    /// When it was taken in: its deliveries' deadline counts from here.
+    pub received_at: DateTime<Utc>,
+    /// The trace context to hand on.
+    pub traceparent: Option<String>,
+    /// The events' notifications, in order.
+    pub notifications: Vec<Box<RawValue>>,
+    /// Whom it goes to.
+    pub deliveries: Vec<Addressee>,
+}
+
+/// A webhook that a unit goes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addressee {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// Which of the unit's notifications; `None` for all.
+    pub only: Option<Vec<usize>>,
+}
+
+/// The next attempt of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Due {
+    /// The batch.
+    pub batch: BatchKey,
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// The number of the ledger entry that this attempt will write. A delivery whose ledger has
+    /// gone past it has moved on without this job.
+    pub entry: i32,
+}
+
+impl Due {
+    /// The delivery's id.
+    #[must_use]
+    pub fn id(&self) -> DeliveryId {
+        DeliveryId::of(self.batch, self.webhook)
+    }
+}
+
+impl Job {
+    /// As the body of a message.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// From the body of a message.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_reads_back_with_its_notifications_untouched() {
+        let text = r#"{"Action":"tasks","N":1.50,"S":"\u00e4"}"#;
+        let unit = Unit {
+            batch: BatchKey(uuid::Uuid::from_u128(1)),
+            received_at: DateTime::from_timestamp(1_800_000_000, 123_000).unwrap(),
+            traceparent: None,
+            notifications: vec![RawValue::from_string(text.to_owned()).unwrap()],
+            deliveries: vec![Addressee {
+                webhook: WebhookId(uuid::Uuid::from_u128(2)),
+                only: Some(vec![0]),
+            }],
+        };
+        let bytes = Job::Fresh {
+            copy: false,
+            units: vec![unit],
+        }
+        .to_bytes()
+        .unwrap();
+        match Job::from_bytes(&bytes).unwrap() {
+            Job::Fresh(units) => {
+                assert_eq!(units[0].notifications[0].get(), text);
+                assert_eq!(units[0].received_at.timestamp_subsec_micros(), 123);
+            }
+            other => panic!("a fresh job read back as {other:?}"),
+        }
+    }
+}

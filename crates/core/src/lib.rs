@@ -1,0 +1,30 @@
+//! What is true of events, webhooks, access, notifications and retries.
+//!
+//! Pure: nothing here waits, reads a clock, draws a random number or can fail for a reason outside
+//! its arguments. The other crates ask this one what to do and then do it.
+//!
+//! The modules in the order in which an event meets them:
+//!
+//! 1. [`event`] and [`directory`] parse what the report server publishes; [`reject`] names every
+//!    way in which that can fail.
+//! 2. [`filter`] and [`access`] say whom an event concerns; [`webhook`] is who asked.
+//! 3. [`job`] is what the router hands to a worker.
+//! 4. [`notification`] and [`signature`] make the bytes of a POST; [`target`] says where it may go.
+//! 5. [`answer`], [`outcome`] and [`retry`] decide what follows from the answer.
+
+pub mod access;
+pub mod answer;
+pub mod directory;
+pub mod event;
+pub mod filter;
+pub mod ids;
+pub mod job;
+pub mod json;
+pub mod name;
+pub mod notification;
+pub mod outcome;
+pub mod reject;
+pub mod retry;
+pub mod signature;
+pub mod target;
+pub mod webhook;

@@ -1,0 +1,94 @@
+//! Why an event or a directory document can't be taken: the reasons on `fanfare.events.dead`.
+
+/// A stable reason code (`x-fanfare-reason`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The body is not JSON in UTF-8.
+    NotJson,
+    /// JSON, but not a `CloudEvent` of version 1.0 in structured mode.
+    NotCloudEvents,
+    /// A required attribute is missing or empty.
+    MissingAttribute,
+    /// The type's first part names no filter.
+    UnknownFilter,
+    /// The type is not `<filter>.<action>`.
+    BadType,
+    /// The subject is not a resource's path.
+    BadSubject,
+    /// The subject's kind is not the filter's.
+    SubjectMismatch,
+    /// The data has not the form that its type asks for.
+    BadData,
+    /// The data holds a key that notifications use for themselves.
+    ReservedKey,
+    /// Over a limit of size or count.
+    TooLarge,
+    /// The directory did not reach the event's revision in time.
+    DirectoryBehind,
+}
+
+impl Reason {
+    /// All reasons, for documents and tests.
+    pub const ALL: [Self; 11] = [
+        Self::NotJson,
+        Self::NotCloudEvents,
+        Self::MissingAttribute,
+        Self::UnknownFilter,
+        Self::BadType,
+        Self::BadSubject,
+        Self::SubjectMismatch,
+        Self::BadData,
+        Self::ReservedKey,
+        Self::TooLarge,
+        Self::DirectoryBehind,
+    ];
+
+    /// The code that scripts rely on.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotJson => "not-json",
+            Self::NotCloudEvents => "not-cloudevents",
+            Self::MissingAttribute => "missing-attribute",
+            Self::UnknownFilter => "unknown-filter",
+            Self::BadType => "bad-type",
+            Self::BadSubject => "bad-subject",
+            Self::SubjectMismatch => "subject-mismatch",
+            Self::BadData => "bad-data",
+            Self::ReservedKey => "reserved-key",
+            Self::TooLarge => "too-large",
+            Self::DirectoryBehind => "directory-behind",
+        }
+    }
+}
+
+/// A refusal: the reason, and what exactly is wrong and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", reason.code())]
+pub struct Reject {
+    /// The stable reason.
+    pub reason: Reason,
+    /// One sentence for a person (`x-fanfare-detail`).
+    pub detail: String,
+}
+
+impl Reject {
+    /// A refusal for this reason.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique() {
+        let codes: std::collections::HashSet<_> = Reason::ALL.iter().map(|r| r.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+    }
+}

@@ -1,0 +1,171 @@
+//! Signatures: how a receiver knows that a notification is ours and whole.
+//!
+//! Two on every POST. `ms-signature` is what ASP.NET `WebHooks` receivers check; the other is
+//! Standard Webhooks 1.0 (section "Signature scheme"), which also covers the id and the time.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::ids::DeliveryId;
+use crate::webhook::Secret;
+
+/// The header with the signature over the body alone.
+pub const MS_SIGNATURE: &str = "ms-signature";
+/// The header with the delivery's id.
+pub const WEBHOOK_ID: &str = "webhook-id";
+/// The header with the attempt's time in Unix seconds.
+pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+/// The header with the signatures over id, time and body.
+pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+
+/// The value of `ms-signature`: `sha256=` and 64 upper-case hex digits.
+#[must_use]
+pub fn ms_signature(secret: &Secret, body: &[u8]) -> String {
+    use std::fmt::Write as _;
+    mac(secret, &[body])
+        .into_iter()
+        .fold("sha256=".to_owned(), |mut text, byte| {
+            let _ = write!(text, "{byte:02X}");
+            text
+        })
+}
+
+/// The value of `webhook-signature`: one `v1,<base64>` for each valid secret.
+#[must_use]
+pub fn webhook_signature(
+    secrets: &[Secret],
+    id: DeliveryId,
+    timestamp: i64,
+    body: &[u8],
+) -> String {
+    let head = format!("{id}.{timestamp}.");
+    let one = |secret| {
+        format!(
+            "v1,{}",
+            STANDARD.encode(mac(secret, &[head.as_bytes(), body]))
+        )
+    };
+    secrets.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether an `ms-signature` header is right.
+#[must_use]
+pub fn verify_ms_signature(secret: &Secret, body: &[u8], header: &str) -> bool {
+    same(ms_signature(secret, body).as_bytes(), header.as_bytes())
+}
+
+/// Whether one of the entries of a `webhook-signature` header is right. `id` and `timestamp` are
+/// taken as sent.
+#[must_use]
+pub fn verify_webhook_signature(
+    secret: &Secret,
+    id: &str,
+    timestamp: &str,
+    body: &[u8],
+    header: &str,
+) -> bool {
+    let head = format!("{id}.{timestamp}.");
+    let expected = format!(
+        "v1,{}",
+        STANDARD.encode(mac(secret, &[head.as_bytes(), body]))
+    );
+    header
+        .split(' ')
+        .any(|entry| same(expected.as_bytes(), entry.as_bytes()))
+}
+
+/// What a Standard Webhooks library is given as the secret: `whsec_` and base64.
+#[must_use]
+pub fn library_secret(secret: &Secret) -> String {
+    format!("whsec_{}", STANDARD.encode(secret.reveal().as_bytes()))
+}
+
+fn mac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
+    let key = secret.reveal().as_bytes();
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
+        unreachable!("HMAC takes keys of any length (RFC 2104, section 2)")
+    };
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// Compares without telling by the time taken where the texts differ.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret() -> Secret {
+        "0123456789abcdef0123456789abcdef".parse().unwrap()
+    }
+
+    /// The documentation's sample bodies of a real server, with their signatures.
+    #[test]
+    fn signatures_equal_those_of_the_report_server() {
+        let vectors = [
+            (
+                &include_bytes!("../vectors/v2-task-execute-attempt1.body")[..],
+                "sha256=17BDA3D82726A20C2E9810BC0AA7A06E5E0306FA809A3E9FB4E152CA55A01475",
+            ),
+            (
+                &include_bytes!("../vectors/v3-task-execute-attempt2.body")[..],
+                "sha256=346094FC7CF1EE1F2AD0D1108B21FBB14BB663E54F1D232BB7E33A9B1E81E0AF",
+            ),
+            (
+                &include_bytes!("../vectors/v5-as-v2-but-compact.body")[..],
+                "sha256=67355CC88F44D1A6FFC4F2C13A6521F7D71C20A750B309C97C24C86440336B5B",
+            ),
+        ];
+        for (body, expected) in vectors {
+            assert_eq!(ms_signature(&secret(), body), expected);
+            assert!(verify_ms_signature(&secret(), body, expected));
+            assert!(!verify_ms_signature(&secret(), &body[1..], expected));
+        }
+    }
+
+    /// The compact sample is what our own rendering makes of the sample's event.
+    #[test]
+    fn our_rendering_makes_the_sample_byte_for_byte() {
+        let body = include_str!("../vectors/v5-as-v2-but-compact.body");
+        let start = body.find("[{").unwrap() + 1;
+        let notification = &body[start..body.len() - 2];
+        let id: DeliveryId = "6d2f6f0b7c1e4c0c9a4f2b8d3e5a7c91".parse().unwrap();
+        let properties = crate::webhook::Properties::default();
+        assert_eq!(
+            crate::notification::render(id, 1, &properties, [notification]),
+            body
+        );
+    }
+
+    #[test]
+    fn each_valid_secret_signs_during_a_rotation() {
+        let newer: Secret = "fedcba9876543210fedcba9876543210".parse().unwrap();
+        let id: DeliveryId = "6d2f6f0b7c1e4c0c9a4f2b8d3e5a7c91".parse().unwrap();
+        let secrets = [newer, secret()];
+        let header = webhook_signature(&secrets, id, 1_700_000_000, b"{}");
+        let text = id.to_string();
+        for secret in &secrets {
+            assert!(verify_webhook_signature(
+                secret,
+                &text,
+                "1700000000",
+                b"{}",
+                &header
+            ));
+            assert!(!verify_webhook_signature(
+                secret,
+                &text,
+                "1700000001",
+                b"{}",
+                &header
+            ));
+        }
+    }
+}

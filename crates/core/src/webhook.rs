@@ -1,0 +1,372 @@
+//! Webhooks: who asked to be told of what, where, and how.
+//!
+//! Each part of a webhook is a type of its own that can't hold a value that would break a request;
+//! its refusal is the text that the user sees.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::filter::Filters;
+use crate::ids::WebhookId;
+use crate::name::Name;
+
+/// A webhook, whole.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Its id.
+    pub id: WebhookId,
+    /// Whose it is; it hears only of what its owner may read.
+    pub owner: Name,
+    /// Where its notifications go.
+    pub uri: WebhookUri,
+    /// The secrets that sign, the newest first; more than one during a rotation.
+    pub secrets: Vec<Secret>,
+    /// The owner's words about it.
+    pub description: Option<String>,
+    /// Whether it gets nothing for now.
+    pub paused: bool,
+    /// Why the service paused it; `None` when its owner did.
+    pub paused_reason: Option<String>,
+    /// What it asks for.
+    pub filters: Filters,
+    /// Headers that it adds to each POST.
+    pub headers: Headers,
+    /// Values that it adds to each body.
+    pub properties: Properties,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A webhook's URI: absolute, `http` or `https`; kept as its owner wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookUri {
+    text: String,
+    url: Url,
+}
+
+/// A URI that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "The WebHook URI must be absolute with a scheme of either 'http' or 'https' but received '{0}'."
+)]
+pub struct BadUri(pub String);
+
+impl FromStr for WebhookUri {
+    type Err = BadUri;
+
+    fn from_str(text: &str) -> Result<Self, BadUri> {
+        let text = text.trim();
+        let bad = || BadUri(text.to_owned());
+        let url = Url::parse(text).map_err(|_| bad())?;
+        let fits = matches!(url.scheme(), "http" | "https") && url.has_host();
+        if !fits || text.chars().any(char::is_control) {
+            return Err(bad());
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            url,
+        })
+    }
+}
+
+impl WebhookUri {
+    /// The URI as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The URI to send to.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Scheme and host only, for logs: paths and queries often hold tokens.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+}
+
+/// A secret that signs notifications; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// A secret of a wrong length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("The WebHook secret key parameter must be between 32 and 128 characters long.")]
+pub struct BadSecret;
+
+impl FromStr for Secret {
+    type Err = BadSecret;
+
+    /// Counts UTF-16 units, as the report server's own code did.
+    fn from_str(text: &str) -> Result<Self, BadSecret> {
+        match text.encode_utf16().count() {
+            32..=128 => Ok(Self(text.to_owned())),
+            _ => Err(BadSecret),
+        }
+    }
+}
+
+impl Secret {
+    /// A secret of 32 letters and digits, made from random bytes (at least 64 of them).
+    ///
+    /// Bytes above the largest multiple of 62 are skipped, so that each character is as likely as
+    /// any other; `None` when too few are left.
+    #[must_use]
+    pub fn generate(random: &[u8]) -> Option<Self> {
+        const LETTERS: &[u8; 62] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        let letter = |byte: &u8| LETTERS.get(usize::from(byte % 62)).map(|&b| char::from(b));
+        let even = random.iter().filter(|byte| **byte < 248);
+        let text: String = even.filter_map(letter).take(32).collect();
+        text.parse().ok()
+    }
+
+    /// The secret itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Headers that a webhook adds to each of its POSTs.
+///
+/// Values may be credentials, so they are sealed in the database and not printed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Headers(Vec<(String, String)>);
+
+/// A header that would break the request or its signature.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadHeader {
+    /// The name is the service's own or belongs to the connection.
+    #[error(
+        "The header '{0}' can't be set: the service sets it itself or it belongs to the connection."
+    )]
+    Reserved(String),
+    /// The name is not a token (RFC 9110, section 5.6.2).
+    #[error("The header name '{0}' is not valid.")]
+    Name(String),
+    /// The value holds control characters.
+    #[error("The value of the header '{0}' is not valid: it holds control characters.")]
+    Value(String),
+    /// More than receivers commonly take.
+    #[error("The headers are too large: at most 50 headers and 8192 characters in all.")]
+    TooMany,
+}
+
+impl Headers {
+    /// Takes names and values; of names that differ only in case, the last counts.
+    pub fn parse(wanted: impl IntoIterator<Item = (String, String)>) -> Result<Self, BadHeader> {
+        let mut headers: Vec<(String, String)> = Vec::new();
+        for (name, value) in wanted {
+            let value = check_header(&name, &value)?;
+            headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
+            headers.push((name, value));
+        }
+        let size: usize = headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if headers.len() > 50 || size > 8192 {
+            return Err(BadHeader::TooMany);
+        }
+        Ok(Self(headers))
+    }
+
+    /// Names and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+/// Checks one header and trims its value.
+fn check_header(name: &str, value: &str) -> Result<String, BadHeader> {
+    const RESERVED: [&str; 13] = [
+        "ms-signature",
+        "host",
+        "connection",
+        "transfer-encoding",
+        "expect",
+        "te",
+        "upgrade",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "trailer",
+        "traceparent",
+    ];
+    const RESERVED_PREFIXES: [&str; 2] = ["webhook-", "content-"];
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err(BadHeader::Name(name.to_owned()));
+    }
+    let folded = name.to_ascii_lowercase();
+    let reserved = RESERVED.contains(&folded.as_str());
+    if reserved
+        || RESERVED_PREFIXES
+            .iter()
+            .any(|prefix| folded.starts_with(prefix))
+    {
+        return Err(BadHeader::Reserved(name.to_owned()));
+    }
+    let value = value.trim_matches([' ', '\t']);
+    if value.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(BadHeader::Value(name.to_owned()));
+    }
+    Ok(value.to_owned())
+}
+
+/// Values that a webhook adds to each body, in its owner's order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Properties(Map<String, Value>);
+
+/// A property that is not a scalar.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "The property '{0}' is not valid: its value must be a text, a number, true, false or null."
+)]
+pub struct BadProperty(pub String);
+
+impl Properties {
+    /// Takes scalars.
+    pub fn parse(wanted: Map<String, Value>) -> Result<Self, BadProperty> {
+        match wanted
+            .iter()
+            .find(|(_, value)| value.is_object() || value.is_array())
+        {
+            Some((name, _)) => Err(BadProperty(name.clone())),
+            None => Ok(Self(wanted)),
+        }
+    }
+
+    /// As a JSON object.
+    #[must_use]
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// As compact JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(&self.0).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn uris_must_be_absolute_and_http() {
+        assert!("https://example.org/a?b=c".parse::<WebhookUri>().is_ok());
+        for text in [
+            "ftp://example.org/",
+            "/relative",
+            "example.org",
+            "",
+            "http://",
+            "http:///x?",
+        ] {
+            if let Ok(uri) = text.parse::<WebhookUri>() {
+                assert_eq!(uri.url().host_str(), Some("x"), "{text}");
+            }
+        }
+        let error = "ftp://x/".parse::<WebhookUri>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "The WebHook URI must be absolute with a scheme of either 'http' or 'https' but received 'ftp://x/'."
+        );
+    }
+
+    #[test]
+    fn logs_see_no_path() {
+        let uri: WebhookUri = "https://user:word@example.org:8443/hook?token=1"
+            .parse()
+            .unwrap();
+        assert_eq!(uri.origin(), "https://example.org:8443");
+    }
+
+    #[test]
+    fn secrets_are_counted_in_utf16_units() {
+        assert!("x".repeat(31).parse::<Secret>().is_err());
+        assert!("x".repeat(32).parse::<Secret>().is_ok());
+        assert!("\u{1F600}".repeat(16).parse::<Secret>().is_ok());
+        assert!("\u{1F600}".repeat(65).parse::<Secret>().is_err());
+        assert!("x".repeat(129).parse::<Secret>().is_err());
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let secret: Secret = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        assert!(!format!("{secret:?}").contains("0123"));
+    }
+
+    #[test]
+    fn headers_that_break_the_request_are_refused_by_name() {
+        let refused = [
+            "MS-Signature",
+            "webhook-id",
+            "Content-Length",
+            "HOST",
+            "Connection",
+            "transfer-encoding",
+            "Expect",
+            "TE",
+            "Upgrade",
+            "bad name",
+            "",
+            "x\r\ny",
+        ];
+        for name in refused {
+            let error = Headers::parse([(name.to_owned(), "v".to_owned())]).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        let injected = ("X-A".to_owned(), "a\r\nHost: b".to_owned());
+        assert_eq!(
+            Headers::parse([injected]),
+            Err(BadHeader::Value("X-A".to_owned()))
+        );
+        let twice = [
+            ("X-A".to_owned(), "1".to_owned()),
+            ("x-a".to_owned(), " 2 ".to_owned()),
+        ];
+        assert_eq!(
+            Headers::parse(twice).unwrap().iter().collect::<Vec<_>>(),
+            [("x-a", "2")]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn generated_secrets_are_letters_and_digits(random in prop::collection::vec(0u8..248, 64)) {
+            let secret = Secret::generate(&random).unwrap();
+            prop_assert_eq!(secret.reveal().len(), 32);
+            prop_assert!(secret.reveal().bytes().all(|b| b.is_ascii_alphanumeric()));
+        }
+    }
+}

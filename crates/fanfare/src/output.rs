@@ -1,0 +1,143 @@
+//! What the program says and how it ends: documents on stdout, one line on stderr when it failed,
+//! and the exit code.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::settings::SettingsError;
+
+/// The exit code when the command was called or configured wrongly.
+const MISUSE: u8 = 2;
+
+/// The command was called or configured wrongly: the exit code is 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Misuse(pub(crate) String);
+
+/// Ends the program: says in one line what went wrong, if anything.
+pub(crate) fn finish(result: &anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprint_line(&chain(error));
+    let misuse = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<Misuse>() || cause.is::<SettingsError>()
+    };
+    let marked = error.downcast_ref::<Misuse>().is_some() || error.chain().any(misuse);
+    if marked { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
+}
+
+/// Ends the program before it began: help, version, or a line about wrong arguments.
+pub(crate) fn finish_usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(MISUSE)
+        }
+        _ => {
+            eprint_line(&one_line(&error.render().to_string()));
+            ExitCode::from(MISUSE)
+        }
+    }
+}
+
+/// Prints text on stdout. A reader that has gone, as `head` does, is no failure.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Prints one JSON document on stdout.
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Prints a line on stderr, for a person beside what goes to stdout.
+pub(crate) fn note(text: &str) {
+    // When nobody can be told, there is nobody to tell that either.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Text from outside, safe for a terminal: control characters show as escapes.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
+        if c.is_control() {
+            let _ = write!(plain, "{}", c.escape_default());
+        } else {
+            plain.push(c);
+        }
+        plain
+    })
+}
+
+fn eprint_line(text: &str) {
+    note(&format!("fanfare: {}", plain(&text.replace(['\n', '\r'], " "))));
+}
+
+/// The error and its causes; a cause that its parent has told already is left out.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut line, cause| {
+        let text = cause.to_string();
+        if line.is_empty() {
+            line = text;
+        } else if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        line
+    })
+}
+
+/// The argument parser's message, whose paragraphs stand on lines of their own, as one line.
+fn one_line(rendered: &str) -> String {
+    let text = rendered.trim().trim_start_matches("error: ");
+    let paragraphs = text.split("\n\n").map(|lines| {
+        let lines: Vec<&str> = lines.lines().map(str::trim).collect();
+        lines.join(" ")
+    });
+    paragraphs.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow::anyhow!("refused").context("connect: refused").context("start");
+        assert_eq!(chain(&error), "start: connect: refused");
+    }
+
+    #[test]
+    fn misuse_anywhere_in_the_chain_is_exit_code_2() {
+        let failed: anyhow::Result<()> = Err(anyhow::anyhow!("x"));
+        assert_eq!(finish(&failed), ExitCode::FAILURE);
+        let misuse: anyhow::Result<()> = Err(Misuse("x".to_owned()).into());
+        assert_eq!(finish(&misuse), ExitCode::from(2));
+        let inside: anyhow::Result<()> = Err(Misuse("x".to_owned())).context("y");
+        assert_eq!(finish(&inside), ExitCode::from(2));
+        let outside = Err::<(), _>(anyhow::anyhow!("x")).context(Misuse("y".to_owned()));
+        assert_eq!(finish(&outside), ExitCode::from(2));
+        assert_eq!(finish(&Ok(())), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn usage_errors_fit_a_line() {
+        let rendered = "error: one is missing:\n  --port <PORT>\n\nUsage: fanfare listen\n\nTry it.\n";
+        assert_eq!(one_line(rendered), "one is missing: --port <PORT>; Usage: fanfare listen; Try it.");
+    }
+
+    #[test]
+    fn escapes_do_not_reach_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mb\tü"), "a\\u{1b}[31mb\\tü");
+    }
+}

@@ -1,0 +1,260 @@
+//! The one table of settings: flags, environment, file, `fanfare config` and the documents all
+//! come from it.
+
+/// A setting: its three names, its default and what to say about it.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// The environment variable.
+    pub(crate) name: &'static str,
+    /// The long flag, without its dashes.
+    pub(crate) flag: &'static str,
+    /// The key in `fanfare.toml`.
+    pub(crate) key: &'static str,
+    /// The value when it is not set; `None` when there is none.
+    pub(crate) default: Option<&'static str>,
+    /// How much of its value may be shown.
+    pub(crate) shown: Shown,
+    /// What a value must be, to follow "give".
+    pub(crate) form: &'static str,
+    /// What it does.
+    pub(crate) about: &'static str,
+}
+
+/// How much of a value may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// All of it.
+    Whole,
+    /// A URL without its password.
+    WithoutPassword,
+    /// Nothing of it.
+    Nothing,
+}
+
+const DURATION: &str = "a whole number with a unit, such as 500ms, 5s, 2m, 12h or 3d";
+const COUNT: &str = "a whole number, at least 1";
+
+/// All settings, in the order in which they are listed.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "FANFARE_DATABASE_URL",
+        flag: "database-url",
+        key: "database_url",
+        default: None,
+        shown: Shown::WithoutPassword,
+        form: "a PostgreSQL URL such as postgres://user:password@host:5432/fanfare",
+        about: "The PostgreSQL database",
+    },
+    Setting {
+        name: "FANFARE_AMQP_URL",
+        flag: "amqp-url",
+        key: "amqp_url",
+        default: None,
+        shown: Shown::WithoutPassword,
+        form: "a RabbitMQ URL such as amqp://user:password@host:5672/vhost",
+        about: "The RabbitMQ broker",
+    },
+    Setting {
+        name: "FANFARE_SECRET_KEYS",
+        flag: "secret-keys",
+        key: "secret_keys",
+        default: None,
+        shown: Shown::Nothing,
+        form: "id:key[,id:key…] with unique ids of 1 to 32 of A-Z a-z 0-9 _ - and keys of 32 bytes in base64",
+        about: "The keys that encrypt secrets in the database, the first for new ones; \
+                when not set, a key of this machine's own is kept in the state directory",
+    },
+    Setting {
+        name: "FANFARE_CONSOLE_LISTEN",
+        flag: "console-listen",
+        key: "console_listen",
+        default: Some("127.0.0.1:8080"),
+        shown: Shown::Whole,
+        form: "an address with a port, such as 127.0.0.1:8080 or [::]:8080",
+        about: "Where the console and the API listen",
+    },
+    Setting {
+        name: "FANFARE_METRICS_LISTEN",
+        flag: "metrics-listen",
+        key: "metrics_listen",
+        default: Some("off"),
+        shown: Shown::Whole,
+        form: "an address with a port, such as 127.0.0.1:9090, or off",
+        about: "Where this process serves /metrics, /healthz and /readyz",
+    },
+    Setting {
+        name: "FANFARE_ALLOW_TARGETS",
+        flag: "allow-targets",
+        key: "allow_targets",
+        default: Some(""),
+        shown: Shown::Whole,
+        form: "networks such as 10.1.0.0/16,127.0.0.1/32, separated by commas",
+        about: "Networks that webhooks may reach although they are private or loopback",
+    },
+    Setting {
+        name: "FANFARE_RETRY_FIRST",
+        flag: "retry-first",
+        key: "retry_first",
+        default: Some("5s"),
+        shown: Shown::Whole,
+        form: DURATION,
+        about: "The delay before the second attempt; each later one is five times as long",
+    },
+    Setting {
+        name: "FANFARE_RETRY_MAX_DELAY",
+        flag: "retry-max-delay",
+        key: "retry_max_delay",
+        default: Some("12h"),
+        shown: Shown::Whole,
+        form: DURATION,
+        about: "The longest delay between two attempts",
+    },
+    Setting {
+        name: "FANFARE_RETRY_ATTEMPTS",
+        flag: "retry-attempts",
+        key: "retry_attempts",
+        default: Some("12"),
+        shown: Shown::Whole,
+        form: COUNT,
+        about: "The attempts after which a delivery becomes a dead letter",
+    },
+    Setting {
+        name: "FANFARE_DELIVERY_DEADLINE",
+        flag: "delivery-deadline",
+        key: "delivery_deadline",
+        default: Some("72h"),
+        shown: Shown::Whole,
+        form: DURATION,
+        about: "The age after which a delivery is not tried again",
+    },
+    Setting {
+        name: "FANFARE_CONNECT_TIMEOUT",
+        flag: "connect-timeout",
+        key: "connect_timeout",
+        default: Some("5s"),
+        shown: Shown::Whole,
+        form: DURATION,
+        about: "The longest time for connecting to a receiver, TLS included",
+    },
+    Setting {
+        name: "FANFARE_TIMEOUT",
+        flag: "timeout",
+        key: "timeout",
+        default: Some("15s"),
+        shown: Shown::Whole,
+        form: DURATION,
+        about: "The longest time for one attempt as a whole",
+    },
+    Setting {
+        name: "FANFARE_PREFETCH",
+        flag: "prefetch",
+        key: "prefetch",
+        default: Some("256"),
+        shown: Shown::Whole,
+        form: "a whole number from 1 to 65535",
+        about: "The messages that a process holds at a time",
+    },
+    Setting {
+        name: "FANFARE_CONCURRENCY",
+        flag: "concurrency",
+        key: "concurrency",
+        default: Some("1024"),
+        shown: Shown::Whole,
+        form: COUNT,
+        about: "The attempts that a worker makes side by side",
+    },
+    Setting {
+        name: "FANFARE_DATABASE_CONNECTIONS",
+        flag: "database-connections",
+        key: "database_connections",
+        default: Some("8"),
+        shown: Shown::Whole,
+        form: COUNT,
+        about: "The database connections that a process may open",
+    },
+    Setting {
+        name: "FANFARE_LOG",
+        flag: "log",
+        key: "log",
+        default: Some("info"),
+        shown: Shown::Whole,
+        form: "a filter such as warn, info or info,fanfare_worker=debug",
+        about: "What is logged; commands other than the roles log warnings only when it is not set",
+    },
+    Setting {
+        name: "FANFARE_LOG_FORMAT",
+        flag: "log-format",
+        key: "log_format",
+        default: Some("text"),
+        shown: Shown::Whole,
+        form: "text or json",
+        about: "How the log looks",
+    },
+];
+
+impl Setting {
+    /// The setting with this key in the file.
+    pub(crate) fn by_key(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+
+    /// The known key that is spelled most like `key`.
+    pub(crate) fn nearest_key(key: &str) -> &'static str {
+        let folded = key.to_lowercase().replace('-', "_");
+        let folded = folded.strip_prefix("fanfare_").unwrap_or(&folded);
+        SETTINGS
+            .iter()
+            .map(|setting| setting.key)
+            .min_by_key(|known| edits(folded, known))
+            .unwrap_or_default()
+    }
+}
+
+/// How many letters have to be added, taken away or replaced to make `b` of `a`.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for ((to, above), above_left) in b.iter().zip(row.iter().skip(1)).zip(&row) {
+            let replaced = above_left + usize::from(from != *to);
+            left = replaced.min(above + 1).min(left + 1);
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_names_of_a_setting_agree() {
+        for setting in SETTINGS {
+            assert_eq!(setting.name, format!("FANFARE_{}", setting.key.to_uppercase()));
+            assert_eq!(setting.flag, setting.key.replace('_', "-"));
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_is_found() {
+        for (wrong, right) in [
+            ("databse_url", "database_url"),
+            ("FANFARE_TIMEOUT", "timeout"),
+            ("retry-attempt", "retry_attempts"),
+            ("log_fromat", "log_format"),
+        ] {
+            assert_eq!(Setting::nearest_key(wrong), right);
+        }
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("", "abc"), 3);
+        assert_eq!(edits("abc", ""), 3);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the texts of settings mean, and how much of them may be shown.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
+use url::Url;
+
+use super::table::Shown;
+
+/// Keys with their ids; the first one encrypts.
+pub(crate) type Keys = Vec<(String, [u8; 32])>;
+
+/// What stands in place of what may not be shown.
+const MASK: &str = "***";
+
+/// Reads `500ms`, `5s`, `2m`, `12h` or `3d`; nothing shorter than a millisecond.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    let millis = number.parse::<u64>().ok()?.checked_mul(factor)?;
+    // What is longer than a hundred years overflows when it is added to a date.
+    (1..=3_153_600_000_000).contains(&millis).then(|| Duration::from_millis(millis))
+}
+
+/// Reads a whole number from 1.
+pub(crate) fn count(text: &str) -> Option<usize> {
+    // The bound keeps it within what semaphores and pools take.
+    text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))
+}
+
+/// Reads a socket address, or `off`.
+pub(crate) fn listen_or_off(text: &str) -> Option<Option<SocketAddr>> {
+    match text.trim() {
+        "" | "off" => Some(None),
+        text => text.parse().ok().map(Some),
+    }
+}
+
+/// Reads networks and single addresses, separated by commas; none is fine.
+pub(crate) fn networks(text: &str) -> Option<Vec<IpNet>> {
+    let one = |text: &str| {
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse().or_else(|_| address()).ok()
+    };
+    parts(text).map(one).collect()
+}
+
+/// Reads `id:base64[,…]` with unique ids and keys of 32 bytes; white space at either end is
+/// ignored, so that a file can hold one.
+pub(crate) fn keys(text: &str) -> Option<Keys> {
+    let mut keys = Keys::new();
+    for part in parts(text) {
+        let (id, key) = part.split_once(':')?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        let fits = (1..=32).contains(&id.len()) && id.bytes().all(plain);
+        if !fits || keys.iter().any(|(known, _)| known == id) {
+            return None;
+        }
+        keys.push((id.to_owned(), STANDARD.decode(key).ok()?.try_into().ok()?));
+    }
+    (!keys.is_empty()).then_some(keys)
+}
+
+/// Writes keys as [`keys`] reads them.
+pub(crate) fn write_keys(keys: &Keys) -> String {
+    let one = |(id, key): &(String, [u8; 32])| format!("{id}:{}", STANDARD.encode(key));
+    keys.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+/// The value as it may be shown.
+pub(crate) fn mask(value: &str, shown: Shown) -> String {
+    match shown {
+        Shown::Whole => value.to_owned(),
+        Shown::WithoutPassword => mask_password(value),
+        Shown::Nothing => MASK.to_owned(),
+    }
+}
+
+/// A URL without its password; nothing of what is not a URL, since nobody knows where in it a
+/// password is.
+fn mask_password(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else { return MASK.to_owned() };
+    if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
+        return MASK.to_owned();
+    }
+    let secret = |name: &str| name.to_ascii_lowercase().contains("password");
+    if url.query_pairs().any(|(name, _)| secret(&name)) {
+        let pairs: Vec<(String, String)> = url
+            .query_pairs()
+            .map(|(name, value)| match secret(&name) {
+                true => (name.into_owned(), MASK.to_owned()),
+                false => (name.into_owned(), value.into_owned()),
+            })
+            .collect();
+        url.query_pairs_mut().clear().extend_pairs(pairs);
+    }
+    url.into()
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_number_and_a_unit() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("5s", 5000),
+            (" 2m ", 120_000),
+            ("12h", 43_200_000),
+            ("3d", 259_200_000),
+        ] {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "0s", "-1s", "1.5h", "5 s", "5S", "1h30m", "99999999999999999d"]
+        {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_and_addresses_are_read() {
+        let nets = networks("10.0.0.0/8, 127.0.0.1,::1/128,").unwrap();
+        let shown: Vec<String> = nets.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.0.0.0/8", "127.0.0.1/32", "::1/128"]);
+        assert_eq!(networks(""), Some(vec![]));
+        assert_eq!(networks("10.0.0.0/33"), None);
+        assert_eq!(networks("localhost"), None);
+    }
+
+    #[test]
+    fn keys_read_back_as_written() {
+        let ring = vec![("new".to_owned(), [1; 32]), ("old_2-x".to_owned(), [2; 32])];
+        assert_eq!(keys(&format!("{}\n", write_keys(&ring))), Some(ring));
+    }
+
+    #[test]
+    fn unusable_keys_are_refused() {
+        let key = STANDARD.encode([7; 32]);
+        let long = "i".repeat(33);
+        for text in [
+            String::new(),
+            key.clone(),
+            format!(":{key}"),
+            format!("{long}:{key}"),
+            format!("a b:{key}"),
+            format!("a:{key},a:{key}"),
+            format!("a:{}", STANDARD.encode([7; 31])),
+            "a:not base64".to_owned(),
+        ] {
+            assert_eq!(keys(&text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (value, expected) in [
+            ("postgres://anna:pw@db/x", "postgres://anna:***@db/x"),
+            ("postgres://db/x?user=a&password=pw", "postgres://db/x?user=a&password=***"),
+            ("amqp://localhost:5672/a", "amqp://localhost:5672/a"),
+            ("host=db user=a password='p w'", "***"),
+            ("postgres://a:pw@one:1,two:2/x", "***"),
+        ] {
+            assert_eq!(mask(value, Shown::WithoutPassword), expected);
+        }
+        assert_eq!(mask("k:AAAA", Shown::Nothing), "***");
+    }
+}

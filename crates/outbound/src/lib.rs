@@ -1,0 +1,23 @@
+//! The only way out: every HTTP request that Fanfare makes to a webhook's address goes through
+//! [`Client`].
+//!
+//! Two things are sent, a notification's POST ([`Client::post`]) and the GET that verifies a new
+//! address ([`Client::verify`]), both under the same rules:
+//!
+//! - The connection goes to an address that the [`TargetPolicy`](fanfare_core::target::TargetPolicy)
+//!   lets pass. A literal address in the URL is judged before sending, a name's addresses at the
+//!   moment of connecting, so a name that changes its mind in between gains nothing.
+//! - One call is one request: no redirects, no proxies, no retries.
+//! - Whatever the peer does, a call ends within its timeout and keeps at most 16 KiB of the answer.
+//!
+//! What goes wrong comes back as a [`Failure`](fanfare_core::answer::Failure) with a sentence for a
+//! person that tells the owner of a webhook nothing about the network the service runs in.
+
+mod body;
+mod client;
+mod failed;
+mod resolver;
+mod verify;
+
+pub use client::{BuildError, Client, Config};
+pub use verify::{VerifyError, skips_verification};

@@ -1,0 +1,131 @@
+//! Name resolution that only ever answers with permitted addresses.
+//!
+//! The connector asks here each time it opens a connection and connects to nothing else, so the
+//! addresses that are judged are the addresses that are used.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fanfare_core::target::TargetPolicy;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use thiserror::Error;
+use tokio::net::lookup_host;
+
+/// Why a name gives no address to connect to. The messages go to the owner of a webhook: they name
+/// no address that the owner did not name, or a webhook would be a way to ask an internal
+/// resolver.
+#[derive(Debug, Error)]
+pub(crate) enum ResolveError {
+    /// There is no such name, or the resolver did not answer.
+    #[error("the name {name} could not be resolved")]
+    Lookup {
+        name: String,
+        #[source]
+        source: Option<std::io::Error>,
+    },
+    /// All of the name's addresses are blocked.
+    #[error("the name {name} resolves to {reason}")]
+    Blocked { name: String, reason: &'static str },
+}
+
+/// The system's resolver behind the target policy.
+pub(crate) struct PolicyResolver {
+    policy: Arc<TargetPolicy>,
+}
+
+impl PolicyResolver {
+    pub(crate) fn new(policy: TargetPolicy) -> Self {
+        Self {
+            policy: Arc::new(policy),
+        }
+    }
+}
+
+impl Resolve for PolicyResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let policy = Arc::clone(&self.policy);
+        Box::pin(async move {
+            let addresses = resolve(&policy, name.as_str()).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+async fn resolve(policy: &TargetPolicy, name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
+    let failed = |source| ResolveError::Lookup {
+        name: name.to_owned(),
+        source,
+    };
+    // Port 0 is replaced by the URL's port.
+    let found = lookup_host((name, 0))
+        .await
+        .map_err(|source| failed(Some(source)))?;
+    permitted(policy, name, found).and_then(|addresses| match addresses {
+        addresses if addresses.is_empty() => Err(failed(None)),
+        addresses => Ok(addresses),
+    })
+}
+
+/// The permitted addresses among those `found`; an error when all of them are blocked.
+fn permitted(
+    policy: &TargetPolicy,
+    name: &str,
+    found: impl Iterator<Item = SocketAddr>,
+) -> Result<Vec<SocketAddr>, ResolveError> {
+    let mut addresses = Vec::new();
+    let mut reason = None;
+    for address in found {
+        match policy.check(address.ip()) {
+            Ok(()) => addresses.push(address),
+            Err(blocked) => {
+                tracing::debug!(name, %blocked, "left out an address that webhooks may not reach");
+                reason.get_or_insert(blocked.reason());
+            }
+        }
+    }
+    match reason {
+        Some(reason) if addresses.is_empty() => Err(ResolveError::Blocked {
+            name: name.to_owned(),
+            reason,
+        }),
+        _ => Ok(addresses),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter()
+            .map(|ip| SocketAddr::new(ip.parse().expect("an address"), 0))
+            .collect()
+    }
+
+    #[track_caller]
+    fn check(found: &[&str], expect: Result<&[&str], &str>) {
+        let policy = TargetPolicy::default();
+        let result = permitted(&policy, "both.example", addresses(found).into_iter());
+        assert_eq!(
+            result.map_err(|error| error.to_string()),
+            match expect {
+                Ok(list) => Ok(addresses(list)),
+                Err(reason) => Err(format!("the name both.example resolves to {reason}")),
+            }
+        );
+    }
+
+    #[test]
+    fn only_permitted_addresses_are_left() {
+        check(
+            &["8.8.8.8", "2606:4700::1"],
+            Ok(&["8.8.8.8", "2606:4700::1"]),
+        );
+        check(&["10.0.0.1", "8.8.8.8", "::1"], Ok(&["8.8.8.8"]));
+        check(
+            &["::ffff:169.254.169.254", "10.0.0.1"],
+            Err("a link-local address"),
+        );
+        check(&[], Ok(&[]));
+    }
+}

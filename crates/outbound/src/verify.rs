@@ -1,0 +1,142 @@
+//! Verification of a webhook's address: whoever registers it must be able to answer there.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Method;
+use thiserror::Error;
+use url::Url;
+
+use crate::body::{self, Start};
+use crate::client::{Client, Request};
+use crate::failed::{Failed, Limits};
+
+/// The longest time that a verification may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The address did not prove itself. The messages are those that clients of the API know.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum VerifyError {
+    /// There was no answer, or its status was not a success.
+    #[error(
+        "WebHook verification failed. Please ensure that the WebHook URI is valid and that the \
+         endpoint is accessible. Error encountered: {reason}"
+    )]
+    Failed {
+        /// What went wrong, in a few words for the webhook's owner.
+        reason: String,
+    },
+    /// The answer was something else than the value that was sent.
+    #[error(
+        "The HTTP request echo query parameter was not returned as plain text in the response. \
+         Please return the echo parameter to verify that the WebHook is working as expected."
+    )]
+    NoEcho,
+}
+
+/// Whether the URL asks not to be verified: it has a query parameter `noecho`, in any case.
+#[must_use]
+pub fn skips_verification(url: &Url) -> bool {
+    url.query_pairs()
+        .any(|(name, _)| name.eq_ignore_ascii_case("noecho"))
+}
+
+impl Client {
+    /// Asks `url` to return `echo`, which is added to its query, and checks that it does: any
+    /// success status with exactly that value as its body. `headers` are the webhook's own, since
+    /// an endpoint may demand them of every request.
+    ///
+    /// Does not ask [`skips_verification`]; that is for the caller.
+    ///
+    /// # Errors
+    ///
+    /// The endpoint can't be reached or answers with a failure, or it does not return the value.
+    pub async fn verify(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        echo: &str,
+    ) -> Result<(), VerifyError> {
+        let mut url = url.clone();
+        url.query_pairs_mut().append_pair("echo", echo);
+        let body = Bytes::new();
+        let request = Request {
+            method: Method::GET,
+            url: &url,
+            headers,
+            body,
+            timeout: TIMEOUT,
+        };
+        let mut response = self.send(request).await?;
+        if !response.status().is_success() {
+            let reason = format!("the endpoint answered {}", response.status());
+            return Err(VerifyError::Failed { reason });
+        }
+        let mut start = Start::default();
+        let limits = Limits {
+            connect: TIMEOUT,
+            whole: TIMEOUT,
+        };
+        body::read(&mut response, &mut start)
+            .await
+            .map_err(|error| Failed::classify(error, &limits))?;
+        if start.is(echo) {
+            Ok(())
+        } else {
+            Err(VerifyError::NoEcho)
+        }
+    }
+}
+
+impl From<Failed> for VerifyError {
+    fn from(failed: Failed) -> Self {
+        Self::Failed {
+            reason: failed.detail,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_skip(url: &str, expect: bool) {
+        assert_eq!(
+            skips_verification(&url.parse().expect("a URL")),
+            expect,
+            "{url}"
+        );
+    }
+
+    #[test]
+    fn noecho_in_any_case_skips() {
+        check_skip("http://example.com/?noecho", true);
+        check_skip("http://example.com/?a=b&NoEcho=1", true);
+        check_skip("http://example.com/?NOECHO=", true);
+        check_skip("http://example.com/?n%6Fecho=", true);
+        check_skip("http://example.com/", false);
+        check_skip("http://example.com/noecho", false);
+        check_skip("http://example.com/?echo=noecho", false);
+        check_skip("http://example.com/?noecho2", false);
+        check_skip("http://example.com/#?noecho", false);
+    }
+
+    #[test]
+    fn messages_are_the_ones_that_clients_know() {
+        let failed = VerifyError::Failed {
+            reason: "the connection was refused".to_owned(),
+        };
+        assert_eq!(
+            failed.to_string(),
+            "WebHook verification failed. Please ensure that the WebHook URI is valid and that \
+             the endpoint is accessible. Error encountered: the connection was refused"
+        );
+        assert_eq!(
+            VerifyError::NoEcho.to_string(),
+            "The HTTP request echo query parameter was not returned as plain text in the \
+             response. Please return the echo parameter to verify that the WebHook is working as \
+             expected."
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! The client against real sockets: each peer is a small server that misbehaves as told.
+#![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
+
+mod posts;
+mod server;
+mod targets;
+mod tls;
+mod verification;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_core::answer::{Answer, Failure};
+use fanfare_core::target::TargetPolicy;
+use fanfare_outbound::{Client, Config};
+
+/// A client that may reach `allow` as well, with limits that no test meets by accident.
+fn client(allow: &[&str]) -> Client {
+    Client::new(config(allow)).unwrap()
+}
+
+fn config(allow: &[&str]) -> Config {
+    Config {
+        allow: TargetPolicy::new(allow.iter().map(|net| net.parse().unwrap()).collect()),
+        connect_timeout: Duration::from_secs(20),
+        timeout: Duration::from_secs(20),
+        user_agent: "Fanfare/test".to_owned(),
+    }
+}
+
+const LOOPBACK: &[&str] = &["127.0.0.0/8"];
+
+async fn post(client: &Client, url: &str) -> Answer {
+    let headers = [header("content-type", "application/json; charset=utf-8")];
+    client
+        .post(
+            &url.parse().unwrap(),
+            &headers,
+            Bytes::from_static(b"{\"Attempt\":1}"),
+        )
+        .await
+}
+
+fn header(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn failed(failure: Failure, detail: &str) -> Answer {
+    Answer::Failed {
+        failure,
+        detail: detail.to_owned(),
+    }
+}
+
+fn response(status: u16, body: &str) -> Answer {
+    Answer::Response {
+        status,
+        retry_after: None,
+        body: body.to_owned(),
+    }
+}

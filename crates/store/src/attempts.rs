@@ -1,0 +1,463 @@
+//! What workers ask of the ledger and write into it.
+//!
+//! A first attempt asks nothing. Every other one is claimed first, so that of two workers with
+//! copies of one job one attempts it, and then reads where the delivery stands.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use fanfare_core::access::administrator_key;
+use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
+use fanfare_core::job::Due;
+use fanfare_core::outcome::State;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// A row of the ledger: an attempt, or a decision to make none.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The delivery, and the number of this row in it.
+    pub due: Due,
+    /// POSTs made so far, this one included.
+    pub attempt: i32,
+    /// POSTs in this chain.
+    pub tries: i32,
+    /// When the chain began.
+    pub since: DateTime<Utc>,
+    /// Where the delivery stands after it.
+    pub state: State,
+    /// Why it was dropped or is dead.
+    pub reason: Option<&'static str>,
+    /// The POST, if one was made.
+    pub post: Option<Post>,
+    /// When the row was decided or the POST began.
+    pub at: DateTime<Utc>,
+    /// When the next attempt is due.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// The directory revision that allowed or forbade it; 0 for the plan's own.
+    pub revision: i64,
+}
+
+/// One POST.
+#[derive(Debug, Clone)]
+pub struct Post {
+    /// How long it took.
+    pub duration: Duration,
+    /// The outcome's code.
+    pub outcome: &'static str,
+    /// HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// What went wrong, for a person.
+    pub error: Option<String>,
+    /// The beginning of the answer's body.
+    pub response_body: Option<String>,
+}
+
+/// The last row of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Last {
+    /// Its number.
+    pub entry: i32,
+    /// POSTs so far.
+    pub attempt: i32,
+    /// POSTs in this chain.
+    pub tries: i32,
+    /// When the chain began.
+    pub since: DateTime<Utc>,
+    /// Where the delivery stands.
+    pub state: State,
+    /// Why it was dropped or is dead.
+    pub reason: Option<String>,
+    /// HTTP status of the last POST that got one.
+    pub status: Option<i32>,
+    /// When the next attempt is due.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// The revision that the last decision was made by.
+    pub revision: i64,
+}
+
+/// Everything that an attempt after the first needs.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The last row; `None` when nothing was done yet.
+    pub last: Option<Last>,
+    /// The batch's events that the plan gives to this webhook, in order.
+    pub events: Vec<PlannedEvent>,
+    /// The newest directory revision.
+    pub revision: i64,
+}
+
+/// An event of a delivery.
+#[derive(Debug, Clone)]
+pub struct PlannedEvent {
+    /// The notification.
+    pub notification: String,
+    /// What it happened to.
+    pub subject: String,
+    /// The type as published.
+    pub event_type: String,
+    /// The `CloudEvents` id.
+    pub event_id: String,
+    /// The trace context to hand on.
+    pub traceparent: Option<String>,
+    /// The revision that its plan was decided by.
+    pub decided_revision: i64,
+    /// When it was taken in.
+    pub received_at: DateTime<Utc>,
+}
+
+/// What claiming an attempt came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It is ours for the time asked.
+    Ours,
+    /// Another worker has it.
+    Taken,
+    /// The delivery has moved past it.
+    Past,
+}
+
+/// A question of access: may this user read through this scope and target right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// The user's folded name.
+    pub user_key: &'a str,
+    /// Scope name and target, any of which suffices.
+    pub scopes: Vec<(&'static str, &'a str)>,
+}
+
+impl Store {
+    /// Writes rows. A row that is there already stays; the number of those is returned, since it
+    /// tells of an attempt that was made twice.
+    pub async fn attempts_record(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        const SQL: &str = "-- attempts_record
+            insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
+                                  reason, at, duration_ms, outcome, status, error, response_body,
+                                  next_attempt_at, revision)
+            select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::int[],
+                $6::int[], $7::timestamptz[], $8::text[], $9::text[], $10::timestamptz[],
+                $11::int[], $12::text[], $13::int[], $14::text[], $15::text[], $16::timestamptz[],
+                $17::bigint[])
+            on conflict do nothing";
+        fn column<'a, T>(entries: &'a [Entry], of: impl Fn(&'a Entry) -> T) -> Vec<T> {
+            entries.iter().map(of).collect()
+        }
+        let post = |entry: &Entry| {
+            entry
+                .post
+                .as_ref()
+                .map(|post| i32::try_from(post.duration.as_millis()).unwrap_or(i32::MAX))
+        };
+        let doing = "record attempts";
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(SQL)
+            .await
+            .map_err(StoreError::at(doing))?;
+        let written = client
+            .execute(
+                &statement,
+                &[
+                    /* batch */ &column(entries, |e| e.due.batch.0),
+                    /* webhook */ &column(entries, |e| e.due.webhook.0),
+                    /* entry */ &column(entries, |e| e.due.entry),
+                    /* delivery */ &column(entries, |e| e.due.id().0),
+                    /* attempt */ &column(entries, |e| e.attempt),
+                    /* tries */ &column(entries, |e| e.tries),
+                    /* since */ &column(entries, |e| e.since),
+                    /* state */ &column(entries, |e| e.state.name()),
+                    /* reason */ &column(entries, |e| e.reason),
+                    /* at */ &column(entries, |e| e.at),
+                    /* duration_ms */ &column(entries, post),
+                    /* outcome */ &column(entries, |e| e.post.as_ref().map(|p| p.outcome)),
+                    /* status */
+                    &column(entries, |e| {
+                        e.post.as_ref().and_then(|p| p.status.map(i32::from))
+                    }),
+                    /* error */
+                    &column(entries, |e| {
+                        e.post.as_ref().and_then(|p| p.error.as_deref())
+                    }),
+                    /* response_body */
+                    &column(entries, |e| {
+                        e.post.as_ref().and_then(|p| p.response_body.as_deref())
+                    }),
+                    /* next_attempt_at */ &column(entries, |e| e.next_attempt_at),
+                    /* revision */ &column(entries, |e| e.revision),
+                ],
+            )
+            .await
+            .map_err(StoreError::at(doing))?;
+        Ok(entries
+            .len()
+            .saturating_sub(usize::try_from(written).unwrap_or(usize::MAX)))
+    }
+
+    /// Claims attempts for a time; the answers are in their order. Claims are not given back: they
+    /// run out, so that a row written just before the claim is seen by whoever claims next.
+    pub async fn attempts_claim(
+        &self,
+        dues: &[Due],
+        lease: Duration,
+    ) -> Result<Vec<Claim>, StoreError> {
+        const SQL: &str = "-- attempts_claim
+            with due as (
+                select d.idx, d.batch, d.webhook, d.entry,
+                       exists (select from attempts a where a.batch = d.batch
+                               and a.webhook = d.webhook and a.entry >= d.entry) as past
+                from unnest($1::uuid[], $2::uuid[], $3::int[])
+                    with ordinality as d(batch, webhook, entry, idx)
+            ), claimed as (
+                insert into claims (batch, webhook, entry, until)
+                select distinct on (batch, webhook) batch, webhook, entry,
+                       now() + $4::float8 * interval '1 second'
+                from due where not past
+                order by batch, webhook, entry
+                on conflict (batch, webhook) do update
+                    set entry = excluded.entry, until = excluded.until
+                    where claims.until < now() or claims.entry < excluded.entry
+                returning batch, webhook, entry
+            )
+            select d.past, c.batch is not null
+            from due d left join claimed c using (batch, webhook, entry)
+            order by d.idx";
+        let doing = "claim attempts";
+        let (batches, webhooks, entries) = columns(dues);
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(SQL)
+            .await
+            .map_err(StoreError::at(doing))?;
+        let rows = client
+            .query(
+                &statement,
+                &[&batches, &webhooks, &entries, &lease.as_secs_f64()],
+            )
+            .await
+            .map_err(StoreError::at(doing))?;
+        let claim = |row: &Row| {
+            Ok(match (row.try_get(0)?, row.try_get(1)?) {
+                (true, _) => Claim::Past,
+                (false, true) => Claim::Ours,
+                (false, false) => Claim::Taken,
+            })
+        };
+        rows.iter()
+            .map(claim)
+            .collect::<Result<_, _>>()
+            .map_err(StoreError::at(doing))
+    }
+
+    /// Where deliveries stand; the answers are in their order.
+    pub async fn attempts_standing(&self, dues: &[Due]) -> Result<Vec<Standing>, StoreError> {
+        let lasts = self.attempts_last(dues).await?;
+        let mut events = self.planned_events(dues).await?;
+        let revision = self.directory_revision().await?;
+        let standing = |(index, last): (usize, Option<Last>)| Standing {
+            last,
+            events: events
+                .get_mut(index)
+                .map(std::mem::take)
+                .unwrap_or_default(),
+            revision,
+        };
+        Ok(lasts.into_iter().enumerate().map(standing).collect())
+    }
+
+    /// The last rows of deliveries; the answers are in their order.
+    pub async fn attempts_last(&self, dues: &[Due]) -> Result<Vec<Option<Last>>, StoreError> {
+        const SQL: &str = "-- attempts_last
+            select a.entry, a.attempt, a.tries, a.since, a.state, a.reason, a.status,
+                   a.next_attempt_at, a.revision
+            from unnest($1::uuid[], $2::uuid[]) with ordinality as d(batch, webhook, idx)
+            left join lateral (select * from attempts a
+                               where a.batch = d.batch and a.webhook = d.webhook
+                               order by a.entry desc limit 1) a on true
+            order by d.idx";
+        let doing = "read attempts";
+        let (batches, webhooks, _) = columns(dues);
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(SQL)
+            .await
+            .map_err(StoreError::at(doing))?;
+        let rows = client.query(&statement, &[&batches, &webhooks]).await;
+        rows.map_err(StoreError::at(doing))?
+            .iter()
+            .map(last)
+            .collect()
+    }
+
+    async fn planned_events(&self, dues: &[Due]) -> Result<Vec<Vec<PlannedEvent>>, StoreError> {
+        const SQL: &str = "-- planned_events
+            select d.idx, e.notification, e.subject, e.event_type, e.event_id, e.traceparent,
+                   e.decided_revision, e.received_at
+            from unnest($1::uuid[], $2::uuid[]) with ordinality as d(batch, webhook, idx)
+            join events e on e.batch = d.batch and d.webhook = any(e.webhooks)
+            order by d.idx, e.position";
+        let doing = "read the events of deliveries";
+        let (batches, webhooks, _) = columns(dues);
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(SQL)
+            .await
+            .map_err(StoreError::at(doing))?;
+        let rows = client.query(&statement, &[&batches, &webhooks]).await;
+        let mut events: Vec<Vec<PlannedEvent>> = dues.iter().map(|_| Vec::new()).collect();
+        for row in rows.map_err(StoreError::at(doing))? {
+            let (index, event) = planned_event(&row).map_err(StoreError::at(doing))?;
+            if let Some(of_delivery) = events.get_mut(index) {
+                of_delivery.push(event);
+            }
+        }
+        Ok(events)
+    }
+
+    /// Answers questions of access as of now, in their order. That the user is enabled is not
+    /// part of the question.
+    pub async fn may_read(&self, questions: &[Question<'_>]) -> Result<Vec<bool>, StoreError> {
+        const SQL: &str = "-- may_read
+            with asked as (
+                select * from unnest($1::int[], $2::text[], $3::text[], $4::text[])
+                    as q(idx, user_key, scope, target)
+            ), may as (
+                select q.idx from asked q
+                join directory_grants g on g.scope = q.scope and g.target = q.target
+                    and g.end_revision is null
+                left join directory_members m on g.principal_kind = 'role'
+                    and m.role_key = g.principal_key and m.user_key = q.user_key
+                    and m.end_revision is null
+                where (g.principal_kind = 'user' and g.principal_key = q.user_key)
+                   or m.user_key is not null
+                union
+                select q.idx from asked q
+                join directory_members m on m.user_key = q.user_key and m.role_key = $5
+                    and m.end_revision is null
+            )
+            select distinct idx from may";
+        let (mut idx, mut users, mut scopes, mut targets) = (vec![], vec![], vec![], vec![]);
+        for (index, question) in (0i32..).zip(questions) {
+            for (scope, target) in &question.scopes {
+                idx.push(index);
+                users.push(question.user_key);
+                scopes.push(*scope);
+                targets.push(*target);
+            }
+        }
+        let doing = "check access";
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(SQL)
+            .await
+            .map_err(StoreError::at(doing))?;
+        let rows = client
+            .query(
+                &statement,
+                &[&idx, &users, &scopes, &targets, &administrator_key()],
+            )
+            .await
+            .map_err(StoreError::at(doing))?;
+        let mut may = vec![false; questions.len()];
+        for row in rows {
+            let index: i32 = row.try_get(0).map_err(StoreError::at(doing))?;
+            if let Some(slot) = usize::try_from(index)
+                .ok()
+                .and_then(|index| may.get_mut(index))
+            {
+                *slot = true;
+            }
+        }
+        Ok(may)
+    }
+}
+
+fn columns(dues: &[Due]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i32>) {
+    let batches = dues.iter().map(|due| due.batch.0).collect();
+    let webhooks = dues.iter().map(|due| due.webhook.0).collect();
+    (
+        batches,
+        webhooks,
+        dues.iter().map(|due| due.entry).collect(),
+    )
+}
+
+/// Reads the columns of `attempts_last`.
+fn last(row: &Row) -> Result<Option<Last>, StoreError> {
+    let doing = "read an attempt";
+    let entry: Option<i32> = row.try_get(0).map_err(StoreError::at(doing))?;
+    let Some(entry) = entry else { return Ok(None) };
+    let state: &str = row.try_get(4).map_err(StoreError::at(doing))?;
+    let state = State::parse(state).ok_or(StoreError::Inconsistent {
+        table: "attempts",
+        column: "state",
+    })?;
+    let read = || {
+        Ok(Some(Last {
+            entry,
+            attempt: row.try_get(1)?,
+            tries: row.try_get(2)?,
+            since: row.try_get(3)?,
+            state,
+            reason: row.try_get(5)?,
+            status: row.try_get(6)?,
+            next_attempt_at: row.try_get(7)?,
+            revision: row.try_get(8)?,
+        }))
+    };
+    read().map_err(StoreError::at(doing))
+}
+
+fn planned_event(row: &Row) -> Result<(usize, PlannedEvent), tokio_postgres::Error> {
+    let ordinal: i64 = row.try_get(0)?;
+    let event = PlannedEvent {
+        notification: row.try_get(1)?,
+        subject: row.try_get(2)?,
+        event_type: row.try_get(3)?,
+        event_id: row.try_get(4)?,
+        traceparent: row.try_get(5)?,
+        decided_revision: row.try_get(6)?,
+        received_at: row.try_get(7)?,
+    };
+    // Ordinality counts from 1.
+    Ok((usize::try_from(ordinal - 1).unwrap_or(usize::MAX), event))
+}
+
+/// The delivery of a row, for those who have only its Id.
+impl Store {
+    /// Finds a delivery by its Id: among what was attempted, else among what is unsettled.
+    pub async fn delivery_find(
+        &self,
+        id: DeliveryId,
+    ) -> Result<Option<(BatchKey, WebhookId)>, StoreError> {
+        const ATTEMPTED: &str = "-- delivery_find
+            select batch, webhook from attempts where delivery = $1 limit 1";
+        const OWED: &str = "-- delivery_find
+            select distinct e.batch, p.webhook
+            from events e cross join unnest(e.webhooks) as p(webhook)
+            where e.look_at is not null";
+        let doing = "find the delivery";
+        let client = self.client().await?;
+        let attempted = client
+            .query_opt(ATTEMPTED, &[&id.0])
+            .await
+            .map_err(StoreError::at(doing))?;
+        let rows = match attempted {
+            Some(row) => vec![row],
+            None => client
+                .query(OWED, &[])
+                .await
+                .map_err(StoreError::at(doing))?,
+        };
+        for row in rows {
+            let read = || Ok((BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?)));
+            let (batch, webhook) = read().map_err(StoreError::at(doing))?;
+            if DeliveryId::of(batch, webhook) == id {
+                return Ok(Some((batch, webhook)));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,25 @@
+//! Every statement that Fanfare sends to PostgreSQL.
+//!
+//! The database holds three things: the directory with its history, the webhooks, and the ledger.
+//! The ledger is what is owed (`events` with their plans) and what was done (`attempts`); the
+//! broker only carries work, and can be wiped without losing any.
+//!
+//! One file a subject. The main flow is [`routing`] (events in), [`attempts`] (what workers ask and
+//! record) and [`reconcile`] (what a crash left).
+
+pub mod accounts;
+pub mod attempts;
+pub mod deliveries;
+pub mod directory;
+mod error;
+pub mod keyring;
+pub mod listen;
+mod migrate;
+mod pool;
+pub mod reconcile;
+pub mod routing;
+pub mod webhooks;
+
+pub use error::StoreError;
+pub use migrate::SchemaState;
+pub use pool::{Config, Store};

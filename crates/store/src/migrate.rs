@@ -1,0 +1,94 @@
+//! Migrations: embedded, forward only, one process at a time.
+
+use std::ops::DerefMut as _;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+mod embedded {
+    refinery::embed_migrations!("../../migrations");
+}
+
+/// Any number that no other program locks by; "fanfare" in ASCII.
+const LOCK: i64 = 0x0066_616e_6661_7265;
+
+/// How the database's schema compares with this program's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaState {
+    /// The same.
+    Current(i32),
+    /// Older, or not there (version 0): run `fanfare migrate`.
+    Behind {
+        /// The database's version.
+        database: i32,
+        /// This program's.
+        program: i32,
+    },
+    /// Newer than this program.
+    Ahead {
+        /// The database's version.
+        database: i32,
+        /// This program's.
+        program: i32,
+    },
+}
+
+impl Store {
+    /// Applies what is missing; returns the names of what was applied.
+    ///
+    /// Safe to run twice and from several processes at once: the others wait for the lock.
+    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut client = self.client().await?;
+        client
+            .execute("-- migrate\nselect pg_advisory_lock($1)", &[&LOCK])
+            .await
+            .map_err(StoreError::at("wait for other migrations"))?;
+        let connection: &mut tokio_postgres::Client = client.deref_mut().deref_mut();
+        let result = embedded::migrations::runner().run_async(connection).await;
+        client
+            .execute("-- migrate\nselect pg_advisory_unlock($1)", &[&LOCK])
+            .await
+            .map_err(StoreError::at("end the migration"))?;
+        let report = result.map_err(|error| StoreError::Migrate(Box::new(error)))?;
+        Ok(report
+            .applied_migrations()
+            .iter()
+            .map(ToString::to_string)
+            .collect())
+    }
+
+    /// Compares the database's schema with this program's.
+    pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
+        let client = self.client().await?;
+        let doing = "read the schema's version";
+        let known = client
+            .query_one(
+                "-- schema_state\nselect to_regclass('refinery_schema_history') is not null",
+                &[],
+            )
+            .await
+            .and_then(|row| row.try_get::<_, bool>(0))
+            .map_err(StoreError::at(doing))?;
+        let database = if known {
+            client
+                .query_one("-- schema_state\nselect coalesce(max(version), 0) from refinery_schema_history", &[])
+                .await
+                .and_then(|row| row.try_get(0))
+                .map_err(StoreError::at(doing))?
+        } else {
+            0
+        };
+        let migrations = embedded::migrations::runner();
+        let newest = migrations
+            .get_migrations()
+            .iter()
+            .map(refinery::Migration::version)
+            .max();
+        let program = i32::try_from(newest.unwrap_or_default()).unwrap_or(i32::MAX);
+        Ok(match database.cmp(&program) {
+            std::cmp::Ordering::Less => SchemaState::Behind { database, program },
+            std::cmp::Ordering::Equal => SchemaState::Current(program),
+            std::cmp::Ordering::Greater => SchemaState::Ahead { database, program },
+        })
+    }
+}

@@ -1,0 +1,250 @@
+//! Events in: the plan of a whole batch of messages and its place in the ledger, in one statement.
+//!
+//! The statement asks, for each event, which unpaused webhooks want it and belong to somebody who
+//! may read its resource as of the event's revision; it inserts the events with the answer; and it
+//! says of each what became of it. One statement is one transaction: a router that dies before it
+//! is over has done nothing, one that dies after it leaves the rest to the reconciler.
+
+use chrono::{DateTime, Utc};
+use fanfare_core::access::administrator_key;
+use fanfare_core::event::Event;
+use fanfare_core::filter::matching_forms;
+use fanfare_core::ids::{BatchKey, EventKey, WebhookId};
+use fanfare_core::job::Due;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// An event on its way into the ledger.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// What it was published with.
+    pub batch: BatchKey,
+    /// Its place in the batch.
+    pub position: usize,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Routed {
+    /// It is in the ledger, with its plan.
+    Taken {
+        /// Whom it goes to.
+        webhooks: Vec<WebhookId>,
+        /// When it was taken in.
+        received_at: DateTime<Utc>,
+    },
+    /// It was there before.
+    Known,
+    /// It, or another one of its batch, asks for a revision that the directory has not reached;
+    /// nothing was written of the batch.
+    Held,
+}
+
+impl Store {
+    /// Routes events; the answers are in their order. No two may have the same key.
+    pub async fn route(&self, arrivals: &[Arrival<'_>]) -> Result<Vec<Routed>, StoreError> {
+        const SQL: &str = "-- route
+            with arrival as (
+                select a.*, coalesce(a.access_revision, s.revision) as revision,
+                       bool_or(coalesce(a.access_revision > s.revision, false))
+                           over (partition by a.batch) as held
+                from unnest($1::int[], $2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::text[],
+                            $7::text[], $8::text[], $9::timestamptz[], $10::bigint[], $11::text[],
+                            $12::text[], $13::text[], $14::text[])
+                    as a(idx, key, batch, position, source, event_id, event_type, subject,
+                         occurred_at, access_revision, traceparent, notification, filter, typed)
+                cross join directory_state s
+            ), asked as (
+                select a.idx, a.revision, q.scope, q.target
+                from unnest($15::int[], $16::text[], $17::text[]) as q(idx, scope, target)
+                join arrival a using (idx)
+                where not a.held
+            ), granted as (
+                select distinct a.idx, a.revision, g.principal_kind, g.principal_key
+                from asked a
+                join directory_grants g on g.scope = a.scope and g.target = a.target
+                    and g.begin_revision <= a.revision
+                    and (g.end_revision is null or g.end_revision > a.revision)
+            ), holder as (
+                select idx, revision, principal_key as role_key
+                from granted where principal_kind = 'role'
+                union all
+                select idx, revision, $18 from arrival where not held
+            ), reader as (
+                select idx, revision, principal_key as user_key
+                from granted where principal_kind = 'user'
+                union
+                select h.idx, h.revision, m.user_key
+                from holder h
+                join directory_members m on m.role_key = h.role_key
+                    and m.begin_revision <= h.revision
+                    and (m.end_revision is null or m.end_revision > h.revision)
+            ), plan as (
+                select a.idx, array_agg(w.id order by w.id) as webhooks
+                from reader r
+                join directory_versions u on u.kind = 'user' and u.name_key = r.user_key
+                    and u.enabled and u.begin_revision <= r.revision
+                    and (u.end_revision is null or u.end_revision > r.revision)
+                join arrival a on a.idx = r.idx
+                join webhooks w on w.owner_key = r.user_key and w.deleted_at is null
+                    and not w.paused
+                    and (w.filters = '{}' or a.filter = any(w.filters) or a.typed = any(w.filters))
+                group by a.idx
+            ), taken as (
+                insert into events (key, batch, position, source, event_id, event_type, subject,
+                                    occurred_at, access_revision, decided_revision, traceparent,
+                                    notification, webhooks, look_at)
+                select a.key, a.batch, a.position, a.source, a.event_id, a.event_type, a.subject,
+                       a.occurred_at, a.access_revision, a.revision, a.traceparent,
+                       a.notification, coalesce(p.webhooks, '{}'),
+                       case when p.webhooks is not null then now() + interval '60 seconds' end
+                from arrival a left join plan p using (idx)
+                where not a.held
+                on conflict (key) do nothing
+                returning key, webhooks, received_at
+            )
+            select a.held, t.webhooks, t.received_at
+            from arrival a left join taken t using (key)
+            order by a.idx";
+        let columns = Columns::of(arrivals);
+        let doing = "route events";
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(SQL)
+            .await
+            .map_err(StoreError::at(doing))?;
+        let administrator = administrator_key();
+        let rows = client
+            .query(&statement, &columns.parameters(&administrator))
+            .await;
+        let routed = |row: &tokio_postgres::Row| {
+            let webhooks: Option<Vec<Uuid>> = row.try_get(1)?;
+            Ok(match webhooks {
+                Some(webhooks) => Routed::Taken {
+                    webhooks: webhooks.into_iter().map(WebhookId).collect(),
+                    received_at: row.try_get(2)?,
+                },
+                None if row.try_get(0)? => Routed::Held,
+                None => Routed::Known,
+            })
+        };
+        let rows = rows.map_err(StoreError::at(doing))?;
+        rows.iter()
+            .map(routed)
+            .collect::<Result<_, _>>()
+            .map_err(StoreError::at(doing))
+    }
+
+    /// What is still unsettled of events that came a second time: their first jobs may be lost.
+    pub async fn route_unsettled(&self, keys: &[EventKey]) -> Result<Vec<Due>, StoreError> {
+        const SQL: &str = "-- route_unsettled
+            select distinct e.batch, p.webhook
+            from events e cross join unnest(e.webhooks) as p(webhook)
+            where e.key = any($1) and e.look_at is not null
+              and not exists (select from attempts a
+                              where a.batch = e.batch and a.webhook = p.webhook)";
+        let doing = "look for unsettled events";
+        let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+        let client = self.client().await?;
+        let rows = client
+            .query(SQL, &[&keys])
+            .await
+            .map_err(StoreError::at(doing))?;
+        let due = |row: &tokio_postgres::Row| {
+            let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
+            Ok(Due {
+                batch,
+                webhook,
+                entry: 1,
+            })
+        };
+        rows.iter()
+            .map(due)
+            .collect::<Result<_, _>>()
+            .map_err(StoreError::at(doing))
+    }
+}
+
+/// The statement's arrays.
+#[derive(Default)]
+struct Columns<'a> {
+    idx: Vec<i32>,
+    key: Vec<Uuid>,
+    batch: Vec<Uuid>,
+    position: Vec<i32>,
+    source: Vec<&'a str>,
+    event_id: Vec<&'a str>,
+    event_type: Vec<&'a str>,
+    subject: Vec<String>,
+    occurred_at: Vec<Option<DateTime<Utc>>>,
+    access_revision: Vec<Option<i64>>,
+    traceparent: Vec<Option<&'a str>>,
+    notification: Vec<&'a str>,
+    filter: Vec<String>,
+    typed: Vec<String>,
+    asked_idx: Vec<i32>,
+    asked_scope: Vec<&'a str>,
+    asked_target: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(arrivals: &[Arrival<'a>]) -> Self {
+        let mut columns = Self::default();
+        for (idx, arrival) in (0i32..).zip(arrivals) {
+            let event = arrival.event;
+            let [filter, typed] = matching_forms(event.filter, &event.action);
+            columns.idx.push(idx);
+            columns.key.push(event.key.0);
+            columns.batch.push(arrival.batch.0);
+            columns
+                .position
+                .push(i32::try_from(arrival.position).unwrap_or(i32::MAX));
+            columns.source.push(&event.source);
+            columns.event_id.push(&event.id);
+            columns.event_type.push(&event.event_type);
+            columns.subject.push(event.resource.to_string());
+            columns.occurred_at.push(event.time);
+            columns.access_revision.push(event.access_revision);
+            columns.traceparent.push(event.traceparent.as_deref());
+            columns.notification.push(&event.notification);
+            columns.filter.push(filter);
+            columns.typed.push(typed);
+            for (scope, target) in event.resource.read_scopes() {
+                columns.asked_idx.push(idx);
+                columns.asked_scope.push(scope.name());
+                columns.asked_target.push(target);
+            }
+        }
+        columns
+    }
+
+    fn parameters<'p>(
+        &'p self,
+        administrator: &'p String,
+    ) -> [&'p (dyn tokio_postgres::types::ToSql + Sync); 18] {
+        [
+            &self.idx,
+            &self.key,
+            &self.batch,
+            &self.position,
+            &self.source,
+            &self.event_id,
+            &self.event_type,
+            &self.subject,
+            &self.occurred_at,
+            &self.access_revision,
+            &self.traceparent,
+            &self.notification,
+            &self.filter,
+            &self.typed,
+            &self.asked_idx,
+            &self.asked_scope,
+            &self.asked_target,
+            administrator,
+        ]
+    }
+}

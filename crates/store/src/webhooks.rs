@@ -1,0 +1,193 @@
+//! Webhooks: registered, read, paused, deleted.
+
+use chrono::{DateTime, Utc};
+use fanfare_core::filter::Filters;
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_core::webhook::{Headers, Properties, Secret, Webhook, WebhookUri};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::keyring::Keyring;
+use crate::pool::Store;
+
+/// What is sealed of a webhook: what lets others sign as it, or sign in as its owner.
+#[derive(Serialize, Deserialize)]
+struct Confidential {
+    secrets: Vec<Valid>,
+    headers: Vec<(String, String)>,
+}
+
+/// A secret, and until when it signs beside a newer one.
+#[derive(Serialize, Deserialize)]
+struct Valid {
+    secret: String,
+    until: Option<DateTime<Utc>>,
+}
+
+impl Store {
+    /// Registers a webhook.
+    pub async fn webhook_add(&self, webhook: &Webhook) -> Result<(), StoreError> {
+        const SQL: &str = "-- webhook_add
+            insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
+                                  filters, properties, sealed, created_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+        let sealed = seal(&self.keyring, webhook)?;
+        let client = self.client().await?;
+        client
+            .execute(
+                SQL,
+                &[
+                    /* id */ &webhook.id.0,
+                    /* owner */ &webhook.owner.as_str(),
+                    /* owner_key */ &webhook.owner.key(),
+                    /* uri */ &webhook.uri.as_str(),
+                    /* description */ &webhook.description,
+                    /* paused */ &webhook.paused,
+                    /* paused_reason */ &webhook.paused_reason,
+                    /* filters */ &webhook.filters.stored(),
+                    /* properties */ &webhook.properties.to_json(),
+                    /* sealed */ &sealed,
+                    /* created_at */ &webhook.created_at,
+                ],
+            )
+            .await
+            .map_err(StoreError::at("register the webhook"))?;
+        Ok(())
+    }
+
+    /// Those of these webhooks that exist.
+    pub async fn webhooks_get(&self, ids: &[WebhookId]) -> Result<Vec<Webhook>, StoreError> {
+        const SQL: &str = "-- webhooks_get
+            select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
+                   created_at
+            from webhooks where id = any($1) and deleted_at is null";
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        self.webhooks_query(SQL, &[&ids]).await
+    }
+
+    /// All webhooks, or one owner's, the oldest first.
+    pub async fn webhooks_list(&self, owner: Option<&Name>) -> Result<Vec<Webhook>, StoreError> {
+        const SQL: &str = "-- webhooks_list
+            select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
+                   created_at
+            from webhooks
+            where deleted_at is null and ($1::text is null or owner_key = $1)
+            order by created_at, id";
+        self.webhooks_query(SQL, &[&owner.map(Name::key)]).await
+    }
+
+    async fn webhooks_query(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Vec<Webhook>, StoreError> {
+        let doing = "read webhooks";
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(sql)
+            .await
+            .map_err(StoreError::at(doing))?;
+        let rows = client
+            .query(&statement, parameters)
+            .await
+            .map_err(StoreError::at(doing))?;
+        rows.iter().map(|row| webhook(&self.keyring, row)).collect()
+    }
+
+    /// Pauses a webhook, with a reason when the service does it, or resumes it. Returns whether
+    /// there is such a webhook.
+    pub async fn webhook_pause(
+        &self,
+        id: WebhookId,
+        paused: bool,
+        reason: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "-- webhook_pause
+            update webhooks set paused = $2, paused_reason = $3, updated_at = now()
+            where id = $1 and deleted_at is null";
+        let client = self.client().await?;
+        client
+            .execute(SQL, &[&id.0, &paused, &reason])
+            .await
+            .map(|rows| rows == 1)
+            .map_err(StoreError::at("pause or resume the webhook"))
+    }
+
+    /// Deletes a webhook and its secrets. Returns whether there was such a webhook.
+    pub async fn webhook_delete(&self, id: WebhookId) -> Result<bool, StoreError> {
+        const SQL: &str = "-- webhook_delete
+            update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
+            where id = $1 and deleted_at is null";
+        let client = self.client().await?;
+        client
+            .execute(SQL, &[&id.0])
+            .await
+            .map(|rows| rows == 1)
+            .map_err(StoreError::at("delete the webhook"))
+    }
+}
+
+fn seal(keyring: &Keyring, webhook: &Webhook) -> Result<Vec<u8>, StoreError> {
+    let valid = |secret: &Secret| Valid {
+        secret: secret.reveal().to_owned(),
+        until: None,
+    };
+    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let confidential = Confidential {
+        secrets: webhook.secrets.iter().map(valid).collect(),
+        headers: webhook.headers.iter().map(header).collect(),
+    };
+    let plain = serde_json::to_vec(&confidential).map_err(|_| inconsistent("sealed"))?;
+    keyring.seal(&plain, webhook.id.0.as_bytes())
+}
+
+fn webhook(keyring: &Keyring, row: &Row) -> Result<Webhook, StoreError> {
+    let doing = "read a webhook";
+    let id: Uuid = row.try_get("id").map_err(StoreError::at(doing))?;
+    let text = |column| {
+        row.try_get::<_, &str>(column)
+            .map_err(StoreError::at(doing))
+    };
+    let sealed: &[u8] = row.try_get("sealed").map_err(StoreError::at(doing))?;
+    let plain = keyring.open(sealed, id.as_bytes())?;
+    let confidential: Confidential =
+        serde_json::from_slice(&plain).map_err(|_| inconsistent("sealed"))?;
+    let filters: Vec<&str> = row.try_get("filters").map_err(StoreError::at(doing))?;
+    let secrets = confidential
+        .secrets
+        .iter()
+        .map(|valid| valid.secret.parse());
+    let properties = serde_json::from_str(text("properties")?);
+    Ok(Webhook {
+        id: WebhookId(id),
+        owner: Name::parse(text("owner")?).ok_or_else(|| inconsistent("owner"))?,
+        uri: text("uri")?
+            .parse::<WebhookUri>()
+            .map_err(|_| inconsistent("uri"))?,
+        secrets: secrets
+            .collect::<Result<_, _>>()
+            .map_err(|_| inconsistent("sealed"))?,
+        description: row.try_get("description").map_err(StoreError::at(doing))?,
+        paused: row.try_get("paused").map_err(StoreError::at(doing))?,
+        paused_reason: row
+            .try_get("paused_reason")
+            .map_err(StoreError::at(doing))?,
+        filters: Filters::parse(&filters).map_err(|_| inconsistent("filters"))?,
+        headers: Headers::parse(confidential.headers).map_err(|_| inconsistent("sealed"))?,
+        properties: properties
+            .ok()
+            .and_then(|map| Properties::parse(map).ok())
+            .ok_or_else(|| inconsistent("properties"))?,
+        created_at: row.try_get("created_at").map_err(StoreError::at(doing))?,
+    })
+}
+
+fn inconsistent(column: &'static str) -> StoreError {
+    StoreError::Inconsistent {
+        table: "webhooks",
+        column,
+    }
+}

@@ -1,0 +1,158 @@
+//! A small AMQP client for tests: publish one message, look into a queue, empty it.
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use lapin::options::{
+    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+
+/// A connection with one channel in confirm mode.
+pub struct Amqp {
+    connection: Connection,
+    channel: Channel,
+}
+
+/// A message taken from a queue.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The key it was last published with.
+    pub routing_key: String,
+    /// Its headers.
+    pub headers: FieldTable,
+    /// Its other properties.
+    pub properties: BasicProperties,
+    /// Its bytes.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// The header `name` as text, numbers included.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        match self.headers.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            AMQPValue::ShortString(text) => Some(text.to_string()),
+            value => value.as_long_long_int().map(|number| number.to_string()),
+        }
+    }
+}
+
+impl Amqp {
+    /// Connects to a virtual host.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let connection = Connection::connect(url, ConnectionProperties::default())
+            .await
+            .context("connecting to the broker")?;
+        let channel = connection
+            .create_channel()
+            .await
+            .context("opening a channel")?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        Ok(Self {
+            connection,
+            channel,
+        })
+    }
+
+    /// The connection, for what this does not do.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The channel, for what this does not do. An error on it closes it.
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Publishes a persistent message and waits until the broker has confirmed it.
+    /// An error if no queue takes it.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        content_type: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<()> {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert(
+                (*name).into(),
+                AMQPValue::LongString(LongString::from(*value)),
+            );
+        }
+        let properties = BasicProperties::default()
+            .with_content_type(content_type.into())
+            .with_delivery_mode(2)
+            .with_headers(table);
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let confirmation = self
+            .channel
+            .basic_publish(
+                exchange.into(),
+                routing_key.into(),
+                options,
+                body,
+                properties,
+            )
+            .await
+            .context("publishing")?
+            .await
+            .context("waiting for the broker's confirm")?;
+        ensure!(confirmation.is_ack(), "the broker refused the message");
+        ensure!(
+            confirmation.take_message().is_none(),
+            "no queue takes the message {routing_key}"
+        );
+        Ok(())
+    }
+
+    /// How many messages of `queue` are ready to be taken.
+    pub async fn queue_len(&self, queue: &str) -> Result<u32> {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let declared = self
+            .channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+            .with_context(|| format!("looking at the queue {queue}"))?;
+        Ok(declared.message_count())
+    }
+
+    /// Takes all messages that are ready in `queue`.
+    pub async fn drain(&self, queue: &str) -> Result<Vec<Message>> {
+        let mut messages = Vec::new();
+        while let Some(got) = self
+            .channel
+            .basic_get(queue.into(), BasicGetOptions::default())
+            .await
+            .with_context(|| format!("taking from the queue {queue}"))?
+        {
+            got.delivery.acker.ack(BasicAckOptions::default()).await?;
+            messages.push(Message {
+                routing_key: got.delivery.routing_key.to_string(),
+                headers: got
+                    .delivery
+                    .properties
+                    .headers()
+                    .clone()
+                    .unwrap_or_default(),
+                properties: got.delivery.properties,
+                body: got.delivery.data.into(),
+            });
+        }
+        Ok(messages)
+    }
+}

@@ -1,0 +1,37 @@
+%% Runs inside the broker's node: makes and drops virtual hosts in milliseconds, where each
+%% rabbitmqctl would start an Erlang machine of its own. Also tells when the broker is up.
+%% @PORT@, @USER@ and @PASSWORD@ are filled in; one line a connection: the password, then a command.
+Grant = fun(Vhost) ->
+    rabbit_auth_backend_internal:set_permissions(
+        <<"@USER@">>, Vhost, <<".*">>, <<".*">>, <<".*">>, <<"testkit">>)
+end,
+Run = fun
+    ([<<"ping">>]) ->
+        true = rabbit:is_running(),
+        ok;
+    ([<<"add">>, Vhost]) ->
+        ok = rabbit_vhost:add(Vhost, <<"testkit">>),
+        ok = Grant(Vhost);
+    ([<<"drop">>, Vhost]) ->
+        rabbit_vhost:delete(Vhost, <<"testkit">>),
+        ok
+end,
+Serve = fun(Socket) ->
+    {ok, Line} = gen_tcp:recv(Socket, 0, 5000),
+    [<<"@PASSWORD@">> | Command] = binary:split(string:trim(Line), <<" ">>, [global]),
+    Answer = try Run(Command) of
+        ok -> "ok"
+    catch
+        _:Reason -> io_lib:format("~0p", [Reason])
+    end,
+    gen_tcp:send(Socket, [Answer, "\n"])
+end,
+spawn(fun() ->
+    {ok, Listener} = gen_tcp:listen(@PORT@, [
+        binary, {packet, line}, {active, false}, {reuseaddr, true}, {backlog, 128}, {ip, {127, 0, 0, 1}}]),
+    (fun Accept() ->
+        {ok, Socket} = gen_tcp:accept(Listener),
+        gen_tcp:controlling_process(Socket, spawn(fun() -> Serve(Socket) end)),
+        Accept()
+    end)()
+end).

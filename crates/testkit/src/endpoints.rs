@@ -1,0 +1,259 @@
+//! Where the servers answer, and how to make and drop a database or a virtual host on them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::programs;
+
+/// A virtual host's queues may take a while to go.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Addresses of a PostgreSQL and a RabbitMQ, with the right to create things there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// A URL of the database server; its path is replaced.
+    pub(crate) database: String,
+    /// A URL of the broker; its path is replaced.
+    pub(crate) amqp: String,
+    pub(crate) control: Control,
+    pub(crate) psql: PathBuf,
+}
+
+/// How virtual hosts are made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Control {
+    /// Over a port that our own node listens on: `control.erl`.
+    Port { port: u16, password: String },
+    /// By a command that stands for `rabbitmqctl`, its words.
+    Command { words: Vec<String> },
+}
+
+impl Endpoints {
+    /// The endpoints of servers that run already, from their URLs.
+    ///
+    /// `rabbitmqctl` is the command that administers the broker, words separated by spaces.
+    pub(crate) fn of_running(database: String, amqp: String, rabbitmqctl: &str) -> Result<Self> {
+        let words = rabbitmqctl.split_whitespace().map(str::to_owned).collect();
+        Ok(Self {
+            database,
+            amqp,
+            control: Control::Command { words },
+            psql: programs::find_psql()?,
+        })
+    }
+
+    /// The URL of the database `name`.
+    #[must_use]
+    pub fn database_url(&self, name: &str) -> String {
+        with_path(&self.database, name)
+    }
+
+    /// The URL of the virtual host `vhost`.
+    #[must_use]
+    pub fn amqp_url(&self, vhost: &str) -> String {
+        with_path(&self.amqp, vhost)
+    }
+
+    /// Creates an empty database.
+    pub fn create_database(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        self.sql(
+            "postgres",
+            &format!("CREATE DATABASE {name} TEMPLATE template0"),
+        )
+        .with_context(|| format!("creating the database {name}"))?;
+        Ok(())
+    }
+
+    /// Drops a database, under whoever uses it. One that is not there is no error.
+    pub fn drop_database(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        self.sql(
+            "postgres",
+            &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+        )
+        .with_context(|| format!("dropping the database {name}"))?;
+        Ok(())
+    }
+
+    /// Creates an empty virtual host, and gives the user of [`amqp_url`](Self::amqp_url) all rights in it.
+    pub fn create_vhost(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        let created = match &self.control {
+            Control::Port { port, password } => ask(*port, password, &format!("add {name}")),
+            Control::Command { words } => {
+                let user = user_of(&self.amqp);
+                run(words, &["add_vhost", name]).and_then(|()| {
+                    run(
+                        words,
+                        &["set_permissions", "-p", name, user, ".*", ".*", ".*"],
+                    )
+                })
+            }
+        };
+        created.with_context(|| format!("creating the virtual host {name}"))
+    }
+
+    /// Drops a virtual host with all its queues, and closes its connections.
+    pub fn drop_vhost(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        let dropped = match &self.control {
+            Control::Port { port, password } => ask(*port, password, &format!("drop {name}")),
+            Control::Command { words } => run(words, &["delete_vhost", name]),
+        };
+        dropped.with_context(|| format!("dropping the virtual host {name}"))
+    }
+
+    /// Runs one statement in `database` and returns its rows as text, columns separated by `|`.
+    pub fn sql(&self, database: &str, statement: &str) -> Result<String> {
+        let output = Command::new(&self.psql)
+            .args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet"])
+            .args([
+                "--dbname",
+                &self.database_url(database),
+                "--command",
+                statement,
+            ])
+            .env("PGCONNECT_TIMEOUT", "10")
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("running {}", self.psql.display()))?;
+        ensure!(
+            output.status.success(),
+            "psql failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned())
+    }
+
+    /// Whether both servers answer, and are the ones these endpoints speak of.
+    pub(crate) fn answer(&self) -> bool {
+        self.broker_answers() && self.sql("postgres", "SELECT 1").is_ok()
+    }
+
+    /// Whether the broker has finished its start.
+    pub(crate) fn broker_answers(&self) -> bool {
+        match &self.control {
+            Control::Port { port, password } => ask(*port, password, "ping").is_ok(),
+            Control::Command { words } => run(words, &["await_startup"]).is_ok(),
+        }
+    }
+}
+
+/// Sends one line to the broker's control port.
+fn ask(port: u16, password: &str, command: &str) -> Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, CONTROL_TIMEOUT)?;
+    stream.set_read_timeout(Some(CONTROL_TIMEOUT))?;
+    writeln!(stream, "{password} {command}")?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    match answer.trim_end() {
+        "ok" => Ok(()),
+        "" => bail!("the broker closed the control connection"),
+        other => bail!("the broker answered {other}"),
+    }
+}
+
+fn run(words: &[String], arguments: &[&str]) -> Result<()> {
+    let (program, first) = words
+        .split_first()
+        .context("the command for rabbitmqctl is empty")?;
+    let output = Command::new(program)
+        .args(first)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| {
+            format!("running {program} (FANFARE_TEST_RABBITMQCTL names another one)")
+        })?;
+    ensure!(
+        output.status.success(),
+        "{} {} failed: {}",
+        words.join(" "),
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
+    Ok(())
+}
+
+/// Names go into statements and commands as they are.
+fn check_name(name: &str) -> Result<()> {
+    let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
+    ensure!(
+        name.starts_with(|it: char| it.is_ascii_lowercase()) && name.chars().all(is_plain),
+        "the name {name:?} is not made of lower-case letters, digits, and underscores"
+    );
+    Ok(())
+}
+
+/// Replaces the path of a URL and keeps its query.
+fn with_path(url: &str, name: &str) -> String {
+    let (address, query) = url
+        .split_once('?')
+        .map_or((url, None), |(it, query)| (it, Some(query)));
+    let host_at = address.find("://").map_or(0, |at| at + 3);
+    let host_end = address[host_at..]
+        .find('/')
+        .map_or(address.len(), |at| host_at + at);
+    let host = &address[..host_end];
+    query.map_or_else(
+        || format!("{host}/{name}"),
+        |query| format!("{host}/{name}?{query}"),
+    )
+}
+
+/// The user of a URL; RabbitMQ's own default when it has none.
+fn user_of(url: &str) -> &str {
+    let address = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = address.split('/').next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((credentials, _)) => credentials.split(':').next().unwrap_or_default(),
+        None => "guest",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_a_path() {
+        for (url, expected) in [
+            (
+                "postgres://u:p@127.0.0.1:5432",
+                "postgres://u:p@127.0.0.1:5432/name",
+            ),
+            (
+                "postgres://u:p@host/postgres?sslmode=require",
+                "postgres://u:p@host/name?sslmode=require",
+            ),
+            ("amqp://host/%2f", "amqp://host/name"),
+            ("amqp://host?heartbeat=5", "amqp://host/name?heartbeat=5"),
+        ] {
+            assert_eq!(with_path(url, "name"), expected);
+        }
+    }
+
+    #[test]
+    fn finds_the_user() {
+        assert_eq!(user_of("amqp://anna:s@host:5672/%2f"), "anna");
+        assert_eq!(user_of("amqp://host/%2f"), "guest");
+    }
+
+    #[test]
+    fn refuses_names_that_could_do_harm() {
+        for name in ["", "1a", "a b", "a;", "A", "a-b"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_name("test_0a").is_ok());
+    }
+}

@@ -1,0 +1,33 @@
+//! Real servers and breakable networks for Fanfare's tests, its demo, and its benchmarks.
+//!
+//! Nothing here imitates PostgreSQL or RabbitMQ: the installed programs run, privately, on loopback.
+//!
+//! - [`sandbox::Sandbox`] is what most tests want: an empty database and an empty virtual host of
+//!   their own, on servers that one run of the tests shares ([`shared`]).
+//! - [`servers::Servers`] are servers that belong to one test, to be stopped, killed, and wiped.
+//! - [`proxy::Proxy`] stands between a program and a server and breaks the connection on demand.
+//! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
+//! - [`process::Process`] runs a binary and reads what it says.
+//! - [`wait::eventually`] waits for a state, instead of for a time.
+//!
+//! The servers end with their owner, however the owner ends: see `keeper.sh`.
+
+#[cfg(feature = "amqp")]
+pub mod amqp;
+pub mod process;
+pub mod proxy;
+pub mod receiver;
+pub mod sandbox;
+pub mod servers;
+pub mod shared;
+pub mod wait;
+
+mod daemon;
+mod endpoints;
+mod http;
+mod keeper;
+mod postgres;
+mod programs;
+mod rabbitmq;
+
+pub use endpoints::Endpoints;

@@ -1,0 +1,172 @@
+//! Finds the server programs on this machine, and installs them where that is possible.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+const PACKAGES: [&str; 2] = ["postgresql", "rabbitmq-server"];
+
+/// What Debian's maintainer scripts ask before they start a service.
+const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Where the programs are.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    /// The folder that holds `postgres` and `initdb`.
+    pub(crate) postgres: PathBuf,
+    /// The plain start script; the one that packages put on the `PATH` switches users.
+    pub(crate) rabbitmq_server: PathBuf,
+    pub(crate) epmd: PathBuf,
+}
+
+/// Finds the servers' programs; installs them first if they are missing and this is root on Debian.
+pub(crate) fn find_or_install() -> Result<Programs> {
+    if let Some(programs) = find() {
+        return Ok(programs);
+    }
+    let can_install = rustix::process::geteuid().is_root() && on_path("apt-get").is_some();
+    if !can_install {
+        bail!(
+            "PostgreSQL or RabbitMQ is not installed: install the packages `{}` (as root on Debian \
+             or Ubuntu: apt-get install {}), or set FANFARE_TEST_DATABASE_URL and \
+             FANFARE_TEST_AMQP_URL to servers that run already",
+            PACKAGES.join("` and `"),
+            PACKAGES.join(" "),
+        );
+    }
+    install()?;
+    find().context("PostgreSQL or RabbitMQ is still missing after its packages were installed")
+}
+
+/// Finds PostgreSQL's client program.
+pub(crate) fn find_psql() -> Result<PathBuf> {
+    newest_postgres("psql")
+        .map(|folder| folder.join("psql"))
+        .context("psql is not installed: install the package `postgresql-client`")
+}
+
+fn find() -> Option<Programs> {
+    Some(Programs {
+        postgres: newest_postgres("initdb")?,
+        rabbitmq_server: rabbitmq_server()?,
+        epmd: on_path("epmd").or_else(|| {
+            matching("/usr/lib/erlang", "erts-")
+                .into_iter()
+                .map(|it| it.join("bin/epmd"))
+                .find(|it| it.is_file())
+        })?,
+    })
+}
+
+/// The folder of the newest PostgreSQL that has `program`.
+fn newest_postgres(program: &str) -> Option<PathBuf> {
+    let debian = matching("/usr/lib/postgresql", "")
+        .into_iter()
+        .map(|it| it.join("bin"));
+    let red_hat = matching("/usr", "pgsql-")
+        .into_iter()
+        .map(|it| it.join("bin"));
+    debian
+        .chain(red_hat)
+        .find(|folder| folder.join(program).is_file())
+        .or_else(|| on_path(program)?.parent().map(Path::to_path_buf))
+}
+
+fn rabbitmq_server() -> Option<PathBuf> {
+    let plain = PathBuf::from("/usr/lib/rabbitmq/bin");
+    let versions = matching("/usr/lib/rabbitmq/lib", "rabbitmq_server-");
+    std::iter::once(plain)
+        .chain(versions.into_iter().map(|it| it.join("sbin")))
+        .map(|folder| folder.join("rabbitmq-server"))
+        .find(|it| it.is_file())
+        .or_else(|| on_path("rabbitmq-server"))
+}
+
+/// The entries of `folder` that start with `prefix`, the highest version first.
+fn matching(folder: &str, prefix: &str) -> Vec<PathBuf> {
+    let version = |path: &PathBuf| -> Vec<u32> {
+        let name = path
+            .file_name()
+            .map(OsStr::to_string_lossy)
+            .unwrap_or_default();
+        name.trim_start_matches(prefix)
+            .split('.')
+            .map(|it| it.parse().unwrap_or(0))
+            .collect()
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .collect();
+    found.sort_by_key(version);
+    found.reverse();
+    found
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|it| it.is_file())
+}
+
+fn install() -> Result<()> {
+    eprintln!("installing {} with apt-get…", PACKAGES.join(" and "));
+    let _quiet = NoServiceStarts::begin()?;
+    apt_get(&["update"])?;
+    let mut arguments = vec!["install", "-y", "--no-install-recommends"];
+    arguments.extend(PACKAGES);
+    apt_get(&arguments)
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("apt-get")
+        // Another process may be installing too.
+        .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .output()
+        .context("running apt-get")?;
+    if !output.status.success() {
+        bail!(
+            "apt-get {} failed ({}):\n{}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end(),
+        );
+    }
+    Ok(())
+}
+
+/// Keeps freshly installed packages from starting as system services: private ones are wanted.
+struct NoServiceStarts {
+    is_ours: bool,
+}
+
+impl NoServiceStarts {
+    fn begin() -> Result<Self> {
+        let policy = Path::new(SERVICE_POLICY);
+        let is_ours = !policy.exists();
+        if is_ours {
+            fs::write(policy, "#!/bin/sh\nexit 101\n")
+                .and_then(|()| fs::set_permissions(policy, fs::Permissions::from_mode(0o755)))
+                .with_context(|| format!("writing {SERVICE_POLICY}"))?;
+        }
+        Ok(Self { is_ours })
+    }
+}
+
+impl Drop for NoServiceStarts {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = fs::remove_file(SERVICE_POLICY);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A TCP proxy that breaks on demand, to stand between a program and its server.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// What one read takes along.
+const CHUNK: usize = 16 * 1024;
+
+/// A proxy on a port of 127.0.0.1 that stays its own until it is dropped; with it go its connections.
+pub struct Proxy {
+    target: SocketAddr,
+    addr: SocketAddr,
+    /// Bound but not listening: it keeps the port while the proxy is cut, and refuses connections.
+    _reservation: TcpSocket,
+    is_frozen: Arc<watch::Sender<bool>>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Starts to pass connections on to `target`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no port to listen on.
+    pub async fn start(target: SocketAddr) -> Self {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (reservation, addr) = or_panic(bind(free).and_then(|socket| {
+            let addr = socket.local_addr()?;
+            Ok((socket, addr))
+        }));
+        let is_frozen = Arc::new(watch::Sender::new(false));
+        let mut proxy = Self {
+            target,
+            addr,
+            _reservation: reservation,
+            is_frozen,
+            accepting: None,
+        };
+        proxy.resume().await;
+        proxy
+    }
+
+    /// Where the proxy listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Closes all connections and refuses new ones.
+    pub async fn cut(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+            // The listener and the connections are closed once it has ended.
+            let _ = accepting.await;
+        }
+    }
+
+    /// Keeps the connections open, takes new ones too, and passes nothing on.
+    pub fn freeze(&self) {
+        self.is_frozen.send_replace(true);
+    }
+
+    /// Passes everything on again, also what was held back while frozen.
+    ///
+    /// # Panics
+    ///
+    /// If the port can't be listened on again.
+    pub async fn resume(&mut self) {
+        self.is_frozen.send_replace(false);
+        if self.accepting.is_none() {
+            let listener = or_panic(bind(self.addr).and_then(|socket| socket.listen(1024)));
+            let accepting = accept(listener, self.target, Arc::clone(&self.is_frozen));
+            self.accepting = Some(tokio::spawn(accepting));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(accepting) = &self.accepting {
+            accepting.abort();
+        }
+    }
+}
+
+fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
+}
+
+#[track_caller]
+fn or_panic<T>(result: io::Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("the proxy can't listen: {error}"))
+}
+
+/// Owns all connections: they close when it is dropped.
+async fn accept(listener: TcpListener, target: SocketAddr, is_frozen: Arc<watch::Sender<bool>>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((client, _)) = listener.accept() => {
+                connections.spawn(connect(client, target, is_frozen.subscribe()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// An unreachable target closes the client's connection.
+async fn connect(client: TcpStream, target: SocketAddr, is_frozen: watch::Receiver<bool>) {
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
+    // A proxy must not add delays of its own.
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    // A failure on one side ends both; a plain end of one direction leaves the other open.
+    let _ = tokio::try_join!(
+        pump(from_client, to_server, is_frozen.clone()),
+        pump(from_server, to_client, is_frozen),
+    );
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut is_frozen: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let n_bytes = from.read(&mut chunk).await?;
+        // Also an end that comes while frozen is news that must not pass.
+        if is_frozen.wait_for(|is_frozen| !is_frozen).await.is_err() {
+            return Ok(());
+        }
+        if n_bytes == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&chunk[..n_bytes]).await?;
+    }
+}

@@ -1,0 +1,185 @@
+//! A private RabbitMQ node, with an epmd of its own.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+
+use crate::daemon::Daemon;
+use crate::endpoints::Endpoints;
+use crate::programs::Programs;
+
+const CONTROL: &str = include_str!("control.erl");
+/// A node that recovers its queues on a busy machine takes its time.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The ports of one node, all on loopback.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) amqp: u16,
+    /// Where `control.erl` listens.
+    pub(crate) control: u16,
+    /// Erlang's distribution: a node needs it for its name, although nobody else is there.
+    pub(crate) distribution: u16,
+    pub(crate) epmd: u16,
+}
+
+/// The node's files, and its processes while it runs.
+pub(crate) struct RabbitMq {
+    server: PathBuf,
+    epmd_program: PathBuf,
+    folder: PathBuf,
+    home: PathBuf,
+    ports: Ports,
+    epmd: Option<Daemon>,
+    node: Option<Daemon>,
+}
+
+impl RabbitMq {
+    /// The name of the administrator.
+    pub(crate) const USER: &str = "fanfare";
+
+    /// Writes the configuration of a node with no data and no plugins.
+    pub(crate) fn create(
+        programs: &Programs,
+        folder: &Path,
+        ports: Ports,
+        password: &str,
+    ) -> Result<Self> {
+        let home = folder.join("rabbitmq");
+        fs::create_dir(&home)?;
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o700))?;
+        let user = Self::USER;
+        let amqp = ports.amqp;
+        fs::write(
+            home.join("rabbitmq.conf"),
+            format!(
+                "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
+                 default_user = {user}\n\
+                 default_pass = {password}\n\
+                 disk_free_limit.absolute = 50MB\n"
+            ),
+        )?;
+        fs::write(home.join("enabled_plugins"), "[].\n")?;
+        // It stands in for the machine's own, which would be read otherwise.
+        fs::write(home.join("rabbitmq-env.conf"), "")?;
+        let control = CONTROL
+            .replace("@PORT@", &ports.control.to_string())
+            .replace("@USER@", user)
+            .replace("@PASSWORD@", password);
+        fs::write(home.join("control.erl"), control)?;
+        Ok(Self {
+            server: programs.rabbitmq_server.clone(),
+            epmd_program: programs.epmd.clone(),
+            folder: folder.to_path_buf(),
+            home,
+            ports,
+            epmd: None,
+            node: None,
+        })
+    }
+
+    /// Starts the node and waits until it takes connections.
+    pub(crate) fn start(&mut self, endpoints: &Endpoints) -> Result<()> {
+        if self.node.is_some() {
+            return Ok(());
+        }
+        if self.epmd.is_none() {
+            self.epmd = Some(self.spawn_epmd()?);
+        }
+        let mut node = Daemon::spawn(self.node_command(), &self.folder, "rabbitmq", "KILL")?;
+        node.wait_until(START_PATIENCE, || endpoints.broker_answers())
+            .context("starting RabbitMQ")?;
+        self.node = Some(node);
+        Ok(())
+    }
+
+    /// Stops the node in order.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.end(Signal::TERM)
+    }
+
+    /// Stops the node as a crash would.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.end(Signal::KILL)
+    }
+
+    /// Removes all that the node has stored. It must not run.
+    pub(crate) fn remove_data(&self) -> Result<()> {
+        fs::remove_dir_all(self.home.join("data")).context("removing RabbitMQ's data")
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.node.iter().chain(&self.epmd).map(Daemon::id)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        let Some(node) = self.node.take() else {
+            return Ok(());
+        };
+        node.end(signal, STOP_PATIENCE)
+            .context("stopping RabbitMQ")?;
+        Ok(())
+    }
+
+    /// Erlang would start one itself, as a daemon that nobody ends.
+    fn spawn_epmd(&self) -> Result<Daemon> {
+        let mut command = self.command(&self.epmd_program);
+        command.args([
+            "-address",
+            "127.0.0.1",
+            "-port",
+            &self.ports.epmd.to_string(),
+        ]);
+        Daemon::spawn(command, &self.folder, "epmd", "KILL")
+    }
+
+    fn node_command(&self) -> Command {
+        let in_home = |name: &str| self.home.join(name);
+        let mut command = self.command(&self.server);
+        command
+            // The script then becomes the node, instead of standing between it and our signals.
+            .env("RABBITMQ_ALLOW_INPUT", "1")
+            .arg("-noinput")
+            .env(
+                "RABBITMQ_NODENAME",
+                format!("fanfare-{}@localhost", self.ports.amqp),
+            )
+            .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
+            .env("RABBITMQ_CONF_ENV_FILE", in_home("rabbitmq-env.conf"))
+            .env("RABBITMQ_CONFIG_FILE", in_home("rabbitmq.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", in_home("advanced.config"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", in_home("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", in_home("data"))
+            .env("RABBITMQ_GENERATED_CONFIG_DIR", in_home("generated"))
+            .env("RABBITMQ_PID_FILE", in_home("node.pid"))
+            .env("RABBITMQ_LOG_BASE", in_home("log"))
+            // The script splits this at spaces, so that the evaluated expression can't have any;
+            // its file is found because the node runs in its home.
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                r#"-kernel inet_dist_use_interface {127,0,0,1} -eval file:eval("control.erl")"#,
+            );
+        command
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap_or_default())
+            .env("LANG", "C.UTF-8")
+            // Erlang keeps its cookie there.
+            .env("HOME", &self.home)
+            .env("ERL_EPMD_PORT", self.ports.epmd.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .current_dir(&self.home);
+        command
+    }
+}

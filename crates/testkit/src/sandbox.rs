@@ -1,0 +1,81 @@
+//! An empty database and an empty virtual host for one test.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use uuid::Uuid;
+
+use crate::endpoints::Endpoints;
+use crate::shared;
+
+/// How long a test's end may wait for the cleaning. What is left then goes with the servers.
+const CLEANING: Duration = Duration::from_secs(3);
+
+/// A database and a virtual host that nobody else uses, on the [shared](crate::shared) servers.
+/// Both are dropped with it, under whoever still uses them.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Sandbox {
+    /// The URL of the database, which has no tables yet.
+    pub database_url: String,
+    /// The URL of the virtual host, which has nothing but the broker's own exchanges.
+    pub amqp_url: String,
+    name: String,
+    endpoints: &'static Endpoints,
+}
+
+impl Sandbox {
+    /// Makes a sandbox; the first one of a test run starts the servers.
+    ///
+    /// # Panics
+    ///
+    /// If there are no servers, or they refuse.
+    pub async fn new() -> Self {
+        match tokio::task::spawn_blocking(Self::make).await {
+            Ok(Ok(sandbox)) => sandbox,
+            Ok(Err(error)) => panic!("no sandbox for this test: {error:#}"),
+            Err(error) => panic!("no sandbox for this test: {error}"),
+        }
+    }
+
+    /// Runs one statement in the database and returns its rows as text, columns separated by `|`.
+    /// It blocks for some 20 ms.
+    pub fn sql(&self, statement: &str) -> Result<String> {
+        self.endpoints.sql(&self.name, statement)
+    }
+
+    fn make() -> Result<Self> {
+        let endpoints = shared::endpoints();
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        // Made now, so that it cleans up after a failure below.
+        let sandbox = Self {
+            database_url: endpoints.database_url(&name),
+            amqp_url: endpoints.amqp_url(&name),
+            name,
+            endpoints,
+        };
+        endpoints.create_database(&sandbox.name)?;
+        endpoints.create_vhost(&sandbox.name)?;
+        Ok(sandbox)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let (sender, cleaned) = mpsc::channel();
+        for clean in [Endpoints::drop_vhost, Endpoints::drop_database] {
+            let (sender, name, endpoints) = (sender.clone(), self.name.clone(), self.endpoints);
+            thread::spawn(move || {
+                if let Err(error) = clean(endpoints, &name) {
+                    eprintln!("cleaning after a test: {error:#}");
+                }
+                drop(sender);
+            });
+        }
+        drop(sender);
+        // Nothing is ever sent: this ends when both threads have let go, or in time.
+        let _: Result<(), _> = cleaned.recv_timeout(CLEANING);
+    }
+}
