@@ -1,6 +1,6 @@
-//! Everything that Fanfare says to RabbitMQ.
+//! Everything that Fanfare says to its message broker.
 //!
-//! The story: a role process keeps one [`Session`] alive with [`supervise`]. Opening a session
+//! The story: a role process keeps one [`Session`] alive with [`supervise()`]. Opening a session
 //! connects and declares the [`topology`]; with it the process takes messages from a queue through
 //! a [`Consumer`], publishes through a confirmed [`Publisher`], and sends what must wait down the
 //! [delay ladder](ladder). Messages that nobody can take further lie in the dead letter queues;
@@ -15,11 +15,11 @@
 
 pub mod topology;
 
-pub mod dead_letters;
-pub mod ladder;
 mod config;
 mod consumer;
+pub mod dead_letters;
 mod error;
+pub mod ladder;
 mod message;
 mod publisher;
 mod session;
@@ -27,7 +27,7 @@ mod supervise;
 
 pub use config::Config;
 pub use consumer::{Consumer, Incoming, Settle, ack_all};
-pub use error::{BrokerError, PublishError};
+pub use error::{BrokerError, Cause, PublishError};
 pub use ladder::{BackTo, Delay};
 pub use message::{Destination, HeaderValue, Headers, Message};
 pub use publisher::Publisher;

@@ -111,18 +111,26 @@ impl Headers {
 
     /// The headers that are texts, numbers or flags, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, HeaderValue)> {
-        self.0.iter().filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
+        self.0
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
     }
 
     /// The headers without what the broker made of an earlier way of the message.
     ///
-    /// `x-death` and its like tell where a message expired before. RabbitMQ takes a message that
+    /// `x-death` and its like tell where a message expired before. The broker takes a message that
     /// expires in the same queue again for a cycle and drops it, so a message that is published
     /// again must start without them. `CC` and `BCC` are instructions to route a copy somewhere
     /// else; they were meant for the exchange that the message first came to.
     pub(crate) fn to_publish(&self) -> FieldTable {
-        let kept = self.0.iter().filter(|(name, _)| !is_trace_of_the_way(name.as_str()));
-        FieldTable::from(kept.map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>())
+        let kept = self
+            .0
+            .iter()
+            .filter(|(name, _)| !is_trace_of_the_way(name.as_str()));
+        FieldTable::from(
+            kept.map(|(name, value)| (name.clone(), value.clone()))
+                .collect::<BTreeMap<_, _>>(),
+        )
     }
 
     /// About how many bytes the headers take on the wire.
@@ -138,7 +146,10 @@ impl Headers {
 
     /// The reason in the broker's own note of why it moved the message, and from where.
     pub(crate) fn moved_by_broker(&self) -> Option<(&str, &str)> {
-        Some((self.text("x-first-death-reason")?, self.text("x-first-death-queue")?))
+        Some((
+            self.text("x-first-death-reason")?,
+            self.text("x-first-death-queue")?,
+        ))
     }
 
     pub(crate) fn from_table(table: Option<&FieldTable>) -> Self {
@@ -207,7 +218,10 @@ impl Destination {
         match self {
             // The default exchange routes by the queue's name.
             Self::Queue(queue) => ("".into(), queue.name().into()),
-            Self::Exchange { exchange, routing_key } => (exchange.into(), routing_key.into()),
+            Self::Exchange {
+                exchange,
+                routing_key,
+            } => (exchange.into(), routing_key.into()),
             Self::Later { delay, back_to } => {
                 (delay.exchange().into(), delay.routing_key(*back_to).into())
             }
@@ -254,7 +268,11 @@ fn readable(value: &AMQPValue) -> Option<HeaderValue> {
 }
 
 fn table_size(table: &BTreeMap<ShortString, AMQPValue>) -> usize {
-    table.iter().map(|(name, value)| 1 + name.as_str().len() + value_size(value)).sum::<usize>() + 4
+    table
+        .iter()
+        .map(|(name, value)| 1 + name.as_str().len() + value_size(value))
+        .sum::<usize>()
+        + 4
 }
 
 fn value_size(value: &AMQPValue) -> usize {
@@ -262,7 +280,9 @@ fn value_size(value: &AMQPValue) -> usize {
         AMQPValue::LongString(text) => 4 + text.len(),
         AMQPValue::ShortString(text) => 4 + text.as_str().len(),
         AMQPValue::ByteArray(bytes) => 4 + bytes.len(),
-        AMQPValue::FieldArray(values) => 4 + values.as_slice().iter().map(value_size).sum::<usize>(),
+        AMQPValue::FieldArray(values) => {
+            4 + values.as_slice().iter().map(value_size).sum::<usize>()
+        }
         AMQPValue::FieldTable(table) => table_size(table.inner()),
         _ => 8,
     }
@@ -276,7 +296,10 @@ mod tests {
     #[test]
     fn reads_back_what_was_set() {
         let mut headers = Headers::default();
-        headers.set("text", "Größe").set("number", 7).set("flag", true);
+        headers
+            .set("text", "Größe")
+            .set("number", 7)
+            .set("flag", true);
         assert_eq!(headers.text("text"), Some("Größe"));
         assert_eq!(headers.int("number"), Some(7));
         assert_eq!(headers.flag("flag"), Some(true));
@@ -287,8 +310,17 @@ mod tests {
     #[test]
     fn keeps_types_that_it_does_not_know_and_strips_the_way() {
         let mut table = FieldTable::default();
-        table.insert("list".into(), AMQPValue::FieldArray(FieldArray::from(vec![1.into()])));
-        for name in ["x-death", "x-first-death-queue", "x-last-death-reason", "CC", "BCC"] {
+        table.insert(
+            "list".into(),
+            AMQPValue::FieldArray(FieldArray::from(vec![1.into()])),
+        );
+        for name in [
+            "x-death",
+            "x-first-death-queue",
+            "x-last-death-reason",
+            "CC",
+            "BCC",
+        ] {
             table.insert(name.into(), AMQPValue::LongString("gone".into()));
         }
         let published = Headers::from_table(Some(&table)).to_publish();

@@ -33,6 +33,8 @@ pub struct Unit {
     pub received_at: DateTime<Utc>,
     /// The trace context to hand on.
     pub traceparent: Option<String>,
+    /// The events' `CloudEvents` ids, in order.
+    pub event_ids: Vec<String>,
     /// The events' notifications, in order.
     pub notifications: Vec<Box<RawValue>>,
     /// Whom it goes to.
@@ -91,6 +93,7 @@ mod tests {
             batch: BatchKey(uuid::Uuid::from_u128(1)),
             received_at: DateTime::from_timestamp(1_800_000_000, 123_000).unwrap(),
             traceparent: None,
+            event_ids: vec!["1".to_owned()],
             notifications: vec![RawValue::from_string(text.to_owned()).unwrap()],
             deliveries: vec![Addressee {
                 webhook: WebhookId(uuid::Uuid::from_u128(2)),

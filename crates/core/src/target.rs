@@ -275,7 +275,7 @@ mod tests {
         for (address, reason) in [
             ("::", "the unspecified address"),
             ("::1", "a loopback address"),
-            ("::8.8.8.8", "a deprecated IPv4-compatible address"),
+            ("::808:808", "a deprecated IPv4-compatible address"),
             ("64:ff9b:1::808:808", "a local translation address"),
             ("100::1", "a discard address"),
             ("100:0:0:1::1", "a dummy address"),

@@ -1,13 +1,50 @@
 //! The commands, one file each.
 
-pub(crate) mod config;
-pub(crate) mod listen;
+mod config;
+mod dead_letters;
+mod deliveries;
+mod directory;
+mod doctor;
+mod ids;
+mod listen;
+mod migrate;
+mod publish;
+mod roles;
+mod users;
+mod webhooks;
+
+use crate::settings::Settings;
 
 /// What `fanfare` can do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Bring the database's tables up to date; waits for the database
+    Migrate,
+    /// Run a router: decide who is told of each event
+    Router,
+    /// Run a worker: send notifications, and send them again when that fails
+    Worker,
+    /// Accounts that may sign in
+    #[command(subcommand)]
+    Users(users::Command),
+    /// Users, roles and permissions, as the report server publishes them
+    #[command(subcommand)]
+    Directory(directory::Command),
+    /// Who is notified of what, and where
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
+    /// What was sent, what is on its way, and how it went
+    #[command(subcommand)]
+    Deliveries(deliveries::Command),
+    /// What nobody could take further, kept for a person
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Publish events as the report server does
+    Publish(publish::Args),
     /// Receive notifications on this machine and show them, for people who build receivers
     Listen(listen::Args),
+    /// Check settings, database, broker and keys, and say how to mend what is wrong
+    Doctor,
     /// Show the settings and where each comes from
     Config(config::Args),
 }
@@ -15,6 +52,24 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it is a process that runs until it is stopped.
     pub(crate) fn is_role(&self) -> bool {
-        false
+        matches!(self, Self::Migrate | Self::Router | Self::Worker)
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
+        match self {
+            Self::Migrate => migrate::run(settings).await,
+            Self::Router => roles::router(settings).await,
+            Self::Worker => roles::worker(settings).await,
+            Self::Users(command) => users::run(command, settings).await,
+            Self::Directory(command) => directory::run(command, settings).await,
+            Self::Webhooks(command) => webhooks::run(command, settings).await,
+            Self::Deliveries(command) => deliveries::run(command, settings).await,
+            Self::DeadLetters(command) => dead_letters::run(command, settings).await,
+            Self::Publish(args) => publish::run(&args, settings).await,
+            Self::Listen(args) => listen::run(args).await,
+            Self::Doctor => doctor::run(settings).await,
+            Self::Config(args) => config::run(&args, settings),
+        }
     }
 }

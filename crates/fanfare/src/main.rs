@@ -5,15 +5,18 @@
 
 mod clock;
 mod commands;
+mod input;
 mod lifecycle;
 mod logging;
 mod output;
+mod parts;
 mod settings;
+mod table;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use commands::{Command, config, listen};
+use commands::Command;
 use settings::{Flags, Settings};
 
 /// Webhook delivery for a report server.
@@ -36,12 +39,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let settings = Settings::load(&cli.flags)?;
     logging::start(&settings.log, cli.command.is_role());
-    lifecycle::block_on(async {
-        match cli.command {
-            Command::Config(args) => config::run(&args, &settings),
-            Command::Listen(args) => listen::run(args).await,
-        }
-    })
+    // An error means that there is a provider already, which serves as well.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    lifecycle::block_on(cli.command.run(&settings))
 }
 
 #[cfg(test)]

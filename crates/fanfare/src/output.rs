@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use fanfare_broker::BrokerError;
+use fanfare_store::StoreError;
 use serde::Serialize;
 
 use crate::settings::SettingsError;
@@ -19,13 +21,51 @@ pub(crate) struct Misuse(pub(crate) String);
 
 /// Ends the program: says in one line what went wrong, if anything.
 pub(crate) fn finish(result: &anyhow::Result<()>) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
-    eprint_line(&chain(error));
-    let misuse = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<Misuse>() || cause.is::<SettingsError>()
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
     };
-    let marked = error.downcast_ref::<Misuse>().is_some() || error.chain().any(misuse);
-    if marked { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
+    eprint_line(&explain(error));
+    let marked = error.downcast_ref::<Misuse>().is_some() || error.chain().any(is_misuse);
+    if marked {
+        ExitCode::from(MISUSE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// An error with its causes, and what to do about it where they don't say so themselves.
+pub(crate) fn explain(error: &anyhow::Error) -> String {
+    let chain = chain(error);
+    match error.chain().find_map(advice) {
+        Some(advice) => format!("{chain}; {advice}"),
+        None => chain,
+    }
+}
+
+fn is_misuse(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<Misuse>()
+        || cause.is::<SettingsError>()
+        || matches!(cause.downcast_ref(), Some(StoreError::BadUrl(_)))
+        || matches!(cause.downcast_ref(), Some(BrokerError::Address { .. }))
+}
+
+fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let store = match cause.downcast_ref::<StoreError>() {
+        Some(error) if error.is_missing_schema() => Some("run `fanfare migrate`"),
+        Some(StoreError::Connect(_)) => {
+            Some("check that PostgreSQL runs and that FANFARE_DATABASE_URL is right")
+        }
+        Some(StoreError::BadUrl(_)) => Some("correct FANFARE_DATABASE_URL"),
+        _ => None,
+    };
+    let broker = match cause.downcast_ref::<BrokerError>() {
+        Some(BrokerError::Unreachable { .. } | BrokerError::NoAnswer { .. }) => {
+            Some("check that RabbitMQ runs and that FANFARE_AMQP_URL is right")
+        }
+        Some(BrokerError::Address { .. }) => Some("correct FANFARE_AMQP_URL"),
+        _ => None,
+    };
+    store.or(broker)
 }
 
 /// Ends the program before it began: help, version, or a line about wrong arguments.
@@ -50,7 +90,10 @@ pub(crate) fn finish_usage(error: &clap::Error) -> ExitCode {
 /// Prints text on stdout. A reader that has gone, as `head` does, is no failure.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
@@ -69,18 +112,22 @@ pub(crate) fn note(text: &str) {
 
 /// Text from outside, safe for a terminal: control characters show as escapes.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
-        if c.is_control() {
-            let _ = write!(plain, "{}", c.escape_default());
-        } else {
-            plain.push(c);
-        }
-        plain
-    })
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut plain, c| {
+            if c.is_control() {
+                let _ = write!(plain, "{}", c.escape_default());
+            } else {
+                plain.push(c);
+            }
+            plain
+        })
 }
 
 fn eprint_line(text: &str) {
-    note(&format!("fanfare: {}", plain(&text.replace(['\n', '\r'], " "))));
+    note(&format!(
+        "fanfare: {}",
+        plain(&text.replace(['\n', '\r'], " "))
+    ));
 }
 
 /// The error and its causes; a cause that its parent has told already is left out.
@@ -103,7 +150,10 @@ fn one_line(rendered: &str) -> String {
         let lines: Vec<&str> = lines.lines().map(str::trim).collect();
         lines.join(" ")
     });
-    paragraphs.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
+    paragraphs
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 #[cfg(test)]
@@ -113,7 +163,9 @@ mod tests {
 
     #[test]
     fn causes_are_told_once() {
-        let error = anyhow::anyhow!("refused").context("connect: refused").context("start");
+        let error = anyhow::anyhow!("refused")
+            .context("connect: refused")
+            .context("start");
         assert_eq!(chain(&error), "start: connect: refused");
     }
 
@@ -132,8 +184,12 @@ mod tests {
 
     #[test]
     fn usage_errors_fit_a_line() {
-        let rendered = "error: one is missing:\n  --port <PORT>\n\nUsage: fanfare listen\n\nTry it.\n";
-        assert_eq!(one_line(rendered), "one is missing: --port <PORT>; Usage: fanfare listen; Try it.");
+        let rendered =
+            "error: one is missing:\n  --port <PORT>\n\nUsage: fanfare listen\n\nTry it.\n";
+        assert_eq!(
+            one_line(rendered),
+            "one is missing: --port <PORT>; Usage: fanfare listen; Try it."
+        );
     }
 
     #[test]

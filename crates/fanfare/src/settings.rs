@@ -15,7 +15,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use fanfare_core::retry::RetryPolicy;
 use fanfare_core::target::TargetPolicy;
 use tracing_subscriber::EnvFilter;
@@ -25,7 +24,6 @@ pub(crate) use local_keys::LocalKeys;
 pub(crate) use resolve::{Resolved, Source};
 pub(crate) use value::Keys;
 
-use crate::output::Misuse;
 use resolve::{Environment, Values};
 
 /// All settings, read and checked.
@@ -34,8 +32,22 @@ pub(crate) struct Settings {
     /// Each setting as it was given.
     pub(crate) resolved: Vec<Resolved>,
     /// Where the console listens.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "checked for every command; the console is not there yet"
+        )
+    )]
     pub(crate) console_listen: SocketAddr,
     /// Where metrics are served; `None` when they are not.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "checked for every command; metrics are not there yet"
+        )
+    )]
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Where webhooks may lead.
     pub(crate) targets: TargetPolicy,
@@ -48,7 +60,7 @@ pub(crate) struct Settings {
     /// The messages that a process holds at a time.
     pub(crate) prefetch: u16,
     /// The attempts that a worker makes side by side.
-    pub(crate) concurrency: usize,
+    pub(crate) concurrency: u32,
     /// The database connections that a process may open.
     pub(crate) database_connections: usize,
     /// What is logged.
@@ -151,13 +163,15 @@ impl Settings {
         let directory = |name: &str| environment(name).map(PathBuf::from);
         let mut settings = Self {
             console_listen: values.read("console_listen", |text| text.trim().parse().ok())?,
-            metrics_listen: values.read("metrics_listen", value::listen_or_off)?,
+            metrics_listen: values.read("metrics_listen", value::listen_or_off)?.0,
             targets: TargetPolicy::new(values.read("allow_targets", value::networks)?),
             retry: retry_policy(&values)?,
             connect_timeout: values.read("connect_timeout", value::duration)?,
             timeout: values.read("timeout", value::duration)?,
-            prefetch: values.read("prefetch", |text| text.trim().parse().ok().filter(|n| *n > 0))?,
-            concurrency: values.read("concurrency", value::count)?,
+            prefetch: values.read("prefetch", |text| {
+                text.trim().parse().ok().filter(|n| *n > 0)
+            })?,
+            concurrency: values.read("concurrency", count_u32)?,
             database_connections: values.read("database_connections", value::count)?,
             log: log(&values)?,
             database_url: values.read_if_set("database_url", database_url)?,
@@ -172,7 +186,9 @@ impl Settings {
 
     /// The database's URL, for a command that can't do without.
     pub(crate) fn database_url(&self) -> Result<&str, SettingsError> {
-        self.database_url.as_deref().ok_or_else(|| missing("database_url"))
+        self.database_url
+            .as_deref()
+            .ok_or_else(|| missing("database_url"))
     }
 
     /// The broker's URL, for a command that can't do without.
@@ -207,12 +223,15 @@ impl Settings {
     }
 }
 
+fn count_u32(text: &str) -> Option<u32> {
+    value::count(text).and_then(|count| u32::try_from(count).ok())
+}
+
 fn retry_policy(values: &Values) -> Result<RetryPolicy, SettingsError> {
-    let attempts = |text: &str| value::count(text).and_then(|count| u32::try_from(count).ok());
     Ok(RetryPolicy {
         first: values.read("retry_first", value::duration)?,
         max_delay: values.read("retry_max_delay", value::duration)?,
-        attempts: values.read("retry_attempts", attempts)?,
+        attempts: values.read("retry_attempts", count_u32)?,
         deadline: values.read("delivery_deadline", value::duration)?,
     })
 }
@@ -233,12 +252,16 @@ fn log(values: &Values) -> Result<Log, SettingsError> {
 
 /// The library reads URLs and `key=value` texts; only what is neither is refused here.
 fn database_url(text: &str) -> Option<String> {
-    let url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+    let url = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme));
     (url || (text.contains('=') && !text.contains("://"))).then(|| text.to_owned())
 }
 
 fn amqp_url(text: &str) -> Option<String> {
-    let url = ["amqp://", "amqps://"].iter().any(|scheme| text.starts_with(scheme));
+    let url = ["amqp://", "amqps://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme));
     url.then(|| text.to_owned())
 }
 
@@ -249,18 +272,6 @@ fn missing(key: &'static str) -> SettingsError {
         flag: setting.map_or(key, |setting| setting.flag),
         key,
         form: setting.map_or("a value", |setting| setting.form),
-    }
-}
-
-/// Marks an error about a setting's value that only its user could find.
-pub(crate) trait OrMisuse<T> {
-    /// Makes it an error of usage.
-    fn or_misuse(self, what: &'static str) -> anyhow::Result<T>;
-}
-
-impl<T, E: std::error::Error + Send + Sync + 'static> OrMisuse<T> for Result<T, E> {
-    fn or_misuse(self, what: &'static str) -> anyhow::Result<T> {
-        self.context(Misuse(what.to_owned()))
     }
 }
 
@@ -286,8 +297,14 @@ mod tests {
         assert_eq!(settings.targets, TargetPolicy::default());
         assert_eq!(settings.connect_timeout, Duration::from_secs(5));
         assert_eq!(settings.timeout, Duration::from_secs(15));
-        assert_eq!((settings.concurrency, settings.database_connections), (1024, 8));
-        assert_eq!((settings.log.filter.as_str(), settings.log.json), ("info", false));
+        assert_eq!(
+            (settings.concurrency, settings.database_connections),
+            (1024, 8)
+        );
+        assert_eq!(
+            (settings.log.filter.as_str(), settings.log.json),
+            ("info", false)
+        );
     }
 
     #[test]
@@ -300,7 +317,11 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_one_that_is_not_set() {
-        let settings = load(&[], &[("FANFARE_TIMEOUT", ""), ("FANFARE_DATABASE_URL", "")]).unwrap();
+        let settings = load(
+            &[],
+            &[("FANFARE_TIMEOUT", ""), ("FANFARE_DATABASE_URL", "")],
+        )
+        .unwrap();
         assert_eq!(settings.timeout, Duration::from_secs(15));
         assert!(settings.database_url().is_err());
     }

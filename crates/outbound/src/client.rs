@@ -101,7 +101,7 @@ impl Client {
             url,
             headers,
             body,
-            timeout: self.timeout,
+            timeout: self.config.timeout,
         };
         match self.send(request).await {
             Ok(response) => read_answer(response).await,

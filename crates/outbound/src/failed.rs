@@ -53,7 +53,7 @@ impl Failed {
                     .then(|| Self::from_timeout(&error, limits))
             })
             .or_else(|| find(&error).map(Self::from_tls))
-            .or_else(|| find(&error).map(|io| Self::from_io(io, error.is_connect())))
+            .or_else(|| last(&error).map(|io| Self::from_io(io, error.is_connect())))
             .or_else(|| find(&error).map(Self::from_http))
             .unwrap_or_else(|| Self::from_other(&error));
         let cause = chain_text(&error);
@@ -162,6 +162,11 @@ pub(crate) fn chain_text(error: &(dyn Error + 'static)) -> String {
 /// The first error of type `E` among the causes.
 fn find<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     chain(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// The last error of type `E` among the causes: I/O errors are wrapped in I/O errors that say less.
+fn last<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+    chain(error).filter_map(|cause| cause.downcast_ref()).last()
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -1,1 +1,84 @@
-//! 
+//! Events in, plans and jobs out.
+//!
+//! A router does three things over one session with the broker: [`intake`] takes events, [`jobs`]
+//! says what workers are asked to do for them; [`documents`] keeps the directory; and [`reconcile`]
+//! finds what a crash or a wiped broker left undone. Any number of routers run side by side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use fanfare_broker::{BrokerError, Session, State, supervise};
+use fanfare_store::Store;
+use fanfare_store::patience::patiently;
+use tokio_util::sync::CancellationToken;
+
+mod documents;
+mod error;
+mod intake;
+mod jobs;
+mod reconcile;
+
+use error::RouterError;
+
+/// What a router needs.
+#[derive(Clone)]
+pub struct Config {
+    /// The broker.
+    pub broker: fanfare_broker::Config,
+    /// The database.
+    pub store: Store,
+    /// Events taken at a time, and so the most that are held unacknowledged.
+    pub prefetch: u16,
+    /// How long an event waits for its directory revision.
+    pub hold: Duration,
+    /// How often the reconciler looks.
+    pub reconcile_every: Duration,
+    /// What the time is.
+    pub clock: fn() -> DateTime<Utc>,
+}
+
+/// Routes until `stop` is cancelled, over any outage. `on_state` hears how it stands with the
+/// broker.
+pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(State)) {
+    let broker = config.broker.clone();
+    let config = Arc::new(config);
+    supervise(&broker, &stop, on_state, |session| {
+        work(Arc::clone(&config), session, stop.clone())
+    })
+    .await;
+}
+
+async fn work(
+    config: Arc<Config>,
+    session: Session,
+    stop: CancellationToken,
+) -> Result<(), RouterError> {
+    // Nothing is taken while nothing can be done with it.
+    patiently(&stop, async || {
+        config.store.directory_revision().await.map(drop)
+    })
+    .await?;
+    let result = tokio::try_join!(
+        intake::run(&config, &session, &stop),
+        documents::run(&config, &session, &stop),
+        reconcile::run(&config, &session, &stop),
+        lost(&session, &stop),
+    );
+    match result {
+        Ok(_) | Err(RouterError::Stopping) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends the work when the session is lost while all its parts happen to wait for something else.
+async fn lost(session: &Session, stop: &CancellationToken) -> Result<(), RouterError> {
+    match stop.run_until_cancelled(session.lost()).await {
+        Some(()) => Err(BrokerError::Lost {
+            doing: "routing".to_owned(),
+            source: None,
+        }
+        .into()),
+        None => Ok(()),
+    }
+}

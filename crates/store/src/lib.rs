@@ -15,6 +15,7 @@ mod error;
 pub mod keyring;
 pub mod listen;
 mod migrate;
+pub mod patience;
 mod pool;
 pub mod reconcile;
 pub mod routing;

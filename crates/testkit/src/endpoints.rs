@@ -60,6 +60,18 @@ impl Endpoints {
         with_path(&self.amqp, vhost)
     }
 
+    /// The broker's address, if its URL has one in numbers, as that of servers started here has.
+    #[must_use]
+    pub fn broker_addr(&self) -> Option<SocketAddr> {
+        address_of(&self.amqp)
+    }
+
+    /// The database server's address, under the same condition.
+    #[must_use]
+    pub fn database_addr(&self) -> Option<SocketAddr> {
+        address_of(&self.database)
+    }
+
     /// Creates an empty database.
     pub fn create_database(&self, name: &str) -> Result<()> {
         check_name(name)?;
@@ -209,6 +221,12 @@ fn with_path(url: &str, name: &str) -> String {
         || format!("{host}/{name}"),
         |query| format!("{host}/{name}?{query}"),
     )
+}
+
+fn address_of(url: &str) -> Option<SocketAddr> {
+    let (_, address) = url.split_once("://")?;
+    let authority = address.split(['/', '?']).next()?;
+    authority.rsplit('@').next()?.parse().ok()
 }
 
 /// The user of a URL; RabbitMQ's own default when it has none.

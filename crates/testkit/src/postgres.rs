@@ -14,7 +14,7 @@ use crate::daemon::Daemon;
 use crate::programs::Programs;
 
 /// A start after a crash replays the log first.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The server's files, and its process while it runs.

@@ -19,7 +19,7 @@ use crate::wait::eventually;
 const MAX_LINES: usize = 100_000;
 
 /// No command of ours should take longer.
-const RUN_TIMEOUT: Duration = Duration::from_secs(120);
+const RUN_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A running program. It is killed when this is dropped.
 pub struct Process {

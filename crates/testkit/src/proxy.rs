@@ -28,8 +28,9 @@ impl Proxy {
     ///
     /// # Panics
     ///
-    /// If there is no port to listen on.
-    pub async fn start(target: SocketAddr) -> Self {
+    /// If there is no port to listen on, or outside of a Tokio runtime.
+    #[must_use]
+    pub fn start(target: SocketAddr) -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (reservation, addr) = or_panic(bind(free).and_then(|socket| {
             let addr = socket.local_addr()?;
@@ -43,7 +44,7 @@ impl Proxy {
             is_frozen,
             accepting: None,
         };
-        proxy.resume().await;
+        proxy.resume();
         proxy
     }
 
@@ -71,8 +72,8 @@ impl Proxy {
     ///
     /// # Panics
     ///
-    /// If the port can't be listened on again.
-    pub async fn resume(&mut self) {
+    /// If the port can't be listened on again, or outside of a Tokio runtime.
+    pub fn resume(&mut self) {
         self.is_frozen.send_replace(false);
         if self.accepting.is_none() {
             let listener = or_panic(bind(self.addr).and_then(|socket| socket.listen(1024)));

@@ -16,8 +16,8 @@ use crate::programs::Programs;
 
 const CONTROL: &str = include_str!("control.erl");
 /// A node that recovers its queues on a busy machine takes its time.
-const START_PATIENCE: Duration = Duration::from_secs(120);
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(2);
+const STOP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The ports of one node, all on loopback.
 #[derive(Clone, Copy, Debug)]

@@ -255,7 +255,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let wants_close = request
             .header("connection")
             .is_some_and(|it| it.eq_ignore_ascii_case("close"));
-        let mut reply = shared.take(request, answering.as_ref());
+        let mut reply = shared.take(&request, answering.as_ref());
         while let Reply::After(delay, then) = reply {
             tokio::time::sleep(delay).await;
             reply = *then;
@@ -270,16 +270,16 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 
 impl Shared {
     /// Keeps a request and decides its answer.
-    fn take(&self, request: Request, answering: &Answering) -> Reply {
-        let mut requests = hold(&self.requests);
-        let n_before = self.n_requests.load(Ordering::SeqCst);
-        let reply = answering(&request, n_before);
-        if requests.len() < MAX_KEPT {
-            requests.push(request);
-        }
-        // Last, so that whoever sees the count finds the request.
-        self.n_requests.store(n_before + 1, Ordering::SeqCst);
-        reply
+    fn take(&self, request: &Request, answering: &Answering) -> Reply {
+        let n_before = {
+            let mut requests = hold(&self.requests);
+            if requests.len() < MAX_KEPT {
+                requests.push(request.clone());
+            }
+            // Counted last, so that whoever sees the count finds the request.
+            self.n_requests.fetch_add(1, Ordering::SeqCst)
+        };
+        answering(request, n_before)
     }
 }
 

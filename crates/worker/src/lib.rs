@@ -1,1 +1,79 @@
-//! 
+//! Jobs in, POSTs out, attempts recorded.
+//!
+//! A worker takes jobs from two queues, each with a share of its own: first attempts, and attempts
+//! whose time has come. [`intake`] takes them; [`fresh`] and [`due`] say what to attempt and for
+//! whom; [`attempt`] makes one POST and concludes from the answer; [`recorder`] writes what was
+//! done into the ledger; and only then is a job acknowledged. Any number of workers run side by
+//! side.
+//!
+//! What may be attempted without asking is a first attempt that the broker hands out for the first
+//! time. Everything else might be done already, or be under way elsewhere: it is asked after, and
+//! claimed, in [`due`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use fanfare_broker::{State, supervise};
+use fanfare_core::retry::RetryPolicy;
+use fanfare_outbound::Client;
+use fanfare_store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+mod attempt;
+mod context;
+mod due;
+mod error;
+mod follow_up;
+mod fresh;
+mod intake;
+mod recorder;
+mod webhooks;
+
+use context::Context;
+
+/// What a worker needs.
+#[derive(Clone)]
+pub struct Config {
+    /// The broker.
+    pub broker: fanfare_broker::Config,
+    /// The database.
+    pub store: Store,
+    /// What sends.
+    pub client: Client,
+    /// When to try again.
+    pub policy: RetryPolicy,
+    /// The longest time of one POST.
+    pub timeout: Duration,
+    /// POSTs under way at a time.
+    pub concurrency: u32,
+    /// Jobs held at a time, of each queue.
+    pub prefetch: u16,
+    /// What the time is.
+    pub clock: fn() -> DateTime<Utc>,
+}
+
+/// How long a stopping worker waits for what is under way.
+const GRACE: Duration = Duration::from_secs(22);
+
+/// Delivers until `stop` is cancelled, over any outage, and then until what is under way is
+/// recorded. `on_state` hears how it stands with the broker.
+pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(State)) {
+    let tracker = TaskTracker::new();
+    // Outlives `stop`: what is under way is still recorded and handed on while the process ends.
+    let end = CancellationToken::new();
+    let broker = config.broker.clone();
+    let context = Arc::new(Context::new(config, stop.clone(), end.clone(), &tracker));
+    supervise(&broker, &stop, on_state, |session| {
+        intake::work(Arc::clone(&context), session, tracker.clone())
+    })
+    .await;
+    // The recorder ends with the last of those who use it.
+    drop(context);
+    end.cancel();
+    tracker.close();
+    if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
+        tracing::warn!("some attempts were still under way at the end; their jobs come again");
+    }
+}

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::output;
 use crate::settings::{Resolved, Settings, Source};
+use crate::table;
 
 /// The arguments of `fanfare config`.
 #[derive(Debug, clap::Args)]
@@ -15,12 +16,16 @@ pub(crate) struct Args {
 
 /// Prints the settings; secrets are masked.
 pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
-    let rows: Vec<Row> = settings.resolved.iter().map(|one| row(one, settings)).collect();
+    let rows: Vec<Row> = settings
+        .resolved
+        .iter()
+        .map(|one| row(one, settings))
+        .collect();
     if args.json {
         return output::print_json(&rows.iter().map(Row::to_json).collect::<Vec<_>>());
     }
     let table = rows.iter().map(Row::cells);
-    output::print(&output::table(&["SETTING", "VALUE", "FROM"], table))
+    output::print(&table::render(&["SETTING", "VALUE", "FROM"], table))
 }
 
 /// A setting as it is printed.
@@ -38,7 +43,11 @@ fn row<'a>(resolved: &'a Resolved, settings: &Settings) -> Row<'a> {
         (None, Source::Default, _) => "not set".to_owned(),
         (_, source, _) => source.to_string(),
     };
-    Row { resolved, value: resolved.shown(), source }
+    Row {
+        resolved,
+        value: resolved.shown(),
+        source,
+    }
 }
 
 impl Row<'_> {
@@ -56,7 +65,15 @@ impl Row<'_> {
     }
 
     fn cells(&self) -> Vec<String> {
-        let value = self.value.as_deref().filter(|text| !text.is_empty()).unwrap_or("-");
-        vec![self.resolved.setting.name.to_owned(), value.to_owned(), self.source.clone()]
+        let value = self
+            .value
+            .as_deref()
+            .filter(|text| !text.is_empty())
+            .unwrap_or("-");
+        vec![
+            self.resolved.setting.name.to_owned(),
+            value.to_owned(),
+            self.source.clone(),
+        ]
     }
 }

@@ -31,20 +31,29 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     };
     let millis = number.parse::<u64>().ok()?.checked_mul(factor)?;
     // What is longer than a hundred years overflows when it is added to a date.
-    (1..=3_153_600_000_000).contains(&millis).then(|| Duration::from_millis(millis))
+    (1..=3_153_600_000_000)
+        .contains(&millis)
+        .then(|| Duration::from_millis(millis))
 }
 
 /// Reads a whole number from 1.
 pub(crate) fn count(text: &str) -> Option<usize> {
     // The bound keeps it within what semaphores and pools take.
-    text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|number| (1..=1_000_000).contains(number))
 }
 
+/// Where to listen, if at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
 /// Reads a socket address, or `off`.
-pub(crate) fn listen_or_off(text: &str) -> Option<Option<SocketAddr>> {
+pub(crate) fn listen_or_off(text: &str) -> Option<Listen> {
     match text.trim() {
-        "" | "off" => Some(None),
-        text => text.parse().ok().map(Some),
+        "" | "off" => Some(Listen(None)),
+        text => text.parse().ok().map(|address| Listen(Some(address))),
     }
 }
 
@@ -91,7 +100,9 @@ pub(crate) fn mask(value: &str, shown: Shown) -> String {
 /// A URL without its password; nothing of what is not a URL, since nobody knows where in it a
 /// password is.
 fn mask_password(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else { return MASK.to_owned() };
+    let Ok(mut url) = Url::parse(text) else {
+        return MASK.to_owned();
+    };
     if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
         return MASK.to_owned();
     }
@@ -99,9 +110,10 @@ fn mask_password(text: &str) -> String {
     if url.query_pairs().any(|(name, _)| secret(&name)) {
         let pairs: Vec<(String, String)> = url
             .query_pairs()
-            .map(|(name, value)| match secret(&name) {
-                true => (name.into_owned(), MASK.to_owned()),
-                false => (name.into_owned(), value.into_owned()),
+            .map(|(name, value)| {
+                let masked = secret(&name);
+                let value = if masked { MASK.into() } else { value };
+                (name.into_owned(), value.into_owned())
             })
             .collect();
         url.query_pairs_mut().clear().extend_pairs(pairs);
@@ -110,7 +122,9 @@ fn mask_password(text: &str) -> String {
 }
 
 fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
 }
 
 #[cfg(test)]
@@ -126,10 +140,24 @@ mod tests {
             ("12h", 43_200_000),
             ("3d", 259_200_000),
         ] {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(
+                duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
-        for text in ["", "5", "s", "0s", "-1s", "1.5h", "5 s", "5S", "1h30m", "99999999999999999d"]
-        {
+        for text in [
+            "",
+            "5",
+            "s",
+            "0s",
+            "-1s",
+            "1.5h",
+            "5 s",
+            "5S",
+            "1h30m",
+            "99999999999999999d",
+        ] {
             assert_eq!(duration(text), None, "{text}");
         }
     }
@@ -172,7 +200,10 @@ mod tests {
     fn passwords_are_not_shown() {
         for (value, expected) in [
             ("postgres://anna:pw@db/x", "postgres://anna:***@db/x"),
-            ("postgres://db/x?user=a&password=pw", "postgres://db/x?user=a&password=***"),
+            (
+                "postgres://db/x?user=a&password=pw",
+                "postgres://db/x?user=a&password=***",
+            ),
             ("amqp://localhost:5672/a", "amqp://localhost:5672/a"),
             ("host=db user=a password='p w'", "***"),
             ("postgres://a:pw@one:1,two:2/x", "***"),

@@ -1,8 +1,9 @@
 //! Starts a private PostgreSQL and RabbitMQ and prints their addresses, one to a line, to be used
-//! in a shell by hand. They end, with all they hold, when this program ends or its input closes.
+//! in a shell by hand. They end, with all they hold, when this program is ended, by Ctrl-C or otherwise.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
+use std::thread;
 
 use anyhow::Result;
 use fanfare_testkit::servers::Servers;
@@ -23,6 +24,8 @@ fn main() -> Result<()> {
     writeln!(out, "FANFARE_AMQP_URL={}", servers.amqp_url("fanfare"))?;
     writeln!(out, "FANFARE_SERVERS_FOLDER={}", servers.folder().display())?;
     out.flush()?;
-    io::stdin().read_to_end(&mut Vec::new())?;
-    Ok(())
+    loop {
+        // The keeper sees to the servers when a signal ends this.
+        thread::park();
+    }
 }

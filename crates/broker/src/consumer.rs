@@ -1,0 +1,271 @@
+//! Consuming: messages come one by one or in batches, and each is settled exactly once.
+
+use crate::error::BrokerError;
+use crate::message::Message;
+use crate::topology::Queue;
+use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Acker, Channel};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+/// The messages of one queue. The broker hands out at most `prefetch` unsettled ones at a time.
+pub struct Consumer {
+    stream: lapin::Consumer,
+    channel: Arc<Channel>,
+    queue: Queue,
+    /// A batch under way. Kept here so that a dropped call of [`Consumer::next_batch`] loses none.
+    batch: Vec<Incoming>,
+    ended: bool,
+}
+
+/// A message that was taken from a queue.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The message.
+    pub message: Message,
+    /// The routing key that it was published with.
+    pub routing_key: String,
+    /// Whether it was handed out before, to anyone.
+    pub redelivered: bool,
+    /// How often it came back unsettled.
+    pub delivery_count: u64,
+    /// What must be said about it in the end.
+    pub settle: Settle,
+}
+
+/// The duty to settle a message, once. A message whose `Settle` is dropped stays with this consumer
+/// until its last `Settle` is gone; then it returns to the queue.
+#[must_use = "a message that is not settled comes again only when its consumer is gone"]
+pub struct Settle {
+    acker: Acker,
+    queue: Queue,
+    /// Keeps the channel open: a closed one could not settle.
+    _channel: Arc<Channel>,
+}
+
+impl Consumer {
+    /// The next message.
+    ///
+    /// An error comes once, and nothing after it: this consumer is at its end, and so is the
+    /// session.
+    pub async fn next(&mut self) -> Option<Result<Incoming, BrokerError>> {
+        if !self.batch.is_empty() {
+            return Some(Ok(self.batch.remove(0)));
+        }
+        if self.ended {
+            return None;
+        }
+        let failure = match self.stream.next().await {
+            Some(Ok(delivery)) => return Some(Ok(self.incoming(delivery))),
+            Some(Err(error)) => {
+                BrokerError::of(format!("taking messages from {}", self.queue), &error)
+            }
+            // Without an error it is the broker that cancelled: the queue was deleted.
+            None => BrokerError::ConsumerGone {
+                queue: self.queue.name(),
+            },
+        };
+        self.ended = true;
+        Some(Err(failure))
+    }
+
+    /// The next messages, at least one and at most `max`: waits for the first, then takes what
+    /// comes within `linger`. Dropping the call loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::next`], once; what had been taken before it was lost with the channel.
+    pub async fn next_batch(
+        &mut self,
+        max: usize,
+        linger: Duration,
+    ) -> Option<Result<Vec<Incoming>, BrokerError>> {
+        if self.batch.is_empty() {
+            match self.next().await? {
+                Ok(first) => self.batch.push(first),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let until = Instant::now() + linger;
+        while self.batch.len() < max {
+            // What is here already is taken without asking the clock.
+            let delivery = match self.stream.next().now_or_never() {
+                Some(delivery) => delivery,
+                None => match timeout_at(until, self.stream.next()).await {
+                    Ok(delivery) => delivery,
+                    Err(_) => break,
+                },
+            };
+            match delivery {
+                Some(Ok(delivery)) => {
+                    let incoming = self.incoming(delivery);
+                    self.batch.push(incoming);
+                }
+                Some(Err(error)) => {
+                    self.fail();
+                    let doing = format!("taking messages from {}", self.queue);
+                    return Some(Err(BrokerError::of(doing, &error)));
+                }
+                None => {
+                    self.fail();
+                    return Some(Err(BrokerError::ConsumerGone {
+                        queue: self.queue.name(),
+                    }));
+                }
+            }
+        }
+        Some(Ok(std::mem::take(&mut self.batch)))
+    }
+
+    /// Stops for good: asks the broker for no more messages and gives back those that were
+    /// delivered but not taken from here. Messages that were taken can still be settled.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Lost`]; then the broker has everything back anyway.
+    pub async fn cancel(mut self) -> Result<(), BrokerError> {
+        if self.ended {
+            return Ok(());
+        }
+        self.channel
+            .basic_cancel(self.stream.tag(), BasicCancelOptions::default())
+            .await
+            .map_err(|error| {
+                BrokerError::of(format!("cancelling the consumer of {}", self.queue), &error)
+            })?;
+        let mut rest = std::mem::take(&mut self.batch);
+        while let Some(Ok(delivery)) = self.stream.next().await {
+            rest.push(self.incoming(delivery));
+        }
+        let given_back = join_all(rest.into_iter().map(|incoming| incoming.settle.give_back()));
+        given_back.await.into_iter().collect()
+    }
+
+    pub(crate) async fn open(
+        channel: Channel,
+        queue: Queue,
+        prefetch: u16,
+        name: &str,
+    ) -> Result<Self, BrokerError> {
+        let doing = |error: &lapin::Error| BrokerError::of(format!("consuming {queue}"), error);
+        // Zero would mean no limit.
+        channel
+            .basic_qos(prefetch.max(1), BasicQosOptions::default())
+            .await
+            .map_err(|error| doing(&error))?;
+        let stream = channel
+            .basic_consume(
+                queue.name().into(),
+                tag(name),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .map_err(|error| doing(&error))?;
+        Ok(Self {
+            stream,
+            channel: Arc::new(channel),
+            queue,
+            batch: Vec::new(),
+            ended: false,
+        })
+    }
+
+    fn incoming(&self, delivery: lapin::message::Delivery) -> Incoming {
+        let (message, delivery_count) = Message::from_delivery(delivery.data, &delivery.properties);
+        Incoming {
+            message,
+            routing_key: delivery.routing_key.to_string(),
+            redelivered: delivery.redelivered,
+            delivery_count,
+            settle: Settle {
+                acker: delivery.acker,
+                queue: self.queue,
+                _channel: Arc::clone(&self.channel),
+            },
+        }
+    }
+
+    /// The channel is gone, and with it the right to settle what was collected.
+    fn fail(&mut self) {
+        self.ended = true;
+        self.batch.clear();
+    }
+}
+
+impl Settle {
+    /// The work is done: the message leaves the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Lost`]: the message will come again although its work is done.
+    pub async fn ack(self) -> Result<(), BrokerError> {
+        let answer = self.acker.ack(BasicAckOptions::default()).await;
+        self.settled("acknowledging a message of", answer)
+    }
+
+    /// The work was not done: the message returns to its queue, for anyone to take. Not a way to
+    /// try again later; that is what the [ladder](crate::ladder) is for.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Lost`]: the message returns anyway.
+    pub async fn give_back(self) -> Result<(), BrokerError> {
+        let answer = self
+            .acker
+            .nack(BasicNackOptions {
+                multiple: false,
+                requeue: true,
+            })
+            .await;
+        self.settled("giving back a message of", answer)
+    }
+
+    fn settled(&self, doing: &str, answer: lapin::Result<bool>) -> Result<(), BrokerError> {
+        let doing = || format!("{doing} {}", self.queue);
+        match answer {
+            Ok(true) => Ok(()),
+            // The library's way to say that the channel is gone.
+            Ok(false) => Err(BrokerError::Lost {
+                doing: doing(),
+                source: None,
+            }),
+            Err(error) => Err(BrokerError::of(doing(), &error)),
+        }
+    }
+}
+
+impl fmt::Debug for Settle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settle")
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Acknowledges all of them, without waiting for one before the next.
+///
+/// # Errors
+///
+/// The first [`BrokerError::Lost`]; all were tried.
+pub async fn ack_all(settles: impl IntoIterator<Item = Settle>) -> Result<(), BrokerError> {
+    join_all(settles.into_iter().map(Settle::ack))
+        .await
+        .into_iter()
+        .collect()
+}
+
+/// A name that no other consumer has, in this process or another.
+fn tag(name: &str) -> ShortString {
+    let unique = Uuid::new_v4().simple();
+    let tag = format!("{name}.{unique}");
+    ShortString::try_new(tag).unwrap_or_else(|_| unique.to_string().into())
+}

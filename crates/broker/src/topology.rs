@@ -1,0 +1,294 @@
+//! Every exchange, queue and binding of Fanfare, in one table.
+//!
+//! The named queues are those of the contract; the delay ladder is a rule over its levels. Nobody
+//! else names a queue. `declare` makes the broker agree with the table each time a session opens,
+//! `check` looks without changing anything that is there, and [`render`] prints the table.
+
+mod apply;
+
+pub(crate) use apply::{check, declare};
+
+use crate::ladder::{BackTo, DUE, LEVELS, level_name};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use std::fmt;
+use std::fmt::Write as _;
+
+/// The exchange that the report server publishes to.
+pub const EVENTS_EXCHANGE: &str = "reportserver.events";
+
+/// Redeliveries after which the broker moves a message to the dead letters. A last resort: what
+/// Fanfare cannot take it dead-letters itself, and an outage of a few hours, in which each
+/// reconnect counts, must not use it up.
+const DELIVERY_LIMIT: i64 = 1000;
+
+/// As good as none. Looking into a queue returns its messages, which counts, and the broker sets a
+/// limit of 20 where none is given, from its version 4 on.
+const NO_DELIVERY_LIMIT: i64 = i32::MAX as i64;
+
+/// Fanfare's named queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// Events from the report server.
+    Events,
+    /// Users, roles and permissions from the report server.
+    Directory,
+    /// Jobs for the workers: first attempts.
+    Deliveries,
+    /// Jobs for the workers: attempts that were put off and are due.
+    Retries,
+    /// Events and directory documents that cannot be taken.
+    EventsDead,
+    /// Deliveries that nobody can take further.
+    DeliveriesDead,
+}
+
+impl Queue {
+    /// All six.
+    pub const ALL: [Self; 6] = [
+        Self::Events,
+        Self::Directory,
+        Self::Deliveries,
+        Self::Retries,
+        Self::EventsDead,
+        Self::DeliveriesDead,
+    ];
+
+    /// The name in the broker.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Events => "fanfare.events",
+            Self::Directory => "fanfare.directory",
+            Self::Deliveries => "fanfare.deliveries",
+            Self::Retries => "fanfare.retries",
+            Self::EventsDead => "fanfare.events.dead",
+            Self::DeliveriesDead => "fanfare.deliveries.dead",
+        }
+    }
+
+    /// Where its dead letters go; `None` for the dead letter queues themselves.
+    #[must_use]
+    pub const fn dead_letters(self) -> Option<Self> {
+        match self {
+            Self::Events | Self::Directory => Some(Self::EventsDead),
+            Self::Deliveries | Self::Retries => Some(Self::DeliveriesDead),
+            Self::EventsDead | Self::DeliveriesDead => None,
+        }
+    }
+
+    /// The pattern of the report server's routing keys that lead here, if any do.
+    const fn events_pattern(self) -> Option<&'static str> {
+        match self {
+            Self::Events => Some("#"),
+            Self::Directory => Some("directory.*"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The whole table. Every exchange is a durable topic exchange without arguments, every queue a
+/// durable quorum queue.
+struct Table {
+    exchanges: Vec<String>,
+    queues: Vec<QueueRow>,
+    bindings: Vec<Binding>,
+}
+
+struct QueueRow {
+    name: String,
+    delivery_limit: i64,
+    /// How long a message stays, in seconds.
+    stay: Option<i64>,
+    dead_letters_to: Option<Target>,
+}
+
+struct Binding {
+    exchange: String,
+    pattern: String,
+    target: Target,
+}
+
+enum Target {
+    Queue(String),
+    Exchange(String),
+}
+
+/// One thing that is not as the table says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Such as `queue fanfare.events`.
+    pub what: String,
+    /// What is wrong with it, and what to do.
+    pub problem: String,
+}
+
+fn table() -> Table {
+    let mut table = Table {
+        exchanges: vec![EVENTS_EXCHANGE.to_owned(), DUE.to_owned()],
+        queues: Vec::new(),
+        bindings: Vec::new(),
+    };
+    // The dead letter queues come first: a dead letter must have somewhere to go.
+    let (last, first): (Vec<Queue>, Vec<Queue>) = Queue::ALL
+        .iter()
+        .partition(|queue| queue.dead_letters().is_some());
+    for queue in first.into_iter().chain(last) {
+        table.add_named(queue);
+    }
+    for back_to in BackTo::ALL {
+        let queue = match back_to {
+            BackTo::Retries => Queue::Retries,
+            BackTo::Events => Queue::Events,
+        };
+        table.bind(
+            DUE,
+            &format!("#.{}", back_to.word()),
+            Target::Queue(queue.name().to_owned()),
+        );
+    }
+    for level in 0..LEVELS {
+        table.add_level(level);
+    }
+    table
+}
+
+impl Table {
+    fn add_named(&mut self, queue: Queue) {
+        let dead = queue.dead_letters();
+        self.queues.push(QueueRow {
+            name: queue.name().to_owned(),
+            delivery_limit: if dead.is_some() {
+                DELIVERY_LIMIT
+            } else {
+                NO_DELIVERY_LIMIT
+            },
+            stay: None,
+            dead_letters_to: dead.map(|dead| Target::Queue(dead.name().to_owned())),
+        });
+        if let Some(pattern) = queue.events_pattern() {
+            self.bind(
+                EVENTS_EXCHANGE,
+                pattern,
+                Target::Queue(queue.name().to_owned()),
+            );
+        }
+    }
+
+    /// A level of the ladder: a one bit at its place in the key leads into its queue, a zero bit
+    /// past it; both come out at the exchange below.
+    fn add_level(&mut self, level: u32) {
+        let name = level_name(level);
+        let below = level
+            .checked_sub(1)
+            .map_or_else(|| DUE.to_owned(), level_name);
+        let higher_bits = "*.".repeat((LEVELS - 1 - level) as usize);
+        self.exchanges.push(name.clone());
+        self.queues.push(QueueRow {
+            name: name.clone(),
+            delivery_limit: NO_DELIVERY_LIMIT,
+            stay: Some(1 << level),
+            dead_letters_to: Some(Target::Exchange(below.clone())),
+        });
+        self.bind(
+            &name,
+            &format!("{higher_bits}1.#"),
+            Target::Queue(name.clone()),
+        );
+        self.bind(&name, &format!("{higher_bits}0.#"), Target::Exchange(below));
+    }
+
+    fn bind(&mut self, exchange: &str, pattern: &str, target: Target) {
+        self.bindings.push(Binding {
+            exchange: exchange.to_owned(),
+            pattern: pattern.to_owned(),
+            target,
+        });
+    }
+}
+
+impl QueueRow {
+    fn arguments(&self) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        let text = |text: &str| AMQPValue::LongString(LongString::from(text));
+        arguments.insert("x-queue-type".into(), text("quorum"));
+        arguments.insert(
+            "x-delivery-limit".into(),
+            AMQPValue::LongLongInt(self.delivery_limit),
+        );
+        if let Some(seconds) = self.stay {
+            arguments.insert(
+                "x-message-ttl".into(),
+                AMQPValue::LongLongInt(seconds * 1000),
+            );
+        }
+        let (exchange, key) = match &self.dead_letters_to {
+            None => return arguments,
+            Some(Target::Exchange(exchange)) => (exchange.as_str(), None),
+            Some(Target::Queue(queue)) => ("", Some(queue)),
+        };
+        arguments.insert("x-dead-letter-exchange".into(), text(exchange));
+        if let Some(key) = key {
+            arguments.insert("x-dead-letter-routing-key".into(), text(key));
+        }
+        // At-least-once needs reject-publish: an overflow that drops could not promise it.
+        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+        arguments.insert("x-overflow".into(), text("reject-publish"));
+        arguments
+    }
+}
+
+/// The table as text.
+#[must_use]
+pub fn render() -> String {
+    let table = table();
+    let mut text = String::from("Exchanges (durable, topic)\n");
+    for exchange in &table.exchanges {
+        let _ = writeln!(text, "  {exchange}");
+    }
+    text.push_str("\nQueues (durable, quorum)\n");
+    for row in &table.queues {
+        let _ = writeln!(text, "  {:<24}{}", row.name, row.describe());
+    }
+    text.push_str("\nBindings\n");
+    for Binding {
+        exchange,
+        pattern,
+        target,
+    } in &table.bindings
+    {
+        let _ = writeln!(text, "  {exchange:<20} {pattern:<37} -> {target}");
+    }
+    text
+}
+
+impl QueueRow {
+    fn describe(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(seconds) = self.stay {
+            parts.push(format!("stay {seconds} s"));
+        }
+        if self.delivery_limit == DELIVERY_LIMIT {
+            parts.push(format!("{DELIVERY_LIMIT} redeliveries"));
+        }
+        parts.push(match &self.dead_letters_to {
+            Some(target) => format!("then {target}"),
+            None => "kept until a person decides".to_owned(),
+        });
+        parts.join(", ")
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(name) => write!(f, "queue {name}"),
+            Self::Exchange(name) => write!(f, "exchange {name}"),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Making the broker agree with the table, and looking whether it does.
+
+use super::{Binding, Fault, QueueRow, Target, table};
+use crate::error::BrokerError;
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ExchangeKind};
+
+/// Makes the broker agree with the table. What is already there as it should be stays as it is.
+///
+/// # Errors
+///
+/// [`BrokerError::Different`] when something exists with other arguments; otherwise what broke.
+pub(crate) async fn declare(channel: &Channel) -> Result<(), BrokerError> {
+    let table = table();
+    // One after the other: a refusal closes the channel, and must not be drowned by the errors of
+    // others that then find it closed.
+    for exchange in &table.exchanges {
+        declare_exchange(channel, exchange).await?;
+    }
+    for row in &table.queues {
+        declare_queue(channel, row).await?;
+    }
+    for binding in &table.bindings {
+        bind(channel, binding).await?;
+    }
+    Ok(())
+}
+
+/// Compares the broker with the table; changes nothing. Bindings cannot be seen through AMQP; they
+/// are made anew whenever a session opens.
+///
+/// # Errors
+///
+/// The connection's; what is missing, different or forbidden is in the list.
+pub(crate) async fn check(connection: &Connection) -> Result<Vec<Fault>, BrokerError> {
+    let table = table();
+    let mut faults = Vec::new();
+    for exchange in &table.exchanges {
+        let channel = open(connection).await?;
+        // Asked again without `passive`, the broker compares the type; it exists, so this makes
+        // nothing.
+        let found = match passive_exchange(&channel, exchange).await {
+            Ok(()) => declare_exchange(&channel, exchange).await,
+            missing => missing,
+        };
+        note(&mut faults, format!("exchange {exchange}"), found)?;
+    }
+    for row in &table.queues {
+        let channel = open(connection).await?;
+        let found = match passive_queue(&channel, row).await {
+            Ok(()) => declare_queue(&channel, row).await,
+            missing => missing,
+        };
+        note(&mut faults, format!("queue {}", row.name), found)?;
+    }
+    Ok(faults)
+}
+
+async fn declare_exchange(channel: &Channel, exchange: &str) -> Result<(), BrokerError> {
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    channel
+        .exchange_declare(
+            exchange.into(),
+            ExchangeKind::Topic,
+            options,
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| BrokerError::of(format!("declaring exchange {exchange}"), &error))
+}
+
+async fn declare_queue(channel: &Channel, row: &QueueRow) -> Result<(), BrokerError> {
+    channel
+        .queue_declare(
+            row.name.as_str().into(),
+            QueueDeclareOptions::durable(),
+            row.arguments(),
+        )
+        .await
+        .map(drop)
+        .map_err(|error| BrokerError::of(format!("declaring queue {}", row.name), &error))
+}
+
+async fn bind(channel: &Channel, binding: &Binding) -> Result<(), BrokerError> {
+    let Binding {
+        exchange,
+        pattern,
+        target,
+    } = binding;
+    let (from, key) = (exchange.as_str().into(), pattern.as_str().into());
+    match target {
+        Target::Queue(queue) => {
+            let options = QueueBindOptions::default();
+            channel
+                .queue_bind(
+                    queue.as_str().into(),
+                    from,
+                    key,
+                    options,
+                    FieldTable::default(),
+                )
+                .await
+        }
+        Target::Exchange(to) => {
+            let options = ExchangeBindOptions::default();
+            channel
+                .exchange_bind(
+                    to.as_str().into(),
+                    from,
+                    key,
+                    options,
+                    FieldTable::default(),
+                )
+                .await
+        }
+    }
+    .map_err(|error| BrokerError::of(format!("binding {target} to {exchange}"), &error))
+}
+
+async fn passive_exchange(channel: &Channel, exchange: &str) -> Result<(), BrokerError> {
+    let options = ExchangeDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    channel
+        .exchange_declare(
+            exchange.into(),
+            ExchangeKind::Topic,
+            options,
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| BrokerError::of(format!("looking at exchange {exchange}"), &error))
+}
+
+async fn passive_queue(channel: &Channel, row: &QueueRow) -> Result<(), BrokerError> {
+    let options = QueueDeclareOptions::durable().passive();
+    channel
+        .queue_declare(row.name.as_str().into(), options, FieldTable::default())
+        .await
+        .map(drop)
+        .map_err(|error| BrokerError::of(format!("looking at queue {}", row.name), &error))
+}
+
+/// A channel for one question: a "no" closes it.
+async fn open(connection: &Connection) -> Result<Channel, BrokerError> {
+    connection
+        .create_channel()
+        .await
+        .map_err(|error| BrokerError::of("opening a channel", &error))
+}
+
+fn note(
+    faults: &mut Vec<Fault>,
+    what: String,
+    found: Result<(), BrokerError>,
+) -> Result<(), BrokerError> {
+    let problem = match found {
+        Ok(()) => return Ok(()),
+        Err(BrokerError::Missing { .. }) => {
+            "missing; the next start of a router or worker creates it".to_owned()
+        }
+        Err(error @ (BrokerError::Different { .. } | BrokerError::Forbidden { .. })) => {
+            error.to_string()
+        }
+        Err(error) => return Err(error),
+    };
+    faults.push(Fault { what, problem });
+    Ok(())
+}

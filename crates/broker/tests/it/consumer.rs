@@ -1,0 +1,140 @@
+//! Consuming and settling.
+
+use crate::support::{PATIENCE, body, config, next, open, publish, through_proxy, wait_for_depth};
+use fanfare_broker::{BrokerError, Queue, Session, ack_all};
+use fanfare_testkit::sandbox::Sandbox;
+use lapin::options::QueueDeleteOptions;
+use lapin::{Connection, ConnectionProperties};
+use std::time::Duration;
+use tokio::time::timeout;
+
+const LINGER: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn a_batch_takes_what_is_there_and_no_more_than_its_size() {
+    let (_sandbox, session) = open().await;
+    publish(&session, Queue::Events, &["1", "2", "3", "4", "5"]).await;
+    let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
+    let first = consumer.next_batch(3, PATIENCE).await.unwrap().unwrap();
+    assert_eq!(first.iter().map(body).collect::<Vec<_>>(), ["1", "2", "3"]);
+    let second = consumer.next_batch(3, LINGER).await.unwrap().unwrap();
+    assert_eq!(second.iter().map(body).collect::<Vec<_>>(), ["4", "5"]);
+    ack_all(
+        first
+            .into_iter()
+            .chain(second)
+            .map(|incoming| incoming.settle),
+    )
+    .await
+    .unwrap();
+    consumer.cancel().await.unwrap();
+    wait_for_depth(&session, Queue::Events, 0).await;
+}
+
+#[tokio::test]
+async fn a_dropped_batch_call_loses_nothing() {
+    let (_sandbox, session) = open().await;
+    publish(&session, Queue::Events, &["1", "2"]).await;
+    let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
+    // It has taken both and waits for a third when it is dropped.
+    let dropped = timeout(Duration::from_millis(500), consumer.next_batch(3, PATIENCE)).await;
+    assert!(dropped.is_err());
+    let batch = consumer.next_batch(3, LINGER).await.unwrap().unwrap();
+    assert_eq!(batch.iter().map(body).collect::<Vec<_>>(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn prefetch_holds_back_the_rest() {
+    let (_sandbox, session) = open().await;
+    publish(&session, Queue::Events, &["1", "2", "3", "4", "5"]).await;
+    let mut consumer = session.consumer(Queue::Events, 2).await.unwrap();
+    let batch = consumer.next_batch(5, LINGER).await.unwrap().unwrap();
+    assert_eq!(batch.len(), 2);
+    wait_for_depth(&session, Queue::Events, 3).await;
+}
+
+#[tokio::test]
+async fn what_is_given_back_comes_again_and_is_counted() {
+    let (_sandbox, session) = open().await;
+    publish(&session, Queue::Events, &["again"]).await;
+    let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
+    let first = next(&mut consumer).await;
+    assert_eq!((first.redelivered, first.delivery_count), (false, 0));
+    first.settle.give_back().await.unwrap();
+    let second = next(&mut consumer).await;
+    assert_eq!((second.redelivered, second.delivery_count), (true, 1));
+    second.settle.ack().await.unwrap();
+}
+
+#[tokio::test]
+async fn cancel_gives_back_what_was_not_taken_and_lets_the_rest_be_settled() {
+    let (_sandbox, session) = open().await;
+    publish(&session, Queue::Events, &["1", "2", "3", "4", "5"]).await;
+    let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
+    let taken = next(&mut consumer).await;
+    consumer.cancel().await.unwrap();
+    wait_for_depth(&session, Queue::Events, 4).await;
+    taken.settle.ack().await.unwrap();
+
+    let mut after = session.consumer(Queue::Events, 10).await.unwrap();
+    let rest = after.next_batch(10, LINGER).await.unwrap().unwrap();
+    assert_eq!(
+        rest.iter().map(body).collect::<Vec<_>>(),
+        ["2", "3", "4", "5"]
+    );
+}
+
+#[tokio::test]
+async fn an_unsettled_message_returns_when_its_consumer_is_gone() {
+    let (_sandbox, session) = open().await;
+    publish(&session, Queue::Events, &["1"]).await;
+    let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
+    let taken = next(&mut consumer).await;
+    drop(consumer);
+    drop(taken);
+    wait_for_depth(&session, Queue::Events, 1).await;
+}
+
+#[tokio::test]
+async fn an_ack_after_the_loss_of_the_connection_is_an_error() {
+    let sandbox = Sandbox::new().await;
+    let (mut proxy, url) = through_proxy(&sandbox);
+    let session = Session::open(&config(&url)).await.unwrap();
+    publish(&session, Queue::Events, &["1"]).await;
+    let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
+    let taken = next(&mut consumer).await;
+    proxy.cut().await;
+    timeout(PATIENCE, session.lost()).await.unwrap();
+
+    let refused = taken.settle.ack().await.unwrap_err();
+    assert!(matches!(refused, BrokerError::Lost { .. }), "{refused:?}");
+    let ended = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
+    assert!(ended.unwrap_err().is_lost());
+    assert!(consumer.next().await.is_none());
+
+    proxy.resume();
+    let session = Session::open(&config(&url)).await.unwrap();
+    let again = next(&mut session.consumer(Queue::Events, 1).await.unwrap()).await;
+    assert!(again.redelivered);
+}
+
+#[tokio::test]
+async fn a_deleted_queue_ends_its_consumer_with_an_error() {
+    let (sandbox, session) = open().await;
+    let mut consumer = session.consumer(Queue::Retries, 1).await.unwrap();
+    let properties = ConnectionProperties::default();
+    let other = Connection::connect(&sandbox.amqp_url, properties)
+        .await
+        .unwrap();
+    let channel = other.create_channel().await.unwrap();
+    let options = QueueDeleteOptions::default();
+    channel
+        .queue_delete("fanfare.retries".into(), options)
+        .await
+        .unwrap();
+    let ended = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
+    assert!(
+        matches!(ended, Err(BrokerError::ConsumerGone { .. })),
+        "{ended:?}"
+    );
+}

@@ -1,0 +1,145 @@
+//! Walking through the dead letters.
+
+use crate::support::{next, open, publish, text, wait_for_depth};
+use fanfare_broker::dead_letters::{DeadLetter, POISON, Verdict, Walked, reject, walk};
+use fanfare_broker::{BrokerError, Queue, Session};
+
+const DEAD: Queue = Queue::EventsDead;
+
+async fn bury(session: &Session, bodies: &[&str]) {
+    for body in bodies {
+        let letter = reject(&text(body), "reports.upload", "bad-data", body, at());
+        session
+            .publisher()
+            .publish(&DEAD.into(), letter)
+            .await
+            .unwrap();
+    }
+}
+
+fn at() -> chrono::DateTime<chrono::Utc> {
+    chrono::DateTime::from_timestamp(1_795_000_000, 0).unwrap()
+}
+
+async fn all(session: &Session) -> Vec<DeadLetter> {
+    let mut letters = Vec::new();
+    walk(session, DEAD, async |letter: &DeadLetter| {
+        letters.push(letter.clone());
+        Ok::<_, BrokerError>(Verdict::Keep)
+    })
+    .await
+    .unwrap();
+    letters
+}
+
+#[tokio::test]
+async fn many_looks_see_the_same_and_lose_nothing() {
+    let (_sandbox, session) = open().await;
+    bury(&session, &["1", "2", "3"]).await;
+    // One without an id of ours too: its name must be as stable.
+    publish(&session, DEAD, &["stray"]).await;
+    let first = all(&session).await;
+    assert_eq!(first.len(), 4);
+    for look in 1..30 {
+        assert_eq!(all(&session).await, first, "look {look}");
+    }
+}
+
+#[tokio::test]
+async fn takes_what_it_is_told_and_keeps_the_rest() {
+    let (_sandbox, session) = open().await;
+    bury(&session, &["1", "2", "3", "4"]).await;
+    let walked = walk(&session, DEAD, async |letter: &DeadLetter| {
+        let is_even = matches!(&letter.message.body[..], b"2" | b"4");
+        if is_even {
+            let original = (Queue::Events.into(), letter.original());
+            session
+                .publisher()
+                .publish_all(vec![original])
+                .await
+                .map_err(BrokerError::from)?;
+        }
+        Ok::<_, BrokerError>(if is_even {
+            Verdict::Take
+        } else {
+            Verdict::Keep
+        })
+    })
+    .await
+    .unwrap();
+    assert_eq!(walked, Walked { seen: 4, taken: 2 });
+    let left: Vec<_> = all(&session)
+        .await
+        .into_iter()
+        .map(|letter| letter.detail)
+        .collect();
+    assert_eq!(left, ["1", "3"]);
+    // What came back to life is as it was before.
+    let replayed = next(&mut session.consumer(Queue::Events, 1).await.unwrap()).await;
+    assert_eq!(replayed.message, text("2"));
+}
+
+#[tokio::test]
+async fn stop_and_failure_keep_the_rest() {
+    let (_sandbox, session) = open().await;
+    bury(&session, &["1", "2", "3"]).await;
+    let stopped = walk(&session, DEAD, async |_: &DeadLetter| {
+        Ok::<_, BrokerError>(Verdict::Stop)
+    });
+    assert_eq!(stopped.await.unwrap(), Walked { seen: 1, taken: 0 });
+    wait_for_depth(&session, DEAD, 3).await;
+
+    let mut visited = 0;
+    let failed = walk(&session, DEAD, async |_: &DeadLetter| {
+        visited += 1;
+        if visited == 1 {
+            return Ok(Verdict::Take);
+        }
+        Err(BrokerError::ConsumerGone { queue: "made up" })
+    });
+    assert!(failed.await.is_err());
+    wait_for_depth(&session, DEAD, 2).await;
+}
+
+#[tokio::test]
+async fn a_letter_says_everything_about_itself() {
+    let (_sandbox, session) = open().await;
+    bury(&session, &["1"]).await;
+    let letters = all(&session).await;
+    let letter = &letters[0];
+    assert_eq!(letter.reason, "bad-data");
+    assert_eq!(letter.routing_key, "reports.upload");
+    assert_eq!(letter.dead_at.as_deref(), Some("2026-11-18T11:06:40.000Z"));
+    assert_eq!(letter.id.len(), 32);
+    assert_eq!(letter.message.content_type.as_deref(), Some("text/plain"));
+}
+
+#[tokio::test]
+async fn what_the_broker_moves_after_too_many_returns_is_poison() {
+    let (_sandbox, session) = open().await;
+    publish(&session, Queue::Deliveries, &["kills its worker"]).await;
+    let mut consumer = session.consumer(Queue::Deliveries, 1).await.unwrap();
+    // The limit is 1000 returns; the one after it moves the message.
+    for _ in 0..=1000 {
+        next(&mut consumer).await.settle.give_back().await.unwrap();
+    }
+    wait_for_depth(&session, Queue::DeliveriesDead, 1).await;
+    let mut letters = Vec::new();
+    walk(
+        &session,
+        Queue::DeliveriesDead,
+        async |letter: &DeadLetter| {
+            letters.push(letter.clone());
+            Ok::<_, BrokerError>(Verdict::Keep)
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(letters[0].reason, POISON);
+    assert_eq!(letters[0].message.body, "kills its worker");
+    assert!(
+        letters[0].detail.contains("fanfare.deliveries"),
+        "{}",
+        letters[0].detail
+    );
+}

@@ -1,0 +1,105 @@
+//! Opening a session, and the words for why it could not be opened.
+
+use crate::support::{config, open, publish, through_proxy, wait_for_depth};
+use fanfare_broker::{BrokerError, Queue, Session};
+use fanfare_testkit::sandbox::Sandbox;
+use std::net::{Ipv4Addr, TcpListener};
+use url::Url;
+
+async fn refusal(url: &Url) -> BrokerError {
+    Session::open(&config(url.as_str()))
+        .await
+        .map(drop)
+        .unwrap_err()
+}
+
+#[tokio::test]
+async fn depth_counts_messages_and_consumers() {
+    let (_sandbox, session) = open().await;
+    publish(&session, Queue::Retries, &["1", "2"]).await;
+    wait_for_depth(&session, Queue::Retries, 2).await;
+    assert_eq!(session.depth(Queue::Retries).await.unwrap().consumers, 0);
+    let _consumer = session.consumer(Queue::Retries, 1).await.unwrap();
+    assert_eq!(session.depth(Queue::Retries).await.unwrap().consumers, 1);
+}
+
+#[tokio::test]
+async fn a_missing_queue_is_missing() {
+    let sandbox = Sandbox::new().await;
+    let session = Session::look(&config(&sandbox.amqp_url)).await.unwrap();
+    let missing = session.depth(Queue::Events).await.unwrap_err();
+    assert!(
+        matches!(missing, BrokerError::Missing { .. }),
+        "{missing:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_and_not_shown() {
+    let sandbox = Sandbox::new().await;
+    let mut url = Url::parse(&sandbox.amqp_url).unwrap();
+    url.set_password(Some("hidden")).unwrap();
+    let error = refusal(&url).await;
+    assert!(
+        matches!(error, BrokerError::LoginRefused { .. }),
+        "{error:?}"
+    );
+    assert!(!format!("{error} {error:?}").contains("hidden"));
+}
+
+#[tokio::test]
+async fn an_unknown_virtual_host_is_said() {
+    let sandbox = Sandbox::new().await;
+    let mut url = Url::parse(&sandbox.amqp_url).unwrap();
+    url.set_path("/nowhere");
+    let error = refusal(&url).await;
+    assert!(
+        matches!(error, BrokerError::VirtualHostRefused { .. }),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("virtual host nowhere"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn nobody_there_is_unreachable() {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let url = Url::parse(&format!("amqp://127.0.0.1:{port}/")).unwrap();
+    let error = refusal(&url).await;
+    assert!(
+        matches!(error, BrokerError::Unreachable { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_noticed_by_its_missing_heartbeats() {
+    let sandbox = Sandbox::new().await;
+    let (proxy, url) = through_proxy(&sandbox);
+    let session = Session::open(&config(&format!("{url}?heartbeat=1")))
+        .await
+        .unwrap();
+    proxy.freeze();
+    tokio::time::timeout(crate::support::PATIENCE, session.lost())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_session_is_lost_and_gives_everything_back() {
+    let (sandbox, session) = open().await;
+    let other = Session::open(&config(&sandbox.amqp_url)).await.unwrap();
+    publish(&session, Queue::Events, &["1"]).await;
+    let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
+    let taken = crate::support::next(&mut consumer).await;
+    session.close().await;
+    session.lost().await;
+    wait_for_depth(&other, Queue::Events, 1).await;
+    assert!(taken.settle.ack().await.is_err());
+}

@@ -1,0 +1,88 @@
+//! The table: printed, declared, and compared with a broker that differs.
+
+use crate::support::{config, open};
+use fanfare_broker::topology::render;
+use fanfare_broker::{BrokerError, Session};
+use fanfare_testkit::sandbox::Sandbox;
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ConnectionProperties};
+
+async fn channel(sandbox: &Sandbox) -> Channel {
+    let properties = ConnectionProperties::default();
+    let connection = Connection::connect(&sandbox.amqp_url, properties)
+        .await
+        .unwrap();
+    connection.create_channel().await.unwrap()
+}
+
+#[test]
+fn the_table_as_text() {
+    // To accept a change of the table, put what this prints into the file.
+    assert_eq!(render(), include_str!("topology.txt"), "\n{}", render());
+}
+
+#[tokio::test]
+async fn declaring_again_changes_nothing() {
+    let (sandbox, session) = open().await;
+    let again = Session::open(&config(&sandbox.amqp_url)).await.unwrap();
+    assert_eq!(session.check_topology().await.unwrap(), []);
+    assert_eq!(again.check_topology().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn processes_that_start_together_declare_together() {
+    let sandbox = Sandbox::new().await;
+    let config = config(&sandbox.amqp_url);
+    let sessions = futures_util::future::try_join_all((0..4).map(|_| Session::open(&config)));
+    assert_eq!(sessions.await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn check_lists_what_is_missing_and_makes_nothing() {
+    let sandbox = Sandbox::new().await;
+    let session = Session::look(&config(&sandbox.amqp_url)).await.unwrap();
+    for _ in 0..2 {
+        let faults = session.check_topology().await.unwrap();
+        assert_eq!(faults.len(), 20 + 24);
+        assert!(
+            faults
+                .iter()
+                .all(|fault| fault.problem.starts_with("missing"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
+    let (sandbox, session) = open().await;
+    let channel = channel(&sandbox).await;
+    let name = "fanfare.events";
+    channel
+        .queue_delete(name.into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    let classic = QueueDeclareOptions::durable();
+    channel
+        .queue_declare(name.into(), classic, FieldTable::default())
+        .await
+        .unwrap();
+
+    let faults = session.check_topology().await.unwrap();
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].what, "queue fanfare.events");
+
+    let refused = Session::open(&config(&sandbox.amqp_url))
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        matches!(refused, BrokerError::Different { .. }),
+        "{refused:?}"
+    );
+    let told = refused.to_string();
+    assert!(
+        told.contains("queue fanfare.events") && told.contains("delete it"),
+        "{told}"
+    );
+}

@@ -1,0 +1,150 @@
+//! `fanfare deliveries`: where an event went, how each attempt ended, and once more, please.
+
+mod show;
+
+use anyhow::{Context as _, anyhow};
+use fanfare_broker::{Message, Publisher, Queue};
+use fanfare_core::ids::{DeliveryId, WebhookId};
+use fanfare_core::job::{Due, Job};
+use fanfare_core::name::Name;
+use fanfare_core::outcome::State;
+use fanfare_store::Store;
+use fanfare_store::deliveries::DeliveryFilter;
+
+use super::ids::{self, Ids};
+use super::users;
+use crate::output;
+use crate::parts;
+use crate::settings::Settings;
+use crate::table;
+
+/// What a job's bytes are.
+const JOB: &str = "application/json";
+
+/// What can be done with deliveries.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List deliveries, the newest first
+    List(ListArgs),
+    /// Show a delivery with its attempts
+    Show(ShowArgs),
+    /// Make a new attempt now, and further ones if it fails
+    Retry(Ids<DeliveryId>),
+}
+
+/// The arguments of `fanfare deliveries list`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Only to this webhook
+    #[arg(long, value_name = "ID", value_parser = ids::parse::<WebhookId>)]
+    webhook: Option<WebhookId>,
+    /// Only of the event with this id of its publisher
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// Only to this user's webhooks
+    #[arg(long, value_name = "NAME", value_parser = users::name)]
+    owner: Option<Name>,
+    /// Only in this state: pending, retrying, delivered, dropped or dead
+    #[arg(long, value_name = "S", value_parser = state)]
+    state: Option<State>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
+    limit: i64,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// The arguments of `fanfare deliveries show`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// The delivery's id, which receivers see as Id
+    #[arg(value_parser = ids::parse::<DeliveryId>)]
+    id: DeliveryId,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn state(text: &str) -> Result<State, String> {
+    let known = State::ALL.map(State::name).join(", ");
+    State::parse(text).ok_or_else(|| format!("the states are {known}"))
+}
+
+/// Runs a command about deliveries.
+pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
+    let store = parts::store(settings, "deliveries")?;
+    match command {
+        Command::List(args) => list(args, &store).await,
+        Command::Show(args) => show(&args, &store).await,
+        Command::Retry(args) => retry(&args.ids, &store, settings).await,
+    }
+}
+
+async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
+    let filter = DeliveryFilter {
+        webhook: args.webhook,
+        event: args.event,
+        owner: args.owner,
+        state: args.state,
+        delivery: None,
+        limit: args.limit,
+    };
+    let deliveries = store.deliveries_list(&filter).await?;
+    if args.json {
+        return output::print_json(&deliveries.iter().map(show::json).collect::<Vec<_>>());
+    }
+    output::print(&table::render(
+        &show::HEADINGS,
+        deliveries.iter().map(show::row),
+    ))
+}
+
+async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
+    let found = store.delivery_show(args.id).await?;
+    let (delivery, attempts) = found.ok_or_else(|| unknown(args.id))?;
+    if args.json {
+        return output::print_json(&show::json_with_attempts(&delivery, &attempts));
+    }
+    output::print(&table::facts(&show::facts(&delivery)))?;
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    let rows = attempts.iter().map(show::attempt_row);
+    output::print(&format!(
+        "\n{}",
+        table::render(&show::ATTEMPT_HEADINGS, rows)
+    ))
+}
+
+async fn retry(ids: &[DeliveryId], store: &Store, settings: &Settings) -> anyhow::Result<()> {
+    let session = parts::session(settings, "deliveries").await?;
+    let publisher = session.publisher();
+    let mut begun = 0;
+    for &id in ids {
+        let found = store.delivery_find(id).await?;
+        let (batch, webhook) = found.ok_or_else(|| unknown(id))?;
+        match store.delivery_restart(batch, webhook, false).await? {
+            Some(due) => {
+                publish(&publisher, due).await.with_context(|| {
+                    format!("the broker did not get the job of {id}, which is noted and made up for within minutes")
+                })?;
+                begun += 1;
+            }
+            None => output::note(&format!("fanfare: {id} is about to be attempted anyway")),
+        }
+    }
+    session.close().await;
+    output::print(&format!("retrying {begun}\n"))
+}
+
+/// Hands a due attempt to the workers.
+pub(super) async fn publish(publisher: &Publisher, due: Due) -> anyhow::Result<()> {
+    let body = Job::Due(due).to_bytes()?;
+    let message = Message::new(body, JOB);
+    Ok(publisher.publish(&Queue::Retries.into(), message).await?)
+}
+
+fn unknown(id: DeliveryId) -> anyhow::Error {
+    anyhow!("there is no delivery {id}; `fanfare deliveries list` lists them")
+}

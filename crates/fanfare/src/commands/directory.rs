@@ -1,0 +1,183 @@
+//! `fanfare directory`: users, roles and permissions from a file, for a start without the report
+//! server or after its documents were lost.
+
+use anyhow::{Context as _, anyhow, bail};
+use fanfare_core::directory::{Content, Document};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::input::{self, Entry};
+use crate::output;
+use crate::parts;
+use crate::settings::Settings;
+
+/// What can be done with the directory.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Take documents: {"users": […], "roles": […]} as a snapshot, or directory.* events
+    Import(ImportArgs),
+}
+
+/// The arguments of `fanfare directory import`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// The file, or - for stdin
+    file: String,
+    /// The revision of a snapshot without an envelope [default: its accessrevision, or the next]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    revision: Option<i64>,
+}
+
+/// Runs a command about the directory.
+pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
+    match command {
+        Command::Import(args) => import(&args, settings).await,
+    }
+}
+
+async fn import(args: &ImportArgs, settings: &Settings) -> anyhow::Result<()> {
+    let store = parts::store(settings, "directory")?;
+    let text = input::read(&args.file)?;
+    let file = input::shown(&args.file);
+    let entries = input::entries(&text).with_context(|| format!("nothing of {file} was taken"))?;
+    if entries.is_empty() {
+        bail!("{file} holds nothing; give a snapshot or directory.* events");
+    }
+    let next = store.directory_revision().await? + 1;
+    let documents = documents(&entries, args.revision, next)
+        .with_context(|| format!("nothing of {file} was taken"))?;
+    let applied = store.directory_apply(&documents).await?;
+    let counted = count(&documents);
+    output::print(&format!(
+        "took {counted}: {} new; the directory is at revision {}\n",
+        applied.versions, applied.revision,
+    ))
+}
+
+/// The envelope, or what is there without one.
+#[derive(Deserialize)]
+struct Form<'a> {
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    accessrevision: Option<i64>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    users: Option<&'a RawValue>,
+    #[serde(borrow)]
+    roles: Option<&'a RawValue>,
+}
+
+fn documents(
+    entries: &[Entry<'_>],
+    revision: Option<i64>,
+    next: i64,
+) -> anyhow::Result<Vec<Document>> {
+    let one = |entry: &Entry<'_>| {
+        document(entry.raw, revision, next)
+            .with_context(|| format!("the document at line {} is not usable", entry.line))
+    };
+    entries.iter().map(one).collect()
+}
+
+fn document(raw: &RawValue, revision: Option<i64>, next: i64) -> anyhow::Result<Document> {
+    let form: Form<'_> = serde_json::from_str(raw.get())?;
+    let Some(event_type) = form.event_type else {
+        if form.users.is_none() && form.roles.is_none() {
+            bail!("it has neither a type, as events have, nor users or roles, as a snapshot has");
+        }
+        let revision = revision.or(form.accessrevision).unwrap_or(next);
+        return Ok(Document::bare_snapshot(revision, raw)?);
+    };
+    let data = form.data.ok_or_else(|| anyhow!("it has no data"))?;
+    let revision = form
+        .accessrevision
+        .filter(|revision| *revision >= 0)
+        .ok_or_else(|| anyhow!("it has no accessrevision, an integer that is not negative"))?;
+    Ok(Document::parse(&event_type, revision, data)?)
+}
+
+fn count(documents: &[Document]) -> String {
+    let (mut snapshots, mut users, mut roles) = (0, 0, 0);
+    for document in documents {
+        match &document.content {
+            Content::User(_) => users += 1,
+            Content::Role(_) => roles += 1,
+            Content::Snapshot {
+                users: more_users,
+                roles: more_roles,
+            } => {
+                snapshots += 1;
+                users += more_users.len();
+                roles += more_roles.len();
+            }
+        }
+    }
+    let snapshots = match snapshots {
+        0 => String::new(),
+        1 => "a snapshot with ".to_owned(),
+        n => format!("{n} snapshots with "),
+    };
+    format!("{snapshots}{users} users and {roles} roles")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, revision: Option<i64>) -> Result<Vec<Document>, String> {
+        let entries = input::entries(text).unwrap();
+        documents(&entries, revision, 8).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn snapshots_without_an_envelope_get_a_revision() {
+        let bare = r#"{"users":[{"name":"anna"}],"roles":[{"name":"r"}]}"#;
+        assert_eq!(read(bare, None).unwrap()[0].revision, 8);
+        assert_eq!(read(bare, Some(5)).unwrap()[0].revision, 5);
+        let own = r#"{"accessrevision":3,"users":[]}"#;
+        assert_eq!(read(own, None).unwrap()[0].revision, 3);
+        assert_eq!(read(own, Some(5)).unwrap()[0].revision, 5);
+        assert_eq!(
+            count(&read(bare, None).unwrap()),
+            "a snapshot with 1 users and 1 roles"
+        );
+    }
+
+    #[test]
+    fn events_keep_their_revision() {
+        let user = r#"{"type":"directory.user","accessrevision":4,"data":{"name":"anna"}}"#;
+        let role = r#"{"type":"directory.role","accessrevision":5,"data":{"name":"r"}}"#;
+        for text in [format!("[{user},{role}]"), format!("{user}\n{role}\n")] {
+            let documents = read(&text, Some(9)).unwrap();
+            let revisions: Vec<i64> = documents.iter().map(|document| document.revision).collect();
+            assert_eq!(revisions, [4, 5]);
+            assert_eq!(count(&documents), "1 users and 1 roles");
+        }
+    }
+
+    #[test]
+    fn a_wrong_document_is_named_by_its_line() {
+        for (text, words) in [
+            (
+                "{\"users\":[]}\n{\"a\":1}",
+                "line 2 is not usable: it has neither",
+            ),
+            (
+                "\n{\"type\":\"directory.user\",\"data\":{\"name\":\"a\"}}",
+                "line 2 is not usable: it has no accessrevision",
+            ),
+            (
+                "{\"type\":\"reports.upload\",\"accessrevision\":1,\"data\":{}}",
+                "line 1 is not usable: bad-type",
+            ),
+            (
+                "{\"users\":[{\"enabled\":true}]}",
+                "line 1 is not usable: bad-data",
+            ),
+        ] {
+            let error = read(text, None).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `fanfare doctor`: looks at everything that Fanfare needs, changes nothing, and says how to mend
+//! what is wrong.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use anyhow::bail;
+use fanfare_broker::{Queue, Session};
+use fanfare_store::{SchemaState, Store};
+
+use crate::output;
+use crate::parts;
+use crate::settings::Settings;
+
+/// What one look found: all is well, with a few words, or what is wrong and how to mend it.
+type Found = Result<String, String>;
+
+/// Looks at everything.
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
+    let mut report = Report::default();
+    // Values that can't be used have ended the program before it came here.
+    report.ok("settings", "all values can be used")?;
+    report.add("key file", &key_file(settings))?;
+    match parts::store(settings, "doctor") {
+        Ok(store) => look_at_database(&mut report, &store).await?,
+        Err(error) => report.wrong("database", &output::explain(&error))?,
+    }
+    match look(settings).await {
+        Ok(session) => {
+            look_at_broker(&mut report, &session).await?;
+            session.close().await;
+        }
+        Err(error) => report.wrong("broker", &output::explain(&error))?,
+    }
+    match parts::outbound(settings) {
+        Ok(_) => report.ok("HTTP client", "ready")?,
+        Err(error) => report.wrong("HTTP client", &output::explain(&error))?,
+    }
+    report.finish()
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Report {
+    wrong: usize,
+}
+
+impl Report {
+    fn ok(&mut self, what: &str, text: &str) -> anyhow::Result<()> {
+        self.add(what, &Ok(text.to_owned()))
+    }
+
+    fn wrong(&mut self, what: &str, text: &str) -> anyhow::Result<()> {
+        self.add(what, &Err(text.to_owned()))
+    }
+
+    fn add(&mut self, what: &str, found: &Found) -> anyhow::Result<()> {
+        self.wrong += usize::from(found.is_err());
+        output::print(&line(what, found))
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        match self.wrong {
+            0 => Ok(()),
+            1 => bail!("one thing is wrong; see above how to mend it"),
+            n => bail!("{n} things are wrong; see above how to mend them"),
+        }
+    }
+}
+
+fn line(what: &str, found: &Found) -> String {
+    let (mark, text) = match found {
+        Ok(text) => ("ok   ", text),
+        Err(text) => ("WRONG", text),
+    };
+    format!(
+        "{mark}  {what}: {}\n",
+        output::plain(&text.replace('\n', " "))
+    )
+}
+
+fn key_file(settings: &Settings) -> Found {
+    let Some(path) = settings.key_file() else {
+        return Ok("not used, FANFARE_SECRET_KEYS is set".to_owned());
+    };
+    let path_shown = path.display();
+    let Ok(metadata) = std::fs::metadata(&path) else {
+        return Ok(format!("{path_shown} is made when it is first needed"));
+    };
+    match metadata.permissions().mode() & 0o777 {
+        mode if mode.trailing_zeros() >= 6 => {
+            Ok(format!("{path_shown} is readable by its owner only"))
+        }
+        mode => Err(format!(
+            "{path_shown} is open to others (mode {mode:o}); run `chmod 600 {path_shown}`"
+        )),
+    }
+}
+
+async fn look_at_database(report: &mut Report, store: &Store) -> anyhow::Result<()> {
+    if let Err(error) = store.ping().await {
+        return report.wrong("database", &output::explain(&error.into()));
+    }
+    report.ok("database", "answers")?;
+    let schema = match store.schema_state().await {
+        Ok(state) => schema(state),
+        Err(error) => Err(output::explain(&error.into())),
+    };
+    let usable = schema.is_ok();
+    report.add("migrations", &schema)?;
+    if !usable {
+        return Ok(());
+    }
+    let secrets = match store.webhooks_list(None).await {
+        Ok(webhooks) => Ok(format!(
+            "the keys open those of all {} webhooks",
+            webhooks.len()
+        )),
+        Err(error) => Err(output::explain(&error.into())),
+    };
+    report.add("secrets", &secrets)?;
+    let directory = match store.directory_revision().await {
+        Ok(0) => {
+            Ok("empty: nobody is notified until the report server has published it".to_owned())
+        }
+        Ok(revision) => Ok(format!("at revision {revision}")),
+        Err(error) => Err(output::explain(&error.into())),
+    };
+    report.add("directory", &directory)
+}
+
+fn schema(state: SchemaState) -> Found {
+    match state {
+        SchemaState::Current(version) => Ok(format!("up to date (version {version})")),
+        SchemaState::Behind { database, program } => Err(format!(
+            "the database is at version {database}, this program needs {program}; run `fanfare migrate`"
+        )),
+        SchemaState::Ahead { database, program } => Err(format!(
+            "the database is at version {database}, newer than this program's {program}; install the newer Fanfare"
+        )),
+    }
+}
+
+async fn look(settings: &Settings) -> anyhow::Result<Session> {
+    Ok(Session::look(&parts::broker(settings, "doctor")?).await?)
+}
+
+async fn look_at_broker(report: &mut Report, session: &Session) -> anyhow::Result<()> {
+    report.ok("broker", "answers")?;
+    let faults = match session.check_topology().await {
+        Ok(faults) => faults,
+        Err(error) => return report.wrong("queues", &output::explain(&error.into())),
+    };
+    for fault in &faults {
+        report.wrong(&fault.what, &fault.problem)?;
+    }
+    if !faults.is_empty() {
+        return Ok(());
+    }
+    report.ok("queues", "all exchanges and queues are as they should be")?;
+    for queue in Queue::ALL {
+        let depth = match session.depth(queue).await {
+            Ok(depth) => Ok(depth_text(queue, depth.ready, depth.consumers)),
+            Err(error) => Err(output::explain(&error.into())),
+        };
+        report.add(queue.name(), &depth)?;
+    }
+    if *session.blocked().borrow() {
+        let text = "takes no messages: it is short of memory or disk; give it more";
+        report.wrong("broker", text)?;
+    }
+    Ok(())
+}
+
+fn depth_text(queue: Queue, ready: u32, consumers: u32) -> String {
+    match (queue.dead_letters(), ready) {
+        (None, 0) => "no dead letters".to_owned(),
+        (None, n) => format!("{n} dead letters; look at them with `fanfare dead-letters list`"),
+        (Some(_), n) => format!("{n} messages wait, {consumers} processes take them"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line() {
+        assert_eq!(line("a", &Ok("b".to_owned())), "ok     a: b\n");
+        assert_eq!(line("a", &Err("b\nc".to_owned())), "WRONG  a: b c\n");
+    }
+
+    #[test]
+    fn schema_states_say_what_to_do() {
+        let behind = schema(SchemaState::Behind {
+            database: 0,
+            program: 1,
+        });
+        assert!(behind.unwrap_err().contains("fanfare migrate"));
+        assert!(schema(SchemaState::Current(1)).is_ok());
+        let ahead = schema(SchemaState::Ahead {
+            database: 2,
+            program: 1,
+        });
+        assert!(ahead.unwrap_err().contains("newer"));
+    }
+}

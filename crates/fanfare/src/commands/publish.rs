@@ -1,0 +1,160 @@
+//! `fanfare publish`: events from a file to the broker, as the report server publishes them.
+//!
+//! Nothing is checked but that it is JSON: publishing what will be refused is how one sees that.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use fanfare_broker::topology::EVENTS_EXCHANGE;
+use fanfare_broker::{Destination, Message, Publisher};
+use fanfare_core::event::{BATCH_CONTENT_TYPE, CONTENT_TYPE};
+use serde::Deserialize;
+
+use crate::input::{self, Entry};
+use crate::output;
+use crate::parts;
+use crate::settings::Settings;
+
+/// Messages that are handed to the broker before their confirms are waited for.
+const CHUNK: usize = 500;
+
+/// AMQP's limit for a routing key, in bytes.
+const LONGEST_KEY: usize = 255;
+
+/// How often the progress is told.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// The arguments of `fanfare publish`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A file with one event, an array of events, or an event a line; - for stdin
+    file: String,
+    /// Publish all events in one message, so that each webhook gets them in one POST
+    #[arg(long)]
+    batch: bool,
+}
+
+/// Publishes and waits for the broker's confirms.
+pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
+    let config = parts::broker(settings, "publish")?;
+    let text = input::read(&args.file)?;
+    let file = input::shown(&args.file);
+    let entries =
+        input::entries(&text).with_context(|| format!("nothing of {file} was published"))?;
+    if entries.is_empty() {
+        bail!("{file} holds no event; nothing was published");
+    }
+    let session = fanfare_broker::Session::open(&config).await?;
+    let published = if args.batch {
+        publish_all(&session.publisher(), &[batch(&entries)]).await
+    } else {
+        let one = |entry: &Entry<'_>| (routing_key(entry.raw.get()), message(entry, CONTENT_TYPE));
+        let messages: Vec<_> = entries.iter().map(one).collect();
+        publish_all(&session.publisher(), &messages).await
+    };
+    session.close().await;
+    published?;
+    let how = if args.batch { " in one message" } else { "" };
+    let events = if entries.len() == 1 {
+        "event"
+    } else {
+        "events"
+    };
+    output::print(&format!("published {} {events}{how}\n", entries.len()))
+}
+
+async fn publish_all(publisher: &Publisher, messages: &[(String, Message)]) -> anyhow::Result<()> {
+    let mut done = 0;
+    let mut told = Instant::now();
+    for chunk in messages.chunks(CHUNK) {
+        let chunk_length = chunk.len();
+        let chunk = chunk
+            .iter()
+            .map(|(key, message)| (destination(key), message.clone()));
+        publisher
+            .publish_all(chunk.collect())
+            .await
+            .with_context(|| {
+                format!(
+                    "published {done} of {} messages for certain, then one failed",
+                    messages.len()
+                )
+            })?;
+        done += chunk_length;
+        if told.elapsed() >= PROGRESS {
+            output::note(&format!("published {done} of {}", messages.len()));
+            told = Instant::now();
+        }
+    }
+    Ok(())
+}
+
+fn destination(routing_key: &str) -> Destination {
+    Destination::Exchange {
+        exchange: EVENTS_EXCHANGE.to_owned(),
+        routing_key: routing_key.to_owned(),
+    }
+}
+
+fn message(entry: &Entry<'_>, content_type: &str) -> Message {
+    Message::new(entry.raw.get().to_owned(), content_type)
+}
+
+/// All events as one array, with the first one's routing key.
+fn batch(entries: &[Entry<'_>]) -> (String, Message) {
+    let texts: Vec<&str> = entries.iter().map(|entry| entry.raw.get()).collect();
+    let key = texts
+        .first()
+        .map(|text| routing_key(text))
+        .unwrap_or_default();
+    (
+        key,
+        Message::new(format!("[{}]", texts.join(",")), BATCH_CONTENT_TYPE),
+    )
+}
+
+/// The event's type; empty when it has none, which the events' queue takes as well.
+fn routing_key(event: &str) -> String {
+    #[derive(Deserialize)]
+    struct Typed {
+        #[serde(rename = "type")]
+        event_type: String,
+    }
+    let typed = serde_json::from_str::<Typed>(event);
+    let key = typed.map(|typed| typed.event_type).unwrap_or_default();
+    key.get(..key.floor_char_boundary(LONGEST_KEY))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_routing_key_is_the_type() {
+        assert_eq!(
+            routing_key(r#"{"id":1,"type":"reports.upload"}"#),
+            "reports.upload"
+        );
+        for event in ["42", "{}", r#"{"type":7}"#, "[]"] {
+            assert_eq!(routing_key(event), "");
+        }
+        assert_eq!(
+            routing_key(&format!(r#"{{"type":"{}"}}"#, "ä".repeat(200))).len(),
+            254
+        );
+    }
+
+    #[test]
+    fn a_batch_holds_the_events_as_they_are() {
+        let entries = input::entries("{\"type\":\"a.b\", \"n\":1.50}\n{\"type\":\"c.d\"}").unwrap();
+        let (key, message) = batch(&entries);
+        assert_eq!(key, "a.b");
+        assert_eq!(
+            &message.body[..],
+            br#"[{"type":"a.b", "n":1.50},{"type":"c.d"}]"#
+        );
+        assert_eq!(message.content_type.as_deref(), Some(BATCH_CONTENT_TYPE));
+    }
+}

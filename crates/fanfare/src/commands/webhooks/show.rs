@@ -1,0 +1,242 @@
+//! How webhooks are shown, and what a ping of one is.
+
+use anyhow::bail;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use fanfare_core::answer::Answer;
+use fanfare_core::ids::DeliveryId;
+use fanfare_core::notification;
+use fanfare_core::signature::{
+    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
+};
+use fanfare_core::webhook::{Secret, Webhook};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::clock;
+use crate::output::plain;
+
+/// Whether a secret is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrecy {
+    /// To whoever asked for this very webhook.
+    Shown,
+    /// In lists, which end up in logs and tickets.
+    Hidden,
+}
+
+/// A webhook in JSON: the API's keys, then those for operators.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Json<'a> {
+    id: String,
+    #[serde(rename = "WebHookUri")]
+    uri: &'a str,
+    secret: Option<&'a str>,
+    description: Option<&'a str>,
+    is_paused: bool,
+    filters: Vec<&'a str>,
+    headers: Map<String, Value>,
+    properties: &'a Map<String, Value>,
+    user: &'a str,
+    paused_reason: Option<&'a str>,
+}
+
+/// A webhook in JSON.
+pub(super) fn json(webhook: &Webhook, secrecy: Secrecy) -> Json<'_> {
+    let header = |(name, value): (&str, &str)| (name.to_owned(), Value::from(value));
+    let secret = webhook
+        .secrets
+        .first()
+        .filter(|_| secrecy == Secrecy::Shown);
+    Json {
+        id: webhook.id.to_string(),
+        uri: webhook.uri.as_str(),
+        secret: secret.map(Secret::reveal),
+        description: webhook.description.as_deref(),
+        is_paused: webhook.paused,
+        filters: webhook.filters.shown(),
+        headers: webhook.headers.iter().map(header).collect(),
+        properties: webhook.properties.as_map(),
+        user: webhook.owner.as_str(),
+        paused_reason: webhook.paused_reason.as_deref(),
+    }
+}
+
+/// The headings of a list.
+pub(super) const HEADINGS: [&str; 5] = ["ID", "OWNER", "STATE", "FILTERS", "URI"];
+
+/// A webhook in a list.
+pub(super) fn row(webhook: &Webhook) -> Vec<String> {
+    vec![
+        webhook.id.to_string(),
+        webhook.owner.to_string(),
+        if webhook.paused { "paused" } else { "active" }.to_owned(),
+        webhook.filters.shown().join(","),
+        webhook.uri.as_str().to_owned(),
+    ]
+}
+
+/// A webhook with all its properties.
+pub(super) fn facts(webhook: &Webhook) -> Vec<(&'static str, String)> {
+    let state = match (&webhook.paused, &webhook.paused_reason) {
+        (false, _) => "active".to_owned(),
+        (true, None) => "paused by its owner or an operator".to_owned(),
+        (true, Some(reason)) => format!("paused by the service: {reason}"),
+    };
+    let headers: Vec<String> = webhook
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    vec![
+        ("Id", webhook.id.to_string()),
+        ("Owner", webhook.owner.to_string()),
+        ("URI", webhook.uri.as_str().to_owned()),
+        (
+            "Secret",
+            webhook
+                .secrets
+                .first()
+                .map(|one| one.reveal().to_owned())
+                .unwrap_or_default(),
+        ),
+        ("State", state),
+        ("Filters", webhook.filters.shown().join(", ")),
+        (
+            "Description",
+            webhook.description.clone().unwrap_or_default(),
+        ),
+        ("Headers", headers.join("; ")),
+        ("Properties", webhook.properties.to_json()),
+        ("Created", clock::rfc3339(webhook.created_at)),
+    ]
+}
+
+/// A POST that tells of no event.
+pub(super) struct Ping {
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Bytes,
+}
+
+impl Ping {
+    pub(super) fn new(webhook: &Webhook, now: DateTime<Utc>) -> Self {
+        let id = DeliveryId(Uuid::now_v7());
+        let notification = r#"{"Action":"ping","UserAction":"ping"}"#;
+        let body = notification::render(id, 1, &webhook.properties, [notification]);
+        let timestamp = now.timestamp();
+        let signature = webhook_signature(&webhook.secrets, id, timestamp, body.as_bytes());
+        let own = webhook.headers.iter();
+        let mut headers: Vec<(String, String)> = own
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
+        set("content-type", "application/json; charset=utf-8".to_owned());
+        set(WEBHOOK_ID, id.to_string());
+        set(WEBHOOK_TIMESTAMP, timestamp.to_string());
+        set(WEBHOOK_SIGNATURE, signature);
+        if let Some(newest) = webhook.secrets.first() {
+            set(MS_SIGNATURE, ms_signature(newest, body.as_bytes()));
+        }
+        Self {
+            headers,
+            body: body.into(),
+        }
+    }
+}
+
+/// What came back from a ping; an error when it was no success.
+pub(super) fn answer(answer: &Answer) -> anyhow::Result<String> {
+    match answer {
+        Answer::Response {
+            status: status @ 200..=299,
+            ..
+        } => Ok(status.to_string()),
+        Answer::Response { status, body, .. } => {
+            let start: String = body.chars().take(200).collect();
+            bail!(
+                "the receiver answered {status} instead of a 2xx: {}",
+                plain(&start)
+            )
+        }
+        Answer::Failed { failure, detail } => {
+            bail!(
+                "the receiver can't be reached ({}): {detail}",
+                failure.code()
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_core::filter::Filters;
+    use fanfare_core::ids::WebhookId;
+    use fanfare_core::name::Name;
+    use fanfare_core::signature::{verify_ms_signature, verify_webhook_signature};
+    use fanfare_core::webhook::{Headers, Properties};
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn webhook() -> Webhook {
+        let properties = serde_json::from_str(r#"{"b":1,"a":"x"}"#).unwrap();
+        Webhook {
+            id: WebhookId(Uuid::from_u128(7)),
+            owner: Name::parse("Anna").unwrap(),
+            uri: "https://example.org/hook?a=b".parse().unwrap(),
+            secrets: vec![SECRET.parse().unwrap()],
+            description: None,
+            paused: true,
+            paused_reason: Some("the receiver answered 410".to_owned()),
+            filters: Filters::parse(&["reports.delete"]).unwrap(),
+            headers: Headers::parse([("X-A".to_owned(), "1".to_owned())]).unwrap(),
+            properties: Properties::parse(properties).unwrap(),
+            created_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+        }
+    }
+
+    #[test]
+    fn json_has_the_api_s_keys_in_order_and_two_more() {
+        let text = serde_json::to_string(&json(&webhook(), Secrecy::Shown)).unwrap();
+        let expected = concat!(
+            r#"{"Id":"00000000000000000000000000000007","WebHookUri":"https://example.org/hook?a=b","#,
+            r#""Secret":"0123456789abcdef0123456789abcdef","Description":null,"IsPaused":true,"#,
+            r#""Filters":["reports.delete"],"Headers":{"X-A":"1"},"Properties":{"b":1,"a":"x"},"#,
+            r#""User":"Anna","PausedReason":"the receiver answered 410"}"#,
+        );
+        assert_eq!(text, expected);
+        let hidden = serde_json::to_string(&json(&webhook(), Secrecy::Hidden)).unwrap();
+        assert_eq!(hidden, expected.replace(&format!("\"{SECRET}\""), "null"));
+    }
+
+    #[test]
+    fn a_row_has_no_secret() {
+        let row = row(&webhook());
+        assert_eq!(row.len(), HEADINGS.len());
+        assert!(!row.concat().contains(SECRET));
+    }
+
+    #[test]
+    fn a_ping_is_signed_as_any_notification() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let ping = Ping::new(&webhook(), now);
+        let header = |name: &str| {
+            let found = ping.headers.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.clone()).unwrap()
+        };
+        let secret = SECRET.parse().unwrap();
+        assert!(verify_ms_signature(
+            &secret,
+            &ping.body,
+            &header(MS_SIGNATURE)
+        ));
+        let (id, at) = (header(WEBHOOK_ID), header(WEBHOOK_TIMESTAMP));
+        let signature = header(WEBHOOK_SIGNATURE);
+        assert!(verify_webhook_signature(
+            &secret, &id, &at, &ping.body, &signature
+        ));
+        assert_eq!(header("X-A"), "1");
+    }
+}

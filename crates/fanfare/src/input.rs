@@ -1,0 +1,127 @@
+//! JSON from a file or stdin: one value, an array, or JSON Lines, each entry kept as it was written.
+
+use std::io::Read as _;
+
+use anyhow::Context as _;
+use serde_json::value::RawValue;
+
+/// An entry, exactly as it stands in the text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    /// The line at which it begins, from 1.
+    pub(crate) line: usize,
+    /// Its JSON.
+    pub(crate) raw: &'a RawValue,
+}
+
+/// Reads a file, or stdin when it is named `-`.
+pub(crate) fn read(path: &str) -> anyhow::Result<String> {
+    let text = if path == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    text.with_context(|| format!("failed to read {}; it must be text in UTF-8", shown(path)))
+}
+
+/// How a file is named in messages.
+pub(crate) fn shown(path: &str) -> &str {
+    if path == "-" { "stdin" } else { path }
+}
+
+/// Takes the text apart: one value after the other, the elements of arrays one by one.
+pub(crate) fn entries(text: &str) -> anyhow::Result<Vec<Entry<'_>>> {
+    // Some editors begin files with a byte order mark, which JSON does not know.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut entries = Vec::new();
+    let mut lines = Lines {
+        text,
+        offset: 0,
+        line: 1,
+    };
+    for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
+        let raw = value.map_err(|error| {
+            let problem = format!("line {} is not JSON: {error}", error.line());
+            anyhow::anyhow!("{problem}; give one object, an array, or one object a line")
+        })?;
+        if raw.get().starts_with('[') {
+            let items: Vec<&RawValue> = serde_json::from_str(raw.get())?;
+            entries.extend(items.into_iter().map(|raw| Entry {
+                line: lines.of(raw),
+                raw,
+            }));
+        } else {
+            entries.push(Entry {
+                line: lines.of(raw),
+                raw,
+            });
+        }
+    }
+    Ok(entries)
+}
+
+/// Counts lines from one entry to the next.
+struct Lines<'a> {
+    text: &'a str,
+    offset: usize,
+    line: usize,
+}
+
+impl Lines<'_> {
+    fn of(&mut self, raw: &RawValue) -> usize {
+        // Entries are parts of the text, so the distance of their addresses is their place in it.
+        let offset = raw
+            .get()
+            .as_ptr()
+            .addr()
+            .saturating_sub(self.text.as_ptr().addr());
+        let passed = self
+            .text
+            .as_bytes()
+            .get(self.offset..offset)
+            .unwrap_or_default();
+        self.line += passed.split(|byte| *byte == b'\n').count() - 1;
+        self.offset = offset;
+        self.line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &[(usize, &str)]) {
+        let entries = entries(text).unwrap();
+        let found: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.line, entry.raw.get()))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn objects_arrays_and_lines_are_taken_apart() {
+        check("{\"a\": 1.50}", &[(1, "{\"a\": 1.50}")]);
+        check(
+            "\u{feff}[1,\n2,\n\n{ }]\n",
+            &[(1, "1"), (2, "2"), (4, "{ }")],
+        );
+        check(
+            "\n{\"a\":1}\r\n\r\n{\"b\":2}\r\n",
+            &[(2, "{\"a\":1}"), (4, "{\"b\":2}")],
+        );
+        check("{\n}\n{\n}", &[(1, "{\n}"), (3, "{\n}")]);
+        check("", &[]);
+        check("[]", &[]);
+    }
+
+    #[test]
+    fn what_is_not_json_is_named_by_its_line() {
+        for text in ["{\"a\":1}\n{\"b\"", "{\"a\":1}\noops\n{}", "[1,\n2"] {
+            let error = entries(text).unwrap_err().to_string();
+            assert!(error.starts_with("line 2 is not JSON"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The parts that commands are made of, built from the settings.
+
+use anyhow::Context as _;
+use fanfare_broker::{Config as BrokerConfig, Session};
+use fanfare_outbound::{Client, Config as OutboundConfig};
+use fanfare_store::keyring::Keyring;
+use fanfare_store::{Config as StoreConfig, Store};
+
+use crate::settings::{Settings, SettingsError};
+
+/// How requests to receivers name their sender.
+pub(crate) const USER_AGENT: &str = concat!("Fanfare/", env!("CARGO_PKG_VERSION"));
+
+/// The database; connects to nothing yet. `process` is what operators see of it there.
+pub(crate) fn store(settings: &Settings, process: &str) -> anyhow::Result<Store> {
+    let url = settings.database_url()?.to_owned();
+    let keyring = Keyring::new(settings.keys()?).ok_or(SettingsError::NoKeys)?;
+    Ok(Store::new(StoreConfig {
+        url,
+        max_connections: settings.database_connections,
+        application_name: format!("fanfare {process}"),
+        keyring,
+    })?)
+}
+
+/// Where the broker is. `process` is what operators see of it there.
+pub(crate) fn broker(settings: &Settings, process: &str) -> anyhow::Result<BrokerConfig> {
+    let name = format!("fanfare-{process}");
+    Ok(BrokerConfig::new(settings.amqp_url()?, &name)?)
+}
+
+/// A session with the broker, in which all exchanges and queues exist.
+pub(crate) async fn session(settings: &Settings, process: &str) -> anyhow::Result<Session> {
+    Ok(Session::open(&broker(settings, process)?).await?)
+}
+
+/// The HTTP client that reaches receivers.
+pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
+    Client::new(OutboundConfig {
+        allow: settings.targets.clone(),
+        connect_timeout: settings.connect_timeout,
+        timeout: settings.timeout,
+        user_agent: USER_AGENT.to_owned(),
+    })
+    .context("failed to prepare for HTTP requests")
+}

@@ -1,0 +1,13 @@
+//! The command line as scripts see it: exit codes, streams, settings, and a receiver on a socket.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod command;
+mod config;
+mod listen;
+mod roles;
+mod setup;
+mod traffic;
+mod usage;
+mod webhooks;
+mod world;

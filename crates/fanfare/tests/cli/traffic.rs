@@ -1,0 +1,234 @@
+//! What goes through: events in, deliveries, and dead letters.
+
+use fanfare_broker::dead_letters::reject;
+use fanfare_broker::{Message, Queue};
+use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
+use fanfare_testkit::sandbox::Sandbox;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::world::{World, keys};
+
+#[tokio::test]
+async fn events_are_published_as_they_are() {
+    let world = World::new().await;
+    let event = |id: u32| format!(r#"{{"id":"{id}","type":"reports.upload"}}"#);
+    let file = |text: &str| world.place.file("events", text).display().to_string();
+    let lines = file(&format!("{}\n{}\n42\n", event(1), event(2)));
+    assert_eq!(world.ok(&["publish", &lines]), "published 3 events\n");
+    assert_eq!(world.depth(Queue::Events).await, 3);
+    let array = file(&format!("[{},{}]", event(3), event(4)));
+    assert_eq!(
+        world.ok(&["publish", "--batch", &array]),
+        "published 2 events in one message\n"
+    );
+    assert_eq!(world.depth(Queue::Events).await, 4);
+    assert_eq!(world.ok(&["publish", &array]), "published 2 events\n");
+
+    let broken = file(&format!("{}\nnot json\n", event(5)));
+    let ended = world.run(&["publish", &broken]);
+    assert!(
+        ended.failed_with(1).contains("line 2 is not JSON"),
+        "{ended:?}"
+    );
+    assert!(
+        world
+            .run(&["publish", &file("")])
+            .failed_with(1)
+            .contains("holds no event")
+    );
+    assert_eq!(world.depth(Queue::Events).await, 6);
+}
+
+#[tokio::test]
+async fn dead_events_are_listed_replayed_and_discarded() {
+    let world = World::migrated().await;
+    let session = world.session().await;
+    for (id, reason) in [
+        ("e1", "unknown-filter"),
+        ("e2", "bad-data"),
+        ("e3", "bad-data"),
+    ] {
+        let message = Message::new(
+            format!(r#"{{"id":"{id}"}}"#),
+            "application/cloudevents+json",
+        );
+        let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let letter = reject(&message, "reports.upload", reason, "no", at);
+        session
+            .publisher()
+            .publish(&Queue::EventsDead.into(), letter)
+            .await
+            .unwrap();
+    }
+    let all = world.json(&["dead-letters", "list"]);
+    assert_eq!(
+        keys(&all[0]),
+        [
+            "id",
+            "queue",
+            "reason",
+            "detail",
+            "webhook",
+            "owner",
+            "event",
+            "attempts",
+            "lastStatus",
+            "deadAt"
+        ]
+    );
+    let events: Vec<&str> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(events, ["e1", "e2", "e3"]);
+    let bad = world.json(&[
+        "dead-letters",
+        "list",
+        "--queue",
+        "events",
+        "--reason",
+        "bad-data",
+    ]);
+    assert_eq!(bad.as_array().unwrap().len(), 2);
+    assert_eq!(
+        world.json(&["dead-letters", "list", "--queue", "deliveries"]),
+        json!([])
+    );
+    let id = all[0]["id"].as_str().unwrap();
+    assert_eq!(
+        world.json(&["dead-letters", "show", id])["body"],
+        r#"{"id":"e1"}"#
+    );
+
+    let all_of = [
+        "dead-letters",
+        "replay",
+        "--reason",
+        "bad-data",
+        "--dry-run",
+    ];
+    assert_eq!(world.ok(&all_of), "would replay 2\n");
+    assert_eq!(world.depth(Queue::EventsDead).await, 3);
+    assert_eq!(world.ok(&all_of[..4]), "replayed 2\n");
+    assert_eq!(world.depth(Queue::Events).await, 2);
+    let ended = world.run(&["dead-letters", "discard", id, "nobody"]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(1), "discarded 1\n")
+    );
+    assert!(
+        ended.stderr.contains("no such dead letter: nobody"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(world.json(&["dead-letters", "list"]), json!([]));
+    assert_eq!(
+        world.ok(&["dead-letters", "discard", "--all"]),
+        "discarded 0\n"
+    );
+    assert!(
+        world
+            .run(&["dead-letters", "discard"])
+            .failed_with(2)
+            .contains("--all")
+    );
+}
+
+/// Writes a delivery with one failed attempt, in this state, into the ledger.
+fn seed_delivery(sandbox: &Sandbox, state: &str) -> (DeliveryId, WebhookId) {
+    let (batch, webhook) = (BatchKey(Uuid::now_v7()), WebhookId(Uuid::now_v7()));
+    let id = DeliveryId::of(batch, webhook);
+    sandbox
+        .sql(&format!(
+            "insert into events (key, batch, position, source, event_id, event_type, subject,
+                                 decided_revision, notification, webhooks)
+             values ('{batch}', '{batch}', 0, 's', 'e-{batch}', 'tasks.execute', 'tasks/t', 1,
+                     '{{}}', array['{webhook}'::uuid]);
+             insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
+                                   reason, at, duration_ms, outcome, status, response_body, revision)
+             values ('{batch}', '{webhook}', 1, '{id}', 1, 1, now(), '{state}', 'exhausted', now(),
+                     5, 'status', 500, 'oops', 1)"
+        ))
+        .unwrap();
+    (id, webhook)
+}
+
+#[tokio::test]
+async fn deliveries_are_listed_shown_and_retried() {
+    let world = World::migrated().await;
+    let (id, webhook) = seed_delivery(&world.sandbox, "dead");
+    let (id, webhook) = (id.to_string(), webhook.to_string());
+    let listed = world.json(&[
+        "deliveries",
+        "list",
+        "--webhook",
+        &webhook,
+        "--state",
+        "dead",
+    ]);
+    assert_eq!(
+        keys(&listed[0]),
+        [
+            "id",
+            "webhook",
+            "owner",
+            "url",
+            "events",
+            "types",
+            "state",
+            "attempts",
+            "lastStatus",
+            "reason",
+            "createdAt",
+            "finishedAt",
+            "nextAttemptAt",
+        ]
+    );
+    assert_eq!(
+        (&listed[0]["id"], &listed[0]["lastStatus"]),
+        (&json!(id), &json!(500))
+    );
+    assert_eq!(
+        world.json(&["deliveries", "list", "--state", "delivered"]),
+        json!([])
+    );
+    assert_eq!(
+        world.json(&["deliveries", "list", "--event", "none"]),
+        json!([])
+    );
+    let shown = world.json(&["deliveries", "show", &id]);
+    assert_eq!(
+        keys(&shown["attemptLog"][0]),
+        [
+            "attempt",
+            "at",
+            "durationMs",
+            "status",
+            "outcome",
+            "error",
+            "responseBody"
+        ]
+    );
+    assert!(world.ok(&["deliveries", "show", &id]).contains("oops"));
+    assert_eq!(world.ok(&["deliveries", "retry", &id]), "retrying 1\n");
+    assert_eq!(world.depth(Queue::Retries).await, 1);
+    assert_eq!(world.json(&["deliveries", "show", &id])["state"], "pending");
+    let again = world.run(&["deliveries", "retry", &id]);
+    assert!(again.stderr.contains("about to be attempted"), "{again:?}");
+    let nobody = "0".repeat(32);
+    assert!(
+        world
+            .run(&["deliveries", "retry", &nobody])
+            .failed_with(1)
+            .contains("no delivery")
+    );
+    assert!(
+        world
+            .run(&["deliveries", "list", "--state", "lost"])
+            .failed_with(2)
+            .contains("dropped")
+    );
+}

@@ -1,0 +1,115 @@
+//! The directory in: documents from their own queue into the database.
+
+use std::time::Duration;
+
+use fanfare_broker::dead_letters::reject;
+use fanfare_broker::{Destination, Incoming, Message, Queue, Session, ack_all};
+use fanfare_core::directory::Document;
+use fanfare_core::event::{self, CONTENT_TYPE, Entry};
+use fanfare_core::reject::{Reason, Reject};
+use fanfare_store::patience::{Impatient, patiently};
+use tokio_util::sync::CancellationToken;
+
+use crate::Config;
+use crate::error::RouterError;
+use crate::intake::is_document;
+
+/// Documents taken at a time.
+const MOST: u16 = 64;
+const LINGER: Duration = Duration::from_millis(1);
+
+pub(crate) async fn run(
+    config: &Config,
+    session: &Session,
+    stop: &CancellationToken,
+) -> Result<(), RouterError> {
+    let mut consumer = session.consumer(Queue::Directory, MOST).await?;
+    let next = async |consumer: &mut fanfare_broker::Consumer| {
+        stop.run_until_cancelled(consumer.next_batch(usize::from(MOST), LINGER))
+            .await
+    };
+    while let Some(Some(batch)) = next(&mut consumer).await {
+        take(config, session, stop, batch?).await?;
+    }
+    Ok(consumer.cancel().await?)
+}
+
+async fn take(
+    config: &Config,
+    session: &Session,
+    stop: &CancellationToken,
+    batch: Vec<Incoming>,
+) -> Result<(), RouterError> {
+    let mut dead = Vec::new();
+    let mut documents = Vec::new();
+    for incoming in &batch {
+        for found in documents_of(&incoming.message.body) {
+            match found {
+                Ok(document) => documents.push((incoming, document)),
+                Err((reject, raw)) => dead.push(letter(config, incoming, &reject, raw)),
+            }
+        }
+    }
+    let all: Vec<Document> = documents
+        .iter()
+        .map(|(_, document)| document.clone())
+        .collect();
+    if let Err(error) = patiently(stop, || config.store.directory_apply(&all)).await {
+        let Impatient::Refused(_) = error else {
+            return Err(error.into());
+        };
+        // One of them is to blame; the others must not suffer for it.
+        for (incoming, document) in &documents {
+            let one = std::slice::from_ref(document);
+            let applied = patiently(stop, || config.store.directory_apply(one)).await;
+            if let Err(Impatient::Refused(error)) = applied {
+                let reject = Reject::new(Reason::BadData, error.chain());
+                dead.push(letter(config, incoming, &reject, None));
+            } else {
+                applied?;
+            }
+        }
+    }
+    session.publisher().publish_all(dead).await?;
+    ack_all(batch.into_iter().map(|incoming| incoming.settle)).await?;
+    Ok(())
+}
+
+/// The documents of a message, and what can't be taken. Events are left out: the queue
+/// `fanfare.events` has every message too.
+fn documents_of(body: &[u8]) -> Vec<Result<Document, (Reject, Option<String>)>> {
+    let entries = match event::parse(body, None) {
+        Err(reject) => return vec![Err((reject, None))],
+        Ok(published) => published.entries,
+    };
+    let document = |entry| match entry {
+        Entry::Event(_) => None,
+        Entry::Directory(document) => Some(Ok(*document)),
+        Entry::Rejected { reject, raw } => is_document(&raw).then_some(Err((reject, Some(raw)))),
+    };
+    entries.into_iter().filter_map(document).collect()
+}
+
+fn letter(
+    config: &Config,
+    incoming: &Incoming,
+    why: &Reject,
+    raw: Option<String>,
+) -> (Destination, Message) {
+    let mut message = incoming.message.clone();
+    if let Some(raw) = raw {
+        message.body = raw.into();
+        message.content_type = Some(CONTENT_TYPE.to_owned());
+    }
+    let code = why.reason.code();
+    tracing::warn!(
+        reason = code,
+        detail = why.detail,
+        "a directory document can't be taken; it is kept as a dead letter"
+    );
+    let now = (config.clock)();
+    (
+        Queue::EventsDead.into(),
+        reject(&message, &incoming.routing_key, code, &why.detail, now),
+    )
+}

@@ -1,0 +1,165 @@
+//! What workers are asked to do: plans packed into messages.
+
+use fanfare_broker::{Destination, Message, Queue};
+use fanfare_core::event::Event;
+use fanfare_core::ids::{BatchKey, WebhookId};
+use fanfare_core::job::{Addressee, Due, Job, MAX_DELIVERIES, Unit};
+use fanfare_store::routing::Routed;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// A job's notifications stay below this, unless a single one is larger: workers hold many jobs.
+const MAX_BYTES: usize = 256 * 1024;
+
+type Outgoing = Vec<(Destination, Message)>;
+
+/// The unit of a message's events that are new; `None` when nobody gets any.
+pub(crate) fn unit(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<Unit> {
+    let mut only: BTreeMap<WebhookId, Vec<usize>> = BTreeMap::new();
+    let mut unit = None;
+    for (event, routed) in results {
+        let Routed::Taken {
+            webhooks,
+            received_at,
+        } = routed
+        else {
+            continue;
+        };
+        let unit = unit.get_or_insert_with(|| Unit {
+            batch,
+            received_at,
+            traceparent: event.traceparent.clone(),
+            event_ids: Vec::new(),
+            notifications: Vec::new(),
+            deliveries: Vec::new(),
+        });
+        let Ok(notification) = RawValue::from_string(event.notification.clone()) else {
+            continue;
+        };
+        for webhook in webhooks {
+            only.entry(webhook)
+                .or_default()
+                .push(unit.notifications.len());
+        }
+        unit.event_ids.push(event.id.clone());
+        unit.notifications.push(notification);
+    }
+    let mut unit = unit?;
+    let all = unit.notifications.len();
+    let addressee = |(webhook, only): (WebhookId, Vec<usize>)| Addressee {
+        webhook,
+        only: (only.len() < all).then_some(only),
+    };
+    unit.deliveries = only.into_iter().map(addressee).collect();
+    (!unit.deliveries.is_empty()).then_some(unit)
+}
+
+/// Packs units into jobs: many small ones into one, a wide one into several.
+pub(crate) fn fresh(units: Vec<Unit>) -> Result<Outgoing, serde_json::Error> {
+    let mut jobs = Outgoing::new();
+    let mut pack = Vec::new();
+    let (mut deliveries, mut bytes) = (0, 0);
+    for part in units.into_iter().flat_map(split) {
+        let (more, size) = (part.deliveries.len(), size(&part));
+        if !pack.is_empty() && (deliveries + more > MAX_DELIVERIES || bytes + size > MAX_BYTES) {
+            jobs.push(message(
+                Queue::Deliveries,
+                &Job::Fresh(std::mem::take(&mut pack)),
+            )?);
+            (deliveries, bytes) = (0, 0);
+        }
+        (deliveries, bytes) = (deliveries + more, bytes + size);
+        pack.push(part);
+    }
+    if !pack.is_empty() {
+        jobs.push(message(Queue::Deliveries, &Job::Fresh(pack))?);
+    }
+    Ok(jobs)
+}
+
+/// Jobs for first attempts that may be on their way already.
+pub(crate) fn copies(dues: &[Due]) -> Result<Outgoing, serde_json::Error> {
+    let job = |chunk: &[Due]| message(Queue::Deliveries, &Job::Copy(chunk.to_vec()));
+    dues.chunks(MAX_DELIVERIES).map(job).collect()
+}
+
+/// Jobs for attempts whose time has come.
+pub(crate) fn due(dues: &[Due]) -> Result<Outgoing, serde_json::Error> {
+    dues.iter()
+        .map(|due| message(Queue::Retries, &Job::Due(*due)))
+        .collect()
+}
+
+fn message(queue: Queue, job: &Job) -> Result<(Destination, Message), serde_json::Error> {
+    Ok((
+        queue.into(),
+        Message::new(job.to_bytes()?, "application/json"),
+    ))
+}
+
+/// Splits a unit that has more deliveries than a job takes.
+fn split(mut unit: Unit) -> Vec<Unit> {
+    let mut parts = Vec::new();
+    while unit.deliveries.len() > MAX_DELIVERIES {
+        let rest = unit.deliveries.split_off(MAX_DELIVERIES);
+        let deliveries = std::mem::replace(&mut unit.deliveries, rest);
+        parts.push(Unit {
+            batch: unit.batch,
+            received_at: unit.received_at,
+            traceparent: unit.traceparent.clone(),
+            event_ids: unit.event_ids.clone(),
+            notifications: unit.notifications.clone(),
+            deliveries,
+        });
+    }
+    parts.push(unit);
+    parts
+}
+
+fn size(unit: &Unit) -> usize {
+    unit.notifications
+        .iter()
+        .map(|notification| notification.get().len())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    fn unit_for(webhooks: usize) -> Unit {
+        let addressee = |n: usize| Addressee {
+            webhook: WebhookId(Uuid::from_u128(n as u128)),
+            only: None,
+        };
+        Unit {
+            batch: BatchKey(Uuid::from_u128(1)),
+            received_at: DateTime::UNIX_EPOCH,
+            traceparent: None,
+            event_ids: vec!["1".to_owned()],
+            notifications: vec![RawValue::from_string("{}".to_owned()).unwrap()],
+            deliveries: (0..webhooks).map(addressee).collect(),
+        }
+    }
+
+    fn widths(units: Vec<Unit>) -> Vec<usize> {
+        let jobs = fresh(units).unwrap();
+        let width = |(_, message): &(Destination, Message)| match Job::from_bytes(&message.body) {
+            Ok(Job::Fresh(units)) => units.iter().map(|unit| unit.deliveries.len()).sum(),
+            other => panic!("expected a fresh job, got {other:?}"),
+        };
+        jobs.iter().map(width).collect()
+    }
+
+    #[test]
+    fn wide_plans_are_split_and_small_ones_share_a_job() {
+        assert_eq!(widths(vec![unit_for(150)]), [64, 64, 22]);
+        assert_eq!(
+            widths(vec![unit_for(1), unit_for(2), unit_for(62)]),
+            [3, 62]
+        );
+        assert!(widths(Vec::new()).is_empty());
+    }
+}

@@ -1,0 +1,9 @@
+//! The testkit, tried on real servers and sockets.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod process;
+mod proxy;
+mod receiver;
+mod sandbox;
+mod servers;

@@ -1,0 +1,246 @@
+//! One attempt: the POST, what follows from its answer, and its row in the ledger.
+//!
+//! The only place that sends. First attempts and later ones come here alike.
+
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use fanfare_broker::Delay;
+use fanfare_core::answer::Answer;
+use fanfare_core::job::Due;
+use fanfare_core::notification::render;
+use fanfare_core::outcome::{DeadReason, DropReason, Next, Outcome, Progress, State, decide};
+use fanfare_core::signature::{
+    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
+};
+use fanfare_core::webhook::Webhook;
+use fanfare_store::attempts::{Entry, Post};
+
+use crate::context::Context;
+use crate::error::WorkerError;
+use crate::follow_up::{DeadLetter, FollowUp};
+
+/// A delivery that may be attempted.
+pub(crate) struct Ready<'a> {
+    /// The delivery, and the number of the row that the attempt writes.
+    pub(crate) due: Due,
+    pub(crate) webhook: &'a Webhook,
+    pub(crate) chain: Chain,
+    pub(crate) event_ids: Vec<&'a str>,
+    pub(crate) notifications: Vec<&'a str>,
+    pub(crate) traceparent: Option<&'a str>,
+}
+
+/// How far a delivery has come before this attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chain {
+    /// POSTs so far.
+    pub(crate) attempts: i32,
+    /// POSTs in this chain so far.
+    pub(crate) tries: i32,
+    /// When this chain began.
+    pub(crate) since: DateTime<Utc>,
+    /// The directory revision that allowed this attempt.
+    pub(crate) revision: i64,
+}
+
+/// Makes an attempt and records it. What is left to do afterwards is returned.
+pub(crate) async fn attempt(
+    context: &Context,
+    ready: Ready<'_>,
+) -> Result<Option<FollowUp>, WorkerError> {
+    context.recorder.ready().await;
+    let (due, id) = (ready.due, ready.due.id());
+    let number = ready.chain.attempts + 1;
+    let webhook = ready.webhook;
+    let at = context.now();
+    let body = render(
+        id,
+        number,
+        &webhook.properties,
+        ready.notifications.iter().copied(),
+    );
+    let headers = headers(&ready, at, body.as_bytes());
+    let began = Instant::now();
+    let answer = context
+        .config
+        .client
+        .post(webhook.uri.url(), &headers, body.clone().into())
+        .await;
+    let duration = began.elapsed();
+    let next = next(context, &ready.chain, &answer);
+    if next == Next::Gone {
+        // Before the row: a worker that dies in between attempts again and learns it again.
+        let store = &context.config.store;
+        let gone = Some("gone");
+        context
+            .patiently(|| store.webhook_pause(webhook.id, true, gone))
+            .await?;
+    }
+    let (state, reason, delay) = match next {
+        Next::Delivered | Next::Gone => (State::Delivered, None, None),
+        Next::RetryIn(delay) => (State::Retrying, None, Some(Delay::at_least(delay))),
+        Next::Dead(reason) => (State::Dead, Some(reason), None),
+    };
+    let status = match &answer {
+        Answer::Response { status, .. } => Some(*status),
+        Answer::Failed { .. } => None,
+    };
+    let entry = Entry {
+        due,
+        attempt: number,
+        tries: ready.chain.tries + 1,
+        since: ready.chain.since,
+        state,
+        reason: reason.map(DeadReason::code),
+        post: Some(post(&answer, duration)),
+        at,
+        next_attempt_at: delay.map(|delay| context.now() + signed(delay)),
+        revision: ready.chain.revision,
+    };
+    report(webhook, &entry);
+    context.recorder.record(entry).await?;
+    let next_entry = Due {
+        entry: due.entry + 1,
+        ..due
+    };
+    Ok(match (delay, reason) {
+        (Some(delay), _) => Some(FollowUp::Retry {
+            due: next_entry,
+            delay,
+        }),
+        (None, Some(reason)) => Some(FollowUp::Dead(Box::new(DeadLetter {
+            due,
+            reason: reason.code().to_owned(),
+            owner: webhook.owner.to_string(),
+            events: ready.event_ids.iter().map(|id| (*id).to_owned()).collect(),
+            attempts: number,
+            last_status: status.map(i32::from),
+            body: body.into(),
+        }))),
+        (None, None) => None,
+    })
+}
+
+/// Records that a delivery is not sent any more.
+pub(crate) async fn drop_delivery(
+    context: &Context,
+    due: Due,
+    chain: Chain,
+    reason: DropReason,
+) -> Result<(), WorkerError> {
+    let code = reason.code();
+    tracing::info!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, "dropped a delivery");
+    let entry = without_post(context, due, chain, State::Dropped, code);
+    context.recorder.record(entry).await
+}
+
+/// Records that a delivery is given up because its workers died of it.
+pub(crate) async fn give_up(context: &Context, due: Due, chain: Chain) -> Result<(), WorkerError> {
+    let code = DeadReason::Poison.code();
+    tracing::error!(webhook.id = %due.webhook, delivery.id = %due.id(), "gave up a delivery whose job came back too often");
+    let entry = without_post(context, due, chain, State::Dead, code);
+    context.recorder.record(entry).await
+}
+
+fn without_post(
+    context: &Context,
+    due: Due,
+    chain: Chain,
+    state: State,
+    reason: &'static str,
+) -> Entry {
+    Entry {
+        due,
+        attempt: chain.attempts,
+        tries: chain.tries,
+        since: chain.since,
+        state,
+        reason: Some(reason),
+        post: None,
+        at: context.now(),
+        next_attempt_at: None,
+        revision: chain.revision,
+    }
+}
+
+/// The webhook's own headers, then ours, which win.
+fn headers(ready: &Ready<'_>, at: DateTime<Utc>, body: &[u8]) -> Vec<(String, String)> {
+    let (webhook, id) = (ready.webhook, ready.due.id());
+    let own = webhook
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut headers: Vec<(String, String)> = own.collect();
+    let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
+    set("content-type", "application/json; charset=utf-8".to_owned());
+    if let Some(secret) = webhook.secrets.first() {
+        set(MS_SIGNATURE, ms_signature(secret, body));
+    }
+    set(WEBHOOK_ID, id.to_string());
+    set(WEBHOOK_TIMESTAMP, at.timestamp().to_string());
+    set(
+        WEBHOOK_SIGNATURE,
+        webhook_signature(&webhook.secrets, id, at.timestamp(), body),
+    );
+    if let Some(traceparent) = ready.traceparent {
+        set("traceparent", traceparent.to_owned());
+    }
+    headers
+}
+
+fn next(context: &Context, chain: &Chain, answer: &Answer) -> Next {
+    let progress = Progress {
+        tries: u32::try_from(chain.tries + 1).unwrap_or(u32::MAX),
+        since: chain.since,
+        now: context.now(),
+    };
+    decide(&context.config.policy, answer, progress, chance())
+}
+
+/// A random number from 0 up to 1; the middle when there are none to be had.
+fn chance() -> f64 {
+    getrandom::u32().map_or(0.5, |number| {
+        f64::from(number) / (f64::from(u32::MAX) + 1.0)
+    })
+}
+
+fn post(answer: &Answer, duration: std::time::Duration) -> Post {
+    let outcome = Outcome::of(answer).code();
+    match answer {
+        Answer::Response { status, body, .. } => Post {
+            duration,
+            outcome,
+            status: Some(*status),
+            error: None,
+            response_body: (!body.is_empty()).then(|| body.clone()),
+        },
+        Answer::Failed { detail, .. } => Post {
+            duration,
+            outcome,
+            status: None,
+            error: Some(detail.clone()),
+            response_body: None,
+        },
+    }
+}
+
+pub(crate) fn signed(delay: Delay) -> TimeDelta {
+    TimeDelta::from_std(delay.duration()).unwrap_or(TimeDelta::MAX)
+}
+
+/// One line about an attempt: a debug line when it went well, for there are thousands a second.
+fn report(webhook: &Webhook, entry: &Entry) {
+    let Some(post) = &entry.post else { return };
+    let (id, attempt, outcome) = (entry.due.id(), entry.attempt, post.outcome);
+    let duration_ms = post.duration.as_millis();
+    if entry.state == State::Delivered {
+        tracing::debug!(webhook.id = %webhook.id, delivery.id = %id, attempt, outcome, duration_ms, "delivered");
+    } else {
+        tracing::info!(
+            webhook.id = %webhook.id, webhook.origin = webhook.uri.origin(), delivery.id = %id,
+            attempt, outcome, status = post.status, state = entry.state.name(), duration_ms,
+            "an attempt failed"
+        );
+    }
+}

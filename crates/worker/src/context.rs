@@ -1,0 +1,116 @@
+//! What all attempts of a worker share.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use fanfare_core::job::Due;
+use fanfare_store::StoreError;
+use fanfare_store::patience::{Impatient, patiently};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::Config;
+use crate::error::WorkerError;
+use crate::recorder::Recorder;
+use crate::webhooks::Webhooks;
+
+/// A job that waited longer than this in the worker counts as one that may be about twice.
+pub(crate) const STALE: Duration = Duration::from_secs(5);
+
+/// Added to times that must surely be over: for the record's way into the ledger.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// A worker's shared parts.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) webhooks: Arc<Webhooks>,
+    pub(crate) recorder: Recorder,
+    /// Take nothing new.
+    pub(crate) stop: CancellationToken,
+    /// First attempts under way, which nobody has claimed.
+    under_way: Mutex<HashSet<Due>>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        config: Config,
+        stop: CancellationToken,
+        end: CancellationToken,
+        tracker: &TaskTracker,
+    ) -> Self {
+        let webhooks = Webhooks::start(config.store.clone(), end, tracker);
+        let recorder = Recorder::start(config.store.clone(), stop.clone(), tracker);
+        Self {
+            config,
+            webhooks,
+            recorder,
+            stop,
+            under_way: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.config.clock)()
+    }
+
+    /// How long a claim holds: the POST and the way into the ledger, with room to spare.
+    pub(crate) fn lease(&self) -> Duration {
+        self.config.timeout + 2 * SLACK
+    }
+
+    /// After this time a first attempt that another worker was given is recorded, claimed, handed
+    /// back or lost with its worker.
+    pub(crate) fn certainty(&self) -> Duration {
+        STALE + self.config.timeout + SLACK
+    }
+
+    /// Calls the database until it answers; see [`patiently`].
+    pub(crate) async fn patiently<T, Answer: Future<Output = Result<T, StoreError>>>(
+        &self,
+        call: impl FnMut() -> Answer,
+    ) -> Result<T, WorkerError> {
+        patiently(&self.stop, call)
+            .await
+            .map_err(|error: Impatient| error.into())
+    }
+
+    /// Notes that a first attempt is under way until the note is dropped.
+    pub(crate) fn note(&self, due: Due) -> UnderWay<'_> {
+        self.lock().insert(due);
+        UnderWay { context: self, due }
+    }
+
+    /// Claims the first attempts that are under way: their jobs are about to be handed out again,
+    /// because the session is lost.
+    pub(crate) async fn claim_under_way(&self) -> Result<(), WorkerError> {
+        let dues: Vec<Due> = self.lock().iter().copied().collect();
+        if dues.is_empty() {
+            return Ok(());
+        }
+        let lease = self.lease();
+        let store = &self.config.store;
+        self.patiently(|| store.attempts_claim(&dues, lease))
+            .await
+            .map(drop)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Due>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A first attempt under way.
+pub(crate) struct UnderWay<'a> {
+    context: &'a Context,
+    due: Due,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.context.lock().remove(&self.due);
+    }
+}

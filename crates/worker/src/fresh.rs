@@ -1,0 +1,98 @@
+//! First attempts, straight from what the router sent.
+
+use futures_util::future::join_all;
+
+use fanfare_core::ids::WebhookId;
+use fanfare_core::job::{Addressee, Due, Unit};
+use fanfare_core::outcome::DropReason;
+use fanfare_core::webhook::Webhook;
+use serde_json::value::RawValue;
+
+use crate::attempt::{Chain, Ready, attempt, drop_delivery};
+use crate::context::Context;
+use crate::error::WorkerError;
+use crate::follow_up::FollowUp;
+
+/// Attempts all deliveries of a job side by side; what is left to do for those that failed is
+/// returned once all of them are recorded.
+pub(crate) async fn attempt_all(
+    context: &Context,
+    units: &[Unit],
+) -> Result<Vec<FollowUp>, WorkerError> {
+    let ids: Vec<WebhookId> = dues(units).iter().map(|due| due.webhook).collect();
+    let webhooks = context.patiently(|| context.webhooks.get(&ids)).await?;
+    let mut attempts = Vec::with_capacity(ids.len());
+    for unit in units {
+        for to in &unit.deliveries {
+            attempts.push(one(context, unit, to, webhooks.get(&to.webhook).map(AsRef::as_ref)));
+        }
+    }
+    let results = join_all(attempts).await;
+    results.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// The deliveries of a job.
+pub(crate) fn dues(units: &[Unit]) -> Vec<Due> {
+    let due = |unit: &Unit, webhook: WebhookId| Due {
+        batch: unit.batch,
+        webhook,
+        entry: 1,
+    };
+    units
+        .iter()
+        .flat_map(|unit| unit.deliveries.iter().map(|to| due(unit, to.webhook)))
+        .collect()
+}
+
+async fn one(
+    context: &Context,
+    unit: &Unit,
+    to: &Addressee,
+    webhook: Option<&Webhook>,
+) -> Result<Option<FollowUp>, WorkerError> {
+    let due = Due {
+        batch: unit.batch,
+        webhook: to.webhook,
+        entry: 1,
+    };
+    let chain = Chain {
+        attempts: 0,
+        tries: 0,
+        since: unit.received_at,
+        revision: 0,
+    };
+    let webhook = match webhook {
+        None => {
+            drop_delivery(context, due, chain, DropReason::WebhookDeleted).await?;
+            return Ok(None);
+        }
+        Some(webhook) if webhook.paused => {
+            drop_delivery(context, due, chain, DropReason::WebhookPaused).await?;
+            return Ok(None);
+        }
+        Some(webhook) => webhook,
+    };
+    let _under_way = context.note(due);
+    let ready = Ready {
+        due,
+        webhook,
+        chain,
+        event_ids: unit.event_ids.iter().map(String::as_str).collect(),
+        notifications: notifications(unit, to),
+        traceparent: unit.traceparent.as_deref(),
+    };
+    attempt(context, ready).await
+}
+
+fn notifications<'a>(unit: &'a Unit, to: &Addressee) -> Vec<&'a str> {
+    let all = &unit.notifications;
+    match &to.only {
+        None => all.iter().map(|notification| notification.get()).collect(),
+        Some(only) => {
+            let chosen = only.iter().filter_map(|index| all.get(*index));
+            chosen
+                .map(|notification: &Box<RawValue>| notification.get())
+                .collect()
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The way into the ledger: rows of many attempts, written together.
+//!
+//! Whoever made an attempt waits here until its row is committed. While the database is away,
+//! nothing new is sent: a POST that can't be recorded would be a duplicate in the making.
+
+use std::time::Duration;
+
+use fanfare_store::attempts::Entry;
+use fanfare_store::patience::{Impatient, patiently};
+use fanfare_store::{Store, StoreError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::WorkerError;
+
+/// Rows in one statement.
+const AT_A_TIME: usize = 512;
+
+/// Rows that wait; as many attempts as a worker has under way fit.
+const WAITING: usize = 4096;
+
+/// How long a stopping worker still tries to reach the database.
+const LAST_TRY: Duration = Duration::from_secs(10);
+
+type Done = oneshot::Sender<Result<(), StoreError>>;
+
+/// A handle to the task that writes.
+pub(crate) struct Recorder {
+    queue: mpsc::Sender<(Entry, Done)>,
+    healthy: watch::Receiver<bool>,
+}
+
+impl Recorder {
+    /// Begins to write; ends when the handle is gone and everything is written.
+    pub(crate) fn start(store: Store, stop: CancellationToken, tracker: &TaskTracker) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let (health, healthy) = watch::channel(true);
+        let give_up = CancellationToken::new();
+        let writer = Writer {
+            store,
+            health,
+            give_up: give_up.clone(),
+        };
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_TRY).await;
+            give_up.cancel();
+        });
+        tracker.spawn(writer.run(waiting));
+        Self { queue, healthy }
+    }
+
+    /// Waits until the database takes rows.
+    pub(crate) async fn ready(&self) {
+        // An error means that the writer has ended; then `record` will say so.
+        let _ = self.healthy.clone().wait_for(|healthy| *healthy).await;
+    }
+
+    /// Writes a row and waits until it is committed.
+    pub(crate) async fn record(&self, entry: Entry) -> Result<(), WorkerError> {
+        let (done, committed) = oneshot::channel();
+        self.queue
+            .send((entry, done))
+            .await
+            .map_err(|_| WorkerError::Stopping)?;
+        match committed.await {
+            Ok(result) => result.map_err(WorkerError::Refused),
+            Err(_) => Err(WorkerError::Stopping),
+        }
+    }
+}
+
+/// The task that writes.
+struct Writer {
+    store: Store,
+    health: watch::Sender<bool>,
+    /// Cancelled when a stopping process waited long enough for the database.
+    give_up: CancellationToken,
+}
+
+impl Writer {
+    async fn run(self, mut waiting: mpsc::Receiver<(Entry, Done)>) {
+        let mut batch = Vec::with_capacity(AT_A_TIME);
+        while waiting.recv_many(&mut batch, AT_A_TIME).await > 0 {
+            let (entries, done): (Vec<Entry>, Vec<Done>) = batch.drain(..).unzip();
+            match self.write(&entries).await {
+                Ok(()) => done.into_iter().for_each(|done| answer(done, Ok(()))),
+                Err(Impatient::Refused(_)) => self.write_singly(entries, done).await,
+                // Dropping `done` says so to those who wait.
+                Err(Impatient::Stopping) => return,
+            }
+        }
+    }
+
+    /// Writes rows one by one, since the database refused one of them and the others must not
+    /// suffer for it. That one is written without the texts that came from outside.
+    async fn write_singly(&self, entries: Vec<Entry>, done: Vec<Done>) {
+        for (mut entry, done) in entries.into_iter().zip(done) {
+            let mut result = self.write(std::slice::from_ref(&entry)).await;
+            if matches!(result, Err(Impatient::Refused(_)))
+                && let Some(post) = &mut entry.post
+            {
+                (post.error, post.response_body) = (None, None);
+                result = self.write(std::slice::from_ref(&entry)).await;
+            }
+            match result {
+                Ok(()) => answer(done, Ok(())),
+                Err(Impatient::Refused(error)) => answer(done, Err(error)),
+                Err(Impatient::Stopping) => return,
+            }
+        }
+    }
+
+    /// Writes rows in one statement, waiting for the database if it must.
+    async fn write(&self, entries: &[Entry]) -> Result<(), Impatient> {
+        let twice = patiently(&self.give_up, || async {
+            let result = self.store.attempts_record(entries).await;
+            let healthy = result
+                .as_ref()
+                .map_or_else(StoreError::is_refusal, |_| true);
+            self.health
+                .send_if_modified(|known| std::mem::replace(known, healthy) != healthy);
+            result
+        })
+        .await?;
+        if twice > 0 {
+            tracing::warn!(
+                attempts = twice,
+                "attempts were made that are in the ledger already: receivers got duplicates"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Tells who waits; it may have given up, which changes nothing.
+fn answer(done: Done, result: Result<(), StoreError>) {
+    drop(done.send(result));
+}
