@@ -1,1 +1,9 @@
+//! Fanfare from end to end: separate processes, a real broker, a real database, real receivers.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod access;
+mod malformed;
+mod outcomes;
+mod targets;
+mod world;

@@ -1,1 +1,47 @@
-fn main() {}
+//! The project's own commands, run as `cargo xtask NAME`; `.cargo/config.toml` has short names for
+//! some of them.
+//!
+//! Each command is a module with a function `run`, and a line in [`COMMANDS`].
+
+mod cargo;
+mod check_all;
+mod deny;
+mod edges;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+struct Command {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const COMMANDS: [Command; 2] = [
+    Command { name: "check-all", about: "every test and every check", run: check_all::run },
+    Command { name: "tidy", about: "the rules that no other tool knows", run: tidy::run },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let command = match arguments.as_slice() {
+        [name] => COMMANDS.iter().find(|command| command.name == name),
+        _ => None,
+    };
+    let Some(command) = command else {
+        eprintln!("usage: cargo xtask COMMAND");
+        for Command { name, about, .. } in COMMANDS {
+            eprintln!("  {name:10} {about}");
+        }
+        return ExitCode::from(2);
+    };
+    match (command.run)() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error:#}", command.name);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -51,23 +51,13 @@ impl Config {
             "/".clone_into(&mut uri.vhost);
         }
         if uri.vhost.len() > LONGEST_NAME || uri.authority.userinfo.username.len() > LONGEST_NAME {
-            return Err(unusable(
-                "its user or virtual host is longer than 255 bytes",
-            ));
+            return Err(unusable("its user or virtual host is longer than 255 bytes"));
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
-        uri.query
-            .connection_timeout
-            .get_or_insert(CONNECT_TIMEOUT_S * 1000);
-        let broker = format!(
-            "{}:{}, virtual host {}",
-            uri.authority.host, uri.authority.port, uri.vhost
-        );
-        Ok(Self {
-            uri,
-            name: name.to_owned(),
-            broker,
-        })
+        uri.query.connection_timeout.get_or_insert(CONNECT_TIMEOUT_S * 1000);
+        let broker =
+            format!("{}:{}, virtual host {}", uri.authority.host, uri.authority.port, uri.vhost);
+        Ok(Self { uri, name: name.to_owned(), broker })
     }
 
     /// Host, port and virtual host, for people to read.
@@ -102,9 +92,7 @@ impl fmt::Debug for Config {
 }
 
 fn unusable(reason: &str) -> BrokerError {
-    BrokerError::Address {
-        reason: reason.to_owned(),
-    }
+    BrokerError::Address { reason: reason.to_owned() }
 }
 
 #[cfg(test)]
@@ -113,28 +101,17 @@ mod tests {
 
     #[track_caller]
     fn check(address: &str, expected: &str) {
-        let told = Config::new(address, "test").map_or_else(
-            |error| error.to_string(),
-            |config| config.broker().to_owned(),
-        );
+        let told = Config::new(address, "test")
+            .map_or_else(|error| error.to_string(), |config| config.broker().to_owned());
         assert_eq!(told, expected);
     }
 
     #[test]
     fn reads_addresses() {
         check("amqp://localhost", "localhost:5672, virtual host /");
-        check(
-            "amqp://anna:pw@10.0.0.1:7000/",
-            "10.0.0.1:7000, virtual host /",
-        );
-        check(
-            "amqps://mq.example/%2Fmain",
-            "mq.example:5671, virtual host /main",
-        );
-        check(
-            "amqp://anna:pw@[2001:db8::1]/a",
-            "2001:db8::1:5672, virtual host a",
-        );
+        check("amqp://anna:pw@10.0.0.1:7000/", "10.0.0.1:7000, virtual host /");
+        check("amqps://mq.example/%2Fmain", "mq.example:5671, virtual host /main");
+        check("amqp://anna:pw@[2001:db8::1]/a", "2001:db8::1:5672, virtual host a");
     }
 
     #[test]
@@ -145,10 +122,7 @@ mod tests {
             &format!("{not_usable}it must begin with amqp:// or amqps://"),
         );
         check("amqp:///a", &format!("{not_usable}it names no host"));
-        check(
-            "hidden",
-            &format!("{not_usable}relative URL without a base"),
-        );
+        check("hidden", &format!("{not_usable}relative URL without a base"));
     }
 
     #[test]

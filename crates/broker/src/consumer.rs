@@ -69,9 +69,7 @@ impl Consumer {
                 BrokerError::of(format!("taking messages from {}", self.queue), &error)
             }
             // Without an error it is the broker that cancelled: the queue was deleted.
-            None => BrokerError::ConsumerGone {
-                queue: self.queue.name(),
-            },
+            None => BrokerError::ConsumerGone { queue: self.queue.name() },
         };
         self.ended = true;
         Some(Err(failure))
@@ -116,9 +114,7 @@ impl Consumer {
                 }
                 None => {
                     self.fail();
-                    return Some(Err(BrokerError::ConsumerGone {
-                        queue: self.queue.name(),
-                    }));
+                    return Some(Err(BrokerError::ConsumerGone { queue: self.queue.name() }));
                 }
             }
         }
@@ -135,12 +131,9 @@ impl Consumer {
         if self.ended {
             return Ok(());
         }
-        self.channel
-            .basic_cancel(self.stream.tag(), BasicCancelOptions::default())
-            .await
-            .map_err(|error| {
-                BrokerError::of(format!("cancelling the consumer of {}", self.queue), &error)
-            })?;
+        self.channel.basic_cancel(self.stream.tag(), BasicCancelOptions::default()).await.map_err(
+            |error| BrokerError::of(format!("cancelling the consumer of {}", self.queue), &error),
+        )?;
         let mut rest = std::mem::take(&mut self.batch);
         while let Some(Ok(delivery)) = self.stream.next().await {
             rest.push(self.incoming(delivery));
@@ -170,13 +163,7 @@ impl Consumer {
             )
             .await
             .map_err(|error| doing(&error))?;
-        Ok(Self {
-            stream,
-            channel: Arc::new(channel),
-            queue,
-            batch: Vec::new(),
-            ended: false,
-        })
+        Ok(Self { stream, channel: Arc::new(channel), queue, batch: Vec::new(), ended: false })
     }
 
     fn incoming(&self, delivery: lapin::message::Delivery) -> Incoming {
@@ -219,13 +206,7 @@ impl Settle {
     ///
     /// [`BrokerError::Lost`]: the message returns anyway.
     pub async fn give_back(self) -> Result<(), BrokerError> {
-        let answer = self
-            .acker
-            .nack(BasicNackOptions {
-                multiple: false,
-                requeue: true,
-            })
-            .await;
+        let answer = self.acker.nack(BasicNackOptions { multiple: false, requeue: true }).await;
         self.settled("giving back a message of", answer)
     }
 
@@ -234,10 +215,7 @@ impl Settle {
         match answer {
             Ok(true) => Ok(()),
             // The library's way to say that the channel is gone.
-            Ok(false) => Err(BrokerError::Lost {
-                doing: doing(),
-                source: None,
-            }),
+            Ok(false) => Err(BrokerError::Lost { doing: doing(), source: None }),
             Err(error) => Err(BrokerError::of(doing(), &error)),
         }
     }
@@ -245,9 +223,7 @@ impl Settle {
 
 impl fmt::Debug for Settle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settle")
-            .field("queue", &self.queue)
-            .finish_non_exhaustive()
+        f.debug_struct("Settle").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
@@ -257,10 +233,7 @@ impl fmt::Debug for Settle {
 ///
 /// The first [`BrokerError::Lost`]; all were tried.
 pub async fn ack_all(settles: impl IntoIterator<Item = Settle>) -> Result<(), BrokerError> {
-    join_all(settles.into_iter().map(Settle::ack))
-        .await
-        .into_iter()
-        .collect()
+    join_all(settles.into_iter().map(Settle::ack)).await.into_iter().collect()
 }
 
 /// A name that no other consumer has, in this process or another.

@@ -174,10 +174,7 @@ async fn ack(got: &BasicGetMessage, queue: Queue) -> Result<(), BrokerError> {
     let doing = || format!("taking a letter from {queue}");
     match got.delivery.acker.ack(BasicAckOptions::default()).await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(BrokerError::Lost {
-            doing: doing(),
-            source: None,
-        }),
+        Ok(false) => Err(BrokerError::Lost { doing: doing(), source: None }),
         Err(error) => Err(BrokerError::of(doing(), &error)),
     }
 }
@@ -202,11 +199,9 @@ async fn give_back(
 }
 
 fn broker_detail(headers: &Headers) -> String {
-    headers
-        .moved_by_broker()
-        .map_or_else(String::new, |(reason, queue)| {
-            format!("moved here by the broker from {queue} ({reason})")
-        })
+    headers.moved_by_broker().map_or_else(String::new, |(reason, queue)| {
+        format!("moved here by the broker from {queue} ({reason})")
+    })
 }
 
 /// A name for a letter that was given none. Equal letters have equal names.
@@ -222,8 +217,7 @@ fn digest(message: &Message) -> String {
 }
 
 fn cut(text: &str, longest: usize) -> &str {
-    text.get(..text.floor_char_boundary(longest))
-        .unwrap_or(text)
+    text.get(..text.floor_char_boundary(longest)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -234,20 +228,11 @@ mod tests {
     fn keeps_the_message_and_says_why() {
         let mut original = Message::new("{}", "application/json");
         original.headers.set("traceparent", "00-1-2-01");
-        let letter = reject(
-            &original,
-            "reports.upload",
-            "bad-data",
-            "no",
-            DateTime::UNIX_EPOCH,
-        );
+        let letter = reject(&original, "reports.upload", "bad-data", "no", DateTime::UNIX_EPOCH);
         assert_eq!(letter.body, original.body);
         assert_eq!(letter.headers.text("traceparent"), Some("00-1-2-01"));
         assert_eq!(letter.headers.text(REASON), Some("bad-data"));
-        assert_eq!(
-            letter.headers.text(DEAD_AT),
-            Some("1970-01-01T00:00:00.000Z")
-        );
+        assert_eq!(letter.headers.text(DEAD_AT), Some("1970-01-01T00:00:00.000Z"));
     }
 
     #[test]

@@ -156,14 +156,10 @@ impl BrokerError {
         match reply_code(error) {
             Some((403, _)) => Self::Forbidden { doing, source },
             Some((404, _)) => Self::Missing { doing, source },
-            Some((406, text)) => inequivalent(text).unwrap_or(Self::Lost {
-                doing,
-                source: Some(source),
-            }),
-            _ => Self::Lost {
-                doing,
-                source: Some(source),
-            },
+            Some((406, text)) => {
+                inequivalent(text).unwrap_or(Self::Lost { doing, source: Some(source) })
+            }
+            _ => Self::Lost { doing, source: Some(source) },
         }
     }
 
@@ -172,11 +168,7 @@ impl BrokerError {
         let (broker, user, source) = (broker.to_owned(), user.to_owned(), cause(error));
         match reply_code(error) {
             Some((403, _)) => Self::LoginRefused { broker, user },
-            Some((530, _)) => Self::VirtualHostRefused {
-                broker,
-                user,
-                source,
-            },
+            Some((530, _)) => Self::VirtualHostRefused { broker, user, source },
             _ => Self::Unreachable { broker, source },
         }
     }
@@ -215,14 +207,9 @@ fn reply_code(error: &lapin::Error) -> Option<(u16, &str)> {
 /// Reads `PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'a' in vhost '/':
 /// received '1' but current is '2'`. Other failed preconditions are none of this kind.
 fn inequivalent(text: &str) -> Option<BrokerError> {
-    let (argument, rest) = text
-        .split_once("inequivalent arg '")?
-        .1
-        .split_once("' for ")?;
+    let (argument, rest) = text.split_once("inequivalent arg '")?.1.split_once("' for ")?;
     let (what, rest) = rest.split_once(" in vhost ").unwrap_or((rest, ""));
-    let difference = rest
-        .split_once(": ")
-        .map_or(rest, |(_, difference)| difference);
+    let difference = rest.split_once(": ").map_or(rest, |(_, difference)| difference);
     Some(BrokerError::Different {
         what: what.replace('\'', ""),
         argument: argument.to_owned(),

@@ -41,14 +41,10 @@ impl Delay {
     /// delay, about 54 hours.
     #[must_use]
     pub fn at_least(wait: Duration) -> Self {
-        let whole = wait
-            .as_secs()
-            .saturating_add(u64::from(wait.subsec_nanos() > 0));
+        let whole = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
         let wanted = whole.clamp(1, LONGEST);
         let step = 1_u64 << wanted.ilog2().saturating_sub(1);
-        Self {
-            seconds: wanted.next_multiple_of(step).min(LONGEST),
-        }
+        Self { seconds: wanted.next_multiple_of(step).min(LONGEST) }
     }
 
     /// The time that a message with this delay waits.
@@ -62,11 +58,7 @@ impl Delay {
     pub fn routing_key(self, back_to: BackTo) -> String {
         let mut key = String::with_capacity(2 * LEVELS as usize + 8);
         for level in (0..LEVELS).rev() {
-            key.push_str(if self.seconds >> level & 1 == 1 {
-                "1."
-            } else {
-                "0."
-            });
+            key.push_str(if self.seconds >> level & 1 == 1 { "1." } else { "0." });
         }
         key.push_str(back_to.word());
         key
@@ -103,11 +95,7 @@ mod tests {
     #[test]
     fn delays_have_two_significant_bits() {
         let steps: Vec<u64> = (1..=33)
-            .map(|wait| {
-                Delay::at_least(Duration::from_secs(wait))
-                    .duration()
-                    .as_secs()
-            })
+            .map(|wait| Delay::at_least(Duration::from_secs(wait)).duration().as_secs())
             .collect();
         let mut distinct = steps.clone();
         distinct.dedup();
@@ -117,16 +105,8 @@ mod tests {
     #[test]
     fn the_ends_of_the_ladder() {
         let longest = Duration::from_secs(LONGEST);
-        assert_eq!(
-            Delay::at_least(Duration::ZERO).duration(),
-            Duration::from_secs(1)
-        );
-        assert_eq!(
-            Delay::at_least(Duration::from_millis(1001))
-                .duration()
-                .as_secs(),
-            2
-        );
+        assert_eq!(Delay::at_least(Duration::ZERO).duration(), Duration::from_secs(1));
+        assert_eq!(Delay::at_least(Duration::from_millis(1001)).duration().as_secs(), 2);
         assert_eq!(Delay::at_least(longest).duration(), longest);
         assert_eq!(Delay::at_least(Duration::MAX).duration(), longest);
     }
@@ -134,10 +114,7 @@ mod tests {
     #[test]
     fn the_key_spells_the_bits_and_the_way_back() {
         let six = Delay::at_least(Duration::from_secs(5));
-        assert_eq!(
-            six.routing_key(BackTo::Retries),
-            "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.1.0.retries"
-        );
+        assert_eq!(six.routing_key(BackTo::Retries), "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.1.0.retries");
         assert_eq!(six.exchange(), "fanfare.delay.02");
     }
 

@@ -28,11 +28,7 @@ impl Message {
     /// A message of these bytes with no headers.
     #[must_use]
     pub fn new(body: impl Into<Bytes>, content_type: &str) -> Self {
-        Self {
-            body: body.into(),
-            content_type: Some(content_type.to_owned()),
-            ..Self::default()
-        }
+        Self { body: body.into(), content_type: Some(content_type.to_owned()), ..Self::default() }
     }
 
     /// Takes apart what the broker delivered: the message, and how often it came back before.
@@ -111,9 +107,7 @@ impl Headers {
 
     /// The headers that are texts, numbers or flags, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, HeaderValue)> {
-        self.0
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
+        self.0.iter().filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
     }
 
     /// The headers without what the broker made of an earlier way of the message.
@@ -123,13 +117,9 @@ impl Headers {
     /// again must start without them. `CC` and `BCC` are instructions to route a copy somewhere
     /// else; they were meant for the exchange that the message first came to.
     pub(crate) fn to_publish(&self) -> FieldTable {
-        let kept = self
-            .0
-            .iter()
-            .filter(|(name, _)| !is_trace_of_the_way(name.as_str()));
+        let kept = self.0.iter().filter(|(name, _)| !is_trace_of_the_way(name.as_str()));
         FieldTable::from(
-            kept.map(|(name, value)| (name.clone(), value.clone()))
-                .collect::<BTreeMap<_, _>>(),
+            kept.map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
         )
     }
 
@@ -146,10 +136,7 @@ impl Headers {
 
     /// The reason in the broker's own note of why it moved the message, and from where.
     pub(crate) fn moved_by_broker(&self) -> Option<(&str, &str)> {
-        Some((
-            self.text("x-first-death-reason")?,
-            self.text("x-first-death-queue")?,
-        ))
+        Some((self.text("x-first-death-reason")?, self.text("x-first-death-queue")?))
     }
 
     pub(crate) fn from_table(table: Option<&FieldTable>) -> Self {
@@ -218,10 +205,7 @@ impl Destination {
         match self {
             // The default exchange routes by the queue's name.
             Self::Queue(queue) => ("".into(), queue.name().into()),
-            Self::Exchange {
-                exchange,
-                routing_key,
-            } => (exchange.into(), routing_key.into()),
+            Self::Exchange { exchange, routing_key } => (exchange.into(), routing_key.into()),
             Self::Later { delay, back_to } => {
                 (delay.exchange().into(), delay.routing_key(*back_to).into())
             }
@@ -268,11 +252,7 @@ fn readable(value: &AMQPValue) -> Option<HeaderValue> {
 }
 
 fn table_size(table: &BTreeMap<ShortString, AMQPValue>) -> usize {
-    table
-        .iter()
-        .map(|(name, value)| 1 + name.as_str().len() + value_size(value))
-        .sum::<usize>()
-        + 4
+    table.iter().map(|(name, value)| 1 + name.as_str().len() + value_size(value)).sum::<usize>() + 4
 }
 
 fn value_size(value: &AMQPValue) -> usize {
@@ -296,10 +276,7 @@ mod tests {
     #[test]
     fn reads_back_what_was_set() {
         let mut headers = Headers::default();
-        headers
-            .set("text", "Größe")
-            .set("number", 7)
-            .set("flag", true);
+        headers.set("text", "Größe").set("number", 7).set("flag", true);
         assert_eq!(headers.text("text"), Some("Größe"));
         assert_eq!(headers.int("number"), Some(7));
         assert_eq!(headers.flag("flag"), Some(true));
@@ -310,17 +287,8 @@ mod tests {
     #[test]
     fn keeps_types_that_it_does_not_know_and_strips_the_way() {
         let mut table = FieldTable::default();
-        table.insert(
-            "list".into(),
-            AMQPValue::FieldArray(FieldArray::from(vec![1.into()])),
-        );
-        for name in [
-            "x-death",
-            "x-first-death-queue",
-            "x-last-death-reason",
-            "CC",
-            "BCC",
-        ] {
+        table.insert("list".into(), AMQPValue::FieldArray(FieldArray::from(vec![1.into()])));
+        for name in ["x-death", "x-first-death-queue", "x-last-death-reason", "CC", "BCC"] {
             table.insert(name.into(), AMQPValue::LongString("gone".into()));
         }
         let published = Headers::from_table(Some(&table)).to_publish();

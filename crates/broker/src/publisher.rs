@@ -67,23 +67,14 @@ impl Publisher {
             .into_iter()
             .map(|(destination, message)| send(channel, destination, message))
             .collect();
-        let sent = stream::iter(sends)
-            .buffer_unordered(IN_FLIGHT)
-            .try_collect::<()>()
-            .await;
+        let sent = stream::iter(sends).buffer_unordered(IN_FLIGHT).try_collect::<()>().await;
         lease.end(sent.is_ok());
         sent
     }
 
     pub(crate) fn new(connection: Connection) -> Self {
-        let pool = Pool {
-            connection,
-            permits: Semaphore::new(CHANNELS),
-            idle: Mutex::default(),
-        };
-        Self {
-            pool: Arc::new(pool),
-        }
+        let pool = Pool { connection, permits: Semaphore::new(CHANNELS), idle: Mutex::default() };
+        Self { pool: Arc::new(pool) }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -111,32 +102,18 @@ struct Lease<'a> {
 
 impl Pool {
     async fn lease(&self) -> Result<Lease<'_>, PublishError> {
-        let permit = self
-            .permits
-            .acquire()
-            .await
-            .map_err(|error| unknown(error.into()))?;
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let permit = self.permits.acquire().await.map_err(|error| unknown(error.into()))?;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let channel = match idle {
             Some(channel) => channel,
             None => self.open().await.map_err(|error| unknown(cause(&error)))?,
         };
-        Ok(Lease {
-            channel,
-            pool: self,
-            _permit: permit,
-        })
+        Ok(Lease { channel, pool: self, _permit: permit })
     }
 
     async fn open(&self) -> Result<Channel, lapin::Error> {
         let channel = self.connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(channel)
     }
 }
@@ -150,11 +127,7 @@ impl Lease<'_> {
     /// dropped half way.
     fn end(self, clean: bool) {
         if clean && self.channel.status().connected() {
-            let mut idle = self
-                .pool
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(self.channel);
         }
     }
@@ -171,10 +144,7 @@ async fn send(
         .basic_publish(
             short("exchange", &exchange)?,
             short("routing key", &routing_key)?,
-            BasicPublishOptions {
-                mandatory: true,
-                immediate: false,
-            },
+            BasicPublishOptions { mandatory: true, immediate: false },
             &message.body,
             properties,
         )
@@ -186,9 +156,9 @@ async fn send(
             let destination = describe(returned.exchange.as_str(), returned.routing_key.as_str());
             Err(PublishError::Unroutable { destination })
         }
-        Confirmation::Nack(None) => Err(PublishError::Refused {
-            destination: describe(&exchange, &routing_key),
-        }),
+        Confirmation::Nack(None) => {
+            Err(PublishError::Refused { destination: describe(&exchange, &routing_key) })
+        }
         Confirmation::NotRequested => Err(unknown("the channel does not confirm".into())),
     }
 }

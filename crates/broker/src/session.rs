@@ -78,15 +78,7 @@ impl Session {
         watch_over(&publishing, lost.clone(), Some(blocked_tx));
         let publisher = Publisher::new(publishing);
         let name = config.name().to_owned();
-        Ok(Self {
-            inner: Arc::new(Inner {
-                name,
-                consuming,
-                publisher,
-                lost,
-                blocked,
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { name, consuming, publisher, lost, blocked }) })
     }
 
     /// The publisher of this session.
@@ -116,10 +108,7 @@ impl Session {
             .queue_declare(queue.name().into(), options, FieldTable::default())
             .await
             .map_err(|error| BrokerError::of(format!("looking at queue {queue}"), &error))?;
-        Ok(Depth {
-            ready: found.message_count(),
-            consumers: found.consumer_count(),
-        })
+        Ok(Depth { ready: found.message_count(), consumers: found.consumer_count() })
     }
 
     /// Compares the broker's exchanges and queues with the table; changes nothing.
@@ -204,10 +193,7 @@ async fn connect(config: &Config, purpose: &str) -> Result<Connection, BrokerErr
 }
 
 fn no_answer(config: &Config) -> BrokerError {
-    BrokerError::NoAnswer {
-        broker: config.broker().to_owned(),
-        seconds: CONNECT_TIMEOUT_S,
-    }
+    BrokerError::NoAnswer { broker: config.broker().to_owned(), seconds: CONNECT_TIMEOUT_S }
 }
 
 /// Follows a connection until its end in a task of its own, which ends with it.

@@ -71,11 +71,7 @@ pub async fn supervise<E, Work>(
         }
         let wait = jitter(pause);
         warn(config, failure.as_ref(), wait);
-        if stop
-            .run_until_cancelled(tokio::time::sleep(wait))
-            .await
-            .is_none()
-        {
+        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
             return;
         }
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -135,9 +135,8 @@ fn table() -> Table {
         bindings: Vec::new(),
     };
     // The dead letter queues come first: a dead letter must have somewhere to go.
-    let (last, first): (Vec<Queue>, Vec<Queue>) = Queue::ALL
-        .iter()
-        .partition(|queue| queue.dead_letters().is_some());
+    let (last, first): (Vec<Queue>, Vec<Queue>) =
+        Queue::ALL.iter().partition(|queue| queue.dead_letters().is_some());
     for queue in first.into_iter().chain(last) {
         table.add_named(queue);
     }
@@ -146,11 +145,7 @@ fn table() -> Table {
             BackTo::Retries => Queue::Retries,
             BackTo::Events => Queue::Events,
         };
-        table.bind(
-            DUE,
-            &format!("#.{}", back_to.word()),
-            Target::Queue(queue.name().to_owned()),
-        );
+        table.bind(DUE, &format!("#.{}", back_to.word()), Target::Queue(queue.name().to_owned()));
     }
     for level in 0..LEVELS {
         table.add_level(level);
@@ -163,20 +158,12 @@ impl Table {
         let dead = queue.dead_letters();
         self.queues.push(QueueRow {
             name: queue.name().to_owned(),
-            delivery_limit: if dead.is_some() {
-                DELIVERY_LIMIT
-            } else {
-                NO_DELIVERY_LIMIT
-            },
+            delivery_limit: if dead.is_some() { DELIVERY_LIMIT } else { NO_DELIVERY_LIMIT },
             stay: None,
             dead_letters_to: dead.map(|dead| Target::Queue(dead.name().to_owned())),
         });
         if let Some(pattern) = queue.events_pattern() {
-            self.bind(
-                EVENTS_EXCHANGE,
-                pattern,
-                Target::Queue(queue.name().to_owned()),
-            );
+            self.bind(EVENTS_EXCHANGE, pattern, Target::Queue(queue.name().to_owned()));
         }
     }
 
@@ -184,9 +171,7 @@ impl Table {
     /// past it; both come out at the exchange below.
     fn add_level(&mut self, level: u32) {
         let name = level_name(level);
-        let below = level
-            .checked_sub(1)
-            .map_or_else(|| DUE.to_owned(), level_name);
+        let below = level.checked_sub(1).map_or_else(|| DUE.to_owned(), level_name);
         let higher_bits = "*.".repeat((LEVELS - 1 - level) as usize);
         self.exchanges.push(name.clone());
         self.queues.push(QueueRow {
@@ -195,11 +180,7 @@ impl Table {
             stay: Some(1 << level),
             dead_letters_to: Some(Target::Exchange(below.clone())),
         });
-        self.bind(
-            &name,
-            &format!("{higher_bits}1.#"),
-            Target::Queue(name.clone()),
-        );
+        self.bind(&name, &format!("{higher_bits}1.#"), Target::Queue(name.clone()));
         self.bind(&name, &format!("{higher_bits}0.#"), Target::Exchange(below));
     }
 
@@ -217,15 +198,9 @@ impl QueueRow {
         let mut arguments = FieldTable::default();
         let text = |text: &str| AMQPValue::LongString(LongString::from(text));
         arguments.insert("x-queue-type".into(), text("quorum"));
-        arguments.insert(
-            "x-delivery-limit".into(),
-            AMQPValue::LongLongInt(self.delivery_limit),
-        );
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(self.delivery_limit));
         if let Some(seconds) = self.stay {
-            arguments.insert(
-                "x-message-ttl".into(),
-                AMQPValue::LongLongInt(seconds * 1000),
-            );
+            arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(seconds * 1000));
         }
         let (exchange, key) = match &self.dead_letters_to {
             None => return arguments,
@@ -256,12 +231,7 @@ pub fn render() -> String {
         let _ = writeln!(text, "  {:<24}{}", row.name, row.describe());
     }
     text.push_str("\nBindings\n");
-    for Binding {
-        exchange,
-        pattern,
-        target,
-    } in &table.bindings
-    {
+    for Binding { exchange, pattern, target } in &table.bindings {
         let _ = writeln!(text, "  {exchange:<20} {pattern:<37} -> {target}");
     }
     text

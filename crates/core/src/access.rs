@@ -39,10 +39,9 @@ impl Resource {
         let parts: Vec<&str> = subject.split('/').collect();
         let whole = parts.iter().all(|part| !part.is_empty());
         match parts.as_slice() {
-            ["categories", category, "reports", id] if whole => Ok(Self::Report {
-                category: (*category).to_owned(),
-                id: (*id).to_owned(),
-            }),
+            ["categories", category, "reports", id] if whole => {
+                Ok(Self::Report { category: (*category).to_owned(), id: (*id).to_owned() })
+            }
             ["categories", id] if whole => Ok(Self::Category((*id).to_owned())),
             ["connections", id] if whole => Ok(Self::Connection((*id).to_owned())),
             ["tasks", id] if whole => Ok(Self::Task((*id).to_owned())),
@@ -188,11 +187,7 @@ pub fn may_read(user: &UserDocument, roles: &[RoleDocument], resource: &Resource
             .filter(|role| user.roles.contains(&role.name))
             .flat_map(|role| &role.permissions)
     };
-    let administrator = || {
-        user.roles
-            .iter()
-            .any(|role| role.key() == administrator_key())
-    };
+    let administrator = || user.roles.iter().any(|role| role.key() == administrator_key());
     let scopes = resource.read_scopes();
     let grants = |permission: &Permission| {
         permission.grants_read() && scopes.contains(&(permission.scope, permission.target.as_str()))

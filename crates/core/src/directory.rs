@@ -17,6 +17,35 @@ pub struct Document {
     pub content: Content,
 }
 
+/// The kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `directory.user`
+    User,
+    /// `directory.role`
+    Role,
+    /// `directory.snapshot`
+    Snapshot,
+}
+
+impl Kind {
+    /// The kind that an event's type names, compared without case.
+    pub fn parse(event_type: &str) -> Result<Self, Reject> {
+        match event_type.to_ascii_lowercase().as_str() {
+            "directory.user" => Ok(Self::User),
+            "directory.role" => Ok(Self::Role),
+            "directory.snapshot" => Ok(Self::Snapshot),
+            _ => {
+                let detail = format!(
+                    "there is no directory document {event_type:?}; \
+                     there are directory.user, directory.role and directory.snapshot"
+                );
+                Err(Reject::new(Reason::BadType, detail))
+            }
+        }
+    }
+}
+
 /// What a directory document says.
 #[derive(Debug, Clone)]
 pub enum Content {
@@ -83,19 +112,12 @@ impl Permission {
 }
 
 impl Document {
-    /// Parses the data of a `directory.user`, `directory.role` or `directory.snapshot` event.
-    pub fn parse(event_type: &str, revision: i64, data: &RawValue) -> Result<Self, Reject> {
-        let content = match event_type.to_ascii_lowercase().as_str() {
-            "directory.user" => Content::User(parse_user(data)?),
-            "directory.role" => Content::Role(parse_role(data)?),
-            "directory.snapshot" => parse_snapshot(data)?,
-            _ => {
-                let detail = format!(
-                    "there is no directory document {event_type:?}; \
-                     there are directory.user, directory.role and directory.snapshot"
-                );
-                return Err(Reject::new(Reason::BadType, detail));
-            }
+    /// Parses the data of a document of this kind.
+    pub fn parse(kind: Kind, revision: i64, data: &RawValue) -> Result<Self, Reject> {
+        let content = match kind {
+            Kind::User => Content::User(parse_user(data)?),
+            Kind::Role => Content::Role(parse_role(data)?),
+            Kind::Snapshot => parse_snapshot(data)?,
         };
         Ok(Self { revision, content })
     }
@@ -103,10 +125,7 @@ impl Document {
     /// Parses what `fanfare directory import` is given without an envelope:
     /// `{"users": […], "roles": […]}`.
     pub fn bare_snapshot(revision: i64, data: &RawValue) -> Result<Self, Reject> {
-        Ok(Self {
-            revision,
-            content: parse_snapshot(data)?,
-        })
+        Ok(Self { revision, content: parse_snapshot(data)? })
     }
 }
 
@@ -157,11 +176,7 @@ fn parse_user(data: &RawValue) -> Result<UserDocument, Reject> {
         name: parse_name(&form.name)?,
         deleted: form.deleted,
         enabled: form.enabled && !form.deleted,
-        roles: form
-            .roles
-            .iter()
-            .map(|name| parse_name(name))
-            .collect::<Result<_, _>>()?,
+        roles: form.roles.iter().map(|name| parse_name(name)).collect::<Result<_, _>>()?,
         permissions: parse_permissions(form.permissions, form.deleted)?,
         raw: json::compact(data),
     })
@@ -181,24 +196,13 @@ fn parse_snapshot(data: &RawValue) -> Result<Content, Reject> {
     let form: SnapshotForm<'_> =
         serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
     Ok(Content::Snapshot {
-        users: form
-            .users
-            .into_iter()
-            .map(parse_user)
-            .collect::<Result<_, _>>()?,
-        roles: form
-            .roles
-            .into_iter()
-            .map(parse_role)
-            .collect::<Result<_, _>>()?,
+        users: form.users.into_iter().map(parse_user).collect::<Result<_, _>>()?,
+        roles: form.roles.into_iter().map(parse_role).collect::<Result<_, _>>()?,
     })
 }
 
 fn parse_permissions(forms: Vec<PermissionForm>, deleted: bool) -> Result<Vec<Permission>, Reject> {
-    let permissions = forms
-        .into_iter()
-        .map(parse_permission)
-        .collect::<Result<Vec<_>, _>>()?;
+    let permissions = forms.into_iter().map(parse_permission).collect::<Result<Vec<_>, _>>()?;
     Ok(if deleted { Vec::new() } else { permissions })
 }
 
@@ -217,16 +221,8 @@ fn parse_permission(form: PermissionForm) -> Result<Permission, Reject> {
         let detail = "the target of a permission has more than 256 characters";
         return Err(Reject::new(Reason::BadData, detail));
     }
-    let target = if scope.has_target() {
-        target
-    } else {
-        String::new()
-    };
-    Ok(Permission {
-        access: form.access,
-        scope,
-        target,
-    })
+    let target = if scope.has_target() { target } else { String::new() };
+    Ok(Permission { access: form.access, scope, target })
 }
 
 fn parse_name(text: &str) -> Result<Name, Reject> {
@@ -237,10 +233,7 @@ fn parse_name(text: &str) -> Result<Name, Reject> {
 }
 
 fn bad_data(error: &serde_json::Error) -> Reject {
-    Reject::new(
-        Reason::BadData,
-        format!("the directory document is not of its form: {error}"),
-    )
+    Reject::new(Reason::BadData, format!("the directory document is not of its form: {error}"))
 }
 
 #[cfg(test)]
@@ -253,20 +246,14 @@ mod tests {
     }
 
     fn user(text: &str) -> UserDocument {
-        match Document::parse("directory.user", 1, raw(text))
-            .unwrap()
-            .content
-        {
+        match Document::parse(Kind::User, 1, raw(text)).unwrap().content {
             Content::User(user) => user,
             other => panic!("expected a user, got {other:?}"),
         }
     }
 
     fn role(text: &str) -> RoleDocument {
-        match Document::parse("Directory.Role", 1, raw(text))
-            .unwrap()
-            .content
-        {
+        match Document::parse(Kind::Role, 1, raw(text)).unwrap().content {
             Content::Role(role) => role,
             other => panic!("expected a role, got {other:?}"),
         }
@@ -275,11 +262,7 @@ mod tests {
     #[track_caller]
     fn reads(user_text: &str, roles: &[RoleDocument], subject: &str, expected: bool) {
         let resource = Resource::parse(subject).unwrap();
-        assert_eq!(
-            may_read(&user(user_text), roles, &resource),
-            expected,
-            "{user_text} {subject}"
-        );
+        assert_eq!(may_read(&user(user_text), roles, &resource), expected, "{user_text} {subject}");
     }
 
     const REPORT: &str = "categories/c1/reports/r1";
@@ -300,33 +283,12 @@ mod tests {
 
     #[test]
     fn roles_grant_to_their_members_without_case() {
-        let readers = [role(
-            r#"{"name":"Readers","permissions":[{"access":["read"],"scope":"any-task"}]}"#,
-        )];
-        reads(
-            r#"{"name":"a","roles":["READERS"]}"#,
-            &readers,
-            "tasks/t",
-            true,
-        );
-        reads(
-            r#"{"name":"a","roles":["readers"],"enabled":false}"#,
-            &readers,
-            "tasks/t",
-            false,
-        );
-        reads(
-            r#"{"name":"a","roles":["others"]}"#,
-            &readers,
-            "tasks/t",
-            false,
-        );
-        reads(
-            r#"{"name":"a","roles":["system administrator"]}"#,
-            &[],
-            "alerts/x",
-            true,
-        );
+        let readers =
+            [role(r#"{"name":"Readers","permissions":[{"access":["read"],"scope":"any-task"}]}"#)];
+        reads(r#"{"name":"a","roles":["READERS"]}"#, &readers, "tasks/t", true);
+        reads(r#"{"name":"a","roles":["readers"],"enabled":false}"#, &readers, "tasks/t", false);
+        reads(r#"{"name":"a","roles":["others"]}"#, &readers, "tasks/t", false);
+        reads(r#"{"name":"a","roles":["system administrator"]}"#, &[], "alerts/x", true);
     }
 
     #[test]
@@ -344,10 +306,10 @@ mod tests {
             r#"{"name":"a","permissions":[{"access":["read"],"scope":"report"}]}"#,
             r#"{"name":"a","enabled":"no"}"#,
         ] {
-            let reject = Document::parse("directory.user", 1, raw(text)).unwrap_err();
+            let reject = Document::parse(Kind::User, 1, raw(text)).unwrap_err();
             assert_eq!(reject.reason, Reason::BadData, "{text}");
         }
-        let reject = Document::parse("directory.group", 1, raw("{}")).unwrap_err();
+        let reject = Kind::parse("directory.group").unwrap_err();
         assert_eq!(reject.reason, Reason::BadType);
     }
 }

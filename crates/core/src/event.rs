@@ -5,14 +5,13 @@
 //! event in it does not take the others with it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::access::Resource;
-use crate::directory::Document;
+use crate::directory::{Document, Kind};
 use crate::filter::{Action, Filter};
 use crate::ids::EventKey;
 use crate::json;
@@ -86,10 +85,7 @@ pub struct Event {
 /// [`Entry::Rejected`].
 pub fn parse(body: &[u8], traceparent: Option<&str>) -> Result<Published, Reject> {
     if body.len() > MAX_MESSAGE {
-        let detail = format!(
-            "the message has {} bytes, the limit is {MAX_MESSAGE}",
-            body.len()
-        );
+        let detail = format!("the message has {} bytes, the limit is {MAX_MESSAGE}", body.len());
         return Err(Reject::new(Reason::TooLarge, detail));
     }
     let text = std::str::from_utf8(body)
@@ -98,33 +94,22 @@ pub fn parse(body: &[u8], traceparent: Option<&str>) -> Result<Published, Reject
         .map_err(|error| Reject::new(Reason::NotJson, format!("the body is not JSON: {error}")))?;
     if whole.get().starts_with('[') {
         let entries = parse_batch(whole, traceparent)?;
-        return Ok(Published {
-            batch: true,
-            entries,
-        });
+        return Ok(Published { batch: true, entries });
     }
     let entry = parse_entry(whole, traceparent)?;
-    Ok(Published {
-        batch: false,
-        entries: vec![entry],
-    })
+    Ok(Published { batch: false, entries: vec![entry] })
 }
 
 fn parse_batch(whole: &RawValue, traceparent: Option<&str>) -> Result<Vec<Entry>, Reject> {
     let items: Vec<&RawValue> = serde_json::from_str(whole.get())
         .map_err(|error| Reject::new(Reason::NotJson, format!("the body is not JSON: {error}")))?;
     if items.len() > MAX_BATCH {
-        let detail = format!(
-            "the batch has {} events, the limit is {MAX_BATCH}",
-            items.len()
-        );
+        let detail = format!("the batch has {} events, the limit is {MAX_BATCH}", items.len());
         return Err(Reject::new(Reason::TooLarge, detail));
     }
     let entry = |item: &RawValue| {
-        parse_entry(item, traceparent).unwrap_or_else(|reject| Entry::Rejected {
-            reject,
-            raw: item.get().to_owned(),
-        })
+        parse_entry(item, traceparent)
+            .unwrap_or_else(|reject| Entry::Rejected { reject, raw: item.get().to_owned() })
     };
     Ok(items.into_iter().map(entry).collect())
 }
@@ -134,15 +119,10 @@ fn parse_entry(raw: &RawValue, traceparent: Option<&str>) -> Result<Entry, Rejec
     let event_type = attributes.required("type")?;
     let first = event_type.split('.').next().unwrap_or_default();
     if first.eq_ignore_ascii_case("directory") {
+        let kind = Kind::parse(&event_type)?;
         let data = attributes.data()?;
-        let revision = attributes
-            .revision()?
-            .ok_or_else(|| missing("accessrevision"))?;
-        return Ok(Entry::Directory(Box::new(Document::parse(
-            &event_type,
-            revision,
-            data,
-        )?)));
+        let revision = attributes.revision()?.ok_or_else(|| missing("accessrevision"))?;
+        return Ok(Entry::Directory(Box::new(Document::parse(kind, revision, data)?)));
     }
     if attributes.text("specversion")?.as_deref() != Some("1.0") {
         let detail = "specversion must be \"1.0\"; publish CloudEvents 1.0 in JSON format";
@@ -207,15 +187,13 @@ fn parse_type(event_type: &str) -> Result<(Filter, Action), Reject> {
 
 /// Makes the notification: the action's two keys, then the data's in order.
 fn flatten(filter: Filter, action: &Action, data: &RawValue) -> Result<String, Reject> {
-    let keys: HashMap<Cow<'_, str>, IgnoredAny> =
+    let object: HashMap<Cow<'_, str>, &RawValue> =
         serde_json::from_str(data.get()).map_err(|error| {
-            Reject::new(
-                Reason::BadData,
-                format!("data must be a JSON object: {error}"),
-            )
+            Reject::new(Reason::BadData, format!("data must be a JSON object: {error}"))
         })?;
+    let keys: HashSet<&str> = object.keys().map(AsRef::as_ref).collect();
     for reserved in ["Action", "UserAction"] {
-        if keys.contains_key(reserved) {
+        if keys.contains(reserved) {
             let detail = format!("data may not hold the key {reserved}: notifications use it");
             return Err(Reject::new(Reason::ReservedKey, detail));
         }
@@ -224,19 +202,14 @@ fn flatten(filter: Filter, action: &Action, data: &RawValue) -> Result<String, R
     let rest = data.strip_prefix('{').unwrap_or_default();
     let comma = if keys.is_empty() { "" } else { "," };
     let action = action.as_str();
-    Ok(format!(
-        r#"{{"Action":"{filter}","UserAction":"{action}"{comma}{rest}"#
-    ))
+    Ok(format!(r#"{{"Action":"{filter}","UserAction":"{action}"{comma}{rest}"#))
 }
 
 /// Whether a text is a W3C trace context header, such as
 /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01` (Trace Context, section 3.2).
 fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
-    let hex = |part: &&str| {
-        part.bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
+    let hex = |part: &&str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     parts.len() == 4
         && parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
         && parts.iter().all(hex)
@@ -266,9 +239,7 @@ impl<'a> Attributes<'a> {
     }
 
     fn required(&self, name: &str) -> Result<String, Reject> {
-        self.text(name)?
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| missing(name))
+        self.text(name)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))
     }
 
     fn revision(&self) -> Result<Option<i64>, Reject> {
@@ -277,10 +248,7 @@ impl<'a> Attributes<'a> {
         };
         match raw.get().parse::<i64>() {
             Ok(revision) if revision >= 0 => Ok(Some(revision)),
-            _ => Err(not_cloudevents(
-                "accessrevision",
-                "an integer that is not negative",
-            )),
+            _ => Err(not_cloudevents("accessrevision", "an integer that is not negative")),
         }
     }
 
@@ -306,17 +274,11 @@ impl<'a> Attributes<'a> {
 }
 
 fn missing(name: &str) -> Reject {
-    Reject::new(
-        Reason::MissingAttribute,
-        format!("the attribute {name} is missing or empty"),
-    )
+    Reject::new(Reason::MissingAttribute, format!("the attribute {name} is missing or empty"))
 }
 
 fn not_cloudevents(name: &str, expected: &str) -> Reject {
-    Reject::new(
-        Reason::NotCloudEvents,
-        format!("the attribute {name} must be {expected}"),
-    )
+    Reject::new(Reason::NotCloudEvents, format!("the attribute {name} must be {expected}"))
 }
 
 #[cfg(test)]

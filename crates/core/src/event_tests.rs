@@ -51,24 +51,14 @@ fn an_event_becomes_a_flat_notification() {
 #[test]
 fn empty_data_gives_just_the_two_keys() {
     let notification = event(&with("data", json!({}))).notification;
-    assert_eq!(
-        notification,
-        r#"{"Action":"reports","UserAction":"upload"}"#
-    );
+    assert_eq!(notification, r#"{"Action":"reports","UserAction":"upload"}"#);
 }
 
 #[test]
 fn types_are_compared_without_case() {
     let event = event(&with("type", json!("REPORTS.Upload")));
-    assert_eq!(
-        (event.filter, event.action.as_str()),
-        (Filter::Reports, "Upload")
-    );
-    assert!(
-        event
-            .notification
-            .starts_with(r#"{"Action":"reports","UserAction":"Upload","#)
-    );
+    assert_eq!((event.filter, event.action.as_str()), (Filter::Reports, "Upload"));
+    assert!(event.notification.starts_with(r#"{"Action":"reports","UserAction":"Upload","#));
 }
 
 #[test]
@@ -79,60 +69,28 @@ fn each_malformed_event_has_its_reason() {
     refused("17", Reason::NotCloudEvents);
     refused("{}", Reason::MissingAttribute);
     refused(without("specversion").to_string(), Reason::NotCloudEvents);
-    refused(
-        with("specversion", json!("0.3")).to_string(),
-        Reason::NotCloudEvents,
-    );
+    refused(with("specversion", json!("0.3")).to_string(), Reason::NotCloudEvents);
     refused(with("id", json!(5)).to_string(), Reason::NotCloudEvents);
-    refused(
-        with("id", json!("a\u{0}b")).to_string(),
-        Reason::NotCloudEvents,
-    );
-    refused(
-        with("time", json!("yesterday")).to_string(),
-        Reason::NotCloudEvents,
-    );
-    refused(
-        with("accessrevision", json!("x")).to_string(),
-        Reason::NotCloudEvents,
-    );
-    refused(
-        with("accessrevision", json!(-1)).to_string(),
-        Reason::NotCloudEvents,
-    );
+    refused(with("id", json!("a\u{0}b")).to_string(), Reason::NotCloudEvents);
+    refused(with("time", json!("yesterday")).to_string(), Reason::NotCloudEvents);
+    refused(with("accessrevision", json!("x")).to_string(), Reason::NotCloudEvents);
+    refused(with("accessrevision", json!(-1)).to_string(), Reason::NotCloudEvents);
     for name in ["id", "source", "type", "subject"] {
         refused(without(name).to_string(), Reason::MissingAttribute);
         refused(with(name, json!("")).to_string(), Reason::MissingAttribute);
     }
-    refused(
-        with("type", json!("dashboards.edit")).to_string(),
-        Reason::UnknownFilter,
-    );
+    refused(with("type", json!("dashboards.edit")).to_string(), Reason::UnknownFilter);
     for text in ["reports", "reports.", ".edit", "reports.a.b", "reports.a b"] {
         refused(with("type", json!(text)).to_string(), Reason::BadType);
     }
-    for text in [
-        "reports/r1",
-        "categories//reports/r1",
-        "categories/c1/reports/",
-        "nonsense",
-    ] {
+    for text in ["reports/r1", "categories//reports/r1", "categories/c1/reports/", "nonsense"] {
         refused(with("subject", json!(text)).to_string(), Reason::BadSubject);
     }
-    refused(
-        with("subject", json!("tasks/t1")).to_string(),
-        Reason::SubjectMismatch,
-    );
+    refused(with("subject", json!("tasks/t1")).to_string(), Reason::SubjectMismatch);
     refused(without("data").to_string(), Reason::BadData);
     refused(with("data", json!([1])).to_string(), Reason::BadData);
-    refused(
-        with("data", json!({ "Action": 1 })).to_string(),
-        Reason::ReservedKey,
-    );
-    refused(
-        with("data", json!({ "UserAction": null })).to_string(),
-        Reason::ReservedKey,
-    );
+    refused(with("data", json!({ "Action": 1 })).to_string(), Reason::ReservedKey);
+    refused(with("data", json!({ "UserAction": null })).to_string(), Reason::ReservedKey);
 }
 
 #[test]
@@ -145,40 +103,16 @@ fn a_reserved_key_behind_an_escape_is_seen() {
 fn limits_are_kept_exactly() {
     let room = MAX_MESSAGE - with("data", json!({ "x": "" })).to_string().len();
     assert!(
-        parse(
-            with("data", json!({ "x": "a".repeat(room) }))
-                .to_string()
-                .as_bytes(),
-            None
-        )
-        .is_ok()
+        parse(with("data", json!({ "x": "a".repeat(room) })).to_string().as_bytes(), None).is_ok()
     );
-    refused(
-        with("data", json!({ "x": "a".repeat(room + 1) })).to_string(),
-        Reason::TooLarge,
-    );
-    assert!(
-        parse(
-            Value::from(vec![json!(1); MAX_BATCH])
-                .to_string()
-                .as_bytes(),
-            None
-        )
-        .is_ok()
-    );
-    refused(
-        Value::from(vec![json!(1); MAX_BATCH + 1]).to_string(),
-        Reason::TooLarge,
-    );
+    refused(with("data", json!({ "x": "a".repeat(room + 1) })).to_string(), Reason::TooLarge);
+    assert!(parse(Value::from(vec![json!(1); MAX_BATCH]).to_string().as_bytes(), None).is_ok());
+    refused(Value::from(vec![json!(1); MAX_BATCH + 1]).to_string(), Reason::TooLarge);
 }
 
 #[test]
 fn a_bad_event_in_a_batch_leaves_the_others_alone() {
-    let body = format!(
-        "[{}, {{ \"id\": 1 }}, {}]",
-        upload(),
-        with("id", json!("2"))
-    );
+    let body = format!("[{}, {{ \"id\": 1 }}, {}]", upload(), with("id", json!("2")));
     let published = parse(body.as_bytes(), None).unwrap();
     assert!(published.batch);
     assert!(matches!(&published.entries[0], Entry::Event(_)));
@@ -198,9 +132,6 @@ fn the_trace_context_comes_from_the_event_or_the_message() {
         other => panic!("expected an event, got {other:?}"),
     };
     assert_eq!(traced(&upload()).as_deref(), Some(header));
-    assert_eq!(
-        traced(&with("traceparent", json!(own))).as_deref(),
-        Some(own)
-    );
+    assert_eq!(traced(&with("traceparent", json!(own))).as_deref(), Some(own));
     assert_eq!(traced(&with("traceparent", json!("x\u{df}"))), None);
 }

@@ -20,13 +20,8 @@ pub enum Filter {
 
 impl Filter {
     /// All filters, in the order in which they are listed.
-    pub const ALL: [Self; 5] = [
-        Self::Reports,
-        Self::Categories,
-        Self::Connections,
-        Self::Tasks,
-        Self::Alerts,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Reports, Self::Categories, Self::Connections, Self::Tasks, Self::Alerts];
 
     /// The name in our spelling.
     #[must_use]
@@ -55,9 +50,7 @@ impl Filter {
     /// The filter with this name, compared without case.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|filter| filter.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|filter| filter.name().eq_ignore_ascii_case(name))
     }
 }
 
@@ -76,9 +69,7 @@ impl Action {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = !text.is_empty() && text.len() <= 64;
-        let plain = text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         (fits && plain).then(|| Self(text.to_owned()))
     }
 
@@ -143,20 +134,13 @@ impl Filters {
     /// The forms as shown: `*` when all.
     #[must_use]
     pub fn shown(&self) -> Vec<&str> {
-        if self.0.is_empty() {
-            vec!["*"]
-        } else {
-            self.stored()
-        }
+        if self.0.is_empty() { vec!["*"] } else { self.stored() }
     }
 
     /// Whether an event of this filter and action is asked for.
     #[must_use]
     pub fn accept(&self, filter: Filter, action: &Action) -> bool {
-        self.0.is_empty()
-            || matching_forms(filter, action)
-                .iter()
-                .any(|form| self.0.contains(form))
+        self.0.is_empty() || matching_forms(filter, action).iter().any(|form| self.0.contains(form))
     }
 }
 
@@ -196,10 +180,7 @@ mod tests {
     #[test]
     fn unknown_filters_are_named() {
         let error = Filters::parse(&["reports", "x", "y.z"]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "The following filters are not valid: 'x, y.z'."
-        );
+        assert_eq!(error.to_string(), "The following filters are not valid: 'x, y.z'.");
     }
 
     #[test]

@@ -40,7 +40,7 @@ id! {
     WebhookId
 }
 id! {
-    /// An event: a digest of the CloudEvents `source` and `id` that identify it.
+    /// An event: a digest of the `source` and `id` that identify it.
     EventKey
 }
 id! {
@@ -70,10 +70,7 @@ impl BatchKey {
     /// The key of a message that held these events, in this order.
     #[must_use]
     pub fn batch(events: &[EventKey]) -> Self {
-        Self(digest(
-            "batch",
-            events.iter().map(|key| key.0.as_bytes().as_slice()),
-        ))
+        Self(digest("batch", events.iter().map(|key| key.0.as_bytes().as_slice())))
     }
 }
 
@@ -81,10 +78,7 @@ impl DeliveryId {
     /// The delivery of a batch to a webhook.
     #[must_use]
     pub fn of(batch: BatchKey, webhook: WebhookId) -> Self {
-        let parts = [
-            batch.0.as_bytes().as_slice(),
-            webhook.0.as_bytes().as_slice(),
-        ];
+        let parts = [batch.0.as_bytes().as_slice(), webhook.0.as_bytes().as_slice()];
         Self(digest("delivery", parts))
     }
 }
@@ -118,9 +112,6 @@ mod tests {
         let batch = BatchKey::single(EventKey::of("s", "1"));
         let text = DeliveryId::of(batch, WebhookId(Uuid::from_u128(7))).to_string();
         assert_eq!(text.len(), 32);
-        assert!(
-            text.chars()
-                .all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
-        );
+        assert!(text.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)));
     }
 }

@@ -100,12 +100,7 @@ mod tests {
                 only: Some(vec![0]),
             }],
         };
-        let bytes = Job::Fresh {
-            copy: false,
-            units: vec![unit],
-        }
-        .to_bytes()
-        .unwrap();
+        let bytes = Job::Fresh(vec![unit]).to_bytes().unwrap();
         match Job::from_bytes(&bytes).unwrap() {
             Job::Fresh(units) => {
                 assert_eq!(units[0].notifications[0].get(), text);

@@ -16,10 +16,8 @@ impl Name {
     pub fn parse(text: &str) -> Option<Self> {
         let shown = text.trim();
         let fits = !shown.is_empty() && shown.chars().count() <= 256;
-        (fits && !shown.chars().any(char::is_control)).then(|| Self {
-            shown: shown.to_owned(),
-            key: fold(shown),
-        })
+        (fits && !shown.chars().any(char::is_control))
+            .then(|| Self { shown: shown.to_owned(), key: fold(shown) })
     }
 
     /// The name as written.

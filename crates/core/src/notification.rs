@@ -35,12 +35,8 @@ mod tests {
     #[test]
     fn a_body_has_its_four_keys_in_order() {
         let id: DeliveryId = "0f8fad5bd9cb469fa16570867728950e".parse().unwrap();
-        let body = render(
-            id,
-            2,
-            &Properties::default(),
-            [r#"{"Action":"a"}"#, r#"{"Action":"b"}"#],
-        );
+        let body =
+            render(id, 2, &Properties::default(), [r#"{"Action":"a"}"#, r#"{"Action":"b"}"#]);
         let expected = r#"{"Id":"0f8fad5bd9cb469fa16570867728950e","Attempt":2,"Properties":{},"Notifications":[{"Action":"a"},{"Action":"b"}]}"#;
         assert_eq!(body, expected);
     }

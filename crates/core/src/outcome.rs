@@ -25,9 +25,7 @@ impl Outcome {
     #[must_use]
     pub fn of(answer: &Answer) -> Self {
         match answer {
-            Answer::Response {
-                status: 200..=299, ..
-            } => Self::Delivered,
+            Answer::Response { status: 200..=299, .. } => Self::Delivered,
             Answer::Response { status: 410, .. } => Self::Gone,
             Answer::Response { .. } => Self::Status,
             Answer::Failed { failure, .. } => Self::Failed(*failure),
@@ -63,13 +61,8 @@ pub enum State {
 
 impl State {
     /// All states.
-    pub const ALL: [Self; 5] = [
-        Self::Pending,
-        Self::Retrying,
-        Self::Delivered,
-        Self::Dropped,
-        Self::Dead,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Retrying, Self::Delivered, Self::Dropped, Self::Dead];
 
     /// The state's name.
     #[must_use]
@@ -195,12 +188,7 @@ pub fn decide(policy: &RetryPolicy, answer: &Answer, progress: Progress, chance:
 /// How long the receiver asked us to wait: `Retry-After` of a 429 or 503, as seconds or as an HTTP
 /// date (RFC 9110, section 10.2.3).
 fn retry_after(answer: &Answer, now: DateTime<Utc>) -> Option<Duration> {
-    let Answer::Response {
-        status: 429 | 503,
-        retry_after: Some(text),
-        ..
-    } = answer
-    else {
+    let Answer::Response { status: 429 | 503, retry_after: Some(text), .. } = answer else {
         return None;
     };
     let text = text.trim();
@@ -219,20 +207,12 @@ mod tests {
 
     fn response(status: u16, retry_after: Option<&str>) -> Answer {
         let retry_after = retry_after.map(str::to_owned);
-        Answer::Response {
-            status,
-            retry_after,
-            body: String::new(),
-        }
+        Answer::Response { status, retry_after, body: String::new() }
     }
 
     fn after(tries: u32) -> Progress {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        Progress {
-            tries,
-            since: now,
-            now,
-        }
+        Progress { tries, since: now, now }
     }
 
     fn next(answer: &Answer, tries: u32) -> Next {
@@ -261,18 +241,12 @@ mod tests {
         assert_eq!(next(&response(429, Some("1")), 1), soon);
         assert_eq!(next(&response(429, Some("soon")), 1), soon);
         let date = "Fri, 15 Jan 2027 09:00:00 GMT";
-        assert_eq!(
-            next(&response(503, Some(date)), 1),
-            Next::RetryIn(Duration::from_secs(3601))
-        );
+        assert_eq!(next(&response(503, Some(date)), 1), Next::RetryIn(Duration::from_secs(3601)));
     }
 
     #[test]
     fn the_last_attempt_and_the_deadline_end_it() {
-        assert_eq!(
-            next(&response(500, None), 12),
-            Next::Dead(DeadReason::Exhausted)
-        );
+        assert_eq!(next(&response(500, None), 12), Next::Dead(DeadReason::Exhausted));
         let patience = response(503, Some("999999"));
         assert_eq!(next(&patience, 1), Next::Dead(DeadReason::Expired));
     }

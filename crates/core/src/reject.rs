@@ -75,10 +75,7 @@ pub struct Reject {
 impl Reject {
     /// A refusal for this reason.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 }
 

@@ -24,12 +24,10 @@ pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 #[must_use]
 pub fn ms_signature(secret: &Secret, body: &[u8]) -> String {
     use std::fmt::Write as _;
-    mac(secret, &[body])
-        .into_iter()
-        .fold("sha256=".to_owned(), |mut text, byte| {
-            let _ = write!(text, "{byte:02X}");
-            text
-        })
+    mac(secret, &[body]).into_iter().fold("sha256=".to_owned(), |mut text, byte| {
+        let _ = write!(text, "{byte:02X}");
+        text
+    })
 }
 
 /// The value of `webhook-signature`: one `v1,<base64>` for each valid secret.
@@ -41,12 +39,7 @@ pub fn webhook_signature(
     body: &[u8],
 ) -> String {
     let head = format!("{id}.{timestamp}.");
-    let one = |secret| {
-        format!(
-            "v1,{}",
-            STANDARD.encode(mac(secret, &[head.as_bytes(), body]))
-        )
-    };
+    let one = |secret| format!("v1,{}", STANDARD.encode(mac(secret, &[head.as_bytes(), body])));
     secrets.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
@@ -67,13 +60,8 @@ pub fn verify_webhook_signature(
     header: &str,
 ) -> bool {
     let head = format!("{id}.{timestamp}.");
-    let expected = format!(
-        "v1,{}",
-        STANDARD.encode(mac(secret, &[head.as_bytes(), body]))
-    );
-    header
-        .split(' ')
-        .any(|entry| same(expected.as_bytes(), entry.as_bytes()))
+    let expected = format!("v1,{}", STANDARD.encode(mac(secret, &[head.as_bytes(), body])));
+    header.split(' ').any(|entry| same(expected.as_bytes(), entry.as_bytes()))
 }
 
 /// What a Standard Webhooks library is given as the secret: `whsec_` and base64.
@@ -138,10 +126,7 @@ mod tests {
         let notification = &body[start..body.len() - 2];
         let id: DeliveryId = "6d2f6f0b7c1e4c0c9a4f2b8d3e5a7c91".parse().unwrap();
         let properties = crate::webhook::Properties::default();
-        assert_eq!(
-            crate::notification::render(id, 1, &properties, [notification]),
-            body
-        );
+        assert_eq!(crate::notification::render(id, 1, &properties, [notification]), body);
     }
 
     #[test]
@@ -152,20 +137,8 @@ mod tests {
         let header = webhook_signature(&secrets, id, 1_700_000_000, b"{}");
         let text = id.to_string();
         for secret in &secrets {
-            assert!(verify_webhook_signature(
-                secret,
-                &text,
-                "1700000000",
-                b"{}",
-                &header
-            ));
-            assert!(!verify_webhook_signature(
-                secret,
-                &text,
-                "1700000001",
-                b"{}",
-                &header
-            ));
+            assert!(verify_webhook_signature(secret, &text, "1700000000", b"{}", &header));
+            assert!(!verify_webhook_signature(secret, &text, "1700000001", b"{}", &header));
         }
     }
 }

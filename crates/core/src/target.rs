@@ -45,9 +45,7 @@ impl TargetPolicy {
     /// An IPv4 network allows the IPv4-mapped form of its addresses, and the other way round.
     #[must_use]
     pub fn new(allow: Vec<IpNet>) -> Self {
-        Self {
-            allow: allow.into_iter().map(unmap).collect(),
-        }
+        Self { allow: allow.into_iter().map(unmap).collect() }
     }
 
     /// Says whether a webhook may reach `ip`.
@@ -58,10 +56,7 @@ impl TargetPolicy {
     pub fn check(&self, ip: IpAddr) -> Result<(), BlockedTarget> {
         match self.refusal(ip.to_canonical()) {
             None => Ok(()),
-            Some(reason) => Err(BlockedTarget {
-                address: ip,
-                reason,
-            }),
+            Some(reason) => Err(BlockedTarget { address: ip, reason }),
         }
     }
 
@@ -109,10 +104,7 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 fn special_v4(ip: Ipv4Addr) -> Option<&'static str> {
-    SPECIAL_V4
-        .iter()
-        .find(|(net, _)| net.contains(&ip))
-        .map(|(_, reason)| *reason)
+    SPECIAL_V4.iter().find(|(net, _)| net.contains(&ip)).map(|(_, reason)| *reason)
 }
 
 fn special_v6(ip: Ipv6Addr) -> Option<&'static str> {
@@ -169,10 +161,7 @@ const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 0, 0, 16);
 /// reason, so an address inside a wider block stands before it.
 const SPECIAL_V6: &[(Ipv6Net, &str)] = &[
     (v6(0, 0, 0, 0, 128), "the unspecified address"),
-    (
-        Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128),
-        "a loopback address",
-    ),
+    (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "a loopback address"),
     (COMPATIBLE, "a deprecated IPv4-compatible address"),
     (NAT64_LOCAL, "a local translation address"),
     (v6(0x100, 0, 0, 0, 64), "a discard address"),
@@ -181,10 +170,7 @@ const SPECIAL_V6: &[(Ipv6Net, &str)] = &[
     (v6(0x2001, 2, 0, 0, 48), "a benchmarking address"),
     (v6(0x2001, 0x10, 0, 0, 28), "an overlay identifier"),
     (v6(0x2001, 0x20, 0, 0, 28), "an overlay identifier"),
-    (
-        v6(0x2001, 0, 0, 0, 23),
-        "an address for protocol assignments",
-    ),
+    (v6(0x2001, 0, 0, 0, 23), "an address for protocol assignments"),
     (v6(0x2001, 0xdb8, 0, 0, 32), "a documentation address"),
     (v6(0x3fff, 0, 0, 0, 20), "a documentation address"),
     (v6(0x5f00, 0, 0, 0, 16), "a segment identifier"),
@@ -201,12 +187,7 @@ mod tests {
     use super::*;
 
     fn policy(allow: &[&str]) -> TargetPolicy {
-        TargetPolicy::new(
-            allow
-                .iter()
-                .map(|net| net.parse().expect("a network"))
-                .collect(),
-        )
+        TargetPolicy::new(allow.iter().map(|net| net.parse().expect("a network")).collect())
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -223,19 +204,12 @@ mod tests {
 
     #[track_caller]
     fn passes(allow: &[&str], address: &str) {
-        assert_eq!(
-            policy(allow).check(ip(address)),
-            Ok(()),
-            "{address} with {allow:?}"
-        );
+        assert_eq!(policy(allow).check(ip(address)), Ok(()), "{address} with {allow:?}");
     }
 
     #[track_caller]
     fn stays_blocked(allow: &[&str], address: &str) {
-        assert!(
-            policy(allow).check(ip(address)).is_err(),
-            "{address} with {allow:?}"
-        );
+        assert!(policy(allow).check(ip(address)).is_err(), "{address} with {allow:?}");
     }
 
     #[test]
@@ -369,17 +343,11 @@ mod tests {
     fn special() -> impl Strategy<Value = (IpNet, IpAddr)> {
         let v4 = (prop::sample::select(SPECIAL_V4), any::<u32>()).prop_map(|((net, _), bits)| {
             let host = bits & u32::from(net.hostmask());
-            (
-                net.into(),
-                Ipv4Addr::from(u32::from(net.network()) | host).into(),
-            )
+            (net.into(), Ipv4Addr::from(u32::from(net.network()) | host).into())
         });
         let v6 = (prop::sample::select(SPECIAL_V6), any::<u128>()).prop_map(|((net, _), bits)| {
             let host = bits & u128::from(net.hostmask());
-            (
-                net.into(),
-                Ipv6Addr::from(u128::from(net.network()) | host).into(),
-            )
+            (net.into(), Ipv6Addr::from(u128::from(net.network()) | host).into())
         });
         prop_oneof![v4, v6]
     }

@@ -66,10 +66,7 @@ impl FromStr for WebhookUri {
         if !fits || text.chars().any(char::is_control) {
             return Err(bad());
         }
-        Ok(Self {
-            text: text.to_owned(),
-            url,
-        })
+        Ok(Self { text: text.to_owned(), url })
     }
 }
 
@@ -176,10 +173,7 @@ impl Headers {
             headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
             headers.push((name, value));
         }
-        let size: usize = headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
+        let size: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if headers.len() > 50 || size > 8192 {
             return Err(BadHeader::TooMany);
         }
@@ -188,17 +182,13 @@ impl Headers {
 
     /// Names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.0.iter().map(|(name, _)| name))
-            .finish()
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
@@ -226,11 +216,7 @@ fn check_header(name: &str, value: &str) -> Result<String, BadHeader> {
     }
     let folded = name.to_ascii_lowercase();
     let reserved = RESERVED.contains(&folded.as_str());
-    if reserved
-        || RESERVED_PREFIXES
-            .iter()
-            .any(|prefix| folded.starts_with(prefix))
-    {
+    if reserved || RESERVED_PREFIXES.iter().any(|prefix| folded.starts_with(prefix)) {
         return Err(BadHeader::Reserved(name.to_owned()));
     }
     let value = value.trim_matches([' ', '\t']);
@@ -254,10 +240,7 @@ pub struct BadProperty(pub String);
 impl Properties {
     /// Takes scalars.
     pub fn parse(wanted: Map<String, Value>) -> Result<Self, BadProperty> {
-        match wanted
-            .iter()
-            .find(|(_, value)| value.is_object() || value.is_array())
-        {
+        match wanted.iter().find(|(_, value)| value.is_object() || value.is_array()) {
             Some((name, _)) => Err(BadProperty(name.clone())),
             None => Ok(Self(wanted)),
         }
@@ -284,14 +267,8 @@ mod tests {
     #[test]
     fn uris_must_be_absolute_and_http() {
         assert!("https://example.org/a?b=c".parse::<WebhookUri>().is_ok());
-        for text in [
-            "ftp://example.org/",
-            "/relative",
-            "example.org",
-            "",
-            "http://",
-            "http:///x?",
-        ] {
+        for text in ["ftp://example.org/", "/relative", "example.org", "", "http://", "http:///x?"]
+        {
             if let Ok(uri) = text.parse::<WebhookUri>() {
                 assert_eq!(uri.url().host_str(), Some("x"), "{text}");
             }
@@ -305,9 +282,7 @@ mod tests {
 
     #[test]
     fn logs_see_no_path() {
-        let uri: WebhookUri = "https://user:word@example.org:8443/hook?token=1"
-            .parse()
-            .unwrap();
+        let uri: WebhookUri = "https://user:word@example.org:8443/hook?token=1".parse().unwrap();
         assert_eq!(uri.origin(), "https://example.org:8443");
     }
 
@@ -347,18 +322,9 @@ mod tests {
             assert!(error.to_string().contains(name), "{error}");
         }
         let injected = ("X-A".to_owned(), "a\r\nHost: b".to_owned());
-        assert_eq!(
-            Headers::parse([injected]),
-            Err(BadHeader::Value("X-A".to_owned()))
-        );
-        let twice = [
-            ("X-A".to_owned(), "1".to_owned()),
-            ("x-a".to_owned(), " 2 ".to_owned()),
-        ];
-        assert_eq!(
-            Headers::parse(twice).unwrap().iter().collect::<Vec<_>>(),
-            [("x-a", "2")]
-        );
+        assert_eq!(Headers::parse([injected]), Err(BadHeader::Value("X-A".to_owned())));
+        let twice = [("X-A".to_owned(), "1".to_owned()), ("x-a".to_owned(), " 2 ".to_owned())];
+        assert_eq!(Headers::parse(twice).unwrap().iter().collect::<Vec<_>>(), [("x-a", "2")]);
     }
 
     proptest! {

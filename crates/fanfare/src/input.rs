@@ -35,11 +35,7 @@ pub(crate) fn entries(text: &str) -> anyhow::Result<Vec<Entry<'_>>> {
     // Some editors begin files with a byte order mark, which JSON does not know.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut entries = Vec::new();
-    let mut lines = Lines {
-        text,
-        offset: 0,
-        line: 1,
-    };
+    let mut lines = Lines { text, offset: 0, line: 1 };
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         let raw = value.map_err(|error| {
             let problem = format!("line {} is not JSON: {error}", error.line());
@@ -47,15 +43,9 @@ pub(crate) fn entries(text: &str) -> anyhow::Result<Vec<Entry<'_>>> {
         })?;
         if raw.get().starts_with('[') {
             let items: Vec<&RawValue> = serde_json::from_str(raw.get())?;
-            entries.extend(items.into_iter().map(|raw| Entry {
-                line: lines.of(raw),
-                raw,
-            }));
+            entries.extend(items.into_iter().map(|raw| Entry { line: lines.of(raw), raw }));
         } else {
-            entries.push(Entry {
-                line: lines.of(raw),
-                raw,
-            });
+            entries.push(Entry { line: lines.of(raw), raw });
         }
     }
     Ok(entries)
@@ -71,16 +61,8 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn of(&mut self, raw: &RawValue) -> usize {
         // Entries are parts of the text, so the distance of their addresses is their place in it.
-        let offset = raw
-            .get()
-            .as_ptr()
-            .addr()
-            .saturating_sub(self.text.as_ptr().addr());
-        let passed = self
-            .text
-            .as_bytes()
-            .get(self.offset..offset)
-            .unwrap_or_default();
+        let offset = raw.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+        let passed = self.text.as_bytes().get(self.offset..offset).unwrap_or_default();
         self.line += passed.split(|byte| *byte == b'\n').count() - 1;
         self.offset = offset;
         self.line
@@ -94,24 +76,15 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &[(usize, &str)]) {
         let entries = entries(text).unwrap();
-        let found: Vec<_> = entries
-            .iter()
-            .map(|entry| (entry.line, entry.raw.get()))
-            .collect();
+        let found: Vec<_> = entries.iter().map(|entry| (entry.line, entry.raw.get())).collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn objects_arrays_and_lines_are_taken_apart() {
         check("{\"a\": 1.50}", &[(1, "{\"a\": 1.50}")]);
-        check(
-            "\u{feff}[1,\n2,\n\n{ }]\n",
-            &[(1, "1"), (2, "2"), (4, "{ }")],
-        );
-        check(
-            "\n{\"a\":1}\r\n\r\n{\"b\":2}\r\n",
-            &[(2, "{\"a\":1}"), (4, "{\"b\":2}")],
-        );
+        check("\u{feff}[1,\n2,\n\n{ }]\n", &[(1, "1"), (2, "2"), (4, "{ }")]);
+        check("\n{\"a\":1}\r\n\r\n{\"b\":2}\r\n", &[(2, "{\"a\":1}"), (4, "{\"b\":2}")]);
         check("{\n}\n{\n}", &[(1, "{\n}"), (3, "{\n}")]);
         check("", &[]);
         check("[]", &[]);

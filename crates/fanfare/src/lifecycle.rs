@@ -103,13 +103,7 @@ mod tests {
 
     fn signal_myself() {
         let pid = std::process::id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
     /// One test, since signals reach every role of the process.
@@ -134,11 +128,6 @@ mod tests {
         let ended = block_on(run_role("tester", |_| async {}));
         assert!(ended.unwrap_err().to_string().contains("nobody stopped it"));
         let crashed = block_on(run_role("tester", |_| async { panic!("on purpose") }));
-        assert!(
-            crashed
-                .unwrap_err()
-                .to_string()
-                .contains("the tester crashed")
-        );
+        assert!(crashed.unwrap_err().to_string().contains("the tester crashed"));
     }
 }

@@ -12,11 +12,7 @@ const QUIET: &str = "warn";
 
 /// Starts the log of this process. A `role` runs for long and logs all that the filter says.
 pub(crate) fn start(log: &Log, role: bool) {
-    let filter = if role || log.chosen {
-        log.filter.as_str()
-    } else {
-        QUIET
-    };
+    let filter = if role || log.chosen { log.filter.as_str() } else { QUIET };
     let builder = fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_ansi(io::stderr().is_terminal())

@@ -26,11 +26,7 @@ pub(crate) fn finish(result: &anyhow::Result<()>) -> ExitCode {
     };
     eprint_line(&explain(error));
     let marked = error.downcast_ref::<Misuse>().is_some() || error.chain().any(is_misuse);
-    if marked {
-        ExitCode::from(MISUSE)
-    } else {
-        ExitCode::FAILURE
-    }
+    if marked { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
 }
 
 /// An error with its causes, and what to do about it where they don't say so themselves.
@@ -90,10 +86,7 @@ pub(crate) fn finish_usage(error: &clap::Error) -> ExitCode {
 /// Prints text on stdout. A reader that has gone, as `head` does, is no failure.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
@@ -112,22 +105,18 @@ pub(crate) fn note(text: &str) {
 
 /// Text from outside, safe for a terminal: control characters show as escapes.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .fold(String::with_capacity(text.len()), |mut plain, c| {
-            if c.is_control() {
-                let _ = write!(plain, "{}", c.escape_default());
-            } else {
-                plain.push(c);
-            }
-            plain
-        })
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
+        if c.is_control() {
+            let _ = write!(plain, "{}", c.escape_default());
+        } else {
+            plain.push(c);
+        }
+        plain
+    })
 }
 
 fn eprint_line(text: &str) {
-    note(&format!(
-        "fanfare: {}",
-        plain(&text.replace(['\n', '\r'], " "))
-    ));
+    note(&format!("fanfare: {}", plain(&text.replace(['\n', '\r'], " "))));
 }
 
 /// The error and its causes; a cause that its parent has told already is left out.
@@ -150,10 +139,7 @@ fn one_line(rendered: &str) -> String {
         let lines: Vec<&str> = lines.lines().map(str::trim).collect();
         lines.join(" ")
     });
-    paragraphs
-        .filter(|text| !text.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ")
+    paragraphs.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -163,9 +149,7 @@ mod tests {
 
     #[test]
     fn causes_are_told_once() {
-        let error = anyhow::anyhow!("refused")
-            .context("connect: refused")
-            .context("start");
+        let error = anyhow::anyhow!("refused").context("connect: refused").context("start");
         assert_eq!(chain(&error), "start: connect: refused");
     }
 

@@ -34,19 +34,13 @@ pub(crate) struct Settings {
     /// Where the console listens.
     #[cfg_attr(
         not(test),
-        expect(
-            dead_code,
-            reason = "checked for every command; the console is not there yet"
-        )
+        expect(dead_code, reason = "checked for every command; the console is not there yet")
     )]
     pub(crate) console_listen: SocketAddr,
     /// Where metrics are served; `None` when they are not.
     #[cfg_attr(
         not(test),
-        expect(
-            dead_code,
-            reason = "checked for every command; metrics are not there yet"
-        )
+        expect(dead_code, reason = "checked for every command; metrics are not there yet")
     )]
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Where webhooks may lead.
@@ -168,9 +162,8 @@ impl Settings {
             retry: retry_policy(&values)?,
             connect_timeout: values.read("connect_timeout", value::duration)?,
             timeout: values.read("timeout", value::duration)?,
-            prefetch: values.read("prefetch", |text| {
-                text.trim().parse().ok().filter(|n| *n > 0)
-            })?,
+            prefetch: values
+                .read("prefetch", |text| text.trim().parse().ok().filter(|n| *n > 0))?,
             concurrency: values.read("concurrency", count_u32)?,
             database_connections: values.read("database_connections", value::count)?,
             log: log(&values)?,
@@ -186,9 +179,7 @@ impl Settings {
 
     /// The database's URL, for a command that can't do without.
     pub(crate) fn database_url(&self) -> Result<&str, SettingsError> {
-        self.database_url
-            .as_deref()
-            .ok_or_else(|| missing("database_url"))
+        self.database_url.as_deref().ok_or_else(|| missing("database_url"))
     }
 
     /// The broker's URL, for a command that can't do without.
@@ -252,16 +243,12 @@ fn log(values: &Values) -> Result<Log, SettingsError> {
 
 /// The library reads URLs and `key=value` texts; only what is neither is refused here.
 fn database_url(text: &str) -> Option<String> {
-    let url = ["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme));
+    let url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
     (url || (text.contains('=') && !text.contains("://"))).then(|| text.to_owned())
 }
 
 fn amqp_url(text: &str) -> Option<String> {
-    let url = ["amqp://", "amqps://"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme));
+    let url = ["amqp://", "amqps://"].iter().any(|scheme| text.starts_with(scheme));
     url.then(|| text.to_owned())
 }
 
@@ -297,14 +284,8 @@ mod tests {
         assert_eq!(settings.targets, TargetPolicy::default());
         assert_eq!(settings.connect_timeout, Duration::from_secs(5));
         assert_eq!(settings.timeout, Duration::from_secs(15));
-        assert_eq!(
-            (settings.concurrency, settings.database_connections),
-            (1024, 8)
-        );
-        assert_eq!(
-            (settings.log.filter.as_str(), settings.log.json),
-            ("info", false)
-        );
+        assert_eq!((settings.concurrency, settings.database_connections), (1024, 8));
+        assert_eq!((settings.log.filter.as_str(), settings.log.json), ("info", false));
     }
 
     #[test]
@@ -317,11 +298,7 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_one_that_is_not_set() {
-        let settings = load(
-            &[],
-            &[("FANFARE_TIMEOUT", ""), ("FANFARE_DATABASE_URL", "")],
-        )
-        .unwrap();
+        let settings = load(&[], &[("FANFARE_TIMEOUT", ""), ("FANFARE_DATABASE_URL", "")]).unwrap();
         assert_eq!(settings.timeout, Duration::from_secs(15));
         assert!(settings.database_url().is_err());
     }

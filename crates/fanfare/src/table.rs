@@ -12,10 +12,7 @@ pub(crate) fn render(headings: &[&str], rows: impl IntoIterator<Item = Vec<Strin
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default()
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     rows.iter().map(|row| line(row, &widths)).collect()
@@ -23,16 +20,9 @@ pub(crate) fn render(headings: &[&str], rows: impl IntoIterator<Item = Vec<Strin
 
 /// Renders names and values one below the other, for one thing with many properties.
 pub(crate) fn facts(facts: &[(&str, String)]) -> String {
-    let width = facts
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or_default();
+    let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     let line = |(name, value): &(&str, String)| {
-        format!("{name:width$}  {}\n", plain(value))
-            .trim_end()
-            .to_owned()
-            + "\n"
+        format!("{name:width$}  {}\n", plain(value)).trim_end().to_owned() + "\n"
     };
     facts.iter().map(line).collect()
 }
@@ -51,10 +41,7 @@ fn cells(row: Vec<String>) -> Vec<String> {
 }
 
 fn line(row: &[String], widths: &[usize]) -> String {
-    let padded = row
-        .iter()
-        .zip(widths)
-        .map(|(cell, width)| format!("{cell:width$}"));
+    let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
     let line = padded.collect::<Vec<_>>().join("  ");
     format!("{}\n", line.trim_end())
 }
@@ -65,10 +52,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_long_cells_cut() {
-        let rows = [
-            vec!["1".to_owned(), "ü".to_owned()],
-            vec!["x".repeat(70), "y".repeat(70)],
-        ];
+        let rows = [vec!["1".to_owned(), "ü".to_owned()], vec!["x".repeat(70), "y".repeat(70)]];
         let text = render(&["ID", "NAME"], rows);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("NAME"), Some(62));

@@ -57,10 +57,7 @@ mod tests {
 
     #[track_caller]
     fn check_text(bytes: &[u8], complete: bool, expect: &str) {
-        let start = Start {
-            bytes: bytes.to_vec(),
-            complete,
-        };
+        let start = Start { bytes: bytes.to_vec(), complete };
         assert_eq!(start.into_text(), expect);
     }
 
@@ -85,10 +82,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_body_equals_a_text() {
-        let start = |bytes: &[u8], complete| Start {
-            bytes: bytes.to_vec(),
-            complete,
-        };
+        let start = |bytes: &[u8], complete| Start { bytes: bytes.to_vec(), complete };
         assert!(start(b"echo", true).is("echo"));
         assert!(!start(b"echo", false).is("echo"));
         assert!(!start(b"echo\n", true).is("echo"));

@@ -84,10 +84,7 @@ impl Client {
             }
             http
         });
-        Ok(Self {
-            http: http.map_err(BuildError)?,
-            config: Arc::new(config),
-        })
+        Ok(Self { http: http.map_err(BuildError)?, config: Arc::new(config) })
     }
 
     /// Sends one POST and says what came back. Exactly `headers` are sent, beside those that HTTP
@@ -96,13 +93,8 @@ impl Client {
     /// The status decides: a body that trickles, breaks off or never ends changes nothing, and
     /// what arrived of it within 16 KiB and two seconds is kept for the record.
     pub async fn post(&self, url: &Url, headers: &[(String, String)], body: Bytes) -> Answer {
-        let request = Request {
-            method: Method::POST,
-            url,
-            headers,
-            body,
-            timeout: self.config.timeout,
-        };
+        let request =
+            Request { method: Method::POST, url, headers, body, timeout: self.config.timeout };
         match self.send(request).await {
             Ok(response) => read_answer(response).await,
             Err(Failed { failure, detail }) => Answer::Failed { failure, detail },
@@ -113,10 +105,7 @@ impl Client {
     pub(crate) async fn send(&self, request: Request<'_>) -> Result<Response, Failed> {
         self.check_url(request.url)?;
         let headers = header_map(request.headers)?;
-        let limits = Limits {
-            connect: self.config.connect_timeout,
-            whole: request.timeout,
-        };
+        let limits = Limits { connect: self.config.connect_timeout, whole: request.timeout };
         self.http
             .request(request.method, request.url.clone())
             .headers(headers)
@@ -131,10 +120,7 @@ impl Client {
     /// names, so literal addresses have to be stopped here.
     fn check_url(&self, url: &Url) -> Result<(), Failed> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Failed::new(
-                Failure::Protocol,
-                "the URL is neither http nor https",
-            ));
+            return Err(Failed::new(Failure::Protocol, "the URL is neither http nor https"));
         }
         let literal = match url.host() {
             Some(Host::Ipv4(ip)) => ip.into(),
@@ -201,9 +187,5 @@ async fn read_answer(mut response: Response) -> Answer {
     let mut start = Start::default();
     // Late or broken, the record has what came until then.
     let _ = timeout(BODY_TIME, body::read(&mut response, &mut start)).await;
-    Answer::Response {
-        status,
-        retry_after,
-        body: start.into_text(),
-    }
+    Answer::Response { status, retry_after, body: start.into_text() }
 }

@@ -36,10 +36,7 @@ pub(crate) struct Limits {
 
 impl Failed {
     pub(crate) fn new(failure: Failure, detail: impl Into<String>) -> Self {
-        Self {
-            failure,
-            detail: detail.into(),
-        }
+        Self { failure, detail: detail.into() }
     }
 
     /// Says what an error of the HTTP stack comes to.
@@ -47,21 +44,13 @@ impl Failed {
         let error = error.without_url();
         let failed = find(&error)
             .map(Self::from_resolve)
-            .or_else(|| {
-                error
-                    .is_timeout()
-                    .then(|| Self::from_timeout(&error, limits))
-            })
+            .or_else(|| error.is_timeout().then(|| Self::from_timeout(&error, limits)))
             .or_else(|| find(&error).map(Self::from_tls))
             .or_else(|| last(&error).map(|io| Self::from_io(io, error.is_connect())))
             .or_else(|| find(&error).map(Self::from_http))
             .unwrap_or_else(|| Self::from_other(&error));
         let cause = chain_text(&error);
-        tracing::debug!(
-            outcome = failed.failure.code(),
-            cause,
-            "the request got no answer"
-        );
+        tracing::debug!(outcome = failed.failure.code(), cause, "the request got no answer");
         failed
     }
 
@@ -112,10 +101,9 @@ impl Failed {
     fn from_io(error: &io::Error, connecting: bool) -> Self {
         let (failure, detail) = match error.kind() {
             // Opening a TCP connection can't end so, which leaves the handshake after it.
-            ErrorKind::UnexpectedEof if connecting => (
-                Failure::Tls,
-                "the server closed the connection during the TLS handshake",
-            ),
+            ErrorKind::UnexpectedEof if connecting => {
+                (Failure::Tls, "the server closed the connection during the TLS handshake")
+            }
             ErrorKind::ConnectionRefused => (Failure::Connect, "the connection was refused"),
             ErrorKind::ConnectionReset => (Failure::Connect, "the connection was reset"),
             ErrorKind::HostUnreachable => (Failure::Connect, "the host cannot be reached"),
@@ -141,10 +129,7 @@ impl Failed {
         if error.is_connect() {
             Self::new(Failure::Connect, "the connection failed")
         } else if error.is_builder() {
-            Self::new(
-                Failure::Protocol,
-                "the request could not be built from the URL",
-            )
+            Self::new(Failure::Protocol, "the request could not be built from the URL")
         } else {
             Self::new(Failure::Protocol, "the exchange failed")
         }
@@ -175,10 +160,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     // An I/O error that wraps another names that one's cause as its own, and so hides it.
-    match error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-    {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
         None => error.source(),
     }

@@ -35,9 +35,7 @@ pub(crate) struct PolicyResolver {
 
 impl PolicyResolver {
     pub(crate) fn new(policy: TargetPolicy) -> Self {
-        Self {
-            policy: Arc::new(policy),
-        }
+        Self { policy: Arc::new(policy) }
     }
 }
 
@@ -52,14 +50,9 @@ impl Resolve for PolicyResolver {
 }
 
 async fn resolve(policy: &TargetPolicy, name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
-    let failed = |source| ResolveError::Lookup {
-        name: name.to_owned(),
-        source,
-    };
+    let failed = |source| ResolveError::Lookup { name: name.to_owned(), source };
     // Port 0 is replaced by the URL's port.
-    let found = lookup_host((name, 0))
-        .await
-        .map_err(|source| failed(Some(source)))?;
+    let found = lookup_host((name, 0)).await.map_err(|source| failed(Some(source)))?;
     permitted(policy, name, found).and_then(|addresses| match addresses {
         addresses if addresses.is_empty() => Err(failed(None)),
         addresses => Ok(addresses),
@@ -84,10 +77,9 @@ fn permitted(
         }
     }
     match reason {
-        Some(reason) if addresses.is_empty() => Err(ResolveError::Blocked {
-            name: name.to_owned(),
-            reason,
-        }),
+        Some(reason) if addresses.is_empty() => {
+            Err(ResolveError::Blocked { name: name.to_owned(), reason })
+        }
         _ => Ok(addresses),
     }
 }
@@ -97,9 +89,7 @@ mod tests {
     use super::*;
 
     fn addresses(list: &[&str]) -> Vec<SocketAddr> {
-        list.iter()
-            .map(|ip| SocketAddr::new(ip.parse().expect("an address"), 0))
-            .collect()
+        list.iter().map(|ip| SocketAddr::new(ip.parse().expect("an address"), 0)).collect()
     }
 
     #[track_caller]
@@ -117,15 +107,9 @@ mod tests {
 
     #[test]
     fn only_permitted_addresses_are_left() {
-        check(
-            &["8.8.8.8", "2606:4700::1"],
-            Ok(&["8.8.8.8", "2606:4700::1"]),
-        );
+        check(&["8.8.8.8", "2606:4700::1"], Ok(&["8.8.8.8", "2606:4700::1"]));
         check(&["10.0.0.1", "8.8.8.8", "::1"], Ok(&["8.8.8.8"]));
-        check(
-            &["::ffff:169.254.169.254", "10.0.0.1"],
-            Err("a link-local address"),
-        );
+        check(&["::ffff:169.254.169.254", "10.0.0.1"], Err("a link-local address"));
         check(&[], Ok(&[]));
     }
 }

@@ -37,8 +37,7 @@ pub enum VerifyError {
 /// Whether the URL asks not to be verified: it has a query parameter `noecho`, in any case.
 #[must_use]
 pub fn skips_verification(url: &Url) -> bool {
-    url.query_pairs()
-        .any(|(name, _)| name.eq_ignore_ascii_case("noecho"))
+    url.query_pairs().any(|(name, _)| name.eq_ignore_ascii_case("noecho"))
 }
 
 impl Client {
@@ -60,39 +59,24 @@ impl Client {
         let mut url = url.clone();
         url.query_pairs_mut().append_pair("echo", echo);
         let body = Bytes::new();
-        let request = Request {
-            method: Method::GET,
-            url: &url,
-            headers,
-            body,
-            timeout: TIMEOUT,
-        };
+        let request = Request { method: Method::GET, url: &url, headers, body, timeout: TIMEOUT };
         let mut response = self.send(request).await?;
         if !response.status().is_success() {
             let reason = format!("the endpoint answered {}", response.status());
             return Err(VerifyError::Failed { reason });
         }
         let mut start = Start::default();
-        let limits = Limits {
-            connect: TIMEOUT,
-            whole: TIMEOUT,
-        };
+        let limits = Limits { connect: TIMEOUT, whole: TIMEOUT };
         body::read(&mut response, &mut start)
             .await
             .map_err(|error| Failed::classify(error, &limits))?;
-        if start.is(echo) {
-            Ok(())
-        } else {
-            Err(VerifyError::NoEcho)
-        }
+        if start.is(echo) { Ok(()) } else { Err(VerifyError::NoEcho) }
     }
 }
 
 impl From<Failed> for VerifyError {
     fn from(failed: Failed) -> Self {
-        Self::Failed {
-            reason: failed.detail,
-        }
+        Self::Failed { reason: failed.detail }
     }
 }
 
@@ -102,11 +86,7 @@ mod tests {
 
     #[track_caller]
     fn check_skip(url: &str, expect: bool) {
-        assert_eq!(
-            skips_verification(&url.parse().expect("a URL")),
-            expect,
-            "{url}"
-        );
+        assert_eq!(skips_verification(&url.parse().expect("a URL")), expect, "{url}");
     }
 
     #[test]
@@ -124,9 +104,7 @@ mod tests {
 
     #[test]
     fn messages_are_the_ones_that_clients_know() {
-        let failed = VerifyError::Failed {
-            reason: "the connection was refused".to_owned(),
-        };
+        let failed = VerifyError::Failed { reason: "the connection was refused".to_owned() };
         assert_eq!(
             failed.to_string(),
             "WebHook verification failed. Please ensure that the WebHook URI is valid and that \

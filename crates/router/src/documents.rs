@@ -25,8 +25,7 @@ pub(crate) async fn run(
 ) -> Result<(), RouterError> {
     let mut consumer = session.consumer(Queue::Directory, MOST).await?;
     let next = async |consumer: &mut fanfare_broker::Consumer| {
-        stop.run_until_cancelled(consumer.next_batch(usize::from(MOST), LINGER))
-            .await
+        stop.run_until_cancelled(consumer.next_batch(usize::from(MOST), LINGER)).await
     };
     while let Some(Some(batch)) = next(&mut consumer).await {
         take(config, session, stop, batch?).await?;
@@ -50,10 +49,7 @@ async fn take(
             }
         }
     }
-    let all: Vec<Document> = documents
-        .iter()
-        .map(|(_, document)| document.clone())
-        .collect();
+    let all: Vec<Document> = documents.iter().map(|(_, document)| document.clone()).collect();
     if let Err(error) = patiently(stop, || config.store.directory_apply(&all)).await {
         let Impatient::Refused(_) = error else {
             return Err(error.into());
@@ -108,8 +104,5 @@ fn letter(
         "a directory document can't be taken; it is kept as a dead letter"
     );
     let now = (config.clock)();
-    (
-        Queue::EventsDead.into(),
-        reject(&message, &incoming.routing_key, code, &why.detail, now),
-    )
+    (Queue::EventsDead.into(), reject(&message, &incoming.routing_key, code, &why.detail, now))
 }

@@ -42,10 +42,7 @@ pub(crate) async fn run(
 ) -> Result<(), RouterError> {
     let mut consumer = session.consumer(Queue::Events, config.prefetch).await?;
     let most = usize::from(config.prefetch);
-    while let Some(next) = stop
-        .run_until_cancelled(consumer.next_batch(most, LINGER))
-        .await
-    {
+    while let Some(next) = stop.run_until_cancelled(consumer.next_batch(most, LINGER)).await {
         let Some(batch) = next else { break };
         let messages = batch?.into_iter().map(TakenMessage::parse).collect();
         settle(config, session, stop, messages).await?;
@@ -107,18 +104,12 @@ async fn take_documents(
     stop: &CancellationToken,
     messages: &[TakenMessage],
 ) -> Result<(), RouterError> {
-    let documents: Vec<Document> = messages
-        .iter()
-        .flat_map(|message| message.documents.iter().cloned())
-        .collect();
+    let documents: Vec<Document> =
+        messages.iter().flat_map(|message| message.documents.iter().cloned()).collect();
     if documents.is_empty() {
         return Ok(());
     }
-    match patiently(stop, async || {
-        config.store.directory_apply(&documents).await
-    })
-    .await
-    {
+    match patiently(stop, async || config.store.directory_apply(&documents).await).await {
         // The directory's own queue sorts out which one is to blame.
         Ok(_) | Err(Impatient::Refused(_)) => Ok(()),
         Err(error) => Err(error.into()),
@@ -133,11 +124,7 @@ fn arrivals(messages: &[TakenMessage]) -> (Vec<Arrival<'_>>, Vec<usize>) {
         let batch = message.batch_key();
         for (position, event) in message.events.iter().enumerate() {
             if seen.insert(event.key) {
-                arrivals.push(Arrival {
-                    event,
-                    batch,
-                    position,
-                });
+                arrivals.push(Arrival { event, batch, position });
                 owners.push(owner);
             }
         }
@@ -175,13 +162,7 @@ struct TakenMessage {
 
 impl TakenMessage {
     fn parse(incoming: Incoming) -> Self {
-        let Incoming {
-            message,
-            routing_key,
-            redelivered,
-            settle,
-            ..
-        } = incoming;
+        let Incoming { message, routing_key, redelivered, settle, .. } = incoming;
         let kept = message.headers.text(ROUTING_KEY).map(str::to_owned);
         let routing_key = kept.unwrap_or(routing_key);
         let (mut events, mut documents, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
@@ -204,16 +185,7 @@ impl TakenMessage {
             // wrong with an event of this message is told here.
             rejects.retain(|(_, raw)| raw.as_ref().is_some_and(|raw| !is_document(raw)));
         }
-        Self {
-            message,
-            routing_key,
-            redelivered,
-            settle,
-            batch,
-            events,
-            documents,
-            rejects,
-        }
+        Self { message, routing_key, redelivered, settle, batch, events, documents, rejects }
     }
 
     /// What its deliveries are known by.
@@ -229,34 +201,18 @@ impl TakenMessage {
         let now = (config.clock)().timestamp_millis();
         let since = self.message.headers.int(HELD_SINCE).unwrap_or(now);
         if now - since > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX) {
-            let wanted = self
-                .events
-                .iter()
-                .filter_map(|event| event.access_revision)
-                .max();
+            let wanted = self.events.iter().filter_map(|event| event.access_revision).max();
             let detail = format!(
                 "the directory did not reach revision {} within {} s; replay it when it has",
                 wanted.unwrap_or_default(),
                 config.hold.as_secs()
             );
-            return self.dead(
-                &Reject::new(Reason::DirectoryBehind, detail),
-                (config.clock)(),
-            );
+            return self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)());
         }
         let mut message = self.message.clone();
-        message
-            .headers
-            .set(HELD_SINCE, since)
-            .set(ROUTING_KEY, self.routing_key.as_str());
+        message.headers.set(HELD_SINCE, since).set(ROUTING_KEY, self.routing_key.as_str());
         let delay = Delay::at_least(Duration::from_secs(1));
-        (
-            Destination::Later {
-                delay,
-                back_to: BackTo::Events,
-            },
-            message,
-        )
+        (Destination::Later { delay, back_to: BackTo::Events }, message)
     }
 
     /// The dead letters of what can't be taken.
@@ -281,15 +237,9 @@ impl TakenMessage {
 
     /// The events that an earlier taking of this message wrote, perhaps without their jobs.
     fn suspects(&self, results: &[(&Event, Routed)]) -> Vec<EventKey> {
-        let known = results
-            .iter()
-            .filter(|(_, routed)| *routed == Routed::Known);
+        let known = results.iter().filter(|(_, routed)| *routed == Routed::Known);
         let keys = known.map(|(event, _)| event.key);
-        if self.redelivered {
-            keys.collect()
-        } else {
-            Vec::new()
-        }
+        if self.redelivered { keys.collect() } else { Vec::new() }
     }
 }
 
@@ -305,17 +255,12 @@ fn dead(
         detail = why.detail,
         "an event can't be taken; it is kept as a dead letter"
     );
-    (
-        Queue::EventsDead.into(),
-        reject(message, routing_key, code, &why.detail, now),
-    )
+    (Queue::EventsDead.into(), reject(message, routing_key, code, &why.detail, now))
 }
 
 /// Whether the queue `fanfare.directory` has this message too: it is bound with `directory.*`.
 pub(crate) fn has_copy_in_directory_queue(routing_key: &str) -> bool {
-    routing_key
-        .strip_prefix("directory.")
-        .is_some_and(|rest| !rest.contains('.'))
+    routing_key.strip_prefix("directory.").is_some_and(|rest| !rest.contains('.'))
 }
 
 /// Whether an entry says that it is a directory document.

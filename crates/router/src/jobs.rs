@@ -18,11 +18,7 @@ pub(crate) fn unit(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<Un
     let mut only: BTreeMap<WebhookId, Vec<usize>> = BTreeMap::new();
     let mut unit = None;
     for (event, routed) in results {
-        let Routed::Taken {
-            webhooks,
-            received_at,
-        } = routed
-        else {
+        let Routed::Taken { webhooks, received_at } = routed else {
             continue;
         };
         let unit = unit.get_or_insert_with(|| Unit {
@@ -37,9 +33,7 @@ pub(crate) fn unit(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<Un
             continue;
         };
         for webhook in webhooks {
-            only.entry(webhook)
-                .or_default()
-                .push(unit.notifications.len());
+            only.entry(webhook).or_default().push(unit.notifications.len());
         }
         unit.event_ids.push(event.id.clone());
         unit.notifications.push(notification);
@@ -62,10 +56,7 @@ pub(crate) fn fresh(units: Vec<Unit>) -> Result<Outgoing, serde_json::Error> {
     for part in units.into_iter().flat_map(split) {
         let (more, size) = (part.deliveries.len(), size(&part));
         if !pack.is_empty() && (deliveries + more > MAX_DELIVERIES || bytes + size > MAX_BYTES) {
-            jobs.push(message(
-                Queue::Deliveries,
-                &Job::Fresh(std::mem::take(&mut pack)),
-            )?);
+            jobs.push(message(Queue::Deliveries, &Job::Fresh(std::mem::take(&mut pack)))?);
             (deliveries, bytes) = (0, 0);
         }
         (deliveries, bytes) = (deliveries + more, bytes + size);
@@ -85,16 +76,11 @@ pub(crate) fn copies(dues: &[Due]) -> Result<Outgoing, serde_json::Error> {
 
 /// Jobs for attempts whose time has come.
 pub(crate) fn due(dues: &[Due]) -> Result<Outgoing, serde_json::Error> {
-    dues.iter()
-        .map(|due| message(Queue::Retries, &Job::Due(*due)))
-        .collect()
+    dues.iter().map(|due| message(Queue::Retries, &Job::Due(*due))).collect()
 }
 
 fn message(queue: Queue, job: &Job) -> Result<(Destination, Message), serde_json::Error> {
-    Ok((
-        queue.into(),
-        Message::new(job.to_bytes()?, "application/json"),
-    ))
+    Ok((queue.into(), Message::new(job.to_bytes()?, "application/json")))
 }
 
 /// Splits a unit that has more deliveries than a job takes.
@@ -117,10 +103,7 @@ fn split(mut unit: Unit) -> Vec<Unit> {
 }
 
 fn size(unit: &Unit) -> usize {
-    unit.notifications
-        .iter()
-        .map(|notification| notification.get().len())
-        .sum()
+    unit.notifications.iter().map(|notification| notification.get().len()).sum()
 }
 
 #[cfg(test)]
@@ -130,10 +113,8 @@ mod tests {
     use uuid::Uuid;
 
     fn unit_for(webhooks: usize) -> Unit {
-        let addressee = |n: usize| Addressee {
-            webhook: WebhookId(Uuid::from_u128(n as u128)),
-            only: None,
-        };
+        let addressee =
+            |n: usize| Addressee { webhook: WebhookId(Uuid::from_u128(n as u128)), only: None };
         Unit {
             batch: BatchKey(Uuid::from_u128(1)),
             received_at: DateTime::UNIX_EPOCH,
@@ -156,10 +137,7 @@ mod tests {
     #[test]
     fn wide_plans_are_split_and_small_ones_share_a_job() {
         assert_eq!(widths(vec![unit_for(150)]), [64, 64, 22]);
-        assert_eq!(
-            widths(vec![unit_for(1), unit_for(2), unit_for(62)]),
-            [3, 62]
-        );
+        assert_eq!(widths(vec![unit_for(1), unit_for(2), unit_for(62)]), [3, 62]);
         assert!(widths(Vec::new()).is_empty());
     }
 }

@@ -43,10 +43,8 @@ pub struct Config {
 pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(State)) {
     let broker = config.broker.clone();
     let config = Arc::new(config);
-    supervise(&broker, &stop, on_state, |session| {
-        work(Arc::clone(&config), session, stop.clone())
-    })
-    .await;
+    supervise(&broker, &stop, on_state, |session| work(Arc::clone(&config), session, stop.clone()))
+        .await;
 }
 
 async fn work(
@@ -55,10 +53,7 @@ async fn work(
     stop: CancellationToken,
 ) -> Result<(), RouterError> {
     // Nothing is taken while nothing can be done with it.
-    patiently(&stop, async || {
-        config.store.directory_revision().await.map(drop)
-    })
-    .await?;
+    patiently(&stop, async || config.store.directory_revision().await.map(drop)).await?;
     let result = tokio::try_join!(
         intake::run(&config, &session, &stop),
         documents::run(&config, &session, &stop),
@@ -74,11 +69,7 @@ async fn work(
 /// Ends the work when the session is lost while all its parts happen to wait for something else.
 async fn lost(session: &Session, stop: &CancellationToken) -> Result<(), RouterError> {
     match stop.run_until_cancelled(session.lost()).await {
-        Some(()) => Err(BrokerError::Lost {
-            doing: "routing".to_owned(),
-            source: None,
-        }
-        .into()),
+        Some(()) => Err(BrokerError::Lost { doing: "routing".to_owned(), source: None }.into()),
         None => Ok(()),
     }
 }

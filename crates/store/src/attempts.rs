@@ -153,10 +153,7 @@ impl Store {
         };
         let doing = "record attempts";
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(SQL)
-            .await
-            .map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let written = client
             .execute(
                 &statement,
@@ -174,26 +171,18 @@ impl Store {
                     /* duration_ms */ &column(entries, post),
                     /* outcome */ &column(entries, |e| e.post.as_ref().map(|p| p.outcome)),
                     /* status */
-                    &column(entries, |e| {
-                        e.post.as_ref().and_then(|p| p.status.map(i32::from))
-                    }),
+                    &column(entries, |e| e.post.as_ref().and_then(|p| p.status.map(i32::from))),
                     /* error */
-                    &column(entries, |e| {
-                        e.post.as_ref().and_then(|p| p.error.as_deref())
-                    }),
+                    &column(entries, |e| e.post.as_ref().and_then(|p| p.error.as_deref())),
                     /* response_body */
-                    &column(entries, |e| {
-                        e.post.as_ref().and_then(|p| p.response_body.as_deref())
-                    }),
+                    &column(entries, |e| e.post.as_ref().and_then(|p| p.response_body.as_deref())),
                     /* next_attempt_at */ &column(entries, |e| e.next_attempt_at),
                     /* revision */ &column(entries, |e| e.revision),
                 ],
             )
             .await
             .map_err(StoreError::at(doing))?;
-        Ok(entries
-            .len()
-            .saturating_sub(usize::try_from(written).unwrap_or(usize::MAX)))
+        Ok(entries.len().saturating_sub(usize::try_from(written).unwrap_or(usize::MAX)))
     }
 
     /// Claims attempts for a time; the answers are in their order. Claims are not given back: they
@@ -227,15 +216,9 @@ impl Store {
         let doing = "claim attempts";
         let (batches, webhooks, entries) = columns(dues);
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(SQL)
-            .await
-            .map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let rows = client
-            .query(
-                &statement,
-                &[&batches, &webhooks, &entries, &lease.as_secs_f64()],
-            )
+            .query(&statement, &[&batches, &webhooks, &entries, &lease.as_secs_f64()])
             .await
             .map_err(StoreError::at(doing))?;
         let claim = |row: &Row| {
@@ -245,10 +228,7 @@ impl Store {
                 (false, false) => Claim::Taken,
             })
         };
-        rows.iter()
-            .map(claim)
-            .collect::<Result<_, _>>()
-            .map_err(StoreError::at(doing))
+        rows.iter().map(claim).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
     /// Where deliveries stand; the answers are in their order.
@@ -258,10 +238,7 @@ impl Store {
         let revision = self.directory_revision().await?;
         let standing = |(index, last): (usize, Option<Last>)| Standing {
             last,
-            events: events
-                .get_mut(index)
-                .map(std::mem::take)
-                .unwrap_or_default(),
+            events: events.get_mut(index).map(std::mem::take).unwrap_or_default(),
             revision,
         };
         Ok(lasts.into_iter().enumerate().map(standing).collect())
@@ -280,15 +257,9 @@ impl Store {
         let doing = "read attempts";
         let (batches, webhooks, _) = columns(dues);
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(SQL)
-            .await
-            .map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let rows = client.query(&statement, &[&batches, &webhooks]).await;
-        rows.map_err(StoreError::at(doing))?
-            .iter()
-            .map(last)
-            .collect()
+        rows.map_err(StoreError::at(doing))?.iter().map(last).collect()
     }
 
     async fn planned_events(&self, dues: &[Due]) -> Result<Vec<Vec<PlannedEvent>>, StoreError> {
@@ -301,10 +272,7 @@ impl Store {
         let doing = "read the events of deliveries";
         let (batches, webhooks, _) = columns(dues);
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(SQL)
-            .await
-            .map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let rows = client.query(&statement, &[&batches, &webhooks]).await;
         let mut events: Vec<Vec<PlannedEvent>> = dues.iter().map(|_| Vec::new()).collect();
         for row in rows.map_err(StoreError::at(doing))? {
@@ -349,24 +317,15 @@ impl Store {
         }
         let doing = "check access";
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(SQL)
-            .await
-            .map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let rows = client
-            .query(
-                &statement,
-                &[&idx, &users, &scopes, &targets, &administrator_key()],
-            )
+            .query(&statement, &[&idx, &users, &scopes, &targets, &administrator_key()])
             .await
             .map_err(StoreError::at(doing))?;
         let mut may = vec![false; questions.len()];
         for row in rows {
             let index: i32 = row.try_get(0).map_err(StoreError::at(doing))?;
-            if let Some(slot) = usize::try_from(index)
-                .ok()
-                .and_then(|index| may.get_mut(index))
-            {
+            if let Some(slot) = usize::try_from(index).ok().and_then(|index| may.get_mut(index)) {
                 *slot = true;
             }
         }
@@ -377,11 +336,7 @@ impl Store {
 fn columns(dues: &[Due]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i32>) {
     let batches = dues.iter().map(|due| due.batch.0).collect();
     let webhooks = dues.iter().map(|due| due.webhook.0).collect();
-    (
-        batches,
-        webhooks,
-        dues.iter().map(|due| due.entry).collect(),
-    )
+    (batches, webhooks, dues.iter().map(|due| due.entry).collect())
 }
 
 /// Reads the columns of `attempts_last`.
@@ -390,10 +345,8 @@ fn last(row: &Row) -> Result<Option<Last>, StoreError> {
     let entry: Option<i32> = row.try_get(0).map_err(StoreError::at(doing))?;
     let Some(entry) = entry else { return Ok(None) };
     let state: &str = row.try_get(4).map_err(StoreError::at(doing))?;
-    let state = State::parse(state).ok_or(StoreError::Inconsistent {
-        table: "attempts",
-        column: "state",
-    })?;
+    let state = State::parse(state)
+        .ok_or(StoreError::Inconsistent { table: "attempts", column: "state" })?;
     let read = || {
         Ok(Some(Last {
             entry,
@@ -440,16 +393,11 @@ impl Store {
             where e.look_at is not null";
         let doing = "find the delivery";
         let client = self.client().await?;
-        let attempted = client
-            .query_opt(ATTEMPTED, &[&id.0])
-            .await
-            .map_err(StoreError::at(doing))?;
+        let attempted =
+            client.query_opt(ATTEMPTED, &[&id.0]).await.map_err(StoreError::at(doing))?;
         let rows = match attempted {
             Some(row) => vec![row],
-            None => client
-                .query(OWED, &[])
-                .await
-                .map_err(StoreError::at(doing))?,
+            None => client.query(OWED, &[]).await.map_err(StoreError::at(doing))?,
         };
         for row in rows {
             let read = || Ok((BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?)));

@@ -146,19 +146,14 @@ impl Store {
         let Some((batch, webhook)) = self.delivery_find(id).await? else {
             return Ok(None);
         };
-        let filter = DeliveryFilter {
-            delivery: Some((batch, webhook)),
-            limit: 1,
-            ..Default::default()
-        };
+        let filter =
+            DeliveryFilter { delivery: Some((batch, webhook)), limit: 1, ..Default::default() };
         let Some(delivery) = self.deliveries_list(&filter).await?.pop() else {
             return Ok(None);
         };
         let client = self.client().await?;
-        let rows = client
-            .query(SQL, &[&batch.0, &webhook.0])
-            .await
-            .map_err(StoreError::at(doing))?;
+        let rows =
+            client.query(SQL, &[&batch.0, &webhook.0]).await.map_err(StoreError::at(doing))?;
         let log = rows.iter().map(attempt_log).collect::<Result<_, _>>();
         Ok(Some((delivery, log.map_err(StoreError::at(doing))?)))
     }
@@ -192,28 +187,20 @@ impl Store {
             select entry + 1 from begun";
         let doing = "begin the delivery again";
         let client = self.client().await?;
-        let row = client
-            .query_opt(SQL, &[&batch.0, &webhook.0, &only_dead])
-            .await;
+        let row = client.query_opt(SQL, &[&batch.0, &webhook.0, &only_dead]).await;
         let Some(row) = row.map_err(StoreError::at(doing))? else {
             return Ok(None);
         };
         let entry = row.try_get(0).map_err(StoreError::at(doing))?;
-        Ok(Some(Due {
-            batch,
-            webhook,
-            entry,
-        }))
+        Ok(Some(Due { batch, webhook, entry }))
     }
 }
 
 fn delivery(row: &Row) -> Result<Delivery, StoreError> {
     let doing = "read a delivery";
     let state: &str = row.try_get(6).map_err(StoreError::at(doing))?;
-    let state = State::parse(state).ok_or(StoreError::Inconsistent {
-        table: "attempts",
-        column: "state",
-    })?;
+    let state = State::parse(state)
+        .ok_or(StoreError::Inconsistent { table: "attempts", column: "state" })?;
     let read = || {
         let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
         Ok(Delivery {

@@ -42,21 +42,14 @@ impl Store {
         let transaction = client.transaction().await.map_err(StoreError::at(DOING))?;
         // One at a time: ends are computed from what the others have written.
         transaction
-            .execute(
-                "-- directory_apply\nselect revision from directory_state for update",
-                &[],
-            )
+            .execute("-- directory_apply\nselect revision from directory_state for update", &[])
             .await
             .map_err(StoreError::at(DOING))?;
         let mut versions = 0;
         for document in documents {
             versions += apply(&transaction, document).await?;
         }
-        let newest = documents
-            .iter()
-            .map(|document| document.revision)
-            .max()
-            .unwrap_or_default();
+        let newest = documents.iter().map(|document| document.revision).max().unwrap_or_default();
         let revision = transaction
             .query_one(
                 "-- directory_apply
@@ -93,14 +86,8 @@ impl Store {
               on v.kind = 'user' and v.name_key = asked.key and v.end_revision is null";
         let doing = "look up users";
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(SQL)
-            .await
-            .map_err(StoreError::at(doing))?;
-        let rows = client
-            .query(&statement, &[&keys])
-            .await
-            .map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let rows = client.query(&statement, &[&keys]).await.map_err(StoreError::at(doing))?;
         let status = |row: &tokio_postgres::Row| {
             let status = match (row.try_get(1)?, row.try_get(2)?) {
                 (Some(true), Some(false)) => UserStatus::Enabled,
@@ -109,10 +96,7 @@ impl Store {
             };
             Ok((row.try_get(0)?, status))
         };
-        rows.iter()
-            .map(status)
-            .collect::<Result<_, _>>()
-            .map_err(StoreError::at(doing))
+        rows.iter().map(status).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 }
 
@@ -122,10 +106,8 @@ async fn apply(transaction: &Transaction<'_>, document: &Document) -> Result<usi
         Content::User(user) => put(transaction, revision, &[Version::of_user(user)]).await,
         Content::Role(role) => put(transaction, revision, &[Version::of_role(role)]).await,
         Content::Snapshot { users, roles } => {
-            let versions = users
-                .iter()
-                .map(Version::of_user)
-                .chain(roles.iter().map(Version::of_role));
+            let versions =
+                users.iter().map(Version::of_user).chain(roles.iter().map(Version::of_role));
             snapshot(transaction, revision, &versions.collect::<Vec<_>>()).await
         }
     }
@@ -182,10 +164,7 @@ async fn snapshot(
           and not exists (select from unnest($2::text[], $3::text[]) as kept(kind, name_key)
                           where kept.kind = v.kind and kept.name_key = v.name_key)
         returning id";
-    let new = transaction
-        .execute(NOTE, &[&revision])
-        .await
-        .map_err(StoreError::at(DOING))?;
+    let new = transaction.execute(NOTE, &[&revision]).await.map_err(StoreError::at(DOING))?;
     if new == 0 {
         return Ok(0);
     }
@@ -256,19 +235,13 @@ async fn end(
         "-- directory_end\nupdate directory_grants set end_revision = $1 where version_id = any($2)",
         "-- directory_end\nupdate directory_members set end_revision = $1 where version_id = any($2)",
     ];
-    let ids = ended
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<Result<Vec<i64>, _>>();
+    let ids = ended.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>();
     let ids = ids.map_err(StoreError::at(DOING))?;
     if ids.is_empty() {
         return Ok(());
     }
     for sql in STATEMENTS {
-        transaction
-            .execute(sql, &[&revision, &ids])
-            .await
-            .map_err(StoreError::at(DOING))?;
+        transaction.execute(sql, &[&revision, &ids]).await.map_err(StoreError::at(DOING))?;
     }
     Ok(())
 }

@@ -56,9 +56,7 @@ impl StoreError {
     pub fn is_refusal(&self) -> bool {
         // Classes 22 (data exception), 23 (integrity) and 54 (a limit of the program).
         self.sql_state().is_some_and(|code| {
-            ["22", "23", "54"]
-                .iter()
-                .any(|class| code.code().starts_with(class))
+            ["22", "23", "54"].iter().any(|class| code.code().starts_with(class))
         })
     }
 

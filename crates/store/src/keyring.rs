@@ -38,13 +38,7 @@ impl Keyring {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(|error| StoreError::Random(error.to_string()))?;
         let sealed = cipher
-            .encrypt(
-                &Nonce::from(nonce),
-                Payload {
-                    msg: plain,
-                    aad: bound,
-                },
-            )
+            .encrypt(&Nonce::from(nonce), Payload { msg: plain, aad: bound })
             .map_err(|_| StoreError::WrongKey(id.clone()))?;
         let length = u8::try_from(id.len()).unwrap_or_default();
         Ok([&[length], id.as_bytes(), &nonce, &sealed].concat())
@@ -52,10 +46,7 @@ impl Keyring {
 
     /// Opens what was sealed for the row that `bound` names.
     pub fn open(&self, sealed: &[u8], bound: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let inconsistent = || StoreError::Inconsistent {
-            table: "webhooks",
-            column: "sealed",
-        };
+        let inconsistent = || StoreError::Inconsistent { table: "webhooks", column: "sealed" };
         let (id, rest) = split_id(sealed).ok_or_else(inconsistent)?;
         let (nonce, text) = rest.split_at_checked(NONCE).ok_or_else(inconsistent)?;
         let nonce: [u8; NONCE] = nonce.try_into().map_err(|_| inconsistent())?;
@@ -65,22 +56,14 @@ impl Keyring {
             return Err(StoreError::UnknownKey(name));
         };
         cipher
-            .decrypt(
-                &Nonce::from(nonce),
-                Payload {
-                    msg: text,
-                    aad: bound,
-                },
-            )
+            .decrypt(&Nonce::from(nonce), Payload { msg: text, aad: bound })
             .map_err(|_| StoreError::WrongKey(name))
     }
 }
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.0.iter().map(|(id, _)| id))
-            .finish()
+        f.debug_list().entries(self.0.iter().map(|(id, _)| id)).finish()
     }
 }
 
@@ -102,23 +85,11 @@ mod tests {
     fn what_is_sealed_opens_with_its_key_and_row_only() {
         let sealed = ring(&["a"]).seal(b"secret", b"row 1").unwrap();
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
-        assert_eq!(
-            ring(&["b", "a"]).open(&sealed, b"row 1").unwrap(),
-            b"secret"
-        );
-        assert!(matches!(
-            ring(&["a"]).open(&sealed, b"row 2"),
-            Err(StoreError::WrongKey(_))
-        ));
-        assert!(matches!(
-            ring(&["b"]).open(&sealed, b"row 1"),
-            Err(StoreError::UnknownKey(_))
-        ));
+        assert_eq!(ring(&["b", "a"]).open(&sealed, b"row 1").unwrap(), b"secret");
+        assert!(matches!(ring(&["a"]).open(&sealed, b"row 2"), Err(StoreError::WrongKey(_))));
+        assert!(matches!(ring(&["b"]).open(&sealed, b"row 1"), Err(StoreError::UnknownKey(_))));
         let other = Keyring::new(vec![("a".to_owned(), [9; 32])]).unwrap();
-        assert!(matches!(
-            other.open(&sealed, b"row 1"),
-            Err(StoreError::WrongKey(_))
-        ));
+        assert!(matches!(other.open(&sealed, b"row 1"), Err(StoreError::WrongKey(_))));
     }
 
     #[test]

@@ -17,11 +17,8 @@ impl Store {
         mut on_change: impl FnMut(WebhookId),
     ) -> Result<(), StoreError> {
         let doing = "listen for changes to webhooks";
-        let (client, mut connection) = self
-            .connect
-            .connect(NoTls)
-            .await
-            .map_err(StoreError::at(doing))?;
+        let (client, mut connection) =
+            self.connect.connect(NoTls).await.map_err(StoreError::at(doing))?;
         let messages = async {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notification(notification) =
@@ -34,10 +31,7 @@ impl Store {
             Ok(())
         };
         let listen = async {
-            client
-                .batch_execute("listen fanfare_webhooks")
-                .await
-                .map_err(StoreError::at(doing))?;
+            client.batch_execute("listen fanfare_webhooks").await.map_err(StoreError::at(doing))?;
             on_ready();
             // Keeps the client alive, without which the connection would end.
             std::future::pending::<Result<(), StoreError>>().await

@@ -50,11 +50,7 @@ impl Store {
             .await
             .map_err(StoreError::at("end the migration"))?;
         let report = result.map_err(|error| StoreError::Migrate(Box::new(error)))?;
-        Ok(report
-            .applied_migrations()
-            .iter()
-            .map(ToString::to_string)
-            .collect())
+        Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
     }
 
     /// Compares the database's schema with this program's.
@@ -79,12 +75,8 @@ impl Store {
             0
         };
         let migrations = embedded::migrations::runner();
-        let newest = migrations
-            .get_migrations()
-            .iter()
-            .map(refinery::Migration::version)
-            .max();
-        let program = i32::try_from(newest.unwrap_or_default()).unwrap_or(i32::MAX);
+        let newest = migrations.get_migrations().iter().map(refinery::Migration::version).max();
+        let program = newest.unwrap_or_default();
         Ok(match database.cmp(&program) {
             std::cmp::Ordering::Less => SchemaState::Behind { database, program },
             std::cmp::Ordering::Equal => SchemaState::Current(program),

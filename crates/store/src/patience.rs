@@ -45,11 +45,7 @@ pub async fn patiently<T, Answer: Future<Output = Result<T, StoreError>>>(
             tracing::warn!(error = error.chain(), "waiting for the database");
             told = true;
         }
-        if stop
-            .run_until_cancelled(tokio::time::sleep(pause))
-            .await
-            .is_none()
-        {
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return Err(Impatient::Stopping);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -38,9 +38,7 @@ impl Store {
         connect.connect_timeout(Duration::from_secs(5));
         connect.keepalives_idle(Duration::from_secs(10));
         connect.tcp_user_timeout(Duration::from_secs(15));
-        let manager_config = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
+        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(connect.clone(), NoTls, manager_config);
         let pool = Pool::builder(manager)
             .max_size(config.max_connections)
@@ -49,19 +47,12 @@ impl Store {
             .create_timeout(Some(Duration::from_secs(10)))
             .build()
             .map_err(|error| StoreError::Connect(Box::new(error)))?;
-        Ok(Self {
-            pool,
-            connect,
-            keyring: config.keyring,
-        })
+        Ok(Self { pool, connect, keyring: config.keyring })
     }
 
     /// A connection from the pool; never hold one over a POST or a wait for the broker.
     pub(crate) async fn client(&self) -> Result<Object, StoreError> {
-        self.pool
-            .get()
-            .await
-            .map_err(|error| StoreError::Connect(Box::new(error)))
+        self.pool.get().await.map_err(|error| StoreError::Connect(Box::new(error)))
     }
 
     /// Whether the database answers.

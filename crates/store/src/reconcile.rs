@@ -102,10 +102,7 @@ impl Store {
         const SQL: &str = "-- claims_sweep
             delete from claims where until < now() - interval '1 minute'";
         let client = self.client().await?;
-        client
-            .execute(SQL, &[])
-            .await
-            .map_err(StoreError::at("remove old claims"))
+        client.execute(SQL, &[]).await.map_err(StoreError::at("remove old claims"))
     }
 
     /// When the oldest unsettled event was taken in.
@@ -124,10 +121,7 @@ impl Store {
 fn found(rows: &[Row]) -> Result<Found, tokio_postgres::Error> {
     let mut found = Found::default();
     for row in rows {
-        let count = |index| {
-            row.try_get::<_, i64>(index)
-                .map(|n| usize::try_from(n).unwrap_or(0))
-        };
+        let count = |index| row.try_get::<_, i64>(index).map(|n| usize::try_from(n).unwrap_or(0));
         (found.looked, found.settled) = (count(4)?, count(5)?);
         let batch: Option<uuid::Uuid> = row.try_get(0)?;
         let Some(batch) = batch else { continue };
@@ -137,9 +131,11 @@ fn found(rows: &[Row]) -> Result<Found, tokio_postgres::Error> {
             webhook: WebhookId(row.try_get(1)?),
             entry: entry.unwrap_or(0) + 1,
         };
-        match row.try_get(3)? {
-            true => found.unattempted.push(due),
-            false => found.overdue.push(due),
+        let unattempted: bool = row.try_get(3)?;
+        if unattempted {
+            found.unattempted.push(due);
+        } else {
+            found.overdue.push(due);
         }
     }
     Ok(found)

@@ -113,14 +113,9 @@ impl Store {
         let columns = Columns::of(arrivals);
         let doing = "route events";
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(SQL)
-            .await
-            .map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let administrator = administrator_key();
-        let rows = client
-            .query(&statement, &columns.parameters(&administrator))
-            .await;
+        let rows = client.query(&statement, &columns.parameters(&administrator)).await;
         let routed = |row: &tokio_postgres::Row| {
             let webhooks: Option<Vec<Uuid>> = row.try_get(1)?;
             Ok(match webhooks {
@@ -133,10 +128,7 @@ impl Store {
             })
         };
         let rows = rows.map_err(StoreError::at(doing))?;
-        rows.iter()
-            .map(routed)
-            .collect::<Result<_, _>>()
-            .map_err(StoreError::at(doing))
+        rows.iter().map(routed).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
     /// What is still unsettled of events that came a second time: their first jobs may be lost.
@@ -150,22 +142,12 @@ impl Store {
         let doing = "look for unsettled events";
         let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
         let client = self.client().await?;
-        let rows = client
-            .query(SQL, &[&keys])
-            .await
-            .map_err(StoreError::at(doing))?;
+        let rows = client.query(SQL, &[&keys]).await.map_err(StoreError::at(doing))?;
         let due = |row: &tokio_postgres::Row| {
             let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
-            Ok(Due {
-                batch,
-                webhook,
-                entry: 1,
-            })
+            Ok(Due { batch, webhook, entry: 1 })
         };
-        rows.iter()
-            .map(due)
-            .collect::<Result<_, _>>()
-            .map_err(StoreError::at(doing))
+        rows.iter().map(due).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 }
 
@@ -200,9 +182,7 @@ impl<'a> Columns<'a> {
             columns.idx.push(idx);
             columns.key.push(event.key.0);
             columns.batch.push(arrival.batch.0);
-            columns
-                .position
-                .push(i32::try_from(arrival.position).unwrap_or(i32::MAX));
+            columns.position.push(i32::try_from(arrival.position).unwrap_or(i32::MAX));
             columns.source.push(&event.source);
             columns.event_id.push(&event.id);
             columns.event_type.push(&event.event_type);

@@ -86,14 +86,8 @@ impl Store {
     ) -> Result<Vec<Webhook>, StoreError> {
         let doing = "read webhooks";
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(sql)
-            .await
-            .map_err(StoreError::at(doing))?;
-        let rows = client
-            .query(&statement, parameters)
-            .await
-            .map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(sql).await.map_err(StoreError::at(doing))?;
+        let rows = client.query(&statement, parameters).await.map_err(StoreError::at(doing))?;
         rows.iter().map(|row| webhook(&self.keyring, row)).collect()
     }
 
@@ -131,10 +125,7 @@ impl Store {
 }
 
 fn seal(keyring: &Keyring, webhook: &Webhook) -> Result<Vec<u8>, StoreError> {
-    let valid = |secret: &Secret| Valid {
-        secret: secret.reveal().to_owned(),
-        until: None,
-    };
+    let valid = |secret: &Secret| Valid { secret: secret.reveal().to_owned(), until: None };
     let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let confidential = Confidential {
         secrets: webhook.secrets.iter().map(valid).collect(),
@@ -147,34 +138,22 @@ fn seal(keyring: &Keyring, webhook: &Webhook) -> Result<Vec<u8>, StoreError> {
 fn webhook(keyring: &Keyring, row: &Row) -> Result<Webhook, StoreError> {
     let doing = "read a webhook";
     let id: Uuid = row.try_get("id").map_err(StoreError::at(doing))?;
-    let text = |column| {
-        row.try_get::<_, &str>(column)
-            .map_err(StoreError::at(doing))
-    };
+    let text = |column| row.try_get::<_, &str>(column).map_err(StoreError::at(doing));
     let sealed: &[u8] = row.try_get("sealed").map_err(StoreError::at(doing))?;
     let plain = keyring.open(sealed, id.as_bytes())?;
     let confidential: Confidential =
         serde_json::from_slice(&plain).map_err(|_| inconsistent("sealed"))?;
     let filters: Vec<&str> = row.try_get("filters").map_err(StoreError::at(doing))?;
-    let secrets = confidential
-        .secrets
-        .iter()
-        .map(|valid| valid.secret.parse());
+    let secrets = confidential.secrets.iter().map(|valid| valid.secret.parse());
     let properties = serde_json::from_str(text("properties")?);
     Ok(Webhook {
         id: WebhookId(id),
         owner: Name::parse(text("owner")?).ok_or_else(|| inconsistent("owner"))?,
-        uri: text("uri")?
-            .parse::<WebhookUri>()
-            .map_err(|_| inconsistent("uri"))?,
-        secrets: secrets
-            .collect::<Result<_, _>>()
-            .map_err(|_| inconsistent("sealed"))?,
+        uri: text("uri")?.parse::<WebhookUri>().map_err(|_| inconsistent("uri"))?,
+        secrets: secrets.collect::<Result<_, _>>().map_err(|_| inconsistent("sealed"))?,
         description: row.try_get("description").map_err(StoreError::at(doing))?,
         paused: row.try_get("paused").map_err(StoreError::at(doing))?,
-        paused_reason: row
-            .try_get("paused_reason")
-            .map_err(StoreError::at(doing))?,
+        paused_reason: row.try_get("paused_reason").map_err(StoreError::at(doing))?,
         filters: Filters::parse(&filters).map_err(|_| inconsistent("filters"))?,
         headers: Headers::parse(confidential.headers).map_err(|_| inconsistent("sealed"))?,
         properties: properties
@@ -186,8 +165,5 @@ fn webhook(keyring: &Keyring, row: &Row) -> Result<Webhook, StoreError> {
 }
 
 fn inconsistent(column: &'static str) -> StoreError {
-    StoreError::Inconsistent {
-        table: "webhooks",
-        column,
-    }
+    StoreError::Inconsistent { table: "webhooks", column }
 }

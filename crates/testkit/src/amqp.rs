@@ -46,17 +46,9 @@ impl Amqp {
         let connection = Connection::connect(url, ConnectionProperties::default())
             .await
             .context("connecting to the broker")?;
-        let channel = connection
-            .create_channel()
-            .await
-            .context("opening a channel")?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
-        Ok(Self {
-            connection,
-            channel,
-        })
+        let channel = connection.create_channel().await.context("opening a channel")?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(Self { connection, channel })
     }
 
     /// The connection, for what this does not do.
@@ -83,46 +75,28 @@ impl Amqp {
     ) -> Result<()> {
         let mut table = FieldTable::default();
         for (name, value) in headers {
-            table.insert(
-                (*name).into(),
-                AMQPValue::LongString(LongString::from(*value)),
-            );
+            table.insert((*name).into(), AMQPValue::LongString(LongString::from(*value)));
         }
         let properties = BasicProperties::default()
             .with_content_type(content_type.into())
             .with_delivery_mode(2)
             .with_headers(table);
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..Default::default()
-        };
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let confirmation = self
             .channel
-            .basic_publish(
-                exchange.into(),
-                routing_key.into(),
-                options,
-                body,
-                properties,
-            )
+            .basic_publish(exchange.into(), routing_key.into(), options, body, properties)
             .await
             .context("publishing")?
             .await
             .context("waiting for the broker's confirm")?;
         ensure!(confirmation.is_ack(), "the broker refused the message");
-        ensure!(
-            confirmation.take_message().is_none(),
-            "no queue takes the message {routing_key}"
-        );
+        ensure!(confirmation.take_message().is_none(), "no queue takes the message {routing_key}");
         Ok(())
     }
 
     /// How many messages of `queue` are ready to be taken.
     pub async fn queue_len(&self, queue: &str) -> Result<u32> {
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declared = self
             .channel
             .queue_declare(queue.into(), options, FieldTable::default())
@@ -143,12 +117,7 @@ impl Amqp {
             got.delivery.acker.ack(BasicAckOptions::default()).await?;
             messages.push(Message {
                 routing_key: got.delivery.routing_key.to_string(),
-                headers: got
-                    .delivery
-                    .properties
-                    .headers()
-                    .clone()
-                    .unwrap_or_default(),
+                headers: got.delivery.properties.headers().clone().unwrap_or_default(),
                 properties: got.delivery.properties,
                 body: got.delivery.data.into(),
             });

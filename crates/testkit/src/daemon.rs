@@ -43,11 +43,7 @@ impl Daemon {
             .with_context(|| format!("starting {}", command.get_program().display()))?;
         let pid_file = folder.join("pids").join(name);
         fs::write(&pid_file, format!("{last_signal} {}\n", child.id()))?;
-        Ok(Self {
-            child,
-            pid_file,
-            log,
-        })
+        Ok(Self { child, pid_file, log })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -66,16 +62,10 @@ impl Daemon {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "it ended at once ({status}); its log ends:\n{}",
-                    self.log_tail()
-                );
+                bail!("it ended at once ({status}); its log ends:\n{}", self.log_tail());
             }
             if Instant::now() > deadline {
-                bail!(
-                    "not ready after {patience:?}; its log ends:\n{}",
-                    self.log_tail()
-                );
+                bail!("not ready after {patience:?}; its log ends:\n{}", self.log_tail());
             }
             thread::sleep(POLL);
         }

@@ -75,22 +75,16 @@ impl Endpoints {
     /// Creates an empty database.
     pub fn create_database(&self, name: &str) -> Result<()> {
         check_name(name)?;
-        self.sql(
-            "postgres",
-            &format!("CREATE DATABASE {name} TEMPLATE template0"),
-        )
-        .with_context(|| format!("creating the database {name}"))?;
+        self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0"))
+            .with_context(|| format!("creating the database {name}"))?;
         Ok(())
     }
 
     /// Drops a database, under whoever uses it. One that is not there is no error.
     pub fn drop_database(&self, name: &str) -> Result<()> {
         check_name(name)?;
-        self.sql(
-            "postgres",
-            &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-        )
-        .with_context(|| format!("dropping the database {name}"))?;
+        self.sql("postgres", &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            .with_context(|| format!("dropping the database {name}"))?;
         Ok(())
     }
 
@@ -102,10 +96,7 @@ impl Endpoints {
             Control::Command { words } => {
                 let user = user_of(&self.amqp);
                 run(words, &["add_vhost", name]).and_then(|()| {
-                    run(
-                        words,
-                        &["set_permissions", "-p", name, user, ".*", ".*", ".*"],
-                    )
+                    run(words, &["set_permissions", "-p", name, user, ".*", ".*", ".*"])
                 })
             }
         };
@@ -126,12 +117,7 @@ impl Endpoints {
     pub fn sql(&self, database: &str, statement: &str) -> Result<String> {
         let output = Command::new(&self.psql)
             .args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet"])
-            .args([
-                "--dbname",
-                &self.database_url(database),
-                "--command",
-                statement,
-            ])
+            .args(["--dbname", &self.database_url(database), "--command", statement])
             .env("PGCONNECT_TIMEOUT", "10")
             .stdin(Stdio::null())
             .output()
@@ -141,9 +127,7 @@ impl Endpoints {
             "psql failed: {}",
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
-        Ok(String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned())
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
 
     /// Whether both servers answer, and are the ones these endpoints speak of.
@@ -176,9 +160,7 @@ fn ask(port: u16, password: &str, command: &str) -> Result<()> {
 }
 
 fn run(words: &[String], arguments: &[&str]) -> Result<()> {
-    let (program, first) = words
-        .split_first()
-        .context("the command for rabbitmqctl is empty")?;
+    let (program, first) = words.split_first().context("the command for rabbitmqctl is empty")?;
     let output = Command::new(program)
         .args(first)
         .args(arguments)
@@ -209,18 +191,11 @@ fn check_name(name: &str) -> Result<()> {
 
 /// Replaces the path of a URL and keeps its query.
 fn with_path(url: &str, name: &str) -> String {
-    let (address, query) = url
-        .split_once('?')
-        .map_or((url, None), |(it, query)| (it, Some(query)));
+    let (address, query) = url.split_once('?').map_or((url, None), |(it, query)| (it, Some(query)));
     let host_at = address.find("://").map_or(0, |at| at + 3);
-    let host_end = address[host_at..]
-        .find('/')
-        .map_or(address.len(), |at| host_at + at);
+    let host_end = address[host_at..].find('/').map_or(address.len(), |at| host_at + at);
     let host = &address[..host_end];
-    query.map_or_else(
-        || format!("{host}/{name}"),
-        |query| format!("{host}/{name}?{query}"),
-    )
+    query.map_or_else(|| format!("{host}/{name}"), |query| format!("{host}/{name}?{query}"))
 }
 
 fn address_of(url: &str) -> Option<SocketAddr> {
@@ -246,10 +221,7 @@ mod tests {
     #[test]
     fn replaces_a_path() {
         for (url, expected) in [
-            (
-                "postgres://u:p@127.0.0.1:5432",
-                "postgres://u:p@127.0.0.1:5432/name",
-            ),
+            ("postgres://u:p@127.0.0.1:5432", "postgres://u:p@127.0.0.1:5432/name"),
             (
                 "postgres://u:p@host/postgres?sslmode=require",
                 "postgres://u:p@host/name?sslmode=require",

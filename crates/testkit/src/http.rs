@@ -48,13 +48,7 @@ fn parse_head(head: &str) -> Option<Request> {
             Some((name.to_ascii_lowercase(), value.trim().to_owned()))
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(Request {
-        at: Instant::now(),
-        method,
-        path,
-        headers,
-        body: Bytes::new(),
-    })
+    Some(Request { at: Instant::now(), method, path, headers, body: Bytes::new() })
 }
 
 fn body_length(request: &Request) -> io::Result<usize> {
@@ -64,14 +58,8 @@ fn body_length(request: &Request) -> io::Result<usize> {
     let Some(length) = request.header("content-length") else {
         return Ok(0);
     };
-    let length = length
-        .parse()
-        .map_err(|_| refused("the body's length is no number"))?;
-    if length > MAX_BODY {
-        Err(refused("the body is too long"))
-    } else {
-        Ok(length)
-    }
+    let length = length.parse().map_err(|_| refused("the body's length is no number"))?;
+    if length > MAX_BODY { Err(refused("the body is too long")) } else { Ok(length) }
 }
 
 async fn read_body(

@@ -17,9 +17,7 @@ impl Keeper {
     pub(crate) fn of_owner(folder: &Path) -> Result<Self> {
         let mut command = script(folder);
         command.stdin(Stdio::piped());
-        Ok(Self(
-            command.spawn().context("starting the servers' keeper")?,
-        ))
+        Ok(Self(command.spawn().context("starting the servers' keeper")?))
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -46,10 +46,7 @@ impl Postgres {
         let password_file = home.join("password");
         fs::write(&password_file, password)?;
         fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600))?;
-        let user = rustix::process::geteuid()
-            .is_root()
-            .then(unprivileged_user)
-            .transpose()?;
+        let user = rustix::process::geteuid().is_root().then(unprivileged_user).transpose()?;
         if let Some((user, group)) = user {
             chown(&home, Some(user), Some(group))?;
             chown(&password_file, Some(user), Some(group))?;
@@ -63,9 +60,7 @@ impl Postgres {
             is_durable,
             daemon: None,
         };
-        server
-            .init(&password_file)
-            .context("making a PostgreSQL cluster with initdb")?;
+        server.init(&password_file).context("making a PostgreSQL cluster with initdb")?;
         Ok(server)
     }
 
@@ -90,10 +85,7 @@ impl Postgres {
         daemon
             .wait_until(START_PATIENCE, || {
                 let status = fs::read_to_string(&status_file).unwrap_or_default();
-                status
-                    .lines()
-                    .last()
-                    .is_some_and(|line| line.trim() == "ready")
+                status.lines().last().is_some_and(|line| line.trim() == "ready")
             })
             .context("starting PostgreSQL")?;
         self.daemon = Some(daemon);
@@ -118,9 +110,7 @@ impl Postgres {
         let Some(daemon) = self.daemon.take() else {
             return Ok(());
         };
-        daemon
-            .end(signal, STOP_PATIENCE)
-            .context("stopping PostgreSQL")?;
+        daemon.end(signal, STOP_PATIENCE).context("stopping PostgreSQL")?;
         Ok(())
     }
 
@@ -144,10 +134,7 @@ impl Postgres {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         // Settings of the machine's own server must not reach this one.
-        command
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("LANG", "C");
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C");
         command.current_dir(&self.home);
         if let Some((user, group)) = self.user {
             command.uid(user).gid(group);

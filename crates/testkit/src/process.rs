@@ -77,15 +77,11 @@ impl Process {
     ///
     /// If it does not come in time.
     pub async fn wait_for_line(&self, text: &str, timeout: Duration) -> String {
-        eventually(
-            &format!("{} says {text:?}", self.name),
-            timeout,
-            async || {
-                let said = hold(&self.said);
-                let found = said.iter().find(|line| line.contains(text)).cloned();
-                found.ok_or_else(|| said.back().cloned())
-            },
-        )
+        eventually(&format!("{} says {text:?}", self.name), timeout, async || {
+            let said = hold(&self.said);
+            let found = said.iter().find(|line| line.contains(text)).cloned();
+            found.ok_or_else(|| said.back().cloned())
+        })
         .await
     }
 
@@ -175,11 +171,7 @@ pub async fn run<'a>(
     stdin: Option<&str>,
 ) -> Result<Output> {
     let mut child = tokio::process::Command::from(command(binary, args, envs))
-        .stdin(if stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -241,10 +233,7 @@ fn next_line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .map(OsStr::to_string_lossy)
-        .unwrap_or_default()
-        .into_owned()
+    path.file_name().map(OsStr::to_string_lossy).unwrap_or_default().into_owned()
 }
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -65,12 +65,8 @@ fn find() -> Option<Programs> {
 
 /// The folder of the newest PostgreSQL that has `program`.
 fn newest_postgres(program: &str) -> Option<PathBuf> {
-    let debian = matching("/usr/lib/postgresql", "")
-        .into_iter()
-        .map(|it| it.join("bin"));
-    let red_hat = matching("/usr", "pgsql-")
-        .into_iter()
-        .map(|it| it.join("bin"));
+    let debian = matching("/usr/lib/postgresql", "").into_iter().map(|it| it.join("bin"));
+    let red_hat = matching("/usr", "pgsql-").into_iter().map(|it| it.join("bin"));
     debian
         .chain(red_hat)
         .find(|folder| folder.join(program).is_file())
@@ -90,14 +86,8 @@ fn rabbitmq_server() -> Option<PathBuf> {
 /// The entries of `folder` that start with `prefix`, the highest version first.
 fn matching(folder: &str, prefix: &str) -> Vec<PathBuf> {
     let version = |path: &PathBuf| -> Vec<u32> {
-        let name = path
-            .file_name()
-            .map(OsStr::to_string_lossy)
-            .unwrap_or_default();
-        name.trim_start_matches(prefix)
-            .split('.')
-            .map(|it| it.parse().unwrap_or(0))
-            .collect()
+        let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+        name.trim_start_matches(prefix).split('.').map(|it| it.parse().unwrap_or(0)).collect()
     };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
@@ -111,9 +101,7 @@ fn matching(folder: &str, prefix: &str) -> Vec<PathBuf> {
 
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|it| it.is_file())
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|it| it.is_file())
 }
 
 fn install() -> Result<()> {

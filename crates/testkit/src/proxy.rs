@@ -37,13 +37,8 @@ impl Proxy {
             Ok((socket, addr))
         }));
         let is_frozen = Arc::new(watch::Sender::new(false));
-        let mut proxy = Self {
-            target,
-            addr,
-            _reservation: reservation,
-            is_frozen,
-            accepting: None,
-        };
+        let mut proxy =
+            Self { target, addr, _reservation: reservation, is_frozen, accepting: None };
         proxy.resume();
         proxy
     }

@@ -123,20 +123,14 @@ impl RabbitMq {
         let Some(node) = self.node.take() else {
             return Ok(());
         };
-        node.end(signal, STOP_PATIENCE)
-            .context("stopping RabbitMQ")?;
+        node.end(signal, STOP_PATIENCE).context("stopping RabbitMQ")?;
         Ok(())
     }
 
     /// Erlang would start one itself, as a daemon that nobody ends.
     fn spawn_epmd(&self) -> Result<Daemon> {
         let mut command = self.command(&self.epmd_program);
-        command.args([
-            "-address",
-            "127.0.0.1",
-            "-port",
-            &self.ports.epmd.to_string(),
-        ]);
+        command.args(["-address", "127.0.0.1", "-port", &self.ports.epmd.to_string()]);
         Daemon::spawn(command, &self.folder, "epmd", "KILL")
     }
 
@@ -147,10 +141,7 @@ impl RabbitMq {
             // The script then becomes the node, instead of standing between it and our signals.
             .env("RABBITMQ_ALLOW_INPUT", "1")
             .arg("-noinput")
-            .env(
-                "RABBITMQ_NODENAME",
-                format!("fanfare-{}@localhost", self.ports.amqp),
-            )
+            .env("RABBITMQ_NODENAME", format!("fanfare-{}@localhost", self.ports.amqp))
             .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", in_home("rabbitmq-env.conf"))
             .env("RABBITMQ_CONFIG_FILE", in_home("rabbitmq.conf"))

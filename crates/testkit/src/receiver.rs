@@ -39,10 +39,7 @@ impl Request {
     /// The value of the first header of that name, which is given in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(it, _)| it == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -86,20 +83,12 @@ impl Reply {
     /// An answer with no body.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self::Answer {
-            status,
-            headers: Vec::new(),
-            body: Bytes::new(),
-        }
+        Self::Answer { status, headers: Vec::new(), body: Bytes::new() }
     }
 
     /// An answer with a body.
     pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
-        Self::Answer {
-            status,
-            headers: Vec::new(),
-            body: body.into(),
-        }
+        Self::Answer { status, headers: Vec::new(), body: body.into() }
     }
 
     /// The same with one more header. Replies other than [`Reply::Answer`] have none.
@@ -152,11 +141,7 @@ impl Receiver {
             answering: Mutex::new(Arc::new(|_, _| Reply::status(200))),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self {
-            addr,
-            shared,
-            accepting,
-        }
+        Self { addr, shared, accepting }
     }
 
     /// Where the receiver listens.
@@ -200,18 +185,10 @@ impl Receiver {
     ///
     /// If they don't come in time.
     pub async fn wait_for(&self, n: usize, timeout: Duration) -> Vec<Request> {
-        eventually(
-            &format!("{n} requests at the receiver"),
-            timeout,
-            async || {
-                let count = self.count();
-                if count >= n {
-                    Ok(())
-                } else {
-                    Err(format!("{count} requests"))
-                }
-            },
-        )
+        eventually(&format!("{n} requests at the receiver"), timeout, async || {
+            let count = self.count();
+            if count >= n { Ok(()) } else { Err(format!("{count} requests")) }
+        })
         .await;
         self.requests()
     }
@@ -252,9 +229,8 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     while let Some(request) = read_request(&mut stream, &mut buffer).await? {
         let answering = Arc::clone(&hold(&shared.answering));
-        let wants_close = request
-            .header("connection")
-            .is_some_and(|it| it.eq_ignore_ascii_case("close"));
+        let wants_close =
+            request.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
         let mut reply = shared.take(&request, answering.as_ref());
         while let Reply::After(delay, then) = reply {
             tokio::time::sleep(delay).await;
@@ -286,11 +262,7 @@ impl Shared {
 /// Sends a reply and tells whether the connection can take another request.
 async fn send(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
     match reply {
-        Reply::Answer {
-            status,
-            headers,
-            body,
-        } => {
+        Reply::Answer { status, headers, body } => {
             let mut answer = head(status, &headers, Some(body.len()));
             answer.extend_from_slice(&body);
             stream.write_all(&answer).await?;
@@ -306,14 +278,8 @@ async fn send(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
             stream.set_zero_linger()?;
             Ok(false)
         }
-        Reply::Trickle {
-            status,
-            pause,
-            body,
-        } => {
-            stream
-                .write_all(&head(status, &[], Some(body.len())))
-                .await?;
+        Reply::Trickle { status, pause, body } => {
+            stream.write_all(&head(status, &[], Some(body.len()))).await?;
             for byte in body {
                 tokio::time::sleep(pause).await;
                 stream.write_u8(byte).await?;

@@ -135,9 +135,7 @@ impl Servers {
             broker.remove_data()?;
             broker.start(&self.endpoints)?;
         }
-        hold(&self.vhosts)
-            .iter()
-            .try_for_each(|name| self.endpoints.create_vhost(name))
+        hold(&self.vhosts).iter().try_for_each(|name| self.endpoints.create_vhost(name))
     }
 
     /// Stops PostgreSQL in order: sessions are ended.
@@ -194,11 +192,7 @@ fn make_folder(dir: &Path) -> Result<PathBuf> {
         fs::create_dir_all(dir)?;
         let dir = fs::canonicalize(dir)?;
         let must_be_open = rustix::process::geteuid().is_root();
-        let dir = if must_be_open && !is_open(&dir)? {
-            std::env::temp_dir()
-        } else {
-            dir
-        };
+        let dir = if must_be_open && !is_open(&dir)? { std::env::temp_dir() } else { dir };
         let folder = dir.join(format!("fanfare-servers-{}", Uuid::new_v4().simple()));
         fs::create_dir(&folder)?;
         fs::create_dir(folder.join("pids"))?;
@@ -222,31 +216,19 @@ fn start_in(folder: PathBuf, is_durable: bool) -> Result<Servers> {
     let _notice = Notice::after(Duration::from_secs(1), "starting PostgreSQL and RabbitMQ…");
     let [database, amqp, control, distribution, epmd] = free_ports()?;
     let password = Uuid::new_v4().simple().to_string();
-    let ports = Ports {
-        amqp,
-        control,
-        distribution,
-        epmd,
-    };
+    let ports = Ports { amqp, control, distribution, epmd };
     let endpoints = Endpoints {
-        database: format!(
-            "postgres://{}:{password}@127.0.0.1:{database}",
-            Postgres::USER
-        ),
+        database: format!("postgres://{}:{password}@127.0.0.1:{database}", Postgres::USER),
         amqp: format!("amqp://{}:{password}@127.0.0.1:{amqp}", RabbitMq::USER),
-        control: Control::Port {
-            port: control,
-            password: password.clone(),
-        },
+        control: Control::Port { port: control, password: password.clone() },
         psql: programs::find_psql()?,
     };
     let (postgres, rabbitmq) = thread::scope(|scope| {
         let postgres =
             scope.spawn(|| start_postgres(&programs, &folder, database, &password, is_durable));
         let rabbitmq = start_rabbitmq(&programs, &folder, ports, &password, &endpoints);
-        let postgres = postgres
-            .join()
-            .unwrap_or_else(|_| Err(anyhow!("starting PostgreSQL panicked")));
+        let postgres =
+            postgres.join().unwrap_or_else(|_| Err(anyhow!("starting PostgreSQL panicked")));
         (postgres, rabbitmq)
     });
     Ok(Servers {
@@ -318,8 +300,6 @@ impl Notice {
                 eprintln!("{text}");
             }
         });
-        Self {
-            _until_dropped: sender,
-        }
+        Self { _until_dropped: sender }
     }
 }

@@ -41,18 +41,12 @@ impl Shared {
     /// With `FANFARE_TEST_DATABASE_URL` and `FANFARE_TEST_AMQP_URL` set, those servers are used.
     /// Virtual hosts are then made by the command in `FANFARE_TEST_RABBITMQCTL`, or `rabbitmqctl`.
     pub fn join() -> Result<Self> {
-        match (
-            variable("FANFARE_TEST_DATABASE_URL"),
-            variable("FANFARE_TEST_AMQP_URL"),
-        ) {
+        match (variable("FANFARE_TEST_DATABASE_URL"), variable("FANFARE_TEST_AMQP_URL")) {
             (Some(database), Some(amqp)) => {
                 let rabbitmqctl = variable("FANFARE_TEST_RABBITMQCTL");
                 let rabbitmqctl = rabbitmqctl.as_deref().unwrap_or("rabbitmqctl");
                 let endpoints = Endpoints::of_running(database, amqp, rabbitmqctl)?;
-                Ok(Self {
-                    endpoints,
-                    _lock: None,
-                })
+                Ok(Self { endpoints, _lock: None })
             }
             (None, None) => Self::join_in(&folder_of_workspace(), LINGER),
             _ => bail!("set both FANFARE_TEST_DATABASE_URL and FANFARE_TEST_AMQP_URL, or neither"),
@@ -70,13 +64,10 @@ impl Shared {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         // One process at a time looks and, if need be, starts.
         let turn = lock_file(&folder.join("start.lock"))?;
-        turn.lock()
-            .context("waiting for another process to start the servers")?;
+        turn.lock().context("waiting for another process to start the servers")?;
         let holders_file = folder.join("holders.lock");
         let holders = lock_file(&holders_file)?;
-        holders
-            .lock_shared()
-            .context("waiting for old servers to end")?;
+        holders.lock_shared().context("waiting for old servers to end")?;
 
         let state_file = folder.join("state.json");
         let running = read_state(&state_file).filter(|state| state.endpoints.answer());
@@ -84,10 +75,7 @@ impl Shared {
             Some(state) => state.endpoints,
             None => start(folder, &holders_file, linger, &state_file)?,
         };
-        Ok(Self {
-            endpoints,
-            _lock: Some(holders),
-        })
+        Ok(Self { endpoints, _lock: Some(holders) })
     }
 }
 
@@ -169,11 +157,7 @@ mod tests {
             let left: Vec<_> = ids.iter().filter(|id| is_running(**id)).collect();
             let is_gone =
                 left.is_empty() && !servers.exists() && !folder.join("state.json").exists();
-            if is_gone {
-                Ok(())
-            } else {
-                Err(format!("{left:?} run"))
-            }
+            if is_gone { Ok(()) } else { Err(format!("{left:?} run")) }
         })
         .await;
         fs::remove_dir_all(folder).unwrap();

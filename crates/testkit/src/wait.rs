@@ -35,11 +35,7 @@ impl Look for bool {
     type Found = ();
 
     fn found(self) -> Result<(), String> {
-        if self {
-            Ok(())
-        } else {
-            Err("false".to_owned())
-        }
+        if self { Ok(()) } else { Err("false".to_owned()) }
     }
 }
 
@@ -61,10 +57,7 @@ pub async fn eventually<L: Look>(
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // The first look is allowed for however short the timeout is.
-        match tokio::time::timeout(left.max(POLL), look())
-            .await
-            .map(Look::found)
-        {
+        match tokio::time::timeout(left.max(POLL), look()).await.map(Look::found) {
             Ok(Ok(found)) => return found,
             Ok(Err(seen)) => last_seen = seen,
             Err(_) => last_seen.push_str(", and then a look that took too long"),

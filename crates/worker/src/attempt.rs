@@ -54,28 +54,17 @@ pub(crate) async fn attempt(
     let number = ready.chain.attempts + 1;
     let webhook = ready.webhook;
     let at = context.now();
-    let body = render(
-        id,
-        number,
-        &webhook.properties,
-        ready.notifications.iter().copied(),
-    );
+    let body = render(id, number, &webhook.properties, ready.notifications.iter().copied());
     let headers = headers(&ready, at, body.as_bytes());
     let began = Instant::now();
-    let answer = context
-        .config
-        .client
-        .post(webhook.uri.url(), &headers, body.clone().into())
-        .await;
+    let answer = context.config.client.post(webhook.uri.url(), &headers, body.clone().into()).await;
     let duration = began.elapsed();
     let next = next(context, &ready.chain, &answer);
     if next == Next::Gone {
         // Before the row: a worker that dies in between attempts again and learns it again.
         let store = &context.config.store;
         let gone = Some("gone");
-        context
-            .patiently(|| store.webhook_pause(webhook.id, true, gone))
-            .await?;
+        context.patiently(|| store.webhook_pause(webhook.id, true, gone)).await?;
     }
     let (state, reason, delay) = match next {
         Next::Delivered | Next::Gone => (State::Delivered, None, None),
@@ -100,15 +89,9 @@ pub(crate) async fn attempt(
     };
     report(webhook, &entry);
     context.recorder.record(entry).await?;
-    let next_entry = Due {
-        entry: due.entry + 1,
-        ..due
-    };
+    let next_entry = Due { entry: due.entry + 1, ..due };
     Ok(match (delay, reason) {
-        (Some(delay), _) => Some(FollowUp::Retry {
-            due: next_entry,
-            delay,
-        }),
+        (Some(delay), _) => Some(FollowUp::Retry { due: next_entry, delay }),
         (None, Some(reason)) => Some(FollowUp::Dead(Box::new(DeadLetter {
             due,
             reason: reason.code().to_owned(),
@@ -167,10 +150,7 @@ fn without_post(
 /// The webhook's own headers, then ours, which win.
 fn headers(ready: &Ready<'_>, at: DateTime<Utc>, body: &[u8]) -> Vec<(String, String)> {
     let (webhook, id) = (ready.webhook, ready.due.id());
-    let own = webhook
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let own = webhook.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut headers: Vec<(String, String)> = own.collect();
     let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
     set("content-type", "application/json; charset=utf-8".to_owned());
@@ -179,10 +159,7 @@ fn headers(ready: &Ready<'_>, at: DateTime<Utc>, body: &[u8]) -> Vec<(String, St
     }
     set(WEBHOOK_ID, id.to_string());
     set(WEBHOOK_TIMESTAMP, at.timestamp().to_string());
-    set(
-        WEBHOOK_SIGNATURE,
-        webhook_signature(&webhook.secrets, id, at.timestamp(), body),
-    );
+    set(WEBHOOK_SIGNATURE, webhook_signature(&webhook.secrets, id, at.timestamp(), body));
     if let Some(traceparent) = ready.traceparent {
         set("traceparent", traceparent.to_owned());
     }
@@ -200,9 +177,7 @@ fn next(context: &Context, chain: &Chain, answer: &Answer) -> Next {
 
 /// A random number from 0 up to 1; the middle when there are none to be had.
 fn chance() -> f64 {
-    getrandom::u32().map_or(0.5, |number| {
-        f64::from(number) / (f64::from(u32::MAX) + 1.0)
-    })
+    getrandom::u32().map_or(0.5, |number| f64::from(number) / (f64::from(u32::MAX) + 1.0))
 }
 
 fn post(answer: &Answer, duration: std::time::Duration) -> Post {

@@ -42,13 +42,7 @@ impl Context {
     ) -> Self {
         let webhooks = Webhooks::start(config.store.clone(), end, tracker);
         let recorder = Recorder::start(config.store.clone(), stop.clone(), tracker);
-        Self {
-            config,
-            webhooks,
-            recorder,
-            stop,
-            under_way: Mutex::default(),
-        }
+        Self { config, webhooks, recorder, stop, under_way: Mutex::default() }
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
@@ -71,9 +65,7 @@ impl Context {
         &self,
         call: impl FnMut() -> Answer,
     ) -> Result<T, WorkerError> {
-        patiently(&self.stop, call)
-            .await
-            .map_err(|error: Impatient| error.into())
+        patiently(&self.stop, call).await.map_err(|error: Impatient| error.into())
     }
 
     /// Notes that a first attempt is under way until the note is dropped.
@@ -91,15 +83,11 @@ impl Context {
         }
         let lease = self.lease();
         let store = &self.config.store;
-        self.patiently(|| store.attempts_claim(&dues, lease))
-            .await
-            .map(drop)
+        self.patiently(|| store.attempts_claim(&dues, lease)).await.map(drop)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Due>> {
-        self.under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

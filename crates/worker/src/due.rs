@@ -53,10 +53,7 @@ pub(crate) async fn defer(
         } else if delivery_count >= POISON {
             follow_ups.extend(poison(context, *due, standing, webhook).await?);
         } else {
-            follow_ups.push(FollowUp::Retry {
-                due: *due,
-                delay: Delay::at_least(wait),
-            });
+            follow_ups.push(FollowUp::Retry { due: *due, delay: Delay::at_least(wait) });
         }
     }
     Ok(follow_ups)
@@ -71,9 +68,7 @@ pub(crate) async fn attempt_each(
     let dues: Vec<Due> = taken.iter().map(|taken| taken.due).collect();
     let store = &context.config.store;
     let lease = context.lease();
-    let claims = context
-        .patiently(|| store.attempts_claim(&dues, lease))
-        .await?;
+    let claims = context.patiently(|| store.attempts_claim(&dues, lease)).await?;
     // Read after the claim: what was recorded just before it is seen here.
     let (standings, webhooks) = look(context, &dues).await?;
     let verdicts = verdicts(context, taken, &claims, &standings, &webhooks).await?;
@@ -108,14 +103,9 @@ async fn verdicts(
     standings: &[Standing],
     webhooks: &Webhooks,
 ) -> Result<Vec<Verdict>, WorkerError> {
-    let keys: Vec<&str> = webhooks
-        .values()
-        .map(|webhook| webhook.owner.key())
-        .collect();
+    let keys: Vec<&str> = webhooks.values().map(|webhook| webhook.owner.key()).collect();
     let store = &context.config.store;
-    let users = context
-        .patiently(|| store.user_status(&keys))
-        .await?;
+    let users = context.patiently(|| store.user_status(&keys)).await?;
     let (mut verdicts, mut questions, mut askers) = (Vec::new(), Vec::new(), Vec::new());
     for ((taken, claim), standing) in taken.iter().zip(claims).zip(standings) {
         let webhook = webhooks.get(&taken.due.webhook);
@@ -147,16 +137,10 @@ async fn verdicts(
     }
     let resources = questions.iter().map(|(key, resource)| Question {
         user_key: key,
-        scopes: resource
-            .read_scopes()
-            .into_iter()
-            .map(|(s, t)| (s.name(), t))
-            .collect(),
+        scopes: resource.read_scopes().into_iter().map(|(s, t)| (s.name(), t)).collect(),
     });
     let asked: Vec<Question<'_>> = resources.collect();
-    let may = context
-        .patiently(|| store.may_read(&asked))
-        .await?;
+    let may = context.patiently(|| store.may_read(&asked)).await?;
     for ((verdict, event), may) in askers.into_iter().zip(may) {
         if !may && let Some(Verdict::Attempt(events)) = verdicts.get_mut(verdict) {
             events.retain(|kept| *kept != event);
@@ -212,32 +196,24 @@ async fn conclude(
 ) -> Result<Option<FollowUp>, WorkerError> {
     match (verdict, webhook) {
         (Verdict::Attempt(events), Some(webhook)) => {
-            let events: Vec<&PlannedEvent> = events
-                .into_iter()
-                .filter_map(|index| standing.events.get(index))
-                .collect();
+            let events: Vec<&PlannedEvent> =
+                events.into_iter().filter_map(|index| standing.events.get(index)).collect();
             let ready = Ready {
                 due,
                 webhook,
                 chain: chain(standing),
                 event_ids: events.iter().map(|event| event.event_id.as_str()).collect(),
-                notifications: events
-                    .iter()
-                    .map(|event| event.notification.as_str())
-                    .collect(),
-                traceparent: events
-                    .first()
-                    .and_then(|event| event.traceparent.as_deref()),
+                notifications: events.iter().map(|event| event.notification.as_str()).collect(),
+                traceparent: events.first().and_then(|event| event.traceparent.as_deref()),
             };
             attempt(context, ready).await
         }
-        (Verdict::Drop(reason), _) => drop_delivery(context, due, chain(standing), reason)
-            .await
-            .map(|()| None),
-        (Verdict::Later, _) => Ok(Some(FollowUp::Retry {
-            due,
-            delay: Delay::at_least(context.lease()),
-        })),
+        (Verdict::Drop(reason), _) => {
+            drop_delivery(context, due, chain(standing), reason).await.map(|()| None)
+        }
+        (Verdict::Later, _) => {
+            Ok(Some(FollowUp::Retry { due, delay: Delay::at_least(context.lease()) }))
+        }
         (Verdict::Poison, webhook) => poison(context, due, standing, webhook).await,
         (Verdict::HandOnAgain, webhook) => Ok(FollowUp::again(context, due, standing, webhook)),
         (Verdict::Nothing | Verdict::Attempt(_), _) => Ok(None),
@@ -254,9 +230,7 @@ async fn poison(
     let (standings, _) = look(context, &[due]).await?;
     let dead = standings.first().and_then(|standing| {
         let last = standing.last.as_ref()?;
-        Some(FollowUp::Dead(Box::new(DeadLetter::of(
-            due, last, standing, webhook,
-        ))))
+        Some(FollowUp::Dead(Box::new(DeadLetter::of(due, last, standing, webhook))))
     });
     Ok(dead)
 }
@@ -281,12 +255,8 @@ fn chain(standing: &Standing) -> Chain {
 
 async fn look(context: &Context, dues: &[Due]) -> Result<(Vec<Standing>, Webhooks), WorkerError> {
     let store = &context.config.store;
-    let standings = context
-        .patiently(|| store.attempts_standing(dues))
-        .await?;
+    let standings = context.patiently(|| store.attempts_standing(dues)).await?;
     let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
-    let webhooks = context
-        .patiently(|| context.webhooks.get(&ids))
-        .await?;
+    let webhooks = context.patiently(|| context.webhooks.get(&ids)).await?;
     Ok((standings, webhooks))
 }

@@ -41,13 +41,7 @@ impl FollowUp {
         match self {
             Self::Retry { due, delay } => {
                 let message = Message::new(Job::Due(due).to_bytes()?, "application/json");
-                Ok((
-                    Destination::Later {
-                        delay,
-                        back_to: BackTo::Retries,
-                    },
-                    message,
-                ))
+                Ok((Destination::Later { delay, back_to: BackTo::Retries }, message))
             }
             Self::Dead(letter) => Ok((Queue::DeliveriesDead.into(), letter.message(context))),
         }
@@ -61,26 +55,15 @@ impl FollowUp {
         standing: &Standing,
         webhook: Option<&Webhook>,
     ) -> Option<Self> {
-        let last = standing
-            .last
-            .as_ref()
-            .filter(|last| last.entry == due.entry)?;
+        let last = standing.last.as_ref().filter(|last| last.entry == due.entry)?;
         match last.state {
             State::Retrying => {
                 let left = last.next_attempt_at.map(|at| at - context.now());
                 let left = left.and_then(|left| left.to_std().ok()).unwrap_or_default();
-                let due = Due {
-                    entry: due.entry + 1,
-                    ..due
-                };
-                Some(Self::Retry {
-                    due,
-                    delay: Delay::at_least(left),
-                })
+                let due = Due { entry: due.entry + 1, ..due };
+                Some(Self::Retry { due, delay: Delay::at_least(left) })
             }
-            State::Dead => Some(Self::Dead(Box::new(DeadLetter::of(
-                due, last, standing, webhook,
-            )))),
+            State::Dead => Some(Self::Dead(Box::new(DeadLetter::of(due, last, standing, webhook)))),
             State::Pending | State::Delivered | State::Dropped => None,
         }
     }
@@ -94,23 +77,14 @@ impl DeadLetter {
         standing: &Standing,
         webhook: Option<&Webhook>,
     ) -> Self {
-        let notifications = standing
-            .events
-            .iter()
-            .map(|event| event.notification.as_str());
+        let notifications = standing.events.iter().map(|event| event.notification.as_str());
         let none = Properties::default();
         let properties = webhook.map_or(&none, |webhook| &webhook.properties);
         Self {
             due,
             reason: last.reason.clone().unwrap_or_default(),
-            owner: webhook
-                .map(|webhook| webhook.owner.to_string())
-                .unwrap_or_default(),
-            events: standing
-                .events
-                .iter()
-                .map(|event| event.event_id.clone())
-                .collect(),
+            owner: webhook.map(|webhook| webhook.owner.to_string()).unwrap_or_default(),
+            events: standing.events.iter().map(|event| event.event_id.clone()).collect(),
             attempts: last.attempt,
             last_status: last.status,
             body: render(due.id(), last.attempt, properties, notifications).into(),
@@ -126,23 +100,15 @@ impl DeadLetter {
             .headers
             // The same for the same end of the same delivery, so that a letter that was published
             // twice is one letter.
-            .set(
-                "x-fanfare-dead-letter-id",
-                format!("{id}-{}", self.due.entry),
-            )
+            .set("x-fanfare-dead-letter-id", format!("{id}-{}", self.due.entry))
             .set("x-fanfare-delivery", id.to_string())
             .set("x-fanfare-batch", self.due.batch.to_string())
             .set("x-fanfare-webhook", self.due.webhook.to_string())
             .set("x-fanfare-owner", self.owner)
-            .set(
-                "x-fanfare-event",
-                self.events.first().cloned().unwrap_or_default(),
-            )
+            .set("x-fanfare-event", self.events.first().cloned().unwrap_or_default())
             .set("x-fanfare-attempts", i64::from(self.attempts));
         if let Some(status) = self.last_status {
-            message
-                .headers
-                .set("x-fanfare-last-status", i64::from(status));
+            message.headers.set("x-fanfare-last-status", i64::from(status));
         }
         message
     }

@@ -6,7 +6,6 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::job::{Addressee, Due, Unit};
 use fanfare_core::outcome::DropReason;
 use fanfare_core::webhook::Webhook;
-use serde_json::value::RawValue;
 
 use crate::attempt::{Chain, Ready, attempt, drop_delivery};
 use crate::context::Context;
@@ -33,15 +32,8 @@ pub(crate) async fn attempt_all(
 
 /// The deliveries of a job.
 pub(crate) fn dues(units: &[Unit]) -> Vec<Due> {
-    let due = |unit: &Unit, webhook: WebhookId| Due {
-        batch: unit.batch,
-        webhook,
-        entry: 1,
-    };
-    units
-        .iter()
-        .flat_map(|unit| unit.deliveries.iter().map(|to| due(unit, to.webhook)))
-        .collect()
+    let due = |unit: &Unit, webhook: WebhookId| Due { batch: unit.batch, webhook, entry: 1 };
+    units.iter().flat_map(|unit| unit.deliveries.iter().map(|to| due(unit, to.webhook))).collect()
 }
 
 async fn one(
@@ -50,17 +42,8 @@ async fn one(
     to: &Addressee,
     webhook: Option<&Webhook>,
 ) -> Result<Option<FollowUp>, WorkerError> {
-    let due = Due {
-        batch: unit.batch,
-        webhook: to.webhook,
-        entry: 1,
-    };
-    let chain = Chain {
-        attempts: 0,
-        tries: 0,
-        since: unit.received_at,
-        revision: 0,
-    };
+    let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
+    let chain = Chain { attempts: 0, tries: 0, since: unit.received_at, revision: 0 };
     let webhook = match webhook {
         None => {
             drop_delivery(context, due, chain, DropReason::WebhookDeleted).await?;
@@ -85,14 +68,9 @@ async fn one(
 }
 
 fn notifications<'a>(unit: &'a Unit, to: &Addressee) -> Vec<&'a str> {
-    let all = &unit.notifications;
+    let all: Vec<&str> = unit.notifications.iter().map(|raw| raw.get()).collect();
     match &to.only {
-        None => all.iter().map(|notification| notification.get()).collect(),
-        Some(only) => {
-            let chosen = only.iter().filter_map(|index| all.get(*index));
-            chosen
-                .map(|notification: &Box<RawValue>| notification.get())
-                .collect()
-        }
+        None => all,
+        Some(only) => only.iter().filter_map(|index| all.get(*index).copied()).collect(),
     }
 }

@@ -48,9 +48,7 @@ pub(crate) async fn work(
 ) -> Result<(), WorkerError> {
     let store = &context.config.store;
     // Nothing is taken while nothing can be done with it.
-    context
-        .patiently(|| async { store.directory_revision().await.map(drop) })
-        .await?;
+    context.patiently(|| async { store.directory_revision().await.map(drop) }).await?;
     // A storm of due attempts must leave first attempts their share, and the other way round.
     let retries = (context.config.concurrency / 4).max(1);
     let first = context.config.concurrency.saturating_sub(retries).max(1);
@@ -83,11 +81,7 @@ pub(crate) async fn work(
 
 async fn lost(context: &Context, session: &Session) -> Result<(), WorkerError> {
     match context.stop.run_until_cancelled(session.lost()).await {
-        Some(()) => Err(BrokerError::Lost {
-            doing: "delivering".to_owned(),
-            source: None,
-        }
-        .into()),
+        Some(()) => Err(BrokerError::Lost { doing: "delivering".to_owned(), source: None }.into()),
         None => Ok(()),
     }
 }
@@ -99,10 +93,7 @@ async fn stamp(
     to: mpsc::Sender<Stamped>,
 ) -> Result<(), WorkerError> {
     while let Some(Some(next)) = context.stop.run_until_cancelled(consumer.next()).await {
-        let stamped = Stamped {
-            incoming: next?,
-            at: Instant::now(),
-        };
+        let stamped = Stamped { incoming: next?, at: Instant::now() };
         if to.send(stamped).await.is_err() {
             break;
         }
@@ -124,9 +115,7 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
                 continue;
             }
         };
-        let wanted = u32::try_from(width(&job))
-            .unwrap_or(u32::MAX)
-            .clamp(1, lane.most);
+        let wanted = u32::try_from(width(&job)).unwrap_or(u32::MAX).clamp(1, lane.most);
         let Ok(permit) = Arc::clone(&lane.permits).acquire_many_owned(wanted).await else {
             break;
         };
@@ -163,17 +152,8 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
             }
             match Job::from_bytes(&incoming.message.body) {
                 Ok(Job::Due(due)) => {
-                    let Incoming {
-                        redelivered,
-                        delivery_count,
-                        settle,
-                        ..
-                    } = incoming;
-                    taken.push(Taken {
-                        due,
-                        redelivered,
-                        delivery_count,
-                    });
+                    let Incoming { redelivered, delivery_count, settle, .. } = incoming;
+                    taken.push(Taken { due, redelivered, delivery_count });
                     settles.push(settle);
                 }
                 Ok(_) => unreadable(&lane, incoming, &"it is not a due job").await?,
@@ -262,16 +242,11 @@ async fn unreadable(
     why: &impl std::fmt::Display,
 ) -> Result<(), WorkerError> {
     let detail = format!("the message is not a job: {why}");
-    tracing::error!(
-        detail,
-        "a message can't be read as a job; it is kept as a dead letter"
-    );
+    tracing::error!(detail, "a message can't be read as a job; it is kept as a dead letter");
     let now = lane.context.now();
     let code = DeadReason::Poison.code();
     let letter = reject(&incoming.message, &incoming.routing_key, code, &detail, now);
-    lane.publisher
-        .publish(&Queue::DeliveriesDead.into(), letter)
-        .await?;
+    lane.publisher.publish(&Queue::DeliveriesDead.into(), letter).await?;
     incoming.settle.ack().await?;
     Ok(())
 }

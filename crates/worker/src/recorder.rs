@@ -37,11 +37,7 @@ impl Recorder {
         let (queue, waiting) = mpsc::channel(WAITING);
         let (health, healthy) = watch::channel(true);
         let give_up = CancellationToken::new();
-        let writer = Writer {
-            store,
-            health,
-            give_up: give_up.clone(),
-        };
+        let writer = Writer { store, health, give_up: give_up.clone() };
         tokio::spawn(async move {
             stop.cancelled().await;
             tokio::time::sleep(LAST_TRY).await;
@@ -60,10 +56,7 @@ impl Recorder {
     /// Writes a row and waits until it is committed.
     pub(crate) async fn record(&self, entry: Entry) -> Result<(), WorkerError> {
         let (done, committed) = oneshot::channel();
-        self.queue
-            .send((entry, done))
-            .await
-            .map_err(|_| WorkerError::Stopping)?;
+        self.queue.send((entry, done)).await.map_err(|_| WorkerError::Stopping)?;
         match committed.await {
             Ok(result) => result.map_err(WorkerError::Refused),
             Err(_) => Err(WorkerError::Stopping),
@@ -116,11 +109,8 @@ impl Writer {
     async fn write(&self, entries: &[Entry]) -> Result<(), Impatient> {
         let twice = patiently(&self.give_up, || async {
             let result = self.store.attempts_record(entries).await;
-            let healthy = result
-                .as_ref()
-                .map_or_else(StoreError::is_refusal, |_| true);
-            self.health
-                .send_if_modified(|known| std::mem::replace(known, healthy) != healthy);
+            let healthy = result.as_ref().map_or_else(StoreError::is_refusal, |_| true);
+            self.health.send_if_modified(|known| std::mem::replace(known, healthy) != healthy);
             result
         })
         .await?;

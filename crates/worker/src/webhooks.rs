@@ -37,10 +37,7 @@ struct Kept {
 impl Webhooks {
     /// Begins to listen for changes; ends with `end`.
     pub(crate) fn start(store: Store, end: CancellationToken, tracker: &TaskTracker) -> Arc<Self> {
-        let webhooks = Arc::new(Self {
-            store,
-            kept: Mutex::default(),
-        });
+        let webhooks = Arc::new(Self { store, kept: Mutex::default() });
         let listener = Arc::clone(&webhooks);
         tracker.spawn(async move {
             end.run_until_cancelled(listener.listen()).await;
@@ -86,10 +83,7 @@ impl Webhooks {
     async fn listen(&self) {
         loop {
             let ready = || self.forget(true, None);
-            let ended = self
-                .store
-                .listen_webhooks(ready, |id| self.forget(true, Some(id)))
-                .await;
+            let ended = self.store.listen_webhooks(ready, |id| self.forget(true, Some(id))).await;
             self.forget(false, None);
             if let Err(error) = ended {
                 tracing::debug!(error = error.chain(), "lost the news of changed webhooks");

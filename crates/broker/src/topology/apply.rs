@@ -60,63 +60,35 @@ pub(crate) async fn check(connection: &Connection) -> Result<Vec<Fault>, BrokerE
 }
 
 async fn declare_exchange(channel: &Channel, exchange: &str) -> Result<(), BrokerError> {
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
     channel
-        .exchange_declare(
-            exchange.into(),
-            ExchangeKind::Topic,
-            options,
-            FieldTable::default(),
-        )
+        .exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default())
         .await
         .map_err(|error| BrokerError::of(format!("declaring exchange {exchange}"), &error))
 }
 
 async fn declare_queue(channel: &Channel, row: &QueueRow) -> Result<(), BrokerError> {
     channel
-        .queue_declare(
-            row.name.as_str().into(),
-            QueueDeclareOptions::durable(),
-            row.arguments(),
-        )
+        .queue_declare(row.name.as_str().into(), QueueDeclareOptions::durable(), row.arguments())
         .await
         .map(drop)
         .map_err(|error| BrokerError::of(format!("declaring queue {}", row.name), &error))
 }
 
 async fn bind(channel: &Channel, binding: &Binding) -> Result<(), BrokerError> {
-    let Binding {
-        exchange,
-        pattern,
-        target,
-    } = binding;
+    let Binding { exchange, pattern, target } = binding;
     let (from, key) = (exchange.as_str().into(), pattern.as_str().into());
     match target {
         Target::Queue(queue) => {
             let options = QueueBindOptions::default();
             channel
-                .queue_bind(
-                    queue.as_str().into(),
-                    from,
-                    key,
-                    options,
-                    FieldTable::default(),
-                )
+                .queue_bind(queue.as_str().into(), from, key, options, FieldTable::default())
                 .await
         }
         Target::Exchange(to) => {
             let options = ExchangeBindOptions::default();
             channel
-                .exchange_bind(
-                    to.as_str().into(),
-                    from,
-                    key,
-                    options,
-                    FieldTable::default(),
-                )
+                .exchange_bind(to.as_str().into(), from, key, options, FieldTable::default())
                 .await
         }
     }
@@ -124,17 +96,9 @@ async fn bind(channel: &Channel, binding: &Binding) -> Result<(), BrokerError> {
 }
 
 async fn passive_exchange(channel: &Channel, exchange: &str) -> Result<(), BrokerError> {
-    let options = ExchangeDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
+    let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
     channel
-        .exchange_declare(
-            exchange.into(),
-            ExchangeKind::Topic,
-            options,
-            FieldTable::default(),
-        )
+        .exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default())
         .await
         .map_err(|error| BrokerError::of(format!("looking at exchange {exchange}"), &error))
 }
@@ -150,10 +114,7 @@ async fn passive_queue(channel: &Channel, row: &QueueRow) -> Result<(), BrokerEr
 
 /// A channel for one question: a "no" closes it.
 async fn open(connection: &Connection) -> Result<Channel, BrokerError> {
-    connection
-        .create_channel()
-        .await
-        .map_err(|error| BrokerError::of("opening a channel", &error))
+    connection.create_channel().await.map_err(|error| BrokerError::of("opening a channel", &error))
 }
 
 fn note(

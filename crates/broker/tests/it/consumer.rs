@@ -19,14 +19,7 @@ async fn a_batch_takes_what_is_there_and_no_more_than_its_size() {
     assert_eq!(first.iter().map(body).collect::<Vec<_>>(), ["1", "2", "3"]);
     let second = consumer.next_batch(3, LINGER).await.unwrap().unwrap();
     assert_eq!(second.iter().map(body).collect::<Vec<_>>(), ["4", "5"]);
-    ack_all(
-        first
-            .into_iter()
-            .chain(second)
-            .map(|incoming| incoming.settle),
-    )
-    .await
-    .unwrap();
+    ack_all(first.into_iter().chain(second).map(|incoming| incoming.settle)).await.unwrap();
     consumer.cancel().await.unwrap();
     wait_for_depth(&session, Queue::Events, 0).await;
 }
@@ -78,10 +71,7 @@ async fn cancel_gives_back_what_was_not_taken_and_lets_the_rest_be_settled() {
 
     let mut after = session.consumer(Queue::Events, 10).await.unwrap();
     let rest = after.next_batch(10, LINGER).await.unwrap().unwrap();
-    assert_eq!(
-        rest.iter().map(body).collect::<Vec<_>>(),
-        ["2", "3", "4", "5"]
-    );
+    assert_eq!(rest.iter().map(body).collect::<Vec<_>>(), ["2", "3", "4", "5"]);
 }
 
 #[tokio::test]
@@ -123,18 +113,10 @@ async fn a_deleted_queue_ends_its_consumer_with_an_error() {
     let (sandbox, session) = open().await;
     let mut consumer = session.consumer(Queue::Retries, 1).await.unwrap();
     let properties = ConnectionProperties::default();
-    let other = Connection::connect(&sandbox.amqp_url, properties)
-        .await
-        .unwrap();
+    let other = Connection::connect(&sandbox.amqp_url, properties).await.unwrap();
     let channel = other.create_channel().await.unwrap();
     let options = QueueDeleteOptions::default();
-    channel
-        .queue_delete("fanfare.retries".into(), options)
-        .await
-        .unwrap();
+    channel.queue_delete("fanfare.retries".into(), options).await.unwrap();
     let ended = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
-    assert!(
-        matches!(ended, Err(BrokerError::ConsumerGone { .. })),
-        "{ended:?}"
-    );
+    assert!(matches!(ended, Err(BrokerError::ConsumerGone { .. })), "{ended:?}");
 }

@@ -9,11 +9,7 @@ const DEAD: Queue = Queue::EventsDead;
 async fn bury(session: &Session, bodies: &[&str]) {
     for body in bodies {
         let letter = reject(&text(body), "reports.upload", "bad-data", body, at());
-        session
-            .publisher()
-            .publish(&DEAD.into(), letter)
-            .await
-            .unwrap();
+        session.publisher().publish(&DEAD.into(), letter).await.unwrap();
     }
 }
 
@@ -53,26 +49,14 @@ async fn takes_what_it_is_told_and_keeps_the_rest() {
         let is_even = matches!(&letter.message.body[..], b"2" | b"4");
         if is_even {
             let original = (Queue::Events.into(), letter.original());
-            session
-                .publisher()
-                .publish_all(vec![original])
-                .await
-                .map_err(BrokerError::from)?;
+            session.publisher().publish_all(vec![original]).await.map_err(BrokerError::from)?;
         }
-        Ok::<_, BrokerError>(if is_even {
-            Verdict::Take
-        } else {
-            Verdict::Keep
-        })
+        Ok::<_, BrokerError>(if is_even { Verdict::Take } else { Verdict::Keep })
     })
     .await
     .unwrap();
     assert_eq!(walked, Walked { seen: 4, taken: 2 });
-    let left: Vec<_> = all(&session)
-        .await
-        .into_iter()
-        .map(|letter| letter.detail)
-        .collect();
+    let left: Vec<_> = all(&session).await.into_iter().map(|letter| letter.detail).collect();
     assert_eq!(left, ["1", "3"]);
     // What came back to life is as it was before.
     let replayed = next(&mut session.consumer(Queue::Events, 1).await.unwrap()).await;
@@ -83,9 +67,7 @@ async fn takes_what_it_is_told_and_keeps_the_rest() {
 async fn stop_and_failure_keep_the_rest() {
     let (_sandbox, session) = open().await;
     bury(&session, &["1", "2", "3"]).await;
-    let stopped = walk(&session, DEAD, async |_: &DeadLetter| {
-        Ok::<_, BrokerError>(Verdict::Stop)
-    });
+    let stopped = walk(&session, DEAD, async |_: &DeadLetter| Ok::<_, BrokerError>(Verdict::Stop));
     assert_eq!(stopped.await.unwrap(), Walked { seen: 1, taken: 0 });
     wait_for_depth(&session, DEAD, 3).await;
 
@@ -125,21 +107,13 @@ async fn what_the_broker_moves_after_too_many_returns_is_poison() {
     }
     wait_for_depth(&session, Queue::DeliveriesDead, 1).await;
     let mut letters = Vec::new();
-    walk(
-        &session,
-        Queue::DeliveriesDead,
-        async |letter: &DeadLetter| {
-            letters.push(letter.clone());
-            Ok::<_, BrokerError>(Verdict::Keep)
-        },
-    )
+    walk(&session, Queue::DeliveriesDead, async |letter: &DeadLetter| {
+        letters.push(letter.clone());
+        Ok::<_, BrokerError>(Verdict::Keep)
+    })
     .await
     .unwrap();
     assert_eq!(letters[0].reason, POISON);
     assert_eq!(letters[0].message.body, "kills its worker");
-    assert!(
-        letters[0].detail.contains("fanfare.deliveries"),
-        "{}",
-        letters[0].detail
-    );
+    assert!(letters[0].detail.contains("fanfare.deliveries"), "{}", letters[0].detail);
 }

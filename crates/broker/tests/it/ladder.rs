@@ -39,10 +39,7 @@ async fn messages_of_many_delays_come_back_in_time() {
         let seconds = name.split(' ').next().unwrap().parse().unwrap();
         let due = Duration::from_secs(seconds);
         assert!(waited >= due, "{name} came after {waited:?}");
-        assert!(
-            waited <= due + published + LATE,
-            "{name} came after {waited:?}"
-        );
+        assert!(waited <= due + published + LATE, "{name} came after {waited:?}");
         assert!(sent.remove(&name), "{name} came twice");
         order.push(seconds);
         incoming.settle.ack().await.unwrap();
@@ -55,24 +52,13 @@ async fn a_message_can_go_down_the_same_level_again_and_again() {
     let (_sandbox, session) = open().await;
     let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
     let delay = Delay::at_least(Duration::from_secs(1));
-    let later = Destination::Later {
-        delay,
-        back_to: BackTo::Events,
-    };
-    session
-        .publisher()
-        .publish(&later, text("again"))
-        .await
-        .unwrap();
+    let later = Destination::Later { delay, back_to: BackTo::Events };
+    session.publisher().publish(&later, text("again")).await.unwrap();
     for _ in 0..3 {
         let incoming = next(&mut consumer).await;
         assert_eq!(body(&incoming), "again");
         // With its headers as they came: without stripping, the broker would see a cycle.
-        session
-            .publisher()
-            .publish(&later, incoming.message)
-            .await
-            .unwrap();
+        session.publisher().publish(&later, incoming.message).await.unwrap();
         incoming.settle.ack().await.unwrap();
     }
     timeout(PATIENCE, consumer.cancel()).await.unwrap().unwrap();

@@ -1,8 +1,5 @@
 //! The broker crate against a real broker; each test has a virtual host of its own.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop where it is"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 mod support;
 

@@ -6,10 +6,7 @@ use fanfare_broker::{Destination, Message, PublishError, Queue, Session};
 use fanfare_testkit::sandbox::Sandbox;
 
 fn to_nowhere() -> Destination {
-    Destination::Exchange {
-        exchange: "fanfare.due".to_owned(),
-        routing_key: "nobody".to_owned(),
-    }
+    Destination::Exchange { exchange: "fanfare.due".to_owned(), routing_key: "nobody".to_owned() }
 }
 
 #[tokio::test]
@@ -17,20 +14,12 @@ async fn a_message_arrives_as_it_was() {
     let (_sandbox, session) = open().await;
     let mut message = text("hello");
     message.message_id = Some("m-1".to_owned());
-    message
-        .headers
-        .set("traceparent", "00-1-2-01")
-        .set("attempt", 3)
-        .set("ping", true);
+    message.headers.set("traceparent", "00-1-2-01").set("attempt", 3).set("ping", true);
     let to = Destination::Exchange {
         exchange: EVENTS_EXCHANGE.to_owned(),
         routing_key: "directory.user".to_owned(),
     };
-    session
-        .publisher()
-        .publish(&to, message.clone())
-        .await
-        .unwrap();
+    session.publisher().publish(&to, message.clone()).await.unwrap();
 
     for queue in [Queue::Events, Queue::Directory] {
         let incoming = next(&mut session.consumer(queue, 1).await.unwrap()).await;
@@ -84,10 +73,7 @@ async fn one_unroutable_message_fails_its_batch_and_no_other() {
         (0..50).map(|_| (Queue::Events.into(), text("x"))).collect();
     batch.push((to_nowhere(), text("lost")));
     let failed = publisher.publish_all(batch).await.unwrap_err();
-    assert!(
-        matches!(failed, PublishError::Unroutable { .. }),
-        "{failed:?}"
-    );
+    assert!(matches!(failed, PublishError::Unroutable { .. }), "{failed:?}");
     publish(&session, Queue::Deliveries, &["after"]).await;
     wait_for_depth(&session, Queue::Deliveries, 1).await;
 }
@@ -110,16 +96,10 @@ async fn what_cannot_be_sent_is_said_and_harms_nothing() {
     let publisher = session.publisher();
     let mut huge = text("x");
     huge.headers.set("huge", "x".repeat(200 << 10));
-    let long_key = Destination::Exchange {
-        exchange: String::new(),
-        routing_key: "x".repeat(256),
-    };
+    let long_key = Destination::Exchange { exchange: String::new(), routing_key: "x".repeat(256) };
     for (to, message) in [(Queue::Events.into(), huge), (long_key, text("x"))] {
         let refused = publisher.publish(&to, message).await.unwrap_err();
-        assert!(
-            matches!(refused, PublishError::Unsendable { .. }),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, PublishError::Unsendable { .. }), "{refused:?}");
     }
     publish(&session, Queue::Events, &["still fine"]).await;
 }

@@ -7,10 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use url::Url;
 
 async fn refusal(url: &Url) -> BrokerError {
-    Session::open(&config(url.as_str()))
-        .await
-        .map(drop)
-        .unwrap_err()
+    Session::open(&config(url.as_str())).await.map(drop).unwrap_err()
 }
 
 #[tokio::test]
@@ -28,10 +25,7 @@ async fn a_missing_queue_is_missing() {
     let sandbox = Sandbox::new().await;
     let session = Session::look(&config(&sandbox.amqp_url)).await.unwrap();
     let missing = session.depth(Queue::Events).await.unwrap_err();
-    assert!(
-        matches!(missing, BrokerError::Missing { .. }),
-        "{missing:?}"
-    );
+    assert!(matches!(missing, BrokerError::Missing { .. }), "{missing:?}");
 }
 
 #[tokio::test]
@@ -40,10 +34,7 @@ async fn a_wrong_password_is_said_and_not_shown() {
     let mut url = Url::parse(&sandbox.amqp_url).unwrap();
     url.set_password(Some("hidden")).unwrap();
     let error = refusal(&url).await;
-    assert!(
-        matches!(error, BrokerError::LoginRefused { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, BrokerError::LoginRefused { .. }), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("hidden"));
 }
 
@@ -53,42 +44,25 @@ async fn an_unknown_virtual_host_is_said() {
     let mut url = Url::parse(&sandbox.amqp_url).unwrap();
     url.set_path("/nowhere");
     let error = refusal(&url).await;
-    assert!(
-        matches!(error, BrokerError::VirtualHostRefused { .. }),
-        "{error:?}"
-    );
-    assert!(
-        error.to_string().contains("virtual host nowhere"),
-        "{error}"
-    );
+    assert!(matches!(error, BrokerError::VirtualHostRefused { .. }), "{error:?}");
+    assert!(error.to_string().contains("virtual host nowhere"), "{error}");
 }
 
 #[tokio::test]
 async fn nobody_there_is_unreachable() {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let url = Url::parse(&format!("amqp://127.0.0.1:{port}/")).unwrap();
     let error = refusal(&url).await;
-    assert!(
-        matches!(error, BrokerError::Unreachable { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, BrokerError::Unreachable { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_peer_that_falls_silent_is_noticed_by_its_missing_heartbeats() {
     let sandbox = Sandbox::new().await;
     let (proxy, url) = through_proxy(&sandbox);
-    let session = Session::open(&config(&format!("{url}?heartbeat=1")))
-        .await
-        .unwrap();
+    let session = Session::open(&config(&format!("{url}?heartbeat=1"))).await.unwrap();
     proxy.freeze();
-    tokio::time::timeout(crate::support::PATIENCE, session.lost())
-        .await
-        .unwrap();
+    tokio::time::timeout(crate::support::PATIENCE, session.lost()).await.unwrap();
 }
 
 #[tokio::test]

@@ -20,8 +20,7 @@ async fn work(
         let Some(incoming) = taken.transpose()? else {
             break;
         };
-        took.send(crate::support::body(&incoming).to_owned())
-            .unwrap();
+        took.send(crate::support::body(&incoming).to_owned()).unwrap();
         incoming.settle.ack().await?;
     }
     consumer.cancel().await
@@ -46,10 +45,7 @@ async fn work_goes_on_after_the_connection_was_cut() {
     });
 
     publish(&direct, Queue::Events, &["before"]).await;
-    assert_eq!(
-        timeout(PATIENCE, taken.recv()).await.unwrap().unwrap(),
-        "before"
-    );
+    assert_eq!(timeout(PATIENCE, taken.recv()).await.unwrap().unwrap(), "before");
     proxy.cut().await;
     publish(&direct, Queue::Events, &["after"]).await;
     proxy.resume();
@@ -59,15 +55,7 @@ async fn work_goes_on_after_the_connection_was_cut() {
     stop.cancel();
     timeout(PATIENCE, supervised).await.unwrap().unwrap();
     let states = states.lock().unwrap();
-    assert_eq!(
-        states[..4],
-        [
-            State::Connecting,
-            State::Connected,
-            State::Down,
-            State::Connecting
-        ]
-    );
+    assert_eq!(states[..4], [State::Connecting, State::Connected, State::Down, State::Connecting]);
     assert_eq!(states.last(), Some(&State::Connected));
 }
 
@@ -97,11 +85,7 @@ async fn it_waits_for_a_broker_that_is_away() {
         .await;
     });
     // It is still trying when the broker comes.
-    assert!(
-        timeout(Duration::from_millis(700), sessions.recv())
-            .await
-            .is_err()
-    );
+    assert!(timeout(Duration::from_millis(700), sessions.recv()).await.is_err());
     proxy.resume();
     timeout(PATIENCE, sessions.recv()).await.unwrap().unwrap();
     // A body that ends well ends it.
@@ -167,8 +151,5 @@ async fn stop_ends_the_waiting() {
         supervise(&config, &stopping, |_| {}, body).await;
     });
     stop.cancel();
-    timeout(Duration::from_secs(5), supervised)
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(Duration::from_secs(5), supervised).await.unwrap().unwrap();
 }

@@ -40,29 +40,18 @@ pub(crate) fn body(incoming: &Incoming) -> &str {
 }
 
 pub(crate) async fn publish(session: &Session, queue: Queue, bodies: &[&str]) {
-    let messages = bodies
-        .iter()
-        .map(|body| (queue.into(), text(body)))
-        .collect();
+    let messages = bodies.iter().map(|body| (queue.into(), text(body))).collect();
     session.publisher().publish_all(messages).await.unwrap();
 }
 
 pub(crate) async fn next(consumer: &mut Consumer) -> Incoming {
-    timeout(PATIENCE, consumer.next())
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap()
+    timeout(PATIENCE, consumer.next()).await.unwrap().unwrap().unwrap()
 }
 
 pub(crate) async fn wait_for_depth(session: &Session, queue: Queue, expected: u32) {
     eventually("the queue's depth", PATIENCE, async || {
         let ready = session.depth(queue).await.unwrap().ready;
-        if ready == expected {
-            Ok(())
-        } else {
-            Err(ready)
-        }
+        if ready == expected { Ok(()) } else { Err(ready) }
     })
     .await;
 }

@@ -10,9 +10,7 @@ use lapin::{Channel, Connection, ConnectionProperties};
 
 async fn channel(sandbox: &Sandbox) -> Channel {
     let properties = ConnectionProperties::default();
-    let connection = Connection::connect(&sandbox.amqp_url, properties)
-        .await
-        .unwrap();
+    let connection = Connection::connect(&sandbox.amqp_url, properties).await.unwrap();
     connection.create_channel().await.unwrap()
 }
 
@@ -45,11 +43,7 @@ async fn check_lists_what_is_missing_and_makes_nothing() {
     for _ in 0..2 {
         let faults = session.check_topology().await.unwrap();
         assert_eq!(faults.len(), 20 + 24);
-        assert!(
-            faults
-                .iter()
-                .all(|fault| fault.problem.starts_with("missing"))
-        );
+        assert!(faults.iter().all(|fault| fault.problem.starts_with("missing")));
     }
 }
 
@@ -58,31 +52,16 @@ async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
     let (sandbox, session) = open().await;
     let channel = channel(&sandbox).await;
     let name = "fanfare.events";
-    channel
-        .queue_delete(name.into(), QueueDeleteOptions::default())
-        .await
-        .unwrap();
+    channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
     let classic = QueueDeclareOptions::durable();
-    channel
-        .queue_declare(name.into(), classic, FieldTable::default())
-        .await
-        .unwrap();
+    channel.queue_declare(name.into(), classic, FieldTable::default()).await.unwrap();
 
     let faults = session.check_topology().await.unwrap();
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].what, "queue fanfare.events");
 
-    let refused = Session::open(&config(&sandbox.amqp_url))
-        .await
-        .map(drop)
-        .unwrap_err();
-    assert!(
-        matches!(refused, BrokerError::Different { .. }),
-        "{refused:?}"
-    );
+    let refused = Session::open(&config(&sandbox.amqp_url)).await.map(drop).unwrap_err();
+    assert!(matches!(refused, BrokerError::Different { .. }), "{refused:?}");
     let told = refused.to_string();
-    assert!(
-        told.contains("queue fanfare.events") && told.contains("delete it"),
-        "{told}"
-    );
+    assert!(told.contains("queue fanfare.events") && told.contains("delete it"), "{told}");
 }

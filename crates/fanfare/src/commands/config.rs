@@ -16,11 +16,7 @@ pub(crate) struct Args {
 
 /// Prints the settings; secrets are masked.
 pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
-    let rows: Vec<Row> = settings
-        .resolved
-        .iter()
-        .map(|one| row(one, settings))
-        .collect();
+    let rows: Vec<Row> = settings.resolved.iter().map(|one| row(one, settings)).collect();
     if args.json {
         return output::print_json(&rows.iter().map(Row::to_json).collect::<Vec<_>>());
     }
@@ -43,11 +39,7 @@ fn row<'a>(resolved: &'a Resolved, settings: &Settings) -> Row<'a> {
         (None, Source::Default, _) => "not set".to_owned(),
         (_, source, _) => source.to_string(),
     };
-    Row {
-        resolved,
-        value: resolved.shown(),
-        source,
-    }
+    Row { resolved, value: resolved.shown(), source }
 }
 
 impl Row<'_> {
@@ -65,15 +57,7 @@ impl Row<'_> {
     }
 
     fn cells(&self) -> Vec<String> {
-        let value = self
-            .value
-            .as_deref()
-            .filter(|text| !text.is_empty())
-            .unwrap_or("-");
-        vec![
-            self.resolved.setting.name.to_owned(),
-            value.to_owned(),
-            self.source.clone(),
-        ]
+        let value = self.value.as_deref().filter(|text| !text.is_empty()).unwrap_or("-");
+        vec![self.resolved.setting.name.to_owned(), value.to_owned(), self.source.clone()]
     }
 }

@@ -79,14 +79,10 @@ async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
     let letters = collect(&session, &args.choice, |_| true).await?;
     session.close().await;
     if args.json {
-        let shown = letters
-            .iter()
-            .map(|(queue, letter)| show::json(*queue, letter));
+        let shown = letters.iter().map(|(queue, letter)| show::json(*queue, letter));
         return output::print_json(&shown.collect::<Vec<_>>());
     }
-    let rows = letters
-        .iter()
-        .map(|(queue, letter)| show::row(*queue, letter));
+    let rows = letters.iter().map(|(queue, letter)| show::row(*queue, letter));
     output::print(&table::render(&show::HEADINGS, rows))
 }
 

@@ -94,10 +94,7 @@ async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
     if args.json {
         return output::print_json(&deliveries.iter().map(show::json).collect::<Vec<_>>());
     }
-    output::print(&table::render(
-        &show::HEADINGS,
-        deliveries.iter().map(show::row),
-    ))
+    output::print(&table::render(&show::HEADINGS, deliveries.iter().map(show::row)))
 }
 
 async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
@@ -111,10 +108,7 @@ async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
         return Ok(());
     }
     let rows = attempts.iter().map(show::attempt_row);
-    output::print(&format!(
-        "\n{}",
-        table::render(&show::ATTEMPT_HEADINGS, rows)
-    ))
+    output::print(&format!("\n{}", table::render(&show::ATTEMPT_HEADINGS, rows)))
 }
 
 async fn retry(ids: &[DeliveryId], store: &Store, settings: &Settings) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 //! server or after its documents were lost.
 
 use anyhow::{Context as _, anyhow, bail};
-use fanfare_core::directory::{Content, Document};
+use fanfare_core::directory::{Content, Document, Kind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -94,7 +94,7 @@ fn document(raw: &RawValue, revision: Option<i64>, next: i64) -> anyhow::Result<
         .accessrevision
         .filter(|revision| *revision >= 0)
         .ok_or_else(|| anyhow!("it has no accessrevision, an integer that is not negative"))?;
-    Ok(Document::parse(&event_type, revision, data)?)
+    Ok(Document::parse(Kind::parse(&event_type)?, revision, data)?)
 }
 
 fn count(documents: &[Document]) -> String {
@@ -103,10 +103,7 @@ fn count(documents: &[Document]) -> String {
         match &document.content {
             Content::User(_) => users += 1,
             Content::Role(_) => roles += 1,
-            Content::Snapshot {
-                users: more_users,
-                roles: more_roles,
-            } => {
+            Content::Snapshot { users: more_users, roles: more_roles } => {
                 snapshots += 1;
                 users += more_users.len();
                 roles += more_roles.len();
@@ -138,10 +135,7 @@ mod tests {
         let own = r#"{"accessrevision":3,"users":[]}"#;
         assert_eq!(read(own, None).unwrap()[0].revision, 3);
         assert_eq!(read(own, Some(5)).unwrap()[0].revision, 5);
-        assert_eq!(
-            count(&read(bare, None).unwrap()),
-            "a snapshot with 1 users and 1 roles"
-        );
+        assert_eq!(count(&read(bare, None).unwrap()), "a snapshot with 1 users and 1 roles");
     }
 
     #[test]
@@ -159,10 +153,7 @@ mod tests {
     #[test]
     fn a_wrong_document_is_named_by_its_line() {
         for (text, words) in [
-            (
-                "{\"users\":[]}\n{\"a\":1}",
-                "line 2 is not usable: it has neither",
-            ),
+            ("{\"users\":[]}\n{\"a\":1}", "line 2 is not usable: it has neither"),
             (
                 "\n{\"type\":\"directory.user\",\"data\":{\"name\":\"a\"}}",
                 "line 2 is not usable: it has no accessrevision",
@@ -171,10 +162,7 @@ mod tests {
                 "{\"type\":\"reports.upload\",\"accessrevision\":1,\"data\":{}}",
                 "line 1 is not usable: bad-type",
             ),
-            (
-                "{\"users\":[{\"enabled\":true}]}",
-                "line 1 is not usable: bad-data",
-            ),
+            ("{\"users\":[{\"enabled\":true}]}", "line 1 is not usable: bad-data"),
         ] {
             let error = read(text, None).unwrap_err();
             assert!(error.contains(words), "{error}");

@@ -72,10 +72,7 @@ fn line(what: &str, found: &Found) -> String {
         Ok(text) => ("ok   ", text),
         Err(text) => ("WRONG", text),
     };
-    format!(
-        "{mark}  {what}: {}\n",
-        output::plain(&text.replace('\n', " "))
-    )
+    format!("{mark}  {what}: {}\n", output::plain(&text.replace('\n', " ")))
 }
 
 fn key_file(settings: &Settings) -> Found {
@@ -111,10 +108,7 @@ async fn look_at_database(report: &mut Report, store: &Store) -> anyhow::Result<
         return Ok(());
     }
     let secrets = match store.webhooks_list(None).await {
-        Ok(webhooks) => Ok(format!(
-            "the keys open those of all {} webhooks",
-            webhooks.len()
-        )),
+        Ok(webhooks) => Ok(format!("the keys open those of all {} webhooks", webhooks.len())),
         Err(error) => Err(output::explain(&error.into())),
     };
     report.add("secrets", &secrets)?;
@@ -191,16 +185,10 @@ mod tests {
 
     #[test]
     fn schema_states_say_what_to_do() {
-        let behind = schema(SchemaState::Behind {
-            database: 0,
-            program: 1,
-        });
+        let behind = schema(SchemaState::Behind { database: 0, program: 1 });
         assert!(behind.unwrap_err().contains("fanfare migrate"));
         assert!(schema(SchemaState::Current(1)).is_ok());
-        let ahead = schema(SchemaState::Ahead {
-            database: 2,
-            program: 1,
-        });
+        let ahead = schema(SchemaState::Ahead { database: 2, program: 1 });
         assert!(ahead.unwrap_err().contains("newer"));
     }
 }

@@ -13,6 +13,5 @@ pub(crate) struct Ids<T: FromStr + Debug + Clone + Send + Sync + 'static> {
 
 /// Parses an id.
 pub(crate) fn parse<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse()
-        .map_err(|_| "an id has 32 hex digits".to_owned())
+    text.parse().map_err(|_| "an id has 32 hex digits".to_owned())
 }

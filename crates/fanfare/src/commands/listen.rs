@@ -64,8 +64,7 @@ pub(crate) struct Args {
 }
 
 fn secret(text: &str) -> Result<Secret, String> {
-    text.parse()
-        .map_err(|_| "a secret has 32 to 128 characters".to_owned())
+    text.parse().map_err(|_| "a secret has 32 to 128 characters".to_owned())
 }
 
 /// Receives until it is stopped.
@@ -77,13 +76,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     })?;
     let address = listener.local_addr().context("failed to learn the port")?;
     output::note(&format!("listening on http://{address}"));
-    let receiver = Arc::new(Receiver {
-        args,
-        counts: Counts::default(),
-    });
-    let router = Router::new()
-        .fallback(receive)
-        .with_state(Arc::clone(&receiver));
+    let receiver = Arc::new(Receiver { args, counts: Counts::default() });
+    let router = Router::new().fallback(receive).with_state(Arc::clone(&receiver));
     let stop = CancellationToken::new();
     let serve =
         axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -131,10 +125,7 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
     match *request.method() {
         Method::POST => receive_post(&receiver, request).await,
         Method::GET => receive_get(&receiver, request.uri()),
-        _ => text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "notifications are sent with POST\n",
-        ),
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, "notifications are sent with POST\n"),
     }
 }
 
@@ -143,15 +134,9 @@ fn receive_get(receiver: &Receiver, uri: &Uri) -> Response {
     let query = uri.query().unwrap_or_default();
     let echo = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "echo");
     let Some((_, value)) = echo else {
-        return text(
-            StatusCode::OK,
-            "fanfare listen: send notifications here with POST\n",
-        );
+        return text(StatusCode::OK, "fanfare listen: send notifications here with POST\n");
     };
-    let line = format!(
-        "GET {} verifies this address: answered its echo",
-        uri.path()
-    );
+    let line = format!("GET {} verifies this address: answered its echo", uri.path());
     // In JSON mode stdout holds notifications only.
     if receiver.args.json {
         output::note(&output::plain(&line));
@@ -165,25 +150,14 @@ async fn receive_post(receiver: &Receiver, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = body::to_bytes(body, LARGEST_BODY).await else {
         output::note("a body broke off or was larger than 8 MiB; answered 413");
-        return text(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is larger than 8 MiB\n",
-        );
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 8 MiB\n");
     };
     let now = clock::now();
     let post = check::Post::new(&parts.headers, &body, receiver.args.secret.as_ref(), now);
     let status = receiver.status(&post);
-    let shown = show::Shown {
-        at: now,
-        path: parts.uri.path(),
-        status: status.as_u16(),
-        post: &post,
-    };
-    let rendered = if receiver.args.json {
-        shown.json_line()
-    } else {
-        shown.text()
-    };
+    let shown =
+        show::Shown { at: now, path: parts.uri.path(), status: status.as_u16(), post: &post };
+    let rendered = if receiver.args.json { shown.json_line() } else { shown.text() };
     if let Err(error) = output::print(&rendered) {
         output::note(&format!("fanfare: failed to print: {error}"));
     }
@@ -198,18 +172,13 @@ impl Receiver {
     fn status(&self, post: &check::Post) -> StatusCode {
         self.counts.posts.fetch_add(1, Ordering::Relaxed);
         let notifications = u64::try_from(post.notifications.len()).unwrap_or_default();
-        self.counts
-            .notifications
-            .fetch_add(notifications, Ordering::Relaxed);
+        self.counts.notifications.fetch_add(notifications, Ordering::Relaxed);
         if post.forged {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
             return StatusCode::UNAUTHORIZED;
         }
         let still = |failed: u64| (failed < self.args.fail_first).then_some(failed + 1);
-        let fail = self
-            .counts
-            .failed
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, still);
+        let fail = self.counts.failed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, still);
         if fail.is_ok() {
             return StatusCode::INTERNAL_SERVER_ERROR;
         }

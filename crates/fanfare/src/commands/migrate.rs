@@ -22,10 +22,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         applied = migrate(&store) => applied?,
         signal = signals.next() => bail!("{signal} came before the database was migrated; run it again"),
     };
-    let lines: Vec<String> = applied
-        .iter()
-        .map(|name| format!("applied {name}\n"))
-        .collect();
+    let lines: Vec<String> = applied.iter().map(|name| format!("applied {name}\n")).collect();
     if lines.is_empty() {
         return output::print("the database is up to date\n");
     }

@@ -55,11 +55,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
     session.close().await;
     published?;
     let how = if args.batch { " in one message" } else { "" };
-    let events = if entries.len() == 1 {
-        "event"
-    } else {
-        "events"
-    };
+    let events = if entries.len() == 1 { "event" } else { "events" };
     output::print(&format!("published {} {events}{how}\n", entries.len()))
 }
 
@@ -68,18 +64,10 @@ async fn publish_all(publisher: &Publisher, messages: &[(String, Message)]) -> a
     let mut told = Instant::now();
     for chunk in messages.chunks(CHUNK) {
         let chunk_length = chunk.len();
-        let chunk = chunk
-            .iter()
-            .map(|(key, message)| (destination(key), message.clone()));
-        publisher
-            .publish_all(chunk.collect())
-            .await
-            .with_context(|| {
-                format!(
-                    "published {done} of {} messages for certain, then one failed",
-                    messages.len()
-                )
-            })?;
+        let chunk = chunk.iter().map(|(key, message)| (destination(key), message.clone()));
+        publisher.publish_all(chunk.collect()).await.with_context(|| {
+            format!("published {done} of {} messages for certain, then one failed", messages.len())
+        })?;
         done += chunk_length;
         if told.elapsed() >= PROGRESS {
             output::note(&format!("published {done} of {}", messages.len()));
@@ -103,14 +91,8 @@ fn message(entry: &Entry<'_>, content_type: &str) -> Message {
 /// All events as one array, with the first one's routing key.
 fn batch(entries: &[Entry<'_>]) -> (String, Message) {
     let texts: Vec<&str> = entries.iter().map(|entry| entry.raw.get()).collect();
-    let key = texts
-        .first()
-        .map(|text| routing_key(text))
-        .unwrap_or_default();
-    (
-        key,
-        Message::new(format!("[{}]", texts.join(",")), BATCH_CONTENT_TYPE),
-    )
+    let key = texts.first().map(|text| routing_key(text)).unwrap_or_default();
+    (key, Message::new(format!("[{}]", texts.join(",")), BATCH_CONTENT_TYPE))
 }
 
 /// The event's type; empty when it has none, which the events' queue takes as well.
@@ -122,9 +104,7 @@ fn routing_key(event: &str) -> String {
     }
     let typed = serde_json::from_str::<Typed>(event);
     let key = typed.map(|typed| typed.event_type).unwrap_or_default();
-    key.get(..key.floor_char_boundary(LONGEST_KEY))
-        .unwrap_or_default()
-        .to_owned()
+    key.get(..key.floor_char_boundary(LONGEST_KEY)).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -133,17 +113,11 @@ mod tests {
 
     #[test]
     fn the_routing_key_is_the_type() {
-        assert_eq!(
-            routing_key(r#"{"id":1,"type":"reports.upload"}"#),
-            "reports.upload"
-        );
+        assert_eq!(routing_key(r#"{"id":1,"type":"reports.upload"}"#), "reports.upload");
         for event in ["42", "{}", r#"{"type":7}"#, "[]"] {
             assert_eq!(routing_key(event), "");
         }
-        assert_eq!(
-            routing_key(&format!(r#"{{"type":"{}"}}"#, "ä".repeat(200))).len(),
-            254
-        );
+        assert_eq!(routing_key(&format!(r#"{{"type":"{}"}}"#, "ä".repeat(200))).len(), 254);
     }
 
     #[test]
@@ -151,10 +125,7 @@ mod tests {
         let entries = input::entries("{\"type\":\"a.b\", \"n\":1.50}\n{\"type\":\"c.d\"}").unwrap();
         let (key, message) = batch(&entries);
         assert_eq!(key, "a.b");
-        assert_eq!(
-            &message.body[..],
-            br#"[{"type":"a.b", "n":1.50},{"type":"c.d"}]"#
-        );
+        assert_eq!(&message.body[..], br#"[{"type":"a.b", "n":1.50},{"type":"c.d"}]"#);
         assert_eq!(message.content_type.as_deref(), Some(BATCH_CONTENT_TYPE));
     }
 }

@@ -11,7 +11,7 @@ use crate::settings::Settings;
 
 /// How long an event waits for the directory revision that it must be judged by. The report server
 /// publishes both within moments; what is missing for longer is for a person to look at.
-const HOLD: Duration = Duration::from_mins(10);
+const HOLD: Duration = Duration::from_secs(30);
 
 /// How often the ledger is asked what got lost. What it looks at is at least a minute old, so more
 /// often would find little more.

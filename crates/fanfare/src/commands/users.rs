@@ -45,31 +45,16 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn add(args: &AddArgs, settings: &Settings) -> anyhow::Result<()> {
     let store = parts::store(settings, "users")?;
-    let password = if args.password_stdin {
-        read_password()?
-    } else {
-        ask_password()?
-    };
+    let password = if args.password_stdin { read_password()? } else { ask_password()? };
     if password.is_empty() {
         return Err(
-            Misuse("the password is empty; give one of at least one character".into()).into(),
+            Misuse("the password is empty; give one of at least one character".into()).into()
         );
     }
     let new = store.account_put(&args.name, &password, args.admin).await?;
-    let role = if args.admin {
-        " as a System Administrator"
-    } else {
-        ""
-    };
-    let done = if new {
-        "added"
-    } else {
-        "there before, now with this password:"
-    };
-    output::print(&format!(
-        "{done} {}{role}\n",
-        output::plain(args.name.as_str())
-    ))
+    let role = if args.admin { " as a System Administrator" } else { "" };
+    let done = if new { "added" } else { "there before, now with this password:" };
+    output::print(&format!("{done} {}{role}\n", output::plain(args.name.as_str())))
 }
 
 fn read_password() -> anyhow::Result<String> {

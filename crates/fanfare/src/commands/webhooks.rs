@@ -86,15 +86,10 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 async fn list(args: &ListArgs, store: &Store) -> anyhow::Result<()> {
     let webhooks = store.webhooks_list(args.owner.as_ref()).await?;
     if args.json {
-        let shown = webhooks
-            .iter()
-            .map(|webhook| show::json(webhook, Secrecy::Hidden));
+        let shown = webhooks.iter().map(|webhook| show::json(webhook, Secrecy::Hidden));
         return output::print_json(&shown.collect::<Vec<_>>());
     }
-    output::print(&table::render(
-        &show::HEADINGS,
-        webhooks.iter().map(show::row),
-    ))
+    output::print(&table::render(&show::HEADINGS, webhooks.iter().map(show::row)))
 }
 
 fn print(webhook: &Webhook, json: bool) -> anyhow::Result<()> {
@@ -106,11 +101,7 @@ fn print(webhook: &Webhook, json: bool) -> anyhow::Result<()> {
 }
 
 async fn get(store: &Store, id: WebhookId) -> anyhow::Result<Webhook> {
-    store
-        .webhooks_get(&[id])
-        .await?
-        .pop()
-        .ok_or_else(|| unknown(id))
+    store.webhooks_get(&[id]).await?.pop().ok_or_else(|| unknown(id))
 }
 
 #[derive(Clone, Copy)]
@@ -143,9 +134,7 @@ fn unknown(id: WebhookId) -> anyhow::Error {
 async fn ping(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
     let post = show::Ping::new(webhook, crate::clock::now());
     let client = parts::outbound(settings)?;
-    let answer = client
-        .post(webhook.uri.url(), &post.headers, post.body)
-        .await;
+    let answer = client.post(webhook.uri.url(), &post.headers, post.body).await;
     let told = show::answer(&answer)?;
     output::print(&format!("{} answered {told}\n", webhook.uri.origin()))
 }

@@ -30,17 +30,11 @@ pub(crate) fn read(named: Option<&Path>) -> Result<FileSettings, SettingsError> 
             return Ok(FileSettings::default());
         }
         Err(source) => {
-            return Err(SettingsError::FileUnreadable {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(SettingsError::FileUnreadable { path: path.to_owned(), source });
         }
     };
     let values = parse(&text).map_err(|problem| problem.in_file(path))?;
-    Ok(FileSettings {
-        path: Some(path.to_owned()),
-        values,
-    })
+    Ok(FileSettings { path: Some(path.to_owned()), values })
 }
 
 /// What is wrong with a file's text.
@@ -49,10 +43,7 @@ struct Problem(String);
 
 impl Problem {
     fn in_file(self, path: &Path) -> SettingsError {
-        SettingsError::File {
-            path: path.to_owned(),
-            problem: self.0,
-        }
+        SettingsError::File { path: path.to_owned(), problem: self.0 }
     }
 }
 
@@ -60,34 +51,19 @@ fn parse(text: &str) -> Result<BTreeMap<&'static str, String>, Problem> {
     let table: Table = toml::from_str(text).map_err(|error| {
         // The library's own rendering quotes the line, which may hold a secret.
         let start = error.span().map_or(0, |span| span.start);
-        let line = text
-            .bytes()
-            .take(start)
-            .filter(|byte| *byte == b'\n')
-            .count()
-            + 1;
-        Problem(format!(
-            "line {line} is not TOML; write key = \"value\", one a line"
-        ))
+        let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+        Problem(format!("line {line} is not TOML; write key = \"value\", one a line"))
     })?;
-    table
-        .into_iter()
-        .map(|(key, value)| entry(&key, &value))
-        .collect()
+    table.into_iter().map(|(key, value)| entry(&key, &value)).collect()
 }
 
 fn entry(key: &str, value: &Value) -> Result<(&'static str, String), Problem> {
     let Some(setting) = Setting::by_key(key) else {
         let nearest = Setting::nearest_key(key);
-        return Err(Problem(format!(
-            "there is no setting {key:?}; did you mean {nearest:?}?"
-        )));
+        return Err(Problem(format!("there is no setting {key:?}; did you mean {nearest:?}?")));
     };
     let text = scalar(value).or_else(|| list(value)).ok_or_else(|| {
-        Problem(format!(
-            "{key} must be a text, a number or a list of texts; give {}",
-            setting.form
-        ))
+        Problem(format!("{key} must be a text, a number or a list of texts; give {}", setting.form))
     })?;
     Ok((setting.key, text))
 }
@@ -131,26 +107,14 @@ mod tests {
 
     #[test]
     fn a_broken_line_is_named_and_not_quoted() {
-        let problem = parse("log = \"info\"\nsecret_keys = k:hidden\n")
-            .unwrap_err()
-            .0;
+        let problem = parse("log = \"info\"\nsecret_keys = k:hidden\n").unwrap_err().0;
         assert!(problem.starts_with("line 2 "), "{problem}");
         assert!(!problem.contains("hidden"), "{problem}");
     }
 
     #[test]
     fn other_types_are_refused() {
-        assert!(
-            parse("timeout = 1.5")
-                .unwrap_err()
-                .0
-                .contains("timeout must be")
-        );
-        assert!(
-            parse("[timeout]\nfirst = 1")
-                .unwrap_err()
-                .0
-                .contains("timeout must be")
-        );
+        assert!(parse("timeout = 1.5").unwrap_err().0.contains("timeout must be"));
+        assert!(parse("[timeout]\nfirst = 1").unwrap_err().0.contains("timeout must be"));
     }
 }

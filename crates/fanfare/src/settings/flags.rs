@@ -33,14 +33,8 @@ impl Flags {
 
     #[cfg(test)]
     pub(crate) fn of(values: &[(&'static str, &str)]) -> Self {
-        let values = values
-            .iter()
-            .map(|(key, value)| (*key, (*value).to_owned()))
-            .collect();
-        Self {
-            config: None,
-            values,
-        }
+        let values = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Self { config: None, values }
     }
 }
 
@@ -55,23 +49,16 @@ impl Args for Flags {
             );
         let settings = SETTINGS.iter().map(|setting| {
             let default = setting.default.filter(|text| !text.is_empty());
-            let default = default
-                .map(|text| format!(" [default: {text}]"))
-                .unwrap_or_default();
+            let default = default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
             Arg::new(setting.name)
                 .long(setting.flag)
                 .value_name("VALUE")
-                .help(format!(
-                    "{} [env: {}]{default}",
-                    setting.about, setting.name
-                ))
+                .help(format!("{} [env: {}]{default}", setting.about, setting.name))
         });
-        std::iter::once(config)
-            .chain(settings)
-            .fold(command, |command, arg| {
-                // A short help is about the command; `--help` tells all.
-                command.arg(arg.global(true).hide_short_help(true).help_heading(HEADING))
-            })
+        std::iter::once(config).chain(settings).fold(command, |command, arg| {
+            // A short help is about the command; `--help` tells all.
+            command.arg(arg.global(true).hide_short_help(true).help_heading(HEADING))
+        })
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -25,9 +25,7 @@ impl LocalKeys {
         let state = xdg_state_home
             .filter(absolute)
             .or_else(|| home.filter(absolute).map(|home| home.join(".local/state")))?;
-        Some(Self {
-            directory: state.join("fanfare"),
-        })
+        Some(Self { directory: state.join("fanfare") })
     }
 
     /// The file.
@@ -38,10 +36,7 @@ impl LocalKeys {
     /// Reads the keys, or makes the first one. Says whether it made one.
     pub(crate) fn read_or_create(&self) -> Result<(Keys, bool), SettingsError> {
         let path = self.path();
-        let failed = |source| SettingsError::KeyFile {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| SettingsError::KeyFile { path: path.clone(), source };
         if let Some(keys) = read(&path)? {
             return Ok((keys, false));
         }
@@ -53,10 +48,7 @@ impl LocalKeys {
     /// Writes a new key beside the file and links it into place, which only one of several
     /// processes can do: the others find the winner's key, and never half a file.
     fn create(&self, path: &Path) -> io::Result<bool> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let (mut id, mut key) = ([0; 4], [0; 32]);
         getrandom::fill(&mut id).map_err(io::Error::other)?;
         getrandom::fill(&mut key).map_err(io::Error::other)?;
@@ -79,23 +71,14 @@ fn read(path: &Path) -> Result<Option<Keys>, SettingsError> {
     match std::fs::read_to_string(path) {
         Ok(text) => value::keys(&text)
             .map(Some)
-            .ok_or_else(|| SettingsError::KeyFileDamaged {
-                path: path.to_owned(),
-            }),
+            .ok_or_else(|| SettingsError::KeyFileDamaged { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(SettingsError::KeyFile {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(SettingsError::KeyFile { path: path.to_owned(), source }),
     }
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{text}")?;
     file.sync_all()
 }
@@ -132,12 +115,7 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&local.path()), 0o600);
         assert_eq!(mode(&scratch.0.join("fanfare")), 0o700);
-        assert_eq!(
-            std::fs::read_dir(scratch.0.join("fanfare"))
-                .unwrap()
-                .count(),
-            1
-        );
+        assert_eq!(std::fs::read_dir(scratch.0.join("fanfare")).unwrap().count(), 1);
     }
 
     #[test]
@@ -145,13 +123,9 @@ mod tests {
         let scratch = Scratch::new();
         let local = LocalKeys::new(Some(scratch.0.clone()), None).unwrap();
         let rings: Vec<(Keys, bool)> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| local.read_or_create().unwrap()))
-                .collect();
-            starts
-                .into_iter()
-                .map(|start| start.join().unwrap())
-                .collect()
+            let starts: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| local.read_or_create().unwrap())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
         assert!(rings.iter().all(|(keys, _)| *keys == rings[0].0));
         assert_eq!(rings.iter().filter(|(_, created)| *created).count(), 1);
@@ -164,20 +138,14 @@ mod tests {
         std::fs::create_dir_all(local.path().parent().unwrap()).unwrap();
         std::fs::write(local.path(), "half a ke").unwrap();
         let error = local.read_or_create().unwrap_err();
-        assert!(
-            matches!(error, SettingsError::KeyFileDamaged { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, SettingsError::KeyFileDamaged { .. }), "{error}");
         assert_eq!(std::fs::read_to_string(local.path()).unwrap(), "half a ke");
     }
 
     #[test]
     fn relative_directories_are_ignored() {
         let home = LocalKeys::new(Some("state".into()), Some("/home/anna".into())).unwrap();
-        assert_eq!(
-            home.path(),
-            Path::new("/home/anna/.local/state/fanfare/secret-keys")
-        );
+        assert_eq!(home.path(), Path::new("/home/anna/.local/state/fanfare/secret-keys"));
         assert!(LocalKeys::new(None, None).is_none());
     }
 }

@@ -36,9 +36,7 @@ pub(crate) struct Resolved {
 impl Resolved {
     /// The value as it may be shown.
     pub(crate) fn shown(&self) -> Option<String> {
-        self.value
-            .as_deref()
-            .map(|text| value::mask(text, self.setting.shown))
+        self.value.as_deref().map(|text| value::mask(text, self.setting.shown))
     }
 }
 
@@ -79,11 +77,7 @@ impl Values {
         let named = environment(CONFIG).map(PathBuf::from);
         let file = file::read(flags.config().or(named.as_deref()))?;
         let resolve = |setting| resolve_one(setting, flags, &environment, &file);
-        SETTINGS
-            .iter()
-            .map(resolve)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        SETTINGS.iter().map(resolve).collect::<Result<_, _>>().map(Self)
     }
 
     /// A setting that has a default.
@@ -92,8 +86,7 @@ impl Values {
         key: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, SettingsError> {
-        self.read_if_set(key, parse)?
-            .ok_or_else(|| super::missing(key))
+        self.read_if_set(key, parse)?.ok_or_else(|| super::missing(key))
     }
 
     /// A setting that may be missing.
@@ -108,15 +101,12 @@ impl Values {
         let Some(text) = resolved.value.as_deref() else {
             return Ok(None);
         };
-        parse(text)
-            .map(Some)
-            .ok_or_else(|| wrong(resolved.setting, &resolved.source, text))
+        parse(text).map(Some).ok_or_else(|| wrong(resolved.setting, &resolved.source, text))
     }
 
     /// Whether anyone set it.
     pub(super) fn is_set(&self, key: &str) -> bool {
-        self.find(key)
-            .is_some_and(|resolved| resolved.source != Source::Default)
+        self.find(key).is_some_and(|resolved| resolved.source != Source::Default)
     }
 
     /// The settings in the table's order.
@@ -143,19 +133,12 @@ fn resolve_one(
             .map_err(|text| wrong(setting, &Source::Environment, &text.to_string_lossy()))?;
         (Some(text), Source::Environment)
     } else if let Some(text) = file.values.get(setting.key) {
-        let path = file
-            .path
-            .as_deref()
-            .unwrap_or(Path::new(file::DEFAULT_FILE));
+        let path = file.path.as_deref().unwrap_or(Path::new(file::DEFAULT_FILE));
         (Some(text.clone()), Source::File(path.to_owned()))
     } else {
         (setting.default.map(str::to_owned), Source::Default)
     };
-    Ok(Resolved {
-        setting,
-        value,
-        source,
-    })
+    Ok(Resolved { setting, value, source })
 }
 
 fn wrong(setting: &'static Setting, source: &Source, text: &str) -> SettingsError {
@@ -170,10 +153,5 @@ fn wrong(setting: &'static Setting, source: &Source, text: &str) -> SettingsErro
         Source::File(path) => format!("from the file {}", path.display()),
         Source::Default => "its default".to_owned(),
     };
-    SettingsError::Value {
-        name: setting.name,
-        value,
-        source_name,
-        form: setting.form,
-    }
+    SettingsError::Value { name: setting.name, value, source_name, form: setting.form }
 }

@@ -234,10 +234,7 @@ mod tests {
     #[test]
     fn the_three_names_of_a_setting_agree() {
         for setting in SETTINGS {
-            assert_eq!(
-                setting.name,
-                format!("FANFARE_{}", setting.key.to_uppercase())
-            );
+            assert_eq!(setting.name, format!("FANFARE_{}", setting.key.to_uppercase()));
             assert_eq!(setting.flag, setting.key.replace('_', "-"));
         }
     }

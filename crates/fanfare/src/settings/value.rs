@@ -31,18 +31,13 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     };
     let millis = number.parse::<u64>().ok()?.checked_mul(factor)?;
     // What is longer than a hundred years overflows when it is added to a date.
-    (1..=3_153_600_000_000)
-        .contains(&millis)
-        .then(|| Duration::from_millis(millis))
+    (1..=3_153_600_000_000).contains(&millis).then(|| Duration::from_millis(millis))
 }
 
 /// Reads a whole number from 1.
 pub(crate) fn count(text: &str) -> Option<usize> {
     // The bound keeps it within what semaphores and pools take.
-    text.trim()
-        .parse()
-        .ok()
-        .filter(|number| (1..=1_000_000).contains(number))
+    text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))
 }
 
 /// Where to listen, if at all.
@@ -122,9 +117,7 @@ fn mask_password(text: &str) -> String {
 }
 
 fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 #[cfg(test)]
@@ -140,24 +133,10 @@ mod tests {
             ("12h", 43_200_000),
             ("3d", 259_200_000),
         ] {
-            assert_eq!(
-                duration(text),
-                Some(Duration::from_millis(millis)),
-                "{text}"
-            );
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
-        for text in [
-            "",
-            "5",
-            "s",
-            "0s",
-            "-1s",
-            "1.5h",
-            "5 s",
-            "5S",
-            "1h30m",
-            "99999999999999999d",
-        ] {
+        for text in ["", "5", "s", "0s", "-1s", "1.5h", "5 s", "5S", "1h30m", "99999999999999999d"]
+        {
             assert_eq!(duration(text), None, "{text}");
         }
     }
@@ -200,10 +179,7 @@ mod tests {
     fn passwords_are_not_shown() {
         for (value, expected) in [
             ("postgres://anna:pw@db/x", "postgres://anna:***@db/x"),
-            (
-                "postgres://db/x?user=a&password=pw",
-                "postgres://db/x?user=a&password=***",
-            ),
+            ("postgres://db/x?user=a&password=pw", "postgres://db/x?user=a&password=***"),
             ("amqp://localhost:5672/a", "amqp://localhost:5672/a"),
             ("host=db user=a password='p w'", "***"),
             ("postgres://a:pw@one:1,two:2/x", "***"),

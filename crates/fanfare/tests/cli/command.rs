@@ -29,10 +29,7 @@ impl Place {
     /// The command with nothing of this test's own environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-        command
-            .args(arguments)
-            .current_dir(&self.directory)
-            .env_clear();
+        command.args(arguments).current_dir(&self.directory).env_clear();
         command.env("HOME", &self.directory).stdin(Stdio::null());
         command
     }
@@ -42,12 +39,7 @@ impl Place {
     }
 
     pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
-        Ended::of(
-            self.command(arguments)
-                .envs(variables.iter().copied())
-                .output()
-                .unwrap(),
-        )
+        Ended::of(self.command(arguments).envs(variables.iter().copied()).output().unwrap())
     }
 }
 
@@ -91,10 +83,7 @@ impl Running {
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.0.id().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &pid])
-            .status()
-            .unwrap();
+        let status = Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap();
         assert!(status.success());
     }
 }

@@ -9,41 +9,24 @@ fn setting(ended: &Ended, name: &str) -> (Value, String) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let all: Vec<Value> = serde_json::from_str(&ended.stdout).unwrap();
     let found = all.iter().find(|setting| setting["name"] == name).unwrap();
-    (
-        found["value"].clone(),
-        found["from"].as_str().unwrap().to_owned(),
-    )
+    (found["value"].clone(), found["from"].as_str().unwrap().to_owned())
 }
 
 #[test]
 fn flags_come_before_the_environment_and_that_before_the_file() {
     let place = Place::new();
-    place.file(
-        "fanfare.toml",
-        "timeout = \"1s\"\nconnect_timeout = \"1s\"\nretry_first = \"1s\"\n",
-    );
+    place
+        .file("fanfare.toml", "timeout = \"1s\"\nconnect_timeout = \"1s\"\nretry_first = \"1s\"\n");
     let variables = [("FANFARE_TIMEOUT", "2s"), ("FANFARE_CONNECT_TIMEOUT", "2s")];
     let ended = place.run_with(&variables, &["config", "--json", "--timeout", "3s"]);
-    assert_eq!(
-        setting(&ended, "FANFARE_TIMEOUT"),
-        ("3s".into(), "flag --timeout".to_owned())
-    );
-    assert_eq!(
-        setting(&ended, "FANFARE_CONNECT_TIMEOUT"),
-        ("2s".into(), "environment".to_owned())
-    );
+    assert_eq!(setting(&ended, "FANFARE_TIMEOUT"), ("3s".into(), "flag --timeout".to_owned()));
+    assert_eq!(setting(&ended, "FANFARE_CONNECT_TIMEOUT"), ("2s".into(), "environment".to_owned()));
     assert_eq!(
         setting(&ended, "FANFARE_RETRY_FIRST"),
         ("1s".into(), "file fanfare.toml".to_owned())
     );
-    assert_eq!(
-        setting(&ended, "FANFARE_RETRY_ATTEMPTS"),
-        ("12".into(), "default".to_owned())
-    );
-    assert_eq!(
-        setting(&ended, "FANFARE_DATABASE_URL"),
-        (Value::Null, "not set".to_owned())
-    );
+    assert_eq!(setting(&ended, "FANFARE_RETRY_ATTEMPTS"), ("12".into(), "default".to_owned()));
+    assert_eq!(setting(&ended, "FANFARE_DATABASE_URL"), (Value::Null, "not set".to_owned()));
 }
 
 #[test]
@@ -66,10 +49,7 @@ fn another_file_can_be_named() {
 #[test]
 fn secrets_are_masked_wherever_they_come_from() {
     let place = Place::new();
-    place.file(
-        "fanfare.toml",
-        "database_url = \"postgres://anna:hidden@db/fanfare\"\n",
-    );
+    place.file("fanfare.toml", "database_url = \"postgres://anna:hidden@db/fanfare\"\n");
     let key = format!("k1:{}=", "A".repeat(43));
     let variables = [("FANFARE_SECRET_KEYS", key.as_str())];
     for arguments in [&["config"][..], &["config", "--json"]] {
@@ -77,16 +57,8 @@ fn secrets_are_masked_wherever_they_come_from() {
         all.extend(["--amqp-url", "amqp://anna:hidden@mq/vhost"]);
         let ended = place.run_with(&variables, &all);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(
-            ended.stdout.contains("postgres://anna:***@db/fanfare"),
-            "{}",
-            ended.stdout
-        );
-        assert!(
-            ended.stdout.contains("amqp://anna:***@mq/vhost"),
-            "{}",
-            ended.stdout
-        );
+        assert!(ended.stdout.contains("postgres://anna:***@db/fanfare"), "{}", ended.stdout);
+        assert!(ended.stdout.contains("amqp://anna:***@mq/vhost"), "{}", ended.stdout);
         for secret in ["hidden", "AAAA"] {
             assert!(!ended.stdout.contains(secret), "{}", ended.stdout);
         }
@@ -103,17 +75,9 @@ fn a_mistake_names_the_setting_its_place_and_the_form() {
     );
     place.file("fanfare.toml", "retry_atempts = 3\n");
     let message = place.run(&["config"]).failed_with(2).to_owned();
-    assert!(
-        message.contains("fanfare.toml") && message.contains("retry_attempts"),
-        "{message}"
-    );
+    assert!(message.contains("fanfare.toml") && message.contains("retry_attempts"), "{message}");
     place.file("fanfare.toml", "log_format = \"xml\"\n");
-    assert!(
-        place
-            .run(&["config"])
-            .failed_with(2)
-            .contains("from the file fanfare.toml")
-    );
+    assert!(place.run(&["config"]).failed_with(2).contains("from the file fanfare.toml"));
 }
 
 #[test]

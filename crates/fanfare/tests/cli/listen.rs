@@ -29,33 +29,19 @@ impl Receiver {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let place = Place::new();
         let mut command = place.command(&["listen", "--port", "0"]);
-        command
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Running(command.spawn().unwrap());
         let stdout = BufReader::new(process.0.stdout.take().unwrap());
         let mut stderr = BufReader::new(process.0.stderr.take().unwrap());
         let line = line(&mut stderr);
-        let address = line
-            .strip_prefix("listening on http://")
-            .unwrap()
-            .to_owned();
-        Self {
-            _place: place,
-            process,
-            stdout,
-            stderr,
-            address,
-        }
+        let address = line.strip_prefix("listening on http://").unwrap().to_owned();
+        Self { _place: place, process, stdout, stderr, address }
     }
 
     /// Sends a request; answers with status, head and body.
     fn request(&self, head: &str, body: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let length = body.len();
         write!(
             stream,
@@ -70,8 +56,7 @@ impl Receiver {
     }
 
     fn post(&self, signatures: &str, body: &str) -> u16 {
-        self.request(&format!("POST /hook HTTP/1.1{signatures}"), body)
-            .0
+        self.request(&format!("POST /hook HTTP/1.1{signatures}"), body).0
     }
 
     pub(crate) fn json(&mut self) -> Value {
@@ -97,10 +82,7 @@ fn line(reader: &mut impl std::io::BufRead) -> String {
 
 fn signed_at(offset: i64) -> String {
     let secret: Secret = SECRET.parse().unwrap();
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let at = i64::try_from(now).unwrap() + offset;
     let ms = ms_signature(&secret, BODY.as_bytes());
     let standard = webhook_signature(&[secret], ID.parse().unwrap(), at, BODY.as_bytes());
@@ -119,15 +101,9 @@ fn a_signed_notification_is_shown_and_answered() {
         "{head}"
     );
     assert_eq!(line(&mut receiver.stdout), "  reports upload  r1  Sales");
-    assert_eq!(
-        line(&mut receiver.stdout),
-        "  ms-signature ok, webhook-signature ok, time ok"
-    );
+    assert_eq!(line(&mut receiver.stdout), "  ms-signature ok, webhook-signature ok, time ok");
     let summary = receiver.stop();
-    assert!(
-        summary.starts_with("1 notifications in 1 posts"),
-        "{summary}"
-    );
+    assert!(summary.starts_with("1 notifications in 1 posts"), "{summary}");
     assert_eq!(summary.lines().count(), 1);
 }
 
@@ -136,28 +112,16 @@ fn a_wrong_signature_or_an_old_one_is_refused() {
     let mut receiver = Receiver::start(&["--secret", SECRET, "--json", "--status", "204"]);
     assert_eq!(receiver.post("", BODY), 401);
     let shown = receiver.json();
-    assert_eq!(
-        (&shown["msSignature"], &shown["status"]),
-        (&Value::Null, &401.into())
-    );
+    assert_eq!((&shown["msSignature"], &shown["status"]), (&Value::Null, &401.into()));
     assert_eq!(shown["problems"][0], "ms-signature is missing");
 
-    assert_eq!(
-        receiver.post(&signed_at(0), &BODY.replace("Sales", "Other")),
-        401
-    );
+    assert_eq!(receiver.post(&signed_at(0), &BODY.replace("Sales", "Other")), 401);
     let shown = receiver.json();
-    assert_eq!(
-        (&shown["msSignature"], &shown["webhookSignature"]),
-        (&false.into(), &false.into())
-    );
+    assert_eq!((&shown["msSignature"], &shown["webhookSignature"]), (&false.into(), &false.into()));
 
     assert_eq!(receiver.post(&signed_at(-400), BODY), 401);
     let shown = receiver.json();
-    assert_eq!(
-        (&shown["msSignature"], &shown["timestamp"]),
-        (&true.into(), &false.into())
-    );
+    assert_eq!((&shown["msSignature"], &shown["timestamp"]), (&true.into(), &false.into()));
 
     assert_eq!(receiver.post(&signed_at(0), BODY), 204);
     let shown = receiver.json();

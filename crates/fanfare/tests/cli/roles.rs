@@ -23,40 +23,21 @@ fn start(place: &Place, role: &str, database: &str, broker: &str) -> Process {
 #[tokio::test]
 async fn a_role_waits_for_what_is_away_and_ends_when_told() {
     let place = Place::new();
-    let mut router = start(
-        &place,
-        "router",
-        "postgres://x@127.0.0.1:1/x",
-        "amqp://127.0.0.1:1",
-    );
-    router
-        .wait_for_line("could not connect to RabbitMQ", SOON)
-        .await;
+    let mut router = start(&place, "router", "postgres://x@127.0.0.1:1/x", "amqp://127.0.0.1:1");
+    router.wait_for_line("could not connect to RabbitMQ", SOON).await;
     router.terminate();
     assert_eq!(router.wait_exit(SOON).await.code(), Some(0));
-    assert!(
-        router
-            .lines()
-            .iter()
-            .any(|line| line.contains("the router has ended"))
-    );
+    assert!(router.lines().iter().any(|line| line.contains("the router has ended")));
 }
 
 #[tokio::test]
 async fn a_role_waits_for_its_tables() {
     let world = World::new().await;
     let sandbox = &world.sandbox;
-    let mut router = start(
-        &world.place,
-        "router",
-        &sandbox.database_url,
-        &sandbox.amqp_url,
-    );
+    let mut router = start(&world.place, "router", &sandbox.database_url, &sandbox.amqp_url);
     router.wait_for_line("run `fanfare migrate`", SOON).await;
     world.ok(&["migrate"]);
-    router
-        .wait_for_line("the database answers again", SOON)
-        .await;
+    router.wait_for_line("the database answers again", SOON).await;
     router.interrupt();
     assert_eq!(router.wait_exit(SOON).await.code(), Some(0));
 }

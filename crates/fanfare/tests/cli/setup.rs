@@ -12,10 +12,7 @@ async fn the_database_is_migrated_once() {
     let world = World::new().await;
     let before = world.run(&["webhooks", "list"]);
     assert_eq!(before.code, Some(1), "{before:?}");
-    assert!(
-        before.stderr.ends_with("run `fanfare migrate`\n"),
-        "{before:?}"
-    );
+    assert!(before.stderr.ends_with("run `fanfare migrate`\n"), "{before:?}");
     assert!(world.ok(&["migrate"]).starts_with("applied "));
     assert_eq!(world.ok(&["migrate"]), "the database is up to date\n");
     assert_eq!(world.json(&["webhooks", "list"]), json!([]));
@@ -25,20 +22,10 @@ async fn the_database_is_migrated_once() {
 async fn a_machine_gets_a_key_of_its_own_and_is_told_once() {
     let world = World::new().await;
     let first = world.run(&["migrate"]);
-    assert!(
-        first.stderr.contains("FANFARE_SECRET_KEYS"),
-        "{}",
-        first.stderr
-    );
+    assert!(first.stderr.contains("FANFARE_SECRET_KEYS"), "{}", first.stderr);
     let second = world.run(&["migrate"]);
     assert_eq!(second.stderr, "");
-    assert!(
-        world
-            .place
-            .path()
-            .join(".local/state/fanfare/secret-keys")
-            .exists()
-    );
+    assert!(world.place.path().join(".local/state/fanfare/secret-keys").exists());
 }
 
 #[tokio::test]
@@ -47,9 +34,7 @@ async fn accounts_are_added_with_a_password_from_stdin() {
     let add = |password: &str| {
         let file = world.place.file("password", password);
         let mut command =
-            world
-                .place
-                .command(&["users", "add", "Anna", "--admin", "--password-stdin"]);
+            world.place.command(&["users", "add", "Anna", "--admin", "--password-stdin"]);
         command.env("FANFARE_DATABASE_URL", &world.sandbox.database_url);
         command.stdin(std::fs::File::open(file).unwrap());
         Ended::of(command.output().unwrap())
@@ -59,23 +44,15 @@ async fn accounts_are_added_with_a_password_from_stdin() {
     assert!(add("\n").failed_with(2).contains("empty"));
     let ended = world.run(&["users", "add", "Anna"]);
     assert!(ended.failed_with(2).contains("--password-stdin"));
-    let row = world
-        .sandbox
-        .sql("select name_key, administrator, password_hash from accounts")
-        .unwrap();
+    let row =
+        world.sandbox.sql("select name_key, administrator, password_hash from accounts").unwrap();
     assert!(row.starts_with("anna|t|$argon2id$"), "{row}");
 }
 
 #[tokio::test]
 async fn the_directory_is_imported_with_its_revisions() {
     let world = World::migrated().await;
-    let file = |text: &str| {
-        world
-            .place
-            .file("directory.json", text)
-            .display()
-            .to_string()
-    };
+    let file = |text: &str| world.place.file("directory.json", text).display().to_string();
     let bare = file(r#"{"users":[{"name":"anna","roles":["r"]}],"roles":[{"name":"r"}]}"#);
     let took = world.ok(&["directory", "import", &bare]);
     assert_eq!(
@@ -109,12 +86,9 @@ async fn the_doctor_names_what_is_wrong() {
     let world = World::new().await;
     let ill = world.run(&["doctor"]);
     assert_eq!(ill.code, Some(1));
-    for words in [
-        "ok     database",
-        "WRONG  migrations",
-        "fanfare migrate",
-        "WRONG  queue fanfare.events:",
-    ] {
+    for words in
+        ["ok     database", "WRONG  migrations", "fanfare migrate", "WRONG  queue fanfare.events:"]
+    {
         assert!(ill.stdout.contains(words), "{words}: {}", ill.stdout);
     }
     world.ok(&["migrate"]);
@@ -122,14 +96,7 @@ async fn the_doctor_names_what_is_wrong() {
     let well = world.run(&["doctor"]);
     assert_eq!(well.code, Some(0), "{}", well.stdout);
 
-    world.ok(&[
-        "webhooks",
-        "add",
-        "--owner",
-        "a",
-        "--url",
-        "http://x/?noecho",
-    ]);
+    world.ok(&["webhooks", "add", "--owner", "a", "--url", "http://x/?noecho"]);
     let key = format!("other:{}=", "A".repeat(43));
     let ill = world.run(&["doctor", "--secret-keys", &key]);
     assert!(ill.stdout.contains("WRONG  secrets"), "{}", ill.stdout);
@@ -141,22 +108,10 @@ async fn the_doctor_names_what_is_wrong() {
         ("FANFARE_AMQP_URL", "amqp://127.0.0.1:1"),
     ];
     let ill = world.place.run_with(&away, &["doctor"]);
-    assert!(
-        ill.stdout.contains("check that PostgreSQL runs"),
-        "{}",
-        ill.stdout
-    );
-    assert!(
-        ill.stdout.contains("check that RabbitMQ runs"),
-        "{}",
-        ill.stdout
-    );
+    assert!(ill.stdout.contains("check that PostgreSQL runs"), "{}", ill.stdout);
+    assert!(ill.stdout.contains("check that RabbitMQ runs"), "{}", ill.stdout);
     let unset = world.place.run(&["doctor"]);
-    assert!(
-        unset.stdout.contains("FANFARE_DATABASE_URL is not set"),
-        "{}",
-        unset.stdout
-    );
+    assert!(unset.stdout.contains("FANFARE_DATABASE_URL is not set"), "{}", unset.stdout);
 }
 
 fn make_public(path: &Path) {
@@ -174,10 +129,7 @@ fn missing_urls_are_told_before_anything_is_done() {
         ("FANFARE_AMQP_URL", ["dead-letters", "list"]),
     ] {
         let ended = place.run(&command);
-        assert!(
-            ended.failed_with(2).contains(&format!("{name} is not set")),
-            "{ended:?}"
-        );
+        assert!(ended.failed_with(2).contains(&format!("{name} is not set")), "{ended:?}");
     }
 }
 
@@ -186,11 +138,7 @@ fn urls_that_can_t_be_used_are_misuse() {
     let place = Place::new();
     let key = format!("k:{}=", "A".repeat(43));
     for (name, url, command) in [
-        (
-            "FANFARE_DATABASE_URL",
-            "postgres://x:y:z@:::/",
-            ["webhooks", "list"],
-        ),
+        ("FANFARE_DATABASE_URL", "postgres://x:y:z@:::/", ["webhooks", "list"]),
         ("FANFARE_AMQP_URL", "amqp:///nohost", ["publish", "-"]),
     ] {
         let ended = place.run_with(&[(name, url), ("FANFARE_SECRET_KEYS", &key)], &command);

@@ -18,25 +18,14 @@ async fn events_are_published_as_they_are() {
     assert_eq!(world.ok(&["publish", &lines]), "published 3 events\n");
     assert_eq!(world.depth(Queue::Events).await, 3);
     let array = file(&format!("[{},{}]", event(3), event(4)));
-    assert_eq!(
-        world.ok(&["publish", "--batch", &array]),
-        "published 2 events in one message\n"
-    );
+    assert_eq!(world.ok(&["publish", "--batch", &array]), "published 2 events in one message\n");
     assert_eq!(world.depth(Queue::Events).await, 4);
     assert_eq!(world.ok(&["publish", &array]), "published 2 events\n");
 
     let broken = file(&format!("{}\nnot json\n", event(5)));
     let ended = world.run(&["publish", &broken]);
-    assert!(
-        ended.failed_with(1).contains("line 2 is not JSON"),
-        "{ended:?}"
-    );
-    assert!(
-        world
-            .run(&["publish", &file("")])
-            .failed_with(1)
-            .contains("holds no event")
-    );
+    assert!(ended.failed_with(1).contains("line 2 is not JSON"), "{ended:?}");
+    assert!(world.run(&["publish", &file("")]).failed_with(1).contains("holds no event"));
     assert_eq!(world.depth(Queue::Events).await, 6);
 }
 
@@ -44,22 +33,11 @@ async fn events_are_published_as_they_are() {
 async fn dead_events_are_listed_replayed_and_discarded() {
     let world = World::migrated().await;
     let session = world.session().await;
-    for (id, reason) in [
-        ("e1", "unknown-filter"),
-        ("e2", "bad-data"),
-        ("e3", "bad-data"),
-    ] {
-        let message = Message::new(
-            format!(r#"{{"id":"{id}"}}"#),
-            "application/cloudevents+json",
-        );
+    for (id, reason) in [("e1", "unknown-filter"), ("e2", "bad-data"), ("e3", "bad-data")] {
+        let message = Message::new(format!(r#"{{"id":"{id}"}}"#), "application/cloudevents+json");
         let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let letter = reject(&message, "reports.upload", reason, "no", at);
-        session
-            .publisher()
-            .publish(&Queue::EventsDead.into(), letter)
-            .await
-            .unwrap();
+        session.publisher().publish(&Queue::EventsDead.into(), letter).await.unwrap();
     }
     let all = world.json(&["dead-letters", "list"]);
     assert_eq!(
@@ -77,64 +55,26 @@ async fn dead_events_are_listed_replayed_and_discarded() {
             "deadAt"
         ]
     );
-    let events: Vec<&str> = all
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["event"].as_str().unwrap())
-        .collect();
+    let events: Vec<&str> =
+        all.as_array().unwrap().iter().map(|one| one["event"].as_str().unwrap()).collect();
     assert_eq!(events, ["e1", "e2", "e3"]);
-    let bad = world.json(&[
-        "dead-letters",
-        "list",
-        "--queue",
-        "events",
-        "--reason",
-        "bad-data",
-    ]);
+    let bad = world.json(&["dead-letters", "list", "--queue", "events", "--reason", "bad-data"]);
     assert_eq!(bad.as_array().unwrap().len(), 2);
-    assert_eq!(
-        world.json(&["dead-letters", "list", "--queue", "deliveries"]),
-        json!([])
-    );
+    assert_eq!(world.json(&["dead-letters", "list", "--queue", "deliveries"]), json!([]));
     let id = all[0]["id"].as_str().unwrap();
-    assert_eq!(
-        world.json(&["dead-letters", "show", id])["body"],
-        r#"{"id":"e1"}"#
-    );
+    assert_eq!(world.json(&["dead-letters", "show", id])["body"], r#"{"id":"e1"}"#);
 
-    let all_of = [
-        "dead-letters",
-        "replay",
-        "--reason",
-        "bad-data",
-        "--dry-run",
-    ];
+    let all_of = ["dead-letters", "replay", "--reason", "bad-data", "--dry-run"];
     assert_eq!(world.ok(&all_of), "would replay 2\n");
     assert_eq!(world.depth(Queue::EventsDead).await, 3);
     assert_eq!(world.ok(&all_of[..4]), "replayed 2\n");
     assert_eq!(world.depth(Queue::Events).await, 2);
     let ended = world.run(&["dead-letters", "discard", id, "nobody"]);
-    assert_eq!(
-        (ended.code, ended.stdout.as_str()),
-        (Some(1), "discarded 1\n")
-    );
-    assert!(
-        ended.stderr.contains("no such dead letter: nobody"),
-        "{}",
-        ended.stderr
-    );
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "discarded 1\n"));
+    assert!(ended.stderr.contains("no such dead letter: nobody"), "{}", ended.stderr);
     assert_eq!(world.json(&["dead-letters", "list"]), json!([]));
-    assert_eq!(
-        world.ok(&["dead-letters", "discard", "--all"]),
-        "discarded 0\n"
-    );
-    assert!(
-        world
-            .run(&["dead-letters", "discard"])
-            .failed_with(2)
-            .contains("--all")
-    );
+    assert_eq!(world.ok(&["dead-letters", "discard", "--all"]), "discarded 0\n");
+    assert!(world.run(&["dead-letters", "discard"]).failed_with(2).contains("--all"));
 }
 
 /// Writes a delivery with one failed attempt, in this state, into the ledger.
@@ -161,14 +101,7 @@ async fn deliveries_are_listed_shown_and_retried() {
     let world = World::migrated().await;
     let (id, webhook) = seed_delivery(&world.sandbox, "dead");
     let (id, webhook) = (id.to_string(), webhook.to_string());
-    let listed = world.json(&[
-        "deliveries",
-        "list",
-        "--webhook",
-        &webhook,
-        "--state",
-        "dead",
-    ]);
+    let listed = world.json(&["deliveries", "list", "--webhook", &webhook, "--state", "dead"]);
     assert_eq!(
         keys(&listed[0]),
         [
@@ -187,30 +120,13 @@ async fn deliveries_are_listed_shown_and_retried() {
             "nextAttemptAt",
         ]
     );
-    assert_eq!(
-        (&listed[0]["id"], &listed[0]["lastStatus"]),
-        (&json!(id), &json!(500))
-    );
-    assert_eq!(
-        world.json(&["deliveries", "list", "--state", "delivered"]),
-        json!([])
-    );
-    assert_eq!(
-        world.json(&["deliveries", "list", "--event", "none"]),
-        json!([])
-    );
+    assert_eq!((&listed[0]["id"], &listed[0]["lastStatus"]), (&json!(id), &json!(500)));
+    assert_eq!(world.json(&["deliveries", "list", "--state", "delivered"]), json!([]));
+    assert_eq!(world.json(&["deliveries", "list", "--event", "none"]), json!([]));
     let shown = world.json(&["deliveries", "show", &id]);
     assert_eq!(
         keys(&shown["attemptLog"][0]),
-        [
-            "attempt",
-            "at",
-            "durationMs",
-            "status",
-            "outcome",
-            "error",
-            "responseBody"
-        ]
+        ["attempt", "at", "durationMs", "status", "outcome", "error", "responseBody"]
     );
     assert!(world.ok(&["deliveries", "show", &id]).contains("oops"));
     assert_eq!(world.ok(&["deliveries", "retry", &id]), "retrying 1\n");
@@ -219,16 +135,8 @@ async fn deliveries_are_listed_shown_and_retried() {
     let again = world.run(&["deliveries", "retry", &id]);
     assert!(again.stderr.contains("about to be attempted"), "{again:?}");
     let nobody = "0".repeat(32);
+    assert!(world.run(&["deliveries", "retry", &nobody]).failed_with(1).contains("no delivery"));
     assert!(
-        world
-            .run(&["deliveries", "retry", &nobody])
-            .failed_with(1)
-            .contains("no delivery")
-    );
-    assert!(
-        world
-            .run(&["deliveries", "list", "--state", "lost"])
-            .failed_with(2)
-            .contains("dropped")
+        world.run(&["deliveries", "list", "--state", "lost"]).failed_with(2).contains("dropped")
     );
 }

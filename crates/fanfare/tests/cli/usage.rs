@@ -6,21 +6,13 @@ use crate::command::Place;
 fn help_and_version_succeed() {
     let place = Place::new();
     let version = place.run(&["--version"]);
-    assert_eq!(
-        (version.code, version.stdout.starts_with("fanfare ")),
-        (Some(0), true)
-    );
+    assert_eq!((version.code, version.stdout.starts_with("fanfare ")), (Some(0), true));
     let help = place.run(&["listen", "--help"]);
     assert_eq!(help.code, Some(0));
     for word in ["--fail-first", "--database-url", "FANFARE_TIMEOUT"] {
         assert!(help.stdout.contains(word), "{word}");
     }
-    assert!(
-        !place
-            .run(&["listen", "-h"])
-            .stdout
-            .contains("--database-url")
-    );
+    assert!(!place.run(&["listen", "-h"]).stdout.contains("--database-url"));
 }
 
 #[test]

@@ -33,11 +33,7 @@ async fn a_webhook_lives_from_add_to_delete() {
         "--json",
     ]);
     assert_eq!(added.code, Some(0), "{added:?}");
-    assert!(
-        added.stderr.contains("Anna is not in the directory"),
-        "{}",
-        added.stderr
-    );
+    assert!(added.stderr.contains("Anna is not in the directory"), "{}", added.stderr);
     let webhook: Value = serde_json::from_str(&added.stdout).unwrap();
     assert_eq!(
         keys(&webhook),
@@ -58,37 +54,22 @@ async fn a_webhook_lives_from_add_to_delete() {
     assert_eq!(webhook["Filters"], json!(["reports.delete", "tasks"]));
     assert_eq!(webhook["Headers"], json!({"X-Key": "1"}));
     assert_eq!(webhook["Properties"], json!({"team": "blue"}));
-    assert_eq!(
-        (&webhook["IsPaused"], &webhook["User"]),
-        (&json!(true), &json!("Anna"))
-    );
+    assert_eq!((&webhook["IsPaused"], &webhook["User"]), (&json!(true), &json!("Anna")));
 
     let id = webhook["Id"].as_str().unwrap();
     assert_eq!(world.json(&["webhooks", "show", id]), webhook);
     world.ok(&["webhooks", "resume", id]);
     let listed = world.json(&["webhooks", "list", "--owner", "ANNA"]);
-    assert_eq!(
-        (&listed[0]["Id"], &listed[0]["IsPaused"]),
-        (&json!(id), &json!(false))
-    );
+    assert_eq!((&listed[0]["Id"], &listed[0]["IsPaused"]), (&json!(id), &json!(false)));
     assert_eq!(listed[0]["Secret"], Value::Null);
     assert!(!world.ok(&["webhooks", "list"]).contains(secret));
-    assert_eq!(
-        world.json(&["webhooks", "list", "--owner", "bob"]),
-        json!([])
-    );
-    assert_eq!(
-        world.ok(&["webhooks", "pause", id]),
-        format!("paused {id}\n")
-    );
+    assert_eq!(world.json(&["webhooks", "list", "--owner", "bob"]), json!([]));
+    assert_eq!(world.ok(&["webhooks", "pause", id]), format!("paused {id}\n"));
     assert_eq!(world.json(&["webhooks", "show", id])["IsPaused"], true);
     world.ok(&["webhooks", "delete", id]);
     for command in ["show", "pause", "delete"] {
         let ended = world.run(&["webhooks", command, id]);
-        assert!(
-            ended.failed_with(1).contains("there is no webhook"),
-            "{ended:?}"
-        );
+        assert!(ended.failed_with(1).contains("there is no webhook"), "{ended:?}");
     }
 }
 
@@ -96,22 +77,10 @@ async fn a_webhook_lives_from_add_to_delete() {
 async fn a_wrong_webhook_is_misuse() {
     let world = World::migrated().await;
     for (arguments, words) in [
-        (
-            ["--url", "ftp://x/", "--filter", "*"],
-            "must be absolute with a scheme",
-        ),
-        (
-            ["--url", "http://x/", "--filter", "galaxies"],
-            "filters are not valid: 'galaxies'",
-        ),
-        (
-            ["--url", "http://x/", "--header", "Host: x"],
-            "The header 'Host'",
-        ),
-        (
-            ["--url", "http://x/", "--secret", "short"],
-            "between 32 and 128 characters",
-        ),
+        (["--url", "ftp://x/", "--filter", "*"], "must be absolute with a scheme"),
+        (["--url", "http://x/", "--filter", "galaxies"], "filters are not valid: 'galaxies'"),
+        (["--url", "http://x/", "--header", "Host: x"], "The header 'Host'"),
+        (["--url", "http://x/", "--secret", "short"], "between 32 and 128 characters"),
         (["--url", "http://x/", "--property", "x"], "Name=value"),
     ] {
         let mut all = vec!["webhooks", "add", "--owner", "anna", "--no-verify"];
@@ -127,16 +96,10 @@ async fn a_url_is_verified_and_pinged_under_the_operator_s_rules() {
     let secret = "0123456789abcdef0123456789abcdef";
     let mut receiver = Receiver::start(&["--secret", secret, "--json"]);
     let url = format!("http://{}/hook", receiver.address);
-    let add = [
-        "webhooks", "add", "--owner", "anna", "--secret", secret, "--url", &url,
-    ];
+    let add = ["webhooks", "add", "--owner", "anna", "--secret", secret, "--url", &url];
     let blocked = world.run(&add);
     assert_eq!(blocked.code, Some(1), "{blocked:?}");
-    assert!(
-        blocked.stderr.contains("WebHook verification failed"),
-        "{}",
-        blocked.stderr
-    );
+    assert!(blocked.stderr.contains("WebHook verification failed"), "{}", blocked.stderr);
 
     let mut allowed = add.to_vec();
     allowed.extend(["--allow-targets", "127.0.0.0/8"]);
@@ -145,10 +108,7 @@ async fn a_url_is_verified_and_pinged_under_the_operator_s_rules() {
     let ping = ["webhooks", "ping", id, "--allow-targets", "127.0.0.1"];
     assert!(world.ok(&ping).contains("answered 200"));
     let shown = receiver.json();
-    assert_eq!(
-        (&shown["msSignature"], &shown["webhookSignature"]),
-        (&json!(true), &json!(true))
-    );
+    assert_eq!((&shown["msSignature"], &shown["webhookSignature"]), (&json!(true), &json!(true)));
 
     let refusing = Receiver::start(&["--status", "500"]);
     let elsewhere = format!("http://{}/?NoEcho", refusing.address);

@@ -14,10 +14,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self {
-            place: Place::new(),
-            sandbox: Sandbox::new().await,
-        }
+        Self { place: Place::new(), sandbox: Sandbox::new().await }
     }
 
     /// With the tables.
@@ -50,9 +47,7 @@ impl World {
     }
 
     pub(crate) async fn session(&self) -> Session {
-        Session::open(&Config::new(&self.sandbox.amqp_url, "test").unwrap())
-            .await
-            .unwrap()
+        Session::open(&Config::new(&self.sandbox.amqp_url, "test").unwrap()).await.unwrap()
     }
 
     pub(crate) async fn depth(&self, queue: Queue) -> u32 {
@@ -62,10 +57,5 @@ impl World {
 
 #[track_caller]
 pub(crate) fn keys(value: &Value) -> Vec<&str> {
-    value
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect()
+    value.as_object().unwrap().keys().map(String::as_str).collect()
 }

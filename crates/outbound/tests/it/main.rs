@@ -32,13 +32,7 @@ const LOOPBACK: &[&str] = &["127.0.0.0/8"];
 
 async fn post(client: &Client, url: &str) -> Answer {
     let headers = [header("content-type", "application/json; charset=utf-8")];
-    client
-        .post(
-            &url.parse().unwrap(),
-            &headers,
-            Bytes::from_static(b"{\"Attempt\":1}"),
-        )
-        .await
+    client.post(&url.parse().unwrap(), &headers, Bytes::from_static(b"{\"Attempt\":1}")).await
 }
 
 fn header(name: &str, value: &str) -> (String, String) {
@@ -46,16 +40,9 @@ fn header(name: &str, value: &str) -> (String, String) {
 }
 
 fn failed(failure: Failure, detail: &str) -> Answer {
-    Answer::Failed {
-        failure,
-        detail: detail.to_owned(),
-    }
+    Answer::Failed { failure, detail: detail.to_owned() }
 }
 
 fn response(status: u16, body: &str) -> Answer {
-    Answer::Response {
-        status,
-        retry_after: None,
-        body: body.to_owned(),
-    }
+    Answer::Response { status, retry_after: None, body: body.to_owned() }
 }

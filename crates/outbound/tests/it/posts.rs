@@ -19,15 +19,11 @@ async fn the_request_has_the_given_headers_and_no_others() {
         header("X-Own", "é"),
     ];
     let url = server.url("/hook?a=b").parse().unwrap();
-    let outcome = client(LOOPBACK)
-        .post(&url, &headers, Bytes::from_static(b"{}"))
-        .await;
+    let outcome = client(LOOPBACK).post(&url, &headers, Bytes::from_static(b"{}")).await;
     assert_eq!(outcome, response(204, ""));
 
     let requests = server.requests();
-    let [request] = requests.as_slice() else {
-        panic!("one request, not {requests:?}")
-    };
+    let [request] = requests.as_slice() else { panic!("one request, not {requests:?}") };
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let mut lines: Vec<&str> = head.lines().collect();
     assert_eq!(lines.remove(0), "POST /hook?a=b HTTP/1.1");
@@ -68,24 +64,15 @@ async fn an_invalid_header_is_named_and_nothing_is_sent() {
     let server = Server::start([Reply::Bytes(answer("200 OK", "", ""))]).await;
     let url = server.url("/").parse().unwrap();
     for name_and_value in [header("x y", "v"), header("x y", "a\r\nb: c")] {
-        let outcome = client(LOOPBACK)
-            .post(&url, &[name_and_value], Bytes::new())
-            .await;
-        assert_eq!(
-            outcome,
-            failed(Failure::Protocol, "the header x y is not valid")
-        );
+        let outcome = client(LOOPBACK).post(&url, &[name_and_value], Bytes::new()).await;
+        assert_eq!(outcome, failed(Failure::Protocol, "the header x y is not valid"));
     }
     assert_eq!(server.connections(), 0);
 }
 
 #[tokio::test]
 async fn status_retry_after_and_body_come_back() {
-    let busy = answer(
-        "503 Service Unavailable",
-        "Retry-After: 120\r\n",
-        "a\0b\u{e9}",
-    );
+    let busy = answer("503 Service Unavailable", "Retry-After: 120\r\n", "a\0b\u{e9}");
     let server = Server::start([Reply::Bytes(busy)]).await;
     assert_eq!(
         post(&client(LOOPBACK), &server.url("/")).await,
@@ -101,19 +88,10 @@ async fn status_retry_after_and_body_come_back() {
 async fn a_redirect_is_not_followed() {
     let elsewhere = Server::start([Reply::Bytes(answer("200 OK", "", ""))]).await;
     let location = format!("location: {}\r\n", elsewhere.url("/"));
-    for status in [
-        "301 Moved",
-        "302 Found",
-        "303 See Other",
-        "307 Temporary",
-        "308 Permanent",
-    ] {
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
         let server = Server::start([Reply::Bytes(answer(status, &location, "there"))]).await;
         let code = status.split(' ').next().unwrap().parse().unwrap();
-        assert_eq!(
-            post(&client(LOOPBACK), &server.url("/")).await,
-            response(code, "there")
-        );
+        assert_eq!(post(&client(LOOPBACK), &server.url("/")).await, response(code, "there"));
         assert_eq!(server.requests().len(), 1);
     }
     assert_eq!(elsewhere.connections(), 0);
@@ -124,10 +102,7 @@ async fn posts_to_one_host_share_a_connection() {
     let server = Server::start([Reply::Bytes(answer("200 OK", "", "thanks"))]).await;
     let client = client(LOOPBACK);
     for _ in 0..3 {
-        assert_eq!(
-            post(&client.clone(), &server.url("/")).await,
-            response(200, "thanks")
-        );
+        assert_eq!(post(&client.clone(), &server.url("/")).await, response(200, "thanks"));
     }
     assert_eq!((server.connections(), server.requests().len()), (1, 3));
 }
@@ -138,18 +113,9 @@ async fn a_trickling_body_does_not_change_the_outcome() {
     let server = Server::start([Reply::Trickle(head)]).await;
     let begin = Instant::now();
     let outcome = post(&client(LOOPBACK), &server.url("/")).await;
-    let Answer::Response {
-        status: 202, body, ..
-    } = outcome
-    else {
-        panic!("{outcome:?}")
-    };
+    let Answer::Response { status: 202, body, .. } = outcome else { panic!("{outcome:?}") };
     assert!(body.starts_with("startx"), "{body}");
-    assert!(
-        begin.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]
@@ -159,23 +125,13 @@ async fn a_body_is_never_read_past_the_whole_timeout() {
     let client = impatient(Duration::from_millis(300));
     let begin = Instant::now();
     let outcome = post(&client, &server.url("/")).await;
-    assert!(
-        matches!(outcome, Answer::Response { status: 200, .. }),
-        "{outcome:?}"
-    );
-    assert!(
-        begin.elapsed() < Duration::from_millis(1900),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(matches!(outcome, Answer::Response { status: 200, .. }), "{outcome:?}");
+    assert!(begin.elapsed() < Duration::from_millis(1900), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]
 async fn an_endless_body_is_cut() {
-    for head in [
-        "HTTP/1.1 200 OK\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n",
-    ] {
+    for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n"] {
         let server = Server::start([Reply::Endless(head.into())]).await;
         let outcome = post(&client(LOOPBACK), &server.url("/")).await;
         assert_eq!(outcome, response(200, &"x".repeat(16 * 1024)));
@@ -186,20 +142,14 @@ async fn an_endless_body_is_cut() {
 async fn a_body_that_breaks_off_does_not_change_the_outcome() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nhalf".to_vec();
     let server = Server::start([Reply::Close(head)]).await;
-    assert_eq!(
-        post(&client(LOOPBACK), &server.url("/")).await,
-        response(200, "half")
-    );
+    assert_eq!(post(&client(LOOPBACK), &server.url("/")).await, response(200, "half"));
 }
 
 #[tokio::test]
 async fn no_answer_in_time_is_a_timeout() {
     let server = Server::start([Reply::Hang]).await;
     let outcome = post(&impatient(Duration::from_millis(300)), &server.url("/")).await;
-    assert_eq!(
-        outcome,
-        failed(Failure::Timeout, "there was no answer within 300ms")
-    );
+    assert_eq!(outcome, failed(Failure::Timeout, "there was no answer within 300ms"));
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -207,10 +157,7 @@ async fn no_answer_in_time_is_a_timeout() {
 async fn a_trickling_head_is_a_timeout() {
     let server = Server::start([Reply::Trickle(b"HTTP/1.1 200 OK\r\nx-slow: ".to_vec())]).await;
     let outcome = post(&impatient(Duration::from_millis(300)), &server.url("/")).await;
-    assert_eq!(
-        outcome,
-        failed(Failure::Timeout, "there was no answer within 300ms")
-    );
+    assert_eq!(outcome, failed(Failure::Timeout, "there was no answer within 300ms"));
 }
 
 #[tokio::test]
@@ -219,10 +166,7 @@ async fn a_refused_connection_is_a_connect_failure() {
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
     let outcome = post(&client(LOOPBACK), &url).await;
-    assert_eq!(
-        outcome,
-        failed(Failure::Connect, "the connection was refused")
-    );
+    assert_eq!(outcome, failed(Failure::Connect, "the connection was refused"));
 }
 
 #[tokio::test]
@@ -236,11 +180,7 @@ async fn a_connection_that_breaks_before_the_answer_is_a_connect_failure() {
         let server = Server::start([reply]).await;
         let outcome = post(&client(LOOPBACK), &server.url("/")).await;
         assert_eq!(outcome, failed(Failure::Connect, detail));
-        assert_eq!(
-            (server.connections(), server.requests().len()),
-            (1, 1),
-            "no second POST"
-        );
+        assert_eq!((server.connections(), server.requests().len()), (1, 1), "no second POST");
     }
 }
 
@@ -249,31 +189,16 @@ async fn a_break_on_a_used_connection_is_one_post_too() {
     for broken in [Reply::Close(Vec::new()), Reply::Reset(Vec::new())] {
         let server = Server::start([Reply::Bytes(answer("200 OK", "", "first")), broken]).await;
         let client = client(LOOPBACK);
-        assert_eq!(
-            post(&client, &server.url("/")).await,
-            response(200, "first")
-        );
+        assert_eq!(post(&client, &server.url("/")).await, response(200, "first"));
         let outcome = post(&client, &server.url("/")).await;
-        assert!(
-            matches!(
-                outcome,
-                Answer::Failed {
-                    failure: Failure::Connect,
-                    ..
-                }
-            ),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Answer::Failed { failure: Failure::Connect, .. }), "{outcome:?}");
         assert_eq!((server.connections(), server.requests().len()), (1, 2));
     }
 }
 
 #[tokio::test]
 async fn garbage_is_a_protocol_failure() {
-    let huge = format!(
-        "HTTP/1.1 200 OK\r\nx-huge: {}\r\n\r\n",
-        "x".repeat(1_000_000)
-    );
+    let huge = format!("HTTP/1.1 200 OK\r\nx-huge: {}\r\n\r\n", "x".repeat(1_000_000));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(500));
     for garbage in [
         "SSH-2.0-OpenSSH_9.2p1\r\n\r\n",
@@ -285,28 +210,17 @@ async fn garbage_is_a_protocol_failure() {
     ] {
         let server = Server::start([Reply::Bytes(garbage.as_bytes().to_vec())]).await;
         let outcome = post(&client(LOOPBACK), &server.url("/")).await;
-        assert_eq!(
-            outcome,
-            failed(Failure::Protocol, "the answer is not valid HTTP")
-        );
+        assert_eq!(outcome, failed(Failure::Protocol, "the answer is not valid HTTP"));
         assert_eq!(server.requests().len(), 1);
     }
 }
 
 #[tokio::test]
 async fn an_unusable_user_agent_is_told_when_building() {
-    let error = Client::new(Config {
-        user_agent: "a\nb".to_owned(),
-        ..config(&[])
-    })
-    .unwrap_err();
+    let error = Client::new(Config { user_agent: "a\nb".to_owned(), ..config(&[]) }).unwrap_err();
     assert_eq!(error.to_string(), "building the HTTP client");
 }
 
 fn impatient(timeout: Duration) -> Client {
-    Client::new(Config {
-        timeout,
-        ..config(LOOPBACK)
-    })
-    .unwrap()
+    Client::new(Config { timeout, ..config(LOOPBACK) }).unwrap()
 }

@@ -101,11 +101,7 @@ async fn serve(
         seen.lock().unwrap().requests.push(request);
         let reply = {
             let mut replies = replies.lock().unwrap();
-            if replies.len() > 1 {
-                replies.pop_front()?
-            } else {
-                replies.front()?.clone()
-            }
+            if replies.len() > 1 { replies.pop_front()? } else { replies.front()?.clone() }
         };
         match reply {
             Reply::Bytes(bytes) => stream.write_all(&bytes).await.ok()?,

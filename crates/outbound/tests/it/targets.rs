@@ -37,10 +37,7 @@ async fn ipv6_literals_are_blocked_by_what_they_stand_for() {
     for (host, detail) in [
         ("[::1]", "::1 is a loopback address"),
         ("[::]", ":: is the unspecified address"),
-        (
-            "[::ffff:127.0.0.1]",
-            "::ffff:127.0.0.1 is a loopback address",
-        ),
+        ("[::ffff:127.0.0.1]", "::ffff:127.0.0.1 is a loopback address"),
         ("[::ffff:7f00:1]", "::ffff:127.0.0.1 is a loopback address"),
         ("[64:ff9b::7f00:1]", "64:ff9b::7f00:1 is a loopback address"),
         ("[fe80::1]", "fe80::1 is a link-local address"),
@@ -48,11 +45,7 @@ async fn ipv6_literals_are_blocked_by_what_they_stand_for() {
         ("169.254.169.254", "169.254.169.254 is a link-local address"),
     ] {
         let (outcome, connections) = post_to(&[], host).await;
-        assert_eq!(
-            (outcome, connections),
-            (failed(Failure::BlockedTarget, detail), 0),
-            "{host}"
-        );
+        assert_eq!((outcome, connections), (failed(Failure::BlockedTarget, detail), 0), "{host}");
     }
 }
 
@@ -60,38 +53,19 @@ async fn ipv6_literals_are_blocked_by_what_they_stand_for() {
 async fn a_name_is_blocked_by_its_addresses() {
     for host in ["localhost", "LOCALHOST"] {
         let (outcome, connections) = post_to(&[], host).await;
-        let Answer::Failed { failure, detail } = outcome else {
-            panic!("{outcome:?}")
-        };
-        assert_eq!(
-            (failure, connections),
-            (Failure::BlockedTarget, 0),
-            "{host}"
-        );
-        assert!(
-            detail.ends_with("resolves to a loopback address"),
-            "{detail}"
-        );
+        let Answer::Failed { failure, detail } = outcome else { panic!("{outcome:?}") };
+        assert_eq!((failure, connections), (Failure::BlockedTarget, 0), "{host}");
+        assert!(detail.ends_with("resolves to a loopback address"), "{detail}");
     }
 }
 
 #[tokio::test]
 async fn what_the_operator_allows_is_reached() {
     for host in ["127.0.0.1", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"] {
-        assert_eq!(
-            post_to(LOOPBACK, host).await,
-            (response(200, "reached"), 1),
-            "{host}"
-        );
+        assert_eq!(post_to(LOOPBACK, host).await, (response(200, "reached"), 1), "{host}");
     }
     let (outcome, connections) = post_to(&["10.0.0.0/8"], "127.0.0.1").await;
-    assert!(matches!(
-        outcome,
-        Answer::Failed {
-            failure: Failure::BlockedTarget,
-            ..
-        }
-    ));
+    assert!(matches!(outcome, Answer::Failed { failure: Failure::BlockedTarget, .. }));
     assert_eq!(connections, 0);
 }
 
@@ -109,9 +83,6 @@ async fn only_http_urls_are_sent() {
         ("file:///etc/passwd", "the URL is neither http nor https"),
         ("gopher://localhost/", "the URL is neither http nor https"),
     ] {
-        assert_eq!(
-            post(&client(LOOPBACK), url).await,
-            failed(Failure::Protocol, detail)
-        );
+        assert_eq!(post(&client(LOOPBACK), url).await, failed(Failure::Protocol, detail));
     }
 }

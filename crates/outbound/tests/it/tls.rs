@@ -40,15 +40,10 @@ fn server_config() -> rustls::ConfigBuilder<ServerConfig, rustls::server::WantsS
 async fn an_untrusted_certificate_is_refused() {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
-    let config = server_config()
-        .with_single_cert(vec![own.cert.into()], key.into())
-        .unwrap();
+    let config = server_config().with_single_cert(vec![own.cert.into()], key.into()).unwrap();
     let url = format!("https://localhost:{}/", tls_server(config));
     let outcome = post(&client(LOOPBACK), &url).await;
-    assert_eq!(
-        outcome,
-        failed(Failure::Tls, "the certificate's issuer is not trusted")
-    );
+    assert_eq!(outcome, failed(Failure::Tls, "the certificate's issuer is not trusted"));
 }
 
 #[tokio::test]
@@ -62,19 +57,14 @@ async fn a_server_without_a_certificate_is_a_tls_failure() {
     }
     let port = tls_server(server_config().with_cert_resolver(Arc::new(Nothing)));
     let outcome = post(&client(LOOPBACK), &format!("https://localhost:{port}/")).await;
-    assert_eq!(
-        outcome,
-        failed(Failure::Tls, "the server refused the TLS handshake")
-    );
+    assert_eq!(outcome, failed(Failure::Tls, "the server refused the TLS handshake"));
 }
 
 /// A plain-text server would wait for the end of a line that never comes; this one answers at
 /// once, as servers do that find no HTTP in what they got.
 async fn plain_text_server(reply: &'static [u8]) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .unwrap();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -92,10 +82,7 @@ async fn plain_text_server(reply: &'static [u8]) -> String {
 async fn a_plain_text_server_is_a_tls_failure() {
     let url = plain_text_server(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     let outcome = post(&client(LOOPBACK), &url).await;
-    assert_eq!(
-        outcome,
-        failed(Failure::Tls, "the server does not speak TLS")
-    );
+    assert_eq!(outcome, failed(Failure::Tls, "the server does not speak TLS"));
 }
 
 #[tokio::test]
@@ -111,18 +98,7 @@ async fn a_handshake_that_never_ends_passes_the_connect_timeout() {
     // The system takes the connection, and nobody ever reads from it.
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let connect_timeout = Duration::from_millis(300);
-    let client = Client::new(Config {
-        connect_timeout,
-        ..config(LOOPBACK)
-    })
-    .unwrap();
-    let outcome = post(
-        &client,
-        &format!("https://{}/", silent.local_addr().unwrap()),
-    )
-    .await;
-    assert_eq!(
-        outcome,
-        failed(Failure::Timeout, "there was no connection within 300ms")
-    );
+    let client = Client::new(Config { connect_timeout, ..config(LOOPBACK) }).unwrap();
+    let outcome = post(&client, &format!("https://{}/", silent.local_addr().unwrap())).await;
+    assert_eq!(outcome, failed(Failure::Timeout, "there was no connection within 300ms"));
 }

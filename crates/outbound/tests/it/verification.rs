@@ -8,9 +8,7 @@ use crate::{LOOPBACK, client, header};
 const ECHO: &str = "0f8fad5bd9cb469fa16570867728950e";
 
 async fn verify(server: &Server, rest: &str) -> Result<(), VerifyError> {
-    client(LOOPBACK)
-        .verify(&server.url(rest).parse().unwrap(), &[], ECHO)
-        .await
+    client(LOOPBACK).verify(&server.url(rest).parse().unwrap(), &[], ECHO).await
 }
 
 async fn verify_answer(reply: Reply) -> Result<(), VerifyError> {
@@ -18,9 +16,7 @@ async fn verify_answer(reply: Reply) -> Result<(), VerifyError> {
 }
 
 fn failed(reason: &str) -> VerifyError {
-    VerifyError::Failed {
-        reason: reason.to_owned(),
-    }
+    VerifyError::Failed { reason: reason.to_owned() }
 }
 
 #[tokio::test]
@@ -28,21 +24,13 @@ async fn the_echo_is_added_to_the_query() {
     for (rest, target) in [
         ("/hook", format!("/hook?echo={ECHO}")),
         ("/hook?", format!("/hook?echo={ECHO}")),
-        (
-            "/hook?code=a%20b&x=1",
-            format!("/hook?code=a%20b&x=1&echo={ECHO}"),
-        ),
+        ("/hook?code=a%20b&x=1", format!("/hook?code=a%20b&x=1&echo={ECHO}")),
     ] {
         let server = Server::start([Reply::Bytes(answer("200 OK", "", ECHO))]).await;
         assert_eq!(verify(&server, rest).await, Ok(()));
         let requests = server.requests();
-        let [request] = requests.as_slice() else {
-            panic!("one request, not {requests:?}")
-        };
-        assert_eq!(
-            request.lines().next(),
-            Some(format!("GET {target} HTTP/1.1").as_str())
-        );
+        let [request] = requests.as_slice() else { panic!("one request, not {requests:?}") };
+        assert_eq!(request.lines().next(), Some(format!("GET {target} HTTP/1.1").as_str()));
     }
 }
 
@@ -52,32 +40,18 @@ async fn the_webhooks_own_headers_are_sent() {
     let url = server.url("/").parse().unwrap();
     let headers = [header("x-api-key", "k")];
     assert_eq!(client(LOOPBACK).verify(&url, &headers, ECHO).await, Ok(()));
-    assert!(
-        server
-            .requests()
-            .iter()
-            .all(|request| request.contains("\r\nx-api-key: k\r\n"))
-    );
+    assert!(server.requests().iter().all(|request| request.contains("\r\nx-api-key: k\r\n")));
 }
 
 #[tokio::test]
 async fn any_success_status_passes() {
-    assert_eq!(
-        verify_answer(Reply::Bytes(answer("202 Accepted", "", ECHO))).await,
-        Ok(())
-    );
+    assert_eq!(verify_answer(Reply::Bytes(answer("202 Accepted", "", ECHO))).await, Ok(()));
 }
 
 #[tokio::test]
 async fn another_body_is_no_echo() {
     let long = format!("{ECHO}{}", "x".repeat(20_000));
-    for body in [
-        "",
-        "hello",
-        &format!("\"{ECHO}\""),
-        &format!("{ECHO}\n"),
-        &long,
-    ] {
+    for body in ["", "hello", &format!("\"{ECHO}\""), &format!("{ECHO}\n"), &long] {
         let outcome = verify_answer(Reply::Bytes(answer("200 OK", "", body))).await;
         assert_eq!(outcome, Err(VerifyError::NoEcho), "{body:.40}");
     }
@@ -86,10 +60,7 @@ async fn another_body_is_no_echo() {
 #[tokio::test]
 async fn an_endless_body_is_no_echo() {
     let head = format!("HTTP/1.1 200 OK\r\n\r\n{ECHO}");
-    assert_eq!(
-        verify_answer(Reply::Endless(head.into())).await,
-        Err(VerifyError::NoEcho)
-    );
+    assert_eq!(verify_answer(Reply::Endless(head.into())).await, Err(VerifyError::NoEcho));
 }
 
 #[tokio::test]
@@ -99,10 +70,7 @@ async fn other_statuses_and_redirects_fail() {
     for (status, reason) in [
         ("404 Not Found", "the endpoint answered 404 Not Found"),
         ("302 Found", "the endpoint answered 302 Found"),
-        (
-            "500 Whatever",
-            "the endpoint answered 500 Internal Server Error",
-        ),
+        ("500 Whatever", "the endpoint answered 500 Internal Server Error"),
     ] {
         let outcome = verify_answer(Reply::Bytes(answer(status, &location, ECHO))).await;
         assert_eq!(outcome, Err(failed(reason)));
@@ -113,10 +81,7 @@ async fn other_statuses_and_redirects_fail() {
 #[tokio::test]
 async fn failures_are_told_in_plain_words() {
     let broken = verify_answer(Reply::Close(Vec::new())).await;
-    assert_eq!(
-        broken,
-        Err(failed("the connection was closed before the answer came"))
-    );
+    assert_eq!(broken, Err(failed("the connection was closed before the answer came")));
 
     let url = "http://10.1.2.3/".parse().unwrap();
     let blocked = client(&[]).verify(&url, &[], ECHO).await;
@@ -127,8 +92,5 @@ async fn failures_are_told_in_plain_words() {
 async fn a_body_that_breaks_off_fails() {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{ECHO}");
     let outcome = verify_answer(Reply::Close(head.into())).await;
-    assert!(
-        matches!(outcome, Err(VerifyError::Failed { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(VerifyError::Failed { .. })), "{outcome:?}");
 }

@@ -9,18 +9,12 @@ use anyhow::Result;
 use fanfare_testkit::servers::Servers;
 
 fn main() -> Result<()> {
-    let dir = std::env::args_os()
-        .nth(1)
-        .map_or_else(std::env::temp_dir, Into::into);
+    let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, Into::into);
     let servers = Servers::start(Path::new(&dir))?;
     servers.create_database("fanfare")?;
     servers.create_vhost("fanfare")?;
     let mut out = io::stdout();
-    writeln!(
-        out,
-        "FANFARE_DATABASE_URL={}",
-        servers.database_url("fanfare")
-    )?;
+    writeln!(out, "FANFARE_DATABASE_URL={}", servers.database_url("fanfare"))?;
     writeln!(out, "FANFARE_AMQP_URL={}", servers.amqp_url("fanfare"))?;
     writeln!(out, "FANFARE_SERVERS_FOLDER={}", servers.folder().display())?;
     out.flush()?;

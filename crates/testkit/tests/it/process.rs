@@ -12,10 +12,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn is_heard_on_both_outputs() {
-    let mut process = sh(
-        "echo one; echo two >&2; echo $WORD; exit 3",
-        [("WORD", "three")],
-    );
+    let mut process = sh("echo one; echo two >&2; echo $WORD; exit 3", [("WORD", "three")]);
     for word in ["one", "two", "three"] {
         assert_eq!(process.wait_for_line(word, SOON).await, word);
     }
@@ -26,10 +23,7 @@ async fn is_heard_on_both_outputs() {
 
 #[tokio::test]
 async fn can_be_asked_to_end() {
-    let mut process = sh(
-        "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done",
-        [],
-    );
+    let mut process = sh("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done", []);
     process.wait_for_line("up", SOON).await;
     assert!(process.is_running());
     process.terminate();
@@ -57,18 +51,11 @@ async fn is_killed_when_dropped() {
 #[tokio::test]
 async fn runs_to_its_end_with_input() {
     let script = ["-c", "cat; echo oops >&2; exit $CODE"];
-    let output = run(Path::new("sh"), &script, [("CODE", "0")], Some("in"))
-        .await
-        .unwrap();
-    assert_eq!(
-        (output.stdout.as_str(), output.stderr.as_str()),
-        ("in", "oops\n")
-    );
+    let output = run(Path::new("sh"), &script, [("CODE", "0")], Some("in")).await.unwrap();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("in", "oops\n"));
     assert_eq!(output.success().unwrap(), "in");
 
-    let output = run(Path::new("sh"), &script, [("CODE", "4")], None)
-        .await
-        .unwrap();
+    let output = run(Path::new("sh"), &script, [("CODE", "4")], None).await.unwrap();
     assert_eq!(output.status.code(), Some(4));
     assert!(output.success().unwrap_err().to_string().contains("oops"));
     assert!(run(Path::new("/nowhere"), &[], [], None).await.is_err());

@@ -61,11 +61,7 @@ async fn freezes_and_then_passes_what_it_held_back() {
 
     proxy.resume();
     for stream in [&mut stream, &mut late] {
-        assert_eq!(
-            stream.read_u8().await.unwrap(),
-            b'!',
-            "the byte from before"
-        );
+        assert_eq!(stream.read_u8().await.unwrap(), b'!', "the byte from before");
         round(stream).await.unwrap();
     }
 }
@@ -75,17 +71,13 @@ async fn breaks_a_connection_to_the_broker() {
     let sandbox = Sandbox::new().await;
     let broker = shared::endpoints().broker_addr().unwrap();
     let mut proxy = Proxy::start(broker);
-    let url = sandbox
-        .amqp_url
-        .replace(&broker.to_string(), &proxy.addr().to_string());
+    let url = sandbox.amqp_url.replace(&broker.to_string(), &proxy.addr().to_string());
     let amqp = Amqp::connect(&url).await.unwrap();
 
     proxy.cut().await;
-    eventually(
-        "the client sees the cut",
-        Duration::from_secs(5),
-        async || !amqp.connection().status().connected(),
-    )
+    eventually("the client sees the cut", Duration::from_secs(5), async || {
+        !amqp.connection().status().connected()
+    })
     .await;
     assert!(Amqp::connect(&url).await.is_err());
     proxy.resume();

@@ -19,11 +19,7 @@ async fn keeps_requests_over_one_connection() {
     receiver.answer_with(|request, n| Reply::text(200, format!("{n}:{}", request.path)));
     let mut stream = TcpStream::connect(receiver.addr()).await.unwrap();
     post(&mut stream, "/a?b=c", "one").await;
-    assert!(
-        read_until(&mut stream, "0:/a?b=c")
-            .await
-            .starts_with("HTTP/1.1 200 ")
-    );
+    assert!(read_until(&mut stream, "0:/a?b=c").await.starts_with("HTTP/1.1 200 "));
     // Both at once: the second one must not be lost with the first one's bytes.
     post(&mut stream, "/two", "two").await;
     post(&mut stream, "/three", "").await;
@@ -44,12 +40,8 @@ async fn keeps_requests_over_one_connection() {
 #[tokio::test]
 async fn answers_with_status_headers_and_delay() {
     let (start, delay) = (Instant::now(), Duration::from_millis(150));
-    let (mut stream, _receiver) = posted(
-        Reply::text(503, "busy")
-            .with_header("retry-after", "7")
-            .after(delay),
-    )
-    .await;
+    let (mut stream, _receiver) =
+        posted(Reply::text(503, "busy").with_header("retry-after", "7").after(delay)).await;
     let answer = read_until(&mut stream, "busy").await;
     assert!(start.elapsed() >= delay);
     assert!(answer.starts_with("HTTP/1.1 503 "));
@@ -65,19 +57,10 @@ async fn hangs() {
 #[tokio::test]
 async fn closes_and_resets() {
     let (mut stream, _receiver) = posted(Reply::Close).await;
-    assert_eq!(
-        timeout(SOON, stream.read(&mut [0; 8]))
-            .await
-            .unwrap()
-            .unwrap(),
-        0
-    );
+    assert_eq!(timeout(SOON, stream.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
 
     let (mut stream, _receiver) = posted(Reply::Reset).await;
-    let error = timeout(SOON, stream.read(&mut [0; 8]))
-        .await
-        .unwrap()
-        .unwrap_err();
+    let error = timeout(SOON, stream.read(&mut [0; 8])).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
@@ -85,11 +68,7 @@ async fn closes_and_resets() {
 async fn trickles() {
     let pause = Duration::from_millis(20);
     let start = Instant::now();
-    let reply = Reply::Trickle {
-        status: 200,
-        pause,
-        body: "slowly".into(),
-    };
+    let reply = Reply::Trickle { status: 200, pause, body: "slowly".into() };
     let (mut stream, _receiver) = posted(reply).await;
     read_until(&mut stream, "slowly").await;
     assert!(start.elapsed() >= 6 * pause);
@@ -117,20 +96,14 @@ async fn post(stream: &mut TcpStream, path: &str, body: &str) {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: here\r\nX-Name: Value\r\nContent-Length: {length}\r\n\r\n"
     );
-    stream
-        .write_all(format!("{head}{body}").as_bytes())
-        .await
-        .unwrap();
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
 }
 
 async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut read = Vec::new();
     let reading = async {
         while !read.ends_with(end.as_bytes()) {
-            assert!(
-                stream.read_buf(&mut read).await.unwrap() > 0,
-                "the connection ended"
-            );
+            assert!(stream.read_buf(&mut read).await.unwrap() > 0, "the connection ended");
         }
     };
     timeout(SOON, reading).await.unwrap();

@@ -15,10 +15,7 @@ async fn has_a_database_of_its_own() {
     let (one, other) = tokio::join!(Sandbox::new(), Sandbox::new());
     one.sql("CREATE TABLE here (n int)").unwrap();
     one.sql("INSERT INTO here VALUES (7), (8)").unwrap();
-    assert_eq!(
-        one.sql("SELECT n, n + 1 FROM here ORDER BY n").unwrap(),
-        "7|8\n8|9"
-    );
+    assert_eq!(one.sql("SELECT n, n + 1 FROM here ORDER BY n").unwrap(), "7|8\n8|9");
     assert!(other.sql("SELECT n FROM here").is_err());
 }
 
@@ -27,9 +24,7 @@ async fn has_a_virtual_host_of_its_own() {
     let (one, other) = tokio::join!(Sandbox::new(), Sandbox::new());
     let amqp = Amqp::connect(&one.amqp_url).await.unwrap();
     declare(&amqp, "here").await;
-    amqp.publish("", "here", "text/plain", &[("x-note", "loud")], b"hello")
-        .await
-        .unwrap();
+    amqp.publish("", "here", "text/plain", &[("x-note", "loud")], b"hello").await.unwrap();
     assert_eq!(amqp.queue_len("here").await.unwrap(), 1);
 
     let messages = amqp.drain("here").await.unwrap();
@@ -37,11 +32,7 @@ async fn has_a_virtual_host_of_its_own() {
     assert_eq!(messages[0].body, "hello");
     assert_eq!(messages[0].header("x-note").as_deref(), Some("loud"));
     assert_eq!(amqp.queue_len("here").await.unwrap(), 0);
-    assert!(
-        amqp.publish("", "nowhere", "text/plain", &[], b"lost")
-            .await
-            .is_err()
-    );
+    assert!(amqp.publish("", "nowhere", "text/plain", &[], b"lost").await.is_err());
 
     let amqp = Amqp::connect(&other.amqp_url).await.unwrap();
     assert!(amqp.queue_len("here").await.is_err());
@@ -52,37 +43,24 @@ async fn leaves_nothing() {
     let sandbox = Sandbox::new().await;
     let amqp = Amqp::connect(&sandbox.amqp_url).await.unwrap();
     declare(&amqp, "here").await;
-    let (url, name) = (
-        sandbox.amqp_url.clone(),
-        sandbox.sql("SELECT current_database()").unwrap(),
-    );
+    let (url, name) = (sandbox.amqp_url.clone(), sandbox.sql("SELECT current_database()").unwrap());
     drop(sandbox);
 
     let query = format!("SELECT count(*) FROM pg_database WHERE datname = '{name}'");
     assert_eq!(shared::endpoints().sql("postgres", &query).unwrap(), "0");
     assert!(Amqp::connect(&url).await.is_err());
-    eventually(
-        "the open connection ends",
-        Duration::from_secs(10),
-        async || !amqp.connection().status().connected(),
-    )
+    eventually("the open connection ends", Duration::from_secs(10), async || {
+        !amqp.connection().status().connected()
+    })
     .await;
 }
 
 #[tokio::test]
 async fn finds_the_same_servers_in_every_process() {
     let this_test = std::env::current_exe().unwrap();
-    let arguments = [
-        "--exact",
-        "sandbox::tells_the_address_of_the_servers",
-        "--nocapture",
-    ];
+    let arguments = ["--exact", "sandbox::tells_the_address_of_the_servers", "--nocapture"];
     let address = async || {
-        let output = run(&this_test, &arguments, [], None)
-            .await
-            .unwrap()
-            .success()
-            .unwrap();
+        let output = run(&this_test, &arguments, [], None).await.unwrap().success().unwrap();
         let (_, rest) = output.split_once("servers at ").unwrap();
         rest.lines().next().unwrap().to_owned()
     };
@@ -100,12 +78,6 @@ fn tells_the_address_of_the_servers() {
 }
 
 async fn declare(amqp: &Amqp, queue: &str) {
-    let options = QueueDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
-    amqp.channel()
-        .queue_declare(queue.into(), options, FieldTable::default())
-        .await
-        .unwrap();
+    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    amqp.channel().queue_declare(queue.into(), options, FieldTable::default()).await.unwrap();
 }

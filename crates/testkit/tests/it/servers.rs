@@ -38,35 +38,22 @@ async fn keep_their_data_through_outages_and_end_with_their_owner() {
 
     servers.wipe_broker().unwrap();
     let amqp = Amqp::connect(&url).await.unwrap();
-    assert!(
-        amqp.queue_len("kept").await.is_err(),
-        "the queue is lost, the virtual host is there"
-    );
+    assert!(amqp.queue_len("kept").await.is_err(), "the queue is lost, the virtual host is there");
 
-    let (folder, ids) = (
-        servers.folder().to_path_buf(),
-        processes_in(servers.folder()),
-    );
+    let (folder, ids) = (servers.folder().to_path_buf(), processes_in(servers.folder()));
     assert!(ids.len() >= 3, "PostgreSQL, RabbitMQ, and epmd: {ids:?}");
     let keeper = *servers.process_ids().last().unwrap();
     drop(servers);
     assert!(!folder.exists());
     assert!(!is_running(keeper));
-    assert_eq!(
-        ids.into_iter()
-            .filter(|id| is_running(*id))
-            .collect::<Vec<_>>(),
-        [0_u32; 0]
-    );
+    assert_eq!(ids.into_iter().filter(|id| is_running(*id)).collect::<Vec<_>>(), [0_u32; 0]);
 }
 
 #[tokio::test]
 async fn end_when_their_owner_is_killed() {
     let program = Path::new(env!("CARGO_BIN_EXE_testkit-servers"));
     let mut owner = Process::spawn(program, &[], []);
-    let line = owner
-        .wait_for_line("FANFARE_SERVERS_FOLDER=", Duration::from_mins(2))
-        .await;
+    let line = owner.wait_for_line("FANFARE_SERVERS_FOLDER=", Duration::from_mins(2)).await;
     let folder = PathBuf::from(line.split_once('=').unwrap().1);
     let ids = processes_in(&folder);
     assert!(ids.len() >= 3, "PostgreSQL, RabbitMQ, and epmd: {ids:?}");
@@ -74,11 +61,7 @@ async fn end_when_their_owner_is_killed() {
     owner.kill9();
     eventually("all is gone", Duration::from_secs(10), async || {
         let left: Vec<_> = ids.iter().filter(|id| is_running(**id)).collect();
-        if left.is_empty() && !folder.exists() {
-            Ok(())
-        } else {
-            Err(format!("{left:?} run"))
-        }
+        if left.is_empty() && !folder.exists() { Ok(()) } else { Err(format!("{left:?} run")) }
     })
     .await;
 }
@@ -88,31 +71,15 @@ fn start() -> Servers {
 }
 
 async fn fill(servers: &Servers, url: &str) {
-    servers
-        .endpoints()
-        .sql("kept", "CREATE TABLE kept AS SELECT 1")
-        .unwrap();
+    servers.endpoints().sql("kept", "CREATE TABLE kept AS SELECT 1").unwrap();
     let amqp = Amqp::connect(url).await.unwrap();
-    let options = QueueDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
-    amqp.channel()
-        .queue_declare("kept".into(), options, FieldTable::default())
-        .await
-        .unwrap();
-    amqp.publish("", "kept", "text/plain", &[], b"kept")
-        .await
-        .unwrap();
+    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    amqp.channel().queue_declare("kept".into(), options, FieldTable::default()).await.unwrap();
+    amqp.publish("", "kept", "text/plain", &[], b"kept").await.unwrap();
 }
 
 async fn messages(url: &str) -> u32 {
-    Amqp::connect(url)
-        .await
-        .unwrap()
-        .queue_len("kept")
-        .await
-        .unwrap()
+    Amqp::connect(url).await.unwrap().queue_len("kept").await.unwrap()
 }
 
 fn rows(servers: &Servers) -> anyhow::Result<String> {

@@ -59,14 +59,8 @@ impl Choice {
 
     /// Whether a letter is one of them, its queue apart.
     pub(super) fn takes(&self, letter: &DeadLetter) -> bool {
-        let reason = self
-            .reason
-            .as_ref()
-            .is_none_or(|reason| letter.reason == *reason);
-        reason
-            && self
-                .webhook
-                .is_none_or(|webhook| show::webhook(letter) == Some(webhook))
+        let reason = self.reason.as_ref().is_none_or(|reason| letter.reason == *reason);
+        reason && self.webhook.is_none_or(|webhook| show::webhook(letter) == Some(webhook))
     }
 
     /// Whether it says more than a queue.

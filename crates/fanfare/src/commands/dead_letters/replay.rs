@@ -1,7 +1,8 @@
 //! A dead letter's way back.
 
-use fanfare_broker::dead_letters::{DeadLetter, POISON};
+use fanfare_broker::dead_letters::DeadLetter;
 use fanfare_broker::{Message, Publisher, Queue};
+use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::{Addressee, Due, Job, Unit};
 use fanfare_store::Store;
 
@@ -24,39 +25,30 @@ impl Replayer {
 
     /// Brings one letter back; when this is over, the letter itself can go.
     pub(super) async fn replay(&self, queue: QueueName, letter: &DeadLetter) -> anyhow::Result<()> {
-        match (queue, Job::from_bytes(&letter.message.body)) {
-            (QueueName::Events, _) => self.publish(event_queue(letter), event(letter)).await,
-            (QueueName::Deliveries, Ok(Job::Due(due))) if letter.reason != POISON => {
-                self.restart(due).await
-            }
-            // What the broker itself put aside is not dead in the ledger: its job goes on.
-            (QueueName::Deliveries, Ok(Job::Due(_))) => {
-                self.publish(Queue::Retries, letter.original()).await
-            }
+        if queue == QueueName::Events {
+            return self.publish(event_queue(letter), event(letter)).await;
+        }
+        if let Some((batch, webhook)) = dead_delivery(letter) {
+            return self.restart(batch, webhook).await;
+        }
+        // Else it is a job that the broker itself, or a worker that could not read it, put aside.
+        match Job::from_bytes(&letter.message.body) {
+            Ok(Job::Due(_)) => self.publish(Queue::Retries, letter.original()).await,
             // Another job of these may have been published since: the ledger is asked first.
-            (QueueName::Deliveries, Ok(Job::Fresh(units))) => {
+            Ok(Job::Fresh(units)) => {
                 let body = Job::Copy(copies(&units)).to_bytes()?;
-                let message = Message {
-                    body: body.into(),
-                    ..letter.original()
-                };
+                let message = Message { body: body.into(), ..letter.original() };
                 self.publish(Queue::Deliveries, message).await
             }
             // What is no job of this version is for a worker to judge.
-            (QueueName::Deliveries, Ok(Job::Copy(_)) | Err(_)) => {
-                self.publish(Queue::Deliveries, letter.original()).await
-            }
+            Ok(Job::Copy(_)) | Err(_) => self.publish(Queue::Deliveries, letter.original()).await,
         }
     }
 
     /// Begins a new chain of attempts. A delivery that has moved on since, because somebody retried
     /// it, needs nothing.
-    async fn restart(&self, due: Due) -> anyhow::Result<()> {
-        match self
-            .store
-            .delivery_restart(due.batch, due.webhook, true)
-            .await?
-        {
+    async fn restart(&self, batch: BatchKey, webhook: WebhookId) -> anyhow::Result<()> {
+        match self.store.delivery_restart(batch, webhook, true).await? {
             Some(due) => deliveries::publish(&self.publisher, due).await,
             None => Ok(()),
         }
@@ -67,14 +59,17 @@ impl Replayer {
     }
 }
 
+/// The delivery that a worker gave up, from the letter's headers.
+fn dead_delivery(letter: &DeadLetter) -> Option<(BatchKey, WebhookId)> {
+    let id = |name| letter.message.headers.text(name);
+    let batch = id("x-fanfare-batch")?.parse().ok()?;
+    Some((batch, id("x-fanfare-webhook")?.parse().ok()?))
+}
+
 /// First attempts, without their contents.
 fn copies(units: &[Unit]) -> Vec<Due> {
     let copies = units.iter().flat_map(|unit| {
-        let copy = |to: &Addressee| Due {
-            batch: unit.batch,
-            webhook: to.webhook,
-            entry: 1,
-        };
+        let copy = |to: &Addressee| Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
         unit.deliveries.iter().map(copy)
     });
     copies.collect()
@@ -83,9 +78,7 @@ fn copies(units: &[Unit]) -> Vec<Due> {
 /// The message as it was, which still tells with what routing key it was published.
 fn event(letter: &DeadLetter) -> Message {
     let mut message = letter.original();
-    message
-        .headers
-        .set(ROUTING_KEY, letter.routing_key.as_str());
+    message.headers.set(ROUTING_KEY, letter.routing_key.as_str());
     message
 }
 
@@ -94,11 +87,7 @@ fn event(letter: &DeadLetter) -> Message {
 fn event_queue(letter: &DeadLetter) -> Queue {
     let document = letter.routing_key.strip_prefix("directory.");
     let has_copy = document.is_some_and(|document| !document.contains('.'));
-    if has_copy && !is_event(&letter.message.body) {
-        Queue::Directory
-    } else {
-        Queue::Events
-    }
+    if has_copy && !is_event(&letter.message.body) { Queue::Directory } else { Queue::Events }
 }
 
 /// Whether a message says that it is something else than a directory document.

@@ -71,10 +71,7 @@ pub(super) fn json_with_message(queue: QueueName, letter: &DeadLetter) -> Json<'
         headers: letter.message.headers.iter().map(header).collect(),
         body: String::from_utf8_lossy(&letter.message.body).into_owned(),
     };
-    Json {
-        message: Some(message),
-        ..json(queue, letter)
-    }
+    Json { message: Some(message), ..json(queue, letter) }
 }
 
 /// The webhook of a dead delivery.
@@ -100,21 +97,12 @@ fn event(queue: QueueName, letter: &DeadLetter) -> Option<String> {
     if queue == QueueName::Deliveries {
         return None;
     }
-    serde_json::from_slice::<Identified>(&letter.message.body)
-        .ok()
-        .map(|event| event.id)
+    serde_json::from_slice::<Identified>(&letter.message.body).ok().map(|event| event.id)
 }
 
 /// The headings of a list.
-pub(super) const HEADINGS: [&str; 7] = [
-    "ID",
-    "QUEUE",
-    "DEAD SINCE",
-    "REASON",
-    "WEBHOOK",
-    "EVENT",
-    "DETAIL",
-];
+pub(super) const HEADINGS: [&str; 7] =
+    ["ID", "QUEUE", "DEAD SINCE", "REASON", "WEBHOOK", "EVENT", "DETAIL"];
 
 /// A dead letter in a list.
 pub(super) fn row(queue: QueueName, letter: &DeadLetter) -> Vec<String> {
@@ -218,10 +206,7 @@ mod tests {
         };
         let mut letter = letter(Job::Due(due).to_bytes().unwrap());
         assert_eq!(webhook(&letter), Some(due.webhook));
-        letter
-            .message
-            .headers
-            .set(WEBHOOK, WebhookId(Uuid::from_u128(9)).to_string());
+        letter.message.headers.set(WEBHOOK, WebhookId(Uuid::from_u128(9)).to_string());
         assert_eq!(webhook(&letter), Some(WebhookId(Uuid::from_u128(9))));
     }
 }

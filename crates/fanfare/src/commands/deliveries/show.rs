@@ -74,16 +74,12 @@ pub(super) fn json_with_attempts<'a>(
         error: attempt.error.as_deref(),
         response_body: attempt.response_body.as_deref(),
     };
-    Json {
-        attempt_log: Some(attempts.iter().map(one).collect()),
-        ..json(delivery)
-    }
+    Json { attempt_log: Some(attempts.iter().map(one).collect()), ..json(delivery) }
 }
 
 /// The headings of a list.
-pub(super) const HEADINGS: [&str; 8] = [
-    "ID", "CREATED", "STATE", "ATTEMPTS", "STATUS", "OWNER", "TYPES", "URL",
-];
+pub(super) const HEADINGS: [&str; 8] =
+    ["ID", "CREATED", "STATE", "ATTEMPTS", "STATUS", "OWNER", "TYPES", "URL"];
 
 /// A delivery in a list.
 pub(super) fn row(delivery: &Delivery) -> Vec<String> {
@@ -119,21 +115,12 @@ pub(super) fn facts(delivery: &Delivery) -> Vec<(&'static str, String)> {
 }
 
 /// The headings of the attempts.
-pub(super) const ATTEMPT_HEADINGS: [&str; 6] = [
-    "ATTEMPT",
-    "AT",
-    "MS",
-    "STATUS",
-    "OUTCOME",
-    "ERROR OR ANSWER",
-];
+pub(super) const ATTEMPT_HEADINGS: [&str; 6] =
+    ["ATTEMPT", "AT", "MS", "STATUS", "OUTCOME", "ERROR OR ANSWER"];
 
 /// An attempt in a list.
 pub(super) fn attempt_row(attempt: &AttemptLog) -> Vec<String> {
-    let said = attempt
-        .error
-        .as_deref()
-        .or(attempt.response_body.as_deref());
+    let said = attempt.error.as_deref().or(attempt.response_body.as_deref());
     let said: String = said.unwrap_or_default().chars().take(200).collect();
     vec![
         attempt.attempt.to_string(),

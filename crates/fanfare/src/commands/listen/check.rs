@@ -58,10 +58,7 @@ impl Post {
         secret: Option<&Secret>,
         now: DateTime<Utc>,
     ) -> Self {
-        let mut post = Self {
-            bytes: body.len(),
-            ..Self::default()
-        };
+        let mut post = Self { bytes: body.len(), ..Self::default() };
         post.read_body(body);
         if let Some(secret) = secret {
             let before = post.problems.len();
@@ -80,9 +77,7 @@ impl Post {
                 self.properties = form.properties.map(json::compact);
                 self.notifications = form.notifications.into_iter().map(json::compact).collect();
             }
-            Err(error) => self
-                .problems
-                .push(format!("the body is not a notification: {error}")),
+            Err(error) => self.problems.push(format!("the body is not a notification: {error}")),
         }
     }
 
@@ -116,23 +111,17 @@ impl Post {
             self.problems.push(mismatch(WEBHOOK_SIGNATURE));
         }
         if self.id.as_ref().is_some_and(|own| *own != id) {
-            self.problems
-                .push(format!("{WEBHOOK_ID} is not the body's Id"));
+            self.problems.push(format!("{WEBHOOK_ID} is not the body's Id"));
         }
         self.check_timestamp(&timestamp, now);
     }
 
     fn check_timestamp(&mut self, text: &str, now: DateTime<Utc>) {
-        let age = text
-            .parse::<i64>()
-            .ok()
-            .map(|sent| now.timestamp().saturating_sub(sent));
+        let age = text.parse::<i64>().ok().map(|sent| now.timestamp().saturating_sub(sent));
         let near = age.is_some_and(|age| age.unsigned_abs() <= TOLERANCE_S.unsigned_abs());
         self.timestamp = Some(near);
         match age {
-            None => self
-                .problems
-                .push(format!("{WEBHOOK_TIMESTAMP} is no number of seconds")),
+            None => self.problems.push(format!("{WEBHOOK_TIMESTAMP} is no number of seconds")),
             Some(age) if !near => self.problems.push(format!(
                 "{WEBHOOK_TIMESTAMP} is {} s {} our clock; at most {TOLERANCE_S} s are accepted",
                 age.unsigned_abs(),
@@ -145,15 +134,11 @@ impl Post {
     /// The value of a header that must be there exactly once.
     fn single(&mut self, headers: &HeaderMap, name: &str) -> Option<String> {
         let mut values = headers.get_all(name).iter();
-        let value = values
-            .next()
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let value = values.next().and_then(|value| value.to_str().ok()).map(str::to_owned);
         if value.is_none() {
             self.problems.push(format!("{name} is missing"));
         } else if values.next().is_some() {
-            self.problems
-                .push(format!("{name} is there more than once"));
+            self.problems.push(format!("{name} is there more than once"));
             return None;
         }
         value
@@ -190,10 +175,7 @@ mod tests {
             (WEBHOOK_SIGNATURE, signature),
         ];
         let header = |(name, value): (&'static str, String)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::try_from(value).unwrap(),
-            )
+            (HeaderName::from_static(name), HeaderValue::try_from(value).unwrap())
         };
         pairs.into_iter().map(header).collect()
     }
@@ -207,10 +189,7 @@ mod tests {
         let post = judge(&signed(1_799_999_800), BODY);
         assert_eq!(post.problems, Vec::<String>::new());
         assert!(!post.forged);
-        assert_eq!(
-            (post.ms_signature, post.webhook_signature),
-            (Some(true), Some(true))
-        );
+        assert_eq!((post.ms_signature, post.webhook_signature), (Some(true), Some(true)));
         assert_eq!((post.id.as_deref(), post.attempt), (Some(ID), Some(2)));
         assert_eq!(post.notifications, [r#"{"Action":"tasks","N":1.50}"#]);
         assert_eq!(post.properties.as_deref(), Some(r#"{"a":1}"#));
@@ -220,37 +199,23 @@ mod tests {
     fn a_changed_body_matches_neither_signature() {
         let post = judge(&signed(1_800_000_000), &BODY.replace("tasks", "taskz"));
         assert!(post.forged);
-        assert_eq!(
-            (post.ms_signature, post.webhook_signature),
-            (Some(false), Some(false))
-        );
+        assert_eq!((post.ms_signature, post.webhook_signature), (Some(false), Some(false)));
         assert_eq!(post.timestamp, Some(true));
     }
 
     #[test]
     fn an_old_or_future_time_is_refused() {
-        for (at, words) in [
-            (1_799_999_699, "301 s behind"),
-            (1_800_000_301, "301 s ahead of"),
-        ] {
+        for (at, words) in [(1_799_999_699, "301 s behind"), (1_800_000_301, "301 s ahead of")] {
             let post = judge(&signed(at), BODY);
             assert!(post.forged);
-            assert_eq!(
-                (post.webhook_signature, post.timestamp),
-                (Some(true), Some(false))
-            );
+            assert_eq!((post.webhook_signature, post.timestamp), (Some(true), Some(false)));
             assert!(post.problems[0].contains(words), "{:?}", post.problems);
         }
     }
 
     #[test]
     fn each_header_must_be_there_once() {
-        for name in [
-            MS_SIGNATURE,
-            WEBHOOK_ID,
-            WEBHOOK_TIMESTAMP,
-            WEBHOOK_SIGNATURE,
-        ] {
+        for name in [MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE] {
             let mut headers = signed(1_800_000_000);
             let value = headers.remove(name).unwrap();
             let post = judge(&headers, BODY);
@@ -258,10 +223,7 @@ mod tests {
             assert_eq!(post.problems, [format!("{name} is missing")]);
             headers.append(name, value.clone());
             headers.append(name, value);
-            assert_eq!(
-                judge(&headers, BODY).problems,
-                [format!("{name} is there more than once")]
-            );
+            assert_eq!(judge(&headers, BODY).problems, [format!("{name} is there more than once")]);
         }
     }
 
@@ -269,12 +231,7 @@ mod tests {
     fn the_id_is_the_body_s() {
         let mut headers = signed(1_800_000_000);
         headers.insert(WEBHOOK_ID, HeaderValue::from_static("another"));
-        assert!(
-            judge(&headers, BODY)
-                .problems
-                .iter()
-                .any(|text| text.contains("body's Id"))
-        );
+        assert!(judge(&headers, BODY).problems.iter().any(|text| text.contains("body's Id")));
     }
 
     #[test]

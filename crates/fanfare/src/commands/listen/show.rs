@@ -70,10 +70,7 @@ impl Shown<'_> {
     pub(super) fn text(&self) -> String {
         let at = self.at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let id = plain(self.post.id.as_deref().unwrap_or("?"));
-        let attempt = self
-            .post
-            .attempt
-            .map_or_else(|| "?".to_owned(), |number| number.to_string());
+        let attempt = self.post.attempt.map_or_else(|| "?".to_owned(), |number| number.to_string());
         let path = plain(self.path);
         let mut text = format!(
             "{at}  POST {path}  Id {id}  attempt {attempt}  {} bytes  answered {}\n",
@@ -115,13 +112,7 @@ fn describe(notification: &str) -> String {
         Some(Value::Null) | None => "-".to_owned(),
         Some(other) => plain(&other.to_string()),
     };
-    format!(
-        "{} {}  {}  {}",
-        text("Action"),
-        text("UserAction"),
-        text("Id"),
-        text("Name")
-    )
+    format!("{} {}  {}  {}", text("Action"), text("UserAction"), text("Id"), text("Name"))
 }
 
 #[cfg(test)]
@@ -146,12 +137,7 @@ mod tests {
 
     fn shown(post: &Post) -> Shown<'_> {
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        Shown {
-            at,
-            path: "/hook",
-            status: 401,
-            post,
-        }
+        Shown { at, path: "/hook", status: 401, post }
     }
 
     #[test]

@@ -81,11 +81,8 @@ pub(super) async fn add(
 
 fn webhook(args: AddArgs) -> anyhow::Result<Webhook> {
     let misuse = |error: &dyn std::error::Error| Misuse(error.to_string());
-    let properties: Map<String, Value> = args
-        .properties
-        .into_iter()
-        .map(|(name, value)| (name, value.into()))
-        .collect();
+    let properties: Map<String, Value> =
+        args.properties.into_iter().map(|(name, value)| (name, value.into())).collect();
     let secret = match args.secret {
         Some(secret) => secret,
         None => generate()?,

@@ -46,10 +46,7 @@ pub(super) struct Json<'a> {
 /// A webhook in JSON.
 pub(super) fn json(webhook: &Webhook, secrecy: Secrecy) -> Json<'_> {
     let header = |(name, value): (&str, &str)| (name.to_owned(), Value::from(value));
-    let secret = webhook
-        .secrets
-        .first()
-        .filter(|_| secrecy == Secrecy::Shown);
+    let secret = webhook.secrets.first().filter(|_| secrecy == Secrecy::Shown);
     Json {
         id: webhook.id.to_string(),
         uri: webhook.uri.as_str(),
@@ -85,29 +82,16 @@ pub(super) fn facts(webhook: &Webhook) -> Vec<(&'static str, String)> {
         (true, None) => "paused by its owner or an operator".to_owned(),
         (true, Some(reason)) => format!("paused by the service: {reason}"),
     };
-    let headers: Vec<String> = webhook
-        .headers
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}"))
-        .collect();
+    let headers: Vec<String> =
+        webhook.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     vec![
         ("Id", webhook.id.to_string()),
         ("Owner", webhook.owner.to_string()),
         ("URI", webhook.uri.as_str().to_owned()),
-        (
-            "Secret",
-            webhook
-                .secrets
-                .first()
-                .map(|one| one.reveal().to_owned())
-                .unwrap_or_default(),
-        ),
+        ("Secret", webhook.secrets.first().map(|one| one.reveal().to_owned()).unwrap_or_default()),
         ("State", state),
         ("Filters", webhook.filters.shown().join(", ")),
-        (
-            "Description",
-            webhook.description.clone().unwrap_or_default(),
-        ),
+        ("Description", webhook.description.clone().unwrap_or_default()),
         ("Headers", headers.join("; ")),
         ("Properties", webhook.properties.to_json()),
         ("Created", clock::rfc3339(webhook.created_at)),
@@ -128,9 +112,8 @@ impl Ping {
         let timestamp = now.timestamp();
         let signature = webhook_signature(&webhook.secrets, id, timestamp, body.as_bytes());
         let own = webhook.headers.iter();
-        let mut headers: Vec<(String, String)> = own
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        let mut headers: Vec<(String, String)> =
+            own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
         set("content-type", "application/json; charset=utf-8".to_owned());
         set(WEBHOOK_ID, id.to_string());
@@ -139,32 +122,20 @@ impl Ping {
         if let Some(newest) = webhook.secrets.first() {
             set(MS_SIGNATURE, ms_signature(newest, body.as_bytes()));
         }
-        Self {
-            headers,
-            body: body.into(),
-        }
+        Self { headers, body: body.into() }
     }
 }
 
 /// What came back from a ping; an error when it was no success.
 pub(super) fn answer(answer: &Answer) -> anyhow::Result<String> {
     match answer {
-        Answer::Response {
-            status: status @ 200..=299,
-            ..
-        } => Ok(status.to_string()),
+        Answer::Response { status: status @ 200..=299, .. } => Ok(status.to_string()),
         Answer::Response { status, body, .. } => {
             let start: String = body.chars().take(200).collect();
-            bail!(
-                "the receiver answered {status} instead of a 2xx: {}",
-                plain(&start)
-            )
+            bail!("the receiver answered {status} instead of a 2xx: {}", plain(&start))
         }
         Answer::Failed { failure, detail } => {
-            bail!(
-                "the receiver can't be reached ({}): {detail}",
-                failure.code()
-            )
+            bail!("the receiver can't be reached ({}): {detail}", failure.code())
         }
     }
 }
@@ -227,16 +198,10 @@ mod tests {
             found.map(|(_, value)| value.clone()).unwrap()
         };
         let secret = SECRET.parse().unwrap();
-        assert!(verify_ms_signature(
-            &secret,
-            &ping.body,
-            &header(MS_SIGNATURE)
-        ));
+        assert!(verify_ms_signature(&secret, &ping.body, &header(MS_SIGNATURE)));
         let (id, at) = (header(WEBHOOK_ID), header(WEBHOOK_TIMESTAMP));
         let signature = header(WEBHOOK_SIGNATURE);
-        assert!(verify_webhook_signature(
-            &secret, &id, &at, &ping.body, &signature
-        ));
+        assert!(verify_webhook_signature(&secret, &id, &at, &ping.body, &signature));
         assert_eq!(header("X-A"), "1");
     }
 }

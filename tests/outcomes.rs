@@ -1,0 +1,125 @@
+//! What follows from what a receiver answers.
+
+use std::time::Duration;
+
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, World, event};
+
+#[tokio::test]
+async fn a_receiver_that_fails_twice_gets_its_third_attempt() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, count| Reply::status(if count < 2 { 500 } else { 204 }));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    let requests = receiver.wait_for(3, SOON).await;
+    let delivery = &world.deliveries(&webhook, "delivered", 1).await[0];
+    assert_eq!(delivery["attempts"], 3);
+    let bodies: Vec<Value> =
+        requests.iter().map(|request| serde_json::from_slice(&request.body).unwrap()).collect();
+    for (number, body) in (1..).zip(&bodies) {
+        assert_eq!((&body["Attempt"], &body["Id"]), (&json!(number), &delivery["id"]));
+    }
+    let shown = world.json(&["deliveries", "show", delivery["id"].as_str().unwrap()]).await;
+    let statuses: Vec<&Value> =
+        shown["attemptLog"].as_array().unwrap().iter().map(|attempt| &attempt["status"]).collect();
+    assert_eq!(statuses, [500, 500, 204]);
+}
+
+#[tokio::test]
+async fn a_receiver_that_always_fails_ends_in_the_dead_letters_and_can_be_replayed() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::text(500, "out of order"));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    let event = event();
+    world.publish(&event).await;
+    let dead = world.deliveries(&webhook, "dead", 1).await[0].clone();
+    assert_eq!(dead["reason"], "exhausted");
+    assert_eq!(dead["attempts"], 4);
+    let letters = eventually("one dead letter", SOON, async || {
+        let letters = world.json(&["dead-letters", "list", "--queue", "deliveries"]).await;
+        let letters = letters.as_array().unwrap().clone();
+        (letters.len() == 1).then_some(letters)
+    })
+    .await;
+    let letter = &letters[0];
+    assert_eq!(letter["queue"], "deliveries");
+    assert_eq!(letter["reason"], "exhausted");
+    assert_eq!(letter["webhook"], json!(webhook));
+    assert_eq!(letter["owner"], "anna");
+    assert_eq!(letter["attempts"], 4);
+    assert_eq!(letter["lastStatus"], 500);
+    assert_eq!(letter["event"], event["id"]);
+    // Still broken: the letter comes back after another four attempts.
+    let dry_run = world.fanfare(&["dead-letters", "replay", "--all", "--dry-run"]).await;
+    assert!(dry_run.contains('1'), "{dry_run}");
+    assert_eq!(receiver.count(), 4);
+    receiver.answer_with(|_, _| Reply::status(200));
+    world.fanfare(&["dead-letters", "replay", "--all"]).await;
+    let requests = receiver.wait_for(5, SOON).await;
+    let delivered = &world.deliveries(&webhook, "delivered", 1).await[0];
+    assert_eq!((&delivered["id"], &delivered["attempts"]), (&dead["id"], &json!(5)));
+    let body: Value = serde_json::from_slice(&requests[4].body).unwrap();
+    assert_eq!((&body["Id"], &body["Attempt"]), (&dead["id"], &json!(5)));
+    let left = world.json(&["dead-letters", "list"]).await;
+    assert_eq!(left, json!([]));
+}
+
+#[tokio::test]
+async fn a_retry_is_not_made_sooner_than_the_receiver_asks() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, count| match count {
+        0 => Reply::status(503).with_header("retry-after", "3"),
+        _ => Reply::status(200),
+    });
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    let requests = receiver.wait_for(2, SOON).await;
+    assert!(requests[1].at - requests[0].at >= Duration::from_secs(3));
+    world.deliveries(&webhook, "delivered", 1).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_pauses_its_webhook() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(410));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    let delivery = world.deliveries(&webhook, "delivered", 1).await[0].clone();
+    let shown = world.json(&["deliveries", "show", delivery["id"].as_str().unwrap()]).await;
+    assert_eq!(shown["attemptLog"][0]["outcome"], "gone");
+    let paused = world.json(&["webhooks", "show", &webhook]).await;
+    assert_eq!((&paused["IsPaused"], &paused["PausedReason"]), (&json!(true), &json!("gone")));
+    // Another event is not even planned for it, until its owner resumes it.
+    world.publish(&event()).await;
+    world.fanfare(&["webhooks", "resume", &webhook]).await;
+    receiver.answer_with(|_, _| Reply::status(200));
+    let last = event();
+    world.publish(&last).await;
+    let requests = receiver.wait_for(2, SOON).await;
+    assert_eq!(requests.len(), 2);
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_not_followed() {
+    let world = World::new().await;
+    let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+    let location = elsewhere.url("/other");
+    receiver.answer_with(move |_, _| Reply::status(302).with_header("location", &location));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    let dead = &world.deliveries(&webhook, "dead", 1).await[0];
+    assert_eq!(dead["lastStatus"], 302);
+    assert_eq!((receiver.count(), elsewhere.count()), (4, 0));
+}

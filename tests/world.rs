@@ -1,0 +1,169 @@
+//! A small installation for one test: servers of its own, a directory, webhooks, and processes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fanfare_testkit::amqp::Amqp;
+use fanfare_testkit::process::{self, Process};
+use fanfare_testkit::sandbox::Sandbox;
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+/// Long enough for anything that is not meant to take long, on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_mins(1);
+
+/// A secret that webhooks of the tests have.
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// The binary under test.
+pub(crate) fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_fanfare"))
+}
+
+/// A broker and a database with a directory, and the settings that all processes get.
+pub(crate) struct World {
+    envs: Vec<(String, String)>,
+    pub(crate) amqp_url: String,
+    // Dropped last: it takes the servers' parts away.
+    sandbox: Option<Sandbox>,
+}
+
+impl World {
+    /// A migrated installation of its own.
+    pub(crate) async fn new() -> Self {
+        let sandbox = Sandbox::new().await;
+        let mut world = Self::on(&sandbox.database_url, &sandbox.amqp_url).await;
+        world.sandbox = Some(sandbox);
+        world
+    }
+
+    /// A migrated installation on these servers.
+    pub(crate) async fn on(database_url: &str, amqp_url: &str) -> Self {
+        let settings = [
+            ("FANFARE_DATABASE_URL", database_url),
+            ("FANFARE_AMQP_URL", amqp_url),
+            ("FANFARE_SECRET_KEYS", "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            ("FANFARE_ALLOW_TARGETS", "127.0.0.0/8"),
+            ("FANFARE_RETRY_FIRST", "1s"),
+            ("FANFARE_RETRY_MAX_DELAY", "1s"),
+            ("FANFARE_RETRY_ATTEMPTS", "4"),
+            ("FANFARE_TIMEOUT", "5s"),
+            ("FANFARE_LOG", "info,fanfare=debug,fanfare_router=debug,fanfare_worker=debug"),
+        ];
+        let envs = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let world = Self { envs: envs.to_vec(), amqp_url: amqp_url.to_owned(), sandbox: None };
+        world.fanfare(&["migrate"]).await;
+        world
+    }
+
+    /// The same with one setting changed.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.envs.retain(|(known, _)| known != name);
+        self.envs.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn envs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.envs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Runs a command that must succeed; returns its stdout.
+    pub(crate) async fn fanfare(&self, args: &[&str]) -> String {
+        self.fanfare_with(args, None).await
+    }
+
+    /// The same, with something on stdin.
+    pub(crate) async fn fanfare_with(&self, args: &[&str], stdin: Option<&str>) -> String {
+        let output = process::run(binary(), args, self.envs(), stdin).await.unwrap();
+        output.success().unwrap()
+    }
+
+    /// Runs a command with `--json`.
+    pub(crate) async fn json(&self, args: &[&str]) -> Value {
+        let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
+        serde_json::from_str(&self.fanfare(&args).await).unwrap()
+    }
+
+    /// Starts a process of a role and waits until it works.
+    pub(crate) async fn start(&self, role: &str) -> Process {
+        let process = self.spawn(role);
+        process.wait_for_line("connected to the broker", SOON).await;
+        process
+    }
+
+    /// Starts a process of a role.
+    pub(crate) fn spawn(&self, role: &str) -> Process {
+        Process::spawn(binary(), &[role], self.envs())
+    }
+
+    /// Imports a directory.
+    pub(crate) async fn directory(&self, document: &Value) {
+        let file = std::env::temp_dir().join(format!("fanfare-{}.json", unique()));
+        std::fs::write(&file, document.to_string()).unwrap();
+        self.fanfare(&["directory", "import", &file.to_string_lossy()]).await;
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    /// Registers a webhook of `anna`, who may read everything.
+    pub(crate) async fn webhook(&self, url: &str) -> String {
+        self.directory(&json!({
+            "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
+        }))
+        .await;
+        self.webhook_of("anna", url, &[]).await
+    }
+
+    /// Registers a webhook; returns its id.
+    pub(crate) async fn webhook_of(&self, owner: &str, url: &str, more: &[&str]) -> String {
+        let fixed = ["webhooks", "add", "--no-verify", "--owner", owner, "--url", url];
+        let secret = ["--secret", SECRET];
+        let args: Vec<&str> = fixed.iter().chain(&secret).chain(more).copied().collect();
+        self.json(&args).await["Id"].as_str().unwrap().to_owned()
+    }
+
+    /// A connection to the broker.
+    pub(crate) async fn amqp(&self) -> Amqp {
+        Amqp::connect(&self.amqp_url).await.unwrap()
+    }
+
+    /// Publishes one event.
+    pub(crate) async fn publish(&self, event: &Value) {
+        let amqp = self.amqp().await;
+        publish_on(&amqp, event).await;
+    }
+
+    /// Waits until a webhook's deliveries, the newest first, all stand as `state`.
+    pub(crate) async fn deliveries(&self, webhook: &str, state: &str, count: usize) -> Vec<Value> {
+        let what = format!("{count} deliveries {state}");
+        eventually(&what, SOON, async || {
+            let list = self.json(&["deliveries", "list", "--webhook", webhook]).await;
+            let list = list.as_array().unwrap().clone();
+            let states: Vec<&Value> = list.iter().map(|delivery| &delivery["state"]).collect();
+            let reached = states.len() == count && states.iter().all(|it| **it == json!(state));
+            if reached { Ok(list) } else { Err(format!("{list:?}")) }
+        })
+        .await
+    }
+}
+
+/// Publishes one event as the report server does.
+pub(crate) async fn publish_on(amqp: &Amqp, event: &Value) {
+    let key = event["type"].as_str().unwrap_or("none");
+    let body = event.to_string();
+    amqp.publish("reportserver.events", key, "application/cloudevents+json", &[], body.as_bytes())
+        .await
+        .unwrap();
+}
+
+/// An event of a task.
+pub(crate) fn event() -> Value {
+    json!({
+        "specversion": "1.0", "id": unique(), "source": "/tests", "type": "tasks.execute",
+        "subject": "tasks/t1", "data": { "Id": "t1", "Name": "Nightly orders" }
+    })
+}
+
+/// A text that no other test has.
+pub(crate) fn unique() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}

@@ -1,0 +1,129 @@
+//! `cargo check-all`: every check there is, the quick ones first, up to the first that fails.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use fanfare_testkit::shared::Shared;
+
+use crate::cargo::{cargo, root, run as show, succeeds};
+use crate::{deny, tidy};
+
+struct Step {
+    name: &'static str,
+    run: fn() -> Result<()>,
+    /// What to do when it fails.
+    advice: &'static str,
+}
+
+/// The tests come last: what they end with is what the whole ends with.
+const STEPS: [Step; 7] = [
+    Step {
+        name: "format",
+        run: format,
+        advice: "run `cargo fmt --all` (`rustup component add rustfmt` if it is missing)",
+    },
+    Step { name: "tidy", run: tidy::run, advice: "see the lines above" },
+    Step {
+        name: "clippy",
+        run: clippy,
+        advice: "mend what it points at (`rustup component add clippy` if it is missing)",
+    },
+    Step { name: "documentation", run: documentation, advice: "mend the comments above" },
+    Step {
+        name: "dependencies",
+        run: deny::run,
+        advice: "see deny.toml for what may be used where, and why",
+    },
+    Step { name: "examples in the documentation", run: examples, advice: "mend them" },
+    Step {
+        name: "tests",
+        run: tests,
+        advice: "run one alone with `cargo nextest run -p PACKAGE NAME` or `cargo test -p PACKAGE NAME`",
+    },
+];
+
+/// Runs all steps.
+pub(crate) fn run() -> Result<()> {
+    let start = Instant::now();
+    for (number, step) in (1..).zip(&STEPS) {
+        println!("== {number}/{}: {}", STEPS.len(), step.name);
+        let step_start = Instant::now();
+        let result = (step.run)();
+        println!("   {} s", seconds_since(step_start));
+        result.with_context(|| format!("{} failed; {}", step.name, step.advice))?;
+    }
+    println!("== all {} steps passed in {} s", STEPS.len(), seconds_since(start));
+    Ok(())
+}
+
+fn format() -> Result<()> {
+    show(cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<()> {
+    show(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn documentation() -> Result<()> {
+    let mut doc = cargo();
+    doc.args(["doc", "--no-deps", "--workspace", "--document-private-items"]);
+    show(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn examples() -> Result<()> {
+    if has_examples()? {
+        show(cargo().args(["test", "--workspace", "--doc"]))
+    } else {
+        println!("there are none");
+        Ok(())
+    }
+}
+
+fn tests() -> Result<()> {
+    // The tests join these servers, which live for as long as this is held.
+    let _servers = Shared::join()?;
+    if succeeds(cargo().args(["nextest", "--version"])) {
+        show(cargo().args(["nextest", "run", "--workspace"]))
+    } else {
+        show(cargo().args(["test", "--workspace", "--all-targets"]))
+    }
+}
+
+/// Whether any comment of a library has code that rustdoc would run.
+fn has_examples() -> Result<bool> {
+    for file in tidy::text_files(&root())? {
+        let is_source = file.components().any(|it| it.as_os_str() == "src");
+        if is_source && file.extension().is_some_and(|it| it == "rs") {
+            let text = fs::read_to_string(&file)?;
+            if has_example(&text) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn has_example(text: &str) -> bool {
+    let comments = text.lines().map(str::trim_start);
+    let comments = comments.filter_map(|it| it.strip_prefix("///").or(it.strip_prefix("//!")));
+    let fences = comments.filter_map(|it| it.trim_start().strip_prefix("```"));
+    // Every other one closes.
+    fences.step_by(2).any(|language| !matches!(language, "text" | "json" | "sh" | "sql" | "toml"))
+}
+
+fn seconds_since(start: Instant) -> String {
+    format!("{:.1}", start.elapsed().as_secs_f32())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_examples_from_other_blocks() {
+        assert!(!has_example("/// None.\n"));
+        assert!(!has_example("//! ```text\n//! a\n//! ```\n"));
+        assert!(has_example("//! ```text\n//! a\n//! ```\n/// ```\n/// a();\n/// ```\n"));
+    }
+}

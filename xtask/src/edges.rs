@@ -1,0 +1,98 @@
+//! Which of the workspace's packages may depend on which: the layers, as a table.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::cargo;
+
+const TESTKIT: &str = "fanfare-testkit";
+
+/// Each package and what it may use. Nothing goes sideways, nothing upwards.
+const ALLOWED: [(&str, &[&str]); 9] = [
+    (
+        "fanfare",
+        &[
+            "fanfare-router",
+            "fanfare-worker",
+            "fanfare-store",
+            "fanfare-broker",
+            "fanfare-outbound",
+            "fanfare-core",
+        ],
+    ),
+    ("fanfare-router", &["fanfare-store", "fanfare-broker", "fanfare-core"]),
+    ("fanfare-worker", &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"]),
+    ("fanfare-store", &["fanfare-core"]),
+    ("fanfare-broker", &["fanfare-core"]),
+    ("fanfare-outbound", &["fanfare-core"]),
+    ("fanfare-core", &[]),
+    (TESTKIT, &[]),
+    ("xtask", &[TESTKIT]),
+];
+
+/// Finds the dependencies that the table does not have.
+pub(crate) fn faults() -> Result<Vec<String>> {
+    let output = cargo::cargo()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()
+        .context("running cargo metadata")?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!("reading cargo metadata: {}", String::from_utf8_lossy(&output.stderr))
+    })?;
+    Ok(list(&metadata["packages"]).iter().flat_map(faults_of).collect())
+}
+
+fn faults_of(package: &Value) -> Vec<String> {
+    let name = text(&package["name"]);
+    let Some((_, allowed)) = ALLOWED.iter().find(|(it, _)| *it == name) else {
+        return vec![format!("xtask/src/edges.rs: the table has no row for the package {name}")];
+    };
+    list(&package["dependencies"])
+        .iter()
+        .filter(|dependency| dependency["path"].is_string())
+        .filter(|dependency| {
+            let used = text(&dependency["name"]);
+            // Tests of every layer run on the testkit's servers, and a package may use itself.
+            let is_for_tests = dependency["kind"] == "dev" && (used == TESTKIT || used == name);
+            !allowed.contains(&used) && !is_for_tests
+        })
+        .map(|dependency| {
+            let used = text(&dependency["name"]);
+            format!("{name} depends on {used}: the layers in xtask/src/edges.rs don't allow it")
+        })
+        .collect()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn finds_an_edge_that_goes_up() {
+        let package = |used: &str, kind: Value| {
+            json!({
+                "name": "fanfare-store",
+                "dependencies": [
+                    { "name": used, "kind": kind, "path": "/there" },
+                    { "name": "anything", "kind": null },
+                ],
+            })
+        };
+        assert!(faults_of(&package("fanfare-core", Value::Null)).is_empty());
+        assert!(faults_of(&package(TESTKIT, json!("dev"))).is_empty());
+        assert_eq!(faults_of(&package(TESTKIT, Value::Null)).len(), 1);
+        assert_eq!(faults_of(&package("fanfare-router", Value::Null)).len(), 1);
+        assert_eq!(faults_of(&package("fanfare-broker", json!("dev"))).len(), 1);
+        assert_eq!(faults_of(&json!({ "name": "fanfare-new", "dependencies": [] })).len(), 1);
+    }
+}
