@@ -27,7 +27,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("fanfare-outbound", &["fanfare-core"]),
     ("fanfare-core", &[]),
     (TESTKIT, &[]),
-    ("xtask", &[TESTKIT]),
+    ("xtask", &["fanfare-core", TESTKIT]),
 ];
 
 /// Finds the dependencies that the table does not have.

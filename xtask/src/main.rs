@@ -5,6 +5,7 @@
 
 mod cargo;
 mod check_all;
+mod demo;
 mod deny;
 mod edges;
 mod tidy;
@@ -26,12 +27,17 @@ const COMMANDS: [Command; 2] = [
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("demo", rest)) = arguments.split_first().map(|(name, rest)| (name.as_str(), rest))
+    {
+        return demo::run(rest);
+    }
     let command = match arguments.as_slice() {
         [name] => COMMANDS.iter().find(|command| command.name == name),
         _ => None,
     };
     let Some(command) = command else {
         eprintln!("usage: cargo xtask COMMAND");
+        eprintln!("  {:10} the whole service at work, with servers of its own", "demo");
         for Command { name, about, .. } in COMMANDS {
             eprintln!("  {name:10} {about}");
         }

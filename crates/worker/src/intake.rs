@@ -24,6 +24,9 @@ const HANDOVER: Duration = Duration::from_secs(4);
 /// A job that could not be settled is given back after this pause, so that it does not spin.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a stopping worker waits for what is under way.
+const GRACE: Duration = Duration::from_secs(20);
+
 /// A message with the time when it reached this worker.
 struct Stamped {
     incoming: Incoming,
@@ -34,10 +37,19 @@ struct Stamped {
 struct Lane {
     context: Arc<Context>,
     publisher: Publisher,
+    /// All jobs of the process, which outlive a lost session.
     tracker: TaskTracker,
+    /// The jobs of this session, which can be settled as long as it lives.
+    of_session: TaskTracker,
     /// Deliveries of this queue that may be under way at a time.
     permits: Arc<Semaphore>,
     most: u32,
+}
+
+impl Lane {
+    fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(self.of_session.track_future(job));
+    }
 }
 
 /// Works through both queues until the session or the process ends.
@@ -52,10 +64,12 @@ pub(crate) async fn work(
     // A storm of due attempts must leave first attempts their share, and the other way round.
     let retries = (context.config.concurrency / 4).max(1);
     let first = context.config.concurrency.saturating_sub(retries).max(1);
+    let of_session = TaskTracker::new();
     let lane = |most: u32| Lane {
         context: Arc::clone(&context),
         publisher: session.publisher(),
         tracker: tracker.clone(),
+        of_session: of_session.clone(),
         permits: Arc::new(Semaphore::new(most as usize)),
         most,
     };
@@ -72,8 +86,14 @@ pub(crate) async fn work(
         due_attempts(lane(retries), dues),
         lost(&context, &session),
     );
-    if result.is_err() {
-        // What is under way goes on and is recorded, while the broker hands its jobs to others.
+    of_session.close();
+    // The session ends with this function: what is under way is settled before, if there is time.
+    let settled = match &result {
+        Ok(_) => tokio::time::timeout(GRACE, of_session.wait()).await.is_ok(),
+        Err(_) => false,
+    };
+    if !settled {
+        // It goes on and is recorded, while the broker hands its jobs to others.
         context.claim_under_way().await?;
     }
     result.map(drop)
@@ -119,9 +139,13 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
         let Ok(permit) = Arc::clone(&lane.permits).acquire_many_owned(wanted).await else {
             break;
         };
+        if lane.context.stop.is_cancelled() {
+            incoming.settle.give_back().await?;
+            continue;
+        }
         let again = incoming.redelivered || at.elapsed() > STALE;
         let for_job = Arc::clone(&lane);
-        lane.tracker.spawn(async move {
+        lane.spawn(async move {
             let (count, settle) = (incoming.delivery_count, incoming.settle);
             let context = &for_job.context;
             let result = match job {
@@ -167,8 +191,12 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
         let Ok(permit) = Arc::clone(&lane.permits).acquire_many_owned(wanted).await else {
             break;
         };
+        if lane.context.stop.is_cancelled() {
+            give_back(settles).await;
+            continue;
+        }
         let for_jobs = Arc::clone(&lane);
-        lane.tracker.spawn(async move {
+        lane.spawn(async move {
             match attempt_each(&for_jobs.context, &taken).await {
                 Ok(results) => {
                     let mut settling = Vec::with_capacity(settles.len());
@@ -183,6 +211,7 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
                         error = error.chain(),
                         "due jobs were not done; they come again"
                     );
+                    tokio::time::sleep(PAUSE).await;
                     give_back(settles).await;
                 }
             }
@@ -227,7 +256,6 @@ async fn settle_job(lane: &Lane, settle: Settle, result: Result<Vec<FollowUp>, W
 }
 
 async fn give_back(settles: Vec<Settle>) {
-    tokio::time::sleep(PAUSE).await;
     for settle in settles {
         if let Err(error) = settle.give_back().await {
             tracing::debug!(%error, "a job could not be given back; it comes again");

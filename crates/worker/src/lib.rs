@@ -54,8 +54,8 @@ pub struct Config {
     pub clock: fn() -> DateTime<Utc>,
 }
 
-/// How long a stopping worker waits for what is under way.
-const GRACE: Duration = Duration::from_secs(22);
+/// How long a stopping worker waits for what outlived its session.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Delivers until `stop` is cancelled, over any outage, and then until what is under way is
 /// recorded. `on_state` hears how it stands with the broker.

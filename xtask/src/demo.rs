@@ -1,0 +1,259 @@
+//! `cargo demo`: the whole service at work on this machine, with servers of its own.
+//!
+//! It builds `fanfare`, starts a private PostgreSQL and RabbitMQ ([`stage`]), plays the
+//! [`sample`], and shows in a table ([`screen`]) who was told of what, and who was not and why
+//! ([`ledger`]). With `--once` it ends as soon as that is settled, and its exit code says whether
+//! everything came as expected; otherwise it goes on until Ctrl-C. Nothing stays behind.
+
+mod build;
+mod ledger;
+mod parts;
+mod progress;
+mod sample;
+mod screen;
+mod stage;
+mod verdict;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{interval, sleep, timeout};
+
+use ledger::{Ledger, Registered};
+use parts::{Fanfare, Part};
+use progress::step;
+use sample::Sample;
+use screen::Screen;
+use stage::Stage;
+
+const USAGE: &str = "\
+usage: cargo demo [-- --once]
+
+Runs the whole service on this machine, with a database and a broker of its own, and shows what it
+does with a few sample events. Ctrl-C ends it, and leaves nothing running.
+
+  --once  end when the sample is settled: exit code 0 if all came as expected, else 1";
+
+/// How often the table is brought up to date.
+const REFRESH: Duration = Duration::from_millis(500);
+
+/// The retries of the sample take about six seconds; a busy machine gets ten times that.
+const SETTLE_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Every so many refreshes another event is published while the demo stays up.
+const REFRESHES_BETWEEN_EVENTS: usize = 10;
+
+/// What is told below the table while the demo stays up.
+const STAYS: &str = "Ctrl-C ends everything.";
+
+/// A signal to the demo and to its commands arrives at all of them within this time.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// What the shell reports for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Runs the demo with the arguments after its name.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // `cargo demo -- --once` hands on the `--`, as the alias has one already.
+    let arguments = arguments.strip_prefix(&["--"]).unwrap_or(&arguments);
+    let once = match arguments {
+        [] => false,
+        ["--once"] => true,
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(demo(once)),
+        Err(error) => Err(error).context("starting the runtime"),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("demo: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Plays, and ends all that was started, however the play ended.
+async fn demo(once: bool) -> Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let mut stage = Stage::default();
+    let played = tokio::select! {
+        biased;
+        () = signals.next() => None,
+        played = play(&mut stage, once) => Some(played),
+    };
+    // A Ctrl-C ends cargo too, and its end may be noticed first.
+    let played = match played {
+        Some(Err(error)) => timeout(MOMENT, signals.next()).await.err().map(|_| Err(error)),
+        other => other,
+    };
+    let code = match (&played, stage.is_as_expected) {
+        (None, None) => INTERRUPTED,
+        (None | Some(Ok(())), Some(true)) => 0,
+        _ => 1,
+    };
+    if played.is_none() {
+        eprintln!("\nending…");
+    }
+    let failed = code == 1;
+    tokio::select! {
+        () = stage.end(failed) => {}
+        () = signals.next() => {
+            // The servers' keeper sees to what still runs.
+            eprintln!("ending at once");
+            std::process::exit(INTERRUPTED.into());
+        }
+    }
+    played.unwrap_or(Ok(())).map(|()| ExitCode::from(code))
+}
+
+/// The play itself: with `once` to its end, else for ever.
+async fn play(stage: &mut Stage, once: bool) -> Result<()> {
+    let sample = Sample::load()?;
+    let binary = build::fanfare().await?;
+    let fanfare = stage.start_servers(binary).await?;
+    step("loading the sample", fanfare.run(&["migrate"], None)).await?;
+    let directory = ["directory", "import", "-"];
+    step("loading the sample", fanfare.run(&directory, Some(sample::DIRECTORY))).await?;
+    let registered = stage.start_parts(&fanfare).await?;
+    let mut ledger = Ledger::new(sample);
+    step("publishing the sample", fanfare.run(&["publish", "-"], Some(sample::EVENTS))).await?;
+    ledger.publish_sample();
+
+    let mut show = Show {
+        fanfare: &fanfare,
+        registered: &registered,
+        ledger,
+        screen: Screen::new(),
+        told: String::new(),
+    };
+    let mut differences = show.settle(&mut stage.parts).await?;
+    if differences.is_empty() {
+        differences = verdict::of_others(&fanfare, &show.ledger, &registered).await?;
+    }
+    show.screen.leave()?;
+    println!("\n{}", verdict::told(&show.ledger, &differences));
+    stage.is_as_expected = Some(differences.is_empty());
+    if once {
+        return Ok(());
+    }
+    println!("\n{}\n", stage.hints(&fanfare, &registered)?);
+    show.stay(&mut stage.parts).await
+}
+
+/// What is shown, and from what.
+struct Show<'a> {
+    fanfare: &'a Fanfare,
+    registered: &'a [Registered],
+    ledger: Ledger,
+    screen: Screen,
+    /// What was said last where the table can't be redrawn.
+    told: String,
+}
+
+impl Show<'_> {
+    /// Watches until the sample is settled as expected, or time is up; what differs then.
+    async fn settle(&mut self, parts: &mut [Part]) -> Result<Vec<String>> {
+        let started = Instant::now();
+        loop {
+            self.look().await?;
+            let (_, settled) = self.ledger.n_deliveries();
+            let expected = self.ledger.n_expected()?;
+            let below = format!(
+                "{} events published, {settled} of {expected} deliveries settled, {} s",
+                self.ledger.n_published(),
+                started.elapsed().as_secs(),
+            );
+            let line = format!("{settled} of {expected} deliveries settled");
+            self.draw(&below, &line)?;
+            let differences = self.ledger.differences(self.registered)?;
+            if differences.is_empty() || started.elapsed() > SETTLE_PATIENCE {
+                return Ok(differences);
+            }
+            parts.iter_mut().try_for_each(Part::check)?;
+            sleep(REFRESH).await;
+        }
+    }
+
+    /// Publishes another event now and then, until it is dropped.
+    async fn stay(&mut self, parts: &mut [Part]) -> Result<()> {
+        let mut ticks = interval(REFRESH);
+        let mut round = 0;
+        let mut note = String::new();
+        for tick in 1_usize.. {
+            ticks.tick().await;
+            if tick % REFRESHES_BETWEEN_EVENTS == 0 {
+                let event = sample::again(round)?;
+                self.fanfare.run(&["publish", "-"], Some(&event)).await?;
+                self.ledger.publish(sample::event(&event)?);
+                round += 1;
+                note.clear();
+            }
+            for part in parts.iter_mut() {
+                // Killing one is among what people try.
+                if part.revive(self.fanfare)? {
+                    note = format!("The {} ended and was started again. ", part.name());
+                }
+            }
+            self.look().await?;
+            let (known, settled) = self.ledger.n_deliveries();
+            let events = self.ledger.n_published();
+            let line = format!("{events} events, {settled} of {known} deliveries settled");
+            self.draw(&format!("{line}\n{note}{STAYS}"), &format!("{line}. {note}"))?;
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self) -> Result<()> {
+        // Older ones are settled: retries take seconds.
+        let list = ["deliveries", "list", "--limit", "500", "--json"];
+        let list = self.fanfare.run(&list, None).await?;
+        self.ledger.take(&list)
+    }
+
+    /// Draws the table, or says `line` where there is no terminal and it is a new one.
+    fn draw(&mut self, below: &str, line: &str) -> Result<()> {
+        let table = screen::table(&self.ledger, self.registered)?;
+        self.screen.draw(table, below)?;
+        if !self.screen.is_live && self.told != line {
+            eprintln!("{line}");
+            line.clone_into(&mut self.told);
+        }
+        Ok(())
+    }
+}
+
+/// The signals that end the demo. While this is there, they don't end the process by themselves.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
