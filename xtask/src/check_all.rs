@@ -29,7 +29,11 @@ const STEPS: [Step; 7] = [
         run: clippy,
         advice: "mend what it points at (`rustup component add clippy` if it is missing)",
     },
-    Step { name: "documentation", run: documentation, advice: "mend the comments above" },
+    Step {
+        name: "documentation",
+        run: documentation,
+        advice: "mend the comments that it points at",
+    },
     Step {
         name: "dependencies",
         run: deny::run,

@@ -1,7 +1,7 @@
 //! Events in, plans and jobs out.
 //!
-//! A router does three things over one session with the broker: [`intake`] takes events, [`jobs`]
-//! says what workers are asked to do for them; [`documents`] keeps the directory; and [`reconcile`]
+//! A router does three things over one session with the broker: `intake` takes events, `jobs`
+//! says what workers are asked to do for them; `documents` keeps the directory; and `reconcile`
 //! finds what a crash or a wiped broker left undone. Any number of routers run side by side.
 
 use std::sync::Arc;

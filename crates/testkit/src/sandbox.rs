@@ -13,7 +13,7 @@ use crate::shared;
 /// How long a test's end may wait for the cleaning. What is left then goes with the servers.
 const CLEANING: Duration = Duration::from_secs(3);
 
-/// A database and a virtual host that nobody else uses, on the [shared](crate::shared) servers.
+/// A database and a virtual host that nobody else uses, on the [shared](mod@crate::shared) servers.
 /// Both are dropped with it, under whoever still uses them.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -1,14 +1,14 @@
 //! Jobs in, POSTs out, attempts recorded.
 //!
 //! A worker takes jobs from two queues, each with a share of its own: first attempts, and attempts
-//! whose time has come. [`intake`] takes them; [`fresh`] and [`due`] say what to attempt and for
-//! whom; [`attempt`] makes one POST and concludes from the answer; [`recorder`] writes what was
+//! whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
+//! whom; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
 //! done into the ledger; and only then is a job acknowledged. Any number of workers run side by
 //! side.
 //!
 //! What may be attempted without asking is a first attempt that the broker hands out for the first
 //! time. Everything else might be done already, or be under way elsewhere: it is asked after, and
-//! claimed, in [`due`].
+//! claimed, in `due`.
 
 use std::sync::Arc;
 use std::time::Duration;
