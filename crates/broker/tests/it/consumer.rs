@@ -96,11 +96,12 @@ async fn an_ack_after_the_loss_of_the_connection_is_an_error() {
     proxy.cut().await;
     timeout(PATIENCE, session.lost()).await.unwrap();
 
-    let refused = taken.settle.ack().await.unwrap_err();
-    assert!(matches!(refused, BrokerError::Lost { .. }), "{refused:?}");
+    // The loss of the session is noticed on either of its connections; this is the consuming one.
     let ended = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
     assert!(ended.unwrap_err().is_lost());
     assert!(consumer.next().await.is_none());
+    let refused = taken.settle.ack().await.unwrap_err();
+    assert!(matches!(refused, BrokerError::Lost { .. }), "{refused:?}");
 
     proxy.resume();
     let session = Session::open(&config(&url)).await.unwrap();

@@ -150,8 +150,10 @@ async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Resul
                 count += 1;
                 return Ok(Verdict::Keep);
             }
-            if let Some(replayer) = &replayer {
-                replayer.replay(queue, letter).await?;
+            if let Some(replayer) = &replayer
+                && !replayer.replay(queue, letter).await?
+            {
+                return Ok(Verdict::Keep);
             }
             count += 1;
             Ok(Verdict::Take)

@@ -140,3 +140,41 @@ async fn deliveries_are_listed_shown_and_retried() {
         world.run(&["deliveries", "list", "--state", "lost"]).failed_with(2).contains("dropped")
     );
 }
+
+#[tokio::test]
+async fn a_dead_delivery_is_replayed_unless_it_is_unknown() {
+    let world = World::migrated().await;
+    let session = world.session().await;
+    let (id, webhook) = seed_delivery(&world.sandbox, "dead");
+    let batch = world.sandbox.sql("select batch from attempts").unwrap();
+    let letter = |batch: &str| {
+        let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let body = Message::new("{}", "application/json");
+        let mut letter = reject(&body, "", "exhausted", "given up", at);
+        letter
+            .headers
+            .set("x-fanfare-batch", batch)
+            .set("x-fanfare-webhook", webhook.to_string())
+            .set("x-fanfare-owner", "anna")
+            .set("x-fanfare-event", "e1")
+            .set("x-fanfare-attempts", 12)
+            .set("x-fanfare-last-status", 500);
+        letter
+    };
+    let unknown = Uuid::now_v7().to_string();
+    for batch in [batch.trim(), &unknown] {
+        session.publisher().publish(&Queue::DeliveriesDead.into(), letter(batch)).await.unwrap();
+    }
+    let listed = world.json(&["dead-letters", "list", "--webhook", &webhook.to_string()]);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!(listed[0]["queue"], "deliveries");
+    assert_eq!((&listed[0]["owner"], &listed[0]["event"]), (&json!("anna"), &json!("e1")));
+    assert_eq!((&listed[0]["attempts"], &listed[0]["lastStatus"]), (&json!(12), &json!(500)));
+    let replayed = world.run(&["dead-letters", "replay", "--all"]);
+    assert_eq!((replayed.code, replayed.stdout.as_str()), (Some(0), "replayed 1\n"));
+    assert!(replayed.stderr.contains("does not know the delivery"), "{}", replayed.stderr);
+    assert_eq!(world.depth(Queue::Retries).await, 1);
+    assert_eq!(world.depth(Queue::DeliveriesDead).await, 1);
+    let shown = world.json(&["deliveries", "show", &id.to_string()]);
+    assert_eq!(shown["state"], "pending");
+}

@@ -2,12 +2,13 @@
 
 use fanfare_broker::dead_letters::DeadLetter;
 use fanfare_broker::{Message, Publisher, Queue};
-use fanfare_core::ids::{BatchKey, WebhookId};
+use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::{Addressee, Due, Job, Unit};
 use fanfare_store::Store;
 
 use super::choice::QueueName;
 use crate::commands::deliveries;
+use crate::output;
 
 /// The header in which a message that takes another way keeps its routing key.
 const ROUTING_KEY: &str = "x-fanfare-routing-key";
@@ -23,39 +24,57 @@ impl Replayer {
         Self { publisher, store }
     }
 
-    /// Brings one letter back; when this is over, the letter itself can go.
-    pub(super) async fn replay(&self, queue: QueueName, letter: &DeadLetter) -> anyhow::Result<()> {
-        if queue == QueueName::Events {
-            return self.publish(event_queue(letter), event(letter)).await;
+    /// Brings one letter back. Says whether the letter itself can go now.
+    pub(super) async fn replay(
+        &self,
+        queue: QueueName,
+        letter: &DeadLetter,
+    ) -> anyhow::Result<bool> {
+        match queue {
+            QueueName::Events => self.publish(event_queue(letter), event(letter)).await,
+            QueueName::Deliveries => match dead_delivery(letter) {
+                Some((batch, webhook)) => self.restart(batch, webhook).await,
+                None => self.replay_job(letter).await,
+            },
         }
-        if let Some((batch, webhook)) = dead_delivery(letter) {
-            return self.restart(batch, webhook).await;
+    }
+
+    /// Begins a new chain of attempts of a delivery that was given up. One that has moved on since,
+    /// because somebody retried it, needs nothing; one that the ledger does not know can't go on.
+    async fn restart(&self, batch: BatchKey, webhook: WebhookId) -> anyhow::Result<bool> {
+        if let Some(due) = self.store.delivery_restart(batch, webhook, true).await? {
+            deliveries::publish(&self.publisher, due).await?;
+            return Ok(true);
         }
-        // Else it is a job that the broker itself, or a worker that could not read it, put aside.
-        match Job::from_bytes(&letter.message.body) {
-            Ok(Job::Due(_)) => self.publish(Queue::Retries, letter.original()).await,
-            // Another job of these may have been published since: the ledger is asked first.
+        let id = DeliveryId::of(batch, webhook);
+        let known = self.store.delivery_find(id).await?.is_some();
+        if !known {
+            output::note(&format!(
+                "fanfare: the database does not know the delivery {id}; its dead letter is kept"
+            ));
+        }
+        Ok(known)
+    }
+
+    /// Hands a job that the broker itself put aside back to the workers.
+    async fn replay_job(&self, letter: &DeadLetter) -> anyhow::Result<bool> {
+        let mut message = letter.original();
+        let queue = match Job::from_bytes(&message.body) {
+            Ok(Job::Due(_)) => Queue::Retries,
+            // Another job of these may have been published since: a copy is asked after first.
             Ok(Job::Fresh(units)) => {
-                let body = Job::Copy(copies(&units)).to_bytes()?;
-                let message = Message { body: body.into(), ..letter.original() };
-                self.publish(Queue::Deliveries, message).await
+                message.body = Job::Copy(copies(&units)).to_bytes()?.into();
+                Queue::Deliveries
             }
             // What is no job of this version is for a worker to judge.
-            Ok(Job::Copy(_)) | Err(_) => self.publish(Queue::Deliveries, letter.original()).await,
-        }
+            Ok(Job::Copy(_)) | Err(_) => Queue::Deliveries,
+        };
+        self.publish(queue, message).await
     }
 
-    /// Begins a new chain of attempts. A delivery that has moved on since, because somebody retried
-    /// it, needs nothing.
-    async fn restart(&self, batch: BatchKey, webhook: WebhookId) -> anyhow::Result<()> {
-        match self.store.delivery_restart(batch, webhook, true).await? {
-            Some(due) => deliveries::publish(&self.publisher, due).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn publish(&self, queue: Queue, message: Message) -> anyhow::Result<()> {
-        Ok(self.publisher.publish(&queue.into(), message).await?)
+    async fn publish(&self, queue: Queue, message: Message) -> anyhow::Result<bool> {
+        self.publisher.publish(&queue.into(), message).await?;
+        Ok(true)
     }
 }
 

@@ -1,0 +1,148 @@
+//! Processes that die in the middle: nothing is lost, and duplicates are the same delivery again.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use fanfare_testkit::process::Process;
+use fanfare_testkit::receiver::Receiver;
+use fanfare_testkit::servers::Servers;
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, World, publish_on};
+
+/// Long enough for what is only found by the reconciler, which looks at what is a minute old.
+const LATER: Duration = Duration::from_mins(4);
+
+/// Numbered events, so that what is missing can be told.
+async fn publish_numbered(world: &World, numbers: std::ops::Range<usize>) {
+    let amqp = world.amqp().await;
+    for number in numbers {
+        let event = json!({
+            "specversion": "1.0", "id": format!("{number}"), "source": "/tests",
+            "type": "tasks.execute", "subject": "tasks/t1", "data": { "Number": number }
+        });
+        publish_on(&amqp, &event).await;
+    }
+}
+
+/// For each path, the numbers that arrived and how often each did; for each delivery, one number.
+fn arrived(receiver: &Receiver) -> HashMap<String, HashMap<u64, Vec<String>>> {
+    let mut arrived: HashMap<String, HashMap<u64, Vec<String>>> = HashMap::new();
+    for request in receiver.requests() {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let number = body["Notifications"][0]["Number"].as_u64().unwrap();
+        let id = body["Id"].as_str().unwrap().to_owned();
+        arrived.entry(request.path).or_default().entry(number).or_default().push(id);
+    }
+    arrived
+}
+
+/// Waits until every webhook got every number; returns how many POSTs were duplicates.
+async fn all_arrive(receiver: &Receiver, webhooks: usize, numbers: usize) -> usize {
+    eventually("every event arrives at every webhook", LATER, async || {
+        let arrived = arrived(receiver);
+        let counts: Vec<usize> = arrived.values().map(HashMap::len).collect();
+        let whole = counts.len() == webhooks && counts.iter().all(|count| *count == numbers);
+        if whole { Ok(()) } else { Err(counts) }
+    })
+    .await;
+    let arrived = arrived(receiver);
+    let mut ids = HashSet::new();
+    let mut posts = 0;
+    for got in arrived.values().flat_map(HashMap::values) {
+        assert!(got.iter().all(|id| *id == got[0]), "one delivery had two Ids: {got:?}");
+        assert!(ids.insert(got[0].clone()), "two deliveries had one Id");
+        posts += got.len();
+    }
+    posts - webhooks * numbers
+}
+
+async fn three_webhooks(world: &World, receiver: &Receiver) -> Vec<String> {
+    let mut webhooks = Vec::new();
+    for path in ["/a", "/b", "/c"] {
+        webhooks.push(world.webhook(&receiver.url(path)).await);
+    }
+    webhooks
+}
+
+async fn nothing_is_left(world: &World) {
+    for state in ["pending", "retrying", "dropped", "dead"] {
+        eventually(&format!("no delivery {state}"), SOON, async || {
+            let list = world.json(&["deliveries", "list", "--state", state, "--limit", "5"]).await;
+            if list == json!([]) { Ok(()) } else { Err(list) }
+        })
+        .await;
+    }
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
+}
+
+#[tokio::test]
+async fn nothing_is_missing_after_kills_in_the_middle() {
+    const EVENTS: usize = 2_000;
+    let world = World::new().await.with("FANFARE_TIMEOUT", "2s").with("FANFARE_LOG", "info");
+    let receiver = Receiver::start().await;
+    three_webhooks(&world, &receiver).await;
+    let mut router = world.start("router").await;
+    let mut workers = [world.start("worker").await, world.start("worker").await];
+    let kills = async {
+        for (step, at) in [200, 900, 1_700, 2_600, 3_600, 4_600].into_iter().enumerate() {
+            eventually(&format!("{at} POSTs"), LATER, async || receiver.count() >= at).await;
+            let (victim, role): (&mut Process, &str) = match step % 3 {
+                0 => (&mut router, "router"),
+                n => (&mut workers[n - 1], "worker"),
+            };
+            victim.kill9();
+            *victim = world.start(role).await;
+        }
+    };
+    tokio::join!(publish_numbered(&world, 0..EVENTS), kills);
+    let duplicates = all_arrive(&receiver, 3, EVENTS).await;
+    println!("{duplicates} duplicates of {} deliveries", 3 * EVENTS);
+    // A killed worker had at most its share of first attempts under way.
+    assert!(duplicates <= 4 * 768, "{duplicates} duplicates");
+    nothing_is_left(&world).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_stopped_hands_its_work_back() {
+    const EVENTS: usize = 600;
+    let world = World::new().await.with("FANFARE_LOG", "info");
+    let receiver = Receiver::start().await;
+    three_webhooks(&world, &receiver).await;
+    let _router = world.start("router").await;
+    let (mut stopped, _other) = (world.start("worker").await, world.start("worker").await);
+    let stop = async {
+        eventually("300 POSTs", SOON, async || receiver.count() >= 300).await;
+        stopped.terminate();
+        let status = stopped.wait_exit(Duration::from_secs(30)).await;
+        assert!(status.success(), "{status}");
+    };
+    tokio::join!(publish_numbered(&world, 0..EVENTS), stop);
+    assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
+    nothing_is_left(&world).await;
+}
+
+#[tokio::test]
+async fn a_wiped_broker_loses_nothing_that_the_ledger_has() {
+    const EVENTS: usize = 100;
+    let servers = Servers::start(&std::env::temp_dir()).unwrap();
+    servers.create_database("fanfare").unwrap();
+    servers.create_vhost("fanfare").unwrap();
+    let world = World::on(&servers.database_url("fanfare"), &servers.amqp_url("fanfare")).await;
+    let world = world.with("FANFARE_TIMEOUT", "2s");
+    let receiver = Receiver::start().await;
+    three_webhooks(&world, &receiver).await;
+    let _router = world.start("router").await;
+    publish_numbered(&world, 0..EVENTS).await;
+    eventually("all events are in the ledger", SOON, async || {
+        let list = world.json(&["deliveries", "list", "--limit", "1000"]).await;
+        list.as_array().unwrap().len() == 3 * EVENTS
+    })
+    .await;
+    assert_eq!(receiver.count(), 0);
+    servers.wipe_broker().unwrap();
+    let _worker = world.start("worker").await;
+    assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
+    nothing_is_left(&world).await;
+}
