@@ -5,6 +5,7 @@
 mod access;
 mod crashes;
 mod malformed;
+mod outages;
 mod outcomes;
 mod targets;
 mod world;

@@ -132,6 +132,18 @@ impl World {
         publish_on(&amqp, event).await;
     }
 
+    /// Waits until nothing of a webhook is on its way any more.
+    pub(crate) async fn deliveries_settle(&self, webhook: &str) {
+        for state in ["pending", "retrying"] {
+            eventually(&format!("no delivery {state}"), SOON, async || {
+                let list = ["deliveries", "list", "--webhook", webhook, "--state", state];
+                let list = self.json(&list).await;
+                if list == json!([]) { Ok(()) } else { Err(list) }
+            })
+            .await;
+        }
+    }
+
     /// Waits until a webhook's deliveries, the newest first, all stand as `state`.
     pub(crate) async fn deliveries(&self, webhook: &str, state: &str, count: usize) -> Vec<Value> {
         let what = format!("{count} deliveries {state}");

@@ -20,7 +20,7 @@ pub(crate) fn run() -> Result<()> {
     let tool = find_or_get()?;
     let output = check(&tool, &[])?;
     if output.status.success() {
-        println!("{}", last_line(&output));
+        println!("{}", verdict(&output));
         return Ok(());
     }
     if !said(&output).contains(NOT_FETCHED) {
@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<()> {
     if !output.status.success() {
         bail!("cargo deny found:\n{}", said(&output));
     }
-    println!("{}", last_line(&output));
+    println!("{}", verdict(&output));
     println!("advisories NOT checked: this machine can't fetch the RustSec database");
     Ok(())
 }
@@ -69,6 +69,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&both).trim_end().to_owned()
 }
 
-fn last_line(output: &Output) -> String {
-    said(output).lines().last().unwrap_or_default().to_owned()
+/// The one line that tells of each kind of check; the warnings around it are many.
+fn verdict(output: &Output) -> String {
+    said(output).lines().find(|line| line.contains("bans ok")).unwrap_or_default().to_owned()
 }

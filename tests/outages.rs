@@ -1,0 +1,141 @@
+//! A broker or a database that is away: everybody waits, nobody ends, nothing is lost.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use fanfare_testkit::amqp::Amqp;
+use fanfare_testkit::process::Process;
+use fanfare_testkit::receiver::Receiver;
+use fanfare_testkit::servers::Servers;
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, World};
+
+/// How long a server stays away.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// Publishes numbered events as a report server does that keeps what was not confirmed; a tick at a
+/// time, until told to stop. Returns how many.
+async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) -> usize {
+    let mut tick = tokio::time::interval(Duration::from_millis(10));
+    let mut amqp: Option<Amqp> = None;
+    let mut number = 0;
+    let stopped = stop.notified();
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => return number,
+            _ = tick.tick() => {}
+        }
+        if amqp.is_none() {
+            let connecting = Amqp::connect(&world.amqp_url);
+            amqp = tokio::time::timeout(Duration::from_secs(2), connecting)
+                .await
+                .ok()
+                .and_then(Result::ok);
+        }
+        let Some(connected) = &amqp else { continue };
+        let body = json!({
+            "specversion": "1.0", "id": format!("{number}"), "source": "/tests",
+            "type": "tasks.execute", "subject": "tasks/t1", "data": { "Number": number }
+        })
+        .to_string();
+        let kind = "application/cloudevents+json";
+        let sent = connected.publish("reportserver.events", "tasks.execute", kind, &[], body.as_bytes());
+        match tokio::time::timeout(Duration::from_secs(2), sent).await {
+            Ok(Ok(())) => number += 1,
+            // Whether it arrived is not known: it is sent again, and delivered once.
+            _ => amqp = None,
+        }
+    }
+}
+
+fn numbers(receiver: &Receiver) -> Vec<u64> {
+    let number = |body: &[u8]| {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        body["Notifications"][0]["Number"].as_u64().unwrap()
+    };
+    receiver.requests().iter().map(|request| number(&request.body)).collect()
+}
+
+/// Seconds of CPU that a process has used: fields 14 and 15 of `/proc/PID/stat`, in ticks of 10 ms.
+fn cpu_seconds(process: &Process) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) / 100
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broker_and_database_may_go_away_under_load() {
+    let servers = Servers::start(&std::env::temp_dir()).unwrap();
+    servers.create_database("fanfare").unwrap();
+    servers.create_vhost("fanfare").unwrap();
+    let world = World::on(&servers.database_url("fanfare"), &servers.amqp_url("fanfare")).await;
+    let world = world.with("FANFARE_LOG", "info");
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let mut processes =
+        [world.start("router").await, world.start("worker").await, world.start("worker").await];
+    let stop = tokio::sync::Notify::new();
+    let outages = async {
+        for part in ["broker", "database"] {
+            let before = receiver.count();
+            eventually("the load flows", SOON, async || receiver.count() > before + 200).await;
+            let (lines, cpu): (Vec<usize>, Vec<u64>) =
+                processes.iter().map(|process| (process.lines().len(), cpu_seconds(process))).unzip();
+            let switch = |on: bool| match (part, on) {
+                ("broker", false) => servers.stop_broker(),
+                ("broker", true) => servers.start_broker(),
+                (_, false) => servers.stop_database(),
+                (_, true) => servers.start_database(),
+            };
+            tokio::task::block_in_place(|| switch(false)).unwrap();
+            let since = Instant::now();
+            eventually("it was away long enough", SOON, async || since.elapsed() > AWAY).await;
+            for ((process, lines), cpu) in processes.iter_mut().zip(lines).zip(cpu) {
+                assert!(process.is_running(), "a process ended with the {part}");
+                let (said, used) = (process.lines().len() - lines, cpu_seconds(process) - cpu);
+                assert!(said < 100, "{said} lines while the {part} was away");
+                assert!(used < 3, "{used} s of CPU while the {part} was away");
+            }
+            tokio::task::block_in_place(|| switch(true)).unwrap();
+        }
+        let before = receiver.count();
+        eventually("the load flows again", SOON, async || receiver.count() > before + 200).await;
+        stop.notify_one();
+    };
+    let (published, ()) = tokio::join!(publish_steadily(&world, &stop), outages);
+    eventually("everything arrives", 3 * SOON, async || {
+        let distinct: HashSet<u64> = numbers(&receiver).into_iter().collect();
+        if distinct.len() == published { Ok(()) } else { Err((distinct.len(), published)) }
+    })
+    .await;
+    world.deliveries_settle(&webhook).await;
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
+    assert_eq!(numbers(&receiver).len(), published, "there were duplicates, and nobody died");
+    assert!(processes.iter_mut().all(Process::is_running));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_start_in_any_order() {
+    let servers = Servers::start(&std::env::temp_dir()).unwrap();
+    servers.create_database("fanfare").unwrap();
+    servers.create_vhost("fanfare").unwrap();
+    let world = World::on(&servers.database_url("fanfare"), &servers.amqp_url("fanfare")).await;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    tokio::task::block_in_place(|| servers.stop_broker().and_then(|()| servers.stop_database()))
+        .unwrap();
+    let (router, worker) = (world.spawn("router"), world.spawn("worker"));
+    for process in [&router, &worker] {
+        process.wait_for_line("WARN", SOON).await;
+    }
+    tokio::task::block_in_place(|| servers.start_broker()).unwrap();
+    for process in [&router, &worker] {
+        process.wait_for_line("waiting for the database", SOON).await;
+    }
+    tokio::task::block_in_place(|| servers.start_database()).unwrap();
+    world.publish(&crate::world::event()).await;
+    world.deliveries(&webhook, "delivered", 1).await;
+}
