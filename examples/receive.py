@@ -2,7 +2,8 @@
 
     python examples/receive.py --port 8500 --secret 0123456789abcdef0123456789abcdef
 
-Prints each notification as one line of JSON. Answers 401 when a signature is not right.
+Prints the body of each POST as one line of JSON, its notifications under "Notifications". Answers
+401, and prints nothing, when a signature is missing or not right.
 """
 
 import argparse
@@ -10,6 +11,8 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,7 +21,9 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 def has_ms_signature(secret, headers, body):
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().upper()
-    return hmac.compare_digest(headers.get("ms-signature", ""), f"sha256={expected}")
+    # Compared as bytes: a text with other letters than ASCII is an error there, not a difference.
+    found = [value.encode() for value in headers.get_all("ms-signature", [])]
+    return len(found) == 1 and hmac.compare_digest(found[0], f"sha256={expected}".encode())
 
 
 def has_webhook_signature(secret, headers, body):
@@ -26,7 +31,8 @@ def has_webhook_signature(secret, headers, body):
     try:
         Webhook(key).verify(body, {name.lower(): value for name, value in headers.items()})
         return True
-    except WebhookVerificationError:
+    except (WebhookVerificationError, ValueError):
+        # The library says ValueError of what is not text, not base64, or has not its two parts.
         return False
 
 
@@ -44,9 +50,9 @@ class Receiver(BaseHTTPRequestHandler):
         good = has_ms_signature(self.secret, self.headers, body)
         good = has_webhook_signature(self.secret, self.headers, body) and good
         if good:
-            notification = json.loads(body)
-            # Keep the Id: the same notification may come again.
-            print(json.dumps(notification), flush=True)
+            # A real receiver keeps the Id: the same notification may come again.
+            sys.stdout.write(json.dumps(json.loads(body)) + "\n")
+            sys.stdout.flush()
         self.answer(200 if good else 401, b"")
 
     def answer(self, status, body):
@@ -69,8 +75,10 @@ def main():
     Receiver.secret = args.secret
     server = ThreadingHTTPServer(("127.0.0.1", args.port), Receiver)
     if args.port_file:
-        with open(args.port_file, "w", encoding="utf-8") as file:
+        # Written beside and moved, so that nobody reads a half of it.
+        with open(args.port_file + ".draft", "w", encoding="utf-8") as file:
             file.write(str(server.server_port))
+        os.replace(args.port_file + ".draft", args.port_file)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod access;
+mod conformance;
 mod crashes;
+mod examples;
 mod malformed;
 mod outages;
 mod outcomes;
+mod python_env;
 mod targets;
 mod world;

@@ -42,7 +42,8 @@ async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) -> usize {
         })
         .to_string();
         let kind = "application/cloudevents+json";
-        let sent = connected.publish("reportserver.events", "tasks.execute", kind, &[], body.as_bytes());
+        let sent =
+            connected.publish("reportserver.events", "tasks.execute", kind, &[], body.as_bytes());
         match tokio::time::timeout(Duration::from_secs(2), sent).await {
             Ok(Ok(())) => number += 1,
             // Whether it arrived is not known: it is sent again, and delivered once.
@@ -82,8 +83,10 @@ async fn broker_and_database_may_go_away_under_load() {
         for part in ["broker", "database"] {
             let before = receiver.count();
             eventually("the load flows", SOON, async || receiver.count() > before + 200).await;
-            let (lines, cpu): (Vec<usize>, Vec<u64>) =
-                processes.iter().map(|process| (process.lines().len(), cpu_seconds(process))).unzip();
+            let (lines, cpu): (Vec<usize>, Vec<u64>) = processes
+                .iter()
+                .map(|process| (process.lines().len(), cpu_seconds(process)))
+                .unzip();
             let switch = |on: bool| match (part, on) {
                 ("broker", false) => servers.stop_broker(),
                 ("broker", true) => servers.start_broker(),

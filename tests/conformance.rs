@@ -1,0 +1,267 @@
+//! The contract as a whole: many users, webhooks and events; everybody gets exactly what the rules
+//! say, byte for byte, signed so that libraries of others agree.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use fanfare_core::access::{Resource, may_read};
+use fanfare_core::directory::{Content, Document, RoleDocument, UserDocument};
+use fanfare_core::filter::{Action, Filter, Filters};
+use fanfare_testkit::receiver::{Receiver, Request};
+use fanfare_testkit::wait::eventually;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::python_env::script;
+use crate::world::{SECRET, SOON, World, unique};
+
+const EVENTS: usize = 2_000;
+
+fn permission(scope: &str, target: &str) -> Value {
+    json!({ "access": ["modify", "read"], "scope": scope, "target": target })
+}
+
+/// Six users: by role, by own permissions of each scope, disabled, administrator, with nothing.
+fn directory() -> Value {
+    json!({
+        "accessrevision": 7,
+        "roles": [
+            { "name": "Report Reader", "permissions": [
+                permission("any-report", ""), permission("any-category", "")] },
+            { "name": "Writer", "permissions": [
+                { "access": ["modify", "create"], "scope": "any-task" }] }
+        ],
+        "users": [
+            { "name": "anna", "roles": ["report reader", "WRITER", "no such role"] },
+            { "name": "ben", "permissions": [
+                permission("reports-in-category", "c1"), permission("report", "r4"),
+                permission("task", "t1"), permission("connection", "x2"),
+                permission("category", "c2"), permission("alert", "a1")] },
+            { "name": "carl", "enabled": false, "roles": ["System Administrator"],
+              "permissions": [permission("any-task", "")] },
+            { "name": "dora", "permissions": [
+                permission("any-connection", ""), permission("any-alert", ""),
+                permission("any-task", ""), { "access": ["delete"], "scope": "any-report" }] },
+            { "name": "eve", "roles": ["SYSTEM administrator"] },
+            { "name": "finn" }
+        ]
+    })
+}
+
+struct Hook {
+    id: String,
+    path: String,
+    owner: &'static str,
+    filters: Filters,
+    paused: bool,
+}
+
+/// Twenty webhooks, each with a path of its own.
+async fn webhooks(world: &World, receiver: &Receiver) -> Vec<Hook> {
+    let owners = ["anna", "BEN", "carl", "dora", "Eve", "finn"];
+    let wanted: [&[&str]; 7] = [
+        &[],
+        &["Reports"],
+        &["tasks", "TASKS", "alerts"],
+        &["reports.delete"],
+        &["connections", "categories.edit"],
+        &["*"],
+        &["tasks.execute", "reports.upload", "alerts.create"],
+    ];
+    let mut hooks = Vec::new();
+    for number in 0..20 {
+        let (owner, wanted) = (owners[number % 6], wanted[number % 7]);
+        let (path, paused) = (format!("/hook/{number}"), number == 4);
+        let mut more = vec!["--header", "X-Number: 1", "--property", "region=north"];
+        more.extend(wanted.iter().flat_map(|filter| ["--filter", filter]));
+        more.extend(paused.then_some("--paused"));
+        let id = world.webhook_of(owner, &receiver.url(&path), &more).await;
+        hooks.push(Hook { id, path, owner, filters: Filters::parse(wanted).unwrap(), paused });
+    }
+    hooks
+}
+
+/// An event; the numbers decide what it is about.
+fn event(number: usize) -> Value {
+    let resources = [
+        ("reports", format!("categories/c{}/reports/r{}", number % 3, number % 7)),
+        ("categories", format!("categories/c{}", number % 4)),
+        ("connections", format!("connections/x{}", number % 5)),
+        ("tasks", format!("tasks/t{}", number % 3)),
+        ("alerts", format!("alerts/a{}", number % 3)),
+    ];
+    let actions = ["create", "upload", "edit", "delete", "execute", "rename"];
+    let (filter, subject) = &resources[number % 5];
+    let action = actions[(number / 5) % 6];
+    json!({
+        "specversion": "1.0", "id": format!("{number}"), "source": "/report-server/main",
+        "type": format!("{filter}.{action}"), "time": "2026-11-23T10:00:00Z", "subject": subject,
+        "data": { "Zeta": number, "Id": subject, "Nothing": null, "Umlaut": "ä\u{1F600}", "A": [1.50, {}] }
+    })
+}
+
+/// The messages: singles, batches, and some of both twice.
+fn messages() -> Vec<Vec<usize>> {
+    let mut messages: Vec<Vec<usize>> = Vec::new();
+    let mut number = 0;
+    while number < EVENTS {
+        let size = if number % 3 == 0 { 1 } else { 1 + number % 9 };
+        let mut message: Vec<usize> = (number..EVENTS.min(number + size)).collect();
+        number += message.len();
+        if message.len() > 4 {
+            // Twice in one batch, and one that was published before.
+            message.push(message[1]);
+            message.push(number / 2);
+        }
+        if number % 7 == 0 {
+            messages.push(message.clone());
+        }
+        messages.push(message);
+    }
+    messages
+}
+
+/// What each webhook should get: one list of notifications for each POST.
+fn expected(hooks: &[Hook]) -> BTreeMap<String, Vec<Vec<String>>> {
+    let text = directory().to_string();
+    let raw: &RawValue = serde_json::from_str(&text).unwrap();
+    let Content::Snapshot { users, roles } = Document::bare_snapshot(7, raw).unwrap().content
+    else {
+        panic!("the directory is a snapshot");
+    };
+    let mut seen = HashSet::new();
+    let mut expected: BTreeMap<String, Vec<Vec<String>>> =
+        hooks.iter().map(|hook| (hook.path.clone(), Vec::new())).collect();
+    for message in messages() {
+        let new: Vec<usize> = message.into_iter().filter(|number| seen.insert(*number)).collect();
+        for hook in hooks.iter().filter(|hook| !hook.paused) {
+            let gets = new.iter().map(|number| event(*number));
+            let gets = gets.filter(|event| is_owed(hook, event, &users, &roles));
+            let notifications: Vec<String> = gets.map(|event| notification(&event)).collect();
+            if !notifications.is_empty() {
+                expected.entry(hook.path.clone()).or_default().push(notifications);
+            }
+        }
+    }
+    expected
+}
+
+fn is_owed(hook: &Hook, event: &Value, users: &[UserDocument], roles: &[RoleDocument]) -> bool {
+    let (filter, action) = event["type"].as_str().unwrap().split_once('.').unwrap();
+    let (filter, action) = (Filter::parse(filter).unwrap(), Action::parse(action).unwrap());
+    let resource = Resource::parse(event["subject"].as_str().unwrap()).unwrap();
+    let owner = users.iter().find(|user| user.name.key() == hook.owner.to_lowercase()).unwrap();
+    hook.filters.accept(filter, &action) && may_read(owner, roles, &resource)
+}
+
+/// Written by hand, not by the code under test.
+fn notification(event: &Value) -> String {
+    let (filter, action) = event["type"].as_str().unwrap().split_once('.').unwrap();
+    let data = event["data"].to_string();
+    format!(r#"{{"Action":"{filter}","UserAction":"{action}",{}"#, &data[1..])
+}
+
+#[tokio::test]
+async fn every_receiver_gets_exactly_what_the_contract_says() {
+    let world = World::new().await.with("FANFARE_LOG", "info");
+    let receiver = Receiver::start().await;
+    world.directory(&directory()).await;
+    let hooks = webhooks(&world, &receiver).await;
+    let _router = world.start("router").await;
+    let _workers = [world.start("worker").await, world.start("worker").await];
+    let scratch = std::env::temp_dir().join(format!("fanfare-{}.jsonl", unique()));
+    let line = |numbers: &Vec<usize>| match numbers.as_slice() {
+        [number] => event(*number).to_string(),
+        numbers => numbers.iter().map(|number| event(*number)).collect::<Value>().to_string(),
+    };
+    let lines: Vec<String> = messages().iter().map(line).collect();
+    std::fs::write(&scratch, lines.join("\n")).unwrap();
+    let file = scratch.to_string_lossy().into_owned();
+    script("tests/python/publish.py", &[&world.amqp_url, &file]).await;
+
+    let expected = expected(&hooks);
+    let total: usize = expected.values().map(Vec::len).sum();
+    receiver.wait_for(total, 2 * SOON).await;
+    for hook in &hooks {
+        world.deliveries_settle(&hook.id).await;
+    }
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), total, "nothing else is sent");
+    let mut ids = HashSet::new();
+    let mut got: BTreeMap<String, Vec<String>> =
+        expected.keys().map(|path| (path.clone(), Vec::new())).collect();
+    for request in &requests {
+        check_headers(request);
+        let body = std::str::from_utf8(&request.body).unwrap();
+        let (id, notifications) = split(body);
+        assert!(ids.insert(id.to_owned()), "the Id {id} is there twice");
+        got.get_mut(&request.path).unwrap().push(notifications.to_owned());
+    }
+    for (path, wanted) in &expected {
+        let mut wanted: Vec<String> = wanted.iter().map(|post| post.join(",")).collect();
+        let got = got.get_mut(path).unwrap();
+        wanted.sort_unstable();
+        got.sort_unstable();
+        assert_eq!(*got, wanted, "{path}");
+    }
+    assert_eq!(verified_by_others(&requests, &file).await, total);
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
+    let limit = (total + 1).to_string();
+    let list = world.json(&["deliveries", "list", "--limit", &limit]).await;
+    let list = list.as_array().unwrap();
+    assert_eq!(list.len(), total);
+    for delivery in list {
+        assert_eq!(delivery["state"], "delivered");
+        assert!(ids.contains(delivery["id"].as_str().unwrap()));
+    }
+    std::fs::remove_file(&scratch).unwrap();
+}
+
+fn check_headers(request: &Request) {
+    let headers: HashMap<&str, &str> =
+        request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(request.method, "POST");
+    assert_eq!(headers["content-type"], "application/json; charset=utf-8");
+    assert_eq!(headers["user-agent"], concat!("Fanfare/", env!("CARGO_PKG_VERSION")));
+    assert_eq!(headers["x-number"], "1");
+    assert!(request.body.starts_with(format!(r#"{{"Id":"{}""#, headers["webhook-id"]).as_bytes()));
+}
+
+/// The Id, and the notifications as one text, of a body whose form is the contract's.
+fn split(body: &str) -> (&str, &str) {
+    let rest = body.strip_prefix(r#"{"Id":""#).unwrap();
+    let (id, rest) = rest.split_at(32);
+    assert!(id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)), "{id}");
+    let middle = r#"","Attempt":1,"Properties":{"region":"north"},"Notifications":["#;
+    let rest = rest.strip_prefix(middle).unwrap_or_else(|| panic!("{body}"));
+    (id, rest.strip_suffix("]}").unwrap())
+}
+
+/// Has all requests verified by Python's own HMAC and the Standard Webhooks library.
+async fn verified_by_others(requests: &[Request], file: &str) -> usize {
+    use base64::Engine as _;
+    let encode = |body: &[u8]| base64::engine::general_purpose::STANDARD.encode(body);
+    let line = |request: &Request| {
+        json!({ "secret": SECRET, "headers": request.headers, "body": encode(&request.body) })
+            .to_string()
+    };
+    let lines: Vec<String> = requests.iter().map(line).collect();
+    std::fs::write(file, lines.join("\n")).unwrap();
+    script("tests/python/verify.py", &[file]).await.trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn names_of_the_queues_are_the_contracts() {
+    let world = World::new().await;
+    let _router = world.start("router").await;
+    let amqp = world.amqp().await;
+    for queue in [
+        "fanfare.events",
+        "fanfare.events.dead",
+        "fanfare.deliveries",
+        "fanfare.retries",
+        "fanfare.deliveries.dead",
+        "fanfare.directory",
+    ] {
+        eventually(queue, SOON, async || amqp.queue_len(queue).await.is_ok()).await;
+    }
+}
