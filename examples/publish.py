@@ -83,4 +83,6 @@ if __name__ == "__main__":
     try:
         main()
     except (pika.exceptions.UnroutableError, pika.exceptions.NackError) as error:
-        sys.exit(f"an event was not routed: {error}; does Fanfare's router run?")
+        sys.exit(f"an event was not routed: {error!r}")
+    except pika.exceptions.ChannelClosedByBroker as error:
+        sys.exit(f"{error.reply_text}; a router or worker of Fanfare makes the exchange when it starts")

@@ -1,5 +1,6 @@
 //! A small installation for one test: servers of its own, a directory, webhooks, and processes.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -142,6 +143,13 @@ impl World {
             })
             .await;
         }
+    }
+
+    /// The Ids of the deliveries that the ledger has attempts of.
+    pub(crate) fn attempted(&self) -> HashSet<String> {
+        let sandbox = self.sandbox.as_ref().unwrap();
+        let ids = sandbox.sql("select replace(delivery::text, '-', '') from attempts").unwrap();
+        ids.lines().map(str::to_owned).collect()
     }
 
     /// Waits until a webhook's deliveries, the newest first, all stand as `state`.

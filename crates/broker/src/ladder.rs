@@ -1,4 +1,4 @@
-//! The delay ladder: how a message waits in the broker for any time between a second and two days.
+//! The delay ladder: how a message waits in the broker for any time between a second and three days.
 //!
 //! Level `NN` of the ladder is a queue in which a message waits 2^NN seconds. The routing key
 //! spells the delay in binary, and the bindings (see [`crate::topology`]) lead a message through
@@ -11,14 +11,17 @@ use std::time::Duration;
 /// How many levels the ladder has. Level 17 waits 2^17 seconds, about 36 hours.
 pub const LEVELS: u32 = 18;
 
-/// The longest delay in seconds: the two highest levels one after the other, about 54 hours.
-const LONGEST: u64 = 3 << (LEVELS - 2);
+/// The one bits that a delay may have, and so the most queues on its way.
+const BITS: u32 = 4;
+
+/// The longest delay in seconds: the four highest levels one after the other, about 68 hours.
+const LONGEST: u64 = 0b1111 << (LEVELS - BITS);
 
 /// The exchange that the lowest level leads to: the wait is over.
 pub(crate) const DUE: &str = "fanfare.due";
 
-/// A delay that the ladder can make: whole seconds with at most two one bits, hence at most two
-/// queues on the way.
+/// A delay that the ladder can make: whole seconds with at most four significant bits, hence at most
+/// four queues on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Delay {
     seconds: u64,
@@ -36,14 +39,14 @@ pub enum BackTo {
 impl Delay {
     /// The shortest delay of the ladder that is not shorter than `wait`.
     ///
-    /// `wait` is rounded up to a whole second (at least one), then to two significant bits: 1, 2,
-    /// 3, 4, 6, 8, 12, 16, 24, … seconds. What is longer than the ladder is cut to its longest
-    /// delay, about 54 hours.
+    /// `wait` is rounded up to a whole second (at least one), then to four significant
+    /// bits: 1, 2, … 16, 18, 20, … 32, 36, … seconds, by an eighth at most. What is longer than the
+    /// ladder is cut to its longest delay, about 68 hours.
     #[must_use]
     pub fn at_least(wait: Duration) -> Self {
         let whole = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
         let wanted = whole.clamp(1, LONGEST);
-        let step = 1_u64 << wanted.ilog2().saturating_sub(1);
+        let step = 1_u64 << wanted.ilog2().saturating_sub(BITS - 1);
         Self { seconds: wanted.next_multiple_of(step).min(LONGEST) }
     }
 
@@ -93,13 +96,15 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn delays_have_two_significant_bits() {
-        let steps: Vec<u64> = (1..=33)
+    fn delays_have_four_significant_bits() {
+        let steps: Vec<u64> = (1..=41)
             .map(|wait| Delay::at_least(Duration::from_secs(wait)).duration().as_secs())
             .collect();
         let mut distinct = steps.clone();
         distinct.dedup();
-        assert_eq!(distinct, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48]);
+        let exact: Vec<u64> = (1..=16).collect();
+        assert_eq!(distinct[..16], exact);
+        assert_eq!(distinct[16..], [18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44]);
     }
 
     #[test]
@@ -113,20 +118,20 @@ mod tests {
 
     #[test]
     fn the_key_spells_the_bits_and_the_way_back() {
-        let six = Delay::at_least(Duration::from_secs(5));
+        let six = Delay::at_least(Duration::from_secs(6));
         assert_eq!(six.routing_key(BackTo::Retries), "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.1.0.retries");
         assert_eq!(six.exchange(), "fanfare.delay.02");
     }
 
     proptest! {
         #[test]
-        fn never_sooner_and_at_most_half_as_late_again(millis in 0_u64..=LONGEST * 1000) {
+        fn never_sooner_and_at_most_an_eighth_later(millis in 0_u64..=LONGEST * 1000) {
             let wait = Duration::from_millis(millis);
             let delay = Delay::at_least(wait);
             let whole = millis.div_ceil(1000).max(1);
             prop_assert!(delay.duration() >= wait);
-            prop_assert!(2 * delay.seconds <= 3 * whole);
-            prop_assert!(delay.seconds.count_ones() <= 2);
+            prop_assert!(8 * delay.seconds <= 9 * whole);
+            prop_assert!(delay.seconds.count_ones() <= BITS);
         }
 
         #[test]

@@ -2,7 +2,7 @@
 //!
 //! The only place that sends. First attempts and later ones come here alike.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::Delay;
@@ -68,7 +68,7 @@ pub(crate) async fn attempt(
     }
     let (state, reason, delay) = match next {
         Next::Delivered | Next::Gone => (State::Delivered, None, None),
-        Next::RetryIn(delay) => (State::Retrying, None, Some(Delay::at_least(delay))),
+        Next::RetryIn(wait) => (State::Retrying, None, Some(wait)),
         Next::Dead(reason) => (State::Dead, Some(reason), None),
     };
     let status = match &answer {
@@ -84,14 +84,14 @@ pub(crate) async fn attempt(
         reason: reason.map(DeadReason::code),
         post: Some(post(&answer, duration)),
         at,
-        next_attempt_at: delay.map(|delay| context.now() + signed(delay)),
+        next_attempt_at: delay.map(|wait| context.now() + signed(wait)),
         revision: ready.chain.revision,
     };
     report(webhook, &entry);
     context.recorder.record(entry).await?;
     let next_entry = Due { entry: due.entry + 1, ..due };
     Ok(match (delay, reason) {
-        (Some(delay), _) => Some(FollowUp::Retry { due: next_entry, delay }),
+        (Some(wait), _) => Some(FollowUp::Retry { due: next_entry, delay: Delay::at_least(wait) }),
         (None, Some(reason)) => Some(FollowUp::Dead(Box::new(DeadLetter {
             due,
             reason: reason.code().to_owned(),
@@ -180,7 +180,7 @@ fn chance() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / (f64::from(u32::MAX) + 1.0))
 }
 
-fn post(answer: &Answer, duration: std::time::Duration) -> Post {
+fn post(answer: &Answer, duration: Duration) -> Post {
     let outcome = Outcome::of(answer).code();
     match answer {
         Answer::Response { status, body, .. } => Post {
@@ -200,8 +200,9 @@ fn post(answer: &Answer, duration: std::time::Duration) -> Post {
     }
 }
 
-pub(crate) fn signed(delay: Delay) -> TimeDelta {
-    TimeDelta::from_std(delay.duration()).unwrap_or(TimeDelta::MAX)
+/// When a retry is due: as the ladder makes it, or, for a wait longer than the ladder, as asked.
+fn signed(wait: Duration) -> TimeDelta {
+    TimeDelta::from_std(wait.max(Delay::at_least(wait).duration())).unwrap_or(TimeDelta::MAX)
 }
 
 /// One line about an attempt: a debug line when it went well, for there are thousands a second.
@@ -217,5 +218,20 @@ fn report(webhook: &Webhook, entry: &Entry) {
             attempt, outcome, status = post.status, state = entry.state.name(), duration_ms,
             "an attempt failed"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_core::retry::RetryPolicy;
+
+    #[test]
+    fn all_attempts_of_the_default_policy_fit_into_its_deadline() {
+        let policy = RetryPolicy::default();
+        let latest = |tries| signed(policy.delay(tries, 1.0));
+        let all: TimeDelta = (1..policy.attempts).map(latest).sum();
+        // With an hour for the attempts themselves.
+        assert!(all + TimeDelta::hours(1) < TimeDelta::from_std(policy.deadline).unwrap(), "{all}");
     }
 }

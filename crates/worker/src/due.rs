@@ -26,6 +26,9 @@ use crate::follow_up::{DeadLetter, FollowUp};
 /// A job that came back so often has ended that many workers, or sessions.
 const POISON: u64 = 20;
 
+/// Clocks of machines that run together differ by no more than this.
+const CLOCKS: Duration = Duration::from_secs(30);
+
 /// A due job with what the broker says of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Taken {
@@ -88,6 +91,8 @@ enum Verdict {
     Drop(DropReason),
     /// Somebody else is at it, or was when it died.
     Later,
+    /// Its time has not come: the wait is longer than the ladder.
+    Early,
     /// Its workers died of it.
     Poison,
     /// The delivery has moved on; what followed from its row may have been lost.
@@ -114,6 +119,7 @@ async fn verdicts(
             (Claim::Past, _) => Verdict::Nothing,
             (Claim::Taken, _) => Verdict::Later,
             (Claim::Ours, _) if !is_next(taken.due, standing) => Verdict::Nothing,
+            (Claim::Ours, _) if early(context, standing).is_some() => Verdict::Early,
             (Claim::Ours, _) if taken.delivery_count >= POISON => Verdict::Poison,
             (Claim::Ours, None) => Verdict::Drop(DropReason::WebhookDeleted),
             (Claim::Ours, Some(webhook)) if webhook.paused => {
@@ -161,6 +167,12 @@ fn is_next(due: Due, standing: &Standing) -> bool {
         None => due.entry == 1,
         Some(last) => last.entry + 1 == due.entry && open(last.state),
     }
+}
+
+/// How long a retry still has to wait, if that is more than the clocks of two machines may differ.
+fn early(context: &Context, standing: &Standing) -> Option<Duration> {
+    let due = standing.last.as_ref()?.next_attempt_at?;
+    (due - context.now()).to_std().ok().filter(|left| *left > CLOCKS)
 }
 
 /// The questions of access that are open: none for what was decided at this very revision, nor for
@@ -213,6 +225,10 @@ async fn conclude(
         }
         (Verdict::Later, _) => {
             Ok(Some(FollowUp::Retry { due, delay: Delay::at_least(context.lease()) }))
+        }
+        (Verdict::Early, _) => {
+            let delay = Delay::at_least(early(context, standing).unwrap_or_default());
+            Ok(Some(FollowUp::Retry { due, delay }))
         }
         (Verdict::Poison, webhook) => poison(context, due, standing, webhook).await,
         (Verdict::HandOnAgain, webhook) => Ok(FollowUp::again(context, due, standing, webhook)),

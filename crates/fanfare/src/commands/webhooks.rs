@@ -15,7 +15,6 @@ use crate::output;
 use crate::parts;
 use crate::settings::Settings;
 use crate::table;
-use show::Secrecy;
 
 /// What can be done with webhooks.
 #[derive(Debug, clap::Subcommand)]
@@ -86,7 +85,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 async fn list(args: &ListArgs, store: &Store) -> anyhow::Result<()> {
     let webhooks = store.webhooks_list(args.owner.as_ref()).await?;
     if args.json {
-        let shown = webhooks.iter().map(|webhook| show::json(webhook, Secrecy::Hidden));
+        let shown = webhooks.iter().map(|webhook| show::json(webhook));
         return output::print_json(&shown.collect::<Vec<_>>());
     }
     output::print(&table::render(&show::HEADINGS, webhooks.iter().map(show::row)))
@@ -94,7 +93,7 @@ async fn list(args: &ListArgs, store: &Store) -> anyhow::Result<()> {
 
 fn print(webhook: &Webhook, json: bool) -> anyhow::Result<()> {
     if json {
-        output::print_json(&show::json(webhook, Secrecy::Shown))
+        output::print_json(&show::json(webhook))
     } else {
         output::print(&table::facts(&show::facts(webhook)))
     }
