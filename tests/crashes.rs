@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fanfare_testkit::process::Process;
-use fanfare_testkit::receiver::Receiver;
+use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::servers::Servers;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
@@ -127,21 +127,23 @@ async fn nothing_is_missing_after_kills_in_the_middle() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_stopped_hands_its_work_back() {
     const EVENTS: usize = 600;
     let world = World::new().await.with("FANFARE_LOG", "info");
     let receiver = Receiver::start().await;
+    // Slow, so that the worker has hundreds of POSTs under way and jobs that it has not begun.
+    receiver.answer_with(|_, _| Reply::status(200).after(Duration::from_millis(700)));
     three_webhooks(&world, &receiver).await;
     let _router = world.start("router").await;
-    let (mut stopped, _other) = (world.start("worker").await, world.start("worker").await);
-    let stop = async {
-        eventually("300 POSTs", SOON, async || receiver.count() >= 300).await;
-        stopped.terminate();
-        let status = stopped.wait_exit(Duration::from_secs(30)).await;
-        assert!(status.success(), "{status}");
-    };
-    tokio::join!(publish_numbered(&world, 0..EVENTS), stop);
+    publish_numbered(&world, 0..EVENTS).await;
+    let mut stopped = world.start("worker").await;
+    receiver.wait_for(100, SOON).await;
+    let _other = world.start("worker").await;
+    stopped.terminate();
+    let status = stopped.wait_exit(Duration::from_secs(30)).await;
+    assert!(status.success(), "{status}");
+    assert!(receiver.count() < 3 * EVENTS, "it had nothing to hand back");
     assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
     nothing_is_left(&world).await;
 }

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::process::Process;
-use fanfare_testkit::receiver::Receiver;
+use fanfare_testkit::proxy::Proxy;
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::servers::Servers;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
+use url::Url;
 
-use crate::world::{SOON, World};
+use crate::world::{SOON, World, event};
 
 /// How long a server stays away.
 const AWAY: Duration = Duration::from_secs(10);
@@ -99,6 +102,7 @@ async fn broker_and_database_may_go_away_under_load() {
             for ((process, lines), cpu) in processes.iter_mut().zip(lines).zip(cpu) {
                 assert!(process.is_running(), "a process ended with the {part}");
                 let (said, used) = (process.lines().len() - lines, cpu_seconds(process) - cpu);
+                println!("{part} away: {said} lines, {used} s of CPU");
                 assert!(said < 100, "{said} lines while the {part} was away");
                 assert!(used < 3, "{used} s of CPU while the {part} was away");
             }
@@ -139,6 +143,40 @@ async fn processes_start_in_any_order() {
         process.wait_for_line("waiting for the database", SOON).await;
     }
     tokio::task::block_in_place(|| servers.start_database()).unwrap();
-    world.publish(&crate::world::event()).await;
+    world.publish(&event()).await;
     world.deliveries(&webhook, "delivered", 1).await;
+}
+
+/// The broker hands a cut-off worker's jobs to the other one while their POSTs are still under way,
+/// for longer than the other one waits before it looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_cut_off_from_the_broker_makes_no_duplicates() {
+    const EVENTS: usize = 50;
+    let sandbox = Sandbox::new().await;
+    let broker = Url::parse(&sandbox.amqp_url).unwrap();
+    let mut proxy = Proxy::start(*broker.socket_addrs(|| Some(5672)).unwrap().first().unwrap());
+    let mut through_proxy = broker.clone();
+    through_proxy.set_port(Some(proxy.addr().port())).unwrap();
+    let world = World::on(&sandbox.database_url, broker.as_str()).await;
+    let world = world.with("FANFARE_TIMEOUT", "10s");
+    let cut_off = World::on(&sandbox.database_url, through_proxy.as_str()).await;
+    let cut_off = cut_off.with("FANFARE_TIMEOUT", "10s");
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(200).after(Duration::from_secs(7)));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, mut first) = (world.start("router").await, cut_off.start("worker").await);
+    for _ in 0..EVENTS {
+        world.publish(&event()).await;
+    }
+    receiver.wait_for(EVENTS, SOON).await;
+    let _second = world.start("worker").await;
+    proxy.cut().await;
+    first.wait_for_line("the connection to the broker was lost", SOON).await;
+    world.deliveries(&webhook, "delivered", EVENTS).await;
+    proxy.resume();
+    // Work goes on.
+    world.publish(&event()).await;
+    world.deliveries(&webhook, "delivered", EVENTS + 1).await;
+    assert!(first.is_running());
+    assert_eq!(receiver.count(), EVENTS + 1);
 }

@@ -14,6 +14,7 @@
 
 pub mod access;
 pub mod answer;
+pub mod chain;
 pub mod directory;
 pub mod event;
 pub mod filter;

@@ -1,5 +1,6 @@
 //! Why a statement did not succeed, and whether waiting helps.
 
+use fanfare_core::chain::chain;
 use tokio_postgres::error::SqlState;
 
 /// A statement that did not succeed.
@@ -78,16 +79,7 @@ impl StoreError {
     /// The error with its causes, in one line.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        if self.is_missing_schema() {
-            text.push_str(" (run `fanfare migrate`)");
-        }
-        text
+        let text = chain(self);
+        if self.is_missing_schema() { format!("{text} (run `fanfare migrate`)") } else { text }
     }
 }

@@ -34,17 +34,3 @@ impl From<Impatient> for WorkerError {
         }
     }
 }
-
-impl WorkerError {
-    /// The error with its causes, in one line.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
-    }
-}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::{BrokerError, Consumer, Incoming, Publisher, Queue, Session, Settle};
+use fanfare_core::chain::chain;
 use fanfare_core::job::{Job, MAX_DELIVERIES};
 use fanfare_core::outcome::DeadReason;
 use tokio::sync::{Semaphore, mpsc};
@@ -208,7 +209,7 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
                 }
                 Err(error) => {
                     tracing::warn!(
-                        error = error.chain(),
+                        error = chain(&error),
                         "due jobs were not done; they come again"
                     );
                     tokio::time::sleep(PAUSE).await;
@@ -245,7 +246,7 @@ async fn settle_job(lane: &Lane, settle: Settle, result: Result<Vec<FollowUp>, W
     let outcome = match done.await {
         Ok(()) => settle.ack().await,
         Err(error) => {
-            tracing::warn!(error = error.chain(), "a job was not done; it comes again");
+            tracing::warn!(error = chain(&error), "a job was not done; it comes again");
             tokio::time::sleep(PAUSE).await;
             settle.give_back().await
         }
