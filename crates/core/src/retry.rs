@@ -63,8 +63,15 @@ impl RetryPolicy {
         };
         // The delays are constant once they reach the cap, long before 64 steps.
         let delay = (0..tries.clamp(1, 64)).filter_map(|_| policy.next_backoff()).last();
-        delay.unwrap_or(self.max_delay)
+        // The crate adds a nanosecond by chance, which a value must not have.
+        delay.map_or(self.max_delay, whole_millis)
     }
+}
+
+/// Rounds to the nearest millisecond.
+fn whole_millis(delay: Duration) -> Duration {
+    let half = Duration::from_micros(500);
+    Duration::from_millis(u64::try_from((delay + half).as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
