@@ -125,12 +125,7 @@ fn messages() -> Vec<Vec<usize>> {
 
 /// What each webhook should get: one list of notifications for each POST.
 fn expected(hooks: &[Hook]) -> BTreeMap<String, Vec<Vec<String>>> {
-    let text = directory().to_string();
-    let raw: &RawValue = serde_json::from_str(&text).unwrap();
-    let Content::Snapshot { users, roles } = Document::bare_snapshot(7, raw).unwrap().content
-    else {
-        panic!("the directory is a snapshot");
-    };
+    let (users, roles) = users_and_roles();
     let mut seen = HashSet::new();
     let mut expected: BTreeMap<String, Vec<Vec<String>>> =
         hooks.iter().map(|hook| (hook.path.clone(), Vec::new())).collect();
@@ -148,12 +143,68 @@ fn expected(hooks: &[Hook]) -> BTreeMap<String, Vec<Vec<String>>> {
     expected
 }
 
+/// The directory as the rules read it.
+fn users_and_roles() -> (Vec<UserDocument>, Vec<RoleDocument>) {
+    let text = directory().to_string();
+    let raw: &RawValue = serde_json::from_str(&text).unwrap();
+    match Document::bare_snapshot(7, raw).unwrap().content {
+        Content::Snapshot { users, roles } => (users, roles),
+        _ => panic!("the directory is a snapshot"),
+    }
+}
+
 fn is_owed(hook: &Hook, event: &Value, users: &[UserDocument], roles: &[RoleDocument]) -> bool {
+    why_not(hook, event, users, roles).is_empty()
+}
+
+/// All reasons why a webhook does not hear of an event, as an explanation should give them.
+fn why_not(
+    hook: &Hook,
+    event: &Value,
+    users: &[UserDocument],
+    roles: &[RoleDocument],
+) -> Vec<&'static str> {
     let (filter, action) = event["type"].as_str().unwrap().split_once('.').unwrap();
     let (filter, action) = (Filter::parse(filter).unwrap(), Action::parse(action).unwrap());
     let resource = Resource::parse(event["subject"].as_str().unwrap()).unwrap();
     let owner = users.iter().find(|user| user.name.key() == hook.owner.to_lowercase()).unwrap();
-    hook.filters.accept(filter, &action) && may_read(owner, roles, &resource)
+    let if_enabled = UserDocument { enabled: true, ..owner.clone() };
+    [
+        ("webhook-paused", hook.paused),
+        ("filter", !hook.filters.accept(filter, &action)),
+        ("owner-disabled", !owner.enabled),
+        ("no-access", !may_read(&if_enabled, roles, &resource)),
+    ]
+    .into_iter()
+    .filter_map(|(reason, holds)| holds.then_some(reason))
+    .collect()
+}
+
+/// Has every event explained for every webhook; returns how many were sent.
+async fn explained(world: &World, hooks: &[Hook], ids: &HashSet<String>) -> usize {
+    let (users, roles) = users_and_roles();
+    let numbers: Vec<String> = (0..EVENTS).map(|number| number.to_string()).collect();
+    let by_id: HashMap<&str, &Hook> = hooks.iter().map(|hook| (hook.id.as_str(), hook)).collect();
+    let mut n_sent = 0;
+    for chunk in numbers.chunks(100) {
+        let args = ["events", "explain"].into_iter().chain(chunk.iter().map(String::as_str));
+        let told = world.json(&args.collect::<Vec<_>>()).await;
+        let told = told.as_array().unwrap();
+        assert_eq!(told.len(), chunk.len() * hooks.len());
+        for one in told {
+            let event = event(one["event"].as_str().unwrap().parse().unwrap());
+            let hook = by_id[one["webhook"].as_str().unwrap()];
+            let reasons = why_not(hook, &event, &users, &roles);
+            assert_eq!(one["reasons"], json!(reasons), "{one}");
+            assert_eq!(one["verdict"], *reasons.first().unwrap_or(&"sent"), "{one}");
+            let delivery = one["delivery"].as_str();
+            assert_eq!(delivery.is_some_and(|id| ids.contains(id)), reasons.is_empty(), "{one}");
+            let may_read = !reasons.iter().any(|it| ["owner-disabled", "no-access"].contains(it));
+            assert_eq!(one["grant"].is_object(), may_read, "{one}");
+            n_sent += usize::from(delivery.is_some());
+        }
+    }
+    n_sent
 }
 
 /// Written by hand, not by the code under test.
@@ -221,6 +272,8 @@ async fn every_receiver_gets_exactly_what_the_contract_says() {
         assert_eq!(delivery["state"], "delivered");
         assert!(ids.contains(delivery["id"].as_str().unwrap()));
     }
+    let notifications: usize = expected.values().flatten().map(Vec::len).sum();
+    assert_eq!(explained(&world, &hooks, &ids).await, notifications);
     std::fs::remove_file(&scratch).unwrap();
 }
 

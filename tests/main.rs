@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod access;
+mod api;
 mod conformance;
 mod crashes;
 mod examples;
+mod explain;
 mod malformed;
+mod masking;
 mod outages;
 mod outcomes;
 mod python_env;
+mod races;
 mod targets;
 mod world;

@@ -145,10 +145,14 @@ impl World {
         }
     }
 
+    /// What a statement answers, as text.
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        self.sandbox.as_ref().unwrap().sql(statement).unwrap().trim().to_owned()
+    }
+
     /// The Ids of the deliveries that the ledger has attempts of.
     pub(crate) fn attempted(&self) -> HashSet<String> {
-        let sandbox = self.sandbox.as_ref().unwrap();
-        let ids = sandbox.sql("select replace(delivery::text, '-', '') from attempts").unwrap();
+        let ids = self.sql("select replace(delivery::text, '-', '') from attempts");
         ids.lines().map(str::to_owned).collect()
     }
 

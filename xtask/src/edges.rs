@@ -8,12 +8,13 @@ use crate::cargo;
 const TESTKIT: &str = "fanfare-testkit";
 
 /// Each package and what it may use. Nothing goes sideways, nothing upwards.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     (
         "fanfare",
         &[
             "fanfare-router",
             "fanfare-worker",
+            "fanfare-console",
             "fanfare-store",
             "fanfare-broker",
             "fanfare-outbound",
@@ -22,6 +23,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ),
     ("fanfare-router", &["fanfare-store", "fanfare-broker", "fanfare-core"]),
     ("fanfare-worker", &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"]),
+    ("fanfare-console", &["fanfare-store", "fanfare-outbound", "fanfare-core"]),
     ("fanfare-store", &["fanfare-core"]),
     ("fanfare-broker", &["fanfare-core"]),
     ("fanfare-outbound", &["fanfare-core"]),

@@ -115,8 +115,8 @@ impl Document {
     /// Parses the data of a document of this kind.
     pub fn parse(kind: Kind, revision: i64, data: &RawValue) -> Result<Self, Reject> {
         let content = match kind {
-            Kind::User => Content::User(parse_user(data)?),
-            Kind::Role => Content::Role(parse_role(data)?),
+            Kind::User => Content::User(UserDocument::parse(data)?),
+            Kind::Role => Content::Role(RoleDocument::parse(data)?),
             Kind::Snapshot => parse_snapshot(data)?,
         };
         Ok(Self { revision, content })
@@ -126,6 +126,34 @@ impl Document {
     /// `{"users": […], "roles": […]}`.
     pub fn bare_snapshot(revision: i64, data: &RawValue) -> Result<Self, Reject> {
         Ok(Self { revision, content: parse_snapshot(data)? })
+    }
+}
+
+impl UserDocument {
+    /// Parses a user's whole document.
+    pub fn parse(data: &RawValue) -> Result<Self, Reject> {
+        let form: UserForm = serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
+        Ok(Self {
+            name: parse_name(&form.name)?,
+            deleted: form.deleted,
+            enabled: form.enabled && !form.deleted,
+            roles: form.roles.iter().map(|name| parse_name(name)).collect::<Result<_, _>>()?,
+            permissions: parse_permissions(form.permissions, form.deleted)?,
+            raw: json::compact(data),
+        })
+    }
+}
+
+impl RoleDocument {
+    /// Parses a role's whole document.
+    pub fn parse(data: &RawValue) -> Result<Self, Reject> {
+        let form: RoleForm = serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
+        Ok(Self {
+            name: parse_name(&form.name)?,
+            deleted: form.deleted,
+            permissions: parse_permissions(form.permissions, form.deleted)?,
+            raw: json::compact(data),
+        })
     }
 }
 
@@ -170,34 +198,12 @@ fn yes() -> bool {
     true
 }
 
-fn parse_user(data: &RawValue) -> Result<UserDocument, Reject> {
-    let form: UserForm = serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
-    Ok(UserDocument {
-        name: parse_name(&form.name)?,
-        deleted: form.deleted,
-        enabled: form.enabled && !form.deleted,
-        roles: form.roles.iter().map(|name| parse_name(name)).collect::<Result<_, _>>()?,
-        permissions: parse_permissions(form.permissions, form.deleted)?,
-        raw: json::compact(data),
-    })
-}
-
-fn parse_role(data: &RawValue) -> Result<RoleDocument, Reject> {
-    let form: RoleForm = serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
-    Ok(RoleDocument {
-        name: parse_name(&form.name)?,
-        deleted: form.deleted,
-        permissions: parse_permissions(form.permissions, form.deleted)?,
-        raw: json::compact(data),
-    })
-}
-
 fn parse_snapshot(data: &RawValue) -> Result<Content, Reject> {
     let form: SnapshotForm<'_> =
         serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
     Ok(Content::Snapshot {
-        users: form.users.into_iter().map(parse_user).collect::<Result<_, _>>()?,
-        roles: form.roles.into_iter().map(parse_role).collect::<Result<_, _>>()?,
+        users: form.users.into_iter().map(UserDocument::parse).collect::<Result<_, _>>()?,
+        roles: form.roles.into_iter().map(RoleDocument::parse).collect::<Result<_, _>>()?,
     })
 }
 

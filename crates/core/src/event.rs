@@ -15,6 +15,7 @@ use crate::directory::{Document, Kind};
 use crate::filter::{Action, Filter};
 use crate::ids::EventKey;
 use crate::json;
+use crate::mask::MaskPolicy;
 use crate::reject::{Reason, Reject};
 
 /// The largest message, in bytes.
@@ -78,12 +79,17 @@ pub struct Event {
     pub notification: String,
 }
 
-/// Takes a message apart. `traceparent` is the message's own header, for events without one.
+/// Takes a message apart. `traceparent` is the message's own header, for events without one;
+/// what `mask` names is in no event that comes out.
 ///
 /// # Errors
 /// When the message as a whole can't be taken; single bad entries of a batch come back as
 /// [`Entry::Rejected`].
-pub fn parse(body: &[u8], traceparent: Option<&str>) -> Result<Published, Reject> {
+pub fn parse(
+    body: &[u8],
+    traceparent: Option<&str>,
+    mask: &MaskPolicy,
+) -> Result<Published, Reject> {
     if body.len() > MAX_MESSAGE {
         let detail = format!("the message has {} bytes, the limit is {MAX_MESSAGE}", body.len());
         return Err(Reject::new(Reason::TooLarge, detail));
@@ -93,14 +99,18 @@ pub fn parse(body: &[u8], traceparent: Option<&str>) -> Result<Published, Reject
     let whole: &RawValue = serde_json::from_str(text)
         .map_err(|error| Reject::new(Reason::NotJson, format!("the body is not JSON: {error}")))?;
     if whole.get().starts_with('[') {
-        let entries = parse_batch(whole, traceparent)?;
+        let entries = parse_batch(whole, traceparent, mask)?;
         return Ok(Published { batch: true, entries });
     }
-    let entry = parse_entry(whole, traceparent)?;
+    let entry = parse_entry(whole, traceparent, mask)?;
     Ok(Published { batch: false, entries: vec![entry] })
 }
 
-fn parse_batch(whole: &RawValue, traceparent: Option<&str>) -> Result<Vec<Entry>, Reject> {
+fn parse_batch(
+    whole: &RawValue,
+    traceparent: Option<&str>,
+    mask: &MaskPolicy,
+) -> Result<Vec<Entry>, Reject> {
     let items: Vec<&RawValue> = serde_json::from_str(whole.get())
         .map_err(|error| Reject::new(Reason::NotJson, format!("the body is not JSON: {error}")))?;
     if items.len() > MAX_BATCH {
@@ -108,13 +118,17 @@ fn parse_batch(whole: &RawValue, traceparent: Option<&str>) -> Result<Vec<Entry>
         return Err(Reject::new(Reason::TooLarge, detail));
     }
     let entry = |item: &RawValue| {
-        parse_entry(item, traceparent)
+        parse_entry(item, traceparent, mask)
             .unwrap_or_else(|reject| Entry::Rejected { reject, raw: item.get().to_owned() })
     };
     Ok(items.into_iter().map(entry).collect())
 }
 
-fn parse_entry(raw: &RawValue, traceparent: Option<&str>) -> Result<Entry, Reject> {
+fn parse_entry(
+    raw: &RawValue,
+    traceparent: Option<&str>,
+    mask: &MaskPolicy,
+) -> Result<Entry, Reject> {
     let attributes = Attributes::parse(raw)?;
     let event_type = attributes.required("type")?;
     let first = event_type.split('.').next().unwrap_or_default();
@@ -128,13 +142,15 @@ fn parse_entry(raw: &RawValue, traceparent: Option<&str>) -> Result<Entry, Rejec
         let detail = "specversion must be \"1.0\"; publish CloudEvents 1.0 in JSON format";
         return Err(Reject::new(Reason::NotCloudEvents, detail));
     }
-    parse_event(&attributes, event_type, traceparent).map(|event| Entry::Event(Box::new(event)))
+    parse_event(&attributes, event_type, traceparent, mask)
+        .map(|event| Entry::Event(Box::new(event)))
 }
 
 fn parse_event(
     attributes: &Attributes<'_>,
     event_type: String,
     traceparent: Option<&str>,
+    mask: &MaskPolicy,
 ) -> Result<Event, Reject> {
     let id = attributes.required("id")?;
     let source = attributes.required("source")?;
@@ -145,7 +161,7 @@ fn parse_event(
         let detail = format!("the type is of {filter} but the subject names one of {kind}");
         return Err(Reject::new(Reason::SubjectMismatch, detail));
     }
-    let notification = flatten(filter, &action, attributes.data()?)?;
+    let notification = flatten(filter, &action, attributes.data()?, mask)?;
     let own_traceparent = attributes.text("traceparent")?;
     Ok(Event {
         key: EventKey::of(&source, &id),
@@ -185,8 +201,13 @@ fn parse_type(event_type: &str) -> Result<(Filter, Action), Reject> {
     Ok((filter, action))
 }
 
-/// Makes the notification: the action's two keys, then the data's in order.
-fn flatten(filter: Filter, action: &Action, data: &RawValue) -> Result<String, Reject> {
+/// Makes the notification: the action's two keys, then the data's in order, masked.
+fn flatten(
+    filter: Filter,
+    action: &Action,
+    data: &RawValue,
+    mask: &MaskPolicy,
+) -> Result<String, Reject> {
     let object: HashMap<Cow<'_, str>, &RawValue> =
         serde_json::from_str(data.get()).map_err(|error| {
             Reject::new(Reason::BadData, format!("data must be a JSON object: {error}"))
@@ -199,6 +220,7 @@ fn flatten(filter: Filter, action: &Action, data: &RawValue) -> Result<String, R
         }
     }
     let data = json::compact(data);
+    let data = mask.apply(filter, &data);
     let rest = data.strip_prefix('{').unwrap_or_default();
     let comma = if keys.is_empty() { "" } else { "," };
     let action = action.as_str();

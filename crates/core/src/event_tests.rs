@@ -24,7 +24,7 @@ fn without(name: &str) -> Value {
 }
 
 fn event(value: &Value) -> Event {
-    let mut published = parse(value.to_string().as_bytes(), None).unwrap();
+    let mut published = parse(value.to_string().as_bytes(), None, &MaskPolicy::default()).unwrap();
     match published.entries.remove(0) {
         Entry::Event(event) => *event,
         other => panic!("expected an event, got {other:?}"),
@@ -33,7 +33,8 @@ fn event(value: &Value) -> Event {
 
 #[track_caller]
 fn refused(body: impl AsRef<[u8]>, reason: Reason) {
-    let reject = parse(body.as_ref(), None).expect_err("the event should be refused");
+    let reject = parse(body.as_ref(), None, &MaskPolicy::default())
+        .expect_err("the event should be refused");
     assert_eq!(reject.reason, reason, "{}", reject.detail);
     assert!(!reject.detail.is_empty());
 }
@@ -103,17 +104,29 @@ fn a_reserved_key_behind_an_escape_is_seen() {
 fn limits_are_kept_exactly() {
     let room = MAX_MESSAGE - with("data", json!({ "x": "" })).to_string().len();
     assert!(
-        parse(with("data", json!({ "x": "a".repeat(room) })).to_string().as_bytes(), None).is_ok()
+        parse(
+            with("data", json!({ "x": "a".repeat(room) })).to_string().as_bytes(),
+            None,
+            &MaskPolicy::default()
+        )
+        .is_ok()
     );
     refused(with("data", json!({ "x": "a".repeat(room + 1) })).to_string(), Reason::TooLarge);
-    assert!(parse(Value::from(vec![json!(1); MAX_BATCH]).to_string().as_bytes(), None).is_ok());
+    assert!(
+        parse(
+            Value::from(vec![json!(1); MAX_BATCH]).to_string().as_bytes(),
+            None,
+            &MaskPolicy::default()
+        )
+        .is_ok()
+    );
     refused(Value::from(vec![json!(1); MAX_BATCH + 1]).to_string(), Reason::TooLarge);
 }
 
 #[test]
 fn a_bad_event_in_a_batch_leaves_the_others_alone() {
     let body = format!("[{}, {{ \"id\": 1 }}, {}]", upload(), with("id", json!("2")));
-    let published = parse(body.as_bytes(), None).unwrap();
+    let published = parse(body.as_bytes(), None, &MaskPolicy::default()).unwrap();
     assert!(published.batch);
     assert!(matches!(&published.entries[0], Entry::Event(_)));
     assert!(matches!(&published.entries[1], Entry::Rejected { raw, .. } if raw == "{ \"id\": 1 }"));
@@ -124,9 +137,13 @@ fn a_bad_event_in_a_batch_leaves_the_others_alone() {
 fn the_trace_context_comes_from_the_event_or_the_message() {
     let own = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
-    let traced = |value: &Value| match &parse(value.to_string().as_bytes(), Some(header))
-        .unwrap()
-        .entries[0]
+    let traced = |value: &Value| match &parse(
+        value.to_string().as_bytes(),
+        Some(header),
+        &MaskPolicy::default(),
+    )
+    .unwrap()
+    .entries[0]
     {
         Entry::Event(event) => event.traceparent.clone(),
         other => panic!("expected an event, got {other:?}"),

@@ -6,26 +6,34 @@
 //! The modules in the order in which an event meets them:
 //!
 //! 1. [`event`] and [`directory`] parse what the report server publishes; [`reject`] names every
-//!    way in which that can fail.
-//! 2. [`filter`] and [`access`] say whom an event concerns; [`webhook`] is who asked.
+//!    way in which that can fail, and [`mask`] keeps confidential data to itself.
+//! 2. [`filter`] and [`access`] say whom an event concerns, [`history`] as of which revision and
+//!    [`revisions`] what is missing of it; [`webhook`] is who asked, [`registration`] what
+//!    a client sends to ask so.
 //! 3. [`job`] is what the router hands to a worker.
 //! 4. [`notification`] and [`signature`] make the bytes of a POST; [`target`] says where it may go.
 //! 5. [`answer`], [`outcome`] and [`retry`] decide what follows from the answer.
+//! 6. [`explain`] says afterwards why a webhook was told of an event, or why not.
 
 pub mod access;
 pub mod answer;
 pub mod chain;
 pub mod directory;
 pub mod event;
+pub mod explain;
 pub mod filter;
+pub mod history;
 pub mod ids;
 pub mod job;
 pub mod json;
+pub mod mask;
 pub mod name;
 pub mod notification;
 pub mod outcome;
+pub mod registration;
 pub mod reject;
 pub mod retry;
+pub mod revisions;
 pub mod signature;
 pub mod target;
 pub mod webhook;

@@ -116,6 +116,25 @@ impl DropReason {
             Self::AccessRevoked => "access-revoked",
         }
     }
+
+    /// The reason in words: who, what, and as of which directory revision.
+    #[must_use]
+    pub fn sentence(self, owner: &str, subjects: &[&str], revision: i64) -> String {
+        match self {
+            Self::WebhookDeleted => "the webhook was deleted".to_owned(),
+            Self::WebhookPaused => "the webhook was paused".to_owned(),
+            Self::OwnerDisabled => {
+                format!("the owner {owner} is disabled as of directory revision {revision}")
+            }
+            Self::OwnerDeleted => {
+                format!("the owner {owner} is not in the directory as of revision {revision}")
+            }
+            Self::AccessRevoked => format!(
+                "the owner {owner} may not read {} as of directory revision {revision}",
+                subjects.join(", ")
+            ),
+        }
+    }
 }
 
 /// Why a delivery was given up.

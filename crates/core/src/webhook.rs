@@ -62,7 +62,10 @@ impl FromStr for WebhookUri {
         let text = text.trim();
         let bad = || BadUri(text.to_owned());
         let url = Url::parse(text).map_err(|_| bad())?;
-        let fits = matches!(url.scheme(), "http" | "https") && url.has_host();
+        // Browsers also take `http:host` and `http:\\host`, which are no absolute http URIs.
+        let rest = text.get(url.scheme().len()..).unwrap_or_default();
+        let absolute = rest.starts_with("://") && !rest.starts_with(":///");
+        let fits = matches!(url.scheme(), "http" | "https") && url.has_host() && absolute;
         if !fits || text.chars().any(char::is_control) {
             return Err(bad());
         }
@@ -267,11 +270,20 @@ mod tests {
     #[test]
     fn uris_must_be_absolute_and_http() {
         assert!("https://example.org/a?b=c".parse::<WebhookUri>().is_ok());
-        for text in ["ftp://example.org/", "/relative", "example.org", "", "http://", "http:///x?"]
-        {
-            if let Ok(uri) = text.parse::<WebhookUri>() {
-                assert_eq!(uri.url().host_str(), Some("x"), "{text}");
-            }
+        assert!("HTTP://example.org".parse::<WebhookUri>().is_ok());
+        for text in [
+            "ftp://example.org/",
+            "/relative",
+            "//example.org/",
+            "example.org",
+            "",
+            "http://",
+            "http:///x?",
+            "http:example.org",
+            "http:\\\\example.org",
+            "http://a b/",
+        ] {
+            assert!(text.parse::<WebhookUri>().is_err(), "{text}");
         }
         let error = "ftp://x/".parse::<WebhookUri>().unwrap_err();
         assert_eq!(

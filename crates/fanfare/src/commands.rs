@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
+mod access;
 mod config;
 mod dead_letters;
 mod deliveries;
 mod directory;
 mod doctor;
+mod events;
 mod ids;
 mod listen;
 mod migrate;
@@ -24,6 +26,8 @@ pub(crate) enum Command {
     Router,
     /// Run a worker: send notifications, and send them again when that fails
     Worker,
+    /// Run a console: the API at which users register their webhooks
+    Console,
     /// Accounts that may sign in
     #[command(subcommand)]
     Users(users::Command),
@@ -33,6 +37,12 @@ pub(crate) enum Command {
     /// Who is notified of what, and where
     #[command(subcommand)]
     Webhooks(webhooks::Command),
+    /// What was published, where it went, and why it did not go elsewhere
+    #[command(subcommand)]
+    Events(events::Command),
+    /// Who may read what, and why
+    #[command(subcommand)]
+    Access(access::Command),
     /// What was sent, what is on its way, and how it went
     #[command(subcommand)]
     Deliveries(deliveries::Command),
@@ -52,7 +62,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it is a process that runs until it is stopped.
     pub(crate) fn is_role(&self) -> bool {
-        matches!(self, Self::Migrate | Self::Router | Self::Worker)
+        matches!(self, Self::Migrate | Self::Router | Self::Worker | Self::Console)
     }
 
     /// Runs it to its end.
@@ -61,9 +71,12 @@ impl Command {
             Self::Migrate => migrate::run(settings).await,
             Self::Router => roles::router(settings).await,
             Self::Worker => roles::worker(settings).await,
+            Self::Console => roles::console(settings).await,
             Self::Users(command) => users::run(command, settings).await,
             Self::Directory(command) => directory::run(command, settings).await,
             Self::Webhooks(command) => webhooks::run(command, settings).await,
+            Self::Events(command) => events::run(command, settings).await,
+            Self::Access(command) => access::run(command, settings).await,
             Self::Deliveries(command) => deliveries::run(command, settings).await,
             Self::DeadLetters(command) => dead_letters::run(command, settings).await,
             Self::Publish(args) => publish::run(&args, settings).await,

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fanfare_core::mask::MaskPolicy;
 use fanfare_core::retry::RetryPolicy;
 use fanfare_core::target::TargetPolicy;
 use tracing_subscriber::EnvFilter;
@@ -32,10 +33,6 @@ pub(crate) struct Settings {
     /// Each setting as it was given.
     pub(crate) resolved: Vec<Resolved>,
     /// Where the console listens.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "checked for every command; the console is not there yet")
-    )]
     pub(crate) console_listen: SocketAddr,
     /// Where metrics are served; `None` when they are not.
     #[cfg_attr(
@@ -45,6 +42,10 @@ pub(crate) struct Settings {
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Where webhooks may lead.
     pub(crate) targets: TargetPolicy,
+    /// How the directory is waited for and kept.
+    pub(crate) directory: Directory,
+    /// What of an event's data is neither stored nor sent.
+    pub(crate) mask: MaskPolicy,
     /// When to try again.
     pub(crate) retry: RetryPolicy,
     /// The longest time for connecting to a receiver.
@@ -63,6 +64,17 @@ pub(crate) struct Settings {
     amqp_url: Option<String>,
     keys: Option<Keys>,
     local_keys: Option<LocalKeys>,
+}
+
+/// How the directory is waited for and kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Directory {
+    /// How long an event waits for its directory revision.
+    pub(crate) hold: Duration,
+    /// How long a document that was passed over is waited for.
+    pub(crate) gap_wait: Duration,
+    /// How long history is kept.
+    pub(crate) history: Duration,
 }
 
 /// What is logged, and how it looks.
@@ -88,6 +100,20 @@ pub(crate) enum SettingsError {
         value: String,
         /// Where it was set.
         source_name: String,
+        /// What a value must be.
+        form: &'static str,
+    },
+    /// A part of a value is wrong.
+    #[error("{name} is {value:?} ({source_name}): {problem}; give {form}")]
+    Part {
+        /// The setting.
+        name: &'static str,
+        /// The value.
+        value: String,
+        /// Where it was set.
+        source_name: String,
+        /// What is wrong with which part.
+        problem: String,
         /// What a value must be.
         form: &'static str,
     },
@@ -159,6 +185,8 @@ impl Settings {
             console_listen: values.read("console_listen", |text| text.trim().parse().ok())?,
             metrics_listen: values.read("metrics_listen", value::listen_or_off)?.0,
             targets: TargetPolicy::new(values.read("allow_targets", value::networks)?),
+            directory: directory_times(&values)?,
+            mask: values.read_or_say("mask", MaskPolicy::parse)?,
             retry: retry_policy(&values)?,
             connect_timeout: values.read("connect_timeout", value::duration)?,
             timeout: values.read("timeout", value::duration)?,
@@ -216,6 +244,14 @@ impl Settings {
 
 fn count_u32(text: &str) -> Option<u32> {
     value::count(text).and_then(|count| u32::try_from(count).ok())
+}
+
+fn directory_times(values: &Values) -> Result<Directory, SettingsError> {
+    Ok(Directory {
+        hold: values.read("directory_hold", value::duration)?,
+        gap_wait: values.read("directory_gap_wait", value::duration)?,
+        history: values.read("directory_history", value::duration)?,
+    })
 }
 
 fn retry_policy(values: &Values) -> Result<RetryPolicy, SettingsError> {
@@ -282,6 +318,7 @@ mod tests {
         assert_eq!(settings.console_listen.to_string(), "127.0.0.1:8080");
         assert_eq!(settings.metrics_listen, None);
         assert_eq!(settings.targets, TargetPolicy::default());
+        assert_eq!(settings.mask, MaskPolicy::default());
         assert_eq!(settings.connect_timeout, Duration::from_secs(5));
         assert_eq!(settings.timeout, Duration::from_secs(15));
         assert_eq!((settings.concurrency, settings.database_connections), (1024, 8));

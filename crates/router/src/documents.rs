@@ -42,7 +42,7 @@ async fn take(
     let mut dead = Vec::new();
     let mut documents = Vec::new();
     for incoming in &batch {
-        for found in documents_of(&incoming.message.body) {
+        for found in documents_of(config, &incoming.message.body) {
             match found {
                 Ok(document) => documents.push((incoming, document)),
                 Err((reject, raw)) => dead.push(letter(config, incoming, &reject, raw)),
@@ -73,8 +73,8 @@ async fn take(
 
 /// The documents of a message, and what can't be taken. Events are left out: the queue
 /// `fanfare.events` has every message too.
-fn documents_of(body: &[u8]) -> Vec<Result<Document, (Reject, Option<String>)>> {
-    let entries = match event::parse(body, None) {
+fn documents_of(config: &Config, body: &[u8]) -> Vec<Result<Document, (Reject, Option<String>)>> {
+    let entries = match event::parse(body, None, &config.mask) {
         Err(reject) => return vec![Err((reject, None))],
         Ok(published) => published.entries,
     };

@@ -5,7 +5,7 @@
 //! copies of the jobs that may be lost.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::dead_letters::reject;
@@ -28,6 +28,14 @@ use crate::jobs;
 /// enough not to show in the latency of a single event.
 const LINGER: Duration = Duration::from_millis(1);
 
+/// How long a held event waits in memory before it goes round by the ladder: documents that were
+/// published just before it are mostly a few milliseconds away, in another router.
+const SHORTLY: Duration = Duration::from_millis(300);
+/// How often those that wait in memory are looked at when nothing else comes.
+const AGAIN: Duration = Duration::from_millis(20);
+/// The most messages that wait in memory, so that there is room for others.
+const MOST_WAITING: usize = 64;
+
 /// When an event was first held for its directory revision (Unix milliseconds).
 const HELD_SINCE: &str = "x-fanfare-held-since";
 /// The routing key that a held event was published with.
@@ -42,34 +50,43 @@ pub(crate) async fn run(
 ) -> Result<(), RouterError> {
     let mut consumer = session.consumer(Queue::Events, config.prefetch).await?;
     let most = usize::from(config.prefetch);
-    while let Some(next) = stop.run_until_cancelled(consumer.next_batch(most, LINGER)).await {
-        let Some(batch) = next else { break };
-        let messages = batch?.into_iter().map(TakenMessage::parse).collect();
-        settle(config, session, stop, messages).await?;
+    let parse = |incoming| TakenMessage::parse(config, incoming);
+    let mut waiting = Vec::new();
+    loop {
+        let longest = if waiting.is_empty() { Duration::MAX } else { AGAIN };
+        let next = tokio::time::timeout(longest, consumer.next_batch(most, LINGER));
+        let mut messages: Vec<TakenMessage> = match stop.run_until_cancelled(next).await {
+            None | Some(Ok(None)) => break,
+            Some(Ok(Some(batch))) => batch?.into_iter().map(parse).collect(),
+            Some(Err(_)) => Vec::new(),
+        };
+        messages.append(&mut waiting);
+        waiting = settle(config, session, stop, messages).await?;
     }
     Ok(consumer.cancel().await?)
 }
 
-/// Routes messages and acknowledges them.
+/// Routes messages and acknowledges them; returns those that wait here for the directory.
 async fn settle(
     config: &Config,
     session: &Session,
     stop: &CancellationToken,
     messages: Vec<TakenMessage>,
-) -> Result<(), RouterError> {
+) -> Result<Vec<TakenMessage>, RouterError> {
     take_documents(config, stop, &messages).await?;
     let (arrivals, owners) = arrivals(&messages);
-    let routed = match patiently(stop, || config.store.route(&arrivals)).await {
+    let routed = match patiently(stop, || config.store.route(&arrivals, config.gap_wait)).await {
         Err(Impatient::Refused(error)) if messages.len() == 1 => {
             tracing::warn!(error = error.chain(), "the database refused an event");
             return refuse(config, session, messages, &error.chain()).await;
         }
         Err(Impatient::Refused(_)) => {
             // One of them is to blame; the others must not suffer for it.
+            let mut waiting = Vec::new();
             for message in messages {
-                Box::pin(settle(config, session, stop, vec![message])).await?;
+                waiting.extend(Box::pin(settle(config, session, stop, vec![message])).await?);
             }
-            return Ok(());
+            return Ok(waiting);
         }
         routed => routed?,
     };
@@ -80,9 +97,18 @@ async fn settle(
     let mut outgoing = Outgoing::new();
     let mut units = Vec::new();
     let mut suspects = Vec::new();
-    for (message, results) in messages.iter().zip(results) {
+    let mut held = HashSet::new();
+    for (index, (message, results)) in messages.iter().zip(results).enumerate() {
+        if results.iter().any(|(_, routed)| *routed == Routed::Forgotten) {
+            outgoing.push(message.forgotten(config));
+            continue;
+        }
         if results.iter().any(|(_, routed)| *routed == Routed::Held) {
-            outgoing.push(message.hold(config));
+            if message.may_wait_here() && held.len() < MOST_WAITING {
+                held.insert(index);
+            } else {
+                outgoing.push(message.hold(config));
+            }
             continue;
         }
         outgoing.extend(message.rejected((config.clock)()));
@@ -93,8 +119,10 @@ async fn settle(
     outgoing.extend(jobs::fresh(units)?);
     outgoing.extend(jobs::copies(&copies)?);
     session.publisher().publish_all(outgoing).await?;
-    ack_all(messages.into_iter().map(|message| message.settle)).await?;
-    Ok(())
+    let (waiting, done): (Vec<_>, Vec<_>) =
+        messages.into_iter().enumerate().partition(|(index, _)| held.contains(index));
+    ack_all(done.into_iter().map(|(_, message)| message.settle)).await?;
+    Ok(waiting.into_iter().map(|(_, message)| message).collect())
 }
 
 /// Takes the directory documents that came with the events, so that an event published after a
@@ -138,13 +166,13 @@ async fn refuse(
     session: &Session,
     messages: Vec<TakenMessage>,
     detail: &str,
-) -> Result<(), RouterError> {
+) -> Result<Vec<TakenMessage>, RouterError> {
     let refused = messages
         .iter()
         .map(|message| message.dead(&Reject::new(Reason::BadData, detail), (config.clock)()));
     session.publisher().publish_all(refused.collect()).await?;
     ack_all(messages.into_iter().map(|message| message.settle)).await?;
-    Ok(())
+    Ok(Vec::new())
 }
 
 /// A message from the queue, taken apart.
@@ -153,6 +181,7 @@ struct TakenMessage {
     routing_key: String,
     redelivered: bool,
     settle: Settle,
+    taken: Instant,
     batch: bool,
     events: Vec<Event>,
     documents: Vec<Document>,
@@ -161,13 +190,13 @@ struct TakenMessage {
 }
 
 impl TakenMessage {
-    fn parse(incoming: Incoming) -> Self {
+    fn parse(config: &Config, incoming: Incoming) -> Self {
         let Incoming { message, routing_key, redelivered, settle, .. } = incoming;
         let kept = message.headers.text(ROUTING_KEY).map(str::to_owned);
         let routing_key = kept.unwrap_or(routing_key);
         let (mut events, mut documents, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
         let mut batch = false;
-        match event::parse(&message.body, message.headers.text("traceparent")) {
+        match event::parse(&message.body, message.headers.text("traceparent"), &config.mask) {
             Err(reject) => rejects.push((reject, None)),
             Ok(published) => {
                 batch = published.batch;
@@ -185,7 +214,8 @@ impl TakenMessage {
             // wrong with an event of this message is told here.
             rejects.retain(|(_, raw)| raw.as_ref().is_some_and(|raw| !is_document(raw)));
         }
-        Self { message, routing_key, redelivered, settle, batch, events, documents, rejects }
+        let taken = Instant::now();
+        Self { message, routing_key, redelivered, settle, taken, batch, events, documents, rejects }
     }
 
     /// What its deliveries are known by.
@@ -196,6 +226,22 @@ impl TakenMessage {
         }
     }
 
+    /// Whether it was taken so recently that the directory may catch up at once.
+    fn may_wait_here(&self) -> bool {
+        self.taken.elapsed() < SHORTLY
+    }
+
+    /// The dead letter of one that must be judged by a revision that nobody remembers.
+    fn forgotten(&self, config: &Config) -> (Destination, Message) {
+        let wanted = self.events.iter().filter_map(|event| event.access_revision).min();
+        let detail = format!(
+            "the directory's history as of revision {} is not kept any more; \
+             publish the event anew with a later accessrevision, or without one",
+            wanted.unwrap_or_default(),
+        );
+        self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
+    }
+
     /// Sends it back to the queue in a second, or to the dead letters once it waited long enough.
     fn hold(&self, config: &Config) -> (Destination, Message) {
         let now = (config.clock)().timestamp_millis();
@@ -203,7 +249,8 @@ impl TakenMessage {
         if now - since > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX) {
             let wanted = self.events.iter().filter_map(|event| event.access_revision).max();
             let detail = format!(
-                "the directory did not reach revision {} within {} s; replay it when it has",
+                "the directory did not reach revision {}, or documents before it are missing, \
+                 within {} s; replay it when it has",
                 wanted.unwrap_or_default(),
                 config.hold.as_secs()
             );

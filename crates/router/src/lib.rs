@@ -2,13 +2,15 @@
 //!
 //! A router does three things over one session with the broker: `intake` takes events, `jobs`
 //! says what workers are asked to do for them; `documents` keeps the directory; and `reconcile`
-//! finds what a crash or a wiped broker left undone. Any number of routers run side by side.
+//! finds what a crash or a wiped broker left undone. `upkeep` removes what is old. Any number of
+//! routers run side by side.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::{BrokerError, Session, State, supervise};
+use fanfare_core::mask::MaskPolicy;
 use fanfare_store::Store;
 use fanfare_store::patience::patiently;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ mod error;
 mod intake;
 mod jobs;
 mod reconcile;
+mod upkeep;
 
 use error::RouterError;
 
@@ -32,8 +35,14 @@ pub struct Config {
     pub prefetch: u16,
     /// How long an event waits for its directory revision.
     pub hold: Duration,
-    /// How often the reconciler looks.
+    /// How long a document that was passed over is waited for before it is taken for lost.
+    pub gap_wait: Duration,
+    /// How long the directory's history is kept.
+    pub history: Duration,
+    /// How often the reconciler looks, and old things are removed.
     pub reconcile_every: Duration,
+    /// What of an event's data is neither stored nor sent.
+    pub mask: MaskPolicy,
     /// What the time is.
     pub clock: fn() -> DateTime<Utc>,
 }
@@ -58,6 +67,7 @@ async fn work(
         intake::run(&config, &session, &stop),
         documents::run(&config, &session, &stop),
         reconcile::run(&config, &session, &stop),
+        upkeep::run(&config, &stop),
         lost(&session, &stop),
     );
     match result {

@@ -23,7 +23,6 @@ pub(crate) async fn run(
 ) -> Result<(), RouterError> {
     loop {
         while look(config, session, stop).await? {}
-        patiently(stop, || config.store.claims_sweep()).await?;
         let pause = tokio::time::sleep(config.reconcile_every);
         if stop.run_until_cancelled(pause).await.is_none() {
             return Ok(());

@@ -31,6 +31,8 @@ pub struct Entry {
     pub state: State,
     /// Why it was dropped or is dead.
     pub reason: Option<&'static str>,
+    /// The reason in words, or what was left out of a POST and why.
+    pub detail: Option<String>,
     /// The POST, if one was made.
     pub post: Option<Post>,
     /// When the row was decided or the POST began.
@@ -73,6 +75,8 @@ pub struct Last {
     pub reason: Option<String>,
     /// HTTP status of the last POST that got one.
     pub status: Option<i32>,
+    /// When the row was decided or its POST began.
+    pub at: DateTime<Utc>,
     /// When the next attempt is due.
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// The revision that the last decision was made by.
@@ -88,6 +92,9 @@ pub struct Standing {
     pub events: Vec<PlannedEvent>,
     /// The newest directory revision.
     pub revision: i64,
+    /// When a directory document last came after a newer one, and so changed what an older
+    /// revision says.
+    pub late_at: Option<DateTime<Utc>>,
 }
 
 /// An event of a delivery.
@@ -136,11 +143,11 @@ impl Store {
         const SQL: &str = "-- attempts_record
             insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
                                   reason, at, duration_ms, outcome, status, error, response_body,
-                                  next_attempt_at, revision)
+                                  next_attempt_at, revision, detail)
             select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::int[],
                 $6::int[], $7::timestamptz[], $8::text[], $9::text[], $10::timestamptz[],
                 $11::int[], $12::text[], $13::int[], $14::text[], $15::text[], $16::timestamptz[],
-                $17::bigint[])
+                $17::bigint[], $18::text[])
             on conflict do nothing";
         fn column<'a, T>(entries: &'a [Entry], of: impl Fn(&'a Entry) -> T) -> Vec<T> {
             entries.iter().map(of).collect()
@@ -178,6 +185,7 @@ impl Store {
                     &column(entries, |e| e.post.as_ref().and_then(|p| p.response_body.as_deref())),
                     /* next_attempt_at */ &column(entries, |e| e.next_attempt_at),
                     /* revision */ &column(entries, |e| e.revision),
+                    /* detail */ &column(entries, |e| e.detail.as_deref()),
                 ],
             )
             .await
@@ -235,20 +243,30 @@ impl Store {
     pub async fn attempts_standing(&self, dues: &[Due]) -> Result<Vec<Standing>, StoreError> {
         let lasts = self.attempts_last(dues).await?;
         let mut events = self.planned_events(dues).await?;
-        let revision = self.directory_revision().await?;
+        let (revision, late_at) = self.directory_age().await?;
         let standing = |(index, last): (usize, Option<Last>)| Standing {
             last,
             events: events.get_mut(index).map(std::mem::take).unwrap_or_default(),
             revision,
+            late_at,
         };
         Ok(lasts.into_iter().enumerate().map(standing).collect())
+    }
+
+    async fn directory_age(&self) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
+        const SQL: &str = "-- directory_age\nselect revision, late_at from directory_state";
+        let doing = "read the directory's age";
+        let client = self.client().await?;
+        let row = client.query_one(SQL, &[]).await.map_err(StoreError::at(doing))?;
+        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+        read().map_err(StoreError::at(doing))
     }
 
     /// The last rows of deliveries; the answers are in their order.
     pub async fn attempts_last(&self, dues: &[Due]) -> Result<Vec<Option<Last>>, StoreError> {
         const SQL: &str = "-- attempts_last
             select a.entry, a.attempt, a.tries, a.since, a.state, a.reason, a.status,
-                   a.next_attempt_at, a.revision
+                   a.next_attempt_at, a.revision, a.at
             from unnest($1::uuid[], $2::uuid[]) with ordinality as d(batch, webhook, idx)
             left join lateral (select * from attempts a
                                where a.batch = d.batch and a.webhook = d.webhook
@@ -291,21 +309,29 @@ impl Store {
             with asked as (
                 select * from unnest($1::int[], $2::text[], $3::text[], $4::text[])
                     as q(idx, user_key, scope, target)
-            ), may as (
-                select q.idx from asked q
-                join directory_grants g on g.scope = q.scope and g.target = q.target
-                    and g.end_revision is null
-                left join directory_members m on g.principal_kind = 'role'
-                    and m.role_key = g.principal_key and m.user_key = q.user_key
-                    and m.end_revision is null
-                where (g.principal_kind = 'user' and g.principal_key = q.user_key)
-                   or m.user_key is not null
-                union
-                select q.idx from asked q
-                join directory_members m on m.user_key = q.user_key and m.role_key = $5
-                    and m.end_revision is null
+            ), asker as (
+                select u.id, u.name_key, s.revision
+                from (select distinct user_key from asked) q
+                cross join directory_state s
+                join directory_versions u on u.kind = 'user' and u.name_key = q.user_key
+                    and u.begin_revision <= s.revision
+                    and (u.end_revision is null or u.end_revision > s.revision)
+            ), holder as (
+                select name_key as user_key, id from asker
+                union all
+                select u.name_key, r.id
+                from asker u
+                join directory_members m on m.version_id = u.id
+                join directory_versions r on r.kind = 'role' and r.name_key = m.role_key
+                    and r.begin_revision <= u.revision
+                    and (r.end_revision is null or r.end_revision > u.revision)
             )
-            select distinct idx from may";
+            select distinct q.idx from asked q
+            where exists (select from holder h join directory_grants g on g.version_id = h.id
+                          where h.user_key = q.user_key
+                            and g.scope = q.scope and g.target = q.target)
+               or exists (select from asker u join directory_members m on m.version_id = u.id
+                          where u.name_key = q.user_key and m.role_key = $5)";
         let (mut idx, mut users, mut scopes, mut targets) = (vec![], vec![], vec![], vec![]);
         for (index, question) in (0i32..).zip(questions) {
             for (scope, target) in &question.scopes {
@@ -358,6 +384,7 @@ fn last(row: &Row) -> Result<Option<Last>, StoreError> {
             status: row.try_get(6)?,
             next_attempt_at: row.try_get(7)?,
             revision: row.try_get(8)?,
+            at: row.try_get(9)?,
         }))
     };
     read().map_err(StoreError::at(doing))

@@ -50,6 +50,10 @@ pub struct Delivery {
     pub last_status: Option<i32>,
     /// Why it was dropped or is dead.
     pub reason: Option<String>,
+    /// The reason in words, or what its last POST left out and why.
+    pub detail: Option<String>,
+    /// The directory revision that the last decision was made by, if it was not the plan's own.
+    pub revision: Option<i64>,
     /// When its events were taken in.
     pub created_at: DateTime<Utc>,
     /// When it came to its end.
@@ -94,7 +98,7 @@ impl Store {
                    a.reason, min(e.received_at),
                    case when a.state in ('delivered', 'dropped', 'dead')
                         then a.at + coalesce(a.duration_ms, 0) * interval '1 millisecond' end,
-                   a.next_attempt_at
+                   a.next_attempt_at, a.detail, nullif(a.revision, 0)
             from events e
             cross join unnest(e.webhooks) as p(webhook)
             left join webhooks w on w.id = p.webhook
@@ -107,7 +111,7 @@ impl Store {
               and ($4::text is null or coalesce(a.state, 'pending') = $4)
               and ($5::uuid is null or e.batch = $5)
             group by e.batch, p.webhook, w.owner, w.uri, a.state, a.attempt, a.reason, a.at,
-                     a.duration_ms, a.next_attempt_at
+                     a.duration_ms, a.next_attempt_at, a.detail, a.revision
             order by min(e.received_at) desc, e.batch, p.webhook
             limit $6";
         let doing = "list deliveries";
@@ -217,6 +221,8 @@ fn delivery(row: &Row) -> Result<Delivery, StoreError> {
             created_at: row.try_get(10)?,
             finished_at: row.try_get(11)?,
             next_attempt_at: row.try_get(12)?,
+            detail: row.try_get(13)?,
+            revision: row.try_get(14)?,
         })
     };
     read().map_err(StoreError::at(doing))

@@ -2,16 +2,28 @@
 //!
 //! Each version of a document holds from its own revision to that of the next version of the same
 //! document, or of the next snapshot. That rule makes the end state the same in whatever order
-//! documents arrive, and lets a question be asked as of any revision.
+//! documents arrive, and lets a question be asked as of any revision. *Now* is always the newest
+//! revision seen: `import` writes a large snapshot ahead of it, in small steps, and moves it last.
+//! What ended long ago goes with `trim`.
+
+mod import;
+mod state;
+mod trim;
+mod versions;
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
-use fanfare_core::directory::{Content, Document, Permission, RoleDocument, UserDocument};
-use fanfare_core::name::Name;
+use fanfare_core::directory::{Content, Document};
+use fanfare_core::revisions::{Gap, Revisions};
+
+pub use import::{Import, Part};
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use state::State;
+use versions::Version;
 
 /// What taking documents came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +32,15 @@ pub struct Applied {
     pub versions: usize,
     /// The newest revision afterwards.
     pub revision: i64,
+}
+
+/// How the directory stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryState {
+    /// The newest revision seen, 0 before the first document, and what is missing below it.
+    pub revisions: Revisions<DateTime<Utc>>,
+    /// History is kept from this revision on; 0 for all of it.
+    pub oldest: i64,
 }
 
 /// How a user stands right now.
@@ -40,27 +61,23 @@ impl Store {
     pub async fn directory_apply(&self, documents: &[Document]) -> Result<Applied, StoreError> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(DOING))?;
-        // One at a time: ends are computed from what the others have written.
-        transaction
-            .execute("-- directory_apply\nselect revision from directory_state for update", &[])
-            .await
-            .map_err(StoreError::at(DOING))?;
-        let mut versions = 0;
-        for document in documents {
-            versions += apply(&transaction, document).await?;
+        let mut state = State::lock(&transaction).await?;
+        let mut in_order: Vec<&Document> = documents.iter().collect();
+        in_order.sort_by_key(|document| document.revision);
+        let late = in_order.partition_point(|it| it.revision < state.revisions.newest);
+        let (late, new) = in_order.split_at(late);
+        let late = apply(&transaction, late).await?;
+        state.late = late > 0;
+        let versions = late + apply(&transaction, new).await?;
+        for document in in_order {
+            match document.content {
+                Content::Snapshot { .. } => state.revisions.see_snapshot(document.revision),
+                _ => state.revisions.see(document.revision, state.now),
+            };
         }
-        let newest = documents.iter().map(|document| document.revision).max().unwrap_or_default();
-        let revision = transaction
-            .query_one(
-                "-- directory_apply
-                update directory_state set revision = greatest(revision, $1) returning revision",
-                &[&newest],
-            )
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(StoreError::at(DOING))?;
+        state.save(&transaction).await?;
         transaction.commit().await.map_err(StoreError::at(DOING))?;
-        Ok(Applied { versions, revision })
+        Ok(Applied { versions, revision: state.revisions.newest })
     }
 
     /// The newest revision seen; 0 before the first document.
@@ -74,6 +91,30 @@ impl Store {
             .map_err(StoreError::at("read the directory's revision"))
     }
 
+    /// How the directory stands.
+    pub async fn directory_state(&self) -> Result<DirectoryState, StoreError> {
+        const SQL: &str = "-- directory_state
+            select g.first_revision, g.last_revision, g.noticed_at, s.revision, s.oldest
+            from directory_state s left join directory_gaps g on true
+            order by g.first_revision";
+        let doing = "read how the directory stands";
+        let client = self.client().await?;
+        let rows = client.query(SQL, &[]).await.map_err(StoreError::at(doing))?;
+        let mut standing =
+            DirectoryState { revisions: Revisions { newest: 0, gaps: Vec::new() }, oldest: 0 };
+        for row in rows {
+            let mut read = || {
+                standing.revisions.newest = row.try_get(3)?;
+                standing.oldest = row.try_get(4)?;
+                let first: Option<i64> = row.try_get(0)?;
+                first.map(|_| state::gap(&row)).transpose()
+            };
+            let gap: Option<Gap<_>> = read().map_err(StoreError::at(doing))?;
+            standing.revisions.gaps.extend(gap);
+        }
+        Ok(standing)
+    }
+
     /// How users stand right now, by folded name.
     pub async fn user_status(
         &self,
@@ -82,8 +123,10 @@ impl Store {
         const SQL: &str = "-- user_status
             select asked.key, v.enabled, v.deleted
             from unnest($1::text[]) as asked(key)
+            cross join directory_state s
             left join directory_versions v
-              on v.kind = 'user' and v.name_key = asked.key and v.end_revision is null";
+              on v.kind = 'user' and v.name_key = asked.key and v.begin_revision <= s.revision
+              and (v.end_revision is null or v.end_revision > s.revision)";
         let doing = "look up users";
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
@@ -100,199 +143,32 @@ impl Store {
     }
 }
 
-async fn apply(transaction: &Transaction<'_>, document: &Document) -> Result<usize, StoreError> {
-    let revision = document.revision;
-    match &document.content {
-        Content::User(user) => put(transaction, revision, &[Version::of_user(user)]).await,
-        Content::Role(role) => put(transaction, revision, &[Version::of_role(role)]).await,
-        Content::Snapshot { users, roles } => {
-            let versions =
-                users.iter().map(Version::of_user).chain(roles.iter().map(Version::of_role));
-            snapshot(transaction, revision, &versions.collect::<Vec<_>>()).await
-        }
-    }
-}
-
-/// A version of a user or role, in the form in which it is stored.
-struct Version<'a> {
-    kind: &'static str,
-    name: &'a Name,
-    enabled: bool,
-    deleted: bool,
-    roles: &'a [Name],
-    permissions: &'a [Permission],
-    raw: &'a str,
-}
-
-impl<'a> Version<'a> {
-    fn of_user(user: &'a UserDocument) -> Self {
-        Self {
-            kind: "user",
-            name: &user.name,
-            enabled: user.enabled,
-            deleted: user.deleted,
-            roles: if user.deleted { &[] } else { &user.roles },
-            permissions: &user.permissions,
-            raw: &user.raw,
-        }
-    }
-
-    fn of_role(role: &'a RoleDocument) -> Self {
-        Self {
-            kind: "role",
-            name: &role.name,
-            enabled: !role.deleted,
-            deleted: role.deleted,
-            roles: &[],
-            permissions: &role.permissions,
-            raw: &role.raw,
-        }
-    }
-}
-
-/// Takes a snapshot: what it does not name ends with it.
-async fn snapshot(
+/// Writes documents, those of users and roles between two snapshots together; returns how many
+/// versions were new.
+async fn apply(
     transaction: &Transaction<'_>,
-    revision: i64,
-    versions: &[Version<'_>],
+    documents: &[&Document],
 ) -> Result<usize, StoreError> {
-    const NOTE: &str = "-- directory_snapshot
-        insert into directory_snapshots (revision) values ($1) on conflict do nothing";
-    const END: &str = "-- directory_snapshot
-        update directory_versions v set end_revision = $1
-        where begin_revision < $1 and (end_revision is null or end_revision > $1)
-          and not exists (select from unnest($2::text[], $3::text[]) as kept(kind, name_key)
-                          where kept.kind = v.kind and kept.name_key = v.name_key)
-        returning id";
-    let new = transaction.execute(NOTE, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    if new == 0 {
-        return Ok(0);
-    }
-    let kinds: Vec<&str> = versions.iter().map(|version| version.kind).collect();
-    let keys: Vec<&str> = versions.iter().map(|version| version.name.key()).collect();
-    let ended = transaction.query(END, &[&revision, &kinds, &keys]).await;
-    end(transaction, revision, ended.map_err(StoreError::at(DOING))?).await?;
-    put(transaction, revision, versions).await
-}
-
-/// Puts versions of several documents, all of one revision, into their places in the history.
-async fn put(
-    transaction: &Transaction<'_>,
-    revision: i64,
-    versions: &[Version<'_>],
-) -> Result<usize, StoreError> {
-    // The end of a new version: the next version of the same document or the next snapshot.
-    const INSERT: &str = "-- directory_put
-        insert into directory_versions
-            (kind, name, name_key, begin_revision, end_revision, enabled, deleted, document)
-        select n.kind, n.name, n.name_key, $1,
-               least((select min(v.begin_revision) from directory_versions v
-                      where v.kind = n.kind and v.name_key = n.name_key and v.begin_revision > $1),
-                     (select min(s.revision) from directory_snapshots s where s.revision > $1)),
-               n.enabled, n.deleted, n.document
-        from unnest($2::text[], $3::text[], $4::text[], $5::bool[], $6::bool[], $7::text[])
-            as n(kind, name, name_key, enabled, deleted, document)
-        on conflict do nothing
-        returning id, kind, name_key, end_revision";
-    const END: &str = "-- directory_put
-        update directory_versions v set end_revision = $1
-        from unnest($2::text[], $3::text[]) as n(kind, name_key)
-        where v.kind = n.kind and v.name_key = n.name_key
-          and v.begin_revision < $1 and (v.end_revision is null or v.end_revision > $1)
-        returning v.id";
-    let column = |of: fn(&Version<'_>) -> String| versions.iter().map(of).collect::<Vec<String>>();
-    let flag = |of: fn(&Version<'_>) -> bool| versions.iter().map(of).collect::<Vec<bool>>();
-    let kinds = column(|version| version.kind.to_owned());
-    let keys = column(|version| version.name.key().to_owned());
-    let inserted = transaction
-        .query(
-            INSERT,
-            &[
-                /* revision */ &revision,
-                /* kind */ &kinds,
-                /* name */ &column(|version| version.name.as_str().to_owned()),
-                /* name_key */ &keys,
-                /* enabled */ &flag(|version| version.enabled),
-                /* deleted */ &flag(|version| version.deleted),
-                /* document */ &column(|version| version.raw.to_owned()),
-            ],
-        )
-        .await
-        .map_err(StoreError::at(DOING))?;
-    let ended = transaction.query(END, &[&revision, &kinds, &keys]).await;
-    end(transaction, revision, ended.map_err(StoreError::at(DOING))?).await?;
-    fill(transaction, revision, versions, &inserted).await?;
-    Ok(inserted.len())
-}
-
-/// Ends the grants and memberships of versions that have ended.
-async fn end(
-    transaction: &Transaction<'_>,
-    revision: i64,
-    ended: Vec<tokio_postgres::Row>,
-) -> Result<(), StoreError> {
-    const STATEMENTS: [&str; 2] = [
-        "-- directory_end\nupdate directory_grants set end_revision = $1 where version_id = any($2)",
-        "-- directory_end\nupdate directory_members set end_revision = $1 where version_id = any($2)",
-    ];
-    let ids = ended.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>();
-    let ids = ids.map_err(StoreError::at(DOING))?;
-    if ids.is_empty() {
-        return Ok(());
-    }
-    for sql in STATEMENTS {
-        transaction.execute(sql, &[&revision, &ids]).await.map_err(StoreError::at(DOING))?;
-    }
-    Ok(())
-}
-
-/// Writes the grants and memberships of new versions.
-async fn fill(
-    transaction: &Transaction<'_>,
-    revision: i64,
-    versions: &[Version<'_>],
-    inserted: &[tokio_postgres::Row],
-) -> Result<(), StoreError> {
-    const GRANTS: &str = "-- directory_fill
-        insert into directory_grants (version_id, scope, target, principal_kind, principal_key,
-                                      begin_revision, end_revision)
-        select n.version_id, n.scope, n.target, v.kind, v.name_key, $1, v.end_revision
-        from unnest($2::bigint[], $3::text[], $4::text[]) as n(version_id, scope, target)
-        join directory_versions v on v.id = n.version_id";
-    const MEMBERS: &str = "-- directory_fill
-        insert into directory_members (version_id, user_key, role_key, begin_revision, end_revision)
-        select n.version_id, v.name_key, n.role_key, $1, v.end_revision
-        from unnest($2::bigint[], $3::text[]) as n(version_id, role_key)
-        join directory_versions v on v.id = n.version_id";
-    let mut ids: HashMap<(String, String), i64> = HashMap::with_capacity(inserted.len());
-    for row in inserted {
-        let read = || Ok(((row.try_get(1)?, row.try_get(2)?), row.try_get(0)?));
-        let (key, id) = read().map_err(StoreError::at(DOING))?;
-        ids.insert(key, id);
-    }
-    let (mut grant_of, mut scopes, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut member_of, mut roles) = (Vec::new(), Vec::new());
-    for version in versions {
-        let key = (version.kind.to_owned(), version.name.key().to_owned());
-        // Removed, so that of two documents with one name in a snapshot only the first counts.
-        let Some(id) = ids.remove(&key) else { continue };
-        for permission in version.permissions.iter().filter(|p| p.grants_read()) {
-            grant_of.push(id);
-            scopes.push(permission.scope.name());
-            targets.push(permission.target.as_str());
-        }
-        for role in version.roles {
-            member_of.push(id);
-            roles.push(role.key());
+    let mut new = 0;
+    let mut single: Vec<Version<'_>> = Vec::new();
+    for document in documents {
+        let revision = document.revision;
+        match &document.content {
+            Content::User(user) => single.push(Version::of_user(revision, user)),
+            Content::Role(role) => single.push(Version::of_role(revision, role)),
+            Content::Snapshot { users, roles } => {
+                new += versions::put(transaction, &std::mem::take(&mut single)).await?;
+                if versions::knows_snapshot(transaction, revision).await? {
+                    continue;
+                }
+                let users = users.iter().map(|user| Version::of_user(revision, user));
+                let roles = roles.iter().map(|role| Version::of_role(revision, role));
+                let all: Vec<Version<'_>> = users.chain(roles).collect();
+                new += versions::put(transaction, &all).await?;
+                versions::end_snapshot(transaction, revision).await?;
+            }
         }
     }
-    transaction
-        .execute(GRANTS, &[&revision, &grant_of, &scopes, &targets])
-        .await
-        .map_err(StoreError::at(DOING))?;
-    transaction
-        .execute(MEMBERS, &[&revision, &member_of, &roles])
-        .await
-        .map_err(StoreError::at(DOING))?;
-    Ok(())
+    new += versions::put(transaction, &single).await?;
+    Ok(new)
 }

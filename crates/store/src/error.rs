@@ -41,6 +41,9 @@ pub enum StoreError {
     /// A password can't be hashed.
     #[error("failed to hash the password: {0}")]
     Password(String),
+    /// Another process takes a snapshot.
+    #[error("another snapshot is being taken; wait until it is done and try again")]
+    ImportUnderWay,
     /// The migrations could not be applied.
     #[error("failed to migrate the database")]
     Migrate(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -7,11 +7,14 @@
 //! One file a subject. The main flow is [`routing`] (events in), [`attempts`] (what workers ask and
 //! record) and [`reconcile`] (what a crash left).
 
+pub mod access;
 pub mod accounts;
 pub mod attempts;
 pub mod deliveries;
 pub mod directory;
 mod error;
+pub mod events;
+pub mod explain;
 pub mod keyring;
 pub mod listen;
 mod migrate;
@@ -19,6 +22,7 @@ pub mod patience;
 mod pool;
 pub mod reconcile;
 pub mod routing;
+pub mod sessions;
 pub mod webhooks;
 
 pub use error::StoreError;

@@ -5,6 +5,8 @@
 //! says of each what became of it. One statement is one transaction: a router that dies before it
 //! is over has done nothing, one that dies after it leaves the rest to the reconciler.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use fanfare_core::access::administrator_key;
 use fanfare_core::event::Event;
@@ -39,57 +41,71 @@ pub enum Routed {
     },
     /// It was there before.
     Known,
-    /// It, or another one of its batch, asks for a revision that the directory has not reached;
-    /// nothing was written of the batch.
+    /// It, or another one of its batch, asks for a revision that the directory has not reached, or
+    /// below which a document is missing; nothing was written of the batch.
     Held,
+    /// It, or another one of its batch, asks for a revision of which no history is kept any more;
+    /// nothing was written of the batch.
+    Forgotten,
 }
 
 impl Store {
     /// Routes events; the answers are in their order. No two may have the same key.
-    pub async fn route(&self, arrivals: &[Arrival<'_>]) -> Result<Vec<Routed>, StoreError> {
+    ///
+    /// A revision below which a document is missing counts as not reached until the gap is
+    /// `gap_wait` old; after that the document is taken for lost.
+    pub async fn route(
+        &self,
+        arrivals: &[Arrival<'_>],
+        gap_wait: Duration,
+    ) -> Result<Vec<Routed>, StoreError> {
         const SQL: &str = "-- route
             with arrival as (
                 select a.*, coalesce(a.access_revision, s.revision) as revision,
-                       bool_or(coalesce(a.access_revision > s.revision, false))
-                           over (partition by a.batch) as held
+                       bool_or(a.access_revision > s.revision
+                               or exists (select from directory_gaps g
+                                          where g.first_revision <= a.access_revision
+                                            and g.noticed_at > now()
+                                                - $19::float8 * interval '1 second'))
+                           over batch as held,
+                       bool_or(a.access_revision < s.oldest) over batch as forgotten
                 from unnest($1::int[], $2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::text[],
                             $7::text[], $8::text[], $9::timestamptz[], $10::bigint[], $11::text[],
                             $12::text[], $13::text[], $14::text[])
                     as a(idx, key, batch, position, source, event_id, event_type, subject,
                          occurred_at, access_revision, traceparent, notification, filter, typed)
                 cross join directory_state s
+                window batch as (partition by a.batch)
+            ), open as (
+                select * from arrival where held is not true and forgotten is not true
             ), asked as (
                 select a.idx, a.revision, q.scope, q.target
                 from unnest($15::int[], $16::text[], $17::text[]) as q(idx, scope, target)
-                join arrival a using (idx)
-                where not a.held
+                join open a using (idx)
             ), granted as (
-                select distinct a.idx, a.revision, g.principal_kind, g.principal_key
+                select distinct a.idx, a.revision, v.kind, v.name_key, v.enabled
                 from asked a
                 join directory_grants g on g.scope = a.scope and g.target = a.target
-                    and g.begin_revision <= a.revision
-                    and (g.end_revision is null or g.end_revision > a.revision)
+                join directory_versions v on v.id = g.version_id
+                    and v.begin_revision <= a.revision
+                    and (v.end_revision is null or v.end_revision > a.revision)
             ), holder as (
-                select idx, revision, principal_key as role_key
-                from granted where principal_kind = 'role'
+                select idx, revision, name_key as role_key from granted where kind = 'role'
                 union all
-                select idx, revision, $18 from arrival where not held
+                select idx, revision, $18 from open
             ), reader as (
-                select idx, revision, principal_key as user_key
-                from granted where principal_kind = 'user'
+                select idx, name_key as user_key from granted where kind = 'user' and enabled
                 union
-                select h.idx, h.revision, m.user_key
+                select h.idx, u.name_key
                 from holder h
                 join directory_members m on m.role_key = h.role_key
-                    and m.begin_revision <= h.revision
-                    and (m.end_revision is null or m.end_revision > h.revision)
+                join directory_versions u on u.id = m.version_id and u.enabled
+                    and u.begin_revision <= h.revision
+                    and (u.end_revision is null or u.end_revision > h.revision)
             ), plan as (
                 select a.idx, array_agg(w.id order by w.id) as webhooks
                 from reader r
-                join directory_versions u on u.kind = 'user' and u.name_key = r.user_key
-                    and u.enabled and u.begin_revision <= r.revision
-                    and (u.end_revision is null or u.end_revision > r.revision)
-                join arrival a on a.idx = r.idx
+                join open a on a.idx = r.idx
                 join webhooks w on w.owner_key = r.user_key and w.deleted_at is null
                     and not w.paused
                     and (w.filters = '{}' or a.filter = any(w.filters) or a.typed = any(w.filters))
@@ -102,28 +118,29 @@ impl Store {
                        a.occurred_at, a.access_revision, a.revision, a.traceparent,
                        a.notification, coalesce(p.webhooks, '{}'),
                        case when p.webhooks is not null then now() + interval '60 seconds' end
-                from arrival a left join plan p using (idx)
-                where not a.held
+                from open a left join plan p using (idx)
                 on conflict (key) do nothing
                 returning key, webhooks, received_at
             )
-            select a.held, t.webhooks, t.received_at
+            select a.held, a.forgotten, t.webhooks, t.received_at
             from arrival a left join taken t using (key)
             order by a.idx";
         let columns = Columns::of(arrivals);
         let doing = "route events";
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let administrator = administrator_key();
-        let rows = client.query(&statement, &columns.parameters(&administrator)).await;
+        let (administrator, gap_wait) = (administrator_key(), gap_wait.as_secs_f64());
+        let rows = client.query(&statement, &columns.parameters(&administrator, &gap_wait)).await;
         let routed = |row: &tokio_postgres::Row| {
-            let webhooks: Option<Vec<Uuid>> = row.try_get(1)?;
+            let is = |index| Ok(row.try_get::<_, Option<bool>>(index)?.unwrap_or(false));
+            let webhooks: Option<Vec<Uuid>> = row.try_get(2)?;
             Ok(match webhooks {
                 Some(webhooks) => Routed::Taken {
                     webhooks: webhooks.into_iter().map(WebhookId).collect(),
-                    received_at: row.try_get(2)?,
+                    received_at: row.try_get(3)?,
                 },
-                None if row.try_get(0)? => Routed::Held,
+                None if is(1)? => Routed::Forgotten,
+                None if is(0)? => Routed::Held,
                 None => Routed::Known,
             })
         };
@@ -205,7 +222,8 @@ impl<'a> Columns<'a> {
     fn parameters<'p>(
         &'p self,
         administrator: &'p String,
-    ) -> [&'p (dyn tokio_postgres::types::ToSql + Sync); 18] {
+        gap_wait: &'p f64,
+    ) -> [&'p (dyn tokio_postgres::types::ToSql + Sync); 19] {
         [
             &self.idx,
             &self.key,
@@ -225,6 +243,7 @@ impl<'a> Columns<'a> {
             &self.asked_scope,
             &self.asked_target,
             administrator,
+            gap_wait,
         ]
     }
 }

@@ -1,6 +1,7 @@
 //! Webhooks: registered, read, paused, deleted.
 
 use chrono::{DateTime, Utc};
+use deadpool_postgres::GenericClient;
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
@@ -34,11 +35,39 @@ impl Store {
             insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
                                   filters, properties, sealed, created_at)
             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-        let sealed = seal(&self.keyring, webhook)?;
         let client = self.client().await?;
+        self.insert(&client, SQL, webhook).await.map(drop)
+    }
+
+    /// Registers all of these webhooks, or none; those whose ids are known, if only from a webhook
+    /// that was deleted, are passed over. Returns how many are new.
+    pub async fn webhooks_import(&self, webhooks: &[Webhook]) -> Result<u64, StoreError> {
+        const SQL: &str = "-- webhooks_import
+            insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
+                                  filters, properties, sealed, created_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+            on conflict (id) do nothing";
+        let doing = "import webhooks";
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let mut added = 0;
+        for webhook in webhooks {
+            added += self.insert(&transaction, SQL, webhook).await?;
+        }
+        transaction.commit().await.map_err(StoreError::at(doing))?;
+        Ok(added)
+    }
+
+    async fn insert(
+        &self,
+        client: &impl GenericClient,
+        sql: &str,
+        webhook: &Webhook,
+    ) -> Result<u64, StoreError> {
+        let sealed = seal(&self.keyring, webhook)?;
         client
             .execute(
-                SQL,
+                sql,
                 &[
                     /* id */ &webhook.id.0,
                     /* owner */ &webhook.owner.as_str(),
@@ -54,8 +83,52 @@ impl Store {
                 ],
             )
             .await
-            .map_err(StoreError::at("register the webhook"))?;
-        Ok(())
+            .map_err(StoreError::at("register the webhook"))
+    }
+
+    /// Changes what its owner may change of a webhook. `change` gets it as it is at that moment,
+    /// and nobody else changes it meanwhile. Returns whether there is such a webhook.
+    pub async fn webhook_change(
+        &self,
+        id: WebhookId,
+        change: impl FnOnce(Webhook) -> Webhook + Send,
+    ) -> Result<bool, StoreError> {
+        const READ: &str = "-- webhook_change
+            select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
+                   created_at
+            from webhooks where id = $1 and deleted_at is null for update";
+        const WRITE: &str = "-- webhook_change
+            update webhooks
+            set uri = $2, description = $3, paused = $4, paused_reason = $5, filters = $6,
+                properties = $7, sealed = $8, updated_at = now()
+            where id = $1";
+        let doing = "change the webhook";
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let row = transaction.query_opt(READ, &[&id.0]).await.map_err(StoreError::at(doing))?;
+        let Some(row) = row else {
+            return Ok(false);
+        };
+        let changed = change(webhook(&self.keyring, &row)?);
+        let sealed = seal(&self.keyring, &changed)?;
+        transaction
+            .execute(
+                WRITE,
+                &[
+                    /* id */ &id.0,
+                    /* uri */ &changed.uri.as_str(),
+                    /* description */ &changed.description,
+                    /* paused */ &changed.paused,
+                    /* paused_reason */ &changed.paused_reason,
+                    /* filters */ &changed.filters.stored(),
+                    /* properties */ &changed.properties.to_json(),
+                    /* sealed */ &sealed,
+                ],
+            )
+            .await
+            .map_err(StoreError::at(doing))?;
+        transaction.commit().await.map_err(StoreError::at(doing))?;
+        Ok(true)
     }
 
     /// Those of these webhooks that exist.
@@ -121,6 +194,15 @@ impl Store {
             .await
             .map(|rows| rows == 1)
             .map_err(StoreError::at("delete the webhook"))
+    }
+
+    /// Deletes all webhooks of an owner, with their secrets. Returns how many.
+    pub async fn webhooks_delete_of(&self, owner: &Name) -> Result<u64, StoreError> {
+        const SQL: &str = "-- webhooks_delete_of
+            update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
+            where owner_key = $1 and deleted_at is null";
+        let client = self.client().await?;
+        client.execute(SQL, &[&owner.key()]).await.map_err(StoreError::at("delete the webhooks"))
     }
 }
 

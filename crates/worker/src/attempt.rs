@@ -29,6 +29,8 @@ pub(crate) struct Ready<'a> {
     pub(crate) event_ids: Vec<&'a str>,
     pub(crate) notifications: Vec<&'a str>,
     pub(crate) traceparent: Option<&'a str>,
+    /// What is left out, and why.
+    pub(crate) detail: Option<String>,
 }
 
 /// How far a delivery has come before this attempt.
@@ -82,6 +84,7 @@ pub(crate) async fn attempt(
         since: ready.chain.since,
         state,
         reason: reason.map(DeadReason::code),
+        detail: ready.detail.clone(),
         post: Some(post(&answer, duration)),
         at,
         next_attempt_at: delay.map(|wait| context.now() + signed(wait)),
@@ -111,10 +114,12 @@ pub(crate) async fn drop_delivery(
     due: Due,
     chain: Chain,
     reason: DropReason,
+    detail: String,
 ) -> Result<(), WorkerError> {
     let code = reason.code();
-    tracing::info!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, "dropped a delivery");
+    tracing::info!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, detail, "dropped a delivery");
     let entry = without_post(context, due, chain, State::Dropped, code);
+    let entry = Entry { detail: Some(detail), ..entry };
     context.recorder.record(entry).await
 }
 
@@ -140,6 +145,7 @@ fn without_post(
         since: chain.since,
         state,
         reason: Some(reason),
+        detail: None,
         post: None,
         at: context.now(),
         next_attempt_at: None,

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use fanfare_broker::Delay;
 use fanfare_core::access::Resource;
 use fanfare_core::ids::WebhookId;
@@ -181,10 +182,9 @@ fn questions_of<'a>(
     standing: &'a Standing,
     webhook: &'a Webhook,
 ) -> Vec<(usize, (&'a str, Resource))> {
-    let decided = standing.last.as_ref().map_or(0, |last| last.revision);
     let open = |event: &PlannedEvent| {
         let is_delete = event.event_type.to_ascii_lowercase().ends_with(".delete");
-        !is_delete && decided.max(event.decided_revision) != standing.revision
+        !is_delete && !is_decided(standing, event)
     };
     let question = |(index, event): (usize, &'a PlannedEvent)| {
         let resource = Resource::parse(&event.subject).ok()?;
@@ -199,6 +199,21 @@ fn questions_of<'a>(
         .collect()
 }
 
+/// Whether an event was decided for this delivery by what the directory says now. A document that
+/// came late changes what a revision says, so what was decided before it, or by a clock that may be
+/// behind, is decided again.
+fn is_decided(standing: &Standing, event: &PlannedEvent) -> bool {
+    let last = standing.last.as_ref().map(|last| (last.revision, last.at));
+    let planned = (event.decided_revision, event.received_at);
+    let after_late = |at: DateTime<Utc>| {
+        standing.late_at.is_none_or(|late| (at - late).to_std().is_ok_and(|since| since > CLOCKS))
+    };
+    [last, Some(planned)]
+        .into_iter()
+        .flatten()
+        .any(|(revision, at)| revision == standing.revision && after_late(at))
+}
+
 async fn conclude(
     context: &Context,
     due: Due,
@@ -208,6 +223,7 @@ async fn conclude(
 ) -> Result<Option<FollowUp>, WorkerError> {
     match (verdict, webhook) {
         (Verdict::Attempt(events), Some(webhook)) => {
+            let detail = left_out(standing, webhook, &events);
             let events: Vec<&PlannedEvent> =
                 events.into_iter().filter_map(|index| standing.events.get(index)).collect();
             let ready = Ready {
@@ -217,11 +233,16 @@ async fn conclude(
                 event_ids: events.iter().map(|event| event.event_id.as_str()).collect(),
                 notifications: events.iter().map(|event| event.notification.as_str()).collect(),
                 traceparent: events.first().and_then(|event| event.traceparent.as_deref()),
+                detail,
             };
             attempt(context, ready).await
         }
-        (Verdict::Drop(reason), _) => {
-            drop_delivery(context, due, chain(standing), reason).await.map(|()| None)
+        (Verdict::Drop(reason), webhook) => {
+            let owner = webhook.map_or("", |webhook| webhook.owner.as_str());
+            let subjects: Vec<&str> =
+                standing.events.iter().map(|event| event.subject.as_str()).collect();
+            let detail = reason.sentence(owner, &subjects, standing.revision);
+            drop_delivery(context, due, chain(standing), reason, detail).await.map(|()| None)
         }
         (Verdict::Later, _) => {
             Ok(Some(FollowUp::Retry { due, delay: Delay::at_least(context.lease()) }))
@@ -234,6 +255,18 @@ async fn conclude(
         (Verdict::HandOnAgain, webhook) => Ok(FollowUp::again(context, due, standing, webhook)),
         (Verdict::Nothing | Verdict::Attempt(_), _) => Ok(None),
     }
+}
+
+/// Which of a delivery's events are not sent, though others are, and why.
+fn left_out(standing: &Standing, webhook: &Webhook, sent: &[usize]) -> Option<String> {
+    let out = |(index, event): (usize, &'_ PlannedEvent)| {
+        (!sent.contains(&index)).then(|| event.subject.clone())
+    };
+    let subjects: Vec<String> = standing.events.iter().enumerate().filter_map(out).collect();
+    let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+    let why = DropReason::AccessRevoked;
+    let why = || why.sentence(webhook.owner.as_str(), &subjects, standing.revision);
+    (!subjects.is_empty()).then(|| format!("{} events left out: {}", subjects.len(), why()))
 }
 
 async fn poison(

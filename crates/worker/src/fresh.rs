@@ -46,12 +46,10 @@ async fn one(
     let chain = Chain { attempts: 0, tries: 0, since: unit.received_at, revision: 0 };
     let webhook = match webhook {
         None => {
-            drop_delivery(context, due, chain, DropReason::WebhookDeleted).await?;
-            return Ok(None);
+            return drop_for(context, due, chain, DropReason::WebhookDeleted).await;
         }
         Some(webhook) if webhook.paused => {
-            drop_delivery(context, due, chain, DropReason::WebhookPaused).await?;
-            return Ok(None);
+            return drop_for(context, due, chain, DropReason::WebhookPaused).await;
         }
         Some(webhook) => webhook,
     };
@@ -63,8 +61,19 @@ async fn one(
         event_ids: unit.event_ids.iter().map(String::as_str).collect(),
         notifications: notifications(unit, to),
         traceparent: unit.traceparent.as_deref(),
+        detail: None,
     };
     attempt(context, ready).await
+}
+
+/// Drops for a reason that is the webhook's alone.
+async fn drop_for(
+    context: &Context,
+    due: Due,
+    chain: Chain,
+    reason: DropReason,
+) -> Result<Option<FollowUp>, WorkerError> {
+    drop_delivery(context, due, chain, reason, reason.sentence("", &[], 0)).await.map(|()| None)
 }
 
 fn notifications<'a>(unit: &'a Unit, to: &Addressee) -> Vec<&'a str> {

@@ -10,6 +10,7 @@ use fanfare_core::access::may_read;
 use fanfare_core::directory::{Content, Document, RoleDocument, UserDocument};
 use fanfare_core::event::{self, Entry, Event};
 use fanfare_core::filter::Filters;
+use fanfare_core::mask::MaskPolicy;
 use fanfare_core::name::Name;
 
 /// The directory, as `fanfare directory import` takes it.
@@ -213,7 +214,8 @@ pub(crate) fn again(round: usize) -> Result<String> {
 
 /// Parses one event as the router does.
 pub(crate) fn event(json: &str) -> Result<Event> {
-    let published = event::parse(json.as_bytes(), None).context("parsing a sample event")?;
+    let published = event::parse(json.as_bytes(), None, &MaskPolicy::default())
+        .context("parsing a sample event")?;
     match published.entries.into_iter().next() {
         Some(Entry::Event(event)) => Ok(*event),
         _ => bail!("not an event: {json}"),

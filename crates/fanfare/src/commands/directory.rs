@@ -1,6 +1,8 @@
 //! `fanfare directory`: users, roles and permissions from a file, for a start without the report
 //! server or after its documents were lost.
 
+mod snapshot;
+
 use anyhow::{Context as _, anyhow, bail};
 use fanfare_core::directory::{Content, Document, Kind};
 use serde::Deserialize;
@@ -37,6 +39,9 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn import(args: &ImportArgs, settings: &Settings) -> anyhow::Result<()> {
     let store = parts::store(settings, "directory")?;
+    if let Some(snapshot) = snapshot::Snapshot::in_file(&args.file) {
+        return snapshot.import(args.revision, &store).await;
+    }
     let text = input::read(&args.file)?;
     let file = input::shown(&args.file);
     let entries = input::entries(&text).with_context(|| format!("nothing of {file} was taken"))?;

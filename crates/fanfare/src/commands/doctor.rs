@@ -4,9 +4,13 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::bail;
+use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::{Queue, Session};
+use fanfare_core::revisions::Gap;
+use fanfare_store::directory::DirectoryState;
 use fanfare_store::{SchemaState, Store};
 
+use crate::clock;
 use crate::output;
 use crate::parts;
 use crate::settings::Settings;
@@ -112,14 +116,41 @@ async fn look_at_database(report: &mut Report, store: &Store) -> anyhow::Result<
         Err(error) => Err(output::explain(&error.into())),
     };
     report.add("secrets", &secrets)?;
-    let directory = match store.directory_revision().await {
-        Ok(0) => {
-            Ok("empty: nobody is notified until the report server has published it".to_owned())
-        }
-        Ok(revision) => Ok(format!("at revision {revision}")),
+    let directory = match store.directory_state().await {
+        Ok(state) => directory(&state, clock::now()),
         Err(error) => Err(output::explain(&error.into())),
     };
     report.add("directory", &directory)
+}
+
+fn directory(state: &DirectoryState, now: DateTime<Utc>) -> Found {
+    let newest = state.revisions.newest;
+    if newest == 0 {
+        let text = "empty: nobody is notified until the report server has published it";
+        return Ok(text.to_owned());
+    }
+    // A document that is on its way is no fault.
+    let missing = |gap: &&Gap<DateTime<Utc>>| now - gap.noticed > TimeDelta::minutes(1);
+    let gaps: Vec<String> = state.revisions.gaps.iter().filter(missing).map(gap_text).collect();
+    if gaps.is_empty() {
+        let history = match state.oldest {
+            0 => "all of its history is kept".to_owned(),
+            oldest => format!("its history is kept from revision {oldest} on"),
+        };
+        return Ok(format!("at revision {newest}; {history}"));
+    }
+    Err(format!(
+        "at revision {newest}, but the revisions {} never came, so permissions may be out of \
+         date; have the report server publish a directory.snapshot",
+        gaps.join(", ")
+    ))
+}
+
+fn gap_text(gap: &Gap<DateTime<Utc>>) -> String {
+    match (gap.first, gap.last) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first} to {last}"),
+    }
 }
 
 fn schema(state: SchemaState) -> Found {
@@ -176,11 +207,24 @@ fn depth_text(queue: Queue, ready: u32, consumers: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fanfare_core::revisions::Revisions;
 
     #[test]
     fn a_line_is_one_line() {
         assert_eq!(line("a", &Ok("b".to_owned())), "ok     a: b\n");
         assert_eq!(line("a", &Err("b\nc".to_owned())), "WRONG  a: b c\n");
+    }
+
+    #[test]
+    fn revisions_that_never_came_are_a_fault() {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
+        let gap =
+            |first, last, minutes| Gap { first, last, noticed: now - TimeDelta::minutes(minutes) };
+        let state = |gaps| DirectoryState { revisions: Revisions { newest: 9, gaps }, oldest: 0 };
+        assert!(directory(&state(vec![]), now).unwrap().starts_with("at revision 9;"));
+        assert!(directory(&state(vec![gap(3, 3, 0)]), now).is_ok());
+        let wrong = directory(&state(vec![gap(1, 2, 2), gap(5, 5, 3)]), now).unwrap_err();
+        assert!(wrong.contains("the revisions 1 to 2, 5 never came"), "{wrong}");
     }
 
     #[test]

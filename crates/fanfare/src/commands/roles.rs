@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use fanfare_broker::State;
+use tokio::net::TcpListener;
 
 use crate::clock;
 use crate::lifecycle;
 use crate::parts;
 use crate::settings::Settings;
-
-/// How long an event waits for the directory revision that it must be judged by. The report server
-/// publishes both within moments; what is missing for longer is for a person to look at.
-const HOLD: Duration = Duration::from_secs(30);
 
 /// How often the ledger is asked what got lost. What it looks at is at least a minute old, so more
 /// often would find little more.
@@ -23,8 +21,11 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
         broker: parts::broker(settings, "router")?,
         store: parts::store(settings, "router")?,
         prefetch: settings.prefetch,
-        hold: HOLD,
+        hold: settings.directory.hold,
+        gap_wait: settings.directory.gap_wait,
+        history: settings.directory.history,
         reconcile_every: RECONCILE_EVERY,
+        mask: settings.mask.clone(),
         clock: clock::now,
     };
     lifecycle::run_role("router", |stop| fanfare_router::run(config, stop, tell)).await
@@ -43,6 +44,23 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
         clock: clock::now,
     };
     lifecycle::run_role("worker", |stop| fanfare_worker::run(config, stop, tell)).await
+}
+
+/// Runs a console: the API at which users register their webhooks.
+pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
+    let config = fanfare_console::Config {
+        store: parts::store(settings, "console")?,
+        client: parts::outbound(settings)?,
+        clock: clock::now,
+    };
+    let wanted = settings.console_listen;
+    let listener = TcpListener::bind(wanted).await.with_context(|| {
+        format!(
+            "failed to listen on {wanted}; set FANFARE_CONSOLE_LISTEN to an address of this \
+                 machine and a port that is free"
+        )
+    })?;
+    lifecycle::run_role("console", |stop| fanfare_console::run(config, listener, stop)).await
 }
 
 /// Tells how it stands with the broker; why it went away is told where it was noticed.

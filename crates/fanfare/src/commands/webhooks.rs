@@ -1,13 +1,18 @@
 //! `fanfare webhooks`: registered, looked at, paused and deleted by an operator.
 
 mod add;
+mod import;
 mod show;
 
+use std::collections::{BTreeSet, HashMap};
+
 use anyhow::anyhow;
+use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::Store;
+use fanfare_store::directory::UserStatus;
 
 use super::ids::{self, Ids};
 use super::users;
@@ -25,6 +30,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Register a webhook for a user and print it
     Add(Box<add::AddArgs>),
+    /// Take over webhooks from a report server, as its API lists them
+    Import(import::ImportArgs),
     /// Send nothing more to these webhooks until they are resumed
     Pause(Ids<WebhookId>),
     /// Send to these webhooks again
@@ -70,11 +77,12 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
     let store = parts::store(settings, "webhooks")?;
     match command {
         Command::List(args) => list(&args, &store).await,
-        Command::Show(args) => print(&get(&store, args.id).await?, args.json),
+        Command::Show(args) => print(&get(&store, args.id).await?, args.json, &store).await,
         Command::Add(args) => {
             let json = args.json;
-            print(&add::add(*args, &store, settings).await?, json)
+            print(&add::add(*args, &store, settings).await?, json, &store).await
         }
+        Command::Import(args) => import::import(&args, &store, settings).await,
         Command::Pause(ids) => change(&ids, Change::Pause, &store).await,
         Command::Resume(ids) => change(&ids, Change::Resume, &store).await,
         Command::Delete(ids) => change(&ids, Change::Delete, &store).await,
@@ -84,18 +92,36 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn list(args: &ListArgs, store: &Store) -> anyhow::Result<()> {
     let webhooks = store.webhooks_list(args.owner.as_ref()).await?;
+    let owners = Owners::of(&webhooks, store).await?;
     if args.json {
-        let shown = webhooks.iter().map(|webhook| show::json(webhook));
+        let shown = webhooks.iter().map(|webhook| show::json(webhook, owners.state(webhook)));
         return output::print_json(&shown.collect::<Vec<_>>());
     }
-    output::print(&table::render(&show::HEADINGS, webhooks.iter().map(show::row)))
+    let rows = webhooks.iter().map(|webhook| show::row(webhook, owners.state(webhook)));
+    output::print(&table::render(&show::HEADINGS, rows))
 }
 
-fn print(webhook: &Webhook, json: bool) -> anyhow::Result<()> {
+async fn print(webhook: &Webhook, json: bool, store: &Store) -> anyhow::Result<()> {
+    let owner = Owners::of(std::slice::from_ref(webhook), store).await?.state(webhook);
     if json {
-        output::print_json(&show::json(webhook))
+        output::print_json(&show::json(webhook, owner))
     } else {
-        output::print(&table::facts(&show::facts(webhook)))
+        output::print(&table::facts(&show::facts(webhook, owner)))
+    }
+}
+
+/// How the owners of webhooks stand right now.
+struct Owners(HashMap<String, UserStatus>);
+
+impl Owners {
+    async fn of(webhooks: &[Webhook], store: &Store) -> anyhow::Result<Self> {
+        let keys: BTreeSet<&str> = webhooks.iter().map(|webhook| webhook.owner.key()).collect();
+        Ok(Self(store.user_status(&keys.into_iter().collect::<Vec<_>>()).await?))
+    }
+
+    fn state(&self, webhook: &Webhook) -> OwnerState {
+        let status = self.0.get(webhook.owner.key()).copied();
+        status.map_or(OwnerState::Deleted, OwnerState::from)
     }
 }
 

@@ -89,6 +89,24 @@ impl Values {
         self.read_if_set(key, parse)?.ok_or_else(|| super::missing(key))
     }
 
+    /// A setting that has a default, all of which may be shown, and several parts: which of them
+    /// is wrong is told.
+    pub(super) fn read_or_say<T, E: fmt::Display>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, SettingsError> {
+        let resolved = self.find(key).ok_or_else(|| super::missing(key))?;
+        let text = resolved.value.as_deref().unwrap_or_default();
+        parse(text).map_err(|error| SettingsError::Part {
+            name: resolved.setting.name,
+            value: text.to_owned(),
+            source_name: source_name(&resolved.source),
+            problem: error.to_string(),
+            form: resolved.setting.form,
+        })
+    }
+
     /// A setting that may be missing.
     pub(super) fn read_if_set<T>(
         &self,
@@ -147,11 +165,15 @@ fn wrong(setting: &'static Setting, source: &Source, text: &str) -> SettingsErro
         Shown::Whole => format!("{text:?}"),
         Shown::WithoutPassword | Shown::Nothing => "not usable".to_owned(),
     };
-    let source_name = match source {
+    let source_name = source_name(source);
+    SettingsError::Value { name: setting.name, value, source_name, form: setting.form }
+}
+
+fn source_name(source: &Source) -> String {
+    match source {
         Source::Flag(flag) => format!("from the flag --{flag}"),
         Source::Environment => "from the environment".to_owned(),
         Source::File(path) => format!("from the file {}", path.display()),
         Source::Default => "its default".to_owned(),
-    };
-    SettingsError::Value { name: setting.name, value, source_name, form: setting.form }
+    }
 }

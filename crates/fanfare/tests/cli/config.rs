@@ -73,6 +73,12 @@ fn a_mistake_names_the_setting_its_place_and_the_form() {
         ended.failed_with(2),
         "FANFARE_RETRY_ATTEMPTS is \"many\" (from the environment); give a whole number, at least 1"
     );
+    let mask = "connection-strings,people:$.Name";
+    let ended = place.run_with(&[("FANFARE_MASK", mask)], &["config"]);
+    let message = ended.failed_with(2);
+    for part in ["FANFARE_MASK", "there is no filter \"people\"", "from the environment"] {
+        assert!(message.contains(part), "{message}");
+    }
     place.file("fanfare.toml", "retry_atempts = 3\n");
     let message = place.run(&["config"]).failed_with(2).to_owned();
     assert!(message.contains("fanfare.toml") && message.contains("retry_attempts"), "{message}");

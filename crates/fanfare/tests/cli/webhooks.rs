@@ -48,6 +48,7 @@ async fn a_webhook_lives_from_add_to_delete() {
             "Properties",
             "User",
             "PausedReason",
+            "OwnerState",
         ]
     );
     assert_eq!(webhook["Secret"], secret);

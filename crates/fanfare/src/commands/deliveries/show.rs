@@ -24,6 +24,10 @@ pub(super) struct Json<'a> {
     finished_at: Option<String>,
     next_attempt_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     attempt_log: Option<Vec<AttemptJson<'a>>>,
 }
 
@@ -56,6 +60,8 @@ pub(super) fn json(delivery: &Delivery) -> Json<'_> {
         created_at: rfc3339(delivery.created_at),
         finished_at: delivery.finished_at.map(rfc3339),
         next_attempt_at: delivery.next_attempt_at.map(rfc3339),
+        detail: None,
+        revision: None,
         attempt_log: None,
     }
 }
@@ -74,7 +80,12 @@ pub(super) fn json_with_attempts<'a>(
         error: attempt.error.as_deref(),
         response_body: attempt.response_body.as_deref(),
     };
-    Json { attempt_log: Some(attempts.iter().map(one).collect()), ..json(delivery) }
+    Json {
+        detail: delivery.detail.as_deref(),
+        revision: delivery.revision,
+        attempt_log: Some(attempts.iter().map(one).collect()),
+        ..json(delivery)
+    }
 }
 
 /// The headings of a list.
@@ -106,6 +117,8 @@ pub(super) fn facts(delivery: &Delivery) -> Vec<(&'static str, String)> {
         ("Events", delivery.events.join(", ")),
         ("Types", delivery.types.join(", ")),
         ("State", state(delivery)),
+        ("Detail", or_dash(delivery.detail.as_ref())),
+        ("Decided at revision", or_dash(delivery.revision)),
         ("Attempts", delivery.attempts.to_string()),
         ("Last status", or_dash(delivery.last_status)),
         ("Created", rfc3339(delivery.created_at)),
@@ -163,6 +176,8 @@ mod tests {
             attempts: 2,
             last_status: Some(500),
             reason: Some("access-revoked".to_owned()),
+            detail: Some("who and what".to_owned()),
+            revision: Some(7),
             created_at: time(1_800_000_000),
             finished_at: Some(time(1_800_000_060)),
             next_attempt_at: None,
@@ -196,7 +211,7 @@ mod tests {
         let attempts = [attempt];
         let text = serde_json::to_string(&json_with_attempts(&delivery, &attempts)).unwrap();
         let expected = concat!(
-            r#""nextAttemptAt":null,"attemptLog":[{"attempt":1,"at":"2027-01-15T08:00:01.005Z","#,
+            r#""nextAttemptAt":null,"detail":"who and what","revision":7,"attemptLog":[{"attempt":1,"at":"2027-01-15T08:00:01.005Z","#,
             r#""durationMs":7,"status":null,"outcome":"timeout","error":"no answer within 15 s","#,
             r#""responseBody":null}]}"#,
         );

@@ -121,7 +121,7 @@ async fn verify(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// A webhook of nobody gets nothing; its owner may be published later.
-async fn warn_about_owner(owner: &Name, store: &Store) -> anyhow::Result<()> {
+pub(super) async fn warn_about_owner(owner: &Name, store: &Store) -> anyhow::Result<()> {
     let status = store.user_status(&[owner.key()]).await?;
     let problem = match status.get(owner.key()) {
         Some(UserStatus::Enabled) => return Ok(()),

@@ -4,6 +4,7 @@ use anyhow::bail;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use fanfare_core::answer::Answer;
+use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::notification;
 use fanfare_core::signature::{
@@ -32,10 +33,11 @@ pub(super) struct Json<'a> {
     properties: &'a Map<String, Value>,
     user: &'a str,
     paused_reason: Option<&'a str>,
+    owner_state: &'static str,
 }
 
 /// A webhook in JSON.
-pub(super) fn json(webhook: &Webhook) -> Json<'_> {
+pub(super) fn json(webhook: &Webhook, owner: OwnerState) -> Json<'_> {
     let header = |(name, value): (&str, &str)| (name.to_owned(), Value::from(value));
     Json {
         id: webhook.id.to_string(),
@@ -48,17 +50,19 @@ pub(super) fn json(webhook: &Webhook) -> Json<'_> {
         properties: webhook.properties.as_map(),
         user: webhook.owner.as_str(),
         paused_reason: webhook.paused_reason.as_deref(),
+        owner_state: owner.name(),
     }
 }
 
 /// The headings of a list.
-pub(super) const HEADINGS: [&str; 5] = ["ID", "OWNER", "STATE", "FILTERS", "URI"];
+pub(super) const HEADINGS: [&str; 6] = ["ID", "OWNER", "OWNER IS", "STATE", "FILTERS", "URI"];
 
 /// A webhook in a list.
-pub(super) fn row(webhook: &Webhook) -> Vec<String> {
+pub(super) fn row(webhook: &Webhook, owner: OwnerState) -> Vec<String> {
     vec![
         webhook.id.to_string(),
         webhook.owner.to_string(),
+        owner.name().to_owned(),
         if webhook.paused { "paused" } else { "active" }.to_owned(),
         webhook.filters.shown().join(","),
         webhook.uri.as_str().to_owned(),
@@ -66,7 +70,7 @@ pub(super) fn row(webhook: &Webhook) -> Vec<String> {
 }
 
 /// A webhook with all its properties.
-pub(super) fn facts(webhook: &Webhook) -> Vec<(&'static str, String)> {
+pub(super) fn facts(webhook: &Webhook, owner: OwnerState) -> Vec<(&'static str, String)> {
     let state = match (&webhook.paused, &webhook.paused_reason) {
         (false, _) => "active".to_owned(),
         (true, None) => "paused by its owner or an operator".to_owned(),
@@ -77,6 +81,7 @@ pub(super) fn facts(webhook: &Webhook) -> Vec<(&'static str, String)> {
     vec![
         ("Id", webhook.id.to_string()),
         ("Owner", webhook.owner.to_string()),
+        ("Owner is", told(owner).to_owned()),
         ("URI", webhook.uri.as_str().to_owned()),
         ("Secret", webhook.secrets.first().map(|one| one.reveal().to_owned()).unwrap_or_default()),
         ("State", state),
@@ -86,6 +91,14 @@ pub(super) fn facts(webhook: &Webhook) -> Vec<(&'static str, String)> {
         ("Properties", webhook.properties.to_json()),
         ("Created", clock::rfc3339(webhook.created_at)),
     ]
+}
+
+fn told(owner: OwnerState) -> &'static str {
+    match owner {
+        OwnerState::Enabled => "enabled",
+        OwnerState::Disabled => "disabled: nothing is sent while that is so",
+        OwnerState::Deleted => "not in the directory: nothing is sent while that is so",
+    }
 }
 
 /// A POST that tells of no event.
@@ -159,20 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_api_s_keys_in_order_and_two_more() {
-        let text = serde_json::to_string(&json(&webhook())).unwrap();
+    fn json_has_the_api_s_keys_in_order_and_three_more() {
+        let text = serde_json::to_string(&json(&webhook(), OwnerState::Disabled)).unwrap();
         let expected = concat!(
             r#"{"Id":"00000000000000000000000000000007","WebHookUri":"https://example.org/hook?a=b","#,
             r#""Secret":"0123456789abcdef0123456789abcdef","Description":null,"IsPaused":true,"#,
             r#""Filters":["reports.delete"],"Headers":{"X-A":"1"},"Properties":{"b":1,"a":"x"},"#,
-            r#""User":"Anna","PausedReason":"the receiver answered 410"}"#,
+            r#""User":"Anna","PausedReason":"the receiver answered 410","#,
+            r#""OwnerState":"disabled"}"#,
         );
         assert_eq!(text, expected);
     }
 
     #[test]
     fn a_row_has_no_secret() {
-        let row = row(&webhook());
+        let row = row(&webhook(), OwnerState::Enabled);
         assert_eq!(row.len(), HEADINGS.len());
         assert!(!row.concat().contains(SECRET));
     }

@@ -1,0 +1,27 @@
+//! `/api/webhooks/filters`: what can be asked for.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use fanfare_core::filter::Filter;
+use serde::Serialize;
+
+use super::json::json;
+use crate::auth::caller::Caller;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Described {
+    name: &'static str,
+    description: &'static str,
+}
+
+const EVERYTHING: Described =
+    Described { name: "*", description: "All events of all kinds, those to come included." };
+
+/// `GET`: everything, and each kind of event.
+pub(crate) async fn list(_caller: Caller) -> Response {
+    let of = |filter: Filter| Described { name: filter.name(), description: filter.description() };
+    let filters: Vec<Described> =
+        [EVERYTHING].into_iter().chain(Filter::ALL.into_iter().map(of)).collect();
+    json(StatusCode::OK, &filters)
+}

@@ -1,0 +1,160 @@
+//! Every failure of the API, with its status and body.
+//!
+//! Bodies are `{"Message": …}`, as those of the report server's own API; `api::token` has the
+//! errors of OAuth instead.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fanfare_core::registration::{Malformed, RegistrationError};
+use fanfare_store::StoreError;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::json::json;
+use crate::webhooks::Refused;
+
+/// What is told when the database is away.
+pub(crate) const AWAY: &str = "The service can't reach its database for now. Try again later.";
+/// How soon to try again then, in seconds.
+pub(crate) const AWAY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// A request that was not done.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// There is no access token, or it is unknown, or its session has ended.
+    Unauthorized,
+    /// It is for System Administrators.
+    NotAdministrator,
+    /// There is no such webhook for the caller.
+    Unknown,
+    /// The webhook can't be so, for this reason.
+    NotRegistered(String),
+    /// The body can't be read.
+    Malformed(Malformed),
+    /// The body is too large.
+    TooLarge,
+    /// The body ended early.
+    BrokenOff,
+    /// It took too long.
+    TookTooLong,
+    /// The database is away.
+    Away,
+    /// Something that the log tells more of.
+    Internal,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Body {
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_state: Option<Map<String, Value>>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unauthorized => {
+                let denied = "Authorization has been denied for this request.";
+                let mut response = message(StatusCode::UNAUTHORIZED, denied);
+                let bearer = HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+                response
+            }
+            Self::NotAdministrator => message(
+                StatusCode::FORBIDDEN,
+                "Only a System Administrator may see the WebHooks of other users.",
+            ),
+            Self::Unknown => StatusCode::NOT_FOUND.into_response(),
+            Self::NotRegistered(reason) => message(
+                StatusCode::BAD_REQUEST,
+                format!("Could not register WebHook due to error: {reason}"),
+            ),
+            Self::Malformed(malformed) => {
+                let message = "The request is invalid.".to_owned();
+                let model_state = Some(malformed.model_state());
+                json(StatusCode::BAD_REQUEST, &Body { message, model_state })
+            }
+            Self::TooLarge => message(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The request is too large: its body has at most 1 MiB.",
+            ),
+            Self::BrokenOff => {
+                message(StatusCode::BAD_REQUEST, "The request's body ended too early.")
+            }
+            Self::TookTooLong => try_later("The request took too long. Try again later."),
+            Self::Away => try_later(AWAY),
+            Self::Internal => message(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "An error has occurred; the log of the service says more.",
+            ),
+        }
+    }
+}
+
+/// A path that is none.
+pub(crate) async fn no_route() -> Response {
+    message(StatusCode::NOT_FOUND, "There is nothing at this path.")
+}
+
+/// A method that the path does not have; the answer names those that it has.
+pub(crate) async fn no_method() -> Response {
+    message(StatusCode::METHOD_NOT_ALLOWED, "The path does not support this HTTP method.")
+}
+
+fn message(status: StatusCode, message: impl Into<String>) -> Response {
+    json(status, &Body { message: message.into(), model_state: None })
+}
+
+fn try_later(text: &str) -> Response {
+    let mut response = message(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
+    response
+}
+
+/// Whether waiting helps.
+pub(crate) fn is_outage(error: &StoreError) -> bool {
+    let may_be = matches!(error, StoreError::Connect(_) | StoreError::Statement { .. });
+    may_be && !error.is_refusal()
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let chain = error.chain();
+        if is_outage(&error) {
+            // That the database is away is told once, by whoever waits for it.
+            tracing::debug!(error = chain, "answered that the database is away");
+            Self::Away
+        } else {
+            tracing::error!(error = chain, "failed to answer a request");
+            Self::Internal
+        }
+    }
+}
+
+impl From<RegistrationError> for Problem {
+    fn from(error: RegistrationError) -> Self {
+        match error {
+            RegistrationError::Malformed(malformed) => Self::Malformed(malformed),
+            other => Self::NotRegistered(other.to_string()),
+        }
+    }
+}
+
+impl From<Malformed> for Problem {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotAdministrator => Self::NotAdministrator,
+            Refused::Unknown => Self::Unknown,
+            Refused::Wrong(error) => error.into(),
+            Refused::NotVerified(error) => Self::NotRegistered(error.to_string()),
+            Refused::Store(error) => error.into(),
+        }
+    }
+}

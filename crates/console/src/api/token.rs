@@ -1,0 +1,171 @@
+//! `/Token`: an access token for a name and a password (RFC 6749, section 4.3).
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use url::form_urlencoded;
+
+use super::body;
+use super::json::json;
+use super::problem::{AWAY, AWAY_SECONDS, Problem};
+use crate::app::Shared;
+use crate::auth::passwords::{Denied, SESSION, sign_in};
+
+#[derive(Serialize)]
+struct Granted<'a> {
+    access_token: &'a str,
+    token_type: &'static str,
+    expires_in: u64,
+}
+
+/// `POST`: signs in.
+pub(crate) async fn grant(State(app): State<Shared>, body: Body) -> Result<Response, Failed> {
+    let form = body::read(body).await.map_err(Failed::Body)?;
+    let Form { username, password } = Form::parse(&form)?;
+    let token = sign_in(&app, &username, password).await?;
+    let granted = Granted {
+        access_token: token.reveal(),
+        token_type: "bearer",
+        expires_in: SESSION.as_secs(),
+    };
+    Ok(json(StatusCode::OK, &granted))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Form {
+    username: String,
+    password: String,
+}
+
+/// Why no token was granted.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The body could not be had.
+    Body(Problem),
+    /// The form is wrong.
+    Form(BadForm),
+    /// The password was not accepted.
+    Denied(Denied),
+}
+
+/// What is wrong with a form.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BadForm {
+    /// A parameter is missing.
+    Missing(&'static str),
+    /// A parameter is there more than once.
+    Twice(&'static str),
+    /// The grant is of another type.
+    GrantType,
+}
+
+impl Form {
+    fn parse(form: &[u8]) -> Result<Self, BadForm> {
+        let parameter = |name: &'static str| {
+            let mut values = form_urlencoded::parse(form).filter(|(known, _)| known == name);
+            let value = values.next().map(|(_, value)| value.into_owned());
+            match values.next() {
+                Some(_) => Err(BadForm::Twice(name)),
+                None => value.filter(|value| !value.is_empty()).ok_or(BadForm::Missing(name)),
+            }
+        };
+        if parameter("grant_type")? != "password" {
+            return Err(BadForm::GrantType);
+        }
+        Ok(Self { username: parameter("username")?, password: parameter("password")? })
+    }
+}
+
+impl From<BadForm> for Failed {
+    fn from(bad: BadForm) -> Self {
+        Self::Form(bad)
+    }
+}
+
+impl From<Denied> for Failed {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    error: &'a str,
+    error_description: &'a str,
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Body(problem) => problem.into_response(),
+            Self::Form(BadForm::GrantType) => {
+                bad_request("unsupported_grant_type", "The grant_type must be 'password'.")
+            }
+            Self::Form(BadForm::Missing(name)) => bad_request(
+                "invalid_request",
+                &format!("The form (application/x-www-form-urlencoded) has no {name}."),
+            ),
+            Self::Form(BadForm::Twice(name)) => {
+                bad_request("invalid_request", &format!("The form has {name} more than once."))
+            }
+            Self::Denied(Denied::Wrong) => {
+                bad_request("invalid_grant", "The user name or password is incorrect.")
+            }
+            Self::Denied(Denied::TooMany { wait }) => too_many(wait),
+            Self::Denied(Denied::Store(error)) => match Problem::from(error) {
+                Problem::Away => {
+                    let answer =
+                        failed(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", AWAY);
+                    retry_after(answer, AWAY_SECONDS)
+                }
+                problem => problem.into_response(),
+            },
+        }
+    }
+}
+
+fn too_many(wait: Duration) -> Response {
+    let seconds = wait.as_millis().div_ceil(1000).max(1);
+    let text = format!("Too many attempts. Try again in {seconds} s.");
+    let answer = failed(StatusCode::TOO_MANY_REQUESTS, "slow_down", &text);
+    retry_after(answer, seconds.to_string().parse().unwrap_or(AWAY_SECONDS))
+}
+
+fn bad_request(error: &str, description: &str) -> Response {
+    failed(StatusCode::BAD_REQUEST, error, description)
+}
+
+fn failed(status: StatusCode, error: &str, description: &str) -> Response {
+    json(status, &Error { error, error_description: description })
+}
+
+fn retry_after(mut response: Response, value: HeaderValue) -> Response {
+    response.headers_mut().insert(header::RETRY_AFTER, value);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_read() {
+        let form = Form::parse(b"grant_type=password&username=%C3%A4nna&password=a%26b+c&x=y");
+        let expected = Form { username: "änna".to_owned(), password: "a&b c".to_owned() };
+        assert_eq!(form, Ok(expected));
+        for (form, wrong) in [
+            ("", BadForm::Missing("grant_type")),
+            ("{\"grant_type\":\"password\"}", BadForm::Missing("grant_type")),
+            ("grant_type=refresh_token", BadForm::GrantType),
+            ("grant_type=password&password=a", BadForm::Missing("username")),
+            ("grant_type=password&username=a&password=", BadForm::Missing("password")),
+            ("grant_type=password&username=a&username=b&password=c", BadForm::Twice("username")),
+        ] {
+            assert_eq!(Form::parse(form.as_bytes()), Err(wrong), "{form}");
+        }
+    }
+}

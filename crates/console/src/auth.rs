@@ -1,0 +1,6 @@
+//! Who may do what: names and passwords become access tokens, and tokens callers.
+
+pub(crate) mod caller;
+pub(crate) mod passwords;
+mod throttle;
+pub(crate) mod token;

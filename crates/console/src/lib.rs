@@ -1,0 +1,71 @@
+//! The console: the API at which users register their webhooks, for scripts and clients that were
+//! written for the report server's own.
+//!
+//! Read it in this order:
+//!
+//! 1. `routes`: every path, with its handler.
+//! 2. `auth`: `caller` says who sends a request, by the access token that it brings; `token` is how
+//!    one is had, `passwords` and `throttle` what guards that.
+//! 3. `webhooks`: what can be done with webhooks, and who may; it knows no HTTP.
+//! 4. `api`: the handlers, thin, and the answers: `view` a webhook in JSON, `problem` every failure.
+//! 5. `server`: connections, their limits, and how they end. `security` is what every answer gets.
+//!
+//! There is no CORS: a page of another origin can't read an answer. Whoever wants to call the API
+//! from a browser puts a page of the same origin before it.
+
+mod api;
+mod app;
+mod auth;
+mod routes;
+mod security;
+mod server;
+mod webhooks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use fanfare_outbound::Client;
+use fanfare_store::Store;
+use fanfare_store::patience::{Impatient, patiently};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use app::App;
+
+/// How often sessions that have ended are swept. As often a database that is away is noticed, and
+/// told once.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// What the console needs.
+pub struct Config {
+    /// The database; it need not be there yet.
+    pub store: Store,
+    /// The client that verifies addresses.
+    pub client: Client,
+    /// What the time is.
+    pub clock: fn() -> DateTime<Utc>,
+}
+
+/// Serves on `listener` until `stop` is cancelled and the requests that are under way are answered,
+/// over any outage of the database: requests that need it are answered with 503 meanwhile.
+pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) {
+    let app = Arc::new(App::new(config));
+    let router = routes::router(Arc::clone(&app));
+    // A sweep may be left at any point: what it did not delete has ended all the same.
+    let sweeping = stop.run_until_cancelled(sweep(&app, &stop));
+    tokio::join!(server::serve(listener, router, &stop), sweeping);
+}
+
+async fn sweep(app: &App, stop: &CancellationToken) {
+    loop {
+        match patiently(stop, async || app.store.sessions_sweep((app.clock)()).await).await {
+            Ok(swept) => tracing::debug!(swept, "swept sessions that have ended"),
+            Err(Impatient::Stopping) => return,
+            Err(Impatient::Refused(error)) => {
+                tracing::error!(error = error.chain(), "failed to sweep sessions");
+            }
+        }
+        tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}

@@ -1,0 +1,139 @@
+//! What can be done with webhooks, and who may.
+//!
+//! A user does it with the own ones, a System Administrator with everybody's. To others a webhook
+//! is not there.
+
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_core::registration::{Registration, RegistrationError};
+use fanfare_core::webhook::{Secret, Webhook};
+use fanfare_outbound::{VerifyError, skips_verification};
+use fanfare_store::StoreError;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::auth::caller::Caller;
+
+/// Whose webhooks are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The caller's.
+    Own,
+    /// Everybody's.
+    All,
+    /// One user's.
+    Of(Name),
+    /// Of somebody who can't be, for the name is none.
+    Nobody,
+}
+
+/// Why something was not done.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// It is for System Administrators.
+    NotAdministrator,
+    /// There is no such webhook, or it is not the caller's.
+    Unknown,
+    /// The webhook can't be so.
+    Wrong(RegistrationError),
+    /// The address did not prove itself.
+    NotVerified(VerifyError),
+    /// The database did not answer, or something else that is no fault of the caller's.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<RegistrationError> for Refused {
+    fn from(error: RegistrationError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+/// The webhooks of these users, the oldest first.
+pub(crate) async fn list(
+    app: &App,
+    caller: &Caller,
+    whose: &Whose,
+) -> Result<Vec<Webhook>, Refused> {
+    if !caller.administrator && *whose != Whose::Own {
+        return Err(Refused::NotAdministrator);
+    }
+    let owner = match whose {
+        Whose::Own => Some(&caller.name),
+        Whose::All => None,
+        Whose::Of(name) => Some(name),
+        Whose::Nobody => return Ok(Vec::new()),
+    };
+    Ok(app.store.webhooks_list(owner).await?)
+}
+
+/// One webhook.
+pub(crate) async fn find(app: &App, caller: &Caller, id: WebhookId) -> Result<Webhook, Refused> {
+    let webhook = app.store.webhooks_get(&[id]).await?.pop();
+    webhook
+        .filter(|webhook| caller.administrator || webhook.owner == caller.name)
+        .ok_or(Refused::Unknown)
+}
+
+/// Registers a webhook of the caller's, after its address has proved that it wants to be one.
+pub(crate) async fn register(
+    app: &App,
+    caller: &Caller,
+    wanted: Registration,
+) -> Result<Webhook, Refused> {
+    verify(app, &wanted).await?;
+    let id = WebhookId(Uuid::now_v7());
+    let webhook = wanted.into_webhook(id, caller.name.clone(), secret()?, (app.clock)());
+    app.store.webhook_add(&webhook).await?;
+    Ok(webhook)
+}
+
+/// Changes a webhook that [`find`] has found. A new address has to prove itself first.
+pub(crate) async fn change(
+    app: &App,
+    found: &Webhook,
+    wanted: Registration,
+) -> Result<(), Refused> {
+    if wanted.uri != found.uri {
+        verify(app, &wanted).await?;
+    }
+    let change = |webhook| wanted.applied_to(webhook);
+    let is_there = app.store.webhook_change(found.id, change).await?;
+    if is_there { Ok(()) } else { Err(Refused::Unknown) }
+}
+
+/// Deletes a webhook.
+pub(crate) async fn delete(app: &App, caller: &Caller, id: WebhookId) -> Result<(), Refused> {
+    let found = find(app, caller, id).await?;
+    let was_there = app.store.webhook_delete(found.id).await?;
+    if was_there { Ok(()) } else { Err(Refused::Unknown) }
+}
+
+/// Deletes all webhooks of the caller's own.
+pub(crate) async fn delete_all(app: &App, caller: &Caller) -> Result<(), Refused> {
+    app.store.webhooks_delete_of(&caller.name).await?;
+    Ok(())
+}
+
+async fn verify(app: &App, wanted: &Registration) -> Result<(), Refused> {
+    let url = wanted.uri.url();
+    if skips_verification(url) {
+        return Ok(());
+    }
+    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let headers: Vec<(String, String)> = wanted.headers.iter().map(header).collect();
+    let echo = Uuid::new_v4().simple().to_string();
+    app.client.verify(url, &headers, &echo).await.map_err(Refused::NotVerified)
+}
+
+fn secret() -> Result<Secret, StoreError> {
+    // Twice what is needed, since some bytes are passed over.
+    let mut random = [0; 128];
+    getrandom::fill(&mut random).map_err(|error| StoreError::Random(error.to_string()))?;
+    Secret::generate(&random).ok_or_else(|| StoreError::Random("too few were usable".to_owned()))
+}

@@ -1,0 +1,445 @@
+//! What a client sends to register or change a webhook: JSON, read as the report server's own API
+//! reads it.
+//!
+//! Names of members are compared without case, of members that come twice the last one counts,
+//! `null` is the same as nothing, and what is unknown is ignored. A body that can't be read is
+//! [`Malformed`], with every member that is wrong; one that asks for something impossible is a
+//! [`RegistrationError`], whose text is what the user sees.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::filter::{Filters, UnknownFilters};
+use crate::ids::WebhookId;
+use crate::name::Name;
+use crate::webhook::{
+    BadHeader, BadProperty, BadSecret, BadUri, Headers, Properties, Secret, Webhook, WebhookUri,
+};
+
+/// The members of a JSON object, in the order in which they came.
+#[derive(Debug, Clone)]
+pub struct Members(Vec<(String, Value)>);
+
+/// A body that can't be read: each member that is wrong, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed(Vec<(String, String)>);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = |(path, problem): &(String, String)| match path.as_str() {
+            "" => problem.clone(),
+            path => format!("{path}: {problem}"),
+        };
+        f.write_str(&self.0.iter().map(told).collect::<Vec<_>>().join(" "))
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl Malformed {
+    fn of(path: &str, problem: impl Into<String>) -> Self {
+        Self(vec![(path.to_owned(), problem.into())])
+    }
+
+    /// As the API answers it: from each member's path, below `webHook`, to what is wrong with it.
+    #[must_use]
+    pub fn model_state(&self) -> Map<String, Value> {
+        let mut state = Map::new();
+        for (path, problem) in &self.0 {
+            let key = match path.as_str() {
+                "" => "webHook".to_owned(),
+                path => format!("webHook.{path}"),
+            };
+            let problems = state.entry(key).or_insert_with(|| Value::Array(Vec::new()));
+            if let Value::Array(problems) = problems {
+                problems.push(problem.as_str().into());
+            }
+        }
+        state
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+impl Members {
+    /// Reads an object.
+    pub fn parse(json: &[u8]) -> Result<Self, Malformed> {
+        // Some clients begin with a byte order mark, which JSON does not know.
+        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+        if json.trim_ascii().is_empty() {
+            return Err(Malformed::of("", "The body is empty; a webhook in JSON is required."));
+        }
+        serde_json::from_slice(json)
+            .map_err(|error| Malformed::of("", format!("The body is no webhook in JSON: {error}.")))
+    }
+
+    /// The member of this name; `None` also when it is `null`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        let named = |(known, _): &&(String, Value)| known.eq_ignore_ascii_case(name);
+        self.0.iter().rev().find(named).map(|(_, value)| value).filter(|value| !value.is_null())
+    }
+
+    /// The member of this name, which is a text if it is there.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, Malformed> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Malformed::of(name, "The value must be a text.")),
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Malformed> {
+        match self.get(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(Malformed::of(name, "The value must be true or false.")),
+        }
+    }
+
+    fn texts(&self, name: &str) -> Result<Vec<String>, Malformed> {
+        let texts = match self.get(name) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(texts)) => texts,
+            Some(_) => return Err(Malformed::of(name, "The value must be an array of texts.")),
+        };
+        let text = |(n, value): (usize, &Value)| match value.as_str() {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(Malformed::of(&format!("{name}[{n}]"), "The value must be a text.")),
+        };
+        texts.iter().enumerate().map(text).collect()
+    }
+
+    fn map(&self, name: &str) -> Result<Map<String, Value>, Malformed> {
+        match self.get(name) {
+            None => Ok(Map::new()),
+            Some(Value::Object(map)) => Ok(map.clone()),
+            Some(_) => Err(Malformed::of(name, "The value must be an object.")),
+        }
+    }
+
+    fn headers(&self, name: &str) -> Result<Vec<(String, String)>, Malformed> {
+        let header = |(header, value): (String, Value)| match value {
+            Value::String(value) => Ok((header, value)),
+            _ => Err(Malformed::of(&format!("{name}.{header}"), "The value must be a text.")),
+        };
+        self.map(name)?.into_iter().map(header).collect()
+    }
+}
+
+/// What a client wants a webhook to be.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Where its notifications go.
+    pub uri: WebhookUri,
+    /// The secret; `None` leaves it to us.
+    pub secret: Option<Secret>,
+    /// The owner's words about it.
+    pub description: Option<String>,
+    /// Whether it gets nothing for now.
+    pub paused: bool,
+    /// What it asks for.
+    pub filters: Filters,
+    /// Headers that it adds to each POST.
+    pub headers: Headers,
+    /// Values that it adds to each body.
+    pub properties: Properties,
+}
+
+/// A webhook that can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistrationError {
+    /// The body can't be read.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The URI is none.
+    #[error(transparent)]
+    Uri(#[from] BadUri),
+    /// The secret is of a wrong length.
+    #[error(transparent)]
+    Secret(#[from] BadSecret),
+    /// Filters name nothing known.
+    #[error(transparent)]
+    Filters(#[from] UnknownFilters),
+    /// A header would break the request or its signature.
+    #[error(transparent)]
+    Header(#[from] BadHeader),
+    /// A property is not a scalar.
+    #[error(transparent)]
+    Property(#[from] BadProperty),
+    /// The description can't be stored.
+    #[error("The description is not valid: it holds the character U+0000.")]
+    Description,
+}
+
+impl Registration {
+    /// Reads what a client wants. Refuses in the order of the report server's own checks: what
+    /// can't be read, then the secret, the filters, the address.
+    pub fn parse(members: &Members) -> Result<Self, RegistrationError> {
+        let read = Read::parse(members)?;
+        let secret = read.secret.filter(|text| !text.is_empty()).map(str::parse).transpose()?;
+        let filters = Filters::parse(&read.filters)?;
+        let uri = read.uri.parse()?;
+        let headers = Headers::parse(read.headers)?;
+        let properties = Properties::parse(read.properties)?;
+        if read.description.is_some_and(|text| text.contains('\0')) {
+            return Err(RegistrationError::Description);
+        }
+        let description = read.description.map(str::to_owned);
+        Ok(Self { uri, secret, description, paused: read.paused, filters, headers, properties })
+    }
+
+    /// The webhook that is registered so; `made` is its secret when none was asked for.
+    #[must_use]
+    pub fn into_webhook(
+        self,
+        id: WebhookId,
+        owner: Name,
+        made: Secret,
+        created_at: DateTime<Utc>,
+    ) -> Webhook {
+        Webhook {
+            id,
+            owner,
+            uri: self.uri,
+            secrets: vec![self.secret.unwrap_or(made)],
+            description: self.description,
+            paused: self.paused,
+            paused_reason: None,
+            filters: self.filters,
+            headers: self.headers,
+            properties: self.properties,
+            created_at,
+        }
+    }
+
+    /// The webhook as it is after this change. Its secrets stay when none is asked for, or when it
+    /// is the newest of them; why the service paused it stays as long as it is paused.
+    #[must_use]
+    pub fn applied_to(self, webhook: Webhook) -> Webhook {
+        let Webhook { id, owner, secrets, created_at, .. } = webhook;
+        let secrets = match self.secret {
+            Some(secret) if secrets.first() != Some(&secret) => vec![secret],
+            _ => secrets,
+        };
+        Webhook {
+            id,
+            owner,
+            uri: self.uri,
+            secrets,
+            description: self.description,
+            paused: self.paused,
+            paused_reason: webhook.paused_reason.filter(|_| self.paused),
+            filters: self.filters,
+            headers: self.headers,
+            properties: self.properties,
+            created_at,
+        }
+    }
+}
+
+/// The members, each of its type.
+struct Read<'a> {
+    uri: &'a str,
+    secret: Option<&'a str>,
+    description: Option<&'a str>,
+    paused: bool,
+    filters: Vec<String>,
+    headers: Vec<(String, String)>,
+    properties: Map<String, Value>,
+}
+
+impl<'a> Read<'a> {
+    fn parse(members: &'a Members) -> Result<Self, Malformed> {
+        let uri = members.text("WebHookUri").and_then(|uri| {
+            uri.ok_or_else(|| Malformed::of("WebHookUri", "The WebHookUri field is required."))
+        });
+        let secret = members.text("Secret");
+        let description = members.text("Description");
+        let paused = members.flag("IsPaused");
+        let filters = members.texts("Filters");
+        let headers = members.headers("Headers");
+        let properties = members.map("Properties");
+        match (uri, secret, description, paused, filters, headers, properties) {
+            (
+                Ok(uri),
+                Ok(secret),
+                Ok(description),
+                Ok(paused),
+                Ok(filters),
+                Ok(headers),
+                Ok(properties),
+            ) => Ok(Self { uri, secret, description, paused, filters, headers, properties }),
+            (uri, secret, description, paused, filters, headers, properties) => {
+                let wrong = [
+                    uri.err(),
+                    secret.err(),
+                    description.err(),
+                    paused.err(),
+                    filters.err(),
+                    headers.err(),
+                    properties.err(),
+                ];
+                Err(Malformed(wrong.into_iter().flatten().flat_map(|wrong| wrong.0).collect()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    const OLD: &str = "0123456789abcdef0123456789abcdef";
+    const NEW: &str = "fedcba9876543210fedcba9876543210";
+
+    fn read(json: &str) -> Result<Registration, RegistrationError> {
+        Registration::parse(&Members::parse(json.as_bytes())?)
+    }
+
+    fn webhook() -> Webhook {
+        let registration = read(r#"{"WebHookUri":"http://x/"}"#).unwrap();
+        let owner = Name::parse("anna").unwrap();
+        let id = WebhookId(Uuid::from_u128(7));
+        registration.into_webhook(id, owner, OLD.parse().unwrap(), DateTime::UNIX_EPOCH)
+    }
+
+    #[track_caller]
+    fn check_malformed(json: &str, expected: &[&str]) {
+        match read(json) {
+            Err(RegistrationError::Malformed(malformed)) => {
+                let state = malformed.model_state();
+                assert_eq!(state.keys().collect::<Vec<_>>(), expected, "{json}");
+                for problems in state.values() {
+                    assert!(problems[0].as_str().is_some_and(|text| text.ends_with('.')));
+                }
+            }
+            other => panic!("{json}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_are_matched_without_case_and_the_last_counts() {
+        let registration = read(
+            r#"{"webhookuri":"http://a/","Unknown":[{}],"ISPAUSED":true,"WEBHOOKURI":"http://b/",
+                "WebHookUri":"http://c/","webHookUri":"http://d/","description":null}"#,
+        )
+        .unwrap();
+        assert_eq!(registration.uri.as_str(), "http://d/");
+        assert!(registration.paused);
+        assert_eq!(registration.description, None);
+        let twice =
+            r#"{"Secret":"x","WebHookUri":"http://a/","secret":"","WebHookUri":"http://b/"}"#;
+        let registration = read(twice).unwrap();
+        assert_eq!((registration.uri.as_str(), registration.secret), ("http://b/", None));
+    }
+
+    #[test]
+    fn what_can_t_be_read_is_told_by_member() {
+        for json in ["", " \n", "nonsense", "[]", "null", "5", "{", "{}x", "\"\u{0}\""] {
+            check_malformed(json, &["webHook"]);
+        }
+        check_malformed("{}", &["webHook.WebHookUri"]);
+        check_malformed(r#"{"WebHookUri":null}"#, &["webHook.WebHookUri"]);
+        check_malformed(r#"{"WebHookUri":5}"#, &["webHook.WebHookUri"]);
+        check_malformed(
+            r#"{"WebHookUri":"http://x/","Filters":["reports",1],"Headers":{"A":1}}"#,
+            &["webHook.Filters[1]", "webHook.Headers.A"],
+        );
+        check_malformed(
+            r#"{"WebHookUri":[],"Secret":1,"Description":{},"IsPaused":"yes","Filters":"reports",
+                "Headers":[],"Properties":"x"}"#,
+            &[
+                "webHook.WebHookUri",
+                "webHook.Secret",
+                "webHook.Description",
+                "webHook.IsPaused",
+                "webHook.Filters",
+                "webHook.Headers",
+                "webHook.Properties",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        assert!(read("\u{feff}{\"WebHookUri\":\"http://x/\"}").is_ok());
+    }
+
+    #[test]
+    fn what_can_t_be_is_refused_in_the_known_order() {
+        let mut wanted = json!({
+            "Secret": "short", "Filters": ["galaxies"], "WebHookUri": "ftp://x/",
+            "Headers": { "Host": "x" }, "Properties": { "A": [] }, "Description": "a\0b"
+        });
+        let mended = [
+            ("Secret", json!(OLD), "between 32 and 128"),
+            ("Filters", json!(["Tasks"]), "filters are not valid: 'galaxies'"),
+            ("WebHookUri", json!("http://x/"), "but received 'ftp://x/'"),
+            ("Headers", json!({}), "'Host'"),
+            ("Properties", json!({}), "'A'"),
+            ("Description", json!("a\nb"), "U+0000"),
+        ];
+        for (member, good, words) in mended {
+            let error = read(&wanted.to_string()).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            wanted[member] = good;
+        }
+        assert!(read(&wanted.to_string()).is_ok());
+    }
+
+    #[test]
+    fn an_empty_address_is_told_as_received() {
+        let error = read(r#"{"WebHookUri":""}"#).unwrap_err().to_string();
+        assert!(error.ends_with("but received ''."), "{error}");
+    }
+
+    #[test]
+    fn a_change_keeps_the_secret_unless_it_brings_one() {
+        for (secret, kept) in [("", OLD), (OLD, OLD), (NEW, NEW)] {
+            let wanted = json!({ "WebHookUri": "http://y/", "Secret": secret });
+            let changed = read(&wanted.to_string()).unwrap().applied_to(webhook());
+            assert_eq!(changed.secrets, [kept.parse().unwrap()]);
+            assert_eq!((changed.id, changed.uri.as_str()), (webhook().id, "http://y/"));
+        }
+    }
+
+    #[test]
+    fn a_change_keeps_the_reason_of_a_pause_while_it_lasts() {
+        for (paused, reason) in [(true, Some("gone")), (false, None)] {
+            let wanted = json!({ "WebHookUri": "http://x/", "IsPaused": paused });
+            let mut before = webhook();
+            before.paused = true;
+            before.paused_reason = Some("gone".to_owned());
+            let changed = read(&wanted.to_string()).unwrap().applied_to(before);
+            assert_eq!((changed.paused, changed.paused_reason.as_deref()), (paused, reason));
+        }
+    }
+}

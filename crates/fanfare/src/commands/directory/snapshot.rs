@@ -1,0 +1,267 @@
+//! A file with one snapshot, of any size: read twice, first to see that all of it can be used, then
+//! to take it part by part, so that neither pass needs memory for more than a part.
+
+use std::fmt;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use fanfare_core::directory::{RoleDocument, UserDocument};
+use fanfare_core::reject::Reject;
+use fanfare_store::Store;
+use fanfare_store::directory::{Import, Part};
+use serde::Deserialize;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use crate::output;
+
+/// Permissions and documents of a part, roughly: some hundred milliseconds of the database's time.
+const PART: usize = 10_000;
+/// Parts that are ready while one is written.
+const AHEAD: usize = 2;
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// A file that holds one snapshot and nothing else.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    path: PathBuf,
+    revision: Option<i64>,
+}
+
+/// What is looked at to see whether a file is a snapshot.
+#[derive(Deserialize)]
+struct Skeleton {
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    accessrevision: Option<i64>,
+    users: Option<IgnoredAny>,
+    roles: Option<IgnoredAny>,
+    data: Option<IgnoredAny>,
+}
+
+/// How many there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    users: usize,
+    roles: usize,
+}
+
+impl Snapshot {
+    /// The snapshot in a file; `None` when the file holds anything else.
+    pub(super) fn in_file(path: &str) -> Option<Self> {
+        let reader = BufReader::new(File::open(path).ok()?);
+        let mut deserializer = serde_json::Deserializer::from_reader(reader);
+        let skeleton = Skeleton::deserialize(&mut deserializer).ok()?;
+        deserializer.end().ok()?;
+        let is_snapshot = match &skeleton.event_type {
+            Some(name) => {
+                name.eq_ignore_ascii_case("directory.snapshot") && skeleton.data.is_some()
+            }
+            None => skeleton.users.is_some() || skeleton.roles.is_some(),
+        };
+        // An envelope has its own revision, which has to be there.
+        let has_revision = skeleton.event_type.is_none() || skeleton.accessrevision.is_some();
+        let revision = skeleton.accessrevision.filter(|revision| *revision >= 0);
+        (is_snapshot && has_revision && revision.is_some() == skeleton.accessrevision.is_some())
+            .then(|| Self { path: PathBuf::from(path), revision })
+    }
+
+    /// Takes it, as of its own revision, else the one that is given, else the next.
+    pub(super) async fn import(&self, given: Option<i64>, store: &Store) -> anyhow::Result<()> {
+        let nothing = || format!("nothing of {} was taken", self.path.display());
+        let all = self.count().await.with_context(nothing)?;
+        let revision = match given.or(self.revision) {
+            Some(revision) => revision,
+            None => store.directory_revision().await? + 1,
+        };
+        let Some(import) = store.directory_import(revision).await.with_context(nothing)? else {
+            return output::print(&format!(
+                "took nothing: the snapshot of revision {revision} was taken before\n"
+            ));
+        };
+        let applied = self.take(import, all).await.with_context(nothing)?;
+        output::print(&format!(
+            "took a snapshot with {} users and {} roles: {} new; the directory is at revision {}\n",
+            all.users, all.roles, applied.versions, applied.revision,
+        ))
+    }
+
+    async fn count(&self) -> anyhow::Result<Count> {
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut count = Count::default();
+            walk(&path, &mut |item| {
+                count.add(&item);
+                Ok(())
+            })?;
+            Ok(count)
+        })
+        .await?
+    }
+
+    async fn take(
+        &self,
+        mut import: Import,
+        all: Count,
+    ) -> anyhow::Result<fanfare_store::directory::Applied> {
+        let (sender, mut parts) = mpsc::channel(AHEAD);
+        let path = self.path.clone();
+        let reading = tokio::task::spawn_blocking(move || read_parts(&path, &sender));
+        let (mut done, mut told) = (Count::default(), Instant::now());
+        while let Some(part) = parts.recv().await {
+            if let Err(error) = import.put(&part).await {
+                // The reader ends when nobody takes its parts any more.
+                parts.close();
+                import.cancel().await.ok();
+                return Err(error.into());
+            }
+            done = Count {
+                users: done.users + part.users.len(),
+                roles: done.roles + part.roles.len(),
+            };
+            if told.elapsed() > TELL_EVERY {
+                told = Instant::now();
+                output::note(&format!(
+                    "fanfare: wrote {} of {} users and {} of {} roles",
+                    done.users, all.users, done.roles, all.roles
+                ));
+            }
+        }
+        let read = reading.await.map_err(anyhow::Error::from).and_then(|read| read);
+        if let Err(error) = read {
+            import.cancel().await?;
+            return Err(error);
+        }
+        if done != all {
+            import.cancel().await?;
+            return Err(anyhow!("the file changed while it was read; try again"));
+        }
+        Ok(import.finish().await?)
+    }
+}
+
+impl Count {
+    fn add(&mut self, item: &Item) {
+        match item {
+            Item::User(_) => self.users += 1,
+            Item::Role(_) => self.roles += 1,
+        }
+    }
+}
+
+/// A user or role of a snapshot.
+enum Item {
+    User(UserDocument),
+    Role(RoleDocument),
+}
+
+fn read_parts(path: &Path, sender: &mpsc::Sender<Part>) -> anyhow::Result<()> {
+    let (mut part, mut size) = (Part::default(), 0);
+    let send = |part: &mut Part| {
+        sender.blocking_send(std::mem::take(part)).map_err(|_| "nobody takes it".to_owned())
+    };
+    walk(path, &mut |item| {
+        match item {
+            Item::User(user) => {
+                size += 1 + user.permissions.len();
+                part.users.push(user);
+            }
+            Item::Role(role) => {
+                size += 1 + role.permissions.len();
+                part.roles.push(role);
+            }
+        }
+        if size < PART {
+            return Ok(());
+        }
+        size = 0;
+        send(&mut part)
+    })?;
+    send(&mut part).map_err(|error| anyhow!(error))
+}
+
+type Each<'a> = dyn FnMut(Item) -> Result<(), String> + 'a;
+
+/// Reads all users and roles of a snapshot, in the file's order.
+fn walk(path: &Path, each: &mut Each<'_>) -> anyhow::Result<()> {
+    let reader = BufReader::new(File::open(path)?);
+    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    Object(each).deserialize(&mut deserializer)?;
+    Ok(())
+}
+
+/// A snapshot, or its envelope.
+struct Object<'e, 'f>(&'e mut Each<'f>);
+
+impl<'de> DeserializeSeed<'de> for Object<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Object<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a snapshot: an object with users and roles")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "data" => map.next_value_seed(Object(self.0))?,
+                "users" => {
+                    let parse = |raw: &RawValue| UserDocument::parse(raw).map(Item::User);
+                    map.next_value_seed(Items { parse, each: self.0 })?;
+                }
+                "roles" => {
+                    let parse = |raw: &RawValue| RoleDocument::parse(raw).map(Item::Role);
+                    map.next_value_seed(Items { parse, each: self.0 })?;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The users or the roles.
+struct Items<'e, 'f, P> {
+    parse: P,
+    each: &'e mut Each<'f>,
+}
+
+impl<'de, P: Fn(&RawValue) -> Result<Item, Reject>> DeserializeSeed<'de> for Items<'_, '_, P> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, P: Fn(&RawValue) -> Result<Item, Reject>> Visitor<'de> for Items<'_, '_, P> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of users or roles")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(raw) = seq.next_element::<Box<RawValue>>()? {
+            let item = (self.parse)(&raw).map_err(A::Error::custom)?;
+            (self.each)(item).map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! `fanfare events explain`: each webhook's verdict on an event, with its reasons.
+
+use anyhow::anyhow;
+use fanfare_core::explain::{Reason, asked};
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_store::Store;
+use fanfare_store::events::EventSummary;
+use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
+use serde::Serialize;
+
+use super::super::access::{GrantJson, grant_json};
+use super::super::{ids, users};
+use crate::output;
+use crate::table;
+
+/// The arguments of `fanfare events explain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArgs {
+    /// The events' ids, as their publisher gave them
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    /// The events' source, when several have such an id
+    #[arg(long, value_name = "S")]
+    source: Option<String>,
+    /// Only for this webhook
+    #[arg(long, value_name = "W", value_parser = ids::parse::<WebhookId>)]
+    webhook: Option<WebhookId>,
+    /// Only for this user's webhooks
+    #[arg(long, value_name = "NAME", value_parser = users::name)]
+    owner: Option<Name>,
+    /// For at most so many webhooks, the oldest first
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = limit)]
+    limit: usize,
+    /// Print a JSON array; with several ids each object names its event
+    #[arg(long)]
+    json: bool,
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=1_000_000).contains(number));
+    number.ok_or_else(|| "give a whole number from 1 to 1000000".to_owned())
+}
+
+/// Explains events.
+pub(super) async fn run(args: &ExplainArgs, store: &Store) -> anyhow::Result<()> {
+    let events = super::find(store, &args.ids, args.source.as_deref()).await?;
+    let mut all = Vec::new();
+    for event in events {
+        let explained = explain(args, store, &event).await?;
+        all.push((event, explained));
+    }
+    if args.json {
+        let is_one = all.len() == 1;
+        let objects = all.iter().flat_map(|(event, explained)| {
+            let event = (!is_one).then_some(event.id.as_str());
+            explained.webhooks.iter().map(move |one| json(event, explained, one))
+        });
+        return output::print_json(&objects.collect::<Vec<_>>());
+    }
+    let texts: Vec<String> = all.iter().map(|(event, explained)| text(event, explained)).collect();
+    output::print(&texts.join("\n"))
+}
+
+async fn explain(
+    args: &ExplainArgs,
+    store: &Store,
+    event: &EventSummary,
+) -> anyhow::Result<Explained> {
+    let filter =
+        ExplainFilter { webhook: args.webhook, owner: args.owner.clone(), limit: args.limit };
+    let explained = store.explain(event.key, &filter).await?;
+    let explained = explained.ok_or_else(|| super::unknown(&event.id, Some(&event.source)))?;
+    if let Some(webhook) = args.webhook.filter(|_| explained.webhooks.is_empty()) {
+        let owner = args.owner.as_ref().map(|owner| format!(" of {owner}")).unwrap_or_default();
+        return Err(anyhow!(
+            "there is no webhook {webhook}{owner}; `fanfare webhooks list` lists them"
+        ));
+    }
+    if explained.cut {
+        output::note(&format!(
+            "fanfare: only the first {} webhooks are told of for the event {}; \
+             raise --limit, or ask for a --webhook or an --owner",
+            args.limit,
+            output::plain(&event.id),
+        ));
+    }
+    Ok(explained)
+}
+
+/// A webhook's verdict in JSON.
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a str>,
+    webhook: String,
+    owner: &'a str,
+    verdict: &'static str,
+    reasons: Vec<&'static str>,
+    detail: &'a str,
+    delivery: Option<String>,
+    state: Option<&'static str>,
+    reason: Option<&'a str>,
+    revision: i64,
+    scopes: Vec<String>,
+    grant: Option<GrantJson<'a>>,
+}
+
+fn json<'a>(
+    event: Option<&'a str>,
+    explained: &'a Explained,
+    one: &'a WebhookExplained,
+) -> Json<'a> {
+    let explanation = &one.explanation;
+    let delivery = one.delivery.as_ref();
+    Json {
+        event,
+        webhook: one.webhook.to_string(),
+        owner: &one.owner,
+        verdict: explanation.verdict(),
+        reasons: explanation.reasons.iter().copied().map(Reason::code).collect(),
+        detail: &explanation.detail,
+        delivery: delivery.map(|sent| sent.id.to_string()),
+        state: delivery.map(|sent| sent.state.name()),
+        reason: delivery.and_then(|sent| sent.reason.as_deref()),
+        revision: explained.decision.revision,
+        scopes: asked(&explained.decision.resource),
+        grant: one.grant.as_ref().map(grant_json),
+    }
+}
+
+const HEADINGS: [&str; 5] = ["WEBHOOK", "OWNER", "VERDICT", "DELIVERY", "WHY"];
+
+/// The event in a line, and a table of its webhooks.
+fn text(event: &EventSummary, explained: &Explained) -> String {
+    let line = format!(
+        "{} {} on {}, decided by revision {}",
+        event.id, event.event_type, event.subject, event.decided_revision
+    );
+    let rows = explained.webhooks.iter().map(row);
+    format!("{}\n{}", output::plain(&line), table::render(&HEADINGS, rows))
+}
+
+fn row(one: &WebhookExplained) -> Vec<String> {
+    let delivery = match &one.delivery {
+        Some(sent) => match &sent.reason {
+            Some(reason) => format!("{} ({reason})", sent.state.name()),
+            None => sent.state.name().to_owned(),
+        },
+        None => "-".to_owned(),
+    };
+    vec![
+        one.webhook.to_string(),
+        one.owner.clone(),
+        one.explanation.verdict().to_owned(),
+        delivery,
+        one.explanation.detail.clone(),
+    ]
+}

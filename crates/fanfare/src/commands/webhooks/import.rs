@@ -1,0 +1,201 @@
+//! `fanfare webhooks import`: takes over what another server's API lists, ids and secrets included,
+//! so that receivers notice nothing.
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::anyhow;
+use chrono::{DateTime, Utc};
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_core::registration::{Members, Registration};
+use fanfare_core::webhook::Webhook;
+use fanfare_outbound::{Client, skips_verification};
+use fanfare_store::Store;
+use futures_util::{StreamExt as _, stream};
+use uuid::Uuid;
+
+use super::add;
+use crate::clock;
+use crate::commands::users;
+use crate::input::{self, Entry};
+use crate::output;
+use crate::parts;
+use crate::settings::Settings;
+
+/// Addresses verified side by side.
+const VERIFIED_AT_A_TIME: usize = 8;
+/// Entries of which it is told what is wrong; with more, the file is another one altogether.
+const MAX_TOLD: usize = 20;
+
+/// The arguments of `fanfare webhooks import`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// What `GET /api/webhooks/registrations` answered, best with `?user=all`; `-` for stdin
+    file: String,
+    /// The owner of entries that have no `User`
+    #[arg(long, value_name = "NAME", value_parser = users::name)]
+    owner: Option<Name>,
+    /// Don't ask the URLs to return an echo first
+    #[arg(long)]
+    no_verify: bool,
+}
+
+/// A webhook of the file.
+struct Imported {
+    /// Where it stands there.
+    place: String,
+    webhook: Webhook,
+}
+
+/// Imports all webhooks of a file, or none.
+pub(super) async fn import(
+    args: &ImportArgs,
+    store: &Store,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    let text = input::read(&args.file)?;
+    let entries = input::entries(&text)?;
+    let (read, mut wrong) = webhooks(&entries, args.owner.as_ref(), clock::now());
+    if wrong.is_empty() && !args.no_verify {
+        wrong = verify(&read, store, settings).await?;
+    }
+    if !wrong.is_empty() {
+        return Err(refuse(&wrong, entries.len(), input::shown(&args.file)));
+    }
+    let webhooks: Vec<Webhook> = read.into_iter().map(|imported| imported.webhook).collect();
+    for owner in webhooks.iter().map(|webhook| &webhook.owner).collect::<BTreeSet<_>>() {
+        add::warn_about_owner(owner, store).await?;
+    }
+    let n_new = store.webhooks_import(&webhooks).await?;
+    let n_known = u64::try_from(webhooks.len())?.saturating_sub(n_new);
+    output::print(&format!("imported {n_new}; skipped {n_known} that were here before\n"))
+}
+
+/// Reads all entries: those that are right, and what is wrong with the others.
+fn webhooks(
+    entries: &[Entry<'_>],
+    owner: Option<&Name>,
+    now: DateTime<Utc>,
+) -> (Vec<Imported>, Vec<String>) {
+    let (mut read, mut wrong) = (Vec::new(), Vec::new());
+    let mut places = HashMap::new();
+    for (n, entry) in (1..).zip(entries) {
+        let place = format!("line {}, entry {n}", entry.line);
+        match webhook(entry, owner, now) {
+            Err(error) => wrong.push(format!("{place}: {error}")),
+            Ok(webhook) => match places.insert(webhook.id, place.clone()) {
+                Some(other) => wrong.push(format!("{place}: its Id is the one of {other}")),
+                None => read.push(Imported { place, webhook }),
+            },
+        }
+    }
+    (read, wrong)
+}
+
+fn webhook(entry: &Entry<'_>, owner: Option<&Name>, now: DateTime<Utc>) -> anyhow::Result<Webhook> {
+    let members = Members::parse(entry.raw.get().as_bytes())?;
+    let id = members.text("Id")?.ok_or_else(|| anyhow!("it has no Id"))?;
+    let id: WebhookId = id.parse().map_err(|_| anyhow!("its Id '{id}' has not 32 hex digits"))?;
+    let owner = match members.text("User")? {
+        Some(user) => Name::parse(user).ok_or_else(|| anyhow!("its User '{user}' is no name"))?,
+        None => owner.cloned().ok_or_else(|| anyhow!("it has no User; give --owner NAME"))?,
+    };
+    let mut wanted = Registration::parse(&members)?;
+    let secret = wanted.secret.take();
+    // With a new one its receiver would refuse every notification.
+    let secret = secret.ok_or_else(|| anyhow!("it has no Secret"))?;
+    let reason = members.text("PausedReason")?.filter(|_| wanted.paused).map(str::to_owned);
+    let webhook = wanted.into_webhook(id, owner, secret, now);
+    Ok(Webhook { paused_reason: reason, ..webhook })
+}
+
+/// Asks all new addresses to return an echo, and says which did not.
+async fn verify(
+    read: &[Imported],
+    store: &Store,
+    settings: &Settings,
+) -> anyhow::Result<Vec<String>> {
+    let ids: Vec<WebhookId> = read.iter().map(|imported| imported.webhook.id).collect();
+    let known: BTreeSet<WebhookId> =
+        store.webhooks_get(&ids).await?.iter().map(|webhook| webhook.id).collect();
+    let client = &parts::outbound(settings)?;
+    let new = read.iter().filter(|imported| {
+        let webhook = &imported.webhook;
+        !known.contains(&webhook.id) && !skips_verification(webhook.uri.url())
+    });
+    let verified = stream::iter(new)
+        .map(|imported| verify_one(client, imported))
+        .buffered(VERIFIED_AT_A_TIME)
+        .collect::<Vec<_>>()
+        .await;
+    Ok(verified.into_iter().filter_map(Result::err).collect())
+}
+
+async fn verify_one(client: &Client, imported: &Imported) -> Result<(), String> {
+    let webhook = &imported.webhook;
+    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let headers: Vec<(String, String)> = webhook.headers.iter().map(header).collect();
+    let echo = Uuid::new_v4().simple().to_string();
+    client.verify(webhook.uri.url(), &headers, &echo).await.map_err(|error| {
+        format!("{}: {error} (--no-verify imports without asking)", imported.place)
+    })
+}
+
+fn refuse(wrong: &[String], n_entries: usize, file: &str) -> anyhow::Error {
+    for problem in wrong.iter().take(MAX_TOLD) {
+        output::note(&format!("fanfare: {}", output::plain(problem)));
+    }
+    let n_wrong = wrong.len();
+    anyhow!("{n_wrong} of {n_entries} entries of {file} can't be taken; nothing was imported")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: &str = r#"{"Id":"0F8FAD5BD9CB469FA16570867728950E","WebHookUri":"https://x/",
+        "Secret":"0123456789abcdef0123456789abcdef","IsPaused":true,"Filters":["*"],
+        "Headers":{},"Properties":{"A":1},"Description":"d","User":"Anna"}"#;
+
+    #[track_caller]
+    fn check(text: &str, owner: Option<&str>, expected_wrong: &[&str]) -> Vec<Webhook> {
+        let owner = owner.and_then(Name::parse);
+        let entries = input::entries(text).unwrap();
+        let (read, wrong) = webhooks(&entries, owner.as_ref(), DateTime::UNIX_EPOCH);
+        assert_eq!(wrong.len(), expected_wrong.len(), "{wrong:?}");
+        for (wrong, expected) in wrong.iter().zip(expected_wrong) {
+            assert!(wrong.contains(expected), "{wrong}");
+        }
+        read.into_iter().map(|imported| imported.webhook).collect()
+    }
+
+    #[test]
+    fn ids_secrets_and_owners_are_kept() {
+        let read = check(&format!("[{ENTRY}]"), Some("bob"), &[]);
+        let webhook = &read[0];
+        assert_eq!(webhook.id.to_string(), "0f8fad5bd9cb469fa16570867728950e");
+        assert_eq!(webhook.secrets[0].reveal(), "0123456789abcdef0123456789abcdef");
+        assert_eq!((webhook.owner.as_str(), webhook.paused), ("Anna", true));
+        let others = check(&ENTRY.replace("\"User\"", "\"X\""), Some("bob"), &[]);
+        assert_eq!(others[0].owner.as_str(), "bob");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_line_and_entry() {
+        let file = format!(
+            "[{ENTRY},\n{},\n{},\n{},\n{},\n5]",
+            ENTRY.replace("0F8F", "0f8f"),
+            ENTRY.replace("0F8F", "1F8F").replace("\"User\"", "\"X\""),
+            ENTRY.replace("0F8F", "2F8F").replace("\"Secret\"", "\"X\""),
+            ENTRY.replace("0F8F", "3F8F").replace("https:", "ftp:"),
+        );
+        let expected = [
+            "line 4, entry 2: its Id is the one of line 1, entry 1",
+            "line 7, entry 3: it has no User; give --owner",
+            "entry 4: it has no Secret",
+            "entry 5: The WebHook URI must be absolute",
+            "entry 6: The body is no webhook",
+        ];
+        check(&file, None, &expected);
+    }
+}

@@ -1,0 +1,59 @@
+//! Upkeep: removes what is old, and tells of directory documents that seem to be lost.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use fanfare_core::revisions::Gap;
+use fanfare_store::patience::patiently;
+use tokio_util::sync::CancellationToken;
+
+use crate::Config;
+use crate::error::RouterError;
+
+/// Versions of users and roles removed in one statement: each may have thousands of permissions.
+const AT_A_TIME: i64 = 100;
+/// Between two such statements, so that the database has time for others.
+const PAUSE: Duration = Duration::from_millis(200);
+
+pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(), RouterError> {
+    let mut told = Vec::new();
+    loop {
+        patiently(stop, || config.store.claims_sweep()).await?;
+        told = tell_gaps(config, stop, told).await?;
+        let trim = || config.store.directory_trim(config.history, AT_A_TIME);
+        let more = patiently(stop, trim).await? > 0;
+        let pause = if more { PAUSE } else { config.reconcile_every };
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Tells of gaps that are too old to fill by themselves, once, and of those that were filled.
+async fn tell_gaps(
+    config: &Config,
+    stop: &CancellationToken,
+    told: Vec<Gap<DateTime<Utc>>>,
+) -> Result<Vec<Gap<DateTime<Utc>>>, RouterError> {
+    let state = patiently(stop, || config.store.directory_state()).await?;
+    let wait = TimeDelta::from_std(config.gap_wait).unwrap_or(TimeDelta::MAX);
+    let mut gaps = state.revisions.gaps;
+    gaps.retain(|gap| (config.clock)().signed_duration_since(gap.noticed) > wait);
+    let mut new = gaps.iter().filter(|gap| !told.contains(gap));
+    if let Some(first) = new.next() {
+        tracing::warn!(
+            first = first.first,
+            last = new.next_back().unwrap_or(first).last,
+            newest = state.revisions.newest,
+            "directory revisions between these were passed over: permissions may be out of date; \
+             have the report server publish a directory.snapshot (`fanfare doctor` lists them)"
+        );
+    }
+    if gaps.is_empty() && !told.is_empty() {
+        tracing::info!(
+            newest = state.revisions.newest,
+            "no directory revision is missing any more"
+        );
+    }
+    Ok(gaps)
+}

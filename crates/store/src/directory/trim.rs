@@ -1,0 +1,48 @@
+//! History that nobody can ask for any more goes.
+
+use std::time::Duration;
+
+use super::versions;
+use crate::error::StoreError;
+use crate::pool::Store;
+
+impl Store {
+    /// Removes at most `limit` versions of users and roles that ended longer than `keep` ago,
+    /// unless an unsettled event was decided by a revision at which they held; returns how many.
+    pub async fn directory_trim(&self, keep: Duration, limit: i64) -> Result<u64, StoreError> {
+        // The oldest revision kept moves first: from then on nobody asks for less.
+        const MOVE: &str = "-- directory_trim
+            with due as (
+                select id, end_revision from directory_versions
+                where ended_at < now() - $1::float8 * interval '1 second'
+                  and end_revision <= (select least(s.revision, (select min(decided_revision)
+                                                                 from events
+                                                                 where look_at is not null))
+                                       from directory_state s)
+                order by ended_at limit $2
+            ), moved as (
+                update directory_state
+                set oldest = greatest(oldest, (select max(end_revision) from due))
+                where exists (select from due)
+            )
+            select array_agg(id) from due";
+        // The newest snapshot that is older than the history still ends what comes late.
+        const SNAPSHOTS: &str = "-- directory_trim
+            delete from directory_snapshots
+            where revision < (select max(p.revision) from directory_snapshots p, directory_state s
+                              where p.revision <= s.oldest)";
+        let doing = "trim the directory's history";
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let ids: Option<Vec<i64>> = transaction
+            .query_one(MOVE, &[&keep.as_secs_f64(), &limit])
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(StoreError::at(doing))?;
+        let Some(ids) = ids else { return Ok(0) };
+        let removed = versions::remove(&transaction, &ids).await?;
+        transaction.execute(SNAPSHOTS, &[]).await.map_err(StoreError::at(doing))?;
+        transaction.commit().await.map_err(StoreError::at(doing))?;
+        Ok(removed)
+    }
+}

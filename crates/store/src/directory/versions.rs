@@ -1,0 +1,234 @@
+//! Versions of users and roles, put into their places in the history.
+
+use std::collections::HashMap;
+
+use deadpool_postgres::Transaction;
+use fanfare_core::directory::{Permission, RoleDocument, UserDocument};
+use fanfare_core::name::Name;
+use tokio_postgres::Row;
+
+use super::DOING;
+use crate::error::StoreError;
+
+/// A version of a user or role, in the form in which it is stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Version<'a> {
+    revision: i64,
+    kind: &'static str,
+    name: &'a Name,
+    enabled: bool,
+    deleted: bool,
+    roles: &'a [Name],
+    permissions: &'a [Permission],
+    raw: &'a str,
+}
+
+impl<'a> Version<'a> {
+    pub(super) fn of_user(revision: i64, user: &'a UserDocument) -> Self {
+        Self {
+            revision,
+            kind: "user",
+            name: &user.name,
+            enabled: user.enabled,
+            deleted: user.deleted,
+            roles: if user.deleted { &[] } else { &user.roles },
+            permissions: &user.permissions,
+            raw: &user.raw,
+        }
+    }
+
+    pub(super) fn of_role(revision: i64, role: &'a RoleDocument) -> Self {
+        Self {
+            revision,
+            kind: "role",
+            name: &role.name,
+            enabled: !role.deleted,
+            deleted: role.deleted,
+            roles: &[],
+            permissions: &role.permissions,
+            raw: &role.raw,
+        }
+    }
+
+    fn key(&self) -> (&'static str, &'a str) {
+        (self.kind, self.name.key())
+    }
+}
+
+/// Puts versions into the history; returns how many were new. Of several with one name and
+/// revision the first counts.
+pub(super) async fn put(
+    transaction: &Transaction<'_>,
+    versions: &[Version<'_>],
+) -> Result<usize, StoreError> {
+    let mut new = 0;
+    for wave in waves(versions) {
+        new += put_wave(transaction, &wave).await?;
+    }
+    Ok(new)
+}
+
+/// Splits versions so that each name is once in a part: ends are computed from what is written.
+fn waves<'a>(versions: &[Version<'a>]) -> Vec<Vec<Version<'a>>> {
+    let mut before: HashMap<(&str, &str), usize> = HashMap::with_capacity(versions.len());
+    let mut waves: Vec<Vec<Version<'a>>> = Vec::new();
+    for version in versions {
+        let nth = before.entry(version.key()).or_default();
+        if waves.len() == *nth {
+            waves.push(Vec::new());
+        }
+        if let Some(wave) = waves.get_mut(*nth) {
+            wave.push(*version);
+        }
+        *nth += 1;
+    }
+    waves
+}
+
+async fn put_wave(
+    transaction: &Transaction<'_>,
+    versions: &[Version<'_>],
+) -> Result<usize, StoreError> {
+    // The end of a new version: the next version of the same document or the next snapshot.
+    const INSERT: &str = "-- directory_put
+        insert into directory_versions (kind, name, name_key, begin_revision, end_revision,
+                                        ended_at, enabled, deleted, document)
+        select n.kind, n.name, n.name_key, n.revision, n.ends,
+               case when n.ends is not null then clock_timestamp() end,
+               n.enabled, n.deleted, n.document
+        from (select u.*,
+                     least((select min(v.begin_revision) from directory_versions v
+                            where v.kind = u.kind and v.name_key = u.name_key
+                              and v.begin_revision > u.revision),
+                           (select min(s.revision) from directory_snapshots s
+                            where s.revision > u.revision)) as ends
+              from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bool[],
+                          $6::bool[], $7::text[])
+                  as u(revision, kind, name, name_key, enabled, deleted, document)) n
+        on conflict do nothing
+        returning id, kind, name_key";
+    const END: &str = "-- directory_put
+        update directory_versions v
+        set end_revision = n.revision, ended_at = coalesce(v.ended_at, clock_timestamp())
+        from unnest($1::bigint[], $2::text[], $3::text[]) as n(revision, kind, name_key)
+        where v.kind = n.kind and v.name_key = n.name_key and v.begin_revision < n.revision
+          and (v.end_revision is null or v.end_revision > n.revision)";
+    let column = |of: fn(&Version<'_>) -> String| versions.iter().map(of).collect::<Vec<String>>();
+    let flag = |of: fn(&Version<'_>) -> bool| versions.iter().map(of).collect::<Vec<bool>>();
+    let revisions: Vec<i64> = versions.iter().map(|version| version.revision).collect();
+    let kinds = column(|version| version.kind.to_owned());
+    let keys = column(|version| version.name.key().to_owned());
+    let inserted = transaction
+        .query(
+            INSERT,
+            &[
+                /* revision */ &revisions,
+                /* kind */ &kinds,
+                /* name */ &column(|version| version.name.as_str().to_owned()),
+                /* name_key */ &keys,
+                /* enabled */ &flag(|version| version.enabled),
+                /* deleted */ &flag(|version| version.deleted),
+                /* document */ &column(|version| version.raw.to_owned()),
+            ],
+        )
+        .await
+        .map_err(StoreError::at(DOING))?;
+    if inserted.is_empty() {
+        return Ok(0);
+    }
+    transaction.execute(END, &[&revisions, &kinds, &keys]).await.map_err(StoreError::at(DOING))?;
+    fill(transaction, versions, &inserted).await?;
+    Ok(inserted.len())
+}
+
+/// Writes the grants and memberships of new versions.
+async fn fill(
+    transaction: &Transaction<'_>,
+    versions: &[Version<'_>],
+    inserted: &[Row],
+) -> Result<(), StoreError> {
+    const GRANTS: &str = "-- directory_fill
+        insert into directory_grants (version_id, scope, target)
+        select distinct * from unnest($1::bigint[], $2::text[], $3::text[])";
+    const MEMBERS: &str = "-- directory_fill
+        insert into directory_members (version_id, role_key)
+        select distinct * from unnest($1::bigint[], $2::text[])";
+    let mut ids: HashMap<(String, String), i64> = HashMap::with_capacity(inserted.len());
+    for row in inserted {
+        let read = || Ok(((row.try_get(1)?, row.try_get(2)?), row.try_get(0)?));
+        let (key, id) = read().map_err(StoreError::at(DOING))?;
+        ids.insert(key, id);
+    }
+    let (mut grant_of, mut scopes, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut member_of, mut roles) = (Vec::new(), Vec::new());
+    for version in versions {
+        let (kind, name) = version.key();
+        let Some(id) = ids.get(&(kind.to_owned(), name.to_owned())) else { continue };
+        for permission in version.permissions.iter().filter(|p| p.grants_read()) {
+            grant_of.push(*id);
+            scopes.push(permission.scope.name());
+            targets.push(permission.target.as_str());
+        }
+        for role in version.roles {
+            member_of.push(*id);
+            roles.push(role.key());
+        }
+    }
+    if !grant_of.is_empty() {
+        transaction
+            .execute(GRANTS, &[&grant_of, &scopes, &targets])
+            .await
+            .map_err(StoreError::at(DOING))?;
+    }
+    if !member_of.is_empty() {
+        transaction.execute(MEMBERS, &[&member_of, &roles]).await.map_err(StoreError::at(DOING))?;
+    }
+    Ok(())
+}
+
+/// Removes versions with what belongs to them; returns how many.
+pub(super) async fn remove(transaction: &Transaction<'_>, ids: &[i64]) -> Result<u64, StoreError> {
+    const STATEMENTS: [&str; 3] = [
+        "-- directory_remove\ndelete from directory_grants where version_id = any($1)",
+        "-- directory_remove\ndelete from directory_members where version_id = any($1)",
+        "-- directory_remove\ndelete from directory_versions where id = any($1)",
+    ];
+    let mut removed = 0;
+    for sql in STATEMENTS {
+        removed = transaction.execute(sql, &[&ids]).await.map_err(StoreError::at(DOING))?;
+    }
+    Ok(removed)
+}
+
+/// Ends a snapshot whose versions were put before: what has none of this revision ends with it.
+/// Returns whether the snapshot was new.
+pub(super) async fn end_snapshot(
+    transaction: &Transaction<'_>,
+    revision: i64,
+) -> Result<bool, StoreError> {
+    const NOTE: &str = "-- directory_snapshot
+        insert into directory_snapshots (revision) values ($1) on conflict do nothing";
+    const END: &str = "-- directory_snapshot
+        update directory_versions
+        set end_revision = $1, ended_at = coalesce(ended_at, clock_timestamp())
+        where begin_revision < $1 and (end_revision is null or end_revision > $1)";
+    let new = transaction.execute(NOTE, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    if new > 0 {
+        transaction.execute(END, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    }
+    Ok(new > 0)
+}
+
+/// Whether a snapshot was taken already.
+pub(super) async fn knows_snapshot(
+    transaction: &Transaction<'_>,
+    revision: i64,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "-- directory_snapshot
+        select exists (select from directory_snapshots where revision = $1)";
+    transaction
+        .query_one(SQL, &[&revision])
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(StoreError::at(DOING))
+}

@@ -1,0 +1,186 @@
+//! Events for people: listed, found by their publisher's id, shown with their plan.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use fanfare_core::access::Resource;
+use fanfare_core::ids::{BatchKey, DeliveryId, EventKey, WebhookId};
+use fanfare_core::outcome::State;
+use tokio_postgres::Row;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// Which events to list; `None` does not ask.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Of this type, or of this filter, in the stored form of filters.
+    pub event_type: Option<String>,
+    /// Of this resource.
+    pub subject: Option<Resource>,
+    /// With this webhook in their plan.
+    pub webhook: Option<WebhookId>,
+    /// Taken in no longer ago.
+    pub since: Option<Duration>,
+    /// At most so many, the newest first.
+    pub limit: i64,
+}
+
+/// An event as people see it.
+#[derive(Debug, Clone)]
+pub struct EventSummary {
+    /// The digest of source and id.
+    pub key: EventKey,
+    /// The `CloudEvents` id.
+    pub id: String,
+    /// The `CloudEvents` source.
+    pub source: String,
+    /// The type as published.
+    pub event_type: String,
+    /// The path of its resource.
+    pub subject: String,
+    /// When it happened, if the publisher said so.
+    pub time: Option<DateTime<Utc>>,
+    /// When it was taken in and decided.
+    pub received_at: DateTime<Utc>,
+    /// What it was published with.
+    pub batch: BatchKey,
+    /// The revision that it asked to be judged by.
+    pub access_revision: Option<i64>,
+    /// The revision that it was judged by.
+    pub decided_revision: i64,
+    /// How many webhooks its plan has.
+    pub webhooks: i32,
+    /// Whether nothing of it is owed any more.
+    pub settled: bool,
+}
+
+/// What else there is of an event.
+#[derive(Debug, Clone)]
+pub struct EventDetail {
+    /// What receivers get: flat, compact JSON.
+    pub notification: String,
+    /// The trace context that is handed on.
+    pub traceparent: Option<String>,
+    /// Its plan: a delivery for each webhook.
+    pub deliveries: Vec<Planned>,
+}
+
+/// A delivery of an event's plan.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The Id that receivers see.
+    pub id: DeliveryId,
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// Where it stands.
+    pub state: State,
+    /// Why it was dropped or is dead.
+    pub reason: Option<String>,
+}
+
+impl Store {
+    /// Lists events, the newest first.
+    pub async fn events_list(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
+        const SQL: &str = "-- events_list
+            select key, event_id, source, event_type, subject, occurred_at, received_at, batch,
+                   access_revision, decided_revision, cardinality(webhooks), look_at is null
+            from events
+            where ($1::text is null or lower(event_type collate \"C\") = $1
+                   or split_part(lower(event_type collate \"C\"), '.', 1) = $1)
+              and ($2::text is null or subject = $2)
+              and ($3::uuid is null or $3 = any(webhooks))
+              and ($4::float8 is null or received_at >= now() - $4 * interval '1 second')
+            order by received_at desc, batch, position desc
+            limit $5";
+        let doing = "list events";
+        let client = self.client().await?;
+        let rows = client
+            .query(
+                SQL,
+                &[
+                    /* event_type */ &filter.event_type,
+                    /* subject */ &filter.subject.as_ref().map(ToString::to_string),
+                    /* webhook */ &filter.webhook.map(|id| id.0),
+                    /* since */ &filter.since.map(|since| since.as_secs_f64()),
+                    /* limit */ &filter.limit,
+                ],
+            )
+            .await
+            .map_err(StoreError::at(doing))?;
+        rows.iter().map(summary).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+    }
+
+    /// The events with one of these `CloudEvents` ids, of one source if that is asked, by source.
+    pub async fn events_find(
+        &self,
+        ids: &[String],
+        source: Option<&str>,
+    ) -> Result<Vec<EventSummary>, StoreError> {
+        const SQL: &str = "-- events_find
+            select key, event_id, source, event_type, subject, occurred_at, received_at, batch,
+                   access_revision, decided_revision, cardinality(webhooks), look_at is null
+            from events
+            where event_id = any($1) and ($2::text is null or source = $2)
+            order by event_id, source";
+        let doing = "find events";
+        let client = self.client().await?;
+        let rows = client.query(SQL, &[&ids, &source]).await.map_err(StoreError::at(doing))?;
+        rows.iter().map(summary).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+    }
+
+    /// What is not in an event's summary; `None` when there is no such event.
+    pub async fn event_show(&self, key: EventKey) -> Result<Option<EventDetail>, StoreError> {
+        const SQL: &str = "-- event_show
+            select e.notification, e.traceparent, e.batch, p.webhook,
+                   coalesce(a.state, 'pending'), a.reason
+            from events e
+            left join lateral unnest(e.webhooks) as p(webhook) on true
+            left join lateral (select * from attempts a
+                               where a.batch = e.batch and a.webhook = p.webhook
+                               order by a.entry desc limit 1) a on true
+            where e.key = $1
+            order by p.webhook";
+        let doing = "show the event";
+        let client = self.client().await?;
+        let rows = client.query(SQL, &[&key.0]).await.map_err(StoreError::at(doing))?;
+        let Some(first) = rows.first() else { return Ok(None) };
+        let read = || Ok((first.try_get(0)?, first.try_get(1)?));
+        let (notification, traceparent) = read().map_err(StoreError::at(doing))?;
+        let deliveries = rows.iter().filter_map(|row| planned(row).transpose());
+        let deliveries = deliveries.collect::<Result<_, _>>()?;
+        Ok(Some(EventDetail { notification, traceparent, deliveries }))
+    }
+}
+
+fn summary(row: &Row) -> Result<EventSummary, tokio_postgres::Error> {
+    Ok(EventSummary {
+        key: EventKey(row.try_get(0)?),
+        id: row.try_get(1)?,
+        source: row.try_get(2)?,
+        event_type: row.try_get(3)?,
+        subject: row.try_get(4)?,
+        time: row.try_get(5)?,
+        received_at: row.try_get(6)?,
+        batch: BatchKey(row.try_get(7)?),
+        access_revision: row.try_get(8)?,
+        decided_revision: row.try_get(9)?,
+        webhooks: row.try_get(10)?,
+        settled: row.try_get(11)?,
+    })
+}
+
+/// Reads the columns of `event_show`; `None` when the plan is empty.
+fn planned(row: &Row) -> Result<Option<Planned>, StoreError> {
+    let doing = "read a delivery";
+    let webhook: Option<uuid::Uuid> = row.try_get(3).map_err(StoreError::at(doing))?;
+    let Some(webhook) = webhook.map(WebhookId) else { return Ok(None) };
+    let batch = BatchKey(row.try_get(2).map_err(StoreError::at(doing))?);
+    let state = state(row.try_get(4).map_err(StoreError::at(doing))?)?;
+    let reason = row.try_get(5).map_err(StoreError::at(doing))?;
+    Ok(Some(Planned { id: DeliveryId::of(batch, webhook), webhook, state, reason }))
+}
+
+pub(crate) fn state(name: &str) -> Result<State, StoreError> {
+    State::parse(name).ok_or(StoreError::Inconsistent { table: "attempts", column: "state" })
+}

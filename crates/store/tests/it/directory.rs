@@ -1,0 +1,119 @@
+//! Gaps are waited for, history is trimmed as far as nobody needs it, and a large snapshot comes in
+//! parts that nobody sees before the last.
+
+use std::time::Duration;
+
+use fanfare_core::directory::{Content, Document, Kind};
+use fanfare_core::name::Name;
+use fanfare_store::directory::{Part, UserStatus};
+use fanfare_store::routing::Routed;
+use serde_json::{Value, json};
+
+use crate::access::{arrival, parse, webhook};
+use crate::support::{Database, document, reads};
+
+const LONG: Duration = Duration::from_hours(1);
+
+fn user(revision: i64, name: &str) -> Document {
+    let data = json!({ "name": name, "permissions": [reads("task", "t1")] });
+    document(Kind::User, revision, &data)
+}
+
+fn event(id: &str, revision: Option<i64>) -> Value {
+    json!({
+        "specversion": "1.0", "id": id, "source": "/tests", "type": "tasks.execute",
+        "subject": "tasks/t1", "accessrevision": revision, "data": {}
+    })
+}
+
+async fn route(database: &Database, id: &str, revision: Option<i64>, wait: Duration) -> Routed {
+    let event = parse(&event(id, revision));
+    database.store.route(&[arrival(&event)], wait).await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn an_event_waits_for_a_document_that_was_passed_over_but_not_for_ever() {
+    let database = Database::new().await;
+    database.store.directory_apply(&[user(1, "a"), user(2, "b"), user(5, "c")]).await.unwrap();
+    let gaps = database.store.directory_state().await.unwrap().revisions.gaps;
+    assert_eq!(gaps.iter().map(|gap| (gap.first, gap.last)).collect::<Vec<_>>(), [(3, 4)]);
+    assert_eq!(route(&database, "1", Some(5), LONG).await, Routed::Held);
+    assert_eq!(route(&database, "1", Some(6), Duration::ZERO).await, Routed::Held);
+    assert_ne!(route(&database, "2", Some(2), LONG).await, Routed::Held);
+    assert_ne!(route(&database, "3", None, LONG).await, Routed::Held);
+    assert_ne!(route(&database, "4", Some(5), Duration::ZERO).await, Routed::Held);
+    database.store.directory_apply(&[user(4, "d")]).await.unwrap();
+    assert_eq!(route(&database, "5", Some(5), LONG).await, Routed::Held);
+    database.store.directory_apply(&[user(3, "e")]).await.unwrap();
+    assert_ne!(route(&database, "5", Some(5), LONG).await, Routed::Held);
+}
+
+#[tokio::test]
+async fn a_snapshot_fills_what_was_missing() {
+    let database = Database::new().await;
+    database.store.directory_apply(&[user(7, "a")]).await.unwrap();
+    assert_eq!(route(&database, "1", Some(7), LONG).await, Routed::Held);
+    let snapshot = document(Kind::Snapshot, 8, &json!({ "users": [], "roles": [] }));
+    database.store.directory_apply(&[snapshot]).await.unwrap();
+    assert_ne!(route(&database, "1", Some(7), LONG).await, Routed::Held);
+    assert_eq!(database.store.directory_state().await.unwrap().revisions.gaps, []);
+}
+
+#[tokio::test]
+async fn history_is_trimmed_as_far_as_nothing_unsettled_needs_it() {
+    let database = Database::new().await;
+    let hook = webhook("anna", &[], false);
+    database.store.webhook_add(&hook).await.unwrap();
+    for revision in 1..=6 {
+        database.store.directory_apply(&[user(revision, "Anna")]).await.unwrap();
+        let routed = route(&database, &revision.to_string(), Some(revision), LONG).await;
+        assert!(matches!(routed, Routed::Taken { webhooks, .. } if webhooks == [hook.id]));
+    }
+    let settle = "update events set look_at = null where decided_revision < 4";
+    database.client.batch_execute(settle).await.unwrap();
+    assert_eq!(database.store.directory_trim(LONG, 100).await.unwrap(), 0);
+    assert_eq!(database.store.directory_trim(Duration::ZERO, 2).await.unwrap(), 2);
+    assert_eq!(database.store.directory_trim(Duration::ZERO, 100).await.unwrap(), 1);
+    assert_eq!(database.store.directory_trim(Duration::ZERO, 100).await.unwrap(), 0);
+    assert_eq!(database.store.directory_state().await.unwrap().oldest, 4);
+    assert_eq!(route(&database, "old", Some(3), LONG).await, Routed::Forgotten);
+    assert!(matches!(route(&database, "kept", Some(4), LONG).await, Routed::Taken { .. }));
+    // What comes late finds its place nevertheless.
+    let late = document(Kind::User, 2, &json!({ "name": "anna", "enabled": false }));
+    database.store.directory_apply(&[late]).await.unwrap();
+    let routed = route(&database, "now", None, LONG).await;
+    assert!(matches!(routed, Routed::Taken { webhooks, .. } if webhooks == [hook.id]));
+}
+
+#[tokio::test]
+async fn an_import_shows_when_its_last_part_is_written_and_one_that_died_leaves_nothing() {
+    let database = Database::new().await;
+    database.store.directory_apply(&[user(1, "anna"), user(2, "gone")]).await.unwrap();
+    let anna = Name::parse("anna").unwrap();
+    let status =
+        async |name: &Name| database.store.user_status(&[name.key()]).await.unwrap()[name.key()];
+    let disabled = |name: &str| {
+        let data = json!({ "name": name, "enabled": false });
+        let Content::User(user) = document(Kind::User, 1, &data).content else {
+            panic!("a user is a user");
+        };
+        Part { users: vec![user], roles: Vec::new() }
+    };
+    let mut died = database.store.directory_import(3).await.unwrap().unwrap();
+    died.put(&disabled("anna")).await.unwrap();
+    died.put(&disabled("nobody")).await.unwrap();
+    assert!(database.store.directory_import(3).await.is_err(), "one at a time");
+    died.cancel().await.unwrap();
+    assert_eq!(status(&anna).await, UserStatus::Enabled);
+
+    let mut import = database.store.directory_import(3).await.unwrap().unwrap();
+    import.put(&disabled("ANNA")).await.unwrap();
+    assert_eq!(status(&anna).await, UserStatus::Enabled);
+    let applied = import.finish().await.unwrap();
+    assert_eq!((applied.versions, applied.revision), (1, 3));
+    assert_eq!(status(&anna).await, UserStatus::Disabled);
+    for gone in ["gone", "nobody"] {
+        assert_eq!(status(&Name::parse(gone).unwrap()).await, UserStatus::Deleted);
+    }
+    assert!(database.store.directory_import(3).await.unwrap().is_none(), "it is known");
+}

@@ -1,0 +1,49 @@
+//! A database that is away.
+
+use fanfare_testkit::proxy::Proxy;
+use fanfare_testkit::sandbox::Sandbox;
+use fanfare_testkit::wait::eventually;
+use serde_json::json;
+use url::Url;
+
+use super::{Api, REGISTRATIONS};
+use crate::world::{SOON, World};
+
+#[tokio::test]
+async fn the_console_starts_and_answers_while_the_database_is_away() {
+    let sandbox = Sandbox::new().await;
+    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    let mut url: Url = sandbox.database_url.parse().unwrap();
+    let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let mut proxy = Proxy::start(tokio::net::lookup_host(target).await.unwrap().next().unwrap());
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(proxy.addr().port())).unwrap();
+    let world = world.with("FANFARE_DATABASE_URL", url.as_str());
+    proxy.cut().await;
+
+    let api = Api::on(world, sandbox).await;
+    api.process.wait_for_line("waiting for the database", SOON).await;
+    let away = "The service can't reach its database for now. Try again later.";
+    let bearer = [("Authorization", "Bearer abc")];
+    let answer = super::send(api.address, "GET", REGISTRATIONS, &bearer, b"").await.unwrap();
+    answer.is(503, Some(&json!({ "Message": away })));
+    assert!(answer.header("retry-after").is_some());
+    let answer = api.token("grant_type=password&username=anna&password=anna").await;
+    let expected = json!({ "error": "temporarily_unavailable", "error_description": away });
+    answer.is(503, Some(&expected));
+    // Who is not signed in needs no database to be told so.
+    assert_eq!(api.ask("GET", REGISTRATIONS).await.status, 401);
+
+    proxy.resume();
+    api.process.wait_for_line("the database answers again", SOON).await;
+    let anna = api.user("anna", &[]).await;
+    let id = anna.registered().await;
+    proxy.cut().await;
+    assert_eq!(anna.get(REGISTRATIONS).await.status, 503);
+    proxy.resume();
+    eventually("the webhook is listed again", SOON, async || {
+        let answer = anna.get(REGISTRATIONS).await;
+        if answer.status == 200 && answer.body.contains(&id) { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}

@@ -1,0 +1,118 @@
+//! Signing in: `/Token`, and what its tokens open.
+
+use serde_json::{Value, json};
+
+use super::client::{Answer, send};
+use super::{Api, REGISTRATIONS, of};
+use crate::world::unique;
+
+/// Every route but `/Token`.
+fn routes() -> Vec<(&'static str, String)> {
+    let one = || of(&unique());
+    let all = || REGISTRATIONS.to_owned();
+    vec![
+        ("GET", "/api/webhooks/filters".to_owned()),
+        ("GET", all()),
+        ("POST", all()),
+        ("DELETE", all()),
+        ("GET", one()),
+        ("PUT", one()),
+        ("DELETE", one()),
+    ]
+}
+
+#[track_caller]
+fn check_denied(answer: &Answer) {
+    let denied = json!({ "Message": "Authorization has been denied for this request." });
+    answer.is(401, Some(&denied));
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+}
+
+#[tokio::test]
+async fn every_route_is_for_those_who_are_signed_in() {
+    let api = Api::start().await;
+    let anna = api.user("anna", &[]).await;
+    for (method, path) in routes() {
+        check_denied(&api.ask(method, &path).await);
+        for value in ["Bearer", "Bearer x", "Basic YW5uYTphbm5h", &anna.token] {
+            let headers = [("Authorization", value)];
+            check_denied(&send(api.address, method, &path, &headers, b"").await.unwrap());
+        }
+    }
+    api.sandbox.sql("update sessions set expires_at = now()").unwrap();
+    check_denied(&anna.get(REGISTRATIONS).await);
+    assert_eq!(api.sign_in("anna").await.ids("").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_password_is_exchanged_for_a_token_that_only_its_holder_knows() {
+    let api = Api::start().await;
+    api.add("anna", &[]).await;
+    let answer = api.token("grant_type=password&username=ANNA&password=anna").await;
+    let granted: Value = answer.json();
+    let token = granted["access_token"].as_str().unwrap();
+    let expected = json!({ "access_token": token, "token_type": "bearer", "expires_in": 86400 });
+    answer.is(200, Some(&expected));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let stored = api.sandbox.sql("select * from sessions").unwrap();
+    assert!(stored.contains("anna") && !stored.contains(token), "{stored}");
+
+    // A new password ends what the old one began.
+    let anna = api.sign_in("anna").await;
+    assert_eq!(anna.get(REGISTRATIONS).await.status, 200);
+    let change = ["users", "add", "anna", "--password-stdin"];
+    api.world.fanfare_with(&change, Some("new")).await;
+    check_denied(&anna.get(REGISTRATIONS).await);
+    let lines = api.process.lines().concat();
+    assert!(lines.contains(REGISTRATIONS) && !lines.contains(token), "{lines}");
+}
+
+#[tokio::test]
+async fn who_can_t_sign_in_gets_an_oauth_error() {
+    let api = Api::start().await;
+    api.add("anna", &[]).await;
+    let incorrect = "The user name or password is incorrect.";
+    for (form, error, description) in [
+        ("", "invalid_request", "has no grant_type"),
+        ("{\"grant_type\":\"password\"}", "invalid_request", "has no grant_type"),
+        ("grant_type=password&password=anna", "invalid_request", "has no username"),
+        ("grant_type=password&username=anna", "invalid_request", "has no password"),
+        (
+            "grant_type=password&username=anna&password=anna&password=anna",
+            "invalid_request",
+            "password more than once",
+        ),
+        ("grant_type=client_credentials", "unsupported_grant_type", "'password'"),
+        ("grant_type=password&username=anna&password=Anna", "invalid_grant", incorrect),
+        ("grant_type=password&username=nobody&password=anna", "invalid_grant", incorrect),
+        ("grant_type=password&username=%00&password=anna", "invalid_grant", incorrect),
+    ] {
+        let answer = api.token(form).await;
+        assert_eq!(answer.status, 400, "{form}: {answer:?}");
+        let body = answer.json();
+        assert_eq!(body["error"], error, "{form}");
+        assert!(body["error_description"].as_str().unwrap().contains(description), "{body}");
+    }
+    assert_eq!(api.ask("GET", "/Token").await.status, 405);
+}
+
+#[tokio::test]
+async fn wrong_passwords_are_limited() {
+    let api = Api::start().await;
+    api.add("anna", &[]).await;
+    api.add("bob", &[]).await;
+    let wrong = "grant_type=password&username=anna&password=wrong";
+    for n in 0..10 {
+        assert_eq!(api.token(wrong).await.json()["error"], "invalid_grant", "{n}");
+        // Right ones don't count.
+        api.sign_in("bob").await;
+    }
+    // From here on the right one is not even looked at.
+    for form in [wrong, "grant_type=password&username=Anna&password=anna"] {
+        let answer = api.token(form).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (429, &json!("slow_down")));
+        let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=30).contains(&seconds), "{seconds}");
+    }
+    api.sign_in("bob").await;
+}
