@@ -129,3 +129,50 @@ fn notifications(body: &[u8]) -> usize {
     let body: Value = serde_json::from_slice(body).unwrap();
     body["Notifications"].as_array().unwrap().len()
 }
+
+#[tokio::test]
+async fn what_an_owner_may_not_read_any_more_stays_left_out_of_every_further_attempt() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, count| Reply::status(if count < 3 { 500 } else { 200 }));
+    let may = |targets: &[&str]| {
+        let permission =
+            |target: &&str| json!({ "access": ["read"], "scope": "task", "target": target });
+        json!({ "name": "anna", "permissions": targets.iter().map(permission).collect::<Value>() })
+    };
+    let users = [may(&["t1", "t2"])];
+    world.directory(&json!({ "accessrevision": 1, "users": users, "roles": [] })).await;
+    let webhook = world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    let mut second = event();
+    second["subject"] = json!("tasks/t2");
+    let batch = json!([event(), second]).to_string();
+    let amqp = world.amqp().await;
+    let kind = "application/cloudevents-batch+json";
+    amqp.publish("reportserver.events", "tasks.execute", kind, &[], batch.as_bytes())
+        .await
+        .unwrap();
+    receiver.wait_for(1, SOON).await;
+    world.publish(&user(&may(&["t1"]), 2)).await;
+    let all = world.deliveries(&webhook, "delivered", 1).await;
+    let sizes: Vec<usize> =
+        receiver.requests().iter().map(|request| notifications(&request.body)).collect();
+    assert_eq!(sizes, [2, 1, 1, 1]);
+    let shown = world.json(&["deliveries", "show", all[0]["id"].as_str().unwrap()]).await;
+    let detail = shown["detail"].as_str().unwrap();
+    assert!(detail.contains("may not read tasks/t2 as of directory revision 2"), "{detail}");
+
+    // Nor does a person's retry bring it back.
+    world.publish(&user(&may(&[]), 3)).await;
+    eventually("the directory is at revision 3", SOON, async || {
+        let check = ["access", "check", "anna", "tasks/t1"];
+        world.json(&check).await["mayRead"] == false
+    })
+    .await;
+    for _ in 0..2 {
+        world.fanfare(&["deliveries", "retry", all[0]["id"].as_str().unwrap()]).await;
+        let dropped = world.deliveries(&webhook, "dropped", 1).await;
+        assert_eq!(dropped[0]["reason"], "access-revoked");
+    }
+    assert_eq!(receiver.count(), 4);
+}

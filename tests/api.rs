@@ -1,6 +1,6 @@
 //! The webhooks API, asked as clients ask that were written for the report server.
 
-mod client;
+pub(crate) mod client;
 mod import;
 mod outages;
 mod refusals;

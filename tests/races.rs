@@ -146,6 +146,7 @@ async fn a_thousand_waiting_retries_of_lost_owners_are_dropped_without_a_post() 
         .await
         .with("FANFARE_RETRY_FIRST", "6s")
         .with("FANFARE_RETRY_MAX_DELAY", "6s")
+        .with("FANFARE_RETRY_ATTEMPTS", "12")
         .with("FANFARE_LOG", "warn,fanfare=info");
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, _| Reply::status(500));

@@ -1,5 +1,7 @@
 //! A database that is away.
 
+use std::time::Duration;
+
 use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::wait::eventually;
@@ -9,8 +11,8 @@ use url::Url;
 use super::{Api, REGISTRATIONS};
 use crate::world::{SOON, World};
 
-#[tokio::test]
-async fn the_console_starts_and_answers_while_the_database_is_away() {
+/// A console whose database can be cut off.
+async fn behind_a_proxy(ready: impl AsyncFnOnce(&mut Proxy)) -> (Api, Proxy) {
     let sandbox = Sandbox::new().await;
     let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
     let mut url: Url = sandbox.database_url.parse().unwrap();
@@ -18,10 +20,13 @@ async fn the_console_starts_and_answers_while_the_database_is_away() {
     let mut proxy = Proxy::start(tokio::net::lookup_host(target).await.unwrap().next().unwrap());
     url.set_host(Some("127.0.0.1")).unwrap();
     url.set_port(Some(proxy.addr().port())).unwrap();
-    let world = world.with("FANFARE_DATABASE_URL", url.as_str());
-    proxy.cut().await;
+    ready(&mut proxy).await;
+    (Api::on(world.with("FANFARE_DATABASE_URL", url.as_str()), sandbox).await, proxy)
+}
 
-    let api = Api::on(world, sandbox).await;
+#[tokio::test]
+async fn the_console_starts_and_answers_while_the_database_is_away() {
+    let (api, mut proxy) = behind_a_proxy(async |proxy| proxy.cut().await).await;
     api.process.wait_for_line("waiting for the database", SOON).await;
     let away = "The service can't reach its database for now. Try again later.";
     let bearer = [("Authorization", "Bearer abc")];
@@ -46,4 +51,31 @@ async fn the_console_starts_and_answers_while_the_database_is_away() {
         if answer.status == 200 && answer.body.contains(&id) { Ok(()) } else { Err(answer) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_database_that_says_nothing_does_not_keep_the_console_from_ending() {
+    let (mut api, proxy) = behind_a_proxy(async |_| ()).await;
+    let token = api.user("anna", &[]).await.token;
+    proxy.freeze();
+    let address = api.address;
+    let asking = tokio::spawn(async move {
+        let bearer = format!("Bearer {token}");
+        super::send(address, "GET", REGISTRATIONS, &[("Authorization", &bearer)], b"").await
+    });
+    eventually("the request is there", SOON, async || is_connected(address.port())).await;
+    api.process.terminate();
+    assert!(api.process.wait_exit(Duration::from_secs(29)).await.success());
+    // It was broken off: there was no answer to give.
+    assert!(asking.await.unwrap().is_err());
+}
+
+/// Whether somebody is connected to this port of this machine: state 01 of `/proc/net/tcp`.
+fn is_connected(port: u16) -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    sockets.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1].ends_with(&port) && fields[3] == "01"
+    })
 }

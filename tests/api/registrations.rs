@@ -201,3 +201,25 @@ async fn every_answer_forbids_browsers_to_keep_or_guess() {
     assert_eq!(answer.status, 405);
     assert_eq!(answer.header("access-control-allow-origin"), None);
 }
+
+#[tokio::test]
+async fn a_webhook_that_is_resumed_or_moved_has_not_failed_yet() {
+    let api = Api::start().await;
+    let anna = api.user("anna", &[]).await;
+    let id = anna.registered().await;
+    let failing = |paused: bool| {
+        let set = format!("update webhooks set failing_since = now(), paused = {paused}");
+        api.sandbox.sql(&set).unwrap();
+    };
+    let is_failing = || api.sandbox.sql("select failing_since from webhooks").unwrap().len() > 1;
+    for (was_paused, wanted, expected) in [
+        (true, json!({ "WebHookUri": QUIET, "IsPaused": true }), true),
+        (true, json!({ "WebHookUri": QUIET }), false),
+        (false, json!({ "WebHookUri": QUIET, "Description": "new" }), true),
+        (false, json!({ "WebHookUri": format!("{QUIET}&new") }), false),
+    ] {
+        failing(was_paused);
+        anna.put(&id, &wanted).await.is(200, None);
+        assert_eq!(is_failing(), expected, "{wanted}");
+    }
+}

@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fanfare_testkit::shared::Shared;
 
-use crate::cargo::{cargo, root, run as show, succeeds};
+use crate::cargo::{cargo, program, root, run as show, succeeds};
 use crate::{deny, tidy};
 
 struct Step {
@@ -17,7 +17,7 @@ struct Step {
 }
 
 /// The tests come last: what they end with is what the whole ends with.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step {
         name: "format",
         run: format,
@@ -40,6 +40,11 @@ const STEPS: [Step; 7] = [
         advice: "see deny.toml for what may be used where, and why",
     },
     Step { name: "examples in the documentation", run: examples, advice: "mend them" },
+    Step {
+        name: "benchmarks run",
+        run: benchmarks,
+        advice: "see docs/performance.md; its parts can be run alone",
+    },
     Step {
         name: "tests",
         run: tests,
@@ -82,6 +87,23 @@ fn examples() -> Result<()> {
         println!("there are none");
         Ok(())
     }
+}
+
+/// Whether the benchmarks work and lose nothing. How fast is another question, for a quiet machine.
+fn benchmarks() -> Result<()> {
+    // Beside this program; asked first, since the build may replace it.
+    let own = std::env::current_exe().context("looking for this program")?;
+    let [bench, fanfare] = ["fanfare-bench", "fanfare"].map(|name| own.with_file_name(name));
+    show(cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
+    let output = program(bench)
+        .args(["--smoke", "--binary"])
+        .arg(fanfare)
+        .output()
+        .context("running the benchmarks")?;
+    if !output.status.success() {
+        bail!("the benchmarks said:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(())
 }
 
 fn tests() -> Result<()> {

@@ -8,7 +8,7 @@ use crate::cargo;
 const TESTKIT: &str = "fanfare-testkit";
 
 /// Each package and what it may use. Nothing goes sideways, nothing upwards.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     (
         "fanfare",
         &[
@@ -18,17 +18,23 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "fanfare-store",
             "fanfare-broker",
             "fanfare-outbound",
+            "fanfare-metrics",
             "fanfare-core",
         ],
     ),
-    ("fanfare-router", &["fanfare-store", "fanfare-broker", "fanfare-core"]),
-    ("fanfare-worker", &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"]),
-    ("fanfare-console", &["fanfare-store", "fanfare-outbound", "fanfare-core"]),
+    ("fanfare-router", &["fanfare-store", "fanfare-broker", "fanfare-metrics", "fanfare-core"]),
+    (
+        "fanfare-worker",
+        &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-metrics", "fanfare-core"],
+    ),
+    ("fanfare-console", &["fanfare-store", "fanfare-outbound", "fanfare-metrics", "fanfare-core"]),
     ("fanfare-store", &["fanfare-core"]),
     ("fanfare-broker", &["fanfare-core"]),
     ("fanfare-outbound", &["fanfare-core"]),
+    ("fanfare-metrics", &["fanfare-core"]),
     ("fanfare-core", &[]),
     (TESTKIT, &[]),
+    ("fanfare-bench", &["fanfare-core", "fanfare-store", TESTKIT]),
     ("xtask", &["fanfare-core", TESTKIT]),
 ];
 

@@ -19,6 +19,7 @@ pub mod access;
 pub mod answer;
 pub mod chain;
 pub mod directory;
+pub mod endpoint;
 pub mod event;
 pub mod explain;
 pub mod filter;

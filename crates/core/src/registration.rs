@@ -235,6 +235,8 @@ impl Registration {
             headers: self.headers,
             properties: self.properties,
             created_at,
+            failing_since: None,
+            rate_limit: None,
         }
     }
 
@@ -242,7 +244,7 @@ impl Registration {
     /// is the newest of them; why the service paused it stays as long as it is paused.
     #[must_use]
     pub fn applied_to(self, webhook: Webhook) -> Webhook {
-        let Webhook { id, owner, secrets, created_at, .. } = webhook;
+        let Webhook { id, owner, secrets, created_at, failing_since, rate_limit, .. } = webhook;
         let secrets = match self.secret {
             Some(secret) if secrets.first() != Some(&secret) => vec![secret],
             _ => secrets,
@@ -259,6 +261,8 @@ impl Registration {
             headers: self.headers,
             properties: self.properties,
             created_at,
+            failing_since,
+            rate_limit,
         }
     }
 }

@@ -39,6 +39,10 @@ pub struct Webhook {
     pub properties: Properties,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
+    /// Since when every retry to it failed.
+    pub failing_since: Option<DateTime<Utc>>,
+    /// The most attempts a minute that each worker makes.
+    pub rate_limit: Option<u32>,
 }
 
 /// A webhook's URI: absolute, `http` or `https`; kept as its owner wrote it.

@@ -8,6 +8,7 @@ mod commands;
 mod input;
 mod lifecycle;
 mod logging;
+mod observe;
 mod output;
 mod parts;
 mod settings;

@@ -13,11 +13,20 @@ pub(crate) const USER_AGENT: &str = concat!("Fanfare/", env!("CARGO_PKG_VERSION"
 
 /// The database; connects to nothing yet. `process` is what operators see of it there.
 pub(crate) fn store(settings: &Settings, process: &str) -> anyhow::Result<Store> {
+    store_with(settings, process, settings.database_connections)
+}
+
+/// The database with a single connection, for looks that must not wait behind a role's work.
+pub(crate) fn probe(settings: &Settings, process: &str) -> anyhow::Result<Store> {
+    store_with(settings, &format!("{process} probe"), 1)
+}
+
+fn store_with(settings: &Settings, process: &str, connections: usize) -> anyhow::Result<Store> {
     let url = settings.database_url()?.to_owned();
     let keyring = Keyring::new(settings.keys()?).ok_or(SettingsError::NoKeys)?;
     Ok(Store::new(StoreConfig {
         url,
-        max_connections: settings.database_connections,
+        max_connections: connections,
         application_name: format!("fanfare {process}"),
         keyring,
     })?)

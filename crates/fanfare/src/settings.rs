@@ -35,10 +35,6 @@ pub(crate) struct Settings {
     /// Where the console listens.
     pub(crate) console_listen: SocketAddr,
     /// Where metrics are served; `None` when they are not.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "checked for every command; metrics are not there yet")
-    )]
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Where webhooks may lead.
     pub(crate) targets: TargetPolicy,
@@ -56,6 +52,10 @@ pub(crate) struct Settings {
     pub(crate) prefetch: u16,
     /// The attempts that a worker makes side by side.
     pub(crate) concurrency: u32,
+    /// The attempts that a worker makes side by side to one webhook.
+    pub(crate) webhook_concurrency: u32,
+    /// How long a webhook may fail before it is paused.
+    pub(crate) pause_after: Duration,
     /// The database connections that a process may open.
     pub(crate) database_connections: usize,
     /// What is logged.
@@ -193,6 +193,8 @@ impl Settings {
             prefetch: values
                 .read("prefetch", |text| text.trim().parse().ok().filter(|n| *n > 0))?,
             concurrency: values.read("concurrency", count_u32)?,
+            webhook_concurrency: values.read("webhook_concurrency", count_u32)?,
+            pause_after: values.read("pause_failing_after", value::duration)?,
             database_connections: values.read("database_connections", value::count)?,
             log: log(&values)?,
             database_url: values.read_if_set("database_url", database_url)?,

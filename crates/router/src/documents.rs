@@ -40,12 +40,16 @@ async fn take(
     batch: Vec<Incoming>,
 ) -> Result<(), RouterError> {
     let mut dead = Vec::new();
+    let mut reasons = Vec::new();
     let mut documents = Vec::new();
     for incoming in &batch {
         for found in documents_of(config, &incoming.message.body) {
             match found {
                 Ok(document) => documents.push((incoming, document)),
-                Err((reject, raw)) => dead.push(letter(config, incoming, &reject, raw)),
+                Err((reject, raw)) => {
+                    dead.push(letter(config, incoming, &reject, raw));
+                    reasons.push(reject.reason);
+                }
             }
         }
     }
@@ -61,12 +65,17 @@ async fn take(
             if let Err(Impatient::Refused(error)) = applied {
                 let reject = Reject::new(Reason::BadData, error.chain());
                 dead.push(letter(config, incoming, &reject, None));
+                reasons.push(reject.reason);
             } else {
                 applied?;
             }
         }
     }
     session.publisher().publish_all(dead).await?;
+    config.metrics.documents(documents.len());
+    for reason in reasons {
+        config.metrics.dead_letter(reason, 1);
+    }
     ack_all(batch.into_iter().map(|incoming| incoming.settle)).await?;
     Ok(())
 }

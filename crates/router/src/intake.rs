@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::error::RouterError;
 use crate::jobs;
+use crate::tally::Tally;
 
 /// How long the first event of a batch waits for others: long enough to batch under load, short
 /// enough not to show in the latency of a single event.
@@ -51,8 +52,9 @@ pub(crate) async fn run(
     let mut consumer = session.consumer(Queue::Events, config.prefetch).await?;
     let most = usize::from(config.prefetch);
     let parse = |incoming| TakenMessage::parse(config, incoming);
-    let mut waiting = Vec::new();
+    let mut waiting: Vec<TakenMessage> = Vec::new();
     loop {
+        config.metrics.waiting(waiting.iter().map(TakenMessage::len).sum());
         let longest = if waiting.is_empty() { Duration::MAX } else { AGAIN };
         let next = tokio::time::timeout(longest, consumer.next_batch(most, LINGER));
         let mut messages: Vec<TakenMessage> = match stop.run_until_cancelled(next).await {
@@ -73,9 +75,16 @@ async fn settle(
     stop: &CancellationToken,
     messages: Vec<TakenMessage>,
 ) -> Result<Vec<TakenMessage>, RouterError> {
+    let began = Instant::now();
     take_documents(config, stop, &messages).await?;
     let (arrivals, owners) = arrivals(&messages);
-    let routed = match patiently(stop, || config.store.route(&arrivals, config.gap_wait)).await {
+    let route = async || {
+        let began = Instant::now();
+        let routed = config.store.route(&arrivals, config.gap_wait).await?;
+        config.metrics.statement(began.elapsed());
+        Ok(routed)
+    };
+    let routed = match patiently(stop, route).await {
         Err(Impatient::Refused(error)) if messages.len() == 1 => {
             tracing::warn!(error = error.chain(), "the database refused an event");
             return refuse(config, session, messages, &error.chain()).await;
@@ -98,31 +107,43 @@ async fn settle(
     let mut units = Vec::new();
     let mut suspects = Vec::new();
     let mut held = HashSet::new();
+    let mut tally = Tally::default();
     for (index, (message, results)) in messages.iter().zip(results).enumerate() {
         if results.iter().any(|(_, routed)| *routed == Routed::Forgotten) {
             outgoing.push(message.forgotten(config));
+            message.count_dead(&mut tally, Reason::DirectoryBehind);
             continue;
         }
         if results.iter().any(|(_, routed)| *routed == Routed::Held) {
+            if !message.has_waited() {
+                config.metrics.held(message.len());
+            }
             if message.may_wait_here() && held.len() < MOST_WAITING {
                 held.insert(index);
+            } else if message.is_overdue(config) {
+                outgoing.push(message.overdue(config));
+                message.count_dead(&mut tally, Reason::DirectoryBehind);
             } else {
                 outgoing.push(message.hold(config));
             }
             continue;
         }
         outgoing.extend(message.rejected((config.clock)()));
+        message.count(&mut tally, &results);
         suspects.extend(message.suspects(&results));
         units.extend(jobs::unit(message.batch_key(), results));
     }
     let copies = patiently(stop, || config.store.route_unsettled(&suspects)).await?;
+    config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
     outgoing.extend(jobs::fresh(units)?);
     outgoing.extend(jobs::copies(&copies)?);
     session.publisher().publish_all(outgoing).await?;
+    config.metrics.batch(arrivals.len(), began.elapsed());
+    tally.count(&config.metrics);
     let (waiting, done): (Vec<_>, Vec<_>) =
         messages.into_iter().enumerate().partition(|(index, _)| held.contains(index));
     ack_all(done.into_iter().map(|(_, message)| message.settle)).await?;
-    Ok(waiting.into_iter().map(|(_, message)| message).collect())
+    Ok(waiting.into_iter().map(|(_, message)| TakenMessage { waited: true, ..message }).collect())
 }
 
 /// Takes the directory documents that came with the events, so that an event published after a
@@ -171,6 +192,11 @@ async fn refuse(
         .iter()
         .map(|message| message.dead(&Reject::new(Reason::BadData, detail), (config.clock)()));
     session.publisher().publish_all(refused.collect()).await?;
+    let mut tally = Tally::default();
+    for message in &messages {
+        message.count_dead(&mut tally, Reason::BadData);
+    }
+    tally.count(&config.metrics);
     ack_all(messages.into_iter().map(|message| message.settle)).await?;
     Ok(Vec::new())
 }
@@ -182,6 +208,8 @@ struct TakenMessage {
     redelivered: bool,
     settle: Settle,
     taken: Instant,
+    /// Whether it has waited in memory for its directory revision.
+    waited: bool,
     batch: bool,
     events: Vec<Event>,
     documents: Vec<Document>,
@@ -214,8 +242,23 @@ impl TakenMessage {
             // wrong with an event of this message is told here.
             rejects.retain(|(_, raw)| raw.as_ref().is_some_and(|raw| !is_document(raw)));
         }
-        let taken = Instant::now();
-        Self { message, routing_key, redelivered, settle, taken, batch, events, documents, rejects }
+        Self {
+            message,
+            routing_key,
+            redelivered,
+            settle,
+            taken: Instant::now(),
+            waited: false,
+            batch,
+            events,
+            documents,
+            rejects,
+        }
+    }
+
+    /// How many events it brought.
+    fn len(&self) -> usize {
+        self.events.len()
     }
 
     /// What its deliveries are known by.
@@ -231,6 +274,22 @@ impl TakenMessage {
         self.taken.elapsed() < SHORTLY
     }
 
+    /// Whether it has waited for the directory before, here or on the ladder.
+    fn has_waited(&self) -> bool {
+        self.waited || self.message.headers.int(HELD_SINCE).is_some()
+    }
+
+    /// When it was first sent round to wait (Unix milliseconds); now, if it was not yet.
+    fn held_since(&self, now: i64) -> i64 {
+        self.message.headers.int(HELD_SINCE).unwrap_or(now)
+    }
+
+    /// Whether it has waited as long as it may.
+    fn is_overdue(&self, config: &Config) -> bool {
+        let now = (config.clock)().timestamp_millis();
+        now - self.held_since(now) > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// The dead letter of one that must be judged by a revision that nobody remembers.
     fn forgotten(&self, config: &Config) -> (Destination, Message) {
         let wanted = self.events.iter().filter_map(|event| event.access_revision).min();
@@ -242,20 +301,21 @@ impl TakenMessage {
         self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
     }
 
-    /// Sends it back to the queue in a second, or to the dead letters once it waited long enough.
+    /// The dead letter of one that waited in vain.
+    fn overdue(&self, config: &Config) -> (Destination, Message) {
+        let wanted = self.events.iter().filter_map(|event| event.access_revision).max();
+        let detail = format!(
+            "the directory did not reach revision {}, or documents before it are missing, \
+             within {} s; replay it when it has",
+            wanted.unwrap_or_default(),
+            config.hold.as_secs()
+        );
+        self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
+    }
+
+    /// Sends it back to the queue in a second.
     fn hold(&self, config: &Config) -> (Destination, Message) {
-        let now = (config.clock)().timestamp_millis();
-        let since = self.message.headers.int(HELD_SINCE).unwrap_or(now);
-        if now - since > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX) {
-            let wanted = self.events.iter().filter_map(|event| event.access_revision).max();
-            let detail = format!(
-                "the directory did not reach revision {}, or documents before it are missing, \
-                 within {} s; replay it when it has",
-                wanted.unwrap_or_default(),
-                config.hold.as_secs()
-            );
-            return self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)());
-        }
+        let since = self.held_since((config.clock)().timestamp_millis());
         let mut message = self.message.clone();
         message.headers.set(HELD_SINCE, since).set(ROUTING_KEY, self.routing_key.as_str());
         let delay = Delay::at_least(Duration::from_secs(1));
@@ -280,6 +340,23 @@ impl TakenMessage {
         let mut message = self.message.clone();
         message.headers.remove(HELD_SINCE);
         dead(&message, &self.routing_key, reject, now)
+    }
+
+    /// Counts it as settled, with the answers of the ledger.
+    fn count(&self, tally: &mut Tally, results: &[(&Event, Routed)]) {
+        let is_new = |(_, routed): &&(&Event, Routed)| matches!(routed, Routed::Taken { .. });
+        let new = results.iter().filter(is_new).count();
+        tally.events(self.events.iter().map(|event| event.filter), self.len() - new);
+        if !has_copy_in_directory_queue(&self.routing_key) {
+            tally.documents(self.documents.len());
+        }
+        self.rejects.iter().for_each(|(reject, _)| tally.unreadable(reject.reason));
+    }
+
+    /// Counts it as one dead letter.
+    fn count_dead(&self, tally: &mut Tally, reason: Reason) {
+        tally.events(self.events.iter().map(|event| event.filter), 0);
+        tally.letter(reason, self.len().max(1));
     }
 
     /// The events that an earlier taking of this message wrote, perhaps without their jobs.

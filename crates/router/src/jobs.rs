@@ -8,8 +8,9 @@ use fanfare_store::routing::Routed;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-/// A job's notifications stay below this, unless a single one is larger: workers hold many jobs.
-const MAX_BYTES: usize = 256 * 1024;
+/// A job's notifications stay below this: a worker holds hundreds of jobs. What is larger is not
+/// carried by the broker a second time; workers read it from the ledger when they send it.
+const MAX_BYTES: usize = 64 * 1024;
 
 type Outgoing = Vec<(Destination, Message)>;
 
@@ -53,6 +54,9 @@ pub(crate) fn fresh(units: Vec<Unit>) -> Result<Outgoing, serde_json::Error> {
     let mut jobs = Outgoing::new();
     let mut pack = Vec::new();
     let (mut deliveries, mut bytes) = (0, 0);
+    let (large, units): (Vec<Unit>, Vec<Unit>) =
+        units.into_iter().partition(|unit| size(unit) > MAX_BYTES);
+    jobs.extend(due(&large.iter().flat_map(dues_of).collect::<Vec<_>>())?);
     for part in units.into_iter().flat_map(split) {
         let (more, size) = (part.deliveries.len(), size(&part));
         if !pack.is_empty() && (deliveries + more > MAX_DELIVERIES || bytes + size > MAX_BYTES) {
@@ -66,6 +70,11 @@ pub(crate) fn fresh(units: Vec<Unit>) -> Result<Outgoing, serde_json::Error> {
         jobs.push(message(Queue::Deliveries, &Job::Fresh(pack))?);
     }
     Ok(jobs)
+}
+
+/// The first attempts of a unit, as due ones.
+fn dues_of(unit: &Unit) -> impl Iterator<Item = Due> + '_ {
+    unit.deliveries.iter().map(|to| Due { batch: unit.batch, webhook: to.webhook, entry: 1 })
 }
 
 /// Jobs for first attempts that may be on their way already.
@@ -139,5 +148,17 @@ mod tests {
         assert_eq!(widths(vec![unit_for(150)]), [64, 64, 22]);
         assert_eq!(widths(vec![unit_for(1), unit_for(2), unit_for(62)]), [3, 62]);
         assert!(widths(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn what_is_large_goes_by_reference() {
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BYTES));
+        let unit =
+            Unit { notifications: vec![RawValue::from_string(large).unwrap()], ..unit_for(3) };
+        let jobs = fresh(vec![unit, unit_for(1)]).unwrap();
+        let queues: Vec<&Destination> = jobs.iter().map(|(to, _)| to).collect();
+        let due = Destination::from(Queue::Retries);
+        assert_eq!(queues, [&due, &due, &due, &Queue::Deliveries.into()]);
+        assert!(jobs.iter().all(|(_, message)| message.body.len() < 1000));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A router does three things over one session with the broker: `intake` takes events, `jobs`
 //! says what workers are asked to do for them; `documents` keeps the directory; and `reconcile`
-//! finds what a crash or a wiped broker left undone. `upkeep` removes what is old. Any number of
-//! routers run side by side.
+//! finds what a crash or a wiped broker left undone. `upkeep` removes what is old, and `sample` looks
+//! how the queues and the ledger stand. Any number of routers run side by side.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_broker::{BrokerError, Session, State, supervise};
 use fanfare_core::mask::MaskPolicy;
+use fanfare_metrics::Router as Metrics;
 use fanfare_store::Store;
 use fanfare_store::patience::patiently;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,8 @@ mod error;
 mod intake;
 mod jobs;
 mod reconcile;
+mod sample;
+mod tally;
 mod upkeep;
 
 use error::RouterError;
@@ -43,6 +46,11 @@ pub struct Config {
     pub reconcile_every: Duration,
     /// What of an event's data is neither stored nor sent.
     pub mask: MaskPolicy,
+    /// What is counted and measured.
+    pub metrics: Arc<Metrics>,
+    /// How often the queues and the ledger are looked at for the metrics; never when nobody reads
+    /// them.
+    pub sample_every: Option<Duration>,
     /// What the time is.
     pub clock: fn() -> DateTime<Utc>,
 }
@@ -68,6 +76,7 @@ async fn work(
         documents::run(&config, &session, &stop),
         reconcile::run(&config, &session, &stop),
         upkeep::run(&config, &stop),
+        sample::run(&config, &session, &stop),
         lost(&session, &stop),
     );
     match result {

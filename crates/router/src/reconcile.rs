@@ -55,6 +55,7 @@ async fn look(
     let mut outgoing = jobs::copies(&found.unattempted)?;
     outgoing.extend(jobs::due(&found.overdue)?);
     session.publisher().publish_all(outgoing).await?;
+    config.metrics.republished(found.unattempted.len() + found.overdue.len());
     Ok(i64::try_from(found.looked).unwrap_or(i64::MAX) >= AT_A_TIME)
 }
 

@@ -27,6 +27,15 @@ pub struct Reader {
     pub grant: Grant,
 }
 
+/// A question of access: may this user read through this scope and target right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// The user's folded name.
+    pub user_key: &'a str,
+    /// Scope name and target, any of which suffices.
+    pub scopes: Vec<(&'static str, &'a str)>,
+}
+
 impl From<UserStatus> for OwnerState {
     fn from(status: UserStatus) -> Self {
         match status {
@@ -38,6 +47,62 @@ impl From<UserStatus> for OwnerState {
 }
 
 impl Store {
+    /// Answers questions of access as of now, in their order. That the user is enabled is not
+    /// part of the question.
+    pub async fn may_read(&self, questions: &[Question<'_>]) -> Result<Vec<bool>, StoreError> {
+        const SQL: &str = "-- may_read
+            with asked as (
+                select * from unnest($1::int[], $2::text[], $3::text[], $4::text[])
+                    as q(idx, user_key, scope, target)
+            ), asker as (
+                select u.id, u.name_key, s.revision
+                from (select distinct user_key from asked) q
+                cross join directory_state s
+                join directory_versions u on u.kind = 'user' and u.name_key = q.user_key
+                    and u.begin_revision <= s.revision
+                    and (u.end_revision is null or u.end_revision > s.revision)
+            ), holder as (
+                select name_key as user_key, id from asker
+                union all
+                select u.name_key, r.id
+                from asker u
+                join directory_members m on m.version_id = u.id
+                join directory_versions r on r.kind = 'role' and r.name_key = m.role_key
+                    and r.begin_revision <= u.revision
+                    and (r.end_revision is null or r.end_revision > u.revision)
+            )
+            select distinct q.idx from asked q
+            where exists (select from holder h join directory_grants g on g.version_id = h.id
+                          where h.user_key = q.user_key
+                            and g.scope = q.scope and g.target = q.target)
+               or exists (select from asker u join directory_members m on m.version_id = u.id
+                          where u.name_key = q.user_key and m.role_key = $5)";
+        let (mut idx, mut users, mut scopes, mut targets) = (vec![], vec![], vec![], vec![]);
+        for (index, question) in (0i32..).zip(questions) {
+            for (scope, target) in &question.scopes {
+                idx.push(index);
+                users.push(question.user_key);
+                scopes.push(*scope);
+                targets.push(*target);
+            }
+        }
+        let doing = "check access";
+        let client = self.client().await?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let rows = client
+            .query(&statement, &[&idx, &users, &scopes, &targets, &administrator_key()])
+            .await
+            .map_err(StoreError::at(doing))?;
+        let mut may = vec![false; questions.len()];
+        for row in rows {
+            let index: i32 = row.try_get(0).map_err(StoreError::at(doing))?;
+            if let Some(slot) = usize::try_from(index).ok().and_then(|index| may.get_mut(index)) {
+                *slot = true;
+            }
+        }
+        Ok(may)
+    }
+
     /// How a user stands as of a revision, and what lets them read a resource.
     ///
     /// The revision must be one that the directory has reached and keeps.

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fanfare_core::access::administrator_key;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::Due;
 use fanfare_core::outcome::State;
@@ -81,6 +80,8 @@ pub struct Last {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// The revision that the last decision was made by.
     pub revision: i64,
+    /// Whether the whole delivery was sent, so that all of it was allowed by that revision.
+    pub whole: bool,
 }
 
 /// Everything that an attempt after the first needs.
@@ -100,8 +101,10 @@ pub struct Standing {
 /// An event of a delivery.
 #[derive(Debug, Clone)]
 pub struct PlannedEvent {
-    /// The notification.
-    pub notification: String,
+    /// The notification; `None` when it is too large to be read along with others.
+    pub notification: Option<String>,
+    /// Its size in bytes.
+    pub size: usize,
     /// What it happened to.
     pub subject: String,
     /// The type as published.
@@ -125,15 +128,6 @@ pub enum Claim {
     Taken,
     /// The delivery has moved past it.
     Past,
-}
-
-/// A question of access: may this user read through this scope and target right now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question<'a> {
-    /// The user's folded name.
-    pub user_key: &'a str,
-    /// Scope name and target, any of which suffices.
-    pub scopes: Vec<(&'static str, &'a str)>,
 }
 
 impl Store {
@@ -239,10 +233,15 @@ impl Store {
         rows.iter().map(claim).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// Where deliveries stand; the answers are in their order.
-    pub async fn attempts_standing(&self, dues: &[Due]) -> Result<Vec<Standing>, StoreError> {
+    /// Where deliveries stand; the answers are in their order. Notifications are read of deliveries
+    /// that have at most `inline` bytes of them.
+    pub async fn attempts_standing(
+        &self,
+        dues: &[Due],
+        inline: usize,
+    ) -> Result<Vec<Standing>, StoreError> {
         let lasts = self.attempts_last(dues).await?;
-        let mut events = self.planned_events(dues).await?;
+        let mut events = self.planned_events(dues, inline).await?;
         let (revision, late_at) = self.directory_age().await?;
         let standing = |(index, last): (usize, Option<Last>)| Standing {
             last,
@@ -266,7 +265,8 @@ impl Store {
     pub async fn attempts_last(&self, dues: &[Due]) -> Result<Vec<Option<Last>>, StoreError> {
         const SQL: &str = "-- attempts_last
             select a.entry, a.attempt, a.tries, a.since, a.state, a.reason, a.status,
-                   a.next_attempt_at, a.revision, a.at
+                   a.next_attempt_at, a.revision, a.at,
+                   a.outcome is not null and a.detail is null
             from unnest($1::uuid[], $2::uuid[]) with ordinality as d(batch, webhook, idx)
             left join lateral (select * from attempts a
                                where a.batch = d.batch and a.webhook = d.webhook
@@ -280,18 +280,26 @@ impl Store {
         rows.map_err(StoreError::at(doing))?.iter().map(last).collect()
     }
 
-    async fn planned_events(&self, dues: &[Due]) -> Result<Vec<Vec<PlannedEvent>>, StoreError> {
+    async fn planned_events(
+        &self,
+        dues: &[Due],
+        inline: usize,
+    ) -> Result<Vec<Vec<PlannedEvent>>, StoreError> {
         const SQL: &str = "-- planned_events
-            select d.idx, e.notification, e.subject, e.event_type, e.event_id, e.traceparent,
-                   e.decided_revision, e.received_at
+            select d.idx,
+                   case when sum(octet_length(e.notification)) over (partition by d.idx) <= $3
+                        then e.notification end,
+                   e.subject, e.event_type, e.event_id, e.traceparent, e.decided_revision,
+                   e.received_at, octet_length(e.notification)
             from unnest($1::uuid[], $2::uuid[]) with ordinality as d(batch, webhook, idx)
             join events e on e.batch = d.batch and d.webhook = any(e.webhooks)
             order by d.idx, e.position";
         let doing = "read the events of deliveries";
         let (batches, webhooks, _) = columns(dues);
+        let inline = i64::try_from(inline).unwrap_or(i64::MAX);
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let rows = client.query(&statement, &[&batches, &webhooks]).await;
+        let rows = client.query(&statement, &[&batches, &webhooks, &inline]).await;
         let mut events: Vec<Vec<PlannedEvent>> = dues.iter().map(|_| Vec::new()).collect();
         for row in rows.map_err(StoreError::at(doing))? {
             let (index, event) = planned_event(&row).map_err(StoreError::at(doing))?;
@@ -300,62 +308,6 @@ impl Store {
             }
         }
         Ok(events)
-    }
-
-    /// Answers questions of access as of now, in their order. That the user is enabled is not
-    /// part of the question.
-    pub async fn may_read(&self, questions: &[Question<'_>]) -> Result<Vec<bool>, StoreError> {
-        const SQL: &str = "-- may_read
-            with asked as (
-                select * from unnest($1::int[], $2::text[], $3::text[], $4::text[])
-                    as q(idx, user_key, scope, target)
-            ), asker as (
-                select u.id, u.name_key, s.revision
-                from (select distinct user_key from asked) q
-                cross join directory_state s
-                join directory_versions u on u.kind = 'user' and u.name_key = q.user_key
-                    and u.begin_revision <= s.revision
-                    and (u.end_revision is null or u.end_revision > s.revision)
-            ), holder as (
-                select name_key as user_key, id from asker
-                union all
-                select u.name_key, r.id
-                from asker u
-                join directory_members m on m.version_id = u.id
-                join directory_versions r on r.kind = 'role' and r.name_key = m.role_key
-                    and r.begin_revision <= u.revision
-                    and (r.end_revision is null or r.end_revision > u.revision)
-            )
-            select distinct q.idx from asked q
-            where exists (select from holder h join directory_grants g on g.version_id = h.id
-                          where h.user_key = q.user_key
-                            and g.scope = q.scope and g.target = q.target)
-               or exists (select from asker u join directory_members m on m.version_id = u.id
-                          where u.name_key = q.user_key and m.role_key = $5)";
-        let (mut idx, mut users, mut scopes, mut targets) = (vec![], vec![], vec![], vec![]);
-        for (index, question) in (0i32..).zip(questions) {
-            for (scope, target) in &question.scopes {
-                idx.push(index);
-                users.push(question.user_key);
-                scopes.push(*scope);
-                targets.push(*target);
-            }
-        }
-        let doing = "check access";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let rows = client
-            .query(&statement, &[&idx, &users, &scopes, &targets, &administrator_key()])
-            .await
-            .map_err(StoreError::at(doing))?;
-        let mut may = vec![false; questions.len()];
-        for row in rows {
-            let index: i32 = row.try_get(0).map_err(StoreError::at(doing))?;
-            if let Some(slot) = usize::try_from(index).ok().and_then(|index| may.get_mut(index)) {
-                *slot = true;
-            }
-        }
-        Ok(may)
     }
 }
 
@@ -385,6 +337,7 @@ fn last(row: &Row) -> Result<Option<Last>, StoreError> {
             next_attempt_at: row.try_get(7)?,
             revision: row.try_get(8)?,
             at: row.try_get(9)?,
+            whole: row.try_get(10)?,
         }))
     };
     read().map_err(StoreError::at(doing))
@@ -400,6 +353,7 @@ fn planned_event(row: &Row) -> Result<(usize, PlannedEvent), tokio_postgres::Err
         traceparent: row.try_get(5)?,
         decided_revision: row.try_get(6)?,
         received_at: row.try_get(7)?,
+        size: usize::try_from(row.try_get::<_, i32>(8)?).unwrap_or_default(),
     };
     // Ordinality counts from 1.
     Ok((usize::try_from(ordinal - 1).unwrap_or(usize::MAX), event))

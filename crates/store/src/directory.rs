@@ -3,7 +3,7 @@
 //! Each version of a document holds from its own revision to that of the next version of the same
 //! document, or of the next snapshot. That rule makes the end state the same in whatever order
 //! documents arrive, and lets a question be asked as of any revision. *Now* is always the newest
-//! revision seen: `import` writes a large snapshot ahead of it, in small steps, and moves it last.
+//! revision seen. `import` stages a large snapshot in small steps, and makes it count in the last.
 //! What ended long ago goes with `trim`.
 
 mod import;

@@ -1,5 +1,7 @@
 //! The reconciler's look at the ledger: what is settled, and what got lost on the way.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::Due;
@@ -95,6 +97,29 @@ impl Store {
         let found = found(&rows).map_err(StoreError::at(doing))?;
         transaction.commit().await.map_err(StoreError::at(doing))?;
         Ok(Some(found))
+    }
+
+    /// Has the reconciler look at the events of batches only when what waits for so long should have
+    /// come back. Written at most about once a minute for each event.
+    pub async fn events_look_later(
+        &self,
+        batches: &[BatchKey],
+        wait: Duration,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- events_look_later
+            update events
+            set look_at = now() + ($2::float8 + 120) * interval '1 second'
+            where batch = any($1)
+              and look_at < now() + ($2::float8 + 60) * interval '1 second'";
+        let doing = "note deferred deliveries";
+        let batches: Vec<uuid::Uuid> = batches.iter().map(|batch| batch.0).collect();
+        let client = self.client().await?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        client
+            .execute(&statement, &[&batches, &wait.as_secs_f64()])
+            .await
+            .map_err(StoreError::at(doing))?;
+        Ok(())
     }
 
     /// Removes claims that ran out long ago; returns how many.

@@ -33,8 +33,8 @@ impl Store {
     pub async fn webhook_add(&self, webhook: &Webhook) -> Result<(), StoreError> {
         const SQL: &str = "-- webhook_add
             insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
-                                  filters, properties, sealed, created_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+                                  filters, properties, sealed, created_at, rate_limit)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let client = self.client().await?;
         self.insert(&client, SQL, webhook).await.map(drop)
     }
@@ -44,8 +44,8 @@ impl Store {
     pub async fn webhooks_import(&self, webhooks: &[Webhook]) -> Result<u64, StoreError> {
         const SQL: &str = "-- webhooks_import
             insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
-                                  filters, properties, sealed, created_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                                  filters, properties, sealed, created_at, rate_limit)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
             on conflict (id) do nothing";
         let doing = "import webhooks";
         let mut client = self.client().await?;
@@ -80,6 +80,8 @@ impl Store {
                     /* properties */ &webhook.properties.to_json(),
                     /* sealed */ &sealed,
                     /* created_at */ &webhook.created_at,
+                    /* rate_limit */
+                    &webhook.rate_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)),
                 ],
             )
             .await
@@ -95,12 +97,14 @@ impl Store {
     ) -> Result<bool, StoreError> {
         const READ: &str = "-- webhook_change
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at
+                   created_at, failing_since, rate_limit
             from webhooks where id = $1 and deleted_at is null for update";
         const WRITE: &str = "-- webhook_change
             update webhooks
             set uri = $2, description = $3, paused = $4, paused_reason = $5, filters = $6,
-                properties = $7, sealed = $8, updated_at = now()
+                properties = $7, sealed = $8, updated_at = now(),
+                -- A new address or a resumed webhook begins anew.
+                failing_since = case when uri = $2 and ($4 or not paused) then failing_since end
             where id = $1";
         let doing = "change the webhook";
         let mut client = self.client().await?;
@@ -135,7 +139,7 @@ impl Store {
     pub async fn webhooks_get(&self, ids: &[WebhookId]) -> Result<Vec<Webhook>, StoreError> {
         const SQL: &str = "-- webhooks_get
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at
+                   created_at, failing_since, rate_limit
             from webhooks where id = any($1) and deleted_at is null";
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         self.webhooks_query(SQL, &[&ids]).await
@@ -145,7 +149,7 @@ impl Store {
     pub async fn webhooks_list(&self, owner: Option<&Name>) -> Result<Vec<Webhook>, StoreError> {
         const SQL: &str = "-- webhooks_list
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at
+                   created_at, failing_since, rate_limit
             from webhooks
             where deleted_at is null and ($1::text is null or owner_key = $1)
             order by created_at, id";
@@ -173,7 +177,11 @@ impl Store {
         reason: Option<&str>,
     ) -> Result<bool, StoreError> {
         const SQL: &str = "-- webhook_pause
-            update webhooks set paused = $2, paused_reason = $3, updated_at = now()
+            update webhooks
+            set paused = $2, updated_at = now(),
+                -- Who paused it first keeps the word.
+                paused_reason = case when paused and $2 then paused_reason else $3 end,
+                failing_since = case when $2 then failing_since end
             where id = $1 and deleted_at is null";
         let client = self.client().await?;
         client
@@ -181,6 +189,26 @@ impl Store {
             .await
             .map(|rows| rows == 1)
             .map_err(StoreError::at("pause or resume the webhook"))
+    }
+
+    /// Notes since when every retry to a webhook failed, if that is not known yet; or that it
+    /// does not fail any more.
+    pub async fn webhook_failing(
+        &self,
+        id: WebhookId,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- webhook_failing
+            update webhooks
+            set failing_since = case when $2::timestamptz is null then null
+                                     else coalesce(failing_since, $2) end
+            where id = $1 and deleted_at is null and (failing_since is null) <> ($2::timestamptz is null)";
+        let client = self.client().await?;
+        client
+            .execute(SQL, &[&id.0, &since])
+            .await
+            .map_err(StoreError::at("note how the webhook does"))?;
+        Ok(())
     }
 
     /// Deletes a webhook and its secrets. Returns whether there was such a webhook.
@@ -243,6 +271,11 @@ fn webhook(keyring: &Keyring, row: &Row) -> Result<Webhook, StoreError> {
             .and_then(|map| Properties::parse(map).ok())
             .ok_or_else(|| inconsistent("properties"))?,
         created_at: row.try_get("created_at").map_err(StoreError::at(doing))?,
+        failing_since: row.try_get("failing_since").map_err(StoreError::at(doing))?,
+        rate_limit: row
+            .try_get::<_, Option<i32>>("rate_limit")
+            .map_err(StoreError::at(doing))?
+            .and_then(|limit| u32::try_from(limit).ok()),
     })
 }
 

@@ -4,9 +4,11 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::Delay;
 use fanfare_core::answer::Answer;
+use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Due;
 use fanfare_core::notification::render;
 use fanfare_core::outcome::{DeadReason, DropReason, Next, Outcome, Progress, State, decide};
@@ -16,15 +18,22 @@ use fanfare_core::signature::{
 use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::{Entry, Post};
 
-use crate::context::Context;
+use tokio::sync::SemaphorePermit;
+
+use crate::context::{Context, chance};
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
+use crate::gate::Pass;
+use crate::measure;
 
 /// A delivery that may be attempted.
 pub(crate) struct Ready<'a> {
     /// The delivery, and the number of the row that the attempt writes.
     pub(crate) due: Due,
     pub(crate) webhook: &'a Webhook,
+    pub(crate) pass: Pass,
+    /// The memory for its body, when that was asked for already.
+    pub(crate) room: Option<SemaphorePermit<'a>>,
     pub(crate) chain: Chain,
     pub(crate) event_ids: Vec<&'a str>,
     pub(crate) notifications: Vec<&'a str>,
@@ -55,12 +64,21 @@ pub(crate) async fn attempt(
     let (due, id) = (ready.due, ready.due.id());
     let number = ready.chain.attempts + 1;
     let webhook = ready.webhook;
+    let size = ready.notifications.iter().map(|notification| notification.len()).sum();
+    let _room = match ready.room {
+        Some(room) => Some(room),
+        None => context.room_for(size).await,
+    };
     let at = context.now();
-    let body = render(id, number, &webhook.properties, ready.notifications.iter().copied());
-    let headers = headers(&ready, at, body.as_bytes());
+    let body: Bytes =
+        render(id, number, &webhook.properties, ready.notifications.iter().copied()).into();
+    let headers = headers(webhook, id, ready.traceparent, at, &body);
+    let in_flight = context.config.metrics.in_flight();
     let began = Instant::now();
-    let answer = context.config.client.post(webhook.uri.url(), &headers, body.clone().into()).await;
+    let answer = context.config.client.post(webhook.uri.url(), &headers, body.clone()).await;
     let duration = began.elapsed();
+    drop(in_flight);
+    ready.pass.end(is_success(&answer), duration);
     let next = next(context, &ready.chain, &answer);
     if next == Next::Gone {
         // Before the row: a worker that dies in between attempts again and learns it again.
@@ -68,6 +86,7 @@ pub(crate) async fn attempt(
         let gone = Some("gone");
         context.patiently(|| store.webhook_pause(webhook.id, true, gone)).await?;
     }
+    note_health(context, webhook, &ready.chain, is_success(&answer)).await?;
     let (state, reason, delay) = match next {
         Next::Delivered | Next::Gone => (State::Delivered, None, None),
         Next::RetryIn(wait) => (State::Retrying, None, Some(wait)),
@@ -92,6 +111,7 @@ pub(crate) async fn attempt(
     };
     report(webhook, &entry);
     context.recorder.record(entry).await?;
+    measure::attempt(context, &answer, duration, next, ready.chain.since);
     let next_entry = Due { entry: due.entry + 1, ..due };
     Ok(match (delay, reason) {
         (Some(wait), _) => Some(FollowUp::Retry { due: next_entry, delay: Delay::at_least(wait) }),
@@ -102,10 +122,46 @@ pub(crate) async fn attempt(
             events: ready.event_ids.iter().map(|id| (*id).to_owned()).collect(),
             attempts: number,
             last_status: status.map(i32::from),
-            body: body.into(),
+            body,
         }))),
         (None, None) => None,
     })
+}
+
+/// Whether the endpoint takes what it is sent. One that is gone says so without trouble.
+fn is_success(answer: &Answer) -> bool {
+    matches!(answer, Answer::Response { status: 200..=299 | 410, .. })
+}
+
+/// Notes since when a webhook fails, and pauses one that failed for too long. A single failure that
+/// its retry mends is not noted.
+async fn note_health(
+    context: &Context,
+    webhook: &Webhook,
+    chain: &Chain,
+    success: bool,
+) -> Result<(), WorkerError> {
+    let store = &context.config.store;
+    match (success, webhook.failing_since) {
+        (true, Some(_)) => context.patiently(|| store.webhook_failing(webhook.id, None)).await,
+        (false, None) if chain.tries > 0 => {
+            let since = Some(context.now());
+            context.patiently(|| store.webhook_failing(webhook.id, since)).await
+        }
+        (false, Some(since)) => {
+            let failing = (context.now() - since).to_std().unwrap_or_default();
+            if failing >= context.config.pause_after {
+                tracing::warn!(
+                    webhook.id = %webhook.id, webhook.origin = webhook.uri.origin(), %since,
+                    "paused a webhook whose attempts all failed for too long"
+                );
+                let reason = Some("failing");
+                context.patiently(|| store.webhook_pause(webhook.id, true, reason)).await?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Records that a delivery is not sent any more.
@@ -118,15 +174,22 @@ pub(crate) async fn drop_delivery(
 ) -> Result<(), WorkerError> {
     let code = reason.code();
     tracing::info!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, detail, "dropped a delivery");
+    context.config.metrics.dropped(reason);
     let entry = without_post(context, due, chain, State::Dropped, code);
     let entry = Entry { detail: Some(detail), ..entry };
     context.recorder.record(entry).await
 }
 
-/// Records that a delivery is given up because its workers died of it.
-pub(crate) async fn give_up(context: &Context, due: Due, chain: Chain) -> Result<(), WorkerError> {
-    let code = DeadReason::Poison.code();
-    tracing::error!(webhook.id = %due.webhook, delivery.id = %due.id(), "gave up a delivery whose job came back too often");
+/// Records that a delivery is given up without another attempt.
+pub(crate) async fn give_up(
+    context: &Context,
+    due: Due,
+    chain: Chain,
+    reason: DeadReason,
+) -> Result<(), WorkerError> {
+    let code = reason.code();
+    tracing::warn!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, "gave up a delivery");
+    context.config.metrics.dead_letter(reason);
     let entry = without_post(context, due, chain, State::Dead, code);
     context.recorder.record(entry).await
 }
@@ -154,8 +217,13 @@ fn without_post(
 }
 
 /// The webhook's own headers, then ours, which win.
-fn headers(ready: &Ready<'_>, at: DateTime<Utc>, body: &[u8]) -> Vec<(String, String)> {
-    let (webhook, id) = (ready.webhook, ready.due.id());
+fn headers(
+    webhook: &Webhook,
+    id: DeliveryId,
+    traceparent: Option<&str>,
+    at: DateTime<Utc>,
+    body: &[u8],
+) -> Vec<(String, String)> {
     let own = webhook.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut headers: Vec<(String, String)> = own.collect();
     let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
@@ -166,7 +234,7 @@ fn headers(ready: &Ready<'_>, at: DateTime<Utc>, body: &[u8]) -> Vec<(String, St
     set(WEBHOOK_ID, id.to_string());
     set(WEBHOOK_TIMESTAMP, at.timestamp().to_string());
     set(WEBHOOK_SIGNATURE, webhook_signature(&webhook.secrets, id, at.timestamp(), body));
-    if let Some(traceparent) = ready.traceparent {
+    if let Some(traceparent) = traceparent {
         set("traceparent", traceparent.to_owned());
     }
     headers
@@ -179,11 +247,6 @@ fn next(context: &Context, chain: &Chain, answer: &Answer) -> Next {
         now: context.now(),
     };
     decide(&context.config.policy, answer, progress, chance())
-}
-
-/// A random number from 0 up to 1; the middle when there are none to be had.
-fn chance() -> f64 {
-    getrandom::u32().map_or(0.5, |number| f64::from(number) / (f64::from(u32::MAX) + 1.0))
 }
 
 fn post(answer: &Answer, duration: Duration) -> Post {

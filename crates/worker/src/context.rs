@@ -8,16 +8,22 @@ use chrono::{DateTime, Utc};
 use fanfare_core::job::Due;
 use fanfare_store::StoreError;
 use fanfare_store::patience::{Impatient, patiently};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
 use crate::error::WorkerError;
+use crate::gate::Gate;
 use crate::recorder::Recorder;
 use crate::webhooks::Webhooks;
 
 /// A job that waited longer than this in the worker counts as one that may be about twice.
 pub(crate) const STALE: Duration = Duration::from_secs(5);
+
+/// The memory for bodies that are about to be sent, in KiB. Each is in memory about three times: as
+/// its notifications, as the body, and on its way into the socket.
+const BODIES: u32 = 24 * 1024;
 
 /// Added to times that must surely be over: for the record's way into the ledger.
 const SLACK: Duration = Duration::from_secs(5);
@@ -27,6 +33,9 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) recorder: Recorder,
+    pub(crate) gate: Arc<Gate>,
+    /// The memory for bodies that are about to be sent.
+    bodies: Semaphore,
     /// Take nothing new.
     pub(crate) stop: CancellationToken,
     /// First attempts under way, which nobody has claimed.
@@ -41,8 +50,10 @@ impl Context {
         tracker: &TaskTracker,
     ) -> Self {
         let webhooks = Webhooks::start(config.store.clone(), end, tracker);
-        let recorder = Recorder::start(config.store.clone(), stop.clone(), tracker);
-        Self { config, webhooks, recorder, stop, under_way: Mutex::default() }
+        let recorder = Recorder::start(&config, stop.clone(), tracker);
+        let gate = Gate::new(config.per_webhook);
+        let bodies = Semaphore::new(BODIES as usize);
+        Self { config, webhooks, recorder, gate, bodies, stop, under_way: Mutex::default() }
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
@@ -66,6 +77,13 @@ impl Context {
         call: impl FnMut() -> Answer,
     ) -> Result<T, WorkerError> {
         patiently(&self.stop, call).await.map_err(|error: Impatient| error.into())
+    }
+
+    /// Waits until there is memory for a body of so many bytes.
+    pub(crate) async fn room_for(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(1);
+        // Nobody closes it; without a permit there would be no limit, but no harm either.
+        self.bodies.acquire_many(kib.min(BODIES)).await.ok()
     }
 
     /// Notes that a first attempt is under way until the note is dropped.
@@ -101,4 +119,9 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.context.lock().remove(&self.due);
     }
+}
+
+/// A random number from 0 up to 1; the middle when there are none to be had.
+pub(crate) fn chance() -> f64 {
+    getrandom::u32().map_or(0.5, |number| f64::from(number) / (f64::from(u32::MAX) + 1.0))
 }

@@ -13,19 +13,29 @@ use fanfare_broker::Delay;
 use fanfare_core::access::Resource;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::Due;
-use fanfare_core::outcome::{DropReason, State};
+use fanfare_core::outcome::{DeadReason, DropReason, State};
 use fanfare_core::webhook::Webhook;
-use fanfare_store::attempts::{Claim, PlannedEvent, Question, Standing};
+use fanfare_metrics::Deferral;
+use fanfare_store::access::Question;
+use fanfare_store::attempts::{Claim, PlannedEvent, Standing};
 use fanfare_store::directory::UserStatus;
 use futures_util::future::join_all;
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::attempt::{Chain, Ready, attempt, drop_delivery, give_up};
+use crate::attempt::{self, Chain, Ready, attempt, drop_delivery};
 use crate::context::Context;
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
+use crate::gate::{Deferred, Pass};
 
 /// A job that came back so often has ended that many workers, or sessions.
 const POISON: u64 = 20;
+
+/// A wait as short as the ladder has.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Notifications of so many bytes are read for many deliveries at a time, larger ones alone.
+const INLINE: usize = 16 * 1024;
 
 /// Clocks of machines that run together differ by no more than this.
 const CLOCKS: Duration = Duration::from_secs(30);
@@ -53,10 +63,13 @@ pub(crate) async fn defer(
     for (due, standing) in dues.iter().zip(&standings) {
         let webhook = webhooks.get(&due.webhook).map(AsRef::as_ref);
         if standing.last.is_some() {
-            follow_ups.extend(FollowUp::again(context, *due, standing, webhook));
+            let standing = whole(context, *due).await?;
+            follow_ups.extend(FollowUp::again(context, *due, &standing, webhook));
         } else if delivery_count >= POISON {
-            follow_ups.extend(poison(context, *due, standing, webhook).await?);
+            let reason = DeadReason::Poison;
+            follow_ups.extend(give_up(context, *due, standing, webhook, reason).await?);
         } else {
+            context.config.metrics.deferred(Deferral::Uncertain);
             follow_ups.push(FollowUp::Retry { due: *due, delay: Delay::at_least(wait) });
         }
     }
@@ -64,24 +77,101 @@ pub(crate) async fn defer(
 }
 
 /// Attempts due jobs side by side; the answers are in their order, so that each job can be settled
-/// on its own.
+/// on its own. Each gives its share of `permit` back when it is over.
 pub(crate) async fn attempt_each(
     context: &Context,
     taken: &[Taken],
+    mut permit: OwnedSemaphorePermit,
 ) -> Result<Vec<Result<Option<FollowUp>, WorkerError>>, WorkerError> {
-    let dues: Vec<Due> = taken.iter().map(|taken| taken.due).collect();
+    let mut entries = enter(context, taken).await?;
+    let deferred = still_owed(context, taken, &entries).await?;
+    let (going, dues): (Vec<Taken>, Vec<Due>) = taken
+        .iter()
+        .zip(&deferred)
+        .filter_map(|(taken, deferred)| deferred.is_none().then_some((*taken, taken.due)))
+        .unzip();
+    if dues.is_empty() {
+        let again = |(taken, deferred): (&Taken, Option<Deferred>)| {
+            Ok(deferred.map(|it| FollowUp::deferred(context, taken.due, it)))
+        };
+        return Ok(taken.iter().zip(deferred).map(again).collect());
+    }
     let store = &context.config.store;
     let lease = context.lease();
     let claims = context.patiently(|| store.attempts_claim(&dues, lease)).await?;
     // Read after the claim: what was recorded just before it is seen here.
     let (standings, webhooks) = look(context, &dues).await?;
-    let verdicts = verdicts(context, taken, &claims, &standings, &webhooks).await?;
+    let verdicts = verdicts(context, &going, &claims, &standings, &webhooks).await?;
+    let mut gone = standings.iter().zip(verdicts);
     let mut each = Vec::with_capacity(taken.len());
-    for ((taken, standing), verdict) in taken.iter().zip(&standings).zip(verdicts) {
+    for ((taken, deferred), entry) in taken.iter().zip(deferred).zip(&mut entries) {
+        let share = permit.split(1);
         let webhook = webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
-        each.push(conclude(context, taken.due, standing, webhook, verdict));
+        let next = if deferred.is_none() { gone.next() } else { None };
+        let entry = std::mem::replace(entry, Entry::NoNeed);
+        each.push(async move {
+            let _share = share;
+            match (deferred, next) {
+                (None, Some((standing, verdict))) => {
+                    conclude(context, taken.due, standing, webhook, verdict, entry).await
+                }
+                (deferred, _) => Ok(deferred.map(|it| FollowUp::deferred(context, taken.due, it))),
+            }
+        });
     }
+    drop(permit);
     Ok(join_all(each).await)
+}
+
+/// How the gate answered for a delivery.
+enum Entry {
+    /// It may go.
+    Pass(Pass),
+    /// It may not go now.
+    Deferred(Deferred),
+    /// It was not asked: the webhook gets nothing.
+    NoNeed,
+}
+
+async fn enter(context: &Context, taken: &[Taken]) -> Result<Vec<Entry>, WorkerError> {
+    let ids: Vec<WebhookId> = taken.iter().map(|taken| taken.due.webhook).collect();
+    let webhooks = context.patiently(|| context.webhooks.get(&ids)).await?;
+    let enter = async |id: &WebhookId| match webhooks.get(id).filter(|webhook| !webhook.paused) {
+        None => Entry::NoNeed,
+        Some(webhook) => match context.gate.enter(webhook, true).await {
+            Ok(pass) => Entry::Pass(pass),
+            Err(deferred) => Entry::Deferred(deferred),
+        },
+    };
+    Ok(join_all(ids.iter().map(enter)).await)
+}
+
+/// Which deliveries go round once more: those that were deferred, unless they are not owed any
+/// more, which is then recorded as for any other.
+async fn still_owed(
+    context: &Context,
+    taken: &[Taken],
+    entries: &[Entry],
+) -> Result<Vec<Option<Deferred>>, WorkerError> {
+    let of = |(taken, entry): (&Taken, &Entry)| match entry {
+        Entry::Deferred(deferred) => Some((*taken, *deferred)),
+        Entry::Pass(_) | Entry::NoNeed => None,
+    };
+    let deferred: Vec<Option<(Taken, Deferred)>> = taken.iter().zip(entries).map(of).collect();
+    let (asked, dues): (Vec<Taken>, Vec<Due>) =
+        deferred.iter().flatten().map(|(taken, _)| (*taken, taken.due)).unzip();
+    if asked.is_empty() {
+        return Ok(taken.iter().map(|_| None).collect());
+    }
+    let (standings, webhooks) = look(context, &dues).await?;
+    let claims = vec![Claim::Ours; asked.len()];
+    let verdicts = verdicts(context, &asked, &claims, &standings, &webhooks).await?;
+    let mut verdicts = verdicts.into_iter();
+    let again = |deferred: Option<(Taken, Deferred)>| {
+        let (_, deferred) = deferred?;
+        matches!(verdicts.next(), Some(Verdict::Attempt(_))).then_some(deferred)
+    };
+    Ok(deferred.into_iter().map(again).collect())
 }
 
 /// What to do with a due job.
@@ -94,8 +184,8 @@ enum Verdict {
     Later,
     /// Its time has not come: the wait is longer than the ladder.
     Early,
-    /// Its workers died of it.
-    Poison,
+    /// Its workers died of it, or it was deferred for too long.
+    GiveUp(DeadReason),
     /// The delivery has moved on; what followed from its row may have been lost.
     HandOnAgain,
     /// The delivery has moved on.
@@ -121,7 +211,10 @@ async fn verdicts(
             (Claim::Taken, _) => Verdict::Later,
             (Claim::Ours, _) if !is_next(taken.due, standing) => Verdict::Nothing,
             (Claim::Ours, _) if early(context, standing).is_some() => Verdict::Early,
-            (Claim::Ours, _) if taken.delivery_count >= POISON => Verdict::Poison,
+            (Claim::Ours, _) if taken.delivery_count >= POISON => {
+                Verdict::GiveUp(DeadReason::Poison)
+            }
+            (Claim::Ours, _) if expired(context, standing) => Verdict::GiveUp(DeadReason::Expired),
             (Claim::Ours, None) => Verdict::Drop(DropReason::WebhookDeleted),
             (Claim::Ours, Some(webhook)) if webhook.paused => {
                 Verdict::Drop(DropReason::WebhookPaused)
@@ -170,6 +263,14 @@ fn is_next(due: Due, standing: &Standing) -> bool {
     }
 }
 
+/// Whether a delivery that was deferred over and over is past its deadline. A retry is never due so
+/// late, even if the ladder lengthens its wait by an eighth.
+fn expired(context: &Context, standing: &Standing) -> bool {
+    let deadline = context.config.policy.deadline;
+    let age = (context.now() - chain(standing).since).to_std().unwrap_or_default();
+    !standing.events.is_empty() && age > deadline + deadline / 8 + CLOCKS
+}
+
 /// How long a retry still has to wait, if that is more than the clocks of two machines may differ.
 fn early(context: &Context, standing: &Standing) -> Option<Duration> {
     let due = standing.last.as_ref()?.next_attempt_at?;
@@ -203,7 +304,8 @@ fn questions_of<'a>(
 /// came late changes what a revision says, so what was decided before it, or by a clock that may be
 /// behind, is decided again.
 fn is_decided(standing: &Standing, event: &PlannedEvent) -> bool {
-    let last = standing.last.as_ref().map(|last| (last.revision, last.at));
+    let last = standing.last.as_ref().filter(|last| last.whole);
+    let last = last.map(|last| (last.revision, last.at));
     let planned = (event.decided_revision, event.received_at);
     let after_late = |at: DateTime<Utc>| {
         standing.late_at.is_none_or(|late| (at - late).to_std().is_ok_and(|since| since > CLOCKS))
@@ -220,18 +322,41 @@ async fn conclude(
     standing: &Standing,
     webhook: Option<&Webhook>,
     verdict: Verdict,
+    entry: Entry,
 ) -> Result<Option<FollowUp>, WorkerError> {
     match (verdict, webhook) {
         (Verdict::Attempt(events), Some(webhook)) => {
+            let pass = match entry {
+                Entry::Pass(pass) => pass,
+                Entry::Deferred(deferred) => {
+                    return Ok(Some(FollowUp::deferred(context, due, deferred)));
+                }
+                // It was resumed in between.
+                Entry::NoNeed => {
+                    return Ok(Some(FollowUp::Retry { due, delay: Delay::at_least(AT_ONCE) }));
+                }
+            };
+            let size = standing.events.iter().map(|event| event.size).sum();
+            let room = context.room_for(size).await;
+            let read;
+            let standing = if standing.events.iter().all(|event| event.notification.is_some()) {
+                standing
+            } else {
+                read = whole(context, due).await?;
+                &read
+            };
             let detail = left_out(standing, webhook, &events);
+            context.config.metrics.partial(detail.is_some());
             let events: Vec<&PlannedEvent> =
                 events.into_iter().filter_map(|index| standing.events.get(index)).collect();
             let ready = Ready {
                 due,
                 webhook,
+                pass,
+                room,
                 chain: chain(standing),
                 event_ids: events.iter().map(|event| event.event_id.as_str()).collect(),
-                notifications: events.iter().map(|event| event.notification.as_str()).collect(),
+                notifications: events.iter().filter_map(|it| it.notification.as_deref()).collect(),
                 traceparent: events.first().and_then(|event| event.traceparent.as_deref()),
                 detail,
             };
@@ -245,14 +370,20 @@ async fn conclude(
             drop_delivery(context, due, chain(standing), reason, detail).await.map(|()| None)
         }
         (Verdict::Later, _) => {
+            context.config.metrics.deferred(Deferral::Claimed);
             Ok(Some(FollowUp::Retry { due, delay: Delay::at_least(context.lease()) }))
         }
         (Verdict::Early, _) => {
+            context.config.metrics.deferred(Deferral::Early);
             let delay = Delay::at_least(early(context, standing).unwrap_or_default());
             Ok(Some(FollowUp::Retry { due, delay }))
         }
-        (Verdict::Poison, webhook) => poison(context, due, standing, webhook).await,
-        (Verdict::HandOnAgain, webhook) => Ok(FollowUp::again(context, due, standing, webhook)),
+        (Verdict::GiveUp(reason), webhook) => {
+            self::give_up(context, due, standing, webhook, reason).await
+        }
+        (Verdict::HandOnAgain, webhook) => {
+            Ok(FollowUp::again(context, due, &whole(context, due).await?, webhook))
+        }
         (Verdict::Nothing | Verdict::Attempt(_), _) => Ok(None),
     }
 }
@@ -269,19 +400,17 @@ fn left_out(standing: &Standing, webhook: &Webhook, sent: &[usize]) -> Option<St
     (!subjects.is_empty()).then(|| format!("{} events left out: {}", subjects.len(), why()))
 }
 
-async fn poison(
+async fn give_up(
     context: &Context,
     due: Due,
     standing: &Standing,
     webhook: Option<&Webhook>,
+    reason: DeadReason,
 ) -> Result<Option<FollowUp>, WorkerError> {
-    give_up(context, due, chain(standing)).await?;
-    let (standings, _) = look(context, &[due]).await?;
-    let dead = standings.first().and_then(|standing| {
-        let last = standing.last.as_ref()?;
-        Some(FollowUp::Dead(Box::new(DeadLetter::of(due, last, standing, webhook))))
-    });
-    Ok(dead)
+    attempt::give_up(context, due, chain(standing), reason).await?;
+    let standing = whole(context, due).await?;
+    let dead = standing.last.as_ref().map(|last| DeadLetter::of(due, last, &standing, webhook));
+    Ok(dead.map(|letter| FollowUp::Dead(Box::new(letter))))
 }
 
 fn chain(standing: &Standing) -> Chain {
@@ -302,9 +431,19 @@ fn chain(standing: &Standing) -> Chain {
     }
 }
 
+/// A delivery with its notifications, however large.
+async fn whole(context: &Context, due: Due) -> Result<Standing, WorkerError> {
+    let store = &context.config.store;
+    let mut found = context
+        .patiently(|| store.attempts_standing(std::slice::from_ref(&due), usize::MAX))
+        .await?;
+    // One question has one answer.
+    found.pop().ok_or(WorkerError::Stopping)
+}
+
 async fn look(context: &Context, dues: &[Due]) -> Result<(Vec<Standing>, Webhooks), WorkerError> {
     let store = &context.config.store;
-    let standings = context.patiently(|| store.attempts_standing(dues)).await?;
+    let standings = context.patiently(|| store.attempts_standing(dues, INLINE)).await?;
     let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
     let webhooks = context.patiently(|| context.webhooks.get(&ids)).await?;
     Ok((standings, webhooks))

@@ -8,14 +8,18 @@ use fanfare_core::job::{Due, Job};
 use fanfare_core::notification::render;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::{Properties, Webhook};
+use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{Last, Standing};
 
 use crate::context::Context;
+use crate::gate::Deferred;
 
 /// A message to publish before the job is acknowledged.
 pub(crate) enum FollowUp {
     /// Try again later.
     Retry { due: Due, delay: Delay },
+    /// Come back later for the attempt that may not be made now.
+    Deferred { due: Due, delay: Delay },
     /// Keep it for a person.
     Dead(Box<DeadLetter>),
 }
@@ -33,13 +37,22 @@ pub(crate) struct DeadLetter {
 }
 
 impl FollowUp {
+    /// For a delivery that the gate did not let through.
+    pub(crate) fn deferred(context: &Context, due: Due, deferred: Deferred) -> Self {
+        let Deferred { cause, wait } = deferred;
+        context.config.metrics.deferred(Deferral::Endpoint(cause));
+        let cause = cause.code();
+        tracing::debug!(webhook.id = %due.webhook, delivery.id = %due.id(), cause, ?wait, "deferred");
+        Self::Deferred { due, delay: Delay::at_least(wait) }
+    }
+
     /// The message and where it goes.
     pub(crate) fn message(
         self,
         context: &Context,
     ) -> Result<(Destination, Message), serde_json::Error> {
         match self {
-            Self::Retry { due, delay } => {
+            Self::Retry { due, delay } | Self::Deferred { due, delay } => {
                 let message = Message::new(Job::Due(due).to_bytes()?, "application/json");
                 Ok((Destination::Later { delay, back_to: BackTo::Retries }, message))
             }
@@ -77,7 +90,8 @@ impl DeadLetter {
         standing: &Standing,
         webhook: Option<&Webhook>,
     ) -> Self {
-        let notifications = standing.events.iter().map(|event| event.notification.as_str());
+        let notifications =
+            standing.events.iter().filter_map(|event| event.notification.as_deref());
         let none = Properties::default();
         let properties = webhook.map_or(&none, |webhook| &webhook.properties);
         Self {

@@ -7,25 +7,36 @@ use fanfare_core::job::{Addressee, Due, Unit};
 use fanfare_core::outcome::DropReason;
 use fanfare_core::webhook::Webhook;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::attempt::{Chain, Ready, attempt, drop_delivery};
 use crate::context::Context;
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 
 /// Attempts all deliveries of a job side by side; what is left to do for those that failed is
-/// returned once all of them are recorded.
+/// returned once all of them are recorded. Each gives its share of `permit` back when it is over,
+/// so that a slow one holds no more than its own.
 pub(crate) async fn attempt_all(
     context: &Context,
     units: &[Unit],
+    mut permit: OwnedSemaphorePermit,
 ) -> Result<Vec<FollowUp>, WorkerError> {
     let ids: Vec<WebhookId> = dues(units).iter().map(|due| due.webhook).collect();
     let webhooks = context.patiently(|| context.webhooks.get(&ids)).await?;
     let mut attempts = Vec::with_capacity(ids.len());
     for unit in units {
         for to in &unit.deliveries {
-            attempts.push(one(context, unit, to, webhooks.get(&to.webhook).map(AsRef::as_ref)));
+            let share = permit.split(1);
+            let webhook = webhooks.get(&to.webhook).map(AsRef::as_ref);
+            attempts.push(async move {
+                let result = one(context, unit, to, webhook).await;
+                drop(share);
+                result
+            });
         }
     }
+    drop(permit);
     let results = join_all(attempts).await;
     results.into_iter().filter_map(Result::transpose).collect()
 }
@@ -53,10 +64,16 @@ async fn one(
         }
         Some(webhook) => webhook,
     };
+    let pass = match context.gate.enter(webhook, false).await {
+        Ok(pass) => pass,
+        Err(deferred) => return Ok(Some(FollowUp::deferred(context, due, deferred))),
+    };
     let _under_way = context.note(due);
     let ready = Ready {
         due,
         webhook,
+        pass,
+        room: None,
         chain,
         event_ids: unit.event_ids.iter().map(String::as_str).collect(),
         notifications: notifications(unit, to),

@@ -150,14 +150,13 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
             let (count, settle) = (incoming.delivery_count, incoming.settle);
             let context = &for_job.context;
             let result = match job {
-                Job::Fresh(units) if !again => attempt_all(context, &units).await,
+                Job::Fresh(units) if !again => attempt_all(context, &units, permit).await,
                 Job::Fresh(units) => defer(context, &dues(&units), count, HANDOVER).await,
                 Job::Copy(dues) => defer(context, &dues, count, context.certainty()).await,
                 // Nobody sends these here; the other queue is where they belong.
                 Job::Due(due) => defer(context, &[due], count, HANDOVER).await,
             };
             settle_job(&for_job, settle, result).await;
-            drop(permit);
         });
     }
     Ok(())
@@ -198,7 +197,7 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
         }
         let for_jobs = Arc::clone(&lane);
         lane.spawn(async move {
-            match attempt_each(&for_jobs.context, &taken).await {
+            match attempt_each(&for_jobs.context, &taken, permit).await {
                 Ok(results) => {
                     let mut settling = Vec::with_capacity(settles.len());
                     for (settle, result) in settles.into_iter().zip(results) {
@@ -216,7 +215,6 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
                     give_back(settles).await;
                 }
             }
-            drop(permit);
         });
     }
     Ok(())
@@ -234,7 +232,9 @@ fn width(job: &Job) -> usize {
 /// Publishes what follows from a job and acknowledges it; or gives it back.
 async fn settle_job(lane: &Lane, settle: Settle, result: Result<Vec<FollowUp>, WorkerError>) {
     let done = async {
-        let messages: Vec<_> = result?
+        let follow_ups = result?;
+        look_later(&lane.context, &follow_ups).await?;
+        let messages: Vec<_> = follow_ups
             .into_iter()
             .map(|follow_up| follow_up.message(&lane.context))
             .collect::<Result<_, _>>()?;
@@ -256,6 +256,23 @@ async fn settle_job(lane: &Lane, settle: Settle, result: Result<Vec<FollowUp>, W
     }
 }
 
+/// Keeps the reconciler from taking deferred deliveries for lost ones.
+async fn look_later(context: &Context, follow_ups: &[FollowUp]) -> Result<(), WorkerError> {
+    let mut batches = Vec::new();
+    let mut longest = Duration::ZERO;
+    for follow_up in follow_ups {
+        if let FollowUp::Deferred { due, delay } = follow_up {
+            batches.push(due.batch);
+            longest = longest.max(delay.duration());
+        }
+    }
+    if batches.is_empty() {
+        return Ok(());
+    }
+    let store = &context.config.store;
+    context.patiently(|| store.events_look_later(&batches, longest)).await
+}
+
 async fn give_back(settles: Vec<Settle>) {
     for settle in settles {
         if let Err(error) = settle.give_back().await {
@@ -273,6 +290,7 @@ async fn unreadable(
     let detail = format!("the message is not a job: {why}");
     tracing::error!(detail, "a message can't be read as a job; it is kept as a dead letter");
     let now = lane.context.now();
+    lane.context.config.metrics.dead_letter(DeadReason::Poison);
     let code = DeadReason::Poison.code();
     let letter = reject(&incoming.message, &incoming.routing_key, code, &detail, now);
     lane.publisher.publish(&Queue::DeliveriesDead.into(), letter).await?;

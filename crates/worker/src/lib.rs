@@ -2,7 +2,7 @@
 //!
 //! A worker takes jobs from two queues, each with a share of its own: first attempts, and attempts
 //! whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
-//! whom; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
+//! whom; `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
 //! done into the ledger; and only then is a job acknowledged. Any number of workers run side by
 //! side.
 //!
@@ -16,6 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_broker::{State, supervise};
 use fanfare_core::retry::RetryPolicy;
+use fanfare_metrics::Worker as Metrics;
 use fanfare_outbound::Client;
 use fanfare_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,9 @@ mod due;
 mod error;
 mod follow_up;
 mod fresh;
+mod gate;
 mod intake;
+mod measure;
 mod recorder;
 mod webhooks;
 
@@ -48,8 +51,14 @@ pub struct Config {
     pub timeout: Duration,
     /// POSTs under way at a time.
     pub concurrency: u32,
+    /// POSTs under way at a time to one webhook.
+    pub per_webhook: u32,
+    /// How long a webhook may fail before it is paused.
+    pub pause_after: Duration,
     /// Jobs held at a time, of each queue.
     pub prefetch: u16,
+    /// What is counted and measured.
+    pub metrics: Arc<Metrics>,
     /// What the time is.
     pub clock: fn() -> DateTime<Utc>,
 }
@@ -65,10 +74,13 @@ pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(Stat
     let end = CancellationToken::new();
     let broker = config.broker.clone();
     let context = Arc::new(Context::new(config, stop.clone(), end.clone(), &tracker));
-    supervise(&broker, &stop, on_state, |session| {
+    let work = supervise(&broker, &stop, on_state, |session| {
         intake::work(Arc::clone(&context), session, tracker.clone())
-    })
-    .await;
+    });
+    tokio::select! {
+        () = work => {}
+        () = measure::breakers(&context) => {}
+    }
     // The recorder ends with the last of those who use it.
     drop(context);
     end.cancel();

@@ -3,8 +3,10 @@
 //! Whoever made an attempt waits here until its row is committed. While the database is away,
 //! nothing new is sent: a POST that can't be recorded would be a duplicate in the making.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use fanfare_metrics::Worker as Metrics;
 use fanfare_store::attempts::Entry;
 use fanfare_store::patience::{Impatient, patiently};
 use fanfare_store::{Store, StoreError};
@@ -12,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Config;
 use crate::error::WorkerError;
 
 /// Rows in one statement.
@@ -33,11 +36,16 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Begins to write; ends when the handle is gone and everything is written.
-    pub(crate) fn start(store: Store, stop: CancellationToken, tracker: &TaskTracker) -> Self {
+    pub(crate) fn start(config: &Config, stop: CancellationToken, tracker: &TaskTracker) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let (health, healthy) = watch::channel(true);
         let give_up = CancellationToken::new();
-        let writer = Writer { store, health, give_up: give_up.clone() };
+        let writer = Writer {
+            store: config.store.clone(),
+            metrics: Arc::clone(&config.metrics),
+            health,
+            give_up: give_up.clone(),
+        };
         tokio::spawn(async move {
             stop.cancelled().await;
             tokio::time::sleep(LAST_TRY).await;
@@ -67,6 +75,7 @@ impl Recorder {
 /// The task that writes.
 struct Writer {
     store: Store,
+    metrics: Arc<Metrics>,
     health: watch::Sender<bool>,
     /// Cancelled when a stopping process waited long enough for the database.
     give_up: CancellationToken,
@@ -108,13 +117,18 @@ impl Writer {
     /// Writes rows in one statement, waiting for the database if it must.
     async fn write(&self, entries: &[Entry]) -> Result<(), Impatient> {
         let twice = patiently(&self.give_up, || async {
+            let began = Instant::now();
             let result = self.store.attempts_record(entries).await;
+            if result.is_ok() {
+                self.metrics.ledger(entries.len(), began.elapsed());
+            }
             let healthy = result.as_ref().map_or_else(StoreError::is_refusal, |_| true);
             self.health.send_if_modified(|known| std::mem::replace(known, healthy) != healthy);
             result
         })
         .await?;
         if twice > 0 {
+            self.metrics.duplicates(twice);
             tracing::warn!(
                 attempts = twice,
                 "attempts were made that are in the ledger already: receivers got duplicates"

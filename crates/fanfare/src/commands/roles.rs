@@ -7,7 +7,7 @@ use fanfare_broker::State;
 use tokio::net::TcpListener;
 
 use crate::clock;
-use crate::lifecycle;
+use crate::observe::Observer;
 use crate::parts;
 use crate::settings::Settings;
 
@@ -17,6 +17,8 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs a router: events in, plans and jobs out.
 pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
+    let mut observer = Observer::new(settings, "router").await?;
+    let standing = observer.broker();
     let config = fanfare_router::Config {
         broker: parts::broker(settings, "router")?,
         store: parts::store(settings, "router")?,
@@ -26,13 +28,17 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
         history: settings.directory.history,
         reconcile_every: RECONCILE_EVERY,
         mask: settings.mask.clone(),
+        metrics: observer.router(),
+        sample_every: observer.sample_every(),
         clock: clock::now,
     };
-    lifecycle::run_role("router", |stop| fanfare_router::run(config, stop, tell)).await
+    observer.beside(settings, |stop| fanfare_router::run(config, stop, telling(standing))).await
 }
 
 /// Runs a worker: jobs in, POSTs out, attempts recorded.
 pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
+    let mut observer = Observer::new(settings, "worker").await?;
+    let standing = observer.broker();
     let config = fanfare_worker::Config {
         broker: parts::broker(settings, "worker")?,
         store: parts::store(settings, "worker")?,
@@ -40,14 +46,18 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
         policy: settings.retry,
         timeout: settings.timeout,
         concurrency: settings.concurrency,
+        per_webhook: settings.webhook_concurrency,
+        pause_after: settings.pause_after,
         prefetch: settings.prefetch,
+        metrics: observer.worker(),
         clock: clock::now,
     };
-    lifecycle::run_role("worker", |stop| fanfare_worker::run(config, stop, tell)).await
+    observer.beside(settings, |stop| fanfare_worker::run(config, stop, telling(standing))).await
 }
 
 /// Runs a console: the API at which users register their webhooks.
 pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
+    let observer = Observer::new(settings, "console").await?;
     let config = fanfare_console::Config {
         store: parts::store(settings, "console")?,
         client: parts::outbound(settings)?,
@@ -60,10 +70,18 @@ pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
                  machine and a port that is free"
         )
     })?;
-    lifecycle::run_role("console", |stop| fanfare_console::run(config, listener, stop)).await
+    observer.beside(settings, |stop| fanfare_console::run(config, listener, stop)).await
 }
 
-/// Tells how it stands with the broker; why it went away is told where it was noticed.
+/// Tells each state with the broker in the log, and to `standing`.
+fn telling(standing: impl Fn(State)) -> impl Fn(State) {
+    move |state| {
+        tell(state);
+        standing(state);
+    }
+}
+
+/// Logs how it stands with the broker; why it went away is told where it was noticed.
 fn tell(state: State) {
     match state {
         State::Connecting => tracing::debug!("connecting to the broker"),

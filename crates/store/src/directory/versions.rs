@@ -10,6 +10,10 @@ use tokio_postgres::Row;
 use super::DOING;
 use crate::error::StoreError;
 
+/// The revision at which versions of a snapshot begin, and end, until all of it is there: no
+/// question is asked as of it, and no live document meets it.
+pub(super) const STAGED: i64 = -1;
+
 /// A version of a user or role, in the form in which it is stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Version<'a> {
@@ -94,14 +98,14 @@ async fn put_wave(
         insert into directory_versions (kind, name, name_key, begin_revision, end_revision,
                                         ended_at, enabled, deleted, document)
         select n.kind, n.name, n.name_key, n.revision, n.ends,
-               case when n.ends is not null then clock_timestamp() end,
+               case when n.revision >= 0 and n.ends is not null then clock_timestamp() end,
                n.enabled, n.deleted, n.document
-        from (select u.*,
+        from (select u.*, case when u.revision < 0 then u.revision else
                      least((select min(v.begin_revision) from directory_versions v
                             where v.kind = u.kind and v.name_key = u.name_key
                               and v.begin_revision > u.revision),
                            (select min(s.revision) from directory_snapshots s
-                            where s.revision > u.revision)) as ends
+                            where s.revision > u.revision)) end as ends
               from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bool[],
                           $6::bool[], $7::text[])
                   as u(revision, kind, name, name_key, enabled, deleted, document)) n
@@ -200,23 +204,59 @@ pub(super) async fn remove(transaction: &Transaction<'_>, ids: &[i64]) -> Result
     Ok(removed)
 }
 
-/// Ends a snapshot whose versions were put before: what has none of this revision ends with it.
-/// Returns whether the snapshot was new.
+/// Gives staged versions the revision of their snapshot. Where there is a version of that revision
+/// already, that one counts.
+pub(super) async fn unstage(
+    transaction: &Transaction<'_>,
+    revision: i64,
+) -> Result<(), StoreError> {
+    const KNOWN: &str = "-- directory_unstage
+        select coalesce(array_agg(s.id), '{}')
+        from directory_versions s
+        join directory_versions v using (kind, name_key)
+        where s.begin_revision = $1 and v.begin_revision = $2";
+    const UNSTAGE: &str = "-- directory_unstage
+        update directory_versions s
+        set begin_revision = $2, end_revision = n.ends,
+            ended_at = case when n.ends is not null then clock_timestamp() end
+        from (select u.id,
+                     least((select min(v.begin_revision) from directory_versions v
+                            where v.kind = u.kind and v.name_key = u.name_key
+                              and v.begin_revision > $2),
+                           (select min(p.revision) from directory_snapshots p
+                            where p.revision > $2)) as ends
+              from directory_versions u where u.begin_revision = $1) n
+        where s.id = n.id";
+    let row = transaction.query_one(KNOWN, &[&STAGED, &revision]).await;
+    let known: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
+    remove(transaction, &known).await?;
+    transaction.execute(UNSTAGE, &[&STAGED, &revision]).await.map_err(StoreError::at(DOING))?;
+    Ok(())
+}
+
+/// Removes what an import that died has left.
+pub(super) async fn clear_staged(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    const SQL: &str = "-- directory_unstage
+        select coalesce(array_agg(id), '{}') from directory_versions where begin_revision = $1";
+    let row = transaction.query_one(SQL, &[&STAGED]).await;
+    let left: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
+    remove(transaction, &left).await.map(drop)
+}
+
+/// Ends a new snapshot whose versions were put before: what has none of this revision ends with it.
 pub(super) async fn end_snapshot(
     transaction: &Transaction<'_>,
     revision: i64,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     const NOTE: &str = "-- directory_snapshot
-        insert into directory_snapshots (revision) values ($1) on conflict do nothing";
+        insert into directory_snapshots (revision) values ($1)";
     const END: &str = "-- directory_snapshot
         update directory_versions
         set end_revision = $1, ended_at = coalesce(ended_at, clock_timestamp())
         where begin_revision < $1 and (end_revision is null or end_revision > $1)";
-    let new = transaction.execute(NOTE, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    if new > 0 {
-        transaction.execute(END, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    }
-    Ok(new > 0)
+    transaction.execute(NOTE, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    transaction.execute(END, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    Ok(())
 }
 
 /// Whether a snapshot was taken already.

@@ -13,7 +13,7 @@ use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::mask::MaskPolicy;
 use fanfare_core::name::Name;
 use fanfare_core::webhook::{Headers, Properties, Webhook};
-use fanfare_store::attempts::Question;
+use fanfare_store::access::Question;
 use fanfare_store::directory::Part;
 use fanfare_store::routing::{Arrival, Routed};
 use proptest::prelude::*;
@@ -197,6 +197,8 @@ pub(crate) fn webhook(owner: &str, filters: &[&str], paused: bool) -> Webhook {
         headers: Headers::default(),
         properties: Properties::default(),
         created_at: Utc::now(),
+        failing_since: None,
+        rate_limit: None,
     }
 }
 
@@ -221,7 +223,7 @@ async fn arrive(database: &Database, case: &Case) {
                     content: fanfare_core::directory::Content::Snapshot { users, roles },
                 },
             ] if number % 2 == 0 => {
-                let import = database.store.directory_import(*revision).await.unwrap();
+                let import = database.store.directory_import(Some(*revision)).await.unwrap();
                 let Some(mut import) = import else { continue };
                 for user in users {
                     let part = Part { users: vec![user.clone()], roles: Vec::new() };

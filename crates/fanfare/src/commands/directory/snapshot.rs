@@ -1,5 +1,5 @@
-//! A file with one snapshot, of any size: read twice, first to see that all of it can be used, then
-//! to take it part by part, so that neither pass needs memory for more than a part.
+//! A file with one snapshot, of any size: read to see what it is, then to see that all of it can be
+//! used, then to take it part by part, so that no pass needs memory for more than a part.
 
 use std::fmt;
 use std::fs::File;
@@ -32,7 +32,10 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Snapshot {
     path: PathBuf,
+    /// Its own revision.
     revision: Option<i64>,
+    /// Whether it is an event, whose revision nobody else gives.
+    enveloped: bool,
 }
 
 /// What is looked at to see whether a file is a snapshot.
@@ -70,20 +73,22 @@ impl Snapshot {
         let has_revision = skeleton.event_type.is_none() || skeleton.accessrevision.is_some();
         let revision = skeleton.accessrevision.filter(|revision| *revision >= 0);
         (is_snapshot && has_revision && revision.is_some() == skeleton.accessrevision.is_some())
-            .then(|| Self { path: PathBuf::from(path), revision })
+            .then(|| Self {
+                path: PathBuf::from(path),
+                revision,
+                enveloped: skeleton.event_type.is_some(),
+            })
     }
 
     /// Takes it, as of its own revision, else the one that is given, else the next.
     pub(super) async fn import(&self, given: Option<i64>, store: &Store) -> anyhow::Result<()> {
         let nothing = || format!("nothing of {} was taken", self.path.display());
         let all = self.count().await.with_context(nothing)?;
-        let revision = match given.or(self.revision) {
-            Some(revision) => revision,
-            None => store.directory_revision().await? + 1,
-        };
+        let revision = given.filter(|_| !self.enveloped).or(self.revision);
         let Some(import) = store.directory_import(revision).await.with_context(nothing)? else {
             return output::print(&format!(
-                "took nothing: the snapshot of revision {revision} was taken before\n"
+                "took nothing: the snapshot of revision {} was taken before\n",
+                revision.unwrap_or_default()
             ));
         };
         let applied = self.take(import, all).await.with_context(nothing)?;

@@ -42,6 +42,9 @@ pub(crate) struct AddArgs {
     /// A text for each body's Properties, as Name=value; may be given more than once
     #[arg(long = "property", value_name = "K=V", value_parser = property)]
     properties: Vec<(String, String)>,
+    /// The most attempts a minute that each worker makes [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate_limit: Option<u32>,
     /// Send nothing until it is resumed
     #[arg(long)]
     paused: bool,
@@ -99,6 +102,8 @@ fn webhook(args: AddArgs) -> anyhow::Result<Webhook> {
         headers: Headers::parse(args.headers).map_err(|error| misuse(&error))?,
         properties: Properties::parse(properties).map_err(|error| misuse(&error))?,
         created_at: clock::now(),
+        failing_since: None,
+        rate_limit: args.rate_limit,
     })
 }
 

@@ -90,6 +90,11 @@ pub(super) fn facts(webhook: &Webhook, owner: OwnerState) -> Vec<(&'static str, 
         ("Headers", headers.join("; ")),
         ("Properties", webhook.properties.to_json()),
         ("Created", clock::rfc3339(webhook.created_at)),
+        ("Failing since", webhook.failing_since.map(clock::rfc3339).unwrap_or_default()),
+        (
+            "Rate limit",
+            webhook.rate_limit.map(|n| format!("{n} a minute and worker")).unwrap_or_default(),
+        ),
     ]
 }
 
@@ -168,6 +173,8 @@ mod tests {
             headers: Headers::parse([("X-A".to_owned(), "1".to_owned())]).unwrap(),
             properties: Properties::parse(properties).unwrap(),
             created_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+            failing_since: None,
+            rate_limit: None,
         }
     }
 

@@ -1,0 +1,122 @@
+//! The limit of this machine: the HTTP client that Fanfare uses, signing and posting, with nothing
+//! around it: no broker, no database, no decision.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use fanfare_core::ids::DeliveryId;
+use fanfare_core::notification::render;
+use fanfare_core::signature::{
+    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
+};
+use fanfare_core::webhook::{Properties, Secret};
+use reqwest::{Client, redirect, retry};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::event::{self, Stamp};
+use crate::number;
+
+/// POSTs to make.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Command {
+    /// Where to.
+    pub(crate) url: String,
+    /// The secret that signs.
+    pub(crate) secret: String,
+    /// The number of the first one.
+    pub(crate) from: u64,
+    /// How many.
+    pub(crate) count: u64,
+    /// The bytes of the data in each.
+    pub(crate) size: usize,
+    /// How many may be under way at a time.
+    pub(crate) side_by_side: usize,
+    /// Unused connections kept for a host.
+    pub(crate) idle: usize,
+}
+
+/// How it went.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// From the first to the last.
+    pub(crate) seconds: f64,
+}
+
+/// Runs until its standard input ends, on as many threads as a Fanfare process.
+pub(crate) fn run() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    crate::wire::serve(|command: Command| runtime.block_on(post_all(command)))
+}
+
+async fn post_all(command: Command) -> Result<Answer> {
+    let client = client(command.idle).context("building the HTTP client")?;
+    let secret: Secret = command.secret.parse().context("the secret")?;
+    let shared = Arc::new((client, secret, AtomicU64::new(0), command));
+    let start = Instant::now();
+    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    for _ in 0..shared.3.side_by_side {
+        let shared = Arc::clone(&shared);
+        tasks.spawn(async move {
+            let (client, secret, next, command) = &*shared;
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= command.count {
+                    return Ok(());
+                }
+                post(client, secret, command, command.from + index).await?;
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a task of the client panicked")??;
+    }
+    Ok(Answer { seconds: start.elapsed().as_secs_f64() })
+}
+
+/// As `crates/outbound` builds it, without its target policy.
+fn client(idle: usize) -> reqwest::Result<Client> {
+    Client::builder()
+        .user_agent(concat!("Fanfare/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .retry(retry::never())
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(15))
+        .tcp_nodelay(true)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(idle)
+        // Without https there is no need for the trust roots of the system.
+        .tls_certs_only([])
+        .build()
+}
+
+async fn post(client: &Client, secret: &Secret, command: &Command, number: u64) -> Result<()> {
+    let now = number::now();
+    let id = DeliveryId(Uuid::from_u128(u128::from(number)));
+    let notification = event::notification(Stamp { number, sent: now }, command.size);
+    let body = render(id, 1, &Properties::default(), [notification.as_str()]);
+    let at = i64::try_from(now / 1_000_000_000).unwrap_or(i64::MAX);
+    let secrets = std::slice::from_ref(secret);
+    let response = client
+        .post(&command.url)
+        .header("content-type", "application/json; charset=utf-8")
+        .header(MS_SIGNATURE, ms_signature(secret, body.as_bytes()))
+        .header(WEBHOOK_ID, id.to_string())
+        .header(WEBHOOK_TIMESTAMP, at.to_string())
+        .header(WEBHOOK_SIGNATURE, webhook_signature(secrets, id, at, body.as_bytes()))
+        .body(body)
+        .send()
+        .await
+        .context("a POST")?;
+    ensure!(response.status().is_success(), "the sink answered {}", response.status());
+    response.bytes().await.context("reading an answer")?;
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! What a report has to say of the machine, without which its numbers say nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::Result;
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::build;
+use crate::stage::Stage;
+
+/// Name and value of each fact, in order.
+pub(crate) fn describe(stage: &Stage) -> Result<BTreeMap<&'static str, String>> {
+    let cores = std::thread::available_parallelism()?;
+    let postgres = stage.sql("postgres", "show server_version")?;
+    let now: DateTime<Utc> = std::time::SystemTime::now().into();
+    Ok(BTreeMap::from([
+        ("build", build::PROFILE.to_owned()),
+        ("cores", cores.to_string()),
+        ("cpu", field("/proc/cpuinfo", "model name")),
+        ("kernel", read("/proc/sys/kernel/osrelease")),
+        ("memory", field("/proc/meminfo", "MemTotal")),
+        ("postgresql", postgres),
+        ("taken at", now.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+    ]))
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(file).unwrap_or_default().trim().to_owned()
+}
+
+/// The value of the first line `name: value`.
+fn field(file: &str, name: &str) -> String {
+    let text = read(file);
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_default().trim_start_matches([' ', '\t', ':']).trim().to_owned()
+}

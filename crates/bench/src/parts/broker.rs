@@ -1,0 +1,41 @@
+//! The broker's limit, for one of the two queues that each event passes.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::number;
+use crate::plan::Plan;
+use crate::queue::{Answer, Command};
+use crate::report::Report;
+use crate::stage::Stage;
+
+const PART: &str = "broker";
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// About what a job with one delivery has.
+const JOB: usize = 800;
+
+/// What Fanfare's processes take ahead.
+const PREFETCH: u16 = 256;
+
+pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
+    let name = stage.next_name();
+    stage.servers.create_vhost(&name)?;
+    let mut queue = stage.home.helper("queue")?;
+    let command = |count| Command {
+        amqp_url: stage.servers.amqp_url(&name),
+        count,
+        size: JOB,
+        in_flight: plan.in_flight,
+        prefetch: PREFETCH,
+    };
+    let _: Answer = queue.ask(&command(plan.broker_messages / 10), PATIENCE).await?;
+    for _ in 0..plan.rounds {
+        let Answer { seconds } = queue.ask(&command(plan.broker_messages), PATIENCE).await?;
+        let rate = number::float(plan.broker_messages) / seconds;
+        report.add(PART, "one quorum queue, in and out", "messages/s", rate);
+    }
+    queue.end().await;
+    stage.servers.drop_vhost(&name)
+}

@@ -1,0 +1,42 @@
+//! Many webhooks, of which twenty match: what an event costs in the router's one statement.
+
+use anyhow::Result;
+
+use super::{MATCHING, PART, Routing};
+use crate::number;
+use crate::plan::Plan;
+use crate::progress::say;
+use crate::report::Report;
+use crate::seed::{self, Webhooks};
+use crate::sink::Manner;
+use crate::stage::Stage;
+use crate::world::{Hook, World};
+
+/// Why the others don't match: their owners may not read it, as is the rule; or they all belong to
+/// one owner who may, and ask for something else, which is the hardest that there is.
+const OTHERS: [(&str, Webhooks<'static>); 2] = [
+    ("others may not read", Webhooks { owner: "'user' || n % 10000", filters: "'{tasks}'" }),
+    ("others of the same owner", Webhooks { owner: "'bench'", filters: "'{alerts}'" }),
+];
+
+pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
+    for (why, others) in OTHERS {
+        let mut world = World::new(stage, &[]).await?;
+        let hook = Hook { manner: Manner::Good, group: PART, filter: "tasks" };
+        world.hooks(stage, &[hook; MATCHING]).await?;
+        let store = world.store()?;
+        let (event_type, subject) = ("tasks.execute", "tasks/t1");
+        let mut routing = Routing { store: &store, event_type, subject, next: 0 };
+        let mut there = number::count(MATCHING);
+        for &wanted in &plan.growth_webhooks {
+            say(&format!("growth: {wanted} webhooks, {why}"));
+            seed::webhooks(stage, &world.name, others, there..wanted)?;
+            there = wanted;
+            let name = format!("{wanted} webhooks, {why}");
+            routing.measure(plan, report, &name).await?;
+        }
+        drop(store);
+        world.close(stage).await?;
+    }
+    Ok(())
+}

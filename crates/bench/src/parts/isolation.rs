@@ -1,0 +1,85 @@
+//! Isolation: ten endpoints get every event, and some of them are bad. What the good ones still get,
+//! and how late.
+//!
+//! Each case has an installation of its own, so that nothing of a bad endpoint waits for the next.
+
+use anyhow::Result;
+
+use super::throughput::millis;
+use crate::number;
+use crate::plan::Plan;
+use crate::progress::say;
+use crate::report::Report;
+use crate::sink::Manner;
+use crate::stage::Stage;
+use crate::world::{Hook, Load, World};
+
+const PART: &str = "isolation";
+const ENDPOINTS: usize = 10;
+const GOOD: &str = "healthy";
+const BAD: &str = "bad";
+
+pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
+    for bad in cases(plan) {
+        let name = name(&bad);
+        say(&format!("isolation: {name}"));
+        for _ in 0..plan.rounds {
+            round(stage, plan, report, &name, &bad).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The bad endpoints of each case.
+fn cases(plan: &Plan) -> Vec<Vec<Manner>> {
+    let mut cases = vec![Vec::new()];
+    if plan.isolation_bad.is_empty() {
+        cases.push(Manner::BAD.to_vec());
+    }
+    for manner in Manner::BAD {
+        cases.extend(plan.isolation_bad.iter().map(|bad| vec![manner; *bad]));
+    }
+    cases
+}
+
+fn name(bad: &[Manner]) -> String {
+    match bad {
+        [] => "none bad".to_owned(),
+        [first, rest @ ..] if rest.iter().all(|it| it == first) => {
+            format!("{} {}", bad.len(), first.name())
+        }
+        _ => "one of each kind".to_owned(),
+    }
+}
+
+async fn round(
+    stage: &mut Stage,
+    plan: &Plan,
+    report: &mut Report,
+    name: &str,
+    bad: &[Manner],
+) -> Result<()> {
+    let mut world = World::new(stage, &[]).await?;
+    let good = ENDPOINTS.saturating_sub(bad.len());
+    let healthy = Hook { manner: Manner::Good, group: GOOD, filter: "tasks" };
+    world.hooks(stage, &vec![healthy; good]).await?;
+    let hook = |manner: &Manner| Hook { manner: *manner, group: BAD, filter: "tasks" };
+    world.hooks(stage, &bad.iter().map(hook).collect::<Vec<_>>()).await?;
+    world.start(stage).await?;
+    let load = Load {
+        filter: "tasks",
+        group: GOOD,
+        fan_out: number::count(good),
+        count: number::whole(plan.isolation_rate * number::float(plan.isolation_seconds)),
+        rate: Some(plan.isolation_rate),
+        size: plan.data,
+        in_flight: plan.in_flight,
+    };
+    let seen = world.deliver(stage, &load, plan.patience).await?;
+    anyhow::ensure!(seen.duplicates() == 0, "{} deliveries came twice", seen.duplicates());
+    let each = seen.rate() / number::float(number::count(good));
+    report.add(PART, &format!("{name}: a healthy endpoint gets"), "deliveries/s", each);
+    report.add(PART, &format!("{name}: healthy p99"), "ms", millis(seen.p99));
+    // The bad ones' retries go on for days: they end with the installation.
+    world.close(stage).await
+}

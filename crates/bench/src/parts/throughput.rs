@@ -1,0 +1,90 @@
+//! Throughput: deliveries a second at the sink while events are published as fast as the broker
+//! confirms them.
+
+use anyhow::Result;
+
+use crate::number;
+use crate::plan::{FanOut, Plan};
+use crate::report::Report;
+use crate::sink::Manner;
+use crate::stage::Stage;
+use crate::world::{Hook, Load, World};
+
+const PART: &str = "throughput";
+const GROUP: &str = "throughput";
+
+/// What the other parts ask for.
+const ALONE: &str = "fan-out 1";
+
+pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
+    for fan_out in &plan.fan_outs {
+        let mut world = world(stage, fan_out.webhooks).await?;
+        warm_up(stage, &mut world, plan, fan_out).await?;
+        for _ in 0..plan.rounds {
+            let load = load(plan, fan_out, fan_out.events);
+            let seen = world.deliver(stage, &load, plan.patience).await?;
+            let name = format!("fan-out {}", fan_out.webhooks);
+            report.add(PART, &name, "deliveries/s", seen.rate());
+        }
+        world.check(stage).await?;
+        world.close(stage).await?;
+    }
+    Ok(())
+}
+
+/// Deliveries a second of events that go to one webhook: as measured, or else as a short look says.
+pub(super) async fn alone(stage: &mut Stage, plan: &Plan, report: &Report) -> Result<f64> {
+    if let Some(rate) = report.median(PART, ALONE) {
+        return Ok(rate);
+    }
+    let fan_out =
+        FanOut { webhooks: 1, warm_up: plan.growth_events / 10, events: plan.growth_events };
+    let mut world = world(stage, 1).await?;
+    warm_up(stage, &mut world, plan, &fan_out).await?;
+    let load = load(plan, &fan_out, fan_out.events);
+    let seen = world.deliver(stage, &load, plan.patience).await?;
+    world.close(stage).await?;
+    Ok(seen.rate())
+}
+
+/// An installation at work, with so many good webhooks for events of tasks.
+pub(super) async fn world(stage: &mut Stage, webhooks: u64) -> Result<World> {
+    let mut world = World::new(stage, &[]).await?;
+    let hook = Hook { manner: Manner::Good, group: GROUP, filter: "tasks" };
+    world.hooks(stage, &vec![hook; usize::try_from(webhooks)?]).await?;
+    world.start(stage).await?;
+    Ok(world)
+}
+
+async fn warm_up(
+    stage: &mut Stage,
+    world: &mut World,
+    plan: &Plan,
+    fan_out: &FanOut,
+) -> Result<()> {
+    world.deliver(stage, &load(plan, fan_out, fan_out.warm_up), plan.patience).await.map(drop)
+}
+
+/// Events for [`world`], as fast as it goes.
+pub(super) fn load(plan: &Plan, fan_out: &FanOut, count: u64) -> Load<'static> {
+    Load {
+        filter: "tasks",
+        group: GROUP,
+        fan_out: fan_out.webhooks,
+        count,
+        rate: None,
+        size: plan.data,
+        in_flight: plan.in_flight,
+    }
+}
+
+/// Events for a [`world`] with one webhook, at a rate.
+pub(super) fn paced(plan: &Plan, count: u64, rate: f64) -> Load<'static> {
+    let fan_out = FanOut { webhooks: 1, warm_up: 0, events: count };
+    Load { rate: Some(rate), ..load(plan, &fan_out, count) }
+}
+
+/// Microseconds as milliseconds.
+pub(super) fn millis(micros: u64) -> f64 {
+    number::float(micros) / 1000.0
+}

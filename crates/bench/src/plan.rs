@@ -1,0 +1,194 @@
+//! How much of everything is measured: the whole plan, and the smoke form, which is as small as it
+//! can be while each part still does what it is there for.
+
+use std::time::Duration;
+
+/// Which plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// Shows that everything works.
+    Smoke,
+    /// Measures.
+    Whole {
+        /// With what takes very long.
+        full: bool,
+    },
+}
+
+/// A load that is published as fast as the broker confirms it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FanOut {
+    /// Webhooks that each event goes to.
+    pub(crate) webhooks: u64,
+    /// Events before the first round.
+    pub(crate) warm_up: u64,
+    /// Events of a round.
+    pub(crate) events: u64,
+}
+
+/// A directory and what is asked of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Directory {
+    /// Users, and as many groups of reports.
+    pub(crate) users: u64,
+    /// Roles.
+    pub(crate) roles: u64,
+    /// Permissions in all.
+    pub(crate) grants: u64,
+    /// Webhooks, spread evenly over the users.
+    pub(crate) webhooks: u64,
+}
+
+/// The counts of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// How often each figure is taken.
+    pub(crate) rounds: u64,
+    /// How long nothing may come before what is missing counts as lost: longer than any delivery
+    /// is put off.
+    pub(crate) patience: Duration,
+    /// The bytes of an event's data.
+    pub(crate) data: usize,
+    /// Events that a publisher may have without a confirm.
+    pub(crate) in_flight: usize,
+
+    /// POSTs of the bare client in a round.
+    pub(crate) limit_posts: u64,
+    /// How many it makes side by side, each tried.
+    pub(crate) limit_side_by_side: Vec<usize>,
+    /// Messages through the queue in a round.
+    pub(crate) broker_messages: u64,
+    /// Throughput of the pipeline.
+    pub(crate) fan_outs: Vec<FanOut>,
+
+    /// Events a second of an unloaded pipeline.
+    pub(crate) idle_rate: f64,
+    /// Events of a round at that rate.
+    pub(crate) idle_events: u64,
+    /// How long a round at half of the throughput takes, in seconds.
+    pub(crate) busy_seconds: u64,
+
+    /// Events a second to ten endpoints, some of them bad.
+    pub(crate) isolation_rate: f64,
+    /// How long a round takes, in seconds.
+    pub(crate) isolation_seconds: u64,
+    /// How many are bad, each tried with each kind of bad; when empty, one of each kind.
+    pub(crate) isolation_bad: Vec<usize>,
+
+    /// Deliveries that fail at once.
+    pub(crate) storm_deliveries: u64,
+    /// Other events a second, before the storm and during it.
+    pub(crate) storm_rate: f64,
+    /// How long they are watched before it, in seconds.
+    pub(crate) storm_before: u64,
+    /// How long they are watched during it, in seconds.
+    pub(crate) storm_during: u64,
+    /// The delay before the first retry, and the longest one.
+    pub(crate) storm_delays: [&'static str; 2],
+
+    /// Numbers of webhooks to route among.
+    pub(crate) growth_webhooks: Vec<u64>,
+    /// Numbers of stored attempts.
+    pub(crate) growth_attempts: Vec<u64>,
+    /// Calls of each kind in a round.
+    pub(crate) growth_calls: u64,
+    /// Events delivered in a round beside the stored attempts.
+    pub(crate) growth_events: u64,
+    /// The directory to import.
+    pub(crate) directory: Directory,
+
+    /// Events that show what processes need at full load.
+    pub(crate) memory_events: u64,
+    /// The same with events of almost 1 MiB.
+    pub(crate) memory_large: u64,
+    /// How long processes are left alone before they count as idle.
+    pub(crate) memory_rest: Duration,
+}
+
+impl Plan {
+    /// The plan of a size.
+    pub(crate) fn of(size: Size) -> Self {
+        match size {
+            Size::Smoke => Self::smoke(),
+            Size::Whole { full: false } => Self::whole(),
+            Size::Whole { full: true } => {
+                let mut plan = Self::whole();
+                plan.growth_attempts.push(10_000_000);
+                plan
+            }
+        }
+    }
+
+    fn whole() -> Self {
+        let fan_out = |webhooks, warm_up, events| FanOut { webhooks, warm_up, events };
+        Self {
+            rounds: 3,
+            patience: Duration::from_mins(6),
+            data: 400,
+            in_flight: 1000,
+            limit_posts: 100_000,
+            limit_side_by_side: vec![64, 128, 256],
+            broker_messages: 50_000,
+            fan_outs: vec![
+                fan_out(1, 5000, 30_000),
+                fan_out(10, 1000, 6000),
+                fan_out(100, 100, 1000),
+            ],
+            idle_rate: 20.0,
+            idle_events: 500,
+            busy_seconds: 15,
+            isolation_rate: 100.0,
+            isolation_seconds: 20,
+            isolation_bad: vec![1, 5],
+            storm_deliveries: 100_000,
+            storm_rate: 50.0,
+            storm_before: 15,
+            storm_during: 60,
+            storm_delays: ["5s", "20s"],
+            growth_webhooks: vec![1000, 10_000, 100_000, 1_000_000],
+            growth_attempts: vec![10_000, 100_000, 1_000_000],
+            growth_calls: 20,
+            growth_events: 10_000,
+            directory: Directory {
+                users: 10_000,
+                roles: 200,
+                grants: 1_000_000,
+                webhooks: 100_000,
+            },
+            memory_events: 30_000,
+            memory_large: 200,
+            memory_rest: Duration::from_secs(3),
+        }
+    }
+
+    fn smoke() -> Self {
+        let fan_out = |webhooks, warm_up, events| FanOut { webhooks, warm_up, events };
+        Self {
+            rounds: 1,
+            patience: Duration::from_secs(45),
+            limit_posts: 200,
+            limit_side_by_side: vec![16],
+            broker_messages: 200,
+            fan_outs: vec![fan_out(1, 10, 100), fan_out(10, 2, 20), fan_out(100, 1, 3)],
+            idle_events: 10,
+            busy_seconds: 1,
+            isolation_rate: 20.0,
+            isolation_seconds: 1,
+            isolation_bad: Vec::new(),
+            storm_deliveries: 500,
+            storm_rate: 20.0,
+            storm_before: 1,
+            storm_during: 2,
+            storm_delays: ["1s", "1s"],
+            growth_webhooks: vec![1000],
+            growth_attempts: vec![1000],
+            growth_calls: 2,
+            growth_events: 20,
+            directory: Directory { users: 100, roles: 10, grants: 1000, webhooks: 1000 },
+            memory_events: 100,
+            memory_large: 3,
+            memory_rest: Duration::ZERO,
+            ..Self::whole()
+        }
+    }
+}

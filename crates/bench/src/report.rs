@@ -1,0 +1,230 @@
+//! What was measured: figures, each the median of its rounds, as a table, as JSON, and as a chart.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::build::workspace;
+use crate::chart;
+use crate::number;
+
+/// The part whose best figure is the limit that rates are compared with.
+pub(crate) const LIMIT: &str = "limit";
+
+/// One figure.
+#[derive(Debug, Clone)]
+pub(crate) struct Figure {
+    /// The part that it belongs to.
+    pub(crate) part: &'static str,
+    /// What it is, within its part.
+    pub(crate) name: String,
+    /// What it is counted in; a rate ends in `/s`.
+    pub(crate) unit: &'static str,
+    /// One value a round.
+    pub(crate) rounds: Vec<f64>,
+}
+
+impl Figure {
+    /// The middle value, or the mean of the two in the middle.
+    pub(crate) fn median(&self) -> f64 {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+        let half = sorted.len() / 2;
+        if sorted.len() % 2 == 1 {
+            at(half)
+        } else {
+            f64::midpoint(at(half.saturating_sub(1)), at(half))
+        }
+    }
+
+    /// The smallest value.
+    pub(crate) fn min(&self) -> f64 {
+        self.rounds.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// The largest value.
+    pub(crate) fn max(&self) -> f64 {
+        self.rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+/// All figures of a run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    machine: BTreeMap<&'static str, String>,
+    is_smoke: bool,
+    figures: Vec<Figure>,
+}
+
+impl Report {
+    /// Without figures yet.
+    pub(crate) fn new(machine: BTreeMap<&'static str, String>, is_smoke: bool) -> Self {
+        Self { machine, is_smoke, figures: Vec::new() }
+    }
+
+    /// Adds one round's value to a figure.
+    pub(crate) fn add(&mut self, part: &'static str, name: &str, unit: &'static str, value: f64) {
+        eprintln!("           {part}: {name}: {} {unit}", shown(value));
+        let found = self.figures.iter_mut().find(|it| it.part == part && it.name == name);
+        if let Some(figure) = found {
+            figure.rounds.push(value);
+            return;
+        }
+        self.figures.push(Figure { part, name: name.to_owned(), unit, rounds: vec![value] });
+    }
+
+    /// The median of a figure, if it was taken.
+    pub(crate) fn median(&self, part: &str, name: &str) -> Option<f64> {
+        self.figures.iter().find(|it| it.part == part && it.name == name).map(Figure::median)
+    }
+
+    /// The most POSTs a second that the bare client made, if it was measured.
+    pub(crate) fn limit(&self) -> Option<f64> {
+        let rates = self.figures.iter().filter(|it| it.part == LIMIT && it.unit.ends_with("/s"));
+        rates.map(Figure::median).max_by(f64::total_cmp)
+    }
+
+    /// A rate as a part of the limit.
+    fn ratio(&self, figure: &Figure) -> Option<f64> {
+        let limit = self.limit().filter(|limit| *limit > 0.0)?;
+        figure.unit.ends_with("/s").then(|| figure.median() / limit)
+    }
+
+    /// All figures for people.
+    pub(crate) fn table(&self) -> String {
+        let mut rows =
+            vec![["", "figure", "median", "min", "max", "unit", "of limit"].map(str::to_owned)];
+        let mut part = "";
+        for figure in &self.figures {
+            let first = if figure.part == part { "" } else { figure.part };
+            part = figure.part;
+            rows.push([
+                first.to_owned(),
+                figure.name.clone(),
+                shown(figure.median()),
+                shown(figure.min()),
+                shown(figure.max()),
+                figure.unit.to_owned(),
+                self.ratio(figure).map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
+            ]);
+        }
+        let mut text = String::new();
+        for (name, value) in &self.machine {
+            let _ = writeln!(text, "{name}: {value}");
+        }
+        if self.is_smoke {
+            text.push_str("The smoke form: these numbers say nothing about speed.\n");
+        }
+        text + "\n" + &aligned(&rows)
+    }
+
+    /// All figures for programs.
+    fn json(&self) -> Value {
+        let figure = |figure: &Figure| {
+            json!({
+                "part": figure.part, "name": figure.name, "unit": figure.unit,
+                "median": figure.median(), "min": figure.min(), "max": figure.max(),
+                "rounds": figure.rounds, "ofLimit": self.ratio(figure),
+            })
+        };
+        json!({
+            "machine": self.machine,
+            "smoke": self.is_smoke,
+            "limit": self.limit(),
+            "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Where it is written; numbers that say nothing must not replace those that do.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let folder = workspace().join("target/bench");
+        if self.is_smoke { folder.join("smoke") } else { folder }
+    }
+
+    /// Writes `report.json` and `throughput.svg`.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        let write = |name: &str, text: String| {
+            let file = folder.join(name);
+            fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+        };
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        write("report.json", serde_json::to_string_pretty(&self.json())? + "\n")?;
+        let parts = [LIMIT, "broker", "throughput"];
+        let bars = self.figures.iter();
+        let bars: Vec<&Figure> =
+            bars.filter(|it| parts.contains(&it.part) && it.unit.ends_with("/s")).collect();
+        write("throughput.svg", chart::bars(&bars, self.limit()))
+    }
+}
+
+/// A number with about three digits that count.
+pub(crate) fn shown(value: f64) -> String {
+    match value.abs() {
+        large if large >= 1000.0 => thousands(number::whole(value.round())),
+        large if large >= 100.0 => format!("{value:.0}"),
+        large if large >= 10.0 => format!("{value:.1}"),
+        large if large >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Words to the left, numbers to the right.
+fn aligned(rows: &[[String; 7]]) -> String {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..7).map(|column| width(column).unwrap_or_default()).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for ((column, cell), width) in row.iter().enumerate().zip(&widths) {
+            let _ = match column {
+                0 | 1 | 5 => write!(line, "{cell:<width$}  "),
+                _ => write!(line, "{cell:>width$}  "),
+            };
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_medians_and_rates_are_compared_with_the_best_of_the_limit() {
+        let mut report = Report::new(BTreeMap::from([("cores", "2".to_owned())]), false);
+        for value in [1000.0, 3000.0, 2000.0] {
+            report.add(LIMIT, "64 side by side", "POSTs/s", value);
+            report.add("throughput", "fan-out 1", "deliveries/s", value / 4.0);
+        }
+        report.add(LIMIT, "128 side by side", "POSTs/s", 500.0);
+        report.add("latency", "p99", "ms", 1.5);
+        assert_eq!(report.limit(), Some(2000.0));
+        let json = report.json();
+        let figure = &json["figures"][1];
+        assert_eq!((&figure["median"], &figure["ofLimit"]), (&json!(500.0), &json!(0.25)));
+        assert_eq!((&figure["min"], &figure["max"]), (&json!(250.0), &json!(750.0)));
+        assert_eq!(json["figures"][3]["ofLimit"], Value::Null);
+        assert!(report.table().contains("2,000  1,000  3,000"), "{}", report.table());
+    }
+}

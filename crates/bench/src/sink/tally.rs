@@ -1,0 +1,243 @@
+//! What the sink has seen, by group.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Stamp;
+use crate::histogram::Histogram;
+use crate::number;
+
+/// How a hook answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// With 200.
+    Good,
+    /// Not at all.
+    Hang,
+    /// Its port refuses connections.
+    Refuse,
+    /// By resetting the connection.
+    Reset,
+    /// A byte of the head at a time, without end.
+    Trickle,
+    /// With 500.
+    Error,
+    /// With 503 while there is a storm, else with 200.
+    Storm,
+}
+
+impl Manner {
+    /// The bad ones, in the order in which they are measured.
+    pub(crate) const BAD: [Self; 5] =
+        [Self::Hang, Self::Refuse, Self::Reset, Self::Trickle, Self::Error];
+
+    /// Its name in paths and reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Hang => "hang",
+            Self::Refuse => "refuse",
+            Self::Reset => "reset",
+            Self::Trickle => "trickle",
+            Self::Error => "error",
+            Self::Storm => "storm",
+        }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        let mut all = Self::BAD.into_iter().chain([Self::Good, Self::Storm]);
+        all.find(|manner| manner.name() == name)
+    }
+}
+
+/// What was seen of a group.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    /// POSTs answered with 200.
+    pub(crate) accepted: u64,
+    /// Different (hook, event) pairs among them.
+    pub(crate) distinct: u64,
+    /// POSTs answered in any other way.
+    pub(crate) refused: u64,
+    /// Those answered with 200 since the mark.
+    pub(crate) since_mark: u64,
+    /// When the first of them came, in nanoseconds since 1970.
+    pub(crate) first: u64,
+    /// When the last of them came.
+    pub(crate) last: u64,
+    /// Half of them took no longer from publish to arrival; all times in microseconds.
+    pub(crate) p50: u64,
+    /// 95 of 100 took no longer.
+    pub(crate) p95: u64,
+    /// 99 of 100 took no longer.
+    pub(crate) p99: u64,
+    /// None took longer.
+    pub(crate) most: u64,
+}
+
+impl Seen {
+    /// POSTs that came although the same event had come to the same hook before.
+    pub(crate) fn duplicates(&self) -> u64 {
+        self.accepted - self.distinct
+    }
+
+    /// Arrivals a second from the first to the last since the mark.
+    pub(crate) fn rate(&self) -> f64 {
+        let seconds = number::float(self.last.saturating_sub(self.first)) / 1e9;
+        number::float(self.since_mark.saturating_sub(1)) / seconds.max(1e-9)
+    }
+}
+
+/// Everything that was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) is_stormy: bool,
+    hooks: HashMap<Vec<u8>, Hook>,
+    groups: Vec<Group>,
+}
+
+#[derive(Debug)]
+struct Hook {
+    manner: Manner,
+    group: usize,
+    /// A bit for each number.
+    seen: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    name: String,
+    accepted: u64,
+    distinct: u64,
+    refused: u64,
+    since_mark: u64,
+    first: u64,
+    last: u64,
+    times: Histogram,
+}
+
+/// Numbers from here on are counted without a look for duplicates; none is published.
+const MOST_NUMBERS: u64 = 1 << 28;
+
+impl Tally {
+    /// Counts a POST, and says how to answer it; `None` for a path that is none of ours.
+    pub(crate) fn count(&mut self, path: &[u8], stamp: Option<Stamp>, now: u64) -> Option<Manner> {
+        if !self.hooks.contains_key(path) {
+            let hook = self.hook(path)?;
+            self.hooks.insert(path.to_vec(), hook);
+        }
+        let hook = self.hooks.get_mut(path)?;
+        let group = self.groups.get_mut(hook.group)?;
+        let manner = match hook.manner {
+            Manner::Storm if self.is_stormy => Manner::Storm,
+            Manner::Storm => Manner::Good,
+            manner => manner,
+        };
+        if manner != Manner::Good {
+            group.refused += 1;
+            return Some(manner);
+        }
+        group.accepted += 1;
+        group.since_mark += 1;
+        group.first = if group.first == 0 { now } else { group.first };
+        group.last = now;
+        if let Some(stamp) = stamp {
+            group.distinct += u64::from(hook.is_new(stamp.number));
+            group.times.add(now.saturating_sub(stamp.sent) / 1000);
+        }
+        Some(Manner::Good)
+    }
+
+    /// Forgets times, but not which events were seen.
+    pub(crate) fn mark(&mut self) {
+        for group in &mut self.groups {
+            (group.since_mark, group.first, group.last) = (0, 0, 0);
+            group.times = Histogram::default();
+        }
+    }
+
+    /// What was seen of a group; nothing of one that is not known.
+    pub(crate) fn report(&self, name: &str) -> Seen {
+        let group = self.groups.iter().find(|group| group.name == name);
+        group.map(Group::seen).unwrap_or_default()
+    }
+
+    fn hook(&mut self, path: &[u8]) -> Option<Hook> {
+        let mut words = std::str::from_utf8(path).ok()?.strip_prefix('/')?.split('/');
+        let (manner, name) = (Manner::of(words.next()?)?, words.next()?);
+        let known = self.groups.iter().position(|group| group.name == name);
+        let group = known.unwrap_or_else(|| {
+            self.groups.push(Group { name: name.to_owned(), ..Group::default() });
+            self.groups.len() - 1
+        });
+        Some(Hook { manner, group, seen: Vec::new() })
+    }
+}
+
+impl Hook {
+    fn is_new(&mut self, number: u64) -> bool {
+        let index = usize::try_from(number / 64).unwrap_or(usize::MAX);
+        if number >= MOST_NUMBERS {
+            return true;
+        }
+        if self.seen.len() <= index {
+            self.seen.resize(index + 1, 0);
+        }
+        let bit = 1 << (number % 64);
+        self.seen.get_mut(index).is_some_and(|bits| {
+            let is_new = *bits & bit == 0;
+            *bits |= bit;
+            is_new
+        })
+    }
+}
+
+impl Group {
+    fn seen(&self) -> Seen {
+        Seen {
+            accepted: self.accepted,
+            distinct: self.distinct,
+            refused: self.refused,
+            since_mark: self.since_mark,
+            first: self.first,
+            last: self.last,
+            p50: self.times.quantile(500),
+            p95: self.times.quantile(950),
+            p99: self.times.quantile(990),
+            most: self.times.most(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_by_group_and_knows_what_came_twice() {
+        let mut tally = Tally::default();
+        let stamp = |number| Some(Stamp { number, sent: 1_000_000 });
+        assert_eq!(tally.count(b"/good/a/0", stamp(70), 3_000_000), Some(Manner::Good));
+        tally.count(b"/good/a/1", stamp(70), 5_000_000);
+        tally.count(b"/good/a/1", stamp(70), 6_000_000);
+        tally.count(b"/error/a/2", stamp(70), 6_000_000);
+        assert_eq!(tally.count(b"/other", stamp(1), 1), None);
+        let seen = tally.report("a");
+        assert_eq!((seen.accepted, seen.distinct, seen.duplicates(), seen.refused), (3, 2, 1, 1));
+        assert_eq!((seen.p50, seen.most), (4000, 5000));
+        assert!((seen.rate() - 2.0 / 0.003).abs() < 1e-3);
+        tally.mark();
+        tally.count(b"/good/a/0", stamp(70), 9_000_000);
+        let seen = tally.report("a");
+        assert_eq!((seen.since_mark, seen.first, seen.duplicates()), (1, 9_000_000, 2));
+    }
+
+    #[test]
+    fn a_storm_ends() {
+        let mut tally = Tally { is_stormy: true, ..Tally::default() };
+        assert_eq!(tally.count(b"/storm/s/0", None, 1), Some(Manner::Storm));
+        tally.is_stormy = false;
+        assert_eq!(tally.count(b"/storm/s/0", None, 1), Some(Manner::Good));
+    }
+}

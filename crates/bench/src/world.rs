@@ -1,0 +1,323 @@
+//! One installation: a database and a virtual host of its own, webhooks at the sink, a router, a
+//! worker, and a publisher. It knows what it owes, so that it can say at the end whether anything
+//! was lost.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use fanfare_store::keyring::Keyring;
+use fanfare_store::{Config, Store};
+use fanfare_testkit::amqp::Amqp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::process::{Helper, Part, Settings, log_length};
+use crate::publisher::{Answer, Command};
+use crate::sink::{Command as SinkCommand, Manner, Seen};
+use crate::stage::Stage;
+use crate::{number, usage};
+
+/// The owner of all webhooks, who may read everything.
+pub(crate) const OWNER: &str = "bench";
+
+/// The secret of all webhooks.
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// No command should take longer, not even the import of a large directory.
+const COMMAND_PATIENCE: Duration = Duration::from_mins(10);
+
+/// Nor should publishing, at any rate that is measured.
+const PUBLISH_PATIENCE: Duration = Duration::from_mins(10);
+
+/// The last rows are written after the sink has answered.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(100);
+
+/// A webhook to register.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hook<'a> {
+    /// How the sink answers it.
+    pub(crate) manner: Manner,
+    /// The name that it is counted under.
+    pub(crate) group: &'a str,
+    /// The only filter that it asks for.
+    pub(crate) filter: &'a str,
+}
+
+/// Events to publish and deliver.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load<'a> {
+    /// Their filter, the first part of their type.
+    pub(crate) filter: &'a str,
+    /// The group whose webhooks get them.
+    pub(crate) group: &'a str,
+    /// How many webhooks that are.
+    pub(crate) fan_out: u64,
+    /// How many events.
+    pub(crate) count: u64,
+    /// Events a second; as fast as the broker confirms when `None`.
+    pub(crate) rate: Option<f64>,
+    /// The bytes of each one's data.
+    pub(crate) size: usize,
+    /// Events without a confirm at a time.
+    pub(crate) in_flight: usize,
+}
+
+/// An installation that works.
+pub(crate) struct World {
+    pub(crate) name: String,
+    settings: Settings,
+    amqp_url: String,
+    database_url: String,
+    pub(crate) publisher: Helper,
+    roles: Vec<(&'static str, Part)>,
+    n_hooks: usize,
+    next: u64,
+    /// Deliveries that the sink must see, by group.
+    owed: BTreeMap<String, u64>,
+    /// Deliveries that are in the ledger already, or of webhooks that nobody waits for.
+    pub(crate) others: u64,
+}
+
+impl World {
+    /// An installation without webhooks, whose processes do not run yet. The sink forgets all others.
+    pub(crate) async fn new(stage: &mut Stage, settings: &[(&str, &str)]) -> Result<Self> {
+        let name = stage.next_name();
+        stage.servers.create_database(&name)?;
+        stage.sql("postgres", &format!("alter database {name} set jit=off"))?;
+        stage.servers.create_vhost(&name)?;
+        stage.sink.tell(&SinkCommand::Reset).await?;
+        let (database_url, amqp_url) =
+            (stage.servers.database_url(&name), stage.servers.amqp_url(&name));
+        let own = [
+            ("FANFARE_DATABASE_URL", database_url.as_str()),
+            ("FANFARE_AMQP_URL", &amqp_url),
+            ("FANFARE_SECRET_KEYS", "bench:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            ("FANFARE_ALLOW_TARGETS", "127.0.0.0/8"),
+        ];
+        let all = own.iter().chain(settings);
+        let settings: Settings =
+            all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let publisher = stage.home.helper("publisher")?;
+        let world = Self {
+            name,
+            settings,
+            amqp_url,
+            database_url,
+            publisher,
+            roles: Vec::new(),
+            n_hooks: 0,
+            next: 0,
+            owed: BTreeMap::new(),
+            others: 0,
+        };
+        world.fanfare(stage, &["migrate"]).await?;
+        let role = "System Administrator";
+        let document = json!({ "users": [{ "name": OWNER, "roles": [role] }], "roles": [] });
+        world.import(stage, &["directory", "import"], &document.to_string()).await?;
+        Ok(world)
+    }
+
+    /// Registers webhooks.
+    pub(crate) async fn hooks(&mut self, stage: &Stage, hooks: &[Hook<'_>]) -> Result<()> {
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let mut all = Vec::with_capacity(hooks.len());
+        for hook in hooks {
+            let url = stage.sink.url(hook.manner, hook.group, self.n_hooks)?;
+            self.n_hooks += 1;
+            all.push(json!({
+                "Id": Uuid::new_v4().simple().to_string(), "User": OWNER, "WebHookUri": url,
+                "Secret": SECRET, "Filters": [hook.filter],
+            }));
+        }
+        let text = Value::from(all).to_string();
+        self.import(stage, &["webhooks", "import", "--no-verify"], &text).await
+    }
+
+    /// Starts the router and the worker, and waits until both are connected.
+    pub(crate) async fn start(&mut self, stage: &Stage) -> Result<()> {
+        let mut starting = Vec::new();
+        for role in ["router", "worker"] {
+            let skipped = log_length(&stage.home, role);
+            let part = stage.home.start(role, &stage.binary, &[role], &self.settings)?;
+            starting.push((role, part, skipped));
+        }
+        for (role, mut part, skipped) in starting {
+            part.says("connected to the broker", skipped).await?;
+            self.roles.push((role, part));
+        }
+        Ok(())
+    }
+
+    /// Publishes events.
+    pub(crate) async fn publish(&mut self, load: &Load<'_>) -> Result<Answer> {
+        let from = self.next;
+        self.next += load.count;
+        *self.owed.entry(load.group.to_owned()).or_default() += load.count * load.fan_out;
+        let (event_type, subject) = match load.filter {
+            "alerts" => ("alerts.edit", "alerts/a1"),
+            "connections" => ("connections.edit", "connections/c1"),
+            _ => ("tasks.execute", "tasks/t1"),
+        };
+        let command = Command {
+            amqp_url: self.amqp_url.clone(),
+            event_type: event_type.to_owned(),
+            subject: subject.to_owned(),
+            from,
+            count: load.count,
+            size: load.size,
+            in_flight: load.in_flight,
+            rate: load.rate,
+        };
+        self.publisher.ask(&command, PUBLISH_PATIENCE).await
+    }
+
+    /// Publishes events, and waits until all that is owed to their group has come.
+    pub(crate) async fn deliver(
+        &mut self,
+        stage: &mut Stage,
+        load: &Load<'_>,
+        patience: Duration,
+    ) -> Result<Seen> {
+        stage.sink.tell(&SinkCommand::Mark).await?;
+        self.publish(load).await?;
+        self.wait(stage, load.group, patience).await
+    }
+
+    /// Waits until all that is owed to a group has come.
+    pub(crate) async fn wait(
+        &mut self,
+        stage: &mut Stage,
+        group: &str,
+        patience: Duration,
+    ) -> Result<Seen> {
+        let owed = self.owed.get(group).copied().unwrap_or_default();
+        let come = stage.sink.wait(group, owed, patience).await;
+        for (_, role) in &mut self.roles {
+            role.check()?;
+        }
+        come
+    }
+
+    /// Waits until no event waits for the router and no first attempt for the worker.
+    pub(crate) async fn drained(&self, patience: Duration) -> Result<()> {
+        const QUEUES: [&str; 2] = ["fanfare.events", "fanfare.deliveries"];
+        let amqp = Amqp::connect(&self.amqp_url).await?;
+        let (mut least, mut since) = (u32::MAX, Instant::now());
+        loop {
+            let mut waiting = 0;
+            for queue in QUEUES {
+                waiting += amqp.queue_len(queue).await?;
+            }
+            if waiting == 0 {
+                return Ok(());
+            }
+            if waiting < least {
+                (least, since) = (waiting, Instant::now());
+            }
+            ensure!(since.elapsed() < patience, "{waiting} messages are not taken from {QUEUES:?}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// An error if anything was lost, or came twice, or is not known to the ledger as delivered.
+    pub(crate) async fn check(&self, stage: &mut Stage) -> Result<()> {
+        const DELIVERED: &str = "-- bench_delivered
+            select count(*) from (
+                select distinct on (batch, webhook) state from attempts
+                order by batch, webhook, entry desc
+            ) last where state = 'delivered'";
+        let owed = self.owed.values().sum::<u64>() + self.others;
+        let since = Instant::now();
+        loop {
+            let delivered: u64 = stage.sql(&self.name, DELIVERED)?.trim().parse()?;
+            if delivered == owed {
+                break;
+            }
+            ensure!(
+                delivered < owed && since.elapsed() < LEDGER_PATIENCE,
+                "the ledger has {delivered} deliveries as delivered, and {owed} are owed"
+            );
+            tokio::time::sleep(POLL).await;
+        }
+        for (group, owed) in &self.owed {
+            let seen = stage.sink.seen(group).await?;
+            let (distinct, twice) = (seen.distinct, seen.duplicates());
+            ensure!(distinct == *owed, "{distinct} of {owed} deliveries of {group} came");
+            ensure!(twice == 0, "{twice} deliveries of {group} came twice");
+        }
+        Ok(())
+    }
+
+    /// The id of a role's process.
+    pub(crate) fn id(&self, role: &str) -> Result<u32> {
+        let found = self.roles.iter().find(|(name, _)| *name == role);
+        found.map(|(_, part)| part.id()).with_context(|| format!("no {role} runs"))
+    }
+
+    /// The installation's database, past its processes.
+    pub(crate) fn store(&self) -> Result<Store> {
+        let keyring = Keyring::new(vec![("bench".to_owned(), [0; 32])]).context("no keys")?;
+        Ok(Store::new(Config {
+            url: self.database_url.clone(),
+            max_connections: 1,
+            application_name: "fanfare bench".to_owned(),
+            keyring,
+        })?)
+    }
+
+    /// Runs a command that takes a file.
+    pub(crate) async fn import(&self, stage: &Stage, words: &[&str], text: &str) -> Result<()> {
+        let file = self.file(stage, text)?;
+        let path = file.to_string_lossy().into_owned();
+        let words: Vec<&str> = words.iter().copied().chain([path.as_str()]).collect();
+        self.fanfare(stage, &words).await?;
+        Ok(fs::remove_file(&file)?)
+    }
+
+    /// Writes a file that goes with the logs.
+    pub(crate) fn file(&self, stage: &Stage, text: &str) -> Result<PathBuf> {
+        let file = stage.home.logs.join(format!("{}.json", self.name));
+        fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
+        Ok(file)
+    }
+
+    /// Runs a command; returns the most memory that it was seen with.
+    pub(crate) async fn fanfare(&self, stage: &Stage, words: &[&str]) -> Result<usage::Memory> {
+        stage.home.run(&stage.binary, words, &self.settings, COMMAND_PATIENCE).await
+    }
+
+    /// Ends its processes, and drops its database and its virtual host.
+    pub(crate) async fn close(self, stage: &Stage) -> Result<()> {
+        for (_, part) in self.roles {
+            part.end().await;
+        }
+        self.publisher.end().await;
+        stage.servers.drop_vhost(&self.name)?;
+        stage.servers.drop_database(&self.name)
+    }
+}
+
+/// CPU seconds of all that takes part, by name.
+pub(crate) fn cpu(stage: &Stage, world: &World) -> Result<Vec<(&'static str, f64)>> {
+    let servers = stage.servers.process_ids();
+    let sum = |name| usage::sum(&servers, name).cpu;
+    Ok(vec![
+        ("router", usage::cpu(world.id("router")?)?),
+        ("worker", usage::cpu(world.id("worker")?)?),
+        ("RabbitMQ", sum("beam.smp")),
+        ("PostgreSQL", sum("postgres")),
+        ("publisher", usage::cpu(world.publisher.id())?),
+        ("sink", usage::cpu(stage.sink.id())?),
+    ])
+}
+
+/// What an amount is for each 1,000 of `count`.
+pub(crate) fn per_thousand(amount: f64, count: u64) -> f64 {
+    amount * 1000.0 / number::float(count.max(1))
+}

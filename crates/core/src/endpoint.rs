@@ -1,0 +1,396 @@
+//! One endpoint as a worker sees it: how many requests it gets at a time, and when it gets none.
+//!
+//! An endpoint that is slow, hangs or fails must cost the others nothing. So each has a limit on
+//! requests in flight, which grows while it answers and shrinks while it wastes time; a circuit
+//! breaker, which opens after consecutive failures and then lets one probe through at a time; and,
+//! if its owner wants, a limit on requests a minute. What may not go now either waits for a slot
+//! that will be free at once, or is deferred.
+
+use std::time::{Duration, Instant};
+
+/// The limit on requests in flight of an endpoint of which nothing is known.
+const FIRST_LIMIT: u32 = 16;
+/// What is taken for the duration of a request before the first one is over.
+const FIRST_AVERAGE: Duration = Duration::from_millis(10);
+/// A request that takes longer than this wastes time when it fails.
+const SLOW: Duration = Duration::from_secs(1);
+/// The breaker opens after so many slow failures without a success, if together they wasted …
+const SLOW_FAILURES: u32 = 3;
+/// … this much time, or
+const MOST_WASTED: Duration = Duration::from_secs(5);
+/// after so many however quick.
+const FAILURES: u32 = 1000;
+/// It stays open for so many times the duration of the failure: less than a tenth of one slot is
+/// then spent on an endpoint that fails.
+const COOLDOWN_FACTOR: u32 = 10;
+/// The shortest and the longest time for which it stays open.
+const COOLDOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// The longest expected wait for a slot for which a delivery is not deferred.
+pub const LONGEST_WAIT: Duration = Duration::from_millis(250);
+/// Deferred deliveries come back spread over this much time each, so that a large backlog of one
+/// endpoint asks not more than fifty times a second …
+const SPREAD_EACH: Duration = Duration::from_millis(20);
+/// … and over no more than this in all.
+const LONGEST_SPREAD: Duration = Duration::from_mins(5);
+
+/// Why a delivery is deferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The endpoint failed so often that it is only probed for now.
+    Failing,
+    /// It has as many requests in flight as it may.
+    Busy,
+    /// Its owner's limit on requests a minute is used up.
+    RateLimit,
+}
+
+impl Cause {
+    /// A stable code, for metrics and logs.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Failing => "failing",
+            Self::Busy => "busy",
+            Self::RateLimit => "rate-limit",
+        }
+    }
+}
+
+/// What a delivery may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Go now. A probe decides whether the breaker closes.
+    Go {
+        /// Whether it is a probe.
+        probe: bool,
+    },
+    /// Wait: a slot will be free at once.
+    Wait,
+    /// Come back after this time.
+    Defer {
+        /// Why.
+        cause: Cause,
+        /// How long.
+        wait: Duration,
+    },
+}
+
+/// An endpoint's state.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    most: u32,
+    limit: u32,
+    in_flight: u32,
+    /// The usual duration of a request, the newest counting a tenth.
+    average: Duration,
+    /// When a request last ended, or the first of those in flight began.
+    moved: Option<Instant>,
+    failures: u32,
+    slow_failures: u32,
+    /// What the slow ones took together.
+    wasted: Duration,
+    open: Option<Open>,
+    /// When the next request would be due at the owner's rate (the "theoretical arrival time" of
+    /// the generic cell rate algorithm, ITU-T I.371).
+    next_at_rate: Option<Instant>,
+    deferred: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    until: Instant,
+    probing: bool,
+}
+
+impl Endpoint {
+    /// An endpoint of which nothing is known, with the most requests that it may ever have in
+    /// flight.
+    #[must_use]
+    pub fn new(most: u32) -> Self {
+        let most = most.max(1);
+        Self {
+            most,
+            limit: FIRST_LIMIT.min(most),
+            in_flight: 0,
+            average: FIRST_AVERAGE,
+            moved: None,
+            failures: 0,
+            slow_failures: 0,
+            wasted: Duration::ZERO,
+            open: None,
+            next_at_rate: None,
+            deferred: 0,
+        }
+    }
+
+    /// Asks for a request. `waiting` are those that wait for a slot already, `rate` the owner's
+    /// limit in requests a minute, and `chance` a number from 0 up to 1 that spreads deferrals.
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        waiting: usize,
+        rate: Option<u32>,
+        chance: f64,
+    ) -> Admission {
+        if let Some(open) = &mut self.open {
+            if now < open.until || open.probing {
+                let left = open.until.saturating_duration_since(now);
+                return self.defer(Cause::Failing, left, chance);
+            }
+            open.probing = true;
+            self.begin(now);
+            return Admission::Go { probe: true };
+        }
+        if let Some(left) = rate.and_then(|rate| self.over_rate(now, rate)) {
+            return self.defer(Cause::RateLimit, left, chance);
+        }
+        let admission = if self.has_room() && waiting == 0 {
+            self.begin(now);
+            Admission::Go { probe: false }
+        } else if self.expected_wait(now, waiting) <= LONGEST_WAIT {
+            Admission::Wait
+        } else {
+            return self.defer(Cause::Busy, Duration::ZERO, chance);
+        };
+        if let Some(rate) = rate {
+            self.count_at_rate(now, rate);
+        }
+        admission
+    }
+
+    /// Whether one that waits may go.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.in_flight < self.limit
+    }
+
+    /// A request begins. [`Endpoint::admit`] has done it for those that go at once.
+    pub fn begin(&mut self, now: Instant) {
+        if self.in_flight == 0 {
+            self.moved = Some(now);
+        }
+        self.in_flight += 1;
+    }
+
+    /// A request did not take place after all.
+    pub fn abandon(&mut self, probe: bool) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if probe && let Some(open) = &mut self.open {
+            open.probing = false;
+        }
+    }
+
+    /// A request ended.
+    pub fn end(&mut self, now: Instant, success: bool, duration: Duration) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.moved = Some(now);
+        self.average = (self.average * 9 + duration) / 10;
+        if success {
+            (self.failures, self.slow_failures) = (0, 0);
+            (self.wasted, self.open) = (Duration::ZERO, None);
+            self.limit = (self.limit + 1).min(self.most);
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if duration >= SLOW {
+            self.slow_failures = self.slow_failures.saturating_add(1);
+            self.wasted = self.wasted.saturating_add(duration);
+            self.limit = (self.limit / 2).max(1);
+        }
+        let slow = self.slow_failures >= SLOW_FAILURES && self.wasted >= MOST_WASTED;
+        if self.open.is_some() || slow || self.failures >= FAILURES {
+            let cooldown = (duration * COOLDOWN_FACTOR).clamp(COOLDOWN.0, COOLDOWN.1);
+            self.open = Some(Open { until: now + cooldown, probing: false });
+        }
+    }
+
+    /// A deferred delivery came back.
+    pub fn came_back(&mut self) {
+        self.deferred = self.deferred.saturating_sub(1);
+    }
+
+    /// Whether the breaker is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether nothing is to be remembered of it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.open.is_none() && self.failures == 0 && self.deferred == 0
+    }
+
+    fn defer(&mut self, cause: Cause, left: Duration, chance: f64) -> Admission {
+        let spread = (SPREAD_EACH * self.deferred).min(LONGEST_SPREAD);
+        self.deferred = self.deferred.saturating_add(1);
+        let wait = left.max(COOLDOWN.0) + spread.mul_f64(chance.clamp(0.0, 1.0));
+        Admission::Defer { cause, wait }
+    }
+
+    /// How long the next one would wait for a slot: from an endpoint that was silent for a while
+    /// nothing is expected sooner than that.
+    fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
+        let silence = self.moved.map(|moved| now.saturating_duration_since(moved));
+        let ahead = u32::try_from(waiting + 1).unwrap_or(u32::MAX);
+        let usual = self.average.saturating_mul(ahead) / self.limit.max(1);
+        usual.max(silence.unwrap_or_default())
+    }
+
+    /// How long until the rate allows the next request; a second's worth may come at once.
+    fn over_rate(&self, now: Instant, rate: u32) -> Option<Duration> {
+        let burst = Duration::from_secs(1).max(interval(rate));
+        let due = self.next_at_rate?.checked_sub(burst)?;
+        Some(due.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
+    fn count_at_rate(&mut self, now: Instant, rate: u32) {
+        let from = self.next_at_rate.map_or(now, |next| next.max(now));
+        self.next_at_rate = Some(from + interval(rate));
+    }
+}
+
+fn interval(rate: u32) -> Duration {
+    Duration::from_mins(1) / rate.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HANG: Duration = Duration::from_secs(15);
+    const QUICK: Duration = Duration::from_millis(2);
+
+    fn go(endpoint: &mut Endpoint, now: Instant) -> Admission {
+        endpoint.admit(now, 0, None, 0.5)
+    }
+
+    #[test]
+    fn an_endpoint_that_hangs_is_probed_once_a_minute() {
+        let (mut endpoint, start) = (Endpoint::new(64), Instant::now());
+        for _ in 0..16 {
+            assert_eq!(go(&mut endpoint, start), Admission::Go { probe: false });
+        }
+        // The slots are taken and nothing comes: who asks later is deferred, not kept waiting.
+        let later = start + Duration::from_secs(2);
+        assert!(matches!(go(&mut endpoint, later), Admission::Defer { cause: Cause::Busy, .. }));
+        let end = start + HANG;
+        (0..16).for_each(|_| endpoint.end(end, false, HANG));
+        assert!(endpoint.is_open());
+        let early = go(&mut endpoint, end + Duration::from_secs(59));
+        assert!(matches!(early, Admission::Defer { cause: Cause::Failing, .. }));
+        let probe = end + Duration::from_mins(1);
+        assert_eq!(go(&mut endpoint, probe), Admission::Go { probe: true });
+        assert!(matches!(go(&mut endpoint, probe), Admission::Defer { .. }), "one probe at a time");
+        endpoint.end(probe, false, HANG);
+        assert!(matches!(go(&mut endpoint, probe + HANG), Admission::Defer { .. }));
+        let again = probe + Duration::from_mins(1);
+        assert_eq!(go(&mut endpoint, again), Admission::Go { probe: true });
+        endpoint.end(again, true, QUICK);
+        assert_eq!(go(&mut endpoint, again), Admission::Go { probe: false });
+    }
+
+    #[test]
+    fn quick_failures_open_the_breaker_late_and_for_a_second() {
+        let (mut endpoint, now) = (Endpoint::new(64), Instant::now());
+        for _ in 0..FAILURES {
+            assert_eq!(go(&mut endpoint, now), Admission::Go { probe: false });
+            endpoint.end(now, false, QUICK);
+        }
+        assert!(matches!(go(&mut endpoint, now), Admission::Defer { .. }));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(go(&mut endpoint, later), Admission::Go { probe: true });
+        // A probe that did not take place leaves the place to another one.
+        endpoint.abandon(true);
+        assert_eq!(go(&mut endpoint, later), Admission::Go { probe: true });
+    }
+
+    #[test]
+    fn a_rate_limit_spreads_requests_over_the_minute() {
+        let (mut endpoint, start) = (Endpoint::new(64), Instant::now());
+        let mut sent = 0;
+        for millis in (0..60_000).step_by(100) {
+            let now = start + Duration::from_millis(millis);
+            if matches!(endpoint.admit(now, 0, Some(120), 0.0), Admission::Go { .. }) {
+                sent += 1;
+                endpoint.end(now, true, QUICK);
+            }
+        }
+        assert!((118..=122).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn a_large_backlog_comes_back_slowly() {
+        let (mut endpoint, now) = (Endpoint::new(1), Instant::now());
+        (0..FAILURES).for_each(|_| endpoint.end(now, false, QUICK));
+        let waits: Vec<Duration> = (0..20_000)
+            .map(|_| match endpoint.admit(now, 0, None, 0.999) {
+                Admission::Defer { wait, .. } => wait,
+                other => panic!("expected a deferral, got {other:?}"),
+            })
+            .collect();
+        assert!(waits[0] < Duration::from_secs(2));
+        assert!(waits[1000] > Duration::from_secs(15));
+        assert!(waits[19_999] < Duration::from_secs(302));
+        (0..20_000).for_each(|_| endpoint.came_back());
+        assert!(matches!(endpoint.admit(now, 0, None, 0.999),
+            Admission::Defer { wait, .. } if wait < Duration::from_secs(2)));
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Ask,
+        Succeed(u64),
+        Fail(u64),
+        Abandon,
+        Pass(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Ask),
+            2 => (0u64..20_000).prop_map(Step::Succeed),
+            2 => (0u64..20_000).prop_map(Step::Fail),
+            1 => Just(Step::Abandon),
+            2 => (0u64..90_000).prop_map(Step::Pass),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn there_are_never_more_in_flight_than_allowed_and_never_two_probes(
+            most in 1u32..70, steps in prop::collection::vec(step(), 0..300)
+        ) {
+            let (mut endpoint, mut now) = (Endpoint::new(most), Instant::now());
+            let mut in_flight: Vec<bool> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Ask => match endpoint.admit(now, 0, None, 0.5) {
+                        Admission::Go { probe } => in_flight.push(probe),
+                        Admission::Defer { wait, .. } => prop_assert!(wait >= COOLDOWN.0),
+                        Admission::Wait => prop_assert!(!endpoint.has_room()),
+                    },
+                    Step::Succeed(ms) if in_flight.pop().is_some() => {
+                        endpoint.end(now, true, Duration::from_millis(ms));
+                        prop_assert!(!endpoint.is_open());
+                    }
+                    Step::Fail(ms) if in_flight.pop().is_some() => {
+                        endpoint.end(now, false, Duration::from_millis(ms));
+                    }
+                    Step::Abandon => {
+                        if let Some(probe) = in_flight.pop() {
+                            endpoint.abandon(probe);
+                        }
+                    }
+                    Step::Pass(ms) => now += Duration::from_millis(ms),
+                    Step::Succeed(_) | Step::Fail(_) => {}
+                }
+                // A probe comes beside those that were in flight when the breaker opened.
+                prop_assert!(in_flight.len() <= most as usize + 1);
+                let probes = in_flight.iter().filter(|probe| **probe).count();
+                prop_assert!(probes <= 1 || !endpoint.is_open());
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Families by labels whose values are known beforehand.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+/// The name and value of each label. All values are the program's own.
+pub(crate) type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// A counter for each of some label values.
+pub(crate) type Counters<const N: usize> = Family<Labels<N>, Counter>;
+
+/// A gauge for each value of one label.
+pub(crate) type Gauges = Family<Labels<1>, Gauge>;
+
+/// Counters that all begin with zero.
+pub(crate) fn counters<const N: usize>(all: impl IntoIterator<Item = Labels<N>>) -> Counters<N> {
+    let counters = Counters::default();
+    for labels in all {
+        drop(counters.get_or_create(&labels));
+    }
+    counters
+}
+
+/// A count as counters take it.
+pub(crate) fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,68 @@
+//! What every process tells of itself.
+
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+
+use crate::registry::Registry;
+
+/// The families of every process.
+#[derive(Debug)]
+pub struct Process {
+    database_up: Gauge,
+}
+
+/// The families of a process that works with the broker.
+#[derive(Debug)]
+pub struct Broker {
+    up: Gauge,
+    blocked: Gauge,
+}
+
+impl Process {
+    /// Registers them. `commit` is what the program was built from, when that is known.
+    pub fn new(
+        registry: &mut Registry,
+        version: &'static str,
+        commit: Option<&'static str>,
+    ) -> Self {
+        let mut build = vec![("version", version)];
+        build.extend(commit.map(|commit| ("commit", commit)));
+        registry.constant("build", "The program", Info::new(build));
+        Self {
+            database_up: registry.family(
+                "database_up",
+                "Whether the database answers and has the tables that this program needs",
+                Gauge::default(),
+            ),
+        }
+    }
+
+    /// Notes whether the database can be worked with.
+    pub fn database(&self, up: bool) {
+        self.database_up.set(i64::from(up));
+    }
+}
+
+impl Broker {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            up: registry.family(
+                "broker_up",
+                "Whether this process has a session with the broker",
+                Gauge::default(),
+            ),
+            blocked: registry.family(
+                "broker_blocked",
+                "Whether the broker takes no messages because it is short of memory or disk",
+                Gauge::default(),
+            ),
+        }
+    }
+
+    /// Notes how it stands with the broker.
+    pub fn state(&self, up: bool, blocked: bool) {
+        self.up.set(i64::from(up));
+        self.blocked.set(i64::from(blocked));
+    }
+}

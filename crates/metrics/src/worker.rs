@@ -1,0 +1,262 @@
+//! What a worker tells: attempts, what followed from them, and what was not attempted.
+
+use std::time::Duration;
+
+use fanfare_core::answer::Failure;
+use fanfare_core::endpoint::Cause;
+use fanfare_core::outcome::{DeadReason, DropReason, Outcome};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::buckets::{ATTEMPTS, LATENCIES, RETRIES, SIZES, STATEMENTS};
+use crate::labels::{Counters, Labels, counters, number};
+use crate::registry::Registry;
+
+/// Why a delivery was put off without an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deferral {
+    /// It may be done or under way elsewhere, which can't be known yet.
+    Uncertain,
+    /// Another worker has claimed it.
+    Claimed,
+    /// Its time has not come: the wait is longer than the ladder.
+    Early,
+    /// Its endpoint gets nothing now.
+    Endpoint(Cause),
+}
+
+impl Deferral {
+    const ALL: [Self; 6] = [
+        Self::Uncertain,
+        Self::Claimed,
+        Self::Early,
+        Self::Endpoint(Cause::Failing),
+        Self::Endpoint(Cause::Busy),
+        Self::Endpoint(Cause::RateLimit),
+    ];
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Uncertain => "uncertain",
+            Self::Claimed => "claimed",
+            Self::Early => "early",
+            Self::Endpoint(cause) => cause.code(),
+        }
+    }
+}
+
+const DROPS: [DropReason; 5] = [
+    DropReason::WebhookDeleted,
+    DropReason::WebhookPaused,
+    DropReason::OwnerDisabled,
+    DropReason::OwnerDeleted,
+    DropReason::AccessRevoked,
+];
+
+const DEATHS: [DeadReason; 3] = [DeadReason::Exhausted, DeadReason::Expired, DeadReason::Poison];
+
+const FAILURES: [Failure; 6] = [
+    Failure::Timeout,
+    Failure::Connect,
+    Failure::Dns,
+    Failure::Tls,
+    Failure::Protocol,
+    Failure::BlockedTarget,
+];
+
+/// The families of a worker.
+#[derive(Debug)]
+pub struct Worker {
+    attempts: Counters<2>,
+    attempt_duration: Histogram,
+    delivery_latency: Histogram,
+    in_flight: Gauge,
+    breakers_open: Gauge,
+    deferred: Counters<1>,
+    dropped: Counters<1>,
+    partial: Counter,
+    retry_delay: Histogram,
+    dead_letters: Counters<2>,
+    dead_queue: &'static str,
+    ledger_batch_size: Histogram,
+    ledger_write_duration: Histogram,
+    duplicates: Counter,
+}
+
+impl Worker {
+    /// Registers them. `dead_queue` is where a worker's dead letters go.
+    pub fn new(registry: &mut Registry, dead_queue: &'static str) -> Self {
+        let dead = |reason: DeadReason| [("queue", dead_queue), ("reason", reason.code())];
+        Self {
+            attempts: registry.family(
+                "attempts",
+                "POSTs by outcome and class of the answer's status",
+                counters(answers()),
+            ),
+            attempt_duration: registry.seconds(
+                "attempt_duration",
+                "The time of a POST until its answer or failure",
+                Histogram::new(ATTEMPTS),
+            ),
+            delivery_latency: registry.seconds(
+                "delivery_latency",
+                "From an event's receipt, or from its replay, until its delivery",
+                Histogram::new(LATENCIES),
+            ),
+            in_flight: registry.family(
+                "requests_in_flight",
+                "POSTs that wait for their answer",
+                Gauge::default(),
+            ),
+            breakers_open: registry.family(
+                "breakers_open",
+                "Webhooks whose circuit breaker is open in this worker",
+                Gauge::default(),
+            ),
+            deferred: registry.family(
+                "deliveries_deferred",
+                "Times that a delivery was put off without an attempt, by reason",
+                counters(Deferral::ALL.map(|reason| [("reason", reason.code())])),
+            ),
+            dropped: registry.family(
+                "deliveries_dropped",
+                "Deliveries that are not sent any more, by reason",
+                counters(DROPS.map(|reason| [("reason", reason.code())])),
+            ),
+            partial: registry.family(
+                "attempts_partial",
+                "Attempts that left out events which the owner may not have any more",
+                Counter::default(),
+            ),
+            retry_delay: registry.seconds(
+                "retry_delay",
+                "The wait until the next attempt, of each retry that was scheduled",
+                Histogram::new(RETRIES),
+            ),
+            dead_letters: registry.family(
+                "dead_letters",
+                "Messages that were put into a dead letter queue, by queue and reason",
+                counters(DEATHS.map(dead)),
+            ),
+            dead_queue,
+            ledger_batch_size: registry.family(
+                "ledger_batch_size",
+                "Rows that were written into the ledger in one statement",
+                Histogram::new(SIZES),
+            ),
+            ledger_write_duration: registry.seconds(
+                "ledger_write_duration",
+                "The time of a statement that writes into the ledger",
+                Histogram::new(STATEMENTS),
+            ),
+            duplicates: registry.family(
+                "attempts_duplicate",
+                "Attempts that the ledger had already: the receivers got duplicates",
+                Counter::default(),
+            ),
+        }
+    }
+
+    /// Counts a POST as under way until the note is dropped.
+    #[must_use]
+    pub fn in_flight(&self) -> InFlight<'_> {
+        self.in_flight.inc();
+        InFlight { gauge: &self.in_flight }
+    }
+
+    /// Counts a POST that has ended.
+    pub fn attempt(&self, outcome: Outcome, status: Option<u16>, took: Duration) {
+        self.attempts.get_or_create(&answer(outcome.code(), class(status))).inc();
+        self.attempt_duration.observe(took.as_secs_f64());
+    }
+
+    /// Notes how long after its beginning a delivery has succeeded.
+    pub fn delivered(&self, after: Duration) {
+        self.delivery_latency.observe(after.as_secs_f64());
+    }
+
+    /// Notes a retry and its delay.
+    pub fn retry(&self, delay: Duration) {
+        self.retry_delay.observe(delay.as_secs_f64());
+    }
+
+    /// Counts a delivery that is put off without an attempt.
+    pub fn deferred(&self, reason: Deferral) {
+        self.deferred.get_or_create(&[("reason", reason.code())]).inc();
+    }
+
+    /// Counts a delivery that is not sent any more.
+    pub fn dropped(&self, reason: DropReason) {
+        self.dropped.get_or_create(&[("reason", reason.code())]).inc();
+    }
+
+    /// Counts a dead letter.
+    pub fn dead_letter(&self, reason: DeadReason) {
+        let labels = [("queue", self.dead_queue), ("reason", reason.code())];
+        self.dead_letters.get_or_create(&labels).inc();
+    }
+
+    /// Counts an attempt if it leaves out events which the owner may not have any more.
+    pub fn partial(&self, is: bool) {
+        self.partial.inc_by(u64::from(is));
+    }
+
+    /// Counts attempts that the ledger had already.
+    pub fn duplicates(&self, count: usize) {
+        self.duplicates.inc_by(number(count));
+    }
+
+    /// Notes how many circuit breakers are open.
+    pub fn breakers_open(&self, count: usize) {
+        self.breakers_open.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes a statement that wrote rows into the ledger.
+    pub fn ledger(&self, rows: usize, took: Duration) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
+        self.ledger_batch_size.observe(rows as f64);
+        self.ledger_write_duration.observe(took.as_secs_f64());
+    }
+}
+
+/// A POST under way.
+#[derive(Debug)]
+pub struct InFlight<'a> {
+    gauge: &'a Gauge,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+/// What an attempt can come to. Other classes of a `status` outcome are rare, and there once seen.
+fn answers() -> impl Iterator<Item = Labels<2>> {
+    let statuses = [
+        (Outcome::Delivered, "2xx"),
+        (Outcome::Gone, "4xx"),
+        (Outcome::Status, "3xx"),
+        (Outcome::Status, "4xx"),
+        (Outcome::Status, "5xx"),
+    ];
+    let failures = FAILURES.map(|failure| (Outcome::Failed(failure), class(None)));
+    statuses.into_iter().chain(failures).map(|(outcome, class)| answer(outcome.code(), class))
+}
+
+fn answer(outcome: &'static str, class: &'static str) -> Labels<2> {
+    [("outcome", outcome), ("status", class)]
+}
+
+fn class(status: Option<u16>) -> &'static str {
+    match status {
+        None => "none",
+        Some(100..=199) => "1xx",
+        Some(200..=299) => "2xx",
+        Some(300..=399) => "3xx",
+        Some(400..=499) => "4xx",
+        Some(500..=599) => "5xx",
+        Some(_) => "other",
+    }
+}

@@ -1,0 +1,129 @@
+//! One bad endpoint costs the others nothing, and gets what it is owed when it is well again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, World, event, publish_on};
+
+async fn publish(world: &World, count: usize) {
+    let amqp = world.amqp().await;
+    for _ in 0..count {
+        publish_on(&amqp, &event()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_holds_up_nobody_and_loses_nothing() {
+    const EVENTS: usize = 300;
+    let world = World::new().await.with("FANFARE_TIMEOUT", "1s").with("FANFARE_LOG", "info");
+    let receiver = Receiver::start().await;
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = Arc::clone(&well);
+    receiver.answer_with(move |request, _| {
+        let hangs = request.path == "/bad" && !is_well.load(Ordering::SeqCst);
+        if hangs { Reply::Hang } else { Reply::status(200) }
+    });
+    let bad = world.webhook(&receiver.url("/bad")).await;
+    let good = world.webhook(&receiver.url("/good")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, EVENTS).await;
+    world.deliveries_settle(&good).await;
+    let to_bad = receiver.requests().iter().filter(|it| it.path == "/bad").count();
+    assert!(to_bad < EVENTS / 3, "{to_bad} requests went to the endpoint that hangs");
+    well.store(true, Ordering::SeqCst);
+    // What was deferred comes back spread over some seconds.
+    let all = eventually("everything is delivered", 3 * SOON, async || {
+        let list =
+            ["deliveries", "list", "--webhook", &bad, "--state", "delivered", "--limit", "999"];
+        let list = world.json(&list).await.as_array().unwrap().clone();
+        if list.len() == EVENTS { Ok(list) } else { Err(list.len()) }
+    })
+    .await;
+    // Waiting is not counted as an attempt.
+    let once = all.iter().filter(|delivery| delivery["attempts"] == 1).count();
+    assert!(once > EVENTS / 2, "{once} were delivered by their first attempt");
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_webhook_that_fails_for_too_long_is_paused_and_says_so() {
+    let world = World::new().await.with("FANFARE_PAUSE_FAILING_AFTER", "1s");
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(500));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, 1).await;
+    let show = ["webhooks", "show", &webhook];
+    eventually("it is paused", SOON, async || {
+        let shown = world.json(&show).await;
+        let paused = shown["IsPaused"] == true && shown["PausedReason"] == "failing";
+        if paused { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    world.deliveries_settle(&webhook).await;
+    receiver.answer_with(|_, _| Reply::status(200));
+    world.fanfare(&["webhooks", "resume", &webhook]).await;
+    publish(&world, 1).await;
+    eventually("it works again", SOON, async || {
+        let list = world.json(&["deliveries", "list", "--webhook", &webhook]).await;
+        if list[0]["state"] == "delivered" { Ok(()) } else { Err(list) }
+    })
+    .await;
+    assert_eq!(world.json(&show).await["PausedReason"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_owner_s_rate_limit_is_kept() {
+    const EVENTS: usize = 40;
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/other")).await;
+    let url = receiver.url("/limited");
+    let limited = world.webhook_of("anna", &url, &["--rate-limit", "300"]).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, EVENTS).await;
+    let all = world.deliveries(&limited, "delivered", EVENTS).await;
+    assert!(all.iter().all(|delivery| delivery["attempts"] == 1));
+    let times: Vec<Instant> =
+        receiver.requests().iter().filter(|it| it.path == "/limited").map(|it| it.at).collect();
+    let most = times.iter().map(|&from| {
+        let until = from + Duration::from_secs(3);
+        times.iter().filter(|&&at| from <= at && at < until).count()
+    });
+    // Five a second, and a second's worth at once, in any three seconds.
+    let most = most.max().unwrap();
+    assert!(most <= 21, "{most} within three seconds");
+}
+
+#[tokio::test]
+async fn large_events_reach_everybody_whole() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let mut webhooks = Vec::new();
+    for number in 0..3 {
+        webhooks.push(world.webhook(&receiver.url(&format!("/{number}"))).await);
+    }
+    let failed = AtomicBool::new(false);
+    receiver.answer_with(move |_, _| {
+        Reply::status(if failed.swap(true, Ordering::SeqCst) { 200 } else { 500 })
+    });
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    let text = "ä".repeat(450_000);
+    let mut large = event();
+    large["data"]["Text"] = json!(text);
+    world.publish(&large).await;
+    for webhook in &webhooks {
+        world.deliveries(webhook, "delivered", 1).await;
+    }
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 4);
+    for request in requests {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        assert!(body["Notifications"][0]["Text"] == json!(text));
+    }
+}
