@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fanfare_core::ids::DeliveryId;
@@ -39,13 +39,6 @@ pub(crate) struct Command {
     pub(crate) idle: usize,
 }
 
-/// How it went.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Answer {
-    /// From the first to the last.
-    pub(crate) seconds: f64,
-}
-
 /// Runs until its standard input ends, on as many threads as a Fanfare process.
 pub(crate) fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -55,11 +48,10 @@ pub(crate) fn run() -> Result<()> {
     crate::wire::serve(|command: Command| runtime.block_on(post_all(command)))
 }
 
-async fn post_all(command: Command) -> Result<Answer> {
+async fn post_all(command: Command) -> Result<()> {
     let client = client(command.idle).context("building the HTTP client")?;
     let secret: Secret = command.secret.parse().context("the secret")?;
     let shared = Arc::new((client, secret, AtomicU64::new(0), command));
-    let start = Instant::now();
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     for _ in 0..shared.3.side_by_side {
         let shared = Arc::clone(&shared);
@@ -77,7 +69,7 @@ async fn post_all(command: Command) -> Result<Answer> {
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task of the client panicked")??;
     }
-    Ok(Answer { seconds: start.elapsed().as_secs_f64() })
+    Ok(())
 }
 
 /// As `crates/outbound` builds it, without its target policy.

@@ -76,6 +76,8 @@ pub(crate) struct World {
     roles: Vec<(&'static str, Part)>,
     n_hooks: usize,
     next: u64,
+    /// How far behind its pace the publisher was at worst, in milliseconds, in the last load.
+    pub(crate) behind_ms: f64,
     /// Deliveries that the sink must see, by group.
     owed: BTreeMap<String, u64>,
     /// Deliveries that are in the ledger already, or of webhooks that nobody waits for.
@@ -87,7 +89,6 @@ impl World {
     pub(crate) async fn new(stage: &mut Stage, settings: &[(&str, &str)]) -> Result<Self> {
         let name = stage.next_name();
         stage.servers.create_database(&name)?;
-        stage.sql("postgres", &format!("alter database {name} set jit=off"))?;
         stage.servers.create_vhost(&name)?;
         stage.sink.tell(&SinkCommand::Reset).await?;
         let (database_url, amqp_url) =
@@ -111,6 +112,7 @@ impl World {
             roles: Vec::new(),
             n_hooks: 0,
             next: 0,
+            behind_ms: 0.0,
             owed: BTreeMap::new(),
             others: 0,
         };
@@ -155,7 +157,7 @@ impl World {
     }
 
     /// Publishes events.
-    pub(crate) async fn publish(&mut self, load: &Load<'_>) -> Result<Answer> {
+    pub(crate) async fn publish(&mut self, load: &Load<'_>) -> Result<()> {
         let from = self.next;
         self.next += load.count;
         *self.owed.entry(load.group.to_owned()).or_default() += load.count * load.fan_out;
@@ -174,7 +176,9 @@ impl World {
             in_flight: load.in_flight,
             rate: load.rate,
         };
-        self.publisher.ask(&command, PUBLISH_PATIENCE).await
+        let answer: Answer = self.publisher.ask(&command, PUBLISH_PATIENCE).await?;
+        self.behind_ms = answer.behind_ms;
+        Ok(())
     }
 
     /// Publishes events, and waits until all that is owed to their group has come.

@@ -31,7 +31,10 @@ pub const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// endpoint asks not more than fifty times a second …
 const SPREAD_EACH: Duration = Duration::from_millis(20);
 /// … and over no more than this in all.
-const LONGEST_SPREAD: Duration = Duration::from_mins(5);
+const LONGEST_SPREAD: Duration = Duration::from_hours(1);
+
+/// Trouble with an endpoint of which nothing is heard for so long may be forgotten.
+const FORGET_AFTER: Duration = Duration::from_mins(10);
 
 /// Why a delivery is deferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,20 +175,26 @@ impl Endpoint {
         self.in_flight += 1;
     }
 
-    /// A request did not take place after all.
-    pub fn abandon(&mut self, probe: bool) {
+    /// A request did not take place after all; the owner's rate is not used up by it.
+    pub fn abandon(&mut self, probe: bool, rate: Option<u32>) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if !probe && let (Some(next), Some(rate)) = (self.next_at_rate, rate) {
+            self.next_at_rate = next.checked_sub(interval(rate));
+        }
         if probe && let Some(open) = &mut self.open {
             open.probing = false;
         }
     }
 
     /// A request ended.
-    pub fn end(&mut self, now: Instant, success: bool, duration: Duration) {
+    pub fn end(&mut self, now: Instant, success: bool, duration: Duration, probe: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.moved = Some(now);
         self.average = (self.average * 9 + duration) / 10;
         if success {
+            if self.open.is_some() {
+                self.deferred = 0;
+            }
             (self.failures, self.slow_failures) = (0, 0);
             (self.wasted, self.open) = (Duration::ZERO, None);
             self.limit = (self.limit + 1).min(self.most);
@@ -198,7 +207,12 @@ impl Endpoint {
             self.limit = (self.limit / 2).max(1);
         }
         let slow = self.slow_failures >= SLOW_FAILURES && self.wasted >= MOST_WASTED;
-        if self.open.is_some() || slow || self.failures >= FAILURES {
+        // What began before the breaker opened says nothing new, and a probe may be under way.
+        let opens = match self.open {
+            Some(_) => probe,
+            None => slow || self.failures >= FAILURES,
+        };
+        if opens {
             let cooldown = (duration * COOLDOWN_FACTOR).clamp(COOLDOWN.0, COOLDOWN.1);
             self.open = Some(Open { until: now + cooldown, probing: false });
         }
@@ -215,10 +229,14 @@ impl Endpoint {
         self.open.is_some()
     }
 
-    /// Whether nothing is to be remembered of it.
+    /// Whether nothing is to be remembered of it: nothing is in flight, and it is in no trouble or
+    /// nothing was heard of it for long.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.open.is_none() && self.failures == 0 && self.deferred == 0
+    pub fn is_idle(&self, now: Instant) -> bool {
+        let silent = self.moved.is_none_or(|moved| now.duration_since(moved) > FORGET_AFTER);
+        let well = self.open.is_none() && self.failures == 0 && self.deferred == 0;
+        let at_rate = self.next_at_rate.is_none_or(|next| next <= now);
+        self.in_flight == 0 && ((well && at_rate) || silent)
     }
 
     fn defer(&mut self, cause: Cause, left: Duration, chance: f64) -> Admission {
@@ -258,6 +276,7 @@ fn interval(rate: u32) -> Duration {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     const HANG: Duration = Duration::from_secs(15);
     const QUICK: Duration = Duration::from_millis(2);
@@ -276,18 +295,18 @@ mod tests {
         let later = start + Duration::from_secs(2);
         assert!(matches!(go(&mut endpoint, later), Admission::Defer { cause: Cause::Busy, .. }));
         let end = start + HANG;
-        (0..16).for_each(|_| endpoint.end(end, false, HANG));
+        (0..16).for_each(|_| endpoint.end(end, false, HANG, false));
         assert!(endpoint.is_open());
         let early = go(&mut endpoint, end + Duration::from_secs(59));
         assert!(matches!(early, Admission::Defer { cause: Cause::Failing, .. }));
         let probe = end + Duration::from_mins(1);
         assert_eq!(go(&mut endpoint, probe), Admission::Go { probe: true });
         assert!(matches!(go(&mut endpoint, probe), Admission::Defer { .. }), "one probe at a time");
-        endpoint.end(probe, false, HANG);
+        endpoint.end(probe, false, HANG, true);
         assert!(matches!(go(&mut endpoint, probe + HANG), Admission::Defer { .. }));
         let again = probe + Duration::from_mins(1);
         assert_eq!(go(&mut endpoint, again), Admission::Go { probe: true });
-        endpoint.end(again, true, QUICK);
+        endpoint.end(again, true, QUICK, true);
         assert_eq!(go(&mut endpoint, again), Admission::Go { probe: false });
     }
 
@@ -296,13 +315,13 @@ mod tests {
         let (mut endpoint, now) = (Endpoint::new(64), Instant::now());
         for _ in 0..FAILURES {
             assert_eq!(go(&mut endpoint, now), Admission::Go { probe: false });
-            endpoint.end(now, false, QUICK);
+            endpoint.end(now, false, QUICK, false);
         }
         assert!(matches!(go(&mut endpoint, now), Admission::Defer { .. }));
         let later = now + Duration::from_secs(1);
         assert_eq!(go(&mut endpoint, later), Admission::Go { probe: true });
         // A probe that did not take place leaves the place to another one.
-        endpoint.abandon(true);
+        endpoint.abandon(true, None);
         assert_eq!(go(&mut endpoint, later), Admission::Go { probe: true });
     }
 
@@ -314,7 +333,7 @@ mod tests {
             let now = start + Duration::from_millis(millis);
             if matches!(endpoint.admit(now, 0, Some(120), 0.0), Admission::Go { .. }) {
                 sent += 1;
-                endpoint.end(now, true, QUICK);
+                endpoint.end(now, true, QUICK, false);
             }
         }
         assert!((118..=122).contains(&sent), "{sent}");
@@ -323,7 +342,7 @@ mod tests {
     #[test]
     fn a_large_backlog_comes_back_slowly() {
         let (mut endpoint, now) = (Endpoint::new(1), Instant::now());
-        (0..FAILURES).for_each(|_| endpoint.end(now, false, QUICK));
+        (0..FAILURES).for_each(|_| endpoint.end(now, false, QUICK, false));
         let waits: Vec<Duration> = (0..20_000)
             .map(|_| match endpoint.admit(now, 0, None, 0.999) {
                 Admission::Defer { wait, .. } => wait,
@@ -332,7 +351,7 @@ mod tests {
             .collect();
         assert!(waits[0] < Duration::from_secs(2));
         assert!(waits[1000] > Duration::from_secs(15));
-        assert!(waits[19_999] < Duration::from_secs(302));
+        assert!(waits[19_999] < Duration::from_secs(402));
         (0..20_000).for_each(|_| endpoint.came_back());
         assert!(matches!(endpoint.admit(now, 0, None, 0.999),
             Admission::Defer { wait, .. } if wait < Duration::from_secs(2)));
@@ -341,20 +360,23 @@ mod tests {
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Ask,
-        Succeed(u64),
-        Fail(u64),
-        Abandon,
+        End(bool, u64, Index),
+        Abandon(Index),
         Pass(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             4 => Just(Step::Ask),
-            2 => (0u64..20_000).prop_map(Step::Succeed),
-            2 => (0u64..20_000).prop_map(Step::Fail),
-            1 => Just(Step::Abandon),
+            4 => (any::<bool>(), 0u64..20_000, any::<Index>())
+                .prop_map(|(success, ms, which)| Step::End(success, ms, which)),
+            1 => any::<Index>().prop_map(Step::Abandon),
             2 => (0u64..90_000).prop_map(Step::Pass),
         ]
+    }
+
+    fn take(in_flight: &mut Vec<bool>, which: Index) -> Option<bool> {
+        (!in_flight.is_empty()).then(|| in_flight.remove(which.index(in_flight.len())))
     }
 
     proptest! {
@@ -371,20 +393,18 @@ mod tests {
                         Admission::Defer { wait, .. } => prop_assert!(wait >= COOLDOWN.0),
                         Admission::Wait => prop_assert!(!endpoint.has_room()),
                     },
-                    Step::Succeed(ms) if in_flight.pop().is_some() => {
-                        endpoint.end(now, true, Duration::from_millis(ms));
-                        prop_assert!(!endpoint.is_open());
+                    Step::End(success, ms, which) => {
+                        if let Some(probe) = take(&mut in_flight, which) {
+                            endpoint.end(now, success, Duration::from_millis(ms), probe);
+                            prop_assert!(!success || !endpoint.is_open());
+                        }
                     }
-                    Step::Fail(ms) if in_flight.pop().is_some() => {
-                        endpoint.end(now, false, Duration::from_millis(ms));
-                    }
-                    Step::Abandon => {
-                        if let Some(probe) = in_flight.pop() {
-                            endpoint.abandon(probe);
+                    Step::Abandon(which) => {
+                        if let Some(probe) = take(&mut in_flight, which) {
+                            endpoint.abandon(probe, None);
                         }
                     }
                     Step::Pass(ms) => now += Duration::from_millis(ms),
-                    Step::Succeed(_) | Step::Fail(_) => {}
                 }
                 // A probe comes beside those that were in flight when the breaker opened.
                 prop_assert!(in_flight.len() <= most as usize + 1);

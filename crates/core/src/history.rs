@@ -18,13 +18,14 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// What holds as of a revision, given all documents in any order. Of several with one
-    /// revision about one name, the first counts.
+    /// What holds as of a revision, given all documents in any order. Of those with one revision,
+    /// that of a single user or role counts more than a snapshot.
     #[must_use]
     pub fn as_of(documents: &[Document], revision: i64) -> Self {
         let mut known: Vec<&Document> =
             documents.iter().filter(|document| document.revision <= revision).collect();
-        known.sort_by_key(|document| document.revision);
+        let is_single = |it: &Document| !matches!(it.content, Content::Snapshot { .. });
+        known.sort_by_key(|document| (document.revision, is_single(document)));
         let mut directory = Self::default();
         for document in known {
             match &document.content {

@@ -20,7 +20,11 @@ pub enum Job {
     /// First attempts for which another job may be about. It takes the same way through the same
     /// queue as that one, so when it comes out the other has come out, or is lost.
     Copy(Vec<Due>),
-    /// The next attempt of one delivery.
+    /// A first attempt that goes round: another job for it may be about, or its events are too large
+    /// to be carried twice. The plan decided about it.
+    First(Due),
+    /// The next attempt of one delivery, or a deferred one: whether its owner may still have it is
+    /// decided again.
     Due(Due),
 }
 
@@ -60,6 +64,17 @@ pub struct Due {
     /// The number of the ledger entry that this attempt will write. A delivery whose ledger has
     /// gone past it has moved on without this job.
     pub entry: i32,
+}
+
+/// What asking for a dead delivery again came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// A new chain of attempts has begun; this is its first.
+    Begun(Due),
+    /// The delivery is not dead any more: somebody asked for it before.
+    MovedOn,
+    /// There is no such delivery.
+    Unknown,
 }
 
 impl Due {

@@ -16,7 +16,8 @@ pub struct RetryPolicy {
     pub max_delay: Duration,
     /// After so many attempts the delivery is dead.
     pub attempts: u32,
-    /// No attempt begins later than this after the delivery began.
+    /// No retry is planned later than this after the delivery began. One that its endpoint's limits
+    /// put off is given up soon after it.
     pub deadline: Duration,
 }
 

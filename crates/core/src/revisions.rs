@@ -24,15 +24,15 @@ pub struct Revisions<T> {
 }
 
 impl<T: Copy> Revisions<T> {
-    /// Notes a document of a user or role; returns whether newer ones came before it.
-    pub fn see(&mut self, revision: i64, now: T) -> bool {
+    /// Notes a document of a user or role.
+    pub fn see(&mut self, revision: i64, now: T) {
         if revision > self.newest {
             if revision > self.newest + 1 {
                 let (first, last) = (self.newest + 1, revision - 1);
                 self.gaps.push(Gap { first, last, noticed: now });
             }
             self.newest = revision;
-            return false;
+            return;
         }
         let around = |gap: Gap<T>| {
             if !(gap.first..=gap.last).contains(&revision) {
@@ -42,18 +42,15 @@ impl<T: Copy> Revisions<T> {
             parts.into_iter().filter(|part| part.first <= part.last).collect()
         };
         self.gaps = std::mem::take(&mut self.gaps).into_iter().flat_map(around).collect();
-        true
     }
 
-    /// Notes a snapshot; returns whether something newer came before it.
-    pub fn see_snapshot(&mut self, revision: i64) -> bool {
-        let is_late = revision < self.newest;
+    /// Notes a snapshot.
+    pub fn see_snapshot(&mut self, revision: i64) {
         self.newest = self.newest.max(revision);
         self.gaps.retain_mut(|gap| {
             gap.first = gap.first.max(revision + 1);
             gap.first <= gap.last
         });
-        is_late
     }
 }
 
@@ -94,11 +91,11 @@ mod tests {
     #[test]
     fn a_gap_keeps_the_time_at_which_it_was_noticed() {
         let mut revisions = Revisions { newest: 0, gaps: Vec::new() };
-        assert!(!revisions.see(5, 1));
-        assert!(revisions.see(3, 2));
+        revisions.see(5, 1);
+        revisions.see(3, 2);
         let gap = |first, last| Gap { first, last, noticed: 1 };
         assert_eq!(revisions.gaps, [gap(1, 2), gap(4, 4)]);
-        assert!(!revisions.see_snapshot(9));
+        revisions.see_snapshot(9);
         assert_eq!(revisions, Revisions { newest: 9, gaps: Vec::new() });
     }
 }

@@ -56,7 +56,9 @@ pub(crate) fn fresh(units: Vec<Unit>) -> Result<Outgoing, serde_json::Error> {
     let (mut deliveries, mut bytes) = (0, 0);
     let (large, units): (Vec<Unit>, Vec<Unit>) =
         units.into_iter().partition(|unit| size(unit) > MAX_BYTES);
-    jobs.extend(due(&large.iter().flat_map(dues_of).collect::<Vec<_>>())?);
+    for due in large.iter().flat_map(dues_of) {
+        jobs.push(message(Queue::Retries, &Job::First(due))?);
+    }
     for part in units.into_iter().flat_map(split) {
         let (more, size) = (part.deliveries.len(), size(&part));
         if !pack.is_empty() && (deliveries + more > MAX_DELIVERIES || bytes + size > MAX_BYTES) {

@@ -208,11 +208,14 @@ impl Store {
                 from due where not past
                 order by batch, webhook, entry
                 on conflict (batch, webhook) do update
-                    set entry = excluded.entry, until = excluded.until
+                    set entry = excluded.entry, until = excluded.until, deferred_until = null
                     where claims.until < now() or claims.entry < excluded.entry
                 returning batch, webhook, entry
             )
-            select d.past, c.batch is not null
+            select d.past,
+                   c.batch is not null
+                       and row_number() over (partition by d.batch, d.webhook, d.entry
+                                              order by d.idx) = 1
             from due d left join claimed c using (batch, webhook, entry)
             order by d.idx";
         let doing = "claim attempts";

@@ -64,16 +64,17 @@ impl Store {
         let mut state = State::lock(&transaction).await?;
         let mut in_order: Vec<&Document> = documents.iter().collect();
         in_order.sort_by_key(|document| document.revision);
-        let late = in_order.partition_point(|it| it.revision < state.revisions.newest);
+        // What comes at or below the newest revision changes what is known of it already.
+        let late = in_order.partition_point(|it| it.revision <= state.revisions.newest);
         let (late, new) = in_order.split_at(late);
         let late = apply(&transaction, late).await?;
-        state.late = late > 0;
-        let versions = late + apply(&transaction, new).await?;
+        state.late = late != Changes::default();
+        let versions = late.new + apply(&transaction, new).await?.new;
         for document in in_order {
             match document.content {
                 Content::Snapshot { .. } => state.revisions.see_snapshot(document.revision),
                 _ => state.revisions.see(document.revision, state.now),
-            };
+            }
         }
         state.save(&transaction).await?;
         transaction.commit().await.map_err(StoreError::at(DOING))?;
@@ -143,13 +144,21 @@ impl Store {
     }
 }
 
-/// Writes documents, those of users and roles between two snapshots together; returns how many
-/// versions were new.
+/// What writing documents came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Changes {
+    /// Versions that were new.
+    new: usize,
+    /// Versions that a snapshot ended.
+    ended: u64,
+}
+
+/// Writes documents, those of users and roles between two snapshots together.
 async fn apply(
     transaction: &Transaction<'_>,
     documents: &[&Document],
-) -> Result<usize, StoreError> {
-    let mut new = 0;
+) -> Result<Changes, StoreError> {
+    let (mut new, mut ended) = (0, 0);
     let mut single: Vec<Version<'_>> = Vec::new();
     for document in documents {
         let revision = document.revision;
@@ -157,7 +166,7 @@ async fn apply(
             Content::User(user) => single.push(Version::of_user(revision, user)),
             Content::Role(role) => single.push(Version::of_role(revision, role)),
             Content::Snapshot { users, roles } => {
-                new += versions::put(transaction, &std::mem::take(&mut single)).await?;
+                new += versions::put_single(transaction, &std::mem::take(&mut single)).await?;
                 if versions::knows_snapshot(transaction, revision).await? {
                     continue;
                 }
@@ -165,10 +174,10 @@ async fn apply(
                 let roles = roles.iter().map(|role| Version::of_role(revision, role));
                 let all: Vec<Version<'_>> = users.chain(roles).collect();
                 new += versions::put(transaction, &all).await?;
-                versions::end_snapshot(transaction, revision).await?;
+                ended += versions::end_snapshot(transaction, revision).await?;
             }
         }
     }
-    new += versions::put(transaction, &single).await?;
-    Ok(new)
+    new += versions::put_single(transaction, &single).await?;
+    Ok(Changes { new, ended })
 }

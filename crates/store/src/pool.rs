@@ -38,6 +38,10 @@ impl Store {
         connect.connect_timeout(Duration::from_secs(5));
         connect.keepalives_idle(Duration::from_secs(10));
         connect.tcp_user_timeout(Duration::from_secs(15));
+        // Plans of statements over arrays are costed far too high while tables are new, and compiling
+        // one takes longer than running it a thousand times.
+        let options = connect.get_options().map_or(String::new(), |given| format!("{given} "));
+        connect.options(format!("{options}-c jit=off"));
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(connect.clone(), NoTls, manager_config);
         let pool = Pool::builder(manager)

@@ -48,21 +48,28 @@ impl Store {
                 select distinct l.batch, p.webhook
                 from looked l cross join unnest(l.webhooks) as p(webhook)
             ), standing as (
-                select o.batch, o.webhook, a.entry, a.state, a.next_attempt_at,
-                       a.entry is null as unattempted,
-                       a.state in ('pending', 'retrying') as open,
+                select o.batch, o.webhook, a.entry,
+                       c.deferred_until,
+                       a.entry is null or a.state in ('pending', 'retrying') as open,
+                       a.entry is null
+                           and coalesce(c.deferred_until < now() - interval '60 seconds', true)
+                           as unattempted,
                        a.state in ('pending', 'retrying')
-                           and coalesce(a.next_attempt_at, a.at) < now() - interval '60 seconds'
-                           as overdue
+                           and greatest(coalesce(a.next_attempt_at, a.at), c.deferred_until)
+                               < now() - interval '60 seconds'
+                           as overdue,
+                       greatest(a.next_attempt_at, c.deferred_until) as due
                 from owed o
                 left join lateral (select * from attempts a
                                    where a.batch = o.batch and a.webhook = o.webhook
                                    order by a.entry desc limit 1) a on true
+                left join claims c on c.batch = o.batch and c.webhook = o.webhook
             ), verdict as (
                 select batch,
-                       bool_or(unattempted or open) as owing,
-                       bool_or((unattempted and $2) or (overdue and $3)) as again,
-                       max(next_attempt_at) filter (where open and not overdue) as due
+                       bool_or(open) as owing,
+                       bool_or((unattempted and $2 and $3) or (overdue and $3)) as again,
+                       min(coalesce(due, now()))
+                           filter (where open and not coalesce(overdue, false)) as due
                 from standing group by batch
             ), marked as (
                 update events e
@@ -76,7 +83,7 @@ impl Store {
             select s.batch, s.webhook, s.entry, s.unattempted,
                    (select count(*) from looked), (select count(*) from marked where look_at is null)
             from (select 1) one
-            left join standing s on (s.unattempted and $2) or (s.overdue and $3)";
+            left join standing s on (s.unattempted and $2 and $3) or (s.overdue and $3)";
         const LOCK: &str =
             "-- reconcile\nselect pg_try_advisory_xact_lock(hashtext('fanfare.reconcile'))";
         let doing = "reconcile the ledger";
@@ -99,24 +106,30 @@ impl Store {
         Ok(Some(found))
     }
 
-    /// Has the reconciler look at the events of batches only when what waits for so long should have
-    /// come back. Written at most about once a minute for each event.
-    pub async fn events_look_later(
-        &self,
-        batches: &[BatchKey],
-        wait: Duration,
-    ) -> Result<(), StoreError> {
-        const SQL: &str = "-- events_look_later
-            update events
-            set look_at = now() + ($2::float8 + 120) * interval '1 second'
-            where batch = any($1)
-              and look_at < now() + ($2::float8 + 60) * interval '1 second'";
+    /// Notes that deliveries were deferred, each with its wait, so that the reconciler does not take
+    /// them for lost.
+    pub async fn claims_defer(&self, deferred: &[(Due, Duration)]) -> Result<(), StoreError> {
+        const SQL: &str = "-- claims_defer
+            insert into claims (batch, webhook, entry, until, deferred_until)
+            select distinct on (batch, webhook) batch, webhook, entry, now(),
+                   now() + wait * interval '1 second'
+            from unnest($1::uuid[], $2::uuid[], $3::int[], $4::float8[])
+                as d(batch, webhook, entry, wait)
+            order by batch, webhook, wait desc
+            on conflict (batch, webhook) do update set deferred_until = excluded.deferred_until";
         let doing = "note deferred deliveries";
-        let batches: Vec<uuid::Uuid> = batches.iter().map(|batch| batch.0).collect();
+        let column = |of: fn(&Due) -> uuid::Uuid| -> Vec<uuid::Uuid> {
+            deferred.iter().map(|(due, _)| of(due)).collect()
+        };
+        let entries: Vec<i32> = deferred.iter().map(|(due, _)| due.entry).collect();
+        let waits: Vec<f64> = deferred.iter().map(|(_, wait)| wait.as_secs_f64()).collect();
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         client
-            .execute(&statement, &[&batches, &wait.as_secs_f64()])
+            .execute(
+                &statement,
+                &[&column(|due| due.batch.0), &column(|due| due.webhook.0), &entries, &waits],
+            )
             .await
             .map_err(StoreError::at(doing))?;
         Ok(())
@@ -125,7 +138,8 @@ impl Store {
     /// Removes claims that ran out long ago; returns how many.
     pub async fn claims_sweep(&self) -> Result<u64, StoreError> {
         const SQL: &str = "-- claims_sweep
-            delete from claims where until < now() - interval '1 minute'";
+            delete from claims
+            where greatest(until, deferred_until) < now() - interval '2 minutes'";
         let client = self.client().await?;
         client.execute(SQL, &[]).await.map_err(StoreError::at("remove old claims"))
     }

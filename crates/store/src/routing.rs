@@ -93,15 +93,20 @@ impl Store {
                 select idx, revision, name_key as role_key from granted where kind = 'role'
                 union all
                 select idx, revision, $18 from open
+            ), member as (
+                -- Once for all events of the batch: a role may have every user as a member.
+                select r.revision, r.role_key, u.name_key as user_key
+                from (select distinct revision, role_key from holder) r
+                join directory_members m on m.role_key = r.role_key
+                join directory_versions u on u.id = m.version_id and u.enabled
+                    and u.begin_revision <= r.revision
+                    and (u.end_revision is null or u.end_revision > r.revision)
+                where exists (select from webhooks w where w.owner_key = u.name_key
+                              and w.deleted_at is null and not w.paused)
             ), reader as (
                 select idx, name_key as user_key from granted where kind = 'user' and enabled
                 union
-                select h.idx, u.name_key
-                from holder h
-                join directory_members m on m.role_key = h.role_key
-                join directory_versions u on u.id = m.version_id and u.enabled
-                    and u.begin_revision <= h.revision
-                    and (u.end_revision is null or u.end_revision > h.revision)
+                select h.idx, m.user_key from holder h join member m using (revision, role_key)
             ), plan as (
                 select a.idx, array_agg(w.id order by w.id) as webhooks
                 from reader r

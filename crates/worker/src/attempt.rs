@@ -20,7 +20,7 @@ use fanfare_store::attempts::{Entry, Post};
 
 use tokio::sync::SemaphorePermit;
 
-use crate::context::{Context, chance};
+use crate::context::{Context, SLACK, chance};
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::Pass;
@@ -32,8 +32,12 @@ pub(crate) struct Ready<'a> {
     pub(crate) due: Due,
     pub(crate) webhook: &'a Webhook,
     pub(crate) pass: Pass,
-    /// The memory for its body, when that was asked for already.
+    /// The memory for its body.
     pub(crate) room: Option<SemaphorePermit<'a>>,
+    /// Since when it is surely nobody else's.
+    pub(crate) from: Instant,
+    /// Whether it is a first attempt that the plan decided about.
+    pub(crate) first: bool,
     pub(crate) chain: Chain,
     pub(crate) event_ids: Vec<&'a str>,
     pub(crate) notifications: Vec<&'a str>,
@@ -64,11 +68,18 @@ pub(crate) async fn attempt(
     let (due, id) = (ready.due, ready.due.id());
     let number = ready.chain.attempts + 1;
     let webhook = ready.webhook;
-    let size = ready.notifications.iter().map(|notification| notification.len()).sum();
-    let _room = match ready.room {
-        Some(room) => Some(room),
-        None => context.room_for(size).await,
-    };
+    if ready.from.elapsed() > SLACK {
+        // Others may take it for lost by now: it is asked after before it is sent.
+        let delay = Delay::at_least(Duration::from_secs(1));
+        let again = if ready.first {
+            FollowUp::First { due, delay }
+        } else {
+            FollowUp::Retry { due, delay }
+        };
+        return Ok(Some(again));
+    }
+    // Held until the body is gone.
+    let _room = ready.room;
     let at = context.now();
     let body: Bytes =
         render(id, number, &webhook.properties, ready.notifications.iter().copied()).into();
@@ -86,7 +97,6 @@ pub(crate) async fn attempt(
         let gone = Some("gone");
         context.patiently(|| store.webhook_pause(webhook.id, true, gone)).await?;
     }
-    note_health(context, webhook, &ready.chain, is_success(&answer)).await?;
     let (state, reason, delay) = match next {
         Next::Delivered | Next::Gone => (State::Delivered, None, None),
         Next::RetryIn(wait) => (State::Retrying, None, Some(wait)),
@@ -112,6 +122,7 @@ pub(crate) async fn attempt(
     report(webhook, &entry);
     context.recorder.record(entry).await?;
     measure::attempt(context, &answer, duration, next, ready.chain.since);
+    note_health(context, webhook, &ready.chain, is_success(&answer)).await?;
     let next_entry = Due { entry: due.entry + 1, ..due };
     Ok(match (delay, reason) {
         (Some(wait), _) => Some(FollowUp::Retry { due: next_entry, delay: Delay::at_least(wait) }),
@@ -148,7 +159,7 @@ async fn note_health(
             let since = Some(context.now());
             context.patiently(|| store.webhook_failing(webhook.id, since)).await
         }
-        (false, Some(since)) => {
+        (false, Some(since)) if chain.tries > 0 => {
             let failing = (context.now() - since).to_std().unwrap_or_default();
             if failing >= context.config.pause_after {
                 tracing::warn!(

@@ -25,8 +25,11 @@ pub(crate) const STALE: Duration = Duration::from_secs(5);
 /// its notifications, as the body, and on its way into the socket.
 const BODIES: u32 = 24 * 1024;
 
+/// Bodies below this many KiB need no share of it.
+const SMALL: u32 = 64;
+
 /// Added to times that must surely be over: for the record's way into the ledger.
-const SLACK: Duration = Duration::from_secs(5);
+pub(crate) const SLACK: Duration = Duration::from_secs(5);
 
 /// A worker's shared parts.
 pub(crate) struct Context {
@@ -79,11 +82,20 @@ impl Context {
         patiently(&self.stop, call).await.map_err(|error: Impatient| error.into())
     }
 
-    /// Waits until there is memory for a body of so many bytes.
-    pub(crate) async fn room_for(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(1);
-        // Nobody closes it; without a permit there would be no limit, but no harm either.
-        self.bodies.acquire_many(kib.min(BODIES)).await.ok()
+    /// Waits until there is memory for a body of so many bytes; not for ever, since meanwhile its
+    /// claim runs out. Small ones are bounded by their number alone.
+    pub(crate) async fn room_for(
+        &self,
+        bytes: usize,
+    ) -> Result<Option<SemaphorePermit<'_>>, NoRoom> {
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        if kib < SMALL {
+            return Ok(None);
+        }
+        match tokio::time::timeout(SLACK, self.bodies.acquire_many(kib.min(BODIES))).await {
+            Ok(Ok(room)) => Ok(Some(room)),
+            Ok(Err(_)) | Err(_) => Err(NoRoom),
+        }
     }
 
     /// Notes that a first attempt is under way until the note is dropped.
@@ -108,6 +120,10 @@ impl Context {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// There was no memory for a body in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoRoom;
 
 /// A first attempt under way.
 pub(crate) struct UnderWay<'a> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::Delay;
@@ -44,8 +44,18 @@ const CLOCKS: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Taken {
     pub(crate) due: Due,
+    /// Whether it is a first attempt that the plan decided about.
+    pub(crate) first: bool,
     pub(crate) redelivered: bool,
     pub(crate) delivery_count: u64,
+}
+
+impl Taken {
+    /// The same job once more after a while.
+    fn again(self, wait: Duration) -> FollowUp {
+        let (due, delay) = (self.due, Delay::at_least(wait));
+        if self.first { FollowUp::First { due, delay } } else { FollowUp::Retry { due, delay } }
+    }
 }
 
 type Webhooks = HashMap<WebhookId, Arc<Webhook>>;
@@ -70,7 +80,7 @@ pub(crate) async fn defer(
             follow_ups.extend(give_up(context, *due, standing, webhook, reason).await?);
         } else {
             context.config.metrics.deferred(Deferral::Uncertain);
-            follow_ups.push(FollowUp::Retry { due: *due, delay: Delay::at_least(wait) });
+            follow_ups.push(FollowUp::First { due: *due, delay: Delay::at_least(wait) });
         }
     }
     Ok(follow_ups)
@@ -98,6 +108,7 @@ pub(crate) async fn attempt_each(
     }
     let store = &context.config.store;
     let lease = context.lease();
+    let claimed = Instant::now();
     let claims = context.patiently(|| store.attempts_claim(&dues, lease)).await?;
     // Read after the claim: what was recorded just before it is seen here.
     let (standings, webhooks) = look(context, &dues).await?;
@@ -113,7 +124,7 @@ pub(crate) async fn attempt_each(
             let _share = share;
             match (deferred, next) {
                 (None, Some((standing, verdict))) => {
-                    conclude(context, taken.due, standing, webhook, verdict, entry).await
+                    conclude(context, *taken, standing, webhook, verdict, entry, claimed).await
                 }
                 (deferred, _) => Ok(deferred.map(|it| FollowUp::deferred(context, taken.due, it))),
             }
@@ -221,7 +232,10 @@ async fn verdicts(
             }
             (Claim::Ours, Some(webhook)) => match users.get(webhook.owner.key()) {
                 Some(UserStatus::Enabled) => {
-                    let open = questions_of(standing, webhook);
+                    let open = match taken.first && standing.last.is_none() {
+                        true => Vec::new(),
+                        false => questions_of(standing, webhook),
+                    };
                     askers.extend(open.iter().map(|(event, _)| (verdicts.len(), *event)));
                     questions.extend(open.into_iter().map(|(_, question)| question));
                     Verdict::Attempt((0..standing.events.len()).collect())
@@ -318,12 +332,14 @@ fn is_decided(standing: &Standing, event: &PlannedEvent) -> bool {
 
 async fn conclude(
     context: &Context,
-    due: Due,
+    taken: Taken,
     standing: &Standing,
     webhook: Option<&Webhook>,
     verdict: Verdict,
     entry: Entry,
+    claimed: Instant,
 ) -> Result<Option<FollowUp>, WorkerError> {
+    let due = taken.due;
     match (verdict, webhook) {
         (Verdict::Attempt(events), Some(webhook)) => {
             let pass = match entry {
@@ -333,11 +349,13 @@ async fn conclude(
                 }
                 // It was resumed in between.
                 Entry::NoNeed => {
-                    return Ok(Some(FollowUp::Retry { due, delay: Delay::at_least(AT_ONCE) }));
+                    return Ok(Some(taken.again(AT_ONCE)));
                 }
             };
             let size = standing.events.iter().map(|event| event.size).sum();
-            let room = context.room_for(size).await;
+            let Ok(room) = context.room_for(size).await else {
+                return Ok(Some(taken.again(AT_ONCE)));
+            };
             let read;
             let standing = if standing.events.iter().all(|event| event.notification.is_some()) {
                 standing
@@ -354,6 +372,8 @@ async fn conclude(
                 webhook,
                 pass,
                 room,
+                from: claimed,
+                first: taken.first,
                 chain: chain(standing),
                 event_ids: events.iter().map(|event| event.event_id.as_str()).collect(),
                 notifications: events.iter().filter_map(|it| it.notification.as_deref()).collect(),
@@ -371,12 +391,11 @@ async fn conclude(
         }
         (Verdict::Later, _) => {
             context.config.metrics.deferred(Deferral::Claimed);
-            Ok(Some(FollowUp::Retry { due, delay: Delay::at_least(context.lease()) }))
+            Ok(Some(taken.again(context.lease())))
         }
         (Verdict::Early, _) => {
             context.config.metrics.deferred(Deferral::Early);
-            let delay = Delay::at_least(early(context, standing).unwrap_or_default());
-            Ok(Some(FollowUp::Retry { due, delay }))
+            Ok(Some(taken.again(early(context, standing).unwrap_or_default())))
         }
         (Verdict::GiveUp(reason), webhook) => {
             self::give_up(context, due, standing, webhook, reason).await

@@ -18,6 +18,8 @@ use crate::gate::Deferred;
 pub(crate) enum FollowUp {
     /// Try again later.
     Retry { due: Due, delay: Delay },
+    /// Make the first attempt later, about which the plan decided.
+    First { due: Due, delay: Delay },
     /// Come back later for the attempt that may not be made now.
     Deferred { due: Due, delay: Delay },
     /// Keep it for a person.
@@ -54,6 +56,10 @@ impl FollowUp {
         match self {
             Self::Retry { due, delay } | Self::Deferred { due, delay } => {
                 let message = Message::new(Job::Due(due).to_bytes()?, "application/json");
+                Ok((Destination::Later { delay, back_to: BackTo::Retries }, message))
+            }
+            Self::First { due, delay } => {
+                let message = Message::new(Job::First(due).to_bytes()?, "application/json");
                 Ok((Destination::Later { delay, back_to: BackTo::Retries }, message))
             }
             Self::Dead(letter) => Ok((Queue::DeliveriesDead.into(), letter.message(context))),

@@ -1,5 +1,7 @@
 //! First attempts, straight from what the router sent.
 
+use std::time::Instant;
+
 use futures_util::future::join_all;
 
 use fanfare_core::ids::WebhookId;
@@ -10,7 +12,7 @@ use fanfare_core::webhook::Webhook;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::attempt::{Chain, Ready, attempt, drop_delivery};
-use crate::context::Context;
+use crate::context::{Context, UnderWay};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 
@@ -22,6 +24,10 @@ pub(crate) async fn attempt_all(
     units: &[Unit],
     mut permit: OwnedSemaphorePermit,
 ) -> Result<Vec<FollowUp>, WorkerError> {
+    // Noted before anything is waited for: what is claimed for a lost session must be all of it.
+    let _under_way: Vec<UnderWay<'_>> =
+        dues(units).into_iter().map(|due| context.note(due)).collect();
+    let from = Instant::now();
     let ids: Vec<WebhookId> = dues(units).iter().map(|due| due.webhook).collect();
     let webhooks = context.patiently(|| context.webhooks.get(&ids)).await?;
     let mut attempts = Vec::with_capacity(ids.len());
@@ -30,7 +36,7 @@ pub(crate) async fn attempt_all(
             let share = permit.split(1);
             let webhook = webhooks.get(&to.webhook).map(AsRef::as_ref);
             attempts.push(async move {
-                let result = one(context, unit, to, webhook).await;
+                let result = one(context, unit, to, webhook, from).await;
                 drop(share);
                 result
             });
@@ -52,6 +58,7 @@ async fn one(
     unit: &Unit,
     to: &Addressee,
     webhook: Option<&Webhook>,
+    from: Instant,
 ) -> Result<Option<FollowUp>, WorkerError> {
     let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
     let chain = Chain { attempts: 0, tries: 0, since: unit.received_at, revision: 0 };
@@ -68,12 +75,13 @@ async fn one(
         Ok(pass) => pass,
         Err(deferred) => return Ok(Some(FollowUp::deferred(context, due, deferred))),
     };
-    let _under_way = context.note(due);
     let ready = Ready {
         due,
         webhook,
         pass,
         room: None,
+        from,
+        first: true,
         chain,
         event_ids: unit.event_ids.iter().map(String::as_str).collect(),
         notifications: notifications(unit, to),

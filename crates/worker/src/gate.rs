@@ -27,6 +27,7 @@ pub(crate) struct Gate {
 struct Place {
     endpoint: Endpoint,
     waiting: VecDeque<oneshot::Sender<Pass>>,
+    rate: Option<u32>,
 }
 
 /// A delivery that may not go now.
@@ -40,6 +41,8 @@ pub(crate) struct Deferred {
 pub(crate) struct Pass {
     gate: Arc<Gate>,
     webhook: WebhookId,
+    /// The owner's limit, which is given back with a pass that is not used.
+    rate: Option<u32>,
     probe: bool,
     ended: bool,
 }
@@ -59,12 +62,15 @@ impl Gate {
         let turn = {
             let mut places = self.lock();
             let place = self.place(&mut places, webhook.id);
+            place.rate = webhook.rate_limit;
             if again {
                 place.endpoint.came_back();
             }
             let (now, waiting) = (Instant::now(), place.waiting.len());
             match place.endpoint.admit(now, waiting, webhook.rate_limit, chance()) {
-                Admission::Go { probe } => return Ok(self.pass(webhook.id, probe)),
+                Admission::Go { probe } => {
+                    return Ok(self.pass(webhook.id, webhook.rate_limit, probe));
+                }
                 Admission::Defer { cause, wait } => return Err(Deferred { cause, wait }),
                 Admission::Wait => {
                     let (sender, turn) = oneshot::channel();
@@ -88,8 +94,8 @@ impl Gate {
         self.lock().values().filter(|place| place.endpoint.is_open()).count()
     }
 
-    fn pass(self: &Arc<Self>, webhook: WebhookId, probe: bool) -> Pass {
-        Pass { gate: Arc::clone(self), webhook, probe, ended: false }
+    fn pass(self: &Arc<Self>, webhook: WebhookId, rate: Option<u32>, probe: bool) -> Pass {
+        Pass { gate: Arc::clone(self), webhook, rate, probe, ended: false }
     }
 
     fn place<'a>(
@@ -97,12 +103,15 @@ impl Gate {
         places: &'a mut HashMap<WebhookId, Place>,
         webhook: WebhookId,
     ) -> &'a mut Place {
-        if places.len() >= MOST && !places.contains_key(&webhook) {
-            places.retain(|_, place| !place.endpoint.is_idle() || !place.waiting.is_empty());
+        // At sizes that double, so that a look at all of them is rare.
+        if places.len() >= MOST && places.len() == places.capacity() {
+            let now = Instant::now();
+            places.retain(|_, place| !place.endpoint.is_idle(now) || !place.waiting.is_empty());
         }
         places.entry(webhook).or_insert_with(|| Place {
             endpoint: Endpoint::new(self.most),
             waiting: VecDeque::new(),
+            rate: None,
         })
     }
 
@@ -117,7 +126,7 @@ impl Gate {
         while place.endpoint.has_room() && !place.endpoint.is_open() {
             let Some(next) = place.waiting.pop_front() else { break };
             place.endpoint.begin(Instant::now());
-            unwanted.extend(next.send(self.pass(webhook, false)).err());
+            unwanted.extend(next.send(self.pass(webhook, place.rate, false)).err());
         }
         drop(places);
     }
@@ -131,8 +140,9 @@ impl Pass {
     /// The request is over.
     pub(crate) fn end(mut self, success: bool, duration: Duration) {
         self.ended = true;
+        let probe = self.probe;
         self.gate.change(self.webhook, |endpoint| {
-            endpoint.end(Instant::now(), success, duration);
+            endpoint.end(Instant::now(), success, duration, probe);
         });
     }
 }
@@ -140,8 +150,8 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if !self.ended {
-            let probe = self.probe;
-            self.gate.change(self.webhook, |endpoint| endpoint.abandon(probe));
+            let (probe, rate) = (self.probe, self.rate);
+            self.gate.change(self.webhook, |endpoint| endpoint.abandon(probe, rate));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::{BrokerError, Consumer, Incoming, Publisher, Queue, Session, Settle};
 use fanfare_core::chain::chain;
-use fanfare_core::job::{Job, MAX_DELIVERIES};
+use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
 use fanfare_core::outcome::DeadReason;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -154,7 +154,7 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
                 Job::Fresh(units) => defer(context, &dues(&units), count, HANDOVER).await,
                 Job::Copy(dues) => defer(context, &dues, count, context.certainty()).await,
                 // Nobody sends these here; the other queue is where they belong.
-                Job::Due(due) => defer(context, &[due], count, HANDOVER).await,
+                Job::First(due) | Job::Due(due) => defer(context, &[due], count, HANDOVER).await,
             };
             settle_job(&for_job, settle, result).await;
         });
@@ -175,9 +175,10 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
                 continue;
             }
             match Job::from_bytes(&incoming.message.body) {
-                Ok(Job::Due(due)) => {
+                Ok(job @ (Job::First(due) | Job::Due(due))) => {
                     let Incoming { redelivered, delivery_count, settle, .. } = incoming;
-                    taken.push(Taken { due, redelivered, delivery_count });
+                    let first = matches!(job, Job::First(_));
+                    taken.push(Taken { due, first, redelivered, delivery_count });
                     settles.push(settle);
                 }
                 Ok(_) => unreadable(&lane, incoming, &"it is not a due job").await?,
@@ -225,7 +226,7 @@ fn width(job: &Job) -> usize {
     match job {
         Job::Fresh(units) => units.iter().map(|unit| unit.deliveries.len()).sum(),
         // Copies are not attempted here but sent on their way.
-        Job::Copy(_) | Job::Due(_) => 1,
+        Job::Copy(_) | Job::First(_) | Job::Due(_) => 1,
     }
 }
 
@@ -233,7 +234,7 @@ fn width(job: &Job) -> usize {
 async fn settle_job(lane: &Lane, settle: Settle, result: Result<Vec<FollowUp>, WorkerError>) {
     let done = async {
         let follow_ups = result?;
-        look_later(&lane.context, &follow_ups).await?;
+        note_deferred(&lane.context, &follow_ups).await?;
         let messages: Vec<_> = follow_ups
             .into_iter()
             .map(|follow_up| follow_up.message(&lane.context))
@@ -257,20 +258,17 @@ async fn settle_job(lane: &Lane, settle: Settle, result: Result<Vec<FollowUp>, W
 }
 
 /// Keeps the reconciler from taking deferred deliveries for lost ones.
-async fn look_later(context: &Context, follow_ups: &[FollowUp]) -> Result<(), WorkerError> {
-    let mut batches = Vec::new();
-    let mut longest = Duration::ZERO;
-    for follow_up in follow_ups {
-        if let FollowUp::Deferred { due, delay } = follow_up {
-            batches.push(due.batch);
-            longest = longest.max(delay.duration());
-        }
-    }
-    if batches.is_empty() {
+async fn note_deferred(context: &Context, follow_ups: &[FollowUp]) -> Result<(), WorkerError> {
+    let deferred = |follow_up: &FollowUp| match follow_up {
+        FollowUp::Deferred { due, delay } => Some((*due, delay.duration())),
+        _ => None,
+    };
+    let deferred: Vec<(Due, Duration)> = follow_ups.iter().filter_map(deferred).collect();
+    if deferred.is_empty() {
         return Ok(());
     }
     let store = &context.config.store;
-    context.patiently(|| store.events_look_later(&batches, longest)).await
+    context.patiently(|| store.claims_defer(&deferred)).await
 }
 
 async fn give_back(settles: Vec<Settle>) {

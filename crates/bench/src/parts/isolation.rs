@@ -83,3 +83,18 @@ async fn round(
     // The bad ones' retries go on for days: they end with the installation.
     world.close(stage).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Size;
+
+    #[test]
+    fn each_kind_of_bad_is_a_case() {
+        let names = |size| cases(&Plan::of(size)).iter().map(|bad| name(bad)).collect::<Vec<_>>();
+        assert_eq!(names(Size::Smoke), ["none bad", "one of each kind"]);
+        let whole = names(Size::Whole { full: false });
+        assert_eq!(whole.len(), 1 + 2 * Manner::BAD.len());
+        assert_eq!(whole[..3], ["none bad", "1 hang", "5 hang"]);
+    }
+}

@@ -26,6 +26,8 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
             for (quantile, micros) in [("p50", seen.p50), ("p95", seen.p95), ("p99", seen.p99)] {
                 report.add(PART, &format!("{name}, {quantile}"), "ms", millis(micros));
             }
+            let late = format!("{name}, publisher behind its pace");
+            report.add(PART, &late, "ms", world.behind_ms);
         }
     }
     world.check(stage).await?;

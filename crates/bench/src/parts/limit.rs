@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::client::{Answer, Command};
+use crate::client::Command;
 use crate::plan::Plan;
 use crate::process::Helper;
 use crate::report::{LIMIT, Report};
@@ -64,7 +64,7 @@ async fn post(
         side_by_side,
         idle,
     };
-    let _: Answer = client.ask(&command, PATIENCE).await?;
+    client.ask::<()>(&command, PATIENCE).await?;
     let seen = stage.sink.seen(GROUP).await?;
     let (distinct, twice) = (seen.distinct, seen.duplicates());
     ensure!(distinct == count && twice == 0, "{distinct} of {count} POSTs came, {twice} twice");

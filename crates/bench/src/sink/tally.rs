@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(tally.count(b"/other", stamp(1), 1), None);
         let seen = tally.report("a");
         assert_eq!((seen.accepted, seen.distinct, seen.duplicates(), seen.refused), (3, 2, 1, 1));
-        assert_eq!((seen.p50, seen.most), (4000, 5000));
+        assert!((4000..4100).contains(&seen.p50) && seen.most == 5000, "{seen:?}");
         assert!((seen.rate() - 2.0 / 0.003).abs() < 1e-3);
         tally.mark();
         tally.count(b"/good/a/0", stamp(70), 9_000_000);

@@ -93,7 +93,8 @@ impl Import {
         } else {
             versions::unstage(&transaction, revision).await?;
             versions::end_snapshot(&transaction, revision).await?;
-            state.late = state.revisions.see_snapshot(revision);
+            state.late = revision <= state.revisions.newest;
+            state.revisions.see_snapshot(revision);
             state.save(&transaction).await?;
         }
         transaction.commit().await.map_err(StoreError::at(DOING))?;

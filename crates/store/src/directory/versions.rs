@@ -72,6 +72,30 @@ pub(super) async fn put(
     Ok(new)
 }
 
+/// Puts documents of single users and roles into the history. They count more than what a snapshot
+/// of the same revision says: one that a person imported may have taken the number of a change that
+/// the report server was about to make.
+pub(super) async fn put_single(
+    transaction: &Transaction<'_>,
+    versions: &[Version<'_>],
+) -> Result<usize, StoreError> {
+    const OVER: &str = "-- directory_put
+        select coalesce(array_agg(v.id), '{}')
+        from unnest($1::bigint[], $2::text[], $3::text[], $4::text[])
+            as n(revision, kind, name_key, document)
+        join directory_versions v on v.kind = n.kind and v.name_key = n.name_key
+            and v.begin_revision = n.revision and v.document <> n.document
+        join directory_snapshots s on s.revision = n.revision";
+    let revisions: Vec<i64> = versions.iter().map(|version| version.revision).collect();
+    let kinds: Vec<&str> = versions.iter().map(|version| version.kind).collect();
+    let keys: Vec<&str> = versions.iter().map(|version| version.name.key()).collect();
+    let raws: Vec<&str> = versions.iter().map(|version| version.raw).collect();
+    let row = transaction.query_one(OVER, &[&revisions, &kinds, &keys, &raws]).await;
+    let over: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
+    remove(transaction, &over).await?;
+    put(transaction, versions).await
+}
+
 /// Splits versions so that each name is once in a part: ends are computed from what is written.
 fn waves<'a>(versions: &[Version<'a>]) -> Vec<Vec<Version<'a>>> {
     let mut before: HashMap<(&str, &str), usize> = HashMap::with_capacity(versions.len());
@@ -198,6 +222,9 @@ pub(super) async fn remove(transaction: &Transaction<'_>, ids: &[i64]) -> Result
         "-- directory_remove\ndelete from directory_versions where id = any($1)",
     ];
     let mut removed = 0;
+    if ids.is_empty() {
+        return Ok(0);
+    }
     for sql in STATEMENTS {
         removed = transaction.execute(sql, &[&ids]).await.map_err(StoreError::at(DOING))?;
     }
@@ -244,10 +271,11 @@ pub(super) async fn clear_staged(transaction: &Transaction<'_>) -> Result<(), St
 }
 
 /// Ends a new snapshot whose versions were put before: what has none of this revision ends with it.
+/// Returns how many ended.
 pub(super) async fn end_snapshot(
     transaction: &Transaction<'_>,
     revision: i64,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     const NOTE: &str = "-- directory_snapshot
         insert into directory_snapshots (revision) values ($1)";
     const END: &str = "-- directory_snapshot
@@ -255,8 +283,7 @@ pub(super) async fn end_snapshot(
         set end_revision = $1, ended_at = coalesce(ended_at, clock_timestamp())
         where begin_revision < $1 and (end_revision is null or end_revision > $1)";
     transaction.execute(NOTE, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    transaction.execute(END, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    Ok(())
+    transaction.execute(END, &[&revision]).await.map_err(StoreError::at(DOING))
 }
 
 /// Whether a snapshot was taken already.

@@ -119,3 +119,38 @@ async fn an_import_shows_when_its_last_part_is_written_and_one_that_died_leaves_
     }
     assert!(database.store.directory_import(Some(5)).await.unwrap().is_none(), "it is known");
 }
+
+#[tokio::test]
+async fn an_imported_snapshot_does_not_hide_the_change_whose_number_it_took() {
+    let database = Database::new().await;
+    database.store.directory_apply(&[user(1, "anna"), user(2, "ben")]).await.unwrap();
+    let mut import = database.store.directory_import(None).await.unwrap().unwrap();
+    for document in [user(1, "anna"), user(1, "ben")] {
+        let Content::User(user) = document.content else { panic!("a user is a user") };
+        import.put(&Part { users: vec![user], roles: Vec::new() }).await.unwrap();
+    }
+    assert_eq!(import.finish().await.unwrap().revision, 3);
+    // The report server's own next change.
+    let disabled = document(Kind::User, 3, &json!({ "name": "anna", "enabled": false }));
+    for _ in 0..2 {
+        database.store.directory_apply(std::slice::from_ref(&disabled)).await.unwrap();
+        let status = database.store.user_status(&["anna", "ben"]).await.unwrap();
+        assert_eq!(status["anna"], UserStatus::Disabled);
+        assert_eq!(status["ben"], UserStatus::Enabled);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_of_the_newest_revision_makes_workers_ask_again() {
+    let database = Database::new().await;
+    let late = async || {
+        let row = database.client.query_one("select late_at is not null from directory_state", &[]);
+        row.await.unwrap().get::<_, bool>(0)
+    };
+    database.store.directory_apply(&[user(1, "anna"), user(2, "ben")]).await.unwrap();
+    database.store.directory_apply(&[user(2, "ben")]).await.unwrap();
+    assert!(!late().await);
+    let empty = document(Kind::Snapshot, 2, &json!({ "users": [], "roles": [] }));
+    database.store.directory_apply(&[empty]).await.unwrap();
+    assert!(late().await);
+}

@@ -60,7 +60,7 @@ impl Replayer {
     async fn replay_job(&self, letter: &DeadLetter) -> anyhow::Result<bool> {
         let mut message = letter.original();
         let queue = match Job::from_bytes(&message.body) {
-            Ok(Job::Due(_)) => Queue::Retries,
+            Ok(Job::First(_) | Job::Due(_)) => Queue::Retries,
             // Another job of these may have been published since: a copy is asked after first.
             Ok(Job::Fresh(units)) => {
                 message.body = Job::Copy(copies(&units)).to_bytes()?.into();

@@ -80,7 +80,7 @@ pub(super) fn webhook(letter: &DeadLetter) -> Option<WebhookId> {
         return id.parse().ok();
     }
     match Job::from_bytes(&letter.message.body) {
-        Ok(Job::Due(due)) => Some(due.webhook),
+        Ok(Job::First(due) | Job::Due(due)) => Some(due.webhook),
         _ => None,
     }
 }
