@@ -127,3 +127,22 @@ async fn large_events_reach_everybody_whole() {
         assert!(body["Notifications"][0]["Text"] == json!(text));
     }
 }
+
+#[tokio::test]
+async fn a_webhook_whose_key_is_missing_waits_and_is_in_nobodys_way() {
+    const EVENTS: usize = 100;
+    let other_key = "other:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let sealed = world.webhook(&receiver.url("/sealed")).await;
+    let world = world.with("FANFARE_SECRET_KEYS", other_key);
+    let open = world.webhook_of("anna", &receiver.url("/open"), &[]).await;
+    let (_router, worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, EVENTS).await;
+    world.deliveries(&open, "delivered", EVENTS).await;
+    worker.wait_for_line("a webhook can't be read; its deliveries wait", SOON).await;
+    // Nothing is dropped, and nothing given up.
+    world.deliveries(&sealed, "pending", EVENTS).await;
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
+    assert_eq!(receiver.count(), EVENTS);
+}

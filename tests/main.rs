@@ -4,7 +4,9 @@
 
 mod access;
 mod api;
+mod api_v1;
 mod conformance;
+mod console;
 mod crashes;
 mod examples;
 mod explain;

@@ -27,7 +27,10 @@ const ALLOWED: [(&str, &[&str]); 12] = [
         "fanfare-worker",
         &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-metrics", "fanfare-core"],
     ),
-    ("fanfare-console", &["fanfare-store", "fanfare-outbound", "fanfare-metrics", "fanfare-core"]),
+    (
+        "fanfare-console",
+        &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-metrics", "fanfare-core"],
+    ),
     ("fanfare-store", &["fanfare-core"]),
     ("fanfare-broker", &["fanfare-core"]),
     ("fanfare-outbound", &["fanfare-core"]),

@@ -5,6 +5,9 @@
 //! all but the taken ones by closing the channel. So a look costs the broker a little and loses
 //! nothing, even when the process dies in the middle of it.
 
+mod choice;
+mod replay;
+
 use crate::error::BrokerError;
 use crate::message::{Headers, Message};
 use crate::publisher::LARGEST_HEADERS;
@@ -18,6 +21,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+pub use choice::{Choice, Kind, Look};
+pub use replay::{Replay, replay};
 
 const REASON: &str = "x-fanfare-reason";
 const DETAIL: &str = "x-fanfare-detail";
@@ -114,25 +120,67 @@ pub async fn walk<E: From<BrokerError>>(
     queue: Queue,
     mut visit: impl AsyncFnMut(&DeadLetter) -> Result<Verdict, E>,
 ) -> Result<Walked, E> {
-    let length = u64::from(session.depth(queue).await?.ready);
-    let channel = session.channel().await?;
-    let mut walked = Walked::default();
-    while walked.seen < length {
-        let Some(got) = get(&channel, queue).await? else {
-            break;
-        };
-        walked.seen += 1;
-        match visit(&DeadLetter::read(&got)).await? {
+    let mut walk = Walk::begin(session, queue).await?;
+    while let Some(letter) = walk.next().await? {
+        match visit(&letter).await? {
             Verdict::Keep => {}
-            Verdict::Take => {
-                ack(&got, queue).await?;
-                walked.taken += 1;
-            }
+            Verdict::Take => walk.take().await?,
             Verdict::Stop => break,
         }
     }
-    give_back(session, &channel, queue, length - walked.taken).await?;
-    Ok(walked)
+    Ok(walk.end().await?)
+}
+
+/// The same step by step.
+pub struct Walk {
+    session: Session,
+    channel: Channel,
+    queue: Queue,
+    length: u64,
+    walked: Walked,
+    /// The letter that was shown last, until it is taken.
+    shown: Option<BasicGetMessage>,
+}
+
+impl Walk {
+    /// Begins a walk through a queue. One that is dropped in the middle gives its letters back too.
+    pub async fn begin(session: &Session, queue: Queue) -> Result<Self, BrokerError> {
+        let length = u64::from(session.depth(queue).await?.ready);
+        let channel = session.channel().await?;
+        let (session, walked) = (session.clone(), Walked::default());
+        Ok(Self { session, channel, queue, length, walked, shown: None })
+    }
+
+    /// The next letter; the one before stays, unless it was taken.
+    pub async fn next(&mut self) -> Result<Option<DeadLetter>, BrokerError> {
+        self.shown = None;
+        if self.walked.seen >= self.length {
+            return Ok(None);
+        }
+        let Some(got) = get(&self.channel, self.queue).await? else {
+            return Ok(None);
+        };
+        self.walked.seen += 1;
+        let letter = DeadLetter::read(&got);
+        self.shown = Some(got);
+        Ok(Some(letter))
+    }
+
+    /// Takes the letter that was shown last out of the queue.
+    pub async fn take(&mut self) -> Result<(), BrokerError> {
+        if let Some(got) = self.shown.take() {
+            ack(&got, self.queue).await?;
+            self.walked.taken += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends the walk: all others are back in the queue.
+    pub async fn end(self) -> Result<Walked, BrokerError> {
+        let expected = self.length - self.walked.taken;
+        give_back(&self.session, &self.channel, self.queue, expected).await?;
+        Ok(self.walked)
+    }
 }
 
 impl DeadLetter {

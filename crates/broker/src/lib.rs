@@ -19,6 +19,7 @@ mod config;
 mod consumer;
 pub mod dead_letters;
 mod error;
+pub mod job;
 pub mod ladder;
 mod message;
 mod publisher;

@@ -1,9 +1,9 @@
 //! The API's handlers: from a request to a call, and from what came of it to an answer.
 
-mod body;
+pub(crate) mod body;
 pub(crate) mod filters;
-mod json;
+pub(crate) mod json;
 pub(crate) mod problem;
 pub(crate) mod registrations;
 pub(crate) mod token;
-mod view;
+pub(crate) mod view;

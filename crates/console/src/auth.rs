@@ -1,6 +1,8 @@
 //! Who may do what: names and passwords become access tokens, and tokens callers.
 
 pub(crate) mod caller;
+pub(crate) mod cookie;
+pub(crate) mod forgery;
 pub(crate) mod passwords;
 mod throttle;
 pub(crate) mod token;

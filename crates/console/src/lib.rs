@@ -8,7 +8,10 @@
 //!    one is had, `passwords` and `throttle` what guards that.
 //! 3. `webhooks`: what can be done with webhooks, and who may; it knows no HTTP.
 //! 4. `api`: the handlers, thin, and the answers: `view` a webhook in JSON, `problem` every failure.
-//! 5. `server`: connections, their limits, and how they end. `security` is what every answer gets.
+//! 5. `v1`: the API beside that, about deliveries, events, dead letters and statistics, with its
+//!    description; its [`view`] is what `fanfare … --json` prints too. `broker` is the way to what
+//!    is done again.
+//! 6. `server`: connections, their limits, and how they end. `security` is what every answer gets.
 //!
 //! There is no CORS: a page of another origin can't read an answer. Whoever wants to call the API
 //! from a browser puts a page of the same origin before it.
@@ -16,9 +19,13 @@
 mod api;
 mod app;
 mod auth;
+mod broker;
+mod pages;
+pub mod replay;
 mod routes;
 mod security;
 mod server;
+mod v1;
 mod webhooks;
 
 use std::sync::Arc;
@@ -32,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use app::App;
+pub use v1::view;
 
 /// How often sessions that have ended are swept. As often a database that is away is noticed, and
 /// told once.
@@ -41,8 +49,12 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 pub struct Config {
     /// The database; it need not be there yet.
     pub store: Store,
+    /// The broker; it need not be there yet.
+    pub broker: fanfare_broker::Config,
     /// The client that verifies addresses.
     pub client: Client,
+    /// The longest that a chain of attempts goes on.
+    pub longest_chain: Duration,
     /// What the time is.
     pub clock: fn() -> DateTime<Utc>,
 }
@@ -54,7 +66,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let router = routes::router(Arc::clone(&app));
     // A sweep may be left at any point: what it did not delete has ended all the same.
     let sweeping = stop.run_until_cancelled(sweep(&app, &stop));
-    tokio::join!(server::serve(listener, router, &stop), sweeping);
+    tokio::join!(server::serve(listener, router, &stop), sweeping, app.broker.run(&stop));
 }
 
 async fn sweep(app: &App, stop: &CancellationToken) {

@@ -9,7 +9,9 @@ use axum::routing::{get, post};
 
 use crate::api::{filters, problem, registrations, token};
 use crate::app::Shared;
+use crate::pages;
 use crate::security;
+use crate::v1;
 
 /// Where access tokens are had.
 const TOKEN: &str = "/token";
@@ -31,10 +33,64 @@ pub(crate) fn router(app: Shared) -> Router {
         .route(FILTERS, get(filters::list))
         .route(REGISTRATIONS, registrations)
         .route(REGISTRATION, registration)
-        .fallback(problem::no_route)
+        .nest(v1::BASE, v1())
+        .route(v1::OPENAPI, get(v1::openapi::show))
+        .route(v1::DOCS, get(v1::docs::show))
+        .merge(pages())
+        .fallback(pages::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(from_fn(security::every_answer))
         .with_state(app)
+}
+
+/// The API beside the drop-in one; its paths are below [`v1::BASE`], and not folded.
+fn v1() -> Router<Shared> {
+    use v1::{dead_letters, deliveries, events, limits, problem, statistics, webhooks};
+    Router::new()
+        .route("/deliveries", get(deliveries::list))
+        .route("/deliveries/{id}", get(deliveries::show))
+        .route("/deliveries/{id}/retry", post(deliveries::retry))
+        .route("/webhooks/{id}/test", post(webhooks::test))
+        .route("/webhooks/{id}/secret", post(webhooks::rotate))
+        .route("/webhooks/{id}/retry-failed", post(webhooks::retry_failed))
+        .route("/events", get(events::list))
+        .route("/events/{id}", get(events::show))
+        .route("/events/{id}/explain", get(events::explain))
+        .route("/dead-letters", get(dead_letters::list))
+        .route("/dead-letters/replay", post(dead_letters::replay_all))
+        .route("/dead-letters/discard", post(dead_letters::discard))
+        .route("/statistics", get(statistics::show))
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(from_fn(limits::within_time))
+}
+
+/// The pages.
+fn pages() -> Router<Shared> {
+    use pages::{
+        assets, deliveries, delivery, edit, grid, remove, row, secret, sign_in, signature, test,
+        webhook,
+    };
+    Router::new()
+        .route("/", get(sign_in::home))
+        .route(pages::SIGN_IN, get(sign_in::show).post(sign_in::enter))
+        .route("/sign-out", post(sign_in::leave))
+        .route("/assets/{name}", get(assets::show))
+        .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
+        .route("/webhooks/new", get(edit::new))
+        .route("/webhooks/{id}", get(webhook::show))
+        .route("/webhooks/{id}/edit", get(edit::edit).post(edit::save))
+        .route("/webhooks/{id}/pause", post(row::pause))
+        .route("/webhooks/{id}/resume", post(row::resume))
+        .route("/webhooks/{id}/delete", get(remove::ask).post(remove::delete))
+        .route("/webhooks/{id}/test", post(test::send))
+        .route("/webhooks/{id}/secret", post(secret::reveal))
+        .route("/webhooks/{id}/secret/rotate", post(secret::rotate))
+        .route("/webhooks/{id}/signature", get(signature::show).post(signature::check))
+        .route("/webhooks/{id}/deliveries", get(deliveries::list))
+        .route("/webhooks/{id}/deliveries/{delivery}", get(delivery::show))
+        .route("/webhooks/{id}/deliveries/{delivery}/body", get(delivery::body))
+        .route("/webhooks/{id}/deliveries/{delivery}/resend", post(delivery::resend))
 }
 
 /// Folds the case of the API's own paths and takes a slash off their end, as the report server's

@@ -131,7 +131,7 @@ async fn verify(app: &App, wanted: &Registration) -> Result<(), Refused> {
     app.client.verify(url, &headers, &echo).await.map_err(Refused::NotVerified)
 }
 
-fn secret() -> Result<Secret, StoreError> {
+pub(crate) fn secret() -> Result<Secret, StoreError> {
     // Twice what is needed, since some bytes are passed over.
     let mut random = [0; 128];
     getrandom::fill(&mut random).map_err(|error| StoreError::Random(error.to_string()))?;

@@ -45,6 +45,8 @@ pub enum Cause {
     Busy,
     /// Its owner's limit on requests a minute is used up.
     RateLimit,
+    /// The webhook can't be read, for example because the key of its secrets is missing.
+    Unreadable,
 }
 
 impl Cause {
@@ -55,6 +57,7 @@ impl Cause {
             Self::Failing => "failing",
             Self::Busy => "busy",
             Self::RateLimit => "rate-limit",
+            Self::Unreadable => "unreadable",
         }
     }
 }

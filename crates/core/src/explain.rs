@@ -20,6 +20,8 @@ pub struct Decision {
     pub revision: i64,
     /// The revision from which on the directory's history is kept; 0 for all of it.
     pub kept_from: i64,
+    /// Whether it was a test, which goes to the one webhook that it was asked for.
+    pub is_test: bool,
 }
 
 /// What was true of one webhook at a decision.
@@ -109,6 +111,16 @@ impl By {
             Self::Administrator => "administrator",
         }
     }
+
+    /// The name of the role, if it is one's.
+    #[must_use]
+    pub fn role(&self) -> Option<&str> {
+        match self {
+            Self::User => None,
+            Self::Role(name) => Some(name),
+            Self::Administrator => Some(SYSTEM_ADMINISTRATOR),
+        }
+    }
 }
 
 /// To follow "through".
@@ -144,6 +156,8 @@ pub fn asked(resource: &Resource) -> Vec<String> {
 /// Why a webhook is not in a plan. The order is that in which they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
+    /// The event was a test of another webhook.
+    TestOfAnother,
     /// The webhook did not exist yet.
     NotCreated,
     /// The webhook was gone.
@@ -164,7 +178,8 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::TestOfAnother,
         Self::NotCreated,
         Self::WebhookDeleted,
         Self::WebhookPaused,
@@ -179,6 +194,7 @@ impl Reason {
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
+            Self::TestOfAnother => "test-of-another",
             Self::NotCreated => "not-created",
             Self::WebhookDeleted => DropReason::WebhookDeleted.code(),
             Self::WebhookPaused => DropReason::WebhookPaused.code(),
@@ -232,6 +248,7 @@ fn against(decision: &Decision, facts: &Facts) -> Vec<Reason> {
     // Of a directory that is not kept, what is found says nothing.
     let kept = decision.revision >= decision.kept_from;
     let holds = |reason: &Reason| match reason {
+        Reason::TestOfAnother => decision.is_test,
         Reason::NotCreated => then.is_none(),
         Reason::WebhookDeleted => is(|then| then.deleted),
         Reason::WebhookPaused => is(|then| then.paused),
@@ -266,6 +283,7 @@ fn not_kept(decision: &Decision) -> String {
 fn sentence(reason: Reason, decision: &Decision, facts: &Facts) -> String {
     let revision = decision.revision;
     match reason {
+        Reason::TestOfAnother => "event was a test of another webhook".to_owned(),
         Reason::NotCreated => "webhook did not exist yet when the event came".to_owned(),
         Reason::WebhookDeleted => "webhook was deleted when the event came".to_owned(),
         Reason::WebhookPaused => "webhook was paused when the event came".to_owned(),
@@ -298,6 +316,7 @@ mod tests {
             action: Action::parse("Upload").unwrap(),
             revision: 412,
             kept_from: 0,
+            is_test: false,
         }
     }
 

@@ -13,7 +13,8 @@
 //! 3. [`job`] is what the router hands to a worker.
 //! 4. [`notification`] and [`signature`] make the bytes of a POST; [`target`] says where it may go.
 //! 5. [`answer`], [`outcome`] and [`retry`] decide what follows from the answer.
-//! 6. [`explain`] says afterwards why a webhook was told of an event, or why not.
+//! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
+//!    how its owner finds out beforehand.
 
 pub mod access;
 pub mod answer;
@@ -37,4 +38,5 @@ pub mod retry;
 pub mod revisions;
 pub mod signature;
 pub mod target;
+pub mod test_event;
 pub mod webhook;

@@ -27,13 +27,14 @@ pub enum Deferral {
 }
 
 impl Deferral {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Uncertain,
         Self::Claimed,
         Self::Early,
         Self::Endpoint(Cause::Failing),
         Self::Endpoint(Cause::Busy),
         Self::Endpoint(Cause::RateLimit),
+        Self::Endpoint(Cause::Unreadable),
     ];
 
     fn code(self) -> &'static str {

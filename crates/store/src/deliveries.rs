@@ -1,14 +1,18 @@
 //! Deliveries for people: listed, shown with their attempts, asked for again.
 
+mod again;
+mod page;
+
 use chrono::{DateTime, Utc};
-use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
-use fanfare_core::job::Due;
+use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
 use tokio_postgres::Row;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+
+pub use page::{DeliveryPage, Position};
 
 /// Which deliveries to list; `None` does not ask.
 #[derive(Debug, Clone, Default)]
@@ -21,8 +25,12 @@ pub struct DeliveryFilter {
     pub owner: Option<Name>,
     /// Standing so.
     pub state: Option<State>,
-    /// Just this one.
-    pub delivery: Option<(BatchKey, WebhookId)>,
+    /// Taken in at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Taken in before this time.
+    pub until: Option<DateTime<Utc>>,
+    /// After this place of the list: a page that is not the first.
+    pub after: Option<Position>,
     /// At most so many, the newest first.
     pub limit: i64,
 }
@@ -82,61 +90,6 @@ pub struct AttemptLog {
 }
 
 impl Store {
-    /// Lists deliveries, the newest first.
-    pub async fn deliveries_list(
-        &self,
-        filter: &DeliveryFilter,
-    ) -> Result<Vec<Delivery>, StoreError> {
-        const SQL: &str = "-- deliveries_list
-            select e.batch, p.webhook, w.owner, w.uri,
-                   array_agg(e.event_id order by e.position),
-                   array_agg(e.event_type order by e.position),
-                   coalesce(a.state, 'pending'), coalesce(a.attempt, 0),
-                   (select s.status from attempts s
-                    where s.batch = e.batch and s.webhook = p.webhook and s.outcome is not null
-                    order by s.entry desc limit 1),
-                   a.reason, min(e.received_at),
-                   case when a.state in ('delivered', 'dropped', 'dead')
-                        then a.at + coalesce(a.duration_ms, 0) * interval '1 millisecond' end,
-                   a.next_attempt_at, a.detail, nullif(a.revision, 0)
-            from events e
-            cross join unnest(e.webhooks) as p(webhook)
-            left join webhooks w on w.id = p.webhook
-            left join lateral (select * from attempts a
-                               where a.batch = e.batch and a.webhook = p.webhook
-                               order by a.entry desc limit 1) a on true
-            where ($1::uuid is null or p.webhook = $1)
-              and ($2::text is null or e.batch in (select b.batch from events b where b.event_id = $2))
-              and ($3::text is null or w.owner_key = $3)
-              and ($4::text is null or coalesce(a.state, 'pending') = $4)
-              and ($5::uuid is null or e.batch = $5)
-            group by e.batch, p.webhook, w.owner, w.uri, a.state, a.attempt, a.reason, a.at,
-                     a.duration_ms, a.next_attempt_at, a.detail, a.revision
-            order by min(e.received_at) desc, e.batch, p.webhook
-            limit $6";
-        let doing = "list deliveries";
-        let (batch, one) = match filter.delivery {
-            Some((batch, webhook)) => (Some(batch.0), Some(webhook)),
-            None => (None, None),
-        };
-        let client = self.client().await?;
-        let rows = client
-            .query(
-                SQL,
-                &[
-                    /* webhook */ &filter.webhook.or(one).map(|id| id.0),
-                    /* event_id */ &filter.event,
-                    /* owner */ &filter.owner.as_ref().map(Name::key),
-                    /* state */ &filter.state.map(State::name),
-                    /* batch */ &batch,
-                    /* limit */ &filter.limit,
-                ],
-            )
-            .await
-            .map_err(StoreError::at(doing))?;
-        rows.iter().map(delivery).collect()
-    }
-
     /// A delivery and its POSTs in order.
     pub async fn delivery_show(
         &self,
@@ -150,9 +103,7 @@ impl Store {
         let Some((batch, webhook)) = self.delivery_find(id).await? else {
             return Ok(None);
         };
-        let filter =
-            DeliveryFilter { delivery: Some((batch, webhook)), limit: 1, ..Default::default() };
-        let Some(delivery) = self.deliveries_list(&filter).await?.pop() else {
+        let Some(delivery) = self.delivery_one(batch, webhook).await? else {
             return Ok(None);
         };
         let client = self.client().await?;
@@ -161,71 +112,6 @@ impl Store {
         let log = rows.iter().map(attempt_log).collect::<Result<_, _>>();
         Ok(Some((delivery, log.map_err(StoreError::at(doing))?)))
     }
-
-    /// Begins a new chain of attempts for a delivery on a person's demand; the job to publish is
-    /// returned. `None` when there is no such delivery, or its first attempt is still owed anyway.
-    ///
-    /// `only_dead` is for dead letters: a delivery that has moved on since is left alone.
-    pub async fn delivery_restart(
-        &self,
-        batch: BatchKey,
-        webhook: WebhookId,
-        only_dead: bool,
-    ) -> Result<Option<Due>, StoreError> {
-        const SQL: &str = "-- delivery_restart
-            with last as (
-                select * from attempts where batch = $1 and webhook = $2
-                order by entry desc limit 1
-            ), begun as (
-                insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
-                                      at, revision)
-                select batch, webhook, entry + 1, delivery, attempt, 0, now(), 'pending', now(),
-                       revision
-                from last where state <> 'pending' and (not $3 or state = 'dead')
-                on conflict do nothing
-                returning batch, entry
-            ), looked as (
-                update events set look_at = now() + interval '60 seconds'
-                where batch = (select batch from begun)
-            )
-            select entry + 1 from begun";
-        let doing = "begin the delivery again";
-        let client = self.client().await?;
-        let row = client.query_opt(SQL, &[&batch.0, &webhook.0, &only_dead]).await;
-        let Some(row) = row.map_err(StoreError::at(doing))? else {
-            return Ok(None);
-        };
-        let entry = row.try_get(0).map_err(StoreError::at(doing))?;
-        Ok(Some(Due { batch, webhook, entry }))
-    }
-}
-
-fn delivery(row: &Row) -> Result<Delivery, StoreError> {
-    let doing = "read a delivery";
-    let state: &str = row.try_get(6).map_err(StoreError::at(doing))?;
-    let state = State::parse(state)
-        .ok_or(StoreError::Inconsistent { table: "attempts", column: "state" })?;
-    let read = || {
-        let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
-        Ok(Delivery {
-            id: DeliveryId::of(batch, webhook),
-            webhook,
-            owner: row.try_get(2)?,
-            uri: row.try_get(3)?,
-            events: row.try_get(4)?,
-            types: row.try_get(5)?,
-            state,
-            attempts: row.try_get(7)?,
-            last_status: row.try_get(8)?,
-            reason: row.try_get(9)?,
-            created_at: row.try_get(10)?,
-            finished_at: row.try_get(11)?,
-            next_attempt_at: row.try_get(12)?,
-            detail: row.try_get(13)?,
-            revision: row.try_get(14)?,
-        })
-    };
-    read().map_err(StoreError::at(doing))
 }
 
 fn attempt_log(row: &Row) -> Result<AttemptLog, tokio_postgres::Error> {

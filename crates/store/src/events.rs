@@ -22,8 +22,21 @@ pub struct EventFilter {
     pub webhook: Option<WebhookId>,
     /// Taken in no longer ago.
     pub since: Option<Duration>,
+    /// After this place of the list: a page that is not the first.
+    pub after: Option<EventPosition>,
     /// At most so many, the newest first.
     pub limit: i64,
+}
+
+/// The place of an event in its list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventPosition {
+    /// When it was taken in.
+    pub received_at: DateTime<Utc>,
+    /// What it was published with.
+    pub batch: BatchKey,
+    /// Its place in that.
+    pub position: i32,
 }
 
 /// An event as people see it.
@@ -45,6 +58,8 @@ pub struct EventSummary {
     pub received_at: DateTime<Utc>,
     /// What it was published with.
     pub batch: BatchKey,
+    /// Its place in that.
+    pub position: i32,
     /// The revision that it asked to be judged by.
     pub access_revision: Option<i64>,
     /// The revision that it was judged by.
@@ -79,19 +94,32 @@ pub struct Planned {
     pub reason: Option<String>,
 }
 
+impl EventSummary {
+    /// Its place in a list.
+    #[must_use]
+    pub fn place(&self) -> EventPosition {
+        let (received_at, batch, position) = (self.received_at, self.batch, self.position);
+        EventPosition { received_at, batch, position }
+    }
+}
+
 impl Store {
     /// Lists events, the newest first.
     pub async fn events_list(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
         const SQL: &str = "-- events_list
             select key, event_id, source, event_type, subject, occurred_at, received_at, batch,
-                   access_revision, decided_revision, cardinality(webhooks), look_at is null
+                   access_revision, decided_revision, cardinality(webhooks), look_at is null,
+                   position
             from events
             where ($1::text is null or lower(event_type collate \"C\") = $1
                    or split_part(lower(event_type collate \"C\"), '.', 1) = $1)
               and ($2::text is null or subject = $2)
               and ($3::uuid is null or $3 = any(webhooks))
               and ($4::float8 is null or received_at >= now() - $4 * interval '1 second')
-            order by received_at desc, batch, position desc
+              and ($6::timestamptz is null
+                   or ((received_at, batch) <= ($6, $7)
+                       and (received_at, batch, position) < ($6, $7, $8)))
+            order by received_at desc, batch desc, position desc
             limit $5";
         let doing = "list events";
         let client = self.client().await?;
@@ -104,6 +132,9 @@ impl Store {
                     /* webhook */ &filter.webhook.map(|id| id.0),
                     /* since */ &filter.since.map(|since| since.as_secs_f64()),
                     /* limit */ &filter.limit,
+                    /* received_at */ &filter.after.map(|after| after.received_at),
+                    /* batch */ &filter.after.map(|after| after.batch.0),
+                    /* position */ &filter.after.map(|after| after.position),
                 ],
             )
             .await
@@ -119,7 +150,8 @@ impl Store {
     ) -> Result<Vec<EventSummary>, StoreError> {
         const SQL: &str = "-- events_find
             select key, event_id, source, event_type, subject, occurred_at, received_at, batch,
-                   access_revision, decided_revision, cardinality(webhooks), look_at is null
+                   access_revision, decided_revision, cardinality(webhooks), look_at is null,
+                   position
             from events
             where event_id = any($1) and ($2::text is null or source = $2)
             order by event_id, source";
@@ -167,6 +199,7 @@ fn summary(row: &Row) -> Result<EventSummary, tokio_postgres::Error> {
         decided_revision: row.try_get(9)?,
         webhooks: row.try_get(10)?,
         settled: row.try_get(11)?,
+        position: row.try_get(12)?,
     })
 }
 

@@ -7,6 +7,7 @@ use fanfare_core::filter::{Action, Filters};
 use fanfare_core::ids::{BatchKey, DeliveryId, EventKey, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
+use fanfare_core::test_event::SOURCE;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -89,12 +90,16 @@ impl Store {
 
     async fn decided(&self, event: EventKey) -> Result<Option<Decided>, StoreError> {
         const SQL: &str = "-- explain_decided
-            select e.batch, e.received_at, e.event_type, e.subject, e.decided_revision, s.oldest
+            select e.batch, e.received_at, e.event_type, e.subject, e.decided_revision, s.oldest,
+                   e.source = $2
             from events e cross join directory_state s where e.key = $1";
         let doing = "read the event's decision";
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let row = client.query_opt(&statement, &[&event.0]).await.map_err(StoreError::at(doing))?;
+        let row = client
+            .query_opt(&statement, &[&event.0, &SOURCE])
+            .await
+            .map_err(StoreError::at(doing))?;
         row.as_ref().map(decided).transpose()
     }
 
@@ -203,7 +208,8 @@ fn decided(row: &Row) -> Result<Decided, StoreError> {
     let action = action.ok_or_else(|| inconsistent("event_type"))?;
     let read = || {
         let (revision, kept_from) = (row.try_get(4)?, row.try_get(5)?);
-        let decision = Decision { resource, action, revision, kept_from };
+        let is_test = row.try_get(6)?;
+        let decision = Decision { resource, action, revision, kept_from, is_test };
         Ok(Decided { batch: BatchKey(row.try_get(0)?), received_at: row.try_get(1)?, decision })
     };
     read().map_err(StoreError::at(doing))

@@ -23,6 +23,8 @@ mod pool;
 pub mod reconcile;
 pub mod routing;
 pub mod sessions;
+pub mod statistics;
+pub mod test_events;
 pub mod webhooks;
 
 pub use error::StoreError;

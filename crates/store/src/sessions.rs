@@ -102,6 +102,17 @@ impl Store {
         Ok(Some(SessionUser { name, administrator }))
     }
 
+    /// Ends a session, if there is such a one.
+    pub async fn session_end(&self, digest: &TokenDigest) -> Result<(), StoreError> {
+        const SQL: &str = "-- session_end\ndelete from sessions where token_digest = $1";
+        let client = self.client().await?;
+        client
+            .execute(SQL, &[&digest.as_slice()])
+            .await
+            .map(drop)
+            .map_err(StoreError::at("end a session"))
+    }
+
     /// Takes away sessions that have ended. Returns how many.
     pub async fn sessions_sweep(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         const SQL: &str = "-- sessions_sweep\ndelete from sessions where expires_at <= $1";

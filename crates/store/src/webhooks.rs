@@ -1,31 +1,39 @@
 //! Webhooks: registered, read, paused, deleted.
 
+mod secrets;
+
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::webhook::{Headers, Properties, Secret, Webhook, WebhookUri};
-use serde::{Deserialize, Serialize};
+use fanfare_core::webhook::{Properties, Webhook, WebhookUri};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::pool::Store;
+use secrets::{Confidential, seal};
 
-/// What is sealed of a webhook: what lets others sign as it, or sign in as its owner.
-#[derive(Serialize, Deserialize)]
-struct Confidential {
-    secrets: Vec<Valid>,
-    headers: Vec<(String, String)>,
+/// A webhook as it was read.
+#[derive(Debug, Clone)]
+pub struct WebhookRead {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// For how long its secrets are valid from then on; `None` for good.
+    pub holds: Option<Duration>,
 }
 
-/// A secret, and until when it signs beside a newer one.
-#[derive(Serialize, Deserialize)]
-struct Valid {
-    secret: String,
-    until: Option<DateTime<Utc>>,
+/// Webhooks as they were read.
+#[derive(Debug, Default)]
+pub struct WebhooksRead {
+    /// Those that can be used.
+    pub readable: Vec<WebhookRead>,
+    /// Those whose secrets do not open, or that hold what no version of Fanfare writes, and why.
+    pub unreadable: Vec<(WebhookId, StoreError)>,
 }
 
 impl Store {
@@ -64,7 +72,7 @@ impl Store {
         sql: &str,
         webhook: &Webhook,
     ) -> Result<u64, StoreError> {
-        let sealed = seal(&self.keyring, webhook)?;
+        let sealed = seal(&self.keyring, webhook, None)?;
         client
             .execute(
                 sql,
@@ -97,7 +105,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         const READ: &str = "-- webhook_change
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit
+                   created_at, failing_since, rate_limit, clock_timestamp() as read_at
             from webhooks where id = $1 and deleted_at is null for update";
         const WRITE: &str = "-- webhook_change
             update webhooks
@@ -113,8 +121,9 @@ impl Store {
         let Some(row) = row else {
             return Ok(false);
         };
-        let changed = change(webhook(&self.keyring, &row)?);
-        let sealed = seal(&self.keyring, &changed)?;
+        let before = confidential(&self.keyring, &row)?;
+        let changed = change(webhook(&self.keyring, &row)?.webhook);
+        let sealed = seal(&self.keyring, &changed, Some(&before))?;
         transaction
             .execute(
                 WRITE,
@@ -137,35 +146,53 @@ impl Store {
 
     /// Those of these webhooks that exist.
     pub async fn webhooks_get(&self, ids: &[WebhookId]) -> Result<Vec<Webhook>, StoreError> {
+        let mut read = self.webhooks_read(ids).await?;
+        match read.unreadable.pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(read.readable.into_iter().map(|read| read.webhook).collect()),
+        }
+    }
+
+    /// Those of these webhooks that exist, for who keeps them; one that can't be read is not
+    /// in the others' way.
+    pub async fn webhooks_read(&self, ids: &[WebhookId]) -> Result<WebhooksRead, StoreError> {
         const SQL: &str = "-- webhooks_get
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit
+                   created_at, failing_since, rate_limit, clock_timestamp() as read_at
             from webhooks where id = any($1) and deleted_at is null";
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        self.webhooks_query(SQL, &[&ids]).await
+        let mut found = WebhooksRead::default();
+        for row in self.webhooks_rows(SQL, &[&ids]).await? {
+            let id = row.try_get("id").map_err(StoreError::at("read webhooks"))?;
+            match webhook(&self.keyring, &row) {
+                Ok(read) => found.readable.push(read),
+                Err(error) => found.unreadable.push((WebhookId(id), error)),
+            }
+        }
+        Ok(found)
     }
 
     /// All webhooks, or one owner's, the oldest first.
     pub async fn webhooks_list(&self, owner: Option<&Name>) -> Result<Vec<Webhook>, StoreError> {
         const SQL: &str = "-- webhooks_list
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit
+                   created_at, failing_since, rate_limit, clock_timestamp() as read_at
             from webhooks
             where deleted_at is null and ($1::text is null or owner_key = $1)
             order by created_at, id";
-        self.webhooks_query(SQL, &[&owner.map(Name::key)]).await
+        let rows = self.webhooks_rows(SQL, &[&owner.map(Name::key)]).await?;
+        rows.iter().map(|row| Ok(webhook(&self.keyring, row)?.webhook)).collect()
     }
 
-    async fn webhooks_query(
+    async fn webhooks_rows(
         &self,
         sql: &str,
         parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-    ) -> Result<Vec<Webhook>, StoreError> {
+    ) -> Result<Vec<Row>, StoreError> {
         let doing = "read webhooks";
         let client = self.client().await?;
         let statement = client.prepare_cached(sql).await.map_err(StoreError::at(doing))?;
-        let rows = client.query(&statement, parameters).await.map_err(StoreError::at(doing))?;
-        rows.iter().map(|row| webhook(&self.keyring, row)).collect()
+        client.query(&statement, parameters).await.map_err(StoreError::at(doing))
     }
 
     /// Pauses a webhook, with a reason when the service does it, or resumes it. Returns whether
@@ -234,38 +261,31 @@ impl Store {
     }
 }
 
-fn seal(keyring: &Keyring, webhook: &Webhook) -> Result<Vec<u8>, StoreError> {
-    let valid = |secret: &Secret| Valid { secret: secret.reveal().to_owned(), until: None };
-    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let confidential = Confidential {
-        secrets: webhook.secrets.iter().map(valid).collect(),
-        headers: webhook.headers.iter().map(header).collect(),
-    };
-    let plain = serde_json::to_vec(&confidential).map_err(|_| inconsistent("sealed"))?;
-    keyring.seal(&plain, webhook.id.0.as_bytes())
+fn confidential(keyring: &Keyring, row: &Row) -> Result<Confidential, StoreError> {
+    let read = || Ok((row.try_get("sealed")?, row.try_get("id")?));
+    let (sealed, id) = read().map_err(StoreError::at("read a webhook"))?;
+    Confidential::open(keyring, sealed, WebhookId(id))
 }
 
-fn webhook(keyring: &Keyring, row: &Row) -> Result<Webhook, StoreError> {
+fn webhook(keyring: &Keyring, row: &Row) -> Result<WebhookRead, StoreError> {
     let doing = "read a webhook";
     let id: Uuid = row.try_get("id").map_err(StoreError::at(doing))?;
     let text = |column| row.try_get::<_, &str>(column).map_err(StoreError::at(doing));
-    let sealed: &[u8] = row.try_get("sealed").map_err(StoreError::at(doing))?;
-    let plain = keyring.open(sealed, id.as_bytes())?;
-    let confidential: Confidential =
-        serde_json::from_slice(&plain).map_err(|_| inconsistent("sealed"))?;
+    let read_at: DateTime<Utc> = row.try_get("read_at").map_err(StoreError::at(doing))?;
+    let confidential = confidential(keyring, row)?;
+    let holds = confidential.holds(read_at);
     let filters: Vec<&str> = row.try_get("filters").map_err(StoreError::at(doing))?;
-    let secrets = confidential.secrets.iter().map(|valid| valid.secret.parse());
     let properties = serde_json::from_str(text("properties")?);
-    Ok(Webhook {
+    let webhook = Webhook {
         id: WebhookId(id),
         owner: Name::parse(text("owner")?).ok_or_else(|| inconsistent("owner"))?,
         uri: text("uri")?.parse::<WebhookUri>().map_err(|_| inconsistent("uri"))?,
-        secrets: secrets.collect::<Result<_, _>>().map_err(|_| inconsistent("sealed"))?,
+        secrets: confidential.secrets(read_at)?,
         description: row.try_get("description").map_err(StoreError::at(doing))?,
         paused: row.try_get("paused").map_err(StoreError::at(doing))?,
         paused_reason: row.try_get("paused_reason").map_err(StoreError::at(doing))?,
         filters: Filters::parse(&filters).map_err(|_| inconsistent("filters"))?,
-        headers: Headers::parse(confidential.headers).map_err(|_| inconsistent("sealed"))?,
+        headers: confidential.headers()?,
         properties: properties
             .ok()
             .and_then(|map| Properties::parse(map).ok())
@@ -276,7 +296,8 @@ fn webhook(keyring: &Keyring, row: &Row) -> Result<Webhook, StoreError> {
             .try_get::<_, Option<i32>>("rate_limit")
             .map_err(StoreError::at(doing))?
             .and_then(|limit| u32::try_from(limit).ok()),
-    })
+    };
+    Ok(WebhookRead { webhook, holds })
 }
 
 fn inconsistent(column: &'static str) -> StoreError {

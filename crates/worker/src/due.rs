@@ -1,24 +1,17 @@
 //! Every attempt that is not a first one handed out for the first time.
 //!
-//! Asked in this order: is the delivery still where the job says (the ledger); is nobody else at it
-//! (a claim); does the webhook still want it, and may its owner still have it (the directory, unless
-//! it has not changed since this was decided last).
+//! Asked in this order: may its endpoint get a request now (the gate); is nobody else at it
+//! (a claim); and what `verdict` says of it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use fanfare_broker::Delay;
-use fanfare_core::access::Resource;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::Due;
-use fanfare_core::outcome::{DeadReason, DropReason, State};
+use fanfare_core::outcome::{DeadReason, DropReason};
 use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
-use fanfare_store::access::Question;
 use fanfare_store::attempts::{Claim, PlannedEvent, Standing};
-use fanfare_store::directory::UserStatus;
 use futures_util::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -27,18 +20,14 @@ use crate::context::Context;
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::{Deferred, Pass};
-
-/// A job that came back so often has ended that many workers, or sessions.
-const POISON: u64 = 20;
+use crate::verdict::{POISON, Verdict, early, verdicts};
+use crate::webhooks::Found;
 
 /// A wait as short as the ladder has.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Notifications of so many bytes are read for many deliveries at a time, larger ones alone.
 const INLINE: usize = 16 * 1024;
-
-/// Clocks of machines that run together differ by no more than this.
-const CLOCKS: Duration = Duration::from_secs(30);
 
 /// A due job with what the broker says of it.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +47,6 @@ impl Taken {
     }
 }
 
-type Webhooks = HashMap<WebhookId, Arc<Webhook>>;
-
 /// Sends first attempts on a way round, because they may be done or under way elsewhere: those of
 /// which nothing is recorded come back as due jobs after `wait`, when this can be known.
 pub(crate) async fn defer(
@@ -68,10 +55,10 @@ pub(crate) async fn defer(
     delivery_count: u64,
     wait: Duration,
 ) -> Result<Vec<FollowUp>, WorkerError> {
-    let (standings, webhooks) = look(context, dues).await?;
+    let (standings, found) = look(context, dues).await?;
     let mut follow_ups = Vec::new();
     for (due, standing) in dues.iter().zip(&standings) {
-        let webhook = webhooks.get(&due.webhook).map(AsRef::as_ref);
+        let webhook = found.webhooks.get(&due.webhook).map(AsRef::as_ref);
         if standing.last.is_some() {
             let standing = whole(context, *due).await?;
             follow_ups.extend(FollowUp::again(context, *due, &standing, webhook));
@@ -111,13 +98,13 @@ pub(crate) async fn attempt_each(
     let claimed = Instant::now();
     let claims = context.patiently(|| store.attempts_claim(&dues, lease)).await?;
     // Read after the claim: what was recorded just before it is seen here.
-    let (standings, webhooks) = look(context, &dues).await?;
-    let verdicts = verdicts(context, &going, &claims, &standings, &webhooks).await?;
+    let (standings, found) = look(context, &dues).await?;
+    let verdicts = verdicts(context, &going, &claims, &standings, &found).await?;
     let mut gone = standings.iter().zip(verdicts);
     let mut each = Vec::with_capacity(taken.len());
     for ((taken, deferred), entry) in taken.iter().zip(deferred).zip(&mut entries) {
         let share = permit.split(1);
-        let webhook = webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
+        let webhook = found.webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
         let next = if deferred.is_none() { gone.next() } else { None };
         let entry = std::mem::replace(entry, Entry::NoNeed);
         each.push(async move {
@@ -142,12 +129,15 @@ enum Entry {
     Deferred(Deferred),
     /// It was not asked: the webhook gets nothing.
     NoNeed,
+    /// Nobody knows what the webhook wants.
+    Unreadable,
 }
 
 async fn enter(context: &Context, taken: &[Taken]) -> Result<Vec<Entry>, WorkerError> {
     let ids: Vec<WebhookId> = taken.iter().map(|taken| taken.due.webhook).collect();
-    let webhooks = context.patiently(|| context.webhooks.get(&ids)).await?;
+    let Found { webhooks, unreadable } = context.patiently(|| context.webhooks.get(&ids)).await?;
     let enter = async |id: &WebhookId| match webhooks.get(id).filter(|webhook| !webhook.paused) {
+        None if unreadable.contains(id) => Entry::Unreadable,
         None => Entry::NoNeed,
         Some(webhook) => match context.gate.enter(webhook, true).await {
             Ok(pass) => Entry::Pass(pass),
@@ -166,168 +156,25 @@ async fn still_owed(
 ) -> Result<Vec<Option<Deferred>>, WorkerError> {
     let of = |(taken, entry): (&Taken, &Entry)| match entry {
         Entry::Deferred(deferred) => Some((*taken, *deferred)),
-        Entry::Pass(_) | Entry::NoNeed => None,
+        Entry::Pass(_) | Entry::NoNeed | Entry::Unreadable => None,
     };
     let deferred: Vec<Option<(Taken, Deferred)>> = taken.iter().zip(entries).map(of).collect();
     let (asked, dues): (Vec<Taken>, Vec<Due>) =
         deferred.iter().flatten().map(|(taken, _)| (*taken, taken.due)).unzip();
+    let unreadable =
+        |entry: &Entry| matches!(entry, Entry::Unreadable).then_some(Deferred::UNREADABLE);
     if asked.is_empty() {
-        return Ok(taken.iter().map(|_| None).collect());
+        return Ok(entries.iter().map(unreadable).collect());
     }
-    let (standings, webhooks) = look(context, &dues).await?;
+    let (standings, found) = look(context, &dues).await?;
     let claims = vec![Claim::Ours; asked.len()];
-    let verdicts = verdicts(context, &asked, &claims, &standings, &webhooks).await?;
+    let verdicts = verdicts(context, &asked, &claims, &standings, &found).await?;
     let mut verdicts = verdicts.into_iter();
-    let again = |deferred: Option<(Taken, Deferred)>| {
-        let (_, deferred) = deferred?;
+    let again = |(deferred, entry): (Option<(Taken, Deferred)>, &Entry)| {
+        let Some((_, deferred)) = deferred else { return unreadable(entry) };
         matches!(verdicts.next(), Some(Verdict::Attempt(_))).then_some(deferred)
     };
-    Ok(deferred.into_iter().map(again).collect())
-}
-
-/// What to do with a due job.
-enum Verdict {
-    /// Attempt it with these of its events.
-    Attempt(Vec<usize>),
-    /// Not any more.
-    Drop(DropReason),
-    /// Somebody else is at it, or was when it died.
-    Later,
-    /// Its time has not come: the wait is longer than the ladder.
-    Early,
-    /// Its workers died of it, or it was deferred for too long.
-    GiveUp(DeadReason),
-    /// The delivery has moved on; what followed from its row may have been lost.
-    HandOnAgain,
-    /// The delivery has moved on.
-    Nothing,
-}
-
-async fn verdicts(
-    context: &Context,
-    taken: &[Taken],
-    claims: &[Claim],
-    standings: &[Standing],
-    webhooks: &Webhooks,
-) -> Result<Vec<Verdict>, WorkerError> {
-    let keys: Vec<&str> = webhooks.values().map(|webhook| webhook.owner.key()).collect();
-    let store = &context.config.store;
-    let users = context.patiently(|| store.user_status(&keys)).await?;
-    let (mut verdicts, mut questions, mut askers) = (Vec::new(), Vec::new(), Vec::new());
-    for ((taken, claim), standing) in taken.iter().zip(claims).zip(standings) {
-        let webhook = webhooks.get(&taken.due.webhook);
-        let verdict = match (claim, webhook) {
-            (Claim::Past, _) if taken.redelivered => Verdict::HandOnAgain,
-            (Claim::Past, _) => Verdict::Nothing,
-            (Claim::Taken, _) => Verdict::Later,
-            (Claim::Ours, _) if !is_next(taken.due, standing) => Verdict::Nothing,
-            (Claim::Ours, _) if early(context, standing).is_some() => Verdict::Early,
-            (Claim::Ours, _) if taken.delivery_count >= POISON => {
-                Verdict::GiveUp(DeadReason::Poison)
-            }
-            (Claim::Ours, _) if expired(context, standing) => Verdict::GiveUp(DeadReason::Expired),
-            (Claim::Ours, None) => Verdict::Drop(DropReason::WebhookDeleted),
-            (Claim::Ours, Some(webhook)) if webhook.paused => {
-                Verdict::Drop(DropReason::WebhookPaused)
-            }
-            (Claim::Ours, Some(webhook)) => match users.get(webhook.owner.key()) {
-                Some(UserStatus::Enabled) => {
-                    let open = match taken.first && standing.last.is_none() {
-                        true => Vec::new(),
-                        false => questions_of(standing, webhook),
-                    };
-                    askers.extend(open.iter().map(|(event, _)| (verdicts.len(), *event)));
-                    questions.extend(open.into_iter().map(|(_, question)| question));
-                    Verdict::Attempt((0..standing.events.len()).collect())
-                }
-                Some(UserStatus::Disabled) => Verdict::Drop(DropReason::OwnerDisabled),
-                Some(UserStatus::Deleted) | None => Verdict::Drop(DropReason::OwnerDeleted),
-            },
-        };
-        verdicts.push(verdict);
-    }
-    if questions.is_empty() {
-        return Ok(verdicts);
-    }
-    let resources = questions.iter().map(|(key, resource)| Question {
-        user_key: key,
-        scopes: resource.read_scopes().into_iter().map(|(s, t)| (s.name(), t)).collect(),
-    });
-    let asked: Vec<Question<'_>> = resources.collect();
-    let may = context.patiently(|| store.may_read(&asked)).await?;
-    for ((verdict, event), may) in askers.into_iter().zip(may) {
-        if !may && let Some(Verdict::Attempt(events)) = verdicts.get_mut(verdict) {
-            events.retain(|kept| *kept != event);
-        }
-    }
-    for verdict in &mut verdicts {
-        if matches!(verdict, Verdict::Attempt(events) if events.is_empty()) {
-            *verdict = Verdict::Drop(DropReason::AccessRevoked);
-        }
-    }
-    Ok(verdicts)
-}
-
-/// Whether the job is for the row that comes next.
-fn is_next(due: Due, standing: &Standing) -> bool {
-    let open = |state: State| !state.is_final();
-    match &standing.last {
-        None => due.entry == 1,
-        Some(last) => last.entry + 1 == due.entry && open(last.state),
-    }
-}
-
-/// Whether a delivery that was deferred over and over is past its deadline. A retry is never due so
-/// late, even if the ladder lengthens its wait by an eighth.
-fn expired(context: &Context, standing: &Standing) -> bool {
-    let deadline = context.config.policy.deadline;
-    let age = (context.now() - chain(standing).since).to_std().unwrap_or_default();
-    !standing.events.is_empty() && age > deadline + deadline / 8 + CLOCKS
-}
-
-/// How long a retry still has to wait, if that is more than the clocks of two machines may differ.
-fn early(context: &Context, standing: &Standing) -> Option<Duration> {
-    let due = standing.last.as_ref()?.next_attempt_at?;
-    (due - context.now()).to_std().ok().filter(|left| *left > CLOCKS)
-}
-
-/// The questions of access that are open: none for what was decided at this very revision, nor for
-/// a resource that is gone, of which the plan was the last word.
-fn questions_of<'a>(
-    standing: &'a Standing,
-    webhook: &'a Webhook,
-) -> Vec<(usize, (&'a str, Resource))> {
-    let open = |event: &PlannedEvent| {
-        let is_delete = event.event_type.to_ascii_lowercase().ends_with(".delete");
-        !is_delete && !is_decided(standing, event)
-    };
-    let question = |(index, event): (usize, &'a PlannedEvent)| {
-        let resource = Resource::parse(&event.subject).ok()?;
-        Some((index, (webhook.owner.key(), resource)))
-    };
-    standing
-        .events
-        .iter()
-        .enumerate()
-        .filter(|(_, event)| open(event))
-        .filter_map(question)
-        .collect()
-}
-
-/// Whether an event was decided for this delivery by what the directory says now. A document that
-/// came late changes what a revision says, so what was decided before it, or by a clock that may be
-/// behind, is decided again.
-fn is_decided(standing: &Standing, event: &PlannedEvent) -> bool {
-    let last = standing.last.as_ref().filter(|last| last.whole);
-    let last = last.map(|last| (last.revision, last.at));
-    let planned = (event.decided_revision, event.received_at);
-    let after_late = |at: DateTime<Utc>| {
-        standing.late_at.is_none_or(|late| (at - late).to_std().is_ok_and(|since| since > CLOCKS))
-    };
-    [last, Some(planned)]
-        .into_iter()
-        .flatten()
-        .any(|(revision, at)| revision == standing.revision && after_late(at))
+    Ok(deferred.into_iter().zip(entries).map(again).collect())
 }
 
 async fn conclude(
@@ -348,7 +195,7 @@ async fn conclude(
                     return Ok(Some(FollowUp::deferred(context, due, deferred)));
                 }
                 // It was resumed in between.
-                Entry::NoNeed => {
+                Entry::NoNeed | Entry::Unreadable => {
                     return Ok(Some(taken.again(AT_ONCE)));
                 }
             };
@@ -432,7 +279,7 @@ async fn give_up(
     Ok(dead.map(|letter| FollowUp::Dead(Box::new(letter))))
 }
 
-fn chain(standing: &Standing) -> Chain {
+pub(crate) fn chain(standing: &Standing) -> Chain {
     let received_at = standing.events.first().map(|event| event.received_at);
     match &standing.last {
         Some(last) => Chain {
@@ -460,10 +307,10 @@ async fn whole(context: &Context, due: Due) -> Result<Standing, WorkerError> {
     found.pop().ok_or(WorkerError::Stopping)
 }
 
-async fn look(context: &Context, dues: &[Due]) -> Result<(Vec<Standing>, Webhooks), WorkerError> {
+async fn look(context: &Context, dues: &[Due]) -> Result<(Vec<Standing>, Found), WorkerError> {
     let store = &context.config.store;
     let standings = context.patiently(|| store.attempts_standing(dues, INLINE)).await?;
     let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
-    let webhooks = context.patiently(|| context.webhooks.get(&ids)).await?;
-    Ok((standings, webhooks))
+    let found = context.patiently(|| context.webhooks.get(&ids)).await?;
+    Ok((standings, found))
 }

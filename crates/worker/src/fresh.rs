@@ -15,6 +15,7 @@ use crate::attempt::{Chain, Ready, attempt, drop_delivery};
 use crate::context::{Context, UnderWay};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
+use crate::gate::Deferred;
 
 /// Attempts all deliveries of a job side by side; what is left to do for those that failed is
 /// returned once all of them are recorded. Each gives its share of `permit` back when it is over,
@@ -29,13 +30,18 @@ pub(crate) async fn attempt_all(
         dues(units).into_iter().map(|due| context.note(due)).collect();
     let from = Instant::now();
     let ids: Vec<WebhookId> = dues(units).iter().map(|due| due.webhook).collect();
-    let webhooks = context.patiently(|| context.webhooks.get(&ids)).await?;
+    let found = context.patiently(|| context.webhooks.get(&ids)).await?;
     let mut attempts = Vec::with_capacity(ids.len());
     for unit in units {
         for to in &unit.deliveries {
             let share = permit.split(1);
-            let webhook = webhooks.get(&to.webhook).map(AsRef::as_ref);
+            let webhook = found.webhooks.get(&to.webhook).map(AsRef::as_ref);
+            let unreadable = found.unreadable.contains(&to.webhook);
             attempts.push(async move {
+                if unreadable {
+                    let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
+                    return Ok(Some(FollowUp::deferred(context, due, Deferred::UNREADABLE)));
+                }
                 let result = one(context, unit, to, webhook, from).await;
                 drop(share);
                 result

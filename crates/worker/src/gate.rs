@@ -37,6 +37,12 @@ pub(crate) struct Deferred {
     pub(crate) wait: Duration,
 }
 
+impl Deferred {
+    /// For a webhook that can't be read until an operator has done something.
+    pub(crate) const UNREADABLE: Self =
+        Self { cause: Cause::Unreadable, wait: Duration::from_mins(1) };
+}
+
 /// The right to one request, given back when it is dropped.
 pub(crate) struct Pass {
     gate: Arc<Gate>,

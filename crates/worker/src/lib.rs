@@ -2,7 +2,7 @@
 //!
 //! A worker takes jobs from two queues, each with a share of its own: first attempts, and attempts
 //! whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
-//! whom; `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
+//! whom, `verdict` what becomes of a due one; `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
 //! done into the ledger; and only then is a job acknowledged. Any number of workers run side by
 //! side.
 //!
@@ -32,6 +32,7 @@ mod gate;
 mod intake;
 mod measure;
 mod recorder;
+mod verdict;
 mod webhooks;
 
 use context::Context;

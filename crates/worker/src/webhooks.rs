@@ -1,14 +1,16 @@
 //! The webhooks that this worker sends to, kept in memory.
 //!
 //! What is kept is trusted only while the database tells of every change; a change is seen as soon
-//! as its notification arrives.
+//! as its notification arrives. That a replaced secret has come to its end is no change: a webhook
+//! that has one is kept until then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
+use fanfare_store::webhooks::WebhookRead;
 use fanfare_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,11 +29,27 @@ pub(crate) struct Webhooks {
 
 #[derive(Default)]
 struct Kept {
-    webhooks: HashMap<WebhookId, Arc<Webhook>>,
+    webhooks: HashMap<WebhookId, KeptWebhook>,
     /// Whether changes are heard of.
     listening: bool,
     /// Counts changes, so that a row read before one is not kept after it.
     changes: u64,
+}
+
+struct KeptWebhook {
+    webhook: Arc<Webhook>,
+    /// When one of its secrets comes to its end.
+    until: Option<Instant>,
+}
+
+/// Webhooks that were asked for.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Those that exist.
+    pub(crate) webhooks: HashMap<WebhookId, Arc<Webhook>>,
+    /// Those that exist but can't be read, for example because a key is missing: an operator has to
+    /// mend that, and what they are owed waits.
+    pub(crate) unreadable: HashSet<WebhookId>,
 }
 
 impl Webhooks {
@@ -46,17 +64,17 @@ impl Webhooks {
     }
 
     /// Those of these webhooks that exist.
-    pub(crate) async fn get(
-        &self,
-        ids: &[WebhookId],
-    ) -> Result<HashMap<WebhookId, Arc<Webhook>>, StoreError> {
-        let mut found = HashMap::new();
+    pub(crate) async fn get(&self, ids: &[WebhookId]) -> Result<Found, StoreError> {
+        let mut found = Found::default();
         let mut missing = Vec::new();
+        // Before the database reads its own clock: no secret is kept for longer than it says.
+        let now = Instant::now();
         let changes = {
             let kept = self.lock();
             for &id in ids {
-                match kept.webhooks.get(&id) {
-                    Some(webhook) => drop(found.insert(id, Arc::clone(webhook))),
+                let holds = |kept: &&KeptWebhook| kept.until.is_none_or(|until| until > now);
+                match kept.webhooks.get(&id).filter(holds) {
+                    Some(kept) => drop(found.webhooks.insert(id, Arc::clone(&kept.webhook))),
                     None => missing.push(id),
                 }
             }
@@ -65,17 +83,25 @@ impl Webhooks {
         if missing.is_empty() {
             return Ok(found);
         }
-        let read = self.store.webhooks_get(&missing).await?;
+        let read = self.store.webhooks_read(&missing).await?;
         let mut kept = self.lock();
         let keep = kept.listening && kept.changes == changes;
-        if kept.webhooks.len() + read.len() > MOST {
+        if kept.webhooks.len() + read.readable.len() > MOST {
             kept.webhooks.clear();
         }
-        for webhook in read.into_iter().map(Arc::new) {
+        for (id, error) in read.unreadable {
+            let error = error.chain();
+            tracing::error!(webhook.id = %id, error, "a webhook can't be read; its deliveries wait");
+            found.unreadable.insert(id);
+        }
+        for WebhookRead { webhook, holds } in read.readable {
+            let webhook = Arc::new(webhook);
             if keep {
-                kept.webhooks.insert(webhook.id, Arc::clone(&webhook));
+                let until = holds.map(|holds| now + holds);
+                let webhook = Arc::clone(&webhook);
+                kept.webhooks.insert(webhook.id, KeptWebhook { webhook, until });
             }
-            found.insert(webhook.id, webhook);
+            found.webhooks.insert(webhook.id, webhook);
         }
         Ok(found)
     }

@@ -4,14 +4,19 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use fanfare_core::filter::Filter;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::json::json;
 use crate::auth::caller::Caller;
 
-#[derive(Serialize)]
+/// A filter.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-struct Described {
+#[schema(as = Filter)]
+pub(crate) struct Described {
+    /// Its name, for `Filters` of a webhook.
     name: &'static str,
+    /// What it is about.
     description: &'static str,
 }
 

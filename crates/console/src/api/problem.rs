@@ -93,7 +93,7 @@ impl IntoResponse for Problem {
 }
 
 /// A path that is none.
-pub(crate) async fn no_route() -> Response {
+pub(crate) fn no_route() -> Response {
     message(StatusCode::NOT_FOUND, "There is nothing at this path.")
 }
 

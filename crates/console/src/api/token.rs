@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use url::form_urlencoded;
+use utoipa::ToSchema;
 
 use super::body;
 use super::json::json;
@@ -15,10 +16,15 @@ use super::problem::{AWAY, AWAY_SECONDS, Problem};
 use crate::app::Shared;
 use crate::auth::passwords::{Denied, SESSION, sign_in};
 
-#[derive(Serialize)]
-struct Granted<'a> {
+/// An access token.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AccessToken)]
+pub(crate) struct Granted<'a> {
+    /// For `Authorization: Bearer …`.
     access_token: &'a str,
+    /// `bearer`.
     token_type: &'static str,
+    /// In seconds.
     expires_in: u64,
 }
 

@@ -1,13 +1,14 @@
-//! Who sends a request.
+//! Who sends a request: by the access token that it brings, or by the console's session.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use fanfare_core::name::Name;
+use fanfare_store::StoreError;
 
-use super::token;
+use super::{cookie, forgery, token};
 use crate::api::problem::Problem;
-use crate::app::Shared;
+use crate::app::{App, Shared};
 
 /// The user who sends a request. A handler that takes one is for those who are signed in.
 #[derive(Debug, Clone)]
@@ -21,12 +22,25 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
-        let token = bearer(&parts.headers).ok_or(Problem::Unauthorized)?;
-        let digest = token::digest(token);
-        let user = app.store.session_user(&digest, (app.clock)()).await?;
-        let user = user.ok_or(Problem::Unauthorized)?;
-        Ok(Self { name: user.name, administrator: user.administrator })
+        let token = bearer(&parts.headers).or_else(|| session(parts));
+        let token = token.ok_or(Problem::Unauthorized)?;
+        Self::of(app, token).await?.ok_or(Problem::Unauthorized)
     }
+}
+
+impl Caller {
+    /// Whose this token is; `None` when it is unknown or its session has ended.
+    pub(crate) async fn of(app: &App, token: &str) -> Result<Option<Self>, StoreError> {
+        let user = app.store.session_user(&token::digest(token), (app.clock)()).await?;
+        Ok(user.map(|user| Self { name: user.name, administrator: user.administrator }))
+    }
+}
+
+/// The console's session. Browsers bring it by themselves, so that a change must also come from one
+/// of our own pages.
+fn session(parts: &Parts) -> Option<&str> {
+    let ours = || forgery::sender(&parts.headers) == forgery::Sender::Us;
+    cookie::token(&parts.headers).filter(|_| forgery::is_safe(&parts.method) || ours())
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1).

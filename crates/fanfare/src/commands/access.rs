@@ -1,7 +1,8 @@
 //! `fanfare access`: who may read what, now or as of an earlier revision, and through which grant.
 
-use fanfare_core::access::{Resource, SYSTEM_ADMINISTRATOR, Scope};
-use fanfare_core::explain::{By, Grant, OwnerState, asked, scope_text};
+use fanfare_console::view::explanation::{GrantJson, grant_json};
+use fanfare_core::access::Resource;
+use fanfare_core::explain::{OwnerState, asked, scope_text};
 use fanfare_core::name::Name;
 use fanfare_store::Store;
 use fanfare_store::access::{Access, Reader};
@@ -161,39 +162,6 @@ fn reader_json(reader: &Reader) -> ReaderJson<'_> {
     ReaderJson { user: &reader.user, grant: grant_json(&reader.grant) }
 }
 
-/// A grant in JSON.
-#[derive(Serialize)]
-pub(super) struct GrantJson<'a> {
-    scope: Option<&'static str>,
-    target: Option<&'a str>,
-    by: &'static str,
-    role: Option<&'a str>,
-    since: i64,
-}
-
-/// A grant in JSON: without scope and target for administrators, without target for `any-…`.
-pub(super) fn grant_json(grant: &Grant) -> GrantJson<'_> {
-    let (scope, target) = match &grant.permission {
-        Some((scope, target)) => (Some(*scope), Some(target.as_str())),
-        None => (None, None),
-    };
-    GrantJson {
-        scope: scope.map(Scope::name),
-        target: target.filter(|target| !target.is_empty()),
-        by: grant.by.name(),
-        role: role(&grant.by),
-        since: grant.since,
-    }
-}
-
-fn role(by: &By) -> Option<&str> {
-    match by {
-        By::User => None,
-        By::Role(name) => Some(name),
-        By::Administrator => Some(SYSTEM_ADMINISTRATOR),
-    }
-}
-
 /// The headings of a list of readers.
 const HEADINGS: [&str; 4] = ["USER", "PERMISSION", "ROLE", "SINCE"];
 
@@ -203,13 +171,15 @@ fn row(reader: &Reader) -> Vec<String> {
         Some((scope, target)) => scope_text(*scope, target),
         None => "everything".to_owned(),
     };
-    let role = role(&grant.by).unwrap_or("-");
+    let role = grant.by.role().unwrap_or("-");
     vec![reader.user.clone(), permission, role.to_owned(), grant.since.to_string()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fanfare_core::access::Scope;
+    use fanfare_core::explain::{By, Grant};
 
     fn reader(permission: Option<(Scope, &str)>, by: By) -> Reader {
         let permission = permission.map(|(scope, target)| (scope, target.to_owned()));

@@ -1,19 +1,19 @@
 //! `fanfare dead-letters`: looked at, published again, or thrown away by a person.
 
-mod choice;
-mod replay;
 mod show;
 
 use anyhow::{anyhow, bail};
 use fanfare_broker::Session;
-use fanfare_broker::dead_letters::{DeadLetter, Verdict, walk};
+use fanfare_broker::dead_letters::{Choice, DeadLetter, Kind, Look};
+use fanfare_console::replay::{Replayed, replay};
+use fanfare_console::view::dead_letter as view;
+use fanfare_core::ids::WebhookId;
 
+use super::ids;
 use crate::output::{self, Misuse};
 use crate::parts;
 use crate::settings::Settings;
 use crate::table;
-use choice::{Choice, QueueName};
-use replay::Replayer;
 
 /// What can be done with dead letters.
 #[derive(Debug, clap::Subcommand)]
@@ -28,11 +28,45 @@ pub(crate) enum Command {
     Discard(TakeArgs),
 }
 
+/// Which dead letters: all, unless something narrows it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChoiceArgs {
+    /// Only of this queue
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<QueueName>,
+    /// Only with this reason, such as unknown-filter or exhausted
+    #[arg(long, value_name = "R")]
+    reason: Option<String>,
+    /// Only of this webhook
+    #[arg(long, value_name = "ID", value_parser = ids::parse::<WebhookId>)]
+    webhook: Option<WebhookId>,
+}
+
+/// A dead letter queue, as it is called on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum QueueName {
+    /// Events and directory documents
+    Events,
+    /// Deliveries
+    Deliveries,
+}
+
+impl ChoiceArgs {
+    fn choice(&self, ids: &[String]) -> Choice {
+        let kind = self.queue.map(|queue| match queue {
+            QueueName::Events => Kind::Events,
+            QueueName::Deliveries => Kind::Deliveries,
+        });
+        let (reason, webhook) = (self.reason.clone(), self.webhook);
+        Choice { ids: ids.to_vec(), kind, reason, webhook }
+    }
+}
+
 /// The arguments of `fanfare dead-letters list`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
-    choice: Choice,
+    choice: ChoiceArgs,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -58,7 +92,7 @@ pub(crate) struct TakeArgs {
     #[arg(long, conflicts_with = "ids")]
     all: bool,
     #[command(flatten)]
-    choice: Choice,
+    choice: ChoiceArgs,
     /// Only print how many it would be
     #[arg(long)]
     dry_run: bool,
@@ -76,46 +110,38 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
     let session = parts::session(settings, "dead-letters").await?;
-    let letters = collect(&session, &args.choice, |_| true).await?;
+    let letters = collect(&session, args.choice.choice(&[])).await?;
     session.close().await;
     if args.json {
-        let shown = letters.iter().map(|(queue, letter)| show::json(*queue, letter));
+        let shown = letters.iter().map(|(kind, letter)| view::json(*kind, letter));
         return output::print_json(&shown.collect::<Vec<_>>());
     }
-    let rows = letters.iter().map(|(queue, letter)| show::row(*queue, letter));
+    let rows = letters.iter().map(|(kind, letter)| show::row(*kind, letter));
     output::print(&table::render(&show::HEADINGS, rows))
 }
 
 async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
     let session = parts::session(settings, "dead-letters").await?;
-    let found = collect(&session, &Choice::default(), |letter| letter.id == args.id).await?;
+    let choice = Choice { ids: vec![args.id.clone()], ..Choice::default() };
+    let found = collect(&session, choice).await?;
     session.close().await;
-    let Some((queue, letter)) = found.first() else {
+    let Some((kind, letter)) = found.first() else {
         return Err(unknown(&args.id));
     };
     if args.json {
-        return output::print_json(&show::json_with_message(*queue, letter));
+        return output::print_json(&view::json_with_message(*kind, letter));
     }
-    output::print(&table::facts(&show::facts(*queue, letter)))?;
+    output::print(&table::facts(&show::facts(*kind, letter)))?;
     output::print(&format!("\n{}\n", show::body_text(letter)))
 }
 
-/// The chosen letters of which `wanted` says so.
-async fn collect(
-    session: &Session,
-    choice: &Choice,
-    wanted: impl Fn(&DeadLetter) -> bool,
-) -> anyhow::Result<Vec<(QueueName, DeadLetter)>> {
+async fn collect(session: &Session, choice: Choice) -> anyhow::Result<Vec<(Kind, DeadLetter)>> {
     let mut letters = Vec::new();
-    for queue in choice.queues() {
-        walk(session, queue.queue(), async |letter| {
-            if choice.takes(letter) && wanted(letter) {
-                letters.push((queue, letter.clone()));
-            }
-            anyhow::Ok(Verdict::Keep)
-        })
-        .await?;
+    let mut look = Look::begin(session, choice);
+    while let Some(found) = look.next().await? {
+        letters.push(found);
     }
+    look.end().await?;
     Ok(letters)
 }
 
@@ -126,7 +152,8 @@ enum Fate {
 }
 
 async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Result<()> {
-    if args.ids.is_empty() && !args.all && !args.choice.narrows() {
+    let choice = args.choice.choice(&args.ids);
+    if !args.all && !choice.narrows() {
         let text = "say which: ids from `fanfare dead-letters list`, --reason, --webhook, or --all";
         return Err(Misuse(text.to_owned()).into());
     }
@@ -136,30 +163,24 @@ async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Resul
         Fate::Discard => None,
     };
     let session = parts::session(settings, "dead-letters").await?;
-    let replayer = store.map(|store| Replayer::new(session.publisher(), store));
-    let mut missing = args.ids.clone();
+    let publisher = session.publisher();
+    let mut look = Look::begin(&session, choice);
     let mut count = 0_u64;
-    for queue in args.choice.queues() {
-        walk(&session, queue.queue(), async |letter| {
-            let named = args.ids.is_empty() || args.ids.contains(&letter.id);
-            if !named || !args.choice.takes(letter) {
-                return anyhow::Ok(Verdict::Keep);
-            }
-            missing.retain(|id| *id != letter.id);
-            if args.dry_run {
-                count += 1;
-                return Ok(Verdict::Keep);
-            }
-            if let Some(replayer) = &replayer
-                && !replayer.replay(queue, letter).await?
-            {
-                return Ok(Verdict::Keep);
-            }
-            count += 1;
-            Ok(Verdict::Take)
-        })
-        .await?;
+    while let Some((kind, letter)) = look.next().await? {
+        if let Some(store) = store.as_ref().filter(|_| !args.dry_run)
+            && let Replayed::Unknown(id) = replay(&publisher, store, kind, &letter).await?
+        {
+            output::note(&format!(
+                "fanfare: the database does not know the delivery {id}; its dead letter is kept"
+            ));
+            continue;
+        }
+        if !args.dry_run {
+            look.take().await?;
+        }
+        count += 1;
     }
+    let missing = look.end().await?;
     session.close().await;
     let done = match (fate, args.dry_run) {
         (Fate::Replay, false) => "replayed",

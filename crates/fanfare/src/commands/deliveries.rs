@@ -3,9 +3,10 @@
 mod show;
 
 use anyhow::{Context as _, anyhow};
-use fanfare_broker::{Message, Publisher, Queue};
+use fanfare_broker::{Publisher, job};
+use fanfare_console::view::delivery as view;
 use fanfare_core::ids::{DeliveryId, WebhookId};
-use fanfare_core::job::{Due, Job};
+use fanfare_core::job::Due;
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
 use fanfare_store::Store;
@@ -17,9 +18,6 @@ use crate::output;
 use crate::parts;
 use crate::settings::Settings;
 use crate::table;
-
-/// What a job's bytes are.
-const JOB: &str = "application/json";
 
 /// What can be done with deliveries.
 #[derive(Debug, clap::Subcommand)]
@@ -87,12 +85,12 @@ async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
         event: args.event,
         owner: args.owner,
         state: args.state,
-        delivery: None,
         limit: args.limit,
+        ..DeliveryFilter::default()
     };
-    let deliveries = store.deliveries_list(&filter).await?;
+    let deliveries = store.deliveries_page(&filter).await?.deliveries;
     if args.json {
-        return output::print_json(&deliveries.iter().map(show::json).collect::<Vec<_>>());
+        return output::print_json(&deliveries.iter().map(view::json).collect::<Vec<_>>());
     }
     output::print(&table::render(&show::HEADINGS, deliveries.iter().map(show::row)))
 }
@@ -101,7 +99,7 @@ async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
     let found = store.delivery_show(args.id).await?;
     let (delivery, attempts) = found.ok_or_else(|| unknown(args.id))?;
     if args.json {
-        return output::print_json(&show::json_with_attempts(&delivery, &attempts));
+        return output::print_json(&view::json_with_attempts(&delivery, &attempts));
     }
     output::print(&table::facts(&show::facts(&delivery)))?;
     if attempts.is_empty() {
@@ -133,10 +131,9 @@ async fn retry(ids: &[DeliveryId], store: &Store, settings: &Settings) -> anyhow
 }
 
 /// Hands a due attempt to the workers.
-pub(super) async fn publish(publisher: &Publisher, due: Due) -> anyhow::Result<()> {
-    let body = Job::Due(due).to_bytes()?;
-    let message = Message::new(body, JOB);
-    Ok(publisher.publish(&Queue::Retries.into(), message).await?)
+async fn publish(publisher: &Publisher, due: Due) -> anyhow::Result<()> {
+    let (to, message) = job::due(due)?;
+    Ok(publisher.publish(&to, message).await?)
 }
 
 fn unknown(id: DeliveryId) -> anyhow::Error {

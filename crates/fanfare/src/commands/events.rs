@@ -5,7 +5,8 @@ mod show;
 
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use fanfare_console::view::event as view;
 use fanfare_core::access::Resource;
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
@@ -106,11 +107,12 @@ async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
         subject: args.subject,
         webhook: args.webhook,
         since: args.since,
+        after: None,
         limit: args.limit,
     };
     let events = store.events_list(&filter).await?;
     if args.json {
-        return output::print_json(&events.iter().map(show::json).collect::<Vec<_>>());
+        return output::print_json(&events.iter().map(view::json).collect::<Vec<_>>());
     }
     output::print(&table::render(&show::HEADINGS, events.iter().map(show::row)))
 }
@@ -122,7 +124,9 @@ async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
     let event = found.ok_or_else(|| unknown(&args.id, source))?;
     let detail = store.event_show(event.key).await?.ok_or_else(|| unknown(&args.id, source))?;
     if args.json {
-        return output::print_json(&show::json_with_detail(&event, &detail)?);
+        let json = view::json_with_detail(&event, &detail)
+            .context("the event's notification in the database is not JSON")?;
+        return output::print_json(&json);
     }
     output::print(&table::facts(&show::facts(&event, &detail)))?;
     if detail.deliveries.is_empty() {

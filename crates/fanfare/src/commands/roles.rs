@@ -60,7 +60,10 @@ pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
     let observer = Observer::new(settings, "console").await?;
     let config = fanfare_console::Config {
         store: parts::store(settings, "console")?,
+        broker: parts::broker(settings, "console")?,
         client: parts::outbound(settings)?,
+        // The ladder may lengthen the last wait by an eighth; an hour is for clocks and attempts.
+        longest_chain: settings.retry.deadline * 9 / 8 + Duration::from_hours(1),
         clock: clock::now,
     };
     let wanted = settings.console_listen;

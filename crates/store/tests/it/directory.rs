@@ -145,7 +145,7 @@ async fn a_snapshot_of_the_newest_revision_makes_workers_ask_again() {
     let database = Database::new().await;
     let late = async || {
         let row = database.client.query_one("select late_at is not null from directory_state", &[]);
-        row.await.unwrap().get::<_, bool>(0)
+        row.await.unwrap().try_get::<_, bool>(0).unwrap()
     };
     database.store.directory_apply(&[user(1, "anna"), user(2, "ben")]).await.unwrap();
     database.store.directory_apply(&[user(2, "ben")]).await.unwrap();

@@ -64,7 +64,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
 /// Milliseconds for the first page.
 async fn page(store: &Store, filter: &DeliveryFilter) -> Result<f64> {
     let start = Instant::now();
-    let page = store.deliveries_list(filter).await?;
+    let page = store.deliveries_page(filter).await?.deliveries;
     let taken = start.elapsed().as_secs_f64() * 1e3;
     let found = number::count(page.len());
     ensure!(i64::try_from(found)? == PAGE, "the page has {found} deliveries");

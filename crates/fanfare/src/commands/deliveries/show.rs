@@ -2,91 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use fanfare_store::deliveries::{AttemptLog, Delivery};
-use serde::Serialize;
 
 use crate::clock::rfc3339;
-
-/// A delivery in JSON.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Json<'a> {
-    id: String,
-    webhook: String,
-    owner: Option<&'a str>,
-    url: Option<&'a str>,
-    events: &'a [String],
-    types: &'a [String],
-    state: &'static str,
-    attempts: i32,
-    last_status: Option<i32>,
-    reason: Option<&'a str>,
-    created_at: String,
-    finished_at: Option<String>,
-    next_attempt_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attempt_log: Option<Vec<AttemptJson<'a>>>,
-}
-
-/// An attempt in JSON.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AttemptJson<'a> {
-    attempt: i32,
-    at: String,
-    duration_ms: Option<i32>,
-    status: Option<i32>,
-    outcome: &'a str,
-    error: Option<&'a str>,
-    response_body: Option<&'a str>,
-}
-
-/// A delivery in JSON.
-pub(super) fn json(delivery: &Delivery) -> Json<'_> {
-    Json {
-        id: delivery.id.to_string(),
-        webhook: delivery.webhook.to_string(),
-        owner: delivery.owner.as_deref(),
-        url: delivery.uri.as_deref(),
-        events: &delivery.events,
-        types: &delivery.types,
-        state: delivery.state.name(),
-        attempts: delivery.attempts,
-        last_status: delivery.last_status,
-        reason: delivery.reason.as_deref(),
-        created_at: rfc3339(delivery.created_at),
-        finished_at: delivery.finished_at.map(rfc3339),
-        next_attempt_at: delivery.next_attempt_at.map(rfc3339),
-        detail: None,
-        revision: None,
-        attempt_log: None,
-    }
-}
-
-/// A delivery and its attempts in JSON.
-pub(super) fn json_with_attempts<'a>(
-    delivery: &'a Delivery,
-    attempts: &'a [AttemptLog],
-) -> Json<'a> {
-    let one = |attempt: &'a AttemptLog| AttemptJson {
-        attempt: attempt.attempt,
-        at: rfc3339(attempt.at),
-        duration_ms: attempt.duration_ms,
-        status: attempt.status,
-        outcome: &attempt.outcome,
-        error: attempt.error.as_deref(),
-        response_body: attempt.response_body.as_deref(),
-    };
-    Json {
-        detail: delivery.detail.as_deref(),
-        revision: delivery.revision,
-        attempt_log: Some(attempts.iter().map(one).collect()),
-        ..json(delivery)
-    }
-}
 
 /// The headings of a list.
 pub(super) const HEADINGS: [&str; 8] =
@@ -182,40 +99,6 @@ mod tests {
             finished_at: Some(time(1_800_000_060)),
             next_attempt_at: None,
         }
-    }
-
-    #[test]
-    fn json_has_the_contract_s_keys_in_order() {
-        let expected = concat!(
-            r#"{"id":"00000000000000000000000000000001","webhook":"00000000000000000000000000000002","#,
-            r#""owner":"Anna","url":"http://x/","events":["e1","e2"],"types":["a.b","c.d"],"#,
-            r#""state":"dropped","attempts":2,"lastStatus":500,"reason":"access-revoked","#,
-            r#""createdAt":"2027-01-15T08:00:00.000Z","finishedAt":"2027-01-15T08:01:00.000Z","#,
-            r#""nextAttemptAt":null}"#,
-        );
-        assert_eq!(serde_json::to_string(&json(&delivery())).unwrap(), expected);
-    }
-
-    #[test]
-    fn a_shown_delivery_has_its_attempts() {
-        let attempt = AttemptLog {
-            attempt: 1,
-            at: DateTime::from_timestamp(1_800_000_001, 5_000_000).unwrap(),
-            duration_ms: Some(7),
-            status: None,
-            outcome: "timeout".to_owned(),
-            error: Some("no answer within 15 s".to_owned()),
-            response_body: None,
-        };
-        let delivery = delivery();
-        let attempts = [attempt];
-        let text = serde_json::to_string(&json_with_attempts(&delivery, &attempts)).unwrap();
-        let expected = concat!(
-            r#""nextAttemptAt":null,"detail":"who and what","revision":7,"attemptLog":[{"attempt":1,"at":"2027-01-15T08:00:01.005Z","#,
-            r#""durationMs":7,"status":null,"outcome":"timeout","error":"no answer within 15 s","#,
-            r#""responseBody":null}]}"#,
-        );
-        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

@@ -1,15 +1,13 @@
 //! `fanfare events explain`: each webhook's verdict on an event, with its reasons.
 
 use anyhow::anyhow;
-use fanfare_core::explain::{Reason, asked};
+use fanfare_console::view::explanation::json;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_store::Store;
 use fanfare_store::events::EventSummary;
 use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
-use serde::Serialize;
 
-use super::super::access::{GrantJson, grant_json};
 use super::super::{ids, users};
 use crate::output;
 use crate::table;
@@ -86,47 +84,6 @@ async fn explain(
         ));
     }
     Ok(explained)
-}
-
-/// A webhook's verdict in JSON.
-#[derive(Serialize)]
-struct Json<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'a str>,
-    webhook: String,
-    owner: &'a str,
-    verdict: &'static str,
-    reasons: Vec<&'static str>,
-    detail: &'a str,
-    delivery: Option<String>,
-    state: Option<&'static str>,
-    reason: Option<&'a str>,
-    revision: i64,
-    scopes: Vec<String>,
-    grant: Option<GrantJson<'a>>,
-}
-
-fn json<'a>(
-    event: Option<&'a str>,
-    explained: &'a Explained,
-    one: &'a WebhookExplained,
-) -> Json<'a> {
-    let explanation = &one.explanation;
-    let delivery = one.delivery.as_ref();
-    Json {
-        event,
-        webhook: one.webhook.to_string(),
-        owner: &one.owner,
-        verdict: explanation.verdict(),
-        reasons: explanation.reasons.iter().copied().map(Reason::code).collect(),
-        detail: &explanation.detail,
-        delivery: delivery.map(|sent| sent.id.to_string()),
-        state: delivery.map(|sent| sent.state.name()),
-        reason: delivery.and_then(|sent| sent.reason.as_deref()),
-        revision: explained.decision.revision,
-        scopes: asked(&explained.decision.resource),
-        grant: one.grant.as_ref().map(grant_json),
-    }
 }
 
 const HEADINGS: [&str; 5] = ["WEBHOOK", "OWNER", "VERDICT", "DELIVERY", "WHY"];

@@ -1,0 +1,251 @@
+//! A delivery's page: its attempts, and what was sent.
+
+use askama::Template;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
+use fanfare_core::webhook::Webhook;
+use fanfare_store::deliveries::{AttemptLog, Delivery};
+
+use super::error::Failed;
+use super::page::{Frame, page, see_other};
+use super::parts::{FormToken, Moment, shortened};
+use super::rebuilt::{self, Rebuilt};
+use super::visitor::{Posted, Visitor};
+use super::{WEBHOOKS, deliveries, fields, text};
+use crate::app::{App, Shared};
+
+/// How much of an answer's body is shown of each attempt, and of the chosen one, in characters.
+const GLANCE: usize = 600;
+const WHOLE: usize = 16 * 1024;
+/// How much of a request's body is shown, in characters; the rest can be had as a file.
+const BODY: usize = 12 * 1024;
+/// Attempts that are shown, the newest ones: their number has no limit, since a delivery can be
+/// sent again for ever.
+const ATTEMPTS: usize = 24;
+
+/// The delivery that a path names, and its webhook.
+pub(crate) struct Ids(WebhookId, DeliveryId);
+
+impl FromRequestParts<Shared> for Ids {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
+        let ids = Path::<(WebhookId, DeliveryId)>::from_request_parts(parts, app).await;
+        ids.map(|Path((webhook, delivery))| Self(webhook, delivery)).map_err(|_| Failed::Unknown)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "delivery.html")]
+struct DeliveryPage {
+    frame: Frame,
+    token: FormToken,
+    done: Option<&'static str>,
+    problem: Option<&'static str>,
+    webhook: WebhookId,
+    url: String,
+    delivery: Delivery,
+    state: (&'static str, &'static str),
+    types: String,
+    events: String,
+    why: Option<String>,
+    created_at: Moment,
+    finished_at: Option<Moment>,
+    next_attempt_at: Option<Moment>,
+    attempts: Vec<Attempt>,
+    older: usize,
+    request: Option<Request>,
+}
+
+/// An attempt as it is shown.
+struct Attempt {
+    number: i32,
+    at: Moment,
+    duration: String,
+    status: Option<i32>,
+    good: bool,
+    code: String,
+    outcome: String,
+    error: Option<String>,
+    answer: Option<String>,
+    /// Whether there is more of the answer.
+    more: bool,
+    path: String,
+    chosen: bool,
+}
+
+/// The chosen attempt's request.
+struct Request {
+    number: i32,
+    hidden: usize,
+    headers: Vec<(String, String)>,
+    body: String,
+    more: bool,
+    file: String,
+}
+
+/// `GET`: the page.
+pub(crate) async fn show(
+    State(app): State<Shared>,
+    visitor: Visitor,
+    Ids(id, delivery): Ids,
+    uri: Uri,
+) -> Result<Response, Failed> {
+    let webhook = visitor.webhook(&app, id).await?;
+    let (delivery, log) = find(&app, id, delivery).await?;
+    let query = deliveries::query(&uri);
+    let chosen = chosen(&log, query.text("attempt"));
+    let base = format!("{WEBHOOKS}/{id}/deliveries/{}", delivery.id);
+    let request = match chosen {
+        Some(attempt) => request(&app, &visitor, &webhook, &delivery, attempt, &base).await?,
+        None => None,
+    };
+    let number = chosen.map(|attempt| attempt.attempt);
+    let older = log.len().saturating_sub(ATTEMPTS);
+    let attempts = log.iter().skip(older).rev().map(|log| {
+        attempt(log, &base, number == Some(log.attempt) && !query.text("attempt").is_empty())
+    });
+    let why = delivery.detail.clone().or_else(|| {
+        delivery.reason.as_deref().map(|reason| text::reason(reason).to_owned())
+    });
+    let shown = DeliveryPage {
+        frame: Frame::of(&visitor),
+        token: visitor.form_token(),
+        done: text::done(query.text("done")),
+        problem: text::problem(query.text("problem")),
+        webhook: id,
+        url: webhook.uri.as_str().to_owned(),
+        state: text::state(delivery.state),
+        types: deliveries::types(&delivery),
+        events: shortened(&delivery.events.join(", "), BODY / 4),
+        why,
+        created_at: Moment(delivery.created_at),
+        finished_at: delivery.finished_at.map(Moment),
+        next_attempt_at: delivery.next_attempt_at.map(Moment),
+        attempts: attempts.collect(),
+        older,
+        request,
+        delivery,
+    };
+    Ok(page(StatusCode::OK, &shown))
+}
+
+/// `GET`: the body of an attempt's request as a file.
+pub(crate) async fn body(
+    State(app): State<Shared>,
+    visitor: Visitor,
+    Ids(id, delivery): Ids,
+    uri: Uri,
+) -> Result<Response, Failed> {
+    let webhook = visitor.webhook(&app, id).await?;
+    let (delivery, log) = find(&app, id, delivery).await?;
+    let query = deliveries::query(&uri);
+    let attempt = chosen(&log, query.text("attempt")).ok_or(Failed::Unknown)?;
+    let rebuilt = rebuild(&app, &visitor, &webhook, &delivery, attempt).await?;
+    let Rebuilt { body, .. } = rebuilt.ok_or(Failed::Unknown)?;
+    let file = format!("attachment; filename=\"{}-{}.json\"", delivery.id, attempt.attempt);
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_DISPOSITION, file),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// `POST`: asks for it to be sent again.
+pub(crate) async fn resend(
+    State(app): State<Shared>,
+    Ids(id, delivery): Ids,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    let paused = posted.visitor.webhook(&app, id).await?.paused;
+    let (delivery, _) = find(&app, id, delivery).await?;
+    let path = format!("{WEBHOOKS}/{id}/deliveries/{}", delivery.id);
+    let to = |name, said| Ok(see_other(&fields::path(&path, &[(name, said)])));
+    if paused {
+        return to("problem", "paused");
+    }
+    let (batch, webhook) = key(&app, delivery.id).await?;
+    let begun = app.store.delivery_restart(batch, webhook, false).await?;
+    app.broker.hand_over(begun.as_slice()).await;
+    to("done", if begun.is_some() { "resent" } else { "not-resent" })
+}
+
+async fn find(
+    app: &App,
+    webhook: WebhookId,
+    id: DeliveryId,
+) -> Result<(Delivery, Vec<AttemptLog>), Failed> {
+    let found = app.store.delivery_show(id).await?;
+    found.filter(|(delivery, _)| delivery.webhook == webhook).ok_or(Failed::Unknown)
+}
+
+async fn key(app: &App, id: DeliveryId) -> Result<(BatchKey, WebhookId), Failed> {
+    app.store.delivery_find(id).await?.ok_or(Failed::Unknown)
+}
+
+/// The attempt of this number, or the last one.
+fn chosen<'a>(log: &'a [AttemptLog], number: &str) -> Option<&'a AttemptLog> {
+    match number.parse::<i32>() {
+        Ok(number) => log.iter().find(|attempt| attempt.attempt == number),
+        Err(_) => log.last(),
+    }
+}
+
+fn attempt(log: &AttemptLog, base: &str, chosen: bool) -> Attempt {
+    let most = if chosen { WHOLE } else { GLANCE };
+    let answer = log.response_body.as_deref();
+    Attempt {
+        number: log.attempt,
+        at: Moment(log.at),
+        duration: log.duration_ms.map(duration).unwrap_or_default(),
+        status: log.status,
+        good: matches!(log.outcome.as_str(), "delivered" | "gone"),
+        code: log.outcome.clone(),
+        outcome: text::outcome(&log.outcome).to_owned(),
+        error: log.error.clone(),
+        answer: answer.map(|answer| shortened(answer, most)),
+        more: answer.is_some_and(|answer| answer.chars().nth(most).is_some()),
+        path: format!("{base}?attempt={}", log.attempt),
+        chosen,
+    }
+}
+
+fn duration(ms: i32) -> String {
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        _ => format!("{:.1} s", f64::from(ms) / 1000.0),
+    }
+}
+
+async fn rebuild(
+    app: &App,
+    visitor: &Visitor,
+    webhook: &Webhook,
+    delivery: &Delivery,
+    attempt: &AttemptLog,
+) -> Result<Option<Rebuilt>, Failed> {
+    let (batch, _) = key(app, delivery.id).await?;
+    rebuilt::request(app, visitor, webhook, batch, attempt).await
+}
+
+async fn request(
+    app: &App,
+    visitor: &Visitor,
+    webhook: &Webhook,
+    delivery: &Delivery,
+    attempt: &AttemptLog,
+    base: &str,
+) -> Result<Option<Request>, Failed> {
+    let rebuilt = rebuild(app, visitor, webhook, delivery, attempt).await?;
+    Ok(rebuilt.map(|Rebuilt { headers, body, hidden }| Request {
+        number: attempt.attempt,
+        hidden,
+        headers,
+        more: body.chars().nth(BODY).is_some(),
+        body: shortened(&body, BODY),
+        file: format!("{base}/body?attempt={}", attempt.attempt),
+    }))
+}

@@ -1,0 +1,136 @@
+//! A webhook's form: making one, and changing it.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::WEBHOOKS;
+use super::error::Failed;
+use super::form::{Errors, Form, Property};
+use super::page::{Frame, page, see_other};
+use super::parts::FormToken;
+use super::visitor::{Id, Posted, Visitor};
+use crate::app::Shared;
+use crate::webhooks::{self, Refused};
+
+#[derive(Template)]
+#[template(path = "edit.html")]
+struct Edit {
+    frame: Frame,
+    token: FormToken,
+    /// Where the form goes, and the page to go back to.
+    action: String,
+    back: String,
+    new: bool,
+    form: Form,
+    errors: Errors,
+    wrong: usize,
+}
+
+/// `GET`: the form of a new webhook.
+pub(crate) async fn new(visitor: Visitor) -> Response {
+    form(&visitor, &Place::New, StatusCode::OK, Form::empty(), Errors::default())
+}
+
+/// `POST`: makes it.
+pub(crate) async fn create(
+    State(app): State<Shared>,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    let Posted { visitor, fields } = posted;
+    let sent = Form::read(&fields);
+    if let Some(more) = more(&fields, sent.clone()) {
+        return Ok(form(&visitor, &Place::New, StatusCode::OK, more, Errors::default()));
+    }
+    let refused = match sent.check() {
+        Ok(wanted) => match webhooks::register(&app, &visitor.caller, wanted).await {
+            Ok(made) => return Ok(see_other(&format!("{WEBHOOKS}/{}?done=created", made.id))),
+            Err(refused) => errors(refused)?,
+        },
+        Err(errors) => *errors,
+    };
+    Ok(form(&visitor, &Place::New, StatusCode::BAD_REQUEST, sent, refused))
+}
+
+/// `GET`: the form of a webhook.
+pub(crate) async fn edit(
+    State(app): State<Shared>,
+    visitor: Visitor,
+    Id(id): Id,
+) -> Result<Response, Failed> {
+    let webhook = visitor.webhook(&app, id).await?;
+    let place = Place::Of(format!("{WEBHOOKS}/{id}"));
+    Ok(form(&visitor, &place, StatusCode::OK, Form::of(&webhook), Errors::default()))
+}
+
+/// `POST`: changes it.
+pub(crate) async fn save(
+    State(app): State<Shared>,
+    Id(id): Id,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    let Posted { visitor, fields } = posted;
+    let webhook = visitor.webhook(&app, id).await?;
+    let place = Place::Of(format!("{WEBHOOKS}/{id}"));
+    let sent = Form::read(&fields);
+    if let Some(more) = more(&fields, sent.clone()) {
+        return Ok(form(&visitor, &place, StatusCode::OK, more, Errors::default()));
+    }
+    let refused = match sent.check() {
+        Ok(wanted) => match webhooks::change(&app, &webhook, wanted).await {
+            Ok(()) => return Ok(see_other(&format!("{WEBHOOKS}/{id}?done=saved"))),
+            Err(refused) => errors(refused)?,
+        },
+        Err(errors) => *errors,
+    };
+    Ok(form(&visitor, &place, StatusCode::BAD_REQUEST, sent, refused))
+}
+
+/// Whose form it is.
+enum Place {
+    New,
+    Of(String),
+}
+
+fn form(
+    visitor: &Visitor,
+    place: &Place,
+    status: StatusCode,
+    mut form: Form,
+    errors: Errors,
+) -> Response {
+    // One to fill in without pressing anything.
+    if form.headers.is_empty() {
+        form.headers.push(Default::default());
+    }
+    if form.properties.is_empty() {
+        form.properties.push(Property::default());
+    }
+    let (action, back, new) = match place {
+        Place::New => (WEBHOOKS.to_owned(), WEBHOOKS.to_owned(), true),
+        Place::Of(path) => (format!("{path}/edit"), path.clone(), false),
+    };
+    let (frame, token, wrong) = (Frame::of(visitor), visitor.form_token(), errors.count());
+    page(status, &Edit { frame, token, action, back, new, form, errors, wrong })
+}
+
+/// The form with one more row, when that is what a button without a script asked for.
+fn more(fields: &super::fields::Fields, mut form: Form) -> Option<Form> {
+    match fields.text("more") {
+        "header" => form.headers.push(Default::default()),
+        "property" => form.properties.push(Property::default()),
+        _ => return None,
+    }
+    Some(form)
+}
+
+/// What was refused after the form itself was right is about the address.
+fn errors(refused: Refused) -> Result<Errors, Failed> {
+    match refused {
+        Refused::NotVerified(error) => {
+            Ok(Errors { url: Some(error.to_string()), ..Errors::default() })
+        }
+        other => Err(other.into()),
+    }
+}

@@ -1,0 +1,130 @@
+//! What a person is told when there is no page to show.
+
+use askama::Template;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fanfare_store::StoreError;
+
+use super::page::{Frame, page, see_other};
+use super::{SIGN_IN, fields};
+use crate::api::problem::{AWAY_SECONDS, Problem};
+use crate::webhooks::Refused;
+
+/// Why a page can't be shown, or what was asked for was not done.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The visitor has to sign in, and then goes on to this path of ours.
+    SignIn { next: String, htmx: bool },
+    /// There is nothing here for the visitor.
+    Unknown,
+    /// The request does not come from one of our pages, or from one of an earlier session.
+    Forged,
+    /// The form can't be read.
+    Body(Problem),
+    /// The database is away.
+    Away,
+    /// Something that the log tells more of.
+    Internal,
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage {
+    frame: Frame,
+    title: &'static str,
+    text: &'static str,
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        match self {
+            Self::SignIn { next, htmx } => to_sign_in(&next, htmx),
+            Self::Unknown => told(
+                StatusCode::NOT_FOUND,
+                "There is nothing here",
+                "The webhook or page does not exist, was deleted, or belongs to somebody else.",
+            ),
+            Self::Forged => told(
+                StatusCode::FORBIDDEN,
+                "That was not done",
+                "The request did not come from a page of your present session. Go back, reload \
+                 the page, and try again.",
+            ),
+            Self::Body(Problem::TooLarge) => told(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "That is too large",
+                "A form may have at most 1 MiB.",
+            ),
+            Self::Body(_) => told(
+                StatusCode::BAD_REQUEST,
+                "That did not arrive whole",
+                "The form ended too early. Go back and send it again.",
+            ),
+            Self::Away => {
+                let mut response = told(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "The service is not available for now",
+                    "It can't reach its database. Nothing is lost; try again in a moment.",
+                );
+                response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
+                response
+            }
+            Self::Internal => told(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong",
+                "The log of the service says more.",
+            ),
+        }
+    }
+}
+
+fn told(status: StatusCode, title: &'static str, text: &'static str) -> Response {
+    page(status, &ErrorPage { frame: Frame::anonymous(), title, text })
+}
+
+fn to_sign_in(next: &str, htmx: bool) -> Response {
+    let path = fields::path(SIGN_IN, &[("next", next)]);
+    if !htmx {
+        return see_other(&path);
+    }
+    // A part of a page can't become the sign-in form: the whole page has to.
+    let mut response = StatusCode::UNAUTHORIZED.into_response();
+    if let Ok(path) = HeaderValue::from_str(&path) {
+        response.headers_mut().insert(HeaderName::from_static("hx-redirect"), path);
+    }
+    response
+}
+
+/// A path that is none: a page for browsers, JSON for the rest.
+pub(crate) async fn no_route(request: Request) -> Response {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
+    if browser && !request.uri().path().starts_with("/api/") {
+        return Failed::Unknown.into_response();
+    }
+    crate::api::problem::no_route()
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Away => Self::Away,
+            problem @ (Problem::TooLarge | Problem::BrokenOff) => Self::Body(problem),
+            Problem::Unknown | Problem::NotAdministrator => Self::Unknown,
+            _ => Self::Internal,
+        }
+    }
+}
+
+impl From<Refused> for Failed {
+    fn from(refused: Refused) -> Self {
+        Problem::from(refused).into()
+    }
+}

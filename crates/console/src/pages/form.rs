@@ -1,0 +1,252 @@
+//! A webhook's form: its fields, and what is wrong with each.
+//!
+//! What is judged here is what the API judges, by the same types, so that both say the same; a
+//! form can tell of all fields at once.
+
+use fanfare_core::filter::{Filter, Filters};
+use fanfare_core::registration::{Registration, RegistrationError};
+use fanfare_core::webhook::{Headers, Properties, Webhook};
+use serde_json::{Map, Value};
+
+use super::fields::Fields;
+
+/// The fields as they are shown.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Form {
+    pub(super) url: String,
+    pub(super) description: String,
+    pub(super) paused: bool,
+    pub(super) everything: bool,
+    pub(super) kinds: Vec<Kind>,
+    /// Filters with an action, such as `reports.delete`.
+    pub(super) actions: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) properties: Vec<Property>,
+    /// A secret of the user's own; never shown.
+    secret: String,
+}
+
+/// A filter to choose.
+#[derive(Debug, Clone)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) chosen: bool,
+}
+
+/// A property as it is typed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Property {
+    pub(super) name: String,
+    /// A number, `true`, `false` or `null`, and not a text.
+    pub(super) json: bool,
+    pub(super) value: String,
+}
+
+/// What is wrong, beside the field that it is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Errors {
+    pub(super) url: Option<String>,
+    pub(super) secret: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) filters: Option<String>,
+    pub(super) headers: Option<String>,
+    pub(super) properties: Option<String>,
+}
+
+impl Errors {
+    /// How many fields are wrong.
+    pub(super) fn count(&self) -> usize {
+        let all = [
+            &self.url,
+            &self.secret,
+            &self.description,
+            &self.filters,
+            &self.headers,
+            &self.properties,
+        ];
+        all.into_iter().flatten().count()
+    }
+}
+
+impl Form {
+    /// The form of a new webhook.
+    pub(super) fn empty() -> Self {
+        Self { everything: true, kinds: kinds(|_| false), ..Self::default() }
+    }
+
+    /// The form of a webhook that there is.
+    pub(super) fn of(webhook: &Webhook) -> Self {
+        let forms = webhook.filters.shown();
+        let actions: Vec<&str> = forms.iter().copied().filter(|it| it.contains('.')).collect();
+        let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let property = |(name, value): (&String, &Value)| Property {
+            name: name.clone(),
+            json: !value.is_string(),
+            value: value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+        };
+        Self {
+            url: webhook.uri.as_str().to_owned(),
+            description: webhook.description.clone().unwrap_or_default(),
+            paused: webhook.paused,
+            everything: forms == ["*"],
+            kinds: kinds(|name| forms.contains(&name)),
+            actions: actions.join(", "),
+            headers: webhook.headers.iter().map(header).collect(),
+            properties: webhook.properties.as_map().iter().map(property).collect(),
+            secret: String::new(),
+        }
+    }
+
+    /// The form as it was sent. Rows without a name and a value are left out.
+    pub(super) fn read(fields: &Fields) -> Self {
+        let chosen: Vec<&str> = fields.all("filter").collect();
+        let headers = fields.all("header-name").zip(fields.all("header-value"));
+        let headers = headers.map(|(name, value)| (name.trim().to_owned(), value.to_owned()));
+        let kinds_of = fields.all("property-kind").zip(fields.all("property-value"));
+        let property = |(name, (kind, value)): (&str, (&str, &str))| Property {
+            name: name.trim().to_owned(),
+            json: kind == "json",
+            value: value.to_owned(),
+        };
+        let properties = fields.all("property-name").zip(kinds_of).map(property);
+        Self {
+            url: fields.text("url").to_owned(),
+            description: fields.text("description").to_owned(),
+            paused: fields.has("paused"),
+            everything: chosen.contains(&"*"),
+            kinds: kinds(|name| chosen.contains(&name)),
+            actions: fields.text("actions").to_owned(),
+            headers: headers.filter(|(name, value)| !name.is_empty() || !value.is_empty()).collect(),
+            properties: properties
+                .filter(|it| !it.name.is_empty() || !it.value.is_empty())
+                .collect(),
+            secret: fields.text("secret").to_owned(),
+        }
+    }
+
+    /// What the form asks for.
+    pub(super) fn check(&self) -> Result<Registration, Box<Errors>> {
+        let mut errors = Errors::default();
+        let uri = match self.url.as_str() {
+            "" => Err("Enter the address that notifications are sent to.".to_owned()),
+            url => url.parse().map_err(told),
+        };
+        let uri = keep(uri, &mut errors.url);
+        let secret = match self.secret.as_str() {
+            "" => None,
+            secret => keep(secret.parse().map_err(told), &mut errors.secret),
+        };
+        let filters = keep(self.filters(), &mut errors.filters);
+        let headers = Headers::parse(self.headers.iter().cloned()).map_err(told);
+        let headers = keep(headers, &mut errors.headers);
+        let properties = keep(self.properties(), &mut errors.properties);
+        if self.description.contains('\0') {
+            errors.description = Some(RegistrationError::Description.to_string());
+        }
+        match (uri, filters, headers, properties) {
+            (Some(uri), Some(filters), Some(headers), Some(properties)) if errors.count() == 0 => {
+                let description = Some(self.description.clone()).filter(|it| !it.is_empty());
+                let paused = self.paused;
+                Ok(Registration { uri, secret, description, paused, filters, headers, properties })
+            }
+            _ => Err(Box::new(errors)),
+        }
+    }
+
+    fn filters(&self) -> Result<Filters, String> {
+        if self.everything {
+            return Ok(Filters::default());
+        }
+        let kinds = self.kinds.iter().filter(|kind| kind.chosen).map(|kind| kind.name);
+        let actions = self.actions.split([',', ' ', '\n', ';']).map(str::trim);
+        let wanted: Vec<&str> = kinds.chain(actions.filter(|it| !it.is_empty())).collect();
+        if wanted.is_empty() {
+            return Err("Choose what the webhook is told of, or everything.".to_owned());
+        }
+        Filters::parse(&wanted).map_err(told)
+    }
+
+    fn properties(&self) -> Result<Properties, String> {
+        let mut map = Map::new();
+        for Property { name, json, value } in &self.properties {
+            if name.is_empty() {
+                return Err(format!("The property with the value '{value}' has no name."));
+            }
+            let value = if *json {
+                serde_json::from_str(value.trim()).map_err(|_| {
+                    format!(
+                        "The value of the property '{name}' must be a number, true, false or null; \
+                         for anything else choose Text."
+                    )
+                })?
+            } else {
+                Value::from(value.as_str())
+            };
+            if map.insert(name.clone(), value).is_some() {
+                return Err(format!("The property '{name}' is there more than once."));
+            }
+        }
+        Properties::parse(map).map_err(told)
+    }
+}
+
+fn kinds(chosen: impl Fn(&str) -> bool) -> Vec<Kind> {
+    let kind = |filter: Filter| Kind {
+        name: filter.name(),
+        about: filter.description(),
+        chosen: chosen(filter.name()),
+    };
+    Filter::ALL.into_iter().map(kind).collect()
+}
+
+fn told(error: impl std::error::Error) -> String {
+    error.to_string()
+}
+
+fn keep<T>(result: Result<T, String>, error: &mut Option<String>) -> Option<T> {
+    result.map_err(|told| *error = Some(told)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(form: &str) -> Form {
+        Form::read(&Fields::parse(form.as_bytes()))
+    }
+
+    #[test]
+    fn a_form_is_what_it_was_made_from() {
+        let form = "url=http%3A%2F%2Fx%2F&description=D&paused=on&filter=reports&filter=tasks\
+                    &actions=Alerts.Create&header-name=X-A&header-value=1&header-name=&header-value=\
+                    &property-name=a&property-kind=json&property-value=5\
+                    &property-name=b&property-kind=text&property-value=5";
+        let wanted = read(form).check().unwrap();
+        assert_eq!(wanted.filters.shown(), ["alerts.create", "reports", "tasks"]);
+        assert_eq!(wanted.headers.iter().collect::<Vec<_>>(), [("X-A", "1")]);
+        assert_eq!(wanted.properties.to_json(), r#"{"a":5,"b":"5"}"#);
+        assert!(wanted.paused && wanted.secret.is_none());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let form = "url=ftp%3A%2F%2Fx&secret=short&actions=galaxies&header-name=Host&header-value=x\
+                    &property-name=a&property-kind=json&property-value=%5B%5D";
+        let errors = read(form).check().unwrap_err();
+        assert!(errors.url.as_ref().unwrap().contains("must be absolute"));
+        assert!(errors.secret.as_ref().unwrap().contains("between 32 and 128"));
+        assert_eq!(errors.filters.as_deref(), Some("The following filters are not valid: 'galaxies'."));
+        assert!(errors.headers.as_ref().unwrap().contains("'Host'"));
+        assert!(errors.properties.as_ref().unwrap().contains("'a'"));
+        assert_eq!(errors.count(), 5);
+    }
+
+    #[test]
+    fn an_empty_form_asks_for_its_address_and_filters() {
+        let errors = read("").check().unwrap_err();
+        assert!(errors.url.is_some() && errors.filters.is_some());
+        assert_eq!(errors.count(), 2);
+        assert!(read("url=http%3A%2F%2Fx%2F&filter=*").check().unwrap().filters.shown() == ["*"]);
+    }
+}

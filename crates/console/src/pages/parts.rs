@@ -1,0 +1,136 @@
+//! Pieces of pages that write their own HTML. What they write holds digits, letters of base64url
+//! and their own markup, so that there is nothing to escape.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use askama::filters::HtmlSafe;
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::visitor::FORM_TOKEN;
+
+/// The hidden field that shows that a form is ours.
+#[derive(Debug, Clone)]
+pub(super) struct FormToken(pub(super) String);
+
+impl fmt::Display for FormToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, r#"<input type="hidden" name="{FORM_TOKEN}" value="{}">"#, self.0)
+    }
+}
+
+impl HtmlSafe for FormToken {}
+
+/// A moment, in UTC as sent. A script shows it in the reader's zone, and the exact instant on
+/// hovering.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment(pub(super) DateTime<Utc>);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exact = self.0.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let shown = self.0.format("%Y-%m-%d %H:%M:%S UTC");
+        write!(f, r#"<time datetime="{exact}">{shown}</time>"#)
+    }
+}
+
+impl HtmlSafe for Moment {}
+
+/// What happened in an hour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hour {
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+}
+
+/// The last 24 hours as bars, the oldest first: what succeeded below, what failed on top of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sparkline(pub(super) Vec<Hour>);
+
+/// How high the highest bar is. A figure each, since a page shows many; the style stretches it.
+const HEIGHT: u64 = 9;
+
+impl Sparkline {
+    fn sum(&self, of: impl Fn(&Hour) -> u64) -> u64 {
+        self.0.iter().map(of).sum()
+    }
+
+    /// The strokes of all bars of a kind; `of` says on how much of what it stands, and how much it
+    /// is itself.
+    fn bars(&self, of: impl Fn(&Hour) -> (u64, u64)) -> String {
+        let most = self.0.iter().map(|hour| hour.succeeded + hour.failed).max().unwrap_or(0).max(1);
+        // What happened at all is seen, however little it is beside the rest.
+        let tall = |count: u64| if count == 0 { 0 } else { (count * HEIGHT / most).max(1) };
+        let mut path = String::new();
+        for (hour, x) in self.0.iter().zip(0..) {
+            let (below, count) = of(hour);
+            let (below, height) = (tall(below), tall(count));
+            if height > 0 {
+                let _ = write!(path, "M{x} {}v-{height}", HEIGHT.saturating_sub(below));
+            }
+        }
+        path
+    }
+}
+
+impl fmt::Display for Sparkline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (succeeded, failed) = (self.sum(|hour| hour.succeeded), self.sum(|hour| hour.failed));
+        write!(
+            f,
+            r#"<svg class="spark" viewBox="-.5 0 24 {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{succeeded} succeeded, {failed} failed"><path class="ok" d="{}"/>"#,
+            self.bars(|hour| (0, hour.succeeded)),
+        )?;
+        if failed > 0 {
+            let bars = self.bars(|hour| (hour.succeeded, hour.failed));
+            write!(f, r#"<path class="no" d="{bars}"/>"#)?;
+        }
+        f.write_str("</svg>")
+    }
+}
+
+impl HtmlSafe for Sparkline {}
+
+/// The beginning of a text, with an ellipsis when there is more.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sparkline_shows_what_failed_on_top_of_what_succeeded() {
+        let hours = vec![Hour { succeeded: 3, failed: 1 }, Hour::default()];
+        let shown = Sparkline(hours).to_string();
+        assert!(shown.contains("3 succeeded, 1 failed"), "{shown}");
+        assert!(shown.contains(r#"class="ok" d="M0 9v-6""#), "{shown}");
+        assert!(shown.contains(r#"class="no" d="M0 3v-2""#), "{shown}");
+    }
+
+    #[test]
+    fn a_sparkline_is_short_however_much_happened() {
+        let hours = vec![Hour { succeeded: 9_999_999, failed: 9_999_999 }; 24];
+        assert!(Sparkline(hours).to_string().len() < 560);
+        assert!(!Sparkline(vec![Hour::default(); 24]).to_string().contains("class=\"no\""));
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(shortened("äöü", 2), "äö…");
+        assert_eq!(shortened("äöü", 3), "äöü");
+    }
+
+    #[test]
+    fn a_moment_is_exact_for_machines() {
+        let at = DateTime::from_timestamp_millis(1_800_000_000_123).unwrap();
+        assert_eq!(
+            Moment(at).to_string(),
+            r#"<time datetime="2027-01-15T08:00:00.123Z">2027-01-15 08:00:00 UTC</time>"#
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! The request of an attempt, made once more from the ledger.
+//!
+//! The ledger keeps what an attempt came to, not its bytes: those follow from the events, the
+//! attempt's number and the webhook. What the webhook was then may have changed since; the page
+//! says so. Nothing is shown of an event whose resource the owner may not read by now.
+
+use fanfare_core::access::Resource;
+use fanfare_core::filter::Action;
+use fanfare_core::ids::{BatchKey, DeliveryId};
+use fanfare_core::job::Due;
+use fanfare_core::name::Name;
+use fanfare_core::notification::render;
+use fanfare_core::signature::{
+    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature,
+    webhook_signature,
+};
+use fanfare_core::webhook::Webhook;
+use fanfare_store::access::Question;
+use fanfare_store::attempts::PlannedEvent;
+use fanfare_store::deliveries::AttemptLog;
+use fanfare_store::directory::UserStatus;
+
+use super::error::Failed;
+use super::visitor::Visitor;
+use crate::app::App;
+
+/// More than the events of any message have together, in bytes.
+const LARGEST: usize = 4 * 1024 * 1024;
+
+/// A request as it was sent, or nearly so.
+#[derive(Debug)]
+pub(super) struct Rebuilt {
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: String,
+    /// Events that are left out because the owner may not read their resources by now.
+    pub(super) hidden: usize,
+}
+
+/// What stands for a header's own value, which may be a credential.
+const HIDDEN: &str = "••••••";
+
+/// The request of one attempt; `None` when nothing of it may be shown.
+pub(super) async fn request(
+    app: &App,
+    visitor: &Visitor,
+    webhook: &Webhook,
+    batch: BatchKey,
+    attempt: &AttemptLog,
+) -> Result<Option<Rebuilt>, Failed> {
+    let due = Due { batch, webhook: webhook.id, entry: 1 };
+    let standing = app.store.attempts_standing(&[due], LARGEST).await?.pop();
+    let events = standing.map(|standing| standing.events).unwrap_or_default();
+    let shown = readable(app, visitor, webhook, &events).await?;
+    let readable: Vec<&PlannedEvent> =
+        events.iter().zip(&shown).filter(|(_, shown)| **shown).map(|(event, _)| event).collect();
+    if readable.is_empty() {
+        return Ok(None);
+    }
+    let notifications = readable.iter().filter_map(|event| event.notification.as_deref());
+    let id = DeliveryId::of(batch, webhook.id);
+    let body = render(id, attempt.attempt, &webhook.properties, notifications);
+    let traceparent = readable.iter().find_map(|event| event.traceparent.as_deref());
+    let headers = headers(webhook, id, attempt, traceparent, &body);
+    Ok(Some(Rebuilt { headers, body, hidden: events.len() - readable.len() }))
+}
+
+/// Which of these events the visitor may see.
+async fn readable(
+    app: &App,
+    visitor: &Visitor,
+    webhook: &Webhook,
+    events: &[PlannedEvent],
+) -> Result<Vec<bool>, Failed> {
+    if visitor.caller.administrator {
+        return Ok(vec![true; events.len()]);
+    }
+    let key = Name::key(&webhook.owner);
+    let status = app.store.user_status(&[key]).await?;
+    if status.get(key) != Some(&UserStatus::Enabled) {
+        return Ok(vec![false; events.len()]);
+    }
+    let resources: Vec<Option<Resource>> =
+        events.iter().map(|event| Resource::parse(&event.subject).ok()).collect();
+    let questions: Vec<Question<'_>> =
+        resources.iter().map(|resource| question(key, resource.as_ref())).collect();
+    let may = app.store.may_read(&questions).await?;
+    let gone = |event: &PlannedEvent| {
+        let action = event.event_type.split_once('.').map(|(_, action)| action);
+        action.and_then(Action::parse).is_some_and(|action| action.is_delete())
+    };
+    Ok(events.iter().zip(may).map(|(event, may)| may || gone(event)).collect())
+}
+
+/// What to ask of a resource; what is none lets nobody read.
+fn question<'a>(user_key: &'a str, resource: Option<&'a Resource>) -> Question<'a> {
+    let scopes = resource.into_iter().flat_map(Resource::read_scopes);
+    let scopes = scopes.map(|(scope, target)| (scope.name(), target)).collect();
+    Question { user_key, scopes }
+}
+
+fn headers(
+    webhook: &Webhook,
+    id: DeliveryId,
+    attempt: &AttemptLog,
+    traceparent: Option<&str>,
+    body: &str,
+) -> Vec<(String, String)> {
+    let own = webhook.headers.iter().map(|(name, _)| (name.to_owned(), HIDDEN.to_owned()));
+    let mut headers: Vec<(String, String)> = own.collect();
+    let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
+    let (at, bytes) = (attempt.at.timestamp(), body.as_bytes());
+    set("content-type", "application/json; charset=utf-8".to_owned());
+    if let Some(secret) = webhook.secrets.first() {
+        set(MS_SIGNATURE, ms_signature(secret, bytes));
+    }
+    set(WEBHOOK_ID, id.to_string());
+    set(WEBHOOK_TIMESTAMP, at.to_string());
+    set(WEBHOOK_SIGNATURE, webhook_signature(&webhook.secrets, id, at, bytes));
+    if let Some(traceparent) = traceparent {
+        set("traceparent", traceparent.to_owned());
+    }
+    headers
+}

@@ -1,0 +1,64 @@
+//! Receivers ready to run, in the languages that are asked for most, for one webhook's address.
+
+use askama::Template;
+use fanfare_core::webhook::Webhook;
+
+/// A receiver's program.
+pub(super) struct Receiver {
+    pub(super) language: &'static str,
+    /// What there is to do with it.
+    pub(super) hint: &'static str,
+    pub(super) code: String,
+}
+
+/// What the programs are told of the webhook.
+struct Place {
+    path: String,
+    port: u16,
+}
+
+macro_rules! receiver {
+    ($name:ident, $path:literal) => {
+        #[derive(Template)]
+        #[template(path = $path, escape = "none")]
+        struct $name<'a> {
+            place: &'a Place,
+        }
+    };
+}
+
+receiver!(CSharp, "receivers/csharp.txt");
+receiver!(Python, "receivers/python.txt");
+receiver!(Node, "receivers/node.txt");
+receiver!(Go, "receivers/go.txt");
+receiver!(Rust, "receivers/rust.txt");
+
+/// The programs for a webhook. A path of a parsed URL has no quotes and backslashes that would end
+/// a text of any of these languages: they come in as `%22` and `/`.
+pub(super) fn of(webhook: &Webhook) -> Vec<Receiver> {
+    let url = webhook.uri.url();
+    let path = url.path().replace(['"', '\\', '\n'], "");
+    // Behind a proxy the port is another one; that of the address is the best guess.
+    let port = url.port().filter(|port| *port > 1023).unwrap_or(8500);
+    let place = Place { path, port };
+    let receiver = |language, hint, code: askama::Result<String>| {
+        // A template that only puts texts together does not fail.
+        Receiver { language, hint, code: code.unwrap_or_default() }
+    };
+    vec![
+        receiver(
+            "C#",
+            "In a project made by dotnet new web, as Program.cs.",
+            CSharp { place: &place }.render(),
+        ),
+        receiver("Python", "python receiver.py", Python { place: &place }.render()),
+        receiver("Node.js", "node receiver.mjs", Node { place: &place }.render()),
+        receiver("Go", "go run receiver.go", Go { place: &place }.render()),
+        receiver(
+            "Rust",
+            "cargo add axum hmac@0.13 sha2@0.11 hex && cargo add tokio --features full, as \
+             src/main.rs.",
+            Rust { place: &place }.render(),
+        ),
+    ]
+}

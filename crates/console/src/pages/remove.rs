@@ -1,0 +1,52 @@
+//! Deleting a webhook, after asking.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use fanfare_core::ids::WebhookId;
+
+use super::WEBHOOKS;
+use super::error::Failed;
+use super::page::{Frame, page, see_other};
+use super::parts::FormToken;
+use super::visitor::{Id, Posted, Visitor};
+use crate::app::Shared;
+use crate::webhooks;
+
+#[derive(Template)]
+#[template(path = "delete.html")]
+struct Delete {
+    frame: Frame,
+    token: FormToken,
+    id: WebhookId,
+    url: String,
+    description: Option<String>,
+}
+
+/// `GET`: asks.
+pub(crate) async fn ask(
+    State(app): State<Shared>,
+    visitor: Visitor,
+    Id(id): Id,
+) -> Result<Response, Failed> {
+    let webhook = visitor.webhook(&app, id).await?;
+    let question = Delete {
+        frame: Frame::of(&visitor),
+        token: visitor.form_token(),
+        id,
+        url: webhook.uri.as_str().to_owned(),
+        description: webhook.description,
+    };
+    Ok(page(StatusCode::OK, &question))
+}
+
+/// `POST`: deletes it.
+pub(crate) async fn delete(
+    State(app): State<Shared>,
+    Id(id): Id,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    webhooks::delete(&app, &posted.visitor.caller, id).await?;
+    Ok(see_other(&format!("{WEBHOOKS}?done=deleted")))
+}

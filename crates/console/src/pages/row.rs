@@ -1,0 +1,115 @@
+//! A row of the grid: a webhook at a glance, and pausing it in place.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_core::webhook::Webhook;
+
+use super::error::Failed;
+use super::health::{self, Health};
+use super::page::{page, see_other};
+use super::parts::shortened;
+use super::visitor::{Id, Posted, Visitor};
+use super::{WEBHOOKS, fields, text};
+use crate::app::{App, Shared};
+
+/// How much of an address or a description is shown, in characters.
+const SHOWN: usize = 90;
+
+/// A webhook as the grid shows it.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) id: WebhookId,
+    /// The owner, for administrators.
+    pub(super) user: Option<String>,
+    /// What is wrong with the owner.
+    pub(super) owner_problem: Option<&'static str>,
+    pub(super) url: String,
+    pub(super) filters: String,
+    pub(super) description: String,
+    pub(super) paused: bool,
+    pub(super) paused_why: String,
+    pub(super) health: Health,
+}
+
+/// A row alone.
+#[derive(Template)]
+#[template(path = "row.html")]
+struct RowAlone {
+    row: Row,
+}
+
+impl Row {
+    /// Where the button goes that pauses or resumes it.
+    pub(super) fn turn(&self) -> String {
+        format!("{WEBHOOKS}/{}/{}", self.id, if self.paused { "resume" } else { "pause" })
+    }
+}
+
+/// The rows of these webhooks.
+pub(super) async fn of(
+    app: &App,
+    visitor: &Visitor,
+    webhooks: &[Webhook],
+) -> Result<Vec<Row>, Failed> {
+    let keys: Vec<&str> = webhooks.iter().map(|webhook| Name::key(&webhook.owner)).collect();
+    let owners = app.store.user_status(&keys).await?;
+    let mut health = health::of(app, webhooks).await?;
+    let row = |webhook: &Webhook| {
+        let owner = owners.get(webhook.owner.key());
+        Row {
+            id: webhook.id,
+            user: visitor.caller.administrator.then(|| webhook.owner.to_string()),
+            owner_problem: owner.and_then(|status| text::owner(*status)),
+            url: shortened(webhook.uri.as_str(), SHOWN),
+            filters: shortened(&filters(webhook), SHOWN),
+            description: shortened(webhook.description.as_deref().unwrap_or_default(), SHOWN),
+            paused: webhook.paused,
+            paused_why: text::paused(webhook.paused_reason.as_deref()),
+            health: health.remove(&webhook.id).unwrap_or_default(),
+        }
+    };
+    Ok(webhooks.iter().map(row).collect())
+}
+
+/// What a webhook asks for, in words.
+pub(super) fn filters(webhook: &Webhook) -> String {
+    match webhook.filters.shown().as_slice() {
+        ["*"] => "Everything".to_owned(),
+        some => some.join(", "),
+    }
+}
+
+/// `POST`: pauses a webhook.
+pub(crate) async fn pause(
+    State(app): State<Shared>,
+    Id(id): Id,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    set(&app, id, &posted, true).await
+}
+
+/// `POST`: resumes it.
+pub(crate) async fn resume(
+    State(app): State<Shared>,
+    Id(id): Id,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    set(&app, id, &posted, false).await
+}
+
+async fn set(app: &App, id: WebhookId, posted: &Posted, paused: bool) -> Result<Response, Failed> {
+    let visitor = &posted.visitor;
+    visitor.webhook(app, id).await?;
+    app.store.webhook_pause(id, paused, None).await?;
+    if !visitor.htmx {
+        let done = if paused { "paused" } else { "resumed" };
+        return Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &[("done", done)])));
+    }
+    let webhook = visitor.webhook(app, id).await?;
+    let row = of(app, visitor, &[webhook]).await?.pop().ok_or(Failed::Unknown)?;
+    Ok(page(StatusCode::OK, &RowAlone { row }))
+}

@@ -1,0 +1,110 @@
+//! Who looks at a page, and whether a form is one of ours.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use fanfare_core::ids::WebhookId;
+use fanfare_core::webhook::Webhook;
+
+use super::error::Failed;
+use super::fields::Fields;
+use super::parts::FormToken;
+use crate::api::body;
+use crate::app::{App, Shared};
+use crate::auth::caller::Caller;
+use crate::auth::forgery::Sender;
+use crate::auth::{cookie, forgery};
+use crate::webhooks;
+
+/// The name of the field that shows that a form is ours.
+pub(super) const FORM_TOKEN: &str = "token";
+
+/// Somebody who is signed in. A handler that takes one sends everybody else to sign in.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(super) caller: Caller,
+    /// Whether a part of a page is asked for.
+    pub(super) htmx: bool,
+    session: String,
+}
+
+/// A form that a visitor sent from one of our pages. A handler that changes anything takes one.
+#[derive(Debug)]
+pub(crate) struct Posted {
+    pub(super) visitor: Visitor,
+    pub(super) fields: Fields,
+}
+
+/// The webhook that a path names. What is no id names none.
+pub(crate) struct Id(pub(super) WebhookId);
+
+impl Visitor {
+    /// What the visitor's forms bring.
+    pub(super) fn form_token(&self) -> FormToken {
+        FormToken(forgery::form_token(&self.session))
+    }
+
+    /// A webhook of the visitor's, or anybody's for an administrator.
+    pub(super) async fn webhook(&self, app: &App, id: WebhookId) -> Result<Webhook, Failed> {
+        Ok(webhooks::find(app, &self.caller, id).await?)
+    }
+
+    /// Whether the visitor is whose webhook this is.
+    pub(super) fn owns(&self, webhook: &Webhook) -> bool {
+        webhook.owner == self.caller.name
+    }
+}
+
+impl FromRequestParts<Shared> for Visitor {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
+        let htmx = parts.headers.contains_key("hx-request");
+        let caller = match cookie::token(&parts.headers) {
+            Some(token) => Caller::of(app, token).await?.map(|caller| (caller, token.to_owned())),
+            None => None,
+        };
+        match caller {
+            Some((caller, session)) => Ok(Self { caller, htmx, session }),
+            None => Err(Failed::SignIn { next: next(parts), htmx }),
+        }
+    }
+}
+
+/// Where to go on after signing in: the page that was asked for, if it was one.
+fn next(parts: &Parts) -> String {
+    let path = parts.uri.path_and_query().map(ToString::to_string);
+    let asks = forgery::is_safe(&parts.method) && !parts.headers.contains_key("hx-request");
+    path.filter(|_| asks).unwrap_or_default()
+}
+
+impl FromRequest<Shared> for Posted {
+    type Rejection = Failed;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Failed> {
+        let (mut parts, body) = request.into_parts();
+        if forgery::sender(&parts.headers) == Sender::Elsewhere {
+            return Err(Failed::Forged);
+        }
+        let visitor = Visitor::from_request_parts(&mut parts, app).await?;
+        let fields = read(body).await?;
+        if !forgery::is_form_of(&visitor.session, fields.raw(FORM_TOKEN)) {
+            return Err(Failed::Forged);
+        }
+        Ok(Self { visitor, fields })
+    }
+}
+
+/// Reads a form.
+pub(super) async fn read(body: Body) -> Result<Fields, Failed> {
+    Ok(Fields::parse(&body::read(body).await?))
+}
+
+impl FromRequestParts<Shared> for Id {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
+        let id = Path::<WebhookId>::from_request_parts(parts, app).await;
+        id.map(|Path(id)| Self(id)).map_err(|_| Failed::Unknown)
+    }
+}

@@ -1,0 +1,71 @@
+//! A webhook's page: what it is, how it does, and what it was sent.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use fanfare_core::ids::WebhookId;
+
+use super::deliveries::{self, Deliveries};
+use super::error::Failed;
+use super::page::{Frame, page};
+use super::parts::{FormToken, Moment};
+use super::row::{self, Row};
+use super::text;
+use super::visitor::{Id, Visitor};
+use crate::app::Shared;
+
+#[derive(Template)]
+#[template(path = "webhook.html")]
+struct WebhookPage {
+    frame: Frame,
+    token: FormToken,
+    done: Option<&'static str>,
+    problem: Option<&'static str>,
+    id: WebhookId,
+    row: Row,
+    url: String,
+    owner: String,
+    owned: bool,
+    description: String,
+    headers: Vec<String>,
+    properties: Vec<(String, String)>,
+    created_at: Moment,
+    secrets: usize,
+    deliveries: Deliveries,
+}
+
+/// `GET`.
+pub(crate) async fn show(
+    State(app): State<Shared>,
+    visitor: Visitor,
+    Id(id): Id,
+    uri: Uri,
+) -> Result<Response, Failed> {
+    let webhook = visitor.webhook(&app, id).await?;
+    let query = deliveries::query(&uri);
+    let deliveries = deliveries::of(&app, id, &query).await?;
+    let rows = row::of(&app, &visitor, std::slice::from_ref(&webhook)).await?;
+    let row = rows.into_iter().next().ok_or(Failed::Unknown)?;
+    let property = |(name, value): (&String, &serde_json::Value)| {
+        (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    let shown = WebhookPage {
+        frame: Frame::of(&visitor),
+        token: visitor.form_token(),
+        done: text::done(query.text("done")),
+        problem: text::problem(query.text("problem")),
+        id,
+        row,
+        url: webhook.uri.as_str().to_owned(),
+        owner: webhook.owner.to_string(),
+        owned: visitor.owns(&webhook),
+        description: webhook.description.clone().unwrap_or_default(),
+        headers: webhook.headers.iter().map(|(name, _)| name.to_owned()).collect(),
+        properties: webhook.properties.as_map().iter().map(property).collect(),
+        created_at: Moment(webhook.created_at),
+        secrets: webhook.secrets.len(),
+        deliveries,
+    };
+    Ok(page(StatusCode::OK, &shown))
+}

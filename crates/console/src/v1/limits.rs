@@ -1,0 +1,19 @@
+//! How long a request of `/api/v1` may take: less than any request, so that the answer is one of
+//! its own.
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use tokio::time::timeout;
+
+use super::problem::Problem;
+
+const LONGEST: Duration = Duration::from_secs(25);
+
+/// Handles a request within its time.
+pub(crate) async fn within_time(request: Request, next: Next) -> Response {
+    let answer = timeout(LONGEST, next.run(request)).await;
+    answer.unwrap_or_else(|_| Problem::TookTooLong.into_response())
+}

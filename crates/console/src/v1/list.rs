@@ -1,0 +1,113 @@
+//! Lists that come page by page.
+//!
+//! A cursor is the place at which a page ended. It holds nothing secret and gives access to
+//! nothing: what may be seen is asked anew for each page.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use fanfare_core::ids::{BatchKey, WebhookId};
+use fanfare_store::deliveries::Position;
+use fanfare_store::events::EventPosition;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::api::json::json;
+
+/// The entries of a page when nothing else is asked for, and the most.
+pub(crate) const PAGE: i64 = 100;
+pub(crate) const LARGEST_PAGE: i64 = 1000;
+
+#[derive(Serialize)]
+struct Page<T: Serialize> {
+    items: Vec<T>,
+    next: Option<String>,
+}
+
+/// The answer with a page.
+pub(crate) fn page<T: Serialize>(items: Vec<T>, next: Option<String>) -> Response {
+    json(StatusCode::OK, &Page { items, next })
+}
+
+/// A place that can be told and read back.
+pub(crate) trait Place: Sized {
+    /// Its parts, whose texts have no dot.
+    fn parts(&self) -> [String; 3];
+    /// From its parts.
+    fn from_parts(parts: [&str; 3]) -> Option<Self>;
+}
+
+/// The cursor of a place.
+pub(crate) fn cursor(place: &impl Place) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(place.parts().join("."))
+}
+
+/// The place of a cursor.
+pub(crate) fn place<P: Place>(cursor: &str) -> Result<P, String> {
+    let read = || {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
+        let parts: Vec<&str> = text.split('.').collect();
+        P::from_parts(parts.try_into().ok()?)
+    };
+    read().ok_or_else(|| "it is not one that a page of this list gave as next".to_owned())
+}
+
+impl Place for Position {
+    fn parts(&self) -> [String; 3] {
+        [micros(self.at), self.batch.to_string(), self.webhook.to_string()]
+    }
+
+    fn from_parts([at, batch, webhook]: [&str; 3]) -> Option<Self> {
+        let (at, batch) = (time(at)?, BatchKey(uuid(batch)?));
+        Some(Self { at, batch, webhook: WebhookId(uuid(webhook)?) })
+    }
+}
+
+impl Place for EventPosition {
+    fn parts(&self) -> [String; 3] {
+        [micros(self.received_at), self.batch.to_string(), self.position.to_string()]
+    }
+
+    fn from_parts([at, batch, position]: [&str; 3]) -> Option<Self> {
+        let (received_at, batch) = (time(at)?, BatchKey(uuid(batch)?));
+        Some(Self { received_at, batch, position: position.parse().ok()? })
+    }
+}
+
+/// As exact as the database's times are.
+fn micros(time: DateTime<Utc>) -> String {
+    time.timestamp_micros().to_string()
+}
+
+fn time(micros: &str) -> Option<DateTime<Utc>> {
+    // Between the years that the database knows.
+    let micros = micros.parse().ok().filter(|micros| (0..253_402_300_800_000_000).contains(micros));
+    DateTime::from_timestamp_micros(micros?)
+}
+
+fn uuid(text: &str) -> Option<Uuid> {
+    Uuid::try_parse(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back() {
+        let position = Position {
+            at: DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap(),
+            batch: BatchKey(Uuid::from_u128(1)),
+            webhook: WebhookId(Uuid::from_u128(2)),
+        };
+        assert_eq!(place(&cursor(&position)), Ok(position));
+        let other = EventPosition { received_at: position.at, batch: position.batch, position: 3 };
+        assert_eq!(place(&cursor(&other)), Ok(other));
+        for wrong in ["", "a", "äöü", &cursor(&other)] {
+            assert!(place::<Position>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Every failure of `/api/v1`, as problem details (RFC 9457).
+//!
+//! `type` is what programs go by: it does not change. `detail` is for people.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fanfare_broker::BrokerError;
+use fanfare_core::chain::chain;
+use fanfare_store::StoreError;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::problem::{AWAY, AWAY_SECONDS, Problem as ApiProblem, is_outage};
+use crate::replay::ReplayError;
+use crate::webhooks::Refused;
+
+/// A request that was not done.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// Nobody is signed in.
+    Unauthorized,
+    /// It is for System Administrators, to follow "Only a System Administrator may".
+    Forbidden(&'static str),
+    /// There is no such thing for the caller.
+    NotFound(&'static str),
+    /// The path does not have the method.
+    NoMethod,
+    /// The request can't be so.
+    Invalid(Vec<Wrong>),
+    /// What is asked for can't be done as things stand.
+    Conflict(Conflict),
+    /// The body is too large.
+    TooLarge,
+    /// The database or the broker is away.
+    Away(&'static str),
+    /// It took too long.
+    TookTooLong,
+    /// Something that the log tells more of.
+    Internal,
+}
+
+/// What is wrong with one part of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Wrong)]
+pub(crate) struct Wrong {
+    /// The parameter's or member's name; empty for the body as a whole.
+    pub(crate) name: String,
+    /// What is wrong and what would be right.
+    pub(crate) detail: String,
+}
+
+/// Why something can't be done as things stand.
+#[derive(Debug)]
+pub(crate) struct Conflict {
+    /// The last part of the `type`.
+    pub(crate) code: &'static str,
+    /// What the type means.
+    pub(crate) title: &'static str,
+    /// What to do about it.
+    pub(crate) detail: String,
+}
+
+/// Problem details (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Body {
+    /// A stable name of the kind of problem, such as `/problems/not-found`.
+    r#type: String,
+    /// What the type means.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What happened, and what to do about it.
+    detail: String,
+    /// What is wrong with each part of the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Wrong>,
+}
+
+const PROBLEM_JSON: &str = "application/problem+json";
+
+impl Problem {
+    /// One part of the request is wrong.
+    pub(crate) fn invalid(name: &str, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![Wrong { name: name.to_owned(), detail: detail.into() }])
+    }
+
+    fn parts(self) -> (StatusCode, &'static str, &'static str, String, Vec<Wrong>) {
+        let of = |status, code, title, detail: &str| {
+            (status, code, title, detail.to_owned(), Vec::new())
+        };
+        match self {
+            Self::Unauthorized => of(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Not signed in",
+                "Bring an access token from /Token as 'Authorization: Bearer …'.",
+            ),
+            Self::Forbidden(what) => of(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not allowed",
+                &format!("Only a System Administrator may {what}."),
+            ),
+            Self::NotFound(what) => of(StatusCode::NOT_FOUND, "not-found", "Not found", what),
+            Self::NoMethod => of(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "Method not allowed",
+                "The path does not support this HTTP method.",
+            ),
+            Self::Invalid(errors) => {
+                let told: Vec<String> = errors.iter().map(Wrong::sentence).collect();
+                let (status, title) = (StatusCode::BAD_REQUEST, "The request is invalid");
+                (status, "invalid-request", title, told.join(" "), errors)
+            }
+            Self::Conflict(Conflict { code, title, detail }) => {
+                (StatusCode::CONFLICT, code, title, detail, Vec::new())
+            }
+            Self::TooLarge => of(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "The request is too large",
+                "The body of a request has at most 1 MiB.",
+            ),
+            Self::Away(detail) => {
+                of(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available for now", detail)
+            }
+            Self::TookTooLong => of(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "took-too-long",
+                "The request took too long",
+                "Ask for less, or try again later.",
+            ),
+            Self::Internal => of(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "An error has occurred",
+                "The log of the service says more.",
+            ),
+        }
+    }
+}
+
+impl Wrong {
+    fn sentence(&self) -> String {
+        match self.name.as_str() {
+            "" => format!("{}.", self.detail),
+            name => format!("{name}: {}.", self.detail),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, code, title, detail, errors) = self.parts();
+        let r#type = format!("/problems/{code}");
+        let body = Body { r#type, title, status: status.as_u16(), detail, errors };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        let headers = response.headers_mut();
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, AWAY_SECONDS);
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// A path that is none.
+pub(crate) async fn no_route() -> Problem {
+    Problem::NotFound("There is nothing at this path; /api/docs lists what there is.")
+}
+
+/// A method that the path does not have.
+pub(crate) async fn no_method() -> Problem {
+    Problem::NoMethod
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if is_outage(&error) {
+            tracing::debug!(error = error.chain(), "answered that the database is away");
+            Self::Away(AWAY)
+        } else {
+            tracing::error!(error = error.chain(), "failed to answer a request");
+            Self::Internal
+        }
+    }
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        tracing::warn!(error = chain(&error), "failed to answer a request");
+        Self::Away(BROKER_AWAY)
+    }
+}
+
+impl From<ReplayError> for Problem {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Broker(error) => error.into(),
+            ReplayError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// What is told when the broker is away.
+pub(crate) const BROKER_AWAY: &str =
+    "The service can't reach its message broker for now. Try again later.";
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Store(error) => error.into(),
+            Refused::NotAdministrator => Self::Forbidden("see the webhooks of others"),
+            Refused::Unknown => Self::NotFound(NO_WEBHOOK),
+            Refused::Wrong(error) => Self::invalid("", error.to_string()),
+            Refused::NotVerified(error) => Self::invalid("", error.to_string()),
+        }
+    }
+}
+
+/// A webhook that is not there, or somebody else's.
+pub(crate) const NO_WEBHOOK: &str = "There is no such webhook.";
+
+impl From<ApiProblem> for Problem {
+    fn from(problem: ApiProblem) -> Self {
+        match problem {
+            ApiProblem::Unauthorized => Self::Unauthorized,
+            ApiProblem::Away => Self::Away(AWAY),
+            ApiProblem::TooLarge => Self::TooLarge,
+            ApiProblem::BrokenOff => Self::invalid("", "the body ended too early"),
+            ApiProblem::TookTooLong => Self::TookTooLong,
+            other => {
+                tracing::error!(?other, "failed to answer a request");
+                Self::Internal
+            }
+        }
+    }
+}

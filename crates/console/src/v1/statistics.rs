@@ -1,0 +1,126 @@
+//! `/api/v1/statistics`: how attempts went, hour by hour.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use fanfare_store::statistics::{Hour, LastAttempt, Statistics, StatisticsFilter};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+use super::request::{Query, User, id, name, number};
+use super::view::rfc3339;
+use crate::api::json::json;
+use crate::app::Shared;
+use crate::webhooks;
+
+/// How many hours are told of when nothing else is asked for, and the most.
+const HOURS: i64 = 24;
+const MOST_HOURS: i64 = 24 * 31;
+
+/// How attempts went.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Statistics)]
+pub(crate) struct Json<'a> {
+    /// Attempts of all these hours.
+    attempts: i64,
+    /// Those that were taken by their receivers.
+    delivered: i64,
+    /// The part of attempts that were taken, from 0 to 1; null when there were none.
+    success_rate: Option<f64>,
+    /// How the last attempt went; it may be older than the hours.
+    last: Option<LastJson<'a>>,
+    /// Each hour, the oldest first; the last one has only begun.
+    hours: Vec<HourJson<'a>>,
+}
+
+/// The attempts of an hour.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Hour)]
+pub(crate) struct HourJson<'a> {
+    /// Its beginning.
+    #[schema(format = DateTime)]
+    hour: String,
+    /// How many there were.
+    attempts: i64,
+    /// How many had each outcome.
+    outcomes: &'a BTreeMap<String, i64>,
+}
+
+/// How the last attempt went.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LastAttempt)]
+pub(crate) struct LastJson<'a> {
+    /// When it began.
+    #[schema(format = DateTime)]
+    at: String,
+    /// Its outcome.
+    outcome: &'a str,
+    /// HTTP status, if there was an answer.
+    status: Option<i32>,
+    /// The delivery's id.
+    delivery: String,
+    /// The webhook's id.
+    webhook: String,
+}
+
+/// `GET`: of one webhook, or of all that the user may see.
+pub(crate) async fn show(
+    State(app): State<Shared>,
+    user: User,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let mut query = Query::of(&uri, &["webhook", "owner", "hours"]);
+    let webhook = query.take("webhook", id);
+    let owner = query.take("owner", name);
+    let hours = query.take("hours", number(1, MOST_HOURS)).unwrap_or(HOURS);
+    query.end()?;
+    if let Some(webhook) = webhook {
+        webhooks::find(&app, &user.0, webhook).await?;
+    }
+    let filter = StatisticsFilter {
+        webhook,
+        owner: user.whose(owner)?,
+        hours: u32::try_from(hours).unwrap_or(1),
+        longest_chain: app.longest_chain,
+    };
+    let statistics = app.store.statistics(&filter).await?;
+    Ok(json(StatusCode::OK, &shown(&statistics)))
+}
+
+fn shown(statistics: &Statistics) -> Json<'_> {
+    let hours = statistics.hours.iter().map(hour).collect::<Vec<_>>();
+    let attempts = hours.iter().map(|hour| hour.attempts).sum();
+    let delivered = statistics.hours.iter().filter_map(|hour| hour.outcomes.get("delivered")).sum();
+    Json {
+        attempts,
+        delivered,
+        success_rate: rate(delivered, attempts),
+        last: statistics.last.as_ref().map(last),
+        hours,
+    }
+}
+
+/// To four digits.
+#[expect(clippy::cast_precision_loss, reason = "attempts are fewer than 2^52")]
+fn rate(part: i64, whole: i64) -> Option<f64> {
+    (whole > 0).then(|| (part as f64 / whole as f64 * 10_000.0).round() / 10_000.0)
+}
+
+fn hour(hour: &Hour) -> HourJson<'_> {
+    let attempts = hour.outcomes.values().sum();
+    HourJson { hour: rfc3339(hour.begin), attempts, outcomes: &hour.outcomes }
+}
+
+fn last(last: &LastAttempt) -> LastJson<'_> {
+    LastJson {
+        at: rfc3339(last.at),
+        outcome: &last.outcome,
+        status: last.status,
+        delivery: last.delivery.to_string(),
+        webhook: last.webhook.to_string(),
+    }
+}

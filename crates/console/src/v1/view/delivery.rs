@@ -1,0 +1,182 @@
+//! A delivery in JSON.
+
+use fanfare_store::deliveries::{AttemptLog, Delivery};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::rfc3339;
+
+/// What was sent, or is to be, to one webhook: an event, or those of a batch together.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Delivery)]
+pub struct Json<'a> {
+    /// 32 hex digits: the `Id` that the receiver sees.
+    id: String,
+    /// The webhook's id.
+    webhook: String,
+    /// Whose webhook it is.
+    owner: Option<&'a str>,
+    /// Where it goes.
+    url: Option<&'a str>,
+    /// Its events' ids, in order.
+    events: &'a [String],
+    /// Their types.
+    types: &'a [String],
+    /// `pending`, `retrying`, `delivered`, `dropped` or `dead`.
+    state: &'static str,
+    /// POSTs so far.
+    attempts: i32,
+    /// HTTP status of the last POST, if it got an answer.
+    last_status: Option<i32>,
+    /// Why it was dropped or is dead.
+    reason: Option<&'a str>,
+    /// When its events were taken in.
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When it came to its end.
+    #[schema(format = DateTime)]
+    finished_at: Option<String>,
+    /// When the next attempt is due.
+    #[schema(format = DateTime)]
+    next_attempt_at: Option<String>,
+    /// The reason in words, or what the last POST left out and why. Only of a single delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    /// The directory revision of the last decision. Only of a single delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<i64>,
+    /// Each POST. Only of a single delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt_log: Option<Vec<AttemptJson<'a>>>,
+}
+
+/// One POST.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Attempt)]
+pub struct AttemptJson<'a> {
+    /// Its number, from 1.
+    attempt: i32,
+    /// When it began.
+    #[schema(format = DateTime)]
+    at: String,
+    /// How long it took.
+    duration_ms: Option<i32>,
+    /// HTTP status, if there was an answer.
+    status: Option<i32>,
+    /// `delivered`, `gone`, `status`, `timeout`, `connect`, `dns`, `tls`, `protocol` or
+    /// `blocked-target`.
+    outcome: &'a str,
+    /// What went wrong.
+    error: Option<&'a str>,
+    /// The beginning of the answer's body.
+    response_body: Option<&'a str>,
+}
+
+/// A delivery in JSON.
+#[must_use]
+pub fn json(delivery: &Delivery) -> Json<'_> {
+    Json {
+        id: delivery.id.to_string(),
+        webhook: delivery.webhook.to_string(),
+        owner: delivery.owner.as_deref(),
+        url: delivery.uri.as_deref(),
+        events: &delivery.events,
+        types: &delivery.types,
+        state: delivery.state.name(),
+        attempts: delivery.attempts,
+        last_status: delivery.last_status,
+        reason: delivery.reason.as_deref(),
+        created_at: rfc3339(delivery.created_at),
+        finished_at: delivery.finished_at.map(rfc3339),
+        next_attempt_at: delivery.next_attempt_at.map(rfc3339),
+        detail: None,
+        revision: None,
+        attempt_log: None,
+    }
+}
+
+/// A delivery and its attempts in JSON.
+#[must_use]
+pub fn json_with_attempts<'a>(delivery: &'a Delivery, attempts: &'a [AttemptLog]) -> Json<'a> {
+    let one = |attempt: &'a AttemptLog| AttemptJson {
+        attempt: attempt.attempt,
+        at: rfc3339(attempt.at),
+        duration_ms: attempt.duration_ms,
+        status: attempt.status,
+        outcome: &attempt.outcome,
+        error: attempt.error.as_deref(),
+        response_body: attempt.response_body.as_deref(),
+    };
+    Json {
+        detail: delivery.detail.as_deref(),
+        revision: delivery.revision,
+        attempt_log: Some(attempts.iter().map(one).collect()),
+        ..json(delivery)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use fanfare_core::ids::{DeliveryId, WebhookId};
+    use fanfare_core::outcome::State;
+    use uuid::Uuid;
+
+    fn delivery() -> Delivery {
+        let time = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        Delivery {
+            id: DeliveryId(Uuid::from_u128(1)),
+            webhook: WebhookId(Uuid::from_u128(2)),
+            owner: Some("Anna".to_owned()),
+            uri: Some("http://x/".to_owned()),
+            events: vec!["e1".to_owned(), "e2".to_owned()],
+            types: vec!["a.b".to_owned(), "c.d".to_owned()],
+            state: State::Dropped,
+            attempts: 2,
+            last_status: Some(500),
+            reason: Some("access-revoked".to_owned()),
+            detail: Some("who and what".to_owned()),
+            revision: Some(7),
+            created_at: time(1_800_000_000),
+            finished_at: Some(time(1_800_000_060)),
+            next_attempt_at: None,
+        }
+    }
+
+    #[test]
+    fn json_has_the_contract_s_keys_in_order() {
+        let expected = concat!(
+            r#"{"id":"00000000000000000000000000000001","webhook":"00000000000000000000000000000002","#,
+            r#""owner":"Anna","url":"http://x/","events":["e1","e2"],"types":["a.b","c.d"],"#,
+            r#""state":"dropped","attempts":2,"lastStatus":500,"reason":"access-revoked","#,
+            r#""createdAt":"2027-01-15T08:00:00.000Z","finishedAt":"2027-01-15T08:01:00.000Z","#,
+            r#""nextAttemptAt":null}"#,
+        );
+        assert_eq!(serde_json::to_string(&json(&delivery())).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_shown_delivery_has_its_attempts() {
+        let attempt = AttemptLog {
+            attempt: 1,
+            at: DateTime::from_timestamp(1_800_000_001, 5_000_000).unwrap(),
+            duration_ms: Some(7),
+            status: None,
+            outcome: "timeout".to_owned(),
+            error: Some("no answer within 15 s".to_owned()),
+            response_body: None,
+        };
+        let delivery = delivery();
+        let attempts = [attempt];
+        let text = serde_json::to_string(&json_with_attempts(&delivery, &attempts)).unwrap();
+        let expected = concat!(
+            r#""nextAttemptAt":null,"detail":"who and what","revision":7,"attemptLog":[{"attempt":1,"at":"2027-01-15T08:00:01.005Z","#,
+            r#""durationMs":7,"status":null,"outcome":"timeout","error":"no answer within 15 s","#,
+            r#""responseBody":null}]}"#,
+        );
+        assert!(text.ends_with(expected), "{text}");
+    }
+}

@@ -1,0 +1,223 @@
+//! `/api/v1/webhooks/{id}/…`: trying a webhook out, replacing its secret, making up for a failure.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use fanfare_core::event::Event;
+use fanfare_core::explain::OwnerState;
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_core::test_event;
+use fanfare_core::webhook::{Secret, Webhook};
+use fanfare_store::test_events::Reach;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::deliveries::not_paused;
+use super::problem::{Conflict, Problem, Wrong};
+use super::request::{self, Id, Query, User, flag, members, time};
+use super::view::rfc3339;
+use crate::api::json::json;
+use crate::app::{App, Shared};
+use crate::webhooks::{self, secret};
+
+/// How long a replaced secret signs beside the new one, when nothing else is asked for; at most a
+/// week.
+const OVERLAP: Duration = Duration::from_hours(24);
+const LONGEST_OVERLAP: Duration = Duration::from_hours(7 * 24);
+
+/// The most deliveries that one request begins again.
+const MOST_RETRIED: i64 = 10_000;
+
+/// A test event is on its way.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Tested {
+    /// The delivery's id.
+    delivery: String,
+    /// The event's id.
+    event: String,
+    /// The event's source.
+    source: String,
+    /// The event's type.
+    r#type: String,
+    /// What it is about.
+    subject: String,
+    /// When it was taken in.
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+/// `POST` to `…/test`: sends a test event to this webhook alone.
+pub(crate) async fn test(
+    State(app): State<Shared>,
+    user: User,
+    Id(id): Id<WebhookId>,
+) -> Result<Response, Problem> {
+    let webhook = webhooks::find(&app, &user.0, id).await?;
+    Ok(json(StatusCode::ACCEPTED, &send_test(&app, &user.0.name, webhook).await?))
+}
+
+/// Sends a test event that this user asked for.
+pub(crate) async fn send_test(app: &App, by: &Name, webhook: Webhook) -> Result<Tested, Problem> {
+    let webhook = not_paused(webhook)?;
+    let reach = app.store.reach(&webhook.owner).await?;
+    let event = test_event(&webhook, by, &reach)?;
+    let taken = app.store.test_event_add(&event, webhook.id, reach.revision).await?;
+    let (due, received_at) = taken;
+    app.broker.hand_over(&[due]).await;
+    Ok(Tested {
+        delivery: due.id().to_string(),
+        event: event.id,
+        source: event.source,
+        r#type: event.event_type,
+        subject: event.resource.to_string(),
+        created_at: rfc3339(received_at),
+    })
+}
+
+fn test_event(webhook: &Webhook, by: &Name, reach: &Reach) -> Result<Event, Problem> {
+    let refused = |code, title, detail: String| Problem::Conflict(Conflict { code, title, detail });
+    let owner = &webhook.owner;
+    match reach.state {
+        OwnerState::Enabled => {}
+        OwnerState::Disabled => {
+            let detail = format!("{owner} is disabled, so that nothing is sent to their webhooks.");
+            return Err(refused("owner-disabled", "The owner is disabled", detail));
+        }
+        OwnerState::Deleted => {
+            let detail = format!(
+                "{owner} is not in the report server's directory, so that nothing is sent to \
+                 their webhooks."
+            );
+            return Err(refused("owner-deleted", "The owner is not in the directory", detail));
+        }
+    }
+    let resource = test_event::resource(&webhook.filters, &reach.readable);
+    let event = resource.and_then(|resource| {
+        let id = Uuid::new_v4().to_string();
+        test_event::event(&id, &resource, by, reach.revision)
+    });
+    event.ok_or_else(|| {
+        let detail = format!(
+            "{owner} may read nothing of the kinds that the webhook asks for, so that it gets no \
+             events: give {owner} a permission, or change the webhook's filters."
+        );
+        refused("nothing-readable", "The owner may read nothing that the webhook asks for", detail)
+    })
+}
+
+/// What a new secret is to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Rotation {
+    /// The new secret, of 32 to 128 characters; one is made when it is left out.
+    secret: Option<String>,
+    /// How long the old one signs beside it, such as `90s`, `24h` (when left out) or `7d` (the most).
+    overlap: Option<String>,
+}
+
+/// A webhook's new secret.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Rotated {
+    /// The webhook's id.
+    webhook: String,
+    /// The new secret, which signs from now on.
+    secret: String,
+    /// Until when the old one signs beside it.
+    #[schema(format = DateTime)]
+    previous_until: String,
+}
+
+/// `POST` to `…/secret`: replaces the secret.
+pub(crate) async fn rotate(
+    State(app): State<Shared>,
+    user: User,
+    Id(id): Id<WebhookId>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let webhook = webhooks::find(&app, &user.0, id).await?;
+    let Rotation { secret: wanted, overlap } = members(body).await?;
+    let mut wrong = Vec::new();
+    let mut refuse = |name: &str, detail| wrong.push(Wrong { name: name.to_owned(), detail });
+    let wanted = wanted.map(|text| text.parse::<Secret>()).transpose().unwrap_or_else(|_| {
+        refuse("secret", "write 32 to 128 characters, or leave it out".to_owned());
+        None
+    });
+    let overlap = overlap.map(|text| request::duration(&text, LONGEST_OVERLAP)).transpose();
+    let overlap = overlap.unwrap_or_else(|detail| {
+        refuse("overlap", detail);
+        None
+    });
+    if !wrong.is_empty() {
+        return Err(Problem::Invalid(wrong));
+    }
+    let new = match wanted {
+        Some(secret) => secret,
+        None => secret()?,
+    };
+    let overlap = overlap.unwrap_or(OVERLAP);
+    let until = app.store.webhook_rotate(webhook.id, &new, overlap).await?;
+    let until = until.ok_or(Problem::NotFound(super::problem::NO_WEBHOOK))?;
+    tracing::info!(webhook.id = %webhook.id, %until, "replaced a webhook's secret");
+    let rotated = Rotated {
+        webhook: webhook.id.to_string(),
+        secret: new.reveal().to_owned(),
+        previous_until: rfc3339(until),
+    };
+    Ok(json(StatusCode::OK, &rotated))
+}
+
+/// How many deliveries are asked for again.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RetriedFailed {
+    /// How many they are.
+    count: usize,
+    /// Whether they are only counted.
+    dry_run: bool,
+    /// Whether there are more than one request takes: ask again.
+    more: bool,
+}
+
+/// `POST` to `…/retry-failed`: begins again what is dead.
+pub(crate) async fn retry_failed(
+    State(app): State<Shared>,
+    user: User,
+    Id(id): Id<WebhookId>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let mut query = Query::of(&uri, &["since", "dryRun"]);
+    let since = query.take("since", time).unwrap_or(DateTime::UNIX_EPOCH);
+    let dry_run = query.take("dryRun", flag).unwrap_or(false);
+    query.end()?;
+    let webhook = webhooks::find(&app, &user.0, id).await?;
+    if dry_run {
+        let count = app.store.deliveries_dead(id, since, MOST_RETRIED + 1).await?;
+        return Ok(json(StatusCode::OK, &retried_failed(count, true)));
+    }
+    not_paused(webhook)?;
+    let count = restart(&app, id, since).await?;
+    Ok(json(StatusCode::ACCEPTED, &retried_failed(count, false)))
+}
+
+/// Returns how many there were; one more than are begun at a time when there are more.
+async fn restart(app: &App, id: WebhookId, since: DateTime<Utc>) -> Result<i64, Problem> {
+    let dues = app.store.deliveries_restart_dead(id, since, MOST_RETRIED).await?;
+    app.broker.hand_over(&dues).await;
+    let begun = i64::try_from(dues.len()).unwrap_or(MOST_RETRIED);
+    let more = begun == MOST_RETRIED && app.store.deliveries_dead(id, since, 1).await? > 0;
+    Ok(begun + i64::from(more))
+}
+
+fn retried_failed(count: i64, dry_run: bool) -> RetriedFailed {
+    let more = count > MOST_RETRIED;
+    let count = usize::try_from(count.min(MOST_RETRIED)).unwrap_or(0);
+    RetriedFailed { count, dry_run, more }
+}

@@ -1,0 +1,124 @@
+//! Deliveries that a person asks for again.
+
+use chrono::{DateTime, Utc};
+use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
+use fanfare_core::job::{Due, Restart};
+use tokio_postgres::Row;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+impl Store {
+    /// Begins a new chain of attempts for a delivery on a person's demand; the job to publish is
+    /// returned. `None` when there is no such delivery, or its first attempt is still owed anyway.
+    ///
+    /// `only_dead` is for dead letters: a delivery that has moved on since is left alone.
+    pub async fn delivery_restart(
+        &self,
+        batch: BatchKey,
+        webhook: WebhookId,
+        only_dead: bool,
+    ) -> Result<Option<Due>, StoreError> {
+        const SQL: &str = "-- delivery_restart
+            with last as (
+                select * from attempts where batch = $1 and webhook = $2
+                order by entry desc limit 1
+            ), begun as (
+                insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
+                                      at, revision)
+                select batch, webhook, entry + 1, delivery, attempt, 0, now(), 'pending', now(),
+                       revision
+                from last where state <> 'pending' and (not $3 or state = 'dead')
+                on conflict do nothing
+                returning batch, entry
+            ), looked as (
+                update events set look_at = now() + interval '60 seconds'
+                where batch = (select batch from begun)
+            )
+            select entry + 1 from begun";
+        let doing = "begin the delivery again";
+        let client = self.client().await?;
+        let row = client.query_opt(SQL, &[&batch.0, &webhook.0, &only_dead]).await;
+        let Some(row) = row.map_err(StoreError::at(doing))? else {
+            return Ok(None);
+        };
+        let entry = row.try_get(0).map_err(StoreError::at(doing))?;
+        Ok(Some(Due { batch, webhook, entry }))
+    }
+
+    /// Begins a new chain of attempts for a delivery of which there is a dead letter.
+    pub async fn delivery_restart_dead(
+        &self,
+        batch: BatchKey,
+        webhook: WebhookId,
+    ) -> Result<Restart, StoreError> {
+        if let Some(due) = self.delivery_restart(batch, webhook, true).await? {
+            return Ok(Restart::Begun(due));
+        }
+        let known = self.delivery_find(DeliveryId::of(batch, webhook)).await?.is_some();
+        Ok(if known { Restart::MovedOn } else { Restart::Unknown })
+    }
+
+    /// How many of a webhook's deliveries are dead whose last chain began at `since` or later; it
+    /// stops to count at `most`.
+    pub async fn deliveries_dead(
+        &self,
+        webhook: WebhookId,
+        since: DateTime<Utc>,
+        most: i64,
+    ) -> Result<i64, StoreError> {
+        const SQL: &str = "-- deliveries_dead
+            select count(*) from (
+                select from attempts a
+                where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $1
+                  and a.since >= $2
+                  and not exists (select from attempts l where l.batch = a.batch
+                                  and l.webhook = a.webhook and l.entry > a.entry)
+                limit $3
+            ) dead";
+        let doing = "count dead deliveries";
+        let client = self.client().await?;
+        let row = client.query_one(SQL, &[&webhook.0, &since, &most]).await;
+        row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))
+    }
+
+    /// Begins new chains of attempts for those of a webhook's deliveries that are dead and whose
+    /// last chain began at `since` or later: at most `most`, the oldest first. The jobs to publish
+    /// are returned.
+    pub async fn deliveries_restart_dead(
+        &self,
+        webhook: WebhookId,
+        since: DateTime<Utc>,
+        most: i64,
+    ) -> Result<Vec<Due>, StoreError> {
+        const SQL: &str = "-- deliveries_restart_dead
+            with dead as (
+                select a.* from attempts a
+                where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $1
+                  and a.since >= $2
+                  and not exists (select from attempts l where l.batch = a.batch
+                                  and l.webhook = a.webhook and l.entry > a.entry)
+                order by a.since, a.batch limit $3
+            ), begun as (
+                insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
+                                      at, revision)
+                select batch, webhook, entry + 1, delivery, attempt, 0, now(), 'pending', now(),
+                       revision
+                from dead
+                on conflict do nothing
+                returning batch, entry
+            ), looked as (
+                update events set look_at = now() + interval '60 seconds'
+                where batch in (select batch from begun)
+            )
+            select batch, entry + 1 from begun";
+        let doing = "begin dead deliveries again";
+        let client = self.client().await?;
+        let rows = client.query(SQL, &[&webhook.0, &since, &most]).await;
+        let due = |row: &Row| {
+            Ok(Due { batch: BatchKey(row.try_get(0)?), webhook, entry: row.try_get(1)? })
+        };
+        let rows = rows.map_err(StoreError::at(doing))?;
+        rows.iter().map(due).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+    }
+}

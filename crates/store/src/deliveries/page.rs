@@ -1,0 +1,315 @@
+//! Deliveries page by page, the newest first.
+//!
+//! The ledger has no row a delivery: its plan is in the event's row, and what was done in the
+//! attempts. A page begins with the keys of its deliveries, found by the one of a few ways whose
+//! index has the list's order and, as far as possible, nothing else; the rest is then looked up for
+//! these alone. So a page costs about the same whether there are a thousand attempts or ten
+//! million.
+//!
+//! A key is (time, batch, webhook), and never changes. The next page begins right below the last
+//! key, so what comes in meanwhile neither moves nor doubles anything. The time is that at which
+//! the events were taken in, which the first entry has as its `since`; among the dead and dropped,
+//! that at which the last chain began, which is later for a delivery that was begun again.
+
+use chrono::{DateTime, TimeZone as _, Utc};
+use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
+use fanfare_core::name::Name;
+use fanfare_core::outcome::State;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{Delivery, DeliveryFilter};
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// An owner of more webhooks than this gets most of what there is: then the way by time is shorter
+/// than that by webhook.
+const MANY_WEBHOOKS: usize = 50;
+
+/// A page of deliveries.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveryPage {
+    /// The deliveries, the newest first.
+    pub deliveries: Vec<Delivery>,
+    /// Where the next page begins; `None` when there is nothing more.
+    pub next: Option<Position>,
+}
+
+/// The place of a delivery in its list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Its time.
+    pub at: DateTime<Utc>,
+    /// Its batch.
+    pub batch: BatchKey,
+    /// Its webhook.
+    pub webhook: WebhookId,
+}
+
+/// How the keys of a page are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Those of the events with one `CloudEvents` id.
+    Event,
+    /// By the time of their events.
+    Time,
+    /// Among the events of which something may be owed.
+    Open,
+    /// Each webhook's, put together.
+    Webhooks,
+    /// What did not arrive.
+    Ended,
+}
+
+/// In all ways: $1 since, $2 to $4 the key to go on below, $5 webhooks, $6 state, $7 limit.
+macro_rules! page {
+    ($name:literal, $keys:expr) => {
+        concat!(
+            "-- deliveries_list (",
+            $name,
+            ")
+            with page as (",
+            $keys,
+            "), shown as (select * from page order by at desc, batch desc, webhook desc limit $7)
+            select k.batch, k.webhook, w.owner, w.uri, v.ids, v.types,
+                   coalesce(a.state, 'pending'), coalesce(a.attempt, 0), s.status, a.reason,
+                   v.received_at,
+                   case when a.state in ('delivered', 'dropped', 'dead')
+                        then a.at + coalesce(a.duration_ms, 0) * interval '1 millisecond' end,
+                   a.next_attempt_at, a.detail, nullif(a.revision, 0), k.at
+            from shown k
+            left join webhooks w on w.id = k.webhook
+            cross join lateral (select array_agg(e.event_id order by e.position) as ids,
+                                       array_agg(e.event_type order by e.position) as types,
+                                       min(e.received_at) as received_at
+                                from events e
+                                where e.batch = k.batch and k.webhook = any(e.webhooks)) v
+            left join lateral (select * from attempts a
+                               where a.batch = k.batch and a.webhook = k.webhook
+                               order by a.entry desc limit 1) a on true
+            left join lateral (select s.status from attempts s
+                               where s.batch = k.batch and s.webhook = k.webhook
+                                 and s.outcome is not null
+                               order by s.entry desc limit 1) s on true
+            order by k.at desc, k.batch desc, k.webhook desc"
+        )
+    };
+}
+
+/// Keys from the plans of events, which `$which` narrows. A batch's events have one time.
+///
+/// They are made in order first, and asked for their state and webhook after that, behind a fence
+/// (`offset 0`): how many will fit can't be estimated, and whoever estimates few sorts ten million
+/// rows to find the first hundred.
+macro_rules! planned {
+    ($which:literal) => {
+        concat!(
+            "select k.at, k.batch, k.webhook from (
+                 select distinct e.received_at as at, e.batch, p.webhook
+                 from events e cross join unnest(e.webhooks) as p(webhook)
+                 where ",
+            $which,
+            "      and e.received_at >= $1 and (e.received_at, e.batch) <= ($2, $3)
+                   and (e.received_at, e.batch, p.webhook) < ($2, $3, $4)
+                 order by at desc, batch desc, webhook desc offset 0
+             ) k
+             where ($5::uuid[] is null or k.webhook = any($5))
+               and ($6::text is null
+                    or coalesce((select a.state from attempts a
+                                 where a.batch = k.batch and a.webhook = k.webhook
+                                 order by a.entry desc limit 1), 'pending') = $6)
+             limit $7"
+        )
+    };
+}
+
+const EVENT: &str = page!("event", planned!("e.event_id = $8"));
+const TIME: &str = page!("time", planned!("true"));
+const OPEN: &str = page!("open", planned!("e.look_at is not null"));
+
+/// What was tried by its first entry, and what was not among the events that are open.
+const WEBHOOKS: &str = page!(
+    "webhooks",
+    "(select k.at, k.batch, w.webhook
+      from unnest($5::uuid[]) as w(webhook)
+      cross join lateral (
+          select a.since as at, a.batch
+          from attempts a
+          where a.webhook = w.webhook and a.entry = 1
+            and a.since >= $1 and (a.since, a.batch) <= ($2, $3)
+            and (a.since, a.batch, a.webhook) < ($2, $3, $4)
+            and ($6::text is null
+                 or (select l.state from attempts l
+                     where l.batch = a.batch and l.webhook = a.webhook
+                     order by l.entry desc limit 1) = $6)
+          order by a.since desc, a.batch desc limit $7
+      ) k)
+     union all
+     (select distinct e.received_at, e.batch, p.webhook
+      from events e cross join unnest(e.webhooks) as p(webhook)
+      where e.look_at is not null and p.webhook = any($5)
+        and e.received_at >= $1 and (e.received_at, e.batch) <= ($2, $3)
+        and (e.received_at, e.batch, p.webhook) < ($2, $3, $4)
+        and ($6::text is null or $6 = 'pending')
+        and not exists (select from attempts a
+                        where a.batch = e.batch and a.webhook = p.webhook)
+      order by 1 desc, 2 desc, 3 desc limit $7)"
+);
+
+const ENDED: &str = page!(
+    "ended",
+    "select a.since as at, a.batch, a.webhook
+     from attempts a
+     where a.state = $6 and a.state in ('dead', 'dropped')
+       and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $4)
+       and ($5::uuid[] is null or a.webhook = any($5))
+       and not exists (select from attempts l
+                       where l.batch = a.batch and l.webhook = a.webhook and l.entry > a.entry)
+     order by a.since desc, a.batch desc, a.webhook desc limit $7"
+);
+
+impl Way {
+    fn of(filter: &DeliveryFilter, webhooks: Option<&[Uuid]>) -> Self {
+        match (filter.state, webhooks) {
+            _ if filter.event.is_some() => Self::Event,
+            (Some(State::Dead | State::Dropped), _) => Self::Ended,
+            (Some(State::Pending | State::Retrying), _) => Self::Open,
+            (_, Some(webhooks)) if webhooks.len() <= MANY_WEBHOOKS => Self::Webhooks,
+            _ => Self::Time,
+        }
+    }
+
+    fn statement(self) -> &'static str {
+        match self {
+            Self::Event => EVENT,
+            Self::Time => TIME,
+            Self::Open => OPEN,
+            Self::Webhooks => WEBHOOKS,
+            Self::Ended => ENDED,
+        }
+    }
+}
+
+impl Store {
+    /// A page of deliveries, the newest first.
+    pub async fn deliveries_page(
+        &self,
+        filter: &DeliveryFilter,
+    ) -> Result<DeliveryPage, StoreError> {
+        let webhooks = self.webhooks_asked(filter).await?;
+        let webhooks = webhooks.as_deref();
+        if webhooks.is_some_and(<[Uuid]>::is_empty) {
+            return Ok(DeliveryPage::default());
+        }
+        let way = Way::of(filter, webhooks);
+        let below = below(filter);
+        let since = filter.since.unwrap_or(DateTime::UNIX_EPOCH);
+        let state = filter.state.map(State::name);
+        // One more, to see whether there is more.
+        let limit = filter.limit.saturating_add(1);
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+            /* since */ &since,
+            /* at */ &below.at,
+            /* batch */ &below.batch.0,
+            /* webhook */ &below.webhook.0,
+            /* webhooks */ &webhooks,
+            /* state */ &state,
+            /* limit */ &limit,
+        ];
+        if way == Way::Event {
+            parameters.push(/* event_id */ &filter.event);
+        }
+        let doing = "list deliveries";
+        let client = self.client().await?;
+        let rows = client.query(way.statement(), &parameters).await;
+        let mut rows = rows.map_err(StoreError::at(doing))?;
+        let limit = usize::try_from(filter.limit).unwrap_or(0);
+        let is_more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| is_more).map(position).transpose();
+        Ok(DeliveryPage {
+            next: next.map_err(StoreError::at(doing))?,
+            deliveries: rows.iter().map(delivery).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// One delivery.
+    pub(super) async fn delivery_one(
+        &self,
+        batch: BatchKey,
+        webhook: WebhookId,
+    ) -> Result<Option<Delivery>, StoreError> {
+        const SQL: &str = page!(
+            "one",
+            "select e.received_at as at, e.batch, $2::uuid as webhook
+             from events e where e.batch = $1 and $2 = any(e.webhooks)
+             order by e.position limit $7"
+        );
+        // The parameters between have no place in it, and the database wants to know each.
+        let sql = SQL.replace("$7", "1");
+        let client = self.client().await?;
+        let row = client.query_opt(&sql, &[&batch.0, &webhook.0]).await;
+        row.map_err(StoreError::at("show the delivery"))?.as_ref().map(delivery).transpose()
+    }
+
+    /// The webhooks that a list is about; `None` for all.
+    async fn webhooks_asked(
+        &self,
+        filter: &DeliveryFilter,
+    ) -> Result<Option<Vec<Uuid>>, StoreError> {
+        const SQL: &str = "-- webhooks_asked
+            select coalesce(array_agg(id), '{}') from webhooks
+            where owner_key = $1 and ($2::uuid is null or id = $2)";
+        let webhook = filter.webhook.map(|id| id.0);
+        let Some(owner) = &filter.owner else {
+            return Ok(webhook.map(|id| vec![id]));
+        };
+        let doing = "look up an owner's webhooks";
+        let client = self.client().await?;
+        let row = client.query_one(SQL, &[&Name::key(owner), &webhook]).await;
+        let ids = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
+        Ok(Some(ids))
+    }
+}
+
+/// The key below which a list begins.
+fn below(filter: &DeliveryFilter) -> Position {
+    let top = |at| Position { at, batch: BatchKey(Uuid::nil()), webhook: WebhookId(Uuid::nil()) };
+    let end = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();
+    // A place on a later page is below `until` as well.
+    filter.after.unwrap_or_else(|| top(filter.until.unwrap_or_else(end)))
+}
+
+fn position(row: &Row) -> Result<Position, tokio_postgres::Error> {
+    let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
+    Ok(Position { at: row.try_get(15)?, batch, webhook })
+}
+
+fn delivery(row: &Row) -> Result<Delivery, StoreError> {
+    let doing = "read a delivery";
+    let state: &str = row.try_get(6).map_err(StoreError::at(doing))?;
+    let state = State::parse(state)
+        .ok_or(StoreError::Inconsistent { table: "attempts", column: "state" })?;
+    let read = || {
+        let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
+        Ok(Delivery {
+            id: DeliveryId::of(batch, webhook),
+            webhook,
+            owner: row.try_get(2)?,
+            uri: row.try_get(3)?,
+            events: row.try_get(4)?,
+            types: row.try_get(5)?,
+            state,
+            attempts: row.try_get(7)?,
+            last_status: row.try_get(8)?,
+            reason: row.try_get(9)?,
+            created_at: row.try_get(10)?,
+            finished_at: row.try_get(11)?,
+            next_attempt_at: row.try_get(12)?,
+            detail: row.try_get(13)?,
+            revision: row.try_get(14)?,
+        })
+    };
+    read().map_err(StoreError::at(doing))
+}

@@ -1,0 +1,176 @@
+//! How attempts went, in numbers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use fanfare_core::ids::{DeliveryId, WebhookId};
+use fanfare_core::name::Name;
+use tokio_postgres::Row;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// Whose attempts to count; `None` does not ask.
+#[derive(Debug, Clone)]
+pub struct StatisticsFilter {
+    /// To this webhook.
+    pub webhook: Option<WebhookId>,
+    /// To this owner's webhooks.
+    pub owner: Option<Name>,
+    /// Of so many hours, the one that has begun included.
+    pub hours: u32,
+    /// The longest that a chain of attempts goes on: the index has attempts by its beginning.
+    pub longest_chain: Duration,
+}
+
+/// How attempts went.
+#[derive(Debug, Clone)]
+pub struct Statistics {
+    /// Each hour asked for, the oldest first.
+    pub hours: Vec<Hour>,
+    /// The last attempt of all; it may be older than the hours.
+    pub last: Option<LastAttempt>,
+}
+
+/// The attempts of an hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hour {
+    /// Its beginning.
+    pub begin: DateTime<Utc>,
+    /// How many attempts had each outcome, by the outcomes' codes.
+    pub outcomes: BTreeMap<String, i64>,
+}
+
+/// How the last attempt went.
+#[derive(Debug, Clone)]
+pub struct LastAttempt {
+    /// When it began.
+    pub at: DateTime<Utc>,
+    /// Its outcome's code.
+    pub outcome: String,
+    /// HTTP status, if there was an answer.
+    pub status: Option<i32>,
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The webhook.
+    pub webhook: WebhookId,
+}
+
+impl Store {
+    /// How attempts went in the last hours, by the database's clock.
+    pub async fn statistics(&self, filter: &StatisticsFilter) -> Result<Statistics, StoreError> {
+        const SQL: &str = "-- statistics
+            select date_trunc('hour', a.at, 'UTC') as hour, a.outcome, count(*)
+            from webhooks w
+            join attempts a on a.webhook = w.id and a.since >= $4 and a.at >= $3
+                and a.outcome is not null
+            where ($1::uuid is null or w.id = $1) and ($2::text is null or w.owner_key = $2)
+            group by hour, a.outcome";
+        let doing = "count attempts";
+        let now = self.now().await?;
+        let this_hour = hour_of(now);
+        let begin = this_hour - TimeDelta::hours(i64::from(filter.hours.saturating_sub(1)));
+        let chain = TimeDelta::from_std(filter.longest_chain).unwrap_or(TimeDelta::MAX);
+        let since = begin.checked_sub_signed(chain).unwrap_or(DateTime::UNIX_EPOCH);
+        let owner = filter.owner.as_ref().map(Name::key);
+        let webhook = filter.webhook.map(|id| id.0);
+        let client = self.client().await?;
+        let rows = client
+            .query(
+                SQL,
+                &[
+                    /* webhook */ &webhook,
+                    /* owner */ &owner,
+                    /* begin */ &begin,
+                    /* since */ &since.max(DateTime::UNIX_EPOCH),
+                ],
+            )
+            .await
+            .map_err(StoreError::at(doing))?;
+        drop(client);
+        let counts = rows.iter().map(count).collect::<Result<Vec<_>, _>>();
+        let hours = hours(begin, filter.hours, counts.map_err(StoreError::at(doing))?);
+        Ok(Statistics { hours, last: self.last_attempt(filter).await? })
+    }
+
+    /// The last attempt of the newest chain of each webhook, and the latest of these.
+    async fn last_attempt(
+        &self,
+        filter: &StatisticsFilter,
+    ) -> Result<Option<LastAttempt>, StoreError> {
+        const SQL: &str = "-- last_attempt
+            select l.at, l.outcome, l.status, l.batch, w.id
+            from webhooks w
+            cross join lateral (
+                select a.at, a.outcome, a.status, a.batch from attempts a
+                where a.webhook = w.id and a.outcome is not null
+                order by a.since desc, a.batch desc, a.entry desc limit 1
+            ) l
+            where ($1::uuid is null or w.id = $1) and ($2::text is null or w.owner_key = $2)
+            order by l.at desc limit 1";
+        let doing = "look up the last attempt";
+        let owner = filter.owner.as_ref().map(Name::key);
+        let webhook = filter.webhook.map(|id| id.0);
+        let client = self.client().await?;
+        let row = client.query_opt(SQL, &[&webhook, &owner]).await;
+        row.map_err(StoreError::at(doing))?
+            .as_ref()
+            .map(last)
+            .transpose()
+            .map_err(StoreError::at(doing))
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        let client = self.client().await?;
+        let row = client.query_one("-- now\nselect now()", &[]).await;
+        row.and_then(|row| row.try_get(0)).map_err(StoreError::at("ask for the time"))
+    }
+}
+
+fn hour_of(time: DateTime<Utc>) -> DateTime<Utc> {
+    let seconds = time.timestamp();
+    DateTime::from_timestamp(seconds - seconds.rem_euclid(3600), 0).unwrap_or(time)
+}
+
+/// Every hour from `begin` on, with what was counted in it.
+fn hours(begin: DateTime<Utc>, n: u32, counts: Vec<(DateTime<Utc>, String, i64)>) -> Vec<Hour> {
+    let mut hours: BTreeMap<DateTime<Utc>, BTreeMap<String, i64>> =
+        (0..i64::from(n)).map(|hour| (begin + TimeDelta::hours(hour), BTreeMap::new())).collect();
+    for (hour, outcome, count) in counts {
+        // A worker's clock may be ahead of the database's.
+        hours.entry(hour).or_default().insert(outcome, count);
+    }
+    hours.into_iter().map(|(begin, outcomes)| Hour { begin, outcomes }).collect()
+}
+
+fn count(row: &Row) -> Result<(DateTime<Utc>, String, i64), tokio_postgres::Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+}
+
+fn last(row: &Row) -> Result<LastAttempt, tokio_postgres::Error> {
+    let (batch, webhook) =
+        (fanfare_core::ids::BatchKey(row.try_get(3)?), WebhookId(row.try_get(4)?));
+    Ok(LastAttempt {
+        at: row.try_get(0)?,
+        outcome: row.try_get(1)?,
+        status: row.try_get(2)?,
+        delivery: DeliveryId::of(batch, webhook),
+        webhook,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_without_attempts_are_there_too() {
+        let begin = hour_of(DateTime::from_timestamp(1_800_000_123, 0).unwrap());
+        let counted = vec![(begin + TimeDelta::hours(1), "delivered".to_owned(), 3)];
+        let hours = hours(begin, 3, counted);
+        let of = |hour: &Hour| hour.outcomes.get("delivered").copied().unwrap_or(0);
+        assert_eq!(hours.iter().map(of).collect::<Vec<_>>(), [0, 3, 0]);
+        assert_eq!(begin.timestamp() % 3600, 0);
+    }
+}

@@ -1,0 +1,119 @@
+//! Test events: events of the ledger's own making, each for one webhook.
+
+use chrono::{DateTime, Utc};
+use fanfare_core::access::{Scope, administrator_key};
+use fanfare_core::event::Event;
+use fanfare_core::explain::OwnerState;
+use fanfare_core::ids::{BatchKey, WebhookId};
+use fanfare_core::job::Due;
+use fanfare_core::name::Name;
+use fanfare_core::test_event::Readable;
+use tokio_postgres::Row;
+
+use crate::access::owner_state;
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// How a user stands, and what they may read, as of a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// How the user stands.
+    pub state: OwnerState,
+    /// What they may read: one target of each scope.
+    pub readable: Readable,
+    /// The directory revision that says so.
+    pub revision: i64,
+}
+
+impl Store {
+    /// What a user may read right now.
+    pub async fn reach(&self, user: &Name) -> Result<Reach, StoreError> {
+        const SQL: &str = "-- reach
+            with asker as (
+                select u.id, u.enabled, u.deleted, s.revision
+                from directory_state s
+                left join directory_versions u on u.kind = 'user' and u.name_key = $1
+                    and u.begin_revision <= s.revision
+                    and (u.end_revision is null or u.end_revision > s.revision)
+            ), holder as (
+                select id from asker
+                union all
+                select r.id
+                from asker u
+                join directory_members m on m.version_id = u.id
+                join directory_versions r on r.kind = 'role' and r.name_key = m.role_key
+                    and r.begin_revision <= u.revision
+                    and (r.end_revision is null or r.end_revision > u.revision)
+            ), granted as (
+                select g.scope, min(g.target) as target
+                from holder h join directory_grants g on g.version_id = h.id
+                group by g.scope
+            )
+            select u.enabled, u.deleted, u.revision,
+                   exists (select from directory_members m
+                           where m.version_id = u.id and m.role_key = $2),
+                   g.scope, g.target
+            from asker u left join granted g on true";
+        let doing = "look up what a user may read";
+        let client = self.client().await?;
+        let rows = client.query(SQL, &[&user.key(), &administrator_key()]).await;
+        let rows = rows.map_err(StoreError::at(doing))?;
+        let first = rows
+            .first()
+            .ok_or(StoreError::Inconsistent { table: "directory_state", column: "singleton" })?;
+        let read = || {
+            let state = owner_state(first.try_get(0)?, first.try_get(1)?);
+            Ok((state, first.try_get(2)?, first.try_get(3)?))
+        };
+        let (state, revision, administrator) = read().map_err(StoreError::at(doing))?;
+        let grants = rows.iter().filter_map(|row| grant(row).transpose());
+        let grants = grants.collect::<Result<_, _>>()?;
+        let readable = if administrator { Readable::Everything } else { Readable::Through(grants) };
+        Ok(Reach { state, readable, revision })
+    }
+
+    /// Takes a test event into the ledger, for this webhook alone, as decided by `revision`. The
+    /// job to publish is returned, and when it was taken in.
+    pub async fn test_event_add(
+        &self,
+        event: &Event,
+        webhook: WebhookId,
+        revision: i64,
+    ) -> Result<(Due, DateTime<Utc>), StoreError> {
+        const SQL: &str = "-- test_event_add
+            insert into events (key, batch, position, source, event_id, event_type, subject,
+                                access_revision, decided_revision, notification, webhooks, look_at)
+            values ($1, $1, 0, $2, $3, $4, $5, $6, $6, $7, array[$8::uuid],
+                    now() + interval '60 seconds')
+            returning received_at";
+        let doing = "take in a test event";
+        let client = self.client().await?;
+        let row = client
+            .query_one(
+                SQL,
+                &[
+                    /* key */ &event.key.0,
+                    /* source */ &event.source,
+                    /* event_id */ &event.id,
+                    /* event_type */ &event.event_type,
+                    /* subject */ &event.resource.to_string(),
+                    /* revision */ &revision,
+                    /* notification */ &event.notification,
+                    /* webhook */ &webhook.0,
+                ],
+            )
+            .await
+            .map_err(StoreError::at(doing))?;
+        let received_at = row.try_get(0).map_err(StoreError::at(doing))?;
+        Ok((Due { batch: BatchKey::single(event.key), webhook, entry: 1 }, received_at))
+    }
+}
+
+fn grant(row: &Row) -> Result<Option<(Scope, String)>, StoreError> {
+    let read = || Ok((row.try_get::<_, Option<&str>>(4)?, row.try_get::<_, Option<String>>(5)?));
+    let (scope, target) = read().map_err(StoreError::at("read a grant"))?;
+    let Some((scope, target)) = scope.zip(target) else { return Ok(None) };
+    let scope = Scope::parse(scope)
+        .ok_or(StoreError::Inconsistent { table: "directory_grants", column: "scope" })?;
+    Ok(Some((scope, target)))
+}

@@ -1,0 +1,184 @@
+//! What is sealed of a webhook, and how its secret is replaced without a gap.
+//!
+//! A replaced secret signs beside the new one until its end, so that receivers have time to learn
+//! the new one. The database's clock says when that is: who reads a webhook gets the secrets that
+//! are valid then, and is told for how long that holds.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use fanfare_core::ids::WebhookId;
+use fanfare_core::webhook::{Headers, Secret, Webhook};
+use serde::{Deserialize, Serialize};
+
+use super::inconsistent;
+use crate::error::StoreError;
+use crate::keyring::Keyring;
+use crate::pool::Store;
+
+/// The most secrets that sign at a time; the oldest one gives way to another.
+const MOST: usize = 5;
+
+/// What is sealed of a webhook: what lets others sign as it, or sign in as its owner.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Confidential {
+    secrets: Vec<Valid>,
+    headers: Vec<(String, String)>,
+}
+
+/// A secret, and until when it signs beside a newer one.
+#[derive(Clone, Serialize, Deserialize)]
+struct Valid {
+    secret: String,
+    until: Option<DateTime<Utc>>,
+}
+
+impl Confidential {
+    pub(super) fn open(
+        keyring: &Keyring,
+        sealed: &[u8],
+        webhook: WebhookId,
+    ) -> Result<Self, StoreError> {
+        let plain = keyring.open(sealed, webhook.0.as_bytes())?;
+        serde_json::from_slice(&plain).map_err(|_| inconsistent("sealed"))
+    }
+
+    fn seal(&self, keyring: &Keyring, webhook: WebhookId) -> Result<Vec<u8>, StoreError> {
+        let plain = serde_json::to_vec(self).map_err(|_| inconsistent("sealed"))?;
+        keyring.seal(&plain, webhook.0.as_bytes())
+    }
+
+    /// The secrets that are valid at `now`, the newest first.
+    pub(super) fn secrets(&self, now: DateTime<Utc>) -> Result<Vec<Secret>, StoreError> {
+        let valid = self.valid(now).map(|valid| valid.secret.parse());
+        valid.collect::<Result<_, _>>().map_err(|_| inconsistent("sealed"))
+    }
+
+    /// For how long from `now` on the same secrets are valid; `None` for good.
+    pub(super) fn holds(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let ends = self.valid(now).filter_map(|valid| valid.until);
+        ends.min().map(|end| (end - now).to_std().unwrap_or_default())
+    }
+
+    pub(super) fn headers(self) -> Result<Headers, StoreError> {
+        Headers::parse(self.headers).map_err(|_| inconsistent("sealed"))
+    }
+
+    fn valid(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Valid> {
+        self.secrets.iter().filter(move |valid| valid.until.is_none_or(|until| until > now))
+    }
+}
+
+/// Seals a webhook's secrets and headers. Secrets that it had `before` keep their end.
+pub(super) fn seal(
+    keyring: &Keyring,
+    webhook: &Webhook,
+    before: Option<&Confidential>,
+) -> Result<Vec<u8>, StoreError> {
+    let valid = |secret: &Secret| {
+        let known = before.and_then(|it| it.secrets.iter().find(|it| it.secret == secret.reveal()));
+        known.cloned().unwrap_or_else(|| Valid { secret: secret.reveal().to_owned(), until: None })
+    };
+    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let confidential = Confidential {
+        secrets: webhook.secrets.iter().map(valid).collect(),
+        headers: webhook.headers.iter().map(header).collect(),
+    };
+    confidential.seal(keyring, webhook.id)
+}
+
+impl Store {
+    /// Gives a webhook a new secret. The one that it had signs beside it for `overlap`, by the
+    /// database's clock. Returns until when that is, or `None` when there is no such webhook. A
+    /// secret that it has already is only made the newest.
+    pub async fn webhook_rotate(
+        &self,
+        id: WebhookId,
+        secret: &Secret,
+        overlap: Duration,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+        const READ: &str = "-- webhook_rotate
+            select sealed, clock_timestamp() from webhooks
+            where id = $1 and deleted_at is null for update";
+        const WRITE: &str = "-- webhook_rotate
+            update webhooks set sealed = $2, updated_at = now() where id = $1";
+        let doing = "replace the webhook's secret";
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let row = transaction.query_opt(READ, &[&id.0]).await.map_err(StoreError::at(doing))?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+        let (sealed, now): (&[u8], DateTime<Utc>) = read().map_err(StoreError::at(doing))?;
+        let mut confidential = Confidential::open(&self.keyring, sealed, id)?;
+        let until = now + TimeDelta::from_std(overlap).unwrap_or(TimeDelta::MAX);
+        confidential.rotate(secret, now, until);
+        let sealed = confidential.seal(&self.keyring, id)?;
+        transaction.execute(WRITE, &[&id.0, &sealed]).await.map_err(StoreError::at(doing))?;
+        transaction.commit().await.map_err(StoreError::at(doing))?;
+        Ok(Some(until))
+    }
+}
+
+impl Confidential {
+    fn rotate(&mut self, secret: &Secret, now: DateTime<Utc>, until: DateTime<Utc>) {
+        let newest = Valid { secret: secret.reveal().to_owned(), until: None };
+        // What has an end already keeps it, if it is the earlier one.
+        let older = self.valid(now).filter(|valid| valid.secret != newest.secret);
+        let ending = |valid: &Valid| Valid {
+            until: Some(valid.until.map_or(until, |end| end.min(until))),
+            secret: valid.secret.clone(),
+        };
+        let older: Vec<Valid> = older.map(ending).filter(|_| until > now).collect();
+        self.secrets = std::iter::once(newest).chain(older).take(MOST).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(letter: &str) -> Secret {
+        letter.repeat(32).parse().unwrap()
+    }
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn letters(confidential: &Confidential, now: DateTime<Utc>) -> String {
+        let secrets = confidential.secrets(now).unwrap();
+        secrets.iter().map(|secret| secret.reveal().get(..1).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_replaced_secret_is_valid_until_its_end() {
+        let first = Valid { secret: "a".repeat(32), until: None };
+        let mut webhook = Confidential { secrets: vec![first], headers: Vec::new() };
+        assert_eq!(webhook.holds(at(0)), None);
+        webhook.rotate(&secret("b"), at(0), at(100));
+        webhook.rotate(&secret("c"), at(10), at(50));
+        assert_eq!(letters(&webhook, at(49)), "cba");
+        assert_eq!(webhook.holds(at(49)), Some(Duration::from_secs(1)));
+        assert_eq!(letters(&webhook, at(50)), "c");
+        assert_eq!(webhook.holds(at(50)), None);
+    }
+
+    #[test]
+    fn without_an_overlap_only_the_new_secret_is_valid() {
+        let first = Valid { secret: "a".repeat(32), until: None };
+        let mut webhook = Confidential { secrets: vec![first], headers: Vec::new() };
+        webhook.rotate(&secret("b"), at(0), at(0));
+        assert_eq!(letters(&webhook, at(0)), "b");
+    }
+
+    #[test]
+    fn a_secret_that_comes_back_is_the_newest_again() {
+        let first = Valid { secret: "a".repeat(32), until: None };
+        let mut webhook = Confidential { secrets: vec![first], headers: Vec::new() };
+        webhook.rotate(&secret("b"), at(0), at(100));
+        webhook.rotate(&secret("a"), at(1), at(100));
+        assert_eq!(letters(&webhook, at(2)), "ab");
+    }
+}

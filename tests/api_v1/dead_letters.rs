@@ -1,0 +1,91 @@
+//! Dead letters, for administrators.
+
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use super::{Api, User, refused, wrong};
+use crate::world::{SOON, event};
+
+const LIST: &str = "/api/v1/dead-letters";
+const REPLAY: &str = "/api/v1/dead-letters/replay";
+const DISCARD: &str = "/api/v1/dead-letters/discard";
+
+/// Waits until there are so many; returns them.
+async fn letters(root: &User, count: usize) -> Vec<Value> {
+    eventually("the dead letters are there", SOON, async || {
+        let answer = root.get(LIST).await;
+        let found = if answer.status == 200 { answer.json()["items"].take() } else { Value::Null };
+        let found = found.as_array().cloned().unwrap_or_default();
+        if found.len() == count { Ok(found) } else { Err(answer) }
+    })
+    .await
+}
+
+fn taken(count: u64, dry_run: bool) -> Value {
+    json!({ "count": count, "dryRun": dry_run, "complete": true, "missing": [], "kept": [] })
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_brought_back_and_thrown_away() {
+    let api = Api::start().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(500));
+    let webhook = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
+    let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
+    let root = api.sign_in("root").await;
+    for _ in 0..2 {
+        let mut unknown = event();
+        unknown["type"] = json!("galaxies.create");
+        api.world.publish(&unknown).await;
+    }
+    api.world.publish(&event()).await;
+    let all = letters(&root, 3).await;
+    assert_eq!(api.world.json(&["dead-letters", "list"]).await, json!(all));
+    let dead = root.read(&format!("{LIST}?queue=deliveries&webhook={webhook}")).await;
+    assert_eq!(dead, json!({ "items": [all[2]], "complete": true }));
+    let unknown = root.read(&format!("{LIST}?reason=unknown-filter&limit=1")).await;
+    assert_eq!(unknown, json!({ "items": [all[0]], "complete": false }));
+
+    let by_reason = json!({ "reason": "exhausted", "dryRun": true });
+    root.post(REPLAY, &by_reason).await.is(200, Some(&taken(1, true)));
+    receiver.answer_with(|_, _| Reply::status(200));
+    root.post(REPLAY, &json!({ "webhook": webhook })).await.is(200, Some(&taken(1, false)));
+    api.world.deliveries(&webhook, "delivered", 1).await;
+    // What is still wrong comes back.
+    let ids = json!({ "ids": [all[0]["id"]] });
+    root.post(REPLAY, &ids).await.is(200, Some(&taken(1, false)));
+    letters(&root, 2).await;
+    root.post(DISCARD, &json!({ "all": true, "dryRun": true }))
+        .await
+        .is(200, Some(&taken(2, true)));
+    let missing = json!({ "ids": [all[1]["id"], "none"] });
+    let answer = root.post(DISCARD, &missing).await.json();
+    assert_eq!((&answer["count"], &answer["missing"]), (&json!(1), &json!(["none"])));
+    let rest = json!({ "all": true, "queue": "events" });
+    root.post(DISCARD, &rest).await.is(200, Some(&taken(1, false)));
+    letters(&root, 0).await;
+}
+
+#[tokio::test]
+async fn dead_letters_are_for_administrators_who_say_which() {
+    let api = Api::start().await;
+    let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
+    refused(&anna.get(LIST).await, 403, "forbidden");
+    for path in [REPLAY, DISCARD] {
+        refused(&anna.post(path, &json!({ "all": true })).await, 403, "forbidden");
+        for (body, names) in [
+            (json!({}), [""].as_slice()),
+            (json!({ "queue": "events" }), &[""]),
+            (json!({ "everything": true }), &[""]),
+            (json!({ "ids": ["a"], "all": true }), &["all"]),
+            (json!({ "queue": "x", "webhook": "y", "all": true }), &["queue", "webhook"]),
+        ] {
+            let problem = refused(&root.post(path, &body).await, 400, "invalid-request");
+            assert_eq!(wrong(&problem), names, "{body}");
+        }
+    }
+    let problem = root.get(&format!("{LIST}?queue=x&webhook=y&limit=0&cursor=1")).await;
+    let problem = refused(&problem, 400, "invalid-request");
+    assert_eq!(wrong(&problem), ["cursor", "queue", "webhook", "limit"]);
+}

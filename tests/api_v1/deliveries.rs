@@ -1,0 +1,210 @@
+//! Deliveries: listed, shown, attempted again; each user sees the own ones.
+
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use super::{Api, NOBODY_S, ids, refused, wrong};
+use crate::world::SOON;
+
+#[tokio::test]
+async fn each_user_sees_the_own_deliveries_as_the_commands_show_them() {
+    let api = Api::start().await;
+    let receiver = Receiver::start().await;
+    let annas = api.world.webhook_of("Anna", &receiver.url("/anna"), &[]).await;
+    let bobs = api.world.webhook_of("bob", &receiver.url("/bob"), &[]).await;
+    let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
+    for _ in 0..2 {
+        api.delivered(&[&annas, &bobs]).await;
+    }
+    let event = api.delivered(&[&annas, &bobs]).await;
+    let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
+
+    let all = api.world.json(&["deliveries", "list"]).await;
+    assert_eq!(root.read("/api/v1/deliveries").await, json!({ "items": all, "next": null }));
+    let own = api.world.json(&["deliveries", "list", "--owner", "anna"]).await;
+    assert_eq!(own.as_array().unwrap().len(), 3);
+    assert_eq!(anna.read("/api/v1/deliveries").await["items"], own);
+    assert_eq!(anna.read("/api/v1/deliveries?owner=ANNA").await["items"], own);
+    assert_eq!(root.read("/api/v1/deliveries?owner=anna").await["items"], own);
+
+    let event_id = event["id"].as_str().unwrap();
+    let of_event = anna.read(&format!("/api/v1/deliveries?event={event_id}")).await;
+    assert_eq!(of_event["items"].as_array().unwrap(), &own.as_array().unwrap()[..1]);
+    let none = json!({ "items": [], "next": null });
+    assert_eq!(anna.read(&format!("/api/v1/deliveries?webhook={bobs}")).await, none);
+    assert_eq!(anna.read(&format!("/api/v1/deliveries?webhook={NOBODY_S}")).await, none);
+    assert_eq!(anna.read("/api/v1/deliveries?state=dead").await, none);
+    assert_eq!(anna.read("/api/v1/deliveries?state=pending").await, none);
+    assert_eq!(anna.read("/api/v1/deliveries?state=delivered").await["items"], own);
+    let middle = own[1]["createdAt"].as_str().unwrap();
+    let until = anna.read(&format!("/api/v1/deliveries?until={middle}")).await;
+    let since = anna.read(&format!("/api/v1/deliveries?since={middle}")).await;
+    assert_eq!(ids(&until).len() + ids(&since).len(), 3);
+    assert_eq!(until["items"][0], own[2]);
+
+    let id = own[0]["id"].as_str().unwrap();
+    let shown = api.world.json(&["deliveries", "show", id]).await;
+    assert_eq!(anna.read(&format!("/api/v1/deliveries/{id}")).await, shown);
+    assert_eq!(shown["attemptLog"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_the_caller_s_or_not_right_is_refused() {
+    let api = Api::start().await;
+    let receiver = Receiver::start().await;
+    let bobs = api.world.webhook_of("bob", &receiver.url("/bob"), &[]).await;
+    let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
+    api.delivered(&[&bobs]).await;
+    let anna = api.sign_in("anna").await;
+    let all = api.world.json(&["deliveries", "list"]).await;
+    let bobs = all[0]["id"].as_str().unwrap();
+    for id in [bobs, NOBODY_S, "no-id"] {
+        refused(&anna.get(&format!("/api/v1/deliveries/{id}")).await, 404, "not-found");
+        let retry = format!("/api/v1/deliveries/{id}/retry");
+        refused(&anna.send("POST", &retry, "").await, 404, "not-found");
+    }
+    assert_eq!(receiver.count(), 1);
+    refused(&anna.get("/api/v1/deliveries?owner=bob").await, 403, "forbidden");
+    let all_wrong = "/api/v1/deliveries?webhook=x&state=lost&since=yesterday&until=1&limit=0\
+                     &cursor=x&page=2&owner=%07";
+    let problem = refused(&anna.get(all_wrong).await, 400, "invalid-request");
+    let names = ["page", "owner", "webhook", "state", "since", "until", "cursor", "limit"];
+    assert_eq!(wrong(&problem), names);
+
+    let nobody = super::User { address: api.address, token: "x".to_owned() };
+    for path in ["deliveries", "events", "dead-letters", "statistics"] {
+        let answer = nobody.get(&format!("/api/v1/{path}")).await;
+        refused(&answer, 401, "unauthorized");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+    refused(&anna.get("/api/v1/nothing").await, 404, "not-found");
+    let answer = anna.send("DELETE", "/api/v1/deliveries", "").await;
+    refused(&answer, 405, "method-not-allowed");
+    assert_eq!(answer.header("allow"), Some("GET,HEAD"));
+}
+
+#[tokio::test]
+async fn a_delivery_is_attempted_again_on_demand() {
+    let api = Api::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
+    let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
+    api.delivered(&[&webhook]).await;
+    let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
+    let id = anna.read("/api/v1/deliveries").await["items"][0]["id"].as_str().unwrap().to_owned();
+    let retry = format!("/api/v1/deliveries/{id}/retry");
+    for (user, attempts) in [(&anna, 2), (&root, 3)] {
+        user.send("POST", &retry, "").await.is(202, Some(&json!({ "id": id, "begun": true })));
+        let requests = receiver.wait_for(attempts, SOON).await;
+        let body: Value = serde_json::from_slice(&requests[attempts - 1].body).unwrap();
+        assert_eq!((&body["Id"], &body["Attempt"]), (&json!(id), &json!(attempts)));
+        api.world.deliveries(&webhook, "delivered", 1).await;
+    }
+    api.world.fanfare(&["webhooks", "pause", &webhook]).await;
+    refused(&anna.send("POST", &retry, "").await, 409, "webhook-paused");
+    api.world.fanfare(&["webhooks", "delete", &webhook]).await;
+    refused(&anna.send("POST", &retry, "").await, 409, "webhook-deleted");
+    // What was sent to it is there to be seen.
+    assert_eq!(ids(&anna.read("/api/v1/deliveries").await), [id]);
+}
+
+#[tokio::test]
+async fn what_failed_is_attempted_again_together_and_counted_by_the_hour() {
+    let api = Api::start().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(500));
+    let webhook = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
+    let other = api.world.webhook_of("anna", &receiver.url("/other"), &["--paused"]).await;
+    let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
+    for _ in 0..3 {
+        api.world.publish(&crate::world::event()).await;
+    }
+    api.world.deliveries(&webhook, "dead", 3).await;
+    let (anna, bob) = (api.sign_in("anna").await, api.sign_in("bob").await);
+    let dead = anna.read("/api/v1/deliveries?state=dead&limit=2").await;
+    assert_eq!(ids(&dead).len(), 2);
+    let rest = dead["next"].as_str().unwrap();
+    let rest = anna.read(&format!("/api/v1/deliveries?state=dead&limit=2&cursor={rest}")).await;
+    assert_eq!((ids(&rest).len(), &rest["next"]), (1, &Value::Null));
+
+    let path = format!("/api/v1/webhooks/{webhook}/retry-failed");
+    let counted = json!({ "count": 3, "dryRun": true, "more": false });
+    let nothing = json!({ "count": 0, "dryRun": true, "more": false });
+    anna.send("POST", &format!("{path}?dryRun=true"), "").await.is(200, Some(&counted));
+    let later = format!("{path}?dryRun=true&since=2100-01-01T00:00:00Z");
+    anna.send("POST", &later, "").await.is(200, Some(&nothing));
+    let problem = anna.send("POST", &format!("{path}?dryRun=perhaps&since=x"), "").await;
+    assert_eq!(wrong(&refused(&problem, 400, "invalid-request")), ["since", "dryRun"]);
+    refused(&bob.send("POST", &path, "").await, 404, "not-found");
+    let paused = format!("/api/v1/webhooks/{other}/retry-failed");
+    refused(&anna.send("POST", &paused, "").await, 409, "webhook-paused");
+    receiver.answer_with(|_, _| Reply::status(200));
+    let begun = json!({ "count": 3, "dryRun": false, "more": false });
+    anna.send("POST", &path, "").await.is(202, Some(&begun));
+    api.world.deliveries(&webhook, "delivered", 3).await;
+    anna.send("POST", &format!("{path}?dryRun=true"), "").await.is(200, Some(&nothing));
+    statistics(&api, &webhook, &other).await;
+}
+
+/// Three deliveries of four failed attempts and a fifth that succeeded.
+async fn statistics(api: &Api, webhook: &str, other: &str) {
+    let (anna, bob) = (api.sign_in("anna").await, api.sign_in("bob").await);
+    let (root, path) = (api.sign_in("root").await, "/api/v1/statistics");
+    let of_webhook = anna.read(&format!("{path}?webhook={webhook}&hours=2")).await;
+    assert_eq!(of_webhook["attempts"], 15);
+    assert_eq!(of_webhook["delivered"], 3);
+    assert_eq!(of_webhook["successRate"], 0.2);
+    assert_eq!(of_webhook["last"]["outcome"], "delivered");
+    assert_eq!(of_webhook["last"]["status"], 200);
+    assert_eq!(of_webhook["last"]["webhook"], webhook);
+    let hours = of_webhook["hours"].as_array().unwrap();
+    assert_eq!(hours.len(), 2);
+    let count = |outcome: &str| -> i64 {
+        hours.iter().filter_map(|hour| hour["outcomes"][outcome].as_i64()).sum()
+    };
+    assert_eq!((count("delivered"), count("status")), (3, 12));
+    // For all that one may see it is the same, and nothing for others.
+    for user in [&anna, &root] {
+        let all = user.read(&format!("{path}?hours=2")).await;
+        assert_eq!((&all["attempts"], &all["last"]), (&json!(15), &of_webhook["last"]));
+    }
+    assert_eq!(
+        root.read(&format!("{path}?owner=anna")).await["hours"].as_array().unwrap().len(),
+        24
+    );
+    for empty in [
+        bob.read(path).await,
+        root.read(&format!("{path}?owner=bob")).await,
+        anna.read(&format!("{path}?webhook={other}")).await,
+    ] {
+        assert_eq!((&empty["attempts"], &empty["successRate"]), (&json!(0), &Value::Null));
+        assert_eq!(empty["last"], Value::Null);
+    }
+    refused(&bob.get(&format!("{path}?webhook={webhook}")).await, 404, "not-found");
+    refused(&anna.get(&format!("{path}?owner=bob")).await, 403, "forbidden");
+    let problem = refused(&anna.get(&format!("{path}?hours=745")).await, 400, "invalid-request");
+    assert_eq!(wrong(&problem), ["hours"]);
+}
+
+#[tokio::test]
+async fn a_pending_delivery_is_listed_and_shown() {
+    let api = Api::start().await;
+    let webhook = api.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
+    let _router = api.world.start("router").await;
+    api.world.publish(&crate::world::event()).await;
+    let anna = api.sign_in("anna").await;
+    for query in ["", "?state=pending", &format!("?webhook={webhook}&state=pending")] {
+        let path = format!("/api/v1/deliveries{query}");
+        let id = eventually("it is pending", SOON, async || {
+            let page = anna.read(&path).await;
+            (page["items"][0]["state"] == "pending").then(|| ids(&page).remove(0))
+        })
+        .await;
+        let shown = anna.read(&format!("/api/v1/deliveries/{id}")).await;
+        assert_eq!((&shown["attempts"], &shown["attemptLog"]), (&json!(0), &json!([])));
+        let retry = format!("/api/v1/deliveries/{id}/retry");
+        let soon = json!({ "id": id, "begun": false });
+        anna.send("POST", &retry, "").await.is(202, Some(&soon));
+    }
+}

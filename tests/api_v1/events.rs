@@ -1,0 +1,114 @@
+//! Events, and why they went where they went.
+
+use fanfare_testkit::receiver::Receiver;
+use serde_json::{Value, json};
+
+use super::{Api, ids, refused, wrong};
+use crate::world::event;
+
+#[tokio::test]
+async fn administrators_see_events_as_the_commands_show_them() {
+    let api = Api::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
+    let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
+    for _ in 0..3 {
+        api.delivered(&[&webhook]).await;
+    }
+    let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
+    let list = api.world.json(&["events", "list"]).await;
+    let path = "/api/v1/events";
+    assert_eq!(root.read(path).await, json!({ "items": list, "next": null }));
+    let first = root.read(&format!("{path}?limit=2")).await;
+    let rest = first["next"].as_str().unwrap();
+    let rest = root.read(&format!("{path}?limit=2&cursor={rest}")).await;
+    let both: Vec<String> = ids(&first).into_iter().chain(ids(&rest)).collect();
+    assert_eq!((both, &rest["next"]), (ids(&json!({ "items": list })), &Value::Null));
+    for (query, count) in [
+        ("type=Tasks", 3),
+        ("type=tasks.delete", 0),
+        ("subject=tasks/t1", 3),
+        ("subject=tasks/t2", 0),
+        ("since=2100-01-01T00:00:00Z", 0),
+        ("since=2000-01-01T00:00:00Z", 3),
+        (&format!("webhook={webhook}"), 3),
+    ] {
+        assert_eq!(ids(&root.read(&format!("{path}?{query}")).await).len(), count, "{query}");
+    }
+    let id = ids(&first).remove(0);
+    let shown = api.world.json(&["events", "show", &id]).await;
+    assert_eq!(root.read(&format!("{path}/{id}?source=/tests")).await, shown);
+
+    refused(&anna.get(path).await, 403, "forbidden");
+    refused(&anna.get(&format!("{path}/{id}")).await, 403, "forbidden");
+    for unknown in ["none", &format!("{id}?source=other"), "a%00b"] {
+        refused(&root.get(&format!("{path}/{unknown}")).await, 404, "not-found");
+    }
+    let problem = root.get(&format!("{path}?type=planets&subject=x&source=1")).await;
+    let problem = refused(&problem, 400, "invalid-request");
+    assert_eq!(wrong(&problem), ["source", "type", "subject"]);
+}
+
+#[tokio::test]
+async fn an_id_that_two_sources_gave_asks_for_the_source() {
+    let api = Api::start().await;
+    let webhook = api.world.webhook_of("anna", "http://127.0.0.1:9/", &["--paused"]).await;
+    let _router = api.world.start("router").await;
+    let (mut one, root) = (event(), api.sign_in("root").await);
+    api.world.publish(&one).await;
+    one["source"] = json!("/other");
+    api.world.publish(&one).await;
+    let id = one["id"].as_str().unwrap();
+    fanfare_testkit::wait::eventually("both are taken", super::SOON, async || {
+        (ids(&root.read("/api/v1/events").await).len() == 2).then_some(())
+    })
+    .await;
+    for path in [format!("/api/v1/events/{id}"), format!("/api/v1/events/{id}/explain")] {
+        let problem = refused(&root.get(&path).await, 409, "ambiguous-event");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("/tests") && detail.contains("/other"), "{detail}");
+    }
+    let explained = root.read(&format!("/api/v1/events/{id}/explain?source=/other")).await;
+    assert_eq!(explained[0]["webhook"], webhook);
+}
+
+#[tokio::test]
+async fn explanations_are_those_of_the_commands_and_name_nothing_to_who_may_not_read() {
+    let api = Api::start().await;
+    let receiver = Receiver::start().await;
+    let annas = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
+    let paused = api.world.webhook_of("anna", &receiver.url("/paused"), &["--paused"]).await;
+    let bobs = api.world.webhook_of("bob", &receiver.url("/bob"), &[]).await;
+    let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
+    let event_id = api.delivered(&[&annas, &bobs]).await["id"].as_str().unwrap().to_owned();
+    let (anna, bob) = (api.sign_in("anna").await, api.sign_in("bob").await);
+    let (root, path) = (api.sign_in("root").await, format!("/api/v1/events/{event_id}/explain"));
+    let all = api.world.json(&["events", "explain", &event_id]).await;
+    assert_eq!(all.as_array().unwrap().len(), 3);
+    assert_eq!(root.read(&path).await, all);
+    let own = api.world.json(&["events", "explain", &event_id, "--owner", "anna"]).await;
+    assert_eq!(anna.read(&path).await, own);
+    assert_eq!(root.read(&format!("{path}?owner=anna")).await, own);
+    let one = api.world.json(&["events", "explain", &event_id, "--webhook", &paused]).await;
+    assert_eq!(anna.read(&format!("{path}?webhook={paused}")).await, one);
+    assert_eq!(one[0]["verdict"], "webhook-paused");
+
+    refused(&bob.get(&format!("{path}?webhook={annas}")).await, 404, "not-found");
+    refused(&bob.get(&format!("{path}?owner=anna")).await, 403, "forbidden");
+    refused(&bob.get("/api/v1/events/none/explain").await, 404, "not-found");
+    // Of a report, of which bob may read none.
+    let mut report = event();
+    report["type"] = json!("reports.upload");
+    report["subject"] = json!("categories/hidden/reports/hidden");
+    api.world.publish(&report).await;
+    let path = format!("/api/v1/events/{}/explain", report["id"].as_str().unwrap());
+    let told = fanfare_testkit::wait::eventually("it is taken", super::SOON, async || {
+        let answer = bob.get(&path).await;
+        (answer.status == 200).then(|| answer.json())
+    })
+    .await;
+    assert_eq!(told[0]["webhook"], bobs);
+    assert_eq!((&told[0]["verdict"], &told[0]["scopes"]), (&json!("no-access"), &json!([])));
+    assert!(!told.to_string().contains("hidden"), "{told}");
+    assert!(root.read(&path).await.to_string().contains("hidden"));
+}

@@ -1,0 +1,76 @@
+//! The pages, as a browser sees them.
+
+mod browser;
+mod deliveries;
+mod forgery;
+mod grid;
+mod hostile;
+mod sessions;
+mod webhooks;
+
+use std::net::SocketAddr;
+
+use fanfare_testkit::process::Process;
+use serde_json::json;
+
+use crate::world::{SOON, World};
+use browser::Browser;
+
+/// An address that needs no verification, and that nobody asks.
+const QUIET: &str = "http://192.0.2.1/hook?noecho";
+
+/// An installation with a console.
+struct Console {
+    world: World,
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Console {
+    async fn start() -> Self {
+        Self::on(World::new().await).await
+    }
+
+    async fn on(world: World) -> Self {
+        let world = world.with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
+        let world = world.with("FANFARE_LOG", "info");
+        let process = world.spawn("console");
+        let line = process.wait_for_line("listening on http://", SOON).await;
+        let address = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
+        Self { world, address, _process: process }
+    }
+
+    /// Adds accounts whose password is `password`.
+    async fn add(&self, names: &[&str], more: &[&str]) {
+        for name in names {
+            let args = ["users", "add", name, "--password-stdin"];
+            let args: Vec<&str> = args.iter().chain(more).copied().collect();
+            self.world.fanfare_with(&args, Some("password")).await;
+        }
+    }
+
+    /// The directory: these users are enabled, and nobody else is there.
+    async fn directory(&self, names: &[&str]) {
+        let users: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
+        self.world.directory(&json!({ "users": users, "roles": [] })).await;
+    }
+
+    /// A browser in which nobody is signed in.
+    fn browser(&self) -> Browser {
+        Browser::new(self.address)
+    }
+
+    /// A browser in which an account's owner is signed in.
+    async fn signed_in(&self, name: &str) -> Browser {
+        let mut browser = self.browser();
+        let answer = browser.sign_in(name, "password").await;
+        assert_eq!(answer.status, 303, "{answer:?}");
+        browser
+    }
+
+    /// A new account's owner, signed in.
+    async fn user(&self, name: &str) -> Browser {
+        self.add(&[name], &[]).await;
+        self.signed_in(name).await
+    }
+}

@@ -1,0 +1,113 @@
+//! What a webhook was sent, and sending it again.
+
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use super::Console;
+use super::browser::Browser;
+use crate::world::{SOON, event};
+
+/// An answer that would like to be markup.
+const ANSWER: &str = "<script>alert('answer')</script><img src=x onerror=alert(1)>";
+
+/// Waits until a page says something; returns it.
+async fn until(browser: &mut Browser, path: &str, told: &str) -> String {
+    eventually(&format!("{path} says {told}"), SOON, async || {
+        let html = browser.page(path).await;
+        if html.contains(told) { Ok(html) } else { Err(html) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
+    let console = Console::start().await;
+    let world = &console.world;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, count| Reply::text(if count < 1 { 500 } else { 200 }, ANSWER));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let mut anna = console.user("anna").await;
+    let page = format!("/webhooks/{webhook}");
+    assert!(anna.page(&page).await.contains("Nothing was sent yet"));
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    let requests = receiver.wait_for(2, SOON).await;
+
+    let html = until(&mut anna, &page, "Delivered</span>").await;
+    assert!(html.contains("tasks.execute") && html.contains(r#"hx-trigger="every 2s""#));
+    let part = anna.page(&format!("{page}/deliveries?state=delivered")).await;
+    assert!(part.contains("tasks.execute") && !part.contains("<html"));
+    assert!(anna.page(&format!("{page}?state=dead")).await.contains("No delivery is Dead."));
+    let html = until(&mut anna, "/webhooks", "% ok").await;
+    assert!(html.contains("50% ok") && html.contains(r#"label="1 succeeded, 1 failed""#), "{html}");
+
+    let delivery = world.json(&["deliveries", "list", "--webhook", &webhook]).await;
+    let delivery = delivery[0]["id"].as_str().unwrap().to_owned();
+    let shown = format!("{page}/deliveries/{delivery}");
+    let html = anna.page(&shown).await;
+    assert!(html.contains("Attempt 1 ") && html.contains("Attempt 2 "));
+    assert!(!html.contains("<script>alert") && !html.contains("<img src=x"));
+    assert_eq!(html.matches("&#60;script&#62;alert").count(), 2);
+    for (number, request) in (1..).zip(&requests) {
+        let file = anna.get(&format!("{shown}/body?attempt={number}")).await;
+        assert_eq!(file.body.as_bytes(), &request.body[..]);
+        assert!(file.header("content-disposition").unwrap().starts_with("attachment"));
+        let html = anna.page(&format!("{shown}?attempt={number}")).await;
+        for name in ["ms-signature", "webhook-signature", "webhook-timestamp", "webhook-id"] {
+            let value = request.header(name).unwrap().replace('+', "&#43;");
+            let line = format!("{name}: {}", request.header(name).unwrap());
+            assert!(html.contains(&line) || html.contains(&format!("{name}: {value}")), "{line}");
+        }
+    }
+
+    let answer = anna.submit(&shown, &format!("{shown}/resend"), &[]).await;
+    assert_eq!(answer.status, 303);
+    let html = anna.page(answer.header("location").unwrap()).await;
+    assert!(html.contains("attempted again"), "{html}");
+    let again = receiver.wait_for(3, 3 * SOON).await;
+    let body: Value = serde_json::from_slice(&again[2].body).unwrap();
+    assert_eq!((&body["Attempt"], &body["Id"]), (&json!(3), &json!(delivery)));
+}
+
+#[tokio::test]
+async fn what_an_owner_may_not_read_any_more_is_not_shown() {
+    let console = Console::start().await;
+    let world = &console.world;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    console.add(&["root"], &["--admin"]).await;
+    let mut anna = console.user("anna").await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    let delivery = world.deliveries(&webhook, "delivered", 1).await[0]["id"].clone();
+    let shown = format!("/webhooks/{webhook}/deliveries/{}", delivery.as_str().unwrap());
+    assert!(anna.page(&shown).await.contains("Nightly orders"));
+    world.directory(&json!({ "users": [{ "name": "anna" }], "roles": [] })).await;
+    let html = anna.page(&shown).await;
+    assert!(!html.contains("Nightly orders") && html.contains("It is not shown"), "{html}");
+    assert_eq!(anna.get(&format!("{shown}/body")).await.status, 404);
+    assert!(console.signed_in("root").await.page(&shown).await.contains("Nightly orders"));
+}
+
+#[tokio::test]
+async fn a_test_event_shows_whether_the_receiver_works() {
+    let console = Console::start().await;
+    let world = &console.world;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let mut anna = console.user("anna").await;
+    let page = format!("/webhooks/{webhook}");
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    let answer = anna.submit(&page, &format!("{page}/test"), &[]).await;
+    assert_eq!(answer.header("location"), Some(format!("{page}?done=tested").as_str()));
+    let request = &receiver.wait_for(1, 3 * SOON).await[0];
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!(body["Notifications"][0]["UserAction"], "test");
+    until(&mut anna, &page, "Delivered</span>").await;
+    // Who may read nothing gets nothing, not even a test.
+    world.directory(&json!({ "users": [{ "name": "anna" }], "roles": [] })).await;
+    let answer = anna.submit(&page, &format!("{page}/test"), &[]).await;
+    let html = anna.page(answer.header("location").unwrap()).await;
+    assert!(html.contains("A test event could not be sent"), "{html}");
+}

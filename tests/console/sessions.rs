@@ -1,0 +1,161 @@
+//! Signing in and out, and what every page tells the browser to allow.
+
+use fanfare_testkit::proxy::Proxy;
+use fanfare_testkit::sandbox::Sandbox;
+use fanfare_testkit::wait::eventually;
+use url::Url;
+
+use super::browser::FORM;
+use super::{Console, QUIET};
+use crate::world::{SOON, World};
+
+#[tokio::test]
+async fn one_signs_in_goes_on_and_signs_out() {
+    let console = Console::start().await;
+    console.add(&["anna"], &[]).await;
+    let mut browser = console.browser();
+    let answer = browser.get("/").await;
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/webhooks")));
+    let answer = browser.get("/webhooks/new?a=b").await;
+    let form = answer.header("location").unwrap().to_owned();
+    assert_eq!((answer.status, form.as_str()), (303, "/sign-in?next=%2Fwebhooks%2Fnew%3Fa%3Db"));
+    assert!(browser.page(&form).await.contains(r#"name="next" value="/webhooks/new?a=b""#));
+
+    let answer = browser.sign_in("<i>anna", "wrong").await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.body.contains("The user name or password is incorrect."));
+    assert!(answer.body.contains(r#"value="&#60;i&#62;anna""#), "{}", answer.body);
+    assert_eq!(browser.cookie, None);
+
+    let fields = [("name", "Anna"), ("password", "password"), ("next", "/webhooks/new?a=b")];
+    let answer = browser.post("/sign-in", &fields).await;
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/webhooks/new?a=b")));
+    let cookie = answer.header("set-cookie").unwrap();
+    assert!(cookie.ends_with("; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"), "{cookie}");
+    let stored = console.world.sql("select encode(token_digest, 'escape') from sessions");
+    let token = browser.cookie.clone().unwrap();
+    assert!(!stored.contains(token.split('=').nth(1).unwrap()), "{stored}");
+    assert!(browser.page("/webhooks").await.contains("Signed in as <strong>anna</strong>"));
+
+    let answer = browser.submit("/webhooks", "/sign-out", &[]).await;
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/sign-in")));
+    assert_eq!((&browser.cookie, console.world.sql("select count(*) from sessions")),
+        (&None, "0".to_owned()));
+    browser.cookie = Some(token);
+    assert_eq!(browser.get("/webhooks").await.status, 303);
+}
+
+#[tokio::test]
+async fn after_signing_in_nobody_is_sent_to_another_site() {
+    let console = Console::start().await;
+    console.add(&["anna"], &[]).await;
+    for trap in ["https://evil.example/", "//evil.example/", "/webhooks\\..\\evil", "/token"] {
+        let fields = [("name", "anna"), ("password", "password"), ("next", trap)];
+        let answer = console.browser().post("/sign-in", &fields).await;
+        assert_eq!(answer.header("location"), Some("/webhooks"), "{trap}");
+    }
+}
+
+#[tokio::test]
+async fn behind_tls_the_cookie_is_bound_to_it() {
+    let console = Console::start().await;
+    console.add(&["anna"], &[]).await;
+    let headers = [FORM, ("X-Forwarded-Proto", "https")];
+    let mut browser = console.browser();
+    let form = "name=anna&password=password";
+    let answer = browser.send("POST", "/sign-in", &headers, form).await;
+    let cookie = answer.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-fanfare_session="), "{cookie}");
+    assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Secure"), "{cookie}");
+    let https = [("X-Forwarded-Proto", "https")];
+    assert_eq!(browser.send("GET", "/webhooks", &https, "").await.status, 200);
+    assert_eq!(browser.send("GET", "/webhooks", &[], "").await.status, 303);
+}
+
+#[tokio::test]
+async fn passwords_are_tried_ten_times() {
+    let console = Console::start().await;
+    console.add(&["anna"], &[]).await;
+    let mut browser = console.browser();
+    for _ in 0..10 {
+        assert_eq!(browser.sign_in("anna", "wrong").await.status, 401);
+    }
+    let answer = browser.sign_in("anna", "password").await;
+    assert_eq!(answer.status, 429);
+    assert!(answer.header("retry-after").is_some());
+    assert!(answer.body.contains("Too many attempts. Try again in "));
+}
+
+#[tokio::test]
+async fn every_page_runs_only_what_is_ours() {
+    let console = Console::start().await;
+    let mut browser = console.user("anna").await;
+    let path = browser.create(&[("url", QUIET), ("filter", "*")]).await;
+    let mut paths: Vec<String> = ["/sign-in", "/webhooks", "/webhooks/new"].map(Into::into).into();
+    for more in ["", "/edit", "/delete", "/signature"] {
+        paths.push(format!("{path}{more}"));
+    }
+    let nothing = "/webhooks/00000000000000000000000000000000";
+    paths.push(nothing.to_owned());
+    for path in &paths {
+        let answer = browser.get(path).await;
+        assert_eq!(answer.status, if path == nothing { 404 } else { 200 }, "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"));
+        for part in ["form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+        for (name, value) in [
+            ("x-frame-options", "DENY"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "same-origin"),
+            ("cache-control", "no-store"),
+            ("content-type", "text/html; charset=utf-8"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{path}");
+        }
+        // The policy would keep these from working.
+        for inline in [" style=", "<style", "<script>", " onclick=", " hx-on", "js:"] {
+            assert!(!answer.body.contains(inline), "{path}: {inline}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn static_files_are_kept_by_browsers_and_changed_ones_have_another_name() {
+    let console = Console::start().await;
+    let mut browser = console.browser();
+    let html = browser.page("/sign-in").await;
+    let mut names = html.split('"').filter(|text| text.starts_with("/assets/"));
+    let names: Vec<&str> = names.by_ref().collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+    for name in names {
+        let answer = browser.get(name).await;
+        assert_eq!(answer.status, 200, "{name}");
+        let kept = Some("public, max-age=31536000, immutable");
+        assert_eq!(answer.header("cache-control"), kept, "{name}");
+    }
+    assert_eq!(browser.get("/assets/style-0000000000000000.css").await.status, 404);
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_pages_say_so() {
+    let sandbox = Sandbox::new().await;
+    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    let mut url: Url = sandbox.database_url.parse().unwrap();
+    let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let mut proxy = Proxy::start(tokio::net::lookup_host(target).await.unwrap().next().unwrap());
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(proxy.addr().port())).unwrap();
+    let console = Console::on(world.with("FANFARE_DATABASE_URL", url.as_str())).await;
+    let mut anna = console.user("anna").await;
+    proxy.cut().await;
+    let answer = anna.get("/webhooks").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    assert!(answer.body.contains("<h1>The service is not available for now</h1>"));
+    let answer = console.browser().sign_in("anna", "password").await;
+    assert_eq!(answer.status, 503);
+    proxy.resume();
+    eventually("pages again", SOON, async || anna.get("/webhooks").await.status == 200).await;
+}

@@ -1,0 +1,237 @@
+//! Making, changing and deleting webhooks by their forms.
+
+use fanfare_testkit::receiver::{Receiver, Reply};
+use serde_json::{Value, json};
+
+use super::{Console, QUIET};
+use crate::world::SECRET;
+
+fn id(path: &str) -> &str {
+    path.rsplit('/').next().unwrap()
+}
+
+/// The text of the error beside a field.
+fn error<'a>(html: &'a str, field: &str) -> Option<&'a str> {
+    let (_, rest) = html.split_once(&format!(r#"class="error" id="{field}-error">"#))?;
+    rest.split_once("</p>").map(|(text, _)| text)
+}
+
+#[tokio::test]
+async fn a_form_tells_what_is_wrong_beside_each_field_and_keeps_the_rest() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    let fields = [
+        ("url", "ftp://receiver.example/"),
+        ("actions", "galaxies.explode"),
+        ("description", "Kept"),
+        ("header-name", "Host"),
+        ("header-value", "x"),
+        ("property-name", "weight"),
+        ("property-kind", "json"),
+        ("property-value", "heavy"),
+        ("secret", "short"),
+        ("paused", "on"),
+    ];
+    let answer = anna.submit("/webhooks/new", "/webhooks", &fields).await;
+    assert_eq!(answer.status, 400);
+    let html = answer.body;
+    for (field, text) in [
+        ("url", "must be absolute with a scheme of either"),
+        ("filters", "The following filters are not valid"),
+        ("headers", "The header &#39;Host&#39; can&#39;t be set"),
+        ("properties", "must be a number, true, false or null"),
+        ("secret", "must be between 32 and 128 characters long"),
+    ] {
+        let told = error(&html, field).unwrap_or_default();
+        assert!(told.contains(text), "{field}: {told}");
+    }
+    assert!(html.contains("5 fields need your attention"));
+    assert_eq!(html.matches(r#"aria-invalid="true""#).count(), 5);
+    for kept in [r#"value="Kept""#, r#"value="galaxies.explode""#, r#"value="heavy""#] {
+        assert!(html.contains(kept), "{kept}");
+    }
+    assert!(html.contains(r#"name="paused" checked"#) && !html.contains("short"));
+    assert_eq!(console.world.json(&["webhooks", "list"]).await, json!([]));
+}
+
+#[tokio::test]
+async fn an_address_has_to_prove_itself() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::text(200, "<b>hello</b>"));
+    let url = receiver.url("/hook");
+    let fields = [("url", url.as_str()), ("filter", "*")];
+    let answer = anna.submit("/webhooks/new", "/webhooks", &fields).await;
+    assert_eq!(answer.status, 400);
+    let told = error(&answer.body, "url").unwrap();
+    assert!(told.contains("echo query parameter was not returned"), "{told}");
+    receiver.answer_with(|request, _| {
+        let echo = request.path.rsplit("echo=").next().unwrap_or_default().to_owned();
+        Reply::text(200, echo)
+    });
+    let path = anna.create(&fields).await;
+    assert!(anna.page(&path).await.contains(&url));
+}
+
+#[tokio::test]
+async fn a_webhook_is_made_changed_and_deleted() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    let path = anna
+        .create(&[
+            ("url", QUIET),
+            ("filter", "reports"),
+            ("actions", "Tasks.Execute alerts"),
+            ("description", "Orders"),
+            ("header-name", "X-Key"),
+            ("header-value", "abc"),
+            ("header-name", ""),
+            ("header-value", ""),
+            ("property-name", "weight"),
+            ("property-kind", "json"),
+            ("property-value", "5"),
+            ("property-name", "name"),
+            ("property-kind", "text"),
+            ("property-value", "5"),
+        ])
+        .await;
+    let shown = console.world.json(&["webhooks", "show", id(&path)]).await;
+    assert_eq!(shown["User"], "anna");
+    assert_eq!(shown["Filters"], json!(["alerts", "reports", "tasks.execute"]));
+    assert_eq!(shown["Headers"], json!({ "X-Key": "abc" }));
+    assert_eq!(shown["Properties"], json!({ "weight": 5, "name": "5" }));
+    assert_eq!(shown["Secret"].as_str().unwrap().len(), 32);
+
+    let edit = format!("{path}/edit");
+    let html = anna.page(&edit).await;
+    for value in ["X-Key", "abc", "weight", "Orders", "tasks.execute"] {
+        assert!(html.contains(&format!(r#"value="{value}""#)), "{value}");
+    }
+    let changed = "http://192.0.2.1/other?noecho";
+    let fields = [("url", changed), ("filter", "*"), ("secret", SECRET)];
+    let bad = anna.submit(&edit, &edit, &[("url", ""), ("filter", "*")]).await;
+    assert_eq!((bad.status, error(&bad.body, "url").is_some()), (400, true));
+    let answer = anna.submit(&edit, &edit, &fields).await;
+    assert_eq!(answer.header("location"), Some(format!("{path}?done=saved").as_str()));
+    let shown = console.world.json(&["webhooks", "show", id(&path)]).await;
+    assert_eq!(shown["WebHookUri"], changed);
+    assert_eq!((&shown["Filters"], &shown["Headers"]), (&json!(["*"]), &json!({})));
+    assert_eq!((&shown["Secret"], &shown["Description"]), (&json!(SECRET), &Value::Null));
+
+    let delete = format!("{path}/delete");
+    assert!(anna.page(&delete).await.contains("Delete this webhook?"));
+    let answer = anna.submit(&delete, &delete, &[]).await;
+    assert_eq!(answer.header("location"), Some("/webhooks?done=deleted"));
+    assert_eq!(anna.get(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn rows_are_added_without_a_script() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    let fields = [("url", "x"), ("header-name", "A"), ("header-value", "1"), ("more", "header")];
+    let answer = anna.submit("/webhooks/new", "/webhooks", &fields).await;
+    assert_eq!(answer.status, 200);
+    let (form, _) = answer.body.split_once("<template").unwrap();
+    assert_eq!(form.matches(r#"name="header-name""#).count(), 2);
+    assert!(form.contains(r#"value="A""#) && error(form, "url").is_none());
+}
+
+#[tokio::test]
+async fn a_secret_is_seen_by_its_owner_alone_and_only_when_asked_for() {
+    let console = Console::start().await;
+    console.add(&["root"], &["--admin"]).await;
+    let mut anna = console.user("anna").await;
+    let path = anna.create(&[("url", QUIET), ("filter", "*"), ("secret", SECRET)]).await;
+    for page in ["/webhooks".to_owned(), path.clone(), format!("{path}/edit")] {
+        assert!(!anna.page(&page).await.contains(SECRET), "{page}");
+    }
+    let reveal = format!("{path}/secret");
+    assert_eq!(anna.get(&reveal).await.status, 405);
+    assert_eq!(anna.post(&reveal, &[]).await.status, 403);
+    let part = anna.submit_part(&path, &reveal).await;
+    assert!(part.body.contains(SECRET) && part.body.contains("whsec_"), "{}", part.body);
+    assert!(!part.body.contains("<html"));
+    assert!(anna.submit(&path, &reveal, &[]).await.body.contains(SECRET));
+
+    let rotate = format!("{path}/secret/rotate");
+    let answer = anna.submit(&path, &rotate, &[("overlap", "24h")]).await;
+    assert_eq!(answer.header("location"), Some(format!("{path}?done=rotated").as_str()));
+    let part = anna.submit_part(&path, &reveal).await;
+    assert!(part.body.contains(SECRET), "the old one still signs");
+    assert_eq!(part.body.matches(r#"id="s"#).count(), 2);
+    anna.submit(&path, &rotate, &[("overlap", "0")]).await;
+    let part = anna.submit_part(&path, &reveal).await;
+    assert_eq!(part.body.matches(r#"id="s"#).count(), 1);
+    assert!(!part.body.contains(SECRET));
+
+    let mut root = console.signed_in("root").await;
+    assert!(root.page(&path).await.contains("Only its owner, anna, sees the secret"));
+    for action in [&reveal, &rotate] {
+        assert_eq!(root.submit(&path, action, &[("overlap", "0")]).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn to_others_a_webhook_is_not_there() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    let mut bob = console.user("bob").await;
+    let path = anna.create(&[("url", QUIET), ("filter", "*")]).await;
+    let one = "00000000000000000000000000000001";
+    for get in ["", "/edit", "/delete", "/signature", "/deliveries"] {
+        assert_eq!(bob.get(&format!("{path}{get}")).await.status, 404, "{get}");
+    }
+    for post in [
+        "/edit",
+        "/delete",
+        "/pause",
+        "/resume",
+        "/test",
+        "/secret",
+        "/secret/rotate",
+        "/signature",
+        &format!("/deliveries/{one}/resend"),
+    ] {
+        let fields = [("url", QUIET), ("filter", "*"), ("overlap", "0")];
+        let answer = bob.submit("/webhooks", &format!("{path}{post}"), &fields).await;
+        assert_eq!(answer.status, 404, "{post}");
+    }
+    assert_eq!(bob.get(&format!("{path}/deliveries/{one}")).await.status, 404);
+    assert_eq!(bob.get(&format!("{path}/deliveries/{one}/body")).await.status, 404);
+    assert_eq!(anna.get(&path).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_signature_is_explained_part_by_part() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    let path = anna.create(&[("url", QUIET), ("filter", "*"), ("secret", SECRET)]).await;
+    let page = format!("{path}/signature");
+    let html = anna.page(&page).await;
+    for language in ["C#", "Python", "Node.js", "Go", "Rust"] {
+        assert!(html.contains(&format!("<summary>{language}</summary>")), "{language}");
+    }
+    assert!(!html.contains(SECRET));
+    let body = include_str!("../../crates/core/vectors/v5-as-v2-but-compact.body");
+    let right = "ms-signature: \
+                 sha256=67355CC88F44D1A6FFC4F2C13A6521F7D71C20A750B309C97C24C86440336B5B";
+    let ms = |html: &str| {
+        let (_, rest) = html.split_once("<strong>ms-signature</strong>").unwrap();
+        rest.split("</li>").next().unwrap().to_owned()
+    };
+    let other = "fedcba9876543210fedcba9876543210";
+    let pretty = body.replacen('{', "{ ", 1);
+    for (body, secret, told) in [
+        (body, "", "It matches the body and the secret."),
+        (body, SECRET, "It matches the body and the secret."),
+        (body, other, "the secret is another"),
+        (&pretty, "", "reformatted it"),
+    ] {
+        let fields = [("headers", right), ("body", body), ("secret", secret)];
+        let html = anna.submit(&page, &page, &fields).await.body;
+        assert!(ms(&html).contains(told), "{}", ms(&html));
+        assert!(html.contains("<strong>webhook-signature</strong>"));
+    }
+}
