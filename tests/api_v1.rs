@@ -21,9 +21,10 @@ const NOBODY_S: &str = "00000000000000000000000000000007";
 
 /// An installation with a console.
 struct Api {
+    // Ends before the servers' parts that it uses are taken away.
+    _console: Process,
     world: World,
     address: SocketAddr,
-    _console: Process,
 }
 
 /// Somebody who is signed in.
@@ -56,7 +57,7 @@ impl Api {
             let args: Vec<&str> = args.iter().chain(more).copied().collect();
             world.fanfare_with(&args, Some(name)).await;
         }
-        Self { world, address, _console: console }
+        Self { _console: console, world, address }
     }
 
     async fn sign_in(&self, name: &str) -> User {

@@ -21,9 +21,10 @@ const QUIET: &str = "http://192.0.2.1/hook?noecho";
 
 /// An installation with a console.
 struct Console {
+    // Ends before the servers' parts that it uses are taken away.
+    _process: Process,
     world: World,
     address: SocketAddr,
-    _process: Process,
 }
 
 impl Console {
@@ -37,7 +38,7 @@ impl Console {
         let process = world.spawn("console");
         let line = process.wait_for_line("listening on http://", SOON).await;
         let address = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
-        Self { world, address, _process: process }
+        Self { _process: process, world, address }
     }
 
     /// Adds accounts whose password is `password`.

@@ -36,12 +36,14 @@ fn check(document: &Value, schema: &str, answer: &Value) {
     let mut required = Vec::new();
     let parts = schema["allOf"].as_array().cloned().unwrap_or_default();
     for part in std::iter::once(schema.clone()).chain(parts) {
-        let part = match part["oneOf"][1]["$ref"].as_str().or(part["$ref"].as_str()) {
-            Some(reference) => document.pointer(reference.trim_start_matches('#')).unwrap().clone(),
-            None => part,
-        };
+        // What may be left out as a whole.
+        let option = part["oneOf"][0]["$ref"].as_str();
+        let reference = option.or(part["$ref"].as_str()).map(|it| it.trim_start_matches('#'));
+        let part = reference.map_or(&part, |pointer| document.pointer(pointer).unwrap());
         known.extend(part["properties"].as_object().cloned().unwrap_or_default());
-        required.extend(part["required"].as_array().cloned().unwrap_or_default());
+        if option.is_none() {
+            required.extend(part["required"].as_array().cloned().unwrap_or_default());
+        }
     }
     let members = answer.as_object().unwrap();
     for name in members.keys() {

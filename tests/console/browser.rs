@@ -62,12 +62,7 @@ impl Browser {
     }
 
     /// Sends a form of the page `from`, with what is hidden in that page.
-    pub(super) async fn submit(
-        &mut self,
-        from: &str,
-        path: &str,
-        fields: &Fields<'_>,
-    ) -> Answer {
+    pub(super) async fn submit(&mut self, from: &str, path: &str, fields: &Fields<'_>) -> Answer {
         let token = self.token(from).await;
         let mut all: Vec<(&str, &str)> = vec![("token", &token)];
         all.extend_from_slice(fields);

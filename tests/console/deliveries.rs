@@ -1,15 +1,23 @@
 //! What a webhook was sent, and sending it again.
 
+use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
 use super::Console;
 use super::browser::Browser;
-use crate::world::{SOON, event};
+use crate::world::{SOON, World, event};
 
 /// An answer that would like to be markup.
 const ANSWER: &str = "<script>alert('answer')</script><img src=x onerror=alert(1)>";
+
+/// A console beside a router and a worker that are ready.
+async fn delivering() -> (Console, [Process; 2]) {
+    let world = World::new().await;
+    let processes = [world.start("router").await, world.start("worker").await];
+    (Console::on(world).await, processes)
+}
 
 /// Waits until a page says something; returns it.
 async fn until(browser: &mut Browser, path: &str, told: &str) -> String {
@@ -22,7 +30,7 @@ async fn until(browser: &mut Browser, path: &str, told: &str) -> String {
 
 #[tokio::test]
 async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
-    let console = Console::start().await;
+    let (console, _delivering) = delivering().await;
     let world = &console.world;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, count| Reply::text(if count < 1 { 500 } else { 200 }, ANSWER));
@@ -30,7 +38,6 @@ async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
     let mut anna = console.user("anna").await;
     let page = format!("/webhooks/{webhook}");
     assert!(anna.page(&page).await.contains("Nothing was sent yet"));
-    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     world.publish(&event()).await;
     let requests = receiver.wait_for(2, SOON).await;
 
@@ -72,13 +79,12 @@ async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
 
 #[tokio::test]
 async fn what_an_owner_may_not_read_any_more_is_not_shown() {
-    let console = Console::start().await;
+    let (console, _delivering) = delivering().await;
     let world = &console.world;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
     console.add(&["root"], &["--admin"]).await;
     let mut anna = console.user("anna").await;
-    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     world.publish(&event()).await;
     let delivery = world.deliveries(&webhook, "delivered", 1).await[0]["id"].clone();
     let shown = format!("/webhooks/{webhook}/deliveries/{}", delivery.as_str().unwrap());
@@ -92,13 +98,12 @@ async fn what_an_owner_may_not_read_any_more_is_not_shown() {
 
 #[tokio::test]
 async fn a_test_event_shows_whether_the_receiver_works() {
-    let console = Console::start().await;
+    let (console, _delivering) = delivering().await;
     let world = &console.world;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
     let mut anna = console.user("anna").await;
     let page = format!("/webhooks/{webhook}");
-    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     let answer = anna.submit(&page, &format!("{page}/test"), &[]).await;
     assert_eq!(answer.header("location"), Some(format!("{page}?done=tested").as_str()));
     let request = &receiver.wait_for(1, 3 * SOON).await[0];

@@ -56,7 +56,9 @@ async fn users_see_their_own_and_administrators_everybody_s() {
     assert!(rows[0].contains("<span>anna") && !rows[0].contains("Not in the directory"));
     assert!(rows[1].contains("<span>Bob") && rows[1].contains("Not in the directory"));
 
-    console.world.directory(&json!({ "users": [{ "name": "bob", "enabled": false }], "roles": [] }))
+    console
+        .world
+        .directory(&json!({ "users": [{ "name": "bob", "enabled": false }], "roles": [] }))
         .await;
     let html = root.page("/webhooks?q=bob").await;
     assert_eq!(urls(&html), ["http://192.0.2.1/bobs"]);
@@ -69,11 +71,14 @@ async fn many_webhooks_come_on_pages_that_stay_small() {
     let mut anna = console.user("anna").await;
     for n in 0..120 {
         let long = "x".repeat(3000);
-        register(&mut anna, json!({
-            "WebHookUri": format!("http://192.0.2.1/{n:03}/{long}?noecho"),
-            "Description": format!("Number {n} {}", "wide & deep ".repeat(200)),
-            "Filters": ["reports", "categories", "connections", "tasks.execute", "alerts"],
-        }))
+        register(
+            &mut anna,
+            json!({
+                "WebHookUri": format!("http://192.0.2.1/{n:03}/{long}?noecho"),
+                "Description": format!("Number {n} {}", "wide & deep ".repeat(200)),
+                "Filters": ["reports", "categories", "connections", "tasks.execute", "alerts"],
+            }),
+        )
         .await;
     }
     let mut weight = 0;

@@ -39,8 +39,10 @@ async fn one_signs_in_goes_on_and_signs_out() {
 
     let answer = browser.submit("/webhooks", "/sign-out", &[]).await;
     assert_eq!((answer.status, answer.header("location")), (303, Some("/sign-in")));
-    assert_eq!((&browser.cookie, console.world.sql("select count(*) from sessions")),
-        (&None, "0".to_owned()));
+    assert_eq!(
+        (&browser.cookie, console.world.sql("select count(*) from sessions")),
+        (&None, "0".to_owned())
+    );
     browser.cookie = Some(token);
     assert_eq!(browser.get("/webhooks").await.status, 303);
 }

@@ -1,45 +1,64 @@
-//! The console's connection to the broker: for what a person asks to be done again.
+//! The console's way to the broker, for what a person asks to be done again.
+//!
+//! It connects when that is asked for the first time and keeps the connection: most consoles never
+//! need one.
 
-use std::error::Error;
+use std::time::{Duration, Instant};
 
-use fanfare_broker::{Config, Session, job, supervise};
+use fanfare_broker::{BrokerError, Config, Session, job};
 use fanfare_core::chain::chain;
 use fanfare_core::job::Due;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use futures_util::FutureExt as _;
+use tokio::sync::Mutex;
 
-/// The broker, while it is there.
+/// How long nobody tries again after the broker could not be reached, so that requests don't queue
+/// up behind each other's tries.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The broker.
 pub(crate) struct Broker {
     config: Config,
-    session: watch::Sender<Option<Session>>,
+    standing: Mutex<Standing>,
+}
+
+enum Standing {
+    Apart,
+    Connected(Session),
+    /// It could not be reached at that time.
+    Away(Instant),
 }
 
 impl Broker {
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, session: watch::Sender::new(None) }
+        Self { config, standing: Mutex::new(Standing::Apart) }
     }
 
-    /// Keeps a session until `stop` is cancelled, over any outage.
-    pub(crate) async fn run(&self, stop: &CancellationToken) {
-        let on_state = |state| tracing::debug!(?state, "how it stands with the broker");
-        supervise(&self.config, stop, on_state, |session| self.keep(session, stop)).await;
+    /// A session; `None` while the broker is away.
+    pub(crate) async fn session(&self) -> Option<Session> {
+        let mut standing = self.standing.lock().await;
+        match &*standing {
+            Standing::Connected(session) if session.lost().now_or_never().is_none() => {
+                return Some(session.clone());
+            }
+            Standing::Away(since) if since.elapsed() < PAUSE => return None,
+            _ => {}
+        }
+        match Session::open(&self.config).await {
+            Ok(session) => {
+                *standing = Standing::Connected(session.clone());
+                Some(session)
+            }
+            Err(error) => {
+                self.tell(&error);
+                *standing = Standing::Away(Instant::now());
+                None
+            }
+        }
     }
 
-    async fn keep(
-        &self,
-        session: Session,
-        stop: &CancellationToken,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let lost = session.lost();
-        self.session.send_replace(Some(session));
-        let stopped = stop.run_until_cancelled(lost).await.is_none();
-        self.session.send_replace(None);
-        if stopped { Ok(()) } else { Err("the connection to the broker was lost".into()) }
-    }
-
-    /// The session; `None` while the broker is away.
-    pub(crate) fn session(&self) -> Option<Session> {
-        self.session.borrow().clone()
+    fn tell(&self, error: &BrokerError) {
+        let broker = self.config.broker();
+        tracing::warn!(broker, error = chain(error), "the broker can't be reached");
     }
 
     /// Hands attempts that the ledger knows of to the workers. When the broker does not take them,
@@ -48,8 +67,9 @@ impl Broker {
         if dues.is_empty() {
             return;
         }
-        let Some(session) = self.session() else {
-            tracing::warn!(attempts = dues.len(), "the broker is away; a router makes up for it");
+        let attempts = dues.len();
+        let Some(session) = self.session().await else {
+            tracing::warn!(attempts, "jobs were not handed over; a router makes up for it");
             return;
         };
         let messages = dues.iter().copied().map(job::due).collect::<Result<Vec<_>, _>>();
@@ -59,7 +79,7 @@ impl Broker {
         };
         if let Err(error) = published {
             let error = chain(&error);
-            tracing::warn!(error, "the broker did not get all jobs; a router makes up for it");
+            tracing::warn!(attempts, error, "jobs may be missing; a router makes up for it");
         }
     }
 }

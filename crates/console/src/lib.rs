@@ -1,5 +1,5 @@
 //! The console: the API at which users register their webhooks, for scripts and clients that were
-//! written for the report server's own.
+//! written for the report server's own, and pages for the same at a browser.
 //!
 //! Read it in this order:
 //!
@@ -11,7 +11,9 @@
 //! 5. `v1`: the API beside that, about deliveries, events, dead letters and statistics, with its
 //!    description; its [`view`] is what `fanfare … --json` prints too. `broker` is the way to what
 //!    is done again.
-//! 6. `server`: connections, their limits, and how they end. `security` is what every answer gets.
+//! 6. `pages`: all of that for people. A session in a cookie (`auth::cookie`) opens them, and the
+//!    APIs too; `auth::forgery` tells what another site has a browser send.
+//! 7. `server`: connections, their limits, and how they end. `security` is what every answer gets.
 //!
 //! There is no CORS: a page of another origin can't read an answer. Whoever wants to call the API
 //! from a browser puts a page of the same origin before it.
@@ -66,7 +68,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let router = routes::router(Arc::clone(&app));
     // A sweep may be left at any point: what it did not delete has ended all the same.
     let sweeping = stop.run_until_cancelled(sweep(&app, &stop));
-    tokio::join!(server::serve(listener, router, &stop), sweeping, app.broker.run(&stop));
+    tokio::join!(server::serve(listener, router, &stop), sweeping);
 }
 
 async fn sweep(app: &App, stop: &CancellationToken) {

@@ -36,8 +36,7 @@ pub(crate) fn end(headers: &HeaderMap) -> Option<HeaderValue> {
 fn set(headers: &HeaderMap, value: &str, max_age: u64) -> Option<HeaderValue> {
     let secure = if is_https(headers) { "; Secure" } else { "" };
     let name = name(headers);
-    let text =
-        format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}");
+    let text = format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}");
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)

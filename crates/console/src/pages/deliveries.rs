@@ -73,11 +73,7 @@ pub(super) fn query(uri: &Uri) -> Fields {
 }
 
 /// The deliveries of a webhook that a query asks for.
-pub(super) async fn of(
-    app: &App,
-    id: WebhookId,
-    query: &Fields,
-) -> Result<Deliveries, Failed> {
+pub(super) async fn of(app: &App, id: WebhookId, query: &Fields) -> Result<Deliveries, Failed> {
     let state = Standing::parse(query.text("state"));
     let after = position(query.text("after"), id);
     let filter = DeliveryFilter {
@@ -114,9 +110,10 @@ fn tabs(base: &str, chosen: Option<Standing>) -> Vec<Tab> {
 
 fn row(base: &str, delivery: &Delivery) -> Row {
     let (state, class) = text::state(delivery.state);
-    let why = delivery.detail.clone().or_else(|| {
-        delivery.reason.as_deref().map(|reason| text::reason(reason).to_owned())
-    });
+    let why = delivery
+        .detail
+        .clone()
+        .or_else(|| delivery.reason.as_deref().map(|reason| text::reason(reason).to_owned()));
     Row {
         path: format!("{base}/deliveries/{}", delivery.id),
         state,

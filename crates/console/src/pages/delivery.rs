@@ -108,9 +108,10 @@ pub(crate) async fn show(
     let attempts = log.iter().skip(older).rev().map(|log| {
         attempt(log, &base, number == Some(log.attempt) && !query.text("attempt").is_empty())
     });
-    let why = delivery.detail.clone().or_else(|| {
-        delivery.reason.as_deref().map(|reason| text::reason(reason).to_owned())
-    });
+    let why = delivery
+        .detail
+        .clone()
+        .or_else(|| delivery.reason.as_deref().map(|reason| text::reason(reason).to_owned()));
     let shown = DeliveryPage {
         frame: Frame::of(&visitor),
         token: visitor.form_token(),

@@ -34,10 +34,7 @@ pub(crate) async fn new(visitor: Visitor) -> Response {
 }
 
 /// `POST`: makes it.
-pub(crate) async fn create(
-    State(app): State<Shared>,
-    posted: Posted,
-) -> Result<Response, Failed> {
+pub(crate) async fn create(State(app): State<Shared>, posted: Posted) -> Result<Response, Failed> {
     let Posted { visitor, fields } = posted;
     let sent = Form::read(&fields);
     if let Some(more) = more(&fields, sent.clone()) {

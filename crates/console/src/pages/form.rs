@@ -117,7 +117,9 @@ impl Form {
             everything: chosen.contains(&"*"),
             kinds: kinds(|name| chosen.contains(&name)),
             actions: fields.text("actions").to_owned(),
-            headers: headers.filter(|(name, value)| !name.is_empty() || !value.is_empty()).collect(),
+            headers: headers
+                .filter(|(name, value)| !name.is_empty() || !value.is_empty())
+                .collect(),
             properties: properties
                 .filter(|it| !it.name.is_empty() || !it.value.is_empty())
                 .collect(),
@@ -219,8 +221,8 @@ mod tests {
     #[test]
     fn a_form_is_what_it_was_made_from() {
         let form = "url=http%3A%2F%2Fx%2F&description=D&paused=on&filter=reports&filter=tasks\
-                    &actions=Alerts.Create&header-name=X-A&header-value=1&header-name=&header-value=\
-                    &property-name=a&property-kind=json&property-value=5\
+                    &actions=Alerts.Create&header-name=X-A&header-value=1&header-name=\
+                    &header-value=&property-name=a&property-kind=json&property-value=5\
                     &property-name=b&property-kind=text&property-value=5";
         let wanted = read(form).check().unwrap();
         assert_eq!(wanted.filters.shown(), ["alerts.create", "reports", "tasks"]);
@@ -236,7 +238,10 @@ mod tests {
         let errors = read(form).check().unwrap_err();
         assert!(errors.url.as_ref().unwrap().contains("must be absolute"));
         assert!(errors.secret.as_ref().unwrap().contains("between 32 and 128"));
-        assert_eq!(errors.filters.as_deref(), Some("The following filters are not valid: 'galaxies'."));
+        assert_eq!(
+            errors.filters.as_deref(),
+            Some("The following filters are not valid: 'galaxies'.")
+        );
         assert!(errors.headers.as_ref().unwrap().contains("'Host'"));
         assert!(errors.properties.as_ref().unwrap().contains("'a'"));
         assert_eq!(errors.count(), 5);

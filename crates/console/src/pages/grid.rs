@@ -86,11 +86,7 @@ fn headings(asked: &Asked, administrator: bool) -> Vec<Heading> {
         let sorted = if asked.descending { "descending" } else { "ascending" };
         let order = if is_sorted && !asked.descending { "desc" } else { "asc" };
         let query = [("q", asked.search.as_str()), ("sort", column.name()), ("order", order)];
-        Heading {
-            label,
-            path: fields::path(WEBHOOKS, &query),
-            sorted: is_sorted.then_some(sorted),
-        }
+        Heading { label, path: fields::path(WEBHOOKS, &query), sorted: is_sorted.then_some(sorted) }
     };
     [
         ("User", Column::User),

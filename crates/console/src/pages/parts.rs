@@ -76,11 +76,10 @@ impl Sparkline {
 impl fmt::Display for Sparkline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (succeeded, failed) = (self.sum(|hour| hour.succeeded), self.sum(|hour| hour.failed));
-        write!(
-            f,
-            r#"<svg class="spark" viewBox="-.5 0 24 {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{succeeded} succeeded, {failed} failed"><path class="ok" d="{}"/>"#,
-            self.bars(|hour| (0, hour.succeeded)),
-        )?;
+        let bars = self.bars(|hour| (0, hour.succeeded));
+        write!(f, r#"<svg class="spark" viewBox="-.5 0 24 {HEIGHT}" preserveAspectRatio="none""#)?;
+        write!(f, r#" role="img" aria-label="{succeeded} succeeded, {failed} failed">"#)?;
+        write!(f, r#"<path class="ok" d="{bars}"/>"#)?;
         if failed > 0 {
             let bars = self.bars(|hour| (hour.succeeded, hour.failed));
             write!(f, r#"<path class="no" d="{bars}"/>"#)?;

@@ -11,8 +11,7 @@ use fanfare_core::job::Due;
 use fanfare_core::name::Name;
 use fanfare_core::notification::render;
 use fanfare_core::signature::{
-    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature,
-    webhook_signature,
+    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
 };
 use fanfare_core::webhook::Webhook;
 use fanfare_store::access::Question;

@@ -75,9 +75,8 @@ fn with_own(
     received: Received<'_>,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Vec<Verdict> {
-    let missing = |text: &str| {
-        vec![Verdict { part: "Secret", grade: Grade::Bad, text: text.to_owned() }]
-    };
+    let missing =
+        |text: &str| vec![Verdict { part: "Secret", grade: Grade::Bad, text: text.to_owned() }];
     if !visitor.owns(webhook) {
         return missing("Enter the secret: only the owner can check with the webhook's own.");
     }

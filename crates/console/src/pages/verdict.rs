@@ -76,11 +76,7 @@ pub(super) fn secret(text: &str) -> Result<(Secret, Option<Verdict>), Verdict> {
 }
 
 /// Judges both signatures.
-pub(super) fn judge(
-    received: Received<'_>,
-    secret: &Secret,
-    now: DateTime<Utc>,
-) -> Vec<Verdict> {
+pub(super) fn judge(received: Received<'_>, secret: &Secret, now: DateTime<Utc>) -> Vec<Verdict> {
     let headers = Headers::parse(received.headers);
     let mut verdicts = vec![of_body(received.body)];
     verdicts.push(ms(received.body, &headers, secret));
@@ -178,11 +174,8 @@ fn standard(
     secret: &Secret,
     now: DateTime<Utc>,
 ) -> Vec<Verdict> {
-    let (id, timestamp, signature) = (
-        headers.one(WEBHOOK_ID),
-        headers.one(WEBHOOK_TIMESTAMP),
-        headers.one(WEBHOOK_SIGNATURE),
-    );
+    let (id, timestamp, signature) =
+        (headers.one(WEBHOOK_ID), headers.one(WEBHOOK_TIMESTAMP), headers.one(WEBHOOK_SIGNATURE));
     let (id, timestamp, signature) = match (id, timestamp, signature) {
         (Ok(id), Ok(timestamp), Ok(signature)) => (id, timestamp, signature),
         (id, timestamp, signature) => {
@@ -192,9 +185,11 @@ fn standard(
     let own = serde_json::from_str::<Value>(body).ok();
     let own = own.as_ref().and_then(|body| body.get("Id")).and_then(Value::as_str);
     let of_id = match own {
-        Some(own) if own != id => {
-            verdict(WEBHOOK_ID, Grade::Bad, "It is not the Id in the body: they are of two requests.")
-        }
+        Some(own) if own != id => verdict(
+            WEBHOOK_ID,
+            Grade::Bad,
+            "It is not the Id in the body: they are of two requests.",
+        ),
         _ => verdict(WEBHOOK_ID, Grade::Good, "It is the Id in the body."),
     };
     let verify =

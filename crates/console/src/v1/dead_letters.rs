@@ -49,7 +49,7 @@ pub(crate) async fn list(
     let limit = usize::try_from(limit).unwrap_or(0);
     let until = Instant::now() + LONGEST_LOOK;
     let mut letters: Vec<(Kind, DeadLetter)> = Vec::new();
-    let mut look = Look::begin(&session(&app)?, choice);
+    let mut look = Look::begin(&session(&app).await?, choice);
     // One more is looked for, to see whether there is more.
     let complete = loop {
         match look.next().await? {
@@ -123,7 +123,7 @@ pub(crate) async fn discard(
 async fn take(app: &App, meant: Meant, is_replay: bool) -> Result<Response, Problem> {
     let dry_run = meant.dry_run;
     let choice = choice(meant)?;
-    let session = session(app)?;
+    let session = session(app).await?;
     let publisher = session.publisher();
     let until = Instant::now() + LONGEST_LOOK;
     let mut look = Look::begin(&session, choice);
@@ -184,6 +184,6 @@ fn kind(name: &str) -> Result<Kind, String> {
     Kind::parse(name).ok_or_else(|| "the queues are events and deliveries".to_owned())
 }
 
-fn session(app: &App) -> Result<Session, Problem> {
-    app.broker.session().ok_or(Problem::Away(BROKER_AWAY))
+async fn session(app: &App) -> Result<Session, Problem> {
+    app.broker.session().await.ok_or(Problem::Away(BROKER_AWAY))
 }
