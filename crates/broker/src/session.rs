@@ -50,6 +50,11 @@ pub struct Depth {
     pub consumers: u32,
 }
 
+/// How often declaring is tried again, and after which pause. RabbitMQ 3.10 answers that a quorum
+/// queue's node is down, or fails inside, while another process is just making the same queue.
+const DECLARE_AGAIN: u32 = 10;
+const DECLARE_PAUSE: Duration = Duration::from_millis(300);
+
 impl Session {
     /// Connects and declares the topology.
     ///
@@ -58,10 +63,23 @@ impl Session {
     /// [`BrokerError`] tells whether the broker was not there, did not let this user in, or has a
     /// queue that differs.
     pub async fn open(config: &Config) -> Result<Self, BrokerError> {
-        let session = Self::look(config).await?;
-        let channel = session.channel().await?;
-        topology::declare(&channel).await?;
-        Ok(session)
+        let mut left = DECLARE_AGAIN;
+        loop {
+            let session = Self::look(config).await?;
+            let channel = session.channel().await?;
+            match topology::declare(&channel).await {
+                Ok(()) => return Ok(session),
+                Err(error @ (BrokerError::Missing { .. } | BrokerError::Lost { .. }))
+                    if left > 0 =>
+                {
+                    tracing::debug!(%error, "declaring again");
+                    left -= 1;
+                    session.close().await;
+                    tokio::time::sleep(DECLARE_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Connects without declaring anything: for a look at a broker as it is.
