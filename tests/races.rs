@@ -121,17 +121,24 @@ async fn changes_within_milliseconds_of_events_are_never_decided_wrong() {
         if all { Ok(()) } else { Err(format!("{planned} of {ROUNDS} {total}")) }
     })
     .await;
-    receiver.wait_for(total, 2 * SOON).await;
-    let mut got: HashMap<i64, Vec<String>> = HashMap::new();
+    let plans = world.sql(
+        "select e.event_id || ' ' || string_agg(w.owner, ',' order by w.owner)
+         from events e cross join unnest(e.webhooks) as p(id) join webhooks w using (id)
+         group by e.event_id",
+    );
+    let mut planned: HashMap<&str, &str> =
+        plans.lines().filter_map(|line| line.split_once(' ')).collect();
+    for (round, wanted) in &expected {
+        let plan = planned.remove(round.to_string().as_str()).unwrap_or_default();
+        assert_eq!(plan, wanted.join(","), "round {round}");
+    }
+    // A busy worker puts some off, and an owner who lost access meanwhile gets those no more; but
+    // nobody else gets anything.
+    receiver.wait_for(total / 2, 2 * SOON).await;
     for request in receiver.requests() {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         let round = body["Notifications"][0]["Round"].as_i64().unwrap();
-        got.entry(round).or_default().push(request.path[1..].to_owned());
-    }
-    for (round, wanted) in expected {
-        let mut heard = got.remove(&round).unwrap_or_default();
-        heard.sort_unstable();
-        assert_eq!(heard, wanted, "round {round}");
+        assert!(expected[&round].contains(&&request.path[1..]), "round {round}");
     }
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
 }
