@@ -1,66 +1,46 @@
 //! Where the broker is and how this process calls itself there.
 
 use crate::error::BrokerError;
-use lapin::uri::AMQPUri;
+use crate::place::{Place, unusable};
 use std::fmt;
-use url::{Host, Url};
+use std::sync::Arc;
 
-/// How long a connection may take to be open: name, TCP, TLS and login together.
-pub(crate) const CONNECT_TIMEOUT_S: u64 = 10;
-
-/// A dead connection is noticed within two of these.
-const HEARTBEAT_S: u16 = 20;
-
-/// The protocol's limit for names: user, virtual host, consumer.
-const LONGEST_NAME: usize = 255;
-
-/// The broker's address and this process's name there.
+/// The broker's hosts and this process's name there. Clones know the same of the hosts.
 #[derive(Clone)]
 pub struct Config {
-    uri: AMQPUri,
+    places: Arc<[Place]>,
     name: String,
     broker: String,
 }
 
 impl Config {
     /// Reads an address such as `amqp://user:password@host:5672/vhost` or `amqps://…`. The default
-    /// virtual host is `/` (also for an address that ends in a slash); `heartbeat` (seconds) and
-    /// `connection_timeout` (milliseconds) can be set in the query.
+    /// virtual host is `/` (also for an address that ends in a slash). Several hosts, such as the
+    /// nodes of a cluster, stand between commas, `host1:5672,host2`: they are tried in turn.
+    ///
+    /// In the query can be set `heartbeat` (seconds) and `connection_timeout` (milliseconds), and
+    /// for `amqps` the files `cacertfile`, `certfile` and `keyfile`, `verify` (`verify_peer`, which
+    /// is the default, or `verify_none`) and `server_name_indication`.
     ///
     /// `name` is what operators see as the connection's name, such as `fanfare-router@host`.
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Address`], which tells what is wrong but never repeats the address.
+    /// [`BrokerError::Address`], which tells what is wrong but never repeats the address;
+    /// [`BrokerError::Tls`] when a file can't be used.
     pub fn new(address: &str, name: &str) -> Result<Self, BrokerError> {
-        let url = Url::parse(address).map_err(|error| unusable(&error.to_string()))?;
-        if !matches!(url.scheme(), "amqp" | "amqps") {
-            return Err(unusable("it must begin with amqp:// or amqps://"));
+        let places: Result<Vec<Place>, _> =
+            one_host_each(address)?.iter().map(|address| Place::parse(address)).collect();
+        let places = places?;
+        for secure in places.iter().filter_map(|place| place.secure.as_ref()) {
+            // What can't work is told when the process starts, not when it connects.
+            secure.tls.client_config().map_err(BrokerError::Tls)?;
         }
-        let mut uri: AMQPUri = address
-            .parse()
-            .map_err(|_| unusable("it should look like amqp://user:password@host:5672/vhost"))?;
-        uri.authority.host = match url.host() {
-            Some(Host::Domain(host)) if !host.is_empty() => host.to_owned(),
-            Some(Host::Ipv4(host)) => host.to_string(),
-            // The protocol library takes an IPv6 address for a missing host, and that for this one.
-            Some(Host::Ipv6(host)) => host.to_string(),
-            _ => return Err(unusable("it names no host")),
-        };
-        if uri.vhost.is_empty() {
-            "/".clone_into(&mut uri.vhost);
-        }
-        if uri.vhost.len() > LONGEST_NAME || uri.authority.userinfo.username.len() > LONGEST_NAME {
-            return Err(unusable("its user or virtual host is longer than 255 bytes"));
-        }
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
-        uri.query.connection_timeout.get_or_insert(CONNECT_TIMEOUT_S * 1000);
-        let broker =
-            format!("{}:{}, virtual host {}", uri.authority.host, uri.authority.port, uri.vhost);
-        Ok(Self { uri, name: name.to_owned(), broker })
+        let broker = places.iter().map(|place| place.told.as_str()).collect::<Vec<_>>().join("; ");
+        Ok(Self { places: places.into(), name: name.to_owned(), broker })
     }
 
-    /// Host, port and virtual host, for people to read.
+    /// Hosts, ports and virtual host, for people to read.
     #[must_use]
     pub fn broker(&self) -> &str {
         &self.broker
@@ -72,13 +52,9 @@ impl Config {
         &self.name
     }
 
-    /// The user that logs in.
-    pub(crate) fn user(&self) -> &str {
-        &self.uri.authority.userinfo.username
-    }
-
-    pub(crate) fn uri(&self) -> &AMQPUri {
-        &self.uri
+    /// The hosts, in the order in which they are tried.
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
     }
 }
 
@@ -91,8 +67,20 @@ impl fmt::Debug for Config {
     }
 }
 
-fn unusable(reason: &str) -> BrokerError {
-    BrokerError::Address { reason: reason.to_owned() }
+/// The same address for each of its hosts.
+fn one_host_each(address: &str) -> Result<Vec<String>, BrokerError> {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return Ok(vec![address.to_owned()]);
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let hosts_at = authority.rfind('@').map_or(0, |at| at + 1);
+    let (user, hosts) = authority.split_at(hosts_at);
+    let of = |host: &str| match host.trim() {
+        "" if hosts.contains(',') => Err(unusable("between two of its commas is no host")),
+        host => Ok(format!("{scheme}://{user}{host}{path}")),
+    };
+    hosts.split(',').map(of).collect()
 }
 
 #[cfg(test)]
@@ -110,8 +98,23 @@ mod tests {
     fn reads_addresses() {
         check("amqp://localhost", "localhost:5672, virtual host /");
         check("amqp://anna:pw@10.0.0.1:7000/", "10.0.0.1:7000, virtual host /");
-        check("amqps://mq.example/%2Fmain", "mq.example:5671, virtual host /main");
+        let trusted = "amqps://mq.example/%2Fmain?verify=verify_none";
+        check(trusted, "mq.example:5671, virtual host /main");
         check("amqp://anna:pw@[2001:db8::1]/a", "2001:db8::1:5672, virtual host a");
+    }
+
+    #[test]
+    fn reads_several_hosts() {
+        let config =
+            Config::new("amqp://anna:p,w@one:1,[::1]:2,two/a?heartbeat=7", "test").unwrap();
+        assert_eq!(
+            config.broker(),
+            "one:1, virtual host a; ::1:2, virtual host a; two:5672, virtual host a"
+        );
+        for place in config.places() {
+            assert_eq!(place.uri.authority.userinfo.password, "p,w");
+            assert_eq!(place.uri.query.heartbeat, Some(7));
+        }
     }
 
     #[test]
@@ -123,6 +126,10 @@ mod tests {
         );
         check("amqp:///a", &format!("{not_usable}it names no host"));
         check("hidden", &format!("{not_usable}relative URL without a base"));
+        check(
+            "amqp://anna:hidden@a,,b/x",
+            &format!("{not_usable}between two of its commas is no host"),
+        );
     }
 
     #[test]

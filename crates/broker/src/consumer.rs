@@ -3,15 +3,16 @@
 use crate::error::BrokerError;
 use crate::message::Message;
 use crate::topology::Queue;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 /// The messages of one queue. The broker hands out at most `prefetch` unsettled ones at a time.
 pub struct Consumer {
     stream: lapin::Consumer,
-    channel: Arc<Channel>,
+    channel: Arc<Taken>,
     queue: Queue,
     /// A batch under way. Kept here so that a dropped call of [`Consumer::next_batch`] loses none.
     batch: Vec<Incoming>,
@@ -46,9 +47,22 @@ pub struct Incoming {
 #[must_use = "a message that is not settled comes again only when its consumer is gone"]
 pub struct Settle {
     acker: Acker,
+    tag: u64,
     queue: Queue,
     /// Keeps the channel open: a closed one could not settle.
-    _channel: Arc<Channel>,
+    channel: Arc<Taken>,
+}
+
+/// A consumer's channel, and the tags of what was taken from it and is not settled.
+struct Taken {
+    channel: Channel,
+    unsettled: Mutex<BTreeSet<u64>>,
+}
+
+impl Taken {
+    fn unsettled(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Consumer {
@@ -131,7 +145,8 @@ impl Consumer {
         if self.ended {
             return Ok(());
         }
-        self.channel.basic_cancel(self.stream.tag(), BasicCancelOptions::default()).await.map_err(
+        let channel = &self.channel.channel;
+        channel.basic_cancel(self.stream.tag(), BasicCancelOptions::default()).await.map_err(
             |error| BrokerError::of(format!("cancelling the consumer of {}", self.queue), &error),
         )?;
         let mut rest = std::mem::take(&mut self.batch);
@@ -163,11 +178,14 @@ impl Consumer {
             )
             .await
             .map_err(|error| doing(&error))?;
-        Ok(Self { stream, channel: Arc::new(channel), queue, batch: Vec::new(), ended: false })
+        let channel = Arc::new(Taken { channel, unsettled: Mutex::default() });
+        Ok(Self { stream, channel, queue, batch: Vec::new(), ended: false })
     }
 
     fn incoming(&self, delivery: lapin::message::Delivery) -> Incoming {
         let (message, delivery_count) = Message::from_delivery(delivery.data, &delivery.properties);
+        let tag = delivery.delivery_tag;
+        self.channel.unsettled().insert(tag);
         Incoming {
             message,
             routing_key: delivery.routing_key.to_string(),
@@ -175,8 +193,9 @@ impl Consumer {
             delivery_count,
             settle: Settle {
                 acker: delivery.acker,
+                tag,
                 queue: self.queue,
-                _channel: Arc::clone(&self.channel),
+                channel: Arc::clone(&self.channel),
             },
         }
     }
@@ -195,7 +214,11 @@ impl Settle {
     ///
     /// [`BrokerError::Lost`]: the message will come again although its work is done.
     pub async fn ack(self) -> Result<(), BrokerError> {
-        let answer = self.acker.ack(BasicAckOptions::default()).await;
+        self.ack_with(BasicAckOptions::default()).await
+    }
+
+    async fn ack_with(&self, options: BasicAckOptions) -> Result<(), BrokerError> {
+        let answer = self.acker.ack(options).await;
         self.settled("acknowledging a message of", answer)
     }
 
@@ -210,7 +233,10 @@ impl Settle {
         self.settled("giving back a message of", answer)
     }
 
+    /// Only now the tag counts as settled: until the word is sent, an acknowledgement of several
+    /// messages must not take this one along.
     fn settled(&self, doing: &str, answer: lapin::Result<bool>) -> Result<(), BrokerError> {
+        self.channel.unsettled().remove(&self.tag);
         let doing = || format!("{doing} {}", self.queue);
         match answer {
             Ok(true) => Ok(()),
@@ -227,13 +253,40 @@ impl fmt::Debug for Settle {
     }
 }
 
-/// Acknowledges all of them, without waiting for one before the next.
+/// Acknowledges all of them. Those below which everything of their consumer is settled or among them
+/// take one message to the broker and one entry in the queue's log there, instead of one each.
 ///
 /// # Errors
 ///
 /// The first [`BrokerError::Lost`]; all were tried.
 pub async fn ack_all(settles: impl IntoIterator<Item = Settle>) -> Result<(), BrokerError> {
-    join_all(settles.into_iter().map(Settle::ack)).await.into_iter().collect()
+    let mut settles: Vec<Settle> = settles.into_iter().collect();
+    settles.sort_by_key(|settle| (Arc::as_ptr(&settle.channel), settle.tag));
+    let consumers = settles.chunk_by(|a, b| Arc::ptr_eq(&a.channel, &b.channel));
+    join_all(consumers.map(ack_of_one)).await.into_iter().collect()
+}
+
+/// As [`ack_all`], of one consumer, in the order of their tags.
+async fn ack_of_one(settles: &[Settle]) -> Result<(), BrokerError> {
+    let together = settles.first().map_or(0, |first| {
+        let unsettled = first.channel.unsettled();
+        let own: BTreeSet<u64> = settles.iter().map(|settle| settle.tag).collect();
+        let others = unsettled.iter().find(|tag| !own.contains(tag)).copied();
+        settles.partition_point(|settle| others.is_none_or(|least| settle.tag < least))
+    });
+    let (together, singly) = settles.split_at(together);
+    let all_at_once = async {
+        let Some((last, rest)) = together.split_last() else { return Ok(()) };
+        last.ack_with(BasicAckOptions { multiple: true }).await?;
+        let mut unsettled = last.channel.unsettled();
+        for settle in rest {
+            unsettled.remove(&settle.tag);
+        }
+        Ok(())
+    };
+    let singly = join_all(singly.iter().map(|settle| settle.ack_with(BasicAckOptions::default())));
+    let (at_once, singly) = join(all_at_once, singly).await;
+    at_once.and(singly.into_iter().collect())
 }
 
 /// A name that no other consumer has, in this process or another.

@@ -1,5 +1,6 @@
 //! What can go wrong with the broker, told so that an operator knows what to do.
 
+use crate::place::Place;
 use lapin::ErrorKind;
 
 /// The cause under an error of this crate.
@@ -15,6 +16,9 @@ pub enum BrokerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the configured address says of TLS can't be used.
+    #[error("TLS to the broker can't be set up")]
+    Tls(#[source] fanfare_tls::TlsError),
     /// No connection could be made. Try again.
     #[error("could not connect to RabbitMQ at {broker}")]
     Unreachable {
@@ -72,7 +76,7 @@ pub enum BrokerError {
         difference: String,
     },
     /// An exchange or queue is not there.
-    #[error("{doing}: it does not exist in the broker, and the next start of Fanfare creates it")]
+    #[error("{doing}: it does not exist in the broker, and the next start of a router creates it")]
     Missing {
         /// What was being done, and with what.
         doing: String,
@@ -82,8 +86,8 @@ pub enum BrokerError {
     },
     /// The user lacks a permission.
     #[error(
-        "{doing}: the user lacks a permission, give it configure, write and read on \
-         fanfare.* and reportserver.events"
+        "{doing}: the user lacks a permission; deploy/rabbitmq/definitions.json has those of each \
+         role"
     )]
     Forbidden {
         /// What was being done, and with what.
@@ -164,13 +168,22 @@ impl BrokerError {
     }
 
     /// Sorts what lapin answered to an attempt to connect.
-    pub(crate) fn connecting(broker: &str, user: &str, error: &lapin::Error) -> Self {
-        let (broker, user, source) = (broker.to_owned(), user.to_owned(), cause(error));
+    pub(crate) fn connecting(place: &Place, error: &lapin::Error) -> Self {
+        let (broker, user) = (place.told.clone(), place.user().to_owned());
+        let source = cause(error);
         match reply_code(error) {
             Some((403, _)) => Self::LoginRefused { broker, user },
             Some((530, _)) => Self::VirtualHostRefused { broker, user, source },
-            _ => Self::Unreachable { broker, source },
+            _ => Self::Unreachable { broker, source: advised(source, place.secure.is_some()) },
         }
+    }
+}
+
+/// A cause, with what to do about it if it is a failed TLS handshake.
+fn advised(cause: Cause, secured: bool) -> Cause {
+    match fanfare_tls::advice(cause.as_ref(), secured) {
+        Some(advice) => format!("{cause}: {advice}").into(),
+        None => cause,
     }
 }
 

@@ -16,12 +16,14 @@
 pub mod topology;
 
 mod config;
+mod connect;
 mod consumer;
 pub mod dead_letters;
 mod error;
 pub mod job;
 pub mod ladder;
 mod message;
+mod place;
 mod publisher;
 mod session;
 mod supervise;

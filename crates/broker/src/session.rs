@@ -4,20 +4,21 @@
 //! publish and acknowledgement fails, and [`Session::lost`] resolves; then the whole session is
 //! given up and [`supervise`](crate::supervise()) opens another.
 
-use crate::config::{CONNECT_TIMEOUT_S, Config};
+use crate::config::Config;
+use crate::connect::connect;
 use crate::consumer::Consumer;
-use crate::error::BrokerError;
+use crate::error::{BrokerError, chain};
+use crate::ladder::{LEVELS, level_name};
+use crate::place::unusable;
 use crate::publisher::Publisher;
 use crate::topology::{self, Fault, Queue};
 use futures_util::{Stream, StreamExt};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, Event};
+use lapin::{Channel, Connection, ConnectionStatus, Event};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -56,23 +57,30 @@ const DECLARE_AGAIN: u32 = 10;
 const DECLARE_PAUSE: Duration = Duration::from_millis(300);
 
 impl Session {
-    /// Connects and declares the topology.
+    /// Connects and declares the topology. A user that may not declare works with what one that
+    /// may has declared.
     ///
     /// # Errors
     ///
-    /// [`BrokerError`] tells whether the broker was not there, did not let this user in, or has a
-    /// queue that differs.
+    /// [`BrokerError`] tells whether the broker was not there, did not let this user in, has a queue
+    /// that differs, or lacks one that this user may not make.
     pub async fn open(config: &Config) -> Result<Self, BrokerError> {
         let mut left = DECLARE_AGAIN;
         loop {
             let session = Self::look(config).await?;
             let channel = session.channel().await?;
-            match topology::declare(&channel).await {
+            let ready = match topology::declare(&channel).await {
+                Err(BrokerError::Forbidden { .. }) => {
+                    topology::expect(&session.inner.consuming).await
+                }
+                declared => declared,
+            };
+            match ready {
                 Ok(()) => return Ok(session),
                 Err(error @ (BrokerError::Missing { .. } | BrokerError::Lost { .. }))
                     if left > 0 =>
                 {
-                    tracing::debug!(%error, "declaring again");
+                    tracing::debug!(%error, "the queues can't be declared yet; trying again");
                     left -= 1;
                     session.close().await;
                     tokio::time::sleep(DECLARE_PAUSE).await;
@@ -88,8 +96,7 @@ impl Session {
     ///
     /// As [`Session::open`], except for what declaring would find.
     pub async fn look(config: &Config) -> Result<Self, BrokerError> {
-        let consuming = connect(config, "consume").await?;
-        let publishing = connect(config, "publish").await?;
+        let (consuming, publishing) = open_both(config).await?;
         let lost = CancellationToken::new();
         let (blocked_tx, blocked) = watch::channel(false);
         watch_over(&consuming, lost.clone(), None);
@@ -120,13 +127,21 @@ impl Session {
     ///
     /// [`BrokerError::Missing`] when there is no such queue.
     pub async fn depth(&self, queue: Queue) -> Result<Depth, BrokerError> {
-        let options = QueueDeclareOptions::durable().passive();
+        depth(&self.channel().await?, queue.name()).await
+    }
+
+    /// How many messages wait on each level of the delay ladder, from the lowest up.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Missing`] when a level's queue is not there.
+    pub async fn ladder(&self) -> Result<Vec<u32>, BrokerError> {
         let channel = self.channel().await?;
-        let found = channel
-            .queue_declare(queue.name().into(), options, FieldTable::default())
-            .await
-            .map_err(|error| BrokerError::of(format!("looking at queue {queue}"), &error))?;
-        Ok(Depth { ready: found.message_count(), consumers: found.consumer_count() })
+        let mut levels = Vec::new();
+        for level in 0..LEVELS {
+            levels.push(depth(&channel, &level_name(level)).await?.ready);
+        }
+        Ok(levels)
     }
 
     /// Compares the broker's exchanges and queues with the table; changes nothing.
@@ -172,46 +187,38 @@ impl Session {
     }
 }
 
-/// Asks whether anything answers at the broker's address at all.
-///
-/// An attempt to connect to a peer that accepts and then says nothing cannot be taken back: the
-/// library's thread waits on. So after one such attempt this asks first, with a greeting that a
-/// broker answers and a TLS endpoint refuses; either is a sign of life.
-///
-/// # Errors
-///
-/// [`BrokerError::NoAnswer`] or [`BrokerError::Unreachable`].
-pub(crate) async fn probe(config: &Config) -> Result<(), BrokerError> {
-    let authority = &config.uri().authority;
-    let greet = async {
-        let mut stream = TcpStream::connect((authority.host.as_str(), authority.port)).await?;
-        stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
-        stream.read(&mut [0; 1]).await
-    };
-    match timeout(Duration::from_secs(CONNECT_TIMEOUT_S), greet).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(BrokerError::Unreachable {
-            broker: config.broker().to_owned(),
-            source: error.into(),
-        }),
-        Err(_) => Err(no_answer(config)),
-    }
+async fn depth(channel: &Channel, queue: &str) -> Result<Depth, BrokerError> {
+    let options = QueueDeclareOptions::durable().passive();
+    let found = channel
+        .queue_declare(queue.into(), options, FieldTable::default())
+        .await
+        .map_err(|error| BrokerError::of(format!("looking at queue {queue}"), &error))?;
+    Ok(Depth { ready: found.message_count(), consumers: found.consumer_count() })
 }
 
-async fn connect(config: &Config, purpose: &str) -> Result<Connection, BrokerError> {
-    let name = format!("{} ({purpose})", config.name());
-    // Automatic recovery stays off: it hides failures.
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = Connection::connect_uri(config.uri().clone(), properties);
-    match timeout(Duration::from_secs(CONNECT_TIMEOUT_S), connecting).await {
-        Ok(connected) => connected
-            .map_err(|error| BrokerError::connecting(config.broker(), config.user(), &error)),
-        Err(_) => Err(no_answer(config)),
+/// Opens both connections to the first host that can be used.
+async fn open_both(config: &Config) -> Result<(Connection, Connection), BrokerError> {
+    let mut places = config.places().iter().peekable();
+    loop {
+        let Some(place) = places.next() else {
+            return Err(unusable("it names no host"));
+        };
+        let of = |purpose: &str| connect(place, format!("{} ({purpose})", config.name()));
+        let opened = match of("consume").await {
+            Ok(consuming) => of("publish").await.map(|publishing| (consuming, publishing)),
+            Err(error) => Err(error),
+        };
+        match opened {
+            Err(error) if places.peek().is_some() => {
+                tracing::warn!(
+                    broker = place.told,
+                    error = chain(&error),
+                    "one host of the broker can't be used; trying the next one"
+                );
+            }
+            opened => return opened,
+        }
     }
-}
-
-fn no_answer(config: &Config) -> BrokerError {
-    BrokerError::NoAnswer { broker: config.broker().to_owned(), seconds: CONNECT_TIMEOUT_S }
 }
 
 /// Follows a connection until its end in a task of its own, which ends with it.

@@ -2,8 +2,8 @@
 //! little and start again.
 
 use crate::config::Config;
-use crate::error::{BrokerError, Cause, chain};
-use crate::session::{Session, probe};
+use crate::error::{Cause, chain};
+use crate::session::Session;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -50,13 +50,11 @@ pub async fn supervise<E, Work>(
     Work: Future<Output = Result<(), E>>,
 {
     let mut pause = FIRST_PAUSE;
-    let mut silent = false;
     loop {
         on_state(State::Connecting);
-        let Some(opened) = stop.run_until_cancelled(open(config, silent)).await else {
+        let Some(opened) = stop.run_until_cancelled(Session::open(config)).await else {
             return;
         };
-        silent = matches!(opened, Err(BrokerError::NoAnswer { .. }));
         let began = Instant::now();
         let failure: Cause = match opened {
             Err(error) => error.into(),
@@ -76,13 +74,6 @@ pub async fn supervise<E, Work>(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-async fn open(config: &Config, silent: bool) -> Result<Session, BrokerError> {
-    if silent {
-        probe(config).await?;
-    }
-    Session::open(config).await
 }
 
 /// Does the body's work, telling when the broker blocks meanwhile, and closes the session after it.
@@ -118,7 +109,7 @@ fn warn(config: &Config, failure: &(dyn std::error::Error + 'static), wait: Dura
         broker = config.broker(),
         error = chain(failure),
         retry_in_ms = wait.as_millis() as u64,
-        "The session with RabbitMQ ended or could not be opened; trying again"
+        "the session with the broker ended or could not be opened; trying again"
     );
 }
 

@@ -2,11 +2,12 @@
 //!
 //! The named queues are those of the contract; the delay ladder is a rule over its levels. Nobody
 //! else names a queue. `declare` makes the broker agree with the table each time a session opens,
-//! `check` looks without changing anything that is there, and [`render`] prints the table.
+//! `expect` is for users that may not, `check` looks without changing anything that is there, and
+//! [`render`] prints the table.
 
 mod apply;
 
-pub(crate) use apply::{check, declare};
+pub(crate) use apply::{check, declare, expect};
 
 use crate::ladder::{BackTo, DUE, LEVELS, level_name};
 use lapin::types::{AMQPValue, FieldTable, LongString};

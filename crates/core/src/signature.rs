@@ -23,11 +23,11 @@ pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 /// The value of `ms-signature`: `sha256=` and 64 upper-case hex digits.
 #[must_use]
 pub fn ms_signature(secret: &Secret, body: &[u8]) -> String {
-    use std::fmt::Write as _;
-    mac(secret, &[body]).into_iter().fold("sha256=".to_owned(), |mut text, byte| {
-        let _ = write!(text, "{byte:02X}");
-        text
-    })
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    let digit = |half: u8| DIGITS[usize::from(half & 0xf)];
+    let digits = mac(secret, &[body]).into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte)]);
+    ["sha256="].into_iter().flat_map(str::chars).chain(digits).collect()
 }
 
 /// The value of `webhook-signature`: one `v1,<base64>` for each valid secret.

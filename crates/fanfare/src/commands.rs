@@ -10,8 +10,10 @@ mod events;
 mod ids;
 mod listen;
 mod migrate;
+mod probe;
 mod publish;
 mod roles;
+mod secrets;
 mod users;
 mod webhooks;
 
@@ -37,6 +39,9 @@ pub(crate) enum Command {
     /// Who is notified of what, and where
     #[command(subcommand)]
     Webhooks(webhooks::Command),
+    /// The keys that seal what webhooks keep secret
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     /// What was published, where it went, and why it did not go elsewhere
     #[command(subcommand)]
     Events(events::Command),
@@ -55,6 +60,8 @@ pub(crate) enum Command {
     Listen(listen::Args),
     /// Check settings, database, broker and keys, and say how to mend what is wrong
     Doctor,
+    /// Ask a process on this machine how it is, as supervisors do; fails unless it is well
+    Probe(probe::Args),
     /// Show the settings and where each comes from
     Config(config::Args),
 }
@@ -75,6 +82,7 @@ impl Command {
             Self::Users(command) => users::run(command, settings).await,
             Self::Directory(command) => directory::run(command, settings).await,
             Self::Webhooks(command) => webhooks::run(command, settings).await,
+            Self::Secrets(command) => secrets::run(command, settings).await,
             Self::Events(command) => events::run(command, settings).await,
             Self::Access(command) => access::run(command, settings).await,
             Self::Deliveries(command) => deliveries::run(command, settings).await,
@@ -82,6 +90,7 @@ impl Command {
             Self::Publish(args) => publish::run(&args, settings).await,
             Self::Listen(args) => listen::run(args).await,
             Self::Doctor => doctor::run(settings).await,
+            Self::Probe(args) => probe::run(&args, settings).await,
             Self::Config(args) => config::run(&args, settings),
         }
     }

@@ -41,8 +41,11 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
 fn is_misuse(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.is::<Misuse>()
         || cause.is::<SettingsError>()
-        || matches!(cause.downcast_ref(), Some(StoreError::BadUrl(_)))
-        || matches!(cause.downcast_ref(), Some(BrokerError::Address { .. }))
+        || matches!(
+            cause.downcast_ref(),
+            Some(StoreError::BadUrl(_) | StoreError::BadParameter { .. } | StoreError::Tls(_))
+        )
+        || matches!(cause.downcast_ref(), Some(BrokerError::Address { .. } | BrokerError::Tls(_)))
 }
 
 fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
@@ -51,14 +54,16 @@ fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         Some(StoreError::Connect(_)) => {
             Some("check that PostgreSQL runs and that FANFARE_DATABASE_URL is right")
         }
-        Some(StoreError::BadUrl(_)) => Some("correct FANFARE_DATABASE_URL"),
+        Some(StoreError::BadUrl(_) | StoreError::BadParameter { .. } | StoreError::Tls(_)) => {
+            Some("correct FANFARE_DATABASE_URL")
+        }
         _ => None,
     };
     let broker = match cause.downcast_ref::<BrokerError>() {
         Some(BrokerError::Unreachable { .. } | BrokerError::NoAnswer { .. }) => {
             Some("check that RabbitMQ runs and that FANFARE_AMQP_URL is right")
         }
-        Some(BrokerError::Address { .. }) => Some("correct FANFARE_AMQP_URL"),
+        Some(BrokerError::Address { .. } | BrokerError::Tls(_)) => Some("correct FANFARE_AMQP_URL"),
         _ => None,
     };
     store.or(broker)

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use fanfare_broker::{Config as BrokerConfig, Session};
+use fanfare_console::oidc::Provider;
 use fanfare_outbound::{Client, Config as OutboundConfig};
 use fanfare_store::keyring::Keyring;
 use fanfare_store::{Config as StoreConfig, Store};
@@ -52,4 +53,11 @@ pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
         user_agent: USER_AGENT.to_owned(),
     })
     .context("failed to prepare for HTTP requests")
+}
+
+/// The identity provider that people sign in with; connects to nothing yet.
+pub(crate) fn provider(settings: &Settings) -> anyhow::Result<Option<Provider>> {
+    let config = settings.sign_in.provider()?;
+    let provider = config.map(Provider::new).transpose();
+    provider.context("failed to prepare for HTTP requests to the identity provider")
 }

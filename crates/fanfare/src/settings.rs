@@ -4,10 +4,13 @@
 //! what the rest of the program gets: every value is of its type, or the program has ended with
 //! an error that names the setting, where it was set, and what it should look like.
 
+#[cfg(test)]
+mod document;
 mod file;
 mod flags;
 mod local_keys;
 mod resolve;
+mod sign_in;
 pub(crate) mod table;
 mod value;
 
@@ -19,10 +22,12 @@ use fanfare_core::mask::MaskPolicy;
 use fanfare_core::retry::RetryPolicy;
 use fanfare_core::target::TargetPolicy;
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 pub(crate) use flags::Flags;
 pub(crate) use local_keys::LocalKeys;
 pub(crate) use resolve::{Resolved, Source};
+pub(crate) use sign_in::SignIn;
 pub(crate) use value::Keys;
 
 use resolve::{Environment, Values};
@@ -34,8 +39,12 @@ pub(crate) struct Settings {
     pub(crate) resolved: Vec<Resolved>,
     /// Where the console listens.
     pub(crate) console_listen: SocketAddr,
+    /// How people sign in there.
+    pub(crate) sign_in: SignIn,
     /// Where metrics are served; `None` when they are not.
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Where spans are sent; `None` when they are not.
+    pub(crate) otlp_endpoint: Option<Url>,
     /// Where webhooks may lead.
     pub(crate) targets: TargetPolicy,
     /// How the directory is waited for and kept.
@@ -126,6 +135,20 @@ pub(crate) enum SettingsError {
         #[source]
         source: std::io::Error,
     },
+    /// A file that holds a value can't be read.
+    #[error(
+        "failed to read {path}, which {name}_FILE names; check that it exists and that this user \
+         may read it"
+    )]
+    ValueUnreadable {
+        /// The setting.
+        name: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// A settings file holds something wrong.
     #[error("in the settings file {path}: {problem}")]
     File {
@@ -155,6 +178,14 @@ pub(crate) enum SettingsError {
     /// There is no place for the machine's own keys.
     #[error("neither HOME nor XDG_STATE_HOME says where to keep a key; set FANFARE_SECRET_KEYS")]
     NoKeys,
+    /// A setting can't be so beside the others.
+    #[error("{name} can't be so: {problem}")]
+    Together {
+        /// The setting.
+        name: &'static str,
+        /// Why not, and what to do.
+        problem: &'static str,
+    },
     /// A setting without a default is missing.
     #[error(
         "{name} is not set; set it in the environment, give --{flag}, or write {key} = \"…\" in \
@@ -183,7 +214,9 @@ impl Settings {
         let directory = |name: &str| environment(name).map(PathBuf::from);
         let mut settings = Self {
             console_listen: values.read("console_listen", |text| text.trim().parse().ok())?,
+            sign_in: SignIn::read(&values)?,
             metrics_listen: values.read("metrics_listen", value::listen_or_off)?.0,
+            otlp_endpoint: values.read("otlp_endpoint", value::otlp_or_off)?,
             targets: TargetPolicy::new(values.read("allow_targets", value::networks)?),
             directory: directory_times(&values)?,
             mask: values.read_or_say("mask", MaskPolicy::parse)?,
@@ -340,6 +373,25 @@ mod tests {
         let settings = load(&[], &[("FANFARE_TIMEOUT", ""), ("FANFARE_DATABASE_URL", "")]).unwrap();
         assert_eq!(settings.timeout, Duration::from_secs(15));
         assert!(settings.database_url().is_err());
+    }
+
+    #[test]
+    fn a_value_may_have_a_file_of_its_own() {
+        let path = std::env::temp_dir().join(format!("fanfare-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&path, "postgres://db/x\n").unwrap();
+        let name = path.to_str().unwrap();
+        let file = ("FANFARE_DATABASE_URL_FILE", name);
+        let settings = load(&[], &[file]).unwrap();
+        assert_eq!(settings.database_url().unwrap(), "postgres://db/x");
+        let shown = settings.resolved.iter().find(|it| it.setting.key == "database_url").unwrap();
+        assert_eq!(shown.source, Source::File(path.clone()));
+
+        let settings = load(&[], &[file, ("FANFARE_DATABASE_URL", "postgres://db/y")]).unwrap();
+        assert_eq!(settings.database_url().unwrap(), "postgres://db/y");
+
+        std::fs::remove_file(&path).unwrap();
+        let error = load(&[], &[file]).unwrap_err();
+        assert!(error.contains(name) && error.contains("FANFARE_DATABASE_URL_FILE"), "{error}");
     }
 
     #[test]

@@ -13,9 +13,11 @@ mod labels;
 mod process;
 mod registry;
 mod router;
+mod standing;
 mod worker;
 
 pub use process::{Broker, Process};
 pub use registry::{CONTENT_TYPE, Registry};
 pub use router::Router;
+pub use standing::Standing;
 pub use worker::{Deferral, InFlight, Worker};

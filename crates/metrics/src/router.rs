@@ -1,4 +1,4 @@
-//! What a router tells: events in, plans out, and how the queues and the directory stand.
+//! What a router tells: events in, plans out, and how the whole installation stands.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::buckets::{SIZES, STATEMENTS};
-use crate::labels::{Counters, Gauges, counters, number};
+use crate::buckets::{LATENCIES, SIZES, STATEMENTS};
+use crate::labels::{Counters, counters, number};
 use crate::registry::Registry;
+use crate::standing::Standing;
 
 /// Directory documents, among events by filter.
 const DIRECTORY: &str = "directory";
@@ -19,16 +20,16 @@ const DIRECTORY: &str = "directory";
 const UNKNOWN: &str = "unknown";
 
 /// The families of a router.
-///
-/// Those of the ledger, the queues and the directory say how the whole installation stands, so each
-/// router says the same: take the greatest, not the sum.
 #[derive(Debug)]
 pub struct Router {
     received: Counters<1>,
     known: Counter,
+    matched: Counter,
     planned: Counter,
+    event_wait: Histogram,
     held: Counter,
     waiting: Gauge,
+    oldest_waiting: Gauge<f64, AtomicU64>,
     rejected: Counters<1>,
     dead_letters: Counters<2>,
     dead_queue: &'static str,
@@ -36,11 +37,7 @@ pub struct Router {
     batch_duration: Histogram,
     statement_duration: Histogram,
     republished: Counter,
-    oldest_unsettled: Gauge<f64, AtomicU64>,
-    queue_ready: Gauges,
-    revision: Gauge,
-    gaps: Gauge,
-    missing: Gauge,
+    standing: Standing,
 }
 
 impl Router {
@@ -61,10 +58,20 @@ impl Router {
                 "Events that came although they were in the ledger already",
                 Counter::default(),
             ),
+            matched: registry.family(
+                "events_matched",
+                "New events that go to at least one webhook",
+                Counter::default(),
+            ),
             planned: registry.family(
                 "deliveries_planned",
                 "Deliveries in the plans of new events",
                 Counter::default(),
+            ),
+            event_wait: registry.seconds(
+                "event_wait",
+                "From an event's own `time` until its deliveries were published",
+                Histogram::new(LATENCIES),
             ),
             held: registry.family(
                 "events_held",
@@ -74,6 +81,12 @@ impl Router {
             waiting: registry.family(
                 "events_waiting",
                 "Events that wait in the memory of this router for their directory revision",
+                Gauge::default(),
+            ),
+            oldest_waiting: registry.seconds(
+                "oldest_waiting_event_timestamp",
+                "The `time` of the oldest event that this router has taken and not yet routed, in \
+                 seconds since 1970; 0 when there is none",
                 Gauge::default(),
             ),
             rejected: registry.family(
@@ -107,32 +120,7 @@ impl Router {
                 "Deliveries whose jobs had got lost and were published again",
                 Counter::default(),
             ),
-            oldest_unsettled: registry.seconds(
-                "oldest_unsettled_event_age",
-                "The age of the oldest event of which a delivery is owed; up to 70 s are normal, \
-                 since events are marked as settled a minute later",
-                Gauge::default(),
-            ),
-            queue_ready: registry.family(
-                "queue_ready",
-                "Messages that wait in a queue of the broker",
-                Gauges::default(),
-            ),
-            revision: registry.family(
-                "directory_revision",
-                "The newest directory revision seen",
-                Gauge::default(),
-            ),
-            gaps: registry.family(
-                "directory_gaps",
-                "Gaps in the directory's revisions that are too old to fill by themselves",
-                Gauge::default(),
-            ),
-            missing: registry.family(
-                "directory_revisions_missing",
-                "Directory revisions in those gaps",
-                Gauge::default(),
-            ),
+            standing: Standing::new(registry),
         }
     }
 
@@ -144,6 +132,15 @@ impl Router {
     /// Counts events that the ledger had already.
     pub fn known(&self, count: usize) {
         self.known.inc_by(number(count));
+    }
+
+    /// Counts a new event: whether it goes to anybody, and, if it says when it happened, how long
+    /// it took until its deliveries were published.
+    pub fn routed(&self, is_matched: bool, after: Option<Duration>) {
+        self.matched.inc_by(u64::from(is_matched));
+        if let Some(after) = after {
+            self.event_wait.observe(after.as_secs_f64());
+        }
     }
 
     /// Counts the deliveries of new plans.
@@ -159,6 +156,12 @@ impl Router {
     /// Notes how many events wait in memory for their directory revision.
     pub fn waiting(&self, events: usize) {
         self.waiting.set(i64::try_from(events).unwrap_or(i64::MAX));
+    }
+
+    /// Notes when the oldest event that is not yet routed happened (Unix milliseconds).
+    pub fn oldest_waiting(&self, time: Option<i64>) {
+        #[expect(clippy::cast_precision_loss, reason = "exact for 200,000 years")]
+        self.oldest_waiting.set(time.unwrap_or(0) as f64 / 1000.0);
     }
 
     /// Counts directory documents that were taken.
@@ -195,26 +198,9 @@ impl Router {
         self.republished.inc_by(number(count));
     }
 
-    /// Notes the age of the oldest event of which something is owed; zero when nothing is.
-    pub fn oldest_unsettled(&self, age: Duration) {
-        self.oldest_unsettled.set(age.as_secs_f64());
-    }
-
-    /// Notes how many messages wait in a queue; of one that nobody looked at yet nothing is told.
-    pub fn queue(&self, name: &'static str, ready: u32) {
-        self.queue_ready.get_or_create(&[("queue", name)]).set(i64::from(ready));
-    }
-
-    /// Notes how the directory stands: the newest revision, and the first and last revision of each
-    /// gap that is too old to fill by itself.
-    pub fn directory(&self, newest: i64, gaps: impl IntoIterator<Item = (i64, i64)>) {
-        let (mut count, mut missing) = (0, 0_i64);
-        for (first, last) in gaps {
-            count += 1;
-            missing = missing.saturating_add(last.saturating_sub(first).saturating_add(1));
-        }
-        self.revision.set(newest);
-        self.gaps.set(count);
-        self.missing.set(missing);
+    /// How the whole installation stands.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 }

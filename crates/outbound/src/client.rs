@@ -24,9 +24,9 @@ const BODY_TIME: Duration = Duration::from_secs(2);
 /// idle time of common servers, so that few POSTs meet a connection that is just being closed.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
-/// Unused connections kept for one host. With thousands of hosts the sum matters more than the
-/// handshakes saved at the busiest.
-const IDLE_PER_HOST: usize = 8;
+/// Unused connections kept for one host: as many as requests go to one webhook side by side, so that
+/// a busy endpoint is not connected to over and over.
+const IDLE_PER_HOST: usize = 64;
 
 /// HTTP/2 flow control: what a peer may send unasked, for one stream and for one connection. At
 /// most 16 KiB of an answer are read, so the default windows of megabytes would only buffer waste.
@@ -60,7 +60,7 @@ pub struct Client {
 /// The client could not be built, for example for a user agent that is no header value.
 #[derive(Debug, Error)]
 #[error("building the HTTP client")]
-pub struct BuildError(#[source] reqwest::Error);
+pub struct BuildError(#[source] pub(crate) reqwest::Error);
 
 impl Client {
     /// Builds a client.

@@ -1,5 +1,6 @@
 //! The only way out: every HTTP request that Fanfare makes to a webhook's address goes through
-//! [`Client`].
+//! [`Client`]. What goes to an address that the operator set, an identity provider's, goes through
+//! [`trusted::Client`] instead.
 //!
 //! Two things are sent, a notification's POST ([`Client::post`]) and the GET that verifies a new
 //! address ([`Client::verify`]), both under the same rules:
@@ -17,6 +18,7 @@ mod body;
 mod client;
 mod failed;
 mod resolver;
+pub mod trusted;
 mod verify;
 
 pub use client::{BuildError, Client, Config};

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::error::RouterError;
-use crate::intake::is_document;
+use crate::taken::is_document;
 
 /// Documents taken at a time.
 const MOST: u16 = 64;
@@ -108,8 +108,7 @@ fn letter(
     }
     let code = why.reason.code();
     tracing::warn!(
-        reason = code,
-        detail = why.detail,
+        event.id = crate::told::event_id(&message.body), reason = code, detail = why.detail,
         "a directory document can't be taken; it is kept as a dead letter"
     );
     let now = (config.clock)();

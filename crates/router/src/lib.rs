@@ -14,6 +14,7 @@ use fanfare_core::mask::MaskPolicy;
 use fanfare_metrics::Router as Metrics;
 use fanfare_store::Store;
 use fanfare_store::patience::patiently;
+use fanfare_trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
 mod documents;
@@ -22,7 +23,10 @@ mod intake;
 mod jobs;
 mod reconcile;
 mod sample;
+mod taken;
 mod tally;
+mod told;
+mod traced;
 mod upkeep;
 
 use error::RouterError;
@@ -51,6 +55,8 @@ pub struct Config {
     /// How often the queues and the ledger are looked at for the metrics; never when nobody reads
     /// them.
     pub sample_every: Option<Duration>,
+    /// What begins spans.
+    pub tracer: Tracer,
     /// What the time is.
     pub clock: fn() -> DateTime<Utc>,
 }

@@ -37,17 +37,24 @@ pub(crate) async fn run(
 async fn look(config: &Config, session: &Session) {
     for queue in Queue::ALL {
         match session.depth(queue).await {
-            Ok(depth) => config.metrics.queue(queue.name(), depth.ready),
+            Ok(depth) => config.metrics.standing().queue(queue.name(), depth.ready),
             Err(error) => {
                 tracing::debug!(%error, "failed to look at a queue for the metrics");
                 return;
             }
         }
     }
+    match session.ladder().await {
+        Ok(levels) => config.metrics.standing().retries_waiting(levels),
+        Err(error) => {
+            tracing::debug!(%error, "failed to look at the delay ladder for the metrics");
+            return;
+        }
+    }
     match config.store.oldest_unsettled().await {
         Ok(oldest) => {
             let age = oldest.and_then(|oldest| ((config.clock)() - oldest).to_std().ok());
-            config.metrics.oldest_unsettled(age.unwrap_or(Duration::ZERO));
+            config.metrics.standing().oldest_unsettled(age.unwrap_or(Duration::ZERO));
         }
         Err(error) => {
             let error = error.chain();

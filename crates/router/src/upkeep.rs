@@ -39,7 +39,10 @@ async fn tell_gaps(
     let wait = TimeDelta::from_std(config.gap_wait).unwrap_or(TimeDelta::MAX);
     let mut gaps = state.revisions.gaps;
     gaps.retain(|gap| (config.clock)().signed_duration_since(gap.noticed) > wait);
-    config.metrics.directory(state.revisions.newest, gaps.iter().map(|gap| (gap.first, gap.last)));
+    config
+        .metrics
+        .standing()
+        .directory(state.revisions.newest, gaps.iter().map(|gap| (gap.first, gap.last)));
     let mut new = gaps.iter().filter(|gap| !told.contains(gap));
     if let Some(first) = new.next() {
         tracing::warn!(

@@ -2,6 +2,7 @@
 
 mod again;
 mod page;
+mod resend;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{DeliveryId, WebhookId};
@@ -13,6 +14,7 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 pub use page::{DeliveryPage, Position};
+pub use resend::{Became, Ended, Resend};
 
 /// Which deliveries to list; `None` does not ask.
 #[derive(Debug, Clone, Default)]

@@ -9,6 +9,17 @@ pub enum StoreError {
     /// The connection string can't be used.
     #[error("the database URL can't be used")]
     BadUrl(#[source] tokio_postgres::Error),
+    /// A part of the connection string can't be used.
+    #[error("the {name} of the database URL can't be used; give {form}")]
+    BadParameter {
+        /// The part's name.
+        name: &'static str,
+        /// What it must be.
+        form: &'static str,
+    },
+    /// What the connection string says of TLS can't be used.
+    #[error("TLS to the database can't be set up")]
+    Tls(#[source] fanfare_tls::TlsError),
     /// No connection could be had.
     #[error("failed to reach the database")]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),

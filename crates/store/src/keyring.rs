@@ -30,6 +30,11 @@ impl Keyring {
         fits.then(|| Self(Arc::new(keys.into_iter().map(cipher).collect())))
     }
 
+    /// The id of the key that seals.
+    pub(crate) fn first(&self) -> &str {
+        self.0.first().map_or("", |(id, _)| id.as_str())
+    }
+
     /// Seals for the row that `bound` names.
     pub fn seal(&self, plain: &[u8], bound: &[u8]) -> Result<Vec<u8>, StoreError> {
         let Some((id, cipher)) = self.0.first() else {

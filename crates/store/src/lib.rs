@@ -10,11 +10,13 @@
 pub mod access;
 pub mod accounts;
 pub mod attempts;
+mod connect;
 pub mod deliveries;
 pub mod directory;
 mod error;
 pub mod events;
 pub mod explain;
+pub mod health;
 pub mod keyring;
 pub mod listen;
 mod migrate;
@@ -24,6 +26,7 @@ pub mod reconcile;
 pub mod routing;
 pub mod sessions;
 pub mod statistics;
+mod target;
 pub mod test_events;
 pub mod webhooks;
 

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 
 use fanfare_core::ids::WebhookId;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::AsyncMessage;
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -17,8 +17,9 @@ impl Store {
         mut on_change: impl FnMut(WebhookId),
     ) -> Result<(), StoreError> {
         let doing = "listen for changes to webhooks";
+        let opened = self.connector.open().await;
         let (client, mut connection) =
-            self.connect.connect(NoTls).await.map_err(StoreError::at(doing))?;
+            opened.map_err(|unreachable| StoreError::Connect(Box::new(unreachable)))?;
         let messages = async {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notification(notification) =

@@ -12,6 +12,9 @@ mod embedded {
 /// Any number that no other program locks by; "fanfare" in ASCII.
 const LOCK: i64 = 0x0066_616e_6661_7265;
 
+/// What the roles of `deploy/postgres` may do, in databases whose cluster has them.
+const GRANTS: &str = include_str!("../../../deploy/postgres/grants.sql");
+
 /// How the database's schema compares with this program's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaState {
@@ -34,7 +37,8 @@ pub enum SchemaState {
 }
 
 impl Store {
-    /// Applies what is missing; returns the names of what was applied.
+    /// Applies what is missing, and gives the roles of `deploy/postgres`, where there are any, what
+    /// they need; returns the names of what was applied.
     ///
     /// Safe to run twice and from several processes at once: the others wait for the lock.
     pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
@@ -45,11 +49,16 @@ impl Store {
             .map_err(StoreError::at("wait for other migrations"))?;
         let connection: &mut tokio_postgres::Client = client.deref_mut().deref_mut();
         let result = embedded::migrations::runner().run_async(connection).await;
+        let granted = match result {
+            Ok(_) => client.batch_execute(GRANTS).await,
+            Err(_) => Ok(()),
+        };
         client
             .execute("-- migrate\nselect pg_advisory_unlock($1)", &[&LOCK])
             .await
             .map_err(StoreError::at("end the migration"))?;
         let report = result.map_err(|error| StoreError::Migrate(Box::new(error)))?;
+        granted.map_err(StoreError::at("grant the roles what they need"))?;
         Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
     }
 

@@ -5,7 +5,9 @@
 use chrono::{DateTime, Utc};
 use fanfare_core::access::administrator_key;
 use fanfare_core::name::Name;
+use tokio_postgres::Row;
 
+use crate::directory::UserStatus;
 use crate::error::StoreError;
 use crate::pool::Store;
 
@@ -27,13 +29,43 @@ pub struct NewSession<'a> {
     pub expires_at: DateTime<Utc>,
 }
 
+/// A session that begins because an identity provider vouches for somebody.
+#[derive(Debug, Clone, Copy)]
+pub struct NewProviderSession<'a> {
+    /// The digest of its token.
+    pub digest: &'a TokenDigest,
+    /// The provider.
+    pub issuer: &'a str,
+    /// Whom it vouches for.
+    pub user: &'a Name,
+    /// Whether it says that this is an administrator.
+    pub administrator: bool,
+    /// Now.
+    pub created_at: DateTime<Utc>,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+}
+
 /// Who a session stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionUser {
-    /// The name of the account.
+    /// The name of the account, or the one that the provider said.
     pub name: Name,
-    /// Whether the account says so, or the directory says that the user of this name is an enabled
-    /// member of the role System Administrator.
+    /// Whether the account or the provider says so, or the directory says that the user of this
+    /// name is an enabled member of the role System Administrator.
+    pub administrator: bool,
+    /// The provider that vouched for the user; `None` for an account's session.
+    pub issuer: Option<String>,
+    /// How the user of this name stands in the directory.
+    pub status: UserStatus,
+}
+
+/// How somebody stands in the directory right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the user is there and enabled.
+    pub status: UserStatus,
+    /// Whether the user is enabled and a member of the role System Administrator.
     pub administrator: bool,
 }
 
@@ -60,6 +92,34 @@ impl Store {
             .map_err(StoreError::at("begin a session"))
     }
 
+    /// Begins a session of somebody whom a provider vouches for.
+    pub async fn session_add_of_provider(
+        &self,
+        session: NewProviderSession<'_>,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- session_add_of_provider
+            insert into sessions (token_digest, issuer, user_key, user_name, administrator,
+                                  created_at, expires_at)
+            values ($1, $2, $3, $4, $5, $6, $7)";
+        let client = self.client().await?;
+        client
+            .execute(
+                SQL,
+                &[
+                    /* token_digest */ &session.digest.as_slice(),
+                    /* issuer */ &session.issuer,
+                    /* user_key */ &session.user.key(),
+                    /* user_name */ &session.user.as_str(),
+                    /* administrator */ &session.administrator,
+                    /* created_at */ &session.created_at,
+                    /* expires_at */ &session.expires_at,
+                ],
+            )
+            .await
+            .map(drop)
+            .map_err(StoreError::at("begin a session"))
+    }
+
     /// Who a session stands for; `None` when there is none, or it has ended.
     pub async fn session_user(
         &self,
@@ -67,16 +127,17 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<SessionUser>, StoreError> {
         const SQL: &str = "-- session_user
-            select a.name,
-                   a.administrator or exists (
-                       select from directory_state s
-                       join directory_versions v
-                         on v.kind = 'user' and v.name_key = a.name_key
-                        and v.begin_revision <= s.revision
-                        and (v.end_revision is null or v.end_revision > s.revision)
-                       join directory_members m on m.version_id = v.id and m.role_key = $3
-                       where v.enabled and not v.deleted)
-            from sessions x join accounts a on a.name_key = x.account_key
+            select coalesce(a.name, x.user_name), coalesce(a.administrator, x.administrator),
+                   x.issuer, v.enabled, v.deleted, exists (
+                       select from directory_members m
+                       where m.version_id = v.id and m.role_key = $3)
+            from sessions x
+            left join accounts a on a.name_key = x.account_key
+            cross join directory_state s
+            left join directory_versions v
+              on v.kind = 'user' and v.name_key = coalesce(x.account_key, x.user_key)
+              and v.begin_revision <= s.revision
+              and (v.end_revision is null or v.end_revision > s.revision)
             where x.token_digest = $1 and x.expires_at > $2";
         let doing = "look up a session";
         let client = self.client().await?;
@@ -97,19 +158,48 @@ impl Store {
         };
         let name: &str = row.try_get(0).map_err(StoreError::at(doing))?;
         let name = Name::parse(name)
-            .ok_or(StoreError::Inconsistent { table: "accounts", column: "name" })?;
-        let administrator = row.try_get(1).map_err(StoreError::at(doing))?;
-        Ok(Some(SessionUser { name, administrator }))
+            .ok_or(StoreError::Inconsistent { table: "sessions", column: "user_name" })?;
+        let read = || {
+            let standing = standing(&row, 3)?;
+            let administrator = row.try_get::<_, bool>(1)? || standing.administrator;
+            let issuer = row.try_get(2)?;
+            Ok(SessionUser { name, administrator, issuer, status: standing.status })
+        };
+        read().map(Some).map_err(StoreError::at(doing))
     }
 
-    /// Ends a session, if there is such a one.
-    pub async fn session_end(&self, digest: &TokenDigest) -> Result<(), StoreError> {
-        const SQL: &str = "-- session_end\ndelete from sessions where token_digest = $1";
+    /// How somebody stands in the directory right now.
+    pub async fn user_standing(&self, user: &Name) -> Result<Standing, StoreError> {
+        const SQL: &str = "-- user_standing
+            select v.enabled, v.deleted, exists (
+                       select from directory_members m
+                       where m.version_id = v.id and m.role_key = $2)
+            from directory_state s
+            left join directory_versions v
+              on v.kind = 'user' and v.name_key = $1 and v.begin_revision <= s.revision
+              and (v.end_revision is null or v.end_revision > s.revision)";
+        let doing = "look up a user";
+        let client = self.client().await?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        client
+            .query_one(
+                &statement,
+                &[/* name_key */ &user.key(), /* role_key */ &administrator_key()],
+            )
+            .await
+            .and_then(|row| standing(&row, 0))
+            .map_err(StoreError::at(doing))
+    }
+
+    /// Ends a session, if there is such a one. Returns the provider that had vouched for its user.
+    pub async fn session_end(&self, digest: &TokenDigest) -> Result<Option<String>, StoreError> {
+        const SQL: &str = "-- session_end
+            delete from sessions where token_digest = $1 returning issuer";
         let client = self.client().await?;
         client
-            .execute(SQL, &[&digest.as_slice()])
+            .query_opt(SQL, &[&digest.as_slice()])
             .await
-            .map(drop)
+            .and_then(|row| row.map_or(Ok(None), |row| row.try_get(0)))
             .map_err(StoreError::at("end a session"))
     }
 
@@ -119,4 +209,15 @@ impl Store {
         let client = self.client().await?;
         client.execute(SQL, &[&now]).await.map_err(StoreError::at("sweep sessions"))
     }
+}
+
+/// Reads whether a version is enabled and deleted, and of an administrator, from the column `at` on.
+fn standing(row: &Row, at: usize) -> Result<Standing, tokio_postgres::Error> {
+    let status = match (row.try_get(at)?, row.try_get(at + 1)?) {
+        (Some(true), Some(false)) => UserStatus::Enabled,
+        (Some(false), Some(false)) => UserStatus::Disabled,
+        _ => UserStatus::Deleted,
+    };
+    let administrator = status == UserStatus::Enabled && row.try_get(at + 2)?;
+    Ok(Standing { status, administrator })
 }

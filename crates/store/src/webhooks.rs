@@ -1,22 +1,27 @@
 //! Webhooks: registered, read, paused, deleted.
 
+pub mod grid;
+mod reseal;
 mod secrets;
+mod then;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::GenericClient;
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::webhook::{Properties, Webhook, WebhookUri};
-use tokio_postgres::Row;
+use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::pool::Store;
 use secrets::{Confidential, seal};
+
+pub use reseal::{KeyUse, Resealed};
+pub use then::Then;
 
 /// A webhook as it was read.
 #[derive(Debug, Clone)]
@@ -44,7 +49,7 @@ impl Store {
                                   filters, properties, sealed, created_at, rate_limit)
             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let client = self.client().await?;
-        self.insert(&client, SQL, webhook).await.map(drop)
+        self.insert(&**client, SQL, webhook).await.map(drop)
     }
 
     /// Registers all of these webhooks, or none; those whose ids are known, if only from a webhook
@@ -60,7 +65,7 @@ impl Store {
         let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
         let mut added = 0;
         for webhook in webhooks {
-            added += self.insert(&transaction, SQL, webhook).await?;
+            added += self.insert(&*transaction, SQL, webhook).await?;
         }
         transaction.commit().await.map_err(StoreError::at(doing))?;
         Ok(added)

@@ -12,6 +12,11 @@ Run = fun
     ([<<"add">>, Vhost]) ->
         ok = rabbit_vhost:add(Vhost, <<"testkit">>),
         ok = Grant(Vhost);
+    ([<<"user">>, User, Vhost, Configure, Write, Read]) ->
+        %% One that is there already has this password too.
+        catch rabbit_auth_backend_internal:add_user(User, <<"@PASSWORD@">>, <<"testkit">>),
+        ok = rabbit_auth_backend_internal:set_permissions(
+            User, Vhost, Configure, Write, Read, <<"testkit">>);
     ([<<"drop">>, Vhost]) ->
         rabbit_vhost:delete(Vhost, <<"testkit">>),
         ok

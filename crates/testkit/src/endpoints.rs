@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::programs;
+use crate::roles::{self, Permission};
 
 /// A virtual host's queues may take a while to go.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,11 +73,22 @@ impl Endpoints {
         address_of(&self.database)
     }
 
-    /// Creates an empty database.
+    /// Creates an empty database, which the [roles](crate::roles) may use.
     pub fn create_database(&self, name: &str) -> Result<()> {
         check_name(name)?;
         self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0"))
+            .and_then(|_| self.sql(name, roles::DATABASE))
             .with_context(|| format!("creating the database {name}"))?;
+        Ok(())
+    }
+
+    /// Makes the database's [roles](crate::roles), if they are not there.
+    pub(crate) fn create_roles(&self) -> Result<()> {
+        let passwords = roles::passwords(roles::password_of(&self.database));
+        // One process at a time, where several share a server.
+        let statement =
+            format!("begin; select pg_advisory_xact_lock(1); {} {passwords} commit", roles::ROLES);
+        self.sql("postgres", &statement).context("creating the database's roles")?;
         Ok(())
     }
 
@@ -88,19 +100,44 @@ impl Endpoints {
         Ok(())
     }
 
-    /// Creates an empty virtual host, and gives the user of [`amqp_url`](Self::amqp_url) all rights in it.
+    /// Creates an empty virtual host. The user of [`amqp_url`](Self::amqp_url) has all rights in it,
+    /// the [roles](crate::roles) have theirs.
     pub fn create_vhost(&self, name: &str) -> Result<()> {
         check_name(name)?;
         let created = match &self.control {
-            Control::Port { port, password } => ask(*port, password, &format!("add {name}")),
+            Control::Port { port, password } => ask(*port, password, &format!("add {name}"))
+                .and_then(|()| {
+                    let users = roles::broker_permissions()?;
+                    users.iter().try_for_each(|user| ask(*port, password, &let_in(user, name)))
+                }),
             Control::Command { words } => {
                 let user = user_of(&self.amqp);
-                run(words, &["add_vhost", name]).and_then(|()| {
-                    run(words, &["set_permissions", "-p", name, user, ".*", ".*", ".*"])
-                })
+                run(words, &["add_vhost", name])
+                    .and_then(|()| {
+                        run(words, &["set_permissions", "-p", name, user, ".*", ".*", ".*"])
+                    })
+                    .and_then(|()| run(words, &["eval", &self.let_all_in(name)?]))
             }
         };
         created.with_context(|| format!("creating the virtual host {name}"))
+    }
+
+    /// In Erlang, since a command for each user and right would take seconds.
+    fn let_all_in(&self, vhost: &str) -> Result<String> {
+        let password = roles::password_of(&self.amqp);
+        let module = "rabbit_auth_backend_internal";
+        let one = |it: &Permission| {
+            let Permission { user, configure, write, read } = it;
+            let [configure, write, read] =
+                [configure, write, read].map(|words| words.replace('\\', "\\\\"));
+            format!(
+                "catch {module}:add_user(<<\"{user}\">>, <<\"{password}\">>, <<\"testkit\">>), \
+                 ok = {module}:set_permissions(<<\"{user}\">>, <<\"{vhost}\">>, \
+                 <<\"{configure}\">>, <<\"{write}\">>, <<\"{read}\">>, <<\"testkit\">>)"
+            )
+        };
+        let all: Vec<String> = roles::broker_permissions()?.iter().map(one).collect();
+        Ok(format!("{}.", all.join(", ")))
     }
 
     /// Drops a virtual host with all its queues, and closes its connections.
@@ -142,6 +179,12 @@ impl Endpoints {
             Control::Command { words } => run(words, &["await_startup"]).is_ok(),
         }
     }
+}
+
+/// The line that gives a user its rights in a virtual host.
+fn let_in(it: &Permission, vhost: &str) -> String {
+    let Permission { user, configure, write, read } = it;
+    format!("user {user} {vhost} {configure} {write} {read}")
 }
 
 /// Sends one line to the broker's control port.

@@ -5,18 +5,24 @@
 //! - [`sandbox::Sandbox`] is what most tests want: an empty database and an empty virtual host of
 //!   their own, on servers that one run of the tests shares ([`shared`]).
 //! - [`servers::Servers`] are servers that belong to one test, to be stopped, killed, and wiped.
+//! - [`roles`] are the accounts with which Fanfare's processes run in a real installation.
 //! - [`proxy::Proxy`] stands between a program and a server and breaks the connection on demand.
 //! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
 //! - [`process::Process`] runs a binary and reads what it says.
+//! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
+//! - [`chromium::ChromeDriver`] drives a real browser.
 //! - [`wait::eventually`] waits for a state, instead of for a time.
 //!
 //! The servers end with their owner, however the owner ends: see `keeper.sh`.
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
+pub mod chromium;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod receiver;
+pub mod roles;
 pub mod sandbox;
 pub mod servers;
 pub mod shared;

@@ -11,6 +11,12 @@ use anyhow::{Context, Result, bail};
 
 const PACKAGES: [&str; 2] = ["postgresql", "rabbitmq-server"];
 
+/// The package of `prometheus` and `promtool`.
+const PROMETHEUS: &str = "prometheus";
+
+/// The packages of `chromedriver` and the browser that it drives.
+const CHROMIUM: [&str; 2] = ["chromium", "chromium-driver"];
+
 /// What Debian's maintainer scripts ask before they start a service.
 const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -29,8 +35,7 @@ pub(crate) fn find_or_install() -> Result<Programs> {
     if let Some(programs) = find() {
         return Ok(programs);
     }
-    let can_install = rustix::process::geteuid().is_root() && on_path("apt-get").is_some();
-    if !can_install {
+    if !can_install() {
         bail!(
             "PostgreSQL or RabbitMQ is not installed: install the packages `{}` (as root on Debian \
              or Ubuntu: apt-get install {}), or set FANFARE_TEST_DATABASE_URL and \
@@ -39,8 +44,36 @@ pub(crate) fn find_or_install() -> Result<Programs> {
             PACKAGES.join(" "),
         );
     }
-    install()?;
+    install(&PACKAGES, || find().is_some())?;
     find().context("PostgreSQL or RabbitMQ is still missing after its packages were installed")
+}
+
+/// Finds `prometheus` or `promtool`; installs both first if they are missing, as above.
+pub(crate) fn find_or_install_prometheus(program: &str) -> Result<PathBuf> {
+    if let Some(found) = on_path(program) {
+        return Ok(found);
+    }
+    if !can_install() {
+        bail!(
+            "{program} is not installed: install Prometheus (Debian: apt-get install {PROMETHEUS})"
+        );
+    }
+    install(&[PROMETHEUS], || on_path(program).is_some())?;
+    on_path(program).with_context(|| format!("{program} is still missing after its installation"))
+}
+
+/// Finds `chromedriver`, and Chromium beside it; installs both first if they are missing, as above.
+pub(crate) fn find_or_install_chromedriver() -> Result<PathBuf> {
+    let find = || on_path("chromium").and_then(|_| on_path("chromedriver"));
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    let packages = CHROMIUM.join(" ");
+    if !can_install() {
+        bail!("Chromium or its driver is not installed (Debian: apt-get install {packages})");
+    }
+    install(&CHROMIUM, || find().is_some())?;
+    find().context("Chromium or its driver is still missing after their installation")
 }
 
 /// Finds PostgreSQL's client program.
@@ -104,12 +137,23 @@ fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|folder| folder.join(program)).find(|it| it.is_file())
 }
 
-fn install() -> Result<()> {
-    eprintln!("installing {} with apt-get…", PACKAGES.join(" and "));
+fn can_install() -> bool {
+    rustix::process::geteuid().is_root() && on_path("apt-get").is_some()
+}
+
+/// Installs packages, unless another process has done so by the time that it is our turn.
+fn install(packages: &[&str], is_done: impl Fn() -> bool) -> Result<()> {
+    let turn = env::temp_dir().join("fanfare-install.lock");
+    let turn = fs::File::create(&turn).with_context(|| format!("making {}", turn.display()))?;
+    turn.lock().context("waiting for another process to install packages")?;
+    if is_done() {
+        return Ok(());
+    }
+    eprintln!("installing {} with apt-get…", packages.join(" and "));
     let _quiet = NoServiceStarts::begin()?;
     apt_get(&["update"])?;
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
-    arguments.extend(PACKAGES);
+    arguments.extend(packages);
     apt_get(&arguments)
 }
 

@@ -187,7 +187,7 @@ impl Drop for Servers {
 }
 
 /// Makes the servers' own folder, where PostgreSQL's user can reach it.
-fn make_folder(dir: &Path) -> Result<PathBuf> {
+pub(crate) fn make_folder(dir: &Path) -> Result<PathBuf> {
     let attempt = || -> Result<PathBuf> {
         fs::create_dir_all(dir)?;
         let dir = fs::canonicalize(dir)?;
@@ -231,12 +231,14 @@ fn start_in(folder: PathBuf, is_durable: bool) -> Result<Servers> {
             postgres.join().unwrap_or_else(|_| Err(anyhow!("starting PostgreSQL panicked")));
         (postgres, rabbitmq)
     });
+    let (postgres, rabbitmq) = (postgres?, rabbitmq?);
+    endpoints.create_roles()?;
     Ok(Servers {
         folder,
         endpoints,
         vhosts: Mutex::default(),
-        postgres: Mutex::new(postgres?),
-        rabbitmq: Mutex::new(rabbitmq?),
+        postgres: Mutex::new(postgres),
+        rabbitmq: Mutex::new(rabbitmq),
         keeper: None,
     })
 }
@@ -266,7 +268,7 @@ fn start_rabbitmq(
 }
 
 /// Finds ports that nobody listens on. They are held until all are found, so that they differ.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::with_capacity(N);
     for _ in 0..1000 {
         let (random, _) = Uuid::new_v4().as_u64_pair();

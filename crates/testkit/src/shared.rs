@@ -46,6 +46,7 @@ impl Shared {
                 let rabbitmqctl = variable("FANFARE_TEST_RABBITMQCTL");
                 let rabbitmqctl = rabbitmqctl.as_deref().unwrap_or("rabbitmqctl");
                 let endpoints = Endpoints::of_running(database, amqp, rabbitmqctl)?;
+                endpoints.create_roles()?;
                 Ok(Self { endpoints, _lock: None })
             }
             (None, None) => Self::join_in(&folder_of_workspace(), LINGER),

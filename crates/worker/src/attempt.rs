@@ -24,7 +24,7 @@ use crate::context::{Context, SLACK, chance};
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::Pass;
-use crate::measure;
+use crate::{measure, traced};
 
 /// A delivery that may be attempted.
 pub(crate) struct Ready<'a> {
@@ -83,19 +83,24 @@ pub(crate) async fn attempt(
     let at = context.now();
     let body: Bytes =
         render(id, number, &webhook.properties, ready.notifications.iter().copied()).into();
-    let headers = headers(webhook, id, ready.traceparent, at, &body);
+    let tracer = &context.config.tracer;
+    let span = traced::begin(tracer, ready.traceparent, webhook, due, number);
+    let own = span.as_ref().map(|span| span.context().to_string());
+    let traceparent = own.as_deref().or(ready.traceparent);
+    let headers = headers(webhook, id, traceparent, at, &body);
     let in_flight = context.config.metrics.in_flight();
     let began = Instant::now();
     let answer = context.config.client.post(webhook.uri.url(), &headers, body.clone()).await;
     let duration = began.elapsed();
     drop(in_flight);
+    traced::end(span, &answer);
     ready.pass.end(is_success(&answer), duration);
     let next = next(context, &ready.chain, &answer);
     if next == Next::Gone {
         // Before the row: a worker that dies in between attempts again and learns it again.
         let store = &context.config.store;
         let gone = Some("gone");
-        context.patiently(|| store.webhook_pause(webhook.id, true, gone)).await?;
+        Box::pin(context.patiently(|| store.webhook_pause(webhook.id, true, gone))).await?;
     }
     let (state, reason, delay) = match next {
         Next::Delivered | Next::Gone => (State::Delivered, None, None),
@@ -122,7 +127,10 @@ pub(crate) async fn attempt(
     report(webhook, &entry);
     context.recorder.record(entry).await?;
     measure::attempt(context, &answer, duration, next, ready.chain.since);
-    note_health(context, webhook, &ready.chain, is_success(&answer)).await?;
+    if let Some(health) = changed_health(webhook, &ready.chain, is_success(&answer)) {
+        // Boxed, as what is rare, so that thousands of attempts under way have small futures.
+        Box::pin(note_health(context, webhook, health)).await?;
+    }
     let next_entry = Due { entry: due.entry + 1, ..due };
     Ok(match (delay, reason) {
         (Some(wait), _) => Some(FollowUp::Retry { due: next_entry, delay: Delay::at_least(wait) }),
@@ -144,22 +152,40 @@ fn is_success(answer: &Answer) -> bool {
     matches!(answer, Answer::Response { status: 200..=299 | 410, .. })
 }
 
-/// Notes since when a webhook fails, and pauses one that failed for too long. A single failure that
-/// its retry mends is not noted.
+/// What an attempt changes about what is known of its webhook.
+enum Health {
+    /// It works again.
+    Mended,
+    /// It has begun to fail.
+    Failing,
+    /// It still fails, since then.
+    StillFailing(DateTime<Utc>),
+}
+
+/// A single failure that its retry mends changes nothing.
+fn changed_health(webhook: &Webhook, chain: &Chain, success: bool) -> Option<Health> {
+    match (success, webhook.failing_since) {
+        (true, Some(_)) => Some(Health::Mended),
+        (false, None) if chain.tries > 0 => Some(Health::Failing),
+        (false, Some(since)) if chain.tries > 0 => Some(Health::StillFailing(since)),
+        _ => None,
+    }
+}
+
+/// Notes since when a webhook fails, and pauses one that failed for too long.
 async fn note_health(
     context: &Context,
     webhook: &Webhook,
-    chain: &Chain,
-    success: bool,
+    health: Health,
 ) -> Result<(), WorkerError> {
     let store = &context.config.store;
-    match (success, webhook.failing_since) {
-        (true, Some(_)) => context.patiently(|| store.webhook_failing(webhook.id, None)).await,
-        (false, None) if chain.tries > 0 => {
+    match health {
+        Health::Mended => context.patiently(|| store.webhook_failing(webhook.id, None)).await,
+        Health::Failing => {
             let since = Some(context.now());
             context.patiently(|| store.webhook_failing(webhook.id, since)).await
         }
-        (false, Some(since)) if chain.tries > 0 => {
+        Health::StillFailing(since) => {
             let failing = (context.now() - since).to_std().unwrap_or_default();
             if failing >= context.config.pause_after {
                 tracing::warn!(
@@ -171,7 +197,6 @@ async fn note_health(
             }
             Ok(())
         }
-        _ => Ok(()),
     }
 }
 
@@ -291,7 +316,7 @@ fn report(webhook: &Webhook, entry: &Entry) {
     let (id, attempt, outcome) = (entry.due.id(), entry.attempt, post.outcome);
     let duration_ms = post.duration.as_millis();
     if entry.state == State::Delivered {
-        tracing::debug!(webhook.id = %webhook.id, delivery.id = %id, attempt, outcome, duration_ms, "delivered");
+        tracing::debug!(webhook.id = %webhook.id, delivery.id = %id, attempt, outcome, duration_ms, "delivered a notification");
     } else {
         tracing::info!(
             webhook.id = %webhook.id, webhook.origin = webhook.uri.origin(), delivery.id = %id,

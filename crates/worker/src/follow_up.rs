@@ -44,7 +44,7 @@ impl FollowUp {
         let Deferred { cause, wait } = deferred;
         context.config.metrics.deferred(Deferral::Endpoint(cause));
         let cause = cause.code();
-        tracing::debug!(webhook.id = %due.webhook, delivery.id = %due.id(), cause, ?wait, "deferred");
+        tracing::debug!(webhook.id = %due.webhook, delivery.id = %due.id(), cause, ?wait, "deferred a delivery");
         Self::Deferred { due, delay: Delay::at_least(wait) }
     }
 

@@ -70,10 +70,10 @@ async fn one(
     let chain = Chain { attempts: 0, tries: 0, since: unit.received_at, revision: 0 };
     let webhook = match webhook {
         None => {
-            return drop_for(context, due, chain, DropReason::WebhookDeleted).await;
+            return Box::pin(drop_for(context, due, chain, DropReason::WebhookDeleted)).await;
         }
         Some(webhook) if webhook.paused => {
-            return drop_for(context, due, chain, DropReason::WebhookPaused).await;
+            return Box::pin(drop_for(context, due, chain, DropReason::WebhookPaused)).await;
         }
         Some(webhook) => webhook,
     };

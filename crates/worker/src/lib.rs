@@ -19,6 +19,7 @@ use fanfare_core::retry::RetryPolicy;
 use fanfare_metrics::Worker as Metrics;
 use fanfare_outbound::Client;
 use fanfare_store::Store;
+use fanfare_trace::Tracer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +33,7 @@ mod gate;
 mod intake;
 mod measure;
 mod recorder;
+mod traced;
 mod verdict;
 mod webhooks;
 
@@ -60,6 +62,8 @@ pub struct Config {
     pub prefetch: u16,
     /// What is counted and measured.
     pub metrics: Arc<Metrics>,
+    /// What begins spans.
+    pub tracer: Tracer,
     /// What the time is.
     pub clock: fn() -> DateTime<Utc>,
 }

@@ -1,8 +1,9 @@
 //! The limit: the bare client, signing and posting to the same sink.
 //!
-//! Once with the pool of connections that Fanfare has for a host, and once with an unlimited one: the
-//! best of all is the limit, so that a setting that costs throughput shows as such. The sink's own
-//! part of the work says whether it could have been the bottleneck.
+//! With several numbers of requests side by side, and with few unused connections kept for a host or
+//! all of them, each in turn. The sink's own part of the work says whether it could have been the
+//! bottleneck. [`Beside`] is the same client for other parts, which compare with what the machine can
+//! do at that moment: on a machine that is shared, that changes from minute to minute.
 
 use std::time::Duration;
 
@@ -17,23 +18,31 @@ use crate::stage::Stage;
 use crate::usage;
 use crate::world::{SECRET, per_thousand};
 
-/// The unused connections that Fanfare keeps for a host.
-const AS_FANFARE: usize = 8;
+/// Unused connections kept for a host: as many as Fanfare keeps, and few, with which fewer requests
+/// are really under way at a time.
+const POOLS: [(usize, &str); 2] = [(AS_FANFARE, ""), (8, ", pool of 8")];
+const AS_FANFARE: usize = 64;
+
+/// How many requests side by side other parts compare with: so many as one of Fanfare's webhooks
+/// may have.
+const SIDE_BY_SIDE: usize = 64;
 
 const PATIENCE: Duration = Duration::from_mins(5);
 const GROUP: &str = "limit";
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
-    let mut client = stage.home.helper("client")?;
-    for (idle, pool) in [(usize::MAX, ""), (AS_FANFARE, ", pool of 8")] {
-        for &side_by_side in &plan.limit_side_by_side {
-            let warm_up = plan.limit_posts / 10;
-            post(stage, &mut client, plan, (warm_up, side_by_side, idle)).await?;
-            for _ in 0..plan.rounds {
-                let before = [usage::cpu(client.id())?, usage::cpu(stage.sink.id())?];
-                let seen =
-                    post(stage, &mut client, plan, (plan.limit_posts, side_by_side, idle)).await?;
-                let after = [usage::cpu(client.id())?, usage::cpu(stage.sink.id())?];
+    stage.sink.tell(&SinkCommand::Reset).await?;
+    let mut client = Beside::start(stage)?;
+    for round in 0..=plan.rounds {
+        for (idle, pool) in POOLS {
+            for &side_by_side in &plan.limit_side_by_side {
+                if round == 0 {
+                    client.post(stage, plan, plan.limit_posts / 10, side_by_side, idle).await?;
+                    continue;
+                }
+                let before = [usage::cpu(client.helper.id())?, usage::cpu(stage.sink.id())?];
+                let seen = client.post(stage, plan, plan.limit_posts, side_by_side, idle).await?;
+                let after = [usage::cpu(client.helper.id())?, usage::cpu(stage.sink.id())?];
                 let name = format!("{side_by_side} side by side{pool}");
                 report.add(LIMIT, &name, "POSTs/s", seen.rate());
                 let used = after.iter().zip(before).map(|(after, before)| after - before);
@@ -48,25 +57,53 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
     Ok(())
 }
 
-async fn post(
-    stage: &mut Stage,
-    client: &mut Helper,
-    plan: &Plan,
-    (count, side_by_side, idle): (u64, usize, usize),
-) -> Result<Seen> {
-    stage.sink.tell(&SinkCommand::Reset).await?;
-    let command = Command {
-        url: stage.sink.url(Manner::Good, GROUP, 0)?,
-        secret: SECRET.to_owned(),
-        from: 0,
-        count,
-        size: plan.data,
-        side_by_side,
-        idle,
-    };
-    client.ask::<()>(&command, PATIENCE).await?;
-    let seen = stage.sink.seen(GROUP).await?;
-    let (distinct, twice) = (seen.distinct, seen.duplicates());
-    ensure!(distinct == count && twice == 0, "{distinct} of {count} POSTs came, {twice} twice");
-    Ok(seen)
+/// The bare client, ready to be measured beside something else.
+pub(super) struct Beside {
+    helper: Helper,
+    next: u64,
+}
+
+impl Beside {
+    /// Starts it.
+    pub(super) fn start(stage: &Stage) -> Result<Self> {
+        Ok(Self { helper: stage.home.helper("client")?, next: 0 })
+    }
+
+    /// POSTs a second at this moment.
+    pub(super) async fn rate(&mut self, stage: &mut Stage, plan: &Plan) -> Result<f64> {
+        let count = plan.limit_posts / 2;
+        Ok(self.post(stage, plan, count, SIDE_BY_SIDE, AS_FANFARE).await?.rate())
+    }
+
+    /// Ends it.
+    pub(super) async fn end(self) {
+        self.helper.end().await;
+    }
+
+    async fn post(
+        &mut self,
+        stage: &mut Stage,
+        plan: &Plan,
+        count: u64,
+        side_by_side: usize,
+        idle: usize,
+    ) -> Result<Seen> {
+        stage.sink.tell(&SinkCommand::Mark).await?;
+        let command = Command {
+            url: stage.sink.url(Manner::Good, GROUP, 0)?,
+            secret: SECRET.to_owned(),
+            from: self.next,
+            count,
+            size: plan.data,
+            side_by_side,
+            idle,
+        };
+        self.next += count;
+        self.helper.ask::<()>(&command, PATIENCE).await?;
+        let seen = stage.sink.seen(GROUP).await?;
+        let (distinct, twice) = (seen.distinct, seen.duplicates());
+        let all = self.next;
+        ensure!(distinct == all && twice == 0, "{distinct} of {all} POSTs came, {twice} twice");
+        Ok(seen)
+    }
 }

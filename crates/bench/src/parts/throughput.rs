@@ -1,14 +1,16 @@
 //! Throughput: deliveries a second at the sink while events are published as fast as the broker
-//! confirms them.
+//! confirms them, each round beside what the bare client does just before it; and who needs how much
+//! CPU time for it.
 
 use anyhow::Result;
 
+use super::limit::Beside;
 use crate::number;
 use crate::plan::{FanOut, Plan};
 use crate::report::Report;
 use crate::sink::Manner;
 use crate::stage::Stage;
-use crate::world::{Hook, Load, World};
+use crate::world::{Hook, Load, World, cpu, per_thousand};
 
 const PART: &str = "throughput";
 const GROUP: &str = "throughput";
@@ -19,13 +21,27 @@ const ALONE: &str = "fan-out 1";
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
     for fan_out in &plan.fan_outs {
         let mut world = world(stage, fan_out.webhooks).await?;
+        let mut bare = Beside::start(stage)?;
         warm_up(stage, &mut world, plan, fan_out).await?;
+        bare.rate(stage, plan).await?;
         for _ in 0..plan.rounds {
+            let limit = bare.rate(stage, plan).await?;
+            let before = cpu(stage, &world)?;
             let load = load(plan, fan_out, fan_out.events);
             let seen = world.deliver(stage, &load, plan.patience).await?;
+            let after = cpu(stage, &world)?;
             let name = format!("fan-out {}", fan_out.webhooks);
             report.add(PART, &name, "deliveries/s", seen.rate());
+            let beside = format!("{name}: the bare client beside it");
+            report.add(PART, &beside, "POSTs/s", limit);
+            report.add(PART, &format!("{name}: of the bare client"), "", seen.rate() / limit);
+            for ((who, after), (_, before)) in after.into_iter().zip(before) {
+                let used = per_thousand(after - before, fan_out.events * fan_out.webhooks);
+                let name = format!("{name}: CPU of the {who}");
+                report.add(PART, &name, "s/1,000 deliveries", used);
+            }
         }
+        bare.end().await;
         world.check(stage).await?;
         world.close(stage).await?;
     }

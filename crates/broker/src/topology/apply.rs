@@ -29,12 +29,30 @@ pub(crate) async fn declare(channel: &Channel) -> Result<(), BrokerError> {
     Ok(())
 }
 
+/// Looks that everything in the table is there, whatever its arguments: looking needs no permission,
+/// comparing does.
+///
+/// # Errors
+///
+/// [`BrokerError::Missing`] names the first that is not there; otherwise what broke.
+pub(crate) async fn expect(connection: &Connection) -> Result<(), BrokerError> {
+    let table = table();
+    let channel = open(connection).await?;
+    for exchange in &table.exchanges {
+        passive_exchange(&channel, exchange).await?;
+    }
+    for row in &table.queues {
+        passive_queue(&channel, row).await?;
+    }
+    Ok(())
+}
+
 /// Compares the broker with the table; changes nothing. Bindings cannot be seen through AMQP; they
 /// are made anew whenever a session opens.
 ///
 /// # Errors
 ///
-/// The connection's; what is missing, different or forbidden is in the list.
+/// The connection's; what is missing or different is in the list.
 pub(crate) async fn check(connection: &Connection) -> Result<Vec<Fault>, BrokerError> {
     let table = table();
     let mut faults = Vec::new();
@@ -43,7 +61,7 @@ pub(crate) async fn check(connection: &Connection) -> Result<Vec<Fault>, BrokerE
         // Asked again without `passive`, the broker compares the type; it exists, so this makes
         // nothing.
         let found = match passive_exchange(&channel, exchange).await {
-            Ok(()) => declare_exchange(&channel, exchange).await,
+            Ok(()) => comparable(declare_exchange(&channel, exchange).await),
             missing => missing,
         };
         note(&mut faults, format!("exchange {exchange}"), found)?;
@@ -51,12 +69,20 @@ pub(crate) async fn check(connection: &Connection) -> Result<Vec<Fault>, BrokerE
     for row in &table.queues {
         let channel = open(connection).await?;
         let found = match passive_queue(&channel, row).await {
-            Ok(()) => declare_queue(&channel, row).await,
+            Ok(()) => comparable(declare_queue(&channel, row).await),
             missing => missing,
         };
         note(&mut faults, format!("queue {}", row.name), found)?;
     }
     Ok(faults)
+}
+
+/// To a user that may not declare, what is there is as it should be: it can't compare.
+fn comparable(found: Result<(), BrokerError>) -> Result<(), BrokerError> {
+    match found {
+        Err(BrokerError::Forbidden { .. }) => Ok(()),
+        compared => compared,
+    }
 }
 
 async fn declare_exchange(channel: &Channel, exchange: &str) -> Result<(), BrokerError> {
@@ -125,11 +151,9 @@ fn note(
     let problem = match found {
         Ok(()) => return Ok(()),
         Err(BrokerError::Missing { .. }) => {
-            "missing; the next start of a router or worker creates it".to_owned()
+            "missing; the next start of a router creates it".to_owned()
         }
-        Err(error @ (BrokerError::Different { .. } | BrokerError::Forbidden { .. })) => {
-            error.to_string()
-        }
+        Err(error @ BrokerError::Different { .. }) => error.to_string(),
         Err(error) => return Err(error),
     };
     faults.push(Fault { what, problem });

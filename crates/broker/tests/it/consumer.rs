@@ -75,6 +75,25 @@ async fn cancel_gives_back_what_was_not_taken_and_lets_the_rest_be_settled() {
 }
 
 #[tokio::test]
+async fn acknowledging_many_leaves_out_those_that_are_not_among_them() {
+    let (_sandbox, session) = open().await;
+    publish(&session, Queue::Events, &["1", "2", "3", "4", "5", "6"]).await;
+    let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
+    let batch = consumer.next_batch(6, PATIENCE).await.unwrap().unwrap();
+    let (kept, done): (Vec<_>, Vec<_>) =
+        batch.into_iter().partition(|incoming| matches!(body(incoming), "3" | "5"));
+    ack_all(done.into_iter().map(|incoming| incoming.settle)).await.unwrap();
+    let mut kept = kept.into_iter();
+    // Once the lower one is settled the higher one may be acknowledged with all below it.
+    kept.next().unwrap().settle.give_back().await.unwrap();
+    ack_all(kept.map(|incoming| incoming.settle)).await.unwrap();
+    let again = next(&mut consumer).await;
+    assert_eq!(body(&again), "3");
+    drop((again, consumer));
+    wait_for_depth(&session, Queue::Events, 1).await;
+}
+
+#[tokio::test]
 async fn an_unsettled_message_returns_when_its_consumer_is_gone() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::Events, &["1"]).await;

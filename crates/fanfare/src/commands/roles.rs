@@ -10,6 +10,7 @@ use crate::clock;
 use crate::observe::Observer;
 use crate::parts;
 use crate::settings::Settings;
+use crate::spans;
 
 /// How often the ledger is asked what got lost. What it looks at is at least a minute old, so more
 /// often would find little more.
@@ -19,6 +20,7 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
     let mut observer = Observer::new(settings, "router").await?;
     let standing = observer.broker();
+    let (tracer, export) = spans::start(settings, "router")?;
     let config = fanfare_router::Config {
         broker: parts::broker(settings, "router")?,
         store: parts::store(settings, "router")?,
@@ -30,15 +32,20 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
         mask: settings.mask.clone(),
         metrics: observer.router(),
         sample_every: observer.sample_every(),
+        tracer,
         clock: clock::now,
     };
-    observer.beside(settings, |stop| fanfare_router::run(config, stop, telling(standing))).await
+    let run = |stop| fanfare_router::run(config, stop, telling(standing));
+    observer.beside(settings, run).await?;
+    export.finish().await;
+    Ok(())
 }
 
 /// Runs a worker: jobs in, POSTs out, attempts recorded.
 pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
     let mut observer = Observer::new(settings, "worker").await?;
     let standing = observer.broker();
+    let (tracer, export) = spans::start(settings, "worker")?;
     let config = fanfare_worker::Config {
         broker: parts::broker(settings, "worker")?,
         store: parts::store(settings, "worker")?,
@@ -50,9 +57,13 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
         pause_after: settings.pause_after,
         prefetch: settings.prefetch,
         metrics: observer.worker(),
+        tracer,
         clock: clock::now,
     };
-    observer.beside(settings, |stop| fanfare_worker::run(config, stop, telling(standing))).await
+    let run = |stop| fanfare_worker::run(config, stop, telling(standing));
+    observer.beside(settings, run).await?;
+    export.finish().await;
+    Ok(())
 }
 
 /// Runs a console: the API at which users register their webhooks.
@@ -64,7 +75,11 @@ pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
         client: parts::outbound(settings)?,
         // The ladder may lengthen the last wait by an eighth; an hour is for clocks and attempts.
         longest_chain: settings.retry.deadline * 9 / 8 + Duration::from_hours(1),
+        // A minute is for the row's way into the database, and for clocks that differ.
+        settled: settings.timeout + Duration::from_mins(1),
         clock: clock::now,
+        local_accounts: settings.sign_in.local_accounts,
+        provider: parts::provider(settings)?,
     };
     let wanted = settings.console_listen;
     let listener = TcpListener::bind(wanted).await.with_context(|| {

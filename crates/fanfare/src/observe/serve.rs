@@ -48,7 +48,7 @@ pub(crate) async fn serve(listener: &TcpListener, page: Page) {
             accepted = listener.accept(), if open.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => drop(open.spawn(connection(stream, Arc::clone(&page)))),
                 Err(error) => {
-                    tracing::warn!("failed to accept a connection for the metrics: {error}");
+                    tracing::warn!(%error, "failed to accept a connection for the metrics");
                     sleep(PAUSE).await;
                 }
             },
@@ -66,7 +66,7 @@ async fn connection(stream: TcpStream, page: Arc<Page>) {
     let served = http.serve_connection(TokioIo::new(stream), service);
     match timeout(LIFE, served).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!("a connection for the metrics broke: {error}"),
+        Ok(Err(error)) => tracing::debug!(%error, "a connection for the metrics broke"),
         Err(_) => tracing::debug!("a connection for the metrics took too long"),
     }
 }

@@ -13,6 +13,10 @@ use super::value;
 /// The environment variable that names the settings file.
 const CONFIG: &str = "FANFARE_CONFIG";
 
+/// What is added to a variable's name when it names a file that holds the value, as secrets come to
+/// containers and services.
+const FILE_SUFFIX: &str = "_FILE";
+
 /// How variables are looked up.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
@@ -68,7 +72,8 @@ impl fmt::Display for Source {
 pub(super) struct Values(Vec<Resolved>);
 
 impl Values {
-    /// Looks each setting up: flags, else the environment, else the file, else the default.
+    /// Looks each setting up: flags, else the environment, else a file that the environment names
+    /// for it, else the settings file, else the default.
     pub(super) fn resolve(
         flags: &Flags,
         environment: Environment<'_>,
@@ -150,6 +155,9 @@ fn resolve_one(
             .into_string()
             .map_err(|text| wrong(setting, &Source::Environment, &text.to_string_lossy()))?;
         (Some(text), Source::Environment)
+    } else if let Some(path) = environment(&format!("{}{FILE_SUFFIX}", setting.name)) {
+        let path = PathBuf::from(path);
+        (Some(read_value(setting, &path)?), Source::File(path))
     } else if let Some(text) = file.values.get(setting.key) {
         let path = file.path.as_deref().unwrap_or(Path::new(file::DEFAULT_FILE));
         (Some(text.clone()), Source::File(path.to_owned()))
@@ -157,6 +165,16 @@ fn resolve_one(
         (setting.default.map(str::to_owned), Source::Default)
     };
     Ok(Resolved { setting, value, source })
+}
+
+/// Reads a value that has a file of its own; the line's end is not part of it.
+fn read_value(setting: &'static Setting, path: &Path) -> Result<String, SettingsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::ValueUnreadable {
+        name: setting.name,
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn wrong(setting: &'static Setting, source: &Source, text: &str) -> SettingsError {

@@ -52,6 +52,20 @@ pub(crate) fn listen_or_off(text: &str) -> Option<Listen> {
     }
 }
 
+/// Reads where spans go, as the whole address, or `off`.
+pub(crate) fn otlp_or_off(text: &str) -> Option<Option<Url>> {
+    if matches!(text.trim(), "" | "off") {
+        return Some(None);
+    }
+    let mut url = Url::parse(text.trim()).ok()?;
+    if !matches!(url.scheme(), "http" | "https") || url.query().is_some() {
+        return None;
+    }
+    let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    Some(Some(url))
+}
+
 /// Reads networks and single addresses, separated by commas; none is fine.
 pub(crate) fn networks(text: &str) -> Option<Vec<IpNet>> {
     let one = |text: &str| {
@@ -95,7 +109,8 @@ pub(crate) fn mask(value: &str, shown: Shown) -> String {
 /// A URL without its password; nothing of what is not a URL, since nobody knows where in it a
 /// password is.
 fn mask_password(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else {
+    let (text, hosts) = one_host(text);
+    let Ok(mut url) = Url::parse(&text) else {
         return MASK.to_owned();
     };
     if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
@@ -113,7 +128,24 @@ fn mask_password(text: &str) -> String {
             .collect();
         url.query_pairs_mut().clear().extend_pairs(pairs);
     }
-    url.into()
+    String::from(url).replacen(ONE_HOST, &hosts, 1)
+}
+
+/// Stands in for several hosts, which a URL in general can't have.
+const ONE_HOST: &str = "one.host.instead";
+
+/// The same URL with one host in place of several, and those.
+fn one_host(text: &str) -> (String, String) {
+    let unchanged = || (text.to_owned(), ONE_HOST.to_owned());
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return unchanged();
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    if !hosts.contains(',') {
+        return unchanged();
+    }
+    (format!("{scheme}://{user}{ONE_HOST}{path}"), hosts.to_owned())
 }
 
 fn parts(text: &str) -> impl Iterator<Item = &str> {
@@ -152,6 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn spans_go_to_the_usual_path() {
+        for (text, expected) in [
+            ("off", Some(None)),
+            ("http://127.0.0.1:4318", Some(Some("http://127.0.0.1:4318/v1/traces"))),
+            ("https://otel.example.org/a/", Some(Some("https://otel.example.org/a/v1/traces"))),
+            ("grpc://otel:4317", None),
+            ("otel:4318", None),
+        ] {
+            let read = otlp_or_off(text);
+            let read = read.as_ref().map(|url| url.as_ref().map(Url::as_str));
+            assert_eq!(read, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn keys_read_back_as_written() {
         let ring = vec![("new".to_owned(), [1; 32]), ("old_2-x".to_owned(), [2; 32])];
         assert_eq!(keys(&format!("{}\n", write_keys(&ring))), Some(ring));
@@ -182,7 +229,12 @@ mod tests {
             ("postgres://db/x?user=a&password=pw", "postgres://db/x?user=a&password=***"),
             ("amqp://localhost:5672/a", "amqp://localhost:5672/a"),
             ("host=db user=a password='p w'", "***"),
-            ("postgres://a:pw@one:1,two:2/x", "***"),
+            (
+                "postgres://a:pw@one:1,two:2/x?password=pw",
+                "postgres://a:***@one:1,two:2/x?password=***",
+            ),
+            ("amqps://a:pw@[::1]:1,two", "amqps://a:***@[::1]:1,two"),
+            ("postgres://a:p/w@one:1,two:2/x", "***"),
         ] {
             assert_eq!(mask(value, Shown::WithoutPassword), expected);
         }

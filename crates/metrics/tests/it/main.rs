@@ -28,7 +28,8 @@ impl All {
         }
         let [for_router, for_worker] = &mut registries;
         let router = Router::new(for_router, "events.dead");
-        router.queue("events", 0);
+        router.standing().queue("events", 0);
+        router.standing().retries_waiting([0; 18]);
         let worker = Worker::new(for_worker, "deliveries.dead");
         Self { registries, router, worker }
     }
@@ -120,7 +121,7 @@ fn every_label_value_is_there_before_anything_happened() {
     }
     all.router.documents(1);
     all.router.unreadable(1);
-    all.router.queue("events", 7);
+    all.router.standing().queue("events", 7);
     let took = Duration::from_millis(20);
     for (outcome, status) in [
         (Outcome::Delivered, 204),
@@ -181,8 +182,12 @@ fn numbers_are_what_was_told() {
     all.router.event(Filter::Tasks);
     all.router.event(Filter::Tasks);
     all.router.dead_letter(Reason::DirectoryBehind, 5);
-    all.router.directory(420, [(3, 3), (10, 12)]);
-    all.router.oldest_unsettled(Duration::from_millis(1500));
+    all.router.standing().directory(420, [(3, 3), (10, 12)]);
+    all.router.standing().oldest_unsettled(Duration::from_millis(1500));
+    all.router.oldest_waiting(Some(1_795_000_000_500));
+    all.router.routed(true, Some(Duration::from_millis(700)));
+    all.router.routed(false, None);
+    all.router.standing().retries_waiting([3, 0, 7]);
     all.worker.attempt(Outcome::Status, Some(500), Duration::from_millis(300));
     all.worker.retry(Duration::from_secs(6));
     all.worker.ledger(64, Duration::from_millis(3));
@@ -197,6 +202,11 @@ fn numbers_are_what_was_told() {
         ("fanfare_directory_gaps", 2.0),
         ("fanfare_directory_revisions_missing", 4.0),
         ("fanfare_oldest_unsettled_event_age_seconds", 1.5),
+        ("fanfare_oldest_waiting_event_timestamp_seconds", 1_795_000_000.5),
+        ("fanfare_events_matched_total", 1.0),
+        ("fanfare_event_wait_seconds_count", 1.0),
+        (r#"fanfare_retries_waiting{delay="1"}"#, 3.0),
+        (r#"fanfare_retries_waiting{delay="4"}"#, 7.0),
         (r#"fanfare_attempts_total{outcome="status",status="5xx"}"#, 1.0),
         (r#"fanfare_attempt_duration_seconds_bucket{le="0.25"}"#, 0.0),
         (r#"fanfare_attempt_duration_seconds_bucket{le="0.5"}"#, 1.0),

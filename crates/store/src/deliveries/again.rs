@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::{Due, Restart};
-use tokio_postgres::Row;
+use tokio_postgres::{GenericClient, Row};
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -91,34 +91,51 @@ impl Store {
         since: DateTime<Utc>,
         most: i64,
     ) -> Result<Vec<Due>, StoreError> {
-        const SQL: &str = "-- deliveries_restart_dead
-            with dead as (
-                select a.* from attempts a
-                where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $1
-                  and a.since >= $2
-                  and not exists (select from attempts l where l.batch = a.batch
-                                  and l.webhook = a.webhook and l.entry > a.entry)
-                order by a.since, a.batch limit $3
-            ), begun as (
-                insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
-                                      at, revision)
-                select batch, webhook, entry + 1, delivery, attempt, 0, now(), 'pending', now(),
-                       revision
-                from dead
-                on conflict do nothing
-                returning batch, entry
-            ), looked as (
-                update events set look_at = now() + interval '60 seconds'
-                where batch in (select batch from begun)
-            )
-            select batch, entry + 1 from begun";
-        let doing = "begin dead deliveries again";
         let client = self.client().await?;
-        let rows = client.query(SQL, &[&webhook.0, &since, &most]).await;
-        let due = |row: &Row| {
-            Ok(Due { batch: BatchKey(row.try_get(0)?), webhook, entry: row.try_get(1)? })
-        };
-        let rows = rows.map_err(StoreError::at(doing))?;
-        rows.iter().map(due).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        let dead = Dead { webhook, since, until: None };
+        restart_dead(&**client, &dead, most).await.map_err(StoreError::at("begin deliveries again"))
     }
+}
+
+/// Which dead deliveries of a webhook: those whose last chain began in this time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dead {
+    pub(super) webhook: WebhookId,
+    pub(super) since: DateTime<Utc>,
+    /// No end when `None`.
+    pub(super) until: Option<DateTime<Utc>>,
+}
+
+/// Begins new chains of attempts for at most `most` of them, the oldest first.
+pub(super) async fn restart_dead(
+    client: &impl GenericClient,
+    dead: &Dead,
+    most: i64,
+) -> Result<Vec<Due>, tokio_postgres::Error> {
+    const SQL: &str = "-- deliveries_restart_dead
+        with dead as (
+            select a.* from attempts a
+            where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $1
+              and a.since >= $2 and ($4::timestamptz is null or a.since < $4)
+              and not exists (select from attempts l where l.batch = a.batch
+                              and l.webhook = a.webhook and l.entry > a.entry)
+            order by a.since, a.batch limit $3
+        ), begun as (
+            insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
+                                  at, revision)
+            select batch, webhook, entry + 1, delivery, attempt, 0, now(), 'pending', now(),
+                   revision
+            from dead
+            on conflict do nothing
+            returning batch, entry
+        ), looked as (
+            update events set look_at = now() + interval '60 seconds'
+            where batch in (select batch from begun)
+        )
+        select batch, entry + 1 from begun";
+    let webhook = dead.webhook;
+    let rows = client.query(SQL, &[&webhook.0, &dead.since, &most, &dead.until]).await?;
+    let due =
+        |row: &Row| Ok(Due { batch: BatchKey(row.try_get(0)?), webhook, entry: row.try_get(1)? });
+    rows.iter().map(due).collect()
 }

@@ -5,14 +5,13 @@
 //! does not name, and moves the directory. An import that dies has changed no answer; what it left
 //! goes with the next one.
 
-use deadpool_postgres::Object;
 use fanfare_core::directory::{RoleDocument, UserDocument};
 
 use super::state::State;
 use super::versions::{self, STAGED, Version};
 use super::{Applied, DOING};
 use crate::error::StoreError;
-use crate::pool::Store;
+use crate::pool::{Object, Store};
 
 /// Some users and roles of a snapshot.
 #[derive(Debug, Default)]

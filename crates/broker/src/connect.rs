@@ -1,0 +1,80 @@
+//! Opening a connection to one host of the broker.
+
+use crate::error::BrokerError;
+use crate::place::{CONNECT_TIMEOUT_S, Place, Secure};
+use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector, TLSConfig};
+use lapin::{Connection, ConnectionProperties, Error, runtime};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(CONNECT_TIMEOUT_S);
+
+/// Connects under a name that operators see.
+pub(crate) async fn connect(place: &Place, name: String) -> Result<Connection, BrokerError> {
+    if place.silent.load(Ordering::Relaxed) {
+        probe(place).await?;
+    }
+    let opened = match timeout(CONNECT_TIMEOUT, open(place, name)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(no_answer(place)),
+    };
+    let silent = matches!(opened, Err(BrokerError::NoAnswer { .. }));
+    place.silent.store(silent, Ordering::Relaxed);
+    opened
+}
+
+async fn open(place: &Place, name: String) -> Result<Connection, BrokerError> {
+    let failed = |error: Error| BrokerError::connecting(place, &error);
+    // Read anew each time: a certificate may have been renewed.
+    let connector = place.secure.as_ref().map(connector).transpose()?;
+    // Automatic recovery stays off: it hides failures.
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let runtime = runtime::default_runtime().map_err(failed)?;
+    let connecting = Connection::connector(
+        place.uri.clone(),
+        runtime,
+        async move |uri, runtime| {
+            let plain = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
+            match &connector {
+                Some((connector, name)) => Ok(plain.into_rustls(connector, name).await?),
+                None => Ok(plain),
+            }
+        },
+        properties,
+    );
+    connecting.await.map_err(failed)
+}
+
+fn connector(secure: &Secure) -> Result<(RustlsConnector, String), BrokerError> {
+    let config = secure.tls.client_config().map_err(BrokerError::Tls)?;
+    Ok((Arc::new(config).into(), secure.server_name.clone()))
+}
+
+/// Asks whether anything answers at a host's address at all.
+///
+/// An attempt to connect to a peer that accepts and then says nothing cannot be taken back: the
+/// library's thread waits on. So after one such attempt this asks first, with a greeting that a
+/// broker answers and a TLS endpoint refuses; either is a sign of life.
+async fn probe(place: &Place) -> Result<(), BrokerError> {
+    let authority = &place.uri.authority;
+    let greet = async {
+        let mut stream = TcpStream::connect((authority.host.as_str(), authority.port)).await?;
+        stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+        stream.read(&mut [0; 1]).await
+    };
+    match timeout(CONNECT_TIMEOUT, greet).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => {
+            Err(BrokerError::Unreachable { broker: place.told.clone(), source: error.into() })
+        }
+        Err(_) => Err(no_answer(place)),
+    }
+}
+
+fn no_answer(place: &Place) -> BrokerError {
+    BrokerError::NoAnswer { broker: place.told.clone(), seconds: CONNECT_TIMEOUT_S }
+}

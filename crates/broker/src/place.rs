@@ -1,0 +1,153 @@
+//! One host of the broker: its address, read from a URL in RabbitMQ's own words.
+
+use crate::error::BrokerError;
+use fanfare_tls::{Check, Identity, Roots, Tls};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use std::sync::atomic::AtomicBool;
+use url::{Host, Url};
+
+/// How long a connection may take to be open: name, TCP, TLS and login together.
+pub(crate) const CONNECT_TIMEOUT_S: u64 = 10;
+
+/// A dead connection is noticed within two of these.
+const HEARTBEAT_S: u16 = 20;
+
+/// The protocol's limit for names: user, virtual host, consumer.
+const LONGEST_NAME: usize = 255;
+
+/// What the protocol's library reads of the query by itself.
+const READ_ELSEWHERE: [&str; 5] =
+    ["heartbeat", "connection_timeout", "channel_max", "frame_max", "auth_mechanism"];
+
+/// One host.
+pub(crate) struct Place {
+    /// The scheme is always the one without TLS, which is ours to add.
+    pub(crate) uri: AMQPUri,
+    /// Host, port and virtual host, for people to read.
+    pub(crate) told: String,
+    pub(crate) secure: Option<Secure>,
+    /// Whether it accepted the last connection and then said nothing.
+    pub(crate) silent: AtomicBool,
+}
+
+/// How to speak TLS with it.
+pub(crate) struct Secure {
+    pub(crate) tls: Tls,
+    /// The name that its certificate must have.
+    pub(crate) server_name: String,
+}
+
+impl Place {
+    /// Reads a URL with one host.
+    pub(crate) fn parse(address: &str) -> Result<Self, BrokerError> {
+        let url = Url::parse(address).map_err(|error| unusable(&error.to_string()))?;
+        if !matches!(url.scheme(), "amqp" | "amqps") {
+            return Err(unusable("it must begin with amqp:// or amqps://"));
+        }
+        let mut uri: AMQPUri = address
+            .parse()
+            .map_err(|_| unusable("it should look like amqp://user:password@host:5672/vhost"))?;
+        uri.authority.host = match url.host() {
+            Some(Host::Domain(host)) if !host.is_empty() => host.to_owned(),
+            Some(Host::Ipv4(host)) => host.to_string(),
+            // The protocol library takes an IPv6 address for a missing host, and that for this one.
+            Some(Host::Ipv6(host)) => host.to_string(),
+            _ => return Err(unusable("it names no host")),
+        };
+        if uri.vhost.is_empty() {
+            "/".clone_into(&mut uri.vhost);
+        }
+        if uri.vhost.len() > LONGEST_NAME || uri.authority.userinfo.username.len() > LONGEST_NAME {
+            return Err(unusable("its user or virtual host is longer than 255 bytes"));
+        }
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
+        uri.query.connection_timeout.get_or_insert(CONNECT_TIMEOUT_S * 1000);
+        let secure = secure(&url, &uri)?;
+        uri.scheme = AMQPScheme::AMQP;
+        let told =
+            format!("{}:{}, virtual host {}", uri.authority.host, uri.authority.port, uri.vhost);
+        Ok(Self { uri, told, secure, silent: AtomicBool::new(false) })
+    }
+
+    /// The user that logs in.
+    pub(crate) fn user(&self) -> &str {
+        &self.uri.authority.userinfo.username
+    }
+}
+
+/// Reads what the query says of TLS. A word that nobody reads is an error: misspelled, it would
+/// leave out a check.
+fn secure(url: &Url, uri: &AMQPUri) -> Result<Option<Secure>, BrokerError> {
+    let (mut roots, mut certificate, mut key) = (None, None, None);
+    let mut check = Check::SignatureAndName;
+    let mut server_name = uri.authority.host.clone();
+    let encrypted = uri.scheme == AMQPScheme::AMQPS;
+    for (name, value) in url.query_pairs() {
+        if READ_ELSEWHERE.contains(&name.as_ref()) {
+            continue;
+        }
+        match (name.as_ref(), value.as_ref()) {
+            ("cacertfile", path) => roots = Some(path.into()),
+            ("certfile", path) => certificate = Some(path.into()),
+            ("keyfile", path) => key = Some(path.into()),
+            ("verify", "verify_peer") => check = Check::SignatureAndName,
+            ("verify", "verify_none") => check = Check::Nothing,
+            ("verify", _) => return Err(unusable("verify must be verify_peer or verify_none")),
+            ("server_name_indication", name) => name.clone_into(&mut server_name),
+            (unknown, _) => return Err(unusable(&format!("it has the unknown part {unknown:?}"))),
+        }
+        if !encrypted {
+            return Err(unusable(&format!("{name} is for amqps://, and it begins with amqp://")));
+        }
+    }
+    let identity = match (certificate, key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+        _ => return Err(unusable("certfile and keyfile must be given together")),
+    };
+    let roots = roots.map_or(Roots::System, Roots::File);
+    Ok(encrypted.then_some(Secure { tls: Tls { check, roots, identity }, server_name }))
+}
+
+pub(crate) fn unusable(reason: &str) -> BrokerError {
+    BrokerError::Address { reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secure(address: &str) -> Option<Secure> {
+        Place::parse(address).unwrap().secure
+    }
+
+    #[test]
+    fn tls_is_described_in_rabbitmq_s_words() {
+        assert!(secure("amqp://mq").is_none());
+        let plain = secure("amqps://mq.example").unwrap();
+        assert_eq!(plain.server_name, "mq.example");
+        assert_eq!((plain.tls.check, plain.tls.roots), (Check::SignatureAndName, Roots::System));
+        let full = secure(
+            "amqps://10.0.0.1/a?cacertfile=%2Fa%20b&certfile=/c&keyfile=/k&heartbeat=5\
+             &server_name_indication=mq&verify=verify_none",
+        )
+        .unwrap();
+        assert_eq!((full.server_name.as_str(), full.tls.check), ("mq", Check::Nothing));
+        assert_eq!(full.tls.roots, Roots::File("/a b".into()));
+        let identity = Identity { certificate: "/c".into(), key: "/k".into() };
+        assert_eq!(full.tls.identity, Some(identity));
+    }
+
+    #[test]
+    fn words_that_would_be_passed_over_are_refused() {
+        for (address, said) in [
+            ("amqps://a:hidden@mq?cacertfle=/ca", "unknown part \"cacertfle\""),
+            ("amqp://a:hidden@mq?cacertfile=/ca", "cacertfile is for amqps://"),
+            ("amqps://a:hidden@mq?certfile=/c", "given together"),
+            ("amqps://a:hidden@mq?verify=full", "verify_peer or verify_none"),
+        ] {
+            let error = Place::parse(address).map(drop).unwrap_err().to_string();
+            assert!(error.contains(said) && !error.contains("hidden"), "{error}");
+        }
+    }
+}

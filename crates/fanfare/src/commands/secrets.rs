@@ -1,0 +1,137 @@
+//! `fanfare secrets`: the keys that seal what webhooks keep secret.
+
+use anyhow::bail;
+use fanfare_core::ids::WebhookId;
+use fanfare_store::webhooks::{KeyUse, Resealed};
+use fanfare_store::{Store, StoreError};
+
+use crate::output;
+use crate::parts;
+use crate::settings::Settings;
+
+/// As many as are sealed in one transaction: little is undone when it is interrupted, and nobody
+/// waits long for a webhook that is part of it.
+const BATCH: i64 = 500;
+
+/// What can be done with secrets.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Seal all secrets anew with the first key of `FANFARE_SECRET_KEYS`, so that the others can go
+    RotateKeys(RotateArgs),
+}
+
+/// The arguments of `fanfare secrets rotate-keys`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateArgs {
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs a command about secrets.
+pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
+    match command {
+        Command::RotateKeys(args) => rotate(&args, settings).await,
+    }
+}
+
+async fn rotate(args: &RotateArgs, settings: &Settings) -> anyhow::Result<()> {
+    let ring: Vec<String> = settings.keys()?.into_iter().map(|(id, _)| id).collect();
+    let store = parts::store(settings, "secrets")?;
+    let first = store.sealing_key();
+    let owed = others(&store.secrets_by_key().await?, first);
+    if args.dry_run {
+        return output::print(&plan(&store.secrets_by_key().await?, first, &ring));
+    }
+    let failed = reseal(&store, owed).await?;
+    for (webhook, error) in &failed {
+        output::note(&format!("webhook {webhook}: {}", output::plain(&error.chain())));
+    }
+    // Counted again: while this ran, a process with another ring may have sealed something.
+    output::print(&outcome(&store.secrets_by_key().await?, first, &ring))?;
+    match failed.len() {
+        0 => Ok(()),
+        n => bail!(
+            "{n} secrets could not be opened and are as they were; put the missing keys back into \
+             FANFARE_SECRET_KEYS and run this again, or delete these webhooks"
+        ),
+    }
+}
+
+/// Batch after batch; each is whole, so that this can end at any moment and be run again.
+async fn reseal(store: &Store, owed: u64) -> Result<Vec<(WebhookId, StoreError)>, StoreError> {
+    let (mut after, mut done, mut failed) = (None, 0, Vec::new());
+    loop {
+        let Resealed { next, done: n, failed: these } = store.secrets_reseal(after, BATCH).await?;
+        done += n;
+        failed.extend(these);
+        if next.is_none() {
+            return Ok(failed);
+        }
+        output::note(&format!("{done} of {owed} sealed anew"));
+        after = next;
+    }
+}
+
+/// How many secrets other keys than this one seal.
+fn others(uses: &[KeyUse], first: &str) -> u64 {
+    uses.iter().filter(|one| one.key != first).map(|one| one.webhooks).sum()
+}
+
+fn plan(uses: &[KeyUse], first: &str, ring: &[String]) -> String {
+    let mut text = format!("the key {first} seals now\n");
+    for KeyUse { key, webhooks } in uses {
+        let what = match (key == first, ring.contains(key)) {
+            (true, _) => "stay as they are",
+            (false, true) => "would be sealed anew",
+            (false, false) => "can't be opened: FANFARE_SECRET_KEYS lacks the key",
+        };
+        text.push_str(&format!("{key}: the secrets of {webhooks} webhooks {what}\n"));
+    }
+    text
+}
+
+fn outcome(uses: &[KeyUse], first: &str, ring: &[String]) -> String {
+    let sealed = uses.iter().find(|one| one.key == first).map_or(0, |one| one.webhooks);
+    let mut text = format!("the key {first} seals the secrets of {sealed} webhooks\n");
+    let is_needed = |id: &String| uses.iter().any(|one| one.key == *id);
+    let (needed, free): (Vec<&String>, Vec<&String>) =
+        ring.iter().filter(|id| *id != first).partition(|id| is_needed(id));
+    for id in needed {
+        text.push_str(&format!("the key {id} is still needed; run this again\n"));
+    }
+    for id in free {
+        text.push_str(&format!(
+            "the key {id} seals nothing any more: take it out of FANFARE_SECRET_KEYS once every \
+             process has {first} as its first, and keep it as long as older backups\n"
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uses(uses: &[(&str, u64)]) -> Vec<KeyUse> {
+        let one =
+            |(key, webhooks): &(&str, u64)| KeyUse { key: (*key).to_owned(), webhooks: *webhooks };
+        uses.iter().map(one).collect()
+    }
+
+    #[test]
+    fn keys_that_may_go_are_told() {
+        let ring = ["new", "old", "older"].map(str::to_owned);
+        let text = outcome(&uses(&[("new", 3), ("old", 1)]), "new", &ring);
+        assert!(text.contains("the key new seals the secrets of 3 webhooks"), "{text}");
+        assert!(text.contains("the key old is still needed"), "{text}");
+        assert!(text.contains("the key older seals nothing any more"), "{text}");
+    }
+
+    #[test]
+    fn a_plan_tells_of_keys_that_are_missing() {
+        let text = plan(&uses(&[("new", 3), ("gone", 1)]), "new", &["new".to_owned()]);
+        assert!(text.contains("new: the secrets of 3 webhooks stay"), "{text}");
+        assert!(text.contains("gone: the secrets of 1 webhooks can't be opened"), "{text}");
+    }
+}

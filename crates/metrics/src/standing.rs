@@ -1,0 +1,95 @@
+//! How the whole installation stands: the ledger, the queues and the directory.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::labels::Gauges;
+use crate::registry::Registry;
+
+/// The seconds that a message waits on each level of the delay ladder, from the lowest up.
+const DELAYS: [&str; 18] = [
+    "1", "2", "4", "8", "16", "32", "64", "128", "256", "512", "1024", "2048", "4096", "8192",
+    "16384", "32768", "65536", "131072",
+];
+
+/// The families that each router tells alike: take the greatest, not the sum.
+#[derive(Debug)]
+pub struct Standing {
+    oldest_unsettled: Gauge<f64, AtomicU64>,
+    queue_ready: Gauges,
+    retries_waiting: Gauges,
+    revision: Gauge,
+    gaps: Gauge,
+    missing: Gauge,
+}
+
+impl Standing {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        Self {
+            oldest_unsettled: registry.seconds(
+                "oldest_unsettled_event_age",
+                "The age of the oldest event of which a delivery is owed; up to 70 s are normal, \
+                 since events are marked as settled a minute later",
+                Gauge::default(),
+            ),
+            queue_ready: registry.family(
+                "queue_ready",
+                "Messages that wait in a queue of the broker",
+                Gauges::default(),
+            ),
+            retries_waiting: registry.family(
+                "retries_waiting",
+                "Messages that wait in the broker for their time, nearly all of them retries, by the \
+                 seconds of the step that they wait in; a long wait has up to four steps",
+                Gauges::default(),
+            ),
+            revision: registry.family(
+                "directory_revision",
+                "The newest directory revision seen",
+                Gauge::default(),
+            ),
+            gaps: registry.family(
+                "directory_gaps",
+                "Gaps in the directory's revisions that are too old to fill by themselves",
+                Gauge::default(),
+            ),
+            missing: registry.family(
+                "directory_revisions_missing",
+                "Directory revisions in those gaps",
+                Gauge::default(),
+            ),
+        }
+    }
+
+    /// Notes the age of the oldest event of which something is owed; zero when nothing is.
+    pub fn oldest_unsettled(&self, age: Duration) {
+        self.oldest_unsettled.set(age.as_secs_f64());
+    }
+
+    /// Notes how many messages wait in a queue; of one that nobody looked at yet nothing is told.
+    pub fn queue(&self, name: &'static str, ready: u32) {
+        self.queue_ready.get_or_create(&[("queue", name)]).set(i64::from(ready));
+    }
+
+    /// Notes how many messages wait on each level of the delay ladder, from the lowest up.
+    pub fn retries_waiting(&self, levels: impl IntoIterator<Item = u32>) {
+        for (delay, ready) in DELAYS.into_iter().zip(levels) {
+            self.retries_waiting.get_or_create(&[("delay", delay)]).set(i64::from(ready));
+        }
+    }
+
+    /// Notes how the directory stands: the newest revision, and the first and last revision of each
+    /// gap that is too old to fill by itself.
+    pub fn directory(&self, newest: i64, gaps: impl IntoIterator<Item = (i64, i64)>) {
+        let (mut count, mut missing) = (0, 0_i64);
+        for (first, last) in gaps {
+            count += 1;
+            missing = missing.saturating_add(last.saturating_sub(first).saturating_add(1));
+        }
+        self.revision.set(newest);
+        self.gaps.set(count);
+        self.missing.set(missing);
+    }
+}

@@ -1,0 +1,142 @@
+//! Requests to addresses that the operator has set, such as those of an identity provider.
+//!
+//! They may lead anywhere, also to where webhooks may not. The other rules hold here too: one call
+//! is one request, without redirects or proxies; it ends in time, and keeps little of the answer.
+
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{RequestBuilder, Response, redirect, retry};
+use thiserror::Error;
+use url::Url;
+
+use crate::client::BuildError;
+use crate::failed::chain_text;
+
+/// The longest time for resolving, connecting and the TLS handshake together.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// The longest time for a request as a whole.
+const WHOLE_TIME: Duration = Duration::from_secs(8);
+/// The most that is read of an answer, in bytes: key sets with certificates have some tens of KiB.
+const LIMIT: usize = 512 * 1024;
+
+/// The HTTP client for such addresses.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+}
+
+/// An answer, whatever it says.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+/// There was no answer.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    /// The connection, or what was said on it, failed.
+    #[error("no answer from {origin}: {cause}")]
+    Failed {
+        /// Scheme, host and port.
+        origin: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// The answer is too large.
+    #[error("the answer of {origin} is larger than 512 KiB")]
+    TooLarge {
+        /// Scheme, host and port.
+        origin: String,
+    },
+    /// A header can't be sent.
+    #[error("the authorization for {origin} holds characters that can't be sent")]
+    Authorization {
+        /// Scheme, host and port.
+        origin: String,
+    },
+}
+
+impl Client {
+    /// Builds a client; without trust roots in the system no `https` address is trusted.
+    pub fn new(user_agent: &str) -> Result<Self, BuildError> {
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(user_agent)
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .no_proxy()
+                .retry(retry::never())
+                .connect_timeout(CONNECT_TIME)
+                .timeout(WHOLE_TIME)
+        };
+        let http = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+        Ok(Self { http: http.map_err(BuildError)? })
+    }
+
+    /// Gets a document; `authorization` is the value of the header of that name.
+    pub async fn get(
+        &self,
+        url: &Url,
+        authorization: Option<&str>,
+    ) -> Result<Answer, RequestError> {
+        send(self.http.get(url.clone()), url, authorization).await
+    }
+
+    /// Posts a form (`application/x-www-form-urlencoded`).
+    pub async fn post_form(
+        &self,
+        url: &Url,
+        form: String,
+        authorization: Option<&str>,
+    ) -> Result<Answer, RequestError> {
+        let request = self.http.post(url.clone()).body(form);
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        send(request, url, authorization).await
+    }
+
+    /// Posts JSON.
+    pub async fn post_json(&self, url: &Url, json: String) -> Result<Answer, RequestError> {
+        let request = self.http.post(url.clone()).body(json);
+        send(request.header(CONTENT_TYPE, "application/json"), url, None).await
+    }
+}
+
+async fn send(
+    request: RequestBuilder,
+    url: &Url,
+    authorization: Option<&str>,
+) -> Result<Answer, RequestError> {
+    let origin = || url.origin().ascii_serialization();
+    let mut request = request.header(ACCEPT, "application/json");
+    if let Some(text) = authorization {
+        let value = HeaderValue::from_str(text);
+        let mut value = value.map_err(|_| RequestError::Authorization { origin: origin() })?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
+    let failed = |error: reqwest::Error| {
+        let cause = chain_text(&error.without_url());
+        RequestError::Failed { origin: origin(), cause }
+    };
+    let mut response = request.send().await.map_err(failed)?;
+    let status = response.status().as_u16();
+    let body = read(&mut response).await.map_err(failed)?;
+    let body = body.ok_or_else(|| RequestError::TooLarge { origin: origin() })?;
+    Ok(Answer { status, body })
+}
+
+/// Reads a body; `None` when it is too large.
+async fn read(response: &mut Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > LIMIT {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}

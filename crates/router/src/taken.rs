@@ -1,0 +1,248 @@
+//! A message from the events' queue, taken apart: what it brings, what is to be done about it, and
+//! the letters that follow when it can't be taken or has to wait.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use fanfare_broker::dead_letters::reject;
+use fanfare_broker::{BackTo, Delay, Destination, Incoming, Message, Queue, Settle};
+use fanfare_core::directory::Document;
+use fanfare_core::event::{self, CONTENT_TYPE, Entry, Event};
+use fanfare_core::ids::{BatchKey, EventKey};
+use fanfare_core::reject::{Reason, Reject};
+use fanfare_store::routing::Routed;
+use fanfare_trace::Span;
+
+use crate::Config;
+use crate::tally::Tally;
+use crate::traced;
+
+/// How long a held event waits in memory before it goes round by the ladder: documents that were
+/// published just before it are mostly a few milliseconds away, in another router.
+const SHORTLY: Duration = Duration::from_millis(300);
+
+/// When an event was first held for its directory revision (Unix milliseconds).
+const HELD_SINCE: &str = "x-fanfare-held-since";
+/// The routing key that a held event was published with.
+const ROUTING_KEY: &str = "x-fanfare-routing-key";
+
+/// Messages to publish.
+pub(crate) type Outgoing = Vec<(Destination, Message)>;
+
+/// A message from the queue, taken apart.
+pub(crate) struct TakenMessage {
+    message: Message,
+    routing_key: String,
+    redelivered: bool,
+    pub(crate) settle: Settle,
+    taken: Instant,
+    /// Whether it has waited in memory for its directory revision.
+    waited: bool,
+    batch: bool,
+    pub(crate) events: Vec<Event>,
+    pub(crate) documents: Vec<Document>,
+    /// What can't be taken: an entry's own JSON, or nothing for the message as a whole.
+    rejects: Vec<(Reject, Option<String>)>,
+    /// They end with the message.
+    _spans: Vec<Span>,
+}
+
+impl TakenMessage {
+    pub(crate) fn parse(config: &Config, incoming: Incoming) -> Self {
+        let Incoming { message, routing_key, redelivered, settle, .. } = incoming;
+        let kept = message.headers.text(ROUTING_KEY).map(str::to_owned);
+        let routing_key = kept.unwrap_or(routing_key);
+        let (mut events, mut documents, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = false;
+        match event::parse(&message.body, message.headers.text("traceparent"), &config.mask) {
+            Err(reject) => rejects.push((reject, None)),
+            Ok(published) => {
+                batch = published.batch;
+                for entry in published.entries {
+                    match entry {
+                        Entry::Event(event) => events.push(*event),
+                        Entry::Directory(document) => documents.push(*document),
+                        Entry::Rejected { reject, raw } => rejects.push((reject, Some(raw))),
+                    }
+                }
+            }
+        }
+        if has_copy_in_directory_queue(&routing_key) {
+            // What is wrong with a document is told once, by those who read that queue; what is
+            // wrong with an event of this message is told here.
+            rejects.retain(|(_, raw)| raw.as_ref().is_some_and(|raw| !is_document(raw)));
+        }
+        let spans = traced::begin(&config.tracer, &mut events);
+        Self {
+            message,
+            routing_key,
+            redelivered,
+            settle,
+            taken: Instant::now(),
+            waited: false,
+            batch,
+            events,
+            documents,
+            rejects,
+            _spans: spans,
+        }
+    }
+
+    /// How many events it brought.
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// What its deliveries are known by.
+    pub(crate) fn batch_key(&self) -> BatchKey {
+        match self.events.as_slice() {
+            [event] if !self.batch => BatchKey::single(event.key),
+            events => BatchKey::batch(&events.iter().map(|event| event.key).collect::<Vec<_>>()),
+        }
+    }
+
+    /// It waits in memory.
+    pub(crate) fn waiting(self) -> Self {
+        Self { waited: true, ..self }
+    }
+
+    /// Whether it was taken so recently that the directory may catch up at once.
+    pub(crate) fn may_wait_here(&self) -> bool {
+        self.taken.elapsed() < SHORTLY
+    }
+
+    /// Whether it has waited for the directory before, here or on the ladder.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited || self.message.headers.int(HELD_SINCE).is_some()
+    }
+
+    /// When it was first sent round to wait (Unix milliseconds); now, if it was not yet.
+    fn held_since(&self, now: i64) -> i64 {
+        self.message.headers.int(HELD_SINCE).unwrap_or(now)
+    }
+
+    /// Whether it has waited as long as it may.
+    pub(crate) fn is_overdue(&self, config: &Config) -> bool {
+        let now = (config.clock)().timestamp_millis();
+        now - self.held_since(now) > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// The dead letter of one that must be judged by a revision that nobody remembers.
+    pub(crate) fn forgotten(&self, config: &Config) -> (Destination, Message) {
+        let wanted = self.events.iter().filter_map(|event| event.access_revision).min();
+        let detail = format!(
+            "the directory's history as of revision {} is not kept any more; \
+             publish the event anew with a later accessrevision, or without one",
+            wanted.unwrap_or_default(),
+        );
+        self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
+    }
+
+    /// The dead letter of one that waited in vain.
+    pub(crate) fn overdue(&self, config: &Config) -> (Destination, Message) {
+        let wanted = self.events.iter().filter_map(|event| event.access_revision).max();
+        let detail = format!(
+            "the directory did not reach revision {}, or documents before it are missing, \
+             within {} s; replay it when it has",
+            wanted.unwrap_or_default(),
+            config.hold.as_secs()
+        );
+        self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
+    }
+
+    /// Sends it back to the queue in a second.
+    pub(crate) fn hold(&self, config: &Config) -> (Destination, Message) {
+        let since = self.held_since((config.clock)().timestamp_millis());
+        let mut message = self.message.clone();
+        message.headers.set(HELD_SINCE, since).set(ROUTING_KEY, self.routing_key.as_str());
+        let delay = Delay::at_least(Duration::from_secs(1));
+        (Destination::Later { delay, back_to: BackTo::Events }, message)
+    }
+
+    /// The dead letters of what can't be taken.
+    pub(crate) fn rejected(&self, now: DateTime<Utc>) -> Outgoing {
+        let letter = |(reject, raw): &(Reject, Option<String>)| match raw {
+            None => self.dead(reject, now),
+            Some(raw) => {
+                let mut entry = self.message.clone();
+                entry.body = raw.clone().into();
+                entry.content_type = Some(CONTENT_TYPE.to_owned());
+                dead(&entry, &self.routing_key, reject, now)
+            }
+        };
+        self.rejects.iter().map(letter).collect()
+    }
+
+    pub(crate) fn dead(&self, reject: &Reject, now: DateTime<Utc>) -> (Destination, Message) {
+        let mut message = self.message.clone();
+        message.headers.remove(HELD_SINCE);
+        dead(&message, &self.routing_key, reject, now)
+    }
+
+    /// Counts it as settled, with the answers of the ledger.
+    pub(crate) fn count(
+        &self,
+        tally: &mut Tally,
+        results: &[(&Event, Routed)],
+        now: DateTime<Utc>,
+    ) {
+        let mut new = 0;
+        for (event, routed) in results {
+            if let Routed::Taken { webhooks, .. } = routed {
+                new += 1;
+                // Clocks may differ; an event is not routed before it happened.
+                let after = event.time.map(|time| (now - time).to_std().unwrap_or_default());
+                tally.routed(!webhooks.is_empty(), after);
+            }
+        }
+        tally.events(self.events.iter().map(|event| event.filter), self.len() - new);
+        if !has_copy_in_directory_queue(&self.routing_key) {
+            tally.documents(self.documents.len());
+        }
+        self.rejects.iter().for_each(|(reject, _)| tally.unreadable(reject.reason));
+    }
+
+    /// Counts it as one dead letter.
+    pub(crate) fn count_dead(&self, tally: &mut Tally, reason: Reason) {
+        tally.events(self.events.iter().map(|event| event.filter), 0);
+        tally.letter(reason, self.len().max(1));
+    }
+
+    /// The events that an earlier taking of this message wrote, perhaps without their jobs.
+    pub(crate) fn suspects(&self, results: &[(&Event, Routed)]) -> Vec<EventKey> {
+        let known = results.iter().filter(|(_, routed)| *routed == Routed::Known);
+        let keys = known.map(|(event, _)| event.key);
+        if self.redelivered { keys.collect() } else { Vec::new() }
+    }
+}
+
+fn dead(
+    message: &Message,
+    routing_key: &str,
+    why: &Reject,
+    now: DateTime<Utc>,
+) -> (Destination, Message) {
+    let code = why.reason.code();
+    tracing::warn!(
+        event.id = crate::told::event_id(&message.body),
+        reason = code,
+        detail = why.detail,
+        "an event can't be taken; it is kept as a dead letter"
+    );
+    (Queue::EventsDead.into(), reject(message, routing_key, code, &why.detail, now))
+}
+
+/// Whether the queue `fanfare.directory` has this message too: it is bound with `directory.*`.
+pub(crate) fn has_copy_in_directory_queue(routing_key: &str) -> bool {
+    routing_key.strip_prefix("directory.").is_some_and(|rest| !rest.contains('.'))
+}
+
+/// Whether an entry says that it is a directory document.
+pub(crate) fn is_document(raw: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Typed {
+        r#type: String,
+    }
+    serde_json::from_str::<Typed>(raw)
+        .is_ok_and(|typed| typed.r#type.to_ascii_lowercase().starts_with("directory."))
+}

@@ -1,0 +1,124 @@
+//! Opening connections: each host in turn, with TLS as asked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use deadpool_postgres::ClientWrapper;
+use fanfare_core::chain::chain;
+use fanfare_tls::Check;
+use tokio::time::timeout;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::StoreError;
+use crate::target::{Place, Target};
+
+/// How long one host may take: name, TCP, TLS and login together.
+pub(crate) const HOST_TIME: Duration = Duration::from_secs(10);
+
+/// A connection that somebody has to drive, with or without TLS.
+pub(crate) type Driven = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
+/// Opens connections; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Connector(Arc<Target>);
+
+/// No host could be used.
+#[derive(Debug)]
+pub(crate) struct Unreachable {
+    told: Vec<String>,
+    advice: Option<&'static str>,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told.join("; "))?;
+        self.advice.map_or(Ok(()), |advice| write!(f, ": {advice}"))
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+impl Connector {
+    /// Takes a target whose files can be read.
+    pub(crate) fn new(target: Target) -> Result<Self, StoreError> {
+        // What can't work is told when the process starts, not when it connects.
+        target.tls.client_config().map_err(StoreError::Tls)?;
+        Ok(Self(Arc::new(target)))
+    }
+
+    /// The longest time that [`open`](Self::open) takes.
+    pub(crate) fn longest(&self) -> Duration {
+        HOST_TIME * u32::try_from(self.0.hosts.len()).unwrap_or(u32::MAX)
+    }
+
+    fn advice(&self, error: &tokio_postgres::Error) -> Option<&'static str> {
+        let secured = self.0.tls.check != Check::Nothing;
+        fanfare_tls::advice(error, secured)
+            .or((secured && error.is_closed()).then_some(fanfare_tls::ENDED))
+    }
+
+    /// Connects to the first host that can be used.
+    pub(crate) async fn open(&self) -> Result<(Client, Driven), Unreachable> {
+        let mut unreachable = Unreachable { told: Vec::new(), advice: None };
+        // Read anew each time: a certificate may have been renewed.
+        let tls = match self.0.tls.client_config() {
+            Ok(config) => MakeRustlsConnect::new(config),
+            Err(error) => {
+                unreachable.told.push(chain(&error));
+                return Err(unreachable);
+            }
+        };
+        for Place { name, config } in self.0.in_turn() {
+            // Boxed: what waits for a connection from the pool is to stay small.
+            let connecting = Box::pin(config.connect(tls.clone()));
+            let told = match timeout(HOST_TIME, connecting).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => {
+                    unreachable.advice = unreachable.advice.or_else(|| self.advice(&error));
+                    chain(&error)
+                }
+                Err(_) => format!("no answer within {} s", HOST_TIME.as_secs()),
+            };
+            unreachable.told.push(format!("{name}: {told}"));
+        }
+        Err(unreachable)
+    }
+}
+
+impl Target {
+    /// The hosts in the order in which they are tried now.
+    fn in_turn(&self) -> impl Iterator<Item = &Place> {
+        let mut random = [0];
+        // Without chance the order is the one that was given, which does no harm.
+        let first = match getrandom::fill(&mut random) {
+            Ok(()) if self.spread => usize::from(random[0]) % self.hosts.len().max(1),
+            _ => 0,
+        };
+        self.hosts.iter().cycle().skip(first).take(self.hosts.len())
+    }
+}
+
+impl Manager for Connector {
+    type Type = ClientWrapper;
+    type Error = Unreachable;
+
+    async fn create(&self) -> Result<ClientWrapper, Unreachable> {
+        let (client, connection) = self.open().await?;
+        let driving = tokio::spawn(async move {
+            // Whoever waits for an answer is told of the failure.
+            let _ = connection.await;
+        });
+        Ok(ClientWrapper::new(client, driving))
+    }
+
+    async fn recycle(&self, client: &mut ClientWrapper, _: &Metrics) -> RecycleResult<Unreachable> {
+        if client.is_closed() {
+            return Err(RecycleError::message("the connection has ended"));
+        }
+        Ok(())
+    }
+}

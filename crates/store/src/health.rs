@@ -1,0 +1,251 @@
+//! How webhooks do, at a glance: the attempts of the last 24 hours, and the last one of all.
+//!
+//! What was attempted is counted once, some time after it began, when its row is surely there: into
+//! `webhook_hours` for the bars, and into `webhook_health` for sorting. What is newer is counted
+//! for each question, among the newest attempts. So a question costs what it asks for, and neither
+//! what a day has seen nor what a webhook was sent. Who writes attempts knows nothing of this.
+//!
+//! A row that is written later than [`health_count`](Store::health_count) is told to wait for is
+//! missing here, for instance after an outage of the database. `statistics` counts exactly.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use deadpool_postgres::Transaction;
+use fanfare_core::ids::WebhookId;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// The hours that are kept, the one that has begun included.
+pub const HOURS: usize = 24;
+
+/// What is counted in one step at most: a day in one statement would take long on a busy system.
+const STEP: TimeDelta = TimeDelta::hours(1);
+
+/// When the counting is farther behind than this, what is newer is too much to be counted for a
+/// page.
+const BEHIND: TimeDelta = TimeDelta::minutes(10);
+
+/// How a webhook did lately.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// The last hours, the oldest first.
+    pub hours: [Hour; HOURS],
+    /// The last attempt of all, however old.
+    pub last: Option<Last>,
+}
+
+/// The attempts of an hour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hour {
+    /// Those that the receiver took.
+    pub succeeded: u64,
+    /// The others.
+    pub failed: u64,
+}
+
+/// An attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Last {
+    /// When it began.
+    pub at: DateTime<Utc>,
+    /// Its outcome's code.
+    pub outcome: String,
+    /// HTTP status, if there was an answer.
+    pub status: Option<i32>,
+}
+
+/// What one step of counting came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// There is more to be counted now.
+    More,
+    /// All that is old enough is counted, or somebody else is at it.
+    All,
+}
+
+/// How far attempts are counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// From here on they are not.
+    pub(crate) to: DateTime<Utc>,
+    /// Whether so little is missing that it can be counted for a page.
+    pub(crate) is_near: bool,
+    /// The beginning of the oldest hour.
+    begin: DateTime<Utc>,
+}
+
+impl Store {
+    /// Counts attempts that began longer than `settled` ago, by the database's clock: the rows of
+    /// these are taken to be all there. Several processes may do so; one of them counts.
+    pub async fn health_count(&self, settled: Duration) -> Result<Counted, StoreError> {
+        const NEXT: &str = "-- health_count
+            select greatest(counted_to, date_trunc('hour', now(), 'UTC') - interval '23 hours'),
+                   now() - $1::float8 * interval '1 second'
+            from health_state for update skip locked";
+        const ADVANCE: &str = "-- health_count\nupdate health_state set counted_to = $1";
+        let doing = "count attempts";
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let row = transaction.query_opt(NEXT, &[&settled.as_secs_f64()]).await;
+        let Some(row) = row.map_err(StoreError::at(doing))? else {
+            return Ok(Counted::All);
+        };
+        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+        let (begin, now): (DateTime<Utc>, DateTime<Utc>) = read().map_err(StoreError::at(doing))?;
+        let end = now.min(begin + STEP);
+        if end <= begin {
+            return Ok(Counted::All);
+        }
+        add(&transaction, begin, end).await.map_err(StoreError::at(doing))?;
+        if hour(begin) != hour(end) {
+            forget(&transaction).await.map_err(StoreError::at(doing))?;
+        }
+        transaction.execute(ADVANCE, &[&end]).await.map_err(StoreError::at(doing))?;
+        transaction.commit().await.map_err(StoreError::at(doing))?;
+        Ok(if end < now { Counted::More } else { Counted::All })
+    }
+
+    /// How each of these webhooks does; `None` while the counting is too far behind.
+    pub async fn health(
+        &self,
+        webhooks: &[WebhookId],
+    ) -> Result<Option<HashMap<WebhookId, Health>>, StoreError> {
+        const COUNTS: &str = "-- health
+            select webhook, hour, succeeded, failed
+            from webhook_hours where webhook = any($1) and hour >= $2
+            union all
+            select webhook, date_trunc('hour', at, 'UTC'),
+                   count(*) filter (where outcome = 'delivered'),
+                   count(*) filter (where outcome <> 'delivered')
+            from attempts
+            where at >= $3 and webhook = any($1) and outcome is not null
+            group by 1, 2";
+        const LASTS: &str = "-- health
+            select distinct on (webhook) webhook, at, outcome, status
+            from (select webhook, at, outcome, status from webhook_health where webhook = any($1)
+                  union all
+                  select webhook, at, outcome, status from attempts
+                  where at >= $2 and webhook = any($1) and outcome is not null) attempted
+            order by webhook, at desc";
+        let doing = "look up how webhooks do";
+        let standing = self.health_standing().await?;
+        if !standing.is_near {
+            return Ok(None);
+        }
+        let ids: Vec<Uuid> = webhooks.iter().map(|id| id.0).collect();
+        let client = self.client().await?;
+        let counts = client.query(COUNTS, &[&ids, &standing.begin, &standing.to]).await;
+        let counts = counts.map_err(StoreError::at(doing))?;
+        let lasts = client.query(LASTS, &[&ids, &standing.to]).await;
+        let lasts = lasts.map_err(StoreError::at(doing))?;
+        drop(client);
+        let nothing = Health { hours: [Hour::default(); HOURS], last: None };
+        let mut found: HashMap<WebhookId, Health> =
+            webhooks.iter().map(|id| (*id, nothing.clone())).collect();
+        let mut read = || {
+            for row in &counts {
+                add_count(&mut found, row, standing.begin)?;
+            }
+            for row in &lasts {
+                if let Some(health) = found.get_mut(&WebhookId(row.try_get(0)?)) {
+                    health.last = Some(last(row)?);
+                }
+            }
+            Ok(())
+        };
+        read().map_err(StoreError::at(doing))?;
+        Ok(Some(found))
+    }
+
+    pub(crate) async fn health_standing(&self) -> Result<Standing, StoreError> {
+        const SQL: &str = "-- health_standing
+            select counted_to, now(), date_trunc('hour', now(), 'UTC') - interval '23 hours'
+            from health_state";
+        let client = self.client().await?;
+        let row = client.query_one(SQL, &[]).await;
+        let standing = row.and_then(|row| {
+            let (to, now): (DateTime<Utc>, DateTime<Utc>) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(Standing { to, is_near: now - to < BEHIND, begin: row.try_get(2)? })
+        });
+        standing.map_err(StoreError::at("look up how far attempts are counted"))
+    }
+}
+
+/// Adds the attempts that began in [`begin`, `end`).
+async fn add(
+    transaction: &Transaction<'_>,
+    begin: DateTime<Utc>,
+    end: DateTime<Utc>,
+) -> Result<(), tokio_postgres::Error> {
+    const SQL: &str = "-- health_add
+        with made as materialized (
+            select webhook, at, outcome, status, (outcome = 'delivered')::int as succeeded
+            from attempts where at >= $1 and at < $2 and outcome is not null
+        ), hours as (
+            insert into webhook_hours as h (webhook, hour, succeeded, failed)
+            select webhook, date_trunc('hour', at, 'UTC'), sum(succeeded), sum(1 - succeeded)
+            from made group by 1, 2 order by 1, 2
+            on conflict (webhook, hour) do update
+                set succeeded = h.succeeded + excluded.succeeded,
+                    failed = h.failed + excluded.failed
+        ), sums as (
+            select webhook, sum(succeeded) as succeeded, sum(1 - succeeded) as failed
+            from made group by webhook
+        ), lasts as (
+            select distinct on (webhook) webhook, at, outcome, status
+            from made order by webhook, at desc
+        )
+        insert into webhook_health as h (webhook, succeeded, failed, at, outcome, status)
+        select webhook, s.succeeded, s.failed, l.at, l.outcome, l.status
+        from sums s join lasts l using (webhook) order by webhook
+        on conflict (webhook) do update
+            set succeeded = h.succeeded + excluded.succeeded, failed = h.failed + excluded.failed,
+                at = excluded.at, outcome = excluded.outcome, status = excluded.status";
+    transaction.execute(SQL, &[&begin, &end]).await.map(drop)
+}
+
+/// Forgets hours that are too old, and takes them out of the sums.
+async fn forget(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    const SQL: &str = "-- health_forget
+        with old as (
+            delete from webhook_hours
+            where hour < date_trunc('hour', now(), 'UTC') - interval '23 hours'
+            returning webhook, succeeded, failed
+        )
+        update webhook_health h
+        set succeeded = h.succeeded - o.succeeded, failed = h.failed - o.failed
+        from (select webhook, sum(succeeded) as succeeded, sum(failed) as failed
+              from old group by webhook) o
+        where h.webhook = o.webhook";
+    transaction.execute(SQL, &[]).await.map(drop)
+}
+
+fn add_count(
+    found: &mut HashMap<WebhookId, Health>,
+    row: &Row,
+    begin: DateTime<Utc>,
+) -> Result<(), tokio_postgres::Error> {
+    let hour: DateTime<Utc> = row.try_get(1)?;
+    // A worker's clock may be ahead of the database's.
+    let index = usize::try_from((hour - begin).num_hours()).unwrap_or(0).min(HOURS - 1);
+    let health = found.get_mut(&WebhookId(row.try_get(0)?));
+    if let Some(hour) = health.and_then(|health| health.hours.get_mut(index)) {
+        let count = |column| Ok(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or_default());
+        hour.succeeded += count(2)?;
+        hour.failed += count(3)?;
+    }
+    Ok(())
+}
+
+fn last(row: &Row) -> Result<Last, tokio_postgres::Error> {
+    Ok(Last { at: row.try_get(1)?, outcome: row.try_get(2)?, status: row.try_get(3)? })
+}
+
+fn hour(time: DateTime<Utc>) -> i64 {
+    time.timestamp().div_euclid(3600)
+}

@@ -1,0 +1,263 @@
+//! Webhooks page by page, searched, and sorted by any column.
+//!
+//! For each page all webhooks in question are looked at, for any word can be searched for, and how
+//! many were found is told. They are few beside deliveries, and only their keys are sorted; the
+//! rest is read for the page alone. A page is found by where the last one ended, so that what is
+//! added or deleted meanwhile moves nothing.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeZone as _, Utc};
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_core::webhook::Webhook;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// What webhooks can be sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// The owner.
+    User,
+    /// The address, without case.
+    Url,
+    /// What they ask for.
+    Filters,
+    /// The description, without case.
+    Description,
+    /// Whether they are paused.
+    Paused,
+    /// When they were registered.
+    Created,
+    /// The status of the last attempt, or its outcome's code when there was no answer; first those
+    /// that were never sent anything.
+    Last,
+    /// Which part of the attempts of the last 24 hours succeeded; first those without any.
+    Rate,
+}
+
+/// Which page of which webhooks.
+#[derive(Debug, Clone)]
+pub struct GridFilter {
+    /// This owner's; `None` for everybody's.
+    pub owner: Option<Name>,
+    /// Each of these is to be somewhere in them, whatever its case, or is their id.
+    pub words: Vec<String>,
+    /// What they are sorted by, and by their ids after that.
+    pub column: Column,
+    /// Whether the greatest come first.
+    pub descending: bool,
+    /// Where the page begins or ends; `None` for the first page.
+    pub place: Option<Place>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// Where a page begins or ends: beyond this key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// It begins behind this.
+    After(Key),
+    /// It ends before this.
+    Before(Key),
+}
+
+/// What a webhook is sorted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The beginning of the column's text; it never has U+0000.
+    pub text: String,
+    /// The webhook.
+    pub id: WebhookId,
+}
+
+/// A page of the grid.
+#[derive(Debug, Clone, Default)]
+pub struct GridPage {
+    /// The webhooks in their order.
+    pub webhooks: Vec<Webhook>,
+    /// Where the page begins and ends.
+    pub ends: Option<(Key, Key)>,
+    /// How many come before them.
+    pub before: i64,
+    /// How many there are on all pages.
+    pub found: i64,
+}
+
+/// How much of a text counts for sorting, in characters: it travels in the address of a page.
+const KEY: usize = 64;
+
+impl Column {
+    /// The text that is sorted by, byte by byte.
+    fn key(self) -> &'static str {
+        match self {
+            Self::User => "w.owner_key",
+            Self::Url => "lower(w.uri)",
+            Self::Filters => FILTERS,
+            Self::Description => "lower(btrim(coalesce(w.description, ''), E' \\t\\n\\r'))",
+            Self::Paused => "case when w.paused then 'paused' else 'active' end",
+            Self::Created => {
+                "lpad((extract(epoch from w.created_at) * 1000000)::bigint::text, 20, '0')"
+            }
+            Self::Last => "coalesce(t.last, h.status::text, h.outcome, '')",
+            Self::Rate => {
+                "coalesce(lpad(((coalesce(h.succeeded, 0) + coalesce(t.succeeded, 0)) * 1000000
+                     / nullif(coalesce(h.succeeded + h.failed, 0)
+                              + coalesce(t.succeeded + t.failed, 0), 0))::text, 7, '0'), '')"
+            }
+        }
+    }
+
+    /// Whether it is about attempts.
+    fn is_health(self) -> bool {
+        matches!(self, Self::Last | Self::Rate)
+    }
+}
+
+/// What a webhook asks for, as it is shown.
+const FILTERS: &str = "coalesce(nullif(array_to_string(w.filters, ' '), ''), '*')";
+
+/// The attempts that are not counted yet: `$7` is from when.
+const TAIL: &str = "tail as materialized (
+        select webhook,
+               count(*) filter (where outcome = 'delivered') as succeeded,
+               count(*) filter (where outcome <> 'delivered') as failed,
+               (array_agg(coalesce(status::text, outcome) order by at desc))[1] as last
+        from attempts where at >= $7 and outcome is not null
+        group by webhook
+    ), ";
+
+/// $1 owner, $2 patterns of words, $3 and $4 the key to go on from, $5 limit, $6 whether ids are
+/// searched for too. `up` is whether the page is read
+/// from lesser to greater keys.
+fn statement(column: Column, up: bool) -> String {
+    let (beyond, behind, order) = if up { (">", "<=", "asc") } else { ("<", ">=", "desc") };
+    let (tail, joined) = if column.is_health() {
+        let joined = "left join webhook_health h on h.webhook = w.id
+            left join tail t on t.webhook = w.id";
+        (TAIL, joined)
+    } else {
+        ("", "")
+    };
+    let key = column.key();
+    format!(
+        "-- webhooks_grid
+        with {tail}matching as materialized (
+            select w.id, left({key}, {KEY}) collate \"C\" as key
+            from webhooks w {joined}
+            where w.deleted_at is null and ($1::text is null or w.owner_key = $1)
+              and (cardinality($2::text[]) = 0
+                   or lower(concat_ws(E'\\n', w.uri, w.description, w.owner, {FILTERS},
+                                      case when $6 then replace(w.id::text, '-', '') end))
+                      like all ((select array_agg(lower(word)) from unnest($2::text[]) as s(word))
+                                ::text[]))
+        )
+        select c.found, c.behind, p.key, p.id
+        from (select count(*) as found,
+                     count(*) filter (where (key, id) {behind} ($3::text, $4::uuid)) as behind
+              from matching) c
+        left join lateral (select key, id from matching
+                           where $3::text is null or (key, id) {beyond} ($3::text, $4::uuid)
+                           order by key {order}, id {order} limit $5) p on true
+        order by p.key {order}, p.id {order}"
+    )
+}
+
+impl Store {
+    /// A page of webhooks.
+    pub async fn webhooks_grid(&self, filter: &GridFilter) -> Result<GridPage, StoreError> {
+        let doing = "list webhooks";
+        let (forward, from) = match &filter.place {
+            None => (true, None),
+            Some(Place::After(key)) => (true, Some(key)),
+            Some(Place::Before(key)) => (false, Some(key)),
+        };
+        let tail = if filter.column.is_health() { Some(self.tail().await?) } else { None };
+        let owner = filter.owner.as_ref().map(Name::key);
+        let (text, id) = from.map(|key| (key.text.as_str(), key.id.0)).unzip();
+        let patterns: Vec<String> = filter.words.iter().map(|word| pattern(word)).collect();
+        let is_id = filter.words.iter().any(|word| word.parse::<WebhookId>().is_ok());
+        let mut parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = vec![
+            /* owner */ &owner,
+            /* words */ &patterns,
+            /* key */ &text,
+            /* id */ &id,
+            /* limit */ &filter.limit,
+            /* is_id */ &is_id,
+        ];
+        if let Some(tail) = &tail {
+            parameters.push(/* counted_to */ tail);
+        }
+        let statement = statement(filter.column, forward != filter.descending);
+        let rows = self.webhooks_rows(&statement, &parameters).await?;
+        let mut found = keys(&rows).map_err(StoreError::at(doing))?;
+        let n = i64::try_from(found.keys.len()).unwrap_or(0);
+        if !forward {
+            found.keys.reverse();
+        }
+        Ok(GridPage {
+            webhooks: self.webhooks_in_order(&found.keys).await?,
+            before: if forward { found.behind } else { found.found - found.behind - n },
+            found: found.found,
+            ends: found.keys.first().cloned().zip(found.keys.last().cloned()),
+        })
+    }
+
+    /// How many webhooks there are, or of this owner.
+    pub async fn webhooks_number(&self, owner: Option<&Name>) -> Result<i64, StoreError> {
+        const SQL: &str = "-- webhooks_number
+            select count(*) from webhooks
+            where deleted_at is null and ($1::text is null or owner_key = $1)";
+        let rows = self.webhooks_rows(SQL, &[&owner.map(Name::key)]).await?;
+        let number = rows.first().map_or(Ok(0), |row| row.try_get(0));
+        number.map_err(StoreError::at("count webhooks"))
+    }
+
+    async fn webhooks_in_order(&self, keys: &[Key]) -> Result<Vec<Webhook>, StoreError> {
+        let ids: Vec<WebhookId> = keys.iter().map(|key| key.id).collect();
+        let webhooks = self.webhooks_get(&ids).await?.into_iter();
+        let mut webhooks: HashMap<WebhookId, Webhook> =
+            webhooks.map(|webhook| (webhook.id, webhook)).collect();
+        // One that was deleted just now is left out.
+        Ok(ids.iter().filter_map(|id| webhooks.remove(id)).collect())
+    }
+
+    /// From when attempts are to be counted for a page; when they are too many, none are.
+    async fn tail(&self) -> Result<DateTime<Utc>, StoreError> {
+        let standing = self.health_standing().await?;
+        let never = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();
+        Ok(if standing.is_near { standing.to } else { never() })
+    }
+}
+
+/// A pattern for texts in which this word is.
+fn pattern(word: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in word.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern + "%"
+}
+
+/// What the statement answers.
+struct Answered {
+    found: i64,
+    behind: i64,
+    keys: Vec<Key>,
+}
+
+fn keys(rows: &[Row]) -> Result<Answered, tokio_postgres::Error> {
+    let mut found = Answered { found: 0, behind: 0, keys: Vec::with_capacity(rows.len()) };
+    for row in rows {
+        (found.found, found.behind) = (row.try_get(0)?, row.try_get(1)?);
+        let (text, id) = (row.try_get::<_, Option<String>>(2)?, row.try_get::<_, Option<Uuid>>(3)?);
+        found.keys.extend(text.zip(id).map(|(text, id)| Key { text, id: WebhookId(id) }));
+    }
+    Ok(found)
+}

@@ -1,0 +1,100 @@
+//! Sealing secrets anew under the first key of the ring, so that an older key can go.
+
+use fanfare_core::ids::WebhookId;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// How many webhooks' secrets a key seals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The key's id.
+    pub key: String,
+    /// The webhooks, deleted ones not counted: they have no secrets.
+    pub webhooks: u64,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Resealed {
+    /// Where the next batch begins; `None` when this was the last.
+    pub next: Option<WebhookId>,
+    /// How many webhooks' secrets are now sealed with the first key.
+    pub done: u64,
+    /// Those that could not be opened, left as they are, and why.
+    pub failed: Vec<(WebhookId, StoreError)>,
+}
+
+impl Store {
+    /// The id of the key that seals now.
+    #[must_use]
+    pub fn sealing_key(&self) -> &str {
+        self.keyring.first()
+    }
+
+    /// Which keys seal how many webhooks' secrets, by the keys' ids.
+    pub async fn secrets_by_key(&self) -> Result<Vec<KeyUse>, StoreError> {
+        const SQL: &str = "-- secrets_by_key
+            select encode(substring(sealed from 2 for get_byte(sealed, 0)), 'escape') as key, count(*)
+            from webhooks where sealed <> '' group by key order by key";
+        let doing = "count the secrets of each key";
+        let client = self.client().await?;
+        let rows = client.query(SQL, &[]).await.map_err(StoreError::at(doing))?;
+        let read = |row: &tokio_postgres::Row| -> Result<KeyUse, tokio_postgres::Error> {
+            let webhooks = u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or_default();
+            Ok(KeyUse { key: row.try_get(0)?, webhooks })
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+    }
+
+    /// Seals the secrets of up to `most` webhooks anew, in the order of their ids from behind
+    /// `after` on; those that the first key seals already are passed over. A batch is done as a
+    /// whole or not at all, so that it may be interrupted and begun again.
+    pub async fn secrets_reseal(
+        &self,
+        after: Option<WebhookId>,
+        most: i64,
+    ) -> Result<Resealed, StoreError> {
+        const READ: &str = "-- secrets_reseal
+            select id, sealed from webhooks
+            where id > $1 and sealed <> ''
+              and substring(sealed from 2 for get_byte(sealed, 0)) <> $2
+            order by id limit $3 for update";
+        const WRITE: &str = "-- secrets_reseal
+            update webhooks w set sealed = n.sealed
+            from unnest($1::uuid[], $2::bytea[]) as n (id, sealed) where w.id = n.id";
+        let doing = "seal secrets anew";
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let first = self.keyring.first().as_bytes();
+        let rows = transaction
+            .query(READ, &[&after, &first, &most])
+            .await
+            .map_err(StoreError::at(doing))?;
+        let mut batch = Resealed::default();
+        let (mut ids, mut sealed): (Vec<Uuid>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+            let (id, old): (Uuid, &[u8]) = read().map_err(StoreError::at(doing))?;
+            batch.next = Some(WebhookId(id));
+            let bound = id.as_bytes();
+            let anew = self.keyring.open(old, bound).and_then(|it| self.keyring.seal(&it, bound));
+            match anew {
+                Ok(anew) => {
+                    ids.push(id);
+                    sealed.push(anew);
+                }
+                Err(error) => batch.failed.push((WebhookId(id), error)),
+            }
+        }
+        transaction.execute(WRITE, &[&ids, &sealed]).await.map_err(StoreError::at(doing))?;
+        transaction.commit().await.map_err(StoreError::at(doing))?;
+        batch.done = u64::try_from(ids.len()).unwrap_or_default();
+        if i64::try_from(rows.len()).unwrap_or(most) < most {
+            batch.next = None;
+        }
+        Ok(batch)
+    }
+}

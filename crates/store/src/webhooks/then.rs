@@ -1,0 +1,37 @@
+//! What a webhook signed with at a time that is past.
+
+use chrono::{DateTime, Utc};
+use fanfare_core::ids::WebhookId;
+use fanfare_core::webhook::Secret;
+
+use super::confidential;
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// A webhook's secrets as of a time.
+#[derive(Debug, Clone)]
+pub struct Then {
+    /// Those that were valid, the newest first, as far as they are still known.
+    pub secrets: Vec<Secret>,
+    /// When the webhook was last changed or paused; what it had before is not kept.
+    pub changed_at: DateTime<Utc>,
+}
+
+impl Store {
+    /// The secrets that a webhook signed with at a time, if it was not changed since.
+    pub async fn webhook_then(
+        &self,
+        id: WebhookId,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Then>, StoreError> {
+        const SQL: &str = "-- webhook_then
+            select id, sealed, updated_at from webhooks where id = $1 and deleted_at is null";
+        let rows = self.webhooks_rows(SQL, &[&id.0]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let changed_at = row.try_get("updated_at").map_err(StoreError::at("read a webhook"))?;
+        let secrets = confidential(&self.keyring, row)?.secrets(at)?;
+        Ok(Some(Then { secrets, changed_at }))
+    }
+}
