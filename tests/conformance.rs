@@ -231,7 +231,7 @@ async fn every_receiver_gets_exactly_what_the_contract_says() {
     let lines: Vec<String> = messages().iter().map(line).collect();
     std::fs::write(&scratch, lines.join("\n")).unwrap();
     let file = scratch.to_string_lossy().into_owned();
-    script("tests/python/publish.py", &[&world.amqp_url, &file]).await;
+    script("tests/python/publish.py", &[&world.report_server_url(), &file]).await;
 
     let expected = expected(&hooks);
     for hook in &hooks {

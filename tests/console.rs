@@ -5,6 +5,7 @@ mod deliveries;
 mod forgery;
 mod grid;
 mod hostile;
+mod resend;
 mod sessions;
 mod webhooks;
 
@@ -20,19 +21,19 @@ use browser::Browser;
 const QUIET: &str = "http://192.0.2.1/hook?noecho";
 
 /// An installation with a console.
-struct Console {
+pub(crate) struct Console {
     // Ends before the servers' parts that it uses are taken away.
     _process: Process,
-    world: World,
-    address: SocketAddr,
+    pub(crate) world: World,
+    pub(crate) address: SocketAddr,
 }
 
 impl Console {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::on(World::new().await).await
     }
 
-    async fn on(world: World) -> Self {
+    pub(crate) async fn on(world: World) -> Self {
         let world = world.with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
         let world = world.with("FANFARE_LOG", "info");
         let process = world.spawn("console");
@@ -41,8 +42,15 @@ impl Console {
         Self { _process: process, world, address }
     }
 
+    /// The same installation, after its console was killed and another one started.
+    async fn killed(self) -> Self {
+        let Self { _process: process, world, .. } = self;
+        drop(process);
+        Self::on(world).await
+    }
+
     /// Adds accounts whose password is `password`.
-    async fn add(&self, names: &[&str], more: &[&str]) {
+    pub(crate) async fn add(&self, names: &[&str], more: &[&str]) {
         for name in names {
             let args = ["users", "add", name, "--password-stdin"];
             let args: Vec<&str> = args.iter().chain(more).copied().collect();
@@ -51,7 +59,7 @@ impl Console {
     }
 
     /// The directory: these users are enabled, and nobody else is there.
-    async fn directory(&self, names: &[&str]) {
+    pub(crate) async fn directory(&self, names: &[&str]) {
         let users: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
         self.world.directory(&json!({ "users": users, "roles": [] })).await;
     }

@@ -42,7 +42,7 @@ async fn the_python_publisher_reaches_the_python_receiver() {
     let (one, two) = (event(), event());
     std::fs::write(&events, format!("{one}\n{two}\n")).unwrap();
     let events = events.to_string_lossy();
-    script("examples/publish.py", &["--url", &world.amqp_url, &events]).await;
+    script("examples/publish.py", &["--url", &world.report_server_url(), &events]).await;
     world.deliveries(&webhook, "delivered", 2).await;
     receiver.wait_for_line("Nightly orders", SOON).await;
     std::fs::remove_dir_all(&scratch).unwrap();

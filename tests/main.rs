@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod access;
+mod alerts;
 mod api;
 mod api_v1;
+mod chart;
+mod browser;
 mod conformance;
 mod console;
 mod crashes;
@@ -14,9 +17,15 @@ mod isolation;
 mod malformed;
 mod masking;
 mod metrics;
+mod openid;
 mod outages;
 mod outcomes;
 mod python_env;
 mod races;
+mod rotate_keys;
+mod rights;
+mod schemathesis;
 mod targets;
+mod tls;
+mod tracing;
 mod world;

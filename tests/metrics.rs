@@ -94,7 +94,8 @@ impl Watched {
     }
 }
 
-fn behind_proxy(url: &str, port: u16) -> (String, Proxy) {
+/// The same server through a proxy, which can take it away.
+pub(crate) fn behind_proxy(url: &str, port: u16) -> (String, Proxy) {
     let mut url = Url::parse(url).unwrap();
     let target = *url.socket_addrs(|| Some(port)).unwrap().first().unwrap();
     let proxy = Proxy::start(target);
@@ -173,8 +174,9 @@ async fn counters_move_by_what_was_sent() {
     let bad = world.webhook_of("anna", &receiver.url("/bad"), &[]).await;
     let router = Watched::start(&world, "router").await;
     let worker = Watched::start(&world, "worker").await;
-    let twice = event();
-    for event in [&event(), &event(), &twice, &twice] {
+    let (mut timed, twice) = (event(), event());
+    timed["time"] = json!("2026-01-01T00:00:00Z");
+    for event in [&event(), &timed, &twice, &twice] {
         world.publish(event).await;
     }
     let mut unknown = event();
@@ -202,7 +204,10 @@ async fn counters_move_by_what_was_sent() {
             ("events_received_total{filter=\"directory\"}", 1.0),
             ("events_received_total{filter=\"unknown\"}", 3.0),
             ("events_known_total", 1.0),
+            ("events_matched_total", 3.0),
             ("deliveries_planned_total", 6.0),
+            ("event_wait_seconds_count", 1.0),
+            ("oldest_waiting_event_timestamp_seconds", 0.0),
             ("events_rejected_total{reason=\"not-json\"}", 2.0),
             ("events_rejected_total{reason=\"unknown-filter\"}", 1.0),
             ("events_rejected_total{reason=\"bad-data\"}", 0.0),
@@ -211,6 +216,7 @@ async fn counters_move_by_what_was_sent() {
             ("queue_ready{queue=\"fanfare.events.dead\"}", 3.0),
             ("queue_ready{queue=\"fanfare.deliveries.dead\"}", 3.0),
             ("queue_ready{queue=\"fanfare.events\"}", 0.0),
+            ("retries_waiting{delay=\"1\"}", 0.0),
         ])
         .await;
     eventually("the oldest event has an age", SOON, async || {

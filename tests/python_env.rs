@@ -11,12 +11,17 @@ pub(crate) fn root() -> &'static Path {
 
 /// The interpreter, with what `examples/requirements.txt` names.
 pub(crate) fn python() -> PathBuf {
-    let folder = root().join("target/tests-python");
+    python_with("examples/requirements.txt", "target/tests-python")
+}
+
+/// An interpreter in a folder of its own, with what a file names; both as paths from the top.
+pub(crate) fn python_with(requirements: &str, folder: &str) -> PathBuf {
+    let (requirements, folder) = (root().join(requirements), root().join(folder));
     fs::create_dir_all(&folder).unwrap();
     let lock = File::create(folder.join("lock")).unwrap();
     lock.lock().unwrap();
     let (python, done) = (folder.join("bin/python"), folder.join("done"));
-    let wanted = fs::read(root().join("examples/requirements.txt")).unwrap();
+    let wanted = fs::read(&requirements).unwrap();
     if fs::read(&done).is_ok_and(|had| had == wanted) {
         return python;
     }
@@ -27,9 +32,10 @@ pub(crate) fn python() -> PathBuf {
     );
     let got = Command::new(&python)
         .args(["-m", "pip", "install", "--quiet", "--requirement"])
-        .arg(root().join("examples/requirements.txt"))
+        .arg(&requirements)
         .status();
-    assert!(got.unwrap().success(), "pip can't get the packages of examples/requirements.txt");
+    let what = requirements.display();
+    assert!(got.unwrap().success(), "pip can't get the packages of {what}");
     fs::write(done, wanted).unwrap();
     python
 }

@@ -1,4 +1,7 @@
 //! A small installation for one test: servers of its own, a directory, webhooks, and processes.
+//!
+//! Every process logs in as a real installation's does, with the rights that `deploy/postgres` and
+//! `deploy/rabbitmq` give its role, and no more.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -6,6 +9,7 @@ use std::time::Duration;
 
 use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::process::{self, Process};
+use fanfare_testkit::roles::as_role;
 use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
@@ -15,6 +19,9 @@ pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// A secret that webhooks of the tests have.
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// The broker's user that publishes events, and may do nothing else.
+const REPORT_SERVER: &str = "report_server";
 
 /// The binary under test.
 pub(crate) fn binary() -> &'static Path {
@@ -64,8 +71,22 @@ impl World {
         self
     }
 
-    fn envs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.envs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    /// The settings of a command, with the accounts that it runs under.
+    fn envs(&self, command: &str) -> Vec<(&str, String)> {
+        let role = match command {
+            "migrate" => "fanfare_migrate",
+            "router" => "fanfare_router",
+            "worker" => "fanfare_worker",
+            "console" => "fanfare_console",
+            _ => "fanfare_admin",
+        };
+        let user = if command == "publish" { REPORT_SERVER } else { role };
+        let value = |(name, value): &(String, String)| match name.as_str() {
+            "FANFARE_DATABASE_URL" => as_role(value, role),
+            "FANFARE_AMQP_URL" => as_role(value, user),
+            _ => value.clone(),
+        };
+        self.envs.iter().map(|env| (env.0.as_str(), value(env))).collect()
     }
 
     /// Runs a command that must succeed; returns its stdout.
@@ -75,8 +96,14 @@ impl World {
 
     /// The same, with something on stdin.
     pub(crate) async fn fanfare_with(&self, args: &[&str], stdin: Option<&str>) -> String {
-        let output = process::run(binary(), args, self.envs(), stdin).await.unwrap();
-        output.success().unwrap()
+        self.run(args, stdin).await.success().unwrap()
+    }
+
+    /// Runs a command, however it ends.
+    pub(crate) async fn run(&self, args: &[&str], stdin: Option<&str>) -> process::Output {
+        let envs = self.envs(args.first().unwrap());
+        let envs = envs.iter().map(|(name, value)| (*name, value.as_str()));
+        process::run(binary(), args, envs, stdin).await.unwrap()
     }
 
     /// Runs a command with `--json`.
@@ -94,7 +121,13 @@ impl World {
 
     /// Starts a process of a role.
     pub(crate) fn spawn(&self, role: &str) -> Process {
-        Process::spawn(binary(), &[role], self.envs())
+        self.spawn_with(&[role])
+    }
+
+    /// Starts a command and goes on beside it.
+    pub(crate) fn spawn_with(&self, args: &[&str]) -> Process {
+        let envs = self.envs(args.first().unwrap());
+        Process::spawn(binary(), args, envs.iter().map(|(name, value)| (*name, value.as_str())))
     }
 
     /// Imports a directory.
@@ -127,9 +160,14 @@ impl World {
         Amqp::connect(&self.amqp_url).await.unwrap()
     }
 
+    /// The broker's address for the report server.
+    pub(crate) fn report_server_url(&self) -> String {
+        as_role(&self.amqp_url, REPORT_SERVER)
+    }
+
     /// Publishes one event.
     pub(crate) async fn publish(&self, event: &Value) {
-        let amqp = self.amqp().await;
+        let amqp = Amqp::connect(&self.report_server_url()).await.unwrap();
         publish_on(&amqp, event).await;
     }
 

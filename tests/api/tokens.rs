@@ -21,11 +21,15 @@ fn routes() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// What is said of a token that is unknown (RFC 6750, section 3.1).
+const UNKNOWN: &str = "Bearer error=\"invalid_token\", \
+                       error_description=\"the token is unknown or its session has ended\"";
+
 #[track_caller]
-fn check_denied(answer: &Answer) {
+fn check_denied(answer: &Answer, challenge: &str) {
     let denied = json!({ "Message": "Authorization has been denied for this request." });
     answer.is(401, Some(&denied));
-    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    assert_eq!(answer.header("www-authenticate"), Some(challenge));
 }
 
 #[tokio::test]
@@ -33,14 +37,21 @@ async fn every_route_is_for_those_who_are_signed_in() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     for (method, path) in routes() {
-        check_denied(&api.ask(method, &path).await);
-        for value in ["Bearer", "Bearer x", "Basic YW5uYTphbm5h", &anna.token] {
+        check_denied(&api.ask(method, &path).await, "Bearer");
+        for (value, challenge) in [
+            ("Bearer", "Bearer"),
+            ("Bearer x", UNKNOWN),
+            ("Bearer a.b.c", UNKNOWN),
+            ("Basic YW5uYTphbm5h", "Bearer"),
+            (&anna.token, "Bearer"),
+        ] {
             let headers = [("Authorization", value)];
-            check_denied(&send(api.address, method, &path, &headers, b"").await.unwrap());
+            let answer = send(api.address, method, &path, &headers, b"").await.unwrap();
+            check_denied(&answer, challenge);
         }
     }
     api.sandbox.sql("update sessions set expires_at = now()").unwrap();
-    check_denied(&anna.get(REGISTRATIONS).await);
+    check_denied(&anna.get(REGISTRATIONS).await, UNKNOWN);
     assert_eq!(api.sign_in("anna").await.ids("").await, [""; 0]);
 }
 
@@ -62,7 +73,7 @@ async fn a_password_is_exchanged_for_a_token_that_only_its_holder_knows() {
     assert_eq!(anna.get(REGISTRATIONS).await.status, 200);
     let change = ["users", "add", "anna", "--password-stdin"];
     api.world.fanfare_with(&change, Some("new")).await;
-    check_denied(&anna.get(REGISTRATIONS).await);
+    check_denied(&anna.get(REGISTRATIONS).await, UNKNOWN);
     let lines = api.process.lines().concat();
     assert!(lines.contains(REGISTRATIONS) && !lines.contains(token), "{lines}");
 }

@@ -11,6 +11,7 @@ use crate::api::client::{Answer, send};
 pub(super) const ORIGIN: &str = "http://reports.example.org";
 
 /// A browser, with the one cookie that it keeps.
+#[derive(Clone)]
 pub(super) struct Browser {
     address: SocketAddr,
     pub(super) cookie: Option<String>,

@@ -12,6 +12,19 @@ use crate::world::{SOON, World, event};
 /// An answer that would like to be markup.
 const ANSWER: &str = "<script>alert('answer')</script><img src=x onerror=alert(1)>";
 
+/// What a receiver gets beside the body.
+const HEADERS: [&str; 9] = [
+    "ms-signature",
+    "webhook-signature",
+    "webhook-timestamp",
+    "webhook-id",
+    "content-type",
+    "content-length",
+    "user-agent",
+    "accept",
+    "host",
+];
+
 /// A console beside a router and a worker that are ready.
 async fn delivering() -> (Console, [Process; 2]) {
     let world = World::new().await;
@@ -61,7 +74,8 @@ async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
         assert_eq!(file.body.as_bytes(), &request.body[..]);
         assert!(file.header("content-disposition").unwrap().starts_with("attachment"));
         let html = anna.page(&format!("{shown}?attempt={number}")).await;
-        for name in ["ms-signature", "webhook-signature", "webhook-timestamp", "webhook-id"] {
+        assert!(html.contains("POST /hook HTTP/1.1") && html.contains("not changed since"));
+        for name in HEADERS {
             let value = request.header(name).unwrap().replace('+', "&#43;");
             let line = format!("{name}: {}", request.header(name).unwrap());
             assert!(html.contains(&line) || html.contains(&format!("{name}: {value}")), "{line}");
@@ -75,6 +89,12 @@ async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
     let again = receiver.wait_for(3, 3 * SOON).await;
     let body: Value = serde_json::from_slice(&again[2].body).unwrap();
     assert_eq!((&body["Attempt"], &body["Id"]), (&json!(3), &json!(delivery)));
+
+    // With another secret the signatures are not those that were sent.
+    let rotate = format!("{page}/secret/rotate");
+    assert_eq!(anna.submit(&page, &rotate, &[("overlap", "24h")]).await.status, 303);
+    let html = anna.page(&format!("{shown}?attempt=1")).await;
+    assert!(html.contains("changed or paused after this attempt"), "{html}");
 }
 
 #[tokio::test]

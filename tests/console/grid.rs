@@ -1,9 +1,11 @@
 //! All webhooks at a glance: who sees which, in which order, on which page.
 
+use fanfare_testkit::wait::eventually;
 use serde_json::json;
 
 use super::browser::{Browser, ORIGIN};
 use super::{Console, QUIET};
+use crate::world::SOON;
 
 /// The most that a page may weigh with everything that it brings, in bytes.
 const MOST: usize = 150 * 1024;
@@ -23,6 +25,12 @@ fn urls(html: &str) -> Vec<String> {
     links
         .map(|link| link.split_once('>').unwrap().1.split('<').next().unwrap().to_owned())
         .collect()
+}
+
+/// Where a link of this kind leads.
+fn linked(html: &str, kind: &str) -> String {
+    let (before, _) = html.split_once(&format!(r#"" rel="{kind}">"#)).unwrap();
+    before.rsplit('"').next().unwrap().replace("&#38;", "&")
 }
 
 #[tokio::test]
@@ -91,11 +99,24 @@ async fn many_webhooks_come_on_pages_that_stay_small() {
         let html = anna.page(&path).await;
         assert!(html.len() + weight < MOST - 50 * HEALTH, "{} + {weight}", html.len());
         seen.extend(urls(&html));
-        let Some((before, _)) = html.split_once(r#"" rel="next">"#) else { break };
-        path = before.rsplit('"').next().unwrap().replace("&#38;", "&");
+        if !html.contains(r#"rel="next""#) {
+            break;
+        }
+        path = linked(&html, "next");
     }
     assert_eq!(seen.len(), 120);
     assert!(seen.is_sorted());
+    let html = anna.page(&path).await;
+    assert!(html.contains("101–120 of 120"), "{html}");
+    let back = linked(&html, "prev");
+    let html = anna.page(&back).await;
+    assert_eq!(urls(&html), seen[50..100]);
+    let first = anna.page(&linked(&html, "prev")).await;
+    assert_eq!(urls(&first), seen[..50]);
+    assert!(!first.contains(r#"rel="prev""#));
+    // A page goes on where the last one ended, whatever is deleted meanwhile.
+    console.world.sql("update webhooks set deleted_at = now() where description like 'Number 7 %'");
+    assert_eq!(urls(&anna.page(&linked(&first, "next")).await), seen[50..100]);
     let found = anna.page("/webhooks?q=number+119").await;
     assert_eq!(urls(&found).len(), 1);
     assert!(anna.page("/webhooks?q=nowhere").await.contains("Nothing is like that"));
@@ -133,4 +154,116 @@ async fn who_is_not_signed_in_any_more_is_sent_to_sign_in_by_htmx_too() {
     let deliveries = format!("{path}/deliveries");
     let answer = anna.send("GET", &deliveries, &[("HX-Request", "true")], "").await;
     assert_eq!((answer.status, answer.header("hx-redirect")), (401, Some("/sign-in")));
+}
+
+/// What a minute has seen, some time ago: so many attempts that succeeded and failed.
+fn attempted(console: &Console, path: &str, ago: &str, succeeded: u32, failed: u32) {
+    let attempts = |n: u32, outcome: &str, status: u32| {
+        console.world.sql(&format!(
+            "insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
+                                   at, outcome, status, revision)
+             select gen_random_uuid(), id, 1, gen_random_uuid(), 1, 1, now() - interval '{ago}',
+                    'delivered', now() - interval '{ago}' + n * interval '1 millisecond',
+                    '{outcome}', {status}, 0
+             from webhooks, generate_series(1, {n}) n where uri like '%{path}%'"
+        ));
+    };
+    attempts(failed, "status", 503);
+    attempts(succeeded, "delivered", 200);
+}
+
+#[tokio::test]
+async fn webhooks_are_sorted_by_any_column_and_each_attempt_counts_once() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    for (name, filter) in [("c-none", "tasks"), ("a-good", "alerts"), ("b-bad", "reports")] {
+        let url = format!("http://192.0.2.1/{name}?noecho");
+        anna.create(&[("url", &url), ("filter", filter), ("description", &name[..1])]).await;
+    }
+    console.world.sql("update webhooks set paused = true where uri like '%b-bad%'");
+    // Some that are to be counted, and some that are too young for it.
+    attempted(&console, "a-good", "5 minutes", 8, 1);
+    attempted(&console, "b-bad", "5 minutes", 1, 2);
+    attempted(&console, "a-good", "0 minutes", 1, 0);
+    attempted(&console, "b-bad", "0 minutes", 0, 1);
+    console.world.sql("update health_state set counted_to = now() - interval '6 minutes'");
+    let sorted = async |anna: &mut Browser, query: &str| {
+        let urls = urls(&anna.page(&format!("/webhooks?sort={query}")).await);
+        urls.iter().map(|url| url["http://192.0.2.1/".len()..][..1].to_owned()).collect::<String>()
+    };
+    let counted_to = "select counted_to > now() - interval '3 minutes' from health_state";
+    // Before they are counted and after.
+    for _ in 0..2 {
+        for (query, expected) in [
+            ("url&order=asc", "abc"),
+            ("url&order=desc", "cba"),
+            ("filters&order=asc", "abc"),
+            ("description&order=desc", "cba"),
+            ("created&order=asc", "cab"),
+            ("rate&order=asc", "cba"),
+            ("rate&order=desc", "abc"),
+            ("last&order=desc", "bac"),
+        ] {
+            assert_eq!(sorted(&mut anna, query).await, expected, "{query}");
+        }
+        assert!(sorted(&mut anna, "paused&order=desc").await.starts_with('b'));
+        let html = anna.page("/webhooks").await;
+        for bars in [r#"label="9 succeeded, 1 failed""#, r#"label="1 succeeded, 3 failed""#] {
+            assert!(html.contains(bars), "{bars}: {html}");
+        }
+        assert!(html.contains("90% ok") && html.contains("25% ok"), "{html}");
+        eventually("they are counted", SOON, async || {
+            (console.world.sql(counted_to) == "t").then_some(())
+        })
+        .await;
+    }
+    // After a day nothing is left of it but the last results.
+    console.world.sql(
+        "delete from attempts;
+         update webhook_hours set hour = hour - interval '1 day';
+         update health_state set counted_to = date_trunc('hour', now()) - interval '5 minutes'",
+    );
+    eventually("the hours are forgotten", SOON, async || {
+        let forgotten = console.world.sql("select sum(succeeded + failed) from webhook_health");
+        if forgotten == "0" { Ok(()) } else { Err(forgotten) }
+    })
+    .await;
+    let html = anna.page("/webhooks").await;
+    assert_eq!(html.matches(r#"label="0 succeeded, 0 failed""#).count(), 2, "{html}");
+    assert_eq!(html.matches("no attempts").count(), 2, "{html}");
+}
+
+#[tokio::test]
+async fn every_word_must_be_found_and_odd_addresses_do_no_harm() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    let mut ids = Vec::new();
+    for (url, description) in [("http://192.0.2.1/Alpha", "Über 100%"), ("http://192.0.2.1/b", "_")]
+    {
+        let url = format!("{url}?noecho");
+        let fields = [("url", url.as_str()), ("filter", "tasks"), ("description", description)];
+        let path = anna.create(&fields).await;
+        ids.push(path.rsplit('/').next().unwrap().to_owned());
+    }
+    for (search, found) in [
+        ("ALPHA+tasks", 1),
+        ("alpha+reports", 0),
+        ("%C3%9Cber", 1),
+        ("100%25", 1),
+        ("%25", 1),
+        ("_", 1),
+        ("192.0.2.1+anna", 2),
+        ("%00", 2),
+        (&ids[1], 1),
+        (&ids[1][..31], 0),
+    ] {
+        let html = anna.page(&format!("/webhooks?q={search}")).await;
+        assert_eq!(urls(&html).len(), found, "{search}");
+    }
+    let beyond = format!("after={}~~", "f".repeat(32));
+    for odd in [&beyond, "after=x", "before=%00~%00", "sort=x&order=y&after=~", "after=%ff~%ff"] {
+        let html = anna.page(&format!("/webhooks?sort=url&{odd}")).await;
+        assert!(html.contains("2 webhooks"), "{odd}: {html}");
+    }
+    assert!(anna.page(&format!("/webhooks?sort=url&{beyond}")).await.contains("nothing more on"));
 }

@@ -8,7 +8,7 @@ use crate::cargo;
 const TESTKIT: &str = "fanfare-testkit";
 
 /// Each package and what it may use. Nothing goes sideways, nothing upwards.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     (
         "fanfare",
         &[
@@ -19,23 +19,36 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "fanfare-broker",
             "fanfare-outbound",
             "fanfare-metrics",
+            "fanfare-trace",
             "fanfare-core",
         ],
     ),
-    ("fanfare-router", &["fanfare-store", "fanfare-broker", "fanfare-metrics", "fanfare-core"]),
+    (
+        "fanfare-router",
+        &["fanfare-store", "fanfare-broker", "fanfare-metrics", "fanfare-trace", "fanfare-core"],
+    ),
     (
         "fanfare-worker",
-        &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-metrics", "fanfare-core"],
+        &[
+            "fanfare-store",
+            "fanfare-broker",
+            "fanfare-outbound",
+            "fanfare-metrics",
+            "fanfare-trace",
+            "fanfare-core",
+        ],
     ),
     (
         "fanfare-console",
         &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-metrics", "fanfare-core"],
     ),
-    ("fanfare-store", &["fanfare-core"]),
-    ("fanfare-broker", &["fanfare-core"]),
+    ("fanfare-store", &["fanfare-core", "fanfare-tls"]),
+    ("fanfare-broker", &["fanfare-core", "fanfare-tls"]),
     ("fanfare-outbound", &["fanfare-core"]),
     ("fanfare-metrics", &["fanfare-core"]),
     ("fanfare-core", &[]),
+    ("fanfare-tls", &[]),
+    ("fanfare-trace", &[]),
     (TESTKIT, &[]),
     ("fanfare-bench", &["fanfare-core", "fanfare-store", TESTKIT]),
     ("xtask", &["fanfare-core", TESTKIT]),

@@ -6,10 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_outbound::Client;
 use fanfare_store::Store;
+use tokio::sync::Notify;
 
 use crate::Config;
 use crate::auth::passwords::Passwords;
 use crate::broker::Broker;
+use crate::oidc::provider::Provider;
 
 /// The state of the console.
 pub(crate) struct App {
@@ -17,8 +19,14 @@ pub(crate) struct App {
     pub(crate) client: Client,
     pub(crate) broker: Broker,
     pub(crate) longest_chain: Duration,
+    pub(crate) settled: Duration,
+    /// Told when somebody asks to attempt again what is dead.
+    pub(crate) resend: Notify,
     pub(crate) clock: fn() -> DateTime<Utc>,
     pub(crate) passwords: Passwords,
+    /// Whether people with accounts here may sign in.
+    pub(crate) local_accounts: bool,
+    pub(crate) provider: Option<Provider>,
 }
 
 /// The state as handlers get it.
@@ -26,8 +34,27 @@ pub(crate) type Shared = Arc<App>;
 
 impl App {
     pub(crate) fn new(config: Config) -> Self {
-        let Config { store, broker, client, longest_chain, clock } = config;
-        let broker = Broker::new(broker);
-        Self { store, client, broker, longest_chain, clock, passwords: Passwords::default() }
+        let Config {
+            store,
+            broker,
+            client,
+            longest_chain,
+            settled,
+            clock,
+            local_accounts,
+            provider,
+        } = config;
+        Self {
+            store,
+            client,
+            broker: Broker::new(broker),
+            longest_chain,
+            settled,
+            resend: Notify::new(),
+            clock,
+            passwords: Passwords::default(),
+            local_accounts,
+            provider,
+        }
     }
 }

@@ -4,5 +4,5 @@ pub(crate) mod caller;
 pub(crate) mod cookie;
 pub(crate) mod forgery;
 pub(crate) mod passwords;
-mod throttle;
+pub(crate) mod throttle;
 pub(crate) mod token;

@@ -6,14 +6,17 @@
 //! 1. `routes`: every path, with its handler.
 //! 2. `auth`: `caller` says who sends a request, by the access token that it brings; `token` is how
 //!    one is had, `passwords` and `throttle` what guards that.
-//! 3. `webhooks`: what can be done with webhooks, and who may; it knows no HTTP.
-//! 4. `api`: the handlers, thin, and the answers: `view` a webhook in JSON, `problem` every failure.
-//! 5. `v1`: the API beside that, about deliveries, events, dead letters and statistics, with its
+//! 3. [`oidc`]: the same by an identity provider, for people and for the API.
+//! 4. `webhooks`: what can be done with webhooks, and who may; it knows no HTTP. `test_events`
+//!    sends one.
+//! 5. `api`: the handlers, thin, and the answers: `view` a webhook in JSON, `problem` every failure.
+//! 6. `v1`: the API beside that, about deliveries, events, dead letters and statistics, with its
 //!    description; its [`view`] is what `fanfare … --json` prints too. `broker` is the way to what
 //!    is done again.
-//! 6. `pages`: all of that for people. A session in a cookie (`auth::cookie`) opens them, and the
+//! 7. `pages`: all of that for people. A session in a cookie (`auth::cookie`) opens them, and the
 //!    APIs too; `auth::forgery` tells what another site has a browser send.
-//! 7. `server`: connections, their limits, and how they end. `security` is what every answer gets.
+//! 8. `server`: connections, their limits, and how they end. `security` is what every answer gets.
+//! 9. `upkeep`: what goes on beside all that.
 //!
 //! There is no CORS: a page of another origin can't read an answer. Whoever wants to call the API
 //! from a browser puts a page of the same origin before it.
@@ -22,11 +25,14 @@ mod api;
 mod app;
 mod auth;
 mod broker;
+pub mod oidc;
 mod pages;
 pub mod replay;
 mod routes;
 mod security;
 mod server;
+mod test_events;
+mod upkeep;
 mod v1;
 mod webhooks;
 
@@ -57,8 +63,14 @@ pub struct Config {
     pub client: Client,
     /// The longest that a chain of attempts goes on.
     pub longest_chain: Duration,
+    /// How long after its beginning the row of an attempt is surely in the ledger.
+    pub settled: Duration,
     /// What the time is.
     pub clock: fn() -> DateTime<Utc>,
+    /// Whether people with accounts here may sign in.
+    pub local_accounts: bool,
+    /// The identity provider that people sign in with, if there is one.
+    pub provider: Option<oidc::Provider>,
 }
 
 /// Serves on `listener` until `stop` is cancelled and the requests that are under way are answered,
@@ -67,8 +79,10 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let app = Arc::new(App::new(config));
     let router = routes::router(Arc::clone(&app));
     // A sweep may be left at any point: what it did not delete has ended all the same.
-    let sweeping = stop.run_until_cancelled(sweep(&app, &stop));
-    tokio::join!(server::serve(listener, router, &stop), sweeping);
+    let beside =
+        async { tokio::join!(sweep(&app, &stop), upkeep::count(&app), upkeep::resend(&app)) };
+    let beside = stop.run_until_cancelled(beside);
+    tokio::join!(server::serve(listener, router, &stop), beside);
 }
 
 async fn sweep(app: &App, stop: &CancellationToken) {

@@ -4,7 +4,7 @@
 //! (searching, pausing, watching deliveries). Read `visitor` first: who looks, and what a form
 //! must bring so that it is taken for one of ours. Then `grid` (all webhooks), `edit` (a webhook's
 //! form), `webhook` and `deliveries` (one and what it was sent), `signature` (why one is not
-//! accepted). `parts` are the pieces that more than one page shows.
+//! accepted), `resend` (all that failed once more). `parts` are the pieces that more than one page shows.
 //!
 //! The English of the pages is in the templates; what is chosen by data is in `text`.
 
@@ -19,9 +19,11 @@ pub(crate) mod grid;
 mod health;
 mod page;
 mod parts;
+pub(crate) mod provider;
 mod rebuilt;
 mod receivers;
 pub(crate) mod remove;
+pub(crate) mod resend;
 pub(crate) mod row;
 pub(crate) mod secret;
 pub(crate) mod sign_in;
@@ -39,3 +41,5 @@ pub(crate) use error::no_route;
 pub(crate) const WEBHOOKS: &str = "/webhooks";
 /// Where people sign in.
 pub(crate) const SIGN_IN: &str = "/sign-in";
+/// From where they are sent to the identity provider.
+pub(crate) const SIGN_IN_ELSEWHERE: &str = "/sign-in/provider";

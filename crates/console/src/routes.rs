@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 
 use crate::api::{filters, problem, registrations, token};
 use crate::app::Shared;
+use crate::oidc::flow;
 use crate::pages;
 use crate::security;
 use crate::v1;
@@ -68,12 +69,14 @@ fn v1() -> Router<Shared> {
 /// The pages.
 fn pages() -> Router<Shared> {
     use pages::{
-        assets, deliveries, delivery, edit, grid, remove, row, secret, sign_in, signature, test,
-        webhook,
+        assets, deliveries, delivery, edit, grid, provider, remove, resend, row, secret, sign_in,
+        signature, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
         .route(pages::SIGN_IN, get(sign_in::show).post(sign_in::enter))
+        .route(pages::SIGN_IN_ELSEWHERE, get(provider::start))
+        .route(flow::CALLBACK, get(provider::finish))
         .route("/sign-out", post(sign_in::leave))
         .route("/assets/{name}", get(assets::show))
         .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
@@ -87,6 +90,9 @@ fn pages() -> Router<Shared> {
         .route("/webhooks/{id}/secret", post(secret::reveal))
         .route("/webhooks/{id}/secret/rotate", post(secret::rotate))
         .route("/webhooks/{id}/signature", get(signature::show).post(signature::check))
+        .route("/webhooks/{id}/resend", get(resend::ask).post(resend::begin))
+        .route("/webhooks/{id}/resend/{resend}", get(resend::show))
+        .route("/webhooks/{id}/resend/{resend}/cancel", post(resend::cancel))
         .route("/webhooks/{id}/deliveries", get(deliveries::list))
         .route("/webhooks/{id}/deliveries/{delivery}", get(delivery::show))
         .route("/webhooks/{id}/deliveries/{delivery}/body", get(delivery::body))

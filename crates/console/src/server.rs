@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(20);
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &CancellationToken) {
     match listener.local_addr() {
         Ok(address) => tracing::info!("listening on http://{address}"),
-        Err(error) => tracing::warn!("listening on an address that can't be told: {error}"),
+        Err(error) => tracing::warn!(%error, "listening on an address that can't be told"),
     }
     let connections = Connections { router, graceful: GracefulShutdown::new(), http: http() };
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -58,7 +58,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &Cancella
                     });
                 }
                 Err(error) => {
-                    tracing::warn!("failed to accept a connection: {error}");
+                    tracing::warn!(%error, "failed to accept a connection");
                     sleep(PAUSE).await;
                 }
             },
@@ -84,7 +84,7 @@ impl Connections {
         let watched = self.graceful.watch(connection);
         async move {
             if let Err(error) = watched.await {
-                tracing::debug!("a connection broke: {error}");
+                tracing::debug!(%error, "a connection broke");
             }
         }
     }

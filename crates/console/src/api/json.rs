@@ -11,7 +11,7 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => (status, [(header::CONTENT_TYPE, JSON)], body).into_response(),
         Err(error) => {
-            tracing::error!("failed to write an answer: {error}");
+            tracing::error!(%error, "failed to write an answer");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

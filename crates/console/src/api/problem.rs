@@ -9,20 +9,30 @@ use fanfare_core::registration::{Malformed, RegistrationError};
 use fanfare_store::StoreError;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use thiserror::Error;
 
 use super::json::json;
+use crate::oidc::claims::Nameless;
+use crate::oidc::tokens::BadToken;
 use crate::webhooks::Refused;
 
 /// What is told when the database is away.
 pub(crate) const AWAY: &str = "The service can't reach its database for now. Try again later.";
+/// What is told when the identity provider is.
+pub(crate) const PROVIDER_AWAY: &str =
+    "The service can't reach the identity provider for now. Try again later.";
 /// How soon to try again then, in seconds.
 pub(crate) const AWAY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// A request that was not done.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// There is no access token, or it is unknown, or its session has ended.
+    /// Nobody is signed in, and there is no access token.
     Unauthorized,
+    /// There is an access token that opens nothing.
+    BadBearer(BadBearer),
+    /// The identity provider is away, and nobody else can say whether its token is good.
+    ProviderAway,
     /// It is for System Administrators.
     NotAdministrator,
     /// There is no such webhook for the caller.
@@ -43,6 +53,34 @@ pub(crate) enum Problem {
     Internal,
 }
 
+/// Why an access token opens nothing, in words that a header may hold.
+#[derive(Debug, Clone, Copy, Error)]
+pub(crate) enum BadBearer {
+    /// It is not known, or its session has ended.
+    #[error("the token is unknown or its session has ended")]
+    Unknown,
+    /// It is not to be believed.
+    #[error(transparent)]
+    Token(BadToken),
+    /// It names nobody.
+    #[error(transparent)]
+    Nameless(Nameless),
+    /// The report server does not know whom it names.
+    #[error("the directory has no user of the name that the token holds")]
+    UnknownUser,
+    /// Whom it names is disabled there.
+    #[error("the user whom the token names is disabled in the directory")]
+    DisabledUser,
+}
+
+impl BadBearer {
+    /// The challenge of RFC 6750, section 3.
+    pub(crate) fn challenge(self) -> HeaderValue {
+        let text = format!("Bearer error=\"invalid_token\", error_description=\"{self}\"");
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("Bearer"))
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Body {
@@ -54,13 +92,9 @@ struct Body {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         match self {
-            Self::Unauthorized => {
-                let denied = "Authorization has been denied for this request.";
-                let mut response = message(StatusCode::UNAUTHORIZED, denied);
-                let bearer = HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
-                response
-            }
+            Self::Unauthorized => denied(HeaderValue::from_static("Bearer")),
+            Self::BadBearer(bad) => denied(bad.challenge()),
+            Self::ProviderAway => try_later(PROVIDER_AWAY),
             Self::NotAdministrator => message(
                 StatusCode::FORBIDDEN,
                 "Only a System Administrator may see the WebHooks of other users.",
@@ -100,6 +134,13 @@ pub(crate) fn no_route() -> Response {
 /// A method that the path does not have; the answer names those that it has.
 pub(crate) async fn no_method() -> Response {
     message(StatusCode::METHOD_NOT_ALLOWED, "The path does not support this HTTP method.")
+}
+
+fn denied(challenge: HeaderValue) -> Response {
+    let text = "Authorization has been denied for this request.";
+    let mut response = message(StatusCode::UNAUTHORIZED, text);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    response
 }
 
 fn message(status: StatusCode, message: impl Into<String>) -> Response {

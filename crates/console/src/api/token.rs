@@ -118,6 +118,10 @@ impl IntoResponse for Failed {
             Self::Form(BadForm::Twice(name)) => {
                 bad_request("invalid_request", &format!("The form has {name} more than once."))
             }
+            Self::Denied(Denied::NoAccounts) => bad_request(
+                "unsupported_grant_type",
+                "There are no accounts here; get an access token at the identity provider.",
+            ),
             Self::Denied(Denied::Wrong) => {
                 bad_request("invalid_grant", "The user name or password is incorrect.")
             }

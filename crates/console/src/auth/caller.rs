@@ -1,17 +1,22 @@
-//! Who sends a request: by the access token that it brings, or by the console's session.
+//! Who sends a request: by the access token that it brings, ours or the identity provider's, or by
+//! the console's session.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use fanfare_core::name::Name;
 use fanfare_store::StoreError;
+use fanfare_store::sessions::{SessionUser, Standing};
 
 use super::{cookie, forgery, token};
-use crate::api::problem::Problem;
+use crate::api::problem::{BadBearer, Problem};
 use crate::app::{App, Shared};
+use crate::oidc::admission::{NotAdmitted, admit};
+use crate::oidc::claims::Person;
+use crate::oidc::provider::{NotTaken, Provider};
 
 /// The user who sends a request. A handler that takes one is for those who are signed in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) name: Name,
     /// A System Administrator.
@@ -22,9 +27,11 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
-        let token = bearer(&parts.headers).or_else(|| session(parts));
-        let token = token.ok_or(Problem::Unauthorized)?;
-        Self::of(app, token).await?.ok_or(Problem::Unauthorized)
+        if let Some(token) = bearer(&parts.headers) {
+            return Self::bearing(app, token).await;
+        }
+        let session = session(parts).ok_or(Problem::Unauthorized)?;
+        Self::of(app, session).await?.ok_or(Problem::Unauthorized)
     }
 }
 
@@ -32,7 +39,45 @@ impl Caller {
     /// Whose this token is; `None` when it is unknown or its session has ended.
     pub(crate) async fn of(app: &App, token: &str) -> Result<Option<Self>, StoreError> {
         let user = app.store.session_user(&token::digest(token), (app.clock)()).await?;
-        Ok(user.map(|user| Self { name: user.name, administrator: user.administrator }))
+        Ok(user.and_then(|user| Self::of_session(app, user)))
+    }
+
+    fn of_session(app: &App, user: SessionUser) -> Option<Self> {
+        let SessionUser { name, administrator, issuer, status } = user;
+        let Some(issuer) = issuer else {
+            return app.local_accounts.then_some(Self { name, administrator });
+        };
+        let holds = app.provider.as_ref().is_some_and(|it| it.config.issuer == issuer);
+        let person = Person { name, administrator };
+        admit(person, Standing { status, administrator }).ok().filter(|_| holds)
+    }
+
+    /// Whose access token this is.
+    async fn bearing(app: &App, token: &str) -> Result<Self, Problem> {
+        let provider = app.provider.as_ref().filter(|it| it.config.audience.is_some());
+        match provider {
+            // Ours have no dots; signed ones have two.
+            Some(provider) if token.contains('.') => Self::vouched(app, provider, token).await,
+            _ => Self::of(app, token).await?.ok_or(Problem::BadBearer(BadBearer::Unknown)),
+        }
+    }
+
+    /// Whom the provider made a token for.
+    async fn vouched(app: &App, provider: &Provider, token: &str) -> Result<Self, Problem> {
+        let claims = provider.access_token(token).await.map_err(|error| match error {
+            NotTaken::Bad(bad) => Problem::BadBearer(BadBearer::Token(bad)),
+            NotTaken::Away => Problem::ProviderAway,
+        })?;
+        let person = provider.config.claims.person(&claims);
+        let person =
+            person.map_err(|nameless| Problem::BadBearer(BadBearer::Nameless(nameless)))?;
+        let standing = app.store.user_standing(&person.name).await?;
+        admit(person, standing).map_err(|refused| {
+            Problem::BadBearer(match refused {
+                NotAdmitted::Unknown(_) => BadBearer::UnknownUser,
+                NotAdmitted::Disabled(_) => BadBearer::DisabledUser,
+            })
+        })
     }
 }
 

@@ -1,20 +1,36 @@
-//! The console's session as browsers keep it: an access token in a cookie that no script reads.
+//! What browsers keep for the console, in cookies that no script reads: the access token of a
+//! session, and a sign-in at the identity provider that has begun.
 //!
-//! Behind a proxy that ends TLS the cookie is `Secure` and bound to the host by its name.
+//! Behind a proxy that ends TLS the cookies are `Secure` and bound to the host by their names.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
 use super::passwords::SESSION;
 use super::token::Token;
+use crate::oidc::flow::{self, Flow};
 
-const OPEN: &str = "fanfare_session";
-/// The prefix has browsers refuse a cookie that was set without TLS or for a whole domain
-/// (RFC 6265bis, section 4.1.3.2).
-const SECURE: &str = "__Host-fanfare_session";
+/// A cookie's names, without TLS and with. The prefix has browsers refuse a cookie that was set
+/// without TLS or for a whole domain (RFC 6265bis, section 4.1.3.2).
+struct Cookie {
+    open: &'static str,
+    secure: &'static str,
+}
+
+const SESSION_COOKIE: Cookie = Cookie { open: "fanfare_session", secure: "__Host-fanfare_session" };
+const FLOW_COOKIE: Cookie = Cookie { open: "fanfare_sign_in", secure: "__Host-fanfare_sign_in" };
 
 /// The token in a request's cookies.
 pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
-    let name = name(headers);
+    read(headers, &SESSION_COOKIE)
+}
+
+/// The sign-in that has begun in the browser that sent `headers`.
+pub(crate) fn flow(headers: &HeaderMap) -> Option<Flow> {
+    read(headers, &FLOW_COOKIE).and_then(Flow::of_cookie)
+}
+
+fn read<'a>(headers: &'a HeaderMap, cookie: &Cookie) -> Option<&'a str> {
+    let name = name(headers, cookie);
     let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut cookies = values.flat_map(|value| value.split(';'));
     cookies.find_map(|cookie| {
@@ -25,25 +41,36 @@ pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
 
 /// The header that begins a session in the browser that sent `headers`.
 pub(crate) fn begin(headers: &HeaderMap, token: &Token) -> Option<HeaderValue> {
-    set(headers, token.reveal(), SESSION.as_secs())
+    set(headers, &SESSION_COOKIE, token.reveal(), SESSION.as_secs())
 }
 
 /// The header that ends it.
 pub(crate) fn end(headers: &HeaderMap) -> Option<HeaderValue> {
-    set(headers, "", 0)
+    set(headers, &SESSION_COOKIE, "", 0)
 }
 
-fn set(headers: &HeaderMap, value: &str, max_age: u64) -> Option<HeaderValue> {
+/// The header that begins a sign-in at the provider. Browsers bring it along when they are sent back
+/// from there, since `Lax` cookies go with addresses that are followed.
+pub(crate) fn begin_flow(headers: &HeaderMap, flow: &Flow) -> Option<HeaderValue> {
+    set(headers, &FLOW_COOKIE, &flow.cookie(), flow::LASTS)
+}
+
+/// The header that ends it.
+pub(crate) fn end_flow(headers: &HeaderMap) -> Option<HeaderValue> {
+    set(headers, &FLOW_COOKIE, "", 0)
+}
+
+fn set(headers: &HeaderMap, cookie: &Cookie, value: &str, max_age: u64) -> Option<HeaderValue> {
     let secure = if is_https(headers) { "; Secure" } else { "" };
-    let name = name(headers);
+    let name = name(headers, cookie);
     let text = format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}");
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-fn name(headers: &HeaderMap) -> &'static str {
-    if is_https(headers) { SECURE } else { OPEN }
+fn name(headers: &HeaderMap, cookie: &Cookie) -> &'static str {
+    if is_https(headers) { cookie.secure } else { cookie.open }
 }
 
 fn is_https(headers: &HeaderMap) -> bool {

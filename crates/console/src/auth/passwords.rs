@@ -35,6 +35,8 @@ pub(crate) struct Passwords {
 /// Why nobody was signed in.
 #[derive(Debug)]
 pub(crate) enum Denied {
+    /// There are no accounts to sign in with.
+    NoAccounts,
     /// Name and password don't belong together.
     Wrong,
     /// There were too many tries.
@@ -65,6 +67,9 @@ impl Default for Passwords {
 
 /// Checks a password and begins a session of [`SESSION`].
 pub(crate) async fn sign_in(app: &App, name: &str, password: String) -> Result<Token, Denied> {
+    if !app.local_accounts {
+        return Err(Denied::NoAccounts);
+    }
     // What is no name is nobody's.
     let name = Name::parse(name).ok_or(Denied::Wrong)?;
     let guard = &app.passwords;

@@ -14,10 +14,13 @@ const OF_EVERYBODY: Limit = Limit { burst: 200, every: Duration::from_millis(50)
 /// Accounts that are remembered. The limit for everybody keeps their number far below.
 const MAX_ACCOUNTS: usize = 10_000;
 
+/// How often something may be done.
 #[derive(Debug, Clone, Copy)]
-struct Limit {
-    burst: u32,
-    every: Duration,
+pub(crate) struct Limit {
+    /// At once.
+    pub(crate) burst: u32,
+    /// And then one in this time.
+    pub(crate) every: Duration,
 }
 
 /// What has been tried.
@@ -29,7 +32,7 @@ pub(crate) struct Throttle {
 
 /// When all that was spent has come back.
 #[derive(Debug, Default, Clone, Copy)]
-struct Spent(Option<Instant>);
+pub(crate) struct Spent(Option<Instant>);
 
 impl Throttle {
     /// Takes a try for an account. An error says how long to wait for the next one.
@@ -60,7 +63,8 @@ impl Throttle {
 }
 
 impl Spent {
-    fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Duration> {
+    /// Takes one. An error says how long to wait for the next one.
+    pub(crate) fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Duration> {
         let back_at = self.0.map_or(now, |back_at| back_at.max(now));
         let all_but_one = limit.every * limit.burst.saturating_sub(1);
         let wait = back_at.saturating_duration_since(now).saturating_sub(all_but_one);

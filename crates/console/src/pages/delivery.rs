@@ -80,7 +80,10 @@ struct Attempt {
 /// The chosen attempt's request.
 struct Request {
     number: i32,
+    /// When the webhook was changed after it.
+    changed_at: Option<Moment>,
     hidden: usize,
+    line: String,
     headers: Vec<(String, String)>,
     body: String,
     more: bool,
@@ -241,9 +244,11 @@ async fn request(
     base: &str,
 ) -> Result<Option<Request>, Failed> {
     let rebuilt = rebuild(app, visitor, webhook, delivery, attempt).await?;
-    Ok(rebuilt.map(|Rebuilt { headers, body, hidden }| Request {
+    Ok(rebuilt.map(|Rebuilt { line, headers, body, changed_at, hidden }| Request {
         number: attempt.attempt,
+        changed_at: changed_at.map(Moment),
         hidden,
+        line: shortened(&line, BODY),
         headers,
         more: body.chars().nth(BODY).is_some(),
         body: shortened(&body, BODY),

@@ -5,15 +5,16 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_core::name::Name;
+use fanfare_store::webhooks::grid::{Column, Place};
 
 use super::error::Failed;
-use super::fields::{self, Fields};
+use super::fields::Fields;
 use super::page::{Frame, page};
 use super::parts::FormToken;
 use super::row::{self, Row};
-use super::table::{Asked, Column};
+use super::table::Asked;
+use super::text;
 use super::visitor::Visitor;
-use super::{WEBHOOKS, text};
 use crate::app::Shared;
 
 #[derive(Template)]
@@ -27,20 +28,29 @@ struct Grid {
     order: &'static str,
     headings: Vec<Heading>,
     rows: Vec<Row>,
-    found: usize,
+    /// The places of the first and the last row among all that were found, from 1.
+    from: i64,
+    to: i64,
+    found: i64,
     /// How many there are without the search.
-    all: usize,
+    all: i64,
     administrator: bool,
     previous: Option<String>,
     next: Option<String>,
 }
 
-/// The head of a column, which sorts by it.
+/// The head of a column.
 struct Heading {
-    label: &'static str,
-    path: String,
     /// As `aria-sort` has it.
     sorted: Option<&'static str>,
+    links: Vec<Link>,
+}
+
+/// What a column is sorted by when it is followed.
+struct Link {
+    label: &'static str,
+    path: String,
+    chosen: bool,
 }
 
 /// `GET`.
@@ -53,26 +63,28 @@ pub(crate) async fn show(
     let asked = Asked::parse(&query);
     let administrator = visitor.caller.administrator;
     let owner: Option<&Name> = (!administrator).then_some(&visitor.caller.name);
-    let webhooks = app.store.webhooks_list(owner).await?;
-    let all = webhooks.len();
-    let shown = asked.page(webhooks);
-    let (sort, order) = asked.order();
-    let to = |name: &str, place: Option<String>| {
-        let place = place?;
-        let search = ("q", asked.search.as_str());
-        Some(fields::path(WEBHOOKS, &[search, ("sort", sort), ("order", order), (name, &place)]))
+    let found = app.store.webhooks_grid(&asked.filter(owner)).await?;
+    let all = match found.found {
+        found if asked.search.is_empty() => found,
+        _ => app.store.webhooks_number(owner).await?,
     };
+    let (first, last) = found.ends.unzip();
+    let to = found.before + i64::try_from(found.webhooks.len()).unwrap_or(0);
+    let is_more = to < found.found;
+    let (sort, order) = asked.order();
     let grid = Grid {
         frame: Frame::of(&visitor),
         token: visitor.form_token(),
         done: text::done(query.text("done")),
         headings: headings(&asked, administrator),
-        rows: row::of(&app, &visitor, &shown.webhooks).await?,
-        found: shown.found,
+        rows: row::of(&app, &visitor, &found.webhooks).await?,
+        from: found.before + 1,
+        to,
+        found: found.found,
         all,
         administrator,
-        previous: to("before", shown.previous),
-        next: to("after", shown.next),
+        previous: first.filter(|_| found.before > 0).map(|key| asked.page(&Place::Before(key))),
+        next: last.filter(|_| is_more).map(|key| asked.page(&Place::After(key))),
         sort,
         order,
         search: asked.search.clone(),
@@ -81,22 +93,28 @@ pub(crate) async fn show(
 }
 
 fn headings(asked: &Asked, administrator: bool) -> Vec<Heading> {
-    let heading = |(label, column): (&'static str, Column)| {
-        let is_sorted = asked.column == column;
-        let sorted = if asked.descending { "descending" } else { "ascending" };
-        let order = if is_sorted && !asked.descending { "desc" } else { "asc" };
-        let query = [("q", asked.search.as_str()), ("sort", column.name()), ("order", order)];
-        Heading { label, path: fields::path(WEBHOOKS, &query), sorted: is_sorted.then_some(sorted) }
+    let link = |(label, column): &(&'static str, Column)| {
+        let chosen = asked.column == *column;
+        // What is sorted already is turned round.
+        let path = asked.sorted_by(*column, chosen && !asked.descending);
+        Link { label, path, chosen }
+    };
+    let sorted = if asked.descending { "descending" } else { "ascending" };
+    let heading = |columns: &[(&'static str, Column)]| {
+        let links: Vec<Link> = columns.iter().map(link).collect();
+        let is_sorted = links.iter().any(|link| link.chosen);
+        Heading { sorted: is_sorted.then_some(sorted), links }
     };
     [
-        ("User", Column::User),
-        ("Webhook URL", Column::Url),
-        ("Filters", Column::Filters),
-        ("Description", Column::Description),
-        ("Paused", Column::Paused),
+        &[("User", Column::User)][..],
+        &[("Webhook URL", Column::Url)],
+        &[("Filters", Column::Filters)],
+        &[("Description", Column::Description)],
+        &[("Paused", Column::Paused)],
+        &[("Last 24 hours", Column::Rate), ("Last result", Column::Last)],
     ]
     .into_iter()
-    .filter(|(_, column)| administrator || *column != Column::User)
+    .skip(usize::from(!administrator))
     .map(heading)
     .collect()
 }

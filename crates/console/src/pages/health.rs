@@ -1,24 +1,15 @@
 //! How webhooks do, at a glance.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::StoreError;
-use fanfare_store::statistics::{Hour as Counted, LastAttempt, Statistics, StatisticsFilter};
-use futures_util::StreamExt as _;
-use tokio::time::{Instant, timeout_at};
+use fanfare_store::health::{Health as Counted, Last as LastAttempt};
 
 use super::parts::{Hour, Moment, Sparkline};
 use crate::app::App;
 
-/// The hours that are shown.
-const HOURS: u32 = 24;
-/// Webhooks that are asked about at a time.
-const AT_A_TIME: usize = 4;
-/// The longest that a page waits for this: what is not known by then is not shown.
-const LONGEST: Duration = Duration::from_secs(2);
 /// How a webhook did lately.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Health {
@@ -42,59 +33,37 @@ pub(super) struct Last {
     pub(super) at: Moment,
 }
 
-/// How each of these webhooks does, as far as can be found out soon.
+/// How each of these webhooks does. After a long time without a console there is nothing to tell
+/// until attempts are counted again.
 pub(super) async fn of(
     app: &App,
     webhooks: &[Webhook],
 ) -> Result<HashMap<WebhookId, Health>, StoreError> {
     let ids: Vec<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
-    let asked = ids.into_iter().map(|id| async move { (id, ask(app, id).await) });
-    let mut answers = futures_util::stream::iter(asked).buffer_unordered(AT_A_TIME);
-    let mut found: HashMap<WebhookId, Health> = HashMap::new();
-    let end = Instant::now() + LONGEST;
-    while let Ok(Some((id, statistics))) = timeout_at(end, answers.next()).await {
-        found.insert(id, health(&statistics?));
-    }
-    for webhook in webhooks {
-        found.entry(webhook.id).or_default().failing_since = webhook.failing_since.map(Moment);
-    }
-    Ok(found)
-}
-
-async fn ask(app: &App, id: WebhookId) -> Result<Statistics, StoreError> {
-    let filter = StatisticsFilter {
-        webhook: Some(id),
-        owner: None,
-        hours: HOURS,
-        longest_chain: app.longest_chain,
+    let counted = app.store.health(&ids).await?.unwrap_or_default();
+    let of_one = |webhook: &Webhook| {
+        let health = counted.get(&webhook.id).map(health).unwrap_or_default();
+        let failing_since = webhook.failing_since.map(Moment);
+        (webhook.id, Health { failing_since, ..health })
     };
-    app.store.statistics(&filter).await
+    Ok(webhooks.iter().map(of_one).collect())
 }
 
-fn health(statistics: &Statistics) -> Health {
-    let hours: Vec<Hour> = statistics.hours.iter().map(hour).collect();
+fn health(counted: &Counted) -> Health {
+    let hour = |hour: &fanfare_store::health::Hour| Hour {
+        succeeded: hour.succeeded,
+        failed: hour.failed,
+    };
+    let hours: Vec<Hour> = counted.hours.iter().map(hour).collect();
     let succeeded: u64 = hours.iter().map(|hour| hour.succeeded).sum();
     let all = succeeded + hours.iter().map(|hour| hour.failed).sum::<u64>();
     Health {
         known: true,
-        last: statistics.last.as_ref().map(last),
+        last: counted.last.as_ref().map(last),
         rate: rate(succeeded, all),
         sparkline: Sparkline(hours),
         failing_since: None,
     }
-}
-
-fn hour(counted: &Counted) -> Hour {
-    let mut hour = Hour::default();
-    for (outcome, count) in &counted.outcomes {
-        let count = u64::try_from(*count).unwrap_or_default();
-        if is_good(outcome) {
-            hour.succeeded += count;
-        } else {
-            hour.failed += count;
-        }
-    }
-    hour
 }
 
 /// In whole percent, but 100 only when all succeeded, and 0 only when none did.

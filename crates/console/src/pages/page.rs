@@ -63,7 +63,7 @@ pub(super) fn page(status: StatusCode, template: &impl Template) -> Response {
             response
         }
         Err(error) => {
-            tracing::error!("failed to render a page: {error}");
+            tracing::error!(%error, "failed to render a page");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -1,9 +1,10 @@
 //! The request of an attempt, made once more from the ledger.
 //!
 //! The ledger keeps what an attempt came to, not its bytes: those follow from the events, the
-//! attempt's number and the webhook. What the webhook was then may have changed since; the page
-//! says so. Nothing is shown of an event whose resource the owner may not read by now.
+//! attempt's number and time, and the webhook. When the webhook was changed since, the page says
+//! so. Nothing is shown of an event whose resource the owner may not read by now.
 
+use chrono::{DateTime, Utc};
 use fanfare_core::access::Resource;
 use fanfare_core::filter::Action;
 use fanfare_core::ids::{BatchKey, DeliveryId};
@@ -13,7 +14,7 @@ use fanfare_core::notification::render;
 use fanfare_core::signature::{
     MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
 };
-use fanfare_core::webhook::Webhook;
+use fanfare_core::webhook::{Secret, Webhook};
 use fanfare_store::access::Question;
 use fanfare_store::attempts::PlannedEvent;
 use fanfare_store::deliveries::AttemptLog;
@@ -27,10 +28,16 @@ use crate::app::App;
 const LARGEST: usize = 4 * 1024 * 1024;
 
 /// A request as it was sent, or nearly so.
+///
+/// What HTTP/2 makes of the first line and of `host` is not told apart.
 #[derive(Debug)]
 pub(super) struct Rebuilt {
+    /// Method, address and version.
+    pub(super) line: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: String,
+    /// When the webhook was changed after the attempt; `None` when it was not.
+    pub(super) changed_at: Option<DateTime<Utc>>,
     /// Events that are left out because the owner may not read their resources by now.
     pub(super) hidden: usize,
 }
@@ -59,8 +66,16 @@ pub(super) async fn request(
     let id = DeliveryId::of(batch, webhook.id);
     let body = render(id, attempt.attempt, &webhook.properties, notifications);
     let traceparent = readable.iter().find_map(|event| event.traceparent.as_deref());
-    let headers = headers(webhook, id, attempt, traceparent, &body);
-    Ok(Some(Rebuilt { headers, body, hidden: events.len() - readable.len() }))
+    let then = app.store.webhook_then(webhook.id, attempt.at).await?.ok_or(Failed::Unknown)?;
+    let secrets = &then.secrets;
+    let headers = headers(webhook, secrets, id, attempt, traceparent, &body);
+    Ok(Some(Rebuilt {
+        line: line(webhook),
+        headers,
+        body,
+        changed_at: Some(then.changed_at).filter(|at| *at > attempt.at),
+        hidden: events.len() - readable.len(),
+    }))
 }
 
 /// Which of these events the visitor may see.
@@ -97,8 +112,19 @@ fn question<'a>(user_key: &'a str, resource: Option<&'a Resource>) -> Question<'
     Question { user_key, scopes }
 }
 
+fn line(webhook: &Webhook) -> String {
+    let url = webhook.uri.url();
+    match url.query() {
+        Some(query) => format!("POST {}?{query} HTTP/1.1", url.path()),
+        None => format!("POST {} HTTP/1.1", url.path()),
+    }
+}
+
+/// As the client sends them: the webhook's own, ours, and those that HTTP needs. The worker's
+/// version is taken to be this one.
 fn headers(
     webhook: &Webhook,
+    secrets: &[Secret],
     id: DeliveryId,
     attempt: &AttemptLog,
     traceparent: Option<&str>,
@@ -109,14 +135,25 @@ fn headers(
     let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
     let (at, bytes) = (attempt.at.timestamp(), body.as_bytes());
     set("content-type", "application/json; charset=utf-8".to_owned());
-    if let Some(secret) = webhook.secrets.first() {
+    if let Some(secret) = secrets.first() {
         set(MS_SIGNATURE, ms_signature(secret, bytes));
     }
     set(WEBHOOK_ID, id.to_string());
     set(WEBHOOK_TIMESTAMP, at.to_string());
-    set(WEBHOOK_SIGNATURE, webhook_signature(&webhook.secrets, id, at, bytes));
+    set(WEBHOOK_SIGNATURE, webhook_signature(secrets, id, at, bytes));
     if let Some(traceparent) = traceparent {
         set("traceparent", traceparent.to_owned());
     }
+    set("accept", "*/*".to_owned());
+    set("user-agent", concat!("Fanfare/", env!("CARGO_PKG_VERSION")).to_owned());
+    set("host", host(webhook));
+    set("content-length", bytes.len().to_string());
     headers
+}
+
+/// The host, with its port when that is not the scheme's own.
+fn host(webhook: &Webhook) -> String {
+    let url = webhook.uri.url();
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

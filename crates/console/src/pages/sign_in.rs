@@ -3,15 +3,15 @@
 use askama::Template;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::error::Failed;
-use super::fields::Fields;
+use super::fields::{self, Fields};
 use super::page::{Frame, page, see_other};
 use super::visitor::{self, Posted};
-use super::{SIGN_IN, WEBHOOKS};
-use crate::app::Shared;
+use super::{SIGN_IN, SIGN_IN_ELSEWHERE, WEBHOOKS};
+use crate::app::{App, Shared};
 use crate::auth::forgery::Sender;
 use crate::auth::passwords::{Denied, sign_in};
 use crate::auth::{cookie, forgery, token};
@@ -20,9 +20,35 @@ use crate::auth::{cookie, forgery, token};
 #[template(path = "sign_in.html")]
 struct SignIn<'a> {
     frame: Frame,
-    name: &'a str,
-    next: &'a str,
-    error: Option<String>,
+    form: &'a Form<'a>,
+    accounts: bool,
+    provider: Option<Elsewhere<'a>>,
+}
+
+/// What the sign-in page shows.
+#[derive(Debug, Default)]
+pub(super) struct Form<'a> {
+    pub(super) name: &'a str,
+    /// Where to go on to.
+    pub(super) next: &'a str,
+    /// Why one is here again.
+    pub(super) error: Option<String>,
+    /// Whether the provider has to ask who it is.
+    pub(super) anew: bool,
+}
+
+/// The way to the identity provider.
+struct Elsewhere<'a> {
+    label: &'a str,
+    path: String,
+}
+
+#[derive(Template)]
+#[template(path = "signed_out.html")]
+struct SignedOut<'a> {
+    frame: Frame,
+    label: &'a str,
+    address: &'a str,
 }
 
 /// `GET /`: there is nothing but webhooks.
@@ -31,9 +57,9 @@ pub(crate) async fn home() -> Response {
 }
 
 /// `GET`: the form.
-pub(crate) async fn show(uri: Uri) -> Response {
+pub(crate) async fn show(State(app): State<Shared>, uri: Uri) -> Response {
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
-    form(StatusCode::OK, "", query.text("next"), None)
+    form(&app, StatusCode::OK, &Form { next: query.text("next"), ..Form::default() })
 }
 
 /// `POST`: name and password for a session.
@@ -55,40 +81,80 @@ pub(crate) async fn enter(
         }
         Err(denied) => denied,
     };
+    let form = |status, error: String| {
+        form(&app, status, &Form { name, next, error: Some(error), anew: false })
+    };
     match denied {
+        Denied::NoAccounts => {
+            let error = "There are no accounts here to sign in with.".to_owned();
+            Ok(form(StatusCode::FORBIDDEN, error))
+        }
         Denied::Wrong => {
             let error = "The user name or password is incorrect.".to_owned();
-            Ok(form(StatusCode::UNAUTHORIZED, name, next, Some(error)))
+            Ok(form(StatusCode::UNAUTHORIZED, error))
         }
         Denied::TooMany { wait } => {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             let error = format!("Too many attempts. Try again in {seconds} s.");
-            let answer = form(StatusCode::TOO_MANY_REQUESTS, name, next, Some(error));
+            let answer = form(StatusCode::TOO_MANY_REQUESTS, error);
             Ok(([(header::RETRY_AFTER, seconds.to_string())], answer).into_response())
         }
         Denied::Store(error) => Err(error.into()),
     }
 }
 
-/// `POST`: ends the session, here and in the database.
+/// `POST`: ends the session, here and in the database, and at the provider if it began there.
 pub(crate) async fn leave(
     State(app): State<Shared>,
     headers: HeaderMap,
     _posted: Posted,
 ) -> Result<Response, Failed> {
-    if let Some(session) = cookie::token(&headers) {
-        app.store.session_end(&token::digest(session)).await?;
-    }
+    let issuer = match cookie::token(&headers) {
+        Some(session) => app.store.session_end(&token::digest(session)).await?,
+        None => None,
+    };
     let cookie = cookie::end(&headers).ok_or(Failed::Internal)?;
-    Ok(([(header::SET_COOKIE, cookie)], see_other(SIGN_IN)).into_response())
+    let answer = match issuer {
+        Some(_) => elsewhere_too(&app).await,
+        None => see_other(SIGN_IN),
+    };
+    Ok(([(header::SET_COOKIE, cookie)], answer).into_response())
 }
 
-fn form(status: StatusCode, name: &str, next: &str, error: Option<String>) -> Response {
-    page(status, &SignIn { frame: Frame::anonymous(), name, next, error })
+/// A page that has the browser go on to the provider and sign out there. It could not be sent there
+/// directly: a form of ours may lead to pages of ours only.
+async fn elsewhere_too(app: &App) -> Response {
+    let Some(provider) = &app.provider else {
+        return see_other(SIGN_IN);
+    };
+    let described = provider.described().await.ok();
+    let address = described.and_then(|it| provider.config.sign_out(&it.metadata, SIGN_IN));
+    let Some(address) = address else {
+        return see_other(SIGN_IN);
+    };
+    let (address, label) = (address.as_str(), provider.config.label.as_str());
+    let mut answer = page(StatusCode::OK, &SignedOut { frame: Frame::anonymous(), label, address });
+    if let Ok(refresh) = HeaderValue::from_str(&format!("0; url={address}")) {
+        answer.headers_mut().insert(header::REFRESH, refresh);
+    }
+    answer
+}
+
+/// The sign-in page.
+pub(super) fn form(app: &App, status: StatusCode, form: &Form<'_>) -> Response {
+    let provider = app.provider.as_ref().map(|provider| Elsewhere {
+        label: &provider.config.label,
+        path: fields::path(
+            SIGN_IN_ELSEWHERE,
+            &[("next", form.next), ("anew", if form.anew { "yes" } else { "" })],
+        ),
+    });
+    let accounts = app.local_accounts;
+    page(status, &SignIn { frame: Frame::anonymous(), form, accounts, provider })
 }
 
 /// The path to go on to, if it is one of ours: anything else could be a trap.
-fn local(next: &str) -> &str {
+pub(super) fn local(next: &str) -> &str {
     let ours = next == WEBHOOKS
         || next.strip_prefix(WEBHOOKS).is_some_and(|rest| rest.starts_with(['/', '?']));
     let plain = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');

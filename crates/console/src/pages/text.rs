@@ -1,7 +1,11 @@
 //! What is said of codes and states; all other English is in the templates.
 
 use fanfare_core::outcome::State;
+use fanfare_store::deliveries::Ended;
 use fanfare_store::directory::UserStatus;
+
+use super::provider::Denied;
+use crate::oidc::claims::Nameless;
 
 /// A state with how good it is, as the class of its badge.
 pub(super) fn state(state: State) -> (&'static str, &'static str) {
@@ -55,6 +59,16 @@ pub(super) fn outcome(code: &str) -> &str {
     }
 }
 
+/// Why sending again what failed came to its end.
+pub(super) fn resend_ended(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Done => "Done.",
+        Ended::Cancelled => "Cancelled: the rest stays as it was.",
+        Ended::WebhookPaused => "Ended, since the webhook was paused: the rest stays as it was.",
+        Ended::WebhookDeleted => "Ended, since the webhook was deleted.",
+    }
+}
+
 /// What is wrong with a webhook's owner, if anything.
 pub(super) fn owner(status: UserStatus) -> Option<&'static str> {
     match status {
@@ -98,5 +112,36 @@ pub(super) fn problem(code: &str) -> Option<&'static str> {
              webhook asks for, so that it gets no events at all.",
         ),
         _ => None,
+    }
+}
+
+/// Why somebody is not signed in by the identity provider, which people call `label`.
+pub(super) fn denied(why: &Denied, label: &str) -> String {
+    match why {
+        Denied::NotOurs => "That sign-in did not begin in this browser, took too long, or is over \
+                            already. Sign in again."
+            .to_owned(),
+        Denied::Cancelled => format!("You were not signed in: {label} did not agree, or you."),
+        Denied::Away => {
+            format!("Signing in with {label} does not work for now: there is no answer. Try again.")
+        }
+        Denied::Refused | Denied::Failed(_) => format!(
+            "Signing in with {label} does not work as it is set up. The log of the service says \
+             more; tell whoever runs it."
+        ),
+        Denied::Nameless(Nameless::NotVerified) => {
+            format!("You are known to {label}, but your e-mail address is not verified there.")
+        }
+        Denied::Nameless(_) => format!(
+            "You are known to {label}, but it does not say by which name the report server knows \
+             you. Tell whoever runs the service."
+        ),
+        Denied::Unknown(name) => format!(
+            "You are known to {label} as {name}, but the report server has no user of that name. \
+             Tell whoever runs it, or sign in as somebody else."
+        ),
+        Denied::Disabled(name) => {
+            format!("The user {name} is disabled at the report server.")
+        }
     }
 }

@@ -11,8 +11,8 @@ use super::error::Failed;
 use super::page::{Frame, page};
 use super::parts::{FormToken, Moment};
 use super::row::{self, Row};
-use super::text;
 use super::visitor::{Id, Visitor};
+use super::{resend, text};
 use crate::app::Shared;
 
 #[derive(Template)]
@@ -33,6 +33,15 @@ struct WebhookPage {
     created_at: Moment,
     secrets: usize,
     deliveries: Deliveries,
+    /// Sending again what failed, while that goes on.
+    resending: Option<Resending>,
+}
+
+/// How far it has come, and where that is seen.
+struct Resending {
+    path: String,
+    begun: i64,
+    total: i64,
 }
 
 /// `GET`.
@@ -47,6 +56,11 @@ pub(crate) async fn show(
     let deliveries = deliveries::of(&app, id, &query).await?;
     let rows = row::of(&app, &visitor, std::slice::from_ref(&webhook)).await?;
     let row = rows.into_iter().next().ok_or(Failed::Unknown)?;
+    let resending = app.store.resend_open(id).await?.map(|open| Resending {
+        path: resend::path(id, open.id),
+        begun: open.begun,
+        total: open.total,
+    });
     let property = |(name, value): (&String, &serde_json::Value)| {
         (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     };
@@ -66,6 +80,7 @@ pub(crate) async fn show(
         created_at: Moment(webhook.created_at),
         secrets: webhook.secrets.len(),
         deliveries,
+        resending,
     };
     Ok(page(StatusCode::OK, &shown))
 }

@@ -105,14 +105,16 @@ pub(super) async fn receiving(app: &App, id: WebhookId) -> Result<Webhook, Probl
 
 /// The webhook, if it is not paused.
 pub(super) fn not_paused(webhook: Webhook) -> Result<Webhook, Problem> {
-    if !webhook.paused {
-        return Ok(webhook);
-    }
-    Err(Problem::Conflict(Conflict {
+    if webhook.paused { Err(paused()) } else { Ok(webhook) }
+}
+
+/// Nothing is sent to a webhook that is paused.
+pub(super) fn paused() -> Problem {
+    Problem::Conflict(Conflict {
         code: "webhook-paused",
         title: "The webhook is paused",
         detail: "The webhook is paused; resume it first.".to_owned(),
-    }))
+    })
 }
 
 fn state(text: &str) -> Result<outcome::State, String> {

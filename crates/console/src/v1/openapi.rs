@@ -118,7 +118,8 @@ fn responses(operation: &Operation) -> Map<String, Value> {
     let mut responses = Map::new();
     responses.insert(status.to_string(), success(about, shape));
     let of_all: &[u16] = if is_sign_in(operation) { &[503] } else { &[401, 503] };
-    for status in operation.failures.iter().chain(of_all) {
+    let of_bodies: &[u16] = if operation.body.is_some() { &[413] } else { &[] };
+    for status in operation.failures.iter().chain(of_all).chain(of_bodies) {
         responses.insert(status.to_string(), failure(operation, *status));
     }
     responses
@@ -160,6 +161,7 @@ fn failure(operation: &Operation, status: u16) -> Value {
         403 => "It is for System Administrators.",
         404 => "There is no such thing for the caller.",
         409 => "It can't be done as things stand.",
+        413 => "The body is too large: it has at most 1 MiB.",
         429 => "There were too many tries.",
         _ => "The database or the broker is away.",
     };
@@ -197,6 +199,7 @@ fn schemas() -> Map<String, Value> {
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
         .collect();
     schemas.insert("TokenRequest".to_owned(), token_request());
+    schemas.insert("WebHookRequest".to_owned(), webhook_request());
     schemas
 }
 
@@ -214,6 +217,47 @@ fn token_request() -> Value {
             "grant_type": { "type": "string", "const": "password" },
             "username": { "type": "string" },
             "password": { "type": "string" },
+        },
+    })
+}
+
+/// What a webhook is made from; members that are not told are ignored.
+fn webhook_request() -> Value {
+    let text_or_null = json!(["string", "null"]);
+    json!({
+        "type": "object",
+        "required": ["WebHookUri"],
+        "properties": {
+            "WebHookUri": {
+                "type": "string",
+                "description": "Absolute, `http` or `https`.",
+                "examples": ["https://receiver.example/hook?noecho"],
+            },
+            "Secret": {
+                "type": text_or_null,
+                "description": "32 to 128 characters; when left out, a new one is made, or the \
+                                present one kept.",
+            },
+            "Description": { "type": text_or_null },
+            "IsPaused": { "type": "boolean" },
+            "Filters": {
+                "type": ["array", "null"],
+                "items": { "type": "string" },
+                "description": "`*`, `reports` or `reports.delete` forms; none means all.",
+                "examples": [["reports", "tasks.execute"]],
+            },
+            "Headers": {
+                "type": ["object", "null"],
+                "additionalProperties": { "type": "string" },
+                "description": "Added to each POST.",
+            },
+            "Properties": {
+                "type": ["object", "null"],
+                "additionalProperties": {
+                    "type": ["string", "number", "boolean", "null"],
+                },
+                "description": "Added to each body.",
+            },
         },
     })
 }

@@ -120,7 +120,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         path: "/api/webhooks/registrations",
         summary: "Register a webhook",
         about: "Its address is asked to echo a text first, unless it has the parameter `noecho`.",
-        body: Some("WebHook"),
+        body: Some("WebHookRequest"),
         success: ok(201, "The webhook; `Location` names it.", Shape::One("WebHook")),
         failures: &[400],
         ..PLAIN
@@ -145,7 +145,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         method: "put",
         path: "/api/webhooks/registrations/{id}",
         summary: "Change a webhook as a whole",
-        body: Some("WebHook"),
+        body: Some("WebHookRequest"),
         failures: &[400, 404],
         ..PLAIN
     },

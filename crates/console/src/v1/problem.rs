@@ -10,7 +10,9 @@ use fanfare_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::problem::{AWAY, AWAY_SECONDS, Problem as ApiProblem, is_outage};
+use crate::api::problem::{
+    AWAY, AWAY_SECONDS, BadBearer, PROVIDER_AWAY, Problem as ApiProblem, is_outage,
+};
 use crate::replay::ReplayError;
 use crate::webhooks::Refused;
 
@@ -19,6 +21,8 @@ use crate::webhooks::Refused;
 pub(crate) enum Problem {
     /// Nobody is signed in.
     Unauthorized,
+    /// There is an access token that opens nothing.
+    BadBearer(BadBearer),
     /// It is for System Administrators, to follow "Only a System Administrator may".
     Forbidden(&'static str),
     /// There is no such thing for the caller.
@@ -94,8 +98,13 @@ impl Problem {
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
                 "Not signed in",
-                "Bring an access token from /Token as 'Authorization: Bearer …'.",
+                "Bring an access token as 'Authorization: Bearer …': from /Token, or from the \
+                 identity provider if one is set up.",
             ),
+            Self::BadBearer(bad) => {
+                let (status, title) = (StatusCode::UNAUTHORIZED, "Not signed in");
+                of(status, "unauthorized", title, &format!("The access token is not taken: {bad}."))
+            }
             Self::Forbidden(what) => of(
                 StatusCode::FORBIDDEN,
                 "forbidden",
@@ -153,6 +162,10 @@ impl Wrong {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let challenge = match self {
+            Self::BadBearer(bad) => bad.challenge(),
+            _ => HeaderValue::from_static("Bearer"),
+        };
         let (status, code, title, detail, errors) = self.parts();
         let r#type = format!("/problems/{code}");
         let body = Body { r#type, title, status: status.as_u16(), detail, errors };
@@ -161,7 +174,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         match status {
             StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, AWAY_SECONDS);
@@ -233,7 +246,9 @@ impl From<ApiProblem> for Problem {
     fn from(problem: ApiProblem) -> Self {
         match problem {
             ApiProblem::Unauthorized => Self::Unauthorized,
+            ApiProblem::BadBearer(bad) => Self::BadBearer(bad),
             ApiProblem::Away => Self::Away(AWAY),
+            ApiProblem::ProviderAway => Self::Away(PROVIDER_AWAY),
             ApiProblem::TooLarge => Self::TooLarge,
             ApiProblem::BrokenOff => Self::invalid("", "the body ended too early"),
             ApiProblem::TookTooLong => Self::TookTooLong,

@@ -7,23 +7,18 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use fanfare_core::event::Event;
-use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::WebhookId;
-use fanfare_core::name::Name;
-use fanfare_core::test_event;
 use fanfare_core::webhook::{Secret, Webhook};
-use fanfare_store::test_events::Reach;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use super::deliveries::not_paused;
+use super::deliveries::{not_paused, paused};
 use super::problem::{Conflict, Problem, Wrong};
 use super::request::{self, Id, Query, User, flag, members, time};
 use super::view::rfc3339;
 use crate::api::json::json;
 use crate::app::{App, Shared};
+use crate::test_events::{self, NotSent, Sent};
 use crate::webhooks::{self, secret};
 
 /// How long a replaced secret signs beside the new one, when nothing else is asked for; at most a
@@ -60,56 +55,45 @@ pub(crate) async fn test(
     Id(id): Id<WebhookId>,
 ) -> Result<Response, Problem> {
     let webhook = webhooks::find(&app, &user.0, id).await?;
-    Ok(json(StatusCode::ACCEPTED, &send_test(&app, &user.0.name, webhook).await?))
-}
-
-/// Sends a test event that this user asked for.
-pub(crate) async fn send_test(app: &App, by: &Name, webhook: Webhook) -> Result<Tested, Problem> {
-    let webhook = not_paused(webhook)?;
-    let reach = app.store.reach(&webhook.owner).await?;
-    let event = test_event(&webhook, by, &reach)?;
-    let taken = app.store.test_event_add(&event, webhook.id, reach.revision).await?;
-    let (due, received_at) = taken;
-    app.broker.hand_over(&[due]).await;
-    Ok(Tested {
+    let sent = test_events::send(&app, &user.0.name, &webhook).await;
+    let Sent { event, due, received_at } = sent.map_err(|error| not_sent(&webhook, error))?;
+    let tested = Tested {
         delivery: due.id().to_string(),
         event: event.id,
         source: event.source,
         r#type: event.event_type,
         subject: event.resource.to_string(),
         created_at: rfc3339(received_at),
-    })
+    };
+    Ok(json(StatusCode::ACCEPTED, &tested))
 }
 
-fn test_event(webhook: &Webhook, by: &Name, reach: &Reach) -> Result<Event, Problem> {
+fn not_sent(webhook: &Webhook, error: NotSent) -> Problem {
     let refused = |code, title, detail: String| Problem::Conflict(Conflict { code, title, detail });
     let owner = &webhook.owner;
-    match reach.state {
-        OwnerState::Enabled => {}
-        OwnerState::Disabled => {
+    match error {
+        NotSent::Paused => paused(),
+        NotSent::OwnerDisabled => {
             let detail = format!("{owner} is disabled, so that nothing is sent to their webhooks.");
-            return Err(refused("owner-disabled", "The owner is disabled", detail));
+            refused("owner-disabled", "The owner is disabled", detail)
         }
-        OwnerState::Deleted => {
+        NotSent::OwnerDeleted => {
             let detail = format!(
                 "{owner} is not in the report server's directory, so that nothing is sent to \
                  their webhooks."
             );
-            return Err(refused("owner-deleted", "The owner is not in the directory", detail));
+            refused("owner-deleted", "The owner is not in the directory", detail)
         }
+        NotSent::NothingReadable => {
+            let detail = format!(
+                "{owner} may read nothing of the kinds that the webhook asks for, so that it gets \
+                 no events: give {owner} a permission, or change the webhook's filters."
+            );
+            let title = "The owner may read nothing that the webhook asks for";
+            refused("nothing-readable", title, detail)
+        }
+        NotSent::Store(error) => error.into(),
     }
-    let resource = test_event::resource(&webhook.filters, &reach.readable);
-    let event = resource.and_then(|resource| {
-        let id = Uuid::new_v4().to_string();
-        test_event::event(&id, &resource, by, reach.revision)
-    });
-    event.ok_or_else(|| {
-        let detail = format!(
-            "{owner} may read nothing of the kinds that the webhook asks for, so that it gets no \
-             events: give {owner} a permission, or change the webhook's filters."
-        );
-        refused("nothing-readable", "The owner may read nothing that the webhook asks for", detail)
-    })
 }
 
 /// What a new secret is to be.

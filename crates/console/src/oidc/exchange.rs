@@ -1,0 +1,196 @@
+//! What is asked at the provider when a browser comes back: tokens for its code (OpenID Connect
+//! Core 1.0, section 3.1.3), and the claims that the ID token does not have (section 5.3).
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, Utc};
+use fanfare_outbound::trusted::{Answer, RequestError};
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+use url::form_urlencoded;
+
+use super::Config;
+use super::claims::{Claims, Nameless, Person};
+use super::flow::Flow;
+use super::metadata::Metadata;
+use super::provider::{Away, NotTaken, Provider};
+use super::tokens::BadToken;
+
+/// Why it is not known who somebody is.
+#[derive(Debug, Error)]
+pub(crate) enum ExchangeError {
+    /// The provider does not answer.
+    #[error("the identity provider does not answer")]
+    Away,
+    /// The same, at this request.
+    #[error("a request to the identity provider failed")]
+    Request(#[from] RequestError),
+    /// The code was used before, is too old, or is another's.
+    #[error("the identity provider does not take the code")]
+    Code,
+    /// The provider refuses us, not the user.
+    #[error("the identity provider answered {status} with the error {code:?}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        code: String,
+    },
+    /// The answer is not what the standard asks for.
+    #[error("the answer of the identity provider can't be read: {0}")]
+    Answer(&'static str),
+    /// The ID token is not to be believed.
+    #[error("the ID token of the identity provider was refused")]
+    Token(#[source] BadToken),
+    /// The claims name nobody.
+    #[error("the identity provider does not say who the user is")]
+    Nameless(#[from] Nameless),
+}
+
+impl From<Away> for ExchangeError {
+    fn from(Away: Away) -> Self {
+        Self::Away
+    }
+}
+
+impl From<NotTaken> for ExchangeError {
+    fn from(error: NotTaken) -> Self {
+        match error {
+            NotTaken::Bad(bad) => Self::Token(bad),
+            NotTaken::Away => Self::Away,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    id_token: String,
+    access_token: String,
+    token_type: String,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+impl Provider {
+    /// Whom the provider vouches for, by the code that a browser brought.
+    pub(crate) async fn person(
+        &self,
+        flow: &Flow,
+        code: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Person, ExchangeError> {
+        let described = self.described().await?;
+        let tokens = self.redeem(&described.metadata, flow, code).await?;
+        let mut claims = self.id_token(&tokens.id_token, &flow.nonce(), now).await?;
+        if !self.config.claims.all_in(&claims) {
+            self.complete(&described.metadata, &tokens, &mut claims).await?;
+        }
+        Ok(self.config.claims.person(&claims)?)
+    }
+
+    async fn redeem(
+        &self,
+        metadata: &Metadata,
+        flow: &Flow,
+        code: &str,
+    ) -> Result<Tokens, ExchangeError> {
+        let (form, authorization) = request(&self.config, metadata, flow, code);
+        let url = &metadata.token;
+        let answer = self.http.post_form(url, form, authorization.as_deref()).await?;
+        let tokens: Tokens = read(&answer, "the tokens")?;
+        if !tokens.token_type.eq_ignore_ascii_case("bearer") {
+            return Err(ExchangeError::Answer("the access token is no bearer token"));
+        }
+        Ok(tokens)
+    }
+
+    /// Adds claims that only the provider's further information about the user has.
+    async fn complete(
+        &self,
+        metadata: &Metadata,
+        tokens: &Tokens,
+        claims: &mut Claims,
+    ) -> Result<(), ExchangeError> {
+        let Some(url) = &metadata.userinfo else {
+            return Ok(());
+        };
+        let authorization = format!("Bearer {}", tokens.access_token);
+        let answer = self.http.get(url, Some(&authorization)).await?;
+        let more: Claims = read(&answer, "the claims about the user")?;
+        // Otherwise they may be of somebody else.
+        if more.get("sub").and_then(Value::as_str) != claims.get("sub").and_then(Value::as_str) {
+            return Err(ExchangeError::Answer("the claims are about another user"));
+        }
+        for (name, value) in more {
+            // What is signed counts.
+            claims.entry(name).or_insert(value);
+        }
+        Ok(())
+    }
+}
+
+/// The form that has a code exchanged, and the header that says who we are, if the form does not.
+fn request(
+    config: &Config,
+    metadata: &Metadata,
+    flow: &Flow,
+    code: &str,
+) -> (String, Option<String>) {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "authorization_code")
+        .append_pair("code", code)
+        .append_pair("redirect_uri", &config.callback())
+        .append_pair("code_verifier", &flow.verifier());
+    let authorization = match &config.client_secret {
+        Some(secret) if metadata.takes_basic => Some(basic(&config.client_id, secret)),
+        secret => {
+            form.append_pair("client_id", &config.client_id);
+            form.extend_pairs(secret.as_ref().map(|secret| ("client_secret", secret)));
+            None
+        }
+    };
+    (form.finish(), authorization)
+}
+
+/// RFC 6749, section 2.3.1: both are encoded as in a form before they are joined.
+fn basic(client_id: &str, secret: &str) -> String {
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let joined = format!("{}:{}", encode(client_id), encode(secret));
+    format!("Basic {}", BASE64_STANDARD.encode(joined))
+}
+
+fn read<T: for<'de> Deserialize<'de>>(
+    answer: &Answer,
+    what: &'static str,
+) -> Result<T, ExchangeError> {
+    let status = answer.status;
+    if status == 200 {
+        return serde_json::from_slice(&answer.body).map_err(|_| ExchangeError::Answer(what));
+    }
+    let code = match serde_json::from_slice::<Refusal>(&answer.body) {
+        Ok(refusal) => refusal.error.chars().take(100).collect(),
+        Err(_) => String::new(),
+    };
+    match (status, code.as_str()) {
+        (400, "invalid_grant") => Err(ExchangeError::Code),
+        (500.., _) => Err(ExchangeError::Away),
+        _ => Err(ExchangeError::Refused { status, code }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_secrets_are_encoded_before_they_are_joined() {
+        assert_eq!(
+            basic("a:b", "c d%"),
+            format!("Basic {}", BASE64_STANDARD.encode("a%3Ab:c+d%25"))
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! Whether a signed token is one that the provider made for us (RFC 7519, OpenID Connect Core 1.0).
+//!
+//! Nothing that a token says counts before its signature does. Which algorithms may sign is said
+//! here, never by the token: `none` is no algorithm, and the symmetric ones are refused, since with
+//! those everybody who can read the provider's public key could sign.
+
+use chrono::{DateTime, Utc};
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::claims::Claims;
+use super::keys::KeySet;
+
+/// What may sign.
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+/// How far the provider's clock and ours may be apart, in seconds.
+const LEEWAY: u32 = 30;
+/// The longest token that is looked at, in bytes; headers of a request have 64 KiB together.
+const LONGEST: usize = 16 * 1024;
+
+/// Why a token is not believed. The texts go into a header: no quotes and nothing from the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum BadToken {
+    /// It is no signed token, or is signed with nothing.
+    #[error("the token is not a JWT signed with a public key algorithm")]
+    Form,
+    /// Its algorithm is not allowed.
+    #[error("the token is signed with an algorithm that is not allowed")]
+    Algorithm,
+    /// It must be understood in ways that we don't.
+    #[error("the token is of another kind than the one that is asked for here")]
+    Kind,
+    /// The provider has no such key.
+    #[error("the token is signed with a key that the provider does not have")]
+    UnknownKey,
+    /// Somebody else made it, or changed it.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// It is over.
+    #[error("the token has expired")]
+    Expired,
+    /// It does not hold yet.
+    #[error("the token does not hold yet; the clocks may differ")]
+    Early,
+    /// It is another provider's.
+    #[error("the token is from another issuer")]
+    Issuer,
+    /// It is for somebody else.
+    #[error("the token is for another audience")]
+    Audience,
+    /// It belongs to another sign-in.
+    #[error("the token belongs to another sign-in")]
+    Nonce,
+    /// A claim that it needs is missing or has the wrong form.
+    #[error("the token lacks a claim that it must have")]
+    Claim,
+}
+
+/// What is expected of an ID token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdToken<'a> {
+    /// The provider.
+    pub(crate) issuer: &'a str,
+    /// Our name there.
+    pub(crate) client_id: &'a str,
+    /// What the sign-in was begun with.
+    pub(crate) nonce: &'a str,
+    /// Now.
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// What is expected of an access token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccessToken<'a> {
+    /// The provider.
+    pub(crate) issuer: &'a str,
+    /// Our name as those say who ask for tokens.
+    pub(crate) audience: &'a str,
+}
+
+impl IdToken<'_> {
+    /// Checks a token (OpenID Connect Core 1.0, section 3.1.3.7); what it says is true then.
+    pub(crate) fn check(&self, token: &str, keys: &KeySet) -> Result<Claims, BadToken> {
+        let claims = verify(token, keys, self.issuer, self.client_id, &["jwt"])?;
+        let text = |name: &str| claims.get(name).map(|value| value.as_str().unwrap_or_default());
+        if text("nonce") != Some(self.nonce) {
+            return Err(BadToken::Nonce);
+        }
+        let many = claims.get("aud").and_then(Value::as_array).is_some_and(|all| all.len() > 1);
+        let presenter = text("azp");
+        if presenter.map_or(many, |presenter| presenter != self.client_id) {
+            return Err(BadToken::Audience);
+        }
+        let issued = claims.get("iat").and_then(Value::as_f64).ok_or(BadToken::Claim)?;
+        let latest = DateTime::timestamp(&self.now) + i64::from(LEEWAY);
+        // A time that a float can't hold to the second is far off anyway.
+        #[expect(clippy::cast_precision_loss, reason = "seconds of our time fit a float exactly")]
+        if issued > latest as f64 {
+            return Err(BadToken::Early);
+        }
+        text("sub").filter(|it| !it.is_empty()).ok_or(BadToken::Claim)?;
+        Ok(claims)
+    }
+}
+
+impl AccessToken<'_> {
+    /// Checks a token (RFC 9068, section 4); what it says is true then.
+    pub(crate) fn check(&self, token: &str, keys: &KeySet) -> Result<Claims, BadToken> {
+        let kinds = ["jwt", "at+jwt", "application/at+jwt"];
+        let claims = verify(token, keys, self.issuer, self.audience, &kinds)?;
+        // It is bound to a key whose possession a bearer doesn't show (RFC 7800).
+        if claims.contains_key("cnf") { Err(BadToken::Kind) } else { Ok(claims) }
+    }
+}
+
+fn verify(
+    token: &str,
+    keys: &KeySet,
+    issuer: &str,
+    audience: &str,
+    kinds: &[&str],
+) -> Result<Claims, BadToken> {
+    if token.len() > LONGEST {
+        return Err(BadToken::Form);
+    }
+    // `none` is not among the algorithms that can be read at all.
+    let header = decode_header(token).map_err(|_| BadToken::Form)?;
+    if !ALGORITHMS.contains(&header.alg) {
+        return Err(BadToken::Algorithm);
+    }
+    if !is_of_kind(&header, kinds) {
+        return Err(BadToken::Kind);
+    }
+    let key = keys.find(&header).ok_or(BadToken::UnknownKey)?;
+    let mut expected = Validation::new(header.alg);
+    expected.leeway = u64::from(LEEWAY);
+    expected.validate_nbf = true;
+    expected.set_issuer(&[issuer]);
+    expected.set_audience(&[audience]);
+    expected.set_required_spec_claims(&["exp", "iss", "aud"]);
+    let claims = decode::<Claims>(token, key, &expected).map_err(|error| why(&error))?.claims;
+    // The library takes a list of issuers for any of them.
+    if claims.get("iss").is_some_and(Value::is_string) { Ok(claims) } else { Err(BadToken::Issuer) }
+}
+
+/// Whether a token is of one of these kinds, by its own word, and needs no extension to be
+/// understood (RFC 7515, section 4.1.11).
+fn is_of_kind(header: &Header, kinds: &[&str]) -> bool {
+    let kind = header.typ.as_ref().map(|kind| kind.to_ascii_lowercase());
+    kind.is_none_or(|kind| kinds.contains(&kind.as_str())) && header.crit.is_none()
+}
+
+fn why(error: &Error) -> BadToken {
+    match error.kind() {
+        ErrorKind::InvalidSignature => BadToken::Signature,
+        ErrorKind::ExpiredSignature => BadToken::Expired,
+        ErrorKind::ImmatureSignature => BadToken::Early,
+        ErrorKind::InvalidIssuer => BadToken::Issuer,
+        ErrorKind::InvalidAudience => BadToken::Audience,
+        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => BadToken::Algorithm,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => BadToken::Claim,
+        // The key has another curve than the algorithm, or is no key at all.
+        ErrorKind::InvalidKeyFormat | ErrorKind::InvalidEcdsaKey => BadToken::Signature,
+        _ => BadToken::Form,
+    }
+}

@@ -1,0 +1,74 @@
+-- What each role may do with Fanfare's tables, and nothing else: `fanfare migrate` runs this after
+-- the migrations, if the roles of roles.sql exist. Each block first takes back what an earlier
+-- version gave.
+do $grants$
+begin
+
+if exists (select from pg_roles where rolname = 'fanfare_router') then
+    revoke all on all tables in schema public from fanfare_router;
+    grant usage on schema public to fanfare_router;
+    grant select on refinery_schema_history to fanfare_router;
+    -- Plans: who is told of an event. Not where, nor with which secrets.
+    grant select (id, owner_key, filters, paused, deleted_at) on webhooks to fanfare_router;
+    grant select, insert, update (look_at) on events to fanfare_router;
+    -- The reconciler compares them with what was done.
+    grant select on attempts to fanfare_router;
+    grant select, delete on claims to fanfare_router;
+    -- The directory is its to keep.
+    grant select, insert, update, delete
+        on directory_versions, directory_grants, directory_members, directory_snapshots,
+           directory_gaps
+        to fanfare_router;
+    grant select, update on directory_state to fanfare_router;
+end if;
+
+if exists (select from pg_roles where rolname = 'fanfare_worker') then
+    revoke all on all tables in schema public from fanfare_worker;
+    grant usage on schema public to fanfare_worker;
+    grant select on refinery_schema_history to fanfare_worker;
+    grant select on webhooks to fanfare_worker;
+    -- It pauses what is gone or fails for days; a trigger writes that down.
+    grant update (paused, paused_reason, failing_since, updated_at) on webhooks to fanfare_worker;
+    grant select, insert, update on webhook_versions to fanfare_worker;
+    grant select on events to fanfare_worker;
+    grant select, insert on attempts to fanfare_worker;
+    grant select, insert, update on claims to fanfare_worker;
+    grant select
+        on directory_versions, directory_grants, directory_members, directory_state
+        to fanfare_worker;
+end if;
+
+if exists (select from pg_roles where rolname = 'fanfare_console') then
+    revoke all on all tables in schema public from fanfare_console;
+    grant usage on schema public to fanfare_console;
+    grant select on refinery_schema_history to fanfare_console;
+    grant select, insert on webhooks to fanfare_console;
+    grant update (uri, description, paused, paused_reason, filters, properties, sealed,
+                  failing_since, rate_limit, updated_at, deleted_at)
+        on webhooks to fanfare_console;
+    grant select, insert, update on webhook_versions to fanfare_console;
+    -- Accounts are made by the commands, not by the console.
+    grant select on accounts to fanfare_console;
+    grant select, insert, delete on sessions to fanfare_console;
+    -- Test events, and deliveries that a person begins again.
+    grant select, insert, update (look_at) on events to fanfare_console;
+    grant select, insert on attempts to fanfare_console;
+    grant select, insert, update on resends to fanfare_console;
+    -- How webhooks do, for the grid.
+    grant select, update on health_state to fanfare_console;
+    grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;
+    grant select
+        on directory_versions, directory_grants, directory_members, directory_state,
+           directory_snapshots, directory_gaps
+        to fanfare_console;
+end if;
+
+if exists (select from pg_roles where rolname = 'fanfare_admin') then
+    revoke all on all tables in schema public from fanfare_admin;
+    grant usage on schema public to fanfare_admin;
+    grant select, insert, update, delete on all tables in schema public to fanfare_admin;
+    revoke insert, update, delete on refinery_schema_history from fanfare_admin;
+end if;
+
+end
+$grants$;

@@ -1,0 +1,185 @@
+//! Sending again all that failed.
+
+use std::collections::HashSet;
+
+use fanfare_testkit::process::Process;
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::wait::eventually;
+use serde_json::Value;
+
+use super::Console;
+use super::browser::Browser;
+use crate::world::{SOON, World, event};
+
+async fn until(browser: &mut Browser, path: &str, told: &str) -> String {
+    eventually(&format!("{path} says {told}"), 3 * SOON, async || {
+        let html = browser.page(path).await;
+        if html.contains(told) { Ok(html) } else { Err(html) }
+    })
+    .await
+}
+
+/// Counts what failed and confirms; returns where it is seen going on.
+async fn confirmed(browser: &mut Browser, page: &str, count: &str) -> String {
+    let asked = format!("{page}/resend?since=24h");
+    let html = browser.page(&asked).await;
+    assert!(html.contains(count), "{html}");
+    let (_, rest) = html.split_once(r#"name="since" value=""#).unwrap();
+    let since = rest.split('"').next().unwrap().replace("&#43;", "+");
+    let sent = |browser: &Browser| {
+        let (path, since) = (format!("{page}/resend"), since.clone());
+        let mut browser = browser.clone();
+        let asked = asked.clone();
+        async move { browser.submit(&asked, &path, &[("since", &since)]).await }
+    };
+    // Clicking twice is clicking once.
+    let (first, second) = tokio::join!(sent(browser), sent(browser));
+    assert_eq!((first.status, second.status), (303, 303), "{first:?} {second:?}");
+    let path = first.header("location").unwrap().to_owned();
+    assert_eq!(second.header("location"), Some(path.as_str()));
+    path
+}
+
+/// Adds deliveries that are dead.
+fn die(world: &World, webhook: &str, n: u32) {
+    world.sql(&format!(
+        "with made as (
+             insert into events (key, batch, position, source, event_id, event_type, subject,
+                                 decided_revision, notification, webhooks)
+             select key, key, 0, '/dead', n::text, 'tasks.execute', 'tasks/t1', 1,
+                    '{{\"Action\":\"tasks\",\"UserAction\":\"execute\"}}', array['{webhook}'::uuid]
+             from (select gen_random_uuid() as key, n from generate_series(1, {n}) n) keys
+             returning key, received_at
+         )
+         insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
+                               reason, at, duration_ms, outcome, status, revision)
+         select key, '{webhook}', 1, gen_random_uuid(), 1, 1, received_at, 'dead', 'exhausted',
+                received_at, 5, 'status', 500, 0
+         from made"
+    ));
+}
+
+fn put_again(world: &World) -> String {
+    world.sql("select count(*) from attempts where entry = 2 and state = 'pending' and tries = 0")
+}
+
+#[tokio::test]
+async fn what_failed_is_counted_and_sent_again_once() {
+    let world = World::new().await;
+    let _processes = [world.start("router").await, world.start("worker").await];
+    let console = Console::on(world).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(500));
+    let webhook = console.world.webhook(&receiver.url("/hook")).await;
+    for _ in 0..3 {
+        console.world.publish(&event()).await;
+    }
+    console.world.deliveries(&webhook, "dead", 3).await;
+    let mut anna = console.user("anna").await;
+    let page = format!("/webhooks/{webhook}");
+    assert!(anna.page(&page).await.contains(&format!(r#"href="{page}/resend""#)));
+    let html = anna.page(&format!("{page}/resend?since=exact&at=2100-01-01+00:00")).await;
+    assert!(html.contains("Nothing failed"), "{html}");
+    let html = anna.page(&format!("{page}/resend?since=exact&at=yesterday")).await;
+    assert!(html.contains("Write a date and a time"), "{html}");
+
+    receiver.answer_with(|_, _| Reply::status(200));
+    let path = confirmed(&mut anna, &page, "3 deliveries failed").await;
+    let html = until(&mut anna, &path, "<dt>Delivered</dt><dd>3</dd>").await;
+    assert!(
+        html.contains("3 of 3") && html.contains("Done.") && html.contains("by anna"),
+        "{html}"
+    );
+    assert!(!html.contains("hx-get") && !html.contains("/cancel"));
+    console.world.deliveries(&webhook, "delivered", 3).await;
+    assert_eq!(receiver.count(), 3 * 4 + 3);
+    let html = anna.page(&format!("{page}/resend?since=ever")).await;
+    assert!(html.contains("Nothing failed"), "{html}");
+    // What fails once more is dead once more, and not sent for ever.
+    receiver.answer_with(|_, _| Reply::status(500));
+    console.world.publish(&event()).await;
+    eventually("it is dead", SOON, async || {
+        let list = ["deliveries", "list", "--webhook", &webhook, "--state", "dead"];
+        let list = console.world.json(&list).await;
+        (list.as_array().unwrap().len() == 1).then_some(())
+    })
+    .await;
+    let path = confirmed(&mut anna, &page, "1 delivery failed").await;
+    let html = until(&mut anna, &path, "<dt>Failed again</dt><dd>1</dd>").await;
+    assert!(html.contains("1 of 1") && html.contains("Done."), "{html}");
+}
+
+#[tokio::test]
+async fn it_goes_on_where_a_console_died_and_nothing_is_sent_twice() {
+    let console = Console::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = console.world.webhook(&receiver.url("/hook")).await;
+    die(&console.world, &webhook, 600);
+    let mut anna = console.user("anna").await;
+    let page = format!("/webhooks/{webhook}");
+    let path = confirmed(&mut anna, &page, "600 deliveries failed").await;
+    // There is nobody to attempt them, and the next step waits for that.
+    let html = until(&mut anna, &path, "250 of 600").await;
+    assert!(html.contains("hx-get") && html.contains("<dt>On the way</dt><dd>250</dd>"), "{html}");
+    assert_eq!(put_again(&console.world), "250");
+    let html = anna.page(&format!("{page}/resend?since=ever")).await;
+    assert!(html.contains("350 deliveries failed") && html.contains("See how far"), "{html}");
+    assert!(anna.page(&page).await.contains(&format!(r#"<a href="{path}">See how it goes on"#)));
+
+    let console = console.killed().await;
+    let mut anna = console.signed_in("anna").await;
+    let html = anna.page(&path).await;
+    assert!(html.contains("250 of 600"), "{html}");
+    let _processes: [Process; 2] =
+        [console.world.start("router").await, console.world.start("worker").await];
+    let html = until(&mut anna, &path, "<dt>Delivered</dt><dd>600</dd>").await;
+    assert!(html.contains("600 of 600") && html.contains("Done."), "{html}");
+    let requests = receiver.wait_for(600, SOON).await;
+    let ids: HashSet<String> = requests
+        .iter()
+        .map(|request| serde_json::from_slice::<Value>(&request.body).unwrap()["Id"].to_string())
+        .collect();
+    assert_eq!((ids.len(), receiver.count()), (600, 600));
+}
+
+#[tokio::test]
+async fn it_is_cancelled_by_its_owner_and_nobody_else_s_business() {
+    let console = Console::start().await;
+    let webhook = console.world.webhook("http://127.0.0.1:9/").await;
+    die(&console.world, &webhook, 300);
+    let page = format!("/webhooks/{webhook}");
+    let mut anna = console.user("anna").await;
+    let path = confirmed(&mut anna, &page, "300 deliveries failed").await;
+    until(&mut anna, &path, "250 of 300").await;
+
+    let mut bob = console.user("bob").await;
+    for path in [&path, &format!("{page}/resend"), &format!("{page}/resend?since=ever")] {
+        assert_eq!(bob.get(path).await.status, 404, "{path}");
+    }
+    let cancel = format!("{path}/cancel");
+    for path in [&cancel, &format!("{page}/resend")] {
+        let answer = bob.submit("/webhooks/new", path, &[("since", "2020-01-01T00:00:00Z")]).await;
+        assert_eq!(answer.status, 404, "{path}");
+        let answer = anna.post(path, &[("since", "2020-01-01T00:00:00Z")]).await;
+        assert_eq!(answer.status, 403, "{path}");
+    }
+    let other = console.world.webhook_of("anna", "http://127.0.0.1:9/other", &[]).await;
+    let elsewhere = path.replace(&webhook, &other);
+    assert_eq!(anna.get(&elsewhere).await.status, 404);
+
+    let answer = anna.submit(&path, &cancel, &[]).await;
+    assert_eq!((answer.status, answer.header("location")), (303, Some(path.as_str())));
+    let html = anna.page(&path).await;
+    assert!(html.contains("Cancelled") && html.contains("250 of 300"), "{html}");
+    let html = anna.page(&format!("{page}/resend?since=ever")).await;
+    assert!(html.contains("50 deliveries failed"), "{html}");
+    assert_eq!(put_again(&console.world), "250");
+    // A paused webhook is sent nothing, and what goes on for it ends.
+    console.world.fanfare(&["webhooks", "pause", &webhook]).await;
+    let html = anna.page(&format!("{page}/resend?since=ever")).await;
+    assert!(html.contains("resume it first") && !html.contains("Send them again"), "{html}");
+    console.world.fanfare(&["webhooks", "resume", &webhook]).await;
+    let path = confirmed(&mut anna, &page, "50 deliveries failed").await;
+    until(&mut anna, &path, "50 of 50").await;
+    assert_eq!(put_again(&console.world), "300");
+}

@@ -1,0 +1,90 @@
+//! What each process's accounts may not do. That they may do enough, every other test shows.
+
+use fanfare_testkit::amqp::Amqp;
+use fanfare_testkit::roles::as_role;
+use fanfare_testkit::sandbox::Sandbox;
+
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_s_roles_reach_only_what_is_theirs() {
+    let sandbox = Sandbox::new().await;
+    World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    for (role, statement) in [
+        ("fanfare_router", "select sealed from webhooks"),
+        ("fanfare_router", "select uri from webhooks"),
+        ("fanfare_router", "update webhooks set paused = true"),
+        ("fanfare_router", "insert into attempts select * from attempts"),
+        ("fanfare_router", "update events set webhooks = '{}'"),
+        ("fanfare_router", "select from accounts"),
+        ("fanfare_router", "create table x (y int)"),
+        ("fanfare_worker", "update webhooks set uri = ''"),
+        ("fanfare_worker", "update webhooks set sealed = ''"),
+        ("fanfare_worker", "insert into events select * from events"),
+        ("fanfare_worker", "update attempts set state = 'delivered'"),
+        ("fanfare_worker", "delete from directory_versions"),
+        ("fanfare_worker", "select from accounts"),
+        ("fanfare_worker", "select from sessions"),
+        ("fanfare_console", "update accounts set administrator = true"),
+        ("fanfare_console", "insert into directory_members select * from directory_members"),
+        ("fanfare_console", "update attempts set state = 'delivered'"),
+        ("fanfare_console", "delete from webhooks"),
+        ("fanfare_console", "delete from events"),
+        ("fanfare_console", "create temporary table x (y int)"),
+        ("fanfare_admin", "delete from refinery_schema_history"),
+        ("fanfare_admin", "drop table events"),
+        ("fanfare_migrate", "create role x"),
+    ] {
+        let refused = sandbox.sql(&format!("set role {role}; {statement}")).unwrap_err();
+        let refused = refused.to_string();
+        let words = ["permission denied", "must be owner"];
+        assert!(words.iter().any(|word| refused.contains(word)), "{role}: {statement}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_s_users_reach_only_what_is_theirs() {
+    let sandbox = Sandbox::new().await;
+    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    world.start("router").await;
+    let publish = async |user: &str, exchange: &str, key: &str| {
+        let amqp = Amqp::connect(&as_role(&sandbox.amqp_url, user)).await.unwrap();
+        amqp.publish(exchange, key, "application/json", &[], b"{}").await
+    };
+    publish("report_server", "reportserver.events", "reports.upload").await.unwrap();
+    for (user, exchange, key) in [
+        ("report_server", "", "fanfare.deliveries"),
+        ("report_server", "fanfare.due", "x.events"),
+        ("fanfare_worker", "reportserver.events", "reports.upload"),
+        ("fanfare_worker", "fanfare.due", "x.events"),
+        ("fanfare_console", "reportserver.events", "reports.upload"),
+        ("fanfare_console", "fanfare.delay.00", "1.events"),
+        ("fanfare_router", "reportserver.events", "reports.upload"),
+    ] {
+        assert!(publish(user, exchange, key).await.is_err(), "{user} publishes to {exchange}");
+    }
+    for (user, queue) in [
+        ("report_server", "fanfare.events"),
+        ("report_server", "fanfare.deliveries"),
+        ("fanfare_worker", "fanfare.events"),
+        ("fanfare_worker", "fanfare.deliveries.dead"),
+        ("fanfare_console", "fanfare.deliveries"),
+        ("fanfare_console", "fanfare.directory"),
+    ] {
+        let amqp = Amqp::connect(&as_role(&sandbox.amqp_url, user)).await.unwrap();
+        assert!(amqp.drain(queue).await.is_err(), "{user} reads {queue}");
+    }
+    for user in ["report_server", "fanfare_worker", "fanfare_console"] {
+        let url = as_role(&sandbox.amqp_url, user);
+        let amqp = Amqp::connect(&url).await.unwrap();
+        let declaring = amqp.channel().queue_declare(
+            "fanfare.mine".into(),
+            Default::default(),
+            Default::default(),
+        );
+        assert!(declaring.await.is_err(), "{user} declares");
+        let amqp = Amqp::connect(&url).await.unwrap();
+        let deleting = amqp.channel().queue_delete("fanfare.events".into(), Default::default());
+        assert!(deleting.await.is_err(), "{user} deletes");
+    }
+}

@@ -1,0 +1,161 @@
+//! The trace of an event goes on through router and worker to the receiver, and their parts of it
+//! to a collector.
+
+use std::collections::HashMap;
+
+use fanfare_testkit::receiver::{Receiver, Reply, Request};
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, World, event};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PUBLISHER: &str = "b7ad6b7169203331";
+
+fn traceparent() -> String {
+    format!("00-{TRACE}-{PUBLISHER}-01")
+}
+
+/// Publishes with the header that a traced publisher adds.
+async fn publish(world: &World, kind: &str, body: &Value) {
+    let (amqp, traceparent) = (world.amqp().await, traceparent());
+    let headers = [("traceparent", traceparent.as_str())];
+    let body = body.to_string();
+    amqp.publish("reportserver.events", "tasks.execute", kind, &headers, body.as_bytes())
+        .await
+        .unwrap();
+}
+
+/// A span as it was collected, with the name of its service.
+#[derive(Debug, Clone)]
+struct Collected {
+    service: String,
+    span: Value,
+}
+
+impl Collected {
+    fn text(&self, name: &str) -> &str {
+        self.span[name].as_str().unwrap()
+    }
+
+    fn attributes(&self) -> HashMap<&str, &str> {
+        attributes(&self.span["attributes"])
+    }
+}
+
+fn attributes(list: &Value) -> HashMap<&str, &str> {
+    let mut found = HashMap::new();
+    for it in list.as_array().unwrap() {
+        let value = &it["value"];
+        let text = value["stringValue"].as_str().or_else(|| value["intValue"].as_str());
+        found.insert(it["key"].as_str().unwrap(), text.unwrap());
+    }
+    found
+}
+
+fn collected(collector: &Receiver) -> Vec<Collected> {
+    let mut all = Vec::new();
+    for request in collector.requests() {
+        assert_eq!(request.path, "/v1/traces");
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        for resource in body["resourceSpans"].as_array().unwrap() {
+            let service =
+                attributes(&resource["resource"]["attributes"])["service.name"].to_owned();
+            for span in resource["scopeSpans"][0]["spans"].as_array().unwrap() {
+                all.push(Collected { service: service.clone(), span: span.clone() });
+            }
+        }
+    }
+    all
+}
+
+async fn spans(collector: &Receiver, count: usize) -> Vec<Collected> {
+    eventually(&format!("{count} spans are collected"), SOON, async || {
+        let all = collected(collector);
+        if all.len() == count { Ok(all) } else { Err(all) }
+    })
+    .await
+}
+
+fn sent(request: &Request) -> (String, String) {
+    let traceparent = request.header("traceparent").unwrap();
+    let parts: Vec<&str> = traceparent.split('-').collect();
+    (parts[1].to_owned(), parts[2].to_owned())
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_from_the_publisher_to_the_receiver() {
+    let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
+    receiver.answer_with(|_, n| Reply::status(if n == 0 { 500 } else { 204 }));
+    let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
+    let webhook = world.webhook(&receiver.url("/")).await;
+    let (_router, mut worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, "application/cloudevents+json", &event()).await;
+    let requests = receiver.wait_for(2, SOON).await;
+    // What is left is sent when a process ends.
+    worker.terminate();
+    assert!(worker.wait_exit(SOON).await.success());
+
+    let all = spans(&collector, 3).await;
+    let find = |service: &str| -> Vec<Collected> {
+        all.iter().filter(|it| it.service == service).cloned().collect()
+    };
+    let (routed, attempts) = (find("fanfare-router"), find("fanfare-worker"));
+    let [routed] = routed.as_slice() else { panic!("{all:?}") };
+    assert_eq!((routed.text("traceId"), routed.text("parentSpanId")), (TRACE, PUBLISHER));
+    assert_eq!((routed.text("name"), &routed.span["kind"]), ("route tasks.execute", &json!(5)));
+    for (number, (attempt, request)) in attempts.iter().zip(&requests).enumerate() {
+        assert_eq!(attempt.text("parentSpanId"), routed.text("spanId"));
+        let (trace, span) = sent(request);
+        assert_eq!((trace.as_str(), span.as_str()), (TRACE, attempt.text("spanId")));
+        let attributes = attempt.attributes();
+        assert_eq!(attributes["fanfare.webhook.id"], webhook);
+        assert_eq!(attributes["fanfare.attempt"], (number + 1).to_string());
+        let (status, code) = if number == 0 { ("500", json!(2)) } else { ("204", Value::Null) };
+        assert_eq!(attributes["http.response.status_code"], status);
+        assert_eq!(attempt.span["status"]["code"], code);
+        let times = ["startTimeUnixNano", "endTimeUnixNano"]
+            .map(|name| attempt.text(name).parse::<u128>().unwrap());
+        assert!(times[0] < times[1], "{times:?}");
+    }
+    assert_eq!(attempts.len(), 2);
+}
+
+#[tokio::test]
+async fn the_events_of_a_batch_point_to_the_trace_that_they_go_out_in() {
+    let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
+    let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
+    world.webhook(&receiver.url("/")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    let own = "00-11111111111111111111111111111111-2222222222222222-01";
+    let (first, mut second) = (event(), event());
+    second["traceparent"] = json!(own);
+    publish(&world, "application/cloudevents-batch+json", &json!([first, second])).await;
+    receiver.wait_for(1, SOON).await;
+    let all = spans(&collector, 3).await;
+    let of = |trace: &str| all.iter().find(|it| it.text("traceId") == trace).unwrap();
+    let link = &of("11111111111111111111111111111111").span["links"][0];
+    assert_eq!(link["traceId"], TRACE);
+    assert!(all.iter().any(|it| it.span["spanId"] == link["spanId"]), "{all:?}");
+}
+
+#[tokio::test]
+async fn without_a_collector_everything_goes_on() {
+    let receiver = Receiver::start().await;
+    let world = World::new().await;
+    world.webhook(&receiver.url("/")).await;
+    let (router, mut worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, "application/cloudevents+json", &event()).await;
+    let requests = receiver.wait_for(1, SOON).await;
+    // Untouched: nobody took part.
+    assert_eq!(requests[0].header("traceparent"), Some(traceparent().as_str()));
+    worker.terminate();
+    worker.wait_exit(SOON).await;
+    drop(router);
+
+    let world = world.with("FANFARE_OTLP_ENDPOINT", "http://127.0.0.1:9");
+    let (router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, "application/cloudevents+json", &event()).await;
+    receiver.wait_for(2, SOON).await;
+    router.wait_for_line("spans can't be sent for now", SOON).await;
+}
