@@ -77,14 +77,8 @@ async fn the_broker_s_users_reach_only_what_is_theirs() {
     for user in ["report_server", "fanfare_worker", "fanfare_console"] {
         let url = as_role(&sandbox.amqp_url, user);
         let amqp = Amqp::connect(&url).await.unwrap();
-        let declaring = amqp.channel().queue_declare(
-            "fanfare.mine".into(),
-            Default::default(),
-            Default::default(),
-        );
-        assert!(declaring.await.is_err(), "{user} declares");
+        assert!(amqp.declare("fanfare.mine").await.is_err(), "{user} declares");
         let amqp = Amqp::connect(&url).await.unwrap();
-        let deleting = amqp.channel().queue_delete("fanfare.events".into(), Default::default());
-        assert!(deleting.await.is_err(), "{user} deletes");
+        assert!(amqp.delete("fanfare.events").await.is_err(), "{user} deletes");
     }
 }

@@ -139,15 +139,17 @@ async fn an_id_token_that_is_wrong_in_any_respect_is_refused() {
     it.signed_in("anna").await;
 }
 
+/// The page that tells somebody, by name, that they may not come in.
+async fn refused(it: &OpenId, name: &str) -> Answer {
+    let mut browser = it.browser();
+    let answer = browser.sign_in(name, "").await;
+    check_denied(&browser, &answer, 403, name);
+    answer
+}
+
 #[tokio::test]
 async fn who_may_not_come_in_is_told_why() {
     let it = OpenId::start().await;
-    async fn refused(it: &OpenId, name: &str) -> Answer {
-        let mut browser = it.browser();
-        let answer = browser.sign_in(name, "").await;
-        check_denied(&browser, &answer, 403, name);
-        answer
-    }
     let stranger = refused(&it, "stranger").await.body;
     assert!(stranger.contains("the report server has no user of that name"), "{stranger}");
     // Otherwise the provider would send the same one back.

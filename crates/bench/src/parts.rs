@@ -10,6 +10,7 @@ mod isolation;
 mod latency;
 mod limit;
 mod memory;
+mod scale;
 mod storm;
 mod throughput;
 
@@ -31,6 +32,8 @@ pub(crate) enum Part {
     Throughput,
     /// From publish to arrival, unloaded and at half of the throughput
     Latency,
+    /// What more workers and routers add, with endpoints that take their time
+    Scale,
     /// What bad endpoints cost the good ones
     Isolation,
     /// What a storm of retries costs first attempts
@@ -42,11 +45,12 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Limit,
         Self::Broker,
         Self::Throughput,
         Self::Latency,
+        Self::Scale,
         Self::Isolation,
         Self::Storm,
         Self::Growth,
@@ -59,6 +63,7 @@ impl Part {
             Self::Broker => broker::run(stage, plan, report).await,
             Self::Throughput => throughput::run(stage, plan, report).await,
             Self::Latency => latency::run(stage, plan, report).await,
+            Self::Scale => scale::run(stage, plan, report).await,
             Self::Isolation => isolation::run(stage, plan, report).await,
             Self::Storm => storm::run(stage, plan, report).await,
             Self::Growth => growth::run(stage, plan, report).await,

@@ -68,6 +68,13 @@ pub(crate) struct Plan {
     /// How long a round at half of the throughput takes, in seconds.
     pub(crate) busy_seconds: u64,
 
+    /// Numbers of workers, each with every number of routers.
+    pub(crate) scale_workers: Vec<u64>,
+    /// Numbers of routers.
+    pub(crate) scale_routers: Vec<u64>,
+    /// Events of a round there, each to ten webhooks.
+    pub(crate) scale_events: u64,
+
     /// Events a second to ten endpoints, some of them bad.
     pub(crate) isolation_rate: f64,
     /// How long a round takes, in seconds.
@@ -137,6 +144,9 @@ impl Plan {
             idle_rate: 20.0,
             idle_events: 500,
             busy_seconds: 15,
+            scale_workers: vec![1, 2, 4],
+            scale_routers: vec![1, 2],
+            scale_events: 600,
             isolation_rate: 100.0,
             isolation_seconds: 20,
             isolation_bad: vec![1, 5],
@@ -172,6 +182,9 @@ impl Plan {
             fan_outs: vec![fan_out(1, 10, 100), fan_out(10, 2, 20), fan_out(100, 1, 3)],
             idle_events: 10,
             busy_seconds: 1,
+            scale_workers: vec![1, 2],
+            scale_routers: vec![1],
+            scale_events: 4,
             isolation_rate: 20.0,
             isolation_seconds: 1,
             isolation_bad: Vec::new(),

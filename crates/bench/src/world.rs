@@ -98,6 +98,7 @@ impl World {
             ("FANFARE_AMQP_URL", &amqp_url),
             ("FANFARE_SECRET_KEYS", "bench:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
             ("FANFARE_ALLOW_TARGETS", "127.0.0.0/8"),
+            ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0"),
         ];
         let all = own.iter().chain(settings);
         let settings: Settings =
@@ -141,18 +142,20 @@ impl World {
         self.import(stage, &["webhooks", "import", "--no-verify"], &text).await
     }
 
-    /// Starts the router and the worker, and waits until both are connected.
+    /// Starts a router and a worker, and waits until both are connected.
     pub(crate) async fn start(&mut self, stage: &Stage) -> Result<()> {
-        let mut starting = Vec::new();
-        for role in ["router", "worker"] {
-            let skipped = log_length(&stage.home, role);
-            let part = stage.home.start(role, &stage.binary, &[role], &self.settings)?;
-            starting.push((role, part, skipped));
-        }
-        for (role, mut part, skipped) in starting {
-            part.says("connected to the broker", skipped).await?;
-            self.roles.push((role, part));
-        }
+        self.start_more(stage, "router").await?;
+        self.start_more(stage, "worker").await
+    }
+
+    /// Starts one more process of a role, and waits until it works: a console listens, the others
+    /// are connected.
+    pub(crate) async fn start_more(&mut self, stage: &Stage, role: &'static str) -> Result<()> {
+        let skipped = log_length(&stage.home, role);
+        let mut part = stage.home.start(role, &stage.binary, &[role], &self.settings)?;
+        let works = if role == "console" { "listening on" } else { "connected to the broker" };
+        part.says(works, skipped).await?;
+        self.roles.push((role, part));
         Ok(())
     }
 

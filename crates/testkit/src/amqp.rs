@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use lapin::options::{
     BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
-    QueueDeclareOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -91,6 +91,21 @@ impl Amqp {
             .context("waiting for the broker's confirm")?;
         ensure!(confirmation.is_ack(), "the broker refused the message");
         ensure!(confirmation.take_message().is_none(), "no queue takes the message {routing_key}");
+        Ok(())
+    }
+
+    /// Makes a queue.
+    pub async fn declare(&self, queue: &str) -> Result<()> {
+        let (options, arguments) = (QueueDeclareOptions::default(), FieldTable::default());
+        let declaring = self.channel.queue_declare(queue.into(), options, arguments);
+        declaring.await.with_context(|| format!("declaring the queue {queue}"))?;
+        Ok(())
+    }
+
+    /// Deletes a queue with what is in it.
+    pub async fn delete(&self, queue: &str) -> Result<()> {
+        let deleting = self.channel.queue_delete(queue.into(), QueueDeleteOptions::default());
+        deleting.await.with_context(|| format!("deleting the queue {queue}"))?;
         Ok(())
     }
 

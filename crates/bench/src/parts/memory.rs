@@ -26,8 +26,9 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
 
 async fn full_load(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
     let mut world = world(stage, 1).await?;
+    world.start_more(stage, "console").await?;
     tokio::time::sleep(plan.memory_rest).await;
-    for role in ROLES {
+    for role in ROLES.into_iter().chain(["console"]) {
         let idle = memory_of_running(world.id(role)?)?.now;
         report.add(PART, &format!("{role}, idle"), "MiB", idle);
     }

@@ -18,6 +18,9 @@ const MOST_HEAD: usize = 64 * 1024;
 /// Read at a time.
 const CHUNK: usize = 64 * 1024;
 
+/// How long a late hook takes for its answer.
+const LATE: Duration = Duration::from_millis(50);
+
 /// How long a trickling hook waits before its next byte.
 const DRIP: Duration = Duration::from_millis(200);
 
@@ -34,6 +37,10 @@ pub(super) async fn serve(mut stream: TcpStream, tally: &Shared) -> io::Result<(
         match manner {
             None => stream.write_all(NOT_FOUND).await?,
             Some(Manner::Good) => stream.write_all(OK).await?,
+            Some(Manner::Late) => {
+                tokio::time::sleep(LATE).await;
+                stream.write_all(OK).await?;
+            }
             Some(Manner::Error | Manner::Refuse) => stream.write_all(ERROR).await?,
             Some(Manner::Storm) => stream.write_all(UNAVAILABLE).await?,
             Some(Manner::Hang) => return hang(&mut stream).await,

@@ -13,6 +13,8 @@ use crate::number;
 pub(crate) enum Manner {
     /// With 200.
     Good,
+    /// With 200, after 50 ms.
+    Late,
     /// Not at all.
     Hang,
     /// Its port refuses connections.
@@ -36,6 +38,7 @@ impl Manner {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Good => "good",
+            Self::Late => "late",
             Self::Hang => "hang",
             Self::Refuse => "refuse",
             Self::Reset => "reset",
@@ -46,7 +49,7 @@ impl Manner {
     }
 
     fn of(name: &str) -> Option<Self> {
-        let mut all = Self::BAD.into_iter().chain([Self::Good, Self::Storm]);
+        let mut all = Self::BAD.into_iter().chain([Self::Good, Self::Late, Self::Storm]);
         all.find(|manner| manner.name() == name)
     }
 }
@@ -134,7 +137,7 @@ impl Tally {
             Manner::Storm => Manner::Good,
             manner => manner,
         };
-        if manner != Manner::Good {
+        if !matches!(manner, Manner::Good | Manner::Late) {
             group.refused += 1;
             return Some(manner);
         }
@@ -146,7 +149,7 @@ impl Tally {
             group.distinct += u64::from(hook.is_new(stamp.number));
             group.times.add(now.saturating_sub(stamp.sent) / 1000);
         }
-        Some(Manner::Good)
+        Some(manner)
     }
 
     /// Forgets times, but not which events were seen.

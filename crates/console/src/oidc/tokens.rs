@@ -165,15 +165,16 @@ fn is_of_kind(header: &Header, kinds: &[&str]) -> bool {
 
 fn why(error: &Error) -> BadToken {
     match error.kind() {
-        ErrorKind::InvalidSignature => BadToken::Signature,
+        // The last two: the key has another curve than the algorithm, or is no key at all.
+        ErrorKind::InvalidSignature | ErrorKind::InvalidKeyFormat | ErrorKind::InvalidEcdsaKey => {
+            BadToken::Signature
+        }
         ErrorKind::ExpiredSignature => BadToken::Expired,
         ErrorKind::ImmatureSignature => BadToken::Early,
         ErrorKind::InvalidIssuer => BadToken::Issuer,
         ErrorKind::InvalidAudience => BadToken::Audience,
         ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => BadToken::Algorithm,
         ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => BadToken::Claim,
-        // The key has another curve than the algorithm, or is no key at all.
-        ErrorKind::InvalidKeyFormat | ErrorKind::InvalidEcdsaKey => BadToken::Signature,
         _ => BadToken::Form,
     }
 }
