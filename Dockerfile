@@ -18,7 +18,7 @@ RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock \
         ! -path '*/src/lib.rs' ! -path '*/src/main.rs' -delete \
  && find . -type d -empty -delete \
  && find . -name '*.rs' -exec sh -c 'echo "//! Empty." >"$1"' _ {} \; \
- && find . -name main.rs -exec sh -c 'echo "fn main() {}" >>"$1"' _ {} \;
+ && find . -name main.rs -exec sh -c 'echo "fn main() { }" >>"$1"' _ {} \;
 
 
 # The dependencies, compiled. This layer is kept as long as the manifests stay as they are.

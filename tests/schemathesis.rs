@@ -54,6 +54,7 @@ async fn nothing_breaks_and_no_answer_is_other_than_described() {
 
     let folder = std::env::temp_dir().join(format!("fanfare-{}", crate::world::unique()));
     fs::create_dir(&folder).unwrap();
+    let things: Vec<String> = things.iter().map(|id| format!("\"{id}\"")).collect();
     fs::write(folder.join("things.txt"), things.join("\n")).unwrap();
     let config = root().join("tests/schemathesis/schemathesis.toml");
     fs::copy(config, folder.join("schemathesis.toml")).unwrap();

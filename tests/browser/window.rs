@@ -1,4 +1,4 @@
-//! A window of a real browser, driven by WebDriver; what it does not tell at once is waited for.
+//! A window of a real browser, driven by `WebDriver`; what it does not tell at once is waited for.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use crate::python_env::root;
 use crate::world::SOON;
 
-/// Keys as WebDriver spells them.
+/// Keys as `WebDriver` spells them.
 pub(super) const TAB: &str = "\u{e004}";
 pub(super) const ENTER: &str = "\u{e007}";
 pub(super) const SPACE: &str = " ";
 
-/// How WebDriver names the reference to an element.
+/// How `WebDriver` names the reference to an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A browser of its own, with one window.
@@ -157,7 +157,8 @@ impl Window {
     /// policy of a page forbade.
     pub(super) async fn complaints(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({ "type": "browser" })).await.unwrap();
-        let lines = log.as_array().unwrap().iter();
+        // `INFO` is what a page or the browser remarks.
+        let lines = log.as_array().unwrap().iter().filter(|line| line["level"] != "INFO");
         lines.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
     }
 

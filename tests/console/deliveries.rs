@@ -1,5 +1,7 @@
 //! What a webhook was sent, and sending it again.
 
+use std::time::Duration;
+
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
@@ -11,6 +13,9 @@ use crate::world::{SOON, World, event};
 
 /// An answer that would like to be markup.
 const ANSWER: &str = "<script>alert('answer')</script><img src=x onerror=alert(1)>";
+
+/// How long a receiver thinks that is slow.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// What a receiver gets beside the body.
 const HEADERS: [&str; 9] = [
@@ -95,6 +100,46 @@ async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
     assert_eq!(anna.submit(&page, &rotate, &[("overlap", "24h")]).await.status, 303);
     let html = anna.page(&format!("{shown}?attempt=1")).await;
     assert!(html.contains("changed or paused after this attempt"), "{html}");
+}
+
+#[tokio::test]
+async fn an_attempt_says_where_its_time_went_and_what_the_answer_s_headers_were() {
+    let (console, _delivering) = delivering().await;
+    let world = &console.world;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, count| match count {
+        0 => Reply::text(500, "no").with_header("X-Why", ANSWER).after(SLOW),
+        _ => Reply::status(200),
+    });
+    let url = format!("http://localhost:{}/hook", receiver.addr().port());
+    let webhook = world.webhook(&url).await;
+    let mut anna = console.user("anna").await;
+    world.publish(&event()).await;
+    let delivery = world.deliveries(&webhook, "delivered", 1).await[0]["id"].clone();
+    let delivery = delivery.as_str().unwrap();
+    assert_eq!((receiver.count(), receiver.connections()), (2, 1));
+
+    let shown = world.json(&["deliveries", "show", delivery]).await;
+    let (first, second) = (&shown["attemptLog"][0], &shown["attemptLog"][1]);
+    let part = |name: &str| first["timings"][name].as_u64();
+    assert_eq!(first["timings"]["reusedConnection"], false);
+    assert!(part("dnsMs").is_some() && part("tlsMs").is_none(), "{shown}");
+    assert!(part("firstByteMs").unwrap() >= 100, "{shown}");
+    let parts = ["dnsMs", "connectMs", "firstByteMs"].map(|name| part(name).unwrap());
+    assert!(parts.iter().sum::<u64>() <= first["durationMs"].as_u64().unwrap(), "{shown}");
+    assert_eq!(first["responseHeaders"][0], json!({ "name": "x-why", "value": ANSWER }));
+    assert_eq!(second["timings"]["reusedConnection"], true);
+    assert_eq!(second["responseHeaders"], json!(null));
+    assert!(world.fanfare(&["deliveries", "show", delivery]).await.contains("open connection"));
+
+    let html = anna.page(&format!("/webhooks/{webhook}/deliveries/{delivery}")).await;
+    let (second, first) = html.split_once(r#"id="a1""#).unwrap();
+    for part in ["DNS <b>", "Connect <b>", "First byte <b>", "Total <b>", "x-why: &#60;script"] {
+        assert!(first.contains(part) && !second.contains(part), "{part}: {html}");
+    }
+    assert!(!html.contains("<script>alert") && !html.contains("<img src=x"));
+    let open = "over a connection that was open already";
+    assert!(second.contains(open) && !first.contains(open), "{html}");
 }
 
 #[tokio::test]

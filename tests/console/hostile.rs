@@ -74,6 +74,37 @@ async fn whatever_a_user_writes_is_shown_as_text() {
     assert!(answer.body.contains("&#60;img src=x&#62;"));
 }
 
+#[tokio::test]
+async fn nothing_that_a_user_writes_becomes_a_header() {
+    const LINE: &str = "\r\nX-Injected: 1\r\nSet-Cookie: a=b";
+    let console = Console::start().await;
+    console.add(&["anna"], &[]).await;
+    let mut anna = console.browser();
+    let next = format!("/webhooks{LINE}");
+    let fields = [("name", "anna"), ("password", "password"), ("next", next.as_str())];
+    let answer = anna.post("/sign-in", &fields).await;
+    assert_eq!((answer.status, answer.header("x-injected")), (303, None));
+    assert!(answer.header("set-cookie").unwrap().contains("fanfare_session="));
+    for path in ["/webhooks?q=", "/webhooks?sort=", "/nowhere", "/sign-in?next="] {
+        let answer =
+            anna.get(&format!("{path}{}", LINE.replace("\r\n", "%0D%0A").replace(' ', "+"))).await;
+        assert_eq!(answer.header("x-injected"), None, "{path}");
+    }
+    let value = format!("1{LINE}");
+    for (name, value) in [("X-A", value.as_str()), (&format!("X-A: 1{LINE}"), "1")] {
+        let fields =
+            [("url", QUIET), ("filter", "*"), ("header-name", name), ("header-value", value)];
+        let answer = anna.submit("/webhooks/new", "/webhooks", &fields).await;
+        assert_eq!((answer.status, answer.header("x-injected")), (400, None));
+        assert!(answer.body.contains(r#"id="headers-error""#), "{}", answer.body);
+    }
+    let url = format!("http://192.0.2.1/a{LINE}?noecho");
+    let fields = [("url", url.as_str()), ("filter", "*")];
+    let answer = anna.submit("/webhooks/new", "/webhooks", &fields).await;
+    assert_eq!((answer.status, answer.header("x-injected")), (400, None));
+    assert!(answer.body.contains(r#"id="url-error""#), "{}", answer.body);
+}
+
 fn urlencoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }

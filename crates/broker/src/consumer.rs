@@ -17,6 +17,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+/// A batch is full when its bodies have so many bytes together: a hundred of the largest events at once
+/// would fill the memory several times over on their way through.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
 /// The messages of one queue. The broker hands out at most `prefetch` unsettled ones at a time.
 pub struct Consumer {
     stream: lapin::Consumer,
@@ -89,8 +93,8 @@ impl Consumer {
         Some(Err(failure))
     }
 
-    /// The next messages, at least one and at most `max`: waits for the first, then takes what
-    /// comes within `linger`. Dropping the call loses nothing.
+    /// The next messages, at least one, and at most `max` or so many as have 8 MiB together: waits
+    /// for the first, then takes what comes within `linger`. Dropping the call loses nothing.
     ///
     /// # Errors
     ///
@@ -107,7 +111,8 @@ impl Consumer {
             }
         }
         let until = Instant::now() + linger;
-        while self.batch.len() < max {
+        let mut bytes: usize = self.batch.iter().map(|it| it.message.body.len()).sum();
+        while self.batch.len() < max && bytes < BATCH_BYTES {
             // What is here already is taken without asking the clock.
             let delivery = match self.stream.next().now_or_never() {
                 Some(delivery) => delivery,
@@ -119,6 +124,7 @@ impl Consumer {
             match delivery {
                 Some(Ok(delivery)) => {
                     let incoming = self.incoming(delivery);
+                    bytes += incoming.message.body.len();
                     self.batch.push(incoming);
                 }
                 Some(Err(error)) => {

@@ -21,10 +21,6 @@ use clap::Parser;
 use commands::Command;
 use settings::{Flags, Settings};
 
-/// A tenth of a worker's time went into the system's allocator; see docs/performance.md.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Webhook delivery for a report server.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version, max_term_width = 100)]

@@ -216,7 +216,7 @@ impl Settings {
             console_listen: values.read("console_listen", |text| text.trim().parse().ok())?,
             sign_in: SignIn::read(&values)?,
             metrics_listen: values.read("metrics_listen", value::listen_or_off)?.0,
-            otlp_endpoint: values.read("otlp_endpoint", value::otlp_or_off)?,
+            otlp_endpoint: values.read("otlp_endpoint", value::otlp_or_off)?.0,
             targets: TargetPolicy::new(values.read("allow_targets", value::networks)?),
             directory: directory_times(&values)?,
             mask: values.read_or_say("mask", MaskPolicy::parse)?,
@@ -230,8 +230,8 @@ impl Settings {
             pause_after: values.read("pause_failing_after", value::duration)?,
             database_connections: values.read("database_connections", value::count)?,
             log: log(&values)?,
-            database_url: values.read_if_set("database_url", database_url)?,
-            amqp_url: values.read_if_set("amqp_url", amqp_url)?,
+            database_url: values.read_if_set("database_url", value::database_url)?,
+            amqp_url: values.read_if_set("amqp_url", value::amqp_url)?,
             keys: values.read_if_set("secret_keys", value::keys)?,
             local_keys: LocalKeys::new(directory("XDG_STATE_HOME"), directory("HOME")),
             resolved: Vec::new(),
@@ -310,17 +310,6 @@ fn log(values: &Values) -> Result<Log, SettingsError> {
         chosen: values.is_set("log"),
         json: values.read("log_format", json)?,
     })
-}
-
-/// The library reads URLs and `key=value` texts; only what is neither is refused here.
-fn database_url(text: &str) -> Option<String> {
-    let url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
-    (url || (text.contains('=') && !text.contains("://"))).then(|| text.to_owned())
-}
-
-fn amqp_url(text: &str) -> Option<String> {
-    let url = ["amqp://", "amqps://"].iter().any(|scheme| text.starts_with(scheme));
-    url.then(|| text.to_owned())
 }
 
 fn missing(key: &'static str) -> SettingsError {

@@ -108,7 +108,9 @@ fn letter(
     }
     let code = why.reason.code();
     tracing::warn!(
-        event.id = crate::told::event_id(&message.body), reason = code, detail = why.detail,
+        event.id = crate::told::event_id(&message.body),
+        reason = code,
+        detail = why.detail,
         "a directory document can't be taken; it is kept as a dead letter"
     );
     let now = (config.clock)();

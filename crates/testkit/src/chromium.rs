@@ -1,4 +1,4 @@
-//! A ChromeDriver that belongs to one test: it starts Chromium and drives it, by WebDriver.
+//! A `chromedriver` that belongs to one test: it starts Chromium and drives it.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::servers::{free_ports, make_folder};
 
 const START_PATIENCE: Duration = Duration::from_mins(1);
 
-/// A running ChromeDriver. It ends with its owner, and the profiles of its browsers go with it.
+/// A running `chromedriver`. It ends with its owner, and the profiles of its browsers go with it.
 pub struct ChromeDriver {
     address: SocketAddr,
     folder: PathBuf,
@@ -58,6 +58,8 @@ impl ChromeDriver {
             "--headless=new".to_owned(),
             "--disable-dev-shm-usage".to_owned(),
             "--disable-gpu".to_owned(),
+            // Pictures are as wide as their window.
+            "--hide-scrollbars".to_owned(),
             // Chromium ends when the pipe breaks, however its driver ended.
             "--remote-debugging-pipe".to_owned(),
             format!("--user-data-dir={}", self.new_profile().display()),

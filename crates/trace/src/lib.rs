@@ -77,8 +77,8 @@ pub struct Ended {
     parent: Option<u64>,
     name: String,
     kind: Kind,
-    began: SystemTime,
-    ended: SystemTime,
+    from: SystemTime,
+    until: SystemTime,
     attributes: Vec<(&'static str, Value)>,
     links: Vec<Context>,
     failure: Option<String>,
@@ -117,15 +117,15 @@ impl Tracer {
         if parent.is_some_and(|parent| !parent.is_recorded()) {
             return None;
         }
-        let context = parent.map_or_else(Context::new, |parent| parent.child())?;
+        let context = parent.map_or_else(Context::new, Context::child)?;
         let now = SystemTime::now();
         let begun = Ended {
             context,
-            parent: parent.map(|parent| parent.span()),
+            parent: parent.map(Context::span),
             name: name.to_owned(),
             kind,
-            began: now,
-            ended: now,
+            from: now,
+            until: now,
             attributes: Vec::new(),
             links: Vec::new(),
             failure: None,
@@ -168,7 +168,7 @@ impl Drop for Span {
         let Some(mut ended) = self.begun.take() else {
             return;
         };
-        ended.ended = SystemTime::now();
+        ended.until = SystemTime::now();
         if self.tracer.ended.try_send(*ended).is_err() {
             self.tracer.lost.fetch_add(1, Ordering::Relaxed);
         }

@@ -60,6 +60,9 @@ pub(crate) async fn verdicts(
             (Claim::Past, _) => Verdict::Nothing,
             (Claim::Taken, _) => Verdict::Later,
             (Claim::Ours, _) if !is_next(taken.due, standing) => Verdict::Nothing,
+            // The ledger is older than the broker, as after a restore: what it does not know it
+            // does not owe, and a router takes in anew what is published again.
+            (Claim::Ours, _) if standing.events.is_empty() => unknown(taken.due),
             (Claim::Ours, _) if early(context, standing).is_some() => Verdict::Early,
             (Claim::Ours, _) if taken.delivery_count >= POISON => {
                 Verdict::GiveUp(DeadReason::Poison)
@@ -107,6 +110,14 @@ pub(crate) async fn verdicts(
         }
     }
     Ok(verdicts)
+}
+
+fn unknown(due: Due) -> Verdict {
+    tracing::warn!(
+        webhook.id = %due.webhook, delivery.id = %due.id(),
+        "dropped a job whose events are not in the database: is that restored from a backup?"
+    );
+    Verdict::Nothing
 }
 
 /// Whether the job is for the row that comes next.

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::{OPENAPI, openapi};
 
 const STYLE: &str = "
-:root{color-scheme:light dark}
+:root{color-scheme:light dark;background:Canvas;color:CanvasText}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem}
 code{font-family:ui-monospace,monospace;font-size:.9em}
 summary{cursor:pointer;padding:.4rem 0}

@@ -197,10 +197,23 @@ fn schemas() -> Map<String, Value> {
     let mut schemas: Map<String, Value> = found
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
+        .map(|(name, schema)| (name, with_optional_parts(schema)))
         .collect();
     schemas.insert("TokenRequest".to_owned(), token_request());
     schemas.insert("WebHookRequest".to_owned(), webhook_request());
     schemas
+}
+
+/// A part whose members stand beside the others', or are not there at all, is derived as the part
+/// or null; what is without it is an object all the same.
+fn with_optional_parts(mut schema: Value) -> Value {
+    let parts = schema.get_mut("allOf").and_then(Value::as_array_mut);
+    for part in parts.into_iter().flatten() {
+        if let Some(reference) = part.pointer("/oneOf/0/$ref").cloned() {
+            *part = json!({ "anyOf": [{ "$ref": reference }, { "type": "object" }] });
+        }
+    }
+    schema
 }
 
 /// A schema and those that it refers to.

@@ -256,7 +256,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         about: "For System Administrators.",
         query: &[SOURCE],
         success: ok(200, "The event.", Shape::One("Event")),
-        failures: &[403, 404, 409],
+        failures: &[400, 403, 404, 409],
         ..PLAIN
     },
     Operation {

@@ -79,34 +79,34 @@ fn others(uses: &[KeyUse], first: &str) -> u64 {
 }
 
 fn plan(uses: &[KeyUse], first: &str, ring: &[String]) -> String {
-    let mut text = format!("the key {first} seals now\n");
+    let mut lines = vec![format!("the key {first} seals now\n")];
     for KeyUse { key, webhooks } in uses {
         let what = match (key == first, ring.contains(key)) {
             (true, _) => "stay as they are",
             (false, true) => "would be sealed anew",
             (false, false) => "can't be opened: FANFARE_SECRET_KEYS lacks the key",
         };
-        text.push_str(&format!("{key}: the secrets of {webhooks} webhooks {what}\n"));
+        lines.push(format!("{key}: the secrets of {webhooks} webhooks {what}\n"));
     }
-    text
+    lines.concat()
 }
 
 fn outcome(uses: &[KeyUse], first: &str, ring: &[String]) -> String {
     let sealed = uses.iter().find(|one| one.key == first).map_or(0, |one| one.webhooks);
-    let mut text = format!("the key {first} seals the secrets of {sealed} webhooks\n");
+    let mut lines = vec![format!("the key {first} seals the secrets of {sealed} webhooks\n")];
     let is_needed = |id: &String| uses.iter().any(|one| one.key == *id);
     let (needed, free): (Vec<&String>, Vec<&String>) =
         ring.iter().filter(|id| *id != first).partition(|id| is_needed(id));
     for id in needed {
-        text.push_str(&format!("the key {id} is still needed; run this again\n"));
+        lines.push(format!("the key {id} is still needed; run this again\n"));
     }
     for id in free {
-        text.push_str(&format!(
+        lines.push(format!(
             "the key {id} seals nothing any more: take it out of FANFARE_SECRET_KEYS once every \
              process has {first} as its first, and keep it as long as older backups\n"
         ));
     }
-    text
+    lines.concat()
 }
 
 #[cfg(test)]

@@ -52,10 +52,14 @@ pub(crate) fn listen_or_off(text: &str) -> Option<Listen> {
     }
 }
 
+/// Where to send spans, if anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Collector(pub(crate) Option<Url>);
+
 /// Reads where spans go, as the whole address, or `off`.
-pub(crate) fn otlp_or_off(text: &str) -> Option<Option<Url>> {
+pub(crate) fn otlp_or_off(text: &str) -> Option<Collector> {
     if matches!(text.trim(), "" | "off") {
-        return Some(None);
+        return Some(Collector(None));
     }
     let mut url = Url::parse(text.trim()).ok()?;
     if !matches!(url.scheme(), "http" | "https") || url.query().is_some() {
@@ -63,7 +67,19 @@ pub(crate) fn otlp_or_off(text: &str) -> Option<Option<Url>> {
     }
     let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
     url.set_path(&path);
-    Some(Some(url))
+    Some(Collector(Some(url)))
+}
+
+/// The library reads URLs and `key=value` texts; only what is neither is refused here.
+pub(crate) fn database_url(text: &str) -> Option<String> {
+    let url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+    (url || (text.contains('=') && !text.contains("://"))).then(|| text.to_owned())
+}
+
+/// What is not a URL of the broker is refused here; its parts are read when it is used.
+pub(crate) fn amqp_url(text: &str) -> Option<String> {
+    let url = ["amqp://", "amqps://"].iter().any(|scheme| text.starts_with(scheme));
+    url.then(|| text.to_owned())
 }
 
 /// Reads networks and single addresses, separated by commas; none is fine.
@@ -193,7 +209,7 @@ mod tests {
             ("otel:4318", None),
         ] {
             let read = otlp_or_off(text);
-            let read = read.as_ref().map(|url| url.as_ref().map(Url::as_str));
+            let read = read.as_ref().map(|collector| collector.0.as_ref().map(Url::as_str));
             assert_eq!(read, expected, "{text}");
         }
     }
