@@ -1,4 +1,6 @@
-//! What came back from one POST: an HTTP answer, or the reason why there is none.
+//! What came back from one POST: an HTTP answer, or the reason why there is none; and how it went.
+
+use serde::{Deserialize, Serialize};
 
 /// Why a POST got no HTTP answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,4 +53,44 @@ pub enum Answer {
         /// One sentence for a person.
         detail: String,
     },
+}
+
+/// How a POST went on its way, as far as that is known: for people, no decision asks it.
+///
+/// The parts follow each other and together last no longer than the POST; what is left is for
+/// reading the body. A part that there was not, or that is not known, is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trace {
+    /// Resolving the host's name, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_ms: Option<u32>,
+    /// Opening the TCP connection, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_ms: Option<u32>,
+    /// The TLS handshake, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_ms: Option<u32>,
+    /// From the connection to the head of the answer, in milliseconds; `None` when none came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_ms: Option<u32>,
+    /// The answer's headers that fit into 2 KiB, in their order: names in lower case, and values as
+    /// text without NUL characters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// Whether there were more headers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more_headers: bool,
+}
+
+impl Trace {
+    /// Whether a connection that was open already was used; `None` when that is not known.
+    #[must_use]
+    pub fn reused(&self) -> Option<bool> {
+        match (self.dns_ms.or(self.connect_ms), self.first_byte_ms) {
+            (Some(_), _) => Some(false),
+            (None, Some(_)) => Some(true),
+            (None, None) => None,
+        }
+    }
 }

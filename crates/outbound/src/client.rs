@@ -1,20 +1,23 @@
 //! The client: how requests are sent, and what the answer to a POST is.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fanfare_core::answer::{Answer, Failure};
+use fanfare_core::answer::{Answer, Failure, Trace};
 use fanfare_core::target::TargetPolicy;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{ClientBuilder, Method, Response, redirect, retry};
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::time::timeout;
 use url::{Host, Url};
 
 use crate::body::{self, Start};
-use crate::failed::{Failed, Limits, chain_text};
+use crate::failed::{Failed, Limits};
+use crate::parts::{self, End, Notes, Noting};
 use crate::resolver::PolicyResolver;
+use crate::tls;
 
 /// How long the body of an answer is read. The status has decided by then; the text is for the
 /// record, and a trickling receiver must not hold a slot for the whole timeout.
@@ -36,6 +39,12 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How soon a dead HTTP/2 connection is noticed: without pings every request of a host would go on
 /// timing out on it, since they all share one.
 const PING_AFTER: Duration = Duration::from_secs(5);
+
+/// The most that is kept of the headers of an answer, in bytes.
+const HEADERS: usize = 2 * 1024;
+
+/// How much of a plain success may be for reading the body before that is worth being told.
+const BODY_WORTH_TELLING: Duration = Duration::from_millis(50);
 
 /// How a [`Client`] behaves.
 #[derive(Debug, Clone)]
@@ -59,8 +68,15 @@ pub struct Client {
 
 /// The client could not be built, for example for a user agent that is no header value.
 #[derive(Debug, Error)]
-#[error("building the HTTP client")]
-pub struct BuildError(#[source] pub(crate) reqwest::Error);
+#[non_exhaustive]
+pub enum BuildError {
+    /// What speaks HTTP can't be set up.
+    #[error("building the HTTP client")]
+    Http(#[source] reqwest::Error),
+    /// TLS can't be set up.
+    #[error("setting up TLS for the HTTP client")]
+    Tls(#[source] rustls::Error),
+}
 
 impl Client {
     /// Builds a client.
@@ -73,18 +89,9 @@ impl Client {
     ///
     /// The user agent is not a valid header value, or the TLS parts can't be set up.
     pub fn new(config: Config) -> Result<Self, BuildError> {
-        let http = builder(&config).build().or_else(|cause| {
-            let http = builder(&config).tls_certs_only([]).build();
-            if http.is_ok() {
-                let cause = chain_text(&cause);
-                tracing::warn!(
-                    cause,
-                    "the system has no trust roots: every https target will fail"
-                );
-            }
-            http
-        });
-        Ok(Self { http: http.map_err(BuildError)?, config: Arc::new(config) })
+        let tls = tls::config().map_err(BuildError::Tls)?;
+        let http = builder(&config, tls).build().map_err(BuildError::Http)?;
+        Ok(Self { http, config: Arc::new(config) })
     }
 
     /// Sends one POST and says what came back. Exactly `headers` are sent, beside those that HTTP
@@ -93,11 +100,34 @@ impl Client {
     /// The status decides: a body that trickles, breaks off or never ends changes nothing, and
     /// what arrived of it within 16 KiB and two seconds is kept for the record.
     pub async fn post(&self, url: &Url, headers: &[(String, String)], body: Bytes) -> Answer {
+        self.post_traced(url, headers, body).await.0
+    }
+
+    /// The same, and how it went. There is nothing to tell of a plain success: one over a
+    /// connection that was open already, whose time was the receiver's.
+    pub async fn post_traced(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        body: Bytes,
+    ) -> (Answer, Option<Box<Trace>>) {
+        let began = Instant::now();
         let request =
             Request { method: Method::POST, url, headers, body, timeout: self.config.timeout };
-        match self.send(request).await {
-            Ok(response) => read_answer(response).await,
-            Err(Failed { failure, detail }) => Answer::Failed { failure, detail },
+        let (result, notes) = parts::noted(self.send(request)).await;
+        match result {
+            Ok(mut response) => {
+                let head = Instant::now();
+                let answer = read_answer(&mut response).await;
+                let trace = answered(&response, &notes, began, head);
+                (answer, trace)
+            }
+            Err(Failed { failure, detail, connecting }) => {
+                let end =
+                    if connecting { End::NoConnection(Instant::now()) } else { End::NoAnswer };
+                let trace = notes.trace(began, end);
+                (Answer::Failed { failure, detail }, Some(Box::new(trace)))
+            }
         }
     }
 
@@ -144,8 +174,10 @@ pub(crate) struct Request<'a> {
     pub(crate) timeout: Duration,
 }
 
-fn builder(config: &Config) -> ClientBuilder {
+fn builder(config: &Config, tls: ClientConfig) -> ClientBuilder {
     reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .connector_layer(Noting)
         .user_agent(&config.user_agent)
         .redirect(redirect::Policy::none())
         .referer(false)
@@ -177,7 +209,7 @@ fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, Failed> {
     Ok(map)
 }
 
-async fn read_answer(mut response: Response) -> Answer {
+async fn read_answer(response: &mut Response) -> Answer {
     let status = response.status().as_u16();
     let retry_after = response
         .headers()
@@ -186,6 +218,58 @@ async fn read_answer(mut response: Response) -> Answer {
         .map(ToOwned::to_owned);
     let mut start = Start::default();
     // Late or broken, the record has what came until then.
-    let _ = timeout(BODY_TIME, body::read(&mut response, &mut start)).await;
+    let _ = timeout(BODY_TIME, body::read(response, &mut start)).await;
     Answer::Response { status, retry_after, body: start.into_text() }
+}
+
+/// How a POST went that got an answer, if there is something to tell.
+fn answered(
+    response: &Response,
+    notes: &Notes,
+    began: Instant,
+    head: Instant,
+) -> Option<Box<Trace>> {
+    let plain = response.status().is_success()
+        && !notes.made_connection()
+        && head.elapsed() < BODY_WORTH_TELLING;
+    (!plain).then(|| {
+        let (headers, more_headers) = first_headers(response.headers());
+        Box::new(Trace { headers, more_headers, ..notes.trace(began, End::Head(head)) })
+    })
+}
+
+/// The first headers, and whether there are more.
+fn first_headers(map: &HeaderMap) -> (Vec<(String, String)>, bool) {
+    let mut room = HEADERS;
+    let fits = |(name, value): &(&HeaderName, &HeaderValue)| {
+        let rest = room.checked_sub(name.as_str().len() + value.len());
+        room = rest.unwrap_or_default();
+        rest.is_some()
+    };
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        // The ledger can't hold NUL characters.
+        let value = String::from_utf8_lossy(value.as_bytes()).replace('\0', "");
+        (name.as_str().to_owned(), value)
+    };
+    let headers: Vec<_> = map.iter().take_while(fits).map(text).collect();
+    let more = headers.len() < map.len();
+    (headers, more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_kept_until_there_is_no_room() {
+        let mut map = HeaderMap::new();
+        map.append("x-one", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+        map.append("x-one", HeaderValue::from_static("again"));
+        let one = |value: &str| ("x-one".to_owned(), value.to_owned());
+        let short = vec![one("caf\u{fffd}"), one("again")];
+        assert_eq!(first_headers(&map), (short.clone(), false));
+        map.append("x-two", HeaderValue::from_str(&"x".repeat(HEADERS)).unwrap());
+        assert_eq!(first_headers(&map), (short, true));
+        assert_eq!(first_headers(&HeaderMap::new()), (vec![], false));
+    }
 }

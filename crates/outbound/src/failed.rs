@@ -26,6 +26,8 @@ use crate::resolver::ResolveError;
 pub(crate) struct Failed {
     pub(crate) failure: Failure,
     pub(crate) detail: String,
+    /// Whether it was the connection that could not be made.
+    pub(crate) connecting: bool,
 }
 
 /// The limits that a request was under, to be told when one is passed.
@@ -36,7 +38,7 @@ pub(crate) struct Limits {
 
 impl Failed {
     pub(crate) fn new(failure: Failure, detail: impl Into<String>) -> Self {
-        Self { failure, detail: detail.into() }
+        Self { failure, detail: detail.into(), connecting: false }
     }
 
     /// Says what an error of the HTTP stack comes to.
@@ -51,7 +53,7 @@ impl Failed {
             .unwrap_or_else(|| Self::from_other(&error));
         let cause = chain_text(&error);
         tracing::debug!(outcome = failed.failure.code(), cause, "the request got no answer");
-        failed
+        Self { connecting: error.is_connect(), ..failed }
     }
 
     fn from_resolve(error: &ResolveError) -> Self {

@@ -11,13 +11,17 @@
 //! - One call is one request: no redirects, no proxies, no retries.
 //! - Whatever the peer does, a call ends within its timeout and keeps at most 16 KiB of the answer.
 //!
+//! How long the parts of a POST took is noted on the way (`parts`).
+//!
 //! What goes wrong comes back as a [`Failure`](fanfare_core::answer::Failure) with a sentence for a
 //! person that tells the owner of a webhook nothing about the network the service runs in.
 
 mod body;
 mod client;
 mod failed;
+mod parts;
 mod resolver;
+mod tls;
 pub mod trusted;
 mod verify;
 

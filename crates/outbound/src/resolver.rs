@@ -11,6 +11,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 use tokio::net::lookup_host;
 
+use crate::parts::{self, Moment};
+
 /// Why a name gives no address to connect to. The messages go to the owner of a webhook: they name
 /// no address that the owner did not name, or a webhook would be a way to ask an internal
 /// resolver.
@@ -43,7 +45,9 @@ impl Resolve for PolicyResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let policy = Arc::clone(&self.policy);
         Box::pin(async move {
+            parts::note(Moment::Resolving);
             let addresses = resolve(&policy, name.as_str()).await?;
+            parts::note(Moment::Resolved);
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

@@ -74,7 +74,7 @@ impl Client {
                 .timeout(WHOLE_TIME)
         };
         let http = builder().build().or_else(|_| builder().tls_certs_only([]).build());
-        Ok(Self { http: http.map_err(BuildError)? })
+        Ok(Self { http: http.map_err(BuildError::Http)? })
     }
 
     /// Gets a document; `authorization` is the value of the header of that name.

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_core::answer::Trace;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::Due;
 use fanfare_core::outcome::State;
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -55,6 +57,8 @@ pub struct Post {
     pub error: Option<String>,
     /// The beginning of the answer's body.
     pub response_body: Option<String>,
+    /// How it went; `None` for a plain success, of which there is nothing to tell.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// The last row of a delivery.
@@ -137,11 +141,11 @@ impl Store {
         const SQL: &str = "-- attempts_record
             insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
                                   reason, at, duration_ms, outcome, status, error, response_body,
-                                  next_attempt_at, revision, detail)
+                                  next_attempt_at, revision, detail, trace)
             select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::int[],
                 $6::int[], $7::timestamptz[], $8::text[], $9::text[], $10::timestamptz[],
                 $11::int[], $12::text[], $13::int[], $14::text[], $15::text[], $16::timestamptz[],
-                $17::bigint[], $18::text[])
+                $17::bigint[], $18::text[], $19::jsonb[])
             on conflict do nothing";
         fn column<'a, T>(entries: &'a [Entry], of: impl Fn(&'a Entry) -> T) -> Vec<T> {
             entries.iter().map(of).collect()
@@ -180,6 +184,10 @@ impl Store {
                     /* next_attempt_at */ &column(entries, |e| e.next_attempt_at),
                     /* revision */ &column(entries, |e| e.revision),
                     /* detail */ &column(entries, |e| e.detail.as_deref()),
+                    /* trace */
+                    &column(entries, |e| {
+                        e.post.as_ref().and_then(|p| p.trace.as_deref().map(Json))
+                    }),
                 ],
             )
             .await

@@ -5,10 +5,12 @@ mod page;
 mod resend;
 
 use chrono::{DateTime, Utc};
+use fanfare_core::answer::Trace;
 use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -89,6 +91,8 @@ pub struct AttemptLog {
     pub error: Option<String>,
     /// The beginning of the answer's body.
     pub response_body: Option<String>,
+    /// How it went; `None` for a plain success over a connection that was open already.
+    pub trace: Option<Trace>,
 }
 
 impl Store {
@@ -98,7 +102,8 @@ impl Store {
         id: DeliveryId,
     ) -> Result<Option<(Delivery, Vec<AttemptLog>)>, StoreError> {
         const SQL: &str = "-- delivery_show
-            select attempt, at, duration_ms, status, outcome, error, response_body
+            select attempt, at, duration_ms, status, outcome, error, response_body,
+                   trace
             from attempts where batch = $1 and webhook = $2 and outcome is not null
             order by entry";
         let doing = "show the delivery";
@@ -125,5 +130,6 @@ fn attempt_log(row: &Row) -> Result<AttemptLog, tokio_postgres::Error> {
         outcome: row.try_get(4)?,
         error: row.try_get(5)?,
         response_body: row.try_get(6)?,
+        trace: row.try_get::<_, Option<Json<Trace>>>(7)?.map(|Json(trace)| trace),
     })
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::Delay;
-use fanfare_core::answer::Answer;
+use fanfare_core::answer::{Answer, Trace};
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Due;
 use fanfare_core::notification::render;
@@ -90,7 +90,8 @@ pub(crate) async fn attempt(
     let headers = headers(webhook, id, traceparent, at, &body);
     let in_flight = context.config.metrics.in_flight();
     let began = Instant::now();
-    let answer = context.config.client.post(webhook.uri.url(), &headers, body.clone()).await;
+    let client = &context.config.client;
+    let (answer, trace) = client.post_traced(webhook.uri.url(), &headers, body.clone()).await;
     let duration = began.elapsed();
     drop(in_flight);
     traced::end(span, &answer);
@@ -119,7 +120,7 @@ pub(crate) async fn attempt(
         state,
         reason: reason.map(DeadReason::code),
         detail: ready.detail.clone(),
-        post: Some(post(&answer, duration)),
+        post: Some(post(&answer, duration, trace)),
         at,
         next_attempt_at: delay.map(|wait| context.now() + signed(wait)),
         revision: ready.chain.revision,
@@ -285,7 +286,7 @@ fn next(context: &Context, chain: &Chain, answer: &Answer) -> Next {
     decide(&context.config.policy, answer, progress, chance())
 }
 
-fn post(answer: &Answer, duration: Duration) -> Post {
+fn post(answer: &Answer, duration: Duration, trace: Option<Box<Trace>>) -> Post {
     let outcome = Outcome::of(answer).code();
     match answer {
         Answer::Response { status, body, .. } => Post {
@@ -294,6 +295,7 @@ fn post(answer: &Answer, duration: Duration) -> Post {
             status: Some(*status),
             error: None,
             response_body: (!body.is_empty()).then(|| body.clone()),
+            trace,
         },
         Answer::Failed { detail, .. } => Post {
             duration,
@@ -301,6 +303,7 @@ fn post(answer: &Answer, duration: Duration) -> Post {
             status: None,
             error: Some(detail.clone()),
             response_body: None,
+            trace,
         },
     }
 }

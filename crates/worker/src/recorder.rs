@@ -104,6 +104,7 @@ impl Writer {
                 && let Some(post) = &mut entry.post
             {
                 (post.error, post.response_body) = (None, None);
+                post.trace = Some(Box::default());
                 result = self.write(std::slice::from_ref(&entry)).await;
             }
             match result {

@@ -5,6 +5,7 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use fanfare_core::answer::Trace;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
@@ -65,6 +66,7 @@ struct Attempt {
     number: i32,
     at: Moment,
     duration: String,
+    timings: Timings,
     status: Option<i32>,
     good: bool,
     code: String,
@@ -73,8 +75,30 @@ struct Attempt {
     answer: Option<String>,
     /// Whether there is more of the answer.
     more: bool,
+    headers: Option<Headers>,
     path: String,
     chosen: bool,
+}
+
+/// What of an attempt's duration went where.
+struct Timings {
+    /// Empty when that is not known.
+    parts: Vec<Part>,
+    /// Whether it went over a connection that was open already.
+    reused: bool,
+}
+
+/// A part of an attempt's duration.
+struct Part {
+    name: &'static str,
+    time: String,
+}
+
+/// The headers of an attempt's answer.
+struct Headers {
+    lines: Vec<(String, String)>,
+    /// Whether there were more.
+    more: bool,
 }
 
 /// The chosen attempt's request.
@@ -201,10 +225,15 @@ fn chosen<'a>(log: &'a [AttemptLog], number: &str) -> Option<&'a AttemptLog> {
 fn attempt(log: &AttemptLog, base: &str, chosen: bool) -> Attempt {
     let most = if chosen { WHOLE } else { GLANCE };
     let answer = log.response_body.as_deref();
+    let trace = log.trace.as_ref();
     Attempt {
         number: log.attempt,
         at: Moment(log.at),
         duration: log.duration_ms.map(duration).unwrap_or_default(),
+        timings: Timings {
+            parts: trace.map(|trace| parts(trace, log.duration_ms)).unwrap_or_default(),
+            reused: trace.map_or(Some(true), Trace::reused) == Some(true),
+        },
         status: log.status,
         good: matches!(log.outcome.as_str(), "delivered" | "gone"),
         code: log.outcome.clone(),
@@ -212,14 +241,40 @@ fn attempt(log: &AttemptLog, base: &str, chosen: bool) -> Attempt {
         error: log.error.clone(),
         answer: answer.map(|answer| shortened(answer, most)),
         more: answer.is_some_and(|answer| answer.chars().nth(most).is_some()),
+        headers: trace.and_then(headers),
         path: format!("{base}?attempt={}", log.attempt),
         chosen,
     }
 }
 
+fn headers(trace: &Trace) -> Option<Headers> {
+    let any = !trace.headers.is_empty() || trace.more_headers;
+    any.then(|| Headers { lines: trace.headers.clone(), more: trace.more_headers })
+}
+
+/// The parts that there were, in their order.
+fn parts(trace: &Trace, total: Option<i32>) -> Vec<Part> {
+    let known = [
+        ("DNS", trace.dns_ms),
+        ("Connect", trace.connect_ms),
+        ("TLS", trace.tls_ms),
+        ("First byte", trace.first_byte_ms),
+    ];
+    let part = |(name, ms): (_, Option<u32>)| {
+        let time = duration(i32::try_from(ms?).unwrap_or(i32::MAX));
+        Some(Part { name, time })
+    };
+    let mut parts: Vec<Part> = known.into_iter().filter_map(part).collect();
+    if let (false, Some(total)) = (parts.is_empty(), total) {
+        parts.push(Part { name: "Total", time: duration(total) });
+    }
+    parts
+}
+
 fn duration(ms: i32) -> String {
     match ms {
-        0..1000 => format!("{ms} ms"),
+        0 => "< 1 ms".to_owned(),
+        1..1000 => format!("{ms} ms"),
         _ => format!("{:.1} s", f64::from(ms) / 1000.0),
     }
 }

@@ -126,7 +126,17 @@ async fn deliveries_are_listed_shown_and_retried() {
     let shown = world.json(&["deliveries", "show", &id]);
     assert_eq!(
         keys(&shown["attemptLog"][0]),
-        ["attempt", "at", "durationMs", "status", "outcome", "error", "responseBody"]
+        [
+            "attempt",
+            "at",
+            "durationMs",
+            "status",
+            "outcome",
+            "error",
+            "responseBody",
+            "timings",
+            "responseHeaders",
+        ]
     );
     assert!(world.ok(&["deliveries", "show", &id]).contains("oops"));
     assert_eq!(world.ok(&["deliveries", "retry", &id]), "retrying 1\n");

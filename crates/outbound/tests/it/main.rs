@@ -1,6 +1,7 @@
 //! The client against real sockets: each peer is a small server that misbehaves as told.
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
+mod parts;
 mod posts;
 mod server;
 mod targets;

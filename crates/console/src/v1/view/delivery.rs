@@ -1,5 +1,6 @@
 //! A delivery in JSON.
 
+use fanfare_core::answer::Trace;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -72,6 +73,56 @@ pub struct AttemptJson<'a> {
     error: Option<&'a str>,
     /// The beginning of the answer's body.
     response_body: Option<&'a str>,
+    /// What of that time went where.
+    timings: Timings,
+    /// The answer's headers that fit into 2 KiB, in their order; `null` when there was no answer,
+    /// and of a plain success over a connection that was open already.
+    response_headers: Option<Vec<Header<'a>>>,
+}
+
+/// The parts of a POST, in milliseconds and in their order. A part that there was not, or that is
+/// not known, is `null`; what is left of `durationMs` was for reading the body.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Timings {
+    /// Whether it went over a connection that was open already; `null` when that is not known.
+    reused_connection: Option<bool>,
+    /// Resolving the host's name. An address is not resolved.
+    dns_ms: Option<u32>,
+    /// Opening the TCP connection.
+    connect_ms: Option<u32>,
+    /// The TLS handshake.
+    tls_ms: Option<u32>,
+    /// From the connection to the head of the answer. Of a plain success over a connection that was
+    /// open already it is `null`: that is nearly all of `durationMs`.
+    first_byte_ms: Option<u32>,
+}
+
+/// A header.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Header)]
+pub struct Header<'a> {
+    /// Its name in lower case.
+    name: &'a str,
+    /// Its value as it came, but for bytes that are no UTF-8.
+    value: &'a str,
+}
+
+impl Timings {
+    fn of(trace: Option<&Trace>) -> Self {
+        Self {
+            reused_connection: trace.map_or(Some(true), Trace::reused),
+            dns_ms: trace.and_then(|trace| trace.dns_ms),
+            connect_ms: trace.and_then(|trace| trace.connect_ms),
+            tls_ms: trace.and_then(|trace| trace.tls_ms),
+            first_byte_ms: trace.and_then(|trace| trace.first_byte_ms),
+        }
+    }
+}
+
+fn headers(trace: &Trace) -> Option<Vec<Header<'_>>> {
+    trace.first_byte_ms?;
+    Some(trace.headers.iter().map(|(name, value)| Header { name, value }).collect())
 }
 
 /// A delivery in JSON.
@@ -108,6 +159,8 @@ pub fn json_with_attempts<'a>(delivery: &'a Delivery, attempts: &'a [AttemptLog]
         outcome: &attempt.outcome,
         error: attempt.error.as_deref(),
         response_body: attempt.response_body.as_deref(),
+        timings: Timings::of(attempt.trace.as_ref()),
+        response_headers: attempt.trace.as_ref().and_then(headers),
     };
     Json {
         detail: delivery.detail.as_deref(),
@@ -168,6 +221,7 @@ mod tests {
             outcome: "timeout".to_owned(),
             error: Some("no answer within 15 s".to_owned()),
             response_body: None,
+            trace: Some(Trace { dns_ms: Some(1), connect_ms: Some(6), ..Trace::default() }),
         };
         let delivery = delivery();
         let attempts = [attempt];
@@ -175,7 +229,8 @@ mod tests {
         let expected = concat!(
             r#""nextAttemptAt":null,"detail":"who and what","revision":7,"attemptLog":[{"attempt":1,"at":"2027-01-15T08:00:01.005Z","#,
             r#""durationMs":7,"status":null,"outcome":"timeout","error":"no answer within 15 s","#,
-            r#""responseBody":null}]}"#,
+            r#""responseBody":null,"timings":{"reusedConnection":false,"dnsMs":1,"connectMs":6,"#,
+            r#""tlsMs":null,"firstByteMs":null},"responseHeaders":null}]}"#,
         );
         assert!(text.ends_with(expected), "{text}");
     }

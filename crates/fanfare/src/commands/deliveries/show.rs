@@ -1,6 +1,7 @@
 //! How deliveries and their attempts are shown.
 
 use chrono::{DateTime, Utc};
+use fanfare_core::answer::Trace;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
 use crate::clock::rfc3339;
@@ -45,8 +46,8 @@ pub(super) fn facts(delivery: &Delivery) -> Vec<(&'static str, String)> {
 }
 
 /// The headings of the attempts.
-pub(super) const ATTEMPT_HEADINGS: [&str; 6] =
-    ["ATTEMPT", "AT", "MS", "STATUS", "OUTCOME", "ERROR OR ANSWER"];
+pub(super) const ATTEMPT_HEADINGS: [&str; 7] =
+    ["ATTEMPT", "AT", "MS", "OF IT", "STATUS", "OUTCOME", "ERROR OR ANSWER"];
 
 /// An attempt in a list.
 pub(super) fn attempt_row(attempt: &AttemptLog) -> Vec<String> {
@@ -56,10 +57,27 @@ pub(super) fn attempt_row(attempt: &AttemptLog) -> Vec<String> {
         attempt.attempt.to_string(),
         rfc3339(attempt.at),
         or_dash(attempt.duration_ms),
+        parts(attempt.trace.as_ref()),
         or_dash(attempt.status),
         attempt.outcome.clone(),
         said,
     ]
+}
+
+/// What of an attempt's time went where, in milliseconds.
+fn parts(trace: Option<&Trace>) -> String {
+    let open = || "open connection".to_owned();
+    let Some(trace) = trace else { return open() };
+    let known = [
+        ("DNS", trace.dns_ms),
+        ("connect", trace.connect_ms),
+        ("TLS", trace.tls_ms),
+        ("first byte", trace.first_byte_ms),
+    ];
+    let part = |(name, ms): (_, Option<u32>)| ms.map(|ms| format!("{name} {ms}"));
+    let reused = (trace.reused() == Some(true)).then(open);
+    let parts: Vec<String> = reused.into_iter().chain(known.into_iter().filter_map(part)).collect();
+    if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
 fn state(delivery: &Delivery) -> String {

@@ -1,0 +1,220 @@
+//! How long the parts of a POST took: resolving, connecting, the TLS handshake, the first byte.
+//!
+//! The HTTP client tells none of that, so whoever is on the way notes when it was passed: the
+//! resolver, a layer around the connector, and the TLS configuration ([`crate::tls`]). The notes
+//! are in the task that sends ([`noted`]). A connection that is opened for a request which then
+//! takes another one, since that was free sooner, is finished elsewhere and notes nothing any more.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use fanfare_core::answer::Trace;
+use tower::{Layer, Service};
+
+tokio::task_local! {
+    static NOTES: Cell<Notes>;
+}
+
+/// What is passed on the way to a connection, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// A connection begins to be opened; it forgets what was noted of an earlier one.
+    Connecting,
+    /// The resolver is asked, which it is for names only.
+    Resolving,
+    /// There are addresses to connect to.
+    Resolved,
+    /// The TLS handshake begins.
+    Securing,
+    /// The connection can be used.
+    Connected,
+}
+
+/// When each [`Moment`] was passed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Notes {
+    resolving: bool,
+    resolved: Option<Instant>,
+    securing: Option<Instant>,
+    connected: Option<Instant>,
+}
+
+/// How far a POST came, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    /// The head of the answer was here.
+    Head(Instant),
+    /// The connection could not be made.
+    NoConnection(Instant),
+    /// Anything else.
+    NoAnswer,
+}
+
+/// Runs a request, and returns what was noted on its way.
+pub(crate) async fn noted<T>(request: impl Future<Output = T>) -> (T, Notes) {
+    let request = async {
+        let result = request.await;
+        (result, NOTES.with(Cell::get))
+    };
+    NOTES.scope(Cell::default(), request).await
+}
+
+/// Notes that a moment is passed now, if anybody wants to know.
+pub(crate) fn note(moment: Moment) {
+    let note = |notes: &Cell<Notes>| notes.set(notes.get().with(moment, Instant::now()));
+    // Outside of `noted` nobody wants to know.
+    let _ = NOTES.try_with(note);
+}
+
+impl Notes {
+    fn with(self, moment: Moment, at: Instant) -> Self {
+        match moment {
+            Moment::Connecting => Self::default(),
+            Moment::Resolving => Self { resolving: true, ..self },
+            Moment::Resolved => Self { resolved: Some(at), ..self },
+            // The first sign of the handshake is its beginning.
+            Moment::Securing => Self { securing: self.securing.or(Some(at)), ..self },
+            Moment::Connected => Self { connected: Some(at), ..self },
+        }
+    }
+
+    /// Whether a connection was opened for the request.
+    pub(crate) fn made_connection(&self) -> bool {
+        self.connected.is_some()
+    }
+
+    /// The parts of a request that began then. They are cut at whole milliseconds since then, so
+    /// that their sum is never more than the whole.
+    pub(crate) fn trace(&self, began: Instant, end: End) -> Trace {
+        let mut last = Duration::ZERO;
+        let mut part = |until: Instant| {
+            let until = until.saturating_duration_since(began).max(last);
+            let took = until.as_millis() - last.as_millis();
+            last = until;
+            u32::try_from(took).unwrap_or(u32::MAX)
+        };
+        let mut trace = Trace::default();
+        let ready = match (self.connected, end) {
+            (None, End::NoConnection(at)) => Some(at),
+            (connected, _) => connected,
+        };
+        if let Some(ready) = ready {
+            trace.dns_ms = self.resolving.then(|| part(self.resolved.unwrap_or(ready)));
+            if !self.resolving || self.resolved.is_some() {
+                trace.connect_ms = Some(part(self.securing.unwrap_or(ready)));
+                trace.tls_ms = self.securing.map(|_| part(ready));
+            }
+        }
+        if let End::Head(at) = end {
+            trace.first_byte_ms = Some(part(at));
+        }
+        trace
+    }
+}
+
+/// Notes when the connector begins, and when it has a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Noting;
+
+impl<S> Layer<S> for Noting {
+    type Service = Noted<S>;
+
+    fn layer(&self, connector: S) -> Noted<S> {
+        Noted { connector }
+    }
+}
+
+/// A connector that takes notes.
+#[derive(Debug, Clone)]
+pub(crate) struct Noted<S> {
+    connector: S,
+}
+
+impl<S, R> Service<R> for Noted<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.connector.poll_ready(context)
+    }
+
+    fn call(&mut self, target: R) -> Self::Future {
+        note(Moment::Connecting);
+        let connecting = self.connector.call(target);
+        Box::pin(async {
+            let connection = connecting.await?;
+            note(Moment::Connected);
+            Ok(connection)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(began: Instant, micros: u64) -> Instant {
+        began + Duration::from_micros(micros)
+    }
+
+    /// DNS, connect, TLS and first byte of a request whose moments are so many microseconds after
+    /// its beginning.
+    #[track_caller]
+    fn check(
+        moments: &[(Moment, u64)],
+        end: fn(Instant) -> End,
+        at: u64,
+        expect: [Option<u32>; 4],
+    ) {
+        let began = Instant::now();
+        let note = |notes: Notes, (moment, micros): &(Moment, u64)| {
+            notes.with(*moment, after(began, *micros))
+        };
+        let notes = moments.iter().fold(Notes::default(), note);
+        let trace = notes.trace(began, end(after(began, at)));
+        let parts = [trace.dns_ms, trace.connect_ms, trace.tls_ms, trace.first_byte_ms];
+        assert_eq!(parts, expect, "{moments:?}");
+    }
+
+    #[test]
+    fn parts_follow_each_other_and_add_up() {
+        use Moment::{Connected, Connecting, Resolved, Resolving, Securing};
+        let all = [
+            (Connecting, 100),
+            (Resolving, 200),
+            (Resolved, 1_900),
+            (Securing, 3_900),
+            // Only the first one begins the handshake.
+            (Securing, 5_000),
+            (Connected, 11_900),
+        ];
+        check(&all, End::Head, 51_800, [Some(1), Some(2), Some(8), Some(40)]);
+        // The next connection of the same request begins anew.
+        let again = [&all[..], &[(Connecting, 20_000), (Connected, 22_000)]].concat();
+        check(&again, End::Head, 30_500, [None, Some(22), None, Some(8)]);
+        check(&[], End::Head, 4_200, [None, None, None, Some(4)]);
+    }
+
+    #[test]
+    fn a_failure_lasts_in_the_part_that_it_happened_in() {
+        use Moment::{Connected, Connecting, Resolved, Resolving, Securing};
+        let dns = [(Connecting, 0), (Resolving, 0)];
+        check(&dns, End::NoConnection, 7_000, [Some(7), None, None, None]);
+        let connect = [(Connecting, 0), (Resolving, 0), (Resolved, 2_000)];
+        check(&connect, End::NoConnection, 7_000, [Some(2), Some(5), None, None]);
+        let tls = [(Connecting, 0), (Securing, 2_000)];
+        check(&tls, End::NoConnection, 7_000, [None, Some(2), Some(5), None]);
+        let answer = [(Connecting, 0), (Connected, 2_000)];
+        check(&answer, |_| End::NoAnswer, 7_000, [None, Some(2), None, None]);
+        // The connection that was begun is finished elsewhere.
+        check(&dns, End::Head, 7_000, [None, None, None, Some(7)]);
+        check(&[], |_| End::NoAnswer, 7_000, [None; 4]);
+    }
+}
