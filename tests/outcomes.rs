@@ -6,7 +6,7 @@ use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::world::{SOON, World, event};
+use crate::world::{SOON, World, event, unique};
 
 #[tokio::test]
 async fn a_receiver_that_fails_twice_gets_its_third_attempt() {
@@ -122,4 +122,24 @@ async fn a_redirect_is_a_failure_and_not_followed() {
     let dead = &world.deliveries(&webhook, "dead", 1).await[0];
     assert_eq!(dead["lastStatus"], 302);
     assert_eq!((receiver.count(), elsewhere.count()), (4, 0));
+}
+
+#[tokio::test]
+async fn a_job_of_which_a_restored_database_knows_nothing_is_not_sent() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, worker) = (world.start("router").await, world.start("worker").await);
+    let job = json!({ "Due": { "batch": unique(), "webhook": webhook, "entry": 1 } });
+    let (amqp, body) = (world.amqp().await, job.to_string());
+    let queue = "fanfare.retries";
+    amqp.publish("", queue, "application/json", &[], body.as_bytes()).await.unwrap();
+    worker.wait_for_line("dropped a job whose events are not in the database", SOON).await;
+    let event = event();
+    world.publish(&event).await;
+    let requests = receiver.wait_for(1, SOON).await;
+    let body: Value = serde_json::from_slice(&requests[0].body).unwrap();
+    assert_eq!(body["Notifications"].as_array().unwrap().len(), 1);
+    world.deliveries(&webhook, "delivered", 1).await;
+    assert_eq!(receiver.count(), 1);
 }

@@ -73,7 +73,7 @@ impl Endpoints {
         address_of(&self.database)
     }
 
-    /// Creates an empty database, which the [roles](crate::roles) may use.
+    /// Creates an empty database, which the [roles] may use.
     pub fn create_database(&self, name: &str) -> Result<()> {
         check_name(name)?;
         self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0"))
@@ -82,7 +82,7 @@ impl Endpoints {
         Ok(())
     }
 
-    /// Makes the database's [roles](crate::roles), if they are not there.
+    /// Makes the database's [roles], if they are not there.
     pub(crate) fn create_roles(&self) -> Result<()> {
         let passwords = roles::passwords(roles::password_of(&self.database));
         // One process at a time, where several share a server.
@@ -101,7 +101,7 @@ impl Endpoints {
     }
 
     /// Creates an empty virtual host. The user of [`amqp_url`](Self::amqp_url) has all rights in it,
-    /// the [roles](crate::roles) have theirs.
+    /// the [roles] have theirs.
     pub fn create_vhost(&self, name: &str) -> Result<()> {
         check_name(name)?;
         let created = match &self.control {

@@ -4,7 +4,7 @@
 //! together in [`Tls`]. Files are read for each connection, so that a certificate that was renewed
 //! is used without a restart.
 //!
-//! [`verify`] holds the checks that are weaker than the usual one, for those who ask for them.
+//! `verify` holds the checks that are weaker than the usual one, for those who ask for them.
 
 mod advice;
 mod verify;
