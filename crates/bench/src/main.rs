@@ -63,6 +63,12 @@ struct Run {
     /// Ten million stored attempts, too
     #[arg(long)]
     full: bool,
+    /// So many rounds of each figure, instead of three
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "smoke")]
+    rounds: Option<u64>,
+    /// Only the cases with these words in their names, of `throughput` and `isolation`
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    case: String,
     /// Copy the report and the chart to docs/bench
     #[arg(long)]
     save: bool,
@@ -121,7 +127,8 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 async fn measure(run: &Run) -> Result<()> {
     let size = if run.smoke { Size::Smoke } else { Size::Whole { full: run.full } };
-    let plan = Plan::of(size);
+    let mut plan = Plan { case: run.case.clone(), ..Plan::of(size) };
+    plan.rounds = run.rounds.unwrap_or(plan.rounds);
     let binary = match &run.binary {
         Some(path) => {
             path.canonicalize().with_context(|| format!("looking for {}", path.display()))?

@@ -44,6 +44,8 @@ pub(crate) struct Directory {
 pub(crate) struct Plan {
     /// How often each figure is taken.
     pub(crate) rounds: u64,
+    /// The words that the names of cases must have, where a part has cases with names.
+    pub(crate) case: String,
     /// How long nothing may come before what is missing counts as lost: longer than any delivery
     /// is put off.
     pub(crate) patience: Duration,
@@ -113,6 +115,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether a case is to be measured.
+    pub(crate) fn wants(&self, case: &str) -> bool {
+        case.contains(&self.case)
+    }
+
     /// The plan of a size.
     pub(crate) fn of(size: Size) -> Self {
         match size {
@@ -130,6 +137,7 @@ impl Plan {
         let fan_out = |webhooks, warm_up, events| FanOut { webhooks, warm_up, events };
         Self {
             rounds: 3,
+            case: String::new(),
             patience: Duration::from_mins(6),
             data: 400,
             in_flight: 1000,

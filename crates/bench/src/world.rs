@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Config, Store};
+use fanfare_store::{Asks, Config, Store};
 use fanfare_testkit::amqp::Amqp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -273,6 +273,7 @@ impl World {
         Ok(Store::new(Config {
             url: self.database_url.clone(),
             max_connections: 1,
+            asks: Asks::TheSame,
             application_name: "fanfare bench".to_owned(),
             keyring,
         })?)

@@ -12,7 +12,7 @@ use crate::topology::Queue;
 ///
 /// [`PublishError::Unsendable`]
 pub fn due(due: Due) -> Result<(Destination, Message), PublishError> {
-    Ok((Queue::Retries.into(), Message::new(bytes(&Job::Due(due))?, "application/json")))
+    Ok((Queue::Retries.into(), Message::new(bytes(&Job::Due(vec![due]))?, "application/json")))
 }
 
 pub(crate) fn bytes(job: &Job) -> Result<Vec<u8>, PublishError> {

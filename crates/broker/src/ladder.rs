@@ -1,10 +1,10 @@
 //! The delay ladder: how a message waits in the broker for any time between a second and three days.
 //!
 //! Level `NN` of the ladder is a queue in which a message waits 2^NN seconds. The routing key
-//! spells the delay in binary, and the bindings (see [`crate::topology`]) lead a message through
-//! the queues of its one bits, from the highest down, and past those of its zero bits. Every queue
-//! has one fixed time, so the message at its head is always the next one due: no message waits
-//! behind a later one.
+//! names the levels that its delay is the sum of, from the highest down, and then the way back; the
+//! bindings (see [`crate::topology`]) lead a message from each level straight to the next one that
+//! is named. Every queue has one fixed time, so the message at its head is always the next one due: no
+//! message waits behind a later one.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const LEVELS: u32 = 18;
 
 /// The one bits that a delay may have, and so the most queues on its way.
-const BITS: u32 = 4;
+pub(crate) const BITS: u32 = 4;
 
 /// The longest delay in seconds: the four highest levels one after the other, about 68 hours.
 const LONGEST: u64 = 0b1111 << (LEVELS - BITS);
@@ -56,18 +56,16 @@ impl Delay {
         Duration::from_secs(self.seconds)
     }
 
-    /// The routing key: the delay's bits from the highest level down, then the way back.
+    /// The routing key: the levels of the delay from the highest down, then the way back.
     #[must_use]
     pub fn routing_key(self, back_to: BackTo) -> String {
-        let mut key = String::with_capacity(2 * LEVELS as usize + 8);
-        for level in (0..LEVELS).rev() {
-            key.push_str(if self.seconds >> level & 1 == 1 { "1." } else { "0." });
-        }
+        let levels = (0..LEVELS).rev().filter(|level| self.seconds >> level & 1 == 1);
+        let mut key: String = levels.map(|level| format!("{}.", level_word(level))).collect();
         key.push_str(back_to.word());
         key
     }
 
-    /// The exchange to publish to: that of the highest one bit, so that no zero bits are walked.
+    /// The exchange to publish to: that of the highest level.
     pub(crate) fn exchange(self) -> String {
         level_name(self.seconds.ilog2())
     }
@@ -85,7 +83,12 @@ impl BackTo {
     }
 }
 
-/// The name of a level's queue and of its exchange.
+/// What stands for a level in a routing key.
+pub(crate) fn level_word(level: u32) -> String {
+    format!("{level:02}")
+}
+
+/// The name of a level's queue, and of the exchange that leads into it.
 pub(crate) fn level_name(level: u32) -> String {
     format!("fanfare.delay.{level:02}")
 }
@@ -117,9 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn the_key_spells_the_bits_and_the_way_back() {
+    fn the_key_names_the_levels_and_the_way_back() {
         let six = Delay::at_least(Duration::from_secs(6));
-        assert_eq!(six.routing_key(BackTo::Retries), "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.1.0.retries");
+        assert_eq!(six.routing_key(BackTo::Retries), "02.01.retries");
         assert_eq!(six.exchange(), "fanfare.delay.02");
     }
 
@@ -138,9 +141,11 @@ mod tests {
         fn the_key_reads_back_as_the_delay(seconds in 1_u64..=LONGEST) {
             let delay = Delay::at_least(Duration::from_secs(seconds));
             let key = delay.routing_key(BackTo::Events);
-            let bits: String = key.trim_end_matches("events").replace('.', "");
-            prop_assert_eq!(bits.len(), LEVELS as usize);
-            prop_assert_eq!(u64::from_str_radix(&bits, 2), Ok(delay.seconds));
+            let levels: Vec<u32> = key.split('.').filter_map(|word| word.parse().ok()).collect();
+            prop_assert!(levels.is_sorted_by(|higher, lower| higher > lower));
+            // As far apart as the bindings lead.
+            prop_assert!(levels.windows(2).all(|pair| pair[0] - pair[1] < BITS));
+            prop_assert_eq!(levels.iter().map(|level| 1 << level).sum::<u64>(), delay.seconds);
         }
     }
 }

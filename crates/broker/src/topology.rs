@@ -9,7 +9,7 @@ mod apply;
 
 pub(crate) use apply::{check, declare, expect};
 
-use crate::ladder::{BackTo, DUE, LEVELS, level_name};
+use crate::ladder::{BITS, BackTo, DUE, LEVELS, level_name, level_word};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use std::fmt;
 use std::fmt::Write as _;
@@ -112,7 +112,7 @@ struct QueueRow {
 struct Binding {
     exchange: String,
     pattern: String,
-    target: Target,
+    queue: String,
 }
 
 enum Target {
@@ -141,13 +141,6 @@ fn table() -> Table {
     for queue in first.into_iter().chain(last) {
         table.add_named(queue);
     }
-    for back_to in BackTo::ALL {
-        let queue = match back_to {
-            BackTo::Retries => Queue::Retries,
-            BackTo::Events => Queue::Events,
-        };
-        table.bind(DUE, &format!("#.{}", back_to.word()), Target::Queue(queue.name().to_owned()));
-    }
     for level in 0..LEVELS {
         table.add_level(level);
     }
@@ -164,16 +157,20 @@ impl Table {
             dead_letters_to: dead.map(|dead| Target::Queue(dead.name().to_owned())),
         });
         if let Some(pattern) = queue.events_pattern() {
-            self.bind(EVENTS_EXCHANGE, pattern, Target::Queue(queue.name().to_owned()));
+            self.bind(EVENTS_EXCHANGE, pattern, queue.name());
         }
     }
 
-    /// A level of the ladder: a one bit at its place in the key leads into its queue, a zero bit
-    /// past it; both come out at the exchange below.
+    /// A level of the ladder: a message comes in by its exchange when its key begins with it, and out
+    /// by the exchange below, which leads to the level that the key names next, or to the end of the
+    /// wait. Not more than a few levels lie between two that a key names.
+    ///
+    /// One exchange a level, and short keys: matching a long key with wildcards, level by level, cost the
+    /// broker more than all the rest of a message's way.
     fn add_level(&mut self, level: u32) {
         let name = level_name(level);
+        let word = level_word(level);
         let below = level.checked_sub(1).map_or_else(|| DUE.to_owned(), level_name);
-        let higher_bits = "*.".repeat((LEVELS - 1 - level) as usize);
         self.exchanges.push(name.clone());
         self.queues.push(QueueRow {
             name: name.clone(),
@@ -181,15 +178,26 @@ impl Table {
             stay: Some(1 << level),
             dead_letters_to: Some(Target::Exchange(below.clone())),
         });
-        self.bind(&name, &format!("{higher_bits}1.#"), Target::Queue(name.clone()));
-        self.bind(&name, &format!("{higher_bits}0.#"), Target::Exchange(below));
+        self.bind(&name, &format!("{word}.#"), &name);
+        for next in level.saturating_sub(BITS - 1)..level {
+            let pattern = format!("#.{word}.{}.#", level_word(next));
+            self.bind(&below, &pattern, &level_name(next));
+        }
+        for back_to in BackTo::ALL {
+            let queue = match back_to {
+                BackTo::Retries => Queue::Retries,
+                BackTo::Events => Queue::Events,
+            };
+            let pattern = format!("#.{word}.{}", back_to.word());
+            self.bind(&below, &pattern, queue.name());
+        }
     }
 
-    fn bind(&mut self, exchange: &str, pattern: &str, target: Target) {
+    fn bind(&mut self, exchange: &str, pattern: &str, queue: &str) {
         self.bindings.push(Binding {
             exchange: exchange.to_owned(),
             pattern: pattern.to_owned(),
-            target,
+            queue: queue.to_owned(),
         });
     }
 }
@@ -232,8 +240,8 @@ pub fn render() -> String {
         let _ = writeln!(text, "  {:<24}{}", row.name, row.describe());
     }
     text.push_str("\nBindings\n");
-    for Binding { exchange, pattern, target } in &table.bindings {
-        let _ = writeln!(text, "  {exchange:<20} {pattern:<37} -> {target}");
+    for Binding { exchange, pattern, queue } in &table.bindings {
+        let _ = writeln!(text, "  {exchange:<20} {pattern:<13} -> {queue}");
     }
     text
 }

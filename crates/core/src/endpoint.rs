@@ -156,7 +156,8 @@ impl Endpoint {
         } else if self.expected_wait(now, waiting) <= LONGEST_WAIT {
             Admission::Wait
         } else {
-            return self.defer(Cause::Busy, Duration::ZERO, chance);
+            // Of one that has been silent for a while nothing is expected sooner than that.
+            return self.defer(Cause::Busy, self.silence(now), chance);
         };
         if let Some(rate) = rate {
             self.count_at_rate(now, rate);
@@ -252,10 +253,14 @@ impl Endpoint {
     /// How long the next one would wait for a slot: from an endpoint that was silent for a while
     /// nothing is expected sooner than that.
     fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
-        let silence = self.moved.map(|moved| now.saturating_duration_since(moved));
         let ahead = u32::try_from(waiting + 1).unwrap_or(u32::MAX);
         let usual = self.average.saturating_mul(ahead) / self.limit.max(1);
-        usual.max(silence.unwrap_or_default())
+        usual.max(self.silence(now))
+    }
+
+    /// How long nothing has ended.
+    fn silence(&self, now: Instant) -> Duration {
+        self.moved.map(|moved| now.saturating_duration_since(moved)).unwrap_or_default()
     }
 
     /// How long until the rate allows the next request; a second's worth may come at once.

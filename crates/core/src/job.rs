@@ -1,7 +1,8 @@
 //! Jobs: what the router asks of a worker, as messages on the broker.
 //!
 //! A fresh job carries its events, so that a first attempt needs no question to the ledger. Every
-//! later attempt is a due job: a reference, for which the worker asks the ledger anyway.
+//! later attempt is in a due job: a reference, for which the worker asks the ledger anyway. Those that
+//! are due at the same time share one: a message costs the broker the same whatever is in it.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -20,12 +21,12 @@ pub enum Job {
     /// First attempts for which another job may be about. It takes the same way through the same
     /// queue as that one, so when it comes out the other has come out, or is lost.
     Copy(Vec<Due>),
-    /// A first attempt that goes round: another job for it may be about, or its events are too large
-    /// to be carried twice. The plan decided about it.
-    First(Due),
-    /// The next attempt of one delivery, or a deferred one: whether its owner may still have it is
+    /// First attempts that go round: another job for them may be about, or their events are too large
+    /// to be carried twice. The plan decided about them.
+    First(Vec<Due>),
+    /// The next attempts of deliveries, or deferred ones: whether their owners may still have them is
     /// decided again.
-    Due(Due),
+    Due(Vec<Due>),
 }
 
 /// A batch (or single event) with its deliveries.

@@ -5,7 +5,7 @@ use fanfare_broker::{Config as BrokerConfig, Session};
 use fanfare_console::oidc::Provider;
 use fanfare_outbound::{Client, Config as OutboundConfig};
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Config as StoreConfig, Store};
+use fanfare_store::{Asks, Config as StoreConfig, Store};
 
 use crate::settings::{Settings, SettingsError};
 
@@ -14,20 +14,31 @@ pub(crate) const USER_AGENT: &str = concat!("Fanfare/", env!("CARGO_PKG_VERSION"
 
 /// The database; connects to nothing yet. `process` is what operators see of it there.
 pub(crate) fn store(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.database_connections)
+    store_with(settings, process, settings.database_connections, Asks::ThisAndThat)
+}
+
+/// The same for a role that works through a queue.
+pub(crate) fn store_for_queue(settings: &Settings, process: &str) -> anyhow::Result<Store> {
+    store_with(settings, process, settings.database_connections, Asks::TheSame)
 }
 
 /// The database with a single connection, for looks that must not wait behind a role's work.
 pub(crate) fn probe(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, &format!("{process} probe"), 1)
+    store_with(settings, &format!("{process} probe"), 1, Asks::ThisAndThat)
 }
 
-fn store_with(settings: &Settings, process: &str, connections: usize) -> anyhow::Result<Store> {
+fn store_with(
+    settings: &Settings,
+    process: &str,
+    connections: usize,
+    asks: Asks,
+) -> anyhow::Result<Store> {
     let url = settings.database_url()?.to_owned();
     let keyring = Keyring::new(settings.keys()?).ok_or(SettingsError::NoKeys)?;
     Ok(Store::new(StoreConfig {
         url,
         max_connections: connections,
+        asks,
         application_name: format!("fanfare {process}"),
         keyring,
     })?)

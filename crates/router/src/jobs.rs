@@ -57,7 +57,7 @@ pub(crate) fn fresh(units: Vec<Unit>) -> Result<Outgoing, serde_json::Error> {
     let (large, units): (Vec<Unit>, Vec<Unit>) =
         units.into_iter().partition(|unit| size(unit) > MAX_BYTES);
     for due in large.iter().flat_map(dues_of) {
-        jobs.push(message(Queue::Retries, &Job::First(due))?);
+        jobs.push(message(Queue::Retries, &Job::First(vec![due]))?);
     }
     for part in units.into_iter().flat_map(split) {
         let (more, size) = (part.deliveries.len(), size(&part));
@@ -87,7 +87,8 @@ pub(crate) fn copies(dues: &[Due]) -> Result<Outgoing, serde_json::Error> {
 
 /// Jobs for attempts whose time has come.
 pub(crate) fn due(dues: &[Due]) -> Result<Outgoing, serde_json::Error> {
-    dues.iter().map(|due| message(Queue::Retries, &Job::Due(*due))).collect()
+    let job = |chunk: &[Due]| message(Queue::Retries, &Job::Due(chunk.to_vec()));
+    dues.chunks(MAX_DELIVERIES).map(job).collect()
 }
 
 fn message(queue: Queue, job: &Job) -> Result<(Destination, Message), serde_json::Error> {

@@ -202,8 +202,12 @@ impl Store {
         dues: &[Due],
         lease: Duration,
     ) -> Result<Vec<Claim>, StoreError> {
+        // Not waited for until it is on the disk: only a crash of the database could lose a claim, and
+        // then two workers need copies of one job to attempt it twice.
         const SQL: &str = "-- attempts_claim
-            with due as (
+            with quick as (
+                select set_config('synchronous_commit', 'off', true)
+            ), due as (
                 select d.idx, d.batch, d.webhook, d.entry,
                        exists (select from attempts a where a.batch = d.batch
                                and a.webhook = d.webhook and a.entry >= d.entry) as past
@@ -213,7 +217,7 @@ impl Store {
                 insert into claims (batch, webhook, entry, until)
                 select distinct on (batch, webhook) batch, webhook, entry,
                        now() + $4::float8 * interval '1 second'
-                from due where not past
+                from due, quick where not past
                 order by batch, webhook, entry
                 on conflict (batch, webhook) do update
                     set entry = excluded.entry, until = excluded.until, deferred_until = null
@@ -267,7 +271,8 @@ impl Store {
         const SQL: &str = "-- directory_age\nselect revision, late_at from directory_state";
         let doing = "read the directory's age";
         let client = self.client().await?;
-        let row = client.query_one(SQL, &[]).await.map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let row = client.query_one(&statement, &[]).await.map_err(StoreError::at(doing))?;
         let read = || Ok((row.try_get(0)?, row.try_get(1)?));
         read().map_err(StoreError::at(doing))
     }

@@ -1,8 +1,9 @@
 //! Opening connections: each host in turn, with TLS as asked.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::ClientWrapper;
@@ -19,12 +20,37 @@ use crate::target::{Place, Target};
 /// How long one host may take: name, TCP, TLS and login together.
 pub(crate) const HOST_TIME: Duration = Duration::from_secs(10);
 
+/// How long a connection keeps the plans of its statements: a table that grew from nothing wants
+/// another one, and PostgreSQL makes it by itself only after it has analyzed the table.
+const PLANS_KEPT: Duration = Duration::from_mins(1);
+
 /// A connection that somebody has to drive, with or without TLS.
 pub(crate) type Driven = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// Opens connections; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connector(Arc<Target>);
+
+/// A connection of the pool.
+pub(crate) struct Pooled {
+    client: ClientWrapper,
+    /// Since when its plans are kept.
+    planned: Instant,
+}
+
+impl Deref for Pooled {
+    type Target = ClientWrapper;
+
+    fn deref(&self) -> &ClientWrapper {
+        &self.client
+    }
+}
+
+impl DerefMut for Pooled {
+    fn deref_mut(&mut self) -> &mut ClientWrapper {
+        &mut self.client
+    }
+}
 
 /// No host could be used.
 #[derive(Debug)]
@@ -103,21 +129,26 @@ impl Target {
 }
 
 impl Manager for Connector {
-    type Type = ClientWrapper;
+    type Type = Pooled;
     type Error = Unreachable;
 
-    async fn create(&self) -> Result<ClientWrapper, Unreachable> {
+    async fn create(&self) -> Result<Pooled, Unreachable> {
         let (client, connection) = self.open().await?;
         let driving = tokio::spawn(async move {
             // Whoever waits for an answer is told of the failure.
             let _ = connection.await;
         });
-        Ok(ClientWrapper::new(client, driving))
+        Ok(Pooled { client: ClientWrapper::new(client, driving), planned: Instant::now() })
     }
 
-    async fn recycle(&self, client: &mut ClientWrapper, _: &Metrics) -> RecycleResult<Unreachable> {
-        if client.is_closed() {
+    async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<Unreachable> {
+        if pooled.is_closed() {
             return Err(RecycleError::message("the connection has ended"));
+        }
+        if pooled.planned.elapsed() > PLANS_KEPT {
+            let discarded = pooled.simple_query("-- plan_anew\ndiscard plans").await;
+            discarded.map_err(|error| RecycleError::message(error.to_string()))?;
+            pooled.planned = Instant::now();
         }
         Ok(())
     }

@@ -32,4 +32,4 @@ pub mod webhooks;
 
 pub use error::StoreError;
 pub use migrate::SchemaState;
-pub use pool::{Config, Store};
+pub use pool::{Asks, Config, Store};

@@ -21,10 +21,22 @@ pub struct Config {
     pub url: String,
     /// The most connections that this process holds.
     pub max_connections: usize,
+    /// Who this is for: a few questions over and over, or many different ones.
+    pub asks: Asks,
     /// The name that operators see in `pg_stat_activity`.
     pub application_name: String,
     /// The keys that seal secrets.
     pub keyring: Keyring,
+}
+
+/// What a process asks the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// The same few questions, hundreds of times a second, about arrays of ids: planning takes longer
+    /// than answering, and the best plan does not depend on the ids. Plans are kept.
+    TheSame,
+    /// Lists with filters, of which each wants a plan of its own.
+    ThisAndThat,
 }
 
 /// The database. Cheap to clone; connects when first needed and again after an outage.
@@ -38,7 +50,8 @@ pub struct Store {
 impl Store {
     /// Reads the connection string, and the files that it names; connects to nothing yet.
     pub fn new(config: Config) -> Result<Self, StoreError> {
-        let connector = Connector::new(Target::parse(&config.url, &config.application_name)?)?;
+        let connector =
+            Connector::new(Target::parse(&config.url, &config.application_name, config.asks)?)?;
         let pool = Pool::builder(connector.clone())
             .max_size(config.max_connections)
             .runtime(Runtime::Tokio1)

@@ -109,12 +109,15 @@ impl Store {
     /// Notes that deliveries were deferred, each with its wait, so that the reconciler does not take
     /// them for lost.
     pub async fn claims_defer(&self, deferred: &[(Due, Duration)]) -> Result<(), StoreError> {
+        // Not waited for until it is on the disk: if it is lost, the reconciler sends a copy round,
+        // of two copies one is claimed, and the other is then past.
         const SQL: &str = "-- claims_defer
+            with quick as (select set_config('synchronous_commit', 'off', true))
             insert into claims (batch, webhook, entry, until, deferred_until)
             select distinct on (batch, webhook) batch, webhook, entry, now(),
                    now() + wait * interval '1 second'
             from unnest($1::uuid[], $2::uuid[], $3::int[], $4::float8[])
-                as d(batch, webhook, entry, wait)
+                as d(batch, webhook, entry, wait), quick
             order by batch, webhook, wait desc
             on conflict (batch, webhook) do update set deferred_until = excluded.deferred_until";
         let doing = "note deferred deliveries";

@@ -162,6 +162,9 @@ impl Store {
               and not exists (select from attempts a
                               where a.batch = e.batch and a.webhook = p.webhook)";
         let doing = "look for unsettled events";
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
         let client = self.client().await?;
         let rows = client.query(SQL, &[&keys]).await.map_err(StoreError::at(doing))?;

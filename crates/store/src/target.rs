@@ -13,6 +13,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 
 use crate::error::StoreError;
+use crate::pool::Asks;
 
 /// Where `psql`, too, finds the roots that the operating system trusts.
 const SYSTEM: &str = "system";
@@ -39,11 +40,15 @@ pub(crate) struct Place {
 
 impl Target {
     /// Reads a URL, or `key=value` pairs.
-    pub(crate) fn parse(text: &str, application_name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn parse(
+        text: &str,
+        application_name: &str,
+        asks: Asks,
+    ) -> Result<Self, StoreError> {
         let (rest, parameters) = take_tls(text)?;
         let given: Config = rest.parse().map_err(StoreError::BadUrl)?;
         let (mode, tls) = parameters.read()?;
-        let mut common = common(&given);
+        let mut common = common(&given, asks);
         common.ssl_mode(mode).application_name(application_name);
         let spread = given.get_load_balance_hosts() == LoadBalanceHosts::Random;
         Ok(Self { hosts: hosts(&given, &common)?, spread, tls })
@@ -51,7 +56,7 @@ impl Target {
 }
 
 /// What is the same for each host.
-fn common(given: &Config) -> Config {
+fn common(given: &Config, asks: Asks) -> Config {
     let mut config = Config::new();
     if let Some(user) = given.get_user() {
         config.user(user);
@@ -76,7 +81,11 @@ fn common(given: &Config) -> Config {
     // Plans of statements over arrays are costed far too high while tables are new, and compiling
     // one takes longer than running it a thousand times.
     let options = given.get_options().map_or(String::new(), |given| format!("{given} "));
-    config.options(format!("{options}-c jit=off"));
+    let plans = match asks {
+        Asks::TheSame => " -c plan_cache_mode=force_generic_plan",
+        Asks::ThisAndThat => "",
+    };
+    config.options(format!("{options}-c jit=off{plans}"));
     config
 }
 
@@ -266,12 +275,12 @@ mod tests {
     use super::*;
 
     fn target(text: &str) -> Target {
-        Target::parse(text, "test").unwrap()
+        Target::parse(text, "test", Asks::ThisAndThat).unwrap()
     }
 
     #[track_caller]
     fn refused(text: &str, said: &str) {
-        let error = Target::parse(text, "test").map(drop).unwrap_err();
+        let error = Target::parse(text, "test", Asks::ThisAndThat).map(drop).unwrap_err();
         let told = fanfare_core::chain::chain(&error);
         assert!(told.contains(said) && !told.contains("hidden"), "{told}");
     }

@@ -49,7 +49,7 @@ impl Store {
                                   filters, properties, sealed, created_at, rate_limit)
             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let client = self.client().await?;
-        self.insert(&**client, SQL, webhook).await.map(drop)
+        self.insert(&***client, SQL, webhook).await.map(drop)
     }
 
     /// Registers all of these webhooks, or none; those whose ids are known, if only from a webhook

@@ -15,6 +15,10 @@ use crate::endpoints::Endpoints;
 use crate::programs::Programs;
 
 const CONTROL: &str = include_str!("control.erl");
+/// Erlang's schedulers spin for a while before they sleep, which is for machines of their own. Here
+/// they would take the processor from those they wait for.
+const NO_BUSY_WAIT: &str = "+sbwt none +sbwtdcpu none +sbwtdio none";
+
 /// A node that recovers its queues on a busy machine takes its time.
 const START_PATIENCE: Duration = Duration::from_mins(2);
 const STOP_PATIENCE: Duration = Duration::from_mins(1);
@@ -155,7 +159,10 @@ impl RabbitMq {
             // its file is found because the node runs in its home.
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                r#"-kernel inet_dist_use_interface {127,0,0,1} -eval file:eval("control.erl")"#,
+                format!(
+                    "{NO_BUSY_WAIT} -kernel inet_dist_use_interface {{127,0,0,1}} \
+                     -eval file:eval(\"control.erl\")"
+                ),
             );
         command
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fanfare_broker::Delay;
 use fanfare_core::ids::WebhookId;
-use fanfare_core::job::Due;
+use fanfare_core::job::{Due, Job};
 use fanfare_core::outcome::{DeadReason, DropReason};
 use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
@@ -29,7 +29,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// Notifications of so many bytes are read for many deliveries at a time, larger ones alone.
 const INLINE: usize = 16 * 1024;
 
-/// A due job with what the broker says of it.
+/// A delivery of a due job with what the broker says of that.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Taken {
     pub(crate) due: Due,
@@ -43,7 +43,12 @@ impl Taken {
     /// The same job once more after a while.
     fn again(self, wait: Duration) -> FollowUp {
         let (due, delay) = (self.due, Delay::at_least(wait));
-        if self.first { FollowUp::First { due, delay } } else { FollowUp::Retry { due, delay } }
+        match (self.redelivered, self.first) {
+            (true, true) => FollowUp::Alone { job: Job::First(vec![due]), delay },
+            (true, false) => FollowUp::Alone { job: Job::Due(vec![due]), delay },
+            (false, true) => FollowUp::First { due, delay },
+            (false, false) => FollowUp::Retry { due, delay },
+        }
     }
 }
 
@@ -73,7 +78,7 @@ pub(crate) async fn defer(
     Ok(follow_ups)
 }
 
-/// Attempts due jobs side by side; the answers are in their order, so that each job can be settled
+/// Attempts what is due side by side; the answers are in their order, so that each job can be settled
 /// on its own. Each gives its share of `permit` back when it is over.
 pub(crate) async fn attempt_each(
     context: &Context,

@@ -1,10 +1,12 @@
 //! What is left to do once an attempt is in the ledger: the next job, or the dead letter.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::{BackTo, Delay, Destination, Message, Queue};
 use fanfare_core::ids::DeliveryId;
-use fanfare_core::job::{Due, Job};
+use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
 use fanfare_core::notification::render;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::{Properties, Webhook};
@@ -22,8 +24,47 @@ pub(crate) enum FollowUp {
     First { due: Due, delay: Delay },
     /// Come back later for the attempt that may not be made now.
     Deferred { due: Due, delay: Delay },
+    /// The same job again, in a message of its own: whoever had its message may have ended of it.
+    Alone { job: Job, delay: Delay },
     /// Keep it for a person.
     Dead(Box<DeadLetter>),
+}
+
+/// The messages that hand follow-ups on, and where each goes. What comes back at the same time shares
+/// a message.
+pub(crate) fn messages(
+    context: &Context,
+    follow_ups: Vec<FollowUp>,
+) -> Result<Vec<(Destination, Message)>, serde_json::Error> {
+    let mut messages = Vec::new();
+    let mut first: BTreeMap<Delay, Vec<Due>> = BTreeMap::new();
+    let mut later: BTreeMap<Delay, Vec<Due>> = BTreeMap::new();
+    for follow_up in follow_ups {
+        match follow_up {
+            FollowUp::Retry { due, delay } | FollowUp::Deferred { due, delay } => {
+                later.entry(delay).or_default().push(due);
+            }
+            FollowUp::First { due, delay } => first.entry(delay).or_default().push(due),
+            FollowUp::Alone { job, delay } => messages.push(round(&job, delay)?),
+            FollowUp::Dead(letter) => {
+                messages.push((Queue::DeliveriesDead.into(), letter.message(context)));
+            }
+        }
+    }
+    for (dues, job) in [(first, Job::First as fn(_) -> _), (later, Job::Due)] {
+        for (delay, dues) in dues {
+            for dues in dues.chunks(MAX_DELIVERIES) {
+                messages.push(round(&job(dues.to_vec()), delay)?);
+            }
+        }
+    }
+    Ok(messages)
+}
+
+/// The message that brings a job back after a while.
+fn round(job: &Job, delay: Delay) -> Result<(Destination, Message), serde_json::Error> {
+    let message = Message::new(job.to_bytes()?, "application/json");
+    Ok((Destination::Later { delay, back_to: BackTo::Retries }, message))
 }
 
 /// What a person needs to know of a dead delivery.
@@ -46,24 +87,6 @@ impl FollowUp {
         let cause = cause.code();
         tracing::debug!(webhook.id = %due.webhook, delivery.id = %due.id(), cause, ?wait, "deferred a delivery");
         Self::Deferred { due, delay: Delay::at_least(wait) }
-    }
-
-    /// The message and where it goes.
-    pub(crate) fn message(
-        self,
-        context: &Context,
-    ) -> Result<(Destination, Message), serde_json::Error> {
-        match self {
-            Self::Retry { due, delay } | Self::Deferred { due, delay } => {
-                let message = Message::new(Job::Due(due).to_bytes()?, "application/json");
-                Ok((Destination::Later { delay, back_to: BackTo::Retries }, message))
-            }
-            Self::First { due, delay } => {
-                let message = Message::new(Job::First(due).to_bytes()?, "application/json");
-                Ok((Destination::Later { delay, back_to: BackTo::Retries }, message))
-            }
-            Self::Dead(letter) => Ok((Queue::DeliveriesDead.into(), letter.message(context))),
-        }
     }
 
     /// What was left to do after the last row of a delivery, when it is not known whether it was

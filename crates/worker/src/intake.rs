@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare_broker::dead_letters::reject;
-use fanfare_broker::{BrokerError, Consumer, Incoming, Publisher, Queue, Session, Settle};
+use fanfare_broker::{BrokerError, Consumer, Incoming, Publisher, Queue, Session, Settle, ack_all};
 use fanfare_core::chain::chain;
 use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
 use fanfare_core::outcome::DeadReason;
@@ -17,6 +17,7 @@ use crate::due::{Taken, attempt_each, defer};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::fresh::{attempt_all, dues};
+use crate::hand_on::HandOn;
 
 /// How long a worker whose session is lost needs to claim what it has under way; until then its
 /// jobs, which the broker hands to others, must wait.
@@ -24,6 +25,10 @@ const HANDOVER: Duration = Duration::from_secs(4);
 
 /// A job that could not be settled is given back after this pause, so that it does not spin.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a due job waits for others, with which it shares the questions to the database. Delays are
+/// exact to about a second.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// How long a stopping worker waits for what is under way.
 const GRACE: Duration = Duration::from_secs(20);
@@ -38,6 +43,7 @@ struct Stamped {
 struct Lane {
     context: Arc<Context>,
     publisher: Publisher,
+    hand_on: HandOn,
     /// All jobs of the process, which outlive a lost session.
     tracker: TaskTracker,
     /// The jobs of this session, which can be settled as long as it lives.
@@ -66,9 +72,11 @@ pub(crate) async fn work(
     let retries = (context.config.concurrency / 4).max(1);
     let first = context.config.concurrency.saturating_sub(retries).max(1);
     let of_session = TaskTracker::new();
+    let hand_on = HandOn::start(Arc::clone(&context), session.publisher(), &tracker);
     let lane = |most: u32| Lane {
         context: Arc::clone(&context),
         publisher: session.publisher(),
+        hand_on: hand_on.clone(),
         tracker: tracker.clone(),
         of_session: of_session.clone(),
         permits: Arc::new(Semaphore::new(most as usize)),
@@ -154,9 +162,9 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
                 Job::Fresh(units) => defer(context, &dues(&units), count, HANDOVER).await,
                 Job::Copy(dues) => defer(context, &dues, count, context.certainty()).await,
                 // Nobody sends these here; the other queue is where they belong.
-                Job::First(due) | Job::Due(due) => defer(context, &[due], count, HANDOVER).await,
+                Job::First(dues) | Job::Due(dues) => defer(context, &dues, count, HANDOVER).await,
             };
-            settle_job(&for_job, settle, result).await;
+            settle_jobs(&for_job, vec![(settle, result)]).await;
         });
     }
     Ok(())
@@ -165,60 +173,99 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
 async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(), WorkerError> {
     let lane = Arc::new(lane);
     let mut batch = Vec::with_capacity(MAX_DELIVERIES);
-    let most = MAX_DELIVERIES.min(lane.most as usize);
-    while jobs.recv_many(&mut batch, most).await > 0 {
-        let mut taken = Vec::with_capacity(batch.len());
-        let mut settles = Vec::with_capacity(batch.len());
+    while gather(&mut jobs, &mut batch).await {
+        let mut group = Group::default();
         for Stamped { incoming, .. } in batch.drain(..) {
             if lane.context.stop.is_cancelled() {
                 incoming.settle.give_back().await?;
                 continue;
             }
             match Job::from_bytes(&incoming.message.body) {
-                Ok(job @ (Job::First(due) | Job::Due(due))) => {
-                    let Incoming { redelivered, delivery_count, settle, .. } = incoming;
-                    let first = matches!(job, Job::First(_));
-                    taken.push(Taken { due, first, redelivered, delivery_count });
-                    settles.push(settle);
-                }
+                Ok(Job::First(dues)) => group.add(incoming, &dues, true),
+                Ok(Job::Due(dues)) => group.add(incoming, &dues, false),
                 Ok(_) => unreadable(&lane, incoming, &"it is not a due job").await?,
                 Err(error) => unreadable(&lane, incoming, &error).await?,
             }
-        }
-        if taken.is_empty() {
-            continue;
-        }
-        let wanted = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&lane.permits).acquire_many_owned(wanted).await else {
-            break;
-        };
-        if lane.context.stop.is_cancelled() {
-            give_back(settles).await;
-            continue;
-        }
-        let for_jobs = Arc::clone(&lane);
-        lane.spawn(async move {
-            match attempt_each(&for_jobs.context, &taken, permit).await {
-                Ok(results) => {
-                    let mut settling = Vec::with_capacity(settles.len());
-                    for (settle, result) in settles.into_iter().zip(results) {
-                        let follow_ups = result.map(Vec::from_iter);
-                        settling.push(settle_job(&for_jobs, settle, follow_ups));
-                    }
-                    futures_util::future::join_all(settling).await;
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        error = chain(&error),
-                        "due jobs were not done; they come again"
-                    );
-                    tokio::time::sleep(PAUSE).await;
-                    give_back(settles).await;
-                }
+            if group.taken.len() >= MAX_DELIVERIES {
+                attempt_group(&lane, std::mem::take(&mut group)).await;
             }
-        });
+        }
+        attempt_group(&lane, group).await;
     }
     Ok(())
+}
+
+/// Due jobs that are worked on together.
+#[derive(Default)]
+struct Group {
+    /// Their deliveries, one job after the other.
+    taken: Vec<Taken>,
+    /// How many of them are each job's, and how that is settled.
+    jobs: Vec<(usize, Settle)>,
+}
+
+impl Group {
+    fn add(&mut self, incoming: Incoming, dues: &[Due], first: bool) {
+        let Incoming { redelivered, delivery_count, settle, .. } = incoming;
+        let taken = |due: &Due| Taken { due: *due, first, redelivered, delivery_count };
+        self.taken.extend(dues.iter().map(taken));
+        self.jobs.push((dues.len(), settle));
+    }
+
+    fn settles(self) -> Vec<Settle> {
+        self.jobs.into_iter().map(|(_, settle)| settle).collect()
+    }
+}
+
+/// Begins to work on a group when there is room for it.
+async fn attempt_group(lane: &Arc<Lane>, group: Group) {
+    if group.jobs.is_empty() {
+        return;
+    }
+    let wanted = u32::try_from(group.taken.len()).unwrap_or(u32::MAX).clamp(1, lane.most);
+    let permit = Arc::clone(&lane.permits).acquire_many_owned(wanted).await;
+    let Ok(permit) = permit else { return };
+    if lane.context.stop.is_cancelled() {
+        give_back(group.settles()).await;
+        return;
+    }
+    let for_group = Arc::clone(lane);
+    lane.spawn(async move {
+        match attempt_each(&for_group.context, &group.taken, permit).await {
+            Ok(results) => {
+                let mut results = results.into_iter();
+                // A job of which one delivery was not done comes again whole; of what was done the
+                // ledger knows.
+                let of_job = |(count, settle)| {
+                    let own: Vec<_> = results.by_ref().take(count).collect();
+                    (settle, own.into_iter().filter_map(Result::transpose).collect())
+                };
+                settle_jobs(&for_group, group.jobs.into_iter().map(of_job).collect()).await;
+            }
+            Err(error) => {
+                // One reason for all of them is told once.
+                tracing::warn!(error = chain(&error), "due jobs were not done; they come again");
+                tokio::time::sleep(PAUSE).await;
+                give_back(group.settles()).await;
+            }
+        }
+    });
+}
+
+/// Takes jobs that come within a moment of each other; false at the end.
+async fn gather(jobs: &mut mpsc::Receiver<Stamped>, batch: &mut Vec<Stamped>) -> bool {
+    if jobs.recv_many(batch, MAX_DELIVERIES).await == 0 {
+        return false;
+    }
+    if batch.len() < MAX_DELIVERIES {
+        tokio::time::sleep(GATHER).await;
+        while batch.len() < MAX_DELIVERIES
+            && let Ok(job) = jobs.try_recv()
+        {
+            batch.push(job);
+        }
+    }
+    true
 }
 
 /// The deliveries that a job may have under way at a time.
@@ -230,45 +277,32 @@ fn width(job: &Job) -> usize {
     }
 }
 
-/// Publishes what follows from a job and acknowledges it; or gives it back.
-async fn settle_job(lane: &Lane, settle: Settle, result: Result<Vec<FollowUp>, WorkerError>) {
-    let done = async {
-        let follow_ups = result?;
-        note_deferred(&lane.context, &follow_ups).await?;
-        let messages: Vec<_> = follow_ups
-            .into_iter()
-            .map(|follow_up| follow_up.message(&lane.context))
-            .collect::<Result<_, _>>()?;
-        if !messages.is_empty() {
-            lane.publisher.publish_all(messages).await?;
+/// Publishes what follows from jobs and acknowledges them; gives back those that were not done.
+async fn settle_jobs(lane: &Lane, jobs: Vec<(Settle, Result<Vec<FollowUp>, WorkerError>)>) {
+    let (mut done, mut undone, mut follow_ups) = (Vec::new(), Vec::new(), Vec::new());
+    for (settle, result) in jobs {
+        match result {
+            Ok(more) => {
+                done.push(settle);
+                follow_ups.extend(more);
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "a job was not done; it comes again");
+                undone.push(settle);
+            }
         }
-        Ok::<(), WorkerError>(())
-    };
-    let outcome = match done.await {
-        Ok(()) => settle.ack().await,
-        Err(error) => {
-            tracing::warn!(error = chain(&error), "a job was not done; it comes again");
-            tokio::time::sleep(PAUSE).await;
-            settle.give_back().await
+    }
+    if lane.hand_on.hand_on(follow_ups).await {
+        if let Err(error) = ack_all(done).await {
+            tracing::debug!(%error, "jobs could not be settled; they come again");
         }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "a job could not be settled; it comes again");
+    } else {
+        undone.append(&mut done);
     }
-}
-
-/// Keeps the reconciler from taking deferred deliveries for lost ones.
-async fn note_deferred(context: &Context, follow_ups: &[FollowUp]) -> Result<(), WorkerError> {
-    let deferred = |follow_up: &FollowUp| match follow_up {
-        FollowUp::Deferred { due, delay } => Some((*due, delay.duration())),
-        _ => None,
-    };
-    let deferred: Vec<(Due, Duration)> = follow_ups.iter().filter_map(deferred).collect();
-    if deferred.is_empty() {
-        return Ok(());
+    if !undone.is_empty() {
+        tokio::time::sleep(PAUSE).await;
+        give_back(undone).await;
     }
-    let store = &context.config.store;
-    context.patiently(|| store.claims_defer(&deferred)).await
 }
 
 async fn give_back(settles: Vec<Settle>) {

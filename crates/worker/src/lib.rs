@@ -3,7 +3,7 @@
 //! A worker takes jobs from two queues, each with a share of its own: first attempts, and attempts
 //! whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
 //! whom, `verdict` what becomes of a due one; `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
-//! done into the ledger; and only then is a job acknowledged. Any number of workers run side by
+//! done into the ledger; `hand_on` publishes what follows from it; and only then is a job acknowledged. Any number of workers run side by
 //! side.
 //!
 //! What may be attempted without asking is a first attempt that the broker hands out for the first
@@ -30,6 +30,7 @@ mod error;
 mod follow_up;
 mod fresh;
 mod gate;
+mod hand_on;
 mod intake;
 mod measure;
 mod recorder;

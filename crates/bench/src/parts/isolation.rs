@@ -12,7 +12,7 @@ use crate::progress::say;
 use crate::report::Report;
 use crate::sink::Manner;
 use crate::stage::Stage;
-use crate::world::{Hook, Load, World};
+use crate::world::{Hook, Load, World, cpu};
 
 const PART: &str = "isolation";
 const ENDPOINTS: usize = 10;
@@ -22,6 +22,9 @@ const BAD: &str = "bad";
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
     for bad in cases(plan) {
         let name = name(&bad);
+        if !plan.wants(&name) {
+            continue;
+        }
         say(&format!("isolation: {name}"));
         for _ in 0..plan.rounds {
             round(stage, plan, report, &name, &bad).await?;
@@ -75,11 +78,17 @@ async fn round(
         size: plan.data,
         in_flight: plan.in_flight,
     };
+    let before = cpu(stage, &world)?;
     let seen = world.deliver(stage, &load, plan.patience).await?;
+    let after = cpu(stage, &world)?;
     anyhow::ensure!(seen.duplicates() == 0, "{} deliveries came twice", seen.duplicates());
     let each = seen.rate() / number::float(number::count(good));
     report.add(PART, &format!("{name}: a healthy endpoint gets"), "deliveries/s", each);
     report.add(PART, &format!("{name}: healthy p99"), "ms", millis(seen.p99));
+    for ((who, after), (_, before)) in after.into_iter().zip(before) {
+        let used = (after - before) / number::float(plan.isolation_seconds);
+        report.add(PART, &format!("{name}: CPU of the {who}"), "cores", used);
+    }
     // The bad ones' retries go on for days: they end with the installation.
     world.close(stage).await
 }

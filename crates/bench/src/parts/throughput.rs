@@ -20,6 +20,10 @@ const ALONE: &str = "fan-out 1";
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
     for fan_out in &plan.fan_outs {
+        let name = format!("fan-out {}", fan_out.webhooks);
+        if !plan.wants(&name) {
+            continue;
+        }
         let mut world = world(stage, fan_out.webhooks).await?;
         let mut bare = Beside::start(stage)?;
         warm_up(stage, &mut world, plan, fan_out).await?;
@@ -30,7 +34,6 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
             let load = load(plan, fan_out, fan_out.events);
             let seen = world.deliver(stage, &load, plan.patience).await?;
             let after = cpu(stage, &world)?;
-            let name = format!("fan-out {}", fan_out.webhooks);
             report.add(PART, &name, "deliveries/s", seen.rate());
             let beside = format!("{name}: the bare client beside it");
             report.add(PART, &beside, "POSTs/s", limit);

@@ -151,7 +151,11 @@ impl DeadLetter {
             return id.parse().ok();
         }
         match Job::from_bytes(&self.message.body) {
-            Ok(Job::Due(due)) => Some(due.webhook),
+            Ok(Job::Due(dues)) => match dues.as_slice() {
+                [due] => Some(due.webhook),
+                // One letter of several webhooks names none.
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -209,7 +213,7 @@ mod tests {
             detail: String::new(),
             dead_at: None,
             routing_key: String::new(),
-            message: Message::new(Job::Due(due).to_bytes().unwrap(), "application/json"),
+            message: Message::new(Job::Due(vec![due]).to_bytes().unwrap(), "application/json"),
         };
         assert_eq!(letter.webhook(), Some(due.webhook));
         letter.message.headers.set(WEBHOOK, WebhookId(Uuid::from_u128(9)).to_string());

@@ -1,10 +1,8 @@
 //! Making the broker agree with the table, and looking whether it does.
 
-use super::{Binding, Fault, QueueRow, Target, table};
+use super::{Binding, Fault, QueueRow, table};
 use crate::error::BrokerError;
-use lapin::options::{
-    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
 
@@ -102,23 +100,13 @@ async fn declare_queue(channel: &Channel, row: &QueueRow) -> Result<(), BrokerEr
 }
 
 async fn bind(channel: &Channel, binding: &Binding) -> Result<(), BrokerError> {
-    let Binding { exchange, pattern, target } = binding;
+    let Binding { exchange, pattern, queue } = binding;
+    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
     let (from, key) = (exchange.as_str().into(), pattern.as_str().into());
-    match target {
-        Target::Queue(queue) => {
-            let options = QueueBindOptions::default();
-            channel
-                .queue_bind(queue.as_str().into(), from, key, options, FieldTable::default())
-                .await
-        }
-        Target::Exchange(to) => {
-            let options = ExchangeBindOptions::default();
-            channel
-                .exchange_bind(to.as_str().into(), from, key, options, FieldTable::default())
-                .await
-        }
-    }
-    .map_err(|error| BrokerError::of(format!("binding {target} to {exchange}"), &error))
+    channel
+        .queue_bind(queue.as_str().into(), from, key, options, none)
+        .await
+        .map_err(|error| BrokerError::of(format!("binding queue {queue} to {exchange}"), &error))
 }
 
 async fn passive_exchange(channel: &Channel, exchange: &str) -> Result<(), BrokerError> {

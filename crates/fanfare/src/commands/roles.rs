@@ -23,7 +23,7 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
     let (tracer, export) = spans::start(settings, "router")?;
     let config = fanfare_router::Config {
         broker: parts::broker(settings, "router")?,
-        store: parts::store(settings, "router")?,
+        store: parts::store_for_queue(settings, "router")?,
         prefetch: settings.prefetch,
         hold: settings.directory.hold,
         gap_wait: settings.directory.gap_wait,
@@ -48,7 +48,7 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
     let (tracer, export) = spans::start(settings, "worker")?;
     let config = fanfare_worker::Config {
         broker: parts::broker(settings, "worker")?,
-        store: parts::store(settings, "worker")?,
+        store: parts::store_for_queue(settings, "worker")?,
         client: parts::outbound(settings)?,
         policy: settings.retry,
         timeout: settings.timeout,

@@ -93,7 +93,9 @@ impl Store {
     ) -> Result<Vec<Due>, StoreError> {
         let client = self.client().await?;
         let dead = Dead { webhook, since, until: None };
-        restart_dead(&**client, &dead, most).await.map_err(StoreError::at("begin deliveries again"))
+        restart_dead(&***client, &dead, most)
+            .await
+            .map_err(StoreError::at("begin deliveries again"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use fanfare_core::directory::{Document, Kind};
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Config, Store};
+use fanfare_store::{Asks, Config, Store};
 use fanfare_testkit::sandbox::Sandbox;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ impl Database {
         let config = Config {
             url: sandbox.database_url.clone(),
             max_connections: 4,
+            asks: Asks::TheSame,
             application_name: "fanfare tests".to_owned(),
             keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
         };

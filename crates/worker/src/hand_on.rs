@@ -1,0 +1,109 @@
+//! The way on: what follows from many jobs, handed to the broker together.
+//!
+//! What comes back at the same time shares a message ([`crate::follow_up`]), and the more so the more
+//! jobs are looked at together: while an endpoint fails, its retries would otherwise cost the broker
+//! more than all the rest. Whoever has a job waits here until what follows from it is confirmed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_broker::Publisher;
+use fanfare_core::chain::chain;
+use fanfare_core::job::Due;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::context::Context;
+use crate::error::WorkerError;
+use crate::follow_up::{FollowUp, messages};
+
+/// How long what follows from a job waits for what follows from others. Delays are exact to about a
+/// second.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// So many are enough together.
+const ENOUGH: usize = 1024;
+
+/// Lists that wait; as many as a worker has jobs under way fit.
+const WAITING: usize = 4096;
+
+type Waiting = (Vec<FollowUp>, oneshot::Sender<()>);
+
+/// A handle to the task that publishes.
+#[derive(Clone)]
+pub(crate) struct HandOn {
+    queue: mpsc::Sender<Waiting>,
+}
+
+impl HandOn {
+    /// Begins to publish; ends when all handles are gone.
+    pub(crate) fn start(
+        context: Arc<Context>,
+        publisher: Publisher,
+        tracker: &TaskTracker,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING);
+        tracker.spawn(run(context, publisher, waiting));
+        Self { queue }
+    }
+
+    /// Publishes what follows from jobs, and waits until that is confirmed. False when it could not
+    /// be; the jobs are to come again then.
+    pub(crate) async fn hand_on(&self, follow_ups: Vec<FollowUp>) -> bool {
+        if follow_ups.is_empty() {
+            return true;
+        }
+        let (done, confirmed) = oneshot::channel();
+        self.queue.send((follow_ups, done)).await.is_ok() && confirmed.await.is_ok()
+    }
+}
+
+async fn run(context: Arc<Context>, publisher: Publisher, mut waiting: mpsc::Receiver<Waiting>) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, ENOUGH).await > 0 {
+        if batch.iter().map(|(follow_ups, _)| follow_ups.len()).sum::<usize>() < ENOUGH {
+            tokio::time::sleep(GATHER).await;
+            while batch.len() < ENOUGH
+                && let Ok(next) = waiting.try_recv()
+            {
+                batch.push(next);
+            }
+        }
+        let (lists, done): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let follow_ups = lists.into_iter().flatten().collect();
+        match publish(&context, &publisher, follow_ups).await {
+            Ok(()) => done.into_iter().for_each(|done| {
+                // Who does not wait any more does not mind.
+                let _ = done.send(());
+            }),
+            // Dropping `done` says so to those who wait.
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "what follows from jobs could not be handed on; they come again"
+            ),
+        }
+    }
+}
+
+async fn publish(
+    context: &Context,
+    publisher: &Publisher,
+    follow_ups: Vec<FollowUp>,
+) -> Result<(), WorkerError> {
+    note_deferred(context, &follow_ups).await?;
+    Ok(publisher.publish_all(messages(context, follow_ups)?).await?)
+}
+
+/// Keeps the reconciler from taking deferred deliveries for lost ones.
+async fn note_deferred(context: &Context, follow_ups: &[FollowUp]) -> Result<(), WorkerError> {
+    let deferred = |follow_up: &FollowUp| match follow_up {
+        FollowUp::Deferred { due, delay } => Some((*due, delay.duration())),
+        _ => None,
+    };
+    let deferred: Vec<(Due, Duration)> = follow_ups.iter().filter_map(deferred).collect();
+    if deferred.is_empty() {
+        return Ok(());
+    }
+    let store = &context.config.store;
+    context.patiently(|| store.claims_defer(&deferred)).await
+}
