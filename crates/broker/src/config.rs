@@ -18,8 +18,8 @@ impl Config {
     /// virtual host is `/` (also for an address that ends in a slash). Several hosts, such as the
     /// nodes of a cluster, stand between commas, `host1:5672,host2`: they are tried in turn.
     ///
-    /// In the query can be set `heartbeat` (seconds) and `connection_timeout` (milliseconds), and
-    /// for `amqps` the files `cacertfile`, `certfile` and `keyfile`, `verify` (`verify_peer`, which
+    /// In the query can be set `heartbeat` (seconds), `connection_timeout` (milliseconds) and
+    /// `frame_max` (bytes), and for `amqps` the files `cacertfile`, `certfile` and `keyfile`, `verify` (`verify_peer`, which
     /// is the default, or `verify_none`) and `server_name_indication`.
     ///
     /// `name` is what operators see as the connection's name, such as `fanfare-router@host`.

@@ -50,6 +50,14 @@ impl Delay {
         Self { seconds: wanted.next_multiple_of(step).min(LONGEST) }
     }
 
+    /// The shortest level that is not shorter than `wait`: for a wait that need not be exact, which
+    /// then costs the broker one queue on the way, and shares it with others.
+    #[must_use]
+    pub fn one_level(wait: Duration) -> Self {
+        let seconds = Self::at_least(wait).seconds.next_power_of_two();
+        Self { seconds: seconds.min(1 << (LEVELS - 1)) }
+    }
+
     /// The time that a message with this delay waits.
     #[must_use]
     pub fn duration(self) -> Duration {
@@ -117,6 +125,13 @@ mod tests {
         assert_eq!(Delay::at_least(Duration::from_millis(1001)).duration().as_secs(), 2);
         assert_eq!(Delay::at_least(longest).duration(), longest);
         assert_eq!(Delay::at_least(Duration::MAX).duration(), longest);
+    }
+
+    #[test]
+    fn a_wait_that_need_not_be_exact_has_one_level() {
+        let level = |seconds| Delay::one_level(Duration::from_secs(seconds)).duration().as_secs();
+        assert_eq!([0, 1, 2, 3, 5, 8, 9].map(level), [1, 1, 2, 4, 8, 8, 16]);
+        assert_eq!(level(LONGEST), 1 << (LEVELS - 1));
     }
 
     #[test]

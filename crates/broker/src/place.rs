@@ -12,6 +12,10 @@ pub(crate) const CONNECT_TIMEOUT_S: u64 = 10;
 /// A dead connection is noticed within two of these.
 const HEARTBEAT_S: u16 = 20;
 
+/// The largest frame, in bytes. The protocol's library keeps two buffers of 32 frames for each
+/// connection: with what the broker would allow, 128 KiB, these would be 8 MiB.
+const FRAME_MAX: u32 = 32 * 1024;
+
 /// The protocol's limit for names: user, virtual host, consumer.
 const LONGEST_NAME: usize = 255;
 
@@ -62,6 +66,7 @@ impl Place {
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
         uri.query.connection_timeout.get_or_insert(CONNECT_TIMEOUT_S * 1000);
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
         let secure = secure(&url, &uri)?;
         uri.scheme = AMQPScheme::AMQP;
         let told =

@@ -28,10 +28,16 @@ const COOLDOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_m
 /// The longest expected wait for a slot for which a delivery is not deferred.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// Deferred deliveries come back spread over this much time each, so that a large backlog of one
-/// endpoint asks not more than fifty times a second …
-const SPREAD_EACH: Duration = Duration::from_millis(20);
+/// endpoint asks not more than five hundred times a second …
+const SPREAD_EACH: Duration = Duration::from_millis(2);
 /// … and over no more than this in all.
 const LONGEST_SPREAD: Duration = Duration::from_hours(1);
+
+/// While the breaker is open, deferred deliveries come back no sooner than after this part of the time
+/// that it has been, so that one that is down for long is not asked about every few seconds …
+const OUTAGE_PART: u32 = 8;
+/// … but never later than this for that reason.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// Trouble with an endpoint of which nothing is heard for so long may be forgotten.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
@@ -104,6 +110,7 @@ pub struct Endpoint {
 
 #[derive(Debug, Clone, Copy)]
 struct Open {
+    since: Instant,
     until: Instant,
     probing: bool,
 }
@@ -140,15 +147,21 @@ impl Endpoint {
     ) -> Admission {
         if let Some(open) = &mut self.open {
             if now < open.until || open.probing {
-                let left = open.until.saturating_duration_since(now);
-                return self.defer(Cause::Failing, left, chance);
+                let outage = now.saturating_duration_since(open.since);
+                let left = open
+                    .until
+                    .saturating_duration_since(now)
+                    .max((outage / OUTAGE_PART).min(LONGEST_PAUSE));
+                return self.defer(Cause::Failing, left, SPREAD_EACH, chance);
             }
             open.probing = true;
             self.begin(now);
             return Admission::Go { probe: true };
         }
-        if let Some(left) = rate.and_then(|rate| self.over_rate(now, rate)) {
-            return self.defer(Cause::RateLimit, left, chance);
+        if let Some((rate, left)) = rate.and_then(|rate| Some((rate, self.over_rate(now, rate)?))) {
+            // Twice as often as it may, so that no turn is missed.
+            let each = (interval(rate) / 2).max(SPREAD_EACH);
+            return self.defer(Cause::RateLimit, left, each, chance);
         }
         let admission = if self.has_room() && waiting == 0 {
             self.begin(now);
@@ -157,7 +170,7 @@ impl Endpoint {
             Admission::Wait
         } else {
             // Of one that has been silent for a while nothing is expected sooner than that.
-            return self.defer(Cause::Busy, self.silence(now), chance);
+            return self.defer(Cause::Busy, self.silence(now), SPREAD_EACH, chance);
         };
         if let Some(rate) = rate {
             self.count_at_rate(now, rate);
@@ -218,7 +231,8 @@ impl Endpoint {
         };
         if opens {
             let cooldown = (duration * COOLDOWN_FACTOR).clamp(COOLDOWN.0, COOLDOWN.1);
-            self.open = Some(Open { until: now + cooldown, probing: false });
+            let since = self.open.map_or(now, |open| open.since);
+            self.open = Some(Open { since, until: now + cooldown, probing: false });
         }
     }
 
@@ -243,8 +257,8 @@ impl Endpoint {
         self.in_flight == 0 && ((well && at_rate) || silent)
     }
 
-    fn defer(&mut self, cause: Cause, left: Duration, chance: f64) -> Admission {
-        let spread = (SPREAD_EACH * self.deferred).min(LONGEST_SPREAD);
+    fn defer(&mut self, cause: Cause, left: Duration, each: Duration, chance: f64) -> Admission {
+        let spread = each.saturating_mul(self.deferred).min(LONGEST_SPREAD);
         self.deferred = self.deferred.saturating_add(1);
         let wait = left.max(COOLDOWN.0) + spread.mul_f64(chance.clamp(0.0, 1.0));
         Admission::Defer { cause, wait }
@@ -358,11 +372,32 @@ mod tests {
             })
             .collect();
         assert!(waits[0] < Duration::from_secs(2));
-        assert!(waits[1000] > Duration::from_secs(15));
-        assert!(waits[19_999] < Duration::from_secs(402));
+        assert!(waits[10_000] > Duration::from_secs(15));
+        assert!(waits[19_999] < Duration::from_secs(42));
         (0..20_000).for_each(|_| endpoint.came_back());
         assert!(matches!(endpoint.admit(now, 0, None, 0.999),
             Admission::Defer { wait, .. } if wait < Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_long_outage_is_asked_about_rarely_and_a_short_one_soon() {
+        let (mut endpoint, start) = (Endpoint::new(1), Instant::now());
+        (0..FAILURES).for_each(|_| endpoint.end(start, false, QUICK, false));
+        let hour = start + Duration::from_hours(1);
+        // Its probes fail all the time.
+        assert_eq!(go(&mut endpoint, hour), Admission::Go { probe: true });
+        endpoint.end(hour, false, QUICK, true);
+        let wait = |admission| match admission {
+            Admission::Defer { wait, .. } => wait,
+            other => panic!("expected a deferral, got {other:?}"),
+        };
+        let after_an_hour = wait(go(&mut endpoint, hour));
+        assert!(after_an_hour >= LONGEST_PAUSE, "{after_an_hour:?}");
+        assert!(after_an_hour < 2 * LONGEST_PAUSE, "{after_an_hour:?}");
+        endpoint.end(hour, true, QUICK, false);
+        (0..FAILURES).for_each(|_| endpoint.end(hour, false, QUICK, false));
+        let anew = wait(go(&mut endpoint, hour));
+        assert!(anew < Duration::from_secs(2), "{anew:?}");
     }
 
     #[derive(Debug, Clone, Copy)]

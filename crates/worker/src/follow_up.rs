@@ -86,7 +86,7 @@ impl FollowUp {
         context.config.metrics.deferred(Deferral::Endpoint(cause));
         let cause = cause.code();
         tracing::debug!(webhook.id = %due.webhook, delivery.id = %due.id(), cause, ?wait, "deferred a delivery");
-        Self::Deferred { due, delay: Delay::at_least(wait) }
+        Self::Deferred { due, delay: Delay::one_level(wait) }
     }
 
     /// What was left to do after the last row of a delivery, when it is not known whether it was
