@@ -4,6 +4,8 @@
 //! those who wait can be called lost, so nothing is published again then; a wiped broker has empty
 //! queues, and gets everything anew.
 
+use std::time::Instant;
+
 use fanfare_broker::{BrokerError, Queue, Session};
 use fanfare_store::patience::patiently;
 use fanfare_store::reconcile::Idle;
@@ -13,8 +15,8 @@ use crate::Config;
 use crate::error::RouterError;
 use crate::jobs;
 
-/// Events looked at in one statement.
-const AT_A_TIME: i64 = 1000;
+/// Events looked at in one statement: few, because others wait for the database meanwhile.
+const AT_A_TIME: i64 = 250;
 
 pub(crate) async fn run(
     config: &Config,
@@ -22,8 +24,11 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> Result<(), RouterError> {
     loop {
-        while look(config, session, stop).await? {}
-        let pause = tokio::time::sleep(config.reconcile_every);
+        let began = Instant::now();
+        let more = look(config, session, stop).await?;
+        // While there is much to look at, half of the time is for others.
+        let pause = if more { began.elapsed() } else { config.reconcile_every };
+        let pause = tokio::time::sleep(pause);
         if stop.run_until_cancelled(pause).await.is_none() {
             return Ok(());
         }
