@@ -13,7 +13,7 @@ use crate::ids::{BatchKey, DeliveryId, WebhookId};
 /// The most deliveries in one job.
 pub const MAX_DELIVERIES: usize = 64;
 
-/// A message on `fanfare.deliveries` or `fanfare.retries`.
+/// A message on a delivery queue ([`share`](crate::share)) or on `fanfare.retries`.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Job {
     /// First attempts.

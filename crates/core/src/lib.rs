@@ -10,7 +10,7 @@
 //! 2. [`filter`] and [`access`] say whom an event concerns, [`history`] as of which revision and
 //!    [`revisions`] what is missing of it; [`webhook`] is who asked, [`registration`] what
 //!    a client sends to ask so.
-//! 3. [`job`] is what the router hands to a worker.
+//! 3. [`job`] is what the router hands to a worker, and [`share`] through which queue.
 //! 4. [`notification`] and [`signature`] make the bytes of a POST; [`target`] says where it may go.
 //! 5. [`answer`], [`outcome`] and [`retry`] decide what follows from the answer.
 //! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
@@ -36,6 +36,7 @@ pub mod registration;
 pub mod reject;
 pub mod retry;
 pub mod revisions;
+pub mod share;
 pub mod signature;
 pub mod target;
 pub mod test_event;
