@@ -2,6 +2,7 @@
 
 use crate::error::BrokerError;
 use crate::place::{Place, unusable};
+use fanfare_core::share::Shares;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ pub struct Config {
     places: Arc<[Place]>,
     name: String,
     broker: String,
+    delivery_queues: Shares,
 }
 
 impl Config {
@@ -37,7 +39,20 @@ impl Config {
             secure.tls.client_config().map_err(BrokerError::Tls)?;
         }
         let broker = places.iter().map(|place| place.told.as_str()).collect::<Vec<_>>().join("; ");
-        Ok(Self { places: places.into(), name: name.to_owned(), broker })
+        let delivery_queues = Shares::ONE;
+        Ok(Self { places: places.into(), name: name.to_owned(), broker, delivery_queues })
+    }
+
+    /// The same with so many delivery queues; else there is one.
+    #[must_use]
+    pub fn with_delivery_queues(self, delivery_queues: Shares) -> Self {
+        Self { delivery_queues, ..self }
+    }
+
+    /// The delivery queues that jobs are spread over and taken from.
+    #[must_use]
+    pub fn delivery_queues(&self) -> Shares {
+        self.delivery_queues
     }
 
     /// Hosts, ports and virtual host, for people to read.

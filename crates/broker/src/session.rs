@@ -12,6 +12,7 @@ use crate::ladder::{LEVELS, level_name};
 use crate::place::unusable;
 use crate::publisher::Publisher;
 use crate::topology::{self, Fault, Queue};
+use fanfare_core::share::Shares;
 use futures_util::{Stream, StreamExt};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
@@ -34,6 +35,7 @@ pub struct Session {
 
 struct Inner {
     name: String,
+    delivery_queues: Shares,
     /// Consuming has a connection of its own: a broker that is short of memory stops reading from
     /// connections that publish, and acknowledgements, which would relieve it, must still arrive.
     consuming: Connection,
@@ -69,7 +71,7 @@ impl Session {
         loop {
             let session = Self::look(config).await?;
             let channel = session.channel().await?;
-            let ready = match topology::declare(&channel).await {
+            let ready = match topology::declare(&channel, config.delivery_queues()).await {
                 Err(BrokerError::Forbidden { .. }) => {
                     topology::expect(&session.inner.consuming).await
                 }
@@ -103,7 +105,9 @@ impl Session {
         watch_over(&publishing, lost.clone(), Some(blocked_tx));
         let publisher = Publisher::new(publishing);
         let name = config.name().to_owned();
-        Ok(Self { inner: Arc::new(Inner { name, consuming, publisher, lost, blocked }) })
+        let delivery_queues = config.delivery_queues();
+        let inner = Inner { name, delivery_queues, consuming, publisher, lost, blocked };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The publisher of this session.
@@ -150,7 +154,7 @@ impl Session {
     ///
     /// The connection's; everything else is in the list.
     pub async fn check_topology(&self) -> Result<Vec<Fault>, BrokerError> {
-        topology::check(&self.inner.consuming).await
+        topology::check(&self.inner.consuming, self.inner.delivery_queues).await
     }
 
     /// Resolves when the connection is gone, by whatever cause.

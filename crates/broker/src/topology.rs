@@ -1,15 +1,16 @@
 //! Every exchange, queue and binding of Fanfare, in one table.
 //!
-//! The named queues are those of the contract; the delay ladder is a rule over its levels. Nobody
-//! else names a queue. `declare` makes the broker agree with the table each time a session opens,
-//! `expect` is for users that may not, `check` looks without changing anything that is there, and
-//! [`render`] prints the table.
+//! The named queues are those of the contract, with more of the delivery queue for who wants them;
+//! the delay ladder is a rule over its levels. Nobody else names a queue. `declare` makes the broker
+//! agree with the table each time a session opens, `expect` is for users that may not, `check` looks
+//! without changing anything that is there, and [`render`] prints the table.
 
 mod apply;
 
 pub(crate) use apply::{check, declare, expect};
 
 use crate::ladder::{BITS, BackTo, DUE, LEVELS, level_name, level_word};
+use fanfare_core::share::{Share, Shares};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use std::fmt;
 use std::fmt::Write as _;
@@ -26,6 +27,26 @@ const DELIVERY_LIMIT: i64 = 1000;
 /// limit of 20 where none is given, from its version 4 on.
 const NO_DELIVERY_LIMIT: i64 = i32::MAX as i64;
 
+/// The delivery queues by their numbers. The first has the name that it has alone.
+const DELIVERIES: [&str; 16] = [
+    "fanfare.deliveries",
+    "fanfare.deliveries.2",
+    "fanfare.deliveries.3",
+    "fanfare.deliveries.4",
+    "fanfare.deliveries.5",
+    "fanfare.deliveries.6",
+    "fanfare.deliveries.7",
+    "fanfare.deliveries.8",
+    "fanfare.deliveries.9",
+    "fanfare.deliveries.10",
+    "fanfare.deliveries.11",
+    "fanfare.deliveries.12",
+    "fanfare.deliveries.13",
+    "fanfare.deliveries.14",
+    "fanfare.deliveries.15",
+    "fanfare.deliveries.16",
+];
+
 /// Fanfare's named queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Queue {
@@ -33,8 +54,8 @@ pub enum Queue {
     Events,
     /// Users, roles and permissions from the report server.
     Directory,
-    /// Jobs for the workers: first attempts.
-    Deliveries,
+    /// Jobs for the workers: first attempts. One queue, or several for who outgrows it.
+    Deliveries(Share),
     /// Jobs for the workers: attempts that were put off and are due.
     Retries,
     /// Events and directory documents that cannot be taken.
@@ -44,15 +65,15 @@ pub enum Queue {
 }
 
 impl Queue {
-    /// All six.
-    pub const ALL: [Self; 6] = [
-        Self::Events,
-        Self::Directory,
-        Self::Deliveries,
-        Self::Retries,
-        Self::EventsDead,
-        Self::DeliveriesDead,
-    ];
+    /// The delivery queue that is always there.
+    pub const DELIVERIES: Self = Self::Deliveries(Share::FIRST);
+
+    /// All of them, with so many delivery queues.
+    pub fn all(delivery_queues: Shares) -> impl Iterator<Item = Self> {
+        let before = [Self::Events, Self::Directory];
+        let after = [Self::Retries, Self::EventsDead, Self::DeliveriesDead];
+        before.into_iter().chain(delivery_queues.all().map(Self::Deliveries)).chain(after)
+    }
 
     /// The name in the broker.
     #[must_use]
@@ -60,7 +81,7 @@ impl Queue {
         match self {
             Self::Events => "fanfare.events",
             Self::Directory => "fanfare.directory",
-            Self::Deliveries => "fanfare.deliveries",
+            Self::Deliveries(share) => DELIVERIES[share.number() as usize - 1],
             Self::Retries => "fanfare.retries",
             Self::EventsDead => "fanfare.events.dead",
             Self::DeliveriesDead => "fanfare.deliveries.dead",
@@ -72,7 +93,7 @@ impl Queue {
     pub const fn dead_letters(self) -> Option<Self> {
         match self {
             Self::Events | Self::Directory => Some(Self::EventsDead),
-            Self::Deliveries | Self::Retries => Some(Self::DeliveriesDead),
+            Self::Deliveries(_) | Self::Retries => Some(Self::DeliveriesDead),
             Self::EventsDead | Self::DeliveriesDead => None,
         }
     }
@@ -129,7 +150,7 @@ pub struct Fault {
     pub problem: String,
 }
 
-fn table() -> Table {
+fn table(delivery_queues: Shares) -> Table {
     let mut table = Table {
         exchanges: vec![EVENTS_EXCHANGE.to_owned(), DUE.to_owned()],
         queues: Vec::new(),
@@ -137,7 +158,7 @@ fn table() -> Table {
     };
     // The dead letter queues come first: a dead letter must have somewhere to go.
     let (last, first): (Vec<Queue>, Vec<Queue>) =
-        Queue::ALL.iter().partition(|queue| queue.dead_letters().is_some());
+        Queue::all(delivery_queues).partition(|queue| queue.dead_letters().is_some());
     for queue in first.into_iter().chain(last) {
         table.add_named(queue);
     }
@@ -227,10 +248,10 @@ impl QueueRow {
     }
 }
 
-/// The table as text.
+/// The table as text, with so many delivery queues.
 #[must_use]
-pub fn render() -> String {
-    let table = table();
+pub fn render(delivery_queues: Shares) -> String {
+    let table = table(delivery_queues);
     let mut text = String::from("Exchanges (durable, topic)\n");
     for exchange in &table.exchanges {
         let _ = writeln!(text, "  {exchange}");

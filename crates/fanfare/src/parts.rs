@@ -47,7 +47,8 @@ fn store_with(
 /// Where the broker is. `process` is what operators see of it there.
 pub(crate) fn broker(settings: &Settings, process: &str) -> anyhow::Result<BrokerConfig> {
     let name = format!("fanfare-{process}");
-    Ok(BrokerConfig::new(settings.amqp_url()?, &name)?)
+    let config = BrokerConfig::new(settings.amqp_url()?, &name)?;
+    Ok(config.with_delivery_queues(settings.delivery_queues))
 }
 
 /// A session with the broker, in which all exchanges and queues exist.

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use fanfare_core::mask::MaskPolicy;
 use fanfare_core::retry::RetryPolicy;
+use fanfare_core::share::Shares;
 use fanfare_core::target::TargetPolicy;
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -59,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// The messages that a process holds at a time.
     pub(crate) prefetch: u16,
+    /// The delivery queues.
+    pub(crate) delivery_queues: Shares,
     /// The attempts that a worker makes side by side.
     pub(crate) concurrency: u32,
     /// The attempts that a worker makes side by side to one webhook.
@@ -225,6 +228,7 @@ impl Settings {
             timeout: values.read("timeout", value::duration)?,
             prefetch: values
                 .read("prefetch", |text| text.trim().parse().ok().filter(|n| *n > 0))?,
+            delivery_queues: values.read("delivery_queues", value::delivery_queues)?,
             concurrency: values.read("concurrency", count_u32)?,
             webhook_concurrency: values.read("webhook_concurrency", count_u32)?,
             pause_after: values.read("pause_failing_after", value::duration)?,

@@ -1,9 +1,10 @@
-//! What workers are asked to do: plans packed into messages.
+//! What workers are asked to do: plans packed into messages, and spread over the delivery queues.
 
 use fanfare_broker::{Destination, Message, Queue};
 use fanfare_core::event::Event;
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::{Addressee, Due, Job, MAX_DELIVERIES, Unit};
+use fanfare_core::share::{Share, Shares};
 use fanfare_store::routing::Routed;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -49,29 +50,50 @@ pub(crate) fn unit(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<Un
     (!unit.deliveries.is_empty()).then_some(unit)
 }
 
-/// Packs units into jobs: many small ones into one, a wide one into several.
-pub(crate) fn fresh(units: Vec<Unit>) -> Result<Outgoing, serde_json::Error> {
+/// Packs units into jobs for the delivery queues: many small ones into one, a wide one into several.
+pub(crate) fn fresh(units: Vec<Unit>, shares: Shares) -> Result<Outgoing, serde_json::Error> {
     let mut jobs = Outgoing::new();
-    let mut pack = Vec::new();
-    let (mut deliveries, mut bytes) = (0, 0);
+    let mut packs: BTreeMap<Share, Pack> = BTreeMap::new();
     let (large, units): (Vec<Unit>, Vec<Unit>) =
         units.into_iter().partition(|unit| size(unit) > MAX_BYTES);
     for due in large.iter().flat_map(dues_of) {
         jobs.push(message(Queue::Retries, &Job::First(vec![due]))?);
     }
-    for part in units.into_iter().flat_map(split) {
-        let (more, size) = (part.deliveries.len(), size(&part));
-        if !pack.is_empty() && (deliveries + more > MAX_DELIVERIES || bytes + size > MAX_BYTES) {
-            jobs.push(message(Queue::Deliveries, &Job::Fresh(std::mem::take(&mut pack)))?);
-            (deliveries, bytes) = (0, 0);
+    let parts = units.into_iter().flat_map(|unit| spread(unit, shares));
+    for (share, part) in parts.flat_map(|(share, part)| split(part).map(move |it| (share, it))) {
+        let pack = packs.entry(share).or_default();
+        if !pack.has_room_for(&part) {
+            let full = std::mem::take(pack);
+            jobs.push(message(Queue::Deliveries(share), &Job::Fresh(full.units))?);
         }
-        (deliveries, bytes) = (deliveries + more, bytes + size);
-        pack.push(part);
+        pack.add(part);
     }
-    if !pack.is_empty() {
-        jobs.push(message(Queue::Deliveries, &Job::Fresh(pack))?);
+    for (share, pack) in packs {
+        jobs.push(message(Queue::Deliveries(share), &Job::Fresh(pack.units))?);
     }
     Ok(jobs)
+}
+
+/// A job in the making.
+#[derive(Default)]
+struct Pack {
+    units: Vec<Unit>,
+    deliveries: usize,
+    bytes: usize,
+}
+
+impl Pack {
+    fn has_room_for(&self, unit: &Unit) -> bool {
+        let deliveries = self.deliveries + unit.deliveries.len();
+        let fits = deliveries <= MAX_DELIVERIES && self.bytes + size(unit) <= MAX_BYTES;
+        self.units.is_empty() || fits
+    }
+
+    fn add(&mut self, unit: Unit) {
+        self.deliveries += unit.deliveries.len();
+        self.bytes += size(&unit);
+        self.units.push(unit);
+    }
 }
 
 /// The first attempts of a unit, as due ones.
@@ -79,10 +101,19 @@ fn dues_of(unit: &Unit) -> impl Iterator<Item = Due> + '_ {
     unit.deliveries.iter().map(|to| Due { batch: unit.batch, webhook: to.webhook, entry: 1 })
 }
 
-/// Jobs for first attempts that may be on their way already.
-pub(crate) fn copies(dues: &[Due]) -> Result<Outgoing, serde_json::Error> {
-    let job = |chunk: &[Due]| message(Queue::Deliveries, &Job::Copy(chunk.to_vec()));
-    dues.chunks(MAX_DELIVERIES).map(job).collect()
+/// Jobs for first attempts that may be on their way already, each through the same queue.
+pub(crate) fn copies(dues: &[Due], shares: Shares) -> Result<Outgoing, serde_json::Error> {
+    let mut spread: BTreeMap<Share, Vec<Due>> = BTreeMap::new();
+    for due in dues {
+        spread.entry(shares.of(due.webhook)).or_default().push(*due);
+    }
+    let mut jobs = Outgoing::new();
+    for (share, dues) in spread {
+        for chunk in dues.chunks(MAX_DELIVERIES) {
+            jobs.push(message(Queue::Deliveries(share), &Job::Copy(chunk.to_vec()))?);
+        }
+    }
+    Ok(jobs)
 }
 
 /// Jobs for attempts whose time has come.
@@ -95,23 +126,42 @@ fn message(queue: Queue, job: &Job) -> Result<(Destination, Message), serde_json
     Ok((queue.into(), Message::new(job.to_bytes()?, "application/json")))
 }
 
+/// Splits a unit by the queues of its webhooks.
+fn spread(mut unit: Unit, shares: Shares) -> Vec<(Share, Unit)> {
+    let mut spread: BTreeMap<Share, Vec<Addressee>> = BTreeMap::new();
+    for to in std::mem::take(&mut unit.deliveries) {
+        spread.entry(shares.of(to.webhook)).or_default().push(to);
+    }
+    // The last one takes the unit itself, which with a single queue is the only one.
+    let last = spread.pop_last();
+    let mut parts: Vec<(Share, Unit)> =
+        spread.into_iter().map(|(share, deliveries)| (share, part(&unit, deliveries))).collect();
+    parts.extend(last.map(|(share, deliveries)| (share, Unit { deliveries, ..unit })));
+    parts
+}
+
 /// Splits a unit that has more deliveries than a job takes.
-fn split(mut unit: Unit) -> Vec<Unit> {
+fn split(mut unit: Unit) -> impl Iterator<Item = Unit> {
     let mut parts = Vec::new();
     while unit.deliveries.len() > MAX_DELIVERIES {
         let rest = unit.deliveries.split_off(MAX_DELIVERIES);
         let deliveries = std::mem::replace(&mut unit.deliveries, rest);
-        parts.push(Unit {
-            batch: unit.batch,
-            received_at: unit.received_at,
-            traceparent: unit.traceparent.clone(),
-            event_ids: unit.event_ids.clone(),
-            notifications: unit.notifications.clone(),
-            deliveries,
-        });
+        parts.push(part(&unit, deliveries));
     }
     parts.push(unit);
-    parts
+    parts.into_iter()
+}
+
+/// The same unit for some of its webhooks.
+fn part(unit: &Unit, deliveries: Vec<Addressee>) -> Unit {
+    Unit {
+        batch: unit.batch,
+        received_at: unit.received_at,
+        traceparent: unit.traceparent.clone(),
+        event_ids: unit.event_ids.clone(),
+        notifications: unit.notifications.clone(),
+        deliveries,
+    }
 }
 
 fn size(unit: &Unit) -> usize {
@@ -122,6 +172,7 @@ fn size(unit: &Unit) -> usize {
 mod tests {
     use super::*;
     use chrono::DateTime;
+    use std::collections::BTreeSet;
     use uuid::Uuid;
 
     fn unit_for(webhooks: usize) -> Unit {
@@ -138,7 +189,7 @@ mod tests {
     }
 
     fn widths(units: Vec<Unit>) -> Vec<usize> {
-        let jobs = fresh(units).unwrap();
+        let jobs = fresh(units, Shares::ONE).unwrap();
         let width = |(_, message): &(Destination, Message)| match Job::from_bytes(&message.body) {
             Ok(Job::Fresh(units)) => units.iter().map(|unit| unit.deliveries.len()).sum(),
             other => panic!("expected a fresh job, got {other:?}"),
@@ -158,10 +209,50 @@ mod tests {
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BYTES));
         let unit =
             Unit { notifications: vec![RawValue::from_string(large).unwrap()], ..unit_for(3) };
-        let jobs = fresh(vec![unit, unit_for(1)]).unwrap();
+        let jobs = fresh(vec![unit, unit_for(1)], Shares::ONE).unwrap();
         let queues: Vec<&Destination> = jobs.iter().map(|(to, _)| to).collect();
         let due = Destination::from(Queue::Retries);
-        assert_eq!(queues, [&due, &due, &due, &Queue::Deliveries.into()]);
+        assert_eq!(queues, [&due, &due, &due, &Queue::DELIVERIES.into()]);
         assert!(jobs.iter().all(|(_, message)| message.body.len() < 1000));
+    }
+
+    /// The number of the queue that each job goes to, and the webhooks in it.
+    fn webhooks(jobs: &Outgoing) -> Vec<(u8, Vec<WebhookId>)> {
+        let one = |(to, message): &(Destination, Message)| {
+            let Destination::Queue(Queue::Deliveries(share)) = to else {
+                panic!("expected a delivery queue, got {to:?}");
+            };
+            let webhooks = match Job::from_bytes(&message.body).unwrap() {
+                Job::Fresh(units) => {
+                    units.iter().flat_map(|unit| &unit.deliveries).map(|to| to.webhook).collect()
+                }
+                Job::Copy(dues) => dues.iter().map(|due| due.webhook).collect(),
+                other => panic!("expected first attempts, got {other:?}"),
+            };
+            (share.number(), webhooks)
+        };
+        jobs.iter().map(one).collect()
+    }
+
+    #[test]
+    fn jobs_and_their_copies_take_the_same_of_several_queues() {
+        let shares = Shares::new(4).unwrap();
+        let unit = unit_for(400);
+        let dues: Vec<Due> = dues_of(&unit).collect();
+        for jobs in [fresh(vec![unit], shares).unwrap(), copies(&dues, shares).unwrap()] {
+            let jobs = webhooks(&jobs);
+            for (number, webhooks) in &jobs {
+                assert!((1..=MAX_DELIVERIES).contains(&webhooks.len()));
+                assert!(webhooks.iter().all(|it| shares.of(*it).number() == *number));
+            }
+            let used: BTreeSet<u8> = jobs.iter().map(|(number, _)| *number).collect();
+            assert_eq!(Vec::from_iter(used), [1, 2, 3, 4]);
+            let mut all: Vec<WebhookId> = jobs.into_iter().flat_map(|(_, it)| it).collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(dues.iter().map(|due| due.webhook)));
+        }
+        // Small ones of one queue share a job there.
+        let small = || unit_for(1);
+        assert_eq!(fresh(vec![small(), small(), small()], shares).unwrap().len(), 1);
     }
 }

@@ -35,7 +35,7 @@ pub(crate) async fn run(
 }
 
 async fn look(config: &Config, session: &Session) {
-    for queue in Queue::ALL {
+    for queue in Queue::all(config.broker.delivery_queues()) {
         match session.depth(queue).await {
             Ok(depth) => config.metrics.standing().queue(queue.name(), depth.ready),
             Err(error) => {

@@ -1,5 +1,5 @@
-//! Jobs in: taken from the two queues, worked on side by side, acknowledged when all that follows
-//! from them is in the ledger and on the broker.
+//! Jobs in: taken from the delivery queues and that of the retries, worked on side by side,
+//! acknowledged when all that follows from them is in the ledger and on the broker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,8 @@ use fanfare_broker::{BrokerError, Consumer, Incoming, Publisher, Queue, Session,
 use fanfare_core::chain::chain;
 use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
 use fanfare_core::outcome::DeadReason;
+use fanfare_core::share::Share;
+use futures_util::future::try_join_all;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -33,13 +35,16 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How long a stopping worker waits for what is under way.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// How often a delivery queue is looked for that no router has made yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// A message with the time when it reached this worker.
 struct Stamped {
     incoming: Incoming,
     at: Instant,
 }
 
-/// What the jobs of one queue share.
+/// What the jobs of one kind share: first attempts, or due ones.
 struct Lane {
     context: Arc<Context>,
     publisher: Publisher,
@@ -48,7 +53,7 @@ struct Lane {
     tracker: TaskTracker,
     /// The jobs of this session, which can be settled as long as it lives.
     of_session: TaskTracker,
-    /// Deliveries of this queue that may be under way at a time.
+    /// Deliveries of this kind that may be under way at a time.
     permits: Arc<Semaphore>,
     most: u32,
 }
@@ -59,7 +64,7 @@ impl Lane {
     }
 }
 
-/// Works through both queues until the session or the process ends.
+/// Works through the queues until the session or the process ends.
 pub(crate) async fn work(
     context: Arc<Context>,
     session: Session,
@@ -83,13 +88,20 @@ pub(crate) async fn work(
         most,
     };
     let prefetch = context.config.prefetch;
-    let deliveries = session.consumer(Queue::Deliveries, prefetch).await?;
     let due = session.consumer(Queue::Retries, prefetch).await?;
     let capacity = usize::from(prefetch);
     let (to_first, firsts) = mpsc::channel(capacity);
     let (to_due, dues) = mpsc::channel(capacity);
+    let shares = context.config.broker.delivery_queues();
+    let each = (prefetch / u16::from(shares.count())).max(1);
+    let deliveries: Vec<_> = shares
+        .all()
+        .map(|share| take_deliveries(&context, &session, share, each, to_first.clone()))
+        .collect();
+    // First attempts end when the last of these senders does.
+    drop(to_first);
     let result = tokio::try_join!(
-        stamp(&context, deliveries, to_first),
+        try_join_all(deliveries),
         stamp(&context, due, to_due),
         first_attempts(lane(first), firsts),
         due_attempts(lane(retries), dues),
@@ -112,6 +124,38 @@ async fn lost(context: &Context, session: &Session) -> Result<(), WorkerError> {
     match context.stop.run_until_cancelled(session.lost()).await {
         Some(()) => Err(BrokerError::Lost { doing: "delivering".to_owned(), source: None }.into()),
         None => Ok(()),
+    }
+}
+
+/// Takes the jobs of a delivery queue. Only the first one is always there; the others are made by
+/// routers that spread jobs over them, which are best told to do so after the workers.
+async fn take_deliveries(
+    context: &Context,
+    session: &Session,
+    share: Share,
+    prefetch: u16,
+    to: mpsc::Sender<Stamped>,
+) -> Result<(), WorkerError> {
+    let queue = Queue::Deliveries(share);
+    let mut told = false;
+    loop {
+        match session.consumer(queue, prefetch).await {
+            Ok(consumer) => return stamp(context, consumer, to).await,
+            Err(BrokerError::Missing { .. }) if share != Share::FIRST => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !std::mem::replace(&mut told, true) {
+            let queue = queue.name();
+            tracing::info!(
+                queue,
+                "a delivery queue is not there yet; a router with this FANFARE_DELIVERY_QUEUES \
+                 makes it"
+            );
+        }
+        let pause = tokio::time::sleep(LOOK_AGAIN);
+        if context.stop.run_until_cancelled(pause).await.is_none() {
+            return Ok(());
+        }
     }
 }
 

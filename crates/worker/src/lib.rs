@@ -1,7 +1,7 @@
 //! Jobs in, POSTs out, attempts recorded.
 //!
-//! A worker takes jobs from two queues, each with a share of its own: first attempts, and attempts
-//! whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
+//! A worker takes jobs of two kinds, each with a part of the concurrency: first attempts, and
+//! attempts whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
 //! whom, `verdict` what becomes of a due one; `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
 //! done into the ledger; `hand_on` publishes what follows from it; and only then is a job acknowledged. Any number of workers run side by
 //! side.
@@ -59,7 +59,7 @@ pub struct Config {
     pub per_webhook: u32,
     /// How long a webhook may fail before it is paused.
     pub pause_after: Duration,
-    /// Jobs held at a time, of each queue.
+    /// Jobs held at a time, of each kind.
     pub prefetch: u16,
     /// What is counted and measured.
     pub metrics: Arc<Metrics>,

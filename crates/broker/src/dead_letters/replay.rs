@@ -47,13 +47,14 @@ fn job_again(letter: &DeadLetter) -> Result<(Queue, Message), PublishError> {
     let mut message = letter.original();
     let queue = match Job::from_bytes(&message.body) {
         Ok(Job::First(_) | Job::Due(_)) => Queue::Retries,
-        // Another job of these may have been published since: a copy is asked after first.
+        // Another job of these may have been published since: a copy is asked after first. It is in
+        // no hurry to come out behind what is dead, so any delivery queue will do.
         Ok(Job::Fresh(units)) => {
             message.body = job::bytes(&Job::Copy(copies(&units)))?.into();
-            Queue::Deliveries
+            Queue::DELIVERIES
         }
         // What is no job of this version is for a worker to judge.
-        Ok(Job::Copy(_)) | Err(_) => Queue::Deliveries,
+        Ok(Job::Copy(_)) | Err(_) => Queue::DELIVERIES,
     };
     Ok((queue, message))
 }

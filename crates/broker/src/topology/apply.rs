@@ -2,6 +2,7 @@
 
 use super::{Binding, Fault, QueueRow, table};
 use crate::error::BrokerError;
+use fanfare_core::share::Shares;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
@@ -11,8 +12,8 @@ use lapin::{Channel, Connection, ExchangeKind};
 /// # Errors
 ///
 /// [`BrokerError::Different`] when something exists with other arguments; otherwise what broke.
-pub(crate) async fn declare(channel: &Channel) -> Result<(), BrokerError> {
-    let table = table();
+pub(crate) async fn declare(channel: &Channel, delivery_queues: Shares) -> Result<(), BrokerError> {
+    let table = table(delivery_queues);
     // One after the other: a refusal closes the channel, and must not be drowned by the errors of
     // others that then find it closed.
     for exchange in &table.exchanges {
@@ -28,13 +29,14 @@ pub(crate) async fn declare(channel: &Channel) -> Result<(), BrokerError> {
 }
 
 /// Looks that everything in the table is there, whatever its arguments: looking needs no permission,
-/// comparing does.
+/// comparing does. Of the delivery queues only the first must be there: the others are made by
+/// routers that spread jobs over them, which may be told so later than those who take the jobs.
 ///
 /// # Errors
 ///
 /// [`BrokerError::Missing`] names the first that is not there; otherwise what broke.
 pub(crate) async fn expect(connection: &Connection) -> Result<(), BrokerError> {
-    let table = table();
+    let table = table(Shares::ONE);
     let channel = open(connection).await?;
     for exchange in &table.exchanges {
         passive_exchange(&channel, exchange).await?;
@@ -51,8 +53,11 @@ pub(crate) async fn expect(connection: &Connection) -> Result<(), BrokerError> {
 /// # Errors
 ///
 /// The connection's; what is missing or different is in the list.
-pub(crate) async fn check(connection: &Connection) -> Result<Vec<Fault>, BrokerError> {
-    let table = table();
+pub(crate) async fn check(
+    connection: &Connection,
+    delivery_queues: Shares,
+) -> Result<Vec<Fault>, BrokerError> {
+    let table = table(delivery_queues);
     let mut faults = Vec::new();
     for exchange in &table.exchanges {
         let channel = open(connection).await?;

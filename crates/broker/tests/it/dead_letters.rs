@@ -99,8 +99,8 @@ async fn a_letter_says_everything_about_itself() {
 #[tokio::test]
 async fn what_the_broker_moves_after_too_many_returns_is_poison() {
     let (_sandbox, session) = open().await;
-    publish(&session, Queue::Deliveries, &["kills its worker"]).await;
-    let mut consumer = session.consumer(Queue::Deliveries, 1).await.unwrap();
+    publish(&session, Queue::DELIVERIES, &["kills its worker"]).await;
+    let mut consumer = session.consumer(Queue::DELIVERIES, 1).await.unwrap();
     // The limit is 1000 returns; the one after it moves the message.
     for _ in 0..=1000 {
         next(&mut consumer).await.settle.give_back().await.unwrap();

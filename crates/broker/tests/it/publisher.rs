@@ -34,8 +34,8 @@ async fn a_message_arrives_as_it_was() {
 async fn an_empty_and_a_large_body_arrive() {
     let (_sandbox, session) = open().await;
     let large = "x".repeat(3 << 20);
-    publish(&session, Queue::Deliveries, &["", &large]).await;
-    let mut consumer = session.consumer(Queue::Deliveries, 2).await.unwrap();
+    publish(&session, Queue::DELIVERIES, &["", &large]).await;
+    let mut consumer = session.consumer(Queue::DELIVERIES, 2).await.unwrap();
     assert_eq!(body(&next(&mut consumer).await), "");
     assert_eq!(body(&next(&mut consumer).await).len(), large.len());
 }
@@ -44,7 +44,7 @@ async fn an_empty_and_a_large_body_arrive() {
 async fn unroutable_is_told_to_whom_it_concerns() {
     let (_sandbox, session) = open().await;
     let publisher = session.publisher();
-    let good = Destination::Queue(Queue::Deliveries);
+    let good = Destination::Queue(Queue::DELIVERIES);
     let nowhere = to_nowhere();
     // Many at once, every other one unroutable: no answer may reach the wrong caller.
     let sends = (0..200).map(|n| {
@@ -62,7 +62,7 @@ async fn unroutable_is_told_to_whom_it_concerns() {
             Err(other) => panic!("{other:?}"),
         }
     }
-    wait_for_depth(&session, Queue::Deliveries, 100).await;
+    wait_for_depth(&session, Queue::DELIVERIES, 100).await;
 }
 
 #[tokio::test]
@@ -74,8 +74,8 @@ async fn one_unroutable_message_fails_its_batch_and_no_other() {
     batch.push((to_nowhere(), text("lost")));
     let failed = publisher.publish_all(batch).await.unwrap_err();
     assert!(matches!(failed, PublishError::Unroutable { .. }), "{failed:?}");
-    publish(&session, Queue::Deliveries, &["after"]).await;
-    wait_for_depth(&session, Queue::Deliveries, 1).await;
+    publish(&session, Queue::DELIVERIES, &["after"]).await;
+    wait_for_depth(&session, Queue::DELIVERIES, 1).await;
 }
 
 #[tokio::test]
@@ -83,8 +83,8 @@ async fn thousands_go_out_in_order() {
     let (_sandbox, session) = open().await;
     let numbers: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
     let bodies: Vec<&str> = numbers.iter().map(String::as_str).collect();
-    publish(&session, Queue::Deliveries, &bodies).await;
-    let mut consumer = session.consumer(Queue::Deliveries, 2000).await.unwrap();
+    publish(&session, Queue::DELIVERIES, &bodies).await;
+    let mut consumer = session.consumer(Queue::DELIVERIES, 2000).await.unwrap();
     for expected in numbers {
         assert_eq!(body(&next(&mut consumer).await), expected);
     }

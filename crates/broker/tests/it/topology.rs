@@ -1,8 +1,9 @@
 //! The table: printed, declared, and compared with a broker that differs.
 
-use crate::support::{config, open};
+use crate::support::{config, next, open, publish};
 use fanfare_broker::topology::render;
-use fanfare_broker::{BrokerError, Session};
+use fanfare_broker::{BrokerError, Queue, Session};
+use fanfare_core::share::Shares;
 use fanfare_testkit::sandbox::Sandbox;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
@@ -17,7 +18,7 @@ async fn channel(sandbox: &Sandbox) -> Channel {
 #[test]
 fn the_table_as_text() {
     // To accept a change of the table, put what this prints into the file.
-    assert_eq!(render(), include_str!("topology.txt"), "\n{}", render());
+    assert_eq!(render(Shares::ONE), include_str!("topology.txt"), "\n{}", render(Shares::ONE));
 }
 
 #[tokio::test]
@@ -64,4 +65,40 @@ async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
     assert!(matches!(refused, BrokerError::Different { .. }), "{refused:?}");
     let told = refused.to_string();
     assert!(told.contains("queue fanfare.events") && told.contains("delete it"), "{told}");
+}
+
+#[test]
+fn more_delivery_queues_are_added_and_nothing_else_changes() {
+    let (one, four) = (render(Shares::ONE), render(Shares::new(4).unwrap()));
+    let added: Vec<&str> =
+        four.lines().filter(|line| !one.lines().any(|known| known == *line)).collect();
+    let row = |name| format!("  {name}    1000 redeliveries, then queue fanfare.deliveries.dead");
+    let expected = ["fanfare.deliveries.2", "fanfare.deliveries.3", "fanfare.deliveries.4"];
+    assert_eq!(added, expected.map(row));
+    assert_eq!(four.lines().count(), one.lines().count() + 3);
+    assert_eq!(Queue::all(Shares::MOST).count(), 6 + 15);
+}
+
+#[tokio::test]
+async fn delivery_queues_are_added_beside_those_that_are_there() {
+    let (sandbox, one) = open().await;
+    let most = config(&sandbox.amqp_url).with_delivery_queues(Shares::MOST);
+    // What a process with the higher number finds before a router has it.
+    let before = Session::look(&most).await.unwrap().check_topology().await.unwrap();
+    assert_eq!(before.len(), 15);
+    assert!(before[0].problem.starts_with("missing"), "{before:?}");
+    for share in Shares::ONE.beyond() {
+        let missing = one.depth(Queue::Deliveries(share)).await.unwrap_err();
+        assert!(matches!(missing, BrokerError::Missing { .. }), "{missing:?}");
+    }
+
+    let session = Session::open(&most).await.unwrap();
+    assert_eq!(session.check_topology().await.unwrap(), []);
+    assert_eq!(one.check_topology().await.unwrap(), []);
+    for queue in Shares::MOST.all().map(Queue::Deliveries) {
+        publish(&session, queue, &[queue.name()]).await;
+        let taken = next(&mut session.consumer(queue, 1).await.unwrap()).await;
+        assert_eq!(taken.message.body, queue.name());
+        taken.settle.ack().await.unwrap();
+    }
 }

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::bail;
 use chrono::{DateTime, TimeDelta, Utc};
-use fanfare_broker::{Queue, Session};
+use fanfare_broker::{BrokerError, Depth, Queue, Session};
 use fanfare_core::revisions::Gap;
+use fanfare_core::share::{Share, Shares};
 use fanfare_store::directory::DirectoryState;
 use fanfare_store::{SchemaState, Store};
 
@@ -30,7 +31,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     match look(settings).await {
         Ok(session) => {
-            look_at_broker(&mut report, &session).await?;
+            look_at_broker(&mut report, &session, settings.delivery_queues).await?;
             session.close().await;
         }
         Err(error) => report.wrong("broker", &output::explain(&error))?,
@@ -169,7 +170,11 @@ async fn look(settings: &Settings) -> anyhow::Result<Session> {
     Ok(Session::look(&parts::broker(settings, "doctor")?).await?)
 }
 
-async fn look_at_broker(report: &mut Report, session: &Session) -> anyhow::Result<()> {
+async fn look_at_broker(
+    report: &mut Report,
+    session: &Session,
+    shares: Shares,
+) -> anyhow::Result<()> {
     report.ok("broker", "answers")?;
     let faults = match session.check_topology().await {
         Ok(faults) => faults,
@@ -179,21 +184,60 @@ async fn look_at_broker(report: &mut Report, session: &Session) -> anyhow::Resul
         report.wrong(&fault.what, &fault.problem)?;
     }
     if !faults.is_empty() {
-        return Ok(());
+        return look_beyond(report, session, shares).await;
     }
     report.ok("queues", "all exchanges and queues are as they should be")?;
-    for queue in Queue::ALL {
+    for queue in Queue::all(shares) {
         let depth = match session.depth(queue).await {
             Ok(depth) => Ok(depth_text(queue, depth.ready, depth.consumers)),
             Err(error) => Err(output::explain(&error.into())),
         };
         report.add(queue.name(), &depth)?;
     }
+    look_beyond(report, session, shares).await?;
     if *session.blocked().borrow() {
         let text = "takes no messages: it is short of memory or disk; give it more";
         report.wrong("broker", text)?;
     }
     Ok(())
+}
+
+/// Looks for delivery queues of a time when there were more of them.
+async fn look_beyond(report: &mut Report, session: &Session, shares: Shares) -> anyhow::Result<()> {
+    for share in shares.beyond() {
+        let queue = Queue::Deliveries(share);
+        let found = match session.depth(queue).await {
+            Ok(depth) => beyond(queue, share, shares, depth),
+            Err(BrokerError::Missing { .. }) => continue,
+            Err(error) => Err(output::explain(&error.into())),
+        };
+        report.add(queue.name(), &found)?;
+    }
+    Ok(())
+}
+
+fn beyond(queue: Queue, share: Share, shares: Shares, depth: Depth) -> Found {
+    let Depth { ready, consumers } = depth;
+    let here = format!("FANFARE_DELIVERY_QUEUES is {} here", shares.count());
+    match (ready, consumers) {
+        (0, 0) => Ok(format!(
+            "{here}, and this queue is empty; unless a router still has a higher number, delete it \
+             with `rabbitmqctl delete_queue --if-empty {queue}`"
+        )),
+        (_, 0) => Err(format!(
+            "{here}, so no worker takes the {ready} messages that wait in this queue; run a worker \
+             with FANFARE_DELIVERY_QUEUES={} or more until it is empty",
+            share.number()
+        )),
+        (0, _) => Ok(format!(
+            "{here}, and this queue is empty, but {consumers} processes take from it; when all \
+             routers have the lower number, give it to these workers too"
+        )),
+        (_, _) => Ok(format!(
+            "{here}, but {ready} messages wait in this queue, and {consumers} processes take them; \
+             leave these processes as they are until it is empty"
+        )),
+    }
 }
 
 fn depth_text(queue: Queue, ready: u32, consumers: u32) -> String {
@@ -213,6 +257,21 @@ mod tests {
     fn a_line_is_one_line() {
         assert_eq!(line("a", &Ok("b".to_owned())), "ok     a: b\n");
         assert_eq!(line("a", &Err("b\nc".to_owned())), "WRONG  a: b c\n");
+    }
+
+    #[test]
+    fn jobs_in_a_queue_that_nobody_empties_are_a_fault() {
+        let share = Shares::MOST.all().nth(2).unwrap();
+        let look = |ready, consumers| {
+            let depth = Depth { ready, consumers };
+            beyond(Queue::Deliveries(share), share, Shares::ONE, depth)
+        };
+        let wrong = look(7, 0).unwrap_err();
+        assert!(wrong.contains("the 7 messages"), "{wrong}");
+        assert!(wrong.contains("FANFARE_DELIVERY_QUEUES=3 or more"), "{wrong}");
+        assert!(look(7, 1).unwrap().contains("leave these processes as they are"));
+        assert!(look(0, 1).unwrap().contains("give it to these workers too"));
+        assert!(look(0, 0).unwrap().contains("delete_queue --if-empty fanfare.deliveries.3"));
     }
 
     #[test]

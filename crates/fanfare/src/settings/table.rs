@@ -307,6 +307,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "The messages that a process holds at a time",
     },
     Setting {
+        name: "FANFARE_DELIVERY_QUEUES",
+        flag: "delivery-queues",
+        key: "delivery_queues",
+        default: Some("1"),
+        shown: Shown::Whole,
+        form: "a whole number from 1 to 16",
+        about: "The queues that jobs for first attempts are spread over, by webhook; raise it for \
+                workers first, lower it for routers first",
+    },
+    Setting {
         name: "FANFARE_CONCURRENCY",
         flag: "concurrency",
         key: "concurrency",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fanfare_core::share::Shares;
 use ipnet::IpNet;
 use url::Url;
 
@@ -38,6 +39,11 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 pub(crate) fn count(text: &str) -> Option<usize> {
     // The bound keeps it within what semaphores and pools take.
     text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))
+}
+
+/// Reads how many delivery queues there are.
+pub(crate) fn delivery_queues(text: &str) -> Option<Shares> {
+    text.trim().parse().ok().and_then(Shares::new)
 }
 
 /// Where to listen, if at all.
@@ -186,6 +192,15 @@ mod tests {
         for text in ["", "5", "s", "0s", "-1s", "1.5h", "5 s", "5S", "1h30m", "99999999999999999d"]
         {
             assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn there_are_one_to_sixteen_delivery_queues() {
+        for (text, expected) in
+            [("1", Some(1)), (" 16 ", Some(16)), ("0", None), ("17", None), ("300", None)]
+        {
+            assert_eq!(delivery_queues(text).map(Shares::count), expected, "{text}");
         }
     }
 
