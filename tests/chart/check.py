@@ -31,7 +31,9 @@ MOST = {
     "image": {"repository": "registry.example.org/fanfare", "tag": "1.2.3"},
     "imagePullSecrets": [{"name": "registry"}],
     "allowTargets": ["10.20.0.0/16", "fd00::/8"],
+    "deliveryQueues": 3,
     "settings": {"FANFARE_RETRY_ATTEMPTS": 8, "FANFARE_LOG": "info"},
+    "router": {"settings": {"FANFARE_DELIVERY_QUEUES": 2}},
     "worker": {
         "settings": {"FANFARE_LOG": "warn"},
         "nodeSelector": {"disk": "fast"},
@@ -70,6 +72,7 @@ REFUSED = [
     (LEAST | {"autoscaling": {"minReplicas": 0}}, "minReplicas"),
     (LEAST | {"settings": {"FANFARE_DATABASE_URL": "postgres://"}}, "FANFARE_DATABASE_URL"),
     (LEAST | {"allowTargets": ["everything"]}, "allowTargets"),
+    (LEAST | {"deliveryQueues": 17}, "deliveryQueues"),
 ]
 
 
@@ -126,6 +129,13 @@ def check_pod(document, role):
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
+def env_of(document):
+    (container,) = pod_of(document)["spec"]["containers"]
+    env = {it["name"]: it.get("value") for it in container["env"]}
+    assert len(env) == len(container["env"]), "a variable is there twice"
+    return env
+
+
 def selects(selector, labels):
     expressions = selector.get("matchExpressions", [])
     return selector["matchLabels"].items() <= labels.items() and all(
@@ -146,6 +156,8 @@ def check(values, named):
         check_pod(document, role)
     assert sorted(pods) == sorted([*ROLES, "migrate"])
     chosen = lambda selector: {role for role, labels in pods.items() if selects(selector, labels)}
+    if values is LEAST:
+        assert all(env_of(it)["FANFARE_DELIVERY_QUEUES"] == "1" for it in deployments)
     for document in deployments + find("PodDisruptionBudget"):
         role = document["metadata"]["labels"]["app.kubernetes.io/component"]
         assert chosen(document["spec"]["selector"]) == {role}
@@ -166,14 +178,19 @@ def check_most(named, policies):
     worker = named["Deployment", "try-fanfare-worker"]
     assert "replicas" not in worker["spec"], "KEDA decides"
     (container,) = pod_of(worker)["spec"]["containers"]
-    env = {it["name"]: it.get("value") for it in container["env"]}
+    env = env_of(worker)
     assert env["FANFARE_LOG"] == "warn" and env["FANFARE_RETRY_ATTEMPTS"] == "8"
     assert env["FANFARE_ALLOW_TARGETS"] == "10.20.0.0/16,fd00::/8"
     assert container["image"] == "registry.example.org/fanfare:1.2.3"
     scaled = named["ScaledObject", "try-fanfare-worker"]["spec"]
     assert scaled["scaleTargetRef"]["name"] == worker["metadata"]["name"]
-    queues = [trigger["metadata"]["queueName"] for trigger in scaled["triggers"]]
-    assert queues == ["fanfare.deliveries", "fanfare.retries"]
+    assert env["FANFARE_DELIVERY_QUEUES"] == "3"
+    router = env_of(named["Deployment", "try-fanfare-router"])
+    assert router["FANFARE_DELIVERY_QUEUES"] == "2", "a role's own settings count more"
+    assert len({trigger["name"] for trigger in scaled["triggers"]}) == 4
+    queues = {it["metadata"]["queueName"]: it["metadata"]["value"] for it in scaled["triggers"]}
+    first = {f"fanfare.deliveries{number}": "66" for number in ["", ".2", ".3"]}
+    assert queues == first | {"fanfare.retries": "2000"}
     rules = yaml.safe_load((TOP / "deploy/prometheus/alerts.yml").read_text())
     assert named["PrometheusRule", "try-fanfare"]["spec"] == rules
     dashboard = (TOP / "deploy/grafana/dashboards/fanfare.json").read_text()

@@ -122,7 +122,8 @@ spec:
               value: {{ join "," $root.Values.allowTargets | quote }}
             {{- end }}
             - { name: FANFARE_LOG_FORMAT, value: json }
-            {{- range $name, $value := merge (deepCopy $values.settings) $root.Values.settings }}
+            {{- $queues := dict "FANFARE_DELIVERY_QUEUES" $root.Values.deliveryQueues }}
+            {{- range $name, $value := merge (deepCopy $values.settings) $root.Values.settings $queues }}
             - name: {{ $name }}
               value: {{ $value | quote }}
             {{- end }}
