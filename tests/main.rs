@@ -11,6 +11,7 @@ mod chart;
 mod conformance;
 mod console;
 mod crashes;
+mod delivery_queues;
 mod examples;
 mod explain;
 mod isolation;
