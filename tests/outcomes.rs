@@ -125,12 +125,51 @@ async fn a_redirect_is_a_failure_and_not_followed() {
 }
 
 #[tokio::test]
+async fn retries_that_share_a_job_are_all_made_once_even_when_its_workers_died() {
+    const WEBHOOKS: usize = 10;
+    const RETRIES: &str = "fanfare.retries";
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, count| match count {
+        0..WEBHOOKS => Reply::status(503).with_header("retry-after", "3"),
+        _ => Reply::status(200),
+    });
+    let mut webhooks = Vec::new();
+    for number in 0..WEBHOOKS {
+        webhooks.push(world.webhook(&receiver.url(&format!("/{number}"))).await);
+    }
+    let (_router, mut worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    receiver.wait_for(WEBHOOKS, SOON).await;
+    for webhook in &webhooks {
+        world.deliveries(webhook, "retrying", 1).await;
+    }
+    worker.terminate();
+    assert!(worker.wait_exit(SOON).await.success());
+    let amqp = world.amqp().await;
+    eventually("the retries are due", SOON, async || amqp.queue_len(RETRIES).await.unwrap() > 0)
+        .await;
+    // They share one message, and three workers in a row die of it.
+    for _ in 0..3 {
+        assert_eq!(amqp.give_back(RETRIES).await.unwrap(), 1);
+        eventually("it is back", SOON, async || amqp.queue_len(RETRIES).await.unwrap() == 1).await;
+    }
+    let _worker = world.start("worker").await;
+    receiver.wait_for(2 * WEBHOOKS, SOON).await;
+    for webhook in &webhooks {
+        let delivered = &world.deliveries(webhook, "delivered", 1).await[0];
+        assert_eq!(delivered["attempts"], 2);
+    }
+    assert_eq!(receiver.count(), 2 * WEBHOOKS);
+}
+
+#[tokio::test]
 async fn a_job_of_which_a_restored_database_knows_nothing_is_not_sent() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
     let (_router, worker) = (world.start("router").await, world.start("worker").await);
-    let job = json!({ "Due": { "batch": unique(), "webhook": webhook, "entry": 1 } });
+    let job = json!({ "Due": [{ "batch": unique(), "webhook": webhook, "entry": 1 }] });
     let (amqp, body) = (world.amqp().await, job.to_string());
     let queue = "fanfare.retries";
     amqp.publish("", queue, "application/json", &[], body.as_bytes()).await.unwrap();

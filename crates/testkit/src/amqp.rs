@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+    BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
     QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString};
@@ -118,6 +118,24 @@ impl Amqp {
             .await
             .with_context(|| format!("looking at the queue {queue}"))?;
         Ok(declared.message_count())
+    }
+
+    /// Takes all messages that are ready in `queue` and gives them back, as whoever had them and died
+    /// does; returns how many.
+    pub async fn give_back(&self, queue: &str) -> Result<usize> {
+        let mut taken = Vec::new();
+        while let Some(got) = self
+            .channel
+            .basic_get(queue.into(), BasicGetOptions::default())
+            .await
+            .with_context(|| format!("taking from the queue {queue}"))?
+        {
+            taken.push(got.delivery.acker);
+        }
+        for acker in &taken {
+            acker.nack(BasicNackOptions { requeue: true, ..Default::default() }).await?;
+        }
+        Ok(taken.len())
     }
 
     /// Takes all messages that are ready in `queue`.

@@ -126,6 +126,24 @@ pub(crate) async fn attempt_each(
     Ok(join_all(each).await)
 }
 
+/// Sends deliveries whose job came back several times on separate ways: a worker may have ended of
+/// one of them, and the others must not end with it. What is recorded already is handed on again.
+pub(crate) async fn part(context: &Context, taken: &[Taken]) -> Result<Vec<FollowUp>, WorkerError> {
+    let dues: Vec<Due> = taken.iter().map(|taken| taken.due).collect();
+    let (standings, found) = look(context, &dues).await?;
+    let mut follow_ups = Vec::with_capacity(taken.len());
+    for (taken, standing) in taken.iter().zip(&standings) {
+        let webhook = found.webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
+        if standing.last.as_ref().is_some_and(|last| last.entry >= taken.due.entry) {
+            let standing = whole(context, taken.due).await?;
+            follow_ups.extend(FollowUp::again(context, taken.due, &standing, webhook));
+        } else {
+            follow_ups.push(taken.again(AT_ONCE));
+        }
+    }
+    Ok(follow_ups)
+}
+
 /// How the gate answered for a delivery.
 enum Entry {
     /// It may go.

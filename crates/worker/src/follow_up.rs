@@ -34,7 +34,7 @@ pub(crate) enum FollowUp {
 /// a message.
 pub(crate) fn messages(
     context: &Context,
-    follow_ups: Vec<FollowUp>,
+    follow_ups: &[&FollowUp],
 ) -> Result<Vec<(Destination, Message)>, serde_json::Error> {
     let mut messages = Vec::new();
     let mut first: BTreeMap<Delay, Vec<Due>> = BTreeMap::new();
@@ -42,10 +42,10 @@ pub(crate) fn messages(
     for follow_up in follow_ups {
         match follow_up {
             FollowUp::Retry { due, delay } | FollowUp::Deferred { due, delay } => {
-                later.entry(delay).or_default().push(due);
+                later.entry(*delay).or_default().push(*due);
             }
-            FollowUp::First { due, delay } => first.entry(delay).or_default().push(due),
-            FollowUp::Alone { job, delay } => messages.push(round(&job, delay)?),
+            FollowUp::First { due, delay } => first.entry(*delay).or_default().push(*due),
+            FollowUp::Alone { job, delay } => messages.push(round(job, *delay)?),
             FollowUp::Dead(letter) => {
                 messages.push((Queue::DeliveriesDead.into(), letter.message(context)));
             }
@@ -134,10 +134,10 @@ impl DeadLetter {
         }
     }
 
-    fn message(self, context: &Context) -> Message {
+    fn message(&self, context: &Context) -> Message {
         let id: DeliveryId = self.due.id();
         let detail = format!("given up after {} attempts", self.attempts);
-        let body = Message::new(self.body, "application/json");
+        let body = Message::new(self.body.clone(), "application/json");
         let mut message = reject(&body, "", &self.reason, &detail, context.now());
         message
             .headers
@@ -147,7 +147,7 @@ impl DeadLetter {
             .set("x-fanfare-delivery", id.to_string())
             .set("x-fanfare-batch", self.due.batch.to_string())
             .set("x-fanfare-webhook", self.due.webhook.to_string())
-            .set("x-fanfare-owner", self.owner)
+            .set("x-fanfare-owner", self.owner.as_str())
             .set("x-fanfare-event", self.events.first().cloned().unwrap_or_default())
             .set("x-fanfare-attempts", i64::from(self.attempts));
         if let Some(status) = self.last_status {

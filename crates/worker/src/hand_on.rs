@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_broker::Publisher;
+use fanfare_broker::{BrokerError, Publisher};
 use fanfare_core::chain::chain;
 use fanfare_core::job::Due;
 use tokio::sync::{mpsc, oneshot};
@@ -69,34 +69,52 @@ async fn run(context: Arc<Context>, publisher: Publisher, mut waiting: mpsc::Rec
                 batch.push(next);
             }
         }
-        let (lists, done): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-        let follow_ups = lists.into_iter().flatten().collect();
-        match publish(&context, &publisher, follow_ups).await {
-            Ok(()) => done.into_iter().for_each(|done| {
-                // Who does not wait any more does not mind.
-                let _ = done.send(());
-            }),
-            // Dropping `done` says so to those who wait.
-            Err(error) => tracing::warn!(
-                error = chain(&error),
-                "what follows from jobs could not be handed on; they come again"
-            ),
+        let publish = async |lists: &[Waiting]| {
+            let lists: Vec<&FollowUp> = lists.iter().flat_map(|(list, _)| list).collect();
+            publish(&context, &publisher, &lists).await
+        };
+        match publish(&batch).await {
+            Ok(()) => batch.drain(..).for_each(confirm),
+            Err(WorkerError::Broker(BrokerError::Publish(_))) if batch.len() > 1 => {
+                // The broker did not take one of them; the others must not suffer for it.
+                for one in batch.drain(..) {
+                    match publish(std::slice::from_ref(&one)).await {
+                        Ok(()) => confirm(one),
+                        Err(error) => not_handed_on(&error),
+                    }
+                }
+            }
+            Err(error) => {
+                not_handed_on(&error);
+                batch.clear();
+            }
         }
     }
+}
+
+fn confirm((_, done): Waiting) {
+    // Who does not wait any more does not mind.
+    let _ = done.send(());
+}
+
+/// Dropping their `done` says so to those who wait.
+fn not_handed_on(error: &WorkerError) {
+    let error = chain(error);
+    tracing::warn!(error, "what follows from jobs could not be handed on; they come again");
 }
 
 async fn publish(
     context: &Context,
     publisher: &Publisher,
-    follow_ups: Vec<FollowUp>,
+    follow_ups: &[&FollowUp],
 ) -> Result<(), WorkerError> {
-    note_deferred(context, &follow_ups).await?;
+    note_deferred(context, follow_ups).await?;
     Ok(publisher.publish_all(messages(context, follow_ups)?).await?)
 }
 
 /// Keeps the reconciler from taking deferred deliveries for lost ones.
-async fn note_deferred(context: &Context, follow_ups: &[FollowUp]) -> Result<(), WorkerError> {
-    let deferred = |follow_up: &FollowUp| match follow_up {
+async fn note_deferred(context: &Context, follow_ups: &[&FollowUp]) -> Result<(), WorkerError> {
+    let deferred = |follow_up: &&FollowUp| match follow_up {
         FollowUp::Deferred { due, delay } => Some((*due, delay.duration())),
         _ => None,
     };

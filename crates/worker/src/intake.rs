@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::context::{Context, STALE};
-use crate::due::{Taken, attempt_each, defer};
+use crate::due::{Taken, attempt_each, defer, part};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::fresh::{attempt_all, dues};
@@ -31,6 +31,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long a due job waits for others, with which it shares the questions to the database. Delays are
 /// exact to about a second.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// A due job that came back so often is taken apart: long before it would be given up as a whole.
+const SUSPECT: u64 = 3;
 
 /// How long a stopping worker waits for what is under way.
 const GRACE: Duration = Duration::from_secs(20);
@@ -225,8 +228,8 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
                 continue;
             }
             match Job::from_bytes(&incoming.message.body) {
-                Ok(Job::First(dues)) => group.add(incoming, &dues, true),
-                Ok(Job::Due(dues)) => group.add(incoming, &dues, false),
+                Ok(Job::First(dues)) => take_due(&lane, &mut group, incoming, &dues, true),
+                Ok(Job::Due(dues)) => take_due(&lane, &mut group, incoming, &dues, false),
                 Ok(_) => unreadable(&lane, incoming, &"it is not a due job").await?,
                 Err(error) => unreadable(&lane, incoming, &error).await?,
             }
@@ -239,6 +242,23 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
     Ok(())
 }
 
+/// Adds a job to the group; or takes it apart, if it came back so often that one of its deliveries
+/// may be to blame.
+fn take_due(lane: &Arc<Lane>, group: &mut Group, incoming: Incoming, dues: &[Due], first: bool) {
+    let Incoming { redelivered, delivery_count, settle, .. } = incoming;
+    let taken = dues.iter().map(|due| Taken { due: *due, first, redelivered, delivery_count });
+    if dues.len() < 2 || delivery_count < SUSPECT {
+        group.taken.extend(taken);
+        group.jobs.push((dues.len(), settle));
+        return;
+    }
+    let (for_job, taken): (_, Vec<Taken>) = (Arc::clone(lane), taken.collect());
+    lane.spawn(async move {
+        let follow_ups = part(&for_job.context, &taken).await;
+        settle_jobs(&for_job, vec![(settle, follow_ups)]).await;
+    });
+}
+
 /// Due jobs that are worked on together.
 #[derive(Default)]
 struct Group {
@@ -249,13 +269,6 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, incoming: Incoming, dues: &[Due], first: bool) {
-        let Incoming { redelivered, delivery_count, settle, .. } = incoming;
-        let taken = |due: &Due| Taken { due: *due, first, redelivered, delivery_count };
-        self.taken.extend(dues.iter().map(taken));
-        self.jobs.push((dues.len(), settle));
-    }
-
     fn settles(self) -> Vec<Settle> {
         self.jobs.into_iter().map(|(_, settle)| settle).collect()
     }
