@@ -51,6 +51,27 @@ async fn an_endpoint_that_hangs_holds_up_nobody_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_retry_does_not_wait_for_another_endpoint_of_its_event_that_hangs() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let failed = AtomicBool::new(false);
+    receiver.answer_with(move |request, _| match request.path.as_str() {
+        "/hangs" => Reply::Hang,
+        _ if !failed.swap(true, Ordering::SeqCst) => Reply::status(500),
+        _ => Reply::status(200),
+    });
+    let hangs = world.webhook(&receiver.url("/hangs")).await;
+    let fails = world.webhook(&receiver.url("/fails")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, 1).await;
+    let delivered = &world.deliveries(&fails, "delivered", 1).await[0];
+    assert_eq!(delivered["attempts"], 2);
+    // Both were in one job, of which this one is not over yet.
+    let pending = &world.deliveries(&hangs, "pending", 1).await[0];
+    assert_eq!(pending["attempts"], 0);
+}
+
+#[tokio::test]
 async fn a_webhook_that_fails_for_too_long_is_paused_and_says_so() {
     let world = World::new().await.with("FANFARE_PAUSE_FAILING_AFTER", "1s");
     let receiver = Receiver::start().await;

@@ -22,7 +22,7 @@ use crate::error::RouterError;
 use crate::jobs;
 
 /// Events looked at in one statement: few, because others wait for the database meanwhile.
-const AT_A_TIME: i64 = 250;
+const AT_A_TIME: i64 = 100;
 
 pub(crate) async fn run(
     config: &Config,

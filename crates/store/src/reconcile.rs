@@ -89,16 +89,18 @@ impl Store {
         let doing = "reconcile the ledger";
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let lock = transaction.prepare_cached(LOCK).await.map_err(StoreError::at(doing))?;
         let ours: bool = transaction
-            .query_one(LOCK, &[])
+            .query_one(&lock, &[])
             .await
             .and_then(|row| row.try_get(0))
             .map_err(StoreError::at(doing))?;
         if !ours {
             return Ok(None);
         }
+        let statement = transaction.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let rows = transaction
-            .query(SQL, &[&limit, &idle.deliveries, &idle.retries])
+            .query(&statement, &[&limit, &idle.deliveries, &idle.retries])
             .await
             .map_err(StoreError::at(doing))?;
         let found = found(&rows).map_err(StoreError::at(doing))?;

@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::{Deferred, Pass};
+use crate::hand_on::HandOn;
 use crate::verdict::{POISON, Verdict, early, verdicts};
 use crate::webhooks::Found;
 
@@ -56,10 +57,11 @@ impl Taken {
 /// which nothing is recorded come back as due jobs after `wait`, when this can be known.
 pub(crate) async fn defer(
     context: &Context,
+    hand_on: &HandOn,
     dues: &[Due],
     delivery_count: u64,
     wait: Duration,
-) -> Result<Vec<FollowUp>, WorkerError> {
+) -> Result<(), WorkerError> {
     let (standings, found) = look(context, dues).await?;
     let mut follow_ups = Vec::new();
     for (due, standing) in dues.iter().zip(&standings) {
@@ -75,16 +77,18 @@ pub(crate) async fn defer(
             follow_ups.push(FollowUp::First { due: *due, delay: Delay::at_least(wait) });
         }
     }
-    Ok(follow_ups)
+    hand_on.hand_on(follow_ups).await
 }
 
-/// Attempts what is due side by side; the answers are in their order, so that each job can be settled
-/// on its own. Each gives its share of `permit` back when it is over.
+/// Attempts what is due side by side, records it and hands on what follows; the answers are in their
+/// order, so that each job can be settled on its own. Each gives its share of `permit` back when it
+/// is over.
 pub(crate) async fn attempt_each(
     context: &Context,
+    hand_on: &HandOn,
     taken: &[Taken],
     mut permit: OwnedSemaphorePermit,
-) -> Result<Vec<Result<Option<FollowUp>, WorkerError>>, WorkerError> {
+) -> Result<Vec<Result<(), WorkerError>>, WorkerError> {
     let mut entries = enter(context, taken).await?;
     let deferred = still_owed(context, taken, &entries).await?;
     let (going, dues): (Vec<Taken>, Vec<Due>) = taken
@@ -94,9 +98,10 @@ pub(crate) async fn attempt_each(
         .unzip();
     if dues.is_empty() {
         let again = |(taken, deferred): (&Taken, Option<Deferred>)| {
-            Ok(deferred.map(|it| FollowUp::deferred(context, taken.due, it)))
+            deferred.map(|it| FollowUp::deferred(context, taken.due, it))
         };
-        return Ok(taken.iter().zip(deferred).map(again).collect());
+        hand_on.hand_on(taken.iter().zip(deferred).filter_map(again)).await?;
+        return Ok(taken.iter().map(|_| Ok(())).collect());
     }
     let store = &context.config.store;
     let lease = context.lease();
@@ -113,13 +118,14 @@ pub(crate) async fn attempt_each(
         let next = if deferred.is_none() { gone.next() } else { None };
         let entry = std::mem::replace(entry, Entry::NoNeed);
         each.push(async move {
-            let _share = share;
-            match (deferred, next) {
+            let follow_up = match (deferred, next) {
                 (None, Some((standing, verdict))) => {
                     conclude(context, *taken, standing, webhook, verdict, entry, claimed).await
                 }
                 (deferred, _) => Ok(deferred.map(|it| FollowUp::deferred(context, taken.due, it))),
-            }
+            };
+            drop(share);
+            hand_on.hand_on(follow_up?).await
         });
     }
     drop(permit);
@@ -128,7 +134,11 @@ pub(crate) async fn attempt_each(
 
 /// Sends deliveries whose job came back several times on separate ways: a worker may have ended of
 /// one of them, and the others must not end with it. What is recorded already is handed on again.
-pub(crate) async fn part(context: &Context, taken: &[Taken]) -> Result<Vec<FollowUp>, WorkerError> {
+pub(crate) async fn part(
+    context: &Context,
+    hand_on: &HandOn,
+    taken: &[Taken],
+) -> Result<(), WorkerError> {
     let dues: Vec<Due> = taken.iter().map(|taken| taken.due).collect();
     let (standings, found) = look(context, &dues).await?;
     let mut follow_ups = Vec::with_capacity(taken.len());
@@ -141,7 +151,7 @@ pub(crate) async fn part(context: &Context, taken: &[Taken]) -> Result<Vec<Follo
             follow_ups.push(taken.again(AT_ONCE));
         }
     }
-    Ok(follow_ups)
+    hand_on.hand_on(follow_ups).await
 }
 
 /// How the gate answered for a delivery.

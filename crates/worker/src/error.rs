@@ -15,6 +15,9 @@ pub(crate) enum WorkerError {
     /// The database refused what was to be written.
     #[error("the database refused a statement")]
     Refused(#[source] fanfare_store::StoreError),
+    /// What follows from an attempt is not on the broker, for a reason that was told where it arose.
+    #[error("what follows from an attempt could not be handed on")]
+    NotHandedOn,
     /// A job can't be written.
     #[error("failed to write a job")]
     Job(#[from] serde_json::Error),

@@ -16,15 +16,16 @@ use crate::context::{Context, UnderWay};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::gate::Deferred;
+use crate::hand_on::HandOn;
 
-/// Attempts all deliveries of a job side by side; what is left to do for those that failed is
-/// returned once all of them are recorded. Each gives its share of `permit` back when it is over,
-/// so that a slow one holds no more than its own.
+/// Attempts all deliveries of a job side by side, records them and hands on what follows. Each gives
+/// its share of `permit` back when it is over, so that a slow one holds no more than its own.
 pub(crate) async fn attempt_all(
     context: &Context,
+    hand_on: &HandOn,
     units: &[Unit],
     mut permit: OwnedSemaphorePermit,
-) -> Result<Vec<FollowUp>, WorkerError> {
+) -> Result<(), WorkerError> {
     // Noted before anything is waited for: what is claimed for a lost session must be all of it.
     let _under_way: Vec<UnderWay<'_>> =
         dues(units).into_iter().map(|due| context.note(due)).collect();
@@ -40,17 +41,17 @@ pub(crate) async fn attempt_all(
             attempts.push(async move {
                 if unreadable {
                     let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
-                    return Ok(Some(FollowUp::deferred(context, due, Deferred::UNREADABLE)));
+                    let again = FollowUp::deferred(context, due, Deferred::UNREADABLE);
+                    return hand_on.hand_on([again]).await;
                 }
-                let result = one(context, unit, to, webhook, from).await;
+                let follow_up = one(context, unit, to, webhook, from).await;
                 drop(share);
-                result
+                hand_on.hand_on(follow_up?).await
             });
         }
     }
     drop(permit);
-    let results = join_all(attempts).await;
-    results.into_iter().filter_map(Result::transpose).collect()
+    join_all(attempts).await.into_iter().collect()
 }
 
 /// The deliveries of a job.

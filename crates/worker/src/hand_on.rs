@@ -1,8 +1,9 @@
-//! The way on: what follows from many jobs, handed to the broker together.
+//! The way on: what follows from many attempts, handed to the broker together.
 //!
 //! What comes back at the same time shares a message ([`crate::follow_up`]), and the more so the more
-//! jobs are looked at together: while an endpoint fails, its retries would otherwise cost the broker
-//! more than all the rest. Whoever has a job waits here until what follows from it is confirmed.
+//! attempts are looked at together: while an endpoint fails, its retries would otherwise cost the
+//! broker more than all the rest. Whoever made an attempt waits here until what follows from it is
+//! confirmed, but not for the other attempts of its job, of which one may hang.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,14 @@ use crate::context::Context;
 use crate::error::WorkerError;
 use crate::follow_up::{FollowUp, messages};
 
-/// How long what follows from a job waits for what follows from others. Delays are exact to about a
+/// How long what follows from an attempt waits for what follows from others. Delays are exact to about a
 /// second.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// So many are enough together.
 const ENOUGH: usize = 1024;
 
-/// Lists that wait; as many as a worker has jobs under way fit.
+/// Lists that wait; as many as a worker has attempts under way fit.
 const WAITING: usize = 4096;
 
 type Waiting = (Vec<FollowUp>, oneshot::Sender<()>);
@@ -47,14 +48,23 @@ impl HandOn {
         Self { queue }
     }
 
-    /// Publishes what follows from jobs, and waits until that is confirmed. False when it could not
-    /// be; the jobs are to come again then.
-    pub(crate) async fn hand_on(&self, follow_ups: Vec<FollowUp>) -> bool {
+    /// Publishes what follows from an attempt, or from several, and waits until that is confirmed.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::NotHandedOn`]: the job is to come again.
+    pub(crate) async fn hand_on(
+        &self,
+        follow_ups: impl IntoIterator<Item = FollowUp>,
+    ) -> Result<(), WorkerError> {
+        let follow_ups = Vec::from_iter(follow_ups);
         if follow_ups.is_empty() {
-            return true;
+            return Ok(());
         }
         let (done, confirmed) = oneshot::channel();
-        self.queue.send((follow_ups, done)).await.is_ok() && confirmed.await.is_ok()
+        let sent = self.queue.send((follow_ups, done)).await;
+        sent.map_err(|_| WorkerError::NotHandedOn)?;
+        confirmed.await.map_err(|_| WorkerError::NotHandedOn)
     }
 }
 

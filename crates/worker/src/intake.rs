@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 use crate::context::{Context, STALE};
 use crate::due::{Taken, attempt_each, defer, part};
 use crate::error::WorkerError;
-use crate::follow_up::FollowUp;
 use crate::fresh::{attempt_all, dues};
 use crate::hand_on::HandOn;
 
@@ -90,7 +89,9 @@ pub(crate) async fn work(
         permits: Arc::new(Semaphore::new(most as usize)),
         most,
     };
-    let prefetch = context.config.prefetch;
+    // Jobs that can't be begun for long would count as stale; others may have time for them.
+    let most = u16::try_from(context.config.concurrency).unwrap_or(u16::MAX);
+    let prefetch = context.config.prefetch.min(most);
     let due = session.consumer(Queue::Retries, prefetch).await?;
     let capacity = usize::from(prefetch);
     let (to_first, firsts) = mpsc::channel(capacity);
@@ -203,15 +204,17 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
         let for_job = Arc::clone(&lane);
         lane.spawn(async move {
             let (count, settle) = (incoming.delivery_count, incoming.settle);
-            let context = &for_job.context;
+            let (context, hand_on) = (&*for_job.context, &for_job.hand_on);
             let result = match job {
-                Job::Fresh(units) if !again => attempt_all(context, &units, permit).await,
-                Job::Fresh(units) => defer(context, &dues(&units), count, HANDOVER).await,
-                Job::Copy(dues) => defer(context, &dues, count, context.certainty()).await,
+                Job::Fresh(units) if !again => attempt_all(context, hand_on, &units, permit).await,
+                Job::Fresh(units) => defer(context, hand_on, &dues(&units), count, HANDOVER).await,
+                Job::Copy(dues) => defer(context, hand_on, &dues, count, context.certainty()).await,
                 // Nobody sends these here; the other queue is where they belong.
-                Job::First(dues) | Job::Due(dues) => defer(context, &dues, count, HANDOVER).await,
+                Job::First(dues) | Job::Due(dues) => {
+                    defer(context, hand_on, &dues, count, HANDOVER).await
+                }
             };
-            settle_jobs(&for_job, vec![(settle, result)]).await;
+            settle_jobs(vec![(settle, result)]).await;
         });
     }
     Ok(())
@@ -254,8 +257,8 @@ fn take_due(lane: &Arc<Lane>, group: &mut Group, incoming: Incoming, dues: &[Due
     }
     let (for_job, taken): (_, Vec<Taken>) = (Arc::clone(lane), taken.collect());
     lane.spawn(async move {
-        let follow_ups = part(&for_job.context, &taken).await;
-        settle_jobs(&for_job, vec![(settle, follow_ups)]).await;
+        let result = part(&for_job.context, &for_job.hand_on, &taken).await;
+        settle_jobs(vec![(settle, result)]).await;
     });
 }
 
@@ -288,16 +291,17 @@ async fn attempt_group(lane: &Arc<Lane>, group: Group) {
     }
     let for_group = Arc::clone(lane);
     lane.spawn(async move {
-        match attempt_each(&for_group.context, &group.taken, permit).await {
+        let Lane { context, hand_on, .. } = &*for_group;
+        match attempt_each(context, hand_on, &group.taken, permit).await {
             Ok(results) => {
                 let mut results = results.into_iter();
                 // A job of which one delivery was not done comes again whole; of what was done the
                 // ledger knows.
                 let of_job = |(count, settle)| {
                     let own: Vec<_> = results.by_ref().take(count).collect();
-                    (settle, own.into_iter().filter_map(Result::transpose).collect())
+                    (settle, own.into_iter().collect())
                 };
-                settle_jobs(&for_group, group.jobs.into_iter().map(of_job).collect()).await;
+                settle_jobs(group.jobs.into_iter().map(of_job).collect()).await;
             }
             Err(error) => {
                 // One reason for all of them is told once.
@@ -334,27 +338,22 @@ fn width(job: &Job) -> usize {
     }
 }
 
-/// Publishes what follows from jobs and acknowledges them; gives back those that were not done.
-async fn settle_jobs(lane: &Lane, jobs: Vec<(Settle, Result<Vec<FollowUp>, WorkerError>)>) {
-    let (mut done, mut undone, mut follow_ups) = (Vec::new(), Vec::new(), Vec::new());
+/// Acknowledges jobs that are done, and gives back those that are not.
+async fn settle_jobs(jobs: Vec<(Settle, Result<(), WorkerError>)>) {
+    let (mut done, mut undone) = (Vec::new(), Vec::new());
     for (settle, result) in jobs {
         match result {
-            Ok(more) => {
-                done.push(settle);
-                follow_ups.extend(more);
-            }
+            Ok(()) => done.push(settle),
             Err(error) => {
-                tracing::warn!(error = chain(&error), "a job was not done; it comes again");
+                if !matches!(error, WorkerError::NotHandedOn) {
+                    tracing::warn!(error = chain(&error), "a job was not done; it comes again");
+                }
                 undone.push(settle);
             }
         }
     }
-    if lane.hand_on.hand_on(follow_ups).await {
-        if let Err(error) = ack_all(done).await {
-            tracing::debug!(%error, "jobs could not be settled; they come again");
-        }
-    } else {
-        undone.append(&mut done);
+    if let Err(error) = ack_all(done).await {
+        tracing::debug!(%error, "jobs could not be settled; they come again");
     }
     if !undone.is_empty() {
         tokio::time::sleep(PAUSE).await;

@@ -304,7 +304,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: Some("256"),
         shown: Shown::Whole,
         form: "a whole number from 1 to 65535",
-        about: "The messages that a process holds at a time",
+        about: "The messages that a process holds at a time; a worker no more than FANFARE_CONCURRENCY",
     },
     Setting {
         name: "FANFARE_DELIVERY_QUEUES",
