@@ -68,9 +68,9 @@ impl Delay {
     #[must_use]
     pub fn routing_key(self, back_to: BackTo) -> String {
         let levels = (0..LEVELS).rev().filter(|level| self.seconds >> level & 1 == 1);
-        let mut key: String = levels.map(|level| format!("{}.", level_word(level))).collect();
-        key.push_str(back_to.word());
-        key
+        let mut words: Vec<String> = levels.map(level_word).collect();
+        words.push(back_to.word().to_owned());
+        words.join(".")
     }
 
     /// The exchange to publish to: that of the highest level.
