@@ -9,7 +9,7 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant usage on schema public to fanfare_router;
     grant select on refinery_schema_history to fanfare_router;
     -- Plans: who is told of an event. Not where, nor with which secrets.
-    grant select (id, owner_key, filters, paused, deleted_at) on webhooks to fanfare_router;
+    grant select on webhook_wants to fanfare_router;
     grant select, insert, update (look_at) on events to fanfare_router;
     -- The reconciler compares them with what was done.
     grant select on attempts to fanfare_router;
@@ -27,9 +27,10 @@ if exists (select from pg_roles where rolname = 'fanfare_worker') then
     grant usage on schema public to fanfare_worker;
     grant select on refinery_schema_history to fanfare_worker;
     grant select on webhooks to fanfare_worker;
-    -- It pauses what is gone or fails for days; a trigger writes that down.
+    -- It pauses what is gone or fails for days; triggers write that down.
     grant update (paused, paused_reason, failing_since, updated_at) on webhooks to fanfare_worker;
     grant select, insert, update on webhook_versions to fanfare_worker;
+    grant select, insert, delete on webhook_wants to fanfare_worker;
     grant select on events to fanfare_worker;
     grant select, insert on attempts to fanfare_worker;
     grant select, insert, update on claims to fanfare_worker;
@@ -47,6 +48,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
                   failing_since, rate_limit, updated_at, deleted_at)
         on webhooks to fanfare_console;
     grant select, insert, update on webhook_versions to fanfare_console;
+    grant select, insert, delete on webhook_wants to fanfare_console;
     -- Accounts are made by the commands, not by the console.
     grant select on accounts to fanfare_console;
     grant select, insert, delete on sessions to fanfare_console;

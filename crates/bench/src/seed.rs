@@ -25,7 +25,7 @@ pub(crate) fn webhooks(
 ) -> Result<()> {
     let Webhooks { owner, filters } = kind;
     let Range { start, end } = numbers;
-    // Without triggers, which would tell a million times of it; the history is written here.
+    // Without triggers, which would tell a million times of it; what they write is written here.
     let statement = format!(
         "-- bench_webhooks
         begin;
@@ -36,6 +36,11 @@ pub(crate) fn webhooks(
                    {filters}, '{{}}', ''
             from generate_series({start}, {end} - 1) n
             returning id, created_at, owner_key, filters
+        ), wanted as (
+            insert into webhook_wants (owner_key, wants, webhook)
+            select owner_key,
+                   unnest(case when filters = '{{}}' then '{{*}}' else filters end), id
+            from made
         )
         insert into webhook_versions (webhook, begin_at, owner_key, filters, paused, deleted)
         select id, created_at, owner_key, filters, false, false from made;

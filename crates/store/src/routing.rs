@@ -101,19 +101,18 @@ impl Store {
                 join directory_versions u on u.id = m.version_id and u.enabled
                     and u.begin_revision <= r.revision
                     and (u.end_revision is null or u.end_revision > r.revision)
-                where exists (select from webhooks w where w.owner_key = u.name_key
-                              and w.deleted_at is null and not w.paused)
+                where exists (select from webhook_wants w where w.owner_key = u.name_key)
             ), reader as (
                 select idx, name_key as user_key from granted where kind = 'user' and enabled
                 union
                 select h.idx, m.user_key from holder h join member m using (revision, role_key)
             ), plan as (
-                select a.idx, array_agg(w.id order by w.id) as webhooks
+                -- A webhook may want an event for two reasons, by its filter and by its type.
+                select a.idx, array_agg(distinct w.webhook order by w.webhook) as webhooks
                 from reader r
                 join open a on a.idx = r.idx
-                join webhooks w on w.owner_key = r.user_key and w.deleted_at is null
-                    and not w.paused
-                    and (w.filters = '{}' or a.filter = any(w.filters) or a.typed = any(w.filters))
+                join webhook_wants w on w.owner_key = r.user_key
+                    and w.wants = any(array['*', a.filter, a.typed])
                 group by a.idx
             ), taken as (
                 insert into events (key, batch, position, source, event_id, event_type, subject,
