@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_broker::{BrokerError, Publisher};
+use fanfare_broker::{BrokerError, PublishError, Publisher};
 use fanfare_core::chain::chain;
 use fanfare_core::job::Due;
 use tokio::sync::{mpsc, oneshot};
@@ -85,7 +85,7 @@ async fn run(context: Arc<Context>, publisher: Publisher, mut waiting: mpsc::Rec
         };
         match publish(&batch).await {
             Ok(()) => batch.drain(..).for_each(confirm),
-            Err(WorkerError::Broker(BrokerError::Publish(_))) if batch.len() > 1 => {
+            Err(error) if blames_a_message(&error) && batch.len() > 1 => {
                 // The broker did not take one of them; the others must not suffer for it.
                 for one in batch.drain(..) {
                     match publish(std::slice::from_ref(&one)).await {
@@ -100,6 +100,17 @@ async fn run(context: Arc<Context>, publisher: Publisher, mut waiting: mpsc::Rec
             }
         }
     }
+}
+
+/// Whether the broker is there, but does not take one of the messages.
+fn blames_a_message(error: &WorkerError) -> bool {
+    use PublishError::{Refused, Unroutable, Unsendable};
+    matches!(
+        error,
+        WorkerError::Broker(BrokerError::Publish(
+            Refused { .. } | Unroutable { .. } | Unsendable { .. }
+        ))
+    )
 }
 
 fn confirm((_, done): Waiting) {
