@@ -160,10 +160,10 @@ async fn who_is_not_signed_in_any_more_is_sent_to_sign_in_by_htmx_too() {
 fn attempted(console: &Console, path: &str, ago: &str, succeeded: u32, failed: u32) {
     let attempts = |n: u32, outcome: &str, status: u32| {
         console.world.sql(&format!(
-            "insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
-                                   at, outcome, status, revision)
-             select gen_random_uuid(), id, 1, gen_random_uuid(), 1, 1, now() - interval '{ago}',
-                    'delivered', now() - interval '{ago}' + n * interval '1 millisecond',
+            "insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
+                                   outcome, status, revision)
+             select gen_random_uuid(), id, 1, 1, 1, now() - interval '{ago}', 'delivered',
+                    now() - interval '{ago}' + n * interval '1 millisecond',
                     '{outcome}', {status}, 0
              from webhooks, generate_series(1, {n}) n where uri like '%{path}%'"
         ));

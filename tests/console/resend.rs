@@ -51,10 +51,10 @@ fn die(world: &World, webhook: &str, n: u32) {
              from (select gen_random_uuid() as key, n from generate_series(1, {n}) n) keys
              returning key, received_at
          )
-         insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
-                               reason, at, duration_ms, outcome, status, revision)
-         select key, '{webhook}', 1, gen_random_uuid(), 1, 1, received_at, 'dead', 'exhausted',
-                received_at, 5, 'status', 500, 0
+         insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
+                               at, duration_ms, outcome, status, revision)
+         select key, '{webhook}', 1, 1, 1, received_at, 'dead', 'exhausted', received_at, 5,
+                'status', 500, 0
          from made"
     ));
 }

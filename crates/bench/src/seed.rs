@@ -67,10 +67,10 @@ pub(crate) fn attempts(stage: &Stage, database: &str, numbers: Range<u64>) -> Re
             from generate_series({start}, {end} - 1) n
             returning key, webhooks, received_at
         )
-        insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state, at,
+        insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
                               duration_ms, outcome, status, revision)
-        select m.key, p.webhook, 1, md5(m.key::text || p.webhook::text)::uuid, 1, 1,
-               m.received_at, 'delivered', m.received_at, 5, 'delivered', 200, 0
+        select m.key, p.webhook, 1, 1, 1, m.received_at, 'delivered', m.received_at, 5,
+               'delivered', 200, 0
         from made m cross join unnest(m.webhooks) as p(webhook)"
     );
     stage.sql(database, &statement).map(drop)

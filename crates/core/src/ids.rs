@@ -75,11 +75,23 @@ impl BatchKey {
 }
 
 impl DeliveryId {
-    /// The delivery of a batch to a webhook.
+    /// The delivery of a batch to a webhook: the first half of the batch's key, then as much of the
+    /// digest of both. So the ledger finds a delivery through its batch, and need not look up each
+    /// Id among all others.
     #[must_use]
     pub fn of(batch: BatchKey, webhook: WebhookId) -> Self {
         let parts = [batch.0.as_bytes().as_slice(), webhook.0.as_bytes().as_slice()];
-        Self(digest("delivery", parts))
+        let (of_batch, _) = batch.0.as_u64_pair();
+        let (of_both, _) = digest("delivery", parts).as_u64_pair();
+        Self(Uuid::from_u64_pair(of_batch, of_both))
+    }
+
+    /// The keys that the batch of this delivery is among: the first and the last of them.
+    #[must_use]
+    pub fn batches(self) -> (BatchKey, BatchKey) {
+        let (of_batch, _) = self.0.as_u64_pair();
+        let key = |rest| BatchKey(Uuid::from_u64_pair(of_batch, rest));
+        (key(u64::MIN), key(u64::MAX))
     }
 }
 
@@ -99,6 +111,8 @@ fn digest<'a>(kind: &str, parts: impl IntoIterator<Item = &'a [u8]>) -> Uuid {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -113,5 +127,20 @@ mod tests {
         let text = DeliveryId::of(batch, WebhookId(Uuid::from_u128(7))).to_string();
         assert_eq!(text.len(), 32);
         assert!(text.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)));
+    }
+
+    #[test]
+    fn a_delivery_id_tells_batch_and_webhook_apart_and_names_its_batch() {
+        let batches = ["1", "2"].map(|id| BatchKey::single(EventKey::of("s", id)));
+        let webhooks = [7, 8].map(|id| WebhookId(Uuid::from_u128(id)));
+        let ids: HashSet<DeliveryId> = batches
+            .into_iter()
+            .flat_map(|batch| webhooks.map(|webhook| DeliveryId::of(batch, webhook)))
+            .collect();
+        assert_eq!(ids.len(), 4);
+        for id in ids {
+            let (first, last) = id.batches();
+            assert_eq!(batches.iter().filter(|key| (first..=last).contains(key)).count(), 1);
+        }
     }
 }

@@ -139,13 +139,13 @@ impl Store {
     /// tells of an attempt that was made twice.
     pub async fn attempts_record(&self, entries: &[Entry]) -> Result<usize, StoreError> {
         const SQL: &str = "-- attempts_record
-            insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
-                                  reason, at, duration_ms, outcome, status, error, response_body,
+            insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
+                                  at, duration_ms, outcome, status, error, response_body,
                                   next_attempt_at, revision, detail, trace)
-            select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::int[],
-                $6::int[], $7::timestamptz[], $8::text[], $9::text[], $10::timestamptz[],
-                $11::int[], $12::text[], $13::int[], $14::text[], $15::text[], $16::timestamptz[],
-                $17::bigint[], $18::text[], $19::jsonb[])
+            select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::int[],
+                $6::timestamptz[], $7::text[], $8::text[], $9::timestamptz[], $10::int[],
+                $11::text[], $12::int[], $13::text[], $14::text[], $15::timestamptz[],
+                $16::bigint[], $17::text[], $18::jsonb[])
             on conflict do nothing";
         fn column<'a, T>(entries: &'a [Entry], of: impl Fn(&'a Entry) -> T) -> Vec<T> {
             entries.iter().map(of).collect()
@@ -166,7 +166,6 @@ impl Store {
                     /* batch */ &column(entries, |e| e.due.batch.0),
                     /* webhook */ &column(entries, |e| e.due.webhook.0),
                     /* entry */ &column(entries, |e| e.due.entry),
-                    /* delivery */ &column(entries, |e| e.due.id().0),
                     /* attempt */ &column(entries, |e| e.attempt),
                     /* tries */ &column(entries, |e| e.tries),
                     /* since */ &column(entries, |e| e.since),
@@ -377,26 +376,20 @@ fn planned_event(row: &Row) -> Result<(usize, PlannedEvent), tokio_postgres::Err
 
 /// The delivery of a row, for those who have only its Id.
 impl Store {
-    /// Finds a delivery by its Id: among what was attempted, else among what is unsettled.
+    /// Finds a delivery by its Id, through the events of its batch.
     pub async fn delivery_find(
         &self,
         id: DeliveryId,
     ) -> Result<Option<(BatchKey, WebhookId)>, StoreError> {
-        const ATTEMPTED: &str = "-- delivery_find
-            select batch, webhook from attempts where delivery = $1 limit 1";
-        const OWED: &str = "-- delivery_find
+        const SQL: &str = "-- delivery_find
             select distinct e.batch, p.webhook
             from events e cross join unnest(e.webhooks) as p(webhook)
-            where e.look_at is not null";
+            where e.batch between $1 and $2";
         let doing = "find the delivery";
+        let (first, last) = id.batches();
         let client = self.client().await?;
-        let attempted =
-            client.query_opt(ATTEMPTED, &[&id.0]).await.map_err(StoreError::at(doing))?;
-        let rows = match attempted {
-            Some(row) => vec![row],
-            None => client.query(OWED, &[]).await.map_err(StoreError::at(doing))?,
-        };
-        for row in rows {
+        let rows = client.query(SQL, &[&first.0, &last.0]).await;
+        for row in rows.map_err(StoreError::at(doing))? {
             let read = || Ok((BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?)));
             let (batch, webhook) = read().map_err(StoreError::at(doing))?;
             if DeliveryId::of(batch, webhook) == id {

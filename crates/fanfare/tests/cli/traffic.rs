@@ -87,9 +87,9 @@ fn seed_delivery(sandbox: &Sandbox, state: &str) -> (DeliveryId, WebhookId) {
                                  decided_revision, notification, webhooks)
              values ('{batch}', '{batch}', 0, 's', 'e-{batch}', 'tasks.execute', 'tasks/t', 1,
                      '{{}}', array['{webhook}'::uuid]);
-             insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
-                                   reason, at, duration_ms, outcome, status, response_body, revision)
-             values ('{batch}', '{webhook}', 1, '{id}', 1, 1, now(), '{state}', 'exhausted', now(),
+             insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
+                                   at, duration_ms, outcome, status, response_body, revision)
+             values ('{batch}', '{webhook}', 1, 1, 1, now(), '{state}', 'exhausted', now(),
                      5, 'status', 500, 'oops', 1)"
         ))
         .unwrap();

@@ -24,10 +24,9 @@ impl Store {
                 select * from attempts where batch = $1 and webhook = $2
                 order by entry desc limit 1
             ), begun as (
-                insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
-                                      at, revision)
-                select batch, webhook, entry + 1, delivery, attempt, 0, now(), 'pending', now(),
-                       revision
+                insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
+                                      revision)
+                select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision
                 from last where state <> 'pending' and (not $3 or state = 'dead')
                 on conflict do nothing
                 returning batch, entry
@@ -123,10 +122,9 @@ pub(super) async fn restart_dead(
                               and l.webhook = a.webhook and l.entry > a.entry)
             order by a.since, a.batch limit $3
         ), begun as (
-            insert into attempts (batch, webhook, entry, delivery, attempt, tries, since, state,
-                                  at, revision)
-            select batch, webhook, entry + 1, delivery, attempt, 0, now(), 'pending', now(),
-                   revision
+            insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
+                                  revision)
+            select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision
             from dead
             on conflict do nothing
             returning batch, entry
