@@ -40,6 +40,11 @@ use parts::Part;
 use plan::{Plan, Size};
 use report::Report;
 use stage::Stage;
+use tikv_jemallocator::Jemalloc;
+
+/// As Fanfare has it, so that the bare client is what Fanfare could be at most.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Measures Fanfare beside the limits of this machine.
 #[derive(Debug, Parser)]

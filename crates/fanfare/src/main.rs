@@ -20,6 +20,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use commands::Command;
 use settings::{Flags, Settings};
+use tikv_jemallocator::Jemalloc;
+
+/// A delivery is some hundred small pieces of memory, made on one thread and freed on another: the
+/// system's allocator took a quarter of a worker's time (`docs/performance.md`).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Webhook delivery for a report server.
 #[derive(Debug, Parser)]
