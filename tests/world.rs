@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
+use fanfare_core::ids::DeliveryId;
 use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::process::{self, Process};
 use fanfare_testkit::roles::as_role;
@@ -190,8 +191,12 @@ impl World {
 
     /// The Ids of the deliveries that the ledger has attempts of.
     pub(crate) fn attempted(&self) -> HashSet<String> {
-        let ids = self.sql("select replace(delivery::text, '-', '') from attempts");
-        ids.lines().map(str::to_owned).collect()
+        let rows = self.sql("select distinct batch || ' ' || webhook from attempts");
+        let id = |row: &str| {
+            let (batch, webhook) = row.split_once(' ').unwrap();
+            DeliveryId::of(batch.parse().unwrap(), webhook.parse().unwrap()).to_string()
+        };
+        rows.lines().map(id).collect()
     }
 
     /// Waits until a webhook's deliveries, the newest first, all stand as `state`.
