@@ -94,7 +94,8 @@ impl Consumer {
     }
 
     /// The next messages, at least one, and at most `max` or so many as have 8 MiB together: waits
-    /// for the first, then takes what comes within `linger`. Dropping the call loses nothing.
+    /// for the first, then takes what is here or comes within `linger`. Dropping the call loses
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -116,6 +117,8 @@ impl Consumer {
             // What is here already is taken without asking the clock.
             let delivery = match self.stream.next().now_or_never() {
                 Some(delivery) => delivery,
+                // A timer waits for a millisecond or two also when there is nothing to wait for.
+                None if linger.is_zero() => break,
                 None => match timeout_at(until, self.stream.next()).await {
                     Ok(delivery) => delivery,
                     Err(_) => break,

@@ -24,8 +24,8 @@ use crate::jobs;
 use crate::taken::{Outgoing, TakenMessage};
 use crate::tally::Tally;
 
-/// How long the first event of a batch waits for others: long enough to batch under load, short
-/// enough not to show in the latency of a single event.
+/// How long the first event of a batch waits for others, where the last one did not come alone:
+/// under load batches are larger for it, and an event on a quiet day does not wait.
 const LINGER: Duration = Duration::from_millis(1);
 
 /// How often those that wait in memory are looked at when nothing else comes.
@@ -64,14 +64,19 @@ async fn take(
     let most = usize::from(config.prefetch / 2).max(1);
     let parse = |incoming| TakenMessage::parse(config, incoming);
     let mut waiting: Vec<TakenMessage> = Vec::new();
+    let mut linger = Duration::ZERO;
     loop {
         config.metrics.waiting(waiting.iter().map(TakenMessage::len).sum());
         config.metrics.oldest_waiting(oldest(config, &waiting));
         let longest = if waiting.is_empty() { Duration::MAX } else { AGAIN };
-        let next = tokio::time::timeout(longest, consumer.next_batch(most, LINGER));
+        let next = tokio::time::timeout(longest, consumer.next_batch(most, linger));
         let mut messages: Vec<TakenMessage> = match stop.run_until_cancelled(next).await {
             None | Some(Ok(None)) => break,
-            Some(Ok(Some(batch))) => batch?.into_iter().map(parse).collect(),
+            Some(Ok(Some(batch))) => {
+                let batch = batch?;
+                linger = if batch.len() > 1 { LINGER } else { Duration::ZERO };
+                batch.into_iter().map(parse).collect()
+            }
             Some(Err(_)) => Vec::new(),
         };
         messages.append(&mut waiting);
