@@ -54,7 +54,7 @@ fn bar(figure: &Figure, top: usize, most: f64) -> String {
         x(figure.max()),
         x(figure.max().max(value)) + 8.0,
         shown(value),
-        escaped(figure.unit),
+        escaped(&figure.unit),
     )
 }
 
@@ -69,9 +69,10 @@ mod tests {
     #[test]
     fn each_figure_has_its_bar() {
         let figure = |name: &str, value| Figure {
-            part: "throughput",
+            part: "throughput".to_owned(),
             name: name.to_owned(),
-            unit: "deliveries/s",
+            unit: "deliveries/s".to_owned(),
+            taken_at: String::new(),
             rounds: vec![value],
         };
         let (one, ten) = (figure("fan-out <1>", 500.0), figure("fan-out 10", 1000.0));

@@ -7,23 +7,25 @@ use anyhow::Result;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::build;
+use crate::report::TAKEN_AT;
 use crate::stage::Stage;
 
 /// Name and value of each fact, in order.
-pub(crate) fn describe(stage: &Stage) -> Result<BTreeMap<&'static str, String>> {
+pub(crate) fn describe(stage: &Stage) -> Result<BTreeMap<String, String>> {
     let cores = std::thread::available_parallelism()?;
     let postgres = stage.sql("postgres", "show server_version")?;
     let now: DateTime<Utc> = std::time::SystemTime::now().into();
-    Ok(BTreeMap::from([
+    let facts = [
         ("build", build::PROFILE.to_owned()),
         ("cores", cores.to_string()),
         ("cpu", field("/proc/cpuinfo", "model name")),
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("memory", field("/proc/meminfo", "MemTotal")),
         ("postgresql", postgres),
-        ("taken at", now.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        (TAKEN_AT, now.to_rfc3339_opts(SecondsFormat::Secs, true)),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
-    ]))
+    ];
+    Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
 fn read(file: &str) -> String {

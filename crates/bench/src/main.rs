@@ -149,7 +149,9 @@ async fn measure(run: &Run) -> Result<()> {
     // What was lost must not be overlooked for the numbers.
     failed?;
     if run.save {
-        report.write(&build::workspace().join("docs/bench"))?;
+        let folder = build::workspace().join("docs/bench");
+        report.complete(&folder, &parts::names())?;
+        report.write(&folder)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod broker;
 mod growth;
 mod isolation;
 mod latency;
+mod ledger;
 mod limit;
 mod memory;
 mod scale;
@@ -28,6 +29,8 @@ pub(crate) enum Part {
     Limit,
     /// What the broker reaches: confirmed in, acknowledged out, one quorum queue
     Broker,
+    /// What the ledger reaches, and what that leaves of the bare client's rate
+    Ledger,
     /// Deliveries a second through the whole pipeline, by fan-out
     Throughput,
     /// From publish to arrival, unloaded and at half of the throughput
@@ -45,9 +48,10 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Limit,
         Self::Broker,
+        Self::Ledger,
         Self::Throughput,
         Self::Latency,
         Self::Scale,
@@ -57,10 +61,16 @@ impl Part {
         Self::Memory,
     ];
 
+    /// The name that it has in a report.
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
     async fn run(self, stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
         match self {
             Self::Limit => limit::run(stage, plan, report).await,
             Self::Broker => broker::run(stage, plan, report).await,
+            Self::Ledger => ledger::run(stage, plan, report).await,
             Self::Throughput => throughput::run(stage, plan, report).await,
             Self::Latency => latency::run(stage, plan, report).await,
             Self::Scale => scale::run(stage, plan, report).await,
@@ -72,6 +82,11 @@ impl Part {
     }
 }
 
+/// The names of all parts, in the order in which they run.
+pub(crate) fn names() -> Vec<String> {
+    Part::ALL.into_iter().map(Part::name).collect()
+}
+
 /// Runs these parts, or all when none is named; one that fails does not keep the others from it.
 pub(crate) async fn run_all(
     wanted: &[Part],
@@ -81,7 +96,7 @@ pub(crate) async fn run_all(
 ) -> Result<()> {
     let mut failed = Vec::new();
     for part in Part::ALL.into_iter().filter(|it| wanted.is_empty() || wanted.contains(it)) {
-        let name = format!("{part:?}").to_lowercase();
+        let name = part.name();
         say(&name);
         if let Err(error) = part.run(stage, plan, report).await {
             eprintln!("{name} failed: {error:#}");

@@ -60,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) limit_side_by_side: Vec<usize>,
     /// Messages through the queue in a round.
     pub(crate) broker_messages: u64,
+    /// Rows written to the ledger in a round.
+    pub(crate) ledger_rows: u64,
     /// Throughput of the pipeline.
     pub(crate) fan_outs: Vec<FanOut>,
 
@@ -144,6 +146,7 @@ impl Plan {
             limit_posts: 100_000,
             limit_side_by_side: vec![64, 128, 256],
             broker_messages: 50_000,
+            ledger_rows: 200_000,
             fan_outs: vec![
                 fan_out(1, 5000, 30_000),
                 fan_out(10, 1000, 6000),
@@ -187,6 +190,7 @@ impl Plan {
             limit_posts: 200,
             limit_side_by_side: vec![16],
             broker_messages: 200,
+            ledger_rows: 1000,
             fan_outs: vec![fan_out(1, 10, 100), fan_out(10, 2, 20), fan_out(100, 1, 3)],
             idle_events: 10,
             busy_seconds: 1,

@@ -1,5 +1,6 @@
 //! The broker's limit: messages published with confirms into a queue like `fanfare.deliveries`, and
-//! consumed from it with acknowledgements, both at once.
+//! consumed from it with acknowledgements, both at once. What is there at once is acknowledged in one
+//! frame, as Fanfare does.
 
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, Consumer};
 use serde::{Deserialize, Serialize};
 
+use crate::number;
 use crate::publisher::{Outstanding, connect, send};
 
 /// Messages to send through.
@@ -38,6 +40,9 @@ pub(crate) struct Answer {
 
 const QUEUE: &str = "bench.jobs";
 const DEAD: &str = "bench.dead";
+
+/// As many as a router takes at once.
+const BATCH: usize = 64;
 
 /// Runs until its standard input ends.
 pub(crate) fn run() -> Result<()> {
@@ -91,11 +96,16 @@ async fn publish(channel: &Channel, command: &Command) -> Result<()> {
     outstanding.all().await
 }
 
-async fn consume(mut consumer: Consumer, count: u64) -> Result<()> {
-    for _ in 0..count {
-        let delivery = consumer.next().await.context("the consumer ended")?;
-        let delivery = delivery.context("consuming")?;
-        delivery.acker.ack(BasicAckOptions::default()).await.context("acknowledging")?;
+/// Acknowledges what is there at once in one frame, as Fanfare does for a batch.
+async fn consume(consumer: Consumer, count: u64) -> Result<()> {
+    let mut batches = consumer.ready_chunks(BATCH);
+    let mut done = 0;
+    while done < count {
+        let batch = batches.next().await.context("the consumer ended")?;
+        done += number::count(batch.len());
+        let last = batch.into_iter().next_back().transpose().context("consuming")?;
+        let last = last.context("the consumer gave nothing")?;
+        last.acker.ack(BasicAckOptions { multiple: true }).await.context("acknowledging")?;
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! What was measured: figures, each the median of its rounds, as a table, as JSON, and as a chart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::build::workspace;
@@ -15,15 +16,21 @@ use crate::number;
 /// The part whose best figure is the limit that rates are compared with.
 pub(crate) const LIMIT: &str = "limit";
 
+/// What a report says of the machine that only this run has: a figure of another run keeps its own.
+pub(crate) const TAKEN_AT: &str = "taken at";
+
 /// One figure.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Figure {
     /// The part that it belongs to.
-    pub(crate) part: &'static str,
+    pub(crate) part: String,
     /// What it is, within its part.
     pub(crate) name: String,
     /// What it is counted in; a rate ends in `/s`.
-    pub(crate) unit: &'static str,
+    pub(crate) unit: String,
+    /// When its run began.
+    #[serde(rename = "takenAt")]
+    pub(crate) taken_at: String,
     /// One value a round.
     pub(crate) rounds: Vec<f64>,
 }
@@ -31,15 +38,7 @@ pub(crate) struct Figure {
 impl Figure {
     /// The middle value, or the mean of the two in the middle.
     pub(crate) fn median(&self) -> f64 {
-        let mut sorted = self.rounds.clone();
-        sorted.sort_by(f64::total_cmp);
-        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-        let half = sorted.len() / 2;
-        if sorted.len() % 2 == 1 {
-            at(half)
-        } else {
-            f64::midpoint(at(half.saturating_sub(1)), at(half))
-        }
+        median(&self.rounds)
     }
 
     /// The smallest value.
@@ -56,14 +55,14 @@ impl Figure {
 /// All figures of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
-    machine: BTreeMap<&'static str, String>,
+    machine: BTreeMap<String, String>,
     is_smoke: bool,
     figures: Vec<Figure>,
 }
 
 impl Report {
     /// Without figures yet.
-    pub(crate) fn new(machine: BTreeMap<&'static str, String>, is_smoke: bool) -> Self {
+    pub(crate) fn new(machine: BTreeMap<String, String>, is_smoke: bool) -> Self {
         Self { machine, is_smoke, figures: Vec::new() }
     }
 
@@ -75,7 +74,9 @@ impl Report {
             figure.rounds.push(value);
             return;
         }
-        self.figures.push(Figure { part, name: name.to_owned(), unit, rounds: vec![value] });
+        let taken_at = self.machine.get(TAKEN_AT).cloned().unwrap_or_default();
+        let (part, name, unit) = (part.to_owned(), name.to_owned(), unit.to_owned());
+        self.figures.push(Figure { part, name, unit, taken_at, rounds: vec![value] });
     }
 
     /// The median of a figure, if it was taken.
@@ -101,15 +102,15 @@ impl Report {
             vec![["", "figure", "median", "min", "max", "unit", "of limit"].map(str::to_owned)];
         let mut part = "";
         for figure in &self.figures {
-            let first = if figure.part == part { "" } else { figure.part };
-            part = figure.part;
+            let first = if figure.part == part { "" } else { &figure.part };
+            part = &figure.part;
             rows.push([
                 first.to_owned(),
                 figure.name.clone(),
                 shown(figure.median()),
                 shown(figure.min()),
                 shown(figure.max()),
-                figure.unit.to_owned(),
+                figure.unit.clone(),
                 self.ratio(figure).map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
             ]);
         }
@@ -128,6 +129,7 @@ impl Report {
         let figure = |figure: &Figure| {
             json!({
                 "part": figure.part, "name": figure.name, "unit": figure.unit,
+                "takenAt": figure.taken_at,
                 "median": figure.median(), "min": figure.min(), "max": figure.max(),
                 "rounds": figure.rounds, "ofLimit": self.ratio(figure),
             })
@@ -138,6 +140,32 @@ impl Report {
             "limit": self.limit(),
             "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
         })
+    }
+
+    /// Takes the figures of parts that were not measured from an earlier report of the same machine,
+    /// in the order of `parts`; each says when it was taken.
+    pub(crate) fn complete(&mut self, earlier: &Path, parts: &[String]) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Earlier {
+            machine: BTreeMap<String, String>,
+            figures: Vec<Figure>,
+        }
+        let file = earlier.join("report.json");
+        if !file.exists() {
+            return Ok(());
+        }
+        let doing = || format!("reading {}", file.display());
+        let text = fs::read_to_string(&file).with_context(doing)?;
+        let earlier: Earlier = serde_json::from_str(&text).with_context(doing)?;
+        let same = |fact| self.machine.get(fact) == earlier.machine.get(fact);
+        if ["cores", "cpu", "build"].into_iter().all(same) {
+            let measured: BTreeSet<String> =
+                self.figures.iter().map(|figure| figure.part.clone()).collect();
+            let others = earlier.figures.into_iter();
+            self.figures.extend(others.filter(|figure| !measured.contains(&figure.part)));
+        }
+        self.figures.sort_by_key(|figure| parts.iter().position(|part| *part == figure.part));
+        Ok(())
     }
 
     /// Where it is written; numbers that say nothing must not replace those that do.
@@ -154,11 +182,25 @@ impl Report {
         };
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         write("report.json", serde_json::to_string_pretty(&self.json())? + "\n")?;
-        let parts = [LIMIT, "broker", "throughput"];
+        let parts = [LIMIT, "broker", "ledger", "throughput"];
         let bars = self.figures.iter();
-        let bars: Vec<&Figure> =
-            bars.filter(|it| parts.contains(&it.part) && it.unit.ends_with("/s")).collect();
+        let bars: Vec<&Figure> = bars
+            .filter(|it| parts.contains(&it.part.as_str()) && it.unit.ends_with("/s"))
+            .collect();
         write("throughput.svg", chart::bars(&bars, self.limit()))
+    }
+}
+
+/// The middle value, or the mean of the two in the middle.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        at(half)
+    } else {
+        f64::midpoint(at(half.saturating_sub(1)), at(half))
     }
 }
 
@@ -212,7 +254,7 @@ mod tests {
 
     #[test]
     fn figures_are_medians_and_rates_are_compared_with_the_best_of_the_limit() {
-        let mut report = Report::new(BTreeMap::from([("cores", "2".to_owned())]), false);
+        let mut report = on_two_cores("monday");
         for value in [1000.0, 3000.0, 2000.0] {
             report.add(LIMIT, "64 side by side", "POSTs/s", value);
             report.add("throughput", "fan-out 1", "deliveries/s", value / 4.0);
@@ -226,5 +268,36 @@ mod tests {
         assert_eq!((&figure["min"], &figure["max"]), (&json!(250.0), &json!(750.0)));
         assert_eq!(json["figures"][3]["ofLimit"], Value::Null);
         assert!(report.table().contains("2,000  1,000  3,000"), "{}", report.table());
+    }
+
+    #[test]
+    fn parts_that_were_not_measured_keep_their_figures() {
+        let folder = std::env::temp_dir().join(format!("report-{}", std::process::id()));
+        let parts = [LIMIT, "latency", "memory"].map(str::to_owned);
+        let mut monday = on_two_cores("monday");
+        monday.complete(&folder, &parts).unwrap();
+        for part in [LIMIT, "latency", "memory"] {
+            monday.add(part, "figure", "ms", 1.0);
+        }
+        monday.write(&folder).unwrap();
+        let mut tuesday = on_two_cores("tuesday");
+        tuesday.add("latency", "figure", "ms", 2.0);
+        tuesday.complete(&folder, &parts).unwrap();
+        let json = tuesday.json();
+        let taken = json["figures"].as_array().unwrap().iter();
+        let taken: Vec<_> = taken.map(|it| (it["part"].as_str(), it["takenAt"].as_str())).collect();
+        let at = |part, day| (Some(part), Some(day));
+        let wanted = [at(LIMIT, "monday"), at("latency", "tuesday"), at("memory", "monday")];
+        assert_eq!(taken, wanted);
+        let mut elsewhere = Report::new(BTreeMap::from([("cores".into(), "8".into())]), false);
+        elsewhere.complete(&folder, &parts).unwrap();
+        assert_eq!(elsewhere.figures.len(), 0);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    fn on_two_cores(day: &str) -> Report {
+        let facts = [("cores", "2"), (TAKEN_AT, day)];
+        let facts = facts.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Report::new(BTreeMap::from(facts), false)
     }
 }

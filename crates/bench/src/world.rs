@@ -267,13 +267,13 @@ impl World {
         found.map(|(_, part)| part.id()).with_context(|| format!("no {role} runs"))
     }
 
-    /// The installation's database, past its processes.
-    pub(crate) fn store(&self) -> Result<Store> {
+    /// The installation's database, past its processes; asked as some of them would.
+    pub(crate) fn store(&self, asks: Asks) -> Result<Store> {
         let keyring = Keyring::new(vec![("bench".to_owned(), [0; 32])]).context("no keys")?;
         Ok(Store::new(Config {
             url: self.database_url.clone(),
             max_connections: 1,
-            asks: Asks::TheSame,
+            asks,
             application_name: "fanfare bench".to_owned(),
             keyring,
         })?)

@@ -16,7 +16,7 @@ use fanfare_store::routing::{Arrival, Routed};
 use crate::event::{self, Stamp};
 use crate::number;
 use crate::plan::Plan;
-use crate::report::{Figure, Report};
+use crate::report::{Report, median};
 use crate::stage::Stage;
 
 const PART: &str = "growth";
@@ -55,8 +55,7 @@ impl Routing<'_> {
             for _ in 0..plan.growth_calls {
                 alone.push(self.route(1).await?.as_secs_f64() * 1e3);
             }
-            let calls = Figure { part: PART, name: String::new(), unit: "ms", rounds: alone };
-            report.add(PART, &format!("{name}: one event"), "ms", calls.median());
+            report.add(PART, &format!("{name}: one event"), "ms", median(&alone));
             let taken = self.route(BATCH).await?.as_secs_f64();
             let rate = number::float(BATCH) / taken;
             report.add(PART, &format!("{name}: {BATCH} at a time"), "events/s", rate);

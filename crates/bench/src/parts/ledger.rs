@@ -1,0 +1,130 @@
+//! The ledger's limit: rows of attempts, written by one connection as a worker writes them; and what
+//! that leaves of the bare client's rate. Whatever else Fanfare did for a delivery, it makes a POST
+//! as the bare client does, has a row for it committed, and a durable message for each event. The
+//! CPU time of these three is the least that a delivery takes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use chrono::Utc;
+use fanfare_core::ids::{BatchKey, EventKey, WebhookId};
+use fanfare_core::job::Due;
+use fanfare_core::outcome::{Outcome, State};
+use fanfare_store::attempts::{Entry, Post};
+use fanfare_store::{Asks, Store};
+use uuid::Uuid;
+
+use super::{broker, limit};
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::stage::Stage;
+use crate::world::{World, per_thousand};
+use crate::{number, usage};
+
+const PART: &str = "ledger";
+
+/// Rows in a statement: as many as a busy worker writes at once.
+const AT_A_TIME: usize = 512;
+
+pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
+    for fan_out in &plan.fan_outs {
+        let name = format!("fan-out {}", fan_out.webhooks);
+        if !plan.wants(&name) {
+            continue;
+        }
+        let world = World::new(stage, &[]).await?;
+        let mut rows = Rows::new(&world, fan_out.webhooks)?;
+        rows.write(plan.ledger_rows / 10).await?;
+        for _ in 0..plan.rounds {
+            let (start, before) = (Instant::now(), postgresql(stage));
+            rows.write(plan.ledger_rows).await?;
+            let (seconds, used) = (start.elapsed().as_secs_f64(), postgresql(stage) - before);
+            let rate = number::float(plan.ledger_rows) / seconds;
+            report.add(PART, &format!("{name}: one connection"), "rows/s", rate);
+            let used = per_thousand(used, plan.ledger_rows);
+            report.add(PART, &cpu_name(&name), "s/1,000 rows", used);
+        }
+        drop(rows);
+        world.close(stage).await?;
+        if let Some(part) = at_best(plan, report, fan_out.webhooks, &name) {
+            report.add(PART, &format!("{name}: of the bare client, at best"), "", part);
+        }
+    }
+    Ok(())
+}
+
+/// What part of its CPU time the bare client would still have for POSTs if it wrote their rows and
+/// took in their events: the most that any pipeline with such a ledger and such a queue can reach
+/// where the cores are full. `None` when the other limits were not measured.
+fn at_best(plan: &Plan, report: &Report, fan_out: u64, name: &str) -> Option<f64> {
+    let post = limit::cpu_of_a_thousand(plan, report)?;
+    let event = broker::cpu_of_a_thousand(report)?;
+    let row = report.median(PART, &cpu_name(name))?;
+    Some(post / (post + row + event / number::float(fan_out)))
+}
+
+fn cpu_name(name: &str) -> String {
+    format!("{name}: CPU of the PostgreSQL")
+}
+
+fn postgresql(stage: &Stage) -> f64 {
+    usage::sum(&stage.servers.process_ids(), "postgres").cpu
+}
+
+/// Rows of first attempts that went well, to the same webhooks over and over.
+struct Rows {
+    store: Store,
+    webhooks: Vec<WebhookId>,
+    /// Events so far, each of which goes to all webhooks.
+    n_events: u64,
+}
+
+impl Rows {
+    fn new(world: &World, webhooks: u64) -> Result<Self> {
+        let webhooks = (0..webhooks).map(|_| WebhookId(Uuid::new_v4())).collect();
+        Ok(Self { store: world.store(Asks::TheSame)?, webhooks, n_events: 0 })
+    }
+
+    /// Writes so many rows, or as many more as the last event needs.
+    async fn write(&mut self, count: u64) -> Result<()> {
+        let mut left = count.div_ceil(number::count(self.webhooks.len()));
+        let mut entries = Vec::with_capacity(AT_A_TIME + self.webhooks.len());
+        while left > 0 {
+            while left > 0 && entries.len() < AT_A_TIME {
+                let event = EventKey::of("/bench", &self.n_events.to_string());
+                self.n_events += 1;
+                left -= 1;
+                entries.extend(self.webhooks.iter().map(|id| went_well(event, *id)));
+            }
+            let twice = self.store.attempts_record(&entries).await?;
+            ensure!(twice == 0, "{twice} rows were there already");
+            entries.clear();
+        }
+        Ok(())
+    }
+}
+
+fn went_well(event: EventKey, webhook: WebhookId) -> Entry {
+    let now = Utc::now();
+    let post = Post {
+        duration: Duration::from_millis(5),
+        outcome: Outcome::Delivered.code(),
+        status: Some(200),
+        error: None,
+        response_body: None,
+        trace: None,
+    };
+    Entry {
+        due: Due { batch: BatchKey::single(event), webhook, entry: 1 },
+        attempt: 1,
+        tries: 1,
+        since: now,
+        state: State::Delivered,
+        reason: None,
+        detail: None,
+        post: Some(post),
+        at: now,
+        next_attempt_at: None,
+        revision: 0,
+    }
+}
