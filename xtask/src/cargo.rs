@@ -1,16 +1,11 @@
 //! Running cargo, and other programs, in the workspace.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-
-/// The workspace's folder.
-pub(crate) fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_path_buf()
-}
+use fanfare_testkit::build::workspace;
 
 /// The cargo that runs us, to be run in the workspace.
 pub(crate) fn cargo() -> Command {
@@ -20,7 +15,7 @@ pub(crate) fn cargo() -> Command {
 /// A program to be run in the workspace.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
-    command.current_dir(root()).stdin(Stdio::null());
+    command.current_dir(workspace()).stdin(Stdio::null());
     command
 }
 

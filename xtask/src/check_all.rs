@@ -4,9 +4,10 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use fanfare_testkit::build::workspace;
 use fanfare_testkit::shared::Shared;
 
-use crate::cargo::{cargo, program, root, run as show, succeeds};
+use crate::cargo::{cargo, program, run as show, succeeds};
 use crate::{deny, tidy};
 
 struct Step {
@@ -118,7 +119,7 @@ fn tests() -> Result<()> {
 
 /// Whether any comment of a library has code that rustdoc would run.
 fn has_examples() -> Result<bool> {
-    for file in tidy::text_files(&root())? {
+    for file in tidy::text_files(workspace())? {
         let is_source = file.components().any(|it| it.as_os_str() == "src");
         if is_source && file.extension().is_some_and(|it| it == "rs") {
             let text = fs::read_to_string(&file)?;

@@ -5,7 +5,6 @@
 //! ([`ledger`]). With `--once` it ends as soon as that is settled, and its exit code says whether
 //! everything came as expected; otherwise it goes on until Ctrl-C. Nothing stays behind.
 
-mod build;
 mod ledger;
 mod parts;
 mod progress;
@@ -19,6 +18,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use fanfare_testkit::build;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{interval, sleep, timeout};
 
@@ -120,7 +120,7 @@ async fn demo(once: bool) -> Result<ExitCode> {
 /// The play itself: with `once` to its end, else for ever.
 async fn play(stage: &mut Stage, once: bool) -> Result<()> {
     let sample = Sample::load()?;
-    let binary = build::fanfare().await?;
+    let binary = build::fanfare("dev").await?;
     let fanfare = stage.start_servers(binary).await?;
     step("loading the sample", fanfare.run(&["migrate"], None)).await?;
     let directory = ["directory", "import", "-"];

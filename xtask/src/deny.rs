@@ -3,8 +3,9 @@
 use std::process::Output;
 
 use anyhow::{Context, Result, bail};
+use fanfare_testkit::build::workspace;
 
-use crate::cargo::{self, program, root, succeeds};
+use crate::cargo::{self, program, succeeds};
 
 /// The version that gives the same answers everywhere.
 const VERSION: &str = "0.20.2";
@@ -44,7 +45,7 @@ fn check(tool: &str, what: &[&str]) -> Result<Output> {
 }
 
 fn find_or_get() -> Result<String> {
-    let own = root().join(TOOL).display().to_string();
+    let own = workspace().join(TOOL).display().to_string();
     for tool in ["cargo-deny", &own] {
         if succeeds(program(tool).arg("--version")) {
             return Ok(tool.to_owned());

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use fanfare_testkit::build::workspace;
 
-use crate::cargo::root;
 use crate::edges;
 
 /// A file of one idea; its tests apart.
@@ -41,7 +41,7 @@ const SPEAK_SQL: [&str; 2] = ["crates/store/", "crates/testkit/"];
 
 /// Prints each fault, and fails if there is any.
 pub(crate) fn run() -> Result<()> {
-    let faults = faults(&root())?;
+    let faults = faults(workspace())?;
     for fault in &faults {
         eprintln!("{fault}");
     }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn this_workspace_keeps_the_rules() {
-        assert_eq!(faults(&root()).unwrap(), [""; 0]);
+        assert_eq!(faults(workspace()).unwrap(), [""; 0]);
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::fs;
 use anyhow::Result;
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::build;
 use crate::report::TAKEN_AT;
 use crate::stage::Stage;
+
+/// The profile of the benchmark itself, and so of what it builds.
+pub(crate) const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
 
 /// Name and value of each fact, in order.
 pub(crate) fn describe(stage: &Stage) -> Result<BTreeMap<String, String>> {
@@ -16,7 +18,7 @@ pub(crate) fn describe(stage: &Stage) -> Result<BTreeMap<String, String>> {
     let postgres = stage.sql("postgres", "show server_version")?;
     let now: DateTime<Utc> = std::time::SystemTime::now().into();
     let facts = [
-        ("build", build::PROFILE.to_owned()),
+        ("build", PROFILE.to_owned()),
         ("cores", cores.to_string()),
         ("cpu", field("/proc/cpuinfo", "model name")),
         ("kernel", read("/proc/sys/kernel/osrelease")),

@@ -8,7 +8,6 @@
 //! Read [`parts`] for what is measured, [`plan`] for how much of it, [`stage`] and [`world`] for
 //! what runs, [`sink`] for how it is counted, and [`report`] for what comes out.
 
-mod build;
 mod chart;
 mod client;
 mod event;
@@ -35,6 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use fanfare_testkit::build;
 
 use parts::Part;
 use plan::{Plan, Size};
@@ -138,7 +138,7 @@ async fn measure(run: &Run) -> Result<()> {
         Some(path) => {
             path.canonicalize().with_context(|| format!("looking for {}", path.display()))?
         }
-        None => build::fanfare().await?,
+        None => build::fanfare(machine::PROFILE).await?,
     };
     let mut stage = Stage::start(binary).await?;
     let mut report = Report::new(machine::describe(&stage)?, run.smoke);

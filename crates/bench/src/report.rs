@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use fanfare_testkit::build::workspace;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::build::workspace;
 use crate::chart;
 use crate::number;
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use fanfare_testkit::build::workspace;
 use fanfare_testkit::servers::Servers;
 
-use crate::build::workspace;
 use crate::process::Home;
 use crate::progress::say;
 use crate::sink::Sink;

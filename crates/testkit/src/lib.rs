@@ -8,7 +8,7 @@
 //! - [`roles`] are the accounts with which Fanfare's processes run in a real installation.
 //! - [`proxy::Proxy`] stands between a program and a server and breaks the connection on demand.
 //! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
-//! - [`process::Process`] runs a binary and reads what it says.
+//! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
 //! - [`chromium::ChromeDriver`] drives a real browser.
 //! - [`wait::eventually`] waits for a state, instead of for a time.
@@ -17,6 +17,7 @@
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
+pub mod build;
 pub mod chromium;
 pub mod process;
 pub mod prometheus;

@@ -5,11 +5,11 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use fanfare_testkit::build::workspace;
 use fanfare_testkit::servers::Servers;
 use serde_json::Value;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::build::workspace;
 use super::ledger::Registered;
 use super::parts::{Fanfare, Part};
 use super::progress::{long_step, step};

@@ -1,4 +1,4 @@
-//! Building the binary that is measured.
+//! Building the binary that the demo shows and the benchmark measures.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -7,14 +7,16 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// The profile of the benchmark itself, and so of what it builds.
-pub(crate) const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
-
-/// Builds `fanfare`, cargo's own progress on stderr, and tells where it is.
-pub(crate) async fn fanfare() -> Result<PathBuf> {
+/// Builds `fanfare` with this profile of cargo's, whose own progress goes to stderr, and tells where
+/// it is. A build that nobody waits for any more ends.
+///
+/// # Errors
+///
+/// If cargo can't be run, or the build fails, or cargo does not tell where the binary is.
+pub async fn fanfare(profile: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--package", "fanfare", "--bin", "fanfare", "--profile", PROFILE])
+        .args(["build", "--package", "fanfare", "--bin", "fanfare", "--profile", profile])
         // Diagnostics stay on stderr; stdout tells where the binary is.
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(workspace())
@@ -37,9 +39,10 @@ pub(crate) async fn fanfare() -> Result<PathBuf> {
 }
 
 /// The workspace's folder.
-pub(crate) fn workspace() -> PathBuf {
+#[must_use]
+pub fn workspace() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).unwrap_or(own).to_path_buf()
+    own.ancestors().nth(2).unwrap_or(own)
 }
 
 fn binary(message: &str) -> Option<PathBuf> {
