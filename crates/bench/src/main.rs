@@ -71,7 +71,7 @@ struct Run {
     /// So many rounds of each figure, instead of three
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "smoke")]
     rounds: Option<u64>,
-    /// Only the cases with these words in their names, of `throughput` and `isolation`
+    /// Only the cases with these words in their names, of `ledger`, `best`, `throughput` and `isolation`
     #[arg(long, value_name = "WORDS", default_value = "")]
     case: String,
     /// Copy the report and the chart to docs/bench

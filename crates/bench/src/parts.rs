@@ -4,6 +4,7 @@
 //! at the end that nothing was lost and nothing came twice: a number that was reached by losing
 //! something is no number.
 
+mod best;
 mod broker;
 mod growth;
 mod isolation;
@@ -29,8 +30,10 @@ pub(crate) enum Part {
     Limit,
     /// What the broker reaches: confirmed in, acknowledged out, one quorum queue
     Broker,
-    /// What the ledger reaches, and what that leaves of the bare client's rate
+    /// What the ledger reaches: rows of attempts
     Ledger,
+    /// What these three reach at once, with nothing around them
+    Best,
     /// Deliveries a second through the whole pipeline, by fan-out
     Throughput,
     /// From publish to arrival, unloaded and at half of the throughput
@@ -48,10 +51,11 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Limit,
         Self::Broker,
         Self::Ledger,
+        Self::Best,
         Self::Throughput,
         Self::Latency,
         Self::Scale,
@@ -71,6 +75,7 @@ impl Part {
             Self::Limit => limit::run(stage, plan, report).await,
             Self::Broker => broker::run(stage, plan, report).await,
             Self::Ledger => ledger::run(stage, plan, report).await,
+            Self::Best => best::run(stage, plan, report).await,
             Self::Throughput => throughput::run(stage, plan, report).await,
             Self::Latency => latency::run(stage, plan, report).await,
             Self::Scale => scale::run(stage, plan, report).await,

@@ -182,7 +182,7 @@ impl Report {
         };
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         write("report.json", serde_json::to_string_pretty(&self.json())? + "\n")?;
-        let parts = [LIMIT, "broker", "ledger", "throughput"];
+        let parts = [LIMIT, "broker", "ledger", "best", "throughput"];
         let bars = self.figures.iter();
         let bars: Vec<&Figure> = bars
             .filter(|it| parts.contains(&it.part.as_str()) && it.unit.ends_with("/s"))

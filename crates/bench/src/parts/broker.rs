@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::number;
 use crate::plan::Plan;
+use crate::process::Helper;
 use crate::queue::{Answer, Command};
 use crate::report::Report;
 use crate::stage::Stage;
@@ -13,7 +14,6 @@ use crate::usage;
 use crate::world::per_thousand;
 
 const PART: &str = "broker";
-const CPU: &str = "CPU of the RabbitMQ";
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// About what a job with one delivery has.
@@ -23,34 +23,62 @@ const JOB: usize = 800;
 const PREFETCH: u16 = 256;
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
-    let name = stage.next_name();
-    stage.servers.create_vhost(&name)?;
-    let mut queue = stage.home.helper("queue")?;
-    let command = |count| Command {
-        amqp_url: stage.servers.amqp_url(&name),
-        count,
-        size: JOB,
-        in_flight: plan.in_flight,
-        prefetch: PREFETCH,
-    };
-    let _: Answer = queue.ask(&command(plan.broker_messages / 10), PATIENCE).await?;
+    let mut messages = Messages::start(stage, plan)?;
+    messages.pass(plan.broker_messages / 10).await?;
     for _ in 0..plan.rounds {
-        let before = rabbitmq(stage);
-        let Answer { seconds } = queue.ask(&command(plan.broker_messages), PATIENCE).await?;
+        let before = messages.cpu(stage)?;
+        let seconds = messages.pass(plan.broker_messages).await?;
+        let after = messages.cpu(stage)?;
         let rate = number::float(plan.broker_messages) / seconds;
         report.add(PART, "one quorum queue, in and out", "messages/s", rate);
-        let used = per_thousand(rabbitmq(stage) - before, plan.broker_messages);
-        report.add(PART, CPU, "s/1,000 messages", used);
+        for ((name, before), (_, after)) in before.into_iter().zip(after) {
+            let used = per_thousand(after - before, plan.broker_messages);
+            report.add(PART, name, "s/1,000 messages", used);
+        }
     }
-    queue.end().await;
-    stage.servers.drop_vhost(&name)
+    messages.end(stage).await
 }
 
-/// The CPU time that the broker takes for a thousand messages, in seconds, if it was measured.
-pub(super) fn cpu_of_a_thousand(report: &Report) -> Option<f64> {
-    report.median(PART, CPU)
+/// A queue, and a process at both its ends.
+pub(super) struct Messages {
+    ends: Helper,
+    vhost: String,
+    amqp_url: String,
+    in_flight: usize,
 }
 
-fn rabbitmq(stage: &Stage) -> f64 {
-    usage::sum(&stage.servers.process_ids(), "beam.smp").cpu
+impl Messages {
+    /// Makes the queue's virtual host and starts the process.
+    pub(super) fn start(stage: &mut Stage, plan: &Plan) -> Result<Self> {
+        let vhost = stage.next_name();
+        stage.servers.create_vhost(&vhost)?;
+        let amqp_url = stage.servers.amqp_url(&vhost);
+        Ok(Self { ends: stage.home.helper("queue")?, vhost, amqp_url, in_flight: plan.in_flight })
+    }
+
+    /// Publishes so many messages and consumes them, and tells how many seconds that took.
+    pub(super) async fn pass(&mut self, count: u64) -> Result<f64> {
+        let command = Command {
+            amqp_url: self.amqp_url.clone(),
+            count,
+            size: JOB,
+            in_flight: self.in_flight,
+            prefetch: PREFETCH,
+        };
+        let Answer { seconds } = self.ends.ask(&command, PATIENCE).await?;
+        Ok(seconds)
+    }
+
+    /// Ends the process and drops the virtual host.
+    pub(super) async fn end(self, stage: &Stage) -> Result<()> {
+        self.ends.end().await;
+        stage.servers.drop_vhost(&self.vhost)
+    }
+
+    /// Seconds of CPU so far.
+    fn cpu(&self, stage: &Stage) -> Result<[(&'static str, f64); 2]> {
+        let broker = usage::sum(&stage.servers.process_ids(), "beam.smp").cpu;
+        let ends = usage::cpu(self.ends.id())?;
+        Ok([("CPU of the RabbitMQ", broker), ("CPU of who publishes and consumes", ends)])
+    }
 }

@@ -1,7 +1,4 @@
-//! The ledger's limit: rows of attempts, written by one connection as a worker writes them; and what
-//! that leaves of the bare client's rate. Whatever else Fanfare did for a delivery, it makes a POST
-//! as the bare client does, has a row for it committed, and a durable message for each event. The
-//! CPU time of these three is the least that a delivery takes.
+//! The ledger's limit: rows of attempts, written by one connection as a worker writes them.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +11,6 @@ use fanfare_store::attempts::{Entry, Post};
 use fanfare_store::{Asks, Store};
 use uuid::Uuid;
 
-use super::{broker, limit};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::stage::Stage;
@@ -42,29 +38,12 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
             let rate = number::float(plan.ledger_rows) / seconds;
             report.add(PART, &format!("{name}: one connection"), "rows/s", rate);
             let used = per_thousand(used, plan.ledger_rows);
-            report.add(PART, &cpu_name(&name), "s/1,000 rows", used);
+            report.add(PART, &format!("{name}: CPU of the PostgreSQL"), "s/1,000 rows", used);
         }
         drop(rows);
         world.close(stage).await?;
-        if let Some(part) = at_best(plan, report, fan_out.webhooks, &name) {
-            report.add(PART, &format!("{name}: of the bare client, at best"), "", part);
-        }
     }
     Ok(())
-}
-
-/// What part of its CPU time the bare client would still have for POSTs if it wrote their rows and
-/// took in their events: the most that any pipeline with such a ledger and such a queue can reach
-/// where the cores are full. `None` when the other limits were not measured.
-fn at_best(plan: &Plan, report: &Report, fan_out: u64, name: &str) -> Option<f64> {
-    let post = limit::cpu_of_a_thousand(plan, report)?;
-    let event = broker::cpu_of_a_thousand(report)?;
-    let row = report.median(PART, &cpu_name(name))?;
-    Some(post / (post + row + event / number::float(fan_out)))
-}
-
-fn cpu_name(name: &str) -> String {
-    format!("{name}: CPU of the PostgreSQL")
 }
 
 fn postgresql(stage: &Stage) -> f64 {
@@ -72,7 +51,7 @@ fn postgresql(stage: &Stage) -> f64 {
 }
 
 /// Rows of first attempts that went well, to the same webhooks over and over.
-struct Rows {
+pub(super) struct Rows {
     store: Store,
     webhooks: Vec<WebhookId>,
     /// Events so far, each of which goes to all webhooks.
@@ -80,13 +59,14 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(world: &World, webhooks: u64) -> Result<Self> {
+    /// For so many webhooks.
+    pub(super) fn new(world: &World, webhooks: u64) -> Result<Self> {
         let webhooks = (0..webhooks).map(|_| WebhookId(Uuid::new_v4())).collect();
         Ok(Self { store: world.store(Asks::TheSame)?, webhooks, n_events: 0 })
     }
 
     /// Writes so many rows, or as many more as the last event needs.
-    async fn write(&mut self, count: u64) -> Result<()> {
+    pub(super) async fn write(&mut self, count: u64) -> Result<()> {
         let mut left = count.div_ceil(number::count(self.webhooks.len()));
         let mut entries = Vec::with_capacity(AT_A_TIME + self.webhooks.len());
         while left > 0 {

@@ -27,9 +27,6 @@ const AS_FANFARE: usize = 64;
 /// may have.
 const SIDE_BY_SIDE: usize = 64;
 
-/// Whose CPU time is measured.
-const WHO: [&str; 2] = ["client", "sink"];
-
 const PATIENCE: Duration = Duration::from_mins(5);
 const GROUP: &str = "limit";
 
@@ -46,11 +43,11 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
                 let before = [usage::cpu(client.helper.id())?, usage::cpu(stage.sink.id())?];
                 let seen = client.post(stage, plan, plan.limit_posts, side_by_side, idle).await?;
                 let after = [usage::cpu(client.helper.id())?, usage::cpu(stage.sink.id())?];
-                let name = case(side_by_side, pool);
+                let name = format!("{side_by_side} side by side{pool}");
                 report.add(LIMIT, &name, "POSTs/s", seen.rate());
                 let used = after.iter().zip(before).map(|(after, before)| after - before);
-                for (who, used) in WHO.into_iter().zip(used) {
-                    let name = cpu_name(who, &name);
+                for (who, used) in ["client", "sink"].into_iter().zip(used) {
+                    let name = format!("CPU of the {who}, {name}");
                     report.add(LIMIT, &name, "s/1,000 POSTs", per_thousand(used, seen.since_mark));
                 }
             }
@@ -58,24 +55,6 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
     }
     client.end().await;
     Ok(())
-}
-
-/// The CPU time that the bare client and the sink take for a thousand POSTs, in seconds, if it was
-/// measured: the least of all numbers of requests side by side.
-pub(super) fn cpu_of_a_thousand(plan: &Plan, report: &Report) -> Option<f64> {
-    let cases = plan.limit_side_by_side.iter().map(|&side_by_side| case(side_by_side, ""));
-    let sum = |case: String| {
-        WHO.iter().map(|who| report.median(LIMIT, &cpu_name(who, &case))).sum::<Option<f64>>()
-    };
-    cases.filter_map(sum).min_by(f64::total_cmp)
-}
-
-fn case(side_by_side: usize, pool: &str) -> String {
-    format!("{side_by_side} side by side{pool}")
-}
-
-fn cpu_name(who: &str, case: &str) -> String {
-    format!("CPU of the {who}, {case}")
 }
 
 /// The bare client, ready to be measured beside something else.
@@ -94,6 +73,11 @@ impl Beside {
     pub(super) async fn rate(&mut self, stage: &mut Stage, plan: &Plan) -> Result<f64> {
         let count = plan.limit_posts / 2;
         Ok(self.post(stage, plan, count, SIDE_BY_SIDE, AS_FANFARE).await?.rate())
+    }
+
+    /// Makes so many POSTs.
+    pub(super) async fn posts(&mut self, stage: &mut Stage, plan: &Plan, count: u64) -> Result<()> {
+        self.post(stage, plan, count, SIDE_BY_SIDE, AS_FANFARE).await.map(drop)
     }
 
     /// Ends it.
