@@ -90,10 +90,8 @@ pub(crate) struct Plan {
     pub(crate) storm_deliveries: u64,
     /// Other events a second, before the storm and during it.
     pub(crate) storm_rate: f64,
-    /// How long they are watched before it, in seconds.
-    pub(crate) storm_before: u64,
-    /// How long they are watched during it, in seconds.
-    pub(crate) storm_during: u64,
+    /// How long they are watched before it, and again during it, in seconds.
+    pub(crate) storm_watched: u64,
     /// The delay before the first retry, and the longest one.
     pub(crate) storm_delays: [&'static str; 2],
 
@@ -163,8 +161,7 @@ impl Plan {
             isolation_bad: vec![1, 5],
             storm_deliveries: 100_000,
             storm_rate: 50.0,
-            storm_before: 15,
-            storm_during: 60,
+            storm_watched: 60,
             storm_delays: ["5s", "20s"],
             growth_webhooks: vec![1000, 10_000, 100_000, 1_000_000],
             growth_attempts: vec![10_000, 100_000, 1_000_000],
@@ -202,8 +199,7 @@ impl Plan {
             isolation_bad: Vec::new(),
             storm_deliveries: 500,
             storm_rate: 20.0,
-            storm_before: 1,
-            storm_during: 2,
+            storm_watched: 2,
             storm_delays: ["1s", "1s"],
             growth_webhooks: vec![1000],
             growth_attempts: vec![1000],

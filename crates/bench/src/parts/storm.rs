@@ -40,7 +40,7 @@ async fn round(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()
     world.hooks(stage, &[calm, stormy]).await?;
     world.start(stage).await?;
 
-    let before = world.deliver(stage, &watched(plan, plan.storm_before), plan.patience).await?;
+    let before = world.deliver(stage, &watched(plan, plan.storm_watched), plan.patience).await?;
     report.add(PART, "first attempts of others before it, p99", "ms", millis(before.p99));
 
     stage.sink.tell(&Command::Storm(true)).await?;
@@ -48,7 +48,7 @@ async fn round(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()
     world.drained(plan.patience).await?;
     // From here on it is retries that the others compete with, and no longer the events before them.
     say("the storm is on");
-    let during = world.deliver(stage, &watched(plan, plan.storm_during), plan.patience).await?;
+    let during = world.deliver(stage, &watched(plan, plan.storm_watched), plan.patience).await?;
     report.add(PART, "first attempts of others during it, p50", "ms", millis(during.p50));
     report.add(PART, "first attempts of others during it, p99", "ms", millis(during.p99));
 
