@@ -109,13 +109,15 @@ impl Store {
                 union
                 select h.idx, m.user_key from holder h join member m using (revision, role_key)
             ), plan as (
-                -- A webhook may want an event for two reasons, by its filter and by its type.
+                -- A webhook may want an event for two reasons, by its filter and by its type. Each
+                -- is asked for alone: of any of three the planner may read all that the owner has.
                 select a.idx, array_agg(distinct w.webhook order by w.webhook) as webhooks
                 from reader r
                 join open a on a.idx = r.idx
+                cross join lateral unnest(array['*', a.filter, a.typed]) as reason(wants)
                 cross join lateral (
                     select webhook from webhook_wants
-                    where owner_key = r.user_key and wants = any(array['*', a.filter, a.typed])
+                    where owner_key = r.user_key and wants = reason.wants
                     offset 0
                 ) w
                 group by a.idx
