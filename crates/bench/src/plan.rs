@@ -120,6 +120,12 @@ impl Plan {
         case.contains(&self.case)
     }
 
+    /// The wanted cases by fan-out, each with its name.
+    pub(crate) fn by_fan_out(&self) -> impl Iterator<Item = (String, &FanOut)> {
+        let named = self.fan_outs.iter().map(|it| (format!("fan-out {}", it.webhooks), it));
+        named.filter(|(name, _)| self.wants(name))
+    }
+
     /// The plan of a size.
     pub(crate) fn of(size: Size) -> Self {
         match size {

@@ -18,11 +18,7 @@ use crate::world::World;
 const PART: &str = "best";
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
-    for fan_out in &plan.fan_outs {
-        let name = format!("fan-out {}", fan_out.webhooks);
-        if !plan.wants(&name) {
-            continue;
-        }
+    for (name, fan_out) in plan.by_fan_out() {
         let world = World::new(stage, &[]).await?;
         let mut rows = Rows::new(&world, fan_out.webhooks)?;
         let mut messages = Messages::start(stage, plan)?;

@@ -23,11 +23,7 @@ const PART: &str = "ledger";
 const AT_A_TIME: usize = 512;
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
-    for fan_out in &plan.fan_outs {
-        let name = format!("fan-out {}", fan_out.webhooks);
-        if !plan.wants(&name) {
-            continue;
-        }
+    for (name, fan_out) in plan.by_fan_out() {
         let world = World::new(stage, &[]).await?;
         let mut rows = Rows::new(&world, fan_out.webhooks)?;
         rows.write(plan.ledger_rows / 10).await?;

@@ -19,11 +19,7 @@ const GROUP: &str = "throughput";
 const ALONE: &str = "fan-out 1";
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
-    for fan_out in &plan.fan_outs {
-        let name = format!("fan-out {}", fan_out.webhooks);
-        if !plan.wants(&name) {
-            continue;
-        }
+    for (name, fan_out) in plan.by_fan_out() {
         let mut world = world(stage, fan_out.webhooks).await?;
         let mut bare = Beside::start(stage)?;
         warm_up(stage, &mut world, plan, fan_out).await?;
