@@ -12,18 +12,20 @@
 //!    a client sends to ask so.
 //! 3. [`job`] is what the router hands to a worker, and [`share`] through which queue.
 //! 4. [`notification`] and [`signature`] make the bytes of a POST; [`target`] says where it may go.
-//! 5. [`answer`], [`outcome`] and [`retry`] decide what follows from the answer.
+//! 5. [`endpoint`] and [`group`] say whether an endpoint may get a request now; [`answer`], [`outcome`] and [`retry`] decide what follows from the answer.
 //! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
 //!    how its owner finds out beforehand.
 
 pub mod access;
 pub mod answer;
+mod backlog;
 pub mod chain;
 pub mod directory;
 pub mod endpoint;
 pub mod event;
 pub mod explain;
 pub mod filter;
+pub mod group;
 pub mod history;
 pub mod ids;
 pub mod job;

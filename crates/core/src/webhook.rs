@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use url::Url;
+use url::{Position, Url};
 
 use crate::filter::Filters;
 use crate::ids::WebhookId;
@@ -88,6 +88,12 @@ impl WebhookUri {
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// The host to connect to, and the port unless it is the scheme's own.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.url[Position::BeforeHost..Position::AfterPort]
     }
 
     /// Scheme and host only, for logs: paths and queries often hold tokens.

@@ -55,7 +55,7 @@ impl Context {
     ) -> Self {
         let webhooks = Webhooks::start(config.store.clone(), end, tracker);
         let recorder = Recorder::start(&config, stop.clone(), tracker);
-        let gate = Gate::new(config.per_webhook);
+        let gate = Gate::new(config.per_webhook, config.concurrency);
         let bodies = Semaphore::new(BODIES as usize);
         Self { config, webhooks, recorder, gate, bodies, stop, under_way: Mutex::default() }
     }

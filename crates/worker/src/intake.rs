@@ -18,6 +18,7 @@ use crate::context::{Context, STALE};
 use crate::due::{Taken, attempt_each, defer, part};
 use crate::error::WorkerError;
 use crate::fresh::{attempt_all, dues};
+use crate::gate::lanes;
 use crate::hand_on::HandOn;
 
 /// How long a worker whose session is lost needs to claim what it has under way; until then its
@@ -61,6 +62,12 @@ struct Lane {
 }
 
 impl Lane {
+    /// The slots that a job waits for. Not more than half, since requests to one host or of one
+    /// owner may hold the other half: a wider job begins all the same.
+    fn wanted(&self, deliveries: usize) -> u32 {
+        u32::try_from(deliveries).unwrap_or(u32::MAX).clamp(1, self.most.div_ceil(2))
+    }
+
     fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(self.of_session.track_future(job));
     }
@@ -75,9 +82,7 @@ pub(crate) async fn work(
     let store = &context.config.store;
     // Nothing is taken while nothing can be done with it.
     context.patiently(|| async { store.directory_revision().await.map(drop) }).await?;
-    // A storm of due attempts must leave first attempts their share, and the other way round.
-    let retries = (context.config.concurrency / 4).max(1);
-    let first = context.config.concurrency.saturating_sub(retries).max(1);
+    let (first, retries) = lanes(context.config.concurrency);
     let of_session = TaskTracker::new();
     let hand_on = HandOn::start(Arc::clone(&context), session.publisher(), &tracker);
     let lane = |most: u32| Lane {
@@ -192,7 +197,7 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
                 continue;
             }
         };
-        let wanted = u32::try_from(width(&job)).unwrap_or(u32::MAX).clamp(1, lane.most);
+        let wanted = lane.wanted(width(&job));
         let Ok(permit) = Arc::clone(&lane.permits).acquire_many_owned(wanted).await else {
             break;
         };
@@ -282,7 +287,7 @@ async fn attempt_group(lane: &Arc<Lane>, group: Group) {
     if group.jobs.is_empty() {
         return;
     }
-    let wanted = u32::try_from(group.taken.len()).unwrap_or(u32::MAX).clamp(1, lane.most);
+    let wanted = lane.wanted(group.taken.len());
     let permit = Arc::clone(&lane.permits).acquire_many_owned(wanted).await;
     let Ok(permit) = permit else { return };
     if lane.context.stop.is_cancelled() {
