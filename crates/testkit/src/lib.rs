@@ -11,6 +11,7 @@
 //! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
 //! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
+//! - [`faketime`] gives a process a clock that is wrong.
 //! - [`chromium::ChromeDriver`] drives a real browser.
 //! - [`wait::eventually`] waits for a state, instead of for a time.
 //!
@@ -20,6 +21,7 @@
 pub mod amqp;
 pub mod build;
 pub mod chromium;
+pub mod faketime;
 pub mod pgproxy;
 pub mod process;
 pub mod prometheus;

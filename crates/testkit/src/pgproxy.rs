@@ -134,6 +134,8 @@ pub struct PgProxy {
     plan: Arc<Mutex<Plan>>,
     /// Whether connections that listen are frozen.
     frozen: Arc<watch::Sender<bool>>,
+    /// Whether notifications are passed on.
+    notifies: Arc<watch::Sender<bool>>,
     accepting: JoinHandle<()>,
 }
 
@@ -149,8 +151,15 @@ impl PgProxy {
             listen().unwrap_or_else(|error| panic!("the proxy can't listen: {error}"));
         let plan = Arc::default();
         let frozen = Arc::new(watch::Sender::new(false));
-        let shared = Shared { target, plan: Arc::clone(&plan), frozen: Arc::clone(&frozen) };
-        Self { addr, plan, frozen, accepting: tokio::spawn(accept(listener, shared)) }
+        let notifies = Arc::new(watch::Sender::new(true));
+        let shared = Shared {
+            target,
+            plan: Arc::clone(&plan),
+            frozen: Arc::clone(&frozen),
+            notifies: Arc::clone(&notifies),
+        };
+        let accepting = tokio::spawn(accept(listener, shared));
+        Self { addr, plan, frozen, notifies, accepting }
     }
 
     /// Where the proxy listens.
@@ -191,8 +200,14 @@ impl PgProxy {
     /// what this returns is released or dropped: time to do something in between.
     #[must_use]
     pub fn hold(&self, marker: Marker) -> Held {
+        self.hold_after(marker, 0)
+    }
+
+    /// The same after `skip` statements with this marker have passed.
+    #[must_use]
+    pub fn hold_after(&self, marker: Marker, skip: u32) -> Held {
         let (release, released) = watch::channel(());
-        let injected = self.add(marker, 0, 1, Action::Hold(released));
+        let injected = self.add(marker, skip, 1, Action::Hold(released));
         Held { injected, _release: release }
     }
 
@@ -209,6 +224,11 @@ impl PgProxy {
     /// They pass everything on again, also what was held back.
     pub fn thaw_listeners(&self) {
         self.frozen.send_replace(false);
+    }
+
+    /// Notifications do not reach clients any more, as behind a pooler of transactions.
+    pub fn drop_notifications(&self) {
+        self.notifies.send_replace(false);
     }
 
     /// All markers that have passed, and how often.
@@ -284,6 +304,7 @@ struct Shared {
     target: SocketAddr,
     plan: Arc<Mutex<Plan>>,
     frozen: Arc<watch::Sender<bool>>,
+    notifies: Arc<watch::Sender<bool>>,
 }
 
 /// Owns all connections: they close when it is dropped.
@@ -326,6 +347,7 @@ async fn connect(mut client: TcpStream, shared: Shared) -> io::Result<()> {
         to: BufWriter::new(to_client),
         state,
         frozen: shared.frozen.subscribe(),
+        notifies: shared.notifies.subscribe(),
     };
     tokio::select! {
         ended = requests.run() => ended,
@@ -499,6 +521,7 @@ struct Answers {
     to: BufWriter<OwnedWriteHalf>,
     state: Arc<Mutex<State>>,
     frozen: watch::Receiver<bool>,
+    notifies: watch::Receiver<bool>,
 }
 
 impl Answers {
@@ -507,6 +530,9 @@ impl Answers {
         let mut kept = Vec::new();
         loop {
             let message = Message::read(&mut self.from).await?;
+            if message.kind == b'A' && !*self.notifies.borrow() {
+                continue;
+            }
             let is_due = matches!(lock(&self.state).units.front(), Some(Some(_)));
             // Ready for the next query: the unit has taken effect, or failed.
             let ends = message.kind == b'Z';

@@ -1,12 +1,14 @@
 //! The proxy before PostgreSQL: each fault hits the statement that it is meant for, and no other.
 
+use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
 use fanfare_testkit::pgproxy::{Fault, Marker, PgProxy};
 use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::shared;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 /// Long enough for an answer of a server that is asked; a frozen connection is given this time to
 /// fail.
@@ -174,4 +176,26 @@ async fn frozen_listeners_hear_nothing_until_they_are_thawed() {
 
     world.proxy.thaw_listeners();
     asking.await.unwrap();
+}
+
+#[tokio::test]
+async fn dropped_notifications_leave_answers_alone() {
+    let world = World::new().await;
+    let url = world.proxy.url(&world.sandbox.database_url);
+    let (client, mut connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    let (sender, mut notified) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                sender.send(notification.payload().to_owned()).unwrap();
+            }
+        }
+    });
+    client.batch_execute("listen changes").await.unwrap();
+    client.batch_execute("notify changes, 'one'").await.unwrap();
+    assert_eq!(notified.recv().await.unwrap(), "one");
+    world.proxy.drop_notifications();
+    client.batch_execute("notify changes, 'two'").await.unwrap();
+    client.batch_execute("notify changes, 'three'").await.unwrap();
+    assert!(notified.try_recv().is_err());
 }
