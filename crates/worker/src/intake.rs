@@ -82,6 +82,8 @@ pub(crate) async fn work(
     let store = &context.config.store;
     // Nothing is taken while nothing can be done with it.
     context.patiently(|| async { store.directory_revision().await.map(drop) }).await?;
+    // Times are the database's; until one is known nothing can be decided.
+    context.patiently(|| store.sample_clock()).await?;
     let (first, retries) = lanes(context.config.concurrency);
     let of_session = TaskTracker::new();
     let hand_on = HandOn::start(Arc::clone(&context), session.publisher(), &tracker);
