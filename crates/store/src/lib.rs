@@ -30,6 +30,6 @@ mod target;
 pub mod test_events;
 pub mod webhooks;
 
-pub use error::StoreError;
+pub use error::{Remedy, StoreError};
 pub use migrate::SchemaState;
 pub use pool::{Asks, Config, Store};
