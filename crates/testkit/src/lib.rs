@@ -7,6 +7,7 @@
 //! - [`servers::Servers`] are servers that belong to one test, to be stopped, killed, and wiped.
 //! - [`roles`] are the accounts with which Fanfare's processes run in a real installation.
 //! - [`proxy::Proxy`] stands between a program and a server and breaks the connection on demand.
+//! - [`pgproxy::PgProxy`] stands before PostgreSQL and breaks chosen statements.
 //! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
 //! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
@@ -19,6 +20,7 @@
 pub mod amqp;
 pub mod build;
 pub mod chromium;
+pub mod pgproxy;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
