@@ -13,11 +13,11 @@ comment on column queue_progress.passed_at is
 comment on column queue_progress.noted_at is 'when a worker last said so';
 
 alter table events
-    add column queued_at     timestamptz,
+    add column queued_at     timestamptz not null default now(),
     add column first_pending boolean not null default true,
     add column routed_by     bigint;
 comment on column events.queued_at is
-    'when its jobs were last published again; null while they were published only once, at received_at';
+    'when the job that the reconciler expects to be carried out next came, or comes, into its queue';
 comment on column events.first_pending is
     'whether the reconciler still expects first attempts of it in the delivery queues; '
     'false once all that is owed waits in fanfare.retries, or nothing is owed';
@@ -28,5 +28,5 @@ comment on column events.routed_by is
 -- What to look at: one index for what waits in the delivery queues, one for what waits in
 -- fanfare.retries, so that a backlog in one does not hide the other.
 drop index events_unsettled;
-create index events_check_first on events (look_at) where look_at is not null and first_pending;
-create index events_check_later on events (look_at) where look_at is not null and not first_pending;
+create index events_check_first on events (queued_at) where look_at is not null and first_pending;
+create index events_check_later on events (queued_at) where look_at is not null and not first_pending;

@@ -22,6 +22,7 @@ pub mod listen;
 mod migrate;
 pub mod patience;
 mod pool;
+pub mod progress;
 pub mod reconcile;
 pub mod routing;
 pub mod sessions;
