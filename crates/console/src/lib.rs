@@ -90,7 +90,7 @@ async fn sweep(app: &App, stop: &CancellationToken) {
         match patiently(stop, async || app.store.sessions_sweep((app.clock)()).await).await {
             Ok(swept) => tracing::debug!(swept, "swept sessions that have ended"),
             Err(Impatient::Stopping) => return,
-            Err(Impatient::Refused(error)) => {
+            Err(Impatient::Refused(error) | Impatient::Failing(error)) => {
                 tracing::error!(error = error.chain(), "failed to sweep sessions");
             }
         }

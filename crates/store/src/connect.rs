@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
@@ -24,6 +25,15 @@ pub(crate) const HOST_TIME: Duration = Duration::from_secs(10);
 /// another one, and PostgreSQL makes it by itself only after it has analyzed the table.
 const PLANS_KEPT: Duration = Duration::from_mins(1);
 
+/// Counts how often this process found that its server can't be written to any more. Connections
+/// that were opened before the last time are not used again.
+static DISCARDED: AtomicU64 = AtomicU64::new(0);
+
+/// Has the pools close every connection that is open now, instead of using it again.
+pub(crate) fn discard_open_connections() {
+    DISCARDED.fetch_add(1, Ordering::Relaxed);
+}
+
 /// A connection that somebody has to drive, with or without TLS.
 pub(crate) type Driven = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
@@ -36,6 +46,8 @@ pub(crate) struct Pooled {
     client: ClientWrapper,
     /// Since when its plans are kept.
     planned: Instant,
+    /// What [`DISCARDED`] was when it was opened.
+    opened_after: u64,
 }
 
 impl Deref for Pooled {
@@ -133,17 +145,22 @@ impl Manager for Connector {
     type Error = Unreachable;
 
     async fn create(&self) -> Result<Pooled, Unreachable> {
+        let opened_after = DISCARDED.load(Ordering::Relaxed);
         let (client, connection) = self.open().await?;
         let driving = tokio::spawn(async move {
             // Whoever waits for an answer is told of the failure.
             let _ = connection.await;
         });
-        Ok(Pooled { client: ClientWrapper::new(client, driving), planned: Instant::now() })
+        let client = ClientWrapper::new(client, driving);
+        Ok(Pooled { client, planned: Instant::now(), opened_after })
     }
 
     async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<Unreachable> {
         if pooled.is_closed() {
             return Err(RecycleError::message("the connection has ended"));
+        }
+        if pooled.opened_after != DISCARDED.load(Ordering::Relaxed) {
+            return Err(RecycleError::message("its server can't be written to any more"));
         }
         if pooled.planned.elapsed() > PLANS_KEPT {
             let discarded = pooled.simple_query("-- plan_anew\ndiscard plans").await;

@@ -23,6 +23,7 @@ pub mod listen;
 mod migrate;
 pub mod patience;
 mod pool;
+pub mod progress;
 pub mod reconcile;
 pub mod routing;
 pub mod sessions;
@@ -31,6 +32,6 @@ mod target;
 pub mod test_events;
 pub mod webhooks;
 
-pub use error::StoreError;
+pub use error::{Remedy, StoreError};
 pub use migrate::SchemaState;
 pub use pool::{Asks, Config, Store};

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::Config;
 use crate::error::WorkerError;
 use crate::gate::Gate;
+use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::webhooks::Webhooks;
 
@@ -38,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) recorder: Recorder,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) progress: Progress,
     /// The memory for bodies that are about to be sent.
     bodies: Semaphore,
     /// Take nothing new.
@@ -57,7 +59,16 @@ impl Context {
         let recorder = Recorder::start(&config, stop.clone(), tracker);
         let gate = Gate::new(config.per_webhook, config.concurrency);
         let bodies = Semaphore::new(BODIES as usize);
-        Self { config, webhooks, recorder, gate, bodies, stop, under_way: Mutex::default() }
+        Self {
+            config,
+            webhooks,
+            recorder,
+            gate,
+            progress: Progress::default(),
+            bodies,
+            stop,
+            under_way: Mutex::default(),
+        }
     }
 
     /// The time by the database's clock, which all times in the ledger are compared with.

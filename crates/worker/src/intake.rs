@@ -113,7 +113,7 @@ pub(crate) async fn work(
     drop(to_first);
     let result = tokio::try_join!(
         try_join_all(deliveries),
-        stamp(&context, due, to_due),
+        stamp(&context, Queue::Retries, due, to_due),
         first_attempts(lane(first), firsts),
         due_attempts(lane(retries), dues),
         lost(&context, &session),
@@ -151,7 +151,7 @@ async fn take_deliveries(
     let mut told = false;
     loop {
         match session.consumer(queue, prefetch).await {
-            Ok(consumer) => return stamp(context, consumer, to).await,
+            Ok(consumer) => return stamp(context, queue, consumer, to).await,
             Err(BrokerError::Missing { .. }) if share != Share::FIRST => {}
             Err(error) => return Err(error.into()),
         }
@@ -173,11 +173,13 @@ async fn take_deliveries(
 /// Takes messages as they come and notes when.
 async fn stamp(
     context: &Context,
+    queue: Queue,
     mut consumer: Consumer,
     to: mpsc::Sender<Stamped>,
 ) -> Result<(), WorkerError> {
     while let Some(Some(next)) = context.stop.run_until_cancelled(consumer.next()).await {
         let stamped = Stamped { incoming: next?, at: Instant::now() };
+        context.progress.note(queue, &stamped.incoming);
         if to.send(stamped).await.is_err() {
             break;
         }

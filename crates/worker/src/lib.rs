@@ -32,6 +32,7 @@ mod gate;
 mod hand_on;
 mod intake;
 mod measure;
+mod progress;
 mod recorder;
 mod traced;
 mod verdict;
@@ -83,6 +84,7 @@ pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(Stat
     tokio::select! {
         () = work => {}
         () = measure::gauges(&context) => {}
+        () = progress::write(&context) => {}
     }
     // The recorder ends with the last of those who use it.
     drop(context);

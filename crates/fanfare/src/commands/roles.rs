@@ -13,9 +13,8 @@ use crate::parts;
 use crate::settings::Settings;
 use crate::spans;
 
-/// How often the ledger is asked what got lost. What it looks at is at least a minute old, so more
-/// often would find little more.
-const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+/// How often the ledger is asked what got lost.
+const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs a router: events in, plans and jobs out.
 pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {

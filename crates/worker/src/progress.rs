@@ -1,0 +1,59 @@
+//! How far this worker has come in the queues of jobs, for the reconciler.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use fanfare_broker::job::queued_at;
+use fanfare_broker::{Incoming, Queue};
+
+use crate::context::Context;
+
+/// How often it is written, if it has changed.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The newest time, by queue, at which a job came into it that this worker was handed and that is
+/// not written yet.
+#[derive(Default)]
+pub(crate) struct Progress {
+    passed: Mutex<BTreeMap<&'static str, DateTime<Utc>>>,
+}
+
+impl Progress {
+    /// Notes that a job was handed out. One that came back says nothing about where its queue is.
+    pub(crate) fn note(&self, queue: Queue, incoming: &Incoming) {
+        if incoming.redelivered {
+            return;
+        }
+        if let Some(at) = queued_at(&incoming.message) {
+            self.raise(queue.name(), at);
+        }
+    }
+
+    fn raise(&self, queue: &'static str, at: DateTime<Utc>) {
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = passed.entry(queue).or_insert(at);
+        *known = at.max(*known);
+    }
+
+    fn take(&self) -> Vec<(&'static str, DateTime<Utc>)> {
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *passed).into_iter().collect()
+    }
+}
+
+/// Writes it for ever. What can't be written is written with what comes next.
+pub(crate) async fn write(context: &Context) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let passed = context.progress.take();
+        if passed.is_empty() {
+            continue;
+        }
+        if let Err(error) = context.config.store.queue_progress_note(&passed).await {
+            tracing::debug!(error = error.chain(), "the progress of the queues is not written");
+            passed.into_iter().for_each(|(queue, at)| context.progress.raise(queue, at));
+        }
+    }
+}
