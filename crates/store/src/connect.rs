@@ -11,7 +11,7 @@ use fanfare_core::chain::chain;
 use fanfare_tls::Check;
 use tokio::time::timeout;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres::{CancelToken, Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
@@ -36,6 +36,15 @@ pub(crate) struct Pooled {
     client: ClientWrapper,
     /// Since when its plans are kept.
     planned: Instant,
+    /// Whether it was left in the middle of a statement.
+    abandoned: bool,
+}
+
+impl Pooled {
+    /// Says that the connection may be in the middle of a statement: the pool closes it.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
 }
 
 impl Deref for Pooled {
@@ -79,6 +88,16 @@ impl Connector {
     /// The longest time that [`open`](Self::open) takes.
     pub(crate) fn longest(&self) -> Duration {
         HOST_TIME * u32::try_from(self.0.hosts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Asks the database to end the statement that a connection is in the middle of.
+    pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<(), String> {
+        let tls = self.0.tls.client_config().map_err(|error| chain(&error))?;
+        let cancelling = token.cancel_query(MakeRustlsConnect::new(tls));
+        match timeout(HOST_TIME, cancelling).await {
+            Ok(cancelled) => cancelled.map_err(|error| chain(&error)),
+            Err(_) => Err(format!("no answer within {} s", HOST_TIME.as_secs())),
+        }
     }
 
     fn advice(&self, error: &tokio_postgres::Error) -> Option<&'static str> {
@@ -138,10 +157,14 @@ impl Manager for Connector {
             // Whoever waits for an answer is told of the failure.
             let _ = connection.await;
         });
-        Ok(Pooled { client: ClientWrapper::new(client, driving), planned: Instant::now() })
+        let client = ClientWrapper::new(client, driving);
+        Ok(Pooled { client, planned: Instant::now(), abandoned: false })
     }
 
     async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<Unreachable> {
+        if pooled.abandoned {
+            return Err(RecycleError::message("the connection was left in a statement"));
+        }
         if pooled.is_closed() {
             return Err(RecycleError::message("the connection has ended"));
         }

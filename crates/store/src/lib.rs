@@ -10,6 +10,7 @@
 pub mod access;
 pub mod accounts;
 pub mod attempts;
+mod cancel;
 mod connect;
 pub mod deliveries;
 pub mod directory;
@@ -30,6 +31,7 @@ mod target;
 pub mod test_events;
 pub mod webhooks;
 
+pub use cancel::{CancelOnDrop, cancel_on_drop};
 pub use error::StoreError;
 pub use migrate::SchemaState;
-pub use pool::{Asks, Config, Store};
+pub use pool::{Asks, Config, STATEMENT_TIME, Store};
