@@ -16,6 +16,7 @@ use crate::oidc::provider::Provider;
 /// The state of the console.
 pub(crate) struct App {
     pub(crate) store: Store,
+    pub(crate) background: Store,
     pub(crate) client: Client,
     pub(crate) broker: Broker,
     pub(crate) longest_chain: Duration,
@@ -36,6 +37,7 @@ impl App {
     pub(crate) fn new(config: Config) -> Self {
         let Config {
             store,
+            background,
             broker,
             client,
             longest_chain,
@@ -46,6 +48,7 @@ impl App {
         } = config;
         Self {
             store,
+            background,
             client,
             broker: Broker::new(broker),
             longest_chain,

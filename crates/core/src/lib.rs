@@ -15,6 +15,7 @@
 //! 5. [`endpoint`] and [`group`] say whether an endpoint may get a request now; [`answer`], [`outcome`] and [`retry`] decide what follows from the answer.
 //! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
 //!    how its owner finds out beforehand.
+//! 7. [`password`] says which passwords local accounts may have.
 
 pub mod access;
 pub mod answer;
@@ -34,6 +35,7 @@ pub mod mask;
 pub mod name;
 pub mod notification;
 pub mod outcome;
+pub mod password;
 pub mod registration;
 pub mod reject;
 pub mod retry;

@@ -12,7 +12,7 @@ use fanfare_core::chain::chain;
 use fanfare_tls::Check;
 use tokio::time::timeout;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres::{CancelToken, Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
@@ -48,6 +48,15 @@ pub(crate) struct Pooled {
     planned: Instant,
     /// What [`DISCARDED`] was when it was opened.
     opened_after: u64,
+    /// Whether it was left in the middle of a statement.
+    abandoned: bool,
+}
+
+impl Pooled {
+    /// Says that the connection may be in the middle of a statement: the pool closes it.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
 }
 
 impl Deref for Pooled {
@@ -91,6 +100,16 @@ impl Connector {
     /// The longest time that [`open`](Self::open) takes.
     pub(crate) fn longest(&self) -> Duration {
         HOST_TIME * u32::try_from(self.0.hosts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Asks the database to end the statement that a connection is in the middle of.
+    pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<(), String> {
+        let tls = self.0.tls.client_config().map_err(|error| chain(&error))?;
+        let cancelling = token.cancel_query(MakeRustlsConnect::new(tls));
+        match timeout(HOST_TIME, cancelling).await {
+            Ok(cancelled) => cancelled.map_err(|error| chain(&error)),
+            Err(_) => Err(format!("no answer within {} s", HOST_TIME.as_secs())),
+        }
     }
 
     fn advice(&self, error: &tokio_postgres::Error) -> Option<&'static str> {
@@ -152,10 +171,13 @@ impl Manager for Connector {
             let _ = connection.await;
         });
         let client = ClientWrapper::new(client, driving);
-        Ok(Pooled { client, planned: Instant::now(), opened_after })
+        Ok(Pooled { client, planned: Instant::now(), opened_after, abandoned: false })
     }
 
     async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<Unreachable> {
+        if pooled.abandoned {
+            return Err(RecycleError::message("the connection was left in a statement"));
+        }
         if pooled.is_closed() {
             return Err(RecycleError::message("the connection has ended"));
         }

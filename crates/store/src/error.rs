@@ -139,6 +139,12 @@ impl StoreError {
         })
     }
 
+    /// Whether the database ended the statement, because it took too long or was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.sql_state() == Some(&SqlState::QUERY_CANCELED)
+    }
+
     /// Whether the tables are not there: `fanfare migrate` was not run.
     #[must_use]
     pub fn is_missing_schema(&self) -> bool {

@@ -10,6 +10,7 @@
 pub mod access;
 pub mod accounts;
 pub mod attempts;
+mod cancel;
 pub mod clock;
 mod connect;
 pub mod deliveries;
@@ -32,6 +33,7 @@ mod target;
 pub mod test_events;
 pub mod webhooks;
 
+pub use cancel::{CancelOnDrop, cancel_on_drop};
 pub use error::{Remedy, StoreError};
 pub use migrate::SchemaState;
-pub use pool::{Asks, Config, Store};
+pub use pool::{Asks, Config, STATEMENT_TIME, Store};

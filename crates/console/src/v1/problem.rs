@@ -200,6 +200,9 @@ impl From<StoreError> for Problem {
         if is_outage(&error) {
             tracing::debug!(error = error.chain(), "answered that the database is away");
             Self::Away(AWAY)
+        } else if error.is_cancelled() {
+            tracing::warn!(error = error.chain(), "a statement took too long");
+            Self::TookTooLong
         } else {
             tracing::error!(error = error.chain(), "failed to answer a request");
             Self::Internal

@@ -71,7 +71,8 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
 pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
     let observer = Observer::new(settings, "console").await?;
     let config = fanfare_console::Config {
-        store: parts::store(settings, "console")?,
+        store: parts::store_for_people(settings, "console")?,
+        background: parts::store_for_upkeep(settings, "console")?,
         broker: parts::broker(settings, "console")?,
         client: parts::outbound(settings)?,
         // The ladder may lengthen the last wait by an eighth; an hour is for clocks and attempts.
