@@ -12,7 +12,8 @@
 //!    a client sends to ask so.
 //! 3. [`job`] is what the router hands to a worker, and [`share`] through which queue.
 //! 4. [`notification`] and [`signature`] make the bytes of a POST; [`target`] says where it may go.
-//! 5. [`answer`], [`outcome`] and [`retry`] decide what follows from the answer.
+//! 5. [`answer`], [`outcome`] and [`retry`] decide what follows from the answer, and [`suspect`] what
+//!    follows when workers end before there is one.
 //! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
 //!    how its owner finds out beforehand.
 
@@ -38,6 +39,7 @@ pub mod retry;
 pub mod revisions;
 pub mod share;
 pub mod signature;
+pub mod suspect;
 pub mod target;
 pub mod test_event;
 pub mod webhook;

@@ -10,6 +10,7 @@
 pub mod access;
 pub mod accounts;
 pub mod attempts;
+pub mod claims;
 mod connect;
 pub mod deliveries;
 pub mod directory;

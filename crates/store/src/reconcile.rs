@@ -140,11 +140,15 @@ impl Store {
         Ok(())
     }
 
-    /// Removes claims that ran out long ago; returns how many.
+    /// Removes claims that ran out long ago; returns how many. One whose attempt was never recorded
+    /// is kept for a day, since the next claim must count it.
     pub async fn claims_sweep(&self) -> Result<u64, StoreError> {
         const SQL: &str = "-- claims_sweep
-            delete from claims
-            where greatest(until, deferred_until) < now() - interval '2 minutes'";
+            delete from claims c
+            where greatest(until, deferred_until) < now() - interval '2 minutes'
+              and (until < now() - interval '1 day' or (token is null and unrecorded = 0)
+                   or exists (select from attempts a where a.batch = c.batch
+                              and a.webhook = c.webhook and a.entry >= c.entry))";
         let client = self.client().await?;
         client.execute(SQL, &[]).await.map_err(StoreError::at("remove old claims"))
     }
