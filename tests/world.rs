@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use fanfare_core::ids::DeliveryId;
 use fanfare_testkit::amqp::Amqp;
+use fanfare_testkit::pgproxy::PgProxy;
 use fanfare_testkit::process::{self, Process};
 use fanfare_testkit::roles::as_role;
 use fanfare_testkit::sandbox::Sandbox;
+use fanfare_testkit::shared;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
@@ -123,6 +125,30 @@ impl World {
     /// Starts a process of a role.
     pub(crate) fn spawn(&self, role: &str) -> Process {
         self.spawn_with(&[role])
+    }
+
+    /// The same with some of its environment changed.
+    pub(crate) fn spawn_with_envs(&self, role: &str, changed: &[(&str, &str)]) -> Process {
+        let envs = self.envs(role);
+        let kept = envs.iter().map(|(name, value)| (*name, value.as_str()));
+        Process::spawn(binary(), &[role], kept.chain(changed.iter().copied()))
+    }
+
+    /// A proxy before the database, and the URL with which a process of a role uses it.
+    pub(crate) fn proxied_database(&self, role: &str) -> (PgProxy, String) {
+        let proxy = PgProxy::start(shared::endpoints().database_addr().unwrap());
+        let envs = self.envs(role);
+        let (_, url) = envs.iter().find(|(name, _)| *name == "FANFARE_DATABASE_URL").unwrap();
+        let url = proxy.url(url);
+        (proxy, url)
+    }
+
+    /// Starts a process of a role whose statements pass through a proxy, and waits until it works.
+    pub(crate) async fn start_proxied(&self, role: &str) -> (PgProxy, Process) {
+        let (proxy, url) = self.proxied_database(role);
+        let process = self.spawn_with_envs(role, &[("FANFARE_DATABASE_URL", &url)]);
+        process.wait_for_line("connected to the broker", SOON).await;
+        (proxy, process)
     }
 
     /// Starts a command and goes on beside it.

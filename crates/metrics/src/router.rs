@@ -37,6 +37,7 @@ pub struct Router {
     batch_duration: Histogram,
     statement_duration: Histogram,
     republished: Counter,
+    clock_offset: Gauge<f64, AtomicU64>,
     standing: Standing,
 }
 
@@ -120,6 +121,12 @@ impl Router {
                 "Deliveries whose jobs had got lost and were published again",
                 Counter::default(),
             ),
+            clock_offset: registry.seconds(
+                "clock_offset",
+                "By how much the database's clock is ahead of this machine's; negative when it is \
+                 behind",
+                Gauge::default(),
+            ),
             standing: Standing::new(registry),
         }
     }
@@ -162,6 +169,11 @@ impl Router {
     pub fn oldest_waiting(&self, time: Option<i64>) {
         #[expect(clippy::cast_precision_loss, reason = "exact for 200,000 years")]
         self.oldest_waiting.set(time.unwrap_or(0) as f64 / 1000.0);
+    }
+
+    /// Notes by how many seconds the database's clock is ahead of this machine's.
+    pub fn clock_offset(&self, seconds: f64) {
+        self.clock_offset.set(seconds);
     }
 
     /// Counts directory documents that were taken.

@@ -1,5 +1,6 @@
 //! What a worker tells: attempts, what followed from them, and what was not attempted.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use fanfare_core::answer::Failure;
@@ -83,6 +84,7 @@ pub struct Worker {
     ledger_batch_size: Histogram,
     ledger_write_duration: Histogram,
     duplicates: Counter,
+    clock_offset: Gauge<f64, AtomicU64>,
 }
 
 impl Worker {
@@ -156,6 +158,12 @@ impl Worker {
                 "Attempts that the ledger had already: the receivers got duplicates",
                 Counter::default(),
             ),
+            clock_offset: registry.seconds(
+                "clock_offset",
+                "By how much the database's clock is ahead of this machine's; negative when it is \
+                 behind",
+                Gauge::default(),
+            ),
         }
     }
 
@@ -206,6 +214,11 @@ impl Worker {
     /// Counts attempts that the ledger had already.
     pub fn duplicates(&self, count: usize) {
         self.duplicates.inc_by(number(count));
+    }
+
+    /// Notes by how many seconds the database's clock is ahead of this machine's.
+    pub fn clock_offset(&self, seconds: f64) {
+        self.clock_offset.set(seconds);
     }
 
     /// Notes how many circuit breakers are open.

@@ -13,6 +13,7 @@ use fanfare_broker::{BrokerError, Session, State, supervise};
 use fanfare_core::mask::MaskPolicy;
 use fanfare_metrics::Router as Metrics;
 use fanfare_store::Store;
+use fanfare_store::clock::DatabaseClock;
 use fanfare_store::patience::patiently;
 use fanfare_trace::Tracer;
 use tokio_util::sync::CancellationToken;
@@ -57,8 +58,8 @@ pub struct Config {
     pub sample_every: Option<Duration>,
     /// What begins spans.
     pub tracer: Tracer,
-    /// What the time is.
-    pub clock: fn() -> DateTime<Utc>,
+    /// What the time is, by the database's clock.
+    pub clock: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
 }
 
 /// Routes until `stop` is cancelled, over any outage. `on_state` hears how it stands with the
@@ -77,7 +78,19 @@ async fn work(
 ) -> Result<(), RouterError> {
     // Nothing is taken while nothing can be done with it.
     patiently(&stop, async || config.store.directory_revision().await.map(drop)).await?;
+    // Times are the database's; until one is known nothing can be decided.
+    patiently(&stop, || config.store.sample_clock()).await?;
+    let on_sample = |clock: &DatabaseClock| {
+        if let Some(offset) = clock.offset() {
+            config.metrics.clock_offset(offset.as_seconds_f64());
+        }
+    };
+    let clock = async {
+        config.store.keep_clock(&stop, on_sample).await;
+        Ok(())
+    };
     let result = tokio::try_join!(
+        clock,
         intake::run(&config, &session, &stop),
         documents::run(&config, &session, &stop),
         reconcile::run(&config, &session, &stop),

@@ -32,6 +32,12 @@ pub enum StoreError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// A connection that should answer often said nothing for some seconds.
+    #[error("failed to {doing}: the connection is silent")]
+    Silent {
+        /// What was being done, to follow "failed to".
+        doing: &'static str,
+    },
     /// A row holds what the program never writes.
     #[error("the column {column} of table {table} holds what no version of Fanfare writes")]
     Inconsistent {

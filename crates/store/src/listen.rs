@@ -1,45 +1,153 @@
-//! Hearing of changes to webhooks.
+//! Hearing of changes to webhooks, and proof that they are heard.
+//!
+//! A connection on which nothing comes may be silent because nothing changes, or because it leads
+//! nowhere: a host that vanished, a proxy that forgot it, a pooler of transactions, which never
+//! passes notifications on. So a listener notifies itself twice a second, on a channel of its own.
+//! Notifications are delivered in the order of their commits: one that arrives proves that every
+//! change before it has arrived too.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use fanfare_core::ids::WebhookId;
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, Client, Notification, Statement};
 
+use crate::clock::DatabaseClock;
+use crate::connect::Driven;
 use crate::error::StoreError;
 use crate::pool::Store;
 
+/// The channel of changes, which a trigger notifies with the webhook's id.
+const CHANGES: &str = "fanfare_webhooks";
+
+/// How often a listener notifies itself.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// A connection that answers nothing for so long is given up.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What is sent through another connection, to see that notifications of others come through.
+const CROSSING: &str = "crossing";
+
+/// How long it may take to come through; until then it is sent again and again.
+const CROSSING_TIME: Duration = Duration::from_millis(100);
+
+const DOING: &str = "listen for changes to webhooks";
+
+/// What a listener hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// This webhook has changed.
+    Changed(WebhookId),
+    /// Every change that was committed before this instant has been heard.
+    AllUntil(Instant),
+}
+
 impl Store {
-    /// Calls `on_ready` once it hears every change from then on, and `on_change` for each webhook
-    /// that changes. Ends only with the connection.
-    pub async fn listen_webhooks(
-        &self,
-        on_ready: impl FnOnce(),
-        mut on_change: impl FnMut(WebhookId),
-    ) -> Result<(), StoreError> {
-        let doing = "listen for changes to webhooks";
+    /// Calls `hear` for each change to a webhook, and about twice a second with the proof that none
+    /// is missing, for the changes since the first such proof. Ends only with an error: then the
+    /// connection is lost, or was silent for too long.
+    ///
+    /// Each proof also is a sample for [`Store::clock`].
+    pub async fn listen_webhooks(&self, hear: impl FnMut(Heard) + Send) -> Result<(), StoreError> {
         let opened = self.connector.open().await;
-        let (client, mut connection) =
+        let (client, connection) =
             opened.map_err(|unreachable| StoreError::Connect(Box::new(unreachable)))?;
-        let messages = async {
-            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(notification) =
-                    message.map_err(StoreError::at(doing))?
-                    && let Ok(id) = notification.payload().parse()
-                {
-                    on_change(id);
-                }
-            }
-            Ok(())
-        };
-        let listen = async {
-            client.batch_execute("listen fanfare_webhooks").await.map_err(StoreError::at(doing))?;
-            on_ready();
-            // Keeps the client alive, without which the connection would end.
-            std::future::pending::<Result<(), StoreError>>().await
+        let listener = Listener {
+            channel: format!("fanfare_heartbeat_{}", uuid::Uuid::new_v4().simple()),
+            began: Instant::now(),
+            crossed: AtomicBool::new(false),
         };
         tokio::select! {
-            ended = messages => ended,
-            failed = listen => failed,
+            ended = listener.hear(connection, hear) => ended,
+            failed = listener.beat(self, client) => failed,
         }
     }
+}
+
+/// One listening connection.
+struct Listener {
+    /// The channel of its heartbeats, whose payload is when each was sent: microseconds since
+    /// `began`.
+    channel: String,
+    began: Instant,
+    /// Whether a notification of another connection has come through.
+    crossed: AtomicBool,
+}
+
+impl Listener {
+    /// Drives the connection and passes on what is heard.
+    async fn hear(
+        &self,
+        mut connection: Driven,
+        mut hear: impl FnMut(Heard) + Send,
+    ) -> Result<(), StoreError> {
+        while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(notification) =
+                message.map_err(StoreError::at(DOING))?
+                && let Some(heard) = self.understand(&notification)
+            {
+                hear(heard);
+            }
+        }
+        Ok(())
+    }
+
+    fn understand(&self, notification: &Notification) -> Option<Heard> {
+        let payload = notification.payload();
+        if notification.channel() != self.channel {
+            return payload.parse().ok().map(Heard::Changed);
+        }
+        if payload == CROSSING {
+            self.crossed.store(true, Ordering::Relaxed);
+        }
+        // Its own notifications alone prove little: a pooler may pass on what a query of this
+        // client causes, and nothing that others cause.
+        let sent = payload.parse().ok().filter(|_| self.crossed.load(Ordering::Relaxed))?;
+        Some(Heard::AllUntil(self.began + Duration::from_micros(sent)))
+    }
+
+    /// Listens, and sends heartbeats until one fails.
+    async fn beat(&self, store: &Store, client: Client) -> Result<(), StoreError> {
+        const SQL: &str = "-- heartbeat\nselect pg_notify($1, $2), clock_timestamp()";
+        let channel = &self.channel;
+        // A heartbeat need not wait for the disk.
+        let listen = format!("listen {CHANGES}; listen {channel}; set synchronous_commit = off");
+        client.batch_execute(&listen).await.map_err(StoreError::at(DOING))?;
+        let statement = client.prepare(SQL).await.map_err(StoreError::at(DOING))?;
+        loop {
+            if !self.crossed.load(Ordering::Relaxed) {
+                notify(store, channel).await?;
+                // It has to come through while nothing is asked on this connection.
+                tokio::time::sleep(CROSSING_TIME).await;
+            }
+            let heartbeat = self.heartbeat(store.clock(), &client, &statement);
+            let heartbeat = tokio::time::timeout(SILENCE, heartbeat);
+            heartbeat.await.map_err(|_| StoreError::Silent { doing: DOING })??;
+            tokio::time::sleep(BEAT).await;
+        }
+    }
+
+    async fn heartbeat(
+        &self,
+        clock: &DatabaseClock,
+        client: &Client,
+        statement: &Statement,
+    ) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let sent = asked.saturating_duration_since(self.began).as_micros().to_string();
+        let row = client.query_one(statement, &[&self.channel, &sent]).await;
+        let answered = Instant::now();
+        let time = row.and_then(|row| row.try_get(1)).map_err(StoreError::at(DOING))?;
+        clock.note(asked, answered, time);
+        Ok(())
+    }
+}
+
+/// Notifies a listener as any other session would.
+async fn notify(store: &Store, channel: &str) -> Result<(), StoreError> {
+    const SQL: &str = "-- heartbeat_crossing\nselect pg_notify($1, $2)";
+    let client = store.client().await?;
+    client.execute(SQL, &[&channel, &CROSSING]).await.map_err(StoreError::at(DOING)).map(drop)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use deadpool::Runtime;
 use deadpool::managed::{self, Pool, PoolError};
 
+use crate::clock::DatabaseClock;
 use crate::connect::Connector;
 use crate::error::StoreError;
 use crate::keyring::Keyring;
@@ -44,6 +45,7 @@ pub enum Asks {
 pub struct Store {
     pool: Pool<Connector>,
     pub(crate) connector: Connector,
+    pub(crate) clock: DatabaseClock,
     pub(crate) keyring: Keyring,
 }
 
@@ -59,7 +61,8 @@ impl Store {
             .create_timeout(Some(connector.longest() + Duration::from_secs(1)))
             .build()
             .map_err(|error| StoreError::Connect(Box::new(error)))?;
-        Ok(Self { pool, connector, keyring: config.keyring })
+        let clock = DatabaseClock::default();
+        Ok(Self { pool, connector, clock, keyring: config.keyring })
     }
 
     /// A connection from the pool; never hold one over a POST or a wait for the broker.

@@ -77,6 +77,8 @@ fn common(given: &Config, asks: Asks) -> Config {
     config
         .connect_timeout(Duration::from_secs(5))
         .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(3))
+        .keepalives_retries(2)
         .tcp_user_timeout(Duration::from_secs(15));
     // Plans of statements over arrays are costed far too high while tables are new, and compiling
     // one takes longer than running it a thousand times.

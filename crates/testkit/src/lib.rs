@@ -7,9 +7,11 @@
 //! - [`servers::Servers`] are servers that belong to one test, to be stopped, killed, and wiped.
 //! - [`roles`] are the accounts with which Fanfare's processes run in a real installation.
 //! - [`proxy::Proxy`] stands between a program and a server and breaks the connection on demand.
+//! - [`pgproxy::PgProxy`] stands before PostgreSQL and breaks chosen statements.
 //! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
 //! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
+//! - [`faketime`] gives a process a clock that is wrong.
 //! - [`chromium::ChromeDriver`] drives a real browser.
 //! - [`wait::eventually`] waits for a state, instead of for a time.
 //!
@@ -19,6 +21,8 @@
 pub mod amqp;
 pub mod build;
 pub mod chromium;
+pub mod faketime;
+pub mod pgproxy;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

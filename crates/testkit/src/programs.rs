@@ -7,12 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 const PACKAGES: [&str; 2] = ["postgresql", "rabbitmq-server"];
 
 /// The package of `prometheus` and `promtool`.
 const PROMETHEUS: &str = "prometheus";
+
+/// The package of a library that fakes the time.
+const FAKETIME: &str = "libfaketime";
 
 /// The packages of `chromedriver` and the browser that it drives.
 const CHROMIUM: [&str; 2] = ["chromium", "chromium-driver"];
@@ -74,6 +77,19 @@ pub(crate) fn find_or_install_chromedriver() -> Result<PathBuf> {
     }
     install(&CHROMIUM, || find().is_some())?;
     find().context("Chromium or its driver is still missing after their installation")
+}
+
+/// Installs `libfaketime` if it is missing, as above.
+pub(crate) fn install_faketime(is_there: impl Fn() -> bool) -> Result<()> {
+    if is_there() {
+        return Ok(());
+    }
+    if !can_install() {
+        bail!("libfaketime is not installed (Debian: apt-get install {FAKETIME})");
+    }
+    install(&[FAKETIME], &is_there)?;
+    ensure!(is_there(), "libfaketime is still missing after its installation");
+    Ok(())
 }
 
 /// Finds PostgreSQL's client program.

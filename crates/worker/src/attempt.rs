@@ -2,6 +2,7 @@
 //!
 //! The only place that sends. First attempts and later ones come here alike.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -27,7 +28,12 @@ use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::Pass;
 use crate::solo::{Alone, Beside};
+use crate::webhooks::TRUSTED;
 use crate::{measure, traced};
+
+/// How long what is known of a webhook may be old before it is looked at once more: less than it
+/// takes to wait for the limiter, for memory or for the recorder.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// A delivery that may be attempted.
 pub(crate) struct Ready<'a> {
@@ -70,21 +76,18 @@ pub(crate) struct Chain {
 /// Makes an attempt and records it. What is left to do afterwards is returned.
 pub(crate) async fn attempt(
     context: &Context,
-    ready: Ready<'_>,
+    mut ready: Ready<'_>,
 ) -> Result<Option<FollowUp>, WorkerError> {
     context.recorder.ready().await;
     let (due, id) = (ready.due, ready.due.id());
     let number = ready.chain.attempts + 1;
-    let webhook = ready.webhook;
     // Until the row is written.
-    let _turn = match ready.alone {
+    let _turn = match ready.alone.take() {
         Some(alone) => Turn::Alone(alone),
         None => Turn::Beside(context.solo.beside().await),
     };
-    let plan_is_old = ready.by_plan && !plan_holds(ready.chain.since, context.now());
-    if plan_is_old || ready.from.elapsed() > SLACK {
-        // Others may take it for lost by now, or it waited for so long that the plan does not hold
-        // any more: it is asked after before it is sent.
+    let mut read = None;
+    if !is_current(context, &ready, &mut read).await? {
         if let Some(held) = ready.held {
             context.release(due, held).await?;
         }
@@ -96,6 +99,7 @@ pub(crate) async fn attempt(
             FollowUp::Retry { due, delay }
         }));
     }
+    let webhook = read.as_deref().unwrap_or(ready.webhook);
     // Held until the body is gone.
     let _room = ready.room;
     let at = context.now();
@@ -171,6 +175,34 @@ pub(crate) async fn attempt(
 enum Turn<'a> {
     Beside(Beside<'a>),
     Alone(Alone<'a>),
+}
+
+/// Whether an attempt may begin now: its webhook still takes what it is sent, the plan still holds if
+/// only that decided, and nobody else can have begun it. The webhook goes into `read` if it had to be looked at once more, since what it
+/// was before the waits for the limiter, for memory and for the recorder may be out of date.
+async fn is_current(
+    context: &Context,
+    ready: &Ready<'_>,
+    read: &mut Option<Arc<Webhook>>,
+) -> Result<bool, WorkerError> {
+    if ready.by_plan && !plan_holds(ready.chain.since, context.now()) {
+        return Ok(false);
+    }
+    let (mut known, mut longest) = (ready.from, MOMENT);
+    // After `SLACK` others may take the attempt for lost: it is asked after before it is sent.
+    while ready.from.elapsed() <= SLACK {
+        if known.elapsed() <= longest {
+            return Ok(true);
+        }
+        (known, longest) = (Instant::now(), TRUSTED);
+        let ids = [ready.webhook.id];
+        let mut found = context.patiently(|| context.webhooks.get(&ids)).await?;
+        *read = found.webhooks.remove(&ready.webhook.id).filter(|webhook| !webhook.paused);
+        if read.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the endpoint takes what it is sent. One that is gone says so without trouble.

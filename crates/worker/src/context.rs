@@ -78,8 +78,9 @@ impl Context {
         Self { config, webhooks, recorder, gate, bodies, stop, under_way, solo, database }
     }
 
+    /// The time by the database's clock, which all times in the ledger are compared with.
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        (self.config.clock)()
+        self.config.store.clock().now()
     }
 
     /// How long a claim holds: the POST and the way into the ledger, with room to spare.

@@ -75,6 +75,8 @@ pub(crate) async fn work(
     let store = &context.config.store;
     // Nothing is taken while nothing can be done with it.
     context.patiently(|| async { store.directory_revision().await.map(drop) }).await?;
+    // Times are the database's; until one is known nothing can be decided.
+    context.patiently(|| store.sample_clock()).await?;
     // A storm of due attempts must leave first attempts their share, and the other way round.
     let retries = (context.config.concurrency / 4).max(1);
     let first = context.config.concurrency.saturating_sub(retries).max(1);

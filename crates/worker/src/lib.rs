@@ -13,7 +13,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use fanfare_broker::{State, supervise};
 use fanfare_core::retry::RetryPolicy;
 use fanfare_metrics::Worker as Metrics;
@@ -68,8 +67,6 @@ pub struct Config {
     pub metrics: Arc<Metrics>,
     /// What begins spans.
     pub tracer: Tracer,
-    /// What the time is.
-    pub clock: fn() -> DateTime<Utc>,
 }
 
 /// How long a stopping worker waits for what outlived its session.
@@ -88,7 +85,7 @@ pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(Stat
     });
     tokio::select! {
         () = work => {}
-        () = measure::breakers(&context) => {}
+        () = measure::gauges(&context) => {}
     }
     // The recorder ends with the last of those who use it.
     drop(context);

@@ -1,4 +1,5 @@
-//! What a worker adds to the metrics: each attempt, and how many breakers are open.
+//! What a worker adds to the metrics: each attempt, how many breakers are open, and how
+//! far its clock is off.
 
 use std::time::Duration;
 
@@ -9,13 +10,17 @@ use fanfare_core::outcome::{Next, Outcome};
 
 use crate::context::Context;
 
-/// How often the breakers are counted.
+/// How often the gauges are set.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Counts the open breakers for ever.
-pub(crate) async fn breakers(context: &Context) {
+/// Sets what is not counted as it happens, for ever.
+pub(crate) async fn gauges(context: &Context) {
+    let metrics = &context.config.metrics;
     loop {
-        context.config.metrics.breakers_open(context.gate.open());
+        metrics.breakers_open(context.gate.open());
+        if let Some(offset) = context.config.store.clock().offset() {
+            metrics.clock_offset(offset.as_seconds_f64());
+        }
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -19,8 +19,12 @@ use crate::due::{Taken, chain};
 use crate::error::WorkerError;
 use crate::webhooks::Found;
 
-/// Clocks of machines that run together differ by no more than this.
+/// How much later than its decision a row may be dated, and so how near two times may be of which
+/// the order matters.
 const CLOCKS: Duration = Duration::from_secs(30);
+
+/// An attempt that is due so soon is not put off any more: delays are exact to about a second.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What to do with a due job.
 pub(crate) enum Verdict {
@@ -155,10 +159,10 @@ fn expired(context: &Context, standing: &Standing) -> bool {
     !standing.events.is_empty() && age > deadline + deadline / 8 + CLOCKS
 }
 
-/// How long a retry still has to wait, if that is more than the clocks of two machines may differ.
+/// How long a retry still has to wait, if that is worth a delay.
 pub(crate) fn early(context: &Context, standing: &Standing) -> Option<Duration> {
     let due = standing.last.as_ref()?.next_attempt_at?;
-    (due - context.now()).to_std().ok().filter(|left| *left > CLOCKS)
+    (due - context.now()).to_std().ok().filter(|left| *left > SOON)
 }
 
 /// The questions of access that are open: none for what was decided at this very revision, nor for

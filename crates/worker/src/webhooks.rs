@@ -1,8 +1,8 @@
 //! The webhooks that this worker sends to, kept in memory.
 //!
-//! What is kept is trusted only while the database tells of every change; a change is seen as soon
-//! as its notification arrives. That a replaced secret has come to its end is no change: a webhook
-//! that has one is kept until then.
+//! What is kept is used only while the database proves, about twice a second, that every change is
+//! heard of: see [`fanfare_store::listen`]. Without such a proof webhooks are read each time. That a
+//! replaced secret has come to its end is no change: a webhook that has one is kept until then.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
+use fanfare_store::listen::Heard;
 use fanfare_store::webhooks::WebhookRead;
 use fanfare_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,12 @@ const MOST: usize = 100_000;
 /// How long to wait before listening again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// For how long what was known to be right is relied upon. Several proofs fall into this time.
+pub(crate) const TRUSTED: Duration = Duration::from_millis(1500);
+
+/// Without a proof for so long, an operator is told that webhooks are read each time.
+const TOLD_AFTER: Duration = Duration::from_secs(15);
+
 /// The kept webhooks.
 pub(crate) struct Webhooks {
     store: Store,
@@ -30,8 +37,8 @@ pub(crate) struct Webhooks {
 #[derive(Default)]
 struct Kept {
     webhooks: HashMap<WebhookId, KeptWebhook>,
-    /// Whether changes are heard of.
-    listening: bool,
+    /// Every change before this instant has been heard of; `None` when that is not known.
+    proven: Option<Instant>,
     /// Counts changes, so that a row read before one is not kept after it.
     changes: u64,
 }
@@ -58,24 +65,29 @@ impl Webhooks {
         let webhooks = Arc::new(Self { store, kept: Mutex::default() });
         let listener = Arc::clone(&webhooks);
         tracker.spawn(async move {
-            end.run_until_cancelled(listener.listen()).await;
+            let both = async { tokio::join!(listener.listen(), listener.tell()) };
+            end.run_until_cancelled(both).await;
         });
         webhooks
     }
 
-    /// Those of these webhooks that exist.
+    /// Those of these webhooks that exist. Every change that was committed more than [`TRUSTED`]
+    /// before the call is seen.
     pub(crate) async fn get(&self, ids: &[WebhookId]) -> Result<Found, StoreError> {
-        let mut found = Found::default();
-        let mut missing = Vec::new();
         // Before the database reads its own clock: no secret is kept for longer than it says.
         let now = Instant::now();
+        let mut found = Found::default();
+        let mut missing = Vec::new();
         let changes = {
             let kept = self.lock();
+            let is_proven = kept.is_proven(now);
             for &id in ids {
                 let holds = |kept: &&KeptWebhook| kept.until.is_none_or(|until| until > now);
-                match kept.webhooks.get(&id).filter(holds) {
-                    Some(kept) => drop(found.webhooks.insert(id, Arc::clone(&kept.webhook))),
-                    None => missing.push(id),
+                match (is_proven, kept.webhooks.get(&id).filter(holds)) {
+                    (true, Some(kept)) => {
+                        drop(found.webhooks.insert(id, Arc::clone(&kept.webhook)));
+                    }
+                    (false, _) | (_, None) => missing.push(id),
                 }
             }
             kept.changes
@@ -85,7 +97,7 @@ impl Webhooks {
         }
         let read = self.store.webhooks_read(&missing).await?;
         let mut kept = self.lock();
-        let keep = kept.listening && kept.changes == changes;
+        let keep = kept.changes == changes && kept.is_proven(Instant::now());
         if kept.webhooks.len() + read.readable.len() > MOST {
             kept.webhooks.clear();
         }
@@ -108,9 +120,8 @@ impl Webhooks {
 
     async fn listen(&self) {
         loop {
-            let ready = || self.forget(true, None);
-            let ended = self.store.listen_webhooks(ready, |id| self.forget(true, Some(id))).await;
-            self.forget(false, None);
+            let ended = self.store.listen_webhooks(|heard| self.lock().hear(heard)).await;
+            self.lock().forget_all();
             if let Err(error) = ended {
                 tracing::debug!(error = error.chain(), "lost the news of changed webhooks");
             }
@@ -118,18 +129,58 @@ impl Webhooks {
         }
     }
 
-    /// Forgets one webhook or all.
-    fn forget(&self, listening: bool, id: Option<WebhookId>) {
-        let mut kept = self.lock();
-        kept.listening = listening;
-        kept.changes += 1;
-        match id {
-            Some(id) => drop(kept.webhooks.remove(&id)),
-            None => kept.webhooks.clear(),
+    /// Tells an operator when changes are not heard of for long, and when they are again.
+    async fn tell(&self) {
+        let mut since = Instant::now();
+        let mut told = false;
+        loop {
+            tokio::time::sleep(TRUSTED).await;
+            let now = Instant::now();
+            if self.lock().is_proven(now) {
+                since = now;
+                if std::mem::take(&mut told) {
+                    tracing::info!("changes to webhooks are heard of again");
+                }
+            } else if !told && now.duration_since(since) > TOLD_AFTER {
+                told = true;
+                tracing::warn!(
+                    "changes to webhooks are not heard of, as behind a pooler of transactions: \
+                     webhooks are read for every attempt, which is right but slower"
+                );
+            }
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Changed(id) => {
+                self.changes += 1;
+                self.webhooks.remove(&id);
+            }
+            Heard::AllUntil(proven) => {
+                // After a silence it begins with nothing, for whatever caused that.
+                if !self.is_proven(proven) {
+                    self.forget_all();
+                }
+                self.proven = Some(proven);
+            }
+        }
+    }
+
+    fn forget_all(&mut self) {
+        self.changes += 1;
+        self.webhooks.clear();
+        self.proven = None;
+    }
+
+    /// Whether all changes were heard of until shortly before `now`.
+    fn is_proven(&self, now: Instant) -> bool {
+        self.proven.is_some_and(|proven| now.saturating_duration_since(proven) <= TRUSTED)
     }
 }

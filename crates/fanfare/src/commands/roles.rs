@@ -1,5 +1,6 @@
 //! The processes that do the work: each gets its configuration and runs until it is stopped.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,9 +22,11 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
     let mut observer = Observer::new(settings, "router").await?;
     let standing = observer.broker();
     let (tracer, export) = spans::start(settings, "router")?;
+    let store = parts::store_for_queue(settings, "router")?;
+    let clock = store.clock().clone();
     let config = fanfare_router::Config {
         broker: parts::broker(settings, "router")?,
-        store: parts::store_for_queue(settings, "router")?,
+        store,
         prefetch: settings.prefetch,
         hold: settings.directory.hold,
         gap_wait: settings.directory.gap_wait,
@@ -33,7 +36,7 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
         metrics: observer.router(),
         sample_every: observer.sample_every(),
         tracer,
-        clock: clock::now,
+        clock: Arc::new(move || clock.now()),
     };
     let run = |stop| fanfare_router::run(config, stop, telling(standing));
     observer.beside(settings, run).await?;
@@ -58,7 +61,6 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
         prefetch: settings.prefetch,
         metrics: observer.worker(),
         tracer,
-        clock: clock::now,
     };
     let run = |stop| fanfare_worker::run(config, stop, telling(standing));
     observer.beside(settings, run).await?;

@@ -1,0 +1,111 @@
+//! What a worker keeps in memory is used only while the database proves that it is right.
+
+use std::time::Duration;
+
+use fanfare_testkit::pgproxy::Marker;
+use fanfare_testkit::receiver::{Receiver, Reply};
+use serde_json::json;
+
+use crate::world::{SOON, World, event};
+
+/// After this long every POST must know of a change.
+const SEEN: Duration = Duration::from_secs(2);
+
+/// A world in which failed attempts are repeated every second, for as long as a test takes.
+async fn world() -> World {
+    World::new().await.with("FANFARE_RETRY_ATTEMPTS", "1000")
+}
+
+fn move_to(world: &World, webhook: &str, url: &str) {
+    world.sql(&format!("update webhooks set uri = '{url}' where id = '{webhook}'"));
+}
+
+#[tokio::test]
+async fn pause_is_seen_while_the_listening_connection_is_silent() {
+    let world = world().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(500));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let _router = world.start("router").await;
+    let (proxy, _worker) = world.start_proxied("worker").await;
+    world.publish(&event()).await;
+    receiver.wait_for(3, SOON).await;
+
+    proxy.freeze_listeners();
+    world.fanfare(&["webhooks", "pause", &webhook]).await;
+    tokio::time::sleep(SEEN).await;
+    let so_far = receiver.count();
+    let dropped = world.deliveries(&webhook, "dropped", 1).await;
+    assert_eq!(dropped[0]["reason"], "webhook-paused");
+    assert_eq!(receiver.count(), so_far);
+}
+
+#[tokio::test]
+async fn new_address_is_used_while_the_listening_connection_is_silent() {
+    let world = world().await;
+    let (old, new) = (Receiver::start().await, Receiver::start().await);
+    let webhook = world.webhook(&old.url("/hook")).await;
+    let _router = world.start("router").await;
+    let (proxy, worker) = world.start_proxied("worker").await;
+    world.publish(&event()).await;
+    old.wait_for(1, SOON).await;
+
+    proxy.freeze_listeners();
+    move_to(&world, &webhook, &new.url("/hook"));
+    tokio::time::sleep(SEEN).await;
+    world.publish(&event()).await;
+    new.wait_for(1, SOON).await;
+    worker.wait_for_line("changes to webhooks are not heard of", SOON).await;
+
+    proxy.thaw_listeners();
+    worker.wait_for_line("changes to webhooks are heard of again", SOON).await;
+    move_to(&world, &webhook, &old.url("/hook"));
+    tokio::time::sleep(SEEN).await;
+    world.publish(&event()).await;
+    old.wait_for(2, SOON).await;
+    assert_eq!(new.count(), 1);
+}
+
+#[tokio::test]
+async fn new_address_is_used_behind_a_pooler_that_passes_no_notifications_on() {
+    let world = world().await;
+    let (old, new) = (Receiver::start().await, Receiver::start().await);
+    let webhook = world.webhook(&old.url("/hook")).await;
+    let _router = world.start("router").await;
+    let (proxy, url) = world.proxied_database("worker");
+    proxy.drop_notifications();
+    let worker = world.spawn_with_envs("worker", &[("FANFARE_DATABASE_URL", &url)]);
+    worker.wait_for_line("changes to webhooks are not heard of", SOON).await;
+    world.publish(&event()).await;
+    old.wait_for(1, SOON).await;
+
+    move_to(&world, &webhook, &new.url("/hook"));
+    tokio::time::sleep(SEEN).await;
+    world.publish(&event()).await;
+    new.wait_for(1, SOON).await;
+    assert_eq!(old.count(), 1);
+}
+
+/// The worker knows the webhook, and then waits for something else before it sends.
+#[tokio::test]
+async fn change_is_seen_by_an_attempt_that_waited_after_it_had_looked() {
+    let world = world().await;
+    let (old, new) = (Receiver::start().await, Receiver::start().await);
+    old.answer_with(|_, _| Reply::status(500));
+    let webhook = world.webhook(&old.url("/hook")).await;
+    let _router = world.start("router").await;
+    let (proxy, _worker) = world.start_proxied("worker").await;
+    // A retry reads its events twice: large notifications are read only before they are sent.
+    let mut held = proxy.hold_after(Marker::statement("planned_events"), 1);
+    let mut event = event();
+    event["data"]["Padding"] = json!("x".repeat(20_000));
+    world.publish(&event).await;
+    held.reached().await;
+    assert_eq!(old.count(), 1);
+
+    move_to(&world, &webhook, &new.url("/hook"));
+    tokio::time::sleep(SEEN).await;
+    held.release();
+    new.wait_for(1, SOON).await;
+    assert_eq!(old.count(), 1);
+}
