@@ -58,6 +58,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     -- Test events, and deliveries that a person begins again.
     grant select, insert, update (look_at) on events to fanfare_console;
     grant select, insert on attempts to fanfare_console;
+    grant select, insert, update on claims to fanfare_console;
     grant select, insert, update on resends to fanfare_console;
     -- How webhooks do, for the grid.
     grant select, update on health_state to fanfare_console;

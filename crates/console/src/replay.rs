@@ -13,6 +13,8 @@ pub enum Replayed {
     Done,
     /// The ledger does not know this delivery, so that it can't go on; the letter is to stay.
     Unknown(DeliveryId),
+    /// An attempt of this delivery is being made; the letter is to stay until its end is known.
+    UnderWay(DeliveryId),
 }
 
 /// Why a letter was not brought back.
@@ -49,6 +51,7 @@ pub async fn replay(
             match store.delivery_restart_dead(batch, webhook).await? {
                 Restart::Begun(due) => job::due(due)?,
                 Restart::MovedOn => return Ok(Replayed::Done),
+                Restart::UnderWay => return Ok(Replayed::UnderWay(DeliveryId::of(batch, webhook))),
                 Restart::Unknown => return Ok(Replayed::Unknown(DeliveryId::of(batch, webhook))),
             }
         }

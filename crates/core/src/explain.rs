@@ -35,6 +35,8 @@ pub struct Facts {
     pub owner: OwnerState,
     /// What gives its owner `read`, provided that they are enabled.
     pub grant: Option<Grant>,
+    /// Why the delivery was dropped after the plan, in words, if it was.
+    pub dropped: Option<String>,
 }
 
 impl Facts {
@@ -228,7 +230,12 @@ impl Explanation {
 #[must_use]
 pub fn explain(decision: &Decision, facts: &Facts) -> Explanation {
     if facts.planned {
-        return Explanation { reasons: Vec::new(), detail: sent(decision, facts) };
+        let mut detail = sent(decision, facts);
+        if let Some(dropped) = &facts.dropped {
+            detail.push_str("; dropped afterwards: ");
+            detail.push_str(dropped);
+        }
+        return Explanation { reasons: Vec::new(), detail };
     }
     let mut reasons = against(decision, facts);
     if reasons.is_empty() {
@@ -336,6 +343,7 @@ mod tests {
             webhook: Some(WebhookThen { deleted: false, paused: false, filters }),
             owner: OwnerState::Enabled,
             grant: Some(grant()),
+            dropped: None,
         }
     }
 
@@ -431,6 +439,9 @@ mod tests {
             "owner may read through report r1 of the role Reader, since revision 7"
         );
         let mut facts = facts(true);
+        facts.dropped = Some("the webhook was paused".to_owned());
+        let detail = explain(&decision(), &facts).detail;
+        assert!(detail.ends_with("revision 7; dropped afterwards: the webhook was paused"));
         (facts.webhook, facts.owner) = (None, OwnerState::Disabled);
         let explanation = explain(&decision(), &facts);
         assert_eq!((explanation.verdict(), explanation.reasons.len()), ("sent", 0));

@@ -67,12 +67,15 @@ pub struct Due {
     pub entry: i32,
 }
 
-/// What asking for a dead delivery again came to.
+/// What asking for a delivery again came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
     /// A new chain of attempts has begun; this is its first.
     Begun(Due),
-    /// The delivery is not dead any more: somebody asked for it before.
+    /// An attempt is being made at this moment, and its outcome is not known yet.
+    UnderWay,
+    /// There is nothing to begin: a first attempt is owed anyway, or the delivery is not dead any
+    /// more and only a dead one was asked for.
     MovedOn,
     /// There is no such delivery.
     Unknown,

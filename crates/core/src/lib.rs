@@ -12,7 +12,9 @@
 //!    a client sends to ask so.
 //! 3. [`job`] is what the router hands to a worker, and [`share`] through which queue.
 //! 4. [`notification`] and [`signature`] make the bytes of a POST; [`target`] says where it may go.
-//! 5. [`endpoint`] and [`group`] say whether an endpoint may get a request now; [`answer`], [`outcome`] and [`retry`] decide what follows from the answer.
+//! 5. [`endpoint`] and [`group`] say whether an endpoint may get a request now; [`answer`],
+//!    [`outcome`] and [`retry`] decide what follows from the answer, and [`suspect`] what follows
+//!    when workers end before there is one.
 //! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
 //!    how its owner finds out beforehand.
 //! 7. [`password`] says which passwords local accounts may have.
@@ -42,6 +44,7 @@ pub mod retry;
 pub mod revisions;
 pub mod share;
 pub mod signature;
+pub mod suspect;
 pub mod target;
 pub mod test_event;
 pub mod webhook;

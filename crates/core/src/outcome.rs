@@ -137,6 +137,24 @@ impl DropReason {
     }
 }
 
+/// How long the plan's decision holds for a first attempt. One that begins later is decided about
+/// again, as a retry is, whatever put it off.
+pub const PLAN_HOLDS: Duration = Duration::from_secs(30);
+
+/// Whether the plan's decision still holds. A plan of the future is one whose clock is ahead.
+#[must_use]
+pub fn plan_holds(planned_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    (now - planned_at).to_std().unwrap_or_default() <= PLAN_HOLDS
+}
+
+/// The reason why a first attempt was not made, or not with all events, with what led to that
+/// decision: the plan was for it.
+#[must_use]
+pub fn decided_again(detail: &str, planned_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let waited = (now - planned_at).num_seconds();
+    format!("{detail}; the first attempt had waited {waited} s and was decided again")
+}
+
 /// Why a delivery was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeadReason {
@@ -144,11 +162,16 @@ pub enum DeadReason {
     Exhausted,
     /// The next attempt would come after the deadline.
     Expired,
-    /// Its job came back over and over because its workers died.
+    /// It ended its workers, even those that attempted nothing else at that time.
     Poison,
+    /// The database does not know its events, as after a failover or a restore that lost commits.
+    LedgerLost,
 }
 
 impl DeadReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Exhausted, Self::Expired, Self::Poison, Self::LedgerLost];
+
     /// The stable code.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -156,6 +179,7 @@ impl DeadReason {
             Self::Exhausted => "exhausted",
             Self::Expired => "expired",
             Self::Poison => "poison",
+            Self::LedgerLost => "ledger-lost",
         }
     }
 }
@@ -261,6 +285,18 @@ mod tests {
         assert_eq!(next(&response(429, Some("soon")), 1), soon);
         let date = "Fri, 15 Jan 2027 09:00:00 GMT";
         assert_eq!(next(&response(503, Some(date)), 1), Next::RetryIn(Duration::from_secs(3601)));
+    }
+
+    #[test]
+    fn the_plan_holds_for_thirty_seconds() {
+        let planned = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let after = |millis| planned + TimeDelta::milliseconds(millis);
+        for millis in [-5_000, 0, 30_000] {
+            assert!(plan_holds(planned, after(millis)), "{millis}");
+        }
+        assert!(!plan_holds(planned, after(30_001)));
+        let detail = decided_again("the owner anna is disabled", planned, after(45_900));
+        assert!(detail.ends_with("the first attempt had waited 45 s and was decided again"));
     }
 
     #[test]

@@ -57,7 +57,7 @@ const DROPS: [DropReason; 5] = [
     DropReason::AccessRevoked,
 ];
 
-const DEATHS: [DeadReason; 3] = [DeadReason::Exhausted, DeadReason::Expired, DeadReason::Poison];
+const DEATHS: [DeadReason; 4] = DeadReason::ALL;
 
 const FAILURES: [Failure; 6] = [
     Failure::Timeout,

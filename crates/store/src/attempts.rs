@@ -1,7 +1,7 @@
 //! What workers ask of the ledger and write into it.
 //!
-//! A first attempt asks nothing. Every other one is claimed first, so that of two workers with
-//! copies of one job one attempts it, and then reads where the delivery stands.
+//! A first attempt asks nothing. Every other one is claimed first ([`claims`](crate::claims)), so that
+//! of two workers with copies of one job one attempts it, and then reads where the delivery stands.
 
 use std::time::Duration;
 
@@ -123,20 +123,10 @@ pub struct PlannedEvent {
     pub received_at: DateTime<Utc>,
 }
 
-/// What claiming an attempt came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// It is ours for the time asked.
-    Ours,
-    /// Another worker has it.
-    Taken,
-    /// The delivery has moved past it.
-    Past,
-}
-
 impl Store {
-    /// Writes rows. A row that is there already stays; the number of those is returned, since it
-    /// tells of an attempt that was made twice.
+    /// Writes rows. A row that is there already stays. Of these, the number that tells of another
+    /// attempt is returned: it was made twice. A row that this call wrote before, when its answer was
+    /// lost, is none of them.
     pub async fn attempts_record(&self, entries: &[Entry]) -> Result<usize, StoreError> {
         const SQL: &str = "-- attempts_record
             insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
@@ -191,60 +181,30 @@ impl Store {
             )
             .await
             .map_err(StoreError::at(doing))?;
-        Ok(entries.len().saturating_sub(usize::try_from(written).unwrap_or(usize::MAX)))
+        drop(client);
+        if usize::try_from(written).is_ok_and(|written| written == entries.len()) {
+            return Ok(0);
+        }
+        self.attempts_of_others(entries).await
     }
 
-    /// Claims attempts for a time; the answers are in their order. Claims are not given back: they
-    /// run out, so that a row written just before the claim is seen by whoever claims next.
-    pub async fn attempts_claim(
-        &self,
-        dues: &[Due],
-        lease: Duration,
-    ) -> Result<Vec<Claim>, StoreError> {
-        // Not waited for until it is on the disk: only a crash of the database could lose a claim, and
-        // then two workers need copies of one job to attempt it twice.
-        const SQL: &str = "-- attempts_claim
-            with quick as (
-                select set_config('synchronous_commit', 'off', true)
-            ), due as (
-                select d.idx, d.batch, d.webhook, d.entry,
-                       exists (select from attempts a where a.batch = d.batch
-                               and a.webhook = d.webhook and a.entry >= d.entry) as past
-                from unnest($1::uuid[], $2::uuid[], $3::int[])
-                    with ordinality as d(batch, webhook, entry, idx)
-            ), claimed as (
-                insert into claims (batch, webhook, entry, until)
-                select distinct on (batch, webhook) batch, webhook, entry,
-                       now() + $4::float8 * interval '1 second'
-                from due, quick where not past
-                order by batch, webhook, entry
-                on conflict (batch, webhook) do update
-                    set entry = excluded.entry, until = excluded.until, deferred_until = null
-                    where claims.until < now() or claims.entry < excluded.entry
-                returning batch, webhook, entry
-            )
-            select d.past,
-                   c.batch is not null
-                       and row_number() over (partition by d.batch, d.webhook, d.entry
-                                              order by d.idx) = 1
-            from due d left join claimed c using (batch, webhook, entry)
-            order by d.idx";
-        let doing = "claim attempts";
-        let (batches, webhooks, entries) = columns(dues);
+    /// How many of these rows stand in the ledger as another attempt's, which began at another time.
+    async fn attempts_of_others(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        const SQL: &str = "-- attempts_of_others
+            select count(*)
+            from unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[])
+                as e(batch, webhook, entry, at)
+            join attempts a using (batch, webhook, entry)
+            where a.at <> e.at";
+        let doing = "look for attempts that were made twice";
+        let dues: Vec<Due> = entries.iter().map(|entry| entry.due).collect();
+        let (batches, webhooks, numbers) = columns(&dues);
+        let at: Vec<DateTime<Utc>> = entries.iter().map(|entry| entry.at).collect();
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let rows = client
-            .query(&statement, &[&batches, &webhooks, &entries, &lease.as_secs_f64()])
-            .await
-            .map_err(StoreError::at(doing))?;
-        let claim = |row: &Row| {
-            Ok(match (row.try_get(0)?, row.try_get(1)?) {
-                (true, _) => Claim::Past,
-                (false, true) => Claim::Ours,
-                (false, false) => Claim::Taken,
-            })
-        };
-        rows.iter().map(claim).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        let row = client.query_one(&statement, &[&batches, &webhooks, &numbers, &at]).await;
+        let count: i64 = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
+        Ok(usize::try_from(count).unwrap_or_default())
     }
 
     /// Where deliveries stand; the answers are in their order. Notifications are read of deliveries
@@ -295,6 +255,17 @@ impl Store {
         rows.map_err(StoreError::at(doing))?.iter().map(last).collect()
     }
 
+    /// The events of one delivery with their notifications, however large. Nothing else is read with
+    /// them: whoever has decided about the delivery by now must not get a newer basis for that.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the database did not answer.
+    pub async fn delivery_events(&self, due: Due) -> Result<Vec<PlannedEvent>, StoreError> {
+        let mut events = self.planned_events(&[due], usize::MAX).await?;
+        Ok(events.pop().unwrap_or_default())
+    }
+
     async fn planned_events(
         &self,
         dues: &[Due],
@@ -326,7 +297,7 @@ impl Store {
     }
 }
 
-fn columns(dues: &[Due]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i32>) {
+pub(crate) fn columns(dues: &[Due]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i32>) {
     let batches = dues.iter().map(|due| due.batch.0).collect();
     let webhooks = dues.iter().map(|due| due.webhook.0).collect();
     (batches, webhooks, dues.iter().map(|due| due.entry).collect())

@@ -163,12 +163,13 @@ impl Store {
             select d.precedence, d.scope, d.target, d.role, d.since,
                    c.id, case when c.owner_then = c.owner_key then c.owner else c.owner_then end,
                    c.deleted, c.paused, c.filters, o.enabled, o.deleted,
-                   p.webhook is not null, a.state, a.reason
+                   p.webhook is not null, a.state, a.reason,
+                   case when a.state = 'dropped' then a.detail end
             from considered c
             left join owner o on o.name_key = c.owner_then
             left join decides d on d.user_id = o.id
             left join plan p on p.webhook = c.id
-            left join lateral (select a.state, a.reason from attempts a
+            left join lateral (select a.state, a.reason, a.detail from attempts a
                                where a.batch = p.batch and a.webhook = p.webhook
                                order by a.entry desc limit 1) a on true
             order by c.created_at, c.id";
@@ -225,7 +226,8 @@ fn explained(row: &Row, decided: &Decided) -> Result<WebhookExplained, StoreErro
     };
     let (webhook, owner, state, planned) = read().map_err(StoreError::at(doing))?;
     let then = webhook_then(row)?;
-    let facts = Facts { planned, webhook: then, owner: state, grant: grant(row, 0)? };
+    let dropped = row.try_get(15).map_err(StoreError::at(doing))?;
+    let facts = Facts { planned, webhook: then, owner: state, grant: grant(row, 0)?, dropped };
     Ok(WebhookExplained {
         webhook,
         owner,

@@ -11,6 +11,7 @@ pub mod access;
 pub mod accounts;
 pub mod attempts;
 mod cancel;
+pub mod claims;
 pub mod clock;
 mod connect;
 pub mod deliveries;

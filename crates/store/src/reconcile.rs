@@ -49,11 +49,7 @@ impl Store {
     /// What is lost is leased for ten seconds: nobody else finds it meanwhile. When its jobs are
     /// published, [`reconcile_published`](Self::reconcile_published) says so. `None` when another
     /// router is looking.
-    pub async fn reconcile(
-        &self,
-        limit: i64,
-        passed: Passed,
-    ) -> Result<Option<Found>, StoreError> {
+    pub async fn reconcile(&self, limit: i64, passed: Passed) -> Result<Option<Found>, StoreError> {
         // Two seconds are for routers that publish in another order than they take events in. A claim
         // that holds is an attempt under way; of an older attempt it says nothing.
         const SQL: &str = "-- reconcile
@@ -186,16 +182,20 @@ impl Store {
 
     /// Removes claims that ran out long ago from a part of the table: from the page `from` on, at
     /// most `pages`. Returns where the next part begins; 0 when the table has been gone through, or
-    /// another process sweeps.
+    /// another process sweeps. One whose attempt was never recorded is kept for a day, since the next
+    /// claim must count it.
     ///
     /// By page, and not by an index: an index over what changes with every claim would cost each
     /// claim more than a look at a small table costs.
     pub async fn claims_sweep(&self, from: i64, pages: i64) -> Result<i64, StoreError> {
         const SQL: &str = "-- claims_sweep
-            delete from claims
+            delete from claims c
             where ctid >= format('(%s,0)', $1::bigint)::tid
               and ctid < format('(%s,0)', $2::bigint)::tid
-              and greatest(until, deferred_until) < now() - interval '2 minutes'";
+              and greatest(until, deferred_until) < now() - interval '2 minutes'
+              and (until < now() - interval '1 day' or (token is null and unrecorded = 0)
+                   or exists (select from attempts a where a.batch = c.batch
+                              and a.webhook = c.webhook and a.entry >= c.entry))";
         const LOCK: &str = "-- claims_sweep
             select pg_try_advisory_xact_lock(hashtext('fanfare.claims_sweep')),
                    pg_relation_size('claims') / current_setting('block_size')::bigint";

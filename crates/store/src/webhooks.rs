@@ -1,5 +1,6 @@
 //! Webhooks: registered, read, paused, deleted.
 
+mod address;
 pub mod grid;
 mod reseal;
 mod secrets;
@@ -200,8 +201,9 @@ impl Store {
         client.query(&statement, parameters).await.map_err(StoreError::at(doing))
     }
 
-    /// Pauses a webhook, with a reason when the service does it, or resumes it. Returns whether
-    /// there is such a webhook.
+    /// Pauses or resumes a webhook on a person's demand, with a reason if there is one. The service
+    /// itself pauses an address: [`address_pause`](Self::address_pause). Returns whether there is
+    /// such a webhook.
     pub async fn webhook_pause(
         &self,
         id: WebhookId,
@@ -221,26 +223,6 @@ impl Store {
             .await
             .map(|rows| rows == 1)
             .map_err(StoreError::at("pause or resume the webhook"))
-    }
-
-    /// Notes since when every retry to a webhook failed, if that is not known yet; or that it
-    /// does not fail any more.
-    pub async fn webhook_failing(
-        &self,
-        id: WebhookId,
-        since: Option<DateTime<Utc>>,
-    ) -> Result<(), StoreError> {
-        const SQL: &str = "-- webhook_failing
-            update webhooks
-            set failing_since = case when $2::timestamptz is null then null
-                                     else coalesce(failing_since, $2) end
-            where id = $1 and deleted_at is null and (failing_since is null) <> ($2::timestamptz is null)";
-        let client = self.client().await?;
-        client
-            .execute(SQL, &[&id.0, &since])
-            .await
-            .map_err(StoreError::at("note how the webhook does"))?;
-        Ok(())
     }
 
     /// Deletes a webhook and its secrets. Returns whether there was such a webhook.

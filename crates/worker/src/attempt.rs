@@ -12,7 +12,9 @@ use fanfare_core::answer::{Answer, Trace};
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Due;
 use fanfare_core::notification::render;
-use fanfare_core::outcome::{DeadReason, DropReason, Next, Outcome, Progress, State, decide};
+use fanfare_core::outcome::{
+    DeadReason, DropReason, Next, Outcome, Progress, State, decide, plan_holds,
+};
 use fanfare_core::signature::{
     MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
 };
@@ -21,10 +23,11 @@ use fanfare_store::attempts::{Entry, Post};
 
 use tokio::sync::SemaphorePermit;
 
-use crate::context::{Context, SLACK, chance};
+use crate::context::{Context, Held, SLACK, chance};
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::Pass;
+use crate::solo::{Alone, Beside};
 use crate::webhooks::TRUSTED;
 use crate::{measure, traced};
 
@@ -42,8 +45,12 @@ pub(crate) struct Ready<'a> {
     pub(crate) room: Option<SemaphorePermit<'a>>,
     /// Since when it is surely nobody else's.
     pub(crate) from: Instant,
-    /// Whether it is a first attempt that the plan decided about.
-    pub(crate) first: bool,
+    /// The claim, of an attempt that has one.
+    pub(crate) held: Option<Held>,
+    /// The right to make it alone, if it must be.
+    pub(crate) alone: Option<Alone<'a>>,
+    /// Whether it is a first attempt that the plan alone decided about.
+    pub(crate) by_plan: bool,
     pub(crate) chain: Chain,
     pub(crate) event_ids: Vec<&'a str>,
     pub(crate) notifications: Vec<&'a str>,
@@ -61,27 +68,36 @@ pub(crate) struct Chain {
     pub(crate) tries: i32,
     /// When this chain began.
     pub(crate) since: DateTime<Utc>,
-    /// The directory revision that allowed this attempt.
+    /// The directory revision at which this attempt was allowed, or an older one; 0 when only the
+    /// plan allowed it.
     pub(crate) revision: i64,
 }
 
 /// Makes an attempt and records it. What is left to do afterwards is returned.
 pub(crate) async fn attempt(
     context: &Context,
-    ready: Ready<'_>,
+    mut ready: Ready<'_>,
 ) -> Result<Option<FollowUp>, WorkerError> {
     context.recorder.ready().await;
     let (due, id) = (ready.due, ready.due.id());
     let number = ready.chain.attempts + 1;
+    // Until the row is written.
+    let _turn = match ready.alone.take() {
+        Some(alone) => Turn::Alone(alone),
+        None => Turn::Beside(context.solo.beside().await),
+    };
     let mut read = None;
     if !is_current(context, &ready, &mut read).await? {
+        if let Some(held) = ready.held {
+            context.release(due, held).await?;
+        }
         let delay = Delay::at_least(Duration::from_secs(1));
-        let again = if ready.first {
+        let is_first = due.entry == 1;
+        return Ok(Some(if is_first {
             FollowUp::First { due, delay }
         } else {
             FollowUp::Retry { due, delay }
-        };
-        return Ok(Some(again));
+        }));
     }
     let webhook = read.as_deref().unwrap_or(ready.webhook);
     // Held until the body is gone.
@@ -106,8 +122,8 @@ pub(crate) async fn attempt(
     if next == Next::Gone {
         // Before the row: a worker that dies in between attempts again and learns it again.
         let store = &context.config.store;
-        let gone = Some("gone");
-        Box::pin(context.patiently(|| store.webhook_pause(webhook.id, true, gone))).await?;
+        let pause = || store.address_pause(webhook.id, &webhook.uri, "gone");
+        Box::pin(context.patiently(pause)).await?;
     }
     let (state, reason, delay) = match next {
         Next::Delivered | Next::Gone => (State::Delivered, None, None),
@@ -154,14 +170,24 @@ pub(crate) async fn attempt(
     })
 }
 
-/// Whether an attempt may begin now: its webhook still takes what it is sent, and nobody else can
-/// have begun it. The webhook goes into `read` if it had to be looked at once more, since what it
+/// The right to make an attempt, held until it is recorded.
+#[expect(dead_code, reason = "held, not read")]
+enum Turn<'a> {
+    Beside(Beside<'a>),
+    Alone(Alone<'a>),
+}
+
+/// Whether an attempt may begin now: its webhook still takes what it is sent, the plan still holds if
+/// only that decided, and nobody else can have begun it. The webhook goes into `read` if it had to be looked at once more, since what it
 /// was before the waits for the limiter, for memory and for the recorder may be out of date.
 async fn is_current(
     context: &Context,
     ready: &Ready<'_>,
     read: &mut Option<Arc<Webhook>>,
 ) -> Result<bool, WorkerError> {
+    if ready.by_plan && !plan_holds(ready.chain.since, context.now()) {
+        return Ok(false);
+    }
     let (mut known, mut longest) = (ready.from, MOMENT);
     // After `SLACK` others may take the attempt for lost: it is asked after before it is sent.
     while ready.from.elapsed() <= SLACK {
@@ -204,28 +230,38 @@ fn changed_health(webhook: &Webhook, chain: &Chain, success: bool) -> Option<Hea
     }
 }
 
-/// Notes since when a webhook fails, and pauses one that failed for too long.
+/// Failures farther apart than this, or than two retries of a delivery, are not one long failure:
+/// nothing was sent in between.
+const SILENCE: Duration = Duration::from_hours(1);
+
+/// Notes since when a webhook's address fails, and pauses a webhook whose address failed for too
+/// long.
 async fn note_health(
     context: &Context,
     webhook: &Webhook,
     health: Health,
 ) -> Result<(), WorkerError> {
     let store = &context.config.store;
+    let (id, uri) = (webhook.id, &webhook.uri);
     match health {
-        Health::Mended => context.patiently(|| store.webhook_failing(webhook.id, None)).await,
+        Health::Mended => context.patiently(|| store.address_failing(id, uri, None)).await,
         Health::Failing => {
             let since = Some(context.now());
-            context.patiently(|| store.webhook_failing(webhook.id, since)).await
+            context.patiently(|| store.address_failing(id, uri, since)).await
         }
         Health::StillFailing(since) => {
+            let pause_after = context.config.pause_after;
             let failing = (context.now() - since).to_std().unwrap_or_default();
-            if failing >= context.config.pause_after {
+            if failing < pause_after {
+                return Ok(());
+            }
+            let gap = SILENCE.max(2 * context.config.policy.max_delay);
+            let pause = || store.address_pause_failing(id, uri, pause_after, gap);
+            if context.patiently(pause).await? {
                 tracing::warn!(
-                    webhook.id = %webhook.id, webhook.origin = webhook.uri.origin(), %since,
+                    webhook.id = %id, webhook.origin = uri.origin(), %since,
                     "paused a webhook whose attempts all failed for too long"
                 );
-                let reason = Some("failing");
-                context.patiently(|| store.webhook_pause(webhook.id, true, reason)).await?;
             }
             Ok(())
         }

@@ -3,21 +3,24 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_core::job::Due;
 use fanfare_store::StoreError;
+use fanfare_store::claims::{Claim, Lease};
 use fanfare_store::patience::{Impatient, patiently};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
+use crate::database::{Answering, SETTLED};
 use crate::error::WorkerError;
 use crate::gate::Gate;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
+use crate::solo::Solo;
 use crate::webhooks::Webhooks;
 
 /// A job that waited longer than this in the worker counts as one that may be about twice.
@@ -46,6 +49,18 @@ pub(crate) struct Context {
     pub(crate) stop: CancellationToken,
     /// First attempts under way, which nobody has claimed.
     under_way: Mutex<HashSet<Due>>,
+    /// Keeps attempts that are made alone apart from all others of the process.
+    pub(crate) solo: Solo,
+    /// How long the database has been answering.
+    database: Answering,
+}
+
+/// Claims of one call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) lease: Lease,
+    /// Since when they are surely held.
+    pub(crate) from: Instant,
 }
 
 impl Context {
@@ -56,18 +71,20 @@ impl Context {
         tracker: &TaskTracker,
     ) -> Self {
         let webhooks = Webhooks::start(config.store.clone(), end, tracker);
-        let recorder = Recorder::start(&config, stop.clone(), tracker);
+        let database = Answering::new();
+        let recorder = Recorder::start(&config, database.clone(), stop.clone(), tracker);
         let gate = Gate::new(config.per_webhook, config.concurrency);
-        let bodies = Semaphore::new(BODIES as usize);
         Self {
             config,
             webhooks,
             recorder,
             gate,
             progress: Progress::default(),
-            bodies,
+            bodies: Semaphore::new(BODIES as usize),
             stop,
             under_way: Mutex::default(),
+            solo: Solo::new(),
+            database,
         }
     }
 
@@ -82,17 +99,43 @@ impl Context {
     }
 
     /// After this time a first attempt that another worker was given is recorded, claimed, handed
-    /// back or lost with its worker.
+    /// back or lost with its worker: it began when it was almost stale, waited for its POST, made it,
+    /// and was recorded.
     pub(crate) fn certainty(&self) -> Duration {
-        STALE + self.config.timeout + SLACK
+        STALE + SLACK + self.config.timeout + SLACK
+    }
+
+    /// Claims attempts; the answers are in their order.
+    pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, Held), WorkerError> {
+        let held = Held { lease: Lease::new(self.lease(), false), from: Instant::now() };
+        let store = &self.config.store;
+        let claims = self.patiently(|| {
+            // Asked for each try: an outage may have come and gone since the one before.
+            let may_take_over = self.database.is_settled();
+            store.attempts_claim(dues, Lease { may_take_over, ..held.lease })
+        });
+        Ok((claims.await?, held))
+    }
+
+    /// Gives back the claim of an attempt that was not begun.
+    pub(crate) async fn release(&self, due: Due, held: Held) -> Result<(), WorkerError> {
+        let store = &self.config.store;
+        self.patiently(|| store.claims_release(std::slice::from_ref(&due), held.lease)).await
+    }
+
+    /// How long an attempt waits whose claim somebody else has.
+    pub(crate) fn until_free(&self) -> Duration {
+        // Claims that ran out during an outage are free as soon as the database has settled.
+        if self.database.is_settled() { self.lease() } else { SETTLED }
     }
 
     /// Calls the database until it answers; see [`patiently`].
     pub(crate) async fn patiently<T, Answer: Future<Output = Result<T, StoreError>>>(
         &self,
-        call: impl FnMut() -> Answer,
+        mut call: impl FnMut() -> Answer,
     ) -> Result<T, WorkerError> {
-        patiently(&self.stop, call).await.map_err(|error: Impatient| error.into())
+        let watched = || self.database.watch(call());
+        patiently(&self.stop, watched).await.map_err(|error: Impatient| error.into())
     }
 
     /// Waits until there is memory for a body of so many bytes; not for ever, since meanwhile its
@@ -124,9 +167,7 @@ impl Context {
         if dues.is_empty() {
             return Ok(());
         }
-        let lease = self.lease();
-        let store = &self.config.store;
-        self.patiently(|| store.attempts_claim(&dues, lease)).await.map(drop)
+        self.claim(&dues).await.map(drop)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Due>> {

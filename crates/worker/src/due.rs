@@ -7,25 +7,31 @@ use std::time::{Duration, Instant};
 
 use fanfare_broker::Delay;
 use fanfare_core::ids::WebhookId;
-use fanfare_core::job::{Due, Job};
-use fanfare_core::outcome::{DeadReason, DropReason};
+use fanfare_core::job::{Due, Job, Unit};
+use fanfare_core::outcome::{DeadReason, DropReason, decided_again};
+use fanfare_core::suspect::Unrecorded;
 use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
-use fanfare_store::attempts::{Claim, PlannedEvent, Standing};
+use fanfare_store::attempts::{PlannedEvent, Standing};
+use fanfare_store::claims::Claim;
 use futures_util::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::attempt::{self, Chain, Ready, attempt, drop_delivery};
-use crate::context::Context;
+use crate::context::{Context, Held, SLACK};
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::{Deferred, Pass};
 use crate::hand_on::HandOn;
-use crate::verdict::{POISON, Verdict, early, verdicts};
+use crate::lost;
+use crate::verdict::{Verdict, early, verdicts};
 use crate::webhooks::Found;
 
 /// A wait as short as the ladder has.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// How long a delivery waits that is to be attempted alone while others are.
+const WAIT_FOR_TURN: Duration = Duration::from_secs(4);
 
 /// Notifications of so many bytes are read for many deliveries at a time, larger ones alone.
 const INLINE: usize = 16 * 1024;
@@ -34,13 +40,17 @@ const INLINE: usize = 16 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Taken {
     pub(crate) due: Due,
-    /// Whether it is a first attempt that the plan decided about.
+    /// Whether its job is one for first attempts.
     pub(crate) first: bool,
     pub(crate) redelivered: bool,
-    pub(crate) delivery_count: u64,
 }
 
 impl Taken {
+    /// A first attempt, of a job that is handed out for the first time.
+    pub(crate) fn first(due: Due) -> Self {
+        Self { due, first: true, redelivered: false }
+    }
+
     /// The same job once more after a while.
     fn again(self, wait: Duration) -> FollowUp {
         let (due, delay) = (self.due, Delay::at_least(wait));
@@ -54,12 +64,13 @@ impl Taken {
 }
 
 /// Sends first attempts on a way round, because they may be done or under way elsewhere: those of
-/// which nothing is recorded come back as due jobs after `wait`, when this can be known.
+/// which nothing is recorded come back as due jobs after `wait`, when this can be known. `units` is
+/// what their job carries.
 pub(crate) async fn defer(
     context: &Context,
     hand_on: &HandOn,
     dues: &[Due],
-    delivery_count: u64,
+    units: &[Unit],
     wait: Duration,
 ) -> Result<(), WorkerError> {
     let (standings, found) = look(context, dues).await?;
@@ -69,9 +80,8 @@ pub(crate) async fn defer(
         if standing.last.is_some() {
             let standing = whole(context, *due).await?;
             follow_ups.extend(FollowUp::again(context, *due, &standing, webhook));
-        } else if delivery_count >= POISON {
-            let reason = DeadReason::Poison;
-            follow_ups.extend(give_up(context, *due, standing, webhook, reason).await?);
+        } else if standing.events.is_empty() {
+            follow_ups.push(lost::letter(context, *due, units, webhook)?);
         } else {
             context.config.metrics.deferred(Deferral::Uncertain);
             follow_ups.push(FollowUp::First { due: *due, delay: Delay::at_least(wait) });
@@ -82,14 +92,16 @@ pub(crate) async fn defer(
 
 /// Attempts what is due side by side, records it and hands on what follows; the answers are in their
 /// order, so that each job can be settled on its own. Each gives its share of `permit` back when it
-/// is over.
+/// is over. `units` is what the job carries, if it is one that carries something.
 pub(crate) async fn attempt_each(
     context: &Context,
     hand_on: &HandOn,
     taken: &[Taken],
+    units: &[Unit],
     mut permit: OwnedSemaphorePermit,
 ) -> Result<Vec<Result<(), WorkerError>>, WorkerError> {
-    let mut entries = enter(context, taken).await?;
+    // What comes by reference may have been deferred before.
+    let mut entries = enter(context, taken, units.is_empty()).await?;
     let deferred = still_owed(context, taken, &entries).await?;
     let (going, dues): (Vec<Taken>, Vec<Due>) = taken
         .iter()
@@ -103,10 +115,7 @@ pub(crate) async fn attempt_each(
         hand_on.hand_on(taken.iter().zip(deferred).filter_map(again)).await?;
         return Ok(taken.iter().map(|_| Ok(())).collect());
     }
-    let store = &context.config.store;
-    let lease = context.lease();
-    let claimed = Instant::now();
-    let claims = context.patiently(|| store.attempts_claim(&dues, lease)).await?;
+    let (claims, held) = context.claim(&dues).await?;
     // Read after the claim: what was recorded just before it is seen here.
     let (standings, found) = look(context, &dues).await?;
     let verdicts = verdicts(context, &going, &claims, &standings, &found).await?;
@@ -120,7 +129,8 @@ pub(crate) async fn attempt_each(
         each.push(async move {
             let follow_up = match (deferred, next) {
                 (None, Some((standing, verdict))) => {
-                    conclude(context, *taken, standing, webhook, verdict, entry, claimed).await
+                    let asked = Asked { taken: *taken, standing, units, webhook, held };
+                    conclude(context, asked, verdict, entry).await
                 }
                 (deferred, _) => Ok(deferred.map(|it| FollowUp::deferred(context, taken.due, it))),
             };
@@ -166,13 +176,13 @@ enum Entry {
     Unreadable,
 }
 
-async fn enter(context: &Context, taken: &[Taken]) -> Result<Vec<Entry>, WorkerError> {
+async fn enter(context: &Context, taken: &[Taken], again: bool) -> Result<Vec<Entry>, WorkerError> {
     let ids: Vec<WebhookId> = taken.iter().map(|taken| taken.due.webhook).collect();
     let Found { webhooks, unreadable } = context.patiently(|| context.webhooks.get(&ids)).await?;
     let enter = async |id: &WebhookId| match webhooks.get(id).filter(|webhook| !webhook.paused) {
         None if unreadable.contains(id) => Entry::Unreadable,
         None => Entry::NoNeed,
-        Some(webhook) => match context.gate.enter(webhook, true).await {
+        Some(webhook) => match context.gate.enter(webhook, again).await {
             Ok(pass) => Entry::Pass(pass),
             Err(deferred) => Entry::Deferred(deferred),
         },
@@ -200,90 +210,184 @@ async fn still_owed(
         return Ok(entries.iter().map(unreadable).collect());
     }
     let (standings, found) = look(context, &dues).await?;
-    let claims = vec![Claim::Ours; asked.len()];
+    let claims = vec![Claim::Ours(Unrecorded::default()); asked.len()];
     let verdicts = verdicts(context, &asked, &claims, &standings, &found).await?;
     let mut verdicts = verdicts.into_iter();
     let again = |(deferred, entry): (Option<(Taken, Deferred)>, &Entry)| {
         let Some((_, deferred)) = deferred else { return unreadable(entry) };
-        matches!(verdicts.next(), Some(Verdict::Attempt(_))).then_some(deferred)
+        matches!(verdicts.next(), Some(Verdict::Attempt { .. })).then_some(deferred)
     };
     Ok(deferred.into_iter().zip(entries).map(again).collect())
 }
 
+/// A delivery that was claimed, with what was read of it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    taken: Taken,
+    standing: &'a Standing,
+    /// What its job carries.
+    units: &'a [Unit],
+    webhook: Option<&'a Webhook>,
+    held: Held,
+}
+
 async fn conclude(
     context: &Context,
-    taken: Taken,
-    standing: &Standing,
-    webhook: Option<&Webhook>,
+    asked: Asked<'_>,
     verdict: Verdict,
     entry: Entry,
-    claimed: Instant,
 ) -> Result<Option<FollowUp>, WorkerError> {
+    let Asked { taken, standing, webhook, .. } = asked;
     let due = taken.due;
-    match (verdict, webhook) {
-        (Verdict::Attempt(events), Some(webhook)) => {
+    match verdict {
+        Verdict::Attempt { events, by_plan, alone } => {
+            let Some(webhook) = webhook else { return Ok(None) };
             let pass = match entry {
                 Entry::Pass(pass) => pass,
                 Entry::Deferred(deferred) => {
-                    return Ok(Some(FollowUp::deferred(context, due, deferred)));
+                    let again = FollowUp::deferred(context, due, deferred);
+                    return not_begun(context, asked, again).await;
                 }
                 // It was resumed in between.
                 Entry::NoNeed | Entry::Unreadable => {
-                    return Ok(Some(taken.again(AT_ONCE)));
+                    return not_begun(context, asked, taken.again(AT_ONCE)).await;
                 }
             };
-            let size = standing.events.iter().map(|event| event.size).sum();
-            let Ok(room) = context.room_for(size).await else {
-                return Ok(Some(taken.again(AT_ONCE)));
-            };
-            let read;
-            let standing = if standing.events.iter().all(|event| event.notification.is_some()) {
-                standing
-            } else {
-                read = whole(context, due).await?;
-                &read
-            };
-            let detail = left_out(standing, webhook, &events);
-            context.config.metrics.partial(detail.is_some());
-            let events: Vec<&PlannedEvent> =
-                events.into_iter().filter_map(|index| standing.events.get(index)).collect();
-            let ready = Ready {
-                due,
-                webhook,
-                pass,
-                room,
-                from: claimed,
-                first: taken.first,
-                chain: chain(standing),
-                event_ids: events.iter().map(|event| event.event_id.as_str()).collect(),
-                notifications: events.iter().filter_map(|it| it.notification.as_deref()).collect(),
-                traceparent: events.first().and_then(|event| event.traceparent.as_deref()),
-                detail,
-            };
-            attempt(context, ready).await
+            let begin = Begin { events, by_plan, alone };
+            // Boxed, as what is large, so that thousands of deliveries that wait are small.
+            Box::pin(begin.attempt(context, asked, webhook, pass)).await
         }
-        (Verdict::Drop(reason), webhook) => {
+        Verdict::Drop(reason) => {
             let owner = webhook.map_or("", |webhook| webhook.owner.as_str());
             let subjects: Vec<&str> =
                 standing.events.iter().map(|event| event.subject.as_str()).collect();
             let detail = reason.sentence(owner, &subjects, standing.revision);
+            let detail = match reason {
+                DropReason::WebhookDeleted | DropReason::WebhookPaused => detail,
+                DropReason::OwnerDisabled
+                | DropReason::OwnerDeleted
+                | DropReason::AccessRevoked => after_wait(context, standing, detail),
+            };
             drop_delivery(context, due, chain(standing), reason, detail).await.map(|()| None)
         }
-        (Verdict::Later, _) => {
+        Verdict::Later => {
             context.config.metrics.deferred(Deferral::Claimed);
-            Ok(Some(taken.again(context.lease())))
+            Ok(Some(taken.again(context.until_free())))
         }
-        (Verdict::Early, _) => {
+        Verdict::Unreadable => {
+            let again = FollowUp::deferred(context, due, Deferred::UNREADABLE);
+            not_begun(context, asked, again).await
+        }
+        Verdict::Early => {
             context.config.metrics.deferred(Deferral::Early);
-            Ok(Some(taken.again(early(context, standing).unwrap_or_default())))
+            let again = taken.again(early(context, standing).unwrap_or_default());
+            not_begun(context, asked, again).await
         }
-        (Verdict::GiveUp(reason), webhook) => {
-            self::give_up(context, due, standing, webhook, reason).await
+        Verdict::GiveUp(reason) => self::give_up(context, due, standing, webhook, reason).await,
+        Verdict::Lost => {
+            let letter = lost::letter(context, due, asked.units, webhook)?;
+            not_begun(context, asked, letter).await
         }
-        (Verdict::HandOnAgain, webhook) => {
+        Verdict::HandOnAgain => {
             Ok(FollowUp::again(context, due, &whole(context, due).await?, webhook))
         }
-        (Verdict::Nothing | Verdict::Attempt(_), _) => Ok(None),
+        Verdict::Nothing => Ok(None),
+    }
+}
+
+/// Gives the claim of an attempt back that is not begun now.
+async fn not_begun(
+    context: &Context,
+    asked: Asked<'_>,
+    follow_up: FollowUp,
+) -> Result<Option<FollowUp>, WorkerError> {
+    context.release(asked.taken.due, asked.held).await?;
+    Ok(Some(follow_up))
+}
+
+/// What an attempt is to be made with.
+struct Begin {
+    events: Vec<usize>,
+    by_plan: bool,
+    alone: bool,
+}
+
+impl Begin {
+    async fn attempt(
+        self,
+        context: &Context,
+        asked: Asked<'_>,
+        webhook: &Webhook,
+        pass: Pass,
+    ) -> Result<Option<FollowUp>, WorkerError> {
+        let Asked { taken, standing, mut held, .. } = asked;
+        let due = taken.due;
+        let size = standing.events.iter().map(|event| event.size).sum();
+        let Ok(room) = context.room_for(size).await else {
+            return not_begun(context, asked, taken.again(AT_ONCE)).await;
+        };
+        // Payloads alone are read again. The rest is what was decided by: the revision that the row
+        // will have must not be newer than the decision.
+        let read;
+        let planned = if standing.events.iter().all(|event| event.notification.is_some()) {
+            &standing.events
+        } else {
+            let store = &context.config.store;
+            read = context.patiently(|| store.delivery_events(due)).await?;
+            let id = |event: &PlannedEvent| event.event_id.clone();
+            if !read.iter().map(id).eq(standing.events.iter().map(id)) {
+                return not_begun(context, asked, taken.again(AT_ONCE)).await;
+            }
+            &read
+        };
+        let alone = if self.alone {
+            let Some(alone) = context.solo.alone(context.config.timeout + SLACK).await else {
+                return not_begun(context, asked, taken.again(WAIT_FOR_TURN)).await;
+            };
+            held.from = Instant::now();
+            let store = &context.config.store;
+            if !context.patiently(|| store.claim_alone(due, held.lease)).await? {
+                return Ok(Some(taken.again(context.until_free())));
+            }
+            tracing::warn!(
+                webhook.id = %due.webhook, delivery.id = %due.id(),
+                "attempting a delivery alone: several attempts of it began and were never recorded"
+            );
+            Some(alone)
+        } else {
+            None
+        };
+        let detail = left_out(standing, webhook, &self.events)
+            .map(|detail| after_wait(context, standing, detail));
+        context.config.metrics.partial(detail.is_some());
+        let events: Vec<&PlannedEvent> =
+            self.events.iter().filter_map(|index| planned.get(*index)).collect();
+        let chain = chain(standing);
+        let ready = Ready {
+            due,
+            webhook,
+            pass,
+            room,
+            from: held.from,
+            held: Some(held),
+            alone,
+            by_plan: self.by_plan,
+            // What the plan allowed was not asked at any later revision.
+            chain: if self.by_plan { Chain { revision: 0, ..chain } } else { chain },
+            event_ids: events.iter().map(|event| event.event_id.as_str()).collect(),
+            notifications: events.iter().filter_map(|it| it.notification.as_deref()).collect(),
+            traceparent: events.first().and_then(|event| event.traceparent.as_deref()),
+            detail,
+        };
+        attempt(context, ready).await
+    }
+}
+
+/// Adds to the reason of a decision that the first attempt had waited for too long, if that is so.
+fn after_wait(context: &Context, standing: &Standing, detail: String) -> String {
+    match (&standing.last, standing.events.first()) {
+        (None, Some(event)) => decided_again(&detail, event.received_at, context.now()),
+        _ => detail,
     }
 }
 

@@ -9,7 +9,7 @@ use fanfare_broker::{BackTo, Delay, Destination, Message, Queue};
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
 use fanfare_core::notification::render;
-use fanfare_core::outcome::State;
+use fanfare_core::outcome::{DeadReason, State};
 use fanfare_core::webhook::{Properties, Webhook};
 use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{Last, Standing};
@@ -42,6 +42,10 @@ pub(crate) fn messages(
     let mut later: BTreeMap<Delay, Vec<Due>> = BTreeMap::new();
     for follow_up in follow_ups {
         match follow_up {
+            // A first attempt remains one, whatever puts it off.
+            FollowUp::Deferred { due, delay } if due.entry == 1 => {
+                first.entry(*delay).or_default().push(*due);
+            }
             FollowUp::Retry { due, delay } | FollowUp::Deferred { due, delay } => {
                 later.entry(*delay).or_default().push(*due);
             }
@@ -140,9 +144,26 @@ impl DeadLetter {
         }
     }
 
+    fn detail(&self) -> String {
+        /// Ids that are named: headers have a limit.
+        const NAMED: usize = 8;
+        if self.reason != DeadReason::LedgerLost.code() {
+            return format!("given up after {} attempts", self.attempts);
+        }
+        let mut detail = "the database does not know its events: publish them again".to_owned();
+        for (index, id) in self.events.iter().take(NAMED).enumerate() {
+            detail.push_str(if index == 0 { "; ids: " } else { ", " });
+            detail.push_str(id);
+        }
+        if self.events.len() > NAMED {
+            detail.push_str(", …");
+        }
+        detail
+    }
+
     fn message(&self, context: &Context) -> Message {
         let id: DeliveryId = self.due.id();
-        let detail = format!("given up after {} attempts", self.attempts);
+        let detail = self.detail();
         let body = Message::new(self.body.clone(), "application/json");
         let mut message = reject(&body, "", &self.reason, &detail, context.now());
         message

@@ -6,13 +6,14 @@ use futures_util::future::join_all;
 
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::{Addressee, Due, Unit};
-use fanfare_core::outcome::DropReason;
+use fanfare_core::outcome::{DropReason, plan_holds};
 use fanfare_core::webhook::Webhook;
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::attempt::{Chain, Ready, attempt, drop_delivery};
 use crate::context::{Context, UnderWay};
+use crate::due::{Taken, attempt_each};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::gate::Deferred;
@@ -26,6 +27,13 @@ pub(crate) async fn attempt_all(
     units: &[Unit],
     mut permit: OwnedSemaphorePermit,
 ) -> Result<(), WorkerError> {
+    let now = context.now();
+    if !units.iter().all(|unit| plan_holds(unit.received_at, now)) {
+        // They waited too long in the queue: whether they may still be sent is asked as for retries.
+        let taken: Vec<Taken> = dues(units).into_iter().map(Taken::first).collect();
+        let each = Box::pin(attempt_each(context, hand_on, &taken, units, permit)).await?;
+        return each.into_iter().collect();
+    }
     // Noted before anything is waited for: what is claimed for a lost session must be all of it.
     let _under_way: Vec<UnderWay<'_>> =
         dues(units).into_iter().map(|due| context.note(due)).collect();
@@ -88,7 +96,9 @@ async fn one(
         pass,
         room: None,
         from,
-        first: true,
+        held: None,
+        alone: None,
+        by_plan: true,
         chain,
         event_ids: unit.event_ids.iter().map(String::as_str).collect(),
         notifications: notifications(unit, to),
@@ -108,7 +118,8 @@ async fn drop_for(
     drop_delivery(context, due, chain, reason, reason.sentence("", &[], 0)).await.map(|()| None)
 }
 
-fn notifications<'a>(unit: &'a Unit, to: &Addressee) -> Vec<&'a str> {
+/// The notifications of a unit that a webhook gets.
+pub(crate) fn notifications<'a>(unit: &'a Unit, to: &Addressee) -> Vec<&'a str> {
     let all: Vec<&str> = unit.notifications.iter().map(|raw| raw.get()).collect();
     match &to.only {
         None => all,

@@ -212,15 +212,15 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
         let again = incoming.redelivered || at.elapsed() > STALE;
         let for_job = Arc::clone(&lane);
         lane.spawn(async move {
-            let (count, settle) = (incoming.delivery_count, incoming.settle);
+            let settle = incoming.settle;
             let (context, hand_on) = (&*for_job.context, &for_job.hand_on);
             let result = match job {
                 Job::Fresh(units) if !again => attempt_all(context, hand_on, &units, permit).await,
-                Job::Fresh(units) => defer(context, hand_on, &dues(&units), count, HANDOVER).await,
-                Job::Copy(dues) => defer(context, hand_on, &dues, count, context.certainty()).await,
+                Job::Fresh(units) => defer(context, hand_on, &dues(&units), &units, HANDOVER).await,
+                Job::Copy(dues) => defer(context, hand_on, &dues, &[], context.certainty()).await,
                 // Nobody sends these here; the other queue is where they belong.
                 Job::First(dues) | Job::Due(dues) => {
-                    defer(context, hand_on, &dues, count, HANDOVER).await
+                    defer(context, hand_on, &dues, &[], HANDOVER).await
                 }
             };
             settle_jobs(vec![(settle, result)]).await;
@@ -258,7 +258,7 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
 /// may be to blame.
 fn take_due(lane: &Arc<Lane>, group: &mut Group, incoming: Incoming, dues: &[Due], first: bool) {
     let Incoming { redelivered, delivery_count, settle, .. } = incoming;
-    let taken = dues.iter().map(|due| Taken { due: *due, first, redelivered, delivery_count });
+    let taken = dues.iter().map(|due| Taken { due: *due, first, redelivered });
     if dues.len() < 2 || delivery_count < SUSPECT {
         group.taken.extend(taken);
         group.jobs.push((dues.len(), settle));
@@ -301,7 +301,7 @@ async fn attempt_group(lane: &Arc<Lane>, group: Group) {
     let for_group = Arc::clone(lane);
     lane.spawn(async move {
         let Lane { context, hand_on, .. } = &*for_group;
-        match attempt_each(context, hand_on, &group.taken, permit).await {
+        match attempt_each(context, hand_on, &group.taken, &[], permit).await {
             Ok(results) => {
                 let mut results = results.into_iter();
                 // A job of which one delivery was not done comes again whole; of what was done the

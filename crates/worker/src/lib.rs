@@ -2,7 +2,7 @@
 //!
 //! A worker takes jobs of two kinds, each with a part of the concurrency: first attempts, and
 //! attempts whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
-//! whom, `verdict` what becomes of a due one; `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
+//! whom, `verdict` what becomes of a due one (`lost` if the database does not know it); `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
 //! done into the ledger; `hand_on` publishes what follows from it; and only then is a job acknowledged. Any number of workers run side by
 //! side.
 //!
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 mod attempt;
 mod context;
+mod database;
 mod due;
 mod error;
 mod follow_up;
@@ -31,9 +32,11 @@ mod fresh;
 mod gate;
 mod hand_on;
 mod intake;
+mod lost;
 mod measure;
 mod progress;
 mod recorder;
+mod solo;
 mod traced;
 mod verdict;
 mod webhooks;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
+use crate::database::Answering;
 use crate::error::WorkerError;
 
 /// Rows in one statement.
@@ -36,7 +37,12 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Begins to write; ends when the handle is gone and everything is written.
-    pub(crate) fn start(config: &Config, stop: CancellationToken, tracker: &TaskTracker) -> Self {
+    pub(crate) fn start(
+        config: &Config,
+        database: Answering,
+        stop: CancellationToken,
+        tracker: &TaskTracker,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let (health, healthy) = watch::channel(true);
         let give_up = CancellationToken::new();
@@ -44,6 +50,7 @@ impl Recorder {
             store: config.store.clone(),
             metrics: Arc::clone(&config.metrics),
             health,
+            database,
             give_up: give_up.clone(),
         };
         tokio::spawn(async move {
@@ -77,6 +84,7 @@ struct Writer {
     store: Store,
     metrics: Arc<Metrics>,
     health: watch::Sender<bool>,
+    database: Answering,
     /// Cancelled when a stopping process waited long enough for the database.
     give_up: CancellationToken,
 }
@@ -123,7 +131,7 @@ impl Writer {
     async fn write(&self, entries: &[Entry]) -> Result<(), Impatient> {
         let write = || async {
             let began = Instant::now();
-            let result = self.store.attempts_record(entries).await;
+            let result = self.database.watch(self.store.attempts_record(entries)).await;
             if result.is_ok() {
                 self.metrics.ledger(entries.len(), began.elapsed());
             }

@@ -6,19 +6,18 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_core::access::Resource;
 use fanfare_core::job::Due;
-use fanfare_core::outcome::{DeadReason, DropReason, State};
+use fanfare_core::outcome::{DeadReason, DropReason, State, plan_holds};
+use fanfare_core::suspect::Suspicion;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::access::Question;
-use fanfare_store::attempts::{Claim, PlannedEvent, Standing};
+use fanfare_store::attempts::{PlannedEvent, Standing};
+use fanfare_store::claims::Claim;
 use fanfare_store::directory::UserStatus;
 
 use crate::context::Context;
 use crate::due::{Taken, chain};
 use crate::error::WorkerError;
 use crate::webhooks::Found;
-
-/// A job that came back so often has ended that many workers, or sessions.
-pub(crate) const POISON: u64 = 20;
 
 /// How much later than its decision a row may be dated, and so how near two times may be of which
 /// the order matters.
@@ -30,15 +29,25 @@ const SOON: Duration = Duration::from_secs(2);
 /// What to do with a due job.
 pub(crate) enum Verdict {
     /// Attempt it with these of its events.
-    Attempt(Vec<usize>),
+    Attempt {
+        events: Vec<usize>,
+        /// The plan alone decides: nothing was asked.
+        by_plan: bool,
+        /// While the worker does nothing else.
+        alone: bool,
+    },
     /// Not any more.
     Drop(DropReason),
     /// Somebody else is at it, or was when it died.
     Later,
     /// Its time has not come: the wait is longer than the ladder.
     Early,
+    /// Its webhook can't be read for now.
+    Unreadable,
     /// Its workers died of it, or it was deferred for too long.
     GiveUp(DeadReason),
+    /// The database does not know it.
+    Lost,
     /// The delivery has moved on; what followed from its row may have been lost.
     HandOnAgain,
     /// The delivery has moved on.
@@ -59,38 +68,49 @@ pub(crate) async fn verdicts(
     let (mut verdicts, mut questions, mut askers) = (Vec::new(), Vec::new(), Vec::new());
     for ((taken, claim), standing) in taken.iter().zip(claims).zip(standings) {
         let webhook = found.webhooks.get(&taken.due.webhook);
+        let suspicion = match claim {
+            Claim::Ours(unrecorded) => unrecorded.suspicion(),
+            Claim::Taken | Claim::Past => Suspicion::None,
+        };
         let verdict = match (claim, webhook) {
             (Claim::Past, _) if taken.redelivered => Verdict::HandOnAgain,
             (Claim::Past, _) => Verdict::Nothing,
             (Claim::Taken, _) => Verdict::Later,
-            (Claim::Ours, _) if !is_next(taken.due, standing) => Verdict::Nothing,
-            // The ledger is older than the broker, as after a restore: what it does not know it
-            // does not owe, and a router takes in anew what is published again.
-            (Claim::Ours, _) if standing.events.is_empty() => unknown(taken.due),
-            (Claim::Ours, _) if early(context, standing).is_some() => Verdict::Early,
-            (Claim::Ours, _) if taken.delivery_count >= POISON => {
+            (Claim::Ours(_), _) if standing.events.is_empty() => Verdict::Lost,
+            (Claim::Ours(_), _) if !is_next(taken.due, standing) => Verdict::Nothing,
+            (Claim::Ours(_), _) if early(context, standing).is_some() => Verdict::Early,
+            (Claim::Ours(_), _) if suspicion == Suspicion::Poison => {
                 Verdict::GiveUp(DeadReason::Poison)
             }
-            (Claim::Ours, _) if expired(context, standing) => Verdict::GiveUp(DeadReason::Expired),
-            (Claim::Ours, None) if found.unreadable.contains(&taken.due.webhook) => Verdict::Later,
-            (Claim::Ours, None) => Verdict::Drop(DropReason::WebhookDeleted),
-            (Claim::Ours, Some(webhook)) if webhook.paused => {
+            (Claim::Ours(_), _) if expired(context, standing) => {
+                Verdict::GiveUp(DeadReason::Expired)
+            }
+            (Claim::Ours(_), None) if found.unreadable.contains(&taken.due.webhook) => {
+                Verdict::Unreadable
+            }
+            (Claim::Ours(_), None) => Verdict::Drop(DropReason::WebhookDeleted),
+            (Claim::Ours(_), Some(webhook)) if webhook.paused => {
                 Verdict::Drop(DropReason::WebhookPaused)
             }
-            (Claim::Ours, Some(webhook)) => match users.get(webhook.owner.key()) {
-                Some(UserStatus::Enabled) => {
-                    let open = if taken.first && standing.last.is_none() {
-                        Vec::new()
-                    } else {
-                        questions_of(standing, webhook)
-                    };
-                    askers.extend(open.iter().map(|(event, _)| (verdicts.len(), *event)));
-                    questions.extend(open.into_iter().map(|(_, question)| question));
-                    Verdict::Attempt((0..standing.events.len()).collect())
+            (Claim::Ours(_), Some(webhook)) => {
+                let by_plan = is_by_plan(context, standing);
+                let attempt = Verdict::Attempt {
+                    events: (0..standing.events.len()).collect(),
+                    by_plan,
+                    alone: suspicion == Suspicion::Alone,
+                };
+                match users.get(webhook.owner.key()) {
+                    _ if by_plan => attempt,
+                    Some(UserStatus::Enabled) => {
+                        let open = questions_of(standing, webhook);
+                        askers.extend(open.iter().map(|(event, _)| (verdicts.len(), *event)));
+                        questions.extend(open.into_iter().map(|(_, question)| question));
+                        attempt
+                    }
+                    Some(UserStatus::Disabled) => Verdict::Drop(DropReason::OwnerDisabled),
+                    Some(UserStatus::Deleted) | None => Verdict::Drop(DropReason::OwnerDeleted),
                 }
-                Some(UserStatus::Disabled) => Verdict::Drop(DropReason::OwnerDisabled),
-                Some(UserStatus::Deleted) | None => Verdict::Drop(DropReason::OwnerDeleted),
-            },
+            }
         };
         verdicts.push(verdict);
     }
@@ -104,24 +124,22 @@ pub(crate) async fn verdicts(
     let asked: Vec<Question<'_>> = resources.collect();
     let may = context.patiently(|| store.may_read(&asked)).await?;
     for ((verdict, event), may) in askers.into_iter().zip(may) {
-        if !may && let Some(Verdict::Attempt(events)) = verdicts.get_mut(verdict) {
+        if !may && let Some(Verdict::Attempt { events, .. }) = verdicts.get_mut(verdict) {
             events.retain(|kept| *kept != event);
         }
     }
     for verdict in &mut verdicts {
-        if matches!(verdict, Verdict::Attempt(events) if events.is_empty()) {
+        if matches!(verdict, Verdict::Attempt { events, .. } if events.is_empty()) {
             *verdict = Verdict::Drop(DropReason::AccessRevoked);
         }
     }
     Ok(verdicts)
 }
 
-fn unknown(due: Due) -> Verdict {
-    tracing::warn!(
-        webhook.id = %due.webhook, delivery.id = %due.id(),
-        "dropped a job whose events are not in the database: is that restored from a backup?"
-    );
-    Verdict::Nothing
+/// Whether it is a first attempt about which the plan still decides, whatever put it off.
+fn is_by_plan(context: &Context, standing: &Standing) -> bool {
+    let planned = standing.events.first().map(|event| event.received_at);
+    standing.last.is_none() && planned.is_some_and(|at| plan_holds(at, context.now()))
 }
 
 /// Whether the job is for the row that comes next.

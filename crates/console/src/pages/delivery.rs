@@ -7,6 +7,7 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use fanfare_core::answer::Trace;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
+use fanfare_core::job::Restart;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
@@ -196,9 +197,14 @@ pub(crate) async fn resend(
         return to("problem", "paused");
     }
     let (batch, webhook) = key(&app, delivery.id).await?;
-    let begun = app.store.delivery_restart(batch, webhook, false).await?;
-    app.broker.hand_over(begun.as_slice()).await;
-    to("done", if begun.is_some() { "resent" } else { "not-resent" })
+    match app.store.delivery_restart(batch, webhook, false).await? {
+        Restart::Begun(due) => {
+            app.broker.hand_over(&[due]).await;
+            to("done", "resent")
+        }
+        Restart::UnderWay => to("problem", "under-way"),
+        Restart::MovedOn | Restart::Unknown => to("done", "not-resent"),
+    }
 }
 
 async fn find(

@@ -38,7 +38,8 @@ pub(super) fn reason(code: &str) -> &str {
         "access-revoked" => "The owner may not read the resource any more.",
         "exhausted" => "All attempts failed.",
         "expired" => "The next attempt would have come after the deadline.",
-        "poison" => "Its job came back over and over without being done.",
+        "poison" => "It ended its workers, even when they attempted nothing else.",
+        "ledger-lost" => "The database does not know its events: publish them again.",
         other => other,
     }
 }
@@ -104,6 +105,7 @@ pub(super) fn done(code: &str) -> Option<&'static str> {
 pub(super) fn problem(code: &str) -> Option<&'static str> {
     match code {
         "paused" => Some("The webhook is paused: resume it first."),
+        "under-way" => Some("An attempt is being made now; wait until it has ended."),
         "owner" => Some(
             "Nothing is sent: the owner is disabled, or is not in the report server's directory.",
         ),

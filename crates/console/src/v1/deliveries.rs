@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_core::ids::{DeliveryId, WebhookId};
+use fanfare_core::job::Restart;
 use fanfare_core::outcome;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{AttemptLog, Delivery, DeliveryFilter};
@@ -72,10 +73,24 @@ pub(crate) async fn retry(
     let (delivery, _) = find(&app, &user, id).await?;
     receiving(&app, delivery.webhook).await?;
     let (batch, webhook) = app.store.delivery_find(id).await?.ok_or(NOTHING)?;
-    let due = app.store.delivery_restart(batch, webhook, false).await?;
-    app.broker.hand_over(due.as_slice()).await;
-    let retried = Retried { id: id.to_string(), begun: due.is_some() };
-    Ok(json(StatusCode::ACCEPTED, &retried))
+    let begun = match app.store.delivery_restart(batch, webhook, false).await? {
+        Restart::Begun(due) => {
+            app.broker.hand_over(&[due]).await;
+            true
+        }
+        Restart::UnderWay => return Err(under_way()),
+        Restart::MovedOn | Restart::Unknown => false,
+    };
+    Ok(json(StatusCode::ACCEPTED, &Retried { id: id.to_string(), begun }))
+}
+
+/// Another attempt beside the one that is being made could arrive twice.
+fn under_way() -> Problem {
+    Problem::Conflict(Conflict {
+        code: "attempt-under-way",
+        title: "An attempt is being made",
+        detail: "An attempt is being made now; wait until it has ended.".to_owned(),
+    })
 }
 
 const NOTHING: Problem = Problem::NotFound("There is no such delivery.");

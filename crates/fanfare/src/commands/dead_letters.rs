@@ -167,13 +167,18 @@ async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Resul
     let mut look = Look::begin(&session, choice);
     let mut count = 0_u64;
     while let Some((kind, letter)) = look.next().await? {
-        if let Some(store) = store.as_ref().filter(|_| !args.dry_run)
-            && let Replayed::Unknown(id) = replay(&publisher, store, kind, &letter).await?
-        {
-            output::note(&format!(
-                "fanfare: the database does not know the delivery {id}; its dead letter is kept"
-            ));
-            continue;
+        if let Some(store) = store.as_ref().filter(|_| !args.dry_run) {
+            let why = match replay(&publisher, store, kind, &letter).await? {
+                Replayed::Done => None,
+                Replayed::Unknown(id) => Some(format!(
+                    "the database does not know the delivery {id}; publish its event again"
+                )),
+                Replayed::UnderWay(id) => Some(format!("an attempt of {id} is being made now")),
+            };
+            if let Some(why) = why {
+                output::note(&format!("fanfare: {why}; its dead letter is kept"));
+                continue;
+            }
         }
         if !args.dry_run {
             look.take().await?;

@@ -2,11 +2,11 @@
 
 mod show;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use fanfare_broker::{Publisher, job};
 use fanfare_console::view::delivery as view;
 use fanfare_core::ids::{DeliveryId, WebhookId};
-use fanfare_core::job::Due;
+use fanfare_core::job::{Due, Restart};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
 use fanfare_store::Store;
@@ -120,22 +120,32 @@ async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
 async fn retry(ids: &[DeliveryId], store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let session = parts::session(settings, "deliveries").await?;
     let publisher = session.publisher();
-    let mut begun = 0;
+    let (mut begun, mut under_way) = (0, Vec::new());
     for &id in ids {
         let found = store.delivery_find(id).await?;
         let (batch, webhook) = found.ok_or_else(|| unknown(id))?;
         match store.delivery_restart(batch, webhook, false).await? {
-            Some(due) => {
+            Restart::Begun(due) => {
                 publish(&publisher, due).await.with_context(|| {
                     format!("the broker did not get the job of {id}, which is noted and made up for within minutes")
                 })?;
                 begun += 1;
             }
-            None => output::note(&format!("fanfare: {id} is about to be attempted anyway")),
+            Restart::UnderWay => under_way.push(id.to_string()),
+            Restart::MovedOn | Restart::Unknown => {
+                output::note(&format!("fanfare: {id} is about to be attempted anyway"));
+            }
         }
     }
     session.close().await;
-    output::print(&format!("retrying {begun}\n"))
+    output::print(&format!("retrying {begun}\n"))?;
+    if !under_way.is_empty() {
+        bail!(
+            "not retried: {}: an attempt is being made now; wait until it has ended",
+            under_way.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// Hands a due attempt to the workers.

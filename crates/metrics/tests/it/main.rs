@@ -151,7 +151,7 @@ fn every_label_value_is_there_before_anything_happened() {
     ] {
         all.worker.dropped(reason);
     }
-    for reason in [DeadReason::Exhausted, DeadReason::Expired, DeadReason::Poison] {
+    for reason in DeadReason::ALL {
         all.worker.dead_letter(reason);
     }
     let endpoint = [Cause::Failing, Cause::Busy, Cause::RateLimit].map(Deferral::Endpoint);

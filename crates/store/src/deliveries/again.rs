@@ -9,40 +9,64 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 impl Store {
-    /// Begins a new chain of attempts for a delivery on a person's demand; the job to publish is
-    /// returned. `None` when there is no such delivery, or its first attempt is still owed anyway.
+    /// Begins a new chain of attempts for a delivery on a person's demand.
     ///
     /// `only_dead` is for dead letters: a delivery that has moved on since is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: if it has begun all the same, the reconciler publishes its job.
     pub async fn delivery_restart(
         &self,
         batch: BatchKey,
         webhook: WebhookId,
         only_dead: bool,
-    ) -> Result<Option<Due>, StoreError> {
+    ) -> Result<Restart, StoreError> {
+        // The restart writes the entry that a worker may be about to attempt. So it takes the same
+        // lock as a claim, in the same row: a live claim for that entry refuses the restart; and
+        // since the restart leaves the next entry in the row, a claim that comes after it is refused.
         const SQL: &str = "-- delivery_restart
             with last as (
                 select * from attempts where batch = $1 and webhook = $2
                 order by entry desc limit 1
+            ), wanted as (
+                select * from last where state <> 'pending' and (not $3 or state = 'dead')
+            ), free as (
+                insert into claims as c (batch, webhook, entry, until)
+                select batch, webhook, entry + 2, now() from wanted
+                on conflict (batch, webhook) do update
+                    set entry = excluded.entry, until = excluded.until, token = null,
+                        deferred_until = null, alone = false, unrecorded = 0, unrecorded_alone = 0
+                    where c.entry < excluded.entry - 1
+                       or (c.entry = excluded.entry - 1
+                           and ((c.token is null and c.until <= now())
+                                or (c.until < now() and pg_postmaster_start_time()
+                                                        < now() - interval '10 seconds')))
+                returning batch
             ), begun as (
                 insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
                                       revision)
                 select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision
-                from last where state <> 'pending' and (not $3 or state = 'dead')
+                from wanted join free using (batch)
                 on conflict do nothing
                 returning batch, entry
             ), looked as (
                 update events set look_at = now() + interval '20 seconds'
                 where batch = (select batch from begun)
             )
-            select entry + 1 from begun";
+            select (select entry + 1 from begun), exists (select from wanted),
+                   exists (select from last)";
         let doing = "begin the delivery again";
         let client = self.client().await?;
-        let row = client.query_opt(SQL, &[&batch.0, &webhook.0, &only_dead]).await;
-        let Some(row) = row.map_err(StoreError::at(doing))? else {
-            return Ok(None);
-        };
-        let entry = row.try_get(0).map_err(StoreError::at(doing))?;
-        Ok(Some(Due { batch, webhook, entry }))
+        let row = client.query_one(SQL, &[&batch.0, &webhook.0, &only_dead]).await;
+        let read = |row: Row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        let read: (Option<i32>, bool, bool) = row.and_then(read).map_err(StoreError::at(doing))?;
+        Ok(match read {
+            (Some(entry), _, _) => Restart::Begun(Due { batch, webhook, entry }),
+            (None, true, _) => Restart::UnderWay,
+            (None, false, true) => Restart::MovedOn,
+            (None, false, false) => Restart::Unknown,
+        })
     }
 
     /// Begins a new chain of attempts for a delivery of which there is a dead letter.
@@ -51,9 +75,11 @@ impl Store {
         batch: BatchKey,
         webhook: WebhookId,
     ) -> Result<Restart, StoreError> {
-        if let Some(due) = self.delivery_restart(batch, webhook, true).await? {
-            return Ok(Restart::Begun(due));
+        let restart = self.delivery_restart(batch, webhook, true).await?;
+        if restart != Restart::Unknown {
+            return Ok(restart);
         }
+        // Without a row it has not been attempted, if it is known at all.
         let known = self.delivery_find(DeliveryId::of(batch, webhook)).await?.is_some();
         Ok(if known { Restart::MovedOn } else { Restart::Unknown })
     }

@@ -1,32 +1,213 @@
-//! Of several who hold one job, one makes the attempt.
+//! Of several who hold one job, one makes the attempt; and what was begun and never recorded counts.
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::job::Due;
-use fanfare_store::attempts::Claim;
+use fanfare_core::job::{Due, Restart};
+use fanfare_core::outcome::State;
+use fanfare_core::suspect::Unrecorded;
+use fanfare_store::attempts::Entry;
+use fanfare_store::claims::{Claim, Lease};
+use fanfare_testkit::wait::eventually;
 use uuid::Uuid;
 
 use crate::support::Database;
 
-const LEASE: Duration = Duration::from_mins(1);
+const OURS: Claim = Claim::Ours(Unrecorded { tries: 0, alone: 0 });
+
+const WEBHOOK: WebhookId = WebhookId(Uuid::from_u128(2));
+
+fn due(batch: u128, entry: i32) -> Due {
+    Due { batch: BatchKey(Uuid::from_u128(batch)), webhook: WEBHOOK, entry }
+}
+
+fn minute() -> Lease {
+    Lease::new(Duration::from_mins(1), true)
+}
+
+/// A lease that has run out as soon as it is given.
+fn over() -> Lease {
+    Lease::new(Duration::ZERO, true)
+}
+
+async fn claim(database: &Database, due: Due, lease: Lease) -> Claim {
+    database.store.attempts_claim(&[due], lease).await.unwrap()[0]
+}
+
+/// Waits until claims that have run out can be taken over: the server must have been up for a while.
+async fn settled(database: &Database) {
+    const SQL: &str = "select pg_postmaster_start_time() < now() - interval '11 seconds'";
+    eventually("the server is old enough", Duration::from_mins(1), async || {
+        let row = database.client.query_one(SQL, &[]).await.unwrap();
+        row.get::<_, bool>(0).then_some(())
+    })
+    .await;
+}
+
+fn entry(due: Due, state: State, at: DateTime<Utc>) -> Entry {
+    Entry {
+        due,
+        attempt: due.entry,
+        tries: due.entry,
+        since: at,
+        state,
+        reason: None,
+        detail: None,
+        post: None,
+        at,
+        next_attempt_at: None,
+        revision: 0,
+    }
+}
 
 #[tokio::test]
 async fn two_copies_of_a_job_in_one_hand_are_one_attempt() {
     let database = Database::new().await;
-    let webhook = WebhookId(Uuid::from_u128(2));
-    let due = |batch| Due { batch: BatchKey(Uuid::from_u128(batch)), webhook, entry: 1 };
-    let claims = database.store.attempts_claim(&[due(1), due(2), due(1)], LEASE).await.unwrap();
-    assert_eq!(claims, [Claim::Ours, Claim::Ours, Claim::Taken]);
-    let later = database.store.attempts_claim(&[due(1)], LEASE).await.unwrap();
-    assert_eq!(later, [Claim::Taken]);
+    let (first, second) = (due(1, 1), due(2, 1));
+    let claims = database.store.attempts_claim(&[first, second, first], minute()).await.unwrap();
+    assert_eq!(claims, [OURS, OURS, Claim::Taken]);
+    assert_eq!(claim(&database, first, minute()).await, Claim::Taken);
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_was_lost_gets_its_own_claim_again() {
+    let database = Database::new().await;
+    let lease = minute();
+    for _ in 0..3 {
+        assert_eq!(claim(&database, due(1, 1), lease).await, OURS);
+    }
+    assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::Taken);
 }
 
 #[tokio::test]
 async fn a_deferred_delivery_is_claimed_by_whoever_comes_next() {
     let database = Database::new().await;
-    let webhook = WebhookId(Uuid::from_u128(2));
-    let due = Due { batch: BatchKey(Uuid::from_u128(1)), webhook, entry: 1 };
-    database.store.claims_defer(&[(due, LEASE)]).await.unwrap();
-    assert_eq!(database.store.attempts_claim(&[due], LEASE).await.unwrap(), [Claim::Ours]);
+    database.store.claims_defer(&[(due(1, 1), Duration::from_mins(1))]).await.unwrap();
+    assert_eq!(claim(&database, due(1, 1), minute()).await, OURS);
+}
+
+#[tokio::test]
+async fn attempts_that_were_never_recorded_count_until_one_is() {
+    let database = Database::new().await;
+    settled(&database).await;
+    let unrecorded = |tries, alone| Claim::Ours(Unrecorded { tries, alone });
+    assert_eq!(claim(&database, due(1, 1), over()).await, OURS);
+    assert_eq!(claim(&database, due(1, 1), over()).await, unrecorded(1, 0));
+    // One that did not begin counts for nothing, and is free at once.
+    let lease = minute();
+    assert_eq!(claim(&database, due(1, 1), lease).await, unrecorded(2, 0));
+    database.store.claims_release(&[due(1, 1)], lease).await.unwrap();
+    // Nor does a deferral.
+    database.store.claims_defer(&[(due(1, 1), Duration::from_secs(1))]).await.unwrap();
+    let lease = over();
+    assert_eq!(claim(&database, due(1, 1), lease).await, unrecorded(2, 0));
+    assert!(database.store.claim_alone(due(1, 1), lease).await.unwrap());
+    let next = minute();
+    assert_eq!(claim(&database, due(1, 1), next).await, unrecorded(3, 1));
+    assert!(!database.store.claim_alone(due(1, 1), lease).await.unwrap());
+    // A sweep does not forget it.
+    database
+        .client
+        .execute("update claims set until = now() - interval '1 hour'", &[])
+        .await
+        .unwrap();
+    assert_eq!(database.store.claims_sweep(0, 1000).await.unwrap(), 0);
+    // The next entry begins with nothing against it.
+    let row = entry(due(1, 1), State::Retrying, Utc::now());
+    assert_eq!(database.store.attempts_record(&[row]).await.unwrap(), 0);
+    assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::Past);
+    assert_eq!(claim(&database, due(1, 2), minute()).await, OURS);
+}
+
+#[tokio::test]
+async fn a_claim_that_ran_out_is_not_taken_over_by_who_may_not() {
+    let database = Database::new().await;
+    settled(&database).await;
+    assert_eq!(claim(&database, due(1, 1), over()).await, OURS);
+    let lease = Lease::new(Duration::from_mins(1), false);
+    assert_eq!(claim(&database, due(1, 1), lease).await, Claim::Taken);
+    let taken_over = Claim::Ours(Unrecorded { tries: 1, alone: 0 });
+    assert_eq!(claim(&database, due(1, 1), minute()).await, taken_over);
+}
+
+#[tokio::test]
+async fn a_row_written_twice_by_one_call_is_no_duplicate() {
+    let database = Database::new().await;
+    let at = Utc::now();
+    let rows = [entry(due(1, 1), State::Delivered, at), entry(due(2, 1), State::Delivered, at)];
+    for _ in 0..2 {
+        assert_eq!(database.store.attempts_record(&rows).await.unwrap(), 0);
+    }
+    let other = entry(due(1, 1), State::Delivered, at + Duration::from_secs(1));
+    assert_eq!(database.store.attempts_record(&[other]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_waits_for_the_attempt_that_is_being_made() {
+    let database = Database::new().await;
+    let store = &database.store;
+    let row = entry(due(1, 1), State::Retrying, Utc::now());
+    store.attempts_record(&[row]).await.unwrap();
+    let lease = minute();
+    assert_eq!(claim(&database, due(1, 2), lease).await, OURS);
+    let restart = async || store.delivery_restart(due(1, 1).batch, WEBHOOK, false).await.unwrap();
+    assert_eq!(restart().await, Restart::UnderWay);
+    // What the attempt comes to is recorded, and then it is begun again.
+    let row = entry(due(1, 2), State::Dead, Utc::now());
+    store.attempts_record(&[row]).await.unwrap();
+    assert_eq!(restart().await, Restart::Begun(due(1, 4)));
+    assert_eq!(restart().await, Restart::MovedOn);
+    // A job of before the restart is past; that of the restart is claimed.
+    assert_eq!(claim(&database, due(1, 3), minute()).await, Claim::Past);
+    assert_eq!(claim(&database, due(1, 4), minute()).await, OURS);
+    let unknown = store.delivery_restart(due(9, 1).batch, WEBHOOK, false).await.unwrap();
+    assert_eq!(unknown, Restart::Unknown);
+}
+
+/// The claim has read that nothing is recorded, and then waits for the lock of a restart that is not
+/// committed yet.
+#[tokio::test]
+async fn a_claim_that_waited_for_a_restart_is_refused() {
+    let database = Database::new().await;
+    let row = entry(due(1, 1), State::Retrying, Utc::now());
+    database.store.attempts_record(&[row]).await.unwrap();
+    assert_eq!(claim(&database, due(1, 2), over()).await, OURS);
+    // What a restart writes, in a transaction that stays open.
+    const RESTART: &str = "begin;
+        update claims set entry = 3, until = now(), token = null;
+        insert into attempts (batch, webhook, entry, attempt, tries, since, state, at, revision)
+        select batch, webhook, 2, attempt, 0, now(), 'pending', now(), revision from attempts";
+    database.client.batch_execute(RESTART).await.unwrap();
+    let observer = database.connect().await;
+    let waits = async {
+        const SQL: &str = "select count(*) from pg_locks where not granted";
+        eventually("the claim waits", Duration::from_mins(1), async || {
+            let row = observer.query_one(SQL, &[]).await.unwrap();
+            (row.get::<_, i64>(0) > 0).then_some(())
+        })
+        .await;
+        database.client.batch_execute("commit").await.unwrap();
+    };
+    let (claim, ()) = tokio::join!(claim(&database, due(1, 2), minute()), waits);
+    assert_eq!(claim, Claim::Taken);
+}
+
+/// A person's restart whose answer is lost leaves work that the reconciler finds.
+#[tokio::test]
+async fn a_restart_is_looked_at_soon() {
+    let database = Database::new().await;
+    let row = entry(due(1, 1), State::Delivered, Utc::now());
+    database.store.attempts_record(&[row]).await.unwrap();
+    const EVENT: &str = "
+        insert into events (key, batch, position, source, event_id, event_type, subject,
+                            decided_revision, notification, webhooks, look_at)
+        values ($1, $1, 0, '/tests', '1', 'tasks.execute', 'tasks/t1', 0, '{}', array[$2::uuid], null)";
+    let key = due(1, 1).batch.0;
+    database.client.execute(EVENT, &[&key, &WEBHOOK.0]).await.unwrap();
+    let restart = database.store.delivery_restart(due(1, 1).batch, WEBHOOK, false).await.unwrap();
+    assert_eq!(restart, Restart::Begun(due(1, 3)));
+    let soon = "select look_at <= now() + interval '1 minute' from events";
+    let row = database.client.query_one(soon, &[]).await.unwrap();
+    assert_eq!(row.get::<_, Option<bool>>(0), Some(true));
 }

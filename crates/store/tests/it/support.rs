@@ -13,7 +13,7 @@ pub(crate) struct Database {
     pub(crate) store: Store,
     /// A connection past the store.
     pub(crate) client: Client,
-    _sandbox: Sandbox,
+    sandbox: Sandbox,
 }
 
 impl Database {
@@ -28,10 +28,13 @@ impl Database {
         };
         let store = Store::new(config).unwrap();
         store.migrate().await.unwrap();
-        let (client, connection) =
-            tokio_postgres::connect(&sandbox.database_url, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        Self { store, client, _sandbox: sandbox }
+        let client = connect(&sandbox.database_url).await;
+        Self { store, client, sandbox }
+    }
+
+    /// Another connection past the store.
+    pub(crate) async fn connect(&self) -> Client {
+        connect(&self.sandbox.database_url).await
     }
 
     /// Forgets the directory and all events.
@@ -42,6 +45,12 @@ impl Database {
             update directory_state set revision = 0, oldest = 0, late_at = null";
         self.client.batch_execute(SQL).await.unwrap();
     }
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 /// A document of the directory.

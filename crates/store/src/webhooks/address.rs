@@ -1,0 +1,118 @@
+//! What workers learn of a webhook's address: since when it fails, and that it is to be paused.
+//!
+//! An attempt says something of the address that it went to. The owner may have changed the address
+//! while the attempt was under way, so each statement here names the address, and changes nothing when
+//! the webhook has another one by now.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use fanfare_core::ids::WebhookId;
+use fanfare_core::webhook::WebhookUri;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+impl Store {
+    /// Pauses a webhook, if this still is its address. Returns whether it did.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: repeating it does no harm.
+    pub async fn address_pause(
+        &self,
+        id: WebhookId,
+        uri: &WebhookUri,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "-- address_pause
+            update webhooks
+            set paused = true, updated_at = now(),
+                -- Who paused it first keeps the word.
+                paused_reason = case when paused then paused_reason else $3 end
+            where id = $1 and uri = $2 and deleted_at is null";
+        let client = self.client().await?;
+        client
+            .execute(SQL, &[&id.0, &uri.as_str(), &reason])
+            .await
+            .map(|rows| rows == 1)
+            .map_err(StoreError::at("pause the webhook"))
+    }
+
+    /// Notes since when every retry to an address failed, if that is not known yet; or that it
+    /// does not fail any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: repeating it does no harm.
+    pub async fn address_failing(
+        &self,
+        id: WebhookId,
+        uri: &WebhookUri,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- address_failing
+            update webhooks
+            set failing_since = case when $3::timestamptz is null then null
+                                     else coalesce(failing_since, $3) end
+            where id = $1 and uri = $2 and deleted_at is null
+              and (failing_since is null) <> ($3::timestamptz is null)";
+        let client = self.client().await?;
+        let noted = client.execute(SQL, &[&id.0, &uri.as_str(), &since]).await;
+        noted.map(drop).map_err(StoreError::at("note how the webhook does"))
+    }
+
+    /// Pauses a webhook as `failing` whose attempts at this address have failed for `pause_after`
+    /// without a silence longer than `gap`; or notes that they fail only since the last such silence.
+    /// A webhook that nothing was sent to for days proves nothing by one more failure. Returns
+    /// whether it paused the webhook.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: repeating it does no harm.
+    pub async fn address_pause_failing(
+        &self,
+        id: WebhookId,
+        uri: &WebhookUri,
+        pause_after: Duration,
+        gap: Duration,
+    ) -> Result<bool, StoreError> {
+        // The attempts of a chain that began before the webhook failed count too. Chains begin no
+        // earlier than a month before: that bounds the look by an index.
+        const SQL: &str = "-- address_pause_failing
+            with webhook as (
+                select id, failing_since from webhooks
+                where id = $1 and uri = $2 and deleted_at is null and not paused
+                  and failing_since is not null
+            ), attempt as (
+                select a.at, lag(a.at) over (order by a.at) as before
+                from webhook w join attempts a
+                  on a.webhook = w.id and a.since > w.failing_since - interval '31 days'
+                 and a.at >= w.failing_since - $4::float8 * interval '1 second'
+                where a.outcome is not null
+            ), streak as (
+                select greatest(w.failing_since,
+                                max(a.at) filter (where a.at - a.before
+                                                        > $4::float8 * interval '1 second'))
+                           as since
+                from webhook w left join attempt a on true
+                group by w.failing_since
+            )
+            update webhooks w
+            set failing_since = s.since,
+                paused = s.since <= now() - $3::float8 * interval '1 second',
+                paused_reason = case when s.since <= now() - $3::float8 * interval '1 second'
+                                     then 'failing' else w.paused_reason end,
+                updated_at = now()
+            from streak s
+            where w.id = $1 and w.uri = $2 and w.deleted_at is null and not w.paused
+            returning w.paused";
+        let doing = "pause a failing webhook";
+        let client = self.client().await?;
+        let row = client
+            .query_opt(SQL, &[&id.0, &uri.as_str(), &pause_after.as_secs_f64(), &gap.as_secs_f64()])
+            .await
+            .map_err(StoreError::at(doing))?;
+        row.map_or(Ok(false), |row| row.try_get(0)).map_err(StoreError::at(doing))
+    }
+}

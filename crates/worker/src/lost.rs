@@ -1,0 +1,59 @@
+//! Deliveries of which the database knows nothing: a failover or a restore lost the commit that the
+//! broker's job rests on. What the job holds is kept for a person; it is all that is left.
+
+use fanfare_core::ids::WebhookId;
+use fanfare_core::job::{Due, Job, Unit};
+use fanfare_core::notification::render;
+use fanfare_core::outcome::DeadReason;
+use fanfare_core::webhook::{Properties, Webhook};
+
+use crate::context::Context;
+use crate::error::WorkerError;
+use crate::follow_up::{DeadLetter, FollowUp};
+use crate::fresh::notifications;
+
+/// The dead letter of a delivery whose events the database does not know. It has the body that was to
+/// be sent if the job carried events (`units`), and otherwise the job.
+pub(crate) fn letter(
+    context: &Context,
+    due: Due,
+    units: &[Unit],
+    webhook: Option<&Webhook>,
+) -> Result<FollowUp, WorkerError> {
+    let reason = DeadReason::LedgerLost;
+    tracing::warn!(
+        webhook.id = %due.webhook, delivery.id = %due.id(), reason = reason.code(),
+        "the database does not know the events of a job: was it restored, or did it fail over \
+         without its last commits? The job is kept as a dead letter"
+    );
+    context.config.metrics.dead_letter(reason);
+    let (events, body) = match first_attempt(units, due, webhook) {
+        Some(first_attempt) => first_attempt,
+        None if due.entry == 1 => (Vec::new(), Job::First(vec![due]).to_bytes()?),
+        None => (Vec::new(), Job::Due(vec![due]).to_bytes()?),
+    };
+    Ok(FollowUp::Dead(Box::new(DeadLetter {
+        due,
+        reason: reason.code().to_owned(),
+        owner: webhook.map(|webhook| webhook.owner.to_string()).unwrap_or_default(),
+        events,
+        attempts: due.entry - 1,
+        last_status: None,
+        body: body.into(),
+    })))
+}
+
+/// The events' ids and the body of a first attempt, of a job that carries them.
+fn first_attempt(
+    units: &[Unit],
+    due: Due,
+    webhook: Option<&Webhook>,
+) -> Option<(Vec<String>, Vec<u8>)> {
+    let unit = units.iter().find(|unit| unit.batch == due.batch)?;
+    let is_it = |webhook: WebhookId| webhook == due.webhook;
+    let to = unit.deliveries.iter().find(|to| is_it(to.webhook))?;
+    let none = Properties::default();
+    let properties = webhook.map_or(&none, |webhook| &webhook.properties);
+    let body = render(due.id(), 1, properties, notifications(unit, to));
+    Some((unit.event_ids.clone(), body.into()))
+}
