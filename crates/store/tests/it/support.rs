@@ -13,25 +13,23 @@ pub(crate) struct Database {
     pub(crate) store: Store,
     /// A connection past the store.
     pub(crate) client: Client,
-    _sandbox: Sandbox,
+    sandbox: Sandbox,
 }
 
 impl Database {
     pub(crate) async fn new() -> Self {
         let sandbox = Sandbox::new().await;
-        let config = Config {
-            url: sandbox.database_url.clone(),
-            max_connections: 4,
-            asks: Asks::TheSame,
-            application_name: "fanfare tests".to_owned(),
-            keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
-        };
-        let store = Store::new(config).unwrap();
+        let store = store(&sandbox.database_url, Asks::TheSame, 4);
         store.migrate().await.unwrap();
         let (client, connection) =
             tokio_postgres::connect(&sandbox.database_url, NoTls).await.unwrap();
         tokio::spawn(connection);
-        Self { store, client, _sandbox: sandbox }
+        Self { store, client, sandbox }
+    }
+
+    /// Another store on this database, with connections of its own.
+    pub(crate) fn another(&self, asks: Asks, connections: usize) -> Store {
+        store(&self.sandbox.database_url, asks, connections)
     }
 
     /// Forgets the directory and all events.
@@ -42,6 +40,17 @@ impl Database {
             update directory_state set revision = 0, oldest = 0, late_at = null";
         self.client.batch_execute(SQL).await.unwrap();
     }
+}
+
+fn store(url: &str, asks: Asks, connections: usize) -> Store {
+    let config = Config {
+        url: url.to_owned(),
+        max_connections: connections,
+        asks,
+        application_name: "fanfare tests".to_owned(),
+        keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
+    };
+    Store::new(config).unwrap()
 }
 
 /// A document of the directory.
