@@ -3,6 +3,8 @@
 mod accounts;
 pub(crate) mod client;
 mod import;
+mod limits;
+mod others;
 mod outages;
 mod refusals;
 mod registrations;

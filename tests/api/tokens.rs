@@ -135,3 +135,45 @@ async fn wrong_passwords_are_limited() {
     }
     api.sign_in("bob").await;
 }
+
+/// Asks for a token from another address of this machine.
+async fn token_from(source: [u8; 4], api: &Api, form: &str) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((std::net::IpAddr::from(source), 0).into()).unwrap();
+    let mut stream = socket.connect(api.address).await.unwrap();
+    let head = format!(
+        "POST /Token HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        form.len()
+    );
+    stream.write_all(format!("{head}{form}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn wrong_passwords_of_one_source_lock_nobody_else_out() {
+    let api = Api::start().await;
+    api.add("anna", &[]).await;
+    let flood = [127, 0, 0, 2];
+    // One known name first, then made-up ones until the source may try no more.
+    for n in 0..10 {
+        let form = "grant_type=password&username=anna&password=wrong";
+        assert_eq!(token_from(flood, &api, form).await, 400, "{n}");
+    }
+    let tries = (0..400).map(|n| format!("grant_type=password&username=user{n}&password=wrong"));
+    let tries: Vec<String> = tries.collect();
+    for eight in tries.chunks(8) {
+        let sent = eight.iter().map(|form| token_from(flood, &api, form));
+        let answers = futures_util::future::join_all(sent).await;
+        assert!(answers.iter().all(|status| [400, 429].contains(status)), "{answers:?}");
+        // Meanwhile who has the right password signs in.
+        if answers.contains(&429) {
+            api.sign_in("anna").await;
+        }
+    }
+    let form = "grant_type=password&username=user&password=wrong";
+    assert_eq!(token_from(flood, &api, form).await, 429);
+    api.sign_in("anna").await;
+}

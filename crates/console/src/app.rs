@@ -12,6 +12,7 @@ use crate::Config;
 use crate::auth::passwords::Passwords;
 use crate::broker::Broker;
 use crate::oidc::provider::Provider;
+use crate::test_events::Sending;
 
 /// The state of the console.
 pub(crate) struct App {
@@ -25,6 +26,9 @@ pub(crate) struct App {
     pub(crate) resend: Notify,
     pub(crate) clock: fn() -> DateTime<Utc>,
     pub(crate) passwords: Passwords,
+    pub(crate) test_events: Sending,
+    /// The most webhooks of one owner.
+    pub(crate) webhooks_per_owner: u32,
     /// Whether people with accounts here may sign in.
     pub(crate) local_accounts: bool,
     pub(crate) provider: Option<Provider>,
@@ -43,6 +47,7 @@ impl App {
             longest_chain,
             settled,
             clock,
+            webhooks_per_owner,
             local_accounts,
             provider,
         } = config;
@@ -56,6 +61,8 @@ impl App {
             resend: Notify::new(),
             clock,
             passwords: Passwords::default(),
+            test_events: Sending::default(),
+            webhooks_per_owner,
             local_accounts,
             provider,
         }

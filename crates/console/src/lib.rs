@@ -69,6 +69,8 @@ pub struct Config {
     pub settled: Duration,
     /// What the time is.
     pub clock: fn() -> DateTime<Utc>,
+    /// The most webhooks that one owner may have.
+    pub webhooks_per_owner: u32,
     /// Whether people with accounts here may sign in.
     pub local_accounts: bool,
     /// The identity provider that people sign in with, if there is one.

@@ -91,6 +91,14 @@ pub enum StoreError {
     /// A password can't be hashed.
     #[error("failed to hash the password: {0}")]
     Password(String),
+    /// The owner has as many webhooks as one may have.
+    #[error("the user '{owner}' has as many webhooks as one may have ({most})")]
+    TooManyWebhooks {
+        /// Who.
+        owner: String,
+        /// How many that is.
+        most: u32,
+    },
     /// Another process takes a snapshot.
     #[error("another snapshot is being taken; wait until it is done and try again")]
     ImportUnderWay,

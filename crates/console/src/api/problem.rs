@@ -196,6 +196,7 @@ impl From<Refused> for Problem {
         match refused {
             Refused::NotAdministrator => Self::NotAdministrator,
             Refused::Unknown => Self::Unknown,
+            Refused::TooMany(limit) => Self::NotRegistered(limit.to_string()),
             Refused::Wrong(error) => error.into(),
             Refused::NotVerified(error) => Self::NotRegistered(error.to_string()),
             Refused::Store(error) => error.into(),

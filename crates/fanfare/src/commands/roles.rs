@@ -80,6 +80,7 @@ pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
         // A minute is for the row's way into the database, and for clocks that differ.
         settled: settings.timeout + Duration::from_mins(1),
         clock: clock::now,
+        webhooks_per_owner: settings.webhooks_per_owner,
         local_accounts: settings.sign_in.local_accounts,
         provider: parts::provider(settings)?,
     };
