@@ -128,7 +128,8 @@ impl StoreError {
         source.as_db_error().is_none_or(|error| {
             let code = error.code().code();
             // A connection may be ended after the commit and before its answer.
-            let is_ending = matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+            let is_ending =
+                matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
             is_ending || code.starts_with("08") || code == "40003"
         })
     }

@@ -49,11 +49,7 @@ impl Store {
     /// What is lost is leased for ten seconds: nobody else finds it meanwhile. When its jobs are
     /// published, [`reconcile_published`](Self::reconcile_published) says so. `None` when another
     /// router is looking.
-    pub async fn reconcile(
-        &self,
-        limit: i64,
-        passed: Passed,
-    ) -> Result<Option<Found>, StoreError> {
+    pub async fn reconcile(&self, limit: i64, passed: Passed) -> Result<Option<Found>, StoreError> {
         // Two seconds are for routers that publish in another order than they take events in. A claim
         // that holds is an attempt under way; of an older attempt it says nothing.
         const SQL: &str = "-- reconcile

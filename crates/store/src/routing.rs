@@ -233,8 +233,7 @@ impl Store {
         let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
         let client = self.client().await?;
         let rows = client.query(SQL, &[&keys]).await.map_err(StoreError::at(doing))?;
-        let known =
-            |row: &tokio_postgres::Row| Ok((EventKey(row.try_get(0)?), row.try_get(1)?));
+        let known = |row: &tokio_postgres::Row| Ok((EventKey(row.try_get(0)?), row.try_get(1)?));
         rows.iter().map(known).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 

@@ -4,4 +4,5 @@
 mod access;
 mod claims;
 mod directory;
+mod reconcile;
 mod support;
