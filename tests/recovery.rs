@@ -48,9 +48,9 @@ async fn webhooks(world: &World, anna: &Receiver, bob: &Receiver) -> String {
     world.webhook_of("anna", &anna.url("/anna"), &["--filter", "tasks"]).await
 }
 
-/// Publishes an event of bob's every second, for ever.
-async fn keep_busy(world: &World) {
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
+/// Publishes an event of bob's every so often, for ever.
+async fn keep_busy(world: &World, every: Duration) {
+    let mut tick = tokio::time::interval(every);
     loop {
         tick.tick().await;
         world.publish(&busy_event()).await;
@@ -94,7 +94,7 @@ async fn an_event_is_delivered_at_once_although_the_answer_of_its_routing_was_lo
     assert!(took < Duration::from_secs(15), "it took {took:?}");
 
     // While the worker is busy with others.
-    let busy = keep_busy(&world);
+    let busy = keep_busy(&world, Duration::from_secs(1));
     let lost = async {
         eventually("the worker is busy", SOON, async || bob.count() >= 8).await;
         proxy.inject_times(Marker::statement("route"), 0, 3, Fault::LoseAnswer);
@@ -128,13 +128,18 @@ async fn what_a_purged_queue_held_is_delivered_while_others_are_busy() {
     })
     .await;
     world.amqp().await.drain("fanfare.deliveries").await.unwrap();
-    let _worker = world.start("worker").await;
+    let amqp = world.amqp().await;
     let found = async {
+        // More than the worker can do, so that its queue is never empty.
+        let len = async || amqp.queue_len("fanfare.deliveries").await.unwrap();
+        eventually("jobs wait", SOON, async || len().await > 10).await;
+        let _worker = world.start("worker").await;
         let took = arrive(&anna, EVENTS, FOUND).await;
-        println!("after the purge: {took:?}");
+        println!("after the purge: {took:?}; {} jobs wait", len().await);
+        assert!(len().await > 0, "the worker was idle in between");
     };
     tokio::select! {
-        () = keep_busy(&world) => {}
+        () = keep_busy(&world, Duration::from_millis(100)) => {}
         () = found => {}
     }
 }
