@@ -69,7 +69,9 @@ pub(crate) async fn write(context: &Context) {
         }
         if let Err(error) = store.queue_progress_note(&passed).await {
             tracing::debug!(error = error.chain(), "the progress of the queues is not written");
-            passed.into_iter().for_each(|(queue, at)| context.progress.raise(queue, at));
+            for (queue, at) in passed {
+                context.progress.raise(queue, at);
+            }
         }
     }
 }
