@@ -12,6 +12,18 @@ comment on column queue_progress.passed_at is
     'workers were handed a job that was put into the queue at this time';
 comment on column queue_progress.noted_at is 'when a worker last said so';
 
+-- Workers that run: what a worker was handed is recorded or put off within a time that depends on its
+-- settings, and only then is a job without a trace lost.
+create table workers (
+    worker         uuid             primary key, -- a random number of the process
+    settles_within double precision not null,    -- seconds
+    seen_at        timestamptz      not null
+);
+comment on column workers.worker is 'a random number of the process';
+comment on column workers.settles_within is
+    'after so many seconds a first attempt that it was handed is recorded, claimed, put off or lost with it';
+comment on column workers.seen_at is 'when it last said that it runs; it is forgotten an hour later';
+
 alter table events
     add column queued_at     timestamptz not null default now(),
     add column first_pending boolean not null default true,

@@ -25,6 +25,7 @@ mod outages;
 mod outcomes;
 mod python_env;
 mod races;
+mod recovery;
 mod restore;
 mod rights;
 mod rotate_keys;

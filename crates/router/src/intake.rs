@@ -209,7 +209,7 @@ async fn route(
     let copies = patiently(stop, || config.store.route_unsettled(&suspects)).await?;
     config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
     outgoing.extend(jobs::fresh(units, config.broker.delivery_queues())?);
-    outgoing.extend(jobs::copies(&copies, config.broker.delivery_queues(), None)?);
+    outgoing.extend(jobs::copies(&copies, config.broker.delivery_queues())?);
     let events = arrivals.len();
     let (waiting, settled): (Vec<_>, Vec<_>) =
         messages.into_iter().enumerate().partition(|(index, _)| held.contains(index));

@@ -112,13 +112,8 @@ fn dues_of(unit: &Unit) -> impl Iterator<Item = Due> + '_ {
     unit.deliveries.iter().map(|to| Due { batch: unit.batch, webhook: to.webhook, entry: 1 })
 }
 
-/// Jobs for first attempts that may be on their way already, each through the same queue. `at` is
-/// the database's time, where it is known.
-pub(crate) fn copies(
-    dues: &[Due],
-    shares: Shares,
-    at: Option<DateTime<Utc>>,
-) -> Result<Outgoing, serde_json::Error> {
+/// Jobs for first attempts that may be on their way already, each through the same queue.
+pub(crate) fn copies(dues: &[Due], shares: Shares) -> Result<Outgoing, serde_json::Error> {
     let mut spread: BTreeMap<Share, Vec<Due>> = BTreeMap::new();
     for due in dues {
         spread.entry(shares.of(due.webhook)).or_default().push(*due);
@@ -126,10 +121,16 @@ pub(crate) fn copies(
     let mut jobs = Outgoing::new();
     for (share, dues) in spread {
         for chunk in dues.chunks(MAX_DELIVERIES) {
-            jobs.push(message(Queue::Deliveries(share), &Job::Copy(chunk.to_vec()), at)?);
+            jobs.push(message(Queue::Deliveries(share), &Job::Copy(chunk.to_vec()), None)?);
         }
     }
     Ok(jobs)
+}
+
+/// Jobs for first attempts whose other jobs are surely done with or lost.
+pub(crate) fn first(dues: &[Due], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
+    let job = |chunk: &[Due]| message(Queue::Retries, &Job::First(chunk.to_vec()), Some(at));
+    dues.chunks(MAX_DELIVERIES).map(job).collect()
 }
 
 /// Jobs for attempts whose time has come at `at`.
@@ -262,7 +263,7 @@ mod tests {
         let shares = Shares::new(4).unwrap();
         let unit = unit_for(400);
         let dues: Vec<Due> = dues_of(&unit).collect();
-        for jobs in [fresh(vec![unit], shares).unwrap(), copies(&dues, shares, None).unwrap()] {
+        for jobs in [fresh(vec![unit], shares).unwrap(), copies(&dues, shares).unwrap()] {
             let jobs = webhooks(&jobs);
             for (number, webhooks) in &jobs {
                 assert!((1..=MAX_DELIVERIES).contains(&webhooks.len()));

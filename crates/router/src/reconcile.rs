@@ -6,8 +6,10 @@
 //! workers consume it. So what is lost is found while others are busy, and what only waits in a long
 //! queue is left alone.
 //!
-//! Dying between any two steps costs a copy of a job. A copy goes through the same queue and is never
-//! attempted itself.
+//! It is lost for certain when its queue has passed it for longer than a worker needs until what it
+//! was handed has left a trace in the ledger: a row, a claim, or the note of a deferral. So the new job
+//! goes straight to `fanfare.retries`, where every attempt is claimed first. Dying between any two
+//! steps costs a second copy of a job, of which one is attempted.
 //!
 //! Jobs for first attempts may wait in delivery queues beyond those of this router's setting, if
 //! another router has, or had, a higher one. These are looked at only when something seems lost:
@@ -34,10 +36,13 @@ use crate::jobs;
 /// meanwhile.
 const AT_A_TIME: i64 = 200;
 
-/// How long a job has left its queue before nothing done about it means that it is lost. Most POSTs
-/// have ended and are recorded by then. It is also how long the database must have answered without
-/// a break: workers first record what they hold.
+/// How long a job has left its queue, at least, before nothing done about it means that it is lost.
+/// It is also how long the database must have answered without a break: workers first record what
+/// they hold.
 const CERTAIN_AFTER: Duration = Duration::from_secs(15);
+
+/// The same where no worker says how long it needs; enough for workers with default settings.
+const CERTAIN_UNLESS_TOLD: Duration = Duration::from_secs(30);
 
 /// Observations of the queues closer to each other than this are not kept.
 const APART: Duration = Duration::from_secs(1);
@@ -95,10 +100,11 @@ async fn look(
     }
     if wait_elsewhere(&found.unattempted, session, shares).await? {
         // They count as queued now, and are looked at again when the queues have passed that.
-        config.store.reconcile_published(&batches(&found.unattempted), found.at).await?;
+        let batches = batches(&found.unattempted);
+        config.store.reconcile_postponed(&batches, found.at).await?;
     } else {
-        let copies = jobs::copies(&found.unattempted, shares, Some(found.at))?;
-        publish(config, session, &found.unattempted, copies, found.at).await?;
+        let first = jobs::first(&found.unattempted, found.at)?;
+        publish(config, session, &found.unattempted, first, found.at).await?;
     }
     let due = jobs::due(&found.overdue, found.at)?;
     publish(config, session, &found.overdue, due, found.at).await?;
@@ -141,6 +147,8 @@ fn batches(dues: &[Due]) -> Vec<BatchKey> {
 #[derive(Default)]
 struct Observed {
     samples: VecDeque<(Instant, Passed)>,
+    /// How long ago a sample was taken of which everything is certain.
+    certain_after: Duration,
     /// Queues that could not say how many messages they hold, and when.
     silent: Vec<(Queue, Instant)>,
 }
@@ -148,7 +156,7 @@ struct Observed {
 impl Observed {
     /// What the queues have passed long enough ago.
     fn certain(&self) -> Option<Passed> {
-        let old = |(at, _): &&(Instant, Passed)| at.elapsed() >= CERTAIN_AFTER;
+        let old = |(at, _): &&(Instant, Passed)| at.elapsed() >= self.certain_after;
         self.samples.iter().rev().find(old).map(|(_, passed)| *passed)
     }
 
@@ -156,7 +164,8 @@ impl Observed {
         if self.samples.back().is_some_and(|(at, _)| at.elapsed() < APART) {
             return;
         }
-        while self.samples.get(1).is_some_and(|(at, _)| at.elapsed() >= CERTAIN_AFTER) {
+        let longest = self.certain_after.max(CERTAIN_UNLESS_TOLD);
+        while self.samples.get(1).is_some_and(|(at, _)| at.elapsed() >= longest) {
             self.samples.pop_front();
         }
         self.samples.push_back((Instant::now(), passed));
@@ -182,10 +191,14 @@ async fn observe(
 ) -> Result<(), StoreError> {
     let began = Instant::now();
     let progress = config.store.queue_progress().await?;
-    let is_young = (progress.at - progress.started_at).to_std().is_ok_and(|it| it < CERTAIN_AFTER);
-    if is_young || began.elapsed() > CERTAIN_AFTER {
+    observed.certain_after =
+        progress.settles_within.unwrap_or(CERTAIN_UNLESS_TOLD).max(CERTAIN_AFTER);
+    if began.elapsed() > CERTAIN_AFTER {
         observed.forget();
     }
+    // It may have been away for less than the time between two looks.
+    let server_age = (progress.at - progress.started_at).to_std().unwrap_or_default();
+    observed.samples.retain(|(at, _)| at.elapsed() < server_age);
     let mut deliveries = Some(progress.at);
     for share in shares.all() {
         let queue = passed(session, &progress, observed, Queue::Deliveries(share)).await;
@@ -270,17 +283,20 @@ mod tests {
 
     #[test]
     fn only_what_was_passed_long_enough_ago_is_certain() {
-        let mut observed = Observed::default();
+        let mut observed = Observed { certain_after: CERTAIN_AFTER, ..Observed::default() };
         assert_eq!(observed.certain(), None);
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-        let samples = [(40, 1), (20, 2), (16, 3), (10, 4)];
+        let samples = [(60, 1), (40, 2), (16, 3), (10, 4)];
         observed.samples.extend(samples.map(|(at, passed)| (ago(at), passed_at(passed))));
         assert_eq!(observed.certain(), Some(passed_at(3)));
         observed.add(passed_at(5));
         assert_eq!(observed.certain(), Some(passed_at(3)));
-        assert_eq!(observed.samples.len(), 3);
+        assert_eq!(observed.samples.len(), 4);
         observed.add(passed_at(6));
-        assert_eq!(observed.samples.len(), 3, "two observations within a second are one");
+        assert_eq!(observed.samples.len(), 4, "two observations within a second are one");
+        // A worker with a long timeout.
+        observed.certain_after = Duration::from_secs(35);
+        assert_eq!(observed.certain(), Some(passed_at(2)));
         observed.forget();
         assert_eq!(observed.certain(), None);
     }

@@ -1,11 +1,14 @@
-//! How far the workers have come in the queues of jobs.
+//! Which workers run, and how far they have come in the queues of jobs.
 //!
 //! A queue is in order. When workers were handed a job that came into it at some time, all that came
-//! before was handed out, too, or is lost.
+//! before was handed out, too, or is lost. What was handed out leaves a trace within the time that
+//! its worker needs for an attempt.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -19,6 +22,21 @@ pub struct Progress {
     pub started_at: DateTime<Utc>,
     /// Workers were handed a job that came into the queue at this time.
     pub passed: BTreeMap<String, DateTime<Utc>>,
+    /// How long the slowest worker of the last minute may take until what it was handed is
+    /// recorded, claimed or put off; `None` when no worker said so.
+    pub settles_within: Option<Duration>,
+}
+
+/// A worker process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerId(Uuid);
+
+impl WorkerId {
+    /// One that no other process has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::now_v7())
+    }
 }
 
 impl Store {
@@ -45,10 +63,40 @@ impl Store {
         Ok(())
     }
 
+    /// Says that a worker runs, and within which time what it was handed is recorded, claimed or put
+    /// off. Workers that said nothing for an hour are forgotten.
+    pub async fn worker_seen(
+        &self,
+        worker: WorkerId,
+        settles_within: Duration,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- worker_seen
+            with quick as (
+                select set_config('synchronous_commit', 'off', true)
+            ), gone as (
+                delete from workers where seen_at < now() - interval '1 hour' and worker <> $1
+            )
+            insert into workers (worker, settles_within, seen_at)
+            select $1, $2, now() from quick
+            on conflict (worker) do update
+                set settles_within = excluded.settles_within, seen_at = now()";
+        let doing = "note that the worker runs";
+        let client = self.client().await?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let settles_within = settles_within.as_secs_f64();
+        client
+            .execute(&statement, &[&worker.0, &settles_within])
+            .await
+            .map_err(StoreError::at(doing))?;
+        Ok(())
+    }
+
     /// How far the workers have come.
     pub async fn queue_progress(&self) -> Result<Progress, StoreError> {
         const SQL: &str = "-- queue_progress
-            select now(), pg_postmaster_start_time(), p.queue, p.passed_at
+            select now(), pg_postmaster_start_time(), p.queue, p.passed_at,
+                   (select max(settles_within) from workers
+                    where seen_at > now() - interval '1 minute')
             from (select 1) one left join queue_progress p on true";
         let doing = "read the progress of queues";
         let client = self.client().await?;
@@ -65,7 +113,14 @@ impl Store {
                     passed.insert(queue, row.try_get(3)?);
                 }
             }
-            Ok(Progress { at: first.try_get(0)?, started_at: first.try_get(1)?, passed })
+            let settles_within: Option<f64> = first.try_get(4)?;
+            Ok(Progress {
+                at: first.try_get(0)?,
+                started_at: first.try_get(1)?,
+                passed,
+                settles_within: settles_within
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            })
         };
         read().map_err(StoreError::at(doing))
     }

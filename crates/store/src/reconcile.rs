@@ -131,20 +131,42 @@ impl Store {
         Ok(found)
     }
 
-    /// Notes that jobs of batches were published again at `at`, or that their jobs are known to be
-    /// in a queue then.
+    /// Notes that jobs of batches were published again at `at`, to `fanfare.retries`.
     pub async fn reconcile_published(
         &self,
         batches: &[BatchKey],
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         const SQL: &str = "-- reconcile_published
+            update events
+            set queued_at = $2, look_at = $2 + interval '20 seconds', first_pending = false
+            where batch = any($1) and look_at is not null and queued_at < $2";
+        self.reconcile_note(SQL, batches, at).await
+    }
+
+    /// Notes that jobs of batches may be in a delivery queue of which nothing is known: they are
+    /// looked at again as if they had come into theirs at `at`.
+    pub async fn reconcile_postponed(
+        &self,
+        batches: &[BatchKey],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- reconcile_postponed
             update events set queued_at = $2, look_at = $2 + interval '20 seconds'
             where batch = any($1) and look_at is not null and queued_at < $2";
-        let doing = "note that jobs were published again";
+        self.reconcile_note(SQL, batches, at).await
+    }
+
+    async fn reconcile_note(
+        &self,
+        sql: &str,
+        batches: &[BatchKey],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let doing = "note what became of lost jobs";
         let batches: Vec<uuid::Uuid> = batches.iter().map(|batch| batch.0).collect();
         let client = self.client().await?;
-        client.execute(SQL, &[&batches, &at]).await.map_err(StoreError::at(doing))?;
+        client.execute(sql, &[&batches, &at]).await.map_err(StoreError::at(doing))?;
         Ok(())
     }
 

@@ -176,19 +176,6 @@ impl Store {
         let (administrator, gap_wait) = (administrator_key(), gap_wait.as_secs_f64());
         let parameters = columns.parameters(&administrator, &gap_wait, &routing.0);
         let rows = client.query(&statement, &parameters).await;
-        let routed = |row: &tokio_postgres::Row| {
-            let is = |index| Ok(row.try_get::<_, Option<bool>>(index)?.unwrap_or(false));
-            let webhooks: Option<Vec<Uuid>> = row.try_get(2)?;
-            Ok(match webhooks {
-                Some(webhooks) => Routed::Taken {
-                    webhooks: webhooks.into_iter().map(WebhookId).collect(),
-                    received_at: row.try_get(3)?,
-                },
-                None if is(1)? => Routed::Forgotten,
-                None if is(0)? => Routed::Held,
-                None => Routed::Known,
-            })
-        };
         let rows = rows.map_err(StoreError::at(doing))?;
         rows.iter().map(routed).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
@@ -258,6 +245,21 @@ impl Store {
         };
         rows.iter().map(due).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
+}
+
+/// Reads the columns of `route`.
+fn routed(row: &tokio_postgres::Row) -> Result<Routed, tokio_postgres::Error> {
+    let is = |index| Ok(row.try_get::<_, Option<bool>>(index)?.unwrap_or(false));
+    let webhooks: Option<Vec<Uuid>> = row.try_get(2)?;
+    Ok(match webhooks {
+        Some(webhooks) => Routed::Taken {
+            webhooks: webhooks.into_iter().map(WebhookId).collect(),
+            received_at: row.try_get(3)?,
+        },
+        None if is(1)? => Routed::Forgotten,
+        None if is(0)? => Routed::Held,
+        None => Routed::Known,
+    })
 }
 
 /// The statement's arrays.

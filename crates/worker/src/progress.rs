@@ -1,17 +1,22 @@
-//! How far this worker has come in the queues of jobs, for the reconciler.
+//! What the reconciler must know of this worker: that it runs, how long an attempt may take until it
+//! leaves a trace, and how far the worker has come in the queues of jobs.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::job::queued_at;
 use fanfare_broker::{Incoming, Queue};
+use fanfare_store::progress::WorkerId;
 
 use crate::context::Context;
 
 /// How often it is written, if it has changed.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// How often the worker says that it runs.
+const SEEN_EVERY: Duration = Duration::from_secs(10);
 
 /// The newest time, by queue, at which a job came into it that this worker was handed and that is
 /// not written yet.
@@ -45,15 +50,28 @@ impl Progress {
 
 /// Writes it for ever. What can't be written is written with what comes next.
 pub(crate) async fn write(context: &Context) {
+    let store = &context.config.store;
+    let worker = WorkerId::random();
+    let mut seen: Option<Instant> = None;
     loop {
+        if seen.is_none_or(|seen| seen.elapsed() >= SEEN_EVERY) {
+            match store.worker_seen(worker, context.certainty()).await {
+                Ok(()) => seen = Some(Instant::now()),
+                Err(error) => {
+                    tracing::debug!(error = error.chain(), "failed to note that this worker runs");
+                }
+            }
+        }
         tokio::time::sleep(EVERY).await;
         let passed = context.progress.take();
         if passed.is_empty() {
             continue;
         }
-        if let Err(error) = context.config.store.queue_progress_note(&passed).await {
+        if let Err(error) = store.queue_progress_note(&passed).await {
             tracing::debug!(error = error.chain(), "the progress of the queues is not written");
-            passed.into_iter().for_each(|(queue, at)| context.progress.raise(queue, at));
+            for (queue, at) in passed {
+                context.progress.raise(queue, at);
+            }
         }
     }
 }

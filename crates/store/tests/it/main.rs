@@ -6,4 +6,5 @@ mod cancel;
 mod claims;
 mod directory;
 mod pages;
+mod reconcile;
 mod support;
