@@ -32,6 +32,7 @@ mod restore;
 mod rights;
 mod rotate_keys;
 mod schemathesis;
+mod standby;
 mod targets;
 mod tls;
 mod tracing;

@@ -27,6 +27,7 @@ mod pool;
 pub mod reconcile;
 pub mod routing;
 pub mod sessions;
+mod standbys;
 pub mod statistics;
 mod target;
 pub mod test_events;
