@@ -6,7 +6,7 @@ use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::world::{SOON, World, event, unique};
+use crate::world::{SOON, World, event};
 
 #[tokio::test]
 async fn a_receiver_that_fails_twice_gets_its_third_attempt() {
@@ -163,22 +163,70 @@ async fn retries_that_share_a_job_are_all_made_once_even_when_its_workers_died()
     assert_eq!(receiver.count(), 2 * WEBHOOKS);
 }
 
+/// What a failover or a restore without the last commits leaves: jobs of which the database knows
+/// nothing. Nothing is sent, and nothing is lost without a trace.
 #[tokio::test]
-async fn a_job_of_which_a_restored_database_knows_nothing_is_not_sent() {
+async fn what_the_database_forgot_is_kept_as_dead_letters_with_what_the_job_holds() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
+    receiver.answer_with(|_, count| Reply::status(if count == 0 { 500 } else { 200 }));
     let webhook = world.webhook(&receiver.url("/hook")).await;
-    let (_router, worker) = (world.start("router").await, world.start("worker").await);
-    let job = json!({ "Due": [{ "batch": unique(), "webhook": webhook, "entry": 1 }] });
-    let (amqp, body) = (world.amqp().await, job.to_string());
-    let queue = "fanfare.retries";
-    amqp.publish("", queue, "application/json", &[], body.as_bytes()).await.unwrap();
-    worker.wait_for_line("dropped a job whose events are not in the database", SOON).await;
-    let event = event();
-    world.publish(&event).await;
-    let requests = receiver.wait_for(1, SOON).await;
-    let body: Value = serde_json::from_slice(&requests[0].body).unwrap();
-    assert_eq!(body["Notifications"].as_array().unwrap().len(), 1);
-    world.deliveries(&webhook, "delivered", 1).await;
+    let _router = world.start("router").await;
+    // One whose first attempt failed: its retry is a job that only names it.
+    let (retried, first) = (event(), event());
+    {
+        let _worker = world.start("worker").await;
+        world.publish(&retried).await;
+        world.deliveries(&webhook, "retrying", 1).await;
+        world.sql("delete from events");
+        world.sql("delete from attempts");
+        letters(&world, 1).await;
+    }
+    // One whose job was handed out, and came back.
+    world.publish(&first).await;
+    let amqp = world.amqp().await;
+    eventually("its job is there", SOON, async || {
+        let ready = amqp.queue_len("fanfare.deliveries").await.unwrap();
+        if ready > 0 { Ok(()) } else { Err(ready) }
+    })
+    .await;
+    amqp.give_back("fanfare.deliveries").await.unwrap();
+    world.sql("delete from events");
+    let worker = world.start("worker").await;
+    let letters = letters(&world, 2).await;
+    assert!(
+        worker.lines().iter().any(|line| line.contains("WARN") && line.contains("ledger-lost"))
+    );
     assert_eq!(receiver.count(), 1);
+    for letter in &letters {
+        assert_eq!(
+            (&letter["queue"], &letter["reason"]),
+            (&json!("deliveries"), &json!("ledger-lost"))
+        );
+        assert_eq!((&letter["webhook"], &letter["owner"]), (&json!(webhook), &json!("anna")));
+        assert!(letter["detail"].as_str().unwrap().contains("publish them again"), "{letter}");
+    }
+    let of_first = letters.iter().find(|letter| letter["event"] == first["id"]).unwrap();
+    let shown = world.fanfare(&["dead-letters", "show", of_first["id"].as_str().unwrap()]).await;
+    assert!(shown.contains("Nightly orders") && shown.contains("\"Attempt\":1"), "{shown}");
+
+    // It can't be replayed as long as the database does not know it, and is kept.
+    let replay = ["dead-letters", "replay", "--reason", "ledger-lost"];
+    let replayed = world.run(&replay, None).await;
+    assert!(replayed.stdout.contains("replayed 0"), "{}", replayed.stdout);
+    assert!(replayed.stderr.contains("publish its event again"), "{}", replayed.stderr);
+    // Published again, it is delivered; then its letter has nothing more to say.
+    world.publish(&first).await;
+    world.deliveries(&webhook, "delivered", 1).await;
+    assert_eq!(world.fanfare(&replay).await, "replayed 1\n");
+    assert_eq!(receiver.count(), 2);
+}
+
+async fn letters(world: &World, count: usize) -> Vec<Value> {
+    eventually(&format!("{count} dead letters"), SOON, async || {
+        let letters = world.json(&["dead-letters", "list"]).await;
+        let letters = letters.as_array().unwrap().clone();
+        if letters.len() == count { Ok(letters) } else { Err(letters) }
+    })
+    .await
 }

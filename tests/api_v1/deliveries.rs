@@ -1,11 +1,13 @@
 //! Deliveries: listed, shown, attempted again; each user sees the own ones.
 
+use std::time::Duration;
+
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
 use super::{Api, NOBODY_S, ids, refused, wrong};
-use crate::world::SOON;
+use crate::world::{SOON, event};
 
 #[tokio::test]
 async fn each_user_sees_the_own_deliveries_as_the_commands_show_them() {
@@ -208,4 +210,36 @@ async fn a_pending_delivery_is_listed_and_shown() {
         let soon = json!({ "id": id, "begun": false });
         anna.send("POST", &retry, "").await.is(202, Some(&soon));
     }
+}
+
+/// Two POSTs side by side could both arrive, and the ledger would keep the outcome of one.
+#[tokio::test]
+async fn sending_again_during_an_attempt_is_refused_until_that_has_ended() {
+    let api = Api::start().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, count| match count {
+        0 => Reply::status(500),
+        _ => Reply::status(200).after(Duration::from_secs(4)),
+    });
+    let webhook = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
+    let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
+    api.world.publish(&event()).await;
+    receiver.wait_for(2, SOON).await;
+    let anna = api.sign_in("anna").await;
+    let id = ids(&anna.read("/api/v1/deliveries").await).remove(0);
+    let retry = format!("/api/v1/deliveries/{id}/retry");
+    let problem = refused(&anna.send("POST", &retry, "").await, 409, "attempt-under-way");
+    let words = "an attempt is being made now; wait until it has ended";
+    assert!(problem["detail"].as_str().unwrap().to_lowercase().contains(words), "{problem}");
+    let command = api.world.run(&["deliveries", "retry", &id], None).await;
+    assert_eq!(command.status.code(), Some(1));
+    assert!(command.stderr.contains(words), "{}", command.stderr);
+    let delivered = api.world.deliveries(&webhook, "delivered", 1).await;
+    assert_eq!((receiver.count(), &delivered[0]["attempts"]), (2, &json!(2)));
+    // Then it is sent again, and counts on.
+    let answer = anna.send("POST", &retry, "").await;
+    assert_eq!((answer.status, &answer.json()["begun"]), (202, &json!(true)));
+    let requests = receiver.wait_for(3, SOON).await;
+    let body: Value = serde_json::from_slice(&requests[2].body).unwrap();
+    assert_eq!((&body["Id"], &body["Attempt"]), (&json!(id), &json!(3)));
 }

@@ -29,6 +29,7 @@ pub mod progress;
 pub mod reconcile;
 pub mod routing;
 pub mod sessions;
+mod standbys;
 pub mod statistics;
 mod target;
 pub mod test_events;

@@ -103,6 +103,9 @@ async fn look_at_database(report: &mut Report, store: &Store) -> anyhow::Result<
         return report.wrong("database", &output::explain(&error.into()));
     }
     report.ok("database", "answers")?;
+    if let Some(note) = standbys(store).await {
+        report.ok("standbys", &note)?;
+    }
     let schema = match store.schema_state().await {
         Ok(state) => schema(state),
         Err(error) => Err(output::explain(&error.into())),
@@ -122,6 +125,16 @@ async fn look_at_database(report: &mut Report, store: &Store) -> anyhow::Result<
         Err(error) => Err(output::explain(&error.into())),
     };
     report.add("directory", &directory)
+}
+
+/// What an operator should know of the database's standbys. It is no fault: some prefer a faster
+/// commit. Nothing is said when they can't be asked about.
+pub(super) async fn standbys(store: &Store) -> Option<String> {
+    let count = store.standbys_behind().await.ok().filter(|count| *count > 0)?;
+    Some(format!(
+        "{count} of them, and synchronous_standby_names is empty: a failover loses the last \
+         commits, and deliveries of events that were among them end as dead letters, ledger-lost"
+    ))
 }
 
 fn directory(state: &DirectoryState, now: DateTime<Utc>) -> Found {

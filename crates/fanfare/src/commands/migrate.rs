@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use fanfare_store::{Store, StoreError};
 
+use super::doctor;
 use crate::lifecycle::Signals;
 use crate::output;
 use crate::parts;
@@ -22,6 +23,9 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         applied = migrate(&store) => applied?,
         signal = signals.next() => bail!("{signal} came before the database was migrated; run it again"),
     };
+    if let Some(note) = doctor::standbys(&store).await {
+        output::note(&format!("fanfare: the database has standbys: {note}"));
+    }
     let lines: Vec<String> = applied.iter().map(|name| format!("applied {name}\n")).collect();
     if lines.is_empty() {
         return output::print("the database is up to date\n");

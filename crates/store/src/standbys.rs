@@ -1,0 +1,26 @@
+//! Standbys of the database, and whether a commit waits for one.
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+impl Store {
+    /// How many standbys follow the database without any commit waiting for one of them; 0 also when
+    /// the account may not see them. A failover to such a standby loses the last commits.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the database did not answer.
+    pub async fn standbys_behind(&self) -> Result<i64, StoreError> {
+        // A base backup is a connection of this kind too, but no standby.
+        const SQL: &str = "-- standbys_behind
+            select count(*) from pg_stat_replication
+            where current_setting('synchronous_standby_names') = ''
+              and coalesce(state, '') <> 'backup'";
+        let client = self.client().await?;
+        client
+            .query_one(SQL, &[])
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(StoreError::at("look for standbys"))
+    }
+}
