@@ -10,9 +10,7 @@ use crate::config::Config;
 use crate::error::{BrokerError, chain};
 use crate::queue_connection::connect_any;
 use crate::topology;
-use lapin::options::{
-    BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueueDeleteOptions,
-};
+use lapin::options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use std::time::Duration;

@@ -9,8 +9,8 @@
 //! watch asks for their number now and then. If it is zero, although this consumer is there, the
 //! connection is closed, and the consumer ends with an error.
 
-use crate::connect::connect;
 use crate::config::Config;
+use crate::connect::connect;
 use crate::error::{BrokerError, chain};
 use crate::place::unusable;
 use crate::probe::problem_of;

@@ -9,9 +9,7 @@ mod apply;
 
 pub(crate) use apply::{check, declare, declare_one, expect};
 
-use crate::ladder::{
-    BITS, BackTo, DUE, HELD_LEVELS, LEVELS, held_name, level_name, level_word,
-};
+use crate::ladder::{BITS, BackTo, DUE, HELD_LEVELS, LEVELS, held_name, level_name, level_word};
 use fanfare_core::share::{Share, Shares};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use std::fmt;

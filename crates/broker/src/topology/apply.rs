@@ -47,7 +47,8 @@ pub(crate) async fn declare(
             Err(error) => return Err(error),
         }
     }
-    let is_left_out = |queue: &str| without.contains(queue) || failed.iter().any(|it| it.0 == queue);
+    let is_left_out =
+        |queue: &str| without.contains(queue) || failed.iter().any(|it| it.0 == queue);
     for binding in table.bindings.iter().filter(|binding| !is_left_out(&binding.queue)) {
         bind(&channel, binding).await?;
     }
