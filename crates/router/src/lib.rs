@@ -80,7 +80,8 @@ async fn work(
     patiently(&stop, async || config.store.directory_revision().await.map(drop)).await?;
     let (config, session, stop) = (&*config, &session, &stop);
     // Each queue has a consumer of its own: one that can't be consumed stops only what comes from it.
-    let events = keep_consuming(session, Queue::Events, stop, || intake::run(config, session, stop));
+    let events =
+        keep_consuming(session, Queue::Events, stop, || intake::run(config, session, stop));
     let documents =
         keep_consuming(session, Queue::Directory, stop, || documents::run(config, session, stop));
     let result = tokio::try_join!(
