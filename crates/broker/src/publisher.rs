@@ -72,6 +72,40 @@ impl Publisher {
         sent
     }
 
+    /// Publishes many messages as [`publish_all`](Self::publish_all) does, and tells what became of
+    /// each, in their order. The first failure keeps no other message from being published.
+    ///
+    /// Which of several messages was unroutable can't be known for certain: use it for messages that
+    /// take the same way.
+    pub async fn publish_each(
+        &self,
+        messages: Vec<(Destination, Message)>,
+    ) -> Vec<Result<(), PublishError>> {
+        let lease = match self.pool.lease().await {
+            Ok(lease) => lease,
+            Err(error) => {
+                let reason = error.to_string();
+                return messages.iter().map(|_| Err(unknown(reason.clone().into()))).collect();
+            }
+        };
+        let channel = lease.channel();
+        let sends: Vec<_> = messages
+            .into_iter()
+            .map(|(destination, message)| send(channel, destination, message))
+            .collect();
+        let sent: Vec<_> = stream::iter(sends).buffered(IN_FLIGHT).collect().await;
+        let is_unknown =
+            |sent: &Result<(), PublishError>| matches!(sent, Err(PublishError::Unknown { .. }));
+        lease.end(!sent.iter().any(is_unknown));
+        sent
+    }
+
+    /// Whether the connection still stands.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.pool.connection.status().connected()
+    }
+
     pub(crate) fn new(connection: Connection) -> Self {
         let pool = Pool { connection, permits: Semaphore::new(CHANNELS), idle: Mutex::default() };
         Self { pool: Arc::new(pool) }

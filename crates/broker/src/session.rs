@@ -175,10 +175,10 @@ impl Session {
     pub(crate) async fn restore(&self, queue: Queue) {
         match probe::restore(&self.inner.config, queue.name()).await {
             Ok(true) => {
-                tracing::warn!(queue = queue.name(), "a queue was missing; it is made anew")
+                tracing::warn!(queue = queue.name(), "a queue was missing; it is made again");
             }
             Ok(false) | Err(BrokerError::Forbidden { .. }) => {}
-            Err(error) => tracing::debug!(%error, "a queue could not be made anew"),
+            Err(error) => tracing::debug!(%error, "a queue could not be made again"),
         }
     }
 

@@ -41,4 +41,4 @@ mod postgres;
 mod programs;
 mod rabbitmq;
 
-pub use endpoints::Endpoints;
+pub use endpoints::{Break, Endpoints};

@@ -1,6 +1,9 @@
-//! `fanfare doctor`: looks at everything that Fanfare needs, changes nothing, and says how to mend
-//! what is wrong.
+//! `fanfare doctor`: looks at everything that Fanfare needs, and says how to mend what is wrong. It
+//! changes nothing, unless it is told to repair queues.
 
+mod queues;
+
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::bail;
@@ -19,8 +22,17 @@ use crate::settings::Settings;
 /// What one look found: all is well, with a few words, or what is wrong and how to mend it.
 type Found = Result<String, String>;
 
+/// What is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Make missing queues again, and delete and make again queues of jobs that are broken; their
+    /// jobs are published again from the database
+    #[arg(long)]
+    repair: bool,
+}
+
 /// Looks at everything.
-pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     let mut report = Report::default();
     // Values that can't be used have ended the program before it came here.
     report.ok("settings", "all values can be used")?;
@@ -31,7 +43,9 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     match look(settings).await {
         Ok(session) => {
-            look_at_broker(&mut report, &session, settings.delivery_queues).await?;
+            let config = parts::broker(settings, "doctor")?;
+            let broken = queues::look(&mut report, &config, args.repair).await?;
+            look_at_broker(&mut report, &session, settings.delivery_queues, &broken).await?;
             session.close().await;
         }
         Err(error) => report.wrong("broker", &output::explain(&error))?,
@@ -187,6 +201,7 @@ async fn look_at_broker(
     report: &mut Report,
     session: &Session,
     shares: Shares,
+    broken: &BTreeSet<String>,
 ) -> anyhow::Result<()> {
     report.ok("broker", "answers")?;
     let faults = match session.check_topology().await {
@@ -200,7 +215,8 @@ async fn look_at_broker(
         return look_beyond(report, session, shares).await;
     }
     report.ok("queues", "all exchanges and queues are as they should be")?;
-    for queue in Queue::all(shares) {
+    // What a broken queue is said to hold is not true.
+    for queue in Queue::all(shares).filter(|queue| !broken.contains(queue.name())) {
         let depth = match session.depth(queue).await {
             Ok(depth) => Ok(depth_text(queue, depth.ready, depth.consumers)),
             Err(error) => Err(output::explain(&error.into())),

@@ -8,6 +8,7 @@ use fanfare_core::job::Due;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::Entry;
+use fanfare_store::claims::Lease;
 use fanfare_store::reconcile::{Found, Passed};
 use fanfare_store::routing::{Routed, Routing};
 use serde_json::{Value, json};
@@ -207,10 +208,12 @@ async fn claims_are_swept_in_parts() {
             .map(|n| Due { batch: BatchKey(uuid::Uuid::from_u128(n)), webhook: hook.id, entry: 1 })
             .collect()
     };
-    database.store.attempts_claim(&dues(0, 2000), Duration::from_secs(1)).await.unwrap();
-    let past = "update claims set until = now() - interval '1 hour'";
+    let lease = Lease::new(Duration::from_mins(1), true);
+    database.store.attempts_claim(&dues(0, 2000), lease).await.unwrap();
+    // Of attempts that were released: one that began and was never recorded is kept.
+    let past = "update claims set until = now() - interval '1 hour', token = null";
     database.client.execute(past, &[]).await.unwrap();
-    database.store.attempts_claim(&dues(5000, 10), Duration::from_mins(1)).await.unwrap();
+    database.store.attempts_claim(&dues(5000, 10), lease).await.unwrap();
     let (mut page, mut parts) = (0, 0);
     loop {
         page = database.store.claims_sweep(page, 5).await.unwrap();
