@@ -17,9 +17,17 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     -- The directory is its to keep.
     grant select, insert, update, delete
         on directory_versions, directory_grants, directory_members, directory_snapshots,
-           directory_gaps
+           directory_gaps, directory_refusals, directory_departures
         to fanfare_router;
     grant select, update on directory_state to fanfare_router;
+    -- It pauses the webhooks of a user who is another person now, and ends that name's sessions;
+    -- triggers write the former down. It reads neither secrets nor addresses.
+    grant select (id, owner_key, created_at, deleted_at, paused_reason) on webhooks
+        to fanfare_router;
+    grant update (paused, paused_reason, failing_since, updated_at) on webhooks to fanfare_router;
+    grant select, insert, update on webhook_versions to fanfare_router;
+    grant select, insert, delete on webhook_wants to fanfare_router;
+    grant select (account_key, user_key, created_at), delete on sessions to fanfare_router;
 end if;
 
 if exists (select from pg_roles where rolname = 'fanfare_worker') then
@@ -61,7 +69,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;
     grant select
         on directory_versions, directory_grants, directory_members, directory_state,
-           directory_snapshots, directory_gaps
+           directory_snapshots, directory_gaps, directory_refusals
         to fanfare_console;
 end if;
 

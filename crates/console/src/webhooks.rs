@@ -96,15 +96,35 @@ pub(crate) async fn register(
 /// Changes a webhook that [`find`] has found. A new address has to prove itself first.
 pub(crate) async fn change(
     app: &App,
+    caller: &Caller,
     found: &Webhook,
     wanted: Registration,
 ) -> Result<(), Refused> {
+    if !wanted.paused {
+        may_resume(caller, found)?;
+    }
     if wanted.uri != found.uri {
         verify(app, &wanted).await?;
     }
-    let change = |webhook| wanted.applied_to(webhook);
+    let administrator = caller.administrator;
+    // It may have become a former owner's since it was found.
+    let change = move |webhook: Webhook| {
+        let keep = webhook.is_of_former_owner() && !administrator;
+        let reason = webhook.paused_reason.clone();
+        let changed = wanted.applied_to(webhook);
+        if keep { Webhook { paused: true, paused_reason: reason, ..changed } } else { changed }
+    };
     let is_there = app.store.webhook_change(found.id, change).await?;
     if is_there { Ok(()) } else { Err(Refused::Unknown) }
+}
+
+/// Whether the caller may resume a webhook: what was another person's of the same name, only an
+/// administrator may.
+pub(crate) fn may_resume(caller: &Caller, webhook: &Webhook) -> Result<(), Refused> {
+    if webhook.is_of_former_owner() && !caller.administrator {
+        return Err(RegistrationError::FormerOwner.into());
+    }
+    Ok(())
 }
 
 /// Deletes a webhook.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::error::RouterError;
+use crate::refused::{entry_json, jump, taken_away, with_consequences};
 use crate::taken::is_document;
 
 /// Documents taken at a time.
@@ -41,38 +42,34 @@ async fn take(
 ) -> Result<(), RouterError> {
     let mut dead = Vec::new();
     let mut reasons = Vec::new();
-    let mut documents = Vec::new();
+    let (mut all, mut sources) = (Vec::new(), Vec::new());
     for incoming in &batch {
         for found in documents_of(config, &incoming.message.body) {
             match found {
-                Ok(document) => documents.push((incoming, document)),
+                Ok((document, place)) => {
+                    all.push(document);
+                    sources.push(Source { incoming, place: Some(place) });
+                }
                 Err((reject, raw)) => {
+                    let Incoming { message, routing_key, .. } = incoming;
+                    let away = taken_away(message, routing_key, &reject, raw.as_deref());
+                    let reject = with_consequences(reject, &away);
+                    sources.extend(away.iter().map(|_| Source { incoming, place: None }));
+                    all.extend(away);
                     dead.push(letter(config, incoming, &reject, raw));
                     reasons.push(reject.reason);
                 }
             }
         }
     }
-    let all: Vec<Document> = documents.iter().map(|(_, document)| document.clone()).collect();
-    if let Err(error) = patiently(stop, || config.store.directory_apply(&all)).await {
-        let Impatient::Refused(_) = error else {
-            return Err(error.into());
-        };
-        // One of them is to blame; the others must not suffer for it.
-        for (incoming, document) in &documents {
-            let one = std::slice::from_ref(document);
-            let applied = patiently(stop, || config.store.directory_apply(one)).await;
-            if let Err(Impatient::Refused(error)) = applied {
-                let reject = Reject::new(Reason::BadData, error.chain());
-                dead.push(letter(config, incoming, &reject, None));
-                reasons.push(reject.reason);
-            } else {
-                applied?;
-            }
-        }
+    for (reject, source) in apply(config, stop, &all, &sources).await? {
+        let place = source.place.unwrap_or_default();
+        dead.push(letter(config, source.incoming, &reject, place.json(source.incoming)));
+        reasons.push(reject.reason);
     }
+    let taken = sources.iter().filter(|source| source.place.is_some()).count();
     session.publisher().publish_all(dead).await?;
-    config.metrics.documents(documents.len());
+    config.metrics.documents(taken);
     for reason in reasons {
         config.metrics.dead_letter(reason, 1);
     }
@@ -80,19 +77,80 @@ async fn take(
     Ok(())
 }
 
+/// Where a document comes from.
+struct Source<'a> {
+    incoming: &'a Incoming,
+    /// Its place in the message; `None` for what a refused one takes away, which has its letter.
+    place: Option<Place>,
+}
+
+/// The place of a document in a message: its number in a batch.
+#[derive(Clone, Copy, Default)]
+struct Place(Option<usize>);
+
+impl Place {
+    /// The document's own JSON where the message has more.
+    fn json(self, incoming: &Incoming) -> Option<String> {
+        self.0.and_then(|place| entry_json(&incoming.message.body, place))
+    }
+}
+
+/// Takes documents; returns those that the database refuses, or whose revisions are not believed.
+async fn apply<'s, 'a>(
+    config: &Config,
+    stop: &CancellationToken,
+    all: &[Document],
+    sources: &'s [Source<'a>],
+) -> Result<Vec<(Reject, &'s Source<'a>)>, RouterError> {
+    match patiently(stop, || config.store.directory_apply(all)).await {
+        Ok(applied) => {
+            if applied.paused > 0 {
+                tracing::warn!(
+                    webhooks = applied.paused,
+                    "paused webhooks as owner-recreated: their owners were deleted, and the users of \
+                     the same names are new; `fanfare webhooks resume ID` gives one to the new user"
+                );
+            }
+            let jumps = applied.jumps.iter();
+            let letter = |place: &usize| Some((all.get(*place)?, sources.get(*place)?));
+            let letters = jumps.filter_map(letter);
+            Ok(letters.map(|(document, it)| (jump(document, applied.revision), it)).collect())
+        }
+        // One of them is to blame; the others must not suffer for it.
+        Err(Impatient::Refused(_)) if all.len() > 1 => {
+            let mut letters = Vec::new();
+            for (document, source) in all.iter().zip(sources) {
+                let (document, source) =
+                    (std::slice::from_ref(document), std::slice::from_ref(source));
+                letters.extend(Box::pin(apply(config, stop, document, source)).await?);
+            }
+            Ok(letters)
+        }
+        Err(Impatient::Refused(error)) => {
+            let reject = || Reject::new(Reason::BadData, error.chain());
+            Ok(sources.iter().filter(|it| it.place.is_some()).map(|it| (reject(), it)).collect())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A document and its place, or what can't be taken and why.
+type Found = Result<(Document, Place), (Reject, Option<String>)>;
+
 /// The documents of a message, and what can't be taken. Events are left out: the queue
 /// `fanfare.events` has every message too.
-fn documents_of(config: &Config, body: &[u8]) -> Vec<Result<Document, (Reject, Option<String>)>> {
-    let entries = match event::parse(body, None, &config.mask) {
+fn documents_of(config: &Config, body: &[u8]) -> Vec<Found> {
+    let published = match event::parse(body, None, &config.mask) {
         Err(reject) => return vec![Err((reject, None))],
-        Ok(published) => published.entries,
+        Ok(published) => published,
     };
-    let document = |entry| match entry {
+    let batch = published.batch;
+    let document = |(place, entry)| match entry {
         Entry::Event(_) => None,
-        Entry::Directory(document) => Some(Ok(*document)),
+        Entry::Directory(document) => Some(Ok((*document, Place(batch.then_some(place))))),
         Entry::Rejected { reject, raw } => is_document(&raw).then_some(Err((reject, Some(raw)))),
     };
-    entries.into_iter().filter_map(document).collect()
+    published.entries.into_iter().enumerate().filter_map(document).collect()
 }
 
 fn letter(

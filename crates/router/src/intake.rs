@@ -104,16 +104,17 @@ async fn finish(
 async fn route(
     config: &Config,
     stop: &CancellationToken,
-    messages: Vec<TakenMessage>,
+    mut messages: Vec<TakenMessage>,
     done: &mpsc::Sender<Decided>,
 ) -> Result<Vec<TakenMessage>, RouterError> {
     let began = Instant::now();
     config.metrics.oldest_waiting(oldest(config, &messages));
-    take_documents(config, stop, &messages).await?;
+    take_documents(config, stop, &mut messages).await?;
     let (arrivals, owners) = arrivals(&messages);
     let statement = async || {
         let began = Instant::now();
-        let routed = config.store.route(&arrivals, config.gap_wait).await?;
+        let gap_wait = config.pass_gaps.then_some(config.gap_wait);
+        let routed = config.store.route(&arrivals, gap_wait).await?;
         config.metrics.statement(began.elapsed());
         Ok(routed)
     };
@@ -197,16 +198,32 @@ fn oldest(config: &Config, messages: &[TakenMessage]) -> Option<i64> {
 async fn take_documents(
     config: &Config,
     stop: &CancellationToken,
-    messages: &[TakenMessage],
+    messages: &mut [TakenMessage],
 ) -> Result<(), RouterError> {
-    let documents: Vec<Document> =
-        messages.iter().flat_map(|message| message.documents.iter().cloned()).collect();
+    let (mut documents, mut sources) = (Vec::<Document>::new(), Vec::new());
+    for (owner, message) in messages.iter().enumerate() {
+        documents.extend(message.documents.iter().cloned());
+        sources.extend((0..message.documents.len()).map(|at| (owner, at)));
+    }
+    documents.extend(messages.iter().flat_map(|message| message.taken_away.iter().cloned()));
     if documents.is_empty() {
         return Ok(());
     }
     match patiently(stop, async || config.store.directory_apply(&documents).await).await {
+        Ok(applied) => {
+            let mut jumps: Vec<(usize, usize)> =
+                applied.jumps.iter().filter_map(|place| sources.get(*place).copied()).collect();
+            // From the last one on, so that the places of the others stay what they are.
+            jumps.sort_unstable_by(|one, other| other.cmp(one));
+            for (owner, at) in jumps {
+                if let Some(message) = messages.get_mut(owner) {
+                    message.refuse_jump(at, applied.revision);
+                }
+            }
+            Ok(())
+        }
         // The directory's own queue sorts out which one is to blame.
-        Ok(_) | Err(Impatient::Refused(_)) => Ok(()),
+        Err(Impatient::Refused(_)) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -31,5 +31,5 @@ pub mod test_events;
 pub mod webhooks;
 
 pub use error::StoreError;
-pub use migrate::SchemaState;
+pub use migrate::{Migrated, SchemaState};
 pub use pool::{Asks, Config, Store};

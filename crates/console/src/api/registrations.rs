@@ -82,7 +82,7 @@ pub(crate) async fn update(
         let reason = format!("The Id '{named}' is not the one in the path, '{id}'.");
         return Err(Problem::NotRegistered(reason));
     }
-    webhooks::change(&app, &webhook, Registration::parse(&members)?).await?;
+    webhooks::change(&app, &caller, &webhook, Registration::parse(&members)?).await?;
     Ok(StatusCode::OK)
 }
 

@@ -13,6 +13,7 @@ use super::parts::FormToken;
 use super::visitor::{Id, Posted, Visitor};
 use crate::app::Shared;
 use crate::webhooks::{self, Refused};
+use fanfare_core::registration::RegistrationError;
 
 #[derive(Template)]
 #[template(path = "edit.html")]
@@ -75,8 +76,11 @@ pub(crate) async fn save(
         return Ok(form(&visitor, &place, StatusCode::OK, more, Errors::default()));
     }
     let refused = match sent.check() {
-        Ok(wanted) => match webhooks::change(&app, &webhook, wanted).await {
+        Ok(wanted) => match webhooks::change(&app, &visitor.caller, &webhook, wanted).await {
             Ok(()) => return Ok(see_other(&format!("{WEBHOOKS}/{id}?done=saved"))),
+            Err(Refused::Wrong(RegistrationError::FormerOwner)) => {
+                return Ok(see_other(&format!("{WEBHOOKS}/{id}?problem=former-owner")));
+            }
             Err(refused) => errors(refused)?,
         },
         Err(errors) => *errors,
