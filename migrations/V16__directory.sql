@@ -33,7 +33,9 @@ create table directory_refusals (
 create table directory_departures (
     name_key          text   primary key, -- as compared
     revision          bigint not null,    -- from this revision on the user is gone
-    returned_revision bigint              -- from this one on there is somebody of that name; null: nobody
+    returned_revision bigint,             -- from this one on there is somebody of that name; null: nobody
+    returned_at       timestamptz,        -- when that one came; null with it
+    paused            bigint not null default 0 -- webhooks of the former one that were paused then
 );
 create index directory_departures_open on directory_departures (name_key)
     where returned_revision is null;
@@ -44,3 +46,25 @@ from directory_versions v cross join directory_state s
 where kind = 'user' and begin_revision >= 0 and begin_revision <= s.revision
 group by name_key
 having not bool_or(not deleted and (end_revision is null or end_revision > s.revision));
+
+-- When somebody of that name is there again, the former one's webhooks are paused and sessions end. It
+-- is done with the rights of the tables' owner, so that a router, which keeps the directory, needs none
+-- on webhooks. Only what there was before the new one came; clocks may differ by five seconds.
+create function pause_former_owner() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+    update webhooks
+    set paused = true, paused_reason = 'owner-recreated', failing_since = null, updated_at = now()
+    where owner_key = new.name_key and deleted_at is null
+      and created_at <= new.returned_at + interval '5 seconds'
+      and paused_reason is distinct from 'owner-recreated';
+    get diagnostics new.paused = row_count;
+    delete from sessions
+    where coalesce(account_key, user_key) = new.name_key
+      and created_at <= new.returned_at + interval '5 seconds';
+    return new;
+end $$;
+create trigger directory_departures_end before update on directory_departures
+    for each row
+    when (old.returned_revision is null and new.returned_revision is not null)
+    execute function pause_former_owner();

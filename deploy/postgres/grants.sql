@@ -20,14 +20,6 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
            directory_gaps, directory_refusals, directory_departures
         to fanfare_router;
     grant select, update on directory_state to fanfare_router;
-    -- It pauses the webhooks of a user who is another person now, and ends that name's sessions;
-    -- triggers write the former down. It reads neither secrets nor addresses.
-    grant select (id, owner_key, created_at, deleted_at, paused_reason) on webhooks
-        to fanfare_router;
-    grant update (paused, paused_reason, failing_since, updated_at) on webhooks to fanfare_router;
-    grant select, insert, update on webhook_versions to fanfare_router;
-    grant select, insert, delete on webhook_wants to fanfare_router;
-    grant select (account_key, user_key, created_at), delete on sessions to fanfare_router;
 end if;
 
 if exists (select from pg_roles where rolname = 'fanfare_worker') then

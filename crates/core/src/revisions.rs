@@ -103,7 +103,7 @@ impl<T: Copy> Revisions<T> {
         self.newest = self.newest.max(revision);
         self.complete = true;
         self.gaps.retain_mut(|gap| {
-            gap.first = gap.first.max(revision + 1);
+            gap.first = gap.first.max(revision.saturating_add(1));
             gap.first <= gap.last
         });
     }

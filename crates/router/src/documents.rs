@@ -7,6 +7,7 @@ use fanfare_broker::{Destination, Incoming, Message, Queue, Session, ack_all};
 use fanfare_core::directory::Document;
 use fanfare_core::event::{self, CONTENT_TYPE, Entry};
 use fanfare_core::reject::{Reason, Reject};
+use fanfare_store::directory::Applied;
 use fanfare_store::patience::{Impatient, patiently};
 use tokio_util::sync::CancellationToken;
 
@@ -104,13 +105,7 @@ async fn apply<'s, 'a>(
 ) -> Result<Vec<(Reject, &'s Source<'a>)>, RouterError> {
     match patiently(stop, || config.store.directory_apply(all)).await {
         Ok(applied) => {
-            if applied.paused > 0 {
-                tracing::warn!(
-                    webhooks = applied.paused,
-                    "paused webhooks as owner-recreated: their owners were deleted, and the users of \
-                     the same names are new; `fanfare webhooks resume ID` gives one to the new user"
-                );
-            }
+            log_paused(&applied);
             let jumps = applied.jumps.iter();
             let letter = |place: &usize| Some((all.get(*place)?, sources.get(*place)?));
             let letters = jumps.filter_map(letter);
@@ -131,6 +126,18 @@ async fn apply<'s, 'a>(
             Ok(sources.iter().filter(|it| it.place.is_some()).map(|it| (reject(), it)).collect())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Reports webhooks that were paused, since their owners are other persons now.
+pub(crate) fn log_paused(applied: &Applied) {
+    if applied.paused > 0 {
+        tracing::warn!(
+            webhooks = applied.paused,
+            revision = applied.revision,
+            "paused webhooks as owner-recreated: their owners were deleted, and the users of the same \
+             names are new; `fanfare webhooks resume ID` gives one to the new user"
+        );
     }
 }
 

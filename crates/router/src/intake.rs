@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::documents::log_paused;
 use crate::error::RouterError;
 use crate::jobs;
 use crate::taken::{Outgoing, TakenMessage};
@@ -211,6 +212,7 @@ async fn take_documents(
     }
     match patiently(stop, async || config.store.directory_apply(&documents).await).await {
         Ok(applied) => {
+            log_paused(&applied);
             let mut jumps: Vec<(usize, usize)> =
                 applied.jumps.iter().filter_map(|place| sources.get(*place).copied()).collect();
             // From the last one on, so that the places of the others stay what they are.

@@ -71,7 +71,7 @@ async fn import(args: &ImportArgs, settings: &Settings) -> anyhow::Result<()> {
     if entries.is_empty() {
         bail!("{file} holds nothing; give a snapshot or directory.* events");
     }
-    let next = store.directory_revision().await? + 1;
+    let next = store.directory_revision().await?.saturating_add(1);
     let documents = documents(&entries, args.revision, next)
         .with_context(|| format!("nothing of {file} was taken"))?;
     let applied = store

@@ -6,7 +6,6 @@
 
 use deadpool_postgres::Transaction;
 use fanfare_core::directory::{Content, Document};
-use fanfare_core::webhook::PauseReason;
 use tokio_postgres::Row;
 
 use super::DOING;
@@ -77,38 +76,31 @@ pub(super) async fn pause_former(
     if keys.is_empty() { Ok(0) } else { pause(transaction, Some(&keys)).await }
 }
 
-/// The same for these names, or for all.
+/// The same for these names, or for all. A trigger pauses and signs out.
 pub(super) async fn pause(
     transaction: &Transaction<'_>,
     keys: Option<&[&str]>,
 ) -> Result<usize, StoreError> {
-    // Only what there was before the new person came; clocks may differ by five seconds.
     const SQL: &str = "-- directory_departures
-        with returned as (
-            select d.name_key, v.begin_revision,
-                   coalesce(v.applied_at, now()) + interval '5 seconds' as came_at
-            from directory_departures d
-            cross join lateral (
-                select v.begin_revision, v.applied_at from directory_versions v
-                where v.kind = 'user' and v.name_key = d.name_key
-                  and v.begin_revision > d.revision and not v.deleted
-                order by v.begin_revision limit 1
-            ) v
-            where d.returned_revision is null and ($1::text[] is null or d.name_key = any($1))
-        ), noted as (
-            update directory_departures d set returned_revision = r.begin_revision
-            from returned r where d.name_key = r.name_key
-        ), signed_out as (
-            delete from sessions x using returned r
-            where coalesce(x.account_key, x.user_key) = r.name_key and x.created_at <= r.came_at
-        )
-        update webhooks w
-        set paused = true, paused_reason = $2, failing_since = null, updated_at = now()
-        from returned r
-        where w.owner_key = r.name_key and w.deleted_at is null and w.created_at <= r.came_at
-          and w.paused_reason is distinct from $2";
-    let paused = transaction.execute(SQL, &[&keys, &PauseReason::OwnerRecreated.code()]).await;
-    paused
-        .map(|paused| usize::try_from(paused).unwrap_or(usize::MAX))
-        .map_err(StoreError::at(DOING))
+        update directory_departures d
+        set returned_revision = r.begin_revision, returned_at = coalesce(r.applied_at, now())
+        from (select d.name_key, v.begin_revision, v.applied_at
+              from directory_departures d
+              cross join lateral (
+                  select v.begin_revision, v.applied_at from directory_versions v
+                  where v.kind = 'user' and v.name_key = d.name_key
+                    and v.begin_revision > d.revision and not v.deleted
+                  order by v.begin_revision limit 1
+              ) v
+              where d.returned_revision is null
+                and ($1::text[] is null or d.name_key = any($1))) r
+        where d.name_key = r.name_key
+        returning d.paused";
+    let rows = transaction.query(SQL, &[&keys]).await.map_err(StoreError::at(DOING))?;
+    let mut paused = 0;
+    for row in rows {
+        let count: i64 = row.try_get(0).map_err(StoreError::at(DOING))?;
+        paused += usize::try_from(count).unwrap_or_default();
+    }
+    Ok(paused)
 }

@@ -108,7 +108,7 @@ impl Import {
         let transaction = self.client.transaction().await.map_err(StoreError::at(DOING))?;
         let mut state = State::lock(&transaction).await?;
         let mut paused = 0;
-        let revision = self.revision.unwrap_or(state.revisions.newest + 1);
+        let revision = self.revision.unwrap_or_else(|| state.revisions.newest.saturating_add(1));
         if self.mode == ImportMode::Reset {
             forget(&transaction, revision).await?;
             state.revisions = Revisions { newest: revision, ..Revisions::default() };
@@ -147,7 +147,7 @@ impl Import {
 /// gone as of its revision.
 async fn forget(transaction: &Transaction<'_>, revision: i64) -> Result<(), StoreError> {
     const BEFORE: &str = "-- directory_forget
-        update directory_departures set revision = least(revision, $1 - 1)";
+        update directory_departures set revision = least(revision, $1::bigint - 1)";
     const GONE: &str = "-- directory_forget
         insert into directory_departures (name_key, revision)
         select v.name_key, $1

@@ -78,7 +78,7 @@ pub(super) async fn note(
         select r.revision, $2, clock_timestamp()
         from (select case when $1::bigint between 1
                                and greatest(extract(epoch from now()) * 1000, s.accepted_revision)
-                          then $1 else s.revision + 1 end as revision
+                          then $1 else least(s.revision, 9223372036854775806) + 1 end as revision
               from directory_state s) r
         where not exists (select from directory_snapshots p where p.revision >= r.revision)
         on conflict do nothing";

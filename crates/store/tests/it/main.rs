@@ -3,5 +3,8 @@
 
 mod access;
 mod claims;
+mod departures;
 mod directory;
+mod refold;
+mod refusals;
 mod support;
