@@ -17,6 +17,7 @@ mod decisions;
 mod delivery_queues;
 mod examples;
 mod explain;
+mod fail_closed;
 mod isolation;
 mod malformed;
 mod masking;

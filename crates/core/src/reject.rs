@@ -25,11 +25,13 @@ pub enum Reason {
     TooLarge,
     /// The directory did not reach the event's revision in time.
     DirectoryBehind,
+    /// A directory document's revision is too far ahead to be believed.
+    RevisionJump,
 }
 
 impl Reason {
     /// All reasons, for documents and tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotJson,
         Self::NotCloudEvents,
         Self::MissingAttribute,
@@ -41,6 +43,7 @@ impl Reason {
         Self::ReservedKey,
         Self::TooLarge,
         Self::DirectoryBehind,
+        Self::RevisionJump,
     ];
 
     /// The code that scripts rely on.
@@ -58,6 +61,7 @@ impl Reason {
             Self::ReservedKey => "reserved-key",
             Self::TooLarge => "too-large",
             Self::DirectoryBehind => "directory-behind",
+            Self::RevisionJump => "revision-jump",
         }
     }
 }

@@ -23,6 +23,7 @@ mod error;
 mod intake;
 mod jobs;
 mod reconcile;
+mod refused;
 mod repair;
 mod sample;
 mod taken;
@@ -46,6 +47,8 @@ pub struct Config {
     pub hold: Duration,
     /// How long a document that was passed over is waited for before it is taken for lost.
     pub gap_wait: Duration,
+    /// Whether events go on without a document that is taken for lost, instead of being held.
+    pub pass_gaps: bool,
     /// How long the directory's history is kept.
     pub history: Duration,
     /// How often the reconciler looks, and old things are removed.

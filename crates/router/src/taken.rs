@@ -14,6 +14,7 @@ use fanfare_store::routing::Routed;
 use fanfare_trace::Span;
 
 use crate::Config;
+use crate::refused::{entry_json, jump, taken_away, with_consequences};
 use crate::tally::Tally;
 use crate::traced;
 
@@ -46,6 +47,10 @@ pub(crate) struct TakenMessage {
     batch: bool,
     pub(crate) events: Vec<Event>,
     pub(crate) documents: Vec<Document>,
+    /// The places in the message of `documents`.
+    places: Vec<usize>,
+    /// What refused documents take away.
+    pub(crate) taken_away: Vec<Document>,
     /// What can't be taken: an entry's own JSON, or nothing for the message as a whole.
     rejects: Vec<(Reject, Option<String>)>,
     /// They end with the message.
@@ -58,19 +63,29 @@ impl TakenMessage {
         let kept = message.headers.text(ROUTING_KEY).map(str::to_owned);
         let routing_key = kept.unwrap_or(routing_key);
         let (mut events, mut documents, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
+        let mut places = Vec::new();
         let mut batch = false;
         match event::parse(&message.body, message.headers.text("traceparent"), &config.mask) {
             Err(reject) => rejects.push((reject, None)),
             Ok(published) => {
                 batch = published.batch;
-                for entry in published.entries {
+                for (place, entry) in published.entries.into_iter().enumerate() {
                     match entry {
                         Entry::Event(event) => events.push(*event),
-                        Entry::Directory(document) => documents.push(*document),
+                        Entry::Directory(document) => {
+                            documents.push(*document);
+                            places.push(place);
+                        }
                         Entry::Rejected { reject, raw } => rejects.push((reject, Some(raw))),
                     }
                 }
             }
+        }
+        let mut away = Vec::new();
+        for (reject, raw) in &mut rejects {
+            let more = taken_away(&message, &routing_key, reject, raw.as_deref());
+            *reject = with_consequences(reject.clone(), &more);
+            away.extend(more);
         }
         if has_copy_in_directory_queue(&routing_key) {
             // What is wrong with a document is told once, by those who read that queue; what is
@@ -88,6 +103,8 @@ impl TakenMessage {
             batch,
             events,
             documents,
+            places,
+            taken_away: away,
             rejects,
             _spans: spans,
         }
@@ -103,6 +120,16 @@ impl TakenMessage {
         match self.events.as_slice() {
             [event] if !self.batch => BatchKey::single(event.key),
             events => BatchKey::batch(&events.iter().map(|event| event.key).collect::<Vec<_>>()),
+        }
+    }
+
+    /// Takes out a document whose revision is not believed. Those who read the directory's own queue
+    /// make its letter, if they have it too.
+    pub(crate) fn refuse_jump(&mut self, at: usize, newest: i64) {
+        let (document, place) = (self.documents.remove(at), self.places.remove(at));
+        if !has_copy_in_directory_queue(&self.routing_key) {
+            let raw = self.batch.then(|| entry_json(&self.message.body, place)).flatten();
+            self.rejects.push((jump(&document, newest), raw));
         }
     }
 
@@ -146,11 +173,16 @@ impl TakenMessage {
     /// The dead letter of one that waited in vain.
     pub(crate) fn overdue(&self, config: &Config) -> (Destination, Message) {
         let wanted = self.events.iter().filter_map(|event| event.access_revision).max();
+        let unless = wanted.map_or_else(String::new, |wanted| {
+            format!(
+                "the directory did not reach revision {wanted}, documents before it are missing, "
+            )
+        });
         let detail = format!(
-            "the directory did not reach revision {}, or documents before it are missing, \
-             within {} s; replay it when it has",
-            wanted.unwrap_or_default(),
-            config.hold.as_secs()
+            "{unless}{or}the directory is not complete or a snapshot of it was refused, for {} s; \
+             `fanfare doctor` says which; replay it when that is mended",
+            config.hold.as_secs(),
+            or = if unless.is_empty() { "" } else { "or " },
         );
         self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
     }

@@ -30,6 +30,7 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
         prefetch: settings.prefetch,
         hold: settings.directory.hold,
         gap_wait: settings.directory.gap_wait,
+        pass_gaps: settings.directory.pass_gaps,
         history: settings.directory.history,
         reconcile_every: RECONCILE_EVERY,
         mask: settings.mask.clone(),

@@ -38,7 +38,7 @@ async fn database() -> (Database, Webhook) {
 
 async fn route(database: &Database, id: &str) -> BatchKey {
     let event = parse(&event(id, &json!({})));
-    let routed = database.store.route(&[arrival(&event)], Duration::ZERO).await.unwrap();
+    let routed = database.store.route(&[arrival(&event)], None).await.unwrap();
     assert!(matches!(&routed[..], [Routed::Taken { .. }]), "{routed:?}");
     BatchKey::single(event.key)
 }
@@ -175,10 +175,10 @@ async fn a_routing_recognises_what_it_wrote_itself() {
     let (database, hook) = database().await;
     let (own, others) = (parse(&event("1", &json!({}))), parse(&event("2", &json!({}))));
     let (mark, other) = (Routing::new().unwrap(), Routing::new().unwrap());
-    database.store.route_as(other, &[arrival(&others)], Duration::ZERO).await.unwrap();
+    database.store.route_as(other, &[arrival(&others)], None).await.unwrap();
     let arrivals = [arrival(&own), arrival(&others)];
-    let first = database.store.route_as(mark, &arrivals, Duration::ZERO).await.unwrap();
-    let second = database.store.route_as(mark, &arrivals, Duration::ZERO).await.unwrap();
+    let first = database.store.route_as(mark, &arrivals, None).await.unwrap();
+    let second = database.store.route_as(mark, &arrivals, None).await.unwrap();
     assert_eq!(second, [Routed::Known, Routed::Known]);
     let keys = [own.key, others.key];
     let written = database.store.route_own(mark, &keys).await.unwrap();
