@@ -25,14 +25,16 @@ pub mod ladder;
 mod message;
 mod place;
 mod publisher;
+mod received;
 mod session;
 mod supervise;
+mod wire;
 
 pub use config::Config;
 pub use consumer::{Consumer, Incoming, Settle, ack_all};
 pub use error::{BrokerError, Cause, PublishError};
 pub use ladder::{BackTo, Delay};
-pub use message::{Destination, HeaderValue, Headers, Message};
+pub use message::{Destination, HeaderValue, Headers, Message, Properties};
 pub use publisher::Publisher;
 pub use session::{Depth, Session};
 pub use supervise::{State, supervise};

@@ -5,7 +5,7 @@
 //! given up and [`supervise`](crate::supervise()) opens another.
 
 use crate::config::Config;
-use crate::connect::connect;
+use crate::connect::{Connected, connect};
 use crate::consumer::Consumer;
 use crate::error::{BrokerError, chain};
 use crate::ladder::{LEVELS, level_name};
@@ -99,11 +99,13 @@ impl Session {
     /// As [`Session::open`], except for what declaring would find.
     pub async fn look(config: &Config) -> Result<Self, BrokerError> {
         let (consuming, publishing) = open_both(config).await?;
+        let (consuming, frame_max) = (consuming.connection, publishing.frame_max);
+        let publishing = publishing.connection;
         let lost = CancellationToken::new();
         let (blocked_tx, blocked) = watch::channel(false);
         watch_over(&consuming, lost.clone(), None);
         watch_over(&publishing, lost.clone(), Some(blocked_tx));
-        let publisher = Publisher::new(publishing);
+        let publisher = Publisher::new(publishing, frame_max);
         let name = config.name().to_owned();
         let delivery_queues = config.delivery_queues();
         let inner = Inner { name, delivery_queues, consuming, publisher, lost, blocked };
@@ -201,7 +203,7 @@ async fn depth(channel: &Channel, queue: &str) -> Result<Depth, BrokerError> {
 }
 
 /// Opens both connections to the first host that can be used.
-async fn open_both(config: &Config) -> Result<(Connection, Connection), BrokerError> {
+async fn open_both(config: &Config) -> Result<(Connected, Connected), BrokerError> {
     let mut places = config.places().iter().peekable();
     loop {
         let Some(place) = places.next() else {

@@ -13,6 +13,8 @@ pub enum Replayed {
     Done,
     /// The ledger does not know this delivery, so that it can't go on; the letter is to stay.
     Unknown(DeliveryId),
+    /// The broker does not take this message, now or later; the letter is to stay.
+    Unsendable,
 }
 
 /// Why a letter was not brought back.
@@ -43,7 +45,11 @@ pub async fn replay(
     kind: Kind,
     letter: &DeadLetter,
 ) -> Result<Replayed, ReplayError> {
-    let (to, message) = match way_of(kind, letter)? {
+    let way = match way_of(kind, letter) {
+        Err(PublishError::Unsendable { .. }) => return Ok(Replayed::Unsendable),
+        way => way?,
+    };
+    let (to, message) = match way {
         Replay::Message(queue, message) => (queue.into(), message),
         Replay::Delivery(batch, webhook) => {
             match store.delivery_restart_dead(batch, webhook).await? {
@@ -53,6 +59,8 @@ pub async fn replay(
             }
         }
     };
-    publisher.publish(&to, message).await?;
-    Ok(Replayed::Done)
+    match publisher.publish(&to, message).await {
+        Err(PublishError::Unsendable { .. }) => Ok(Replayed::Unsendable),
+        published => Ok(published.map(|()| Replayed::Done)?),
+    }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::{Destination, Incoming, Message, Queue, Session, ack_all};
 use fanfare_core::directory::Document;
-use fanfare_core::event::{self, CONTENT_TYPE, Entry};
+use fanfare_core::event::{CONTENT_TYPE, Entry};
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_store::patience::{Impatient, patiently};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::error::RouterError;
-use crate::taken::is_document;
+use crate::taken::{is_document, parse};
 
 /// Documents taken at a time.
 const MOST: u16 = 64;
@@ -43,7 +43,7 @@ async fn take(
     let mut reasons = Vec::new();
     let mut documents = Vec::new();
     for incoming in &batch {
-        for found in documents_of(config, &incoming.message.body) {
+        for found in documents_of(config, incoming) {
             match found {
                 Ok(document) => documents.push((incoming, document)),
                 Err((reject, raw)) => {
@@ -82,8 +82,11 @@ async fn take(
 
 /// The documents of a message, and what can't be taken. Events are left out: the queue
 /// `fanfare.events` has every message too.
-fn documents_of(config: &Config, body: &[u8]) -> Vec<Result<Document, (Reject, Option<String>)>> {
-    let entries = match event::parse(body, None, &config.mask) {
+fn documents_of(
+    config: &Config,
+    incoming: &Incoming,
+) -> Vec<Result<Document, (Reject, Option<String>)>> {
+    let entries = match parse(config, incoming) {
         Err(reject) => return vec![Err((reject, None))],
         Ok(published) => published.entries,
     };
