@@ -14,6 +14,7 @@ mod crashes;
 mod delivery_queues;
 mod examples;
 mod explain;
+mod hostile;
 mod isolation;
 mod malformed;
 mod masking;

@@ -18,7 +18,8 @@ use crate::session::Session;
 use crate::topology::Queue;
 use chrono::{DateTime, SecondsFormat, Utc};
 use fanfare_core::reject::Reason;
-use lapin::message::BasicGetMessage;
+use lapin::Acker;
+use lapin::message::Delivery;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -147,16 +148,14 @@ impl DeadLetter {
         message
     }
 
-    /// Reads a letter, and takes its body out of what came.
-    fn read(got: &mut BasicGetMessage) -> Self {
-        let delivery = &mut got.delivery;
+    fn read(delivery: Delivery) -> (Self, Acker) {
         let received = Received::read(
-            std::mem::take(&mut delivery.data),
+            delivery.data,
             &delivery.properties,
             &delivery.exchange,
             &delivery.routing_key,
         );
-        Self::of(received)
+        (Self::of(received), delivery.acker)
     }
 
     fn of(received: Received) -> Self {

@@ -5,17 +5,21 @@ use crate::error::BrokerError;
 use crate::session::Session;
 use crate::topology::Queue;
 use futures_util::StreamExt as _;
-use lapin::Channel;
-use lapin::message::BasicGetMessage;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions,
-};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
+use lapin::{Acker, Channel, Consumer};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// How long a letter that is passed over may take to come. Others may have taken some meanwhile.
-const SKIP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Letters that the broker sends ahead; each may have 1 MiB and more.
+const WINDOW: u16 = 64;
+
+/// After this without a letter the broker is asked whether there is one.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// After so many times without one there is none.
+const LONGEST_QUIET: u32 = 8;
 
 /// What a walk did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,18 +30,24 @@ pub struct Walked {
     pub taken: u64,
 }
 
-/// Takes letters one by one without acknowledging them. Ended or dropped, it gives back all that
-/// were not taken.
+/// Takes letters without acknowledging them. Ended or dropped, it gives back all that were not taken.
 pub struct Walk {
     session: Session,
     channel: Channel,
-    /// Channels of the letters that were passed over, kept open until the end.
-    passed: Vec<Channel>,
     queue: Queue,
     length: u64,
     walked: Walked,
+    window: Option<Window>,
     /// The letter that was shown last, until it is taken.
-    shown: Option<BasicGetMessage>,
+    shown: Option<Acker>,
+}
+
+/// A consumer that gets only so many letters: then the broker waits for an acknowledgement that may
+/// never come, and the next window takes its place. So letters come fast, and few are in memory.
+struct Window {
+    letters: Consumer,
+    /// Letters that it may still get.
+    room: u16,
 }
 
 impl Walk {
@@ -45,78 +55,40 @@ impl Walk {
     pub async fn begin(session: &Session, queue: Queue) -> Result<Self, BrokerError> {
         let length = u64::from(session.depth(queue).await?.ready);
         let channel = session.channel().await?;
-        let (session, walked, passed) = (session.clone(), Walked::default(), Vec::new());
-        Ok(Self { session, channel, passed, queue, length, walked, shown: None })
+        let (session, walked) = (session.clone(), Walked::default());
+        Ok(Self { session, channel, queue, length, walked, window: None, shown: None })
     }
 
-    /// Passes over letters from the front. Far faster than looking at each: the broker sends them
-    /// without being asked for every one.
+    /// Passes over letters from the front, without reading them.
     pub async fn skip(&mut self, count: u64) -> Result<(), BrokerError> {
-        let mut left = count.min(self.length - self.walked.seen);
-        while left > 0 {
-            // The broker sends as many as it may and then stops, so none comes out of turn.
-            let some = u16::try_from(left).unwrap_or(u16::MAX);
-            let passed = self.skip_some(some).await?;
-            self.walked.seen += u64::from(passed);
-            if passed < some {
-                // There are no more.
-                self.length = self.walked.seen;
-                return Ok(());
-            }
-            left -= u64::from(some);
-        }
+        let until = self.walked.seen + count;
+        while self.walked.seen < until && self.receive(until - self.walked.seen).await?.is_some() {}
+        // The rest of this window is for the next letters.
+        self.shown = None;
         Ok(())
-    }
-
-    /// Passes over so many, on a channel of their own; returns how many came.
-    async fn skip_some(&mut self, count: u16) -> Result<u16, BrokerError> {
-        let doing = |error: &lapin::Error| {
-            BrokerError::of(format!("looking through {}", self.queue), error)
-        };
-        let channel = self.session.channel().await?;
-        let qos = channel.basic_qos(count, BasicQosOptions::default());
-        qos.await.map_err(|error| doing(&error))?;
-        let consume = channel.basic_consume(
-            self.queue.name().into(),
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        );
-        let mut letters = consume.await.map_err(|error| doing(&error))?;
-        let mut passed = 0;
-        while passed < count {
-            match timeout(SKIP_TIMEOUT, letters.next()).await {
-                Ok(Some(Ok(_))) => passed += 1,
-                Ok(Some(Err(error))) => return Err(doing(&error)),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        let cancel = channel.basic_cancel(letters.tag(), BasicCancelOptions::default());
-        cancel.await.map_err(|error| doing(&error))?;
-        self.passed.push(channel);
-        Ok(passed)
     }
 
     /// The next letter; the one before stays, unless it was taken.
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, BrokerError> {
         self.shown = None;
-        if self.walked.seen >= self.length {
-            return Ok(None);
-        }
-        let Some(mut got) = get(&self.channel, self.queue).await? else {
-            return Ok(None);
-        };
-        self.walked.seen += 1;
-        let letter = DeadLetter::read(&mut got);
-        self.shown = Some(got);
+        let Some(delivery) = self.receive(u64::from(WINDOW)).await? else { return Ok(None) };
+        let (letter, acker) = DeadLetter::read(delivery);
+        self.shown = Some(acker);
         Ok(Some(letter))
     }
 
     /// Takes the letter that was shown last out of the queue.
     pub async fn take(&mut self) -> Result<(), BrokerError> {
-        if let Some(got) = self.shown.take() {
-            ack(&got, self.queue).await?;
-            self.walked.taken += 1;
+        let Some(acker) = self.shown.take() else { return Ok(()) };
+        let doing = || format!("taking a letter from {}", self.queue);
+        match acker.ack(BasicAckOptions::default()).await {
+            Ok(true) => {}
+            Ok(false) => return Err(BrokerError::Lost { doing: doing(), source: None }),
+            Err(error) => return Err(BrokerError::of(doing(), &error)),
+        }
+        self.walked.taken += 1;
+        if let Some(window) = &mut self.window {
+            window.room = window.room.saturating_add(1);
         }
         Ok(())
     }
@@ -130,29 +102,62 @@ impl Walk {
     /// Ends the walk: all others are back in the queue.
     pub async fn end(self) -> Result<Walked, BrokerError> {
         let expected = self.length - self.walked.taken;
-        for channel in self.passed.iter().chain([&self.channel]) {
-            channel.close(200, "OK".into()).await.map_err(|error| {
-                BrokerError::of(format!("returning letters to {}", self.queue), &error)
-            })?;
-        }
+        self.channel.close(200, "OK".into()).await.map_err(|error| {
+            BrokerError::of(format!("returning letters to {}", self.queue), &error)
+        })?;
         give_back(&self.session, self.queue, expected).await?;
         Ok(self.walked)
     }
-}
 
-async fn get(channel: &Channel, queue: Queue) -> Result<Option<BasicGetMessage>, BrokerError> {
-    channel
-        .basic_get(queue.name().into(), BasicGetOptions::default())
-        .await
-        .map_err(|error| BrokerError::of(format!("looking through {queue}"), &error))
-}
+    /// The next message. At most `most` are asked for when a new window begins.
+    async fn receive(&mut self, most: u64) -> Result<Option<Delivery>, BrokerError> {
+        let left = self.length.saturating_sub(self.walked.seen);
+        if left == 0 {
+            return Ok(None);
+        }
+        let queue = self.queue;
+        let failed =
+            |error: &lapin::Error| BrokerError::of(format!("looking through {queue}"), error);
+        let room = u16::try_from(most.min(left)).unwrap_or(u16::MAX);
+        let mut quiet = 0;
+        let delivery = loop {
+            let window = self.window(room).await.map_err(|error| failed(&error))?;
+            match timeout(QUIET, window.letters.next()).await {
+                Ok(Some(delivery)) => {
+                    window.room = window.room.saturating_sub(1);
+                    break delivery.map_err(|error| failed(&error))?;
+                }
+                Ok(None) => return Err(BrokerError::ConsumerGone { queue: queue.name() }),
+                // The broker is slow, or others have taken some meanwhile.
+                Err(_) if self.session.depth(queue).await?.ready > 0 => quiet = 0,
+                Err(_) if quiet < LONGEST_QUIET => quiet += 1,
+                Err(_) => return Ok(None),
+            }
+        };
+        self.walked.seen += 1;
+        Ok(Some(delivery))
+    }
 
-async fn ack(got: &BasicGetMessage, queue: Queue) -> Result<(), BrokerError> {
-    let doing = || format!("taking a letter from {queue}");
-    match got.delivery.acker.ack(BasicAckOptions::default()).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(BrokerError::Lost { doing: doing(), source: None }),
-        Err(error) => Err(BrokerError::of(doing(), &error)),
+    /// A window that may still get letters.
+    async fn window(&mut self, room: u16) -> Result<&mut Window, lapin::Error> {
+        let window = match self.window.take() {
+            Some(window) if window.room > 0 => window,
+            before => {
+                if let Some(Window { letters, .. }) = before {
+                    let cancel = BasicCancelOptions::default();
+                    self.channel.basic_cancel(letters.tag(), cancel).await?;
+                }
+                self.channel.basic_qos(room, BasicQosOptions::default()).await?;
+                let consume = self.channel.basic_consume(
+                    self.queue.name().into(),
+                    "".into(),
+                    BasicConsumeOptions::default(),
+                    FieldTable::default(),
+                );
+                Window { letters: consume.await?, room }
+            }
+        };
+        Ok(self.window.insert(window))
     }
 }
 
