@@ -18,6 +18,7 @@ mod delivery_queues;
 mod examples;
 mod explain;
 mod fail_closed;
+mod hostile;
 mod isolation;
 mod malformed;
 mod masking;

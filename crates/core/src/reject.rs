@@ -27,11 +27,19 @@ pub enum Reason {
     DirectoryBehind,
     /// A directory document's revision is too far ahead to be believed.
     RevisionJump,
+    /// Properties or routing key of the AMQP message can't be decoded.
+    Unreadable,
+    /// The message's own time to live, or the queue's, was over before a router took it.
+    MessageExpired,
+    /// The queue was full.
+    QueueOverflow,
+    /// The broker gave it up after too many redeliveries.
+    DeliveryLimit,
 }
 
 impl Reason {
     /// All reasons, for documents and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::NotJson,
         Self::NotCloudEvents,
         Self::MissingAttribute,
@@ -44,6 +52,10 @@ impl Reason {
         Self::TooLarge,
         Self::DirectoryBehind,
         Self::RevisionJump,
+        Self::Unreadable,
+        Self::MessageExpired,
+        Self::QueueOverflow,
+        Self::DeliveryLimit,
     ];
 
     /// The code that scripts rely on.
@@ -62,6 +74,10 @@ impl Reason {
             Self::TooLarge => "too-large",
             Self::DirectoryBehind => "directory-behind",
             Self::RevisionJump => "revision-jump",
+            Self::Unreadable => "unreadable",
+            Self::MessageExpired => "message-expired",
+            Self::QueueOverflow => "queue-overflow",
+            Self::DeliveryLimit => "delivery-limit",
         }
     }
 }

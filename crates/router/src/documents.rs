@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::{Destination, Incoming, Message, Queue, Session, ack_all};
 use fanfare_core::directory::Document;
-use fanfare_core::event::{self, CONTENT_TYPE, Entry};
+use fanfare_core::event::{CONTENT_TYPE, Entry};
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_store::directory::Applied;
 use fanfare_store::patience::{Answered, Impatient, answered};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::error::RouterError;
 use crate::refused::{entry_json, jump, taken_away, with_consequences};
-use crate::taken::{is_document, set_aside};
+use crate::taken::{is_document, parse, set_aside};
 
 /// Documents taken at a time.
 const MOST: u16 = 64;
@@ -45,7 +45,7 @@ async fn take(
     let mut reasons = Vec::new();
     let (mut all, mut sources) = (Vec::new(), Vec::new());
     for incoming in &batch {
-        for found in documents_of(config, &incoming.message.body) {
+        for found in documents_of(config, incoming) {
             match found {
                 Ok((document, place)) => {
                     all.push(document);
@@ -178,8 +178,8 @@ type Found = Result<(Document, Place), (Reject, Option<String>)>;
 
 /// The documents of a message, and what can't be taken. Events are left out: the queue
 /// `fanfare.events` has every message too.
-fn documents_of(config: &Config, body: &[u8]) -> Vec<Found> {
-    let published = match event::parse(body, None, &config.mask) {
+fn documents_of(config: &Config, incoming: &Incoming) -> Vec<Found> {
+    let published = match parse(config, incoming) {
         Err(reject) => return vec![Err((reject, None))],
         Ok(published) => published,
     };

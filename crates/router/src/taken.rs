@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::dead_letters::reject;
+use fanfare_broker::topology::EVENTS_EXCHANGE;
 use fanfare_broker::{BackTo, Delay, Destination, Incoming, Message, Queue, Settle};
 use fanfare_core::directory::Document;
-use fanfare_core::event::{self, CONTENT_TYPE, Entry, Event};
+use fanfare_core::event::{self, CONTENT_TYPE, Entry, Event, Published};
 use fanfare_core::ids::{BatchKey, EventKey};
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_store::routing::Routed;
@@ -31,6 +32,10 @@ const ROUTING_KEY: &str = "x-fanfare-routing-key";
 const SET_ASIDE: &str = "x-fanfare-set-aside";
 /// How long it is set aside.
 const ASIDE: Duration = Duration::from_secs(30);
+/// Values of `content_encoding` that leave the body as it is.
+const PLAIN: [&str; 4] = ["", "identity", "utf-8", "utf8"];
+/// How much of another is shown.
+const LONGEST_ENCODING: usize = 32;
 
 /// Messages to publish.
 pub(crate) type Outgoing = Vec<(Destination, Message)>;
@@ -44,6 +49,8 @@ pub(crate) struct TakenMessage {
     taken: Instant,
     /// Whether it has waited in memory for its directory revision.
     waited: bool,
+    /// When it was first sent round to wait (Unix milliseconds), if it was.
+    held_since: Option<i64>,
     batch: bool,
     pub(crate) events: Vec<Event>,
     pub(crate) documents: Vec<Document>,
@@ -59,13 +66,16 @@ pub(crate) struct TakenMessage {
 
 impl TakenMessage {
     pub(crate) fn parse(config: &Config, incoming: Incoming) -> Self {
+        let came_back = is_own(&incoming);
+        let parsed = parse(config, &incoming);
         let Incoming { message, routing_key, redelivered, settle, .. } = incoming;
-        let kept = message.headers.text(ROUTING_KEY).map(str::to_owned);
+        let kept = message.headers.text(ROUTING_KEY).filter(|_| came_back).map(str::to_owned);
         let routing_key = kept.unwrap_or(routing_key);
+        let held_since = message.headers.int(HELD_SINCE).filter(|_| came_back);
         let (mut events, mut documents, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
         let mut places = Vec::new();
         let mut batch = false;
-        match event::parse(&message.body, message.headers.text("traceparent"), &config.mask) {
+        match parsed {
             Err(reject) => rejects.push((reject, None)),
             Ok(published) => {
                 batch = published.batch;
@@ -100,6 +110,7 @@ impl TakenMessage {
             settle,
             taken: Instant::now(),
             waited: false,
+            held_since,
             batch,
             events,
             documents,
@@ -145,18 +156,20 @@ impl TakenMessage {
 
     /// Whether it has waited for the directory before, here or on the ladder.
     pub(crate) fn has_waited(&self) -> bool {
-        self.waited || self.message.headers.int(HELD_SINCE).is_some()
+        self.waited || self.held_since.is_some()
     }
 
     /// When it was first sent round to wait (Unix milliseconds); now, if it was not yet.
     fn held_since(&self, now: i64) -> i64 {
-        self.message.headers.int(HELD_SINCE).unwrap_or(now)
+        // A time to come would let it wait for ever.
+        self.held_since.unwrap_or(now).min(now)
     }
 
     /// Whether it has waited as long as it may.
     pub(crate) fn is_overdue(&self, config: &Config) -> bool {
         let now = (config.clock)().timestamp_millis();
-        now - self.held_since(now) > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX)
+        now.saturating_sub(self.held_since(now))
+            > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// The dead letter of one that must be judged by a revision that nobody remembers.
@@ -286,6 +299,29 @@ fn dead(
         "an event can't be taken; it is kept as a dead letter"
     );
     (Queue::EventsDead.into(), reject(message, routing_key, code, &why.detail, now))
+}
+
+/// Whether a message's own headers are Fanfare's word: it came back from the delay ladder, or from
+/// the dead letters. What comes by the report server's exchange may have any headers.
+pub(crate) fn is_own(incoming: &Incoming) -> bool {
+    incoming.exchange != EVENTS_EXCHANGE
+}
+
+/// Takes a message's body apart, if the message is such that its body means something.
+pub(crate) fn parse(config: &Config, incoming: &Incoming) -> Result<Published, Reject> {
+    if let Some(why) = &incoming.unreadable {
+        let detail = format!("the message's AMQP properties can't be decoded: {why}");
+        return Err(Reject::new(Reason::Unreadable, detail));
+    }
+    let message = &incoming.message;
+    if let Some(encoding) = &message.properties.content_encoding
+        && !PLAIN.iter().any(|plain| encoding.eq_ignore_ascii_case(plain))
+    {
+        let encoding: String = encoding.chars().take(LONGEST_ENCODING).collect();
+        let detail = format!("the body's encoding is {encoding:?}; publish it without one");
+        return Err(Reject::new(Reason::NotJson, detail));
+    }
+    event::parse(&message.body, message.headers.text("traceparent"), &config.mask)
 }
 
 /// Whether the queue `fanfare.directory` has this message too: it is bound with `directory.*`.
