@@ -164,6 +164,8 @@ impl FollowUp {
     pub(crate) fn detour(&self) -> Option<Self> {
         let delay = Delay::one_level(ROUND);
         match self {
+            // What the database has lost is in the letter alone.
+            Self::Dead(letter) if letter.reason == DeadReason::LedgerLost.code() => None,
             Self::Dead(letter) => Some(Self::DeadLater { due: letter.due, delay }),
             Self::Unreadable { original, .. } => {
                 Some(Self::Round { message: Message::clone(original), delay })
