@@ -207,6 +207,42 @@ async fn an_event_that_the_database_fails_with_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_the_database_fails_with_holds_up_no_other() {
+    let world = World::new().await;
+    world.sql(
+        "create function take_long() returns trigger language plpgsql as $$
+         begin
+             if new.name_key = 'SLOW' or new.name_key = 'slow' then perform pg_sleep(5); end if;
+             return new;
+         end $$;
+         create trigger take_long before insert on directory_versions
+             for each row execute function take_long();
+         do $$ begin
+             execute format('alter role fanfare_router in database %I set statement_timeout = 1000',
+                            current_database());
+         end $$",
+    );
+    let router = world.start("router").await;
+    for (revision, name) in [(1, "slow"), (2, "quick")] {
+        world
+            .publish(&json!({
+                "specversion": "1.0", "id": unique(), "source": "/tests", "type": "directory.user",
+                "accessrevision": revision, "data": { "name": name, "permissions": [] }
+            }))
+            .await;
+    }
+    let applied = |name: &str| {
+        world.sql(&format!("select count(*) from directory_versions where name_key ilike '{name}'"))
+    };
+    eventually("the other document is applied", SOON, async || applied("quick") == "1").await;
+    router.wait_for_line("a directory document can't be applied; it is set aside", SOON).await;
+    assert_eq!(applied("slow"), "0");
+    world.sql("drop trigger take_long on directory_versions");
+    eventually("the document is applied", FOUND, async || applied("slow") == "1").await;
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_with_the_identity_of_another_one_is_warned_of() {
     let world = World::new().await;
     let receiver = Receiver::start().await;

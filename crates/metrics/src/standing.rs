@@ -34,7 +34,7 @@ impl Standing {
             oldest_unsettled: registry.seconds(
                 "oldest_unsettled_event_age",
                 "The age of the oldest event of which a delivery is owed; up to 70 s are normal, \
-                 since events are marked as settled a minute later",
+                 since events are marked as settled up to a minute later",
                 Gauge::default(),
             ),
             queue_ready: registry.family(

@@ -139,7 +139,7 @@ async fn route(
                 if stop.run_until_cancelled(tokio::time::sleep(UNWELL_PAUSE)).await.is_none() {
                     return Err(RouterError::Stopping);
                 }
-                return Box::pin(route(config, stop, messages, done, routing)).await;
+                return Ok(messages);
             }
             tracing::warn!(
                 event.id = messages[0].events.first().map(|event| event.id.as_str()),
@@ -173,7 +173,7 @@ async fn route(
         }
         routed => routed?,
     };
-    let routed = recognise(config, stop, routing, in_doubt, &arrivals, routed).await?;
+    let routed = recognise(config, stop, routing, &arrivals, routed).await?;
     let mut results: Vec<Vec<(&Event, Routed)>> = messages.iter().map(|_| Vec::new()).collect();
     for ((arrival, owner), routed) in arrivals.iter().zip(owners).zip(routed) {
         results[owner].push((arrival.event, routed));
@@ -226,7 +226,6 @@ async fn recognise(
     config: &Config,
     stop: &CancellationToken,
     routing: Routing,
-    in_doubt: bool,
     arrivals: &[Arrival<'_>],
     mut routed: Vec<Routed>,
 ) -> Result<Vec<Routed>, RouterError> {
@@ -234,13 +233,11 @@ async fn recognise(
         let known = arrivals.iter().zip(routed).filter(|(_, it)| **it == Routed::Known);
         known.map(|(arrival, _)| arrival.event.key).collect()
     };
-    if in_doubt {
-        let keys = known(&routed);
-        let mut own = patiently(stop, || config.store.route_own(routing, &keys)).await?;
-        for (arrival, routed) in arrivals.iter().zip(&mut routed) {
-            if let Some(written) = own.remove(&arrival.event.key) {
-                *routed = written;
-            }
+    let keys = known(&routed);
+    let mut own = patiently(stop, || config.store.route_own(routing, &keys)).await?;
+    for (arrival, routed) in arrivals.iter().zip(&mut routed) {
+        if let Some(written) = own.remove(&arrival.event.key) {
+            *routed = written;
         }
     }
     // Only a warning hangs on it: without an answer there is none.

@@ -16,6 +16,7 @@ use fanfare_store::Store;
 use fanfare_store::clock::DatabaseClock;
 use fanfare_store::patience::patiently;
 use fanfare_trace::Tracer;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 mod documents;
@@ -33,6 +34,7 @@ mod traced;
 mod upkeep;
 
 use error::RouterError;
+use reconcile::Observed;
 
 /// What a router needs.
 #[derive(Clone)]
@@ -71,14 +73,18 @@ pub struct Config {
 pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(State)) {
     let broker = config.broker.clone();
     let config = Arc::new(config);
-    supervise(&broker, &stop, on_state, |session| work(Arc::clone(&config), session, stop.clone()))
-        .await;
+    let observed = Mutex::default();
+    supervise(&broker, &stop, on_state, |session| {
+        work(Arc::clone(&config), session, stop.clone(), &observed)
+    })
+    .await;
 }
 
 async fn work(
     config: Arc<Config>,
     session: Session,
     stop: CancellationToken,
+    observed: &Mutex<Observed>,
 ) -> Result<(), RouterError> {
     // Nothing is taken while nothing can be done with it.
     patiently(&stop, async || config.store.directory_revision().await.map(drop)).await?;
@@ -102,7 +108,7 @@ async fn work(
     let result = tokio::try_join!(
         clock,
         async { Ok(tokio::join!(events, documents)) },
-        repair::unless_refused(stop, || reconcile::run(config, session, stop)),
+        repair::unless_refused(stop, || reconcile::run(config, session, stop, observed)),
         repair::run(config, stop),
         upkeep::run(config, stop),
         sample::run(config, session, stop),

@@ -26,6 +26,7 @@ use fanfare_core::share::{Share, Shares};
 use fanfare_store::StoreError;
 use fanfare_store::progress::Progress;
 use fanfare_store::reconcile::Passed;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -57,8 +58,10 @@ pub(crate) async fn run(
     config: &Config,
     session: &Session,
     stop: &CancellationToken,
+    observed: &Mutex<Observed>,
 ) -> Result<(), RouterError> {
-    let mut observed = Observed::default();
+    // Nobody else has it: one session ends before the next one begins.
+    let mut observed = observed.lock().await;
     loop {
         let began = Instant::now();
         let looked = stop.run_until_cancelled(look(config, session, &mut observed)).await;
@@ -143,9 +146,10 @@ fn batches(dues: &[Due]) -> Vec<BatchKey> {
     batches.into_iter().collect()
 }
 
-/// What was observed of the queues, the oldest first.
+/// What was observed of the queues, the oldest first. It stays true when the session ends: what was
+/// handed out then and comes back is not attempted without a claim.
 #[derive(Default)]
-struct Observed {
+pub(crate) struct Observed {
     samples: VecDeque<(Instant, Passed)>,
     /// How long ago a sample was taken of which everything is certain.
     certain_after: Duration,
@@ -267,7 +271,10 @@ async fn waiting(
             Ok(depth) if depth.ready == 0 => {}
             Ok(_) => return Ok(Some(queue)),
             Err(BrokerError::Missing { .. }) => {}
-            Err(error) => return Err(error),
+            Err(error) if error.is_lost() => return Err(error),
+            Err(error) => {
+                tracing::debug!(queue = queue.name(), %error, "a queue does not say what it holds");
+            }
         }
     }
     Ok(None)
