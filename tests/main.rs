@@ -17,6 +17,7 @@ mod delivery_queues;
 mod examples;
 mod explain;
 mod isolation;
+mod lost_answers;
 mod malformed;
 mod masking;
 mod metrics;

@@ -1,0 +1,142 @@
+//! Each statement of routers and workers loses its answer once, waits for it once, and fails to reach
+//! the database once: all that is published arrives, nothing twice, nothing at one who may not have it.
+//!
+//! The statements are not listed here: those that pass the proxy while the traffic runs are broken one
+//! after the other, so that a new one is covered as soon as the traffic uses it.
+
+mod sweep;
+mod traffic;
+
+use std::time::{Duration, Instant};
+
+use fanfare_testkit::pgproxy::PgProxy;
+use fanfare_testkit::process::Process;
+use futures_util::future::join_all;
+
+use crate::world::{SOON, World};
+
+use sweep::{Hit, Sweep};
+use traffic::Traffic;
+
+/// What must arrive has arrived after this time.
+const ARRIVES: Duration = Duration::from_secs(90);
+
+/// How long the traffic runs unbroken, so that its statements are known.
+const UNBROKEN: Duration = Duration::from_secs(5);
+
+/// The longest time for all faults.
+const FAULTS: Duration = Duration::from_secs(170);
+
+/// Statements that the traffic is made for. One that is gone from here and from the code may go; one
+/// that is merely not seen any more is not covered any more.
+const OF_ROUTER: [&str; 6] =
+    ["route", "directory_put", "directory_state", "reconcile", "claims_sweep", "clock"];
+const OF_WORKER: [&str; 8] = [
+    "attempts_record",
+    "attempts_claim",
+    "attempts_last",
+    "planned_events",
+    "may_read",
+    "user_status",
+    "webhooks_get",
+    "webhook_pause",
+];
+
+/// Between two processes of a role that come and go beside those that stay.
+const COMES: Duration = Duration::from_secs(2);
+
+/// Two processes of a role behind one proxy.
+struct Role {
+    name: &'static str,
+    proxy: PgProxy,
+    url: String,
+    processes: [Process; 2],
+}
+
+impl Role {
+    async fn start(world: &World, name: &'static str) -> Self {
+        let (proxy, url) = world.proxied_database(name);
+        let spawn = || spawn(world, name, &url);
+        let processes = [spawn(), spawn()];
+        for process in &processes {
+            process.wait_for_line("connected to the broker", SOON).await;
+        }
+        Self { name, proxy, url, processes }
+    }
+
+    /// Starts a process and ends it in good order, again and again, so that what is asked when one
+    /// begins is asked often.
+    async fn come_and_go(&self, world: &World) {
+        loop {
+            tokio::time::sleep(COMES).await;
+            let mut process = spawn(world, self.name, &self.url);
+            process.wait_for_line("connected to the broker", SOON).await;
+            // It begins to work behind that line.
+            tokio::time::sleep(COMES).await;
+            process.terminate();
+            process.wait_exit(SOON).await;
+        }
+    }
+}
+
+fn spawn(world: &World, role: &str, url: &str) -> Process {
+    let envs = [("FANFARE_DATABASE_URL", url), ("FANFARE_LOG", "warn,fanfare=info")];
+    world.spawn_with_envs(role, &envs)
+}
+
+#[tokio::test]
+async fn every_statement_may_lose_its_answer() {
+    let world = World::new().await;
+    let traffic = Traffic::new(&world).await;
+    let mut roles = [Role::start(&world, "router").await, Role::start(&world, "worker").await];
+    let sweeps: Vec<Sweep<'_>> =
+        roles.iter().map(|role| Sweep::new(role.name, &role.proxy)).collect();
+
+    let began = Instant::now();
+    let faults = async {
+        tokio::time::sleep(UNBROKEN).await;
+        for (sweep, expected) in sweeps.iter().zip([&OF_ROUTER[..], &OF_WORKER[..]]) {
+            sweep.has_seen(expected).await;
+        }
+        let each = roles.iter().zip(&sweeps).map(async |(role, sweep)| {
+            tokio::select! {
+                () = sweep.run() => {}
+                () = role.come_and_go(&world) => {}
+            }
+        });
+        if tokio::time::timeout(FAULTS, join_all(each)).await.is_err() {
+            let open: Vec<String> = sweeps.iter().flat_map(Sweep::open).collect();
+            panic!("these faults did not hit anything within {FAULTS:?}: {open:#?}");
+        }
+    };
+    // The traffic goes on a little, so that what the last faults broke is used again.
+    let after = async {
+        faults.await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    };
+    traffic.run_during(&world, after).await;
+    let hits: Vec<Hit> = sweeps.iter().flat_map(Sweep::hits).collect();
+    drop(sweeps);
+    let list: Vec<&str> = hits.iter().map(|hit| hit.what.as_str()).collect();
+    println!("{} faults within {:?}: {}", list.len(), began.elapsed(), list.join(", "));
+
+    traffic.arrives(&world, ARRIVES).await;
+    for role in &mut roles {
+        for process in &mut role.processes {
+            assert!(process.is_running(), "a {} ended", role.name);
+        }
+    }
+    let wrong = traffic.wrong(ARRIVES);
+    let explained: Vec<String> =
+        wrong.iter().map(|wrong| format!("{wrong}; {}", around(&hits, wrong.published))).collect();
+    assert!(explained.is_empty(), "{} are wrong:\n{}", wrong.len(), explained.join("\n"));
+}
+
+/// The faults that hit while an event may have been under way.
+fn around(hits: &[Hit], published: Instant) -> String {
+    let near = |hit: &&Hit| {
+        hit.at + Duration::from_secs(4) > published && hit.at < published + Duration::from_secs(8)
+    };
+    let near: Vec<String> = hits.iter().filter(near).map(|hit| hit.what.clone()).collect();
+    format!("faults around it: {}", near.join(", "))
+}
