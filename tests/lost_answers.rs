@@ -7,6 +7,7 @@
 mod sweep;
 mod traffic;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use fanfare_testkit::pgproxy::PgProxy;
@@ -16,7 +17,7 @@ use futures_util::future::join_all;
 use crate::world::{SOON, World};
 
 use sweep::{Hit, Sweep};
-use traffic::Traffic;
+use traffic::{Traffic, Wrong};
 
 /// What must arrive has arrived after this time.
 const ARRIVES: Duration = Duration::from_secs(90);
@@ -44,6 +45,9 @@ const OF_WORKER: [&str; 8] = [
 
 /// Between two processes of a role that come and go beside those that stay.
 const COMES: Duration = Duration::from_secs(2);
+
+/// Faults that are named when something is wrong.
+const MOST_SUSPECTS: usize = 20;
 
 /// Two processes of a role behind one proxy.
 struct Role {
@@ -138,16 +142,28 @@ async fn every_statement_may_lose_its_answer() {
         }
     }
     let wrong = traffic.wrong(ARRIVES);
-    let explained: Vec<String> =
-        wrong.iter().map(|wrong| format!("{wrong}; {}", around(&hits, wrong.published))).collect();
-    assert!(explained.is_empty(), "{} are wrong:\n{}", wrong.len(), explained.join("\n"));
+    let what: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    assert!(what.is_empty(), "{}\n\n{}", what.join("\n"), suspects(&hits, &wrong));
 }
 
-/// The faults that hit while an event may have been under way.
-fn around(hits: &[Hit], published: Instant) -> String {
-    let near = |hit: &&Hit| {
-        hit.at + Duration::from_secs(4) > published && hit.at < published + Duration::from_secs(8)
-    };
-    let near: Vec<String> = hits.iter().filter(near).map(|hit| hit.what.clone()).collect();
-    format!("faults around it: {}", near.join(", "))
+/// The faults that hit while wrong events may have been under way, those of the most events first.
+fn suspects(hits: &[Hit], wrong: &[Wrong]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for event in wrong {
+        // A reconciler looks every ten seconds; all others are quicker.
+        let is_near = |hit: &&Hit| {
+            let after = Duration::from_secs(if event.is_lost_job() { 11 } else { 3 });
+            hit.at + Duration::from_secs(1) > event.published && hit.at < event.published + after
+        };
+        let near: BTreeSet<&str> =
+            hits.iter().filter(is_near).map(|hit| hit.what.as_str()).collect();
+        for what in near {
+            *counts.entry(what).or_default() += 1;
+        }
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let line = |(what, count): &(&str, usize)| format!("{count} of {}: {what}", wrong.len());
+    let lines: Vec<String> = counts.iter().take(MOST_SUSPECTS).map(line).collect();
+    format!("Faults while these events were under way:\n{}", lines.join("\n"))
 }

@@ -45,6 +45,13 @@ pub(crate) struct Wrong {
     what: String,
 }
 
+impl Wrong {
+    /// Whether a reconciler had to find it.
+    pub(crate) fn is_lost_job(&self) -> bool {
+        self.event.starts_with("lost")
+    }
+}
+
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.event, self.what)
