@@ -20,6 +20,7 @@ mod explain;
 mod fail_closed;
 mod hostile;
 mod isolation;
+mod lost_answers;
 mod malformed;
 mod masking;
 mod metrics;

@@ -1,0 +1,169 @@
+//! Each statement of routers and workers loses its answer once, waits for it once, and fails to reach
+//! the database once: all that is published arrives, nothing twice, nothing at one who may not have it.
+//!
+//! The statements are not listed here: those that pass the proxy while the traffic runs are broken one
+//! after the other, so that a new one is covered as soon as the traffic uses it.
+
+mod sweep;
+mod traffic;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use fanfare_testkit::pgproxy::PgProxy;
+use fanfare_testkit::process::Process;
+use futures_util::future::join_all;
+
+use crate::world::{SOON, World};
+
+use sweep::{Hit, Sweep};
+use traffic::{Traffic, Wrong};
+
+/// What must arrive has arrived after this time.
+const ARRIVES: Duration = Duration::from_secs(90);
+
+/// How long the traffic runs unbroken, so that its statements are known.
+const UNBROKEN: Duration = Duration::from_secs(5);
+
+/// The longest time for all faults.
+const FAULTS: Duration = Duration::from_mins(2);
+
+/// Statements that the traffic is made for. One that is gone from here and from the code may go; one
+/// that is merely not seen any more is not covered any more.
+const OF_ROUTER: [&str; 6] =
+    ["route", "directory_put", "directory_state", "reconcile", "claims_sweep", "clock"];
+const OF_WORKER: [&str; 8] = [
+    "attempts_record",
+    "attempts_claim",
+    "attempts_last",
+    "planned_events",
+    "may_read",
+    "user_status",
+    "webhooks_get",
+    "webhook_pause",
+];
+
+/// Between two processes of a role that come and go beside those that stay.
+const COMES: Duration = Duration::from_secs(2);
+
+/// Faults that are named when something is wrong.
+const MOST_SUSPECTS: usize = 20;
+
+/// Two processes of a role behind one proxy.
+struct Role {
+    name: &'static str,
+    proxy: PgProxy,
+    url: String,
+    processes: [Process; 2],
+}
+
+impl Role {
+    async fn start(world: &World, name: &'static str) -> Self {
+        let (proxy, url) = world.proxied_database(name);
+        let spawn = || spawn(world, name, &url);
+        let processes = [spawn(), spawn()];
+        for process in &processes {
+            process.wait_for_line("connected to the broker", SOON).await;
+        }
+        Self { name, proxy, url, processes }
+    }
+
+    /// Starts a process and ends it in good order, again and again, so that what is asked when one
+    /// begins is asked often.
+    async fn come_and_go(&self, world: &World) {
+        loop {
+            tokio::time::sleep(COMES).await;
+            let mut process = spawn(world, self.name, &self.url);
+            process.wait_for_line("connected to the broker", SOON).await;
+            // It begins to work behind that line.
+            tokio::time::sleep(COMES).await;
+            process.terminate();
+            process.wait_exit(SOON).await;
+        }
+    }
+}
+
+/// The statements that a role is seen to use whatever happens.
+fn expected(role: &str) -> &'static [&'static str] {
+    if role == "router" { &OF_ROUTER } else { &OF_WORKER }
+}
+
+fn spawn(world: &World, role: &str, url: &str) -> Process {
+    let envs = [("FANFARE_DATABASE_URL", url), ("FANFARE_LOG", "warn,fanfare=info")];
+    world.spawn_with_envs(role, &envs)
+}
+
+#[tokio::test]
+async fn every_statement_may_lose_its_answer() {
+    let world = World::new().await;
+    let traffic = Traffic::new(&world).await;
+    let mut roles = [Role::start(&world, "router").await, Role::start(&world, "worker").await];
+    let sweeps: Vec<Sweep<'_>> =
+        roles.iter().map(|role| Sweep::new(role.name, &role.proxy)).collect();
+
+    let began = Instant::now();
+    let faults = async {
+        tokio::time::sleep(UNBROKEN).await;
+        for (role, sweep) in roles.iter().zip(&sweeps) {
+            sweep.has_seen(expected(role.name)).await;
+        }
+        let each = roles.iter().zip(&sweeps).map(async |(role, sweep)| {
+            tokio::select! {
+                () = sweep.run() => {}
+                () = role.come_and_go(&world) => {}
+            }
+        });
+        if tokio::time::timeout(FAULTS, join_all(each)).await.is_err() {
+            // Some statements are asked only when something else goes wrong.
+            let open: Vec<String> = sweeps.iter().flat_map(Sweep::open).collect();
+            println!("these faults did not hit anything within {FAULTS:?}: {}", open.join(", "));
+        }
+        for (role, sweep) in roles.iter().zip(&sweeps) {
+            role.proxy.clear();
+            let never = sweep.never(expected(role.name));
+            assert!(never.is_empty(), "these faults never hit anything: {never:#?}");
+        }
+    };
+    // The traffic goes on: what was lost has to be found although there is other work.
+    let work = async {
+        faults.await;
+        traffic.is_light_load_from_now();
+        traffic.arrives(&world, ARRIVES).await;
+    };
+    traffic.run_during(&world, work).await;
+    let hits: Vec<Hit> = sweeps.iter().flat_map(Sweep::hits).collect();
+    drop(sweeps);
+    let list: Vec<&str> = hits.iter().map(|hit| hit.what.as_str()).collect();
+    println!("{} faults within {:?}: {}", list.len(), began.elapsed(), list.join(", "));
+
+    for role in &mut roles {
+        for process in &mut role.processes {
+            assert!(process.is_running(), "a {} ended", role.name);
+        }
+    }
+    let wrong = traffic.wrong(ARRIVES);
+    let what: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    assert!(what.is_empty(), "{}\n\n{}", what.join("\n"), suspects(&hits, &wrong));
+}
+
+/// The faults that hit while wrong events may have been under way, those of the most events first.
+fn suspects(hits: &[Hit], wrong: &[Wrong]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for event in wrong {
+        // A reconciler looks every ten seconds; all others are quicker.
+        let is_near = |hit: &&Hit| {
+            let after = Duration::from_secs(if event.is_lost_job() { 11 } else { 3 });
+            hit.at + Duration::from_secs(1) > event.published && hit.at < event.published + after
+        };
+        let near: BTreeSet<&str> =
+            hits.iter().filter(is_near).map(|hit| hit.what.as_str()).collect();
+        for what in near {
+            *counts.entry(what).or_default() += 1;
+        }
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let line = |(what, count): &(&str, usize)| format!("{count} of {}: {what}", wrong.len());
+    let lines: Vec<String> = counts.iter().take(MOST_SUSPECTS).map(line).collect();
+    format!("Faults while these events were under way:\n{}", lines.join("\n"))
+}

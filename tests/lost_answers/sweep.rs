@@ -1,0 +1,127 @@
+//! Breaking each statement that passes a proxy, a few at a time.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fanfare_testkit::pgproxy::{Fault, Marker, PgProxy};
+use fanfare_testkit::wait::eventually;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use crate::world::SOON;
+
+const FAULTS: [Fault; 3] =
+    [Fault::LoseAnswer, Fault::Delay(Duration::from_secs(3)), Fault::CloseBefore];
+
+/// Faults that wait for their statements at a time: some statements are rare.
+const AT_A_TIME: usize = 8;
+
+/// How often each fault hits each statement: not all that a process asks matters, as when there is
+/// nothing to route.
+const TIMES: usize = 3;
+
+/// Between two faults, so that the process works in between.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A fault that hit a statement.
+pub(crate) struct Hit {
+    pub(crate) at: Instant,
+    pub(crate) what: String,
+}
+
+/// The faults of one proxy.
+pub(crate) struct Sweep<'a> {
+    role: &'static str,
+    proxy: &'a PgProxy,
+    hits: Mutex<Vec<Hit>>,
+    open: Mutex<BTreeSet<(usize, String)>>,
+}
+
+impl<'a> Sweep<'a> {
+    pub(crate) fn new(role: &'static str, proxy: &'a PgProxy) -> Self {
+        Self { role, proxy, hits: Mutex::default(), open: Mutex::default() }
+    }
+
+    /// The faults that did not hit any of these statements yet.
+    pub(crate) fn never(&self, names: &[&str]) -> Vec<String> {
+        let wanted = names
+            .iter()
+            .flat_map(|name| FAULTS.map(|fault| self.describe(&Marker::statement(name), fault)));
+        let hits = hold(&self.hits);
+        wanted.filter(|what| !hits.iter().any(|hit| hit.what == *what)).collect()
+    }
+
+    /// Waits until these statements have passed.
+    pub(crate) async fn has_seen(&self, names: &[&str]) {
+        eventually(&format!("all statements of a {}", self.role), SOON, async || {
+            let seen = self.proxy.seen();
+            let is_missing = |name: &&&str| !seen.contains_key(&Marker::statement(name));
+            let missing: Vec<&&str> = names.iter().filter(is_missing).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("without {missing:?}")) }
+        })
+        .await;
+    }
+
+    /// Breaks every statement in every way, also those that are seen for the first time meanwhile.
+    pub(crate) async fn run(&self) {
+        let mut done: BTreeSet<(usize, String)> = BTreeSet::new();
+        let mut waiting = FuturesUnordered::new();
+        loop {
+            let seen = self.proxy.seen();
+            let markers = || seen.keys().filter(|marker| is_ours(marker));
+            let each = |fault: Fault| markers().map(move |marker| (marker.clone(), fault));
+            let wanted = (1..=TIMES)
+                .flat_map(|time| FAULTS.into_iter().flat_map(each).map(move |it| (time, it)));
+            for (time, (marker, fault)) in wanted {
+                let what = self.describe(&marker, fault);
+                if waiting.len() < AT_A_TIME && done.insert((time, what.clone())) {
+                    hold(&self.open).insert((time, what.clone()));
+                    let mut injected = self.proxy.inject(marker, fault);
+                    waiting.push(async move {
+                        injected.hit().await;
+                        (time, what)
+                    });
+                }
+            }
+            let Some((time, what)) = waiting.next().await else { return };
+            hold(&self.hits).push(Hit { at: Instant::now(), what: what.clone() });
+            hold(&self.open).remove(&(time, what));
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The faults that have hit.
+    pub(crate) fn hits(&self) -> Vec<Hit> {
+        std::mem::take(&mut *hold(&self.hits))
+    }
+
+    /// The faults that wait for their statements.
+    pub(crate) fn open(&self) -> Vec<String> {
+        hold(&self.open).iter().map(|(time, what)| format!("{what} ({time})")).collect()
+    }
+
+    fn describe(&self, marker: &Marker, fault: Fault) -> String {
+        let fault = match fault {
+            Fault::LoseAnswer => "answer lost",
+            Fault::Delay(_) => "answer delayed",
+            Fault::CloseBefore => "closed before",
+        };
+        format!("{} `{marker}` {fault}", self.role)
+    }
+}
+
+/// Whether a statement is one of Fanfare's, and not the library's, which asks for types. A commit is
+/// known by its statements.
+fn is_ours(marker: &Marker) -> bool {
+    match marker {
+        Marker::CommitOf(_) => true,
+        Marker::Statement(name) => {
+            name != "commit" && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        }
+    }
+}
+
+fn hold<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
