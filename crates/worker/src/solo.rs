@@ -82,7 +82,7 @@ mod tests {
         let alone = alone.await.unwrap();
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(alone);
-        second.await;
+        drop(second.await);
     }
 
     #[tokio::test]
