@@ -1,10 +1,14 @@
 //! The webhooks API, asked as clients ask that were written for the report server.
 
+mod accounts;
 pub(crate) mod client;
 mod import;
+mod limits;
+mod others;
 mod outages;
 mod refusals;
 mod registrations;
+mod slots;
 mod tokens;
 mod verification;
 
@@ -28,6 +32,11 @@ struct Api {
     process: Process,
     address: SocketAddr,
     sandbox: Sandbox,
+}
+
+/// The password of an account.
+pub(crate) fn password(name: &str) -> String {
+    format!("{name}-of-the-tests")
 }
 
 /// Somebody who is signed in.
@@ -63,11 +72,11 @@ impl Api {
         send(self.address, "POST", "/Token", &kind, form.as_bytes()).await.unwrap()
     }
 
-    /// Adds an account whose password is its name.
+    /// Adds an account with its [`password`].
     async fn add(&self, name: &str, more: &[&str]) {
         let args = ["users", "add", name, "--password-stdin"];
         let args: Vec<&str> = args.iter().chain(more).copied().collect();
-        self.world.fanfare_with(&args, Some(name)).await;
+        self.world.fanfare_with(&args, Some(&password(name))).await;
     }
 
     /// Adds an account and signs it in.
@@ -77,7 +86,7 @@ impl Api {
     }
 
     async fn sign_in(&self, name: &str) -> User<'_> {
-        let form = format!("grant_type=password&username={name}&password={name}");
+        let form = format!("grant_type=password&username={name}&password={}", password(name));
         let answer = self.token(&form).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let token = answer.json()["access_token"].as_str().unwrap().to_owned();

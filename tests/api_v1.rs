@@ -14,6 +14,7 @@ use fanfare_testkit::process::Process;
 use serde_json::{Value, json};
 
 use crate::api::client::{Answer, send};
+use crate::api::password;
 use crate::world::{SOON, World, event};
 
 /// An id that nothing has.
@@ -55,13 +56,13 @@ impl Api {
         for (name, more) in [("root", ["--admin"].as_slice()), ("anna", &[]), ("bob", &[])] {
             let args = ["users", "add", name, "--password-stdin"];
             let args: Vec<&str> = args.iter().chain(more).copied().collect();
-            world.fanfare_with(&args, Some(name)).await;
+            world.fanfare_with(&args, Some(&password(name))).await;
         }
         Self { _console: console, world, address }
     }
 
     async fn sign_in(&self, name: &str) -> User {
-        let form = format!("grant_type=password&username={name}&password={name}");
+        let form = format!("grant_type=password&username={name}&password={}", password(name));
         let kind = [("Content-Type", "application/x-www-form-urlencoded")];
         let answer = send(self.address, "POST", "/Token", &kind, form.as_bytes()).await.unwrap();
         let token = answer.json()["access_token"].as_str().unwrap().to_owned();

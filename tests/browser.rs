@@ -9,7 +9,7 @@ mod window;
 use fanfare_testkit::chromium::ChromeDriver;
 use fanfare_testkit::process::Process;
 
-use crate::console::Console;
+use crate::console::{Console, PASSWORD};
 use crate::world::World;
 use window::Window;
 
@@ -40,7 +40,7 @@ impl Desk {
     async fn signed_in(&self, name: &str) -> Window {
         let window = self.window().await;
         window.go("/").await;
-        sign_in(&window, name, "password").await;
+        sign_in(&window, name, PASSWORD).await;
         window.arrives("/webhooks").await;
         window
     }

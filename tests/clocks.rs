@@ -30,6 +30,15 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap()
 }
 
+/// Waits until a queue has a message.
+async fn message_in(world: &World, queue: &str) {
+    let amqp = world.amqp().await;
+    eventually(&format!("a message in {queue}"), SOON, async || {
+        amqp.queue_len(queue).await.is_ok_and(|messages| messages > 0)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn worker_whose_clock_is_days_ahead_lets_nothing_expire() {
     let world = World::new().await;
@@ -82,15 +91,12 @@ async fn router_whose_clock_is_ahead_holds_events_as_long_as_it_should() {
     let mut held = event();
     held["accessrevision"] = json!(3);
     world.publish(&held).await;
-    // It goes round by the ladder, which notes since when.
-    eventually("the event is held", SOON, async || {
-        let amqp = world.amqp().await;
-        amqp.queue_len("fanfare.delay.00").await.is_ok_and(|held| held > 0)
-    })
-    .await;
+    message_in(&world, "fanfare.delay.00").await;
     // A router takes it from here whose clock is wrong.
     drop(router);
+    message_in(&world, "fanfare.events").await;
     let router = start_off(&world, "router", "+5d").await;
+    message_in(&world, "fanfare.delay.00").await;
     world
         .publish(&json!({
             "specversion": "1.0", "id": "d3", "source": "/tests", "type": "directory.user",

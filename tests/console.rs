@@ -20,6 +20,9 @@ use browser::Browser;
 /// An address that needs no verification, and that nobody asks.
 const QUIET: &str = "http://192.0.2.1/hook?noecho";
 
+/// The password of all accounts.
+pub(crate) const PASSWORD: &str = "password-of-tests";
+
 /// An installation with a console.
 pub(crate) struct Console {
     // Ends before the servers' parts that it uses are taken away.
@@ -49,12 +52,12 @@ impl Console {
         Self::on(world).await
     }
 
-    /// Adds accounts whose password is `password`.
+    /// Adds accounts whose password is [`PASSWORD`].
     pub(crate) async fn add(&self, names: &[&str], more: &[&str]) {
         for name in names {
             let args = ["users", "add", name, "--password-stdin"];
             let args: Vec<&str> = args.iter().chain(more).copied().collect();
-            self.world.fanfare_with(&args, Some("password")).await;
+            self.world.fanfare_with(&args, Some(PASSWORD)).await;
         }
     }
 
@@ -72,7 +75,7 @@ impl Console {
     /// A browser in which an account's owner is signed in.
     async fn signed_in(&self, name: &str) -> Browser {
         let mut browser = self.browser();
-        let answer = browser.sign_in(name, "password").await;
+        let answer = browser.sign_in(name, PASSWORD).await;
         assert_eq!(answer.status, 303, "{answer:?}");
         browser
     }

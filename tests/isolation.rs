@@ -50,6 +50,85 @@ async fn an_endpoint_that_hangs_holds_up_nobody_and_loses_nothing() {
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
 }
 
+/// Long enough that nothing in a test is waiting for it.
+const NO_TIMEOUT: &str = "5m";
+
+/// Some hosts: each is a receiver on a port of its own, which hangs once `hangs` is set.
+async fn hosts(count: usize, hangs: &Arc<AtomicBool>) -> Vec<Receiver> {
+    let mut hosts = Vec::new();
+    for _ in 0..count {
+        let receiver = Receiver::start().await;
+        let hangs = Arc::clone(hangs);
+        receiver.answer_with(move |_, _| {
+            if hangs.load(Ordering::SeqCst) { Reply::Hang } else { Reply::status(200) }
+        });
+        hosts.push(receiver);
+    }
+    hosts
+}
+
+async fn arrive(receiver: &Receiver, count: usize) {
+    eventually(&format!("{count} requests"), SOON, async || {
+        let arrived = receiver.count();
+        if arrived >= count { Ok(()) } else { Err(arrived) }
+    })
+    .await;
+}
+
+/// A worker with few slots, so that a test can fill them.
+async fn small_world() -> World {
+    let world = World::new().await.with("FANFARE_TIMEOUT", NO_TIMEOUT).with("FANFARE_LOG", "info");
+    world.with("FANFARE_CONCURRENCY", "256")
+}
+
+#[tokio::test]
+async fn an_owner_whose_webhooks_all_hang_leaves_the_others_their_slots() {
+    const EVENTS: usize = 100;
+    let world = small_world().await;
+    let administrator = json!(["System Administrator"]);
+    world
+        .directory(&json!({ "roles": [], "users": [
+            { "name": "anna", "roles": administrator }, { "name": "bob", "roles": administrator },
+        ] }))
+        .await;
+    let hosts = hosts(20, &Arc::new(AtomicBool::new(true))).await;
+    for host in &hosts {
+        for path in ["/1", "/2"] {
+            world.webhook_of("bob", &host.url(path), &[]).await;
+        }
+    }
+    let well = Receiver::start().await;
+    world.webhook_of("anna", &well.url("/hook"), &[]).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, EVENTS).await;
+    // None of bob's requests ends before all of anna's have arrived.
+    arrive(&well, EVENTS).await;
+}
+
+#[tokio::test]
+async fn a_host_that_begins_to_hang_leaves_the_others_their_slots() {
+    const USERS: usize = 12;
+    const EVENTS: usize = 100;
+    let world = small_world().await;
+    let user =
+        |number| json!({ "name": format!("user{number}"), "roles": ["System Administrator"] });
+    let users: Vec<Value> = (0..USERS).map(user).collect();
+    world.directory(&json!({ "roles": [], "users": users })).await;
+    let hangs = Arc::new(AtomicBool::new(false));
+    let [host] = <[Receiver; 1]>::try_from(hosts(1, &hangs).await).ok().unwrap();
+    for number in 1..USERS {
+        world.webhook_of(&format!("user{number}"), &host.url("/hook"), &[]).await;
+    }
+    let well = Receiver::start().await;
+    world.webhook_of("user0", &well.url("/hook"), &[]).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, EVENTS).await;
+    arrive(&host, EVENTS * (USERS - 1)).await;
+    hangs.store(true, Ordering::SeqCst);
+    publish(&world, EVENTS).await;
+    arrive(&well, 2 * EVENTS).await;
+}
+
 #[tokio::test]
 async fn a_retry_does_not_wait_for_another_endpoint_of_its_event_that_hangs() {
     let world = World::new().await;

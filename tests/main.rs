@@ -28,6 +28,7 @@ mod pauses;
 mod poison;
 mod python_env;
 mod races;
+mod recovery;
 mod restore;
 mod rights;
 mod rotate_keys;

@@ -8,7 +8,7 @@ use fanfare_testkit::receiver::{Receiver, Reply};
 use serde_json::{Value, json};
 
 use crate::api::client::send;
-use crate::console::Console;
+use crate::console::{Console, PASSWORD};
 use crate::python_env::{python_with, root};
 use crate::world::{World, event};
 
@@ -47,9 +47,9 @@ async fn nothing_breaks_and_no_answer_is_other_than_described() {
     // Addresses that are made up may name what listens on this machine.
     let console = Console::on(world.with("FANFARE_ALLOW_TARGETS", "")).await;
     console.add(&["root"], &["--admin"]).await;
-    let form = b"grant_type=password&username=root&password=password";
+    let form = format!("grant_type=password&username=root&password={PASSWORD}");
     let kind = [("Content-Type", "application/x-www-form-urlencoded")];
-    let answer = send(console.address, "POST", "/Token", &kind, form).await.unwrap();
+    let answer = send(console.address, "POST", "/Token", &kind, form.as_bytes()).await.unwrap();
     let bearer = format!("Authorization:Bearer {}", id(&answer.json(), "access_token"));
 
     let folder = std::env::temp_dir().join(format!("fanfare-{}", crate::world::unique()));

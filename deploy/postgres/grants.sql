@@ -10,7 +10,9 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant select on refinery_schema_history to fanfare_router;
     -- Plans: who is told of an event. Not where, nor with which secrets.
     grant select on webhook_wants to fanfare_router;
-    grant select, insert, update (look_at) on events to fanfare_router;
+    grant select, insert, update (look_at, queued_at, first_pending) on events
+        to fanfare_router;
+    grant select on queue_progress, workers to fanfare_router;
     -- The reconciler compares them with what was done.
     grant select on attempts to fanfare_router;
     grant select, delete on claims to fanfare_router;
@@ -34,6 +36,8 @@ if exists (select from pg_roles where rolname = 'fanfare_worker') then
     grant select on events to fanfare_worker;
     grant select, insert on attempts to fanfare_worker;
     grant select, insert, update on claims to fanfare_worker;
+    grant select, insert, update on queue_progress to fanfare_worker;
+    grant select, insert, update, delete on workers to fanfare_worker;
     grant select
         on directory_versions, directory_grants, directory_members, directory_state
         to fanfare_worker;

@@ -33,7 +33,7 @@ async fn the_console_starts_and_answers_while_the_database_is_away() {
     let answer = super::send(api.address, "GET", REGISTRATIONS, &bearer, b"").await.unwrap();
     answer.is(503, Some(&json!({ "Message": away })));
     assert!(answer.header("retry-after").is_some());
-    let answer = api.token("grant_type=password&username=anna&password=anna").await;
+    let answer = api.token("grant_type=password&username=anna&password=anna-of-the-tests").await;
     let expected = json!({ "error": "temporarily_unavailable", "error_description": away });
     answer.is(503, Some(&expected));
     // Who is not signed in needs no database to be told so.

@@ -167,8 +167,8 @@ async fn the_directory_says_who_is_an_administrator() {
         (json!({ "name": "carl", "roles": ["system administrator"] }), 200),
         (json!({ "name": "carl", "roles": ["Report Reader"] }), 403),
         (json!({ "name": "CARL", "roles": ["System Administrator"] }), 200),
-        (json!({ "name": "carl", "enabled": false, "roles": ["System Administrator"] }), 403),
-        (json!({ "name": "carla", "roles": ["System Administrator"] }), 403),
+        (json!({ "name": "carl", "enabled": false, "roles": ["System Administrator"] }), 401),
+        (json!({ "name": "carla", "roles": ["System Administrator"] }), 401),
     ] {
         api.world.directory(&json!({ "users": [user], "roles": [] })).await;
         assert_eq!(status().await, expected, "{user}");

@@ -59,7 +59,7 @@ async fn every_route_is_for_those_who_are_signed_in() {
 async fn a_password_is_exchanged_for_a_token_that_only_its_holder_knows() {
     let api = Api::start().await;
     api.add("anna", &[]).await;
-    let answer = api.token("grant_type=password&username=ANNA&password=anna").await;
+    let answer = api.token("grant_type=password&username=ANNA&password=anna-of-the-tests").await;
     let granted: Value = answer.json();
     let token = granted["access_token"].as_str().unwrap();
     let expected = json!({ "access_token": token, "token_type": "bearer", "expires_in": 86400 });
@@ -72,7 +72,7 @@ async fn a_password_is_exchanged_for_a_token_that_only_its_holder_knows() {
     let anna = api.sign_in("anna").await;
     assert_eq!(anna.get(REGISTRATIONS).await.status, 200);
     let change = ["users", "add", "anna", "--password-stdin"];
-    api.world.fanfare_with(&change, Some("new")).await;
+    api.world.fanfare_with(&change, Some("another password")).await;
     check_denied(&anna.get(REGISTRATIONS).await, UNKNOWN);
     let lines = api.process.lines().concat();
     assert!(lines.contains(REGISTRATIONS) && !lines.contains(token), "{lines}");
@@ -89,13 +89,21 @@ async fn who_can_t_sign_in_gets_an_oauth_error() {
         ("grant_type=password&password=anna", "invalid_request", "has no username"),
         ("grant_type=password&username=anna", "invalid_request", "has no password"),
         (
-            "grant_type=password&username=anna&password=anna&password=anna",
+            "grant_type=password&username=anna&password=anna-of-the-tests&password=anna-of-the-tests",
             "invalid_request",
             "password more than once",
         ),
         ("grant_type=client_credentials", "unsupported_grant_type", "'password'"),
-        ("grant_type=password&username=anna&password=Anna", "invalid_grant", incorrect),
-        ("grant_type=password&username=nobody&password=anna", "invalid_grant", incorrect),
+        (
+            "grant_type=password&username=anna&password=Anna-of-the-tests",
+            "invalid_grant",
+            incorrect,
+        ),
+        (
+            "grant_type=password&username=nobody&password=anna-of-the-tests",
+            "invalid_grant",
+            incorrect,
+        ),
         ("grant_type=password&username=%00&password=anna", "invalid_grant", incorrect),
     ] {
         let answer = api.token(form).await;
@@ -119,11 +127,53 @@ async fn wrong_passwords_are_limited() {
         api.sign_in("bob").await;
     }
     // From here on the right one is not even looked at.
-    for form in [wrong, "grant_type=password&username=Anna&password=anna"] {
+    for form in [wrong, "grant_type=password&username=Anna&password=anna-of-the-tests"] {
         let answer = api.token(form).await;
         assert_eq!((answer.status, &answer.json()["error"]), (429, &json!("slow_down")));
         let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=30).contains(&seconds), "{seconds}");
     }
     api.sign_in("bob").await;
+}
+
+/// Asks for a token from another address of this machine.
+async fn token_from(source: [u8; 4], api: &Api, form: &str) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((std::net::IpAddr::from(source), 0).into()).unwrap();
+    let mut stream = socket.connect(api.address).await.unwrap();
+    let head = format!(
+        "POST /Token HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        form.len()
+    );
+    stream.write_all(format!("{head}{form}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn wrong_passwords_of_one_source_lock_nobody_else_out() {
+    let api = Api::start().await;
+    api.add("anna", &[]).await;
+    let flood = [127, 0, 0, 2];
+    // One known name first, then made-up ones until the source may try no more.
+    for n in 0..10 {
+        let form = "grant_type=password&username=anna&password=wrong";
+        assert_eq!(token_from(flood, &api, form).await, 400, "{n}");
+    }
+    let tries = (0..400).map(|n| format!("grant_type=password&username=user{n}&password=wrong"));
+    let tries: Vec<String> = tries.collect();
+    for eight in tries.chunks(8) {
+        let sent = eight.iter().map(|form| token_from(flood, &api, form));
+        let answers = futures_util::future::join_all(sent).await;
+        assert!(answers.iter().all(|status| [400, 429].contains(status)), "{answers:?}");
+        // Meanwhile who has the right password signs in.
+        if answers.contains(&429) {
+            api.sign_in("anna").await;
+        }
+    }
+    let form = "grant_type=password&username=user&password=wrong";
+    assert_eq!(token_from(flood, &api, form).await, 429);
+    api.sign_in("anna").await;
 }

@@ -73,6 +73,29 @@ async fn an_id_that_two_sources_gave_asks_for_the_source() {
 }
 
 #[tokio::test]
+async fn an_id_that_somebody_else_s_event_has_too_makes_no_difference_to_an_owner() {
+    let api = Api::start().await;
+    let webhook = api.world.webhook_of("anna", "http://127.0.0.1:9/", &["--paused"]).await;
+    let _router = api.world.start("router").await;
+    let (own, root, anna) = (event(), api.sign_in("root").await, api.sign_in("anna").await);
+    let mut hidden = own.clone();
+    hidden["source"] = json!("/hidden");
+    hidden["type"] = json!("reports.upload");
+    hidden["subject"] = json!("categories/hidden/reports/hidden");
+    api.world.publish(&hidden).await;
+    api.world.publish(&own).await;
+    fanfare_testkit::wait::eventually("both are taken", super::SOON, async || {
+        (ids(&root.read("/api/v1/events").await).len() == 2).then_some(())
+    })
+    .await;
+    let path = format!("/api/v1/events/{}/explain", own["id"].as_str().unwrap());
+    refused(&root.get(&path).await, 409, "ambiguous-event");
+    let explained = anna.read(&path).await;
+    assert_eq!(explained[0]["webhook"], webhook);
+    assert_eq!(explained[0]["verdict"], "webhook-paused", "{explained}");
+}
+
+#[tokio::test]
 async fn explanations_are_those_of_the_commands_and_name_nothing_to_who_may_not_read() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;

@@ -68,3 +68,21 @@ async fn a_test_says_why_no_event_would_come() {
     }
     assert_eq!(root.read("/api/v1/deliveries").await["items"], json!([]));
 }
+
+#[tokio::test]
+async fn an_owner_has_ten_test_events_at_once_whoever_asks_for_them() {
+    let api = Api::start().await;
+    let anna_s = api.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
+    let another = api.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
+    let bob_s = api.world.webhook_of("bob", "http://127.0.0.1:9/", &[]).await;
+    let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
+    for n in 0..10 {
+        let (user, webhook) = if n % 2 == 0 { (&anna, &anna_s) } else { (&root, &another) };
+        assert_eq!(user.send("POST", &path(webhook), "").await.status, 202, "{n}");
+    }
+    let answer = anna.send("POST", &path(&another), "").await;
+    refused(&answer, 429, "too-many-requests");
+    let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=6).contains(&seconds), "{seconds}");
+    assert_eq!(root.send("POST", &path(&bob_s), "").await.status, 202);
+}

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::window::Window;
 use super::{Desk, sign_in};
+use crate::console::PASSWORD;
 
 /// What nobody said is not there.
 const NOTHING_SAID: [&str; 0] = [];
@@ -67,7 +68,7 @@ async fn a_webhook_is_made_tried_looked_into_and_deleted() {
     sign_in(&window, "anna", "wrong").await;
     window.sees("[role=alert]", "is incorrect").await;
     assert!(window.complaints().await.iter().all(|line| line.contains("401 (Unauthorized)")));
-    sign_in(&window, "anna", "password").await;
+    sign_in(&window, "anna", PASSWORD).await;
     window.arrives("/webhooks").await;
     window.sees("h2", "There are no webhooks yet").await;
     let page = create(&window, &receiver).await;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Desk;
 use super::window::{ENTER, SPACE, TAB, Window};
+use crate::console::PASSWORD;
 
 /// What has the focus: its name, its id and its text.
 async fn focus(window: &Window) -> [String; 3] {
@@ -39,7 +40,7 @@ async fn everything_is_reached_and_done_by_keys() {
     // The first field has the focus already.
     window.press("anna").await;
     tab_to(&window, "password").await;
-    window.press("password").await;
+    window.press(PASSWORD).await;
     window.press(ENTER).await;
     window.arrives("/webhooks").await;
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::browser::{Browser, FORM, ORIGIN, encode};
-use super::{Console, QUIET};
+use super::{Console, PASSWORD, QUIET};
 
 const REGISTRATIONS: &str = "/api/webhooks/registrations";
 
@@ -48,7 +48,7 @@ async fn a_form_must_be_of_the_same_session_and_site() {
 async fn nobody_is_signed_in_by_another_site() {
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;
-    let form = encode(&[("name", "anna"), ("password", "password")]);
+    let form = encode(&[("name", "anna"), ("password", PASSWORD)]);
     let mut browser = console.browser();
     let headers = [FORM, ("Origin", "http://evil.example")];
     assert_eq!(browser.send("POST", "/sign-in", &headers, &form).await.status, 403);

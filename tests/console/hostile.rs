@@ -1,6 +1,6 @@
 //! Texts of others, wherever they are shown, stay texts.
 
-use super::{Console, QUIET};
+use super::{Console, PASSWORD, QUIET};
 
 const SCRIPT: &str = "<script>alert(1)</script>";
 const IMAGE: &str = "\"><img src=x onerror=alert(1)>'";
@@ -81,7 +81,7 @@ async fn nothing_that_a_user_writes_becomes_a_header() {
     console.add(&["anna"], &[]).await;
     let mut anna = console.browser();
     let next = format!("/webhooks{LINE}");
-    let fields = [("name", "anna"), ("password", "password"), ("next", next.as_str())];
+    let fields = [("name", "anna"), ("password", PASSWORD), ("next", next.as_str())];
     let answer = anna.post("/sign-in", &fields).await;
     assert_eq!((answer.status, answer.header("x-injected")), (303, None));
     assert!(answer.header("set-cookie").unwrap().contains("fanfare_session="));

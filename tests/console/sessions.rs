@@ -6,7 +6,7 @@ use fanfare_testkit::wait::eventually;
 use url::Url;
 
 use super::browser::FORM;
-use super::{Console, QUIET};
+use super::{Console, PASSWORD, QUIET};
 use crate::world::{SOON, World};
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn one_signs_in_goes_on_and_signs_out() {
     assert!(answer.body.contains(r#"value="&#60;i&#62;anna""#), "{}", answer.body);
     assert_eq!(browser.cookie, None);
 
-    let fields = [("name", "Anna"), ("password", "password"), ("next", "/webhooks/new?a=b")];
+    let fields = [("name", "Anna"), ("password", PASSWORD), ("next", "/webhooks/new?a=b")];
     let answer = browser.post("/sign-in", &fields).await;
     assert_eq!((answer.status, answer.header("location")), (303, Some("/webhooks/new?a=b")));
     let cookie = answer.header("set-cookie").unwrap();
@@ -52,7 +52,7 @@ async fn after_signing_in_nobody_is_sent_to_another_site() {
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;
     for trap in ["https://evil.example/", "//evil.example/", "/webhooks\\..\\evil", "/token"] {
-        let fields = [("name", "anna"), ("password", "password"), ("next", trap)];
+        let fields = [("name", "anna"), ("password", PASSWORD), ("next", trap)];
         let answer = console.browser().post("/sign-in", &fields).await;
         assert_eq!(answer.header("location"), Some("/webhooks"), "{trap}");
     }
@@ -64,8 +64,8 @@ async fn behind_tls_the_cookie_is_bound_to_it() {
     console.add(&["anna"], &[]).await;
     let headers = [FORM, ("X-Forwarded-Proto", "https")];
     let mut browser = console.browser();
-    let form = "name=anna&password=password";
-    let answer = browser.send("POST", "/sign-in", &headers, form).await;
+    let form = format!("name=anna&password={PASSWORD}");
+    let answer = browser.send("POST", "/sign-in", &headers, &form).await;
     let cookie = answer.header("set-cookie").unwrap();
     assert!(cookie.starts_with("__Host-fanfare_session="), "{cookie}");
     assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Secure"), "{cookie}");
@@ -82,7 +82,7 @@ async fn passwords_are_tried_ten_times() {
     for _ in 0..10 {
         assert_eq!(browser.sign_in("anna", "wrong").await.status, 401);
     }
-    let answer = browser.sign_in("anna", "password").await;
+    let answer = browser.sign_in("anna", PASSWORD).await;
     assert_eq!(answer.status, 429);
     assert!(answer.header("retry-after").is_some());
     assert!(answer.body.contains("Too many attempts. Try again in "));
@@ -156,7 +156,7 @@ async fn while_the_database_is_away_pages_say_so() {
     let answer = anna.get("/webhooks").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
     assert!(answer.body.contains("<h1>The service is not available for now</h1>"));
-    let answer = console.browser().sign_in("anna", "password").await;
+    let answer = console.browser().sign_in("anna", PASSWORD).await;
     assert_eq!(answer.status, 503);
     proxy.resume();
     eventually("pages again", SOON, async || anna.get("/webhooks").await.status == 200).await;

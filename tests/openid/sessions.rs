@@ -2,6 +2,7 @@
 
 use super::browser::between;
 use super::{AUDIENCE, CONSOLE, FLOW, OpenId, Provider, SESSION, check_denied};
+use crate::console::PASSWORD;
 use crate::world::SOON;
 use fanfare_testkit::wait::eventually;
 
@@ -96,14 +97,14 @@ async fn nothing_but_a_session_opens_a_page() {
 #[tokio::test]
 async fn while_the_provider_is_away_accounts_and_sessions_hold() {
     let it = OpenId::start().await;
-    it.world.fanfare_with(&["users", "add", "bob", "--password-stdin"], Some("password")).await;
+    it.world.fanfare_with(&["users", "add", "chief", "--password-stdin"], Some(PASSWORD)).await;
     let mut anna = it.signed_in("anna").await;
     let OpenId { _process, world, address, provider } = it;
     let port = provider.stop();
 
     assert_eq!(anna.get(WEBHOOKS).await.status, 200);
     let mut bob = super::Browser::new(address);
-    let fields = [("name", "bob"), ("password", "password")];
+    let fields = [("name", "chief"), ("password", PASSWORD)];
     assert_eq!(bob.post(&format!("{CONSOLE}/sign-in"), &fields).await.status, 303);
     assert_eq!(bob.get(WEBHOOKS).await.status, 200);
 

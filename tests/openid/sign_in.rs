@@ -2,6 +2,7 @@
 
 use super::browser::{Browser, between};
 use super::{CONSOLE, FLOW, OpenId, SESSION, check_denied};
+use crate::console::PASSWORD;
 use crate::openid::provider::Provider;
 use crate::world::World;
 
@@ -69,14 +70,14 @@ async fn a_public_client_and_claims_in_the_id_token_do_as_well() {
     let mut anna = it.signed_in("anna").await;
     assert!(page(&mut anna, "/webhooks").await.contains("<strong>anna</strong>"));
 
-    it.world.fanfare_with(&["users", "add", "anna", "--password-stdin"], Some("password")).await;
+    it.world.fanfare_with(&["users", "add", "anna", "--password-stdin"], Some(PASSWORD)).await;
     let mut browser = it.browser();
     let form = page(&mut browser, "/sign-in").await;
     assert!(form.contains("button primary") && !form.contains("type=\"password\""), "{form}");
-    let fields = [("name", "anna"), ("password", "password")];
+    let fields = [("name", "anna"), ("password", PASSWORD)];
     let answer = browser.post(&format!("{CONSOLE}/sign-in"), &fields).await;
     check_denied(&browser, &answer, 403, "There are no accounts here");
-    let fields = [("grant_type", "password"), ("username", "anna"), ("password", "password")];
+    let fields = [("grant_type", "password"), ("username", "anna"), ("password", PASSWORD)];
     let answer = browser.post(&format!("{CONSOLE}/Token"), &fields).await;
     assert_eq!(answer.status, 400);
     assert!(answer.body.contains("unsupported_grant_type"), "{answer:?}");

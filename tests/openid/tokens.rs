@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::{AUDIENCE, OpenId};
+use crate::console::PASSWORD;
 
 const FILTERS: &str = "/api/webhooks/filters";
 const ALL: &str = "/api/webhooks/registrations?user=all";
@@ -34,7 +35,7 @@ async fn check_refused(it: &OpenId, token: &str, why: &str) {
 #[tokio::test]
 async fn a_token_of_the_provider_opens_the_api_for_its_user() {
     let it = OpenId::start().await;
-    it.world.fanfare_with(&["users", "add", "anna", "--password-stdin"], Some("password")).await;
+    it.world.fanfare_with(&["users", "add", "anna", "--password-stdin"], Some(PASSWORD)).await;
     let id = it.world.webhook_of("chief", "http://192.0.2.1/?noecho", &[]).await;
     let anna = it.provider.access_token("anna", AUDIENCE).await;
     assert_eq!(it.ask(FILTERS, &anna).await.status, 200);
@@ -50,7 +51,7 @@ async fn a_token_of_the_provider_opens_the_api_for_its_user() {
 
     // What is had with a password goes on to be good.
     let mut browser = it.browser();
-    let fields = [("grant_type", "password"), ("username", "anna"), ("password", "password")];
+    let fields = [("grant_type", "password"), ("username", "anna"), ("password", PASSWORD)];
     let granted = browser.post("http://localhost:8080/Token", &fields).await.json();
     let token = granted["access_token"].as_str().unwrap();
     assert_eq!(it.ask(FILTERS, token).await.status, 200);

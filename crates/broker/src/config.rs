@@ -2,6 +2,7 @@
 
 use crate::error::BrokerError;
 use crate::place::{Place, unusable};
+use crate::queue_health::QueueHealth;
 use fanfare_core::share::Shares;
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub struct Config {
     name: String,
     broker: String,
     delivery_queues: Shares,
+    queue_health: Arc<QueueHealth>,
 }
 
 impl Config {
@@ -40,7 +42,8 @@ impl Config {
         }
         let broker = places.iter().map(|place| place.told.as_str()).collect::<Vec<_>>().join("; ");
         let delivery_queues = Shares::ONE;
-        Ok(Self { places: places.into(), name: name.to_owned(), broker, delivery_queues })
+        let (places, name) = (places.into(), name.to_owned());
+        Ok(Self { places, name, broker, delivery_queues, queue_health: Arc::default() })
     }
 
     /// The same with so many delivery queues; else there is one.
@@ -53,6 +56,12 @@ impl Config {
     #[must_use]
     pub fn delivery_queues(&self) -> Shares {
         self.delivery_queues
+    }
+
+    /// Which queues this process consumes, and which of them it can't; clones share it.
+    #[must_use]
+    pub fn queue_health(&self) -> &Arc<QueueHealth> {
+        &self.queue_health
     }
 
     /// Hosts, ports and virtual host, for people to read.

@@ -9,9 +9,10 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Acker, Channel};
+use lapin::{Acker, Channel, Connection};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -60,6 +61,10 @@ pub struct Settle {
 /// A consumer's channel, and the tags of what was taken from it and is not settled.
 struct Taken {
     channel: Channel,
+    /// The consumer's own connection. It closes when nothing needs it any more.
+    _connection: Arc<Connection>,
+    /// Messages that have arrived so far.
+    arrived: Arc<AtomicU64>,
     unsettled: Mutex<BTreeSet<u64>>,
 }
 
@@ -166,13 +171,19 @@ impl Consumer {
         given_back.await.into_iter().collect()
     }
 
+    /// Counts the messages that have arrived so far.
+    pub(crate) fn arrived(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.channel.arrived)
+    }
+
     pub(crate) async fn open(
-        channel: Channel,
+        connection: Arc<Connection>,
         queue: Queue,
         prefetch: u16,
         name: &str,
     ) -> Result<Self, BrokerError> {
         let doing = |error: &lapin::Error| BrokerError::of(format!("consuming {queue}"), error);
+        let channel = connection.create_channel().await.map_err(|error| doing(&error))?;
         // Zero would mean no limit.
         channel
             .basic_qos(prefetch.max(1), BasicQosOptions::default())
@@ -187,7 +198,12 @@ impl Consumer {
             )
             .await
             .map_err(|error| doing(&error))?;
-        let channel = Arc::new(Taken { channel, unsettled: Mutex::default() });
+        let channel = Arc::new(Taken {
+            channel,
+            _connection: connection,
+            arrived: Arc::default(),
+            unsettled: Mutex::default(),
+        });
         Ok(Self { stream, channel, queue, batch: Vec::new(), ended: false })
     }
 
@@ -195,6 +211,7 @@ impl Consumer {
         let (message, delivery_count) = Message::from_delivery(delivery.data, &delivery.properties);
         let tag = delivery.delivery_tag;
         self.channel.unsettled().insert(tag);
+        self.channel.arrived.fetch_add(1, Ordering::Relaxed);
         Incoming {
             message,
             routing_key: delivery.routing_key.to_string(),

@@ -1,10 +1,15 @@
-//! Jobs that a person's demand makes.
+//! Jobs as messages: those that a person's demand makes, and when a job came into its queue.
 
+use chrono::{DateTime, Utc};
 use fanfare_core::job::{Due, Job};
 
 use crate::error::PublishError;
 use crate::message::{Destination, Message};
 use crate::topology::Queue;
+
+/// When a job came into its queue (Unix milliseconds of the database's clock); of one that waits on
+/// the ladder first, when it will.
+const QUEUED_AT: &str = "x-fanfare-queued-at";
 
 /// The message that hands a due attempt to the workers, and where it goes.
 ///
@@ -13,6 +18,17 @@ use crate::topology::Queue;
 /// [`PublishError::Unsendable`]
 pub fn due(due: Due) -> Result<(Destination, Message), PublishError> {
     Ok((Queue::Retries.into(), Message::new(bytes(&Job::Due(vec![due]))?, "application/json")))
+}
+
+/// Says on a job's message when it comes into its queue, by the database's clock.
+pub fn set_queued_at(message: &mut Message, at: DateTime<Utc>) {
+    message.headers.set(QUEUED_AT, at.timestamp_millis());
+}
+
+/// When a job's message came into its queue; `None` when it does not say.
+#[must_use]
+pub fn queued_at(message: &Message) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(message.headers.int(QUEUED_AT)?)
 }
 
 pub(crate) fn bytes(job: &Job) -> Result<Vec<u8>, PublishError> {

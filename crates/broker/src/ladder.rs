@@ -17,6 +17,10 @@ pub(crate) const BITS: u32 = 4;
 /// The longest delay in seconds: the four highest levels one after the other, about 68 hours.
 const LONGEST: u64 = 0b1111 << (LEVELS - BITS);
 
+/// Events that come back to `fanfare.events` don't take the ladder but wait in one of two queues, for
+/// 2^0 or 2^5 seconds: they are in no ledger, and so must not be in a queue that may be deleted.
+pub(crate) const HELD_LEVELS: [u32; 2] = [0, 5];
+
 /// The exchange that the lowest level leads to: the wait is over.
 pub(crate) const DUE: &str = "fanfare.due";
 
@@ -32,7 +36,8 @@ pub struct Delay {
 pub enum BackTo {
     /// To `fanfare.retries`.
     Retries,
-    /// To `fanfare.events`.
+    /// To `fanfare.events`, by a queue for waiting events: after 1 s or 32 s, whichever is not shorter
+    /// than the delay, and at most 32 s.
     Events,
 }
 
@@ -73,6 +78,12 @@ impl Delay {
         words.join(".")
     }
 
+    /// The queue in which an event waits.
+    pub(crate) fn held_queue(self) -> String {
+        let [short, long] = HELD_LEVELS;
+        held_name(if self.seconds <= 1 << short { short } else { long })
+    }
+
     /// The exchange to publish to: that of the highest level.
     pub(crate) fn exchange(self) -> String {
         level_name(self.seconds.ilog2())
@@ -99,6 +110,11 @@ pub(crate) fn level_word(level: u32) -> String {
 /// The name of a level's queue, and of the exchange that leads into it.
 pub(crate) fn level_name(level: u32) -> String {
     format!("fanfare.delay.{level:02}")
+}
+
+/// The name of a queue for waiting events.
+pub(crate) fn held_name(level: u32) -> String {
+    format!("fanfare.held.{level:02}")
 }
 
 #[cfg(test)]

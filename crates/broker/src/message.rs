@@ -206,6 +206,9 @@ impl Destination {
             // The default exchange routes by the queue's name.
             Self::Queue(queue) => ("".into(), queue.name().into()),
             Self::Exchange { exchange, routing_key } => (exchange.into(), routing_key.into()),
+            Self::Later { delay, back_to: BackTo::Events } => {
+                ("".into(), delay.held_queue().into())
+            }
             Self::Later { delay, back_to } => {
                 (delay.exchange().into(), delay.routing_key(*back_to).into())
             }

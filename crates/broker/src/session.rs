@@ -5,18 +5,18 @@
 //! given up and [`supervise`](crate::supervise()) opens another.
 
 use crate::config::Config;
-use crate::connect::connect;
 use crate::consumer::Consumer;
 use crate::error::{BrokerError, chain};
 use crate::ladder::{LEVELS, level_name};
-use crate::place::unusable;
+use crate::probe;
 use crate::publisher::Publisher;
+use crate::queue_connection::{QueueConnections, Watched, connect_any, watch};
 use crate::topology::{self, Fault, Queue};
-use fanfare_core::share::Shares;
 use futures_util::{Stream, StreamExt};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionStatus, Event};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,11 +34,12 @@ pub struct Session {
 }
 
 struct Inner {
-    name: String,
-    delivery_queues: Shares,
-    /// Consuming has a connection of its own: a broker that is short of memory stops reading from
-    /// connections that publish, and acknowledgements, which would relieve it, must still arrive.
+    config: Config,
+    /// Declaring and looking has a connection of its own: a broker that is short of memory stops
+    /// reading from connections that publish.
     consuming: Connection,
+    /// Each consumer has a connection of its own too.
+    queues: QueueConnections,
     publisher: Publisher,
     lost: CancellationToken,
     blocked: watch::Receiver<bool>,
@@ -54,13 +55,18 @@ pub struct Depth {
 }
 
 /// How often declaring is tried again, and after which pause. RabbitMQ 3.10 answers that a quorum
-/// queue's node is down, or fails inside, while another process is just making the same queue.
+/// queue's node is down, or fails inside, while another process is just making the same queue. A
+/// queue that still fails then is used by nobody until it is repaired.
 const DECLARE_AGAIN: u32 = 10;
 const DECLARE_PAUSE: Duration = Duration::from_millis(300);
 
+/// How long a queue may take until a consumer is let in. One that elects a leader takes a second or
+/// two; a broken one may not answer at all.
+const CONSUME_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Session {
     /// Connects and declares the topology. A user that may not declare works with what one that
-    /// may has declared.
+    /// may has declared. A queue that can't be declared, because it is broken, is left out.
     ///
     /// # Errors
     ///
@@ -68,14 +74,26 @@ impl Session {
     /// that differs, or lacks one that this user may not make.
     pub async fn open(config: &Config) -> Result<Self, BrokerError> {
         let mut left = DECLARE_AGAIN;
+        let mut without = BTreeSet::new();
         loop {
             let session = Self::look(config).await?;
-            let channel = session.channel().await?;
-            let ready = match topology::declare(&channel, config.delivery_queues()).await {
-                Err(BrokerError::Forbidden { .. }) => {
-                    topology::expect(&session.inner.consuming).await
+            let consuming = &session.inner.consuming;
+            let ready = match topology::declare(consuming, config.delivery_queues(), &without).await
+            {
+                Err(BrokerError::Forbidden { .. }) => topology::expect(consuming).await,
+                Ok(failed) if failed.is_empty() => Ok(()),
+                Ok(mut failed) if left > 0 => Err(failed.swap_remove(0).1),
+                Ok(failed) => {
+                    for (queue, error) in failed {
+                        let error = chain(&error);
+                        tracing::warn!(queue, error, "a queue can't be declared; going on without");
+                        without.insert(queue);
+                    }
+                    // The failure may have ended the connection before all was declared.
+                    session.close().await;
+                    continue;
                 }
-                declared => declared,
+                Err(error) => Err(error),
             };
             match ready {
                 Ok(()) => return Ok(session),
@@ -98,15 +116,15 @@ impl Session {
     ///
     /// As [`Session::open`], except for what declaring would find.
     pub async fn look(config: &Config) -> Result<Self, BrokerError> {
-        let (consuming, publishing) = open_both(config).await?;
+        let consuming = connect_any(config, "look").await?;
+        let publishing = connect_any(config, "publish").await?;
         let lost = CancellationToken::new();
         let (blocked_tx, blocked) = watch::channel(false);
         watch_over(&consuming, lost.clone(), None);
         watch_over(&publishing, lost.clone(), Some(blocked_tx));
         let publisher = Publisher::new(publishing);
-        let name = config.name().to_owned();
-        let delivery_queues = config.delivery_queues();
-        let inner = Inner { name, delivery_queues, consuming, publisher, lost, blocked };
+        let (config, queues) = (config.clone(), QueueConnections::default());
+        let inner = Inner { config, consuming, queues, publisher, lost, blocked };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -116,13 +134,56 @@ impl Session {
         self.inner.publisher.clone()
     }
 
-    /// Begins to take messages from a queue, with at most `prefetch` unsettled ones (at least one).
+    /// Begins to take messages from a queue, with at most `prefetch` unsettled ones (at least one),
+    /// over a connection of its own, which ends with this session. A broken queue ends only its
+    /// consumer.
     ///
     /// # Errors
     ///
     /// What the broker answered, such as [`BrokerError::Missing`].
     pub async fn consumer(&self, queue: Queue, prefetch: u16) -> Result<Consumer, BrokerError> {
-        Consumer::open(self.channel().await?, queue, prefetch, &self.inner.name).await
+        let config = &self.inner.config;
+        let connection = Arc::new(connect_any(config, &format!("consume {queue}")).await?);
+        self.inner.queues.add(&connection);
+        if self.inner.lost.is_cancelled() {
+            return Err(BrokerError::Lost { doing: format!("consuming {queue}"), source: None });
+        }
+        let opened = Consumer::open(Arc::clone(&connection), queue, prefetch, config.name());
+        let Ok(consumer) = timeout(CONSUME_TIMEOUT, opened).await else {
+            let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "OK".into())).await;
+            return Err(BrokerError::Lost {
+                doing: format!("consuming {queue}"),
+                source: Some(format!("no answer within {} s", CONSUME_TIMEOUT.as_secs()).into()),
+            });
+        };
+        let consumer = consumer?;
+        let watched = Watched {
+            connection: Arc::downgrade(&connection),
+            queue,
+            arrived: consumer.arrived(),
+            session_lost: self.inner.lost.clone(),
+        };
+        watch(config.clone(), watched);
+        if config.queue_health().consumed(queue) {
+            tracing::info!(queue = queue.name(), "a queue that could not be consumed is again");
+        }
+        Ok(consumer)
+    }
+
+    /// The queue of a consumer that failed because it is not there is made again, where this user
+    /// may; routers make it otherwise.
+    pub(crate) async fn restore(&self, queue: Queue) {
+        match probe::restore(&self.inner.config, queue.name()).await {
+            Ok(true) => {
+                tracing::warn!(queue = queue.name(), "a queue was missing; it is made anew")
+            }
+            Ok(false) | Err(BrokerError::Forbidden { .. }) => {}
+            Err(error) => tracing::debug!(%error, "a queue could not be made anew"),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
     }
 
     /// How much a queue holds now.
@@ -154,12 +215,18 @@ impl Session {
     ///
     /// The connection's; everything else is in the list.
     pub async fn check_topology(&self) -> Result<Vec<Fault>, BrokerError> {
-        topology::check(&self.inner.consuming, self.inner.delivery_queues).await
+        topology::check(&self.inner.consuming, self.inner.config.delivery_queues()).await
     }
 
     /// Resolves when the connection is gone, by whatever cause.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         self.inner.lost.clone().cancelled_owned()
+    }
+
+    /// Whether the connection is gone.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.inner.lost.is_cancelled()
     }
 
     /// Whether the broker has stopped taking messages because it is short of memory or disk; and
@@ -175,6 +242,7 @@ impl Session {
         let close = async {
             // An error means that it was closed already.
             let _ = publishing.close(200, "OK".into()).await;
+            self.inner.queues.close().await;
             let _ = self.inner.consuming.close(200, "OK".into()).await;
         };
         let _ = timeout(CLOSE_TIMEOUT, close).await;
@@ -198,31 +266,6 @@ async fn depth(channel: &Channel, queue: &str) -> Result<Depth, BrokerError> {
         .await
         .map_err(|error| BrokerError::of(format!("looking at queue {queue}"), &error))?;
     Ok(Depth { ready: found.message_count(), consumers: found.consumer_count() })
-}
-
-/// Opens both connections to the first host that can be used.
-async fn open_both(config: &Config) -> Result<(Connection, Connection), BrokerError> {
-    let mut places = config.places().iter().peekable();
-    loop {
-        let Some(place) = places.next() else {
-            return Err(unusable("it names no host"));
-        };
-        let of = |purpose: &str| connect(place, format!("{} ({purpose})", config.name()));
-        let opened = match of("consume").await {
-            Ok(consuming) => of("publish").await.map(|publishing| (consuming, publishing)),
-            Err(error) => Err(error),
-        };
-        match opened {
-            Err(error) if places.peek().is_some() => {
-                tracing::warn!(
-                    broker = place.told,
-                    error = chain(&error),
-                    "one host of the broker can't be used; trying the next one"
-                );
-            }
-            opened => return opened,
-        }
-    }
 }
 
 /// Follows a connection until its end in a task of its own, which ends with it.

@@ -1,9 +1,10 @@
-//! The one loop that keeps a process with the broker: connect, work, and after any failure wait a
-//! little and start again.
+//! The loops that keep a process with the broker: connect, work, and after any failure wait a
+//! little and start again. One for the session, and one for each queue that is consumed over it.
 
 use crate::config::Config;
-use crate::error::{Cause, chain};
+use crate::error::{BrokerError, Cause, chain};
 use crate::session::Session;
+use crate::topology::Queue;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -73,6 +74,88 @@ pub async fn supervise<E, Work>(
             return;
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Runs `body`, which consumes `queue` over the session, again and again until it ends well, `stop`
+/// is cancelled, or the session is lost.
+///
+/// After an error of `body` the queue counts as not consumed
+/// ([`QueueHealth`](crate::QueueHealth)), and `body` is run again after a pause: 0.2 s, doubling up
+/// to 5 s, each with jitter. A queue that is missing is made again, if this user may. The first error
+/// is a warning; while the queue goes on failing, warnings come at growing intervals.
+pub async fn keep_consuming<E, Work>(
+    session: &Session,
+    queue: Queue,
+    stop: &CancellationToken,
+    mut body: impl FnMut() -> Work,
+) where
+    E: Into<Cause>,
+    Work: Future<Output = Result<(), E>>,
+{
+    let mut pause = FIRST_PAUSE;
+    let mut warnings = Warnings::default();
+    loop {
+        let began = Instant::now();
+        let Err(failure) = body().await else { return };
+        if stop.is_cancelled() || session.is_lost() {
+            return;
+        }
+        let failure: Cause = failure.into();
+        let problem = chain(failure.as_ref());
+        session.config().queue_health().failed(queue, problem.clone());
+        if began.elapsed() >= STEADY {
+            pause = FIRST_PAUSE;
+            warnings = Warnings::default();
+        }
+        if warnings.is_due() {
+            tracing::warn!(
+                queue = queue.name(),
+                error = problem,
+                "a queue can't be consumed; trying again, other queues are not affected"
+            );
+        }
+        if is_missing(failure.as_ref()) {
+            session.restore(queue).await;
+        }
+        let wait = tokio::time::sleep(jitter(pause));
+        tokio::select! {
+            () = wait => {}
+            () = session.lost() => return,
+            () = stop.cancelled() => return,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether a consumer failed because its queue does not exist, or was deleted.
+fn is_missing(failure: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(failure), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<BrokerError>())
+        .any(|error| {
+            matches!(error, BrokerError::Missing { .. } | BrokerError::ConsumerGone { .. })
+        })
+}
+
+/// When to warn of a failure that repeats itself: at once, after a minute, then after twice the
+/// time before.
+#[derive(Default)]
+struct Warnings {
+    last: Option<(Instant, Duration)>,
+}
+
+impl Warnings {
+    const FIRST: Duration = Duration::from_mins(1);
+    const LONGEST: Duration = Duration::from_mins(10);
+
+    fn is_due(&mut self) -> bool {
+        let next = match self.last {
+            None => Self::FIRST,
+            Some((at, after)) if at.elapsed() >= after => (after * 2).min(Self::LONGEST),
+            Some(_) => return false,
+        };
+        self.last = Some((Instant::now(), next));
+        true
     }
 }
 

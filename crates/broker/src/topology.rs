@@ -7,9 +7,9 @@
 
 mod apply;
 
-pub(crate) use apply::{check, declare, expect};
+pub(crate) use apply::{check, declare, declare_one, expect};
 
-use crate::ladder::{BITS, BackTo, DUE, LEVELS, level_name, level_word};
+use crate::ladder::{BITS, BackTo, DUE, HELD_LEVELS, LEVELS, held_name, level_name, level_word};
 use fanfare_core::share::{Share, Shares};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use std::fmt;
@@ -122,12 +122,14 @@ struct Table {
     bindings: Vec<Binding>,
 }
 
-struct QueueRow {
-    name: String,
+pub(crate) struct QueueRow {
+    pub(crate) name: String,
     delivery_limit: i64,
     /// How long a message stays, in seconds.
     stay: Option<i64>,
     dead_letters_to: Option<Target>,
+    /// Whether it carries only jobs, which the ledger knows of as well: what it holds may be lost.
+    pub(crate) carries_jobs: bool,
 }
 
 struct Binding {
@@ -150,6 +152,11 @@ pub struct Fault {
     pub problem: String,
 }
 
+/// Every queue of the table.
+pub(crate) fn queue_rows(delivery_queues: Shares) -> Vec<QueueRow> {
+    table(delivery_queues).queues
+}
+
 fn table(delivery_queues: Shares) -> Table {
     let mut table = Table {
         exchanges: vec![EVENTS_EXCHANGE.to_owned(), DUE.to_owned()],
@@ -165,6 +172,9 @@ fn table(delivery_queues: Shares) -> Table {
     for level in 0..LEVELS {
         table.add_level(level);
     }
+    for level in HELD_LEVELS {
+        table.add_held(level);
+    }
     table
 }
 
@@ -176,6 +186,7 @@ impl Table {
             delivery_limit: if dead.is_some() { DELIVERY_LIMIT } else { NO_DELIVERY_LIMIT },
             stay: None,
             dead_letters_to: dead.map(|dead| Target::Queue(dead.name().to_owned())),
+            carries_jobs: matches!(queue, Queue::Deliveries(_) | Queue::Retries),
         });
         if let Some(pattern) = queue.events_pattern() {
             self.bind(EVENTS_EXCHANGE, pattern, queue.name());
@@ -198,12 +209,14 @@ impl Table {
             delivery_limit: NO_DELIVERY_LIMIT,
             stay: Some(1 << level),
             dead_letters_to: Some(Target::Exchange(below.clone())),
+            carries_jobs: true,
         });
         self.bind(&name, &format!("{word}.#"), &name);
         for next in level.saturating_sub(BITS - 1)..level {
             let pattern = format!("#.{word}.{}.#", level_word(next));
             self.bind(&below, &pattern, &level_name(next));
         }
+        // Events go round by queues of their own; those of an earlier release may still come by.
         for back_to in BackTo::ALL {
             let queue = match back_to {
                 BackTo::Retries => Queue::Retries,
@@ -212,6 +225,18 @@ impl Table {
             let pattern = format!("#.{word}.{}", back_to.word());
             self.bind(&below, &pattern, queue.name());
         }
+    }
+
+    /// A queue in which events wait that can't be decided yet. They are in no ledger, so they must not
+    /// share a queue with jobs, which may be deleted when it is broken.
+    fn add_held(&mut self, level: u32) {
+        self.queues.push(QueueRow {
+            name: held_name(level),
+            delivery_limit: NO_DELIVERY_LIMIT,
+            stay: Some(1 << level),
+            dead_letters_to: Some(Target::Queue(Queue::Events.name().to_owned())),
+            carries_jobs: false,
+        });
     }
 
     fn bind(&mut self, exchange: &str, pattern: &str, queue: &str) {

@@ -12,10 +12,12 @@ use crate::Config;
 use crate::auth::passwords::Passwords;
 use crate::broker::Broker;
 use crate::oidc::provider::Provider;
+use crate::test_events::Sending;
 
 /// The state of the console.
 pub(crate) struct App {
     pub(crate) store: Store,
+    pub(crate) background: Store,
     pub(crate) client: Client,
     pub(crate) broker: Broker,
     pub(crate) longest_chain: Duration,
@@ -24,6 +26,9 @@ pub(crate) struct App {
     pub(crate) resend: Notify,
     pub(crate) clock: fn() -> DateTime<Utc>,
     pub(crate) passwords: Passwords,
+    pub(crate) test_events: Sending,
+    /// The most webhooks of one owner.
+    pub(crate) webhooks_per_owner: u32,
     /// Whether people with accounts here may sign in.
     pub(crate) local_accounts: bool,
     pub(crate) provider: Option<Provider>,
@@ -36,16 +41,19 @@ impl App {
     pub(crate) fn new(config: Config) -> Self {
         let Config {
             store,
+            background,
             broker,
             client,
             longest_chain,
             settled,
             clock,
+            webhooks_per_owner,
             local_accounts,
             provider,
         } = config;
         Self {
             store,
+            background,
             client,
             broker: Broker::new(broker),
             longest_chain,
@@ -53,6 +61,8 @@ impl App {
             resend: Notify::new(),
             clock,
             passwords: Passwords::default(),
+            test_events: Sending::default(),
+            webhooks_per_owner,
             local_accounts,
             provider,
         }

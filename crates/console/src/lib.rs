@@ -57,6 +57,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 pub struct Config {
     /// The database; it need not be there yet.
     pub store: Store,
+    /// The same database for what goes on beside requests, and may take longer than they.
+    pub background: Store,
     /// The broker; it need not be there yet.
     pub broker: fanfare_broker::Config,
     /// The client that verifies addresses.
@@ -67,6 +69,8 @@ pub struct Config {
     pub settled: Duration,
     /// What the time is.
     pub clock: fn() -> DateTime<Utc>,
+    /// The most webhooks that one owner may have.
+    pub webhooks_per_owner: u32,
     /// Whether people with accounts here may sign in.
     pub local_accounts: bool,
     /// The identity provider that people sign in with, if there is one.
@@ -87,10 +91,10 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
 
 async fn sweep(app: &App, stop: &CancellationToken) {
     loop {
-        match patiently(stop, async || app.store.sessions_sweep((app.clock)()).await).await {
+        match patiently(stop, async || app.background.sessions_sweep((app.clock)()).await).await {
             Ok(swept) => tracing::debug!(swept, "swept sessions that have ended"),
             Err(Impatient::Stopping) => return,
-            Err(Impatient::Refused(error)) => {
+            Err(Impatient::Refused(error) | Impatient::Failing(error)) => {
                 tracing::error!(error = error.chain(), "failed to sweep sessions");
             }
         }

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use fanfare_store::cancel_on_drop;
 use tokio::time::timeout;
 
 use crate::api::problem::Problem;
@@ -32,7 +33,7 @@ pub(crate) async fn every_answer(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     // Queries and headers are not for the log: people put tokens there.
     let path = request.uri().path().to_owned();
-    let mut response = timeout(LONGEST, next.run(request))
+    let mut response = timeout(LONGEST, cancel_on_drop(next.run(request)))
         .await
         .unwrap_or_else(|_| Problem::TookTooLong.into_response());
     for (name, value) in HEADERS {

@@ -1,27 +1,47 @@
-//! Connections: how many, how long they may take to say what they want, and how they end.
+//! Connections: how many, how long they may take to say what they want and to read the answer, and
+//! how they end.
+//!
+//! A connection that says nothing, or does not read what it asked for, is closed after a while. When
+//! all slots are taken that happens at once to the one that can best be spared (`slots`), so that a
+//! new connection never waits for the good will of others.
 
+mod slots;
+mod stream;
+
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tower::{ServiceExt as _, service_fn};
 
 use crate::routes;
+use slots::{Slot, Slots};
+use stream::Watched;
 
-/// Connections at a time; more wait until one ends.
+/// Connections at a time.
 const MAX_CONNECTIONS: usize = 512;
-/// The longest time until the head of a request is here, and so that a connection may idle.
-const HEAD_TIME: Duration = Duration::from_secs(30);
+/// The longest time until the head of a request is here, and so that a connection may idle. Longer
+/// than the minute for which proxies keep connections: who closes first should be the proxy, which
+/// knows that it is about to send no request.
+const HEAD_TIME: Duration = Duration::from_secs(90);
+/// The longest time for which a peer may take nothing of an answer.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+/// How long a connection may be used before it is asked to end after the current answer, …
+const LIFE: Duration = Duration::from_mins(10);
+/// … and how long it has for that.
+const LAST_ANSWER: Duration = Duration::from_mins(1);
 /// The size, in bytes, from which on the head of a request is too large; one read may pass it.
 const MAX_HEAD: usize = 64 * 1024;
 /// The most headers of a request.
@@ -30,6 +50,13 @@ const MAX_HEADERS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long requests that are under way at the end may take: less than a process has to end in.
 const GRACE: Duration = Duration::from_secs(20);
+/// What a connection gets for which there is no slot.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
+                      Connection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// The address that sends a request: the last proxy's, if there is one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// Serves until `stop` is cancelled, and then what is under way.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &CancellationToken) {
@@ -38,24 +65,20 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &Cancella
         Err(error) => tracing::warn!(%error, "listening on an address that can't be told"),
     }
     let connections = Connections { router, graceful: GracefulShutdown::new(), http: http() };
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Slots::new(MAX_CONNECTIONS);
     // Owns all connections: what is still there at the end is closed with it.
     let mut open = JoinSet::new();
     loop {
-        let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (listener.accept().await, slot)
-        };
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = open.join_next() => {}
-            (accepted, slot) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let served = connections.serve(stream);
-                    open.spawn(async move {
-                        served.await;
-                        drop(slot);
-                    });
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let peer = peer.ip().to_canonical();
+                    match slots.take(peer) {
+                        Some(slot) => drop(open.spawn(connections.serve(stream, peer, slot))),
+                        None => refuse(&stream, peer),
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
@@ -70,6 +93,13 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &Cancella
     }
 }
 
+/// Says that there is no slot, if the peer's buffer has room for that, and closes.
+fn refuse(stream: &TcpStream, peer: IpAddr) {
+    tracing::debug!(%peer, "refused a connection: all slots are taken by others in use");
+    // A peer that does not get it sees the connection close.
+    let _ = stream.try_write(FULL);
+}
+
 struct Connections {
     router: Router,
     graceful: GracefulShutdown,
@@ -77,14 +107,46 @@ struct Connections {
 }
 
 impl Connections {
-    fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + use<> {
-        let service = self.router.clone().map_request(routes::fold::<Incoming>);
+    fn serve(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        slot: Slot,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let router = self.router.clone();
+        let activity = Arc::clone(slot.activity());
+        let since = Instant::now();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            let answering = activity.answering();
+            let answer = router.clone().map_request(routes::fold::<Incoming>).oneshot(request);
+            async move {
+                let mut answer = answer.await;
+                drop(answering);
+                if let Ok(answer) = &mut answer
+                    && since.elapsed() > LIFE
+                {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(header::CONNECTION, close);
+                }
+                answer
+            }
+        });
+        let stream = Watched::new(stream, Arc::clone(slot.activity()), WRITE_TIME);
         let service = TowerToHyperService::new(service);
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let watched = self.graceful.watch(connection);
         async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(%error, "a connection broke");
+            tokio::select! {
+                served = watched => if let Err(error) = served {
+                    tracing::debug!(%error, "a connection broke");
+                },
+                () = slot.evicted() => {
+                    tracing::debug!(%peer, "closed a connection to make room for another");
+                }
+                () = sleep(LIFE + LAST_ANSWER) => {
+                    tracing::debug!(%peer, "closed a connection that was open for too long");
+                }
             }
         }
     }

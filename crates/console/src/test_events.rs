@@ -1,5 +1,8 @@
 //! Sending a test event to a webhook: the same for the API and for the pages.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Utc};
 use fanfare_core::event::Event;
 use fanfare_core::explain::OwnerState;
@@ -11,6 +14,22 @@ use fanfare_store::StoreError;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::throttle::{Limit, Spending};
+
+/// Test events of one owner: ten at once, then one every 6 s. Each console counts its own.
+const OF_AN_OWNER: Limit = Limit { burst: 10, every: Duration::from_secs(6) };
+
+/// How many test events were sent.
+#[derive(Default)]
+pub(crate) struct Sending(Mutex<Spending<String>>);
+
+impl Sending {
+    /// Counts one. An error says how long to wait for the next one.
+    fn take(&self, owner: &Name, now: Instant) -> Result<(), Duration> {
+        let mut spending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spending.take(owner.key().to_owned(), OF_AN_OWNER, now)
+    }
+}
 
 /// A test event that is on its way.
 pub(crate) struct Sent {
@@ -23,6 +42,11 @@ pub(crate) struct Sent {
 /// Why none was sent.
 #[derive(Debug)]
 pub(crate) enum NotSent {
+    /// There were too many for this owner.
+    TooMany {
+        /// How long to wait for the next one.
+        wait: Duration,
+    },
     /// The webhook is paused.
     Paused,
     /// The owner is disabled.
@@ -47,6 +71,9 @@ pub(crate) async fn send(app: &App, by: &Name, webhook: &Webhook) -> Result<Sent
     if webhook.paused {
         return Err(NotSent::Paused);
     }
+    app.test_events
+        .take(&webhook.owner, Instant::now())
+        .map_err(|wait| NotSent::TooMany { wait })?;
     let reach = app.store.reach(&webhook.owner).await?;
     match reach.state {
         OwnerState::Enabled => {}

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Counts attempts from time to time.
 pub(crate) async fn count(app: &App) {
     loop {
-        match app.store.health_count(app.settled).await {
+        match app.background.health_count(app.settled).await {
             Ok(Counted::More) => continue,
             Ok(Counted::All) => {}
             Err(error) => tell(&error, "failed to count attempts"),
@@ -51,9 +51,9 @@ pub(crate) async fn resend(app: &App) {
 
 /// A step of each request; returns whether there was any.
 async fn resend_steps(app: &App) -> Result<bool, StoreError> {
-    let open = app.store.resends_open().await?;
+    let open = app.background.resends_open().await?;
     for id in &open {
-        let begun = app.store.resend_step(*id, STEP).await?;
+        let begun = app.background.resend_step(*id, STEP).await?;
         app.broker.hand_over(&begun).await;
     }
     Ok(!open.is_empty())

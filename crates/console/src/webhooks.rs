@@ -9,6 +9,7 @@ use fanfare_core::registration::{Registration, RegistrationError};
 use fanfare_core::webhook::{Secret, Webhook};
 use fanfare_outbound::{VerifyError, skips_verification};
 use fanfare_store::StoreError;
+use thiserror::Error;
 use uuid::Uuid;
 
 use crate::app::App;
@@ -34,6 +35,8 @@ pub(crate) enum Refused {
     NotAdministrator,
     /// There is no such webhook, or it is not the caller's.
     Unknown,
+    /// The owner has as many webhooks as one may have.
+    TooMany(TooMany),
     /// The webhook can't be so.
     Wrong(RegistrationError),
     /// The address did not prove itself.
@@ -42,9 +45,20 @@ pub(crate) enum Refused {
     Store(StoreError),
 }
 
+/// An owner has as many webhooks as one may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("A user may have at most {most} WebHooks; delete one that is not used any more first.")]
+pub(crate) struct TooMany {
+    /// How many that is.
+    pub(crate) most: u32,
+}
+
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        match error {
+            StoreError::TooManyWebhooks { most, .. } => Self::TooMany(TooMany { most }),
+            other => Self::Store(other),
+        }
     }
 }
 
@@ -86,23 +100,39 @@ pub(crate) async fn register(
     caller: &Caller,
     wanted: Registration,
 ) -> Result<Webhook, Refused> {
+    // Asked for again when it is registered; an address is not to be asked for nothing.
+    let number = app.store.webhooks_number(Some(&caller.name)).await?;
+    let most = app.webhooks_per_owner;
+    if number >= i64::from(most) {
+        return Err(Refused::TooMany(TooMany { most }));
+    }
     verify(app, &wanted).await?;
     let id = WebhookId(Uuid::now_v7());
     let webhook = wanted.into_webhook(id, caller.name.clone(), secret()?, (app.clock)());
-    app.store.webhook_add(&webhook).await?;
+    app.store.webhook_register(&webhook, app.webhooks_per_owner).await?;
     Ok(webhook)
 }
 
-/// Changes a webhook that [`find`] has found. A new address has to prove itself first.
+/// Changes a webhook that [`find`] has found. A new address has to prove itself first. Somebody
+/// else than the owner does not see the values of headers, and sends back what stands for them.
 pub(crate) async fn change(
     app: &App,
+    caller: &Caller,
     found: &Webhook,
     wanted: Registration,
 ) -> Result<(), Refused> {
+    let unmasked = |wanted: Registration, stored: &Webhook| {
+        let headers = if found.owner == caller.name {
+            wanted.headers
+        } else {
+            wanted.headers.unmasked(&stored.headers)
+        };
+        Registration { headers, ..wanted }
+    };
     if wanted.uri != found.uri {
-        verify(app, &wanted).await?;
+        verify(app, &unmasked(wanted.clone(), found)).await?;
     }
-    let change = |webhook| wanted.applied_to(webhook);
+    let change = |webhook: Webhook| unmasked(wanted, &webhook).applied_to(webhook);
     let is_there = app.store.webhook_change(found.id, change).await?;
     if is_there { Ok(()) } else { Err(Refused::Unknown) }
 }

@@ -1,17 +1,28 @@
 //! One endpoint as a worker sees it: how many requests it gets at a time, and when it gets none.
 //!
 //! An endpoint that is slow, hangs or fails must cost the others nothing. So each has a limit on
-//! requests in flight, which grows while it answers and shrinks while it wastes time; a circuit
+//! requests in flight, which grows while it is used and shrinks while it wastes time; a circuit
 //! breaker, which opens after consecutive failures and then lets one probe through at a time; and,
-//! if its owner wants, a limit on requests a minute. What may not go now either waits for a slot
+//! if its owner wants, a limit on requests a minute. An endpoint that has stopped answering gets
+//! nothing new, long before its requests time out. What may not go now either waits for a slot
 //! that will be free at once, or is deferred.
+//!
+//! `group` limits what the webhooks of one host or one owner use together.
 
 use std::time::{Duration, Instant};
+
+use crate::backlog::Backlog;
 
 /// The limit on requests in flight of an endpoint of which nothing is known.
 const FIRST_LIMIT: u32 = 16;
 /// What is taken for the duration of a request before the first one is over.
-const FIRST_AVERAGE: Duration = Duration::from_millis(10);
+pub(crate) const FIRST_AVERAGE: Duration = Duration::from_millis(10);
+/// An endpoint is silent when at least this many of its requests are unanswered …
+const SILENT_REQUESTS: u32 = 4;
+/// … and none has ended for this long, …
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// … which is also this many times its usual duration.
+const SILENT_FACTOR: u32 = 8;
 /// A request that takes longer than this wastes time when it fails.
 const SLOW: Duration = Duration::from_secs(1);
 /// The breaker opens after so many slow failures without a success, if together they wasted …
@@ -29,9 +40,7 @@ const COOLDOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_m
 pub const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// Deferred deliveries come back spread over this much time each, so that a large backlog of one
 /// endpoint asks not more than five hundred times a second …
-const SPREAD_EACH: Duration = Duration::from_millis(2);
-/// … and over no more than this in all.
-const LONGEST_SPREAD: Duration = Duration::from_hours(1);
+pub const SPREAD_EACH: Duration = Duration::from_millis(2);
 
 /// While the breaker is open, deferred deliveries come back no sooner than after this part of the time
 /// that it has been, so that one that is down for long is not asked about every few seconds …
@@ -47,8 +56,10 @@ const FORGET_AFTER: Duration = Duration::from_mins(10);
 pub enum Cause {
     /// The endpoint failed so often that it is only probed for now.
     Failing,
-    /// It has as many requests in flight as it may.
+    /// It, its host or its owner has as many requests in flight as it may.
     Busy,
+    /// It or its host has stopped answering.
+    Silent,
     /// Its owner's limit on requests a minute is used up.
     RateLimit,
     /// The webhook can't be read, for example because the key of its secrets is missing.
@@ -62,6 +73,7 @@ impl Cause {
         match self {
             Self::Failing => "failing",
             Self::Busy => "busy",
+            Self::Silent => "silent",
             Self::RateLimit => "rate-limit",
             Self::Unreadable => "unreadable",
         }
@@ -105,7 +117,7 @@ pub struct Endpoint {
     /// When the next request would be due at the owner's rate (the "theoretical arrival time" of
     /// the generic cell rate algorithm, ITU-T I.371).
     next_at_rate: Option<Instant>,
-    deferred: u32,
+    backlog: Backlog,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +144,7 @@ impl Endpoint {
             wasted: Duration::ZERO,
             open: None,
             next_at_rate: None,
-            deferred: 0,
+            backlog: Backlog::default(),
         }
     }
 
@@ -162,6 +174,9 @@ impl Endpoint {
             // Twice as often as it may, so that no turn is missed.
             let each = (interval(rate) / 2).max(SPREAD_EACH);
             return self.defer(Cause::RateLimit, left, each, chance);
+        }
+        if is_silent(now, self.in_flight, self.moved, self.average) {
+            return self.defer(Cause::Silent, self.silence(now), SPREAD_EACH, chance);
         }
         let admission = if self.has_room() && waiting == 0 {
             self.begin(now);
@@ -205,16 +220,20 @@ impl Endpoint {
 
     /// A request ended.
     pub fn end(&mut self, now: Instant, success: bool, duration: Duration, probe: bool) {
+        let used = self.in_flight;
         self.in_flight = self.in_flight.saturating_sub(1);
         self.moved = Some(now);
-        self.average = (self.average * 9 + duration) / 10;
+        self.average = next_average(self.average, duration);
         if success {
             if self.open.is_some() {
-                self.deferred = 0;
+                self.backlog = Backlog::default();
             }
             (self.failures, self.slow_failures) = (0, 0);
             (self.wasted, self.open) = (Duration::ZERO, None);
-            self.limit = (self.limit + 1).min(self.most);
+            // A limit that is not used says nothing about how much the endpoint can take.
+            if used >= self.limit / 2 {
+                self.limit = (self.limit + 1).min(self.most);
+            }
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -238,7 +257,12 @@ impl Endpoint {
 
     /// A deferred delivery came back.
     pub fn came_back(&mut self) {
-        self.deferred = self.deferred.saturating_sub(1);
+        self.backlog.came_back();
+    }
+
+    /// A delivery was deferred because of its host or its owner.
+    pub fn deferred_by_group(&mut self) {
+        self.backlog.add();
     }
 
     /// Whether the breaker is open.
@@ -252,15 +276,14 @@ impl Endpoint {
     #[must_use]
     pub fn is_idle(&self, now: Instant) -> bool {
         let silent = self.moved.is_none_or(|moved| now.duration_since(moved) > FORGET_AFTER);
-        let well = self.open.is_none() && self.failures == 0 && self.deferred == 0;
+        let well = self.open.is_none() && self.failures == 0 && self.backlog.is_empty();
         let at_rate = self.next_at_rate.is_none_or(|next| next <= now);
         self.in_flight == 0 && ((well && at_rate) || silent)
     }
 
     fn defer(&mut self, cause: Cause, left: Duration, each: Duration, chance: f64) -> Admission {
-        let spread = each.saturating_mul(self.deferred).min(LONGEST_SPREAD);
-        self.deferred = self.deferred.saturating_add(1);
-        let wait = left.max(COOLDOWN.0) + spread.mul_f64(chance.clamp(0.0, 1.0));
+        let wait = left.max(COOLDOWN.0) + self.backlog.spread(each, chance);
+        self.backlog.add();
         Admission::Defer { cause, wait }
     }
 
@@ -288,6 +311,23 @@ impl Endpoint {
         let from = self.next_at_rate.map_or(now, |next| next.max(now));
         self.next_at_rate = Some(from + interval(rate));
     }
+}
+
+/// Whether requests have been unanswered for longer than is usual, so that they probably hang.
+pub(crate) fn is_silent(
+    now: Instant,
+    in_flight: u32,
+    moved: Option<Instant>,
+    average: Duration,
+) -> bool {
+    let silence = moved.map(|moved| now.saturating_duration_since(moved)).unwrap_or_default();
+    in_flight >= SILENT_REQUESTS
+        && silence >= SILENT_AFTER.max(average.saturating_mul(SILENT_FACTOR))
+}
+
+/// The usual duration after another request: the newest counts a tenth.
+pub(crate) fn next_average(average: Duration, duration: Duration) -> Duration {
+    (average * 9 + duration) / 10
 }
 
 fn interval(rate: u32) -> Duration {

@@ -19,7 +19,7 @@ fn an_endpoint_that_hangs_is_probed_once_a_minute() {
     }
     // The slots are taken and nothing comes: who asks later is deferred, not kept waiting.
     let later = start + Duration::from_secs(2);
-    assert!(matches!(go(&mut endpoint, later), Admission::Defer { cause: Cause::Busy, .. }));
+    assert!(matches!(go(&mut endpoint, later), Admission::Defer { cause: Cause::Silent, .. }));
     let end = start + HANG;
     (0..16).for_each(|_| endpoint.end(end, false, HANG, false));
     assert!(endpoint.is_open());
@@ -34,6 +34,29 @@ fn an_endpoint_that_hangs_is_probed_once_a_minute() {
     assert_eq!(go(&mut endpoint, again), Admission::Go { probe: true });
     endpoint.end(again, true, QUICK, true);
     assert_eq!(go(&mut endpoint, again), Admission::Go { probe: false });
+}
+
+#[test]
+fn an_endpoint_that_stops_answering_gets_nothing_new_until_it_answers() {
+    let (mut endpoint, start) = (Endpoint::new(64), Instant::now());
+    for _ in 0..SILENT_REQUESTS {
+        assert_eq!(go(&mut endpoint, start), Admission::Go { probe: false });
+    }
+    let later = start + Duration::from_secs(2);
+    assert!(matches!(go(&mut endpoint, later), Admission::Defer { cause: Cause::Silent, .. }));
+    endpoint.end(later, true, QUICK, false);
+    assert_eq!(go(&mut endpoint, later), Admission::Go { probe: false });
+}
+
+#[test]
+fn a_limit_that_is_not_used_does_not_grow() {
+    let (mut endpoint, now) = (Endpoint::new(64), Instant::now());
+    for _ in 0..1000 {
+        assert_eq!(go(&mut endpoint, now), Admission::Go { probe: false });
+        endpoint.end(now, true, QUICK, false);
+    }
+    let begun = (0..64).filter(|_| go(&mut endpoint, now) == Admission::Go { probe: false });
+    assert_eq!(begun.count(), FIRST_LIMIT as usize);
 }
 
 #[test]

@@ -12,19 +12,23 @@
 //!    a client sends to ask so.
 //! 3. [`job`] is what the router hands to a worker, and [`share`] through which queue.
 //! 4. [`notification`] and [`signature`] make the bytes of a POST; [`target`] says where it may go.
-//! 5. [`answer`], [`outcome`] and [`retry`] decide what follows from the answer, and [`suspect`] what
-//!    follows when workers end before there is one.
+//! 5. [`endpoint`] and [`group`] say whether an endpoint may get a request now; [`answer`],
+//!    [`outcome`] and [`retry`] decide what follows from the answer, and [`suspect`] what follows
+//!    when workers end before there is one.
 //! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
 //!    how its owner finds out beforehand.
+//! 7. [`password`] says which passwords local accounts may have.
 
 pub mod access;
 pub mod answer;
+mod backlog;
 pub mod chain;
 pub mod directory;
 pub mod endpoint;
 pub mod event;
 pub mod explain;
 pub mod filter;
+pub mod group;
 pub mod history;
 pub mod ids;
 pub mod job;
@@ -33,6 +37,7 @@ pub mod mask;
 pub mod name;
 pub mod notification;
 pub mod outcome;
+pub mod password;
 pub mod registration;
 pub mod reject;
 pub mod retry;

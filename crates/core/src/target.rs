@@ -126,6 +126,10 @@ const fn v6(a: u16, b: u16, c: u16, d: u16, len: u8) -> Ipv6Net {
 }
 
 /// From the IANA IPv4 special-purpose and multicast registries; the first match names the reason.
+/// The last three are public by the registries, but reach services of the cloud that a process runs
+/// in, as link-local addresses do: Azure's WireServer (learn.microsoft.com, "What is IP address
+/// 168.63.129.16?") and the service endpoints of IBM Cloud (cloud.ibm.com/docs/vpc, "Service
+/// endpoints"). Those of the other clouds lie in special ranges.
 const SPECIAL_V4: &[(Ipv4Net, &str)] = &[
     (v4(0, 0, 0, 0, 8), "an address of this network only"),
     (v4(10, 0, 0, 0, 8), "a private address"),
@@ -143,6 +147,9 @@ const SPECIAL_V4: &[(Ipv4Net, &str)] = &[
     (v4(224, 0, 0, 0, 4), "a multicast address"),
     (v4(255, 255, 255, 255, 32), "the broadcast address"),
     (v4(240, 0, 0, 0, 4), "a reserved address"),
+    (v4(161, 26, 0, 0, 16), "an address of the cloud's own services"),
+    (v4(166, 8, 0, 0, 14), "an address of the cloud's own services"),
+    (v4(168, 63, 129, 16, 32), "an address of the cloud's own services"),
 ];
 
 /// RFC 4291, 2.4: everything else is reserved or has a purpose of its own.
@@ -239,6 +246,9 @@ mod tests {
             ("240.0.0.1", "a reserved address"),
             ("255.255.255.254", "a reserved address"),
             ("255.255.255.255", "the broadcast address"),
+            ("161.26.0.10", "an address of the cloud's own services"),
+            ("166.11.255.255", "an address of the cloud's own services"),
+            ("168.63.129.16", "an address of the cloud's own services"),
         ] {
             blocked(address, reason);
         }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use url::Url;
+use url::{Position, Url};
 
 use crate::filter::Filters;
 use crate::ids::WebhookId;
@@ -88,6 +88,12 @@ impl WebhookUri {
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// The host to connect to, and the port unless it is the scheme's own.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.url[Position::BeforeHost..Position::AfterPort]
     }
 
     /// Scheme and host only, for logs: paths and queries often hold tokens.
@@ -185,6 +191,25 @@ impl Headers {
             return Err(BadHeader::TooMany);
         }
         Ok(Self(headers))
+    }
+
+    /// What stands for a value that is not shown, when it is read and when it is sent back.
+    pub const MASK: &str = "********";
+
+    /// The same, with the values of `stored` where [`MASK`](Self::MASK) stands for one.
+    #[must_use]
+    pub fn unmasked(self, stored: &Self) -> Self {
+        let value = |name: &str| {
+            stored
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        };
+        let headers = self.0.into_iter().map(|(name, sent)| {
+            let kept = value(&name).filter(|_| sent == Self::MASK).map(str::to_owned);
+            (name, kept.unwrap_or(sent))
+        });
+        Self(headers.collect())
     }
 
     /// Names and values in order.
@@ -345,6 +370,18 @@ mod tests {
 
     proptest! {
         #[test]
+    fn masks_that_are_sent_back_stand_for_the_stored_values() {
+        let headers = |pairs: &[(&str, &str)]| {
+            let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            Headers::parse(pairs.iter().map(pair)).unwrap()
+        };
+        let stored = headers(&[("X-Key", "secret"), ("X-Other", "1")]);
+        let sent = headers(&[("x-key", Headers::MASK), ("X-Other", "2"), ("X-New", "3")]);
+        let expected = headers(&[("x-key", "secret"), ("X-Other", "2"), ("X-New", "3")]);
+        assert_eq!(sent.unmasked(&stored), expected);
+    }
+
+    #[test]
         fn generated_secrets_are_letters_and_digits(random in prop::collection::vec(0u8..248, 64)) {
             let secret = Secret::generate(&random).unwrap();
             prop_assert_eq!(secret.reveal().len(), 32);

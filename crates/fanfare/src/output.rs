@@ -51,6 +51,9 @@ fn is_misuse(cause: &(dyn std::error::Error + 'static)) -> bool {
 fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let store = match cause.downcast_ref::<StoreError>() {
         Some(error) if error.is_missing_schema() => Some("run `fanfare migrate`"),
+        Some(StoreError::TooManyWebhooks { .. }) => {
+            Some("delete some with `fanfare webhooks delete`, or raise FANFARE_WEBHOOKS_PER_OWNER")
+        }
         Some(StoreError::Connect(_)) => {
             Some("check that PostgreSQL runs and that FANFARE_DATABASE_URL is right")
         }

@@ -17,6 +17,16 @@ pub(crate) fn store(settings: &Settings, process: &str) -> anyhow::Result<Store>
     store_with(settings, process, settings.database_connections, Asks::ThisAndThat)
 }
 
+/// The same for people who wait for each answer.
+pub(crate) fn store_for_people(settings: &Settings, process: &str) -> anyhow::Result<Store> {
+    store_with(settings, process, settings.database_connections, Asks::Interactive)
+}
+
+/// The same for what a process does beside answering, with few connections.
+pub(crate) fn store_for_upkeep(settings: &Settings, process: &str) -> anyhow::Result<Store> {
+    store_with(settings, &format!("{process} background"), 2, Asks::ThisAndThat)
+}
+
 /// The same for a role that works through a queue.
 pub(crate) fn store_for_queue(settings: &Settings, process: &str) -> anyhow::Result<Store> {
     store_with(settings, process, settings.database_connections, Asks::TheSame)

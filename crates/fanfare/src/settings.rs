@@ -66,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) concurrency: u32,
     /// The attempts that a worker makes side by side to one webhook.
     pub(crate) webhook_concurrency: u32,
+    /// The most webhooks of one owner.
+    pub(crate) webhooks_per_owner: u32,
     /// How long a webhook may fail before it is paused.
     pub(crate) pause_after: Duration,
     /// The database connections that a process may open.
@@ -231,6 +233,7 @@ impl Settings {
             delivery_queues: values.read("delivery_queues", value::delivery_queues)?,
             concurrency: values.read("concurrency", count_u32)?,
             webhook_concurrency: values.read("webhook_concurrency", count_u32)?,
+            webhooks_per_owner: values.read("webhooks_per_owner", count_u32)?,
             pause_after: values.read("pause_failing_after", value::duration)?,
             database_connections: values.read("database_connections", value::count)?,
             log: log(&values)?,

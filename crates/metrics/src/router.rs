@@ -24,6 +24,8 @@ const UNKNOWN: &str = "unknown";
 pub struct Router {
     received: Counters<1>,
     known: Counter,
+    differing: Counter,
+    set_aside: Counter,
     matched: Counter,
     planned: Counter,
     event_wait: Histogram,
@@ -57,6 +59,18 @@ impl Router {
             known: registry.family(
                 "events_known",
                 "Events that came although they were in the ledger already",
+                Counter::default(),
+            ),
+            differing: registry.family(
+                "events_differing",
+                "Events that were not delivered because an earlier one with other content had the \
+                 same source and id",
+                Counter::default(),
+            ),
+            set_aside: registry.family(
+                "events_set_aside",
+                "Messages that were put off for half a minute because the database failed with \
+                 them, each time",
                 Counter::default(),
             ),
             matched: registry.family(
@@ -139,6 +153,16 @@ impl Router {
     /// Counts events that the ledger had already.
     pub fn known(&self, count: usize) {
         self.known.inc_by(number(count));
+    }
+
+    /// Counts an event with the identity of an earlier one and other content.
+    pub fn differing(&self) {
+        self.differing.inc();
+    }
+
+    /// Counts messages that were put off because the database failed with them.
+    pub fn set_aside(&self, messages: usize) {
+        self.set_aside.inc_by(number(messages));
     }
 
     /// Counts a new event: whether it goes to anybody, and, if it says when it happened, how long

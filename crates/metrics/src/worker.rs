@@ -28,12 +28,13 @@ pub enum Deferral {
 }
 
 impl Deferral {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Uncertain,
         Self::Claimed,
         Self::Early,
         Self::Endpoint(Cause::Failing),
         Self::Endpoint(Cause::Busy),
+        Self::Endpoint(Cause::Silent),
         Self::Endpoint(Cause::RateLimit),
         Self::Endpoint(Cause::Unreadable),
     ];

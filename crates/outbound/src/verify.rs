@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanfare_core::answer::Failure;
 use reqwest::Method;
 use thiserror::Error;
 use url::Url;
@@ -60,7 +61,8 @@ impl Client {
         url.query_pairs_mut().append_pair("echo", echo);
         let body = Bytes::new();
         let request = Request { method: Method::GET, url: &url, headers, body, timeout: TIMEOUT };
-        let mut response = self.send(request).await?;
+        let sent = self.send(request).await;
+        let mut response = sent.map_err(|failed| VerifyError::of(failed, &url))?;
         if !response.status().is_success() {
             let reason = format!("the endpoint answered {}", response.status());
             return Err(VerifyError::Failed { reason });
@@ -69,13 +71,23 @@ impl Client {
         let limits = Limits { connect: TIMEOUT, whole: TIMEOUT };
         body::read(&mut response, &mut start)
             .await
-            .map_err(|error| Failed::classify(error, &limits))?;
+            .map_err(|error| VerifyError::of(Failed::classify(error, &limits), &url))?;
         if start.is(echo) { Ok(()) } else { Err(VerifyError::NoEcho) }
     }
 }
 
-impl From<Failed> for VerifyError {
-    fn from(failed: Failed) -> Self {
+/// What is said of a name without an address that may be reached, whether it has others or none:
+/// who registers webhooks is not to learn which names there are inside.
+const NO_ADDRESS: &str = "the name could not be resolved to an address that may be reached";
+
+impl VerifyError {
+    fn of(failed: Failed, url: &Url) -> Self {
+        let is_name = matches!(url.host(), Some(url::Host::Domain(_)));
+        let hidden = is_name && matches!(failed.failure, Failure::Dns | Failure::BlockedTarget);
+        if hidden {
+            tracing::info!(reason = failed.detail, "could not verify the address of a webhook");
+            return Self::Failed { reason: NO_ADDRESS.to_owned() };
+        }
         Self::Failed { reason: failed.detail }
     }
 }

@@ -7,12 +7,12 @@ use fanfare_broker::{Destination, Incoming, Message, Queue, Session, ack_all};
 use fanfare_core::directory::Document;
 use fanfare_core::event::{self, CONTENT_TYPE, Entry};
 use fanfare_core::reject::{Reason, Reject};
-use fanfare_store::patience::{Impatient, patiently};
+use fanfare_store::patience::{Impatient, answered};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::error::RouterError;
-use crate::taken::is_document;
+use crate::taken::{is_document, set_aside};
 
 /// Documents taken at a time.
 const MOST: u16 = 64;
@@ -54,24 +54,37 @@ async fn take(
         }
     }
     let all: Vec<Document> = documents.iter().map(|(_, document)| document.clone()).collect();
-    if let Err(error) = patiently(stop, || config.store.directory_apply(&all)).await {
-        let Impatient::Refused(_) = error else {
+    let mut aside = Vec::new();
+    if let Err(error) = answered(stop, || config.store.directory_apply(&all)).await {
+        let (Impatient::Refused(_) | Impatient::Failing(_)) = error else {
             return Err(error.into());
         };
         // One of them is to blame; the others must not suffer for it.
         for (incoming, document) in &documents {
             let one = std::slice::from_ref(document);
-            let applied = patiently(stop, || config.store.directory_apply(one)).await;
-            if let Err(Impatient::Refused(error)) = applied {
-                let reject = Reject::new(Reason::BadData, error.chain());
-                dead.push(letter(config, incoming, &reject, None));
-                reasons.push(reject.reason);
-            } else {
-                applied?;
+            match answered(stop, || config.store.directory_apply(one)).await {
+                Ok(_) => {}
+                Err(Impatient::Refused(error)) => {
+                    let reject = Reject::new(Reason::BadData, error.chain());
+                    dead.push(letter(config, incoming, &reject, None));
+                    reasons.push(reject.reason);
+                }
+                Err(Impatient::Failing(error)) => {
+                    tracing::warn!(
+                        event.id = crate::told::event_id(&incoming.message.body),
+                        error = error.chain(),
+                        "a directory document can't be applied; it is set aside and tried again"
+                    );
+                    // It comes back with the events, whose documents are taken, too.
+                    aside.push(set_aside(&incoming.message, &incoming.routing_key));
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
+    config.metrics.set_aside(aside.len());
     session.publisher().publish_all(dead).await?;
+    session.publisher().publish_all(aside).await?;
     config.metrics.documents(documents.len());
     for reason in reasons {
         config.metrics.dead_letter(reason, 1);

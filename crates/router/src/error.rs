@@ -31,7 +31,7 @@ impl From<Impatient> for RouterError {
     fn from(error: Impatient) -> Self {
         match error {
             Impatient::Stopping => Self::Stopping,
-            Impatient::Refused(error) => Self::Store(error),
+            Impatient::Refused(error) | Impatient::Failing(error) => Self::Store(error),
         }
     }
 }

@@ -2,8 +2,12 @@
 //!
 //! The order is what makes it safe. A router that dies before the ledger has the events has done
 //! nothing; one that dies after it gets the messages again, finds the events known, and publishes
-//! copies of the jobs that may be lost. While the jobs of one batch are on their way to the broker,
-//! the next batch is on its way into the ledger.
+//! copies of the jobs that may be lost. One that only lost the ledger's answer finds its own rows by
+//! their mark, and publishes their jobs as if it had been answered. While the jobs of one batch are
+//! on their way to the broker, the next batch is on its way into the ledger.
+//!
+//! A statement that fails although the database answers is divided, until one message is left. That
+//! one is set aside for a while, so that it does not block what is behind it.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,8 +17,8 @@ use fanfare_core::directory::Document;
 use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
 use fanfare_core::reject::{Reason, Reject};
-use fanfare_store::patience::{Impatient, patiently};
-use fanfare_store::routing::{Arrival, Routed};
+use fanfare_store::patience::{Answered, Impatient, answered, patiently};
+use fanfare_store::routing::{Arrival, Routed, Routing};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +36,10 @@ const LINGER: Duration = Duration::from_millis(1);
 const AGAIN: Duration = Duration::from_millis(20);
 /// The most messages that wait in memory, so that there is room for others.
 const MOST_WAITING: usize = 64;
+
+/// How long a router waits before it tries a failing statement again, if the database fails as a
+/// whole.
+const UNWELL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Messages whose events are in the ledger, as far as they belong there.
 struct Decided {
@@ -80,7 +88,7 @@ async fn take(
             Some(Err(_)) => Vec::new(),
         };
         messages.append(&mut waiting);
-        waiting = route(config, stop, messages, &done).await?;
+        waiting = route(config, stop, messages, &done, Routing::new()?).await?;
     }
     Ok(consumer.cancel().await?)
 }
@@ -106,18 +114,48 @@ async fn route(
     stop: &CancellationToken,
     messages: Vec<TakenMessage>,
     done: &mpsc::Sender<Decided>,
+    routing: Routing,
 ) -> Result<Vec<TakenMessage>, RouterError> {
     let began = Instant::now();
     config.metrics.oldest_waiting(oldest(config, &messages));
-    take_documents(config, stop, &messages).await?;
+    let failing = take_documents(config, stop, &messages).await?;
+    let (failing, messages) = divide(messages, &failing);
+    if !failing.is_empty() {
+        hand_on(done, aside(config, failing)).await;
+    }
     let (arrivals, owners) = arrivals(&messages);
     let statement = async || {
         let began = Instant::now();
-        let routed = config.store.route(&arrivals, config.gap_wait).await?;
+        let routed = config.store.route_as(routing, &arrivals, config.gap_wait).await?;
         config.metrics.statement(began.elapsed());
         Ok(routed)
     };
-    let routed = match patiently(stop, statement).await {
+    let Answered { value: routed, in_doubt } = match answered(stop, statement).await {
+        Err(Impatient::Failing(error)) if messages.len() == 1 => {
+            if config.store.route(&[], config.gap_wait).await.is_err() {
+                // The database fails as a whole: this message is not to blame.
+                if stop.run_until_cancelled(tokio::time::sleep(UNWELL_PAUSE)).await.is_none() {
+                    return Err(RouterError::Stopping);
+                }
+                return Box::pin(route(config, stop, messages, done, routing)).await;
+            }
+            tracing::warn!(
+                event.id = messages[0].events.first().map(|event| event.id.as_str()),
+                events = messages[0].len(),
+                error = error.chain(),
+                "the statement that plans an event fails; the event is set aside and tried again"
+            );
+            hand_on(done, aside(config, messages)).await;
+            return Ok(Vec::new());
+        }
+        Err(Impatient::Failing(_)) => {
+            // It may be too much at once, or one of them may be to blame.
+            let mut first = messages;
+            let second = first.split_off(first.len() / 2);
+            let mut waiting = Box::pin(route(config, stop, first, done, routing)).await?;
+            waiting.extend(Box::pin(route(config, stop, second, done, routing)).await?);
+            return Ok(waiting);
+        }
         Err(Impatient::Refused(error)) if messages.len() == 1 => {
             tracing::warn!(error = error.chain(), "the database refused an event");
             hand_on(done, refused(config, messages, &error.chain())).await;
@@ -127,12 +165,13 @@ async fn route(
             // One of them is to blame; the others must not suffer for it.
             let mut waiting = Vec::new();
             for message in messages {
-                waiting.extend(Box::pin(route(config, stop, vec![message], done)).await?);
+                waiting.extend(Box::pin(route(config, stop, vec![message], done, routing)).await?);
             }
             return Ok(waiting);
         }
         routed => routed?,
     };
+    let routed = recognise(config, stop, routing, in_doubt, &arrivals, routed).await?;
     let mut results: Vec<Vec<(&Event, Routed)>> = messages.iter().map(|_| Vec::new()).collect();
     for ((arrival, owner), routed) in arrivals.iter().zip(owners).zip(routed) {
         results[owner].push((arrival.event, routed));
@@ -164,7 +203,7 @@ async fn route(
         }
         outgoing.extend(message.rejected((config.clock)()));
         message.count(&mut tally, &results, (config.clock)());
-        suspects.extend(message.suspects(&results));
+        suspects.extend(message.suspects(&results, in_doubt));
         units.extend(jobs::unit(message.batch_key(), results));
     }
     let copies = patiently(stop, || config.store.route_unsettled(&suspects)).await?;
@@ -177,6 +216,59 @@ async fn route(
     let settles = settled.into_iter().map(|(_, message)| message.settle).collect();
     hand_on(done, Decided { began, events, outgoing, tally, settles }).await;
     Ok(waiting.into_iter().map(|(_, message)| message.waiting()).collect())
+}
+
+/// Takes what an earlier try of this routing wrote for new, since nobody else knows of it. Warns of
+/// events that came with the identity of another one.
+async fn recognise(
+    config: &Config,
+    stop: &CancellationToken,
+    routing: Routing,
+    in_doubt: bool,
+    arrivals: &[Arrival<'_>],
+    mut routed: Vec<Routed>,
+) -> Result<Vec<Routed>, RouterError> {
+    let known = |routed: &[Routed]| -> Vec<EventKey> {
+        let known = arrivals.iter().zip(routed).filter(|(_, it)| **it == Routed::Known);
+        known.map(|(arrival, _)| arrival.event.key).collect()
+    };
+    if in_doubt {
+        let keys = known(&routed);
+        let mut own = patiently(stop, || config.store.route_own(routing, &keys)).await?;
+        for (arrival, routed) in arrivals.iter().zip(&mut routed) {
+            if let Some(written) = own.remove(&arrival.event.key) {
+                *routed = written;
+            }
+        }
+    }
+    // Only a warning hangs on it: without an answer there is none.
+    if let Ok(kept) = config.store.route_notifications(&known(&routed)).await {
+        for Arrival { event, .. } in arrivals {
+            if kept.get(&event.key).is_some_and(|kept| *kept != event.notification) {
+                config.metrics.differing();
+                tracing::warn!(
+                    event.id = event.id,
+                    event.source = event.source,
+                    "an event has the source and id of an earlier one and other content; it is not \
+                     delivered"
+                );
+            }
+        }
+    }
+    Ok(routed)
+}
+
+/// Messages that are set aside, and the others.
+fn divide(
+    messages: Vec<TakenMessage>,
+    aside: &HashSet<usize>,
+) -> (Vec<TakenMessage>, Vec<TakenMessage>) {
+    let (aside, others): (Vec<_>, Vec<_>) =
+        messages.into_iter().enumerate().partition(|(index, _)| aside.contains(index));
+    let messages = |numbered: Vec<(usize, TakenMessage)>| {
+        numbered.into_iter().map(|(_, message)| message).collect()
+    };
+    (messages(aside), messages(others))
 }
 
 async fn hand_on(done: &mpsc::Sender<Decided>, decided: Decided) {
@@ -193,22 +285,41 @@ fn oldest(config: &Config, messages: &[TakenMessage]) -> Option<i64> {
 }
 
 /// Takes the directory documents that came with the events, so that an event published after a
-/// document is judged by it also when the directory's own queue lags behind.
+/// document is judged by it also when the directory's own queue lags behind. Returns which messages
+/// are to be set aside.
 async fn take_documents(
     config: &Config,
     stop: &CancellationToken,
     messages: &[TakenMessage],
-) -> Result<(), RouterError> {
+) -> Result<HashSet<usize>, RouterError> {
     let documents: Vec<Document> =
         messages.iter().flat_map(|message| message.documents.iter().cloned()).collect();
+    let mut failing = HashSet::new();
     if documents.is_empty() {
-        return Ok(());
+        return Ok(failing);
     }
-    match patiently(stop, async || config.store.directory_apply(&documents).await).await {
+    match answered(stop, async || config.store.directory_apply(&documents).await).await {
         // The directory's own queue sorts out which one is to blame.
-        Ok(_) | Err(Impatient::Refused(_)) => Ok(()),
-        Err(error) => Err(error.into()),
+        Ok(_) | Err(Impatient::Refused(_)) => return Ok(failing),
+        Err(Impatient::Failing(_)) => {}
+        Err(error) => return Err(error.into()),
     }
+    // What that queue set aside comes here, and only here.
+    for (index, message) in messages.iter().enumerate().filter(|(_, it)| it.was_set_aside()) {
+        let apply = async || config.store.directory_apply(&message.documents).await;
+        match answered(stop, apply).await {
+            Ok(_) | Err(Impatient::Refused(_)) => {}
+            Err(Impatient::Failing(error)) => {
+                tracing::warn!(
+                    error = error.chain(),
+                    "a directory document can't be applied; it is set aside and tried again"
+                );
+                failing.insert(index);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(failing)
 }
 
 /// Every event of the messages, each key once, and the message that each belongs to.
@@ -225,6 +336,19 @@ fn arrivals(messages: &[TakenMessage]) -> (Vec<Arrival<'_>>, Vec<usize>) {
         }
     }
     (arrivals, owners)
+}
+
+/// Messages to set aside.
+fn aside(config: &Config, messages: Vec<TakenMessage>) -> Decided {
+    let events = messages.iter().map(TakenMessage::len).sum();
+    config.metrics.set_aside(messages.len());
+    Decided {
+        began: Instant::now(),
+        events,
+        outgoing: messages.iter().map(TakenMessage::set_aside).collect(),
+        tally: Tally::default(),
+        settles: messages.into_iter().map(|message| message.settle).collect(),
+    }
 }
 
 /// Messages to dead-letter whole.

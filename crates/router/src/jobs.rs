@@ -1,5 +1,7 @@
 //! What workers are asked to do: plans packed into messages, and spread over the delivery queues.
 
+use chrono::{DateTime, Utc};
+use fanfare_broker::job::set_queued_at;
 use fanfare_broker::{Destination, Message, Queue};
 use fanfare_core::event::Event;
 use fanfare_core::ids::{BatchKey, WebhookId};
@@ -56,20 +58,23 @@ pub(crate) fn fresh(units: Vec<Unit>, shares: Shares) -> Result<Outgoing, serde_
     let mut packs: BTreeMap<Share, Pack> = BTreeMap::new();
     let (large, units): (Vec<Unit>, Vec<Unit>) =
         units.into_iter().partition(|unit| size(unit) > MAX_BYTES);
-    for due in large.iter().flat_map(dues_of) {
-        jobs.push(message(Queue::Retries, &Job::First(vec![due]))?);
+    for unit in &large {
+        for due in dues_of(unit) {
+            let job = Job::First(vec![due]);
+            jobs.push(message(Queue::Retries, &job, Some(unit.received_at))?);
+        }
     }
     let parts = units.into_iter().flat_map(|unit| spread(unit, shares));
     for (share, part) in parts.flat_map(|(share, part)| split(part).map(move |it| (share, it))) {
         let pack = packs.entry(share).or_default();
         if !pack.has_room_for(&part) {
             let full = std::mem::take(pack);
-            jobs.push(message(Queue::Deliveries(share), &Job::Fresh(full.units))?);
+            jobs.push(full.message(share)?);
         }
         pack.add(part);
     }
     for (share, pack) in packs {
-        jobs.push(message(Queue::Deliveries(share), &Job::Fresh(pack.units))?);
+        jobs.push(pack.message(share)?);
     }
     Ok(jobs)
 }
@@ -87,6 +92,12 @@ impl Pack {
         let deliveries = self.deliveries + unit.deliveries.len();
         let fits = deliveries <= MAX_DELIVERIES && self.bytes + size(unit) <= MAX_BYTES;
         self.units.is_empty() || fits
+    }
+
+    /// The newest of its events says when it came into the queue.
+    fn message(self, share: Share) -> Result<(Destination, Message), serde_json::Error> {
+        let at = self.units.iter().map(|unit| unit.received_at).max();
+        message(Queue::Deliveries(share), &Job::Fresh(self.units), at)
     }
 
     fn add(&mut self, unit: Unit) {
@@ -110,20 +121,34 @@ pub(crate) fn copies(dues: &[Due], shares: Shares) -> Result<Outgoing, serde_jso
     let mut jobs = Outgoing::new();
     for (share, dues) in spread {
         for chunk in dues.chunks(MAX_DELIVERIES) {
-            jobs.push(message(Queue::Deliveries(share), &Job::Copy(chunk.to_vec()))?);
+            jobs.push(message(Queue::Deliveries(share), &Job::Copy(chunk.to_vec()), None)?);
         }
     }
     Ok(jobs)
 }
 
-/// Jobs for attempts whose time has come.
-pub(crate) fn due(dues: &[Due]) -> Result<Outgoing, serde_json::Error> {
-    let job = |chunk: &[Due]| message(Queue::Retries, &Job::Due(chunk.to_vec()));
+/// Jobs for first attempts whose other jobs are surely done with or lost.
+pub(crate) fn first(dues: &[Due], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
+    let job = |chunk: &[Due]| message(Queue::Retries, &Job::First(chunk.to_vec()), Some(at));
     dues.chunks(MAX_DELIVERIES).map(job).collect()
 }
 
-fn message(queue: Queue, job: &Job) -> Result<(Destination, Message), serde_json::Error> {
-    Ok((queue.into(), Message::new(job.to_bytes()?, "application/json")))
+/// Jobs for attempts whose time has come at `at`.
+pub(crate) fn due(dues: &[Due], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
+    let job = |chunk: &[Due]| message(Queue::Retries, &Job::Due(chunk.to_vec()), Some(at));
+    dues.chunks(MAX_DELIVERIES).map(job).collect()
+}
+
+fn message(
+    queue: Queue,
+    job: &Job,
+    at: Option<DateTime<Utc>>,
+) -> Result<(Destination, Message), serde_json::Error> {
+    let mut message = Message::new(job.to_bytes()?, "application/json");
+    if let Some(at) = at {
+        set_queued_at(&mut message, at);
+    }
+    Ok((queue.into(), message))
 }
 
 /// Splits a unit by the queues of its webhooks.
@@ -171,7 +196,6 @@ fn size(unit: &Unit) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::DateTime;
     use std::collections::BTreeSet;
     use uuid::Uuid;
 

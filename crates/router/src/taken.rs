@@ -26,6 +26,11 @@ const HELD_SINCE: &str = "x-fanfare-held-since";
 /// The routing key that a held event was published with.
 const ROUTING_KEY: &str = "x-fanfare-routing-key";
 
+/// That a message was set aside because the database failed with it.
+const SET_ASIDE: &str = "x-fanfare-set-aside";
+/// How long it is set aside.
+const ASIDE: Duration = Duration::from_secs(30);
+
 /// Messages to publish.
 pub(crate) type Outgoing = Vec<(Destination, Message)>;
 
@@ -159,6 +164,16 @@ impl TakenMessage {
         (Destination::Later { delay, back_to: BackTo::Events }, message)
     }
 
+    /// Sends it back to the queue in half a minute, because the database fails with it.
+    pub(crate) fn set_aside(&self) -> (Destination, Message) {
+        set_aside(&self.message, &self.routing_key)
+    }
+
+    /// Whether it was set aside before.
+    pub(crate) fn was_set_aside(&self) -> bool {
+        self.message.headers.flag(SET_ASIDE) == Some(true)
+    }
+
     /// The dead letters of what can't be taken.
     pub(crate) fn rejected(&self, now: DateTime<Utc>) -> Outgoing {
         let letter = |(reject, raw): &(Reject, Option<String>)| match raw {
@@ -176,6 +191,7 @@ impl TakenMessage {
     pub(crate) fn dead(&self, reject: &Reject, now: DateTime<Utc>) -> (Destination, Message) {
         let mut message = self.message.clone();
         message.headers.remove(HELD_SINCE);
+        message.headers.remove(SET_ASIDE);
         dead(&message, &self.routing_key, reject, now)
     }
 
@@ -209,11 +225,19 @@ impl TakenMessage {
     }
 
     /// The events that an earlier taking of this message wrote, perhaps without their jobs.
-    pub(crate) fn suspects(&self, results: &[(&Event, Routed)]) -> Vec<EventKey> {
+    /// `in_doubt` says that an answer of the ledger was lost, after which the same may be so.
+    pub(crate) fn suspects(&self, results: &[(&Event, Routed)], in_doubt: bool) -> Vec<EventKey> {
         let known = results.iter().filter(|(_, routed)| *routed == Routed::Known);
         let keys = known.map(|(event, _)| event.key);
-        if self.redelivered { keys.collect() } else { Vec::new() }
+        if self.redelivered || in_doubt { keys.collect() } else { Vec::new() }
     }
+}
+
+/// Sends a message to the queue `fanfare.events` in half a minute.
+pub(crate) fn set_aside(message: &Message, routing_key: &str) -> (Destination, Message) {
+    let mut message = message.clone();
+    message.headers.set(SET_ASIDE, true).set(ROUTING_KEY, routing_key);
+    (Destination::Later { delay: Delay::at_least(ASIDE), back_to: BackTo::Events }, message)
 }
 
 fn dead(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_core::revisions::Gap;
-use fanfare_store::patience::patiently;
+use fanfare_store::patience::{Impatient, patiently};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -12,19 +12,37 @@ use crate::error::RouterError;
 
 /// Versions of users and roles removed in one statement: each may have thousands of permissions.
 const AT_A_TIME: i64 = 100;
+/// Pages of the claims' table swept in one statement: a few megabytes.
+const PAGES: i64 = 1000;
 /// Between two such statements, so that the database has time for others.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(), RouterError> {
     let mut told = Vec::new();
+    let mut page = 0;
     loop {
-        patiently(stop, || config.store.claims_sweep()).await?;
+        let sweep = patiently(stop, || config.store.claims_sweep(page, PAGES)).await;
+        page = or_later(sweep, "remove old claims")?.unwrap_or(0);
         told = tell_gaps(config, stop, told).await?;
         let trim = || config.store.directory_trim(config.history, AT_A_TIME);
-        let more = patiently(stop, trim).await? > 0;
-        let pause = if more { PAUSE } else { config.reconcile_every };
+        let trimmed = or_later(patiently(stop, trim).await, "trim the directory's history")?;
+        let more = trimmed.is_some_and(|removed| removed > 0);
+        let pause = if more { PAUSE } else { 2 * config.reconcile_every };
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return Ok(());
+        }
+    }
+}
+
+/// What a statement answered; `None` when it fails although the database answers. That is no reason
+/// to stop routing: it is tried again the next time.
+fn or_later<T>(result: Result<T, Impatient>, doing: &str) -> Result<Option<T>, RouterError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Impatient::Stopping) => Err(RouterError::Stopping),
+        Err(Impatient::Refused(error) | Impatient::Failing(error)) => {
+            tracing::warn!(error = error.chain(), "failed to {doing}; it is tried again later");
+            Ok(None)
         }
     }
 }
@@ -35,7 +53,8 @@ async fn tell_gaps(
     stop: &CancellationToken,
     told: Vec<Gap<DateTime<Utc>>>,
 ) -> Result<Vec<Gap<DateTime<Utc>>>, RouterError> {
-    let state = patiently(stop, || config.store.directory_state()).await?;
+    let state = patiently(stop, || config.store.directory_state()).await;
+    let Some(state) = or_later(state, "read the directory's state")? else { return Ok(told) };
     let wait = TimeDelta::from_std(config.gap_wait).unwrap_or(TimeDelta::MAX);
     let mut gaps = state.revisions.gaps;
     gaps.retain(|gap| (config.clock)().signed_duration_since(gap.noticed) > wait);

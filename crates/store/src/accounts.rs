@@ -2,7 +2,9 @@
 
 use argon2::Argon2;
 use argon2::password_hash::{self, PasswordHasher as _, PasswordVerifier as _};
+use chrono::{DateTime, Utc};
 use fanfare_core::name::Name;
+use tokio_postgres::{GenericClient, Row};
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -12,9 +14,33 @@ use crate::pool::Store;
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA\
                       $AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
+/// What signs in to an account.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The hash of its password.
+    pub password_hash: String,
+    /// Whether the account is a System Administrator's.
+    pub administrator: bool,
+}
+
+/// A local account as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The name, as it was given.
+    pub name: String,
+    /// Whether the account is a System Administrator's.
+    pub administrator: bool,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Since when it is disabled, and why.
+    pub disabled: Option<(DateTime<Utc>, Option<String>)>,
+    /// Its sessions that have not expired.
+    pub sessions: i64,
+}
+
 impl Store {
-    /// Adds an account, or gives an existing one this password and role, which ends its sessions.
-    /// Returns whether it is new.
+    /// Adds an account, or gives an existing one this password and role and enables it, which ends
+    /// its sessions. Returns whether it is new.
     pub async fn account_put(
         &self,
         name: &Name,
@@ -27,13 +53,10 @@ impl Store {
             values ($1, $2, $3, $4)
             on conflict (name_key) do update
                 set name = excluded.name, password_hash = excluded.password_hash,
-                    administrator = excluded.administrator
+                    administrator = excluded.administrator, disabled_at = null,
+                    disabled_reason = null, generation = accounts.generation + 1
             returning (xmax = 0)";
-        let password = password.to_owned();
-        // Hashing takes tens of milliseconds of pure work by design.
-        let hash = tokio::task::spawn_blocking(move || hash_password(&password))
-            .await
-            .map_err(|error| StoreError::Password(error.to_string()))??;
+        let hash = hashed(password).await?;
         let client = self.client().await?;
         client
             .query_one(SQL, &[&name.key(), &name.as_str(), &hash, &administrator])
@@ -42,17 +65,128 @@ impl Store {
             .map_err(StoreError::at("save the account"))
     }
 
-    /// The hash of an account's password; `None` when there is no such account.
-    pub async fn account_password(&self, name: &Name) -> Result<Option<String>, StoreError> {
-        const SQL: &str = "-- account_password
-            select password_hash from accounts where name_key = $1";
+    /// Gives an account another password, which ends its sessions. Returns whether there is such
+    /// an account.
+    pub async fn account_set_password(
+        &self,
+        name: &Name,
+        password: &str,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "-- account_set_password
+            with ended as (delete from sessions where account_key = $1)
+            update accounts set password_hash = $2, generation = generation + 1
+            where name_key = $1";
+        let hash = hashed(password).await?;
         let client = self.client().await?;
         client
-            .query_opt(SQL, &[&name.key()])
+            .execute(SQL, &[&name.key(), &hash])
             .await
-            .and_then(|row| row.map(|row| row.try_get(0)).transpose())
-            .map_err(StoreError::at("look up the account"))
+            .map(|rows| rows == 1)
+            .map_err(StoreError::at("change the account's password"))
     }
+
+    /// Disables the account with this folded name, which ends its sessions; an account that is
+    /// disabled keeps its first reason. Returns whether there is such an account.
+    pub async fn account_disable(&self, key: &str, reason: &str) -> Result<bool, StoreError> {
+        let client = self.client().await?;
+        account_disable(&***client, key, reason).await
+    }
+
+    /// Enables an account again; people sign in anew. Returns whether there is such an account.
+    pub async fn account_enable(&self, name: &Name) -> Result<bool, StoreError> {
+        const SQL: &str = "-- account_enable
+            update accounts
+            set disabled_at = null, disabled_reason = null, generation = generation + 1
+            where name_key = $1";
+        let client = self.client().await?;
+        client
+            .execute(SQL, &[&name.key()])
+            .await
+            .map(|rows| rows == 1)
+            .map_err(StoreError::at("enable the account"))
+    }
+
+    /// Removes an account with its sessions. Returns whether there was such an account.
+    pub async fn account_remove(&self, name: &Name) -> Result<bool, StoreError> {
+        const SQL: &str = "-- account_remove\ndelete from accounts where name_key = $1";
+        let client = self.client().await?;
+        client
+            .execute(SQL, &[&name.key()])
+            .await
+            .map(|rows| rows == 1)
+            .map_err(StoreError::at("remove the account"))
+    }
+
+    /// All accounts, by name.
+    pub async fn accounts_list(&self) -> Result<Vec<Account>, StoreError> {
+        const SQL: &str = "-- accounts_list
+            select a.name, a.administrator, a.created_at, a.disabled_at, a.disabled_reason,
+                   (select count(*) from sessions s
+                    where s.account_key = a.name_key and s.expires_at > now()
+                      and s.account_generation = a.generation)
+            from accounts a order by a.name_key";
+        let doing = "list the accounts";
+        let client = self.client().await?;
+        let rows = client.query(SQL, &[]).await.map_err(StoreError::at(doing))?;
+        rows.iter().map(account).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+    }
+
+    /// What signs in to an account; `None` when there is no such account or it is disabled.
+    pub async fn account_credentials(
+        &self,
+        name: &Name,
+    ) -> Result<Option<Credentials>, StoreError> {
+        const SQL: &str = "-- account_credentials
+            select password_hash, administrator from accounts
+            where name_key = $1 and disabled_at is null";
+        let doing = "look up the account";
+        let client = self.client().await?;
+        let row = client.query_opt(SQL, &[&name.key()]).await.map_err(StoreError::at(doing))?;
+        let read = |row: Row| {
+            Ok(Credentials { password_hash: row.try_get(0)?, administrator: row.try_get(1)? })
+        };
+        row.map(read).transpose().map_err(StoreError::at(doing))
+    }
+}
+
+/// Disables the account with this folded name as part of a caller's transaction; see
+/// [`Store::account_disable`].
+pub(crate) async fn account_disable(
+    client: &impl GenericClient,
+    key: &str,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "-- account_disable
+        with ended as (delete from sessions where account_key = $1)
+        update accounts
+        set disabled_reason = case when disabled_at is null then $2 else disabled_reason end,
+            disabled_at = coalesce(disabled_at, now()), generation = generation + 1
+        where name_key = $1";
+    client
+        .execute(SQL, &[&key, &reason])
+        .await
+        .map(|rows| rows == 1)
+        .map_err(StoreError::at("disable the account"))
+}
+
+fn account(row: &Row) -> Result<Account, tokio_postgres::Error> {
+    let disabled_at: Option<DateTime<Utc>> = row.try_get(3)?;
+    let reason: Option<String> = row.try_get(4)?;
+    Ok(Account {
+        name: row.try_get(0)?,
+        administrator: row.try_get(1)?,
+        created_at: row.try_get(2)?,
+        disabled: disabled_at.map(|at| (at, reason)),
+        sessions: row.try_get(5)?,
+    })
+}
+
+/// Hashes a password off the async threads: it takes tens of milliseconds of pure work by design.
+async fn hashed(password: &str) -> Result<String, StoreError> {
+    let password = password.to_owned();
+    tokio::task::spawn_blocking(move || hash_password(&password))
+        .await
+        .map_err(|error| StoreError::Password(error.to_string()))?
 }
 
 /// Whether this is the password that was hashed. Without a hash it is not, and finding that out

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
@@ -11,7 +12,7 @@ use fanfare_core::chain::chain;
 use fanfare_tls::Check;
 use tokio::time::timeout;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres::{CancelToken, Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
@@ -23,6 +24,15 @@ pub(crate) const HOST_TIME: Duration = Duration::from_secs(10);
 /// How long a connection keeps the plans of its statements: a table that grew from nothing wants
 /// another one, and PostgreSQL makes it by itself only after it has analyzed the table.
 const PLANS_KEPT: Duration = Duration::from_mins(1);
+
+/// Counts how often this process found that its server can't be written to any more. Connections
+/// that were opened before the last time are not used again.
+static DISCARDED: AtomicU64 = AtomicU64::new(0);
+
+/// Has the pools close every connection that is open now, instead of using it again.
+pub(crate) fn discard_open_connections() {
+    DISCARDED.fetch_add(1, Ordering::Relaxed);
+}
 
 /// A connection that somebody has to drive, with or without TLS.
 pub(crate) type Driven = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
@@ -36,6 +46,17 @@ pub(crate) struct Pooled {
     client: ClientWrapper,
     /// Since when its plans are kept.
     planned: Instant,
+    /// What [`DISCARDED`] was when it was opened.
+    opened_after: u64,
+    /// Whether it was left in the middle of a statement.
+    abandoned: bool,
+}
+
+impl Pooled {
+    /// Says that the connection may be in the middle of a statement: the pool closes it.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
 }
 
 impl Deref for Pooled {
@@ -79,6 +100,16 @@ impl Connector {
     /// The longest time that [`open`](Self::open) takes.
     pub(crate) fn longest(&self) -> Duration {
         HOST_TIME * u32::try_from(self.0.hosts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Asks the database to end the statement that a connection is in the middle of.
+    pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<(), String> {
+        let tls = self.0.tls.client_config().map_err(|error| chain(&error))?;
+        let cancelling = token.cancel_query(MakeRustlsConnect::new(tls));
+        match timeout(HOST_TIME, cancelling).await {
+            Ok(cancelled) => cancelled.map_err(|error| chain(&error)),
+            Err(_) => Err(format!("no answer within {} s", HOST_TIME.as_secs())),
+        }
     }
 
     fn advice(&self, error: &tokio_postgres::Error) -> Option<&'static str> {
@@ -133,17 +164,25 @@ impl Manager for Connector {
     type Error = Unreachable;
 
     async fn create(&self) -> Result<Pooled, Unreachable> {
+        let opened_after = DISCARDED.load(Ordering::Relaxed);
         let (client, connection) = self.open().await?;
         let driving = tokio::spawn(async move {
             // Whoever waits for an answer is told of the failure.
             let _ = connection.await;
         });
-        Ok(Pooled { client: ClientWrapper::new(client, driving), planned: Instant::now() })
+        let client = ClientWrapper::new(client, driving);
+        Ok(Pooled { client, planned: Instant::now(), opened_after, abandoned: false })
     }
 
     async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<Unreachable> {
+        if pooled.abandoned {
+            return Err(RecycleError::message("the connection was left in a statement"));
+        }
         if pooled.is_closed() {
             return Err(RecycleError::message("the connection has ended"));
+        }
+        if pooled.opened_after != DISCARDED.load(Ordering::Relaxed) {
+            return Err(RecycleError::message("its server can't be written to any more"));
         }
         if pooled.planned.elapsed() > PLANS_KEPT {
             let discarded = pooled.simple_query("-- plan_anew\ndiscard plans").await;

@@ -1,7 +1,40 @@
 //! Why a statement did not succeed, and whether waiting helps.
 
 use fanfare_core::chain::chain;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
+
+/// What may help a statement that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing: the database refused the data of this call, and would do so again.
+    NeverRepeat,
+    /// Repeating it at once: it lost against another transaction.
+    Repeat,
+    /// Time: the database is away or unwell, or a person must do something.
+    Wait,
+    /// Perhaps a smaller call: this one takes too long or too much, or meets a fault of the
+    /// server. It may be the database's state as well.
+    Reduce,
+}
+
+/// What may help after this error code.
+fn remedy(code: &SqlState) -> Remedy {
+    // PostgreSQL's Appendix A; the first two characters are the class.
+    match code.code() {
+        // A full disk, too many connections, and missing rights are nobody's call.
+        "53100" | "53300" | "42501" => Remedy::Wait,
+        "40001" | "40P01" => Remedy::Repeat,
+        // `statement_timeout`, a person's cancel, and a conflict on a standby.
+        "57014" | "55P03" => Remedy::Reduce,
+        code => match code.get(..2) {
+            // Data exceptions, integrity, and limits of the program.
+            Some("22" | "23" | "54") => Remedy::NeverRepeat,
+            // Not supported, access rule or syntax, resources, and internal errors.
+            Some("0A" | "42" | "53" | "XX") => Remedy::Reduce,
+            _ => Remedy::Wait,
+        },
+    }
+}
 
 /// A statement that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +91,14 @@ pub enum StoreError {
     /// A password can't be hashed.
     #[error("failed to hash the password: {0}")]
     Password(String),
+    /// The owner has as many webhooks as one may have.
+    #[error("the user '{owner}' has as many webhooks as one may have ({most})")]
+    TooManyWebhooks {
+        /// Who.
+        owner: String,
+        /// How many that is.
+        most: u32,
+    },
     /// Another process takes a snapshot.
     #[error("another snapshot is being taken; wait until it is done and try again")]
     ImportUnderWay,
@@ -68,17 +109,49 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn at(doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
-        move |source| Self::Statement { doing, source }
+        move |source| {
+            if source.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+                // The server became a standby: connections that only read would stay with it.
+                crate::connect::discard_open_connections();
+            }
+            Self::Statement { doing, source }
+        }
     }
 
     /// Whether the data of this very call is what the database refused, so that the same call
     /// would be refused again.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        // Classes 22 (data exception), 23 (integrity) and 54 (a limit of the program).
-        self.sql_state().is_some_and(|code| {
-            ["22", "23", "54"].iter().any(|class| code.code().starts_with(class))
+        self.remedy() == Remedy::NeverRepeat
+    }
+
+    /// What may help.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        if self.is_missing_schema() {
+            return Remedy::Wait;
+        }
+        self.sql_state().map_or(Remedy::Wait, remedy)
+    }
+
+    /// Whether the call may have taken effect although no success was reported: its answer was
+    /// lost, or the server ended the connection.
+    #[must_use]
+    pub fn may_have_taken_effect(&self) -> bool {
+        let Self::Statement { source, .. } = self else { return false };
+        source.as_db_error().is_none_or(|error| {
+            let code = error.code().code();
+            // A connection may be ended after the commit and before its answer.
+            let is_ending =
+                matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+            is_ending || code.starts_with("08") || code == "40003"
         })
+    }
+
+    /// Whether the database ended the statement, because it took too long or was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.sql_state() == Some(&SqlState::QUERY_CANCELED)
     }
 
     /// Whether the tables are not there: `fanfare migrate` was not run.
@@ -101,5 +174,35 @@ impl StoreError {
     pub fn chain(&self) -> String {
         let text = chain(self);
         if self.is_missing_schema() { format!("{text} (run `fanfare migrate`)") } else { text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_say_what_may_help() {
+        let expected = [
+            ("22021", Remedy::NeverRepeat),
+            ("23505", Remedy::NeverRepeat),
+            ("54000", Remedy::NeverRepeat),
+            ("40001", Remedy::Repeat),
+            ("40P01", Remedy::Repeat),
+            ("57014", Remedy::Reduce),
+            ("53200", Remedy::Reduce),
+            ("XX000", Remedy::Reduce),
+            ("0A000", Remedy::Reduce),
+            ("42883", Remedy::Reduce),
+            ("53100", Remedy::Wait),
+            ("53300", Remedy::Wait),
+            ("42501", Remedy::Wait),
+            ("25006", Remedy::Wait),
+            ("57P01", Remedy::Wait),
+            ("08006", Remedy::Wait),
+        ];
+        for (code, helps) in expected {
+            assert_eq!(remedy(&SqlState::from_code(code)), helps, "{code}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 pub mod access;
 pub mod accounts;
 pub mod attempts;
+mod cancel;
 pub mod claims;
 pub mod clock;
 mod connect;
@@ -24,6 +25,7 @@ pub mod listen;
 mod migrate;
 pub mod patience;
 mod pool;
+pub mod progress;
 pub mod reconcile;
 pub mod routing;
 pub mod sessions;
@@ -33,6 +35,7 @@ mod target;
 pub mod test_events;
 pub mod webhooks;
 
-pub use error::StoreError;
+pub use cancel::{CancelOnDrop, cancel_on_drop};
+pub use error::{Remedy, StoreError};
 pub use migrate::SchemaState;
-pub use pool::{Asks, Config, Store};
+pub use pool::{Asks, Config, STATEMENT_TIME, Store};

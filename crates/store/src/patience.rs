@@ -3,16 +3,29 @@
 //! Whoever holds a message holds on to it while the database is away: giving it back would only
 //! move it round and round. One warning says that the wait began, one line that it ended, however
 //! many wait in this process.
+//!
+//! A call whose answer was lost may have taken effect. It is repeated, and [`answered`] says that an
+//! earlier try is in doubt, for callers to which that makes a difference.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::error::StoreError;
+use crate::error::{Remedy, StoreError};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often a call is tried in a row that may itself be why it fails.
+const TRIES: u32 = 3;
+
+/// How often a call is tried in a row that can't be made smaller. With the longest pause between
+/// two tries this is about half a minute, if the database answers at once.
+const TRIES_OF_UNDIVIDED: u32 = 16;
+
+/// How often a call that lost against others is repeated without a pause.
+const REPEATS: u32 = 10;
 
 /// Whether this process has said that it waits.
 static WAITING: AtomicBool = AtomicBool::new(false);
@@ -26,26 +39,82 @@ pub enum Impatient {
     /// The database refused the data of this call; it would do so again.
     #[error(transparent)]
     Refused(StoreError),
+    /// The database answers, and this call failed several times in a row. A smaller call may
+    /// succeed.
+    #[error(transparent)]
+    Failing(StoreError),
+}
+
+/// What a patient call came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered<T> {
+    /// The answer.
+    pub value: T,
+    /// Whether the answer of an earlier try was lost, so that what this one met may be the work of
+    /// that one.
+    pub in_doubt: bool,
 }
 
 /// Calls until the database has answered, the process stops, or the database refuses the data.
+///
+/// # Errors
+///
+/// [`Impatient`]; `Failing` after about half a minute.
 pub async fn patiently<T, Answer: Future<Output = Result<T, StoreError>>>(
     stop: &CancellationToken,
-    mut call: impl FnMut() -> Answer,
+    call: impl FnMut() -> Answer,
 ) -> Result<T, Impatient> {
+    repeat(stop, TRIES_OF_UNDIVIDED, call).await.map(|answered| answered.value)
+}
+
+/// The same for a call that its caller can divide, and so with few tries of one that may itself be
+/// why it fails. Says whether an earlier try may have taken effect.
+///
+/// # Errors
+///
+/// [`Impatient`]; `Failing` after the third such error in a row.
+pub async fn answered<T, Answer: Future<Output = Result<T, StoreError>>>(
+    stop: &CancellationToken,
+    call: impl FnMut() -> Answer,
+) -> Result<Answered<T>, Impatient> {
+    repeat(stop, TRIES, call).await
+}
+
+async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
+    stop: &CancellationToken,
+    most: u32,
+    mut call: impl FnMut() -> Answer,
+) -> Result<Answered<T>, Impatient> {
     let mut pause = FIRST_PAUSE;
-    let mut waited = false;
+    let (mut waited, mut in_doubt) = (false, false);
+    let (mut repeats, mut failures) = (0, 0);
     loop {
         let error = match call().await {
             Ok(value) => {
                 if waited && WAITING.swap(false, Ordering::Relaxed) {
                     tracing::info!("the database answers again");
                 }
-                return Ok(value);
+                return Ok(Answered { value, in_doubt });
             }
-            Err(error) if error.is_refusal() => return Err(Impatient::Refused(error)),
             Err(error) => error,
         };
+        in_doubt |= error.may_have_taken_effect();
+        match error.remedy() {
+            Remedy::NeverRepeat => return Err(Impatient::Refused(error)),
+            Remedy::Repeat if repeats < REPEATS => {
+                repeats += 1;
+                continue;
+            }
+            Remedy::Reduce => {
+                failures += 1;
+                if failures >= most {
+                    // Others wait for something else, and say so.
+                    WAITING.store(false, Ordering::Relaxed);
+                    return Err(Impatient::Failing(error));
+                }
+            }
+            Remedy::Repeat | Remedy::Wait => failures = 0,
+        }
         if !WAITING.swap(true, Ordering::Relaxed) {
             tracing::warn!(error = error.chain(), "waiting for the database");
         }

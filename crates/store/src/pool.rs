@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use deadpool::Runtime;
-use deadpool::managed::{self, Pool, PoolError};
+use deadpool::managed::{Pool, PoolError};
 
+pub(crate) use crate::cancel::Object;
 use crate::clock::DatabaseClock;
 use crate::connect::Connector;
 use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::target::Target;
-
-/// A connection from the pool.
-pub(crate) type Object = managed::Object<Connector>;
 
 /// How to reach the database.
 #[derive(Clone)]
@@ -38,7 +36,13 @@ pub enum Asks {
     TheSame,
     /// Lists with filters, of which each wants a plan of its own.
     ThisAndThat,
+    /// The same for people who wait for the answer: the database ends a statement that takes longer
+    /// than [`STATEMENT_TIME`].
+    Interactive,
 }
+
+/// The longest that a statement of [`Asks::Interactive`] may take.
+pub const STATEMENT_TIME: Duration = Duration::from_secs(10);
 
 /// The database. Cheap to clone; connects when first needed and again after an outage.
 #[derive(Clone)]
@@ -67,10 +71,11 @@ impl Store {
 
     /// A connection from the pool; never hold one over a POST or a wait for the broker.
     pub(crate) async fn client(&self) -> Result<Object, StoreError> {
-        self.pool.get().await.map_err(|error| match error {
+        let pooled = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(unreachable) => StoreError::Connect(Box::new(unreachable)),
             other => StoreError::Connect(Box::new(other)),
-        })
+        })?;
+        Ok(Object::new(pooled, self.connector.clone()))
     }
 
     /// Whether the database answers.

@@ -1,4 +1,13 @@
 //! The reconciler's look at the ledger: what is settled, and what got lost on the way.
+//!
+//! A job is lost when its queue has passed the time at which it came into it, and nothing was done
+//! about its deliveries. An event waits for one of two things, and is found by the index of that:
+//! for first attempts in the delivery queues (`first_pending`), or for what comes through
+//! `fanfare.retries`. Its `queued_at` is when the job that it waits for came, or comes, into that
+//! queue, so what a queue has not passed is not even read.
+//!
+//! Looking takes three steps, so that a lost answer or a death costs a copy of a job and no job: what
+//! is lost is found and leased for some seconds; its jobs are published; then that is noted.
 
 use std::time::Duration;
 
@@ -10,80 +19,94 @@ use tokio_postgres::Row;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// What the queues hold right now. What still waits in one is not lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Idle {
-    /// No first attempt waits.
-    pub deliveries: bool,
-    /// No due attempt waits.
-    pub retries: bool,
+/// How far the queues have come: jobs that came into them before were handed to workers, or lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// The slowest of the delivery queues; `None` when one of them is not known.
+    pub deliveries: Option<DateTime<Utc>>,
+    /// `fanfare.retries`; `None` when it is not known.
+    pub retries: Option<DateTime<Utc>>,
 }
 
 /// What one look found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
+    /// When it looked, by the database's clock.
+    pub at: DateTime<Utc>,
     /// Events looked at.
     pub looked: usize,
     /// Events of which nothing is owed any more; they are marked.
     pub settled: usize,
-    /// Deliveries of which nothing was ever done.
+    /// Deliveries of which nothing was ever done, and whose jobs the delivery queues have lost.
     pub unattempted: Vec<Due>,
-    /// Deliveries whose next attempt should have been made.
+    /// Deliveries whose next attempt should have come through `fanfare.retries`.
     pub overdue: Vec<Due>,
 }
 
 impl Store {
-    /// Looks at unsettled events whose time has come, at most `limit`, and sets when to look next.
+    /// Looks at unsettled events that the queues have passed, at most `limit` for each kind of queue.
     ///
-    /// `None` when another router is looking.
-    pub async fn reconcile(&self, limit: i64, idle: Idle) -> Result<Option<Found>, StoreError> {
-        // A delivery is overdue a minute after its time. Events that wait for a due attempt are
-        // looked at again when it should be over, others in a minute, and those whose jobs are
-        // published again in five, so that copies do not pile up.
+    /// What is lost is leased for ten seconds: nobody else finds it meanwhile. When its jobs are
+    /// published, [`reconcile_published`](Self::reconcile_published) says so. `None` when another
+    /// router is looking.
+    pub async fn reconcile(&self, limit: i64, passed: Passed) -> Result<Option<Found>, StoreError> {
+        // Two seconds are for routers that publish in another order than they take events in. A claim
+        // that holds is an attempt under way; of an older attempt it says nothing.
         const SQL: &str = "-- reconcile
             with looked as (
-                select key, batch, webhooks from events
-                where look_at <= now() order by look_at limit $1
+                (select key, batch, webhooks, queued_at, first_pending from events
+                 where look_at is not null and first_pending and look_at <= now()
+                   and queued_at < $2::timestamptz - interval '2 seconds'
+                 order by queued_at limit $1)
+                union all
+                (select key, batch, webhooks, queued_at, first_pending from events
+                 where look_at is not null and not first_pending and look_at <= now()
+                   and queued_at < $3::timestamptz - interval '2 seconds'
+                 order by queued_at limit $1)
             ), owed as (
-                select distinct l.batch, p.webhook
+                select l.batch, p.webhook, max(l.queued_at) as queued_at,
+                       bool_or(l.first_pending) as first_pending
                 from looked l cross join unnest(l.webhooks) as p(webhook)
-            ), standing as (
-                select o.batch, o.webhook, a.entry,
-                       c.deferred_until,
+                group by l.batch, p.webhook
+            ), delivery as (
+                select o.batch, o.webhook, o.queued_at, o.first_pending, a.entry,
                        a.entry is null or a.state in ('pending', 'retrying') as open,
-                       a.entry is null
-                           and coalesce(c.deferred_until < now() - interval '60 seconds', true)
-                           as unattempted,
-                       a.state in ('pending', 'retrying')
-                           and greatest(coalesce(a.next_attempt_at, a.at), c.deferred_until)
-                               < now() - interval '60 seconds'
-                           as overdue,
-                       greatest(a.next_attempt_at, c.deferred_until) as due
+                       greatest(case when a.entry is not null
+                                     then coalesce(a.next_attempt_at, a.at) end,
+                                c.deferred_until,
+                                case when c.entry > coalesce(a.entry, 0) then c.until end) as due
                 from owed o
                 left join lateral (select * from attempts a
                                    where a.batch = o.batch and a.webhook = o.webhook
                                    order by a.entry desc limit 1) a on true
                 left join claims c on c.batch = o.batch and c.webhook = o.webhook
+            ), standing as (
+                select d.*,
+                       open and due is null and first_pending as unattempted,
+                       open and (due is not null or not first_pending)
+                           and greatest(due, queued_at) < $3::timestamptz - interval '2 seconds'
+                           as overdue
+                from delivery d
             ), verdict as (
-                select batch,
-                       bool_or(open) as owing,
-                       bool_or((unattempted and $2 and $3) or (overdue and $3)) as again,
-                       min(coalesce(due, now()))
-                           filter (where open and not coalesce(overdue, false)) as due
+                select batch, bool_or(open) as owing, bool_or(unattempted) as unattempted,
+                       coalesce(bool_or(unattempted or overdue), false) as lost,
+                       min(greatest(due, queued_at)) filter (where open) as due
                 from standing group by batch
             ), marked as (
                 update events e
-                set look_at = case when not v.owing then null
-                                   when v.again then now() + interval '5 minutes'
-                                   else greatest(v.due, now()) + interval '60 seconds' end
+                set first_pending = v.unattempted,
+                    queued_at = case when v.owing and not v.lost then v.due else e.queued_at end,
+                    look_at = case when not v.owing then null
+                                   when v.lost then now() + interval '10 seconds'
+                                   else greatest(v.due, now()) + interval '20 seconds' end
                 from looked l join verdict v using (batch)
                 where e.key = l.key
-                returning e.key, e.look_at
+                returning e.look_at
             )
-            select s.batch, s.webhook, s.entry, s.unattempted,
+            select s.batch, s.webhook, s.entry, s.unattempted, now(),
                    (select count(*) from looked), (select count(*) from marked where look_at is null)
             from (select 1) one
-            left join standing s on (s.unattempted and $2 and $3) or (s.overdue and $3)";
+            left join standing s on s.unattempted or s.overdue";
         const LOCK: &str =
             "-- reconcile\nselect pg_try_advisory_xact_lock(hashtext('fanfare.reconcile'))";
         let doing = "reconcile the ledger";
@@ -100,12 +123,51 @@ impl Store {
         }
         let statement = transaction.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let rows = transaction
-            .query(&statement, &[&limit, &idle.deliveries, &idle.retries])
+            .query(&statement, &[&limit, &passed.deliveries, &passed.retries])
             .await
             .map_err(StoreError::at(doing))?;
         let found = found(&rows).map_err(StoreError::at(doing))?;
         transaction.commit().await.map_err(StoreError::at(doing))?;
-        Ok(Some(found))
+        Ok(found)
+    }
+
+    /// Notes that jobs of batches were published again at `at`, to `fanfare.retries`.
+    pub async fn reconcile_published(
+        &self,
+        batches: &[BatchKey],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- reconcile_published
+            update events
+            set queued_at = $2, look_at = $2 + interval '20 seconds', first_pending = false
+            where batch = any($1) and look_at is not null and queued_at < $2";
+        self.reconcile_note(SQL, batches, at).await
+    }
+
+    /// Notes that jobs of batches may be in a delivery queue of which nothing is known: they are
+    /// looked at again as if they had come into theirs at `at`.
+    pub async fn reconcile_postponed(
+        &self,
+        batches: &[BatchKey],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- reconcile_postponed
+            update events set queued_at = $2, look_at = $2 + interval '20 seconds'
+            where batch = any($1) and look_at is not null and queued_at < $2";
+        self.reconcile_note(SQL, batches, at).await
+    }
+
+    async fn reconcile_note(
+        &self,
+        sql: &str,
+        batches: &[BatchKey],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let doing = "note what became of lost jobs";
+        let batches: Vec<uuid::Uuid> = batches.iter().map(|batch| batch.0).collect();
+        let client = self.client().await?;
+        client.execute(sql, &[&batches, &at]).await.map_err(StoreError::at(doing))?;
+        Ok(())
     }
 
     /// Notes that deliveries were deferred, each with its wait, so that the reconciler does not take
@@ -140,37 +202,65 @@ impl Store {
         Ok(())
     }
 
-    /// Removes claims that ran out long ago; returns how many. One whose attempt was never recorded
-    /// is kept for a day, since the next claim must count it.
-    pub async fn claims_sweep(&self) -> Result<u64, StoreError> {
+    /// Removes claims that ran out long ago from a part of the table: from the page `from` on, at
+    /// most `pages`. Returns where the next part begins; 0 when the table has been gone through, or
+    /// another process sweeps. One whose attempt was never recorded is kept for a day, since the next
+    /// claim must count it.
+    ///
+    /// By page, and not by an index: an index over what changes with every claim would cost each
+    /// claim more than a look at a small table costs.
+    pub async fn claims_sweep(&self, from: i64, pages: i64) -> Result<i64, StoreError> {
         const SQL: &str = "-- claims_sweep
             delete from claims c
-            where greatest(until, deferred_until) < now() - interval '2 minutes'
+            where ctid >= format('(%s,0)', $1::bigint)::tid
+              and ctid < format('(%s,0)', $2::bigint)::tid
+              and greatest(until, deferred_until) < now() - interval '2 minutes'
               and (until < now() - interval '1 day' or (token is null and unrecorded = 0)
                    or exists (select from attempts a where a.batch = c.batch
                               and a.webhook = c.webhook and a.entry >= c.entry))";
-        let client = self.client().await?;
-        client.execute(SQL, &[]).await.map_err(StoreError::at("remove old claims"))
+        const LOCK: &str = "-- claims_sweep
+            select pg_try_advisory_xact_lock(hashtext('fanfare.claims_sweep')),
+                   pg_relation_size('claims') / current_setting('block_size')::bigint";
+        let doing = "remove old claims";
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let row = transaction.query_one(LOCK, &[]).await.map_err(StoreError::at(doing))?;
+        let read = || Ok((row.try_get::<_, bool>(0)?, row.try_get::<_, i64>(1)?));
+        let (ours, size) = read().map_err(StoreError::at(doing))?;
+        if !ours || from >= size {
+            return Ok(0);
+        }
+        let next = from.saturating_add(pages);
+        transaction.execute(SQL, &[&from, &next]).await.map_err(StoreError::at(doing))?;
+        transaction.commit().await.map_err(StoreError::at(doing))?;
+        Ok(if next < size { next } else { 0 })
     }
 
     /// When the oldest unsettled event was taken in.
     pub async fn oldest_unsettled(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        // In the order of its index, so that the first entry is the answer.
         const SQL: &str = "-- oldest_unsettled
-            select min(received_at) from events where look_at is not null";
+            select received_at from events where look_at is not null
+            order by received_at, batch limit 1";
+        let doing = "look for the oldest event";
         let client = self.client().await?;
-        client
-            .query_one(SQL, &[])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(StoreError::at("look for the oldest event"))
+        let row = client.query_opt(SQL, &[]).await.map_err(StoreError::at(doing))?;
+        row.map(|row| row.try_get(0)).transpose().map_err(StoreError::at(doing))
     }
 }
 
-fn found(rows: &[Row]) -> Result<Found, tokio_postgres::Error> {
-    let mut found = Found::default();
+/// Reads the columns of `reconcile`; it always answers at least one row.
+fn found(rows: &[Row]) -> Result<Option<Found>, tokio_postgres::Error> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let count = |index| first.try_get::<_, i64>(index).map(|n| usize::try_from(n).unwrap_or(0));
+    let mut found = Found {
+        at: first.try_get(4)?,
+        looked: count(5)?,
+        settled: count(6)?,
+        unattempted: Vec::new(),
+        overdue: Vec::new(),
+    };
     for row in rows {
-        let count = |index| row.try_get::<_, i64>(index).map(|n| usize::try_from(n).unwrap_or(0));
-        (found.looked, found.settled) = (count(4)?, count(5)?);
         let batch: Option<uuid::Uuid> = row.try_get(0)?;
         let Some(batch) = batch else { continue };
         let entry: Option<i32> = row.try_get(2)?;
@@ -186,5 +276,5 @@ fn found(rows: &[Row]) -> Result<Found, tokio_postgres::Error> {
             found.overdue.push(due);
         }
     }
-    Ok(found)
+    Ok(Some(found))
 }

@@ -5,6 +5,7 @@
 //! says of each what became of it. One statement is one transaction: a router that dies before it
 //! is over has done nothing, one that dies after it leaves the rest to the reconciler.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -49,6 +50,23 @@ pub enum Routed {
     Forgotten,
 }
 
+/// What the rows of one routing are marked with, however often its statement is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routing(i64);
+
+impl Routing {
+    /// A mark that no other routing has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Random`]
+    pub fn new() -> Result<Self, StoreError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| StoreError::Random(error.to_string()))?;
+        Ok(Self(i64::from_ne_bytes(random)))
+    }
+}
+
 impl Store {
     /// Routes events; the answers are in their order. No two may have the same key.
     ///
@@ -56,6 +74,17 @@ impl Store {
     /// `gap_wait` old; after that the document is taken for lost.
     pub async fn route(
         &self,
+        arrivals: &[Arrival<'_>],
+        gap_wait: Duration,
+    ) -> Result<Vec<Routed>, StoreError> {
+        self.route_as(Routing::new()?, arrivals, gap_wait).await
+    }
+
+    /// The same with a mark, by which [`route_own`](Self::route_own) finds what an earlier try
+    /// wrote whose answer was lost.
+    pub async fn route_as(
+        &self,
+        routing: Routing,
         arrivals: &[Arrival<'_>],
         gap_wait: Duration,
     ) -> Result<Vec<Routed>, StoreError> {
@@ -124,12 +153,16 @@ impl Store {
             ), taken as (
                 insert into events (key, batch, position, source, event_id, event_type, subject,
                                     occurred_at, access_revision, decided_revision, traceparent,
-                                    notification, webhooks, look_at)
+                                    notification, webhooks, look_at, first_pending, routed_by)
                 select a.key, a.batch, a.position, a.source, a.event_id, a.event_type, a.subject,
                        a.occurred_at, a.access_revision, a.revision, a.traceparent,
                        a.notification, coalesce(p.webhooks, '{}'),
-                       case when p.webhooks is not null then now() + interval '60 seconds' end
+                       case when p.webhooks is not null then now() + interval '20 seconds' end,
+                       p.webhooks is not null, $20
                 from open a left join plan p using (idx)
+                -- The same order everywhere: routers that have some of the same events wait for
+                -- each other instead of ending in a deadlock.
+                order by a.key
                 on conflict (key) do nothing
                 returning key, webhooks, received_at
             )
@@ -141,22 +174,54 @@ impl Store {
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let (administrator, gap_wait) = (administrator_key(), gap_wait.as_secs_f64());
-        let rows = client.query(&statement, &columns.parameters(&administrator, &gap_wait)).await;
-        let routed = |row: &tokio_postgres::Row| {
-            let is = |index| Ok(row.try_get::<_, Option<bool>>(index)?.unwrap_or(false));
-            let webhooks: Option<Vec<Uuid>> = row.try_get(2)?;
-            Ok(match webhooks {
-                Some(webhooks) => Routed::Taken {
-                    webhooks: webhooks.into_iter().map(WebhookId).collect(),
-                    received_at: row.try_get(3)?,
-                },
-                None if is(1)? => Routed::Forgotten,
-                None if is(0)? => Routed::Held,
-                None => Routed::Known,
-            })
-        };
+        let parameters = columns.parameters(&administrator, &gap_wait, &routing.0);
+        let rows = client.query(&statement, &parameters).await;
         let rows = rows.map_err(StoreError::at(doing))?;
         rows.iter().map(routed).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+    }
+
+    /// Of these events those that this very routing wrote: nobody else knows of them, so nobody
+    /// else publishes their jobs.
+    pub async fn route_own(
+        &self,
+        routing: Routing,
+        keys: &[EventKey],
+    ) -> Result<HashMap<EventKey, Routed>, StoreError> {
+        const SQL: &str = "-- route_own
+            select key, webhooks, received_at from events
+            where key = any($1) and routed_by = $2";
+        let doing = "look for events of an earlier try";
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+        let client = self.client().await?;
+        let rows = client.query(SQL, &[&keys, &routing.0]).await.map_err(StoreError::at(doing))?;
+        let own = |row: &tokio_postgres::Row| {
+            let webhooks: Vec<Uuid> = row.try_get(1)?;
+            let webhooks = webhooks.into_iter().map(WebhookId).collect();
+            let received_at = row.try_get(2)?;
+            Ok((EventKey(row.try_get(0)?), Routed::Taken { webhooks, received_at }))
+        };
+        rows.iter().map(own).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+    }
+
+    /// The notifications of events that came a second time.
+    pub async fn route_notifications(
+        &self,
+        keys: &[EventKey],
+    ) -> Result<HashMap<EventKey, String>, StoreError> {
+        const SQL: &str = "-- route_notifications
+            select key, notification from events where key = any($1)";
+        let doing = "read events that are known";
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+        let client = self.client().await?;
+        let rows = client.query(SQL, &[&keys]).await.map_err(StoreError::at(doing))?;
+        let known = |row: &tokio_postgres::Row| Ok((EventKey(row.try_get(0)?), row.try_get(1)?));
+        rows.iter().map(known).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
     /// What is still unsettled of events that came a second time: their first jobs may be lost.
@@ -180,6 +245,21 @@ impl Store {
         };
         rows.iter().map(due).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
+}
+
+/// Reads the columns of `route`.
+fn routed(row: &tokio_postgres::Row) -> Result<Routed, tokio_postgres::Error> {
+    let is = |index| Ok(row.try_get::<_, Option<bool>>(index)?.unwrap_or(false));
+    let webhooks: Option<Vec<Uuid>> = row.try_get(2)?;
+    Ok(match webhooks {
+        Some(webhooks) => Routed::Taken {
+            webhooks: webhooks.into_iter().map(WebhookId).collect(),
+            received_at: row.try_get(3)?,
+        },
+        None if is(1)? => Routed::Forgotten,
+        None if is(0)? => Routed::Held,
+        None => Routed::Known,
+    })
 }
 
 /// The statement's arrays.
@@ -237,7 +317,8 @@ impl<'a> Columns<'a> {
         &'p self,
         administrator: &'p String,
         gap_wait: &'p f64,
-    ) -> [&'p (dyn tokio_postgres::types::ToSql + Sync); 19] {
+        routing: &'p i64,
+    ) -> [&'p (dyn tokio_postgres::types::ToSql + Sync); 20] {
         [
             &self.idx,
             &self.key,
@@ -258,6 +339,7 @@ impl<'a> Columns<'a> {
             &self.asked_target,
             administrator,
             gap_wait,
+            routing,
         ]
     }
 }

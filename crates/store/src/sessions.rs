@@ -46,6 +46,27 @@ pub struct NewProviderSession<'a> {
     pub expires_at: DateTime<Utc>,
 }
 
+/// How a user stands in the directory: for a query with the state as `s`, the user's version as `v`
+/// and the given folded name and role key.
+macro_rules! standing_columns {
+    ($user:literal, $role:literal) => {
+        concat!(
+            "v.enabled, v.deleted,
+             exists (select from directory_members m
+                     where m.version_id = v.id and m.role_key = ",
+            $role,
+            "),
+             v.id is not null
+             or exists (select from directory_versions o
+                        where o.kind = 'user' and o.name_key = ",
+            $user,
+            "              and o.begin_revision <= s.revision),
+             s.revision > 0
+             and not exists (select from directory_gaps where first_revision = 1)"
+        )
+    };
+}
+
 /// Who a session stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionUser {
@@ -57,7 +78,7 @@ pub struct SessionUser {
     /// The provider that vouched for the user; `None` for an account's session.
     pub issuer: Option<String>,
     /// How the user of this name stands in the directory.
-    pub status: UserStatus,
+    pub standing: Standing,
 }
 
 /// How somebody stands in the directory right now.
@@ -65,16 +86,23 @@ pub struct SessionUser {
 pub struct Standing {
     /// Whether the user is there and enabled.
     pub status: UserStatus,
+    /// Whether the directory names the user, or did so as far as its history goes back.
+    pub known: bool,
+    /// Whether the directory is complete, so that a user whom it does not name is none.
+    pub complete: bool,
     /// Whether the user is enabled and a member of the role System Administrator.
     pub administrator: bool,
 }
 
 impl Store {
-    /// Begins a session. Returns false when the account is gone or has another password by now.
+    /// Begins a session. Returns false when the account is gone or disabled, or has another password
+    /// by now.
     pub async fn session_add(&self, session: NewSession<'_>) -> Result<bool, StoreError> {
         const SQL: &str = "-- session_add
-            insert into sessions (token_digest, account_key, created_at, expires_at)
-            select $1, name_key, $4, $5 from accounts where name_key = $2 and password_hash = $3";
+            insert into sessions (token_digest, account_key, account_generation, created_at,
+                                  expires_at)
+            select $1, name_key, generation, $4, $5 from accounts
+            where name_key = $2 and password_hash = $3 and disabled_at is null";
         let client = self.client().await?;
         client
             .execute(
@@ -126,19 +154,22 @@ impl Store {
         digest: &TokenDigest,
         now: DateTime<Utc>,
     ) -> Result<Option<SessionUser>, StoreError> {
-        const SQL: &str = "-- session_user
+        const SQL: &str = concat!(
+            "-- session_user
             select coalesce(a.name, x.user_name), coalesce(a.administrator, x.administrator),
-                   x.issuer, v.enabled, v.deleted, exists (
-                       select from directory_members m
-                       where m.version_id = v.id and m.role_key = $3)
-            from sessions x
+                   x.issuer, ",
+            standing_columns!("coalesce(x.account_key, x.user_key)", "$3"),
+            " from sessions x
             left join accounts a on a.name_key = x.account_key
             cross join directory_state s
             left join directory_versions v
               on v.kind = 'user' and v.name_key = coalesce(x.account_key, x.user_key)
               and v.begin_revision <= s.revision
               and (v.end_revision is null or v.end_revision > s.revision)
-            where x.token_digest = $1 and x.expires_at > $2";
+            where x.token_digest = $1 and x.expires_at > $2
+              and (x.account_key is null
+                   or a.disabled_at is null and a.generation = x.account_generation)"
+        );
         let doing = "look up a session";
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
@@ -163,21 +194,22 @@ impl Store {
             let standing = standing(&row, 3)?;
             let administrator = row.try_get::<_, bool>(1)? || standing.administrator;
             let issuer = row.try_get(2)?;
-            Ok(SessionUser { name, administrator, issuer, status: standing.status })
+            Ok(SessionUser { name, administrator, issuer, standing })
         };
         read().map(Some).map_err(StoreError::at(doing))
     }
 
     /// How somebody stands in the directory right now.
     pub async fn user_standing(&self, user: &Name) -> Result<Standing, StoreError> {
-        const SQL: &str = "-- user_standing
-            select v.enabled, v.deleted, exists (
-                       select from directory_members m
-                       where m.version_id = v.id and m.role_key = $2)
-            from directory_state s
+        const SQL: &str = concat!(
+            "-- user_standing
+            select ",
+            standing_columns!("$1", "$2"),
+            " from directory_state s
             left join directory_versions v
               on v.kind = 'user' and v.name_key = $1 and v.begin_revision <= s.revision
-              and (v.end_revision is null or v.end_revision > s.revision)";
+              and (v.end_revision is null or v.end_revision > s.revision)"
+        );
         let doing = "look up a user";
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
@@ -211,7 +243,7 @@ impl Store {
     }
 }
 
-/// Reads whether a version is enabled and deleted, and of an administrator, from the column `at` on.
+/// Reads `standing_columns!`, from the column `at` on.
 fn standing(row: &Row, at: usize) -> Result<Standing, tokio_postgres::Error> {
     let status = match (row.try_get(at)?, row.try_get(at + 1)?) {
         (Some(true), Some(false)) => UserStatus::Enabled,
@@ -219,5 +251,6 @@ fn standing(row: &Row, at: usize) -> Result<Standing, tokio_postgres::Error> {
         _ => UserStatus::Deleted,
     };
     let administrator = status == UserStatus::Enabled && row.try_get(at + 2)?;
-    Ok(Standing { status, administrator })
+    let (known, complete) = (row.try_get(at + 3)?, row.try_get(at + 4)?);
+    Ok(Standing { status, known, complete, administrator })
 }

@@ -13,7 +13,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 
 use crate::error::StoreError;
-use crate::pool::Asks;
+use crate::pool::{Asks, STATEMENT_TIME};
 
 /// Where `psql`, too, finds the roots that the operating system trusts.
 const SYSTEM: &str = "system";
@@ -87,9 +87,13 @@ fn common(given: &Config, asks: Asks) -> Config {
         // What is asked is always a few rows out of many, even if the tables are small when the plan
         // is made, or if statistics say that one owner has nearly all webhooks.
         Asks::TheSame => " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off",
-        Asks::ThisAndThat => "",
+        Asks::ThisAndThat | Asks::Interactive => "",
     };
-    config.options(format!("{options}-c jit=off{plans}"));
+    let time = match asks {
+        Asks::Interactive => format!(" -c statement_timeout={}", STATEMENT_TIME.as_millis()),
+        Asks::TheSame | Asks::ThisAndThat => String::new(),
+    };
+    config.options(format!("{options}-c jit=off{plans}{time}"));
     config
 }
 

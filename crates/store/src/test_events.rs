@@ -82,9 +82,10 @@ impl Store {
     ) -> Result<(Due, DateTime<Utc>), StoreError> {
         const SQL: &str = "-- test_event_add
             insert into events (key, batch, position, source, event_id, event_type, subject,
-                                access_revision, decided_revision, notification, webhooks, look_at)
+                                access_revision, decided_revision, notification, webhooks, look_at,
+                                first_pending)
             values ($1, $1, 0, $2, $3, $4, $5, $6, $6, $7, array[$8::uuid],
-                    now() + interval '60 seconds')
+                    now() + interval '20 seconds', false)
             returning received_at";
         let doing = "take in a test event";
         let client = self.client().await?;

@@ -6,6 +6,7 @@ mod reseal;
 mod secrets;
 mod then;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -43,19 +44,31 @@ pub struct WebhooksRead {
 }
 
 impl Store {
-    /// Registers a webhook.
+    /// Registers a webhook of an owner who has fewer than `most`.
+    pub async fn webhook_register(&self, webhook: &Webhook, most: u32) -> Result<(), StoreError> {
+        let doing = "register the webhook";
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        lock_owner(&*transaction, &webhook.owner).await?;
+        self.insert(&*transaction, INSERT, webhook).await?;
+        check_number(&*transaction, &webhook.owner, most).await?;
+        transaction.commit().await.map_err(StoreError::at(doing))
+    }
+
+    /// Registers a webhook, however many its owner has.
     pub async fn webhook_add(&self, webhook: &Webhook) -> Result<(), StoreError> {
-        const SQL: &str = "-- webhook_add
-            insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
-                                  filters, properties, sealed, created_at, rate_limit)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let client = self.client().await?;
-        self.insert(&***client, SQL, webhook).await.map(drop)
+        self.insert(&***client, INSERT, webhook).await.map(drop)
     }
 
     /// Registers all of these webhooks, or none; those whose ids are known, if only from a webhook
-    /// that was deleted, are passed over. Returns how many are new.
-    pub async fn webhooks_import(&self, webhooks: &[Webhook]) -> Result<u64, StoreError> {
+    /// that was deleted, are passed over. Nobody who gets a new one has more than `most` then.
+    /// Returns how many are new.
+    pub async fn webhooks_import(
+        &self,
+        webhooks: &[Webhook],
+        most: u32,
+    ) -> Result<u64, StoreError> {
         const SQL: &str = "-- webhooks_import
             insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
                                   filters, properties, sealed, created_at, rate_limit)
@@ -64,9 +77,21 @@ impl Store {
         let doing = "import webhooks";
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let mut added = 0;
+        // In the same order everywhere, so that two imports wait for each other once at most.
+        let owners: BTreeSet<&Name> = webhooks.iter().map(|webhook| &webhook.owner).collect();
+        for owner in owners {
+            lock_owner(&*transaction, owner).await?;
+        }
+        let (mut added, mut changed) = (0, BTreeSet::new());
         for webhook in webhooks {
-            added += self.insert(&*transaction, SQL, webhook).await?;
+            let new = self.insert(&*transaction, SQL, webhook).await?;
+            if new > 0 {
+                changed.insert(&webhook.owner);
+            }
+            added += new;
+        }
+        for owner in changed {
+            check_number(&*transaction, owner, most).await?;
         }
         transaction.commit().await.map_err(StoreError::at(doing))?;
         Ok(added)
@@ -246,6 +271,39 @@ impl Store {
         let client = self.client().await?;
         client.execute(SQL, &[&owner.key()]).await.map_err(StoreError::at("delete the webhooks"))
     }
+}
+
+const INSERT: &str = "-- webhook_add
+    insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
+                          filters, properties, sealed, created_at, rate_limit)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+
+/// Keeps others from registering webhooks of this owner until the transaction ends.
+async fn lock_owner(client: &impl GenericClient, owner: &Name) -> Result<(), StoreError> {
+    const SQL: &str = "-- webhook_lock_owner
+        select pg_advisory_xact_lock(hashtextextended('fanfare webhooks of ' || $1, 0))";
+    client
+        .execute(SQL, &[&owner.key()])
+        .await
+        .map(drop)
+        .map_err(StoreError::at("register the webhook"))
+}
+
+/// Fails when an owner has more than `most` webhooks, those of this transaction included.
+async fn check_number(
+    client: &impl GenericClient,
+    owner: &Name,
+    most: u32,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- webhook_number
+        select count(*) from webhooks where owner_key = $1 and deleted_at is null";
+    let row = client.query_one(SQL, &[&owner.key()]).await;
+    let number: i64 =
+        row.and_then(|row| row.try_get(0)).map_err(StoreError::at("count the owner's webhooks"))?;
+    if number > i64::from(most) {
+        return Err(StoreError::TooManyWebhooks { owner: owner.as_str().to_owned(), most });
+    }
+    Ok(())
 }
 
 fn confidential(keyring: &Keyring, row: &Row) -> Result<Confidential, StoreError> {

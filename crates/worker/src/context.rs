@@ -18,6 +18,7 @@ use crate::Config;
 use crate::database::{Answering, SETTLED};
 use crate::error::WorkerError;
 use crate::gate::Gate;
+use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::solo::Solo;
 use crate::webhooks::Webhooks;
@@ -41,6 +42,7 @@ pub(crate) struct Context {
     pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) recorder: Recorder,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) progress: Progress,
     /// The memory for bodies that are about to be sent.
     bodies: Semaphore,
     /// Take nothing new.
@@ -71,11 +73,19 @@ impl Context {
         let webhooks = Webhooks::start(config.store.clone(), end, tracker);
         let database = Answering::new();
         let recorder = Recorder::start(&config, database.clone(), stop.clone(), tracker);
-        let gate = Gate::new(config.per_webhook);
-        let bodies = Semaphore::new(BODIES as usize);
-        let under_way = Mutex::default();
-        let solo = Solo::new();
-        Self { config, webhooks, recorder, gate, bodies, stop, under_way, solo, database }
+        let gate = Gate::new(config.per_webhook, config.concurrency);
+        Self {
+            config,
+            webhooks,
+            recorder,
+            gate,
+            progress: Progress::default(),
+            bodies: Semaphore::new(BODIES as usize),
+            stop,
+            under_way: Mutex::default(),
+            solo: Solo::new(),
+            database,
+        }
     }
 
     /// The time by the database's clock, which all times in the ledger are compared with.

@@ -33,7 +33,7 @@ impl From<Impatient> for WorkerError {
     fn from(error: Impatient) -> Self {
         match error {
             Impatient::Stopping => Self::Stopping,
-            Impatient::Refused(error) => Self::Refused(error),
+            Impatient::Refused(error) | Impatient::Failing(error) => Self::Refused(error),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use fanfare_broker::dead_letters::reject;
+use fanfare_broker::job::set_queued_at;
 use fanfare_broker::{BackTo, Delay, Destination, Message, Queue};
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
@@ -49,7 +50,7 @@ pub(crate) fn messages(
                 later.entry(*delay).or_default().push(*due);
             }
             FollowUp::First { due, delay } => first.entry(*delay).or_default().push(*due),
-            FollowUp::Alone { job, delay } => messages.push(round(job, *delay)?),
+            FollowUp::Alone { job, delay } => messages.push(round(context, job, *delay)?),
             FollowUp::Dead(letter) => {
                 messages.push((Queue::DeliveriesDead.into(), letter.message(context)));
             }
@@ -58,7 +59,7 @@ pub(crate) fn messages(
     for (dues, job) in [(first, Job::First as fn(_) -> _), (later, Job::Due)] {
         for (delay, dues) in dues {
             for dues in dues.chunks(MAX_DELIVERIES) {
-                messages.push(round(&job(dues.to_vec()), delay)?);
+                messages.push(round(context, &job(dues.to_vec()), delay)?);
             }
         }
     }
@@ -66,8 +67,13 @@ pub(crate) fn messages(
 }
 
 /// The message that brings a job back after a while.
-fn round(job: &Job, delay: Delay) -> Result<(Destination, Message), serde_json::Error> {
-    let message = Message::new(job.to_bytes()?, "application/json");
+fn round(
+    context: &Context,
+    job: &Job,
+    delay: Delay,
+) -> Result<(Destination, Message), serde_json::Error> {
+    let mut message = Message::new(job.to_bytes()?, "application/json");
+    set_queued_at(&mut message, context.now() + delay.duration());
     Ok((Destination::Later { delay, back_to: BackTo::Retries }, message))
 }
 

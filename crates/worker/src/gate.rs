@@ -1,33 +1,67 @@
 //! The gate to the endpoints: each has its own limits, so that a bad one costs the others nothing.
 //!
-//! `fanfare_core::endpoint` decides; this keeps an endpoint for each webhook that is busy or in
-//! trouble, and lets those wait whose turn comes at once.
+//! `fanfare_core::endpoint` decides for a webhook, `fanfare_core::group` for its host and its
+//! owner. This keeps their state for the webhooks that are busy or in trouble, and lets those
+//! deliveries wait whose turn comes at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanfare_core::endpoint::{Admission, Cause, Endpoint, LONGEST_WAIT};
+use fanfare_core::group::{Group, Kind, Refusal};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use tokio::sync::oneshot;
 
 use crate::context::chance;
 
-/// Endpoints remembered; beyond this those that are idle are forgotten.
+/// Endpoints remembered, and groups of each kind; beyond this those that are idle are forgotten.
 const MOST: usize = 10_000;
 
 /// All endpoints of a worker.
 pub(crate) struct Gate {
     /// The most requests that one endpoint has in flight.
     most: u32,
-    places: Mutex<HashMap<WebhookId, Place>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    places: HashMap<WebhookId, Place>,
+    /// Groups share what their lane has, so that none fills either.
+    first: Lane,
+    due: Lane,
+}
+
+/// The requests of first attempts, or of due ones.
+struct Lane {
+    hosts: HashMap<Arc<str>, Group>,
+    owners: HashMap<Arc<str>, Group>,
+    /// Requests in flight.
+    all: u32,
+    /// The most that there may be.
+    concurrency: u32,
+}
+
+/// How a worker's concurrency is divided between first attempts and due ones: a storm of either
+/// must leave the other its part.
+pub(crate) fn lanes(concurrency: u32) -> (u32, u32) {
+    let due = (concurrency / 4).max(1);
+    (concurrency.saturating_sub(due).max(1), due)
 }
 
 struct Place {
     endpoint: Endpoint,
-    waiting: VecDeque<oneshot::Sender<Pass>>,
+    waiting: VecDeque<Waiting>,
     rate: Option<u32>,
+    host: Arc<str>,
+    owner: Arc<str>,
+}
+
+/// Who waits for a slot of an endpoint.
+struct Waiting {
+    due: bool,
+    sender: oneshot::Sender<Pass>,
 }
 
 /// A delivery that may not go now.
@@ -47,40 +81,39 @@ impl Deferred {
 pub(crate) struct Pass {
     gate: Arc<Gate>,
     webhook: WebhookId,
+    host: Arc<str>,
+    owner: Arc<str>,
     /// The owner's limit, which is given back with a pass that is not used.
     rate: Option<u32>,
     probe: bool,
+    due: bool,
     ended: bool,
 }
 
 impl Gate {
-    pub(crate) fn new(most: u32) -> Arc<Self> {
-        Arc::new(Self { most, places: Mutex::default() })
+    pub(crate) fn new(most: u32, concurrency: u32) -> Arc<Self> {
+        let (first, due) = lanes(concurrency);
+        let (places, first, due) = (HashMap::new(), Lane::new(first), Lane::new(due));
+        Arc::new(Self { most, state: Mutex::new(State { places, first, due }) })
     }
 
-    /// Asks for a request, and waits for it if that takes no time to speak of. `again` says that
-    /// the delivery may have been deferred before.
+    /// Acquires a request, waiting briefly if a slot is about to be free. `due` says that it is not
+    /// a first attempt that nothing has deferred yet.
     pub(crate) async fn enter(
         self: &Arc<Self>,
         webhook: &Webhook,
-        again: bool,
+        due: bool,
     ) -> Result<Pass, Deferred> {
         let turn = {
-            let mut places = self.lock();
-            let place = self.place(&mut places, webhook.id);
-            place.rate = webhook.rate_limit;
-            if again {
-                place.endpoint.came_back();
-            }
-            let (now, waiting) = (Instant::now(), place.waiting.len());
-            match place.endpoint.admit(now, waiting, webhook.rate_limit, chance()) {
-                Admission::Go { probe } => {
-                    return Ok(self.pass(webhook.id, webhook.rate_limit, probe));
+            let mut state = self.lock();
+            match state.admit(webhook, due, self.most) {
+                (Admission::Go { probe }, place) => {
+                    return Ok(self.pass(webhook.id, place, probe, due));
                 }
-                Admission::Defer { cause, wait } => return Err(Deferred { cause, wait }),
-                Admission::Wait => {
+                (Admission::Defer { cause, wait }, _) => return Err(Deferred { cause, wait }),
+                (Admission::Wait, place) => {
                     let (sender, turn) = oneshot::channel();
-                    place.waiting.push_back(sender);
+                    place.waiting.push_back(Waiting { due, sender });
                     turn
                 }
             }
@@ -97,59 +130,178 @@ impl Gate {
 
     /// Endpoints whose breaker is open.
     pub(crate) fn open(&self) -> usize {
-        self.lock().values().filter(|place| place.endpoint.is_open()).count()
+        self.lock().places.values().filter(|place| place.endpoint.is_open()).count()
     }
 
-    fn pass(self: &Arc<Self>, webhook: WebhookId, rate: Option<u32>, probe: bool) -> Pass {
-        Pass { gate: Arc::clone(self), webhook, rate, probe, ended: false }
-    }
-
-    fn place<'a>(
-        &self,
-        places: &'a mut HashMap<WebhookId, Place>,
-        webhook: WebhookId,
-    ) -> &'a mut Place {
-        // At sizes that double, so that a look at all of them is rare.
-        if places.len() >= MOST && places.len() == places.capacity() {
-            let now = Instant::now();
-            places.retain(|_, place| !place.endpoint.is_idle(now) || !place.waiting.is_empty());
+    fn pass(self: &Arc<Self>, webhook: WebhookId, place: &Place, probe: bool, due: bool) -> Pass {
+        Pass {
+            gate: Arc::clone(self),
+            webhook,
+            host: Arc::clone(&place.host),
+            owner: Arc::clone(&place.owner),
+            rate: place.rate,
+            probe,
+            due,
+            ended: false,
         }
-        places.entry(webhook).or_insert_with(|| Place {
-            endpoint: Endpoint::new(self.most),
-            waiting: VecDeque::new(),
-            rate: None,
-        })
     }
 
-    /// Changes an endpoint, then gives its free slots to those that wait.
-    fn change(self: &Arc<Self>, webhook: WebhookId, change: impl FnOnce(&mut Endpoint)) {
+    /// Ends a request with its groups, changes its endpoint, then gives the endpoint's free slots to
+    /// those that wait.
+    fn end(
+        self: &Arc<Self>,
+        pass: &Pass,
+        change_group: impl Fn(&mut Group),
+        change: impl FnOnce(&mut Endpoint),
+    ) {
         // Passes that nobody waits for any more are dropped after the lock, which dropping takes.
         let mut unwanted = Vec::new();
-        let mut places = self.lock();
-        let Some(place) = places.get_mut(&webhook) else { return };
-        change(&mut place.endpoint);
-        place.waiting.retain(|waiting| !waiting.is_closed());
+        let mut state = self.lock();
+        state.lane(pass.due).end(pass, change_group);
+        let State { places, first, due } = &mut *state;
+        let Some(place) = places.get_mut(&pass.webhook) else { return };
+        // A request to a former host says nothing about the present one.
+        if place.host == pass.host {
+            change(&mut place.endpoint);
+        }
+        place.waiting.retain(|waiting| !waiting.sender.is_closed());
+        let now = Instant::now();
         while place.endpoint.has_room() && !place.endpoint.is_open() {
             let Some(next) = place.waiting.pop_front() else { break };
-            place.endpoint.begin(Instant::now());
-            unwanted.extend(next.send(self.pass(webhook, place.rate, false)).err());
+            let lane = if next.due { &mut *due } else { &mut *first };
+            if !lane.has_room(&place.host, &place.owner) {
+                place.waiting.push_front(next);
+                break;
+            }
+            place.endpoint.begin(now);
+            lane.begin(&place.host, &place.owner, now);
+            let turn = self.pass(pass.webhook, place, false, next.due);
+            unwanted.extend(next.sender.send(turn).err());
         }
-        drop(places);
+        drop(state);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<WebhookId, Place>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl State {
+    fn lane(&mut self, due: bool) -> &mut Lane {
+        if due { &mut self.due } else { &mut self.first }
+    }
+
+    /// Asks a webhook's host and owner, then its endpoint, whether a request may begin, and begins
+    /// it with all of them if it may go at once.
+    fn admit(&mut self, webhook: &Webhook, due: bool, most: u32) -> (Admission, &mut Place) {
+        let now = Instant::now();
+        let place = place(&mut self.places, webhook, most);
+        let lane = if due { &mut self.due } else { &mut self.first };
+        place.rate = webhook.rate_limit;
+        if due {
+            place.endpoint.came_back();
+            lane.groups(&place.host, &place.owner).into_iter().for_each(Group::came_back);
+        }
+        // An open breaker defers for longer, and its probe tells whether the endpoint is well again.
+        let admission = match lane.refusal(&place.host, &place.owner, now) {
+            Some(Refusal { cause, wait }) if !place.endpoint.is_open() => {
+                place.endpoint.deferred_by_group();
+                Admission::Defer { cause, wait }
+            }
+            _ => place.endpoint.admit(now, place.waiting.len(), webhook.rate_limit, chance()),
+        };
+        match admission {
+            Admission::Go { .. } => lane.begin(&place.host, &place.owner, now),
+            // It comes back as a due one.
+            Admission::Defer { .. } => {
+                let groups = self.due.groups(&place.host, &place.owner);
+                groups.into_iter().for_each(Group::deferred);
+            }
+            Admission::Wait => {}
+        }
+        (admission, place)
+    }
+}
+
+impl Lane {
+    fn new(concurrency: u32) -> Self {
+        Self { hosts: HashMap::new(), owners: HashMap::new(), all: 0, concurrency }
+    }
+
+    fn groups(&mut self, host: &Arc<str>, owner: &Arc<str>) -> [&mut Group; 2] {
+        let host = group(&mut self.hosts, host, Kind::Host);
+        [host, group(&mut self.owners, owner, Kind::Owner)]
+    }
+
+    fn refusal(&mut self, host: &Arc<str>, owner: &Arc<str>, now: Instant) -> Option<Refusal> {
+        let (all, concurrency) = (self.all, self.concurrency);
+        let groups = self.groups(host, owner);
+        groups.into_iter().find_map(|group| group.refusal(now, all, concurrency, chance()))
+    }
+
+    fn has_room(&mut self, host: &Arc<str>, owner: &Arc<str>) -> bool {
+        let (all, concurrency) = (self.all, self.concurrency);
+        self.groups(host, owner).iter().all(|group| group.has_room(all, concurrency))
+    }
+
+    fn begin(&mut self, host: &Arc<str>, owner: &Arc<str>, now: Instant) {
+        self.groups(host, owner).into_iter().for_each(|group| group.begin(now));
+        self.all += 1;
+    }
+
+    fn end(&mut self, pass: &Pass, change: impl Fn(&mut Group)) {
+        self.groups(&pass.host, &pass.owner).into_iter().for_each(change);
+        self.all = self.all.saturating_sub(1);
+    }
+}
+
+/// The state of a webhook, which may have moved to another host.
+fn place<'a>(
+    places: &'a mut HashMap<WebhookId, Place>,
+    webhook: &Webhook,
+    most: u32,
+) -> &'a mut Place {
+    // At sizes that double, so that a look at all of them is rare.
+    if places.len() >= MOST && places.len() == places.capacity() {
+        let now = Instant::now();
+        places.retain(|_, place| !place.endpoint.is_idle(now) || !place.waiting.is_empty());
+    }
+    let host = webhook.uri.host();
+    let place = places.entry(webhook.id).or_insert_with(|| Place {
+        endpoint: Endpoint::new(most),
+        waiting: VecDeque::new(),
+        rate: None,
+        host: host.into(),
+        owner: webhook.owner.key().into(),
+    });
+    if *place.host != *host {
+        place.host = host.into();
+        place.endpoint = Endpoint::new(most);
+    }
+    place
+}
+
+fn group<'a>(
+    groups: &'a mut HashMap<Arc<str>, Group>,
+    key: &Arc<str>,
+    kind: Kind,
+) -> &'a mut Group {
+    if groups.len() >= MOST && groups.len() == groups.capacity() {
+        groups.retain(|_, group| !group.is_idle());
+    }
+    groups.entry(Arc::clone(key)).or_insert_with(|| Group::new(kind))
 }
 
 impl Pass {
     /// The request is over.
     pub(crate) fn end(mut self, success: bool, duration: Duration) {
         self.ended = true;
-        let probe = self.probe;
-        self.gate.change(self.webhook, |endpoint| {
-            endpoint.end(Instant::now(), success, duration, probe);
-        });
+        let (now, probe) = (Instant::now(), self.probe);
+        self.gate.end(
+            &self,
+            |group| group.end(now, duration),
+            |endpoint| endpoint.end(now, success, duration, probe),
+        );
     }
 }
 
@@ -157,7 +309,7 @@ impl Drop for Pass {
     fn drop(&mut self) {
         if !self.ended {
             let (probe, rate) = (self.probe, self.rate);
-            self.gate.change(self.webhook, |endpoint| endpoint.abandon(probe, rate));
+            self.gate.end(self, Group::abandon, |endpoint| endpoint.abandon(probe, rate));
         }
     }
 }
@@ -190,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_gets_the_slot_that_becomes_free() {
-        let (gate, webhook) = (Gate::new(1), webhook());
+        let (gate, webhook) = (Gate::new(1, 1024), webhook());
         let first = gate.enter(&webhook, false).await.unwrap();
         let second = gate.enter(&webhook, false);
         tokio::pin!(second);
@@ -201,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_offered_to_somebody_who_left_is_not_lost() {
-        let (gate, webhook) = (Gate::new(1), webhook());
+        let (gate, webhook) = (Gate::new(1, 1024), webhook());
         let first = gate.enter(&webhook, false).await.unwrap();
         {
             let left = gate.enter(&webhook, false);
@@ -214,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_that_never_becomes_free_is_not_waited_for() {
-        let (gate, webhook) = (Gate::new(1), webhook());
+        let (gate, webhook) = (Gate::new(1, 1024), webhook());
         let _held = gate.enter(&webhook, false).await.unwrap();
         let deferred = gate.enter(&webhook, false).await.err().unwrap();
         assert_eq!(deferred.cause, Cause::Busy);

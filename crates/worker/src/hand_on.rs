@@ -136,7 +136,9 @@ async fn publish(
 /// Keeps the reconciler from taking deferred deliveries for lost ones.
 async fn note_deferred(context: &Context, follow_ups: &[&FollowUp]) -> Result<(), WorkerError> {
     let deferred = |follow_up: &&FollowUp| match follow_up {
-        FollowUp::Deferred { due, delay } => Some((*due, delay.duration())),
+        FollowUp::Deferred { due, delay } | FollowUp::First { due, delay } => {
+            Some((*due, delay.duration()))
+        }
         _ => None,
     };
     let deferred: Vec<(Due, Duration)> = follow_ups.iter().filter_map(deferred).collect();

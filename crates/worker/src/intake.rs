@@ -18,6 +18,7 @@ use crate::context::{Context, STALE};
 use crate::due::{Taken, attempt_each, defer, part};
 use crate::error::WorkerError;
 use crate::fresh::{attempt_all, dues};
+use crate::gate::lanes;
 use crate::hand_on::HandOn;
 
 /// How long a worker whose session is lost needs to claim what it has under way; until then its
@@ -61,6 +62,12 @@ struct Lane {
 }
 
 impl Lane {
+    /// The slots that a job waits for. Not more than half, since requests to one host or of one
+    /// owner may hold the other half: a wider job begins all the same.
+    fn wanted(&self, deliveries: usize) -> u32 {
+        u32::try_from(deliveries).unwrap_or(u32::MAX).clamp(1, self.most.div_ceil(2))
+    }
+
     fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(self.of_session.track_future(job));
     }
@@ -77,9 +84,7 @@ pub(crate) async fn work(
     context.patiently(|| async { store.directory_revision().await.map(drop) }).await?;
     // Times are the database's; until one is known nothing can be decided.
     context.patiently(|| store.sample_clock()).await?;
-    // A storm of due attempts must leave first attempts their share, and the other way round.
-    let retries = (context.config.concurrency / 4).max(1);
-    let first = context.config.concurrency.saturating_sub(retries).max(1);
+    let (first, retries) = lanes(context.config.concurrency);
     let of_session = TaskTracker::new();
     let hand_on = HandOn::start(Arc::clone(&context), session.publisher(), &tracker);
     let lane = |most: u32| Lane {
@@ -108,7 +113,7 @@ pub(crate) async fn work(
     drop(to_first);
     let result = tokio::try_join!(
         try_join_all(deliveries),
-        stamp(&context, due, to_due),
+        stamp(&context, Queue::Retries, due, to_due),
         first_attempts(lane(first), firsts),
         due_attempts(lane(retries), dues),
         lost(&context, &session),
@@ -146,7 +151,7 @@ async fn take_deliveries(
     let mut told = false;
     loop {
         match session.consumer(queue, prefetch).await {
-            Ok(consumer) => return stamp(context, consumer, to).await,
+            Ok(consumer) => return stamp(context, queue, consumer, to).await,
             Err(BrokerError::Missing { .. }) if share != Share::FIRST => {}
             Err(error) => return Err(error.into()),
         }
@@ -168,11 +173,13 @@ async fn take_deliveries(
 /// Takes messages as they come and notes when.
 async fn stamp(
     context: &Context,
+    queue: Queue,
     mut consumer: Consumer,
     to: mpsc::Sender<Stamped>,
 ) -> Result<(), WorkerError> {
     while let Some(Some(next)) = context.stop.run_until_cancelled(consumer.next()).await {
         let stamped = Stamped { incoming: next?, at: Instant::now() };
+        context.progress.note(queue, &stamped.incoming);
         if to.send(stamped).await.is_err() {
             break;
         }
@@ -194,7 +201,7 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
                 continue;
             }
         };
-        let wanted = u32::try_from(width(&job)).unwrap_or(u32::MAX).clamp(1, lane.most);
+        let wanted = lane.wanted(width(&job));
         let Ok(permit) = Arc::clone(&lane.permits).acquire_many_owned(wanted).await else {
             break;
         };
@@ -284,7 +291,7 @@ async fn attempt_group(lane: &Arc<Lane>, group: Group) {
     if group.jobs.is_empty() {
         return;
     }
-    let wanted = u32::try_from(group.taken.len()).unwrap_or(u32::MAX).clamp(1, lane.most);
+    let wanted = lane.wanted(group.taken.len());
     let permit = Arc::clone(&lane.permits).acquire_many_owned(wanted).await;
     let Ok(permit) = permit else { return };
     if lane.context.stop.is_cancelled() {

@@ -34,6 +34,7 @@ mod hand_on;
 mod intake;
 mod lost;
 mod measure;
+mod progress;
 mod recorder;
 mod solo;
 mod traced;
@@ -86,6 +87,7 @@ pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(Stat
     tokio::select! {
         () = work => {}
         () = measure::gauges(&context) => {}
+        () = progress::write(&context) => {}
     }
     // The recorder ends with the last of those who use it.
     drop(context);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fanfare_metrics::Worker as Metrics;
 use fanfare_store::attempts::Entry;
-use fanfare_store::patience::{Impatient, patiently};
+use fanfare_store::patience::{Impatient, answered, patiently};
 use fanfare_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -96,7 +96,9 @@ impl Writer {
             let (entries, done): (Vec<Entry>, Vec<Done>) = batch.drain(..).unzip();
             match self.write(&entries).await {
                 Ok(()) => done.into_iter().for_each(|done| answer(done, Ok(()))),
-                Err(Impatient::Refused(_)) => self.write_singly(entries, done).await,
+                Err(Impatient::Refused(_) | Impatient::Failing(_)) => {
+                    self.write_singly(entries, done).await;
+                }
                 // Dropping `done` says so to those who wait.
                 Err(Impatient::Stopping) => return,
             }
@@ -108,7 +110,7 @@ impl Writer {
     async fn write_singly(&self, entries: Vec<Entry>, done: Vec<Done>) {
         for (mut entry, done) in entries.into_iter().zip(done) {
             let mut result = self.write(std::slice::from_ref(&entry)).await;
-            if matches!(result, Err(Impatient::Refused(_)))
+            if matches!(result, Err(Impatient::Refused(_) | Impatient::Failing(_)))
                 && let Some(post) = &mut entry.post
             {
                 (post.error, post.response_body) = (None, None);
@@ -117,7 +119,9 @@ impl Writer {
             }
             match result {
                 Ok(()) => answer(done, Ok(())),
-                Err(Impatient::Refused(error)) => answer(done, Err(error)),
+                Err(Impatient::Refused(error) | Impatient::Failing(error)) => {
+                    answer(done, Err(error));
+                }
                 Err(Impatient::Stopping) => return,
             }
         }
@@ -125,7 +129,7 @@ impl Writer {
 
     /// Writes rows in one statement, waiting for the database if it must.
     async fn write(&self, entries: &[Entry]) -> Result<(), Impatient> {
-        let twice = patiently(&self.give_up, || async {
+        let write = || async {
             let began = Instant::now();
             let result = self.database.watch(self.store.attempts_record(entries)).await;
             if result.is_ok() {
@@ -134,8 +138,12 @@ impl Writer {
             let healthy = result.as_ref().map_or_else(StoreError::is_refusal, |_| true);
             self.health.send_if_modified(|known| std::mem::replace(known, healthy) != healthy);
             result
-        })
-        .await?;
+        };
+        let twice = match entries {
+            [_] => patiently(&self.give_up, write).await?,
+            // Several rows that can't be written together may be written one by one.
+            _ => answered(&self.give_up, write).await?.value,
+        };
         if twice > 0 {
             self.metrics.duplicates(twice);
             tracing::warn!(

@@ -6,43 +6,84 @@ use fanfare_core::share::Shares;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long the broker may take to declare one thing.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes the broker agree with the table. What is already there as it should be stays as it is.
+///
+/// A queue of `without`, or one that can't be declared now, is left out with its bindings, so that a
+/// broken one keeps nobody from using the others; those that failed are returned.
 ///
 /// # Errors
 ///
 /// [`BrokerError::Different`] when something exists with other arguments; otherwise what broke.
-pub(crate) async fn declare(channel: &Channel, delivery_queues: Shares) -> Result<(), BrokerError> {
+pub(crate) async fn declare(
+    connection: &Connection,
+    delivery_queues: Shares,
+    without: &BTreeSet<String>,
+) -> Result<Vec<(String, BrokerError)>, BrokerError> {
     let table = table(delivery_queues);
+    let mut channel = open(connection).await?;
     // One after the other: a refusal closes the channel, and must not be drowned by the errors of
     // others that then find it closed.
     for exchange in &table.exchanges {
-        declare_exchange(channel, exchange).await?;
+        declare_exchange(&channel, exchange).await?;
     }
-    for row in &table.queues {
-        declare_queue(channel, row).await?;
+    let mut failed: Vec<(String, BrokerError)> = Vec::new();
+    for row in table.queues.iter().filter(|row| !without.contains(&row.name)) {
+        match declare_queue(&channel, row).await {
+            Ok(()) => {}
+            Err(error @ (BrokerError::Missing { .. } | BrokerError::Lost { .. })) => {
+                failed.push((row.name.clone(), error));
+                if !connection.status().connected() {
+                    return Ok(failed);
+                }
+                channel = open(connection).await?;
+            }
+            Err(error) => return Err(error),
+        }
     }
-    for binding in &table.bindings {
+    let is_left_out =
+        |queue: &str| without.contains(queue) || failed.iter().any(|it| it.0 == queue);
+    for binding in table.bindings.iter().filter(|binding| !is_left_out(&binding.queue)) {
+        bind(&channel, binding).await?;
+    }
+    Ok(failed)
+}
+
+/// Makes one queue and its bindings.
+///
+/// # Errors
+///
+/// As for [`declare`].
+pub(crate) async fn declare_one(
+    channel: &Channel,
+    row: &QueueRow,
+    delivery_queues: Shares,
+) -> Result<(), BrokerError> {
+    declare_queue(channel, row).await?;
+    let table = table(delivery_queues);
+    for binding in table.bindings.iter().filter(|binding| binding.queue == row.name) {
         bind(channel, binding).await?;
     }
     Ok(())
 }
 
-/// Looks that everything in the table is there, whatever its arguments: looking needs no permission,
-/// comparing does. Of the delivery queues only the first must be there: the others are made by
-/// routers that spread jobs over them, which may be told so later than those who take the jobs.
+/// Looks that what every process needs is there: the exchanges, which routers make first. Whatever
+/// its arguments: looking needs no permission, comparing does. A queue that is missing or broken
+/// stops only those that need it, when they do.
 ///
 /// # Errors
 ///
 /// [`BrokerError::Missing`] names the first that is not there; otherwise what broke.
 pub(crate) async fn expect(connection: &Connection) -> Result<(), BrokerError> {
-    let table = table(Shares::ONE);
     let channel = open(connection).await?;
-    for exchange in &table.exchanges {
+    for exchange in &table(Shares::ONE).exchanges {
         passive_exchange(&channel, exchange).await?;
-    }
-    for row in &table.queues {
-        passive_queue(&channel, row).await?;
     }
     Ok(())
 }
@@ -97,11 +138,12 @@ async fn declare_exchange(channel: &Channel, exchange: &str) -> Result<(), Broke
 }
 
 async fn declare_queue(channel: &Channel, row: &QueueRow) -> Result<(), BrokerError> {
-    channel
-        .queue_declare(row.name.as_str().into(), QueueDeclareOptions::durable(), row.arguments())
-        .await
-        .map(drop)
-        .map_err(|error| BrokerError::of(format!("declaring queue {}", row.name), &error))
+    let (name, options) = (row.name.as_str().into(), QueueDeclareOptions::durable());
+    let doing = format!("declaring queue {}", row.name);
+    match timeout(ANSWER_TIMEOUT, channel.queue_declare(name, options, row.arguments())).await {
+        Ok(declared) => declared.map(drop).map_err(|error| BrokerError::of(doing, &error)),
+        Err(_) => Err(BrokerError::Lost { doing, source: Some("no answer in time".into()) }),
+    }
 }
 
 async fn bind(channel: &Channel, binding: &Binding) -> Result<(), BrokerError> {

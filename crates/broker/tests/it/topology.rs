@@ -43,7 +43,7 @@ async fn check_lists_what_is_missing_and_makes_nothing() {
     let session = Session::look(&config(&sandbox.amqp_url)).await.unwrap();
     for _ in 0..2 {
         let faults = session.check_topology().await.unwrap();
-        assert_eq!(faults.len(), 20 + 24);
+        assert_eq!(faults.len(), 20 + 26);
         assert!(faults.iter().all(|fault| fault.problem.starts_with("missing")));
     }
 }

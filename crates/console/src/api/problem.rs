@@ -156,7 +156,7 @@ fn try_later(text: &str) -> Response {
 /// Whether waiting helps.
 pub(crate) fn is_outage(error: &StoreError) -> bool {
     let may_be = matches!(error, StoreError::Connect(_) | StoreError::Statement { .. });
-    may_be && !error.is_refusal()
+    may_be && !error.is_refusal() && !error.is_cancelled()
 }
 
 impl From<StoreError> for Problem {
@@ -166,6 +166,9 @@ impl From<StoreError> for Problem {
             // That the database is away is told once, by whoever waits for it.
             tracing::debug!(error = chain, "answered that the database is away");
             Self::Away
+        } else if error.is_cancelled() {
+            tracing::warn!(error = chain, "a statement took too long");
+            Self::TookTooLong
         } else {
             tracing::error!(error = chain, "failed to answer a request");
             Self::Internal
@@ -193,6 +196,7 @@ impl From<Refused> for Problem {
         match refused {
             Refused::NotAdministrator => Self::NotAdministrator,
             Refused::Unknown => Self::Unknown,
+            Refused::TooMany(limit) => Self::NotRegistered(limit.to_string()),
             Refused::Wrong(error) => error.into(),
             Refused::NotVerified(error) => Self::NotRegistered(error.to_string()),
             Refused::Store(error) => error.into(),

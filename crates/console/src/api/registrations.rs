@@ -39,9 +39,12 @@ pub(crate) async fn list(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let whose = whose(uri.query().unwrap_or_default());
-    let show = if whose == Whose::Own { view::own } else { view::with_user };
+    let show = if whose == Whose::Own { view::seen_by } else { view::with_user };
     let webhooks = webhooks::list(&app, &caller, &whose).await?;
-    Ok(json(StatusCode::OK, &webhooks.iter().map(show).collect::<Vec<_>>()))
+    Ok(json(
+        StatusCode::OK,
+        &webhooks.iter().map(|webhook| show(&caller, webhook)).collect::<Vec<_>>(),
+    ))
 }
 
 /// `GET` of one.
@@ -51,7 +54,7 @@ pub(crate) async fn show(
     Id(id): Id,
 ) -> Result<Response, Problem> {
     let webhook = webhooks::find(&app, &caller, id).await?;
-    Ok(json(StatusCode::OK, &view::own(&webhook)))
+    Ok(json(StatusCode::OK, &view::seen_by(&caller, &webhook)))
 }
 
 /// `POST`: registers one.
@@ -82,7 +85,7 @@ pub(crate) async fn update(
         let reason = format!("The Id '{named}' is not the one in the path, '{id}'.");
         return Err(Problem::NotRegistered(reason));
     }
-    webhooks::change(&app, &webhook, Registration::parse(&members)?).await?;
+    webhooks::change(&app, &caller, &webhook, Registration::parse(&members)?).await?;
     Ok(StatusCode::OK)
 }
 

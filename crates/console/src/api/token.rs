@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -15,6 +16,7 @@ use super::json::json;
 use super::problem::{AWAY, AWAY_SECONDS, Problem};
 use crate::app::Shared;
 use crate::auth::passwords::{Denied, SESSION, sign_in};
+use crate::server::Peer;
 
 /// An access token.
 #[derive(Serialize, ToSchema)]
@@ -29,10 +31,14 @@ pub(crate) struct Granted<'a> {
 }
 
 /// `POST`: signs in.
-pub(crate) async fn grant(State(app): State<Shared>, body: Body) -> Result<Response, Failed> {
+pub(crate) async fn grant(
+    State(app): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Result<Response, Failed> {
     let form = body::read(body).await.map_err(Failed::Body)?;
     let Form { username, password } = Form::parse(&form)?;
-    let token = sign_in(&app, &username, password).await?;
+    let token = sign_in(&app, peer.0.into(), &username, password).await?;
     let granted = Granted {
         access_token: token.reveal(),
         token_type: "bearer",

@@ -1,9 +1,11 @@
 //! A webhook as the API shows it.
 
-use fanfare_core::webhook::{Secret, Webhook};
+use fanfare_core::webhook::{Headers, Secret, Webhook};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+
+use crate::auth::caller::Caller;
 
 /// A webhook in JSON: names and order are what clients know.
 #[derive(Serialize, ToSchema)]
@@ -15,7 +17,7 @@ pub(crate) struct View<'a> {
     #[serde(rename = "WebHookUri")]
     /// Where its notifications go: absolute, `http` or `https`.
     uri: &'a str,
-    /// 32 to 128 characters; made when left out.
+    /// 32 to 128 characters; made when left out. Null in what an administrator reads of others.
     secret: Option<&'a str>,
     /// The owner's words about it.
     description: Option<&'a str>,
@@ -23,7 +25,8 @@ pub(crate) struct View<'a> {
     is_paused: bool,
     /// What it asks for: `*`, `reports` or `reports.delete` forms.
     filters: Vec<&'a str>,
-    /// Headers that it adds to each POST.
+    /// Headers that it adds to each POST. An administrator reads `********` for each value of
+    /// others; sent back, it stands for the stored value.
     #[schema(value_type = Object)]
     headers: Map<String, Value>,
     /// Values that it adds to each body; scalars.
@@ -50,7 +53,19 @@ pub(crate) fn own(webhook: &Webhook) -> View<'_> {
     }
 }
 
-/// As an administrator sees it among those of others.
-pub(crate) fn with_user(webhook: &Webhook) -> View<'_> {
-    View { user: Some(webhook.owner.as_str()), ..own(webhook) }
+/// As an administrator sees one of another user's: without what only its owner is to know. What is
+/// read so can be sent back and changes neither.
+pub(crate) fn of_another(webhook: &Webhook) -> View<'_> {
+    let header = |(name, _): (&str, &str)| (name.to_owned(), Value::from(Headers::MASK));
+    View { secret: None, headers: webhook.headers.iter().map(header).collect(), ..own(webhook) }
+}
+
+/// As this caller sees it.
+pub(crate) fn seen_by<'a>(caller: &Caller, webhook: &'a Webhook) -> View<'a> {
+    if webhook.owner == caller.name { own(webhook) } else { of_another(webhook) }
+}
+
+/// The same, among those of others.
+pub(crate) fn with_user<'a>(caller: &Caller, webhook: &'a Webhook) -> View<'a> {
+    View { user: Some(webhook.owner.as_str()), ..seen_by(caller, webhook) }
 }

@@ -6,12 +6,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use fanfare_core::name::Name;
 use fanfare_store::StoreError;
-use fanfare_store::sessions::{SessionUser, Standing};
+use fanfare_store::sessions::SessionUser;
 
 use super::{cookie, forgery, token};
 use crate::api::problem::{BadBearer, Problem};
 use crate::app::{App, Shared};
-use crate::oidc::admission::{NotAdmitted, admit};
+use crate::oidc::admission::{Authority, NotAdmitted, admit};
 use crate::oidc::claims::Person;
 use crate::oidc::provider::{NotTaken, Provider};
 
@@ -43,13 +43,16 @@ impl Caller {
     }
 
     fn of_session(app: &App, user: SessionUser) -> Option<Self> {
-        let SessionUser { name, administrator, issuer, status } = user;
-        let Some(issuer) = issuer else {
-            return app.local_accounts.then_some(Self { name, administrator });
+        let SessionUser { name, administrator, issuer, standing } = user;
+        let (authority, holds) = match issuer {
+            None => (Authority::Account, app.local_accounts),
+            Some(issuer) => {
+                let holds = app.provider.as_ref().is_some_and(|it| it.config.issuer == issuer);
+                (Authority::Provider, holds)
+            }
         };
-        let holds = app.provider.as_ref().is_some_and(|it| it.config.issuer == issuer);
-        let person = Person { name, administrator };
-        admit(person, Standing { status, administrator }).ok().filter(|_| holds)
+        let admitted = admit(Person { name, administrator }, authority, standing);
+        admitted.ok().filter(|_| holds)
     }
 
     /// Whose access token this is.
@@ -72,7 +75,7 @@ impl Caller {
         let person =
             person.map_err(|nameless| Problem::BadBearer(BadBearer::Nameless(nameless)))?;
         let standing = app.store.user_standing(&person.name).await?;
-        admit(person, standing).map_err(|refused| {
+        admit(person, Authority::Provider, standing).map_err(|refused| {
             Problem::BadBearer(match refused {
                 NotAdmitted::Unknown(_) => BadBearer::UnknownUser,
                 NotAdmitted::Disabled(_) => BadBearer::DisabledUser,

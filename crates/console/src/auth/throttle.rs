@@ -1,18 +1,28 @@
-//! How often passwords may be tried, for one account and by everybody together.
+//! How often passwords may be tried: from one source, for one account from that source, and for one
+//! account from everywhere.
 //!
 //! Each try costs something that comes back with time; a right password gives it back at once, so
 //! that only wrong ones count. It is taken before the password is looked at: a thousand tries at
 //! the same moment are a thousand tries.
+//!
+//! There is no limit for all sources together: one source could use it up and lock everybody out.
+//! How many passwords are hashed at a time is bounded elsewhere. The limit of an account from
+//! everywhere is generous, and does not hold for a source from which its owner signed in before, so
+//! that strangers can't lock the owner out.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Wrong passwords for one account: ten at once, then one every 30 s.
-const OF_AN_ACCOUNT: Limit = Limit { burst: 10, every: Duration::from_secs(30) };
-/// Wrong passwords of everybody: 200 at once, then 20 a second.
-const OF_EVERYBODY: Limit = Limit { burst: 200, every: Duration::from_millis(50) };
-/// Accounts that are remembered. The limit for everybody keeps their number far below.
-const MAX_ACCOUNTS: usize = 10_000;
+/// Wrong passwords from one source: 100 at once, then 5 a second.
+const OF_A_SOURCE: Limit = Limit { burst: 100, every: Duration::from_millis(200) };
+/// Wrong passwords for one account from one source: ten at once, then one every 30 s.
+const OF_A_PAIR: Limit = Limit { burst: 10, every: Duration::from_secs(30) };
+/// Wrong passwords for one account from everywhere: 500 at once, then one every 5 s.
+const OF_AN_ACCOUNT: Limit = Limit { burst: 500, every: Duration::from_secs(5) };
+/// Entries of each kind that are remembered; those with the least to remember are forgotten first.
+const MAX_ENTRIES: usize = 10_000;
 
 /// How often something may be done.
 #[derive(Debug, Clone, Copy)]
@@ -23,40 +33,128 @@ pub(crate) struct Limit {
     pub(crate) every: Duration,
 }
 
+/// Where tries come from: an IPv4 address, or a /64 of IPv6, which one customer of a provider has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Source(IpAddr);
+
 /// What has been tried.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    accounts: HashMap<String, Spent>,
-    everybody: Spent,
+    sources: Spending<Source>,
+    pairs: Spending<(String, Source)>,
+    accounts: Spending<String>,
+    /// From where owners signed in, and when they last did.
+    familiar: HashMap<(String, Source), Instant>,
 }
 
 /// When all that was spent has come back.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Spent(Option<Instant>);
 
-impl Throttle {
-    /// Takes a try for an account. An error says how long to wait for the next one.
-    pub(crate) fn take(&mut self, account: &str, now: Instant) -> Result<(), Duration> {
-        if self.accounts.len() >= MAX_ACCOUNTS && !self.accounts.contains_key(account) {
-            self.accounts.retain(|_, spent| spent.is_anything(now));
-            if self.accounts.len() >= MAX_ACCOUNTS {
-                return Err(OF_AN_ACCOUNT.every);
+/// What was spent by each of many.
+#[derive(Debug)]
+pub(crate) struct Spending<K>(HashMap<K, Spent>);
+
+impl<K> Default for Spending<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
             }
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+}
+
+impl Throttle {
+    /// Takes a try for an account. An error says how long to wait for the next one; nothing is
+    /// taken then.
+    pub(crate) fn take(
+        &mut self,
+        account: &str,
+        source: Source,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let pair = (account.to_owned(), source);
+        let of_source = self.sources.after(&source, OF_A_SOURCE, now)?;
+        let of_pair = self.pairs.after(&pair, OF_A_PAIR, now)?;
+        if !self.familiar.contains_key(&pair) {
+            let of_account = self.accounts.after(&pair.0, OF_AN_ACCOUNT, now)?;
+            self.accounts.put(pair.0.clone(), of_account, now);
         }
-        let mut everybody = self.everybody;
-        everybody.take(OF_EVERYBODY, now)?;
-        self.accounts.entry(account.to_owned()).or_default().take(OF_AN_ACCOUNT, now)?;
-        self.everybody = everybody;
+        self.sources.put(source, of_source, now);
+        self.pairs.put(pair, of_pair, now);
         Ok(())
     }
 
-    /// Gives a try back.
-    pub(crate) fn give_back(&mut self, account: &str, now: Instant) {
-        self.everybody.give_back(OF_EVERYBODY);
-        if let Some(spent) = self.accounts.get_mut(account) {
-            spent.give_back(OF_AN_ACCOUNT);
+    /// Gives a try back that was not a wrong password.
+    pub(crate) fn give_back(&mut self, account: &str, source: Source, now: Instant) {
+        let pair = (account.to_owned(), source);
+        self.sources.give_back(&source, OF_A_SOURCE, now);
+        if !self.familiar.contains_key(&pair) {
+            self.accounts.give_back(&pair.0, OF_AN_ACCOUNT, now);
+        }
+        self.pairs.give_back(&pair, OF_A_PAIR, now);
+    }
+
+    /// Notes that the owner of an account signed in from this source.
+    pub(crate) fn signed_in(&mut self, account: &str, source: Source, now: Instant) {
+        if self.familiar.len() >= MAX_ENTRIES {
+            let mut times: Vec<Instant> = self.familiar.values().copied().collect();
+            let (_, median, _) = times.select_nth_unstable(MAX_ENTRIES / 2);
+            let median = *median;
+            self.familiar.retain(|_, at| *at > median);
+        }
+        self.familiar.insert((account.to_owned(), source), now);
+    }
+}
+
+impl<K: Hash + Eq> Spending<K> {
+    /// Takes one. An error says how long to wait for the next one; nothing is taken then.
+    pub(crate) fn take(&mut self, key: K, limit: Limit, now: Instant) -> Result<(), Duration> {
+        let spent = self.after(&key, limit, now)?;
+        self.put(key, spent, now);
+        Ok(())
+    }
+
+    /// What is spent after one more. An error says how long to wait.
+    fn after(&self, key: &K, limit: Limit, now: Instant) -> Result<Spent, Duration> {
+        let mut spent = self.0.get(key).copied().unwrap_or_default();
+        spent.take(limit, now)?;
+        Ok(spent)
+    }
+
+    fn put(&mut self, key: K, spent: Spent, now: Instant) {
+        if self.0.len() >= MAX_ENTRIES && !self.0.contains_key(&key) {
+            self.0.retain(|_, spent| spent.is_anything(now));
+            if self.0.len() >= MAX_ENTRIES {
+                self.forget_half();
+            }
+        }
+        self.0.insert(key, spent);
+    }
+
+    /// Forgets the half of the entries that has the least to remember.
+    fn forget_half(&mut self) {
+        let mut times: Vec<Option<Instant>> = self.0.values().map(|spent| spent.0).collect();
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
+        let median = *median;
+        self.0.retain(|_, spent| spent.0 > median);
+    }
+
+    fn give_back(&mut self, key: &K, limit: Limit, now: Instant) {
+        if let Some(spent) = self.0.get_mut(key) {
+            spent.give_back(limit);
             if !spent.is_anything(now) {
-                self.accounts.remove(account);
+                self.0.remove(key);
             }
         }
     }
@@ -88,48 +186,86 @@ impl Spent {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_account_has_ten_tries_and_then_one_every_30_seconds() {
-        let (mut throttle, now) = (Throttle::default(), Instant::now());
-        for _ in 0..10 {
-            throttle.take("anna", now).unwrap();
-        }
-        assert_eq!(throttle.take("anna", now), Err(Duration::from_secs(30)));
-        throttle.take("bob", now).unwrap();
-        let later = now + Duration::from_secs(20);
-        assert_eq!(throttle.take("anna", later), Err(Duration::from_secs(10)));
-        let later = now + Duration::from_secs(30);
-        throttle.take("anna", later).unwrap();
-        assert_eq!(throttle.take("anna", later), Err(Duration::from_secs(30)));
+    fn source(n: u32) -> Source {
+        IpAddr::from(n.to_be_bytes()).into()
     }
 
     #[test]
-    fn right_passwords_don_t_count() {
+    fn an_account_has_ten_tries_from_a_source_and_then_one_every_30_seconds() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        let here = source(1);
+        for _ in 0..10 {
+            throttle.take("anna", here, now).unwrap();
+        }
+        assert_eq!(throttle.take("anna", here, now), Err(Duration::from_secs(30)));
+        throttle.take("bob", here, now).unwrap();
+        throttle.take("anna", source(2), now).unwrap();
+        let later = now + Duration::from_secs(20);
+        assert_eq!(throttle.take("anna", here, later), Err(Duration::from_secs(10)));
+        let later = now + Duration::from_secs(30);
+        throttle.take("anna", here, later).unwrap();
+        assert_eq!(throttle.take("anna", here, later), Err(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn right_passwords_do_not_count() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         for _ in 0..1000 {
-            throttle.take("anna", now).unwrap();
-            throttle.give_back("anna", now);
+            throttle.take("anna", source(1), now).unwrap();
+            throttle.give_back("anna", source(1), now);
         }
-        assert!(throttle.accounts.is_empty());
+        assert!(throttle.pairs.0.is_empty() && throttle.accounts.0.is_empty());
     }
 
     #[test]
-    fn everybody_together_is_limited_too() {
+    fn a_flood_of_one_source_stops_only_that_source() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
-        for n in 0..200 {
-            throttle.take(&format!("user {n}"), now).unwrap();
+        let flood = source(1);
+        for n in 0..100 {
+            throttle.take(&format!("user {n}"), flood, now).unwrap();
         }
-        assert_eq!(throttle.take("anna", now), Err(Duration::from_millis(50)));
-        throttle.take("anna", now + Duration::from_millis(50)).unwrap();
+        assert_eq!(throttle.take("anna", flood, now), Err(Duration::from_millis(200)));
+        throttle.take("anna", source(2), now).unwrap();
+        throttle.take("anna", flood, now + Duration::from_millis(200)).unwrap();
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        let (mut throttle, mut now) = (Throttle::default(), Instant::now());
-        for n in 0..=MAX_ACCOUNTS {
-            now += Duration::from_secs(1);
-            throttle.take(&format!("user {n}"), now).unwrap();
+    fn strangers_can_not_lock_out_who_signed_in_before() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        let home = source(1);
+        throttle.take("anna", home, now).unwrap();
+        throttle.give_back("anna", home, now);
+        throttle.signed_in("anna", home, now);
+        for n in 0..500 {
+            throttle.take("anna", source(1000 + n), now).unwrap();
         }
-        assert!(throttle.accounts.len() < 100);
+        assert_eq!(throttle.take("anna", source(2), now), Err(Duration::from_secs(5)));
+        throttle.take("anna", home, now).unwrap();
+    }
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_64_bits_of_ipv6() {
+        let source = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(source("2001:db8::1"), source("2001:db8::2:3"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+        assert_ne!(source("192.0.2.2"), source("192.0.2.1"));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_busiest_stay() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        for n in 0..5 {
+            throttle.take("anna", source(n), now).unwrap();
+        }
+        for n in 0..25_000 {
+            throttle.take(&format!("user {n}"), source(100 + n), now).unwrap();
+            throttle.signed_in(&format!("user {n}"), source(100 + n), now);
+        }
+        assert!(throttle.sources.0.len() <= MAX_ENTRIES);
+        assert!(throttle.pairs.0.len() <= MAX_ENTRIES);
+        assert!(throttle.accounts.0.len() <= MAX_ENTRIES);
+        assert!(throttle.familiar.len() <= MAX_ENTRIES);
+        assert!(throttle.accounts.0.contains_key("anna"));
     }
 }

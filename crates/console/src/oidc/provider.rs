@@ -221,3 +221,25 @@ impl Provider {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_unknown_keys_leaves_a_look_for_new_ones_every_30_seconds() {
+        let (mut looked, begin) = (Spent::default(), Instant::now());
+        let mut looks = Vec::new();
+        // Ten made-up tokens a second for ten minutes.
+        for n in 0..6000 {
+            let now = begin + Duration::from_millis(100) * n;
+            if looked.take(UNKNOWN_KEYS, now).is_ok() {
+                looks.push(now);
+            }
+        }
+        let longest = looks.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(longest <= Duration::from_secs(31), "{longest:?}");
+        // And asks the provider no more often than that.
+        assert!(looks.len() <= 5 + 20, "{}", looks.len());
+    }
+}

@@ -58,7 +58,11 @@ pub(crate) async fn edit(
 ) -> Result<Response, Failed> {
     let webhook = visitor.webhook(&app, id).await?;
     let place = Place::Of(format!("{WEBHOOKS}/{id}"));
-    Ok(form(&visitor, &place, StatusCode::OK, Form::of(&webhook), Errors::default()))
+    let mut shown = Form::of(&webhook);
+    if !visitor.owns(&webhook) {
+        shown.mask_headers();
+    }
+    Ok(form(&visitor, &place, StatusCode::OK, shown, Errors::default()))
 }
 
 /// `POST`: changes it.
@@ -75,7 +79,7 @@ pub(crate) async fn save(
         return Ok(form(&visitor, &place, StatusCode::OK, more, Errors::default()));
     }
     let refused = match sent.check() {
-        Ok(wanted) => match webhooks::change(&app, &webhook, wanted).await {
+        Ok(wanted) => match webhooks::change(&app, &visitor.caller, &webhook, wanted).await {
             Ok(()) => return Ok(see_other(&format!("{WEBHOOKS}/{id}?done=saved"))),
             Err(refused) => errors(refused)?,
         },
@@ -128,6 +132,7 @@ fn errors(refused: Refused) -> Result<Errors, Failed> {
         Refused::NotVerified(error) => {
             Ok(Errors { url: Some(error.to_string()), ..Errors::default() })
         }
+        Refused::TooMany(limit) => Ok(Errors { url: Some(limit.to_string()), ..Errors::default() }),
         other => Err(other.into()),
     }
 }

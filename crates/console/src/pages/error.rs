@@ -24,6 +24,8 @@ pub(crate) enum Failed {
     Body(Problem),
     /// The database is away.
     Away,
+    /// The database took too long to answer.
+    TookTooLong,
     /// Something that the log tells more of.
     Internal,
 }
@@ -66,6 +68,15 @@ impl IntoResponse for Failed {
                     StatusCode::SERVICE_UNAVAILABLE,
                     "The service is not available for now",
                     "It can't reach its database. Nothing is lost; try again in a moment.",
+                );
+                response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
+                response
+            }
+            Self::TookTooLong => {
+                let mut response = told(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "That took too long",
+                    "The database has too much to look through. Ask for less, or try again later.",
                 );
                 response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
                 response
@@ -116,6 +127,7 @@ impl From<Problem> for Failed {
     fn from(problem: Problem) -> Self {
         match problem {
             Problem::Away => Self::Away,
+            Problem::TookTooLong => Self::TookTooLong,
             problem @ (Problem::TooLarge | Problem::BrokenOff) => Self::Body(problem),
             Problem::Unknown | Problem::NotAdministrator => Self::Unknown,
             _ => Self::Internal,

@@ -98,6 +98,13 @@ impl Form {
         }
     }
 
+    /// Shows what stands for the values of headers instead of them.
+    pub(super) fn mask_headers(&mut self) {
+        for (_, value) in &mut self.headers {
+            Headers::MASK.clone_into(value);
+        }
+    }
+
     /// The form as it was sent. Rows without a name and a value are left out.
     pub(super) fn read(fields: &Fields) -> Self {
         let chosen: Vec<&str> = fields.all("filter").collect();

@@ -20,7 +20,7 @@ use crate::app::{App, Shared};
 use crate::auth::passwords::SESSION;
 use crate::auth::token::Token;
 use crate::auth::{cookie, token};
-use crate::oidc::admission::{NotAdmitted, admit};
+use crate::oidc::admission::{Authority, NotAdmitted, admit};
 use crate::oidc::claims::Nameless;
 use crate::oidc::exchange::ExchangeError;
 use crate::oidc::flow::Flow;
@@ -154,7 +154,7 @@ async fn come_in(
     let person = provider.person(&flow, query.raw("code"), now).await?;
     let standing = app.store.user_standing(&person.name).await?;
     let administrator = person.administrator;
-    let caller = admit(person, standing)?;
+    let caller = admit(person, Authority::Provider, standing)?;
     let token = Token::random().map_err(|error| StoreError::Random(error.to_string()))?;
     let session = NewProviderSession {
         digest: &token.digest(),

@@ -138,6 +138,9 @@ pub(crate) async fn ask(
     Ok(page(StatusCode::OK, &asked))
 }
 
+/// The most requests of one owner that go on at a time.
+const MOST_OPEN: i64 = 5;
+
 /// `POST`: begins.
 pub(crate) async fn begin(
     State(app): State<Shared>,
@@ -150,7 +153,10 @@ pub(crate) async fn begin(
     }
     let since = posted.fields.text("since").parse().map_err(|_| Failed::Unknown)?;
     let by = &posted.visitor.caller.name;
-    let resend = app.store.resend_ask(id, since, by).await?;
+    let Some(resend) = app.store.resend_ask(id, since, by, MOST_OPEN).await? else {
+        let problem = [("problem", "resends")];
+        return Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &problem)));
+    };
     tracing::info!(
         webhook.id = %id, resend.id = %resend.id, %by, since = %resend.since, total = resend.total,
         "asked to attempt again what is dead"

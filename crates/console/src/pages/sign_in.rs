@@ -1,6 +1,7 @@
 //! Signing in and out.
 
 use askama::Template;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -15,6 +16,7 @@ use crate::app::{App, Shared};
 use crate::auth::forgery::Sender;
 use crate::auth::passwords::{Denied, sign_in};
 use crate::auth::{cookie, forgery, token};
+use crate::server::Peer;
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
@@ -65,6 +67,7 @@ pub(crate) async fn show(State(app): State<Shared>, uri: Uri) -> Response {
 /// `POST`: name and password for a session.
 pub(crate) async fn enter(
     State(app): State<Shared>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failed> {
@@ -74,7 +77,7 @@ pub(crate) async fn enter(
     }
     let fields = visitor::read(body).await?;
     let (name, next) = (fields.text("name"), fields.text("next"));
-    let denied = match sign_in(&app, name, fields.raw("password").to_owned()).await {
+    let denied = match sign_in(&app, peer.0.into(), name, fields.raw("password").to_owned()).await {
         Ok(token) => {
             let cookie = cookie::begin(&headers, &token).ok_or(Failed::Internal)?;
             return Ok(([(header::SET_COOKIE, cookie)], see_other(local(next))).into_response());

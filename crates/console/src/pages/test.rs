@@ -22,6 +22,7 @@ pub(crate) async fn send(
         Err(NotSent::Paused) => "problem=paused",
         Err(NotSent::OwnerDisabled | NotSent::OwnerDeleted) => "problem=owner",
         Err(NotSent::NothingReadable) => "problem=no-test",
+        Err(NotSent::TooMany { .. }) => "problem=too-many-tests",
         Err(NotSent::Store(error)) => return Err(error.into()),
     };
     Ok(see_other(&format!("{WEBHOOKS}/{id}?{said}")))

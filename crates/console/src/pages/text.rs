@@ -109,6 +109,14 @@ pub(super) fn problem(code: &str) -> Option<&'static str> {
         "owner" => Some(
             "Nothing is sent: the owner is disabled, or is not in the report server's directory.",
         ),
+        "too-many-tests" => Some(
+            "There were too many test events for this user within a short time. Try again in a \
+             minute.",
+        ),
+        "resends" => Some(
+            "Failed deliveries of several other webhooks of this user are being sent again. Wait \
+             until one is done, or cancel one.",
+        ),
         "no-test" => Some(
             "A test event could not be sent: the owner may not read anything of the kinds that the \
              webhook asks for, so that it gets no events at all.",

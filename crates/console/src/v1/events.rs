@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::access::Resource;
 use fanfare_core::filter::Filters;
 use fanfare_store::events::{EventFilter, EventSummary};
-use fanfare_store::explain::ExplainFilter;
+use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
 
 use super::list::{LARGEST_PAGE, PAGE, cursor, page, place};
 use super::problem::{Conflict, Problem};
@@ -84,9 +84,13 @@ pub(crate) async fn explain(
     query.end()?;
     let owner = user.whose(owner)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let event = find(&app, &id_text, source.as_deref()).await?;
     let filter = ExplainFilter { webhook, owner, limit };
-    let explained = app.store.explain(event.key, &filter).await?.ok_or(NOTHING)?;
+    let explained = if user.0.administrator {
+        let event = find(&app, &id_text, source.as_deref()).await?;
+        app.store.explain(event.key, &filter).await?.ok_or(NOTHING)?
+    } else {
+        explain_to_owner(&app, &id_text, source.as_deref(), &filter).await?
+    };
     if webhook.is_some() && explained.webhooks.is_empty() {
         return Err(Problem::NotFound(super::problem::NO_WEBHOOK));
     }
@@ -107,19 +111,56 @@ pub(crate) async fn explain(
 
 const NOTHING: Problem = Problem::NotFound("There is no such event.");
 
+/// The most events of one id that are looked at for an owner.
+const SAME_ID: usize = 20;
+
+/// The explanation for an owner. Of several events with this id only those count that the owner may
+/// know of: an id that somebody else's event has as well makes no difference.
+async fn explain_to_owner(
+    app: &App,
+    id: &str,
+    source: Option<&str>,
+    filter: &ExplainFilter,
+) -> Result<Explained, Problem> {
+    let (mut known, mut other) = (Vec::new(), None);
+    for event in events(app, id, source).await?.into_iter().take(SAME_ID) {
+        let Some(explained) = app.store.explain(event.key, filter).await? else { continue };
+        let knows = |one: &WebhookExplained| one.grant.is_some() || one.delivery.is_some();
+        if explained.webhooks.iter().any(knows) {
+            known.push((event.source, explained));
+        } else {
+            other.get_or_insert(explained);
+        }
+    }
+    if known.len() > 1 {
+        let sources: Vec<&str> = known.iter().map(|(source, _)| source.as_str()).collect();
+        return Err(ambiguous(&sources));
+    }
+    known.pop().map(|(_, explained)| explained).or(other).ok_or(NOTHING)
+}
+
 /// The event with this id of its publisher, which must be the only one.
 async fn find(app: &App, id: &str, source: Option<&str>) -> Result<EventSummary, Problem> {
-    if id.contains('\0') {
-        return Err(NOTHING);
-    }
-    let mut found = app.store.events_find(&[id.to_owned()], source).await?;
+    let mut found = events(app, id, source).await?;
     let event = found.pop().ok_or(NOTHING)?;
     if found.is_empty() {
         return Ok(event);
     }
     found.push(event);
     let sources: Vec<&str> = found.iter().map(|event| event.source.as_str()).collect();
-    Err(Problem::Conflict(Conflict {
+    Err(ambiguous(&sources))
+}
+
+/// The events with this id of their publishers.
+async fn events(app: &App, id: &str, source: Option<&str>) -> Result<Vec<EventSummary>, Problem> {
+    if id.contains('\0') {
+        return Ok(Vec::new());
+    }
+    Ok(app.store.events_find(&[id.to_owned()], source).await?)
+}
+
+fn ambiguous(sources: &[&str]) -> Problem {
+    Problem::Conflict(Conflict {
         code: "ambiguous-event",
         title: "Several events have this id",
         detail: format!(
@@ -127,7 +168,7 @@ async fn find(app: &App, id: &str, source: Option<&str>) -> Result<EventSummary,
             sources.len(),
             sources.join(", ")
         ),
-    }))
+    })
 }
 
 /// A type or a filter, in the spelling in which filters are stored.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use fanfare_store::cancel_on_drop;
 use tokio::time::timeout;
 
 use super::problem::Problem;
@@ -14,6 +15,6 @@ const LONGEST: Duration = Duration::from_secs(25);
 
 /// Handles a request within its time.
 pub(crate) async fn within_time(request: Request, next: Next) -> Response {
-    let answer = timeout(LONGEST, next.run(request)).await;
+    let answer = timeout(LONGEST, cancel_on_drop(next.run(request))).await;
     answer.unwrap_or_else(|_| Problem::TookTooLong.into_response())
 }

@@ -166,7 +166,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
                 something that the owner may read, of a kind that the webhook asks for; without \
                 such a thing it is refused, as no event would be sent.",
         success: ok(202, "It is on its way.", Shape::One("Tested")),
-        failures: &[404, 409],
+        failures: &[404, 409, 429],
         ..PLAIN
     },
     Operation {

@@ -2,6 +2,8 @@
 //!
 //! `type` is what programs go by: it does not change. `detail` is for people.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fanfare_broker::BrokerError;
@@ -33,6 +35,11 @@ pub(crate) enum Problem {
     Invalid(Vec<Wrong>),
     /// What is asked for can't be done as things stand.
     Conflict(Conflict),
+    /// It was asked for too often.
+    TooMany {
+        /// How long to wait.
+        wait: Duration,
+    },
     /// The body is too large.
     TooLarge,
     /// The database or the broker is away.
@@ -126,6 +133,12 @@ impl Problem {
             Self::Conflict(Conflict { code, title, detail }) => {
                 (StatusCode::CONFLICT, code, title, detail, Vec::new())
             }
+            Self::TooMany { wait } => of(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-requests",
+                "That was asked for too often",
+                &format!("Try again in {} s.", seconds(wait)),
+            ),
             Self::TooLarge => of(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too-large",
@@ -166,6 +179,10 @@ impl IntoResponse for Problem {
             Self::BadBearer(bad) => bad.challenge(),
             _ => HeaderValue::from_static("Bearer"),
         };
+        let wait = match self {
+            Self::TooMany { wait } => HeaderValue::from(seconds(wait)),
+            _ => AWAY_SECONDS,
+        };
         let (status, code, title, detail, errors) = self.parts();
         let r#type = format!("/problems/{code}");
         let body = Body { r#type, title, status: status.as_u16(), detail, errors };
@@ -176,13 +193,18 @@ impl IntoResponse for Problem {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, AWAY_SECONDS);
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(header::RETRY_AFTER, wait);
             }
             _ => {}
         }
         response
     }
+}
+
+/// A wait in whole seconds, rounded up.
+fn seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
 }
 
 /// A path that is none.
@@ -200,6 +222,9 @@ impl From<StoreError> for Problem {
         if is_outage(&error) {
             tracing::debug!(error = error.chain(), "answered that the database is away");
             Self::Away(AWAY)
+        } else if error.is_cancelled() {
+            tracing::warn!(error = error.chain(), "a statement took too long");
+            Self::TookTooLong
         } else {
             tracing::error!(error = error.chain(), "failed to answer a request");
             Self::Internal
@@ -233,6 +258,7 @@ impl From<Refused> for Problem {
             Refused::Store(error) => error.into(),
             Refused::NotAdministrator => Self::Forbidden("see the webhooks of others"),
             Refused::Unknown => Self::NotFound(NO_WEBHOOK),
+            Refused::TooMany(limit) => Self::invalid("", limit.to_string()),
             Refused::Wrong(error) => Self::invalid("", error.to_string()),
             Refused::NotVerified(error) => Self::invalid("", error.to_string()),
         }

@@ -72,6 +72,7 @@ fn not_sent(webhook: &Webhook, error: NotSent) -> Problem {
     let refused = |code, title, detail: String| Problem::Conflict(Conflict { code, title, detail });
     let owner = &webhook.owner;
     match error {
+        NotSent::TooMany { wait } => Problem::TooMany { wait },
         NotSent::Paused => paused(),
         NotSent::OwnerDisabled => {
             let detail = format!("{owner} is disabled, so that nothing is sent to their webhooks.");

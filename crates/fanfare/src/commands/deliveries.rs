@@ -80,7 +80,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 }
 
 async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
-    let filter = DeliveryFilter {
+    let mut filter = DeliveryFilter {
         webhook: args.webhook,
         event: args.event,
         owner: args.owner,
@@ -88,7 +88,15 @@ async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
         limit: args.limit,
         ..DeliveryFilter::default()
     };
-    let deliveries = store.deliveries_page(&filter).await?.deliveries;
+    let mut deliveries = Vec::new();
+    // A page may end before it is full, with a place to go on from.
+    while filter.limit > 0 {
+        let page = store.deliveries_page(&filter).await?;
+        filter.limit -= i64::try_from(page.deliveries.len()).unwrap_or(i64::MAX);
+        deliveries.extend(page.deliveries);
+        let Some(next) = page.next else { break };
+        filter.after = Some(next);
+    }
     if args.json {
         return output::print_json(&deliveries.iter().map(view::json).collect::<Vec<_>>());
     }

@@ -13,9 +13,8 @@ use crate::parts;
 use crate::settings::Settings;
 use crate::spans;
 
-/// How often the ledger is asked what got lost. What it looks at is at least a minute old, so more
-/// often would find little more.
-const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+/// How often the ledger is asked what got lost.
+const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs a router: events in, plans and jobs out.
 pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
@@ -72,7 +71,8 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
 pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
     let observer = Observer::new(settings, "console").await?;
     let config = fanfare_console::Config {
-        store: parts::store(settings, "console")?,
+        store: parts::store_for_people(settings, "console")?,
+        background: parts::store_for_upkeep(settings, "console")?,
         broker: parts::broker(settings, "console")?,
         client: parts::outbound(settings)?,
         // The ladder may lengthen the last wait by an eighth; an hour is for clocks and attempts.
@@ -80,6 +80,7 @@ pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
         // A minute is for the row's way into the database, and for clocks that differ.
         settled: settings.timeout + Duration::from_mins(1),
         clock: clock::now,
+        webhooks_per_owner: settings.webhooks_per_owner,
         local_accounts: settings.sign_in.local_accounts,
         provider: parts::provider(settings)?,
     };

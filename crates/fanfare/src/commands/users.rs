@@ -1,33 +1,87 @@
 //! `fanfare users`: accounts that may sign in at the API and the console.
 
-use std::io::{BufRead as _, IsTerminal as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
 use anyhow::Context as _;
 use fanfare_core::name::Name;
+use fanfare_core::password;
+use fanfare_store::Store;
+use fanfare_store::accounts::Account;
+use serde::Serialize;
 
+use crate::clock::rfc3339;
 use crate::output::{self, Misuse};
 use crate::parts;
 use crate::settings::Settings;
+use crate::table;
+
+/// The reason of an account that an operator disabled without giving one.
+const BY_AN_OPERATOR: &str = "disabled by an operator";
 
 /// What can be done with accounts.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Add an account, or give an existing one this password and role
     Add(AddArgs),
+    /// List the accounts
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove an account and end its sessions
+    Remove(OneArgs),
+    /// Keep an account from signing in and end its sessions
+    Disable {
+        #[command(flatten)]
+        one: OneArgs,
+        /// Why, for `fanfare users list`
+        #[arg(long, default_value = BY_AN_OPERATOR)]
+        reason: String,
+    },
+    /// Let an account that is disabled sign in again
+    Enable(OneArgs),
+    /// Give an account another password and end its sessions
+    Password {
+        #[command(flatten)]
+        one: OneArgs,
+        /// Read the password from the first line of stdin instead of asking for it
+        #[arg(long)]
+        password_stdin: bool,
+    },
 }
 
 /// The arguments of `fanfare users add`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArgs {
-    /// The user's name, as in the report server
-    #[arg(value_parser = name)]
-    name: Name,
+    #[command(flatten)]
+    one: OneArgs,
     /// Make the account a System Administrator of Fanfare
     #[arg(long)]
     admin: bool,
     /// Read the password from the first line of stdin instead of asking for it
     #[arg(long)]
     password_stdin: bool,
+}
+
+/// One account.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OneArgs {
+    /// The user's name, as in the report server
+    #[arg(value_parser = name)]
+    name: Name,
+}
+
+/// An account in JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    name: &'a str,
+    administrator: bool,
+    created_at: String,
+    disabled_at: Option<String>,
+    disabled_reason: Option<&'a str>,
+    sessions: i64,
 }
 
 /// Parses a name on the command line.
@@ -38,31 +92,96 @@ pub(crate) fn name(text: &str) -> Result<Name, String> {
 
 /// Runs a command about accounts.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
+    let store = parts::store(settings, "users")?;
     match command {
-        Command::Add(args) => add(&args, settings).await,
+        Command::Add(args) => add(&args, &store).await,
+        Command::List { json } => list(&store, json).await,
+        Command::Remove(OneArgs { name }) => {
+            done(store.account_remove(&name).await?, "removed", &name)
+        }
+        Command::Disable { one: OneArgs { name }, reason } => {
+            done(store.account_disable(name.key(), &reason).await?, "disabled", &name)
+        }
+        Command::Enable(OneArgs { name }) => {
+            done(store.account_enable(&name).await?, "enabled", &name)
+        }
+        Command::Password { one: OneArgs { name }, password_stdin } => {
+            let password = new_password(password_stdin)?;
+            let found = store.account_set_password(&name, &password).await?;
+            done(found, "changed the password of", &name)
+        }
     }
 }
 
-async fn add(args: &AddArgs, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "users")?;
-    let password = if args.password_stdin { read_password()? } else { ask_password()? };
-    if password.is_empty() {
-        return Err(
-            Misuse("the password is empty; give one of at least one character".into()).into()
-        );
-    }
-    let new = store.account_put(&args.name, &password, args.admin).await?;
+async fn add(args: &AddArgs, store: &Store) -> anyhow::Result<()> {
+    let password = new_password(args.password_stdin)?;
+    let name = &args.one.name;
+    let new = store.account_put(name, &password, args.admin).await?;
     let role = if args.admin { " as a System Administrator" } else { "" };
     let done = if new { "added" } else { "there before, now with this password:" };
-    output::print(&format!("{done} {}{role}\n", output::plain(args.name.as_str())))
+    output::print(&format!("{done} {}{role}\n", output::plain(name.as_str())))
+}
+
+async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
+    let accounts = store.accounts_list().await?;
+    if json {
+        return output::print_json(&accounts.iter().map(view).collect::<Vec<_>>());
+    }
+    let headings = ["NAME", "ROLE", "CREATED", "SESSIONS", "DISABLED"];
+    output::print(&table::render(&headings, accounts.iter().map(row)))
+}
+
+/// Says what was done, or that there is no such account.
+fn done(found: bool, what: &str, name: &Name) -> anyhow::Result<()> {
+    let name = output::plain(name.as_str());
+    if !found {
+        anyhow::bail!("there is no account '{name}'; `fanfare users list` shows all");
+    }
+    output::print(&format!("{what} {name}\n"))
+}
+
+fn view(account: &Account) -> View<'_> {
+    let disabled = account.disabled.as_ref();
+    View {
+        name: &account.name,
+        administrator: account.administrator,
+        created_at: rfc3339(account.created_at),
+        disabled_at: disabled.map(|(at, _)| rfc3339(*at)),
+        disabled_reason: disabled.and_then(|(_, reason)| reason.as_deref()),
+        sessions: account.sessions,
+    }
+}
+
+fn row(account: &Account) -> Vec<String> {
+    let role = if account.administrator { "administrator" } else { "user" };
+    let disabled = account.disabled.as_ref().map_or_else(String::new, |(at, reason)| {
+        format!("{}: {}", rfc3339(*at), reason.as_deref().unwrap_or_default())
+    });
+    vec![
+        account.name.clone(),
+        role.to_owned(),
+        rfc3339(account.created_at),
+        account.sessions.to_string(),
+        disabled,
+    ]
+}
+
+/// Reads a password that an account is to get.
+fn new_password(from_stdin: bool) -> anyhow::Result<String> {
+    let text = if from_stdin { read_password()? } else { ask_password()? };
+    password::check(&text).map_err(|error| Misuse(error.to_string()))?;
+    Ok(text)
 }
 
 fn read_password() -> anyhow::Result<String> {
-    let mut line = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut line)
+    // One more than fits, and the end of the line: what is too long is told so.
+    let most = u64::try_from(password::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(3);
+    let mut line = Vec::new();
+    std::io::BufReader::new(std::io::stdin().lock().take(most))
+        .read_until(b'\n', &mut line)
         .context("failed to read the password from stdin")?;
+    let line = String::from_utf8(line)
+        .map_err(|_| Misuse("the password is not UTF-8; give it as UTF-8 text".to_owned()))?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 

@@ -335,6 +335,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "The most attempts that a worker makes side by side to one webhook",
     },
     Setting {
+        name: "FANFARE_WEBHOOKS_PER_OWNER",
+        flag: "webhooks-per-owner",
+        key: "webhooks_per_owner",
+        default: Some("100"),
+        shown: Shown::Whole,
+        form: COUNT,
+        about: "The most webhooks that one user may have; who has more keeps them",
+    },
+    Setting {
         name: "FANFARE_PAUSE_FAILING_AFTER",
         flag: "pause-failing-after",
         key: "pause_failing_after",

@@ -39,14 +39,61 @@ async fn accounts_are_added_with_a_password_from_stdin() {
         command.stdin(std::fs::File::open(file).unwrap());
         Ended::of(command.output().unwrap())
     };
-    assert!(add("pass word\r\n").stdout.starts_with("added Anna"));
-    assert!(add("other").stdout.contains("there before"));
-    assert!(add("\n").failed_with(2).contains("empty"));
+    assert!(add("a long pass word\r\n").stdout.starts_with("added Anna"));
+    assert!(add("another long one").stdout.contains("there before"));
+    assert!(add("\n").failed_with(2).contains("at least 12"));
+    assert!(add("eleven char\n").failed_with(2).contains("11 characters; give one of at least 12"));
+    assert!(add(&"a".repeat(5000)).failed_with(2).contains("at most 1024"));
     let ended = world.run(&["users", "add", "Anna"]);
     assert!(ended.failed_with(2).contains("--password-stdin"));
     let row =
         world.sandbox.sql("select name_key, administrator, password_hash from accounts").unwrap();
     assert!(row.starts_with("anna|t|$argon2id$"), "{row}");
+}
+
+#[tokio::test]
+async fn accounts_are_listed_disabled_enabled_and_removed() {
+    let world = World::migrated().await;
+    let with_password = |args: &[&str], password: &str| {
+        let mut command = world.place.command(args);
+        command.env("FANFARE_DATABASE_URL", &world.sandbox.database_url);
+        command.stdin(std::fs::File::open(world.place.file("password", password)).unwrap());
+        Ended::of(command.output().unwrap())
+    };
+    let accounts = || -> serde_json::Value {
+        serde_json::from_str(&world.ok(&["users", "list", "--json"])).unwrap()
+    };
+    let hash = || world.sandbox.sql("select password_hash from accounts").unwrap();
+    assert_eq!(accounts(), serde_json::json!([]));
+    let added = with_password(&["users", "add", "Anna", "--password-stdin"], "a long password");
+    assert!(added.stdout.starts_with("added Anna"), "{added:?}");
+    let anna = accounts()[0].clone();
+    assert_eq!((&anna["name"], &anna["administrator"]), (&"Anna".into(), &false.into()));
+    assert_eq!((&anna["sessions"], &anna["disabledAt"]), (&0.into(), &serde_json::Value::Null));
+
+    assert_eq!(world.ok(&["users", "disable", "anna", "--reason", "on leave"]), "disabled anna\n");
+    assert_eq!(accounts()[0]["disabledReason"], "on leave");
+    assert!(accounts()[0]["disabledAt"].is_string());
+    // The first reason stays.
+    world.ok(&["users", "disable", "anna"]);
+    assert!(world.ok(&["users", "list"]).contains("on leave"));
+    assert_eq!(world.ok(&["users", "enable", "ANNA"]), "enabled ANNA\n");
+    assert_eq!(accounts()[0]["disabledReason"], serde_json::Value::Null);
+
+    let before = hash();
+    let password = ["users", "password", "anna", "--password-stdin"];
+    assert!(with_password(&password, "short").failed_with(2).contains("at least 12"));
+    assert_eq!(hash(), before);
+    assert!(with_password(&password, "another password").stdout.starts_with("changed"));
+    assert_ne!(hash(), before);
+
+    assert_eq!(world.ok(&["users", "remove", "anna"]), "removed anna\n");
+    assert_eq!(accounts(), serde_json::json!([]));
+    for command in ["remove", "disable", "enable"] {
+        let ended = world.run(&["users", command, "anna"]);
+        assert!(ended.failed_with(1).contains("there is no account 'anna'"), "{command}");
+    }
+    assert!(with_password(&password, "another password").failed_with(1).contains("no account"));
 }
 
 #[tokio::test]

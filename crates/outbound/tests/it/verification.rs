@@ -89,6 +89,15 @@ async fn failures_are_told_in_plain_words() {
 }
 
 #[tokio::test]
+async fn a_name_that_leads_inside_looks_like_one_that_does_not_exist() {
+    let hidden = "the name could not be resolved to an address that may be reached";
+    for url in ["http://localhost/", "http://nothing.invalid/"] {
+        let outcome = client(&[]).verify(&url.parse().unwrap(), &[], ECHO).await;
+        assert_eq!(outcome, Err(failed(hidden)), "{url}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_fails() {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{ECHO}");
     let outcome = verify_answer(Reply::Close(head.into())).await;

@@ -51,7 +51,7 @@ impl Store {
                 on conflict do nothing
                 returning batch, entry
             ), looked as (
-                update events set look_at = now() + interval '60 seconds'
+                update events set look_at = now() + interval '20 seconds'
                 where batch = (select batch from begun)
             )
             select (select entry + 1 from begun), exists (select from wanted),
@@ -155,7 +155,7 @@ pub(super) async fn restart_dead(
             on conflict do nothing
             returning batch, entry
         ), looked as (
-            update events set look_at = now() + interval '60 seconds'
+            update events set look_at = now() + interval '20 seconds'
             where batch in (select batch from begun)
         )
         select batch, entry + 1 from begun";

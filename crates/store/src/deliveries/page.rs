@@ -6,6 +6,10 @@
 //! these alone. So a page costs about the same whether there are a thousand attempts or ten
 //! million.
 //!
+//! Where few of what the index has may fit, a page ends after a window of so many entries
+//! ([`SCAN`]), with what was found in it, even if that is nothing; the next page goes on there. The
+//! window's end is looked up first, from the index alone.
+//!
 //! A key is (time, batch, webhook), and never changes. The next page begins right below the last
 //! key, so what comes in meanwhile neither moves nor doubles anything. The time is that at which
 //! the events were taken in, which the first entry has as its `since`; among the dead and dropped,
@@ -20,12 +24,14 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{Delivery, DeliveryFilter};
+use crate::cancel::Object;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// An owner of more webhooks than this gets most of what there is: then the way by time is shorter
-/// than that by webhook.
-const MANY_WEBHOOKS: usize = 50;
+/// Entries of an index that one page looks through at most.
+const SCAN: i64 = 10_000;
+/// Of these, each webhook's at least, however many webhooks there are.
+const SCAN_OF_A_WEBHOOK: i64 = 100;
 
 /// A page of deliveries.
 #[derive(Debug, Clone, Default)]
@@ -110,12 +116,12 @@ macro_rules! planned {
                  from events e cross join unnest(e.webhooks) as p(webhook)
                  where ",
             $which,
-            "      and e.received_at >= $1 and (e.received_at, e.batch) <= ($2, $3)
+            "      and ($5::uuid[] is null or p.webhook = any($5))
+                   and e.received_at >= $1 and (e.received_at, e.batch) <= ($2, $3)
                    and (e.received_at, e.batch, p.webhook) < ($2, $3, $4)
                  order by at desc, batch desc, webhook desc offset 0
              ) k
-             where ($5::uuid[] is null or k.webhook = any($5))
-               and ($6::text is null
+             where ($6::text is null
                     or coalesce((select a.state from attempts a
                                  where a.batch = k.batch and a.webhook = k.webhook
                                  order by a.entry desc limit 1), 'pending') = $6)
@@ -175,8 +181,8 @@ impl Way {
             _ if filter.event.is_some() => Self::Event,
             (Some(State::Dead | State::Dropped), _) => Self::Ended,
             (Some(State::Pending | State::Retrying), _) => Self::Open,
-            (_, Some(webhooks)) if webhooks.len() <= MANY_WEBHOOKS => Self::Webhooks,
-            _ => Self::Time,
+            (_, Some(_)) => Self::Webhooks,
+            (_, None) => Self::Time,
         }
     }
 
@@ -188,6 +194,94 @@ impl Way {
             Self::Webhooks => WEBHOOKS,
             Self::Ended => ENDED,
         }
+    }
+}
+
+/// What a page looks through.
+struct Window<'a> {
+    since: DateTime<Utc>,
+    below: Position,
+    webhooks: Option<&'a [Uuid]>,
+    state: Option<&'static str>,
+}
+
+/// The end of a window among the events that `$which` narrows: $1 since, $2 and $3 where it begins,
+/// $4 how many entries it has.
+macro_rules! end_of_events {
+    ($which:literal) => {
+        concat!(
+            "-- deliveries_window
+            select e.received_at from events e
+            where ",
+            $which,
+            " and e.received_at >= $1 and (e.received_at, e.batch) <= ($2, $3)
+            order by e.received_at desc, e.batch desc offset $4 limit 1"
+        )
+    };
+}
+
+/// The end of a window among the attempts that came to an end so: $5 the state, $6 the webhook at
+/// which it begins.
+const END_OF_ENDED: &str = "-- deliveries_window
+    select a.since from attempts a
+    where a.state = $5 and a.state in ('dead', 'dropped')
+      and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $6)
+    order by a.since desc, a.batch desc, a.webhook desc offset $4 limit 1";
+
+/// The newest end of the windows of each of the webhooks $5.
+const END_OF_WEBHOOKS: &str = "-- deliveries_window
+    select k.since
+    from unnest($5::uuid[]) as w(webhook)
+    cross join lateral (
+        select a.since from attempts a
+        where a.webhook = w.webhook and a.entry = 1
+          and a.since >= $1 and (a.since, a.batch) <= ($2, $3)
+        order by a.since desc, a.batch desc offset $4 limit 1
+    ) k
+    order by k.since desc limit 1";
+
+impl Window<'_> {
+    /// The time down to which a page looks; `None` when all that there is fits into the window.
+    async fn end(
+        &self,
+        way: Way,
+        client: &Object,
+    ) -> Result<Option<DateTime<Utc>>, tokio_postgres::Error> {
+        let open = end_of_events!("e.look_at is not null");
+        match way {
+            Way::Event => Ok(None),
+            Way::Time => self.end_by(client, end_of_events!("true"), SCAN, &[]).await,
+            Way::Open => self.end_by(client, open, SCAN, &[]).await,
+            Way::Ended => {
+                let more: [&(dyn ToSql + Sync); 2] = [&self.state, &self.below.webhook.0];
+                self.end_by(client, END_OF_ENDED, SCAN, &more).await
+            }
+            Way::Webhooks => {
+                let open = self.end_by(client, open, SCAN, &[]).await?;
+                // Without a state each of a webhook's deliveries fits.
+                let (Some(webhooks), Some(_)) = (self.webhooks, self.state) else {
+                    return Ok(open);
+                };
+                let number = i64::try_from(webhooks.len()).unwrap_or(i64::MAX).max(1);
+                let each = (SCAN / number).max(SCAN_OF_A_WEBHOOK);
+                let tried = self.end_by(client, END_OF_WEBHOOKS, each, &[&webhooks]).await?;
+                Ok(open.max(tried))
+            }
+        }
+    }
+
+    async fn end_by(
+        &self,
+        client: &Object,
+        sql: &str,
+        entries: i64,
+        more: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<DateTime<Utc>>, tokio_postgres::Error> {
+        let common: [&(dyn ToSql + Sync); 4] =
+            [&self.since, &self.below.at, &self.below.batch.0, &entries];
+        let parameters: Vec<_> = common.into_iter().chain(more.iter().copied()).collect();
+        let row = client.query_opt(sql, &parameters).await?;
+        row.map(|row| row.try_get(0)).transpose()
     }
 }
 
@@ -204,8 +298,13 @@ impl Store {
         }
         let way = Way::of(filter, webhooks);
         let below = below(filter);
-        let since = filter.since.unwrap_or(DateTime::UNIX_EPOCH);
         let state = filter.state.map(State::name);
+        let window =
+            Window { since: filter.since.unwrap_or(DateTime::UNIX_EPOCH), below, webhooks, state };
+        let doing = "list deliveries";
+        let client = self.client().await?;
+        let end = window.end(way, &client).await.map_err(StoreError::at(doing))?;
+        let since = end.unwrap_or(window.since);
         // One more, to see whether there is more.
         let limit = filter.limit.saturating_add(1);
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
@@ -220,16 +319,16 @@ impl Store {
         if way == Way::Event {
             parameters.push(/* event_id */ &filter.event);
         }
-        let doing = "list deliveries";
-        let client = self.client().await?;
         let rows = client.query(way.statement(), &parameters).await;
         let mut rows = rows.map_err(StoreError::at(doing))?;
         let limit = usize::try_from(filter.limit).unwrap_or(0);
         let is_more = rows.len() > limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| is_more).map(position).transpose();
+        let next = next.map_err(StoreError::at(doing))?;
         Ok(DeliveryPage {
-            next: next.map_err(StoreError::at(doing))?,
+            // A page that is not full ends with the window, if there is anything beyond it.
+            next: next.or_else(|| end.map(top)),
             deliveries: rows.iter().map(delivery).collect::<Result<_, _>>()?,
         })
     }
@@ -273,9 +372,13 @@ impl Store {
     }
 }
 
+/// The key below which everything before this time is, and nothing at it or later.
+fn top(at: DateTime<Utc>) -> Position {
+    Position { at, batch: BatchKey(Uuid::nil()), webhook: WebhookId(Uuid::nil()) }
+}
+
 /// The key below which a list begins.
 fn below(filter: &DeliveryFilter) -> Position {
-    let top = |at| Position { at, batch: BatchKey(Uuid::nil()), webhook: WebhookId(Uuid::nil()) };
     let end = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();
     // A place on a later page is below `until` as well.
     filter.after.unwrap_or_else(|| top(filter.until.unwrap_or_else(end)))

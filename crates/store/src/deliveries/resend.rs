@@ -88,13 +88,23 @@ macro_rules! select {
 }
 
 impl Store {
-    /// Asks for it. When it is asked for already, that request is returned and no other made.
+    /// Asks for it. When it is asked for already, that request is returned and no other made; `None`
+    /// when the owner has `most` requests for other webhooks that go on.
     pub async fn resend_ask(
         &self,
         webhook: WebhookId,
         since: DateTime<Utc>,
         by: &Name,
-    ) -> Result<Resend, StoreError> {
+        most: i64,
+    ) -> Result<Option<Resend>, StoreError> {
+        const LOCK: &str = "-- resend_lock_owner
+            select pg_advisory_xact_lock(hashtextextended('fanfare resends of ' || owner_key, 0))
+            from webhooks where id = $1";
+        const OPEN: &str = "-- resend_open_of_owner
+            select count(*) from resends r
+            join webhooks w on w.id = r.webhook
+            where r.ended_at is null and r.webhook <> $1
+              and w.owner_key = (select owner_key from webhooks where id = $1)";
         const ASK: &str = "-- resend_ask
             insert into resends (id, webhook, since, asked_at, asked_by, total)
             select $1, $2, $3, now(), $4, count(*)
@@ -107,14 +117,23 @@ impl Store {
         const NEWEST: &str =
             select!("resend_ask", "where webhook = $1 order by asked_at desc limit 1");
         let doing = "ask for deliveries to be sent again";
-        let client = self.client().await?;
+        let mut client = self.client().await?;
+        let client = client.transaction().await.map_err(StoreError::at(doing))?;
+        client.execute(LOCK, &[&webhook.0]).await.map_err(StoreError::at(doing))?;
+        let open = client.query_one(OPEN, &[&webhook.0]).await;
+        let open: i64 = open.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
+        if open >= most {
+            return Ok(None);
+        }
         let id = Uuid::now_v7();
         client
             .execute(ASK, &[&id, &webhook.0, &since, &by.as_str()])
             .await
             .map_err(StoreError::at(doing))?;
         let row = client.query_one(NEWEST, &[&webhook.0]).await;
-        read(&row.map_err(StoreError::at(doing))?)
+        let resend = read(&row.map_err(StoreError::at(doing))?)?;
+        client.commit().await.map_err(StoreError::at(doing))?;
+        Ok(Some(resend))
     }
 
     /// One of a webhook's requests.

@@ -7,18 +7,18 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 impl Store {
-    /// Removes at most `limit` versions of users and roles that ended longer than `keep` ago,
-    /// unless an unsettled event was decided by a revision at which they held; returns how many.
+    /// Removes at most `limit` versions of users and roles that ended longer than `keep` ago;
+    /// returns how many.
+    ///
+    /// No event in the ledger keeps them: its plan is written, and a retry is decided by what holds
+    /// then. Only explanations, and events that are held for older revisions, ask for history.
     pub async fn directory_trim(&self, keep: Duration, limit: i64) -> Result<u64, StoreError> {
         // The oldest revision kept moves first: from then on nobody asks for less.
         const MOVE: &str = "-- directory_trim
             with due as (
                 select id, end_revision from directory_versions
                 where ended_at < now() - $1::float8 * interval '1 second'
-                  and end_revision <= (select least(s.revision, (select min(decided_revision)
-                                                                 from events
-                                                                 where look_at is not null))
-                                       from directory_state s)
+                  and end_revision <= (select revision from directory_state)
                 order by ended_at limit $2
             ), moved as (
                 update directory_state

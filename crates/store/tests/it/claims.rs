@@ -112,7 +112,7 @@ async fn attempts_that_were_never_recorded_count_until_one_is() {
         .execute("update claims set until = now() - interval '1 hour'", &[])
         .await
         .unwrap();
-    assert_eq!(database.store.claims_sweep().await.unwrap(), 0);
+    assert_eq!(database.store.claims_sweep(0, 1000).await.unwrap(), 0);
     // The next entry begins with nothing against it.
     let row = entry(due(1, 1), State::Retrying, Utc::now());
     assert_eq!(database.store.attempts_record(&[row]).await.unwrap(), 0);

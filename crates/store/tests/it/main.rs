@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 mod access;
+mod cancel;
 mod claims;
 mod directory;
+mod pages;
+mod reconcile;
 mod support;

@@ -19,14 +19,7 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) async fn new() -> Self {
         let sandbox = Sandbox::new().await;
-        let config = Config {
-            url: sandbox.database_url.clone(),
-            max_connections: 4,
-            asks: Asks::TheSame,
-            application_name: "fanfare tests".to_owned(),
-            keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
-        };
-        let store = Store::new(config).unwrap();
+        let store = store(&sandbox.database_url, Asks::TheSame, 4);
         store.migrate().await.unwrap();
         let client = connect(&sandbox.database_url).await;
         Self { store, client, sandbox }
@@ -35,6 +28,11 @@ impl Database {
     /// Another connection past the store.
     pub(crate) async fn connect(&self) -> Client {
         connect(&self.sandbox.database_url).await
+    }
+
+    /// Another store on this database, with connections of its own.
+    pub(crate) fn another(&self, asks: Asks, connections: usize) -> Store {
+        store(&self.sandbox.database_url, asks, connections)
     }
 
     /// Forgets the directory and all events.
@@ -51,6 +49,17 @@ async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+fn store(url: &str, asks: Asks, connections: usize) -> Store {
+    let config = Config {
+        url: url.to_owned(),
+        max_connections: connections,
+        asks,
+        application_name: "fanfare tests".to_owned(),
+        keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
+    };
+    Store::new(config).unwrap()
 }
 
 /// A document of the directory.

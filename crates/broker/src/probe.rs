@@ -1,0 +1,201 @@
+//! Whether each queue answers, and mending those that don't.
+//!
+//! A quorum queue without a living leader looks well from outside: it can be declared, with or
+//! without `passive`, and is then said to hold nothing. Only a request that its leader must answer
+//! tells. `basic.get` is one, which RabbitMQ answers with `INTERNAL_ERROR` on the connection, or not
+//! at all. It is asked of a queue that is said to be empty and without consumers, so it takes a
+//! message only if one arrives at that moment, and gives it back.
+
+use crate::config::Config;
+use crate::error::{BrokerError, chain};
+use crate::queue_connection::connect_any;
+use crate::topology;
+use lapin::options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a queue may take to answer. One that elects a leader takes a second or two.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Deleting waits until the broker has given up asking the queue's leader.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A queue, and whether it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The queue's name.
+    pub queue: String,
+    /// Whether it carries only jobs, which the ledger can provide again, so that [`repair`] may
+    /// delete it.
+    pub repairable: bool,
+    /// How it is.
+    pub condition: Condition,
+}
+
+/// How a queue is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It answers.
+    Answers,
+    /// It does not exist.
+    Missing,
+    /// It exists and does not answer; why, as far as is known.
+    Broken(String),
+}
+
+/// Asks every queue of the table.
+///
+/// # Errors
+///
+/// The broker can't be reached, or refuses this user.
+pub async fn probe(config: &Config) -> Result<Vec<Probe>, BrokerError> {
+    let mut prober = Prober::new(config);
+    let mut found = Vec::new();
+    for row in topology::queue_rows(config.delivery_queues()) {
+        let condition = prober.condition(&row.name).await?;
+        found.push(Probe { repairable: row.carries_jobs, queue: row.name, condition });
+    }
+    prober.close().await;
+    Ok(found)
+}
+
+/// Deletes a queue of jobs that is broken and makes it again, or makes one that is missing; returns
+/// whether there was something to do. What the queue held is lost with it; the ledger can provide
+/// it again.
+///
+/// # Errors
+///
+/// What the broker answered; [`BrokerError::Forbidden`] for a user that may not declare.
+pub async fn repair(config: &Config, queue: &str) -> Result<bool, BrokerError> {
+    let rows = topology::queue_rows(config.delivery_queues());
+    let Some(row) = rows.into_iter().find(|row| row.name == queue) else {
+        return Ok(false);
+    };
+    let mut prober = Prober::new(config);
+    // Asked once more: another process may have repaired it meanwhile.
+    let condition = prober.condition(queue).await?;
+    let delete = match condition {
+        Condition::Answers => return Ok(false),
+        Condition::Missing => false,
+        Condition::Broken(_) if !row.carries_jobs => return Ok(false),
+        Condition::Broken(_) => true,
+    };
+    if delete {
+        let channel = prober.channel().await?;
+        let name = queue.into();
+        let deleted = channel.queue_delete(name, QueueDeleteOptions::default());
+        let doing = || format!("deleting queue {queue}");
+        match timeout(DELETE_TIMEOUT, deleted).await {
+            Ok(deleted) => deleted.map(drop).map_err(|error| BrokerError::of(doing(), &error))?,
+            Err(_) => return Err(no_answer(doing())),
+        }
+    }
+    let channel = prober.channel().await?;
+    topology::declare_one(&channel, &row, config.delivery_queues()).await?;
+    prober.close().await;
+    Ok(true)
+}
+
+/// Makes a queue that is missing; returns whether it was.
+///
+/// # Errors
+///
+/// As for [`repair`].
+pub(crate) async fn restore(config: &Config, queue: &str) -> Result<bool, BrokerError> {
+    let rows = topology::queue_rows(config.delivery_queues());
+    let Some(row) = rows.into_iter().find(|row| row.name == queue) else {
+        return Ok(false);
+    };
+    let mut prober = Prober::new(config);
+    let is_missing = prober.condition(queue).await? == Condition::Missing;
+    if is_missing {
+        let channel = prober.channel().await?;
+        topology::declare_one(&channel, &row, config.delivery_queues()).await?;
+    }
+    prober.close().await;
+    Ok(is_missing)
+}
+
+/// Why a queue does not answer; `None` when it does.
+pub(crate) async fn problem_of(
+    config: &Config,
+    queue: &str,
+) -> Result<Option<String>, BrokerError> {
+    let mut prober = Prober::new(config);
+    let condition = prober.condition(queue).await?;
+    prober.close().await;
+    Ok(match condition {
+        Condition::Answers => None,
+        Condition::Missing => Some("it does not exist".to_owned()),
+        Condition::Broken(problem) => Some(problem),
+    })
+}
+
+/// A connection for questions, replaced when an answer closes it.
+struct Prober<'a> {
+    config: &'a Config,
+    connection: Option<Connection>,
+}
+
+impl<'a> Prober<'a> {
+    fn new(config: &'a Config) -> Self {
+        Self { config, connection: None }
+    }
+
+    async fn condition(&mut self, queue: &str) -> Result<Condition, BrokerError> {
+        let channel = self.channel().await?;
+        let asked = timeout(ANSWER_TIMEOUT, ask(&channel, queue)).await;
+        let problem = match asked {
+            Ok(Ok(())) => return Ok(Condition::Answers),
+            Ok(Err(BrokerError::Missing { .. })) => return Ok(Condition::Missing),
+            Ok(Err(error @ BrokerError::Forbidden { .. })) => return Err(error),
+            Ok(Err(error)) => chain(&error),
+            Err(_) => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+        };
+        // The question is still open on this connection, or has closed it.
+        self.close().await;
+        Ok(Condition::Broken(problem))
+    }
+
+    async fn channel(&mut self) -> Result<Channel, BrokerError> {
+        let usable = self.connection.take().filter(|known| known.status().connected());
+        let connection = match usable {
+            Some(connection) => connection,
+            None => connect_any(self.config, "probe").await?,
+        };
+        let channel = connection.create_channel().await;
+        self.connection = Some(connection);
+        channel.map_err(|error| BrokerError::of("opening a channel", &error))
+    }
+
+    async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // An error means that it was closed already.
+            let _ = timeout(ANSWER_TIMEOUT, connection.close(200, "OK".into())).await;
+        }
+    }
+}
+
+async fn ask(channel: &Channel, queue: &str) -> Result<(), BrokerError> {
+    let failed = |error: &lapin::Error| BrokerError::of(format!("asking queue {queue}"), error);
+    let options = QueueDeclareOptions::durable().passive();
+    let found = channel
+        .queue_declare(queue.into(), options, FieldTable::default())
+        .await
+        .map_err(|error| failed(&error))?;
+    // Both numbers are the leader's; without one they are zero.
+    if found.message_count() == 0 && found.consumer_count() == 0 {
+        let got = channel.basic_get(queue.into(), BasicGetOptions { no_ack: false }).await;
+        if let Some(message) = got.map_err(|error| failed(&error))? {
+            let back = BasicNackOptions { multiple: false, requeue: true };
+            message.acker.nack(back).await.map_err(|error| failed(&error))?;
+        }
+    }
+    channel.close(200, "OK".into()).await.map_err(|error| failed(&error))
+}
+
+fn no_answer(doing: String) -> BrokerError {
+    BrokerError::Lost { doing, source: Some("the queue does not answer".into()) }
+}

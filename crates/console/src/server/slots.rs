@@ -1,0 +1,248 @@
+//! Who has which of the connections' slots, and who has to give one up when all are taken.
+//!
+//! First goes a connection that waits: between requests, for the rest of a request's head, or for
+//! its peer to read. Of those the address that has most connections gives one up, and of its
+//! connections the one that waits longest. When none waits, an address that has more than the
+//! newcomer's gives up its oldest. So no address can keep the others out, and a proxy, which has
+//! most connections, loses those that it does not use.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+/// How long a peer may take nothing of its answer without counting as one that waits.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// The slots of all connections.
+#[derive(Clone)]
+pub(super) struct Slots(Arc<Mutex<Taken>>);
+
+struct Taken {
+    most: usize,
+    next_id: u64,
+    by_id: HashMap<u64, Holder>,
+    by_peer: HashMap<IpAddr, usize>,
+}
+
+struct Holder {
+    peer: IpAddr,
+    activity: Arc<Activity>,
+    evicted: CancellationToken,
+}
+
+/// A slot; it is free again once this is dropped.
+pub(super) struct Slot {
+    slots: Slots,
+    id: u64,
+    activity: Arc<Activity>,
+    evicted: CancellationToken,
+}
+
+/// What a connection does.
+#[derive(Debug)]
+pub(super) struct Activity(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Requests that are being answered.
+    answering: usize,
+    /// Since when the peer takes nothing of its answer.
+    stalled: Option<Instant>,
+    /// When anything was last read or written.
+    moved: Instant,
+}
+
+/// A request that is being answered, until it is dropped.
+pub(super) struct Answering(Arc<Activity>);
+
+impl Slots {
+    pub(super) fn new(most: usize) -> Self {
+        let taken = Taken { most, next_id: 0, by_id: HashMap::new(), by_peer: HashMap::new() };
+        Self(Arc::new(Mutex::new(taken)))
+    }
+
+    /// A slot for a connection from this address, if need be another connection's; `None` when all
+    /// are in use and the address has no fewer than any other.
+    pub(super) fn take(&self, peer: IpAddr) -> Option<Slot> {
+        let mut taken = self.taken();
+        if taken.by_id.len() >= taken.most {
+            let spared = taken.spared(peer, Instant::now())?;
+            // It is free from now on; the connection ends within moments.
+            if let Some(holder) = taken.remove(spared) {
+                holder.evicted.cancel();
+            }
+        }
+        let id = taken.next_id;
+        taken.next_id += 1;
+        let (activity, evicted) = (Arc::<Activity>::default(), CancellationToken::new());
+        let holder = Holder { peer, activity: Arc::clone(&activity), evicted: evicted.clone() };
+        taken.by_id.insert(id, holder);
+        *taken.by_peer.entry(peer).or_default() += 1;
+        Some(Slot { slots: self.clone(), id, activity, evicted })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// Whose slot can best be spared for a connection from this address.
+    fn spared(&self, newcomer: IpAddr, now: Instant) -> Option<u64> {
+        let count = |peer: &IpAddr| self.by_peer.get(peer).copied().unwrap_or(0);
+        let waiting = self.by_id.iter().filter_map(|(id, holder)| {
+            let since = holder.activity.waits_since(now)?;
+            Some((count(&holder.peer), now.saturating_duration_since(since), *id))
+        });
+        if let Some((_, _, id)) = waiting.max() {
+            return Some(id);
+        }
+        let own = count(&newcomer);
+        let others = self.by_id.iter().filter(|(_, holder)| count(&holder.peer) > own + 1);
+        // Of the address with most connections the oldest, which has the lowest id.
+        others.max_by_key(|(id, holder)| (count(&holder.peer), u64::MAX - **id)).map(|(id, _)| *id)
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Holder> {
+        let holder = self.by_id.remove(&id)?;
+        if let Some(count) = self.by_peer.get_mut(&holder.peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&holder.peer);
+            }
+        }
+        Some(holder)
+    }
+}
+
+impl Slot {
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// Waits until the slot is given to another connection.
+    pub(super) async fn evicted(&self) {
+        self.evicted.cancelled().await;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.taken().remove(self.id);
+    }
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(Mutex::new(State { answering: 0, stalled: None, moved: Instant::now() }))
+    }
+}
+
+impl Activity {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something was read or written.
+    pub(super) fn moved(&self) {
+        self.state().moved = Instant::now();
+    }
+
+    /// A write waits for the peer.
+    pub(super) fn stalls(&self) {
+        self.state().stalled = Some(Instant::now());
+    }
+
+    /// It does no more.
+    pub(super) fn flows(&self) {
+        self.state().stalled = None;
+    }
+
+    /// A request is being answered, until the result is dropped.
+    pub(super) fn answering(self: &Arc<Self>) -> Answering {
+        self.state().answering += 1;
+        Answering(Arc::clone(self))
+    }
+
+    /// Since when the connection waits for its peer; `None` while the peer waits for us.
+    fn waits_since(&self, now: Instant) -> Option<Instant> {
+        let state = self.state();
+        match state.stalled {
+            Some(since) => (now.saturating_duration_since(since) >= SLOW).then_some(since),
+            None if state.answering > 0 => None,
+            None => Some(state.moved),
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.answering -= 1;
+        state.moved = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, n])
+    }
+
+    fn is_evicted(slot: &Slot) -> bool {
+        slot.evicted.is_cancelled()
+    }
+
+    #[test]
+    fn the_connection_that_waits_longest_gives_up_its_slot() {
+        let slots = Slots::new(3);
+        let mut first: Vec<Slot> = (0..3).map(|_| slots.take(peer(1)).unwrap()).collect();
+        first[0].activity().moved();
+        let _fourth = slots.take(peer(1)).unwrap();
+        assert_eq!(first.iter().map(is_evicted).collect::<Vec<_>>(), [false, true, false]);
+        // What was evicted frees no second slot when it ends.
+        first.remove(1);
+        assert_eq!(slots.taken().by_id.len(), 3);
+    }
+
+    #[test]
+    fn connections_in_use_stay_unless_their_address_has_more_than_the_newcomer_s() {
+        let slots = Slots::new(3);
+        let busy: Vec<(Slot, Answering)> = (0..3)
+            .map(|_| {
+                let slot = slots.take(peer(1)).unwrap();
+                let answering = slot.activity().answering();
+                (slot, answering)
+            })
+            .collect();
+        assert!(slots.take(peer(1)).is_none());
+        let other = slots.take(peer(2)).unwrap();
+        let _answering = other.activity().answering();
+        let evicted: Vec<bool> = busy.iter().map(|(slot, _)| is_evicted(slot)).collect();
+        assert_eq!(evicted, [true, false, false]);
+        // Two and one: nobody has more than one more.
+        assert!(slots.take(peer(2)).is_none());
+        drop(other);
+        assert!(slots.take(peer(1)).is_some());
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_gives_up_its_slot() {
+        let activity = Activity::default();
+        activity.stalls();
+        let now = Instant::now();
+        assert_eq!(activity.waits_since(now), None);
+        assert!(activity.waits_since(now + SLOW).is_some());
+        activity.flows();
+        let activity = Arc::new(activity);
+        let answering = activity.answering();
+        assert_eq!(activity.waits_since(now + SLOW), None);
+        drop(answering);
+        assert!(activity.waits_since(now).is_some());
+    }
+}

@@ -1,0 +1,127 @@
+//! Which workers run, and how far they have come in the queues of jobs.
+//!
+//! A queue is in order. When workers were handed a job that came into it at some time, all that came
+//! before was handed out, too, or is lost. What was handed out leaves a trace within the time that
+//! its worker needs for an attempt.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// How far the workers have come, by the name of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// When this was read, by the database's clock.
+    pub at: DateTime<Utc>,
+    /// When the database's server was started.
+    pub started_at: DateTime<Utc>,
+    /// Workers were handed a job that came into the queue at this time.
+    pub passed: BTreeMap<String, DateTime<Utc>>,
+    /// How long the slowest worker of the last minute may take until what it was handed is
+    /// recorded, claimed or put off; `None` when no worker said so.
+    pub settles_within: Option<Duration>,
+}
+
+/// A worker process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerId(Uuid);
+
+impl WorkerId {
+    /// One that no other process has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Store {
+    /// Notes that jobs were handed out that came into their queues at these times.
+    pub async fn queue_progress_note(
+        &self,
+        passed: &[(&str, DateTime<Utc>)],
+    ) -> Result<(), StoreError> {
+        // A time from the future says no more than that the queue has come as far as now. Not waited
+        // for until it is on the disk: it is noted again with the next job.
+        const SQL: &str = "-- queue_progress_note
+            with quick as (select set_config('synchronous_commit', 'off', true))
+            insert into queue_progress as known (queue, passed_at, noted_at)
+            select queue, least(passed_at, now()), now()
+            from unnest($1::text[], $2::timestamptz[]) as p(queue, passed_at), quick
+            order by queue
+            on conflict (queue) do update
+                set passed_at = greatest(known.passed_at, excluded.passed_at), noted_at = now()";
+        let doing = "note the progress of queues";
+        let (queues, times): (Vec<&str>, Vec<DateTime<Utc>>) = passed.iter().copied().unzip();
+        let client = self.client().await?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        client.execute(&statement, &[&queues, &times]).await.map_err(StoreError::at(doing))?;
+        Ok(())
+    }
+
+    /// Says that a worker runs, and within which time what it was handed is recorded, claimed or put
+    /// off. Workers that said nothing for an hour are forgotten.
+    pub async fn worker_seen(
+        &self,
+        worker: WorkerId,
+        settles_within: Duration,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- worker_seen
+            with quick as (
+                select set_config('synchronous_commit', 'off', true)
+            ), gone as (
+                delete from workers where seen_at < now() - interval '1 hour' and worker <> $1
+            )
+            insert into workers (worker, settles_within, seen_at)
+            select $1, $2, now() from quick
+            on conflict (worker) do update
+                set settles_within = excluded.settles_within, seen_at = now()";
+        let doing = "note that the worker runs";
+        let client = self.client().await?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let settles_within = settles_within.as_secs_f64();
+        client
+            .execute(&statement, &[&worker.0, &settles_within])
+            .await
+            .map_err(StoreError::at(doing))?;
+        Ok(())
+    }
+
+    /// How far the workers have come.
+    pub async fn queue_progress(&self) -> Result<Progress, StoreError> {
+        const SQL: &str = "-- queue_progress
+            select now(), pg_postmaster_start_time(), p.queue, p.passed_at,
+                   (select max(settles_within) from workers
+                    where seen_at > now() - interval '1 minute')
+            from (select 1) one left join queue_progress p on true";
+        let doing = "read the progress of queues";
+        let client = self.client().await?;
+        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let rows = client.query(&statement, &[]).await.map_err(StoreError::at(doing))?;
+        let first = rows
+            .first()
+            .ok_or(StoreError::Inconsistent { table: "queue_progress", column: "queue" })?;
+        let read = || {
+            let mut passed = BTreeMap::new();
+            for row in &rows {
+                let queue: Option<String> = row.try_get(2)?;
+                if let Some(queue) = queue {
+                    passed.insert(queue, row.try_get(3)?);
+                }
+            }
+            let settles_within: Option<f64> = first.try_get(4)?;
+            Ok(Progress {
+                at: first.try_get(0)?,
+                started_at: first.try_get(1)?,
+                passed,
+                settles_within: settles_within
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            })
+        };
+        read().map_err(StoreError::at(doing))
+    }
+}

@@ -1,0 +1,126 @@
+//! Pages of deliveries cost what they show, however much there is of others.
+
+use chrono::Utc;
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_core::outcome::State;
+use fanfare_store::Asks;
+use fanfare_store::deliveries::{Delivery, DeliveryFilter};
+
+use crate::access::webhook;
+use crate::support::Database;
+
+impl Database {
+    /// Events for one other webhook, one each millisecond up to now: half of them open, the rest dead.
+    async fn fill(&self, other: WebhookId, number: i64) {
+        let events = format!(
+            "insert into events (key, batch, position, source, event_id, event_type, subject,
+                                 decided_revision, notification, webhooks, received_at, look_at)
+             select key, key, 0, '/tests', n::text, 'tasks.execute', 'tasks/t1', 1,
+                    repeat('x', 200), array[$1::uuid], at, case when n % 2 = 0 then at end
+             from (select gen_random_uuid() as key, n,
+                          now() - n * interval '1 millisecond' as at
+                   from generate_series(1, {number}) n) e"
+        );
+        self.client.execute(&events, &[&other.0]).await.unwrap();
+        let attempts = "insert into attempts (batch, webhook, entry, attempt, tries, since, state,
+                                              reason, at, outcome, revision)
+                        select batch, $1, 1, 1, 1, received_at, 'dead', 'exhausted', received_at,
+                               'timeout', 1
+                        from events where look_at is null";
+        self.client.execute(attempts, &[&other.0]).await.unwrap();
+        self.client.batch_execute("vacuum analyze events, attempts").await.unwrap();
+    }
+
+    /// Blocks of the ledger that were looked at so far, by connections that have ended.
+    async fn blocks(&self) -> i64 {
+        let sql =
+            "select sum(heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
+                   from pg_statio_user_tables where relname in ('events', 'attempts')";
+        self.client.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    /// All deliveries of an owner, page by page, and the number of pages.
+    async fn all(&self, filter: &DeliveryFilter) -> (Vec<Delivery>, usize) {
+        let (mut filter, mut found, mut pages) = (filter.clone(), Vec::new(), 0);
+        loop {
+            let page = self.store.deliveries_page(&filter).await.unwrap();
+            pages += 1;
+            found.extend(page.deliveries);
+            match page.next {
+                Some(next) => filter.after = Some(next),
+                None => return (found, pages),
+            }
+        }
+    }
+}
+
+fn of(owner: &str, state: Option<State>) -> DeliveryFilter {
+    let owner = Some(Name::parse(owner).unwrap());
+    DeliveryFilter { owner, state, limit: 100, ..DeliveryFilter::default() }
+}
+
+#[tokio::test]
+async fn a_page_of_an_owner_without_deliveries_reads_a_bounded_part_of_the_ledger() {
+    let database = Database::new().await;
+    for _ in 0..51 {
+        database.store.webhook_add(&webhook("anna", &[], false)).await.unwrap();
+    }
+    let other = webhook("bob", &[], false);
+    database.store.webhook_add(&other).await.unwrap();
+    database.fill(other.id, 120_000).await;
+    for state in [None, Some(State::Delivered), Some(State::Pending), Some(State::Dead)] {
+        let before = database.blocks().await;
+        let store = database.another(Asks::Interactive, 1);
+        let page = store.deliveries_page(&of("anna", state)).await.unwrap();
+        assert!(page.deliveries.is_empty());
+        drop(store);
+        // What a connection did is counted when it ends, at the latest.
+        let what = "the connection has ended";
+        let soon = std::time::Duration::from_secs(30);
+        fanfare_testkit::wait::eventually(what, soon, async || {
+            let sql = "select count(*) from pg_stat_activity
+                       where application_name = 'fanfare tests'";
+            let left: i64 = database.client.query_one(sql, &[]).await.unwrap().get(0);
+            if left <= 4 { Ok(()) } else { Err(left) }
+        })
+        .await;
+        let blocks = database.blocks().await - before;
+        println!("{state:?}: {blocks} blocks");
+        assert!(blocks < 2_000, "{state:?}: {blocks} blocks");
+        let (found, pages) = database.all(&of("anna", state)).await;
+        assert!(found.is_empty() && pages <= 14, "{state:?}: {pages} pages");
+    }
+}
+
+#[tokio::test]
+async fn what_lies_behind_others_deliveries_is_found_page_by_page_and_in_order() {
+    let database = Database::new().await;
+    let (own, other) = (webhook("anna", &[], false), webhook("bob", &[], false));
+    database.store.webhook_add(&own).await.unwrap();
+    database.store.webhook_add(&other).await.unwrap();
+    database.fill(other.id, 60_000).await;
+    // Every 3,001st event is anna's too; open and dead ones alternate.
+    let (share, dead) = (
+        "update events set webhooks = webhooks || $1::uuid where event_id::int % 3001 = 0",
+        "insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason, at,
+                               outcome, revision)
+         select batch, $1, 1, 1, 1, received_at, 'dead', 'exhausted', received_at, 'timeout', 1
+         from events where look_at is null and $1 = any(webhooks)",
+    );
+    let shared = database.client.execute(share, &[&own.id.0]).await.unwrap();
+    let dead = database.client.execute(dead, &[&own.id.0]).await.unwrap();
+    assert_eq!((shared, dead), (19, 10));
+    for (state, expected) in [(None, 19), (Some(State::Pending), 9), (Some(State::Dead), 10)] {
+        for filter in [of("anna", state), DeliveryFilter { limit: 2, ..of("anna", state) }] {
+            let (found, _) = database.all(&filter).await;
+            let times: Vec<_> = found.iter().map(|delivery| delivery.created_at).collect();
+            assert_eq!(times.len(), expected, "{state:?}");
+            assert!(times.is_sorted_by(|newer, older| newer > older), "{state:?}: {times:?}");
+            assert!(found.iter().all(|delivery| delivery.webhook == own.id));
+        }
+    }
+    let since = Some(Utc::now() - chrono::TimeDelta::seconds(20));
+    let (found, _) = database.all(&DeliveryFilter { since, ..of("anna", None) }).await;
+    assert!(found.len() < 19, "{}", found.len());
+}

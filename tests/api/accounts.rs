@@ -1,0 +1,112 @@
+//! Local accounts and the directory: who is disabled or deleted there is out at once.
+
+use serde_json::json;
+
+use super::{Api, QUIET, REGISTRATIONS, User, password};
+
+/// Imports a directory of these users.
+async fn import(api: &Api, users: &serde_json::Value) {
+    api.world.directory(&json!({ "users": users, "roles": [] })).await;
+}
+
+async fn check_out(api: &Api, user: &User<'_>, name: &str) {
+    for path in [REGISTRATIONS, "/api/v1/deliveries"] {
+        assert_eq!(user.get(path).await.status, 401, "{name}: {path}");
+    }
+    assert_eq!(user.post(&json!({ "WebHookUri": QUIET })).await.status, 401, "{name}");
+    let form = format!("grant_type=password&username={name}&password={}", password(name));
+    let answer = api.token(&form).await;
+    let usual = json!({
+        "error": "invalid_grant",
+        "error_description": "The user name or password is incorrect.",
+    });
+    answer.is(400, Some(&usual));
+}
+
+async fn check_in(api: &Api, user: &User<'_>, name: &str) {
+    assert_eq!(user.get(REGISTRATIONS).await.status, 200, "{name}");
+    api.sign_in(name).await;
+}
+
+#[tokio::test]
+async fn accounts_of_disabled_and_deleted_users_are_refused_at_once() {
+    let api = Api::start().await;
+    let anna = api.user("anna", &[]).await;
+    let root = api.user("root", &["--admin"]).await;
+    // Before there is a directory, accounts work.
+    check_in(&api, &anna, "anna").await;
+
+    import(&api, &json!([{ "name": "Anna" }, { "name": "root" }])).await;
+    check_in(&api, &anna, "anna").await;
+
+    import(
+        &api,
+        &json!([{ "name": "Anna", "enabled": false }, { "name": "root", "enabled": false }]),
+    )
+    .await;
+    check_out(&api, &anna, "anna").await;
+    check_out(&api, &root, "root").await;
+
+    import(&api, &json!([{ "name": "Anna" }, { "name": "root" }])).await;
+    check_in(&api, &anna, "anna").await;
+
+    import(&api, &json!([{ "name": "bob" }])).await;
+    check_out(&api, &anna, "anna").await;
+    // Even an administrator, for the directory knew this one.
+    check_out(&api, &root, "root").await;
+}
+
+#[tokio::test]
+async fn accounts_whose_users_the_directory_never_named_are_for_administrators() {
+    let api = Api::start().await;
+    let (carl, root) = (api.user("carl", &[]).await, api.user("root", &["--admin"]).await);
+    import(&api, &json!([{ "name": "anna" }])).await;
+    check_out(&api, &carl, "carl").await;
+    check_in(&api, &root, "root").await;
+    // An account may be made before or after the directory names its user.
+    let anna = api.user("anna", &[]).await;
+    check_in(&api, &anna, "anna").await;
+    import(&api, &json!([{ "name": "anna" }, { "name": "carl" }])).await;
+    check_in(&api, &carl, "carl").await;
+}
+
+#[tokio::test]
+async fn sessions_end_when_an_account_is_disabled_removed_or_gets_another_password() {
+    let api = Api::start().await;
+    let anna = api.user("anna", &[]).await;
+    let disabled = api.user("disabled", &[]).await;
+    let removed = api.user("removed", &[]).await;
+    api.world.fanfare(&["users", "disable", "disabled"]).await;
+    check_out(&api, &disabled, "disabled").await;
+    api.world.fanfare(&["users", "enable", "disabled"]).await;
+    // The account is there again, its former sessions are not.
+    assert_eq!(disabled.get(REGISTRATIONS).await.status, 401);
+    api.sign_in("disabled").await;
+
+    api.world.fanfare(&["users", "remove", "removed"]).await;
+    check_out(&api, &removed, "removed").await;
+    let change = ["users", "password", "anna", "--password-stdin"];
+    api.world.fanfare_with(&change, Some("another password")).await;
+    check_out(&api, &anna, "anna").await;
+}
+
+#[tokio::test]
+async fn a_session_that_began_while_the_password_changed_is_none() {
+    let api = Api::start().await;
+    let anna = api.user("anna", &[]).await;
+    // As if it had been committed after the new password's statement had looked for sessions.
+    api.sandbox.sql("update accounts set generation = generation + 1").unwrap();
+    assert_eq!(anna.get(REGISTRATIONS).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_password_of_a_megabyte_is_not_hashed() {
+    let api = Api::start().await;
+    api.add("anna", &[]).await;
+    for _ in 0..20 {
+        let form = format!("grant_type=password&username=anna&password={}", "a".repeat(1025));
+        // It takes no try either.
+        assert_eq!(api.token(&form).await.json()["error"], "invalid_grant");
+    }
+    api.sign_in("anna").await;
+}

@@ -1,0 +1,79 @@
+//! How many webhooks an owner may have.
+
+use fanfare_testkit::sandbox::Sandbox;
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::{Api, QUIET, failure, of};
+use crate::world::World;
+
+const MOST: usize = 3;
+
+async fn start() -> Api {
+    let sandbox = Sandbox::new().await;
+    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    Api::on(world.with("FANFARE_WEBHOOKS_PER_OWNER", &MOST.to_string()), sandbox).await
+}
+
+#[tokio::test]
+async fn an_owner_registers_no_more_than_the_most_even_at_the_same_moment() {
+    let api = start().await;
+    let (anna, bob) = (api.user("anna", &[]).await, api.user("bob", &[]).await);
+    let wanted = json!({ "WebHookUri": QUIET });
+    let answers = join_all((0..12).map(|_| anna.post(&wanted))).await;
+    let registered = answers.iter().filter(|answer| answer.status == 201).count();
+    assert_eq!(registered, MOST);
+    let full = "A user may have at most 3 WebHooks; delete one that is not used any more first.";
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        answer.is(400, Some(&failure(full)));
+    }
+    // A deleted one leaves room, and others have their own.
+    let ids = anna.ids("").await;
+    anna.send("DELETE", &of(&ids[0]), b"").await.is(200, None);
+    anna.register().await;
+    anna.post(&wanted).await.is(400, Some(&failure(full)));
+    bob.register().await;
+    // Those that there are can be changed.
+    anna.put(&ids[1], &json!({ "WebHookUri": QUIET, "IsPaused": true })).await.is(200, None);
+}
+
+#[tokio::test]
+async fn commands_keep_to_the_most_and_who_has_more_keeps_them() {
+    let api = start().await;
+    let add = ["webhooks", "add", "--no-verify", "--owner", "anna", "--url", QUIET];
+    for _ in 0..MOST {
+        api.world.fanfare(&add).await;
+    }
+    let output = api.world.run(&add, None).await;
+    assert!(output.stderr.contains("FANFARE_WEBHOOKS_PER_OWNER"), "{}", output.stderr);
+
+    let list = api.world.json(&["webhooks", "list"]).await;
+    let ids = ["0f8fad5bd9cb469fa16570867728950e", "1f8fad5bd9cb469fa16570867728950e"];
+    let new = |owner: &str, id: &str| {
+        json!({ "Id": id, "WebHookUri": QUIET, "User": owner,
+                "Secret": "0123456789abcdef0123456789abcdef" })
+    };
+    let file = std::env::temp_dir().join(format!("fanfare-{}.json", crate::world::unique()));
+    let import = async |entries: serde_json::Value| {
+        std::fs::write(&file, entries.to_string()).unwrap();
+        api.world.run(&["webhooks", "import", &file.to_string_lossy()], None).await
+    };
+    let output = import(json!([new("bob", ids[0]), new("anna", ids[1])])).await;
+    assert!(output.stderr.contains("'anna' has as many webhooks"), "{}", output.stderr);
+    assert_eq!(api.world.json(&["webhooks", "list"]).await, list);
+    // Nothing new for her: nothing to refuse, even if she has more than the most.
+    api.sandbox
+        .sql(
+            "insert into webhooks select (w).* from (
+                  select jsonb_populate_record(w, jsonb_build_object('id', gen_random_uuid())) as w
+                  from webhooks w) s",
+        )
+        .unwrap();
+    let output = import(json!([list[0].clone(), new("bob", ids[0])])).await;
+    assert!(output.stdout.contains("imported 1; skipped 1"), "{output:?}");
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(
+        api.world.json(&["webhooks", "list", "--owner", "anna"]).await.as_array().unwrap().len(),
+        6
+    );
+}

@@ -1,0 +1,226 @@
+//! What gets lost on the way is found within a minute and a half, also while others are busy.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use fanfare_testkit::pgproxy::{Fault, Marker, PgProxy};
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::sandbox::Sandbox;
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::world::{SOON, World, event, unique};
+
+/// What is lost is found and delivered within this.
+const FOUND: Duration = Duration::from_secs(90);
+
+/// The same installation as processes see it that reach the database through the proxy.
+async fn behind(sandbox: &Sandbox) -> (World, World, PgProxy) {
+    let database = Url::parse(&sandbox.database_url).unwrap();
+    let proxy = PgProxy::start(*database.socket_addrs(|| Some(5432)).unwrap().first().unwrap());
+    let direct = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    let behind = World::on(&proxy.url(&sandbox.database_url), &sandbox.amqp_url).await;
+    (direct, behind, proxy)
+}
+
+/// An event that only bob hears of.
+fn busy_event() -> Value {
+    json!({
+        "specversion": "1.0", "id": unique(), "source": "/tests", "type": "alerts.execute",
+        "subject": "alerts/a1", "data": { "Id": "a1" }
+    })
+}
+
+/// Registers a webhook of anna for tasks, and four of bob for alerts.
+async fn webhooks(world: &World, anna: &Receiver, bob: &Receiver) -> String {
+    let role = json!([{ "access": ["read"], "scope": "any-task" },
+                      { "access": ["read"], "scope": "any-alert" }]);
+    world
+        .directory(&json!({
+            "users": [{ "name": "anna", "permissions": role }, { "name": "bob", "permissions": role }],
+            "roles": []
+        }))
+        .await;
+    for path in ["/1", "/2", "/3", "/4"] {
+        world.webhook_of("bob", &bob.url(path), &["--filter", "alerts"]).await;
+    }
+    world.webhook_of("anna", &anna.url("/anna"), &["--filter", "tasks"]).await
+}
+
+/// Publishes an event of bob's every so often, for ever.
+async fn keep_busy(world: &World, every: Duration) {
+    let mut tick = tokio::time::interval(every);
+    loop {
+        tick.tick().await;
+        world.publish(&busy_event()).await;
+    }
+}
+
+fn distinct(receiver: &Receiver) -> usize {
+    let ids = receiver.requests();
+    let ids: HashSet<&str> = ids.iter().map(|it| it.header("webhook-id").unwrap()).collect();
+    ids.len()
+}
+
+/// Waits until `count` deliveries have come, each once; returns how long that took.
+async fn arrive(receiver: &Receiver, count: usize, within: Duration) -> Duration {
+    let since = Instant::now();
+    eventually(&format!("{count} deliveries"), within, async || {
+        let came = distinct(receiver);
+        if came == count { Ok(()) } else { Err(came) }
+    })
+    .await;
+    assert_eq!(receiver.count(), count, "there were duplicates, and nobody died");
+    since.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_delivered_at_once_although_the_answer_of_its_routing_was_lost() {
+    let sandbox = Sandbox::new().await;
+    let (world, behind, proxy) = behind(&sandbox).await;
+    let world = world.with("FANFARE_PREFETCH", "8").with("FANFARE_CONCURRENCY", "8");
+    let (anna, bob) = (Receiver::start().await, Receiver::start().await);
+    bob.answer_with(|_, _| Reply::status(200).after(Duration::from_secs(4)));
+    webhooks(&world, &anna, &bob).await;
+    let (_router, _worker) = (behind.start("router").await, world.start("worker").await);
+
+    // While nothing else is going on.
+    let lost = proxy.inject(Marker::statement("route"), Fault::LoseAnswer);
+    world.publish(&event()).await;
+    let took = arrive(&anna, 1, SOON).await;
+    assert_eq!(lost.hits(), 1);
+    println!("idle: {took:?}");
+    assert!(took < Duration::from_secs(15), "it took {took:?}");
+
+    // While the worker is busy with others.
+    let busy = keep_busy(&world, Duration::from_secs(1));
+    let lost = async {
+        eventually("the worker is busy", SOON, async || bob.count() >= 8).await;
+        proxy.inject_times(Marker::statement("route"), 0, 3, Fault::LoseAnswer);
+        for number in 2..=4 {
+            world.publish(&event()).await;
+            let took = arrive(&anna, number, SOON).await;
+            println!("busy: {took:?}");
+            assert!(took < Duration::from_secs(30), "it took {took:?}");
+        }
+    };
+    tokio::select! {
+        () = busy => {}
+        () = lost => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_purged_queue_held_is_delivered_while_others_are_busy() {
+    const EVENTS: usize = 20;
+    let world = World::new().await.with("FANFARE_PREFETCH", "8").with("FANFARE_CONCURRENCY", "8");
+    let (anna, bob) = (Receiver::start().await, Receiver::start().await);
+    bob.answer_with(|_, _| Reply::status(200).after(Duration::from_secs(2)));
+    let webhook = webhooks(&world, &anna, &bob).await;
+    let _router = world.start("router").await;
+    for _ in 0..EVENTS {
+        world.publish(&event()).await;
+    }
+    let in_ledger = format!("select count(*) from events where '{webhook}' = any(webhooks)");
+    eventually("all events are in the ledger", SOON, async || {
+        world.sql(&in_ledger) == EVENTS.to_string()
+    })
+    .await;
+    world.amqp().await.drain("fanfare.deliveries").await.unwrap();
+    let amqp = world.amqp().await;
+    let found = async {
+        // More than the worker can do, so that its queue is never empty.
+        let len = async || amqp.queue_len("fanfare.deliveries").await.unwrap();
+        eventually("jobs wait", SOON, async || len().await > 10).await;
+        let _worker = world.start("worker").await;
+        let took = arrive(&anna, EVENTS, FOUND).await;
+        println!("after the purge: {took:?}; {} jobs wait", len().await);
+        assert!(len().await > 0, "the worker was idle in between");
+    };
+    tokio::select! {
+        () = keep_busy(&world, Duration::from_millis(100)) => {}
+        () = found => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_reconciler_found_is_published_although_its_answer_was_lost() {
+    const EVENTS: usize = 9;
+    let sandbox = Sandbox::new().await;
+    let (world, behind, proxy) = behind(&sandbox).await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/hook")).await;
+    let _router = behind.start("router").await;
+    for _ in 0..EVENTS {
+        world.publish(&event()).await;
+    }
+    eventually("all events are in the ledger", SOON, async || {
+        sandbox.sql("select count(*) from events").unwrap().trim() == EVENTS.to_string()
+    })
+    .await;
+    world.amqp().await.drain("fanfare.deliveries").await.unwrap();
+    let first = sandbox.sql("select min(look_at) from events").unwrap();
+    let lost = proxy.inject_times(Marker::commit_of("reconcile"), 0, 2, Fault::LoseAnswer);
+    let _worker = world.start("worker").await;
+    let took = arrive(&receiver, EVENTS, FOUND).await;
+    println!("after {} lost answers: {took:?}", lost.hits());
+    assert_eq!(lost.hits(), 2);
+    assert_ne!(sandbox.sql("select min(look_at) from events").unwrap(), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_the_database_fails_with_holds_up_no_other() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/hook")).await;
+    world.sql(
+        "create function take_long() returns trigger language plpgsql as $$
+         begin
+             if new.event_id = 'slow' then perform pg_sleep(5); end if;
+             return new;
+         end $$;
+         create trigger take_long before insert on events
+             for each row execute function take_long();
+         do $$ begin
+             execute format('alter role fanfare_router in database %I set statement_timeout = 1000',
+                            current_database());
+         end $$",
+    );
+    let (router, _worker) = (world.start("router").await, world.start("worker").await);
+    let mut slow = event();
+    slow["id"] = json!("slow");
+    world.publish(&slow).await;
+    for _ in 0..20 {
+        world.publish(&event()).await;
+    }
+    receiver.wait_for(20, SOON).await;
+    router.wait_for_line("the event is set aside and tried again", SOON).await;
+    world.publish(&event()).await;
+    receiver.wait_for(21, SOON).await;
+    let held = world.sql("select count(*) from events where event_id = 'slow'");
+    assert_eq!(held, "0");
+    // When the database takes it, it is delivered.
+    world.sql("drop trigger take_long on events");
+    receiver.wait_for(22, FOUND).await;
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_with_the_identity_of_another_one_is_warned_of() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (router, _worker) = (world.start("router").await, world.start("worker").await);
+    let first = event();
+    world.publish(&first).await;
+    world.deliveries(&webhook, "delivered", 1).await;
+    // The same once more says nothing.
+    world.publish(&first).await;
+    let mut other = first;
+    other["data"]["Name"] = json!("Another name");
+    world.publish(&other).await;
+    router.wait_for_line("has the source and id of an earlier one and other content", SOON).await;
+    let warned = router.lines().iter().filter(|line| line.contains("other content")).count();
+    assert_eq!((warned, receiver.count()), (1, 1));
+}
