@@ -17,6 +17,8 @@ mod decisions;
 mod delivery_queues;
 mod examples;
 mod explain;
+mod fail_closed;
+mod hostile;
 mod isolation;
 mod malformed;
 mod masking;

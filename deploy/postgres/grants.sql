@@ -19,7 +19,7 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     -- The directory is its to keep.
     grant select, insert, update, delete
         on directory_versions, directory_grants, directory_members, directory_snapshots,
-           directory_gaps
+           directory_gaps, directory_refusals, directory_departures
         to fanfare_router;
     grant select, update on directory_state to fanfare_router;
 end if;
@@ -66,7 +66,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;
     grant select
         on directory_versions, directory_grants, directory_members, directory_state,
-           directory_snapshots, directory_gaps
+           directory_snapshots, directory_gaps, directory_refusals
         to fanfare_console;
 end if;
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::client::send;
-use super::{Api, QUIET, REGISTRATIONS, id, of};
+use super::{Api, QUIET, REGISTRATIONS, failure, id, of};
 use crate::world::unique;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -222,4 +222,30 @@ async fn a_webhook_that_is_resumed_or_moved_has_not_failed_yet() {
         anna.put(&id, &wanted).await.is(200, None);
         assert_eq!(is_failing(), expected, "{wanted}");
     }
+}
+
+#[tokio::test]
+async fn what_was_a_former_users_is_resumed_by_an_administrator_only() {
+    let api = Api::start().await;
+    let directory = async |names: &[&str]| {
+        let users: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
+        api.world.directory(&json!({ "users": users, "roles": [] })).await;
+    };
+    directory(&["anna", "olga"]).await;
+    let former = api.user("anna", &[]).await;
+    let id = former.registered().await;
+    directory(&["olga"]).await;
+    directory(&["anna", "olga"]).await;
+    assert_eq!(former.get(REGISTRATIONS).await.status, 401, "the session has ended");
+
+    let anna = api.user("anna", &[]).await;
+    let reason = "The WebHook belonged to a former user of the same name, so only a System \
+                  Administrator may resume it.";
+    let resumed = json!({ "WebHookUri": QUIET, "IsPaused": false });
+    anna.put(&id, &resumed).await.is(400, Some(&failure(reason)));
+    anna.put(&id, &json!({ "WebHookUri": QUIET, "IsPaused": true })).await.is(200, None);
+    assert_eq!(anna.get(&of(&id)).await.json()["IsPaused"], true);
+    let olga = api.user("olga", &["--admin"]).await;
+    olga.put(&id, &resumed).await.is(200, None);
+    assert_eq!(anna.get(&of(&id)).await.json()["IsPaused"], false);
 }

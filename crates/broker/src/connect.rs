@@ -2,8 +2,11 @@
 
 use crate::error::BrokerError;
 use crate::place::{CONNECT_TIMEOUT_S, Place, Secure};
+use crate::wire::FrameMax;
+use crate::wire::stream::{Filtered, Kit};
+use async_rs::Runtime;
 use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector, TLSConfig};
-use lapin::{Connection, ConnectionProperties, Error, runtime};
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties, Error};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,8 +16,15 @@ use tokio::time::timeout;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(CONNECT_TIMEOUT_S);
 
+/// A connection and the largest frame that may be sent on it.
+pub(crate) struct Connected {
+    pub(crate) connection: Connection,
+    /// In bytes, all of the frame.
+    pub(crate) frame_max: u32,
+}
+
 /// Connects under a name that operators see.
-pub(crate) async fn connect(place: &Place, name: String) -> Result<Connection, BrokerError> {
+pub(crate) async fn connect(place: &Place, name: String) -> Result<Connected, BrokerError> {
     if place.silent.load(Ordering::Relaxed) {
         probe(place).await?;
     }
@@ -27,26 +37,30 @@ pub(crate) async fn connect(place: &Place, name: String) -> Result<Connection, B
     opened
 }
 
-async fn open(place: &Place, name: String) -> Result<Connection, BrokerError> {
-    let failed = |error: Error| BrokerError::connecting(place, &error);
+async fn open(place: &Place, name: String) -> Result<Connected, BrokerError> {
     // Read anew each time: a certificate may have been renewed.
     let connector = place.secure.as_ref().map(connector).transpose()?;
     // Automatic recovery stays off: it hides failures.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let runtime = runtime::default_runtime().map_err(failed)?;
+    let frame_max = FrameMax::at_most(place.frame_max);
+    let kit = Kit::current(frame_max.clone());
+    let (tokio, agreed) = (Runtime::new(kit.tokio()), frame_max.clone());
     let connecting = Connection::connector(
         place.uri.clone(),
-        runtime,
-        async move |uri, runtime| {
-            let plain = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
-            match &connector {
-                Some((connector, name)) => Ok(plain.into_rustls(connector, name).await?),
-                None => Ok(plain),
-            }
+        Runtime::new(kit),
+        async move |uri, _| {
+            let plain = uri.connect_with_config_async(TLSConfig::default(), &tokio).await?;
+            let stream = match &connector {
+                Some((connector, name)) => plain.into_rustls(connector, name).await?,
+                None => plain,
+            };
+            Ok(AsyncTcpStream::Plain(Filtered::new(stream, &frame_max)))
         },
         properties,
     );
-    connecting.await.map_err(failed)
+    let connection =
+        connecting.await.map_err(|error: Error| BrokerError::connecting(place, &error))?;
+    Ok(Connected { connection, frame_max: agreed.get() })
 }
 
 fn connector(secure: &Secure) -> Result<(RustlsConnector, String), BrokerError> {

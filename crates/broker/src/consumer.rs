@@ -2,6 +2,7 @@
 
 use crate::error::BrokerError;
 use crate::message::Message;
+use crate::received::Received;
 use crate::topology::Queue;
 use futures_util::future::{join, join_all};
 use futures_util::{FutureExt, StreamExt};
@@ -37,8 +38,13 @@ pub struct Consumer {
 pub struct Incoming {
     /// The message.
     pub message: Message,
+    /// The exchange that it was published to last; empty for a queue's own.
+    pub exchange: String,
     /// The routing key that it was published with.
     pub routing_key: String,
+    /// What of its AMQP properties or routing key can't be decoded, for a person. The message has
+    /// the rest, and the bytes as they were in a header.
+    pub unreadable: Option<String>,
     /// Whether it was handed out before, to anyone.
     pub redelivered: bool,
     /// How often it came back unsettled.
@@ -208,13 +214,21 @@ impl Consumer {
     }
 
     fn incoming(&self, delivery: lapin::message::Delivery) -> Incoming {
-        let (message, delivery_count) = Message::from_delivery(delivery.data, &delivery.properties);
+        let Received { message, delivery_count, exchange, routing_key, unreadable } =
+            Received::read(
+                delivery.data,
+                &delivery.properties,
+                &delivery.exchange,
+                &delivery.routing_key,
+            );
         let tag = delivery.delivery_tag;
         self.channel.unsettled().insert(tag);
         self.channel.arrived.fetch_add(1, Ordering::Relaxed);
         Incoming {
             message,
-            routing_key: delivery.routing_key.to_string(),
+            exchange,
+            routing_key,
+            unreadable,
             redelivered: delivery.redelivered,
             delivery_count,
             settle: Settle {

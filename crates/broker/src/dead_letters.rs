@@ -6,36 +6,54 @@
 //! nothing, even when the process dies in the middle of it.
 
 mod choice;
+pub(crate) mod fit;
+mod look;
 mod replay;
+mod walk;
 
 use crate::error::BrokerError;
-use crate::message::{Headers, Message};
-use crate::publisher::LARGEST_HEADERS;
+use crate::message::Message;
+use crate::received::{RAW_PROPERTIES, RAW_ROUTING_KEY, Received};
 use crate::session::Session;
 use crate::topology::Queue;
 use chrono::{DateTime, SecondsFormat, Utc};
-use lapin::options::{BasicAckOptions, BasicGetOptions};
-use lapin::{Channel, message::BasicGetMessage};
+use fanfare_core::reject::Reason;
+use lapin::Acker;
+use lapin::message::Delivery;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::time::Duration;
-use tokio::time::Instant;
 use uuid::Uuid;
 
-pub use choice::{Choice, Kind, Look};
+pub use choice::{Choice, Kind};
+pub use look::{Look, NoPosition, Position};
 pub use replay::{Replay, replay};
+pub use walk::{Walk, Walked};
 
 const REASON: &str = "x-fanfare-reason";
 const DETAIL: &str = "x-fanfare-detail";
 const ROUTING_KEY: &str = "x-fanfare-routing-key";
 const DEAD_AT: &str = "x-fanfare-dead-at";
 const ID: &str = "x-fanfare-dead-letter-id";
+const WEBHOOK: &str = "x-fanfare-webhook";
+const OWNER: &str = "x-fanfare-owner";
+const EVENT: &str = "x-fanfare-event";
+const ATTEMPTS: &str = "x-fanfare-attempts";
+const LAST_STATUS: &str = "x-fanfare-last-status";
+const DELIVERY: &str = "x-fanfare-delivery";
+const BATCH: &str = "x-fanfare-batch";
 
-/// The reason of a letter that the broker put there itself, after too many redeliveries.
+/// The reason of a letter of which nobody said why it is there.
 pub const POISON: &str = "poison";
 
 /// A detail is for a person to read, not to hold the message a second time.
 const LONGEST_DETAIL: usize = 1024;
+
+/// What a stranger calls a reason or a queue is shown as far as this.
+const LONGEST_NAME: usize = 255;
+
+/// AMQP allows no longer one.
+const LONGEST_ROUTING_KEY: usize = 255;
 
 /// How long a finished look waits for the broker to have everything back.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,7 +63,7 @@ const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct DeadLetter {
     /// A name for it that stays the same in every look.
     pub id: String,
-    /// Why it is here: a stable code, [`POISON`] when the broker moved it.
+    /// Why it is here: a stable code.
     pub reason: String,
     /// More about the reason, for a person; may be empty.
     pub detail: String,
@@ -68,20 +86,11 @@ pub enum Verdict {
     Stop,
 }
 
-/// What a walk did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Walked {
-    /// Letters that were looked at.
-    pub seen: u64,
-    /// Letters that left the queue.
-    pub taken: u64,
-}
-
 /// Makes the dead letter of a message, to be published to a queue's
 /// [dead letters](Queue::dead_letters).
 ///
-/// `reason` is one of the contract's codes; `detail` is cut to 1 KiB. Headers that are too large to
-/// travel with the additions are left out.
+/// `reason` is one of the contract's codes; `detail` is cut to 1 KiB. Headers that do not fit in a
+/// frame with the additions are left out when it is published, the largest first.
 #[must_use]
 pub fn reject(
     original: &Message,
@@ -91,15 +100,11 @@ pub fn reject(
     at: DateTime<Utc>,
 ) -> Message {
     let mut message = original.clone();
-    // Room for the five headers below, whose values are all short.
-    if message.headers.size() > LARGEST_HEADERS - 4 * LONGEST_DETAIL {
-        message.headers = Headers::default();
-    }
     message
         .headers
         .set(REASON, reason)
         .set(DETAIL, cut(detail, LONGEST_DETAIL))
-        .set(ROUTING_KEY, routing_key)
+        .set(ROUTING_KEY, cut(routing_key, LONGEST_ROUTING_KEY))
         .set(DEAD_AT, at.to_rfc3339_opts(SecondsFormat::Millis, true))
         .set(ID, Uuid::new_v4().simple().to_string());
     message
@@ -131,125 +136,75 @@ pub async fn walk<E: From<BrokerError>>(
     Ok(walk.end().await?)
 }
 
-/// The same step by step.
-pub struct Walk {
-    session: Session,
-    channel: Channel,
-    queue: Queue,
-    length: u64,
-    walked: Walked,
-    /// The letter that was shown last, until it is taken.
-    shown: Option<BasicGetMessage>,
-}
-
-impl Walk {
-    /// Begins a walk through a queue. One that is dropped in the middle gives its letters back too.
-    pub async fn begin(session: &Session, queue: Queue) -> Result<Self, BrokerError> {
-        let length = u64::from(session.depth(queue).await?.ready);
-        let channel = session.channel().await?;
-        let (session, walked) = (session.clone(), Walked::default());
-        Ok(Self { session, channel, queue, length, walked, shown: None })
-    }
-
-    /// The next letter; the one before stays, unless it was taken.
-    pub async fn next(&mut self) -> Result<Option<DeadLetter>, BrokerError> {
-        self.shown = None;
-        if self.walked.seen >= self.length {
-            return Ok(None);
-        }
-        let Some(got) = get(&self.channel, self.queue).await? else {
-            return Ok(None);
-        };
-        self.walked.seen += 1;
-        let letter = DeadLetter::read(&got);
-        self.shown = Some(got);
-        Ok(Some(letter))
-    }
-
-    /// Takes the letter that was shown last out of the queue.
-    pub async fn take(&mut self) -> Result<(), BrokerError> {
-        if let Some(got) = self.shown.take() {
-            ack(&got, self.queue).await?;
-            self.walked.taken += 1;
-        }
-        Ok(())
-    }
-
-    /// Ends the walk: all others are back in the queue.
-    pub async fn end(self) -> Result<Walked, BrokerError> {
-        let expected = self.length - self.walked.taken;
-        give_back(&self.session, &self.channel, self.queue, expected).await?;
-        Ok(self.walked)
-    }
-}
-
 impl DeadLetter {
     /// The message as it was before, to be published again with [`Self::routing_key`] or to its
     /// queue: without what its death added.
     #[must_use]
     pub fn original(&self) -> Message {
         let mut message = self.message.clone();
-        for name in [REASON, DETAIL, ROUTING_KEY, DEAD_AT, ID] {
+        for name in [REASON, DETAIL, ROUTING_KEY, DEAD_AT, ID, RAW_PROPERTIES, RAW_ROUTING_KEY] {
             message.headers.remove(name);
         }
         message
     }
 
-    fn read(got: &BasicGetMessage) -> Self {
-        let delivery = &got.delivery;
-        let (message, _) = Message::from_delivery(delivery.data.clone(), &delivery.properties);
+    fn read(delivery: Delivery) -> (Self, Acker) {
+        let received = Received::read(
+            delivery.data,
+            &delivery.properties,
+            &delivery.exchange,
+            &delivery.routing_key,
+        );
+        (Self::of(received), delivery.acker)
+    }
+
+    fn of(received: Received) -> Self {
+        let Received { message, routing_key, unreadable, .. } = received;
         let headers = &message.headers;
-        let text = |name: &str| headers.text(name).map(str::to_owned);
+        // What Fanfare publishes has no trace of an earlier death. So where there is one, the broker
+        // moved the message, and what else its headers say is a stranger's word.
+        let moved = headers.moved_by_broker();
+        let own = |name: &str| headers.text(name).filter(|_| moved.is_none()).map(str::to_owned);
+        let (reason, detail) = match (moved, &unreadable) {
+            (Some((reason, queue)), _) => (code(reason).to_owned(), moved_detail(reason, queue)),
+            (None, None) => {
+                (own(REASON).unwrap_or_else(|| POISON.to_owned()), own(DETAIL).unwrap_or_default())
+            }
+            (None, Some(why)) => (
+                own(REASON).unwrap_or_else(|| Reason::Unreadable.code().to_owned()),
+                own(DETAIL).unwrap_or_else(|| why.clone()),
+            ),
+        };
         Self {
-            id: text(ID).unwrap_or_else(|| digest(&message)),
-            reason: text(REASON).unwrap_or_else(|| POISON.to_owned()),
-            detail: text(DETAIL).unwrap_or_else(|| broker_detail(headers)),
-            dead_at: text(DEAD_AT),
-            routing_key: text(ROUTING_KEY).unwrap_or_else(|| delivery.routing_key.to_string()),
+            id: own(ID).filter(|id| is_id(id)).unwrap_or_else(|| digest(&message)),
+            reason: cut(&reason, LONGEST_NAME).to_owned(),
+            detail: cut(&detail, 2 * LONGEST_DETAIL).to_owned(),
+            dead_at: own(DEAD_AT).filter(|at| DateTime::parse_from_rfc3339(at).is_ok()),
+            routing_key: cut(&own(ROUTING_KEY).unwrap_or(routing_key), LONGEST_NAME).to_owned(),
             message,
         }
     }
 }
 
-async fn get(channel: &Channel, queue: Queue) -> Result<Option<BasicGetMessage>, BrokerError> {
-    channel
-        .basic_get(queue.name().into(), BasicGetOptions::default())
-        .await
-        .map_err(|error| BrokerError::of(format!("looking through {queue}"), &error))
+/// Whether a name has the form of those that Fanfare gives, so that it can be shown and typed.
+fn is_id(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-async fn ack(got: &BasicGetMessage, queue: Queue) -> Result<(), BrokerError> {
-    let doing = || format!("taking a letter from {queue}");
-    match got.delivery.acker.ack(BasicAckOptions::default()).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(BrokerError::Lost { doing: doing(), source: None }),
-        Err(error) => Err(BrokerError::of(doing(), &error)),
+/// The code for the broker's own word of why it moved a message.
+fn code(reason: &str) -> &'static str {
+    match reason {
+        "expired" => Reason::MessageExpired.code(),
+        "maxlen" => Reason::QueueOverflow.code(),
+        "delivery_limit" => Reason::DeliveryLimit.code(),
+        _ => POISON,
     }
 }
 
-/// Closes the channel and waits until the queue has its letters back, so that a look right after
-/// this one sees them all. Another walker may hold some: the wait has an end.
-async fn give_back(
-    session: &Session,
-    channel: &Channel,
-    queue: Queue,
-    expected: u64,
-) -> Result<(), BrokerError> {
-    channel
-        .close(200, "OK".into())
-        .await
-        .map_err(|error| BrokerError::of(format!("returning letters to {queue}"), &error))?;
-    let until = Instant::now() + RETURN_TIMEOUT;
-    while u64::from(session.depth(queue).await?.ready) < expected && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
-}
-
-fn broker_detail(headers: &Headers) -> String {
-    headers.moved_by_broker().map_or_else(String::new, |(reason, queue)| {
-        format!("moved here by the broker from {queue} ({reason})")
-    })
+fn moved_detail(reason: &str, queue: &str) -> String {
+    let (reason, queue) = (cut(reason, LONGEST_NAME), cut(queue, LONGEST_NAME));
+    format!("moved here by the broker from {queue} ({reason})")
 }
 
 /// A name for a letter that was given none. Equal letters have equal names.
@@ -271,6 +226,8 @@ fn cut(text: &str, longest: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Headers;
+    use lapin::types::{AMQPValue, DecimalValue, FieldTable};
 
     #[test]
     fn keeps_the_message_and_says_why() {
@@ -296,12 +253,71 @@ mod tests {
         assert_eq!(letter.headers.text(DETAIL).map(str::len), Some(1023));
     }
 
+    fn letter(headers: Headers) -> DeadLetter {
+        let message = Message { headers, ..Message::new("{}", "application/json") };
+        DeadLetter::of(Received {
+            message,
+            delivery_count: 0,
+            exchange: String::new(),
+            routing_key: "tasks.edit".to_owned(),
+            unreadable: None,
+        })
+    }
+
+    fn died(reason: &str, queue: &str) -> AMQPValue {
+        let mut death = FieldTable::default();
+        for (name, value) in [("reason", reason), ("queue", queue)] {
+            death.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        AMQPValue::FieldTable(death)
+    }
+
     #[test]
-    fn leaves_out_headers_that_could_not_travel() {
-        let mut original = Message::default();
-        original.headers.set("huge", "x".repeat(LARGEST_HEADERS));
-        let letter = reject(&original, "", "too-large", "", DateTime::UNIX_EPOCH);
-        assert!(letter.headers.size() < LARGEST_HEADERS);
-        assert_eq!(letter.headers.text("huge"), None);
+    fn what_the_broker_moved_is_told_by_its_latest_death() {
+        for (word, code) in [
+            ("expired", "message-expired"),
+            ("maxlen", "queue-overflow"),
+            ("delivery_limit", "delivery-limit"),
+            ("rejected", "poison"),
+        ] {
+            let mut headers = Headers::default();
+            let deaths = vec![died(word, "fanfare.events"), died("expired", "fanfare.delay.00")];
+            headers.set_value("x-death", AMQPValue::FieldArray(deaths.into()));
+            headers.set("x-first-death-reason", "expired");
+            headers.set("x-first-death-queue", "fanfare.delay.00");
+            // A stranger's word, which counts for nothing here.
+            headers.set(REASON, "made-up").set(ID, "made-up");
+            let letter = letter(headers);
+            assert_eq!(letter.reason, code);
+            assert_eq!(
+                letter.detail,
+                format!("moved here by the broker from fanfare.events ({word})")
+            );
+            assert_ne!(letter.id, "made-up");
+        }
+        assert_eq!(letter(Headers::default()).reason, POISON);
+    }
+
+    #[test]
+    fn equal_letters_have_equal_names_whatever_types_their_headers_have() {
+        let values = vec![
+            AMQPValue::Void,
+            AMQPValue::Float(f32::NAN),
+            AMQPValue::Double(f64::NEG_INFINITY),
+            AMQPValue::Timestamp(u64::MAX),
+            AMQPValue::DecimalValue(DecimalValue { scale: 255, value: u32::MAX }),
+            AMQPValue::ByteArray(vec![0xff, 0].into()),
+            AMQPValue::LongString(vec![0xfe].into()),
+            died("a", "b"),
+        ];
+        let named = |values: &[AMQPValue]| {
+            let mut headers = Headers::default();
+            headers.set_value("values", AMQPValue::FieldArray(values.to_vec().into()));
+            letter(headers).id
+        };
+        assert_eq!(named(&values), named(&values));
+        for cut in 0..values.len() {
+            assert_ne!(named(values.get(..cut).unwrap()), named(&values));
+        }
     }
 }

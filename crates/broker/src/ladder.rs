@@ -78,6 +78,12 @@ impl Delay {
         words.join(".")
     }
 
+    /// The queue in which a job waits first, which has the same name as the exchange to publish to.
+    #[must_use]
+    pub fn first_queue(self) -> &'static str {
+        LEVEL_NAMES[self.seconds.ilog2() as usize]
+    }
+
     /// The queue in which an event waits.
     pub(crate) fn held_queue(self) -> String {
         let [short, long] = HELD_LEVELS;
@@ -86,7 +92,7 @@ impl Delay {
 
     /// The exchange to publish to: that of the highest level.
     pub(crate) fn exchange(self) -> String {
-        level_name(self.seconds.ilog2())
+        self.first_queue().to_owned()
     }
 }
 
@@ -107,9 +113,31 @@ pub(crate) fn level_word(level: u32) -> String {
     format!("{level:02}")
 }
 
+/// The names of the levels' queues, and of the exchanges that lead into them.
+const LEVEL_NAMES: [&str; LEVELS as usize] = [
+    "fanfare.delay.00",
+    "fanfare.delay.01",
+    "fanfare.delay.02",
+    "fanfare.delay.03",
+    "fanfare.delay.04",
+    "fanfare.delay.05",
+    "fanfare.delay.06",
+    "fanfare.delay.07",
+    "fanfare.delay.08",
+    "fanfare.delay.09",
+    "fanfare.delay.10",
+    "fanfare.delay.11",
+    "fanfare.delay.12",
+    "fanfare.delay.13",
+    "fanfare.delay.14",
+    "fanfare.delay.15",
+    "fanfare.delay.16",
+    "fanfare.delay.17",
+];
+
 /// The name of a level's queue, and of the exchange that leads into it.
 pub(crate) fn level_name(level: u32) -> String {
-    format!("fanfare.delay.{level:02}")
+    LEVEL_NAMES[level as usize].to_owned()
 }
 
 /// The name of a queue for waiting events.

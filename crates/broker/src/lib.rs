@@ -28,14 +28,16 @@ mod probe;
 mod publisher;
 mod queue_connection;
 mod queue_health;
+mod received;
 mod session;
 mod supervise;
+mod wire;
 
 pub use config::Config;
 pub use consumer::{Consumer, Incoming, Settle, ack_all};
 pub use error::{BrokerError, Cause, PublishError};
 pub use ladder::{BackTo, Delay};
-pub use message::{Destination, HeaderValue, Headers, Message};
+pub use message::{Destination, HeaderValue, Headers, Message, Properties};
 pub use probe::{Condition, Probe, probe, repair};
 pub use publisher::Publisher;
 pub use queue_health::QueueHealth;

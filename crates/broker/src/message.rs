@@ -10,6 +10,14 @@ use std::collections::BTreeMap;
 
 /// The broker's count of how often a message came back unsettled.
 const DELIVERY_COUNT: &str = "x-delivery-count";
+/// And of how often it was handed out.
+const ACQUIRED_COUNT: &str = "x-acquired-count";
+/// AMQP's mark for a message that need not be written to disk.
+pub(crate) const TRANSIENT: u8 = 1;
+
+/// The header that sends copies of a message elsewhere, and the name under which it is kept.
+const COPIES: &str = "CC";
+const KEPT_COPIES: &str = "x-fanfare-cc";
 
 /// A message as Fanfare sees it. What is published is always persistent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +30,32 @@ pub struct Message {
     pub message_id: Option<String>,
     /// Everything else that is said about the message.
     pub headers: Headers,
+    /// Properties that Fanfare passes on and does not read, but for the encoding.
+    pub properties: Properties,
+}
+
+/// The properties of AMQP beside content type, id and headers.
+///
+/// Two are left out, because nobody may publish them again for somebody else: `user_id`, which the
+/// broker compares with who publishes, and `expiration`, which would let the message vanish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Such as `gzip`.
+    pub content_encoding: Option<String>,
+    /// What the sender calls messages of this kind.
+    pub kind: Option<String>,
+    /// What the message belongs to.
+    pub correlation_id: Option<String>,
+    /// Where an answer would go.
+    pub reply_to: Option<String>,
+    /// The sender's program.
+    pub app_id: Option<String>,
+    /// When it was sent, in seconds since 1970.
+    pub timestamp: Option<u64>,
+    /// From 0 to 9.
+    pub priority: Option<u8>,
+    /// [`TRANSIENT`], or nothing for a message that is to be kept on disk.
+    pub delivery_mode: Option<u8>,
 }
 
 impl Message {
@@ -31,20 +65,54 @@ impl Message {
         Self { body: body.into(), content_type: Some(content_type.to_owned()), ..Self::default() }
     }
 
+    /// How many bytes the properties take on the wire at most, headers included.
+    pub(crate) fn properties_size(&self) -> usize {
+        let Properties { content_encoding, kind, correlation_id, reply_to, app_id, .. } =
+            &self.properties;
+        let texts = [
+            &self.content_type,
+            &self.message_id,
+            content_encoding,
+            kind,
+            correlation_id,
+            reply_to,
+            app_id,
+        ];
+        let texts = texts.into_iter().flatten().map(|text| 1 + text.len()).sum::<usize>();
+        // Flags, timestamp, priority, delivery mode; and CC under its longer name.
+        2 + 8 + 1 + 1 + KEPT_COPIES.len() + texts + table_size(&self.headers.0)
+    }
+
     /// Takes apart what the broker delivered: the message, and how often it came back before.
-    pub(crate) fn from_delivery(body: Vec<u8>, properties: &BasicProperties) -> (Self, u64) {
+    pub(crate) fn from_delivery(body: Bytes, properties: &BasicProperties) -> (Self, u64) {
         let mut headers = Headers::from_table(properties.headers().as_ref());
         let delivery_count = headers.int(DELIVERY_COUNT).unwrap_or(0);
-        // The broker writes it anew each time; a copy of it would only mislead.
-        headers.remove(DELIVERY_COUNT);
+        // The broker writes these anew each time; a copy would only mislead.
+        for name in [DELIVERY_COUNT, ACQUIRED_COUNT] {
+            headers.remove(name);
+        }
         let message = Self {
-            body: body.into(),
-            content_type: properties.content_type().as_ref().map(ToString::to_string),
-            message_id: properties.message_id().as_ref().map(ToString::to_string),
+            body,
+            content_type: text(properties.content_type()),
+            message_id: text(properties.message_id()),
             headers,
+            properties: Properties {
+                content_encoding: text(properties.content_encoding()),
+                kind: text(properties.kind()),
+                correlation_id: text(properties.correlation_id()),
+                reply_to: text(properties.reply_to()),
+                app_id: text(properties.app_id()),
+                timestamp: *properties.timestamp(),
+                priority: *properties.priority(),
+                delivery_mode: properties.delivery_mode().filter(|mode| *mode == TRANSIENT),
+            },
         };
         (message, u64::try_from(delivery_count).unwrap_or(0))
     }
+}
+
+fn text(property: &Option<ShortString>) -> Option<String> {
+    property.as_ref().map(ToString::to_string)
 }
 
 /// The headers of a message, by name.
@@ -69,11 +137,7 @@ impl Headers {
     /// The text under this name; `None` when there is none or it is not a text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        match self.0.get(name)? {
-            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-            AMQPValue::ShortString(text) => Some(text.as_str()),
-            _ => None,
-        }
+        as_text(self.0.get(name)?)
     }
 
     /// The whole number under this name; `None` when there is none or it is not a number.
@@ -115,17 +179,28 @@ impl Headers {
     /// `x-death` and its like tell where a message expired before. The broker takes a message that
     /// expires in the same queue again for a cycle and drops it, so a message that is published
     /// again must start without them. `CC` and `BCC` are instructions to route a copy somewhere
-    /// else; they were meant for the exchange that the message first came to.
+    /// else; they were meant for the exchange that the message first came to. What `CC` said is kept
+    /// under another name (the broker removes `BCC` itself).
     pub(crate) fn to_publish(&self) -> FieldTable {
         let kept = self.0.iter().filter(|(name, _)| !is_trace_of_the_way(name.as_str()));
-        FieldTable::from(
-            kept.map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
-        )
+        let mut table: BTreeMap<_, _> =
+            kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if let (Some(copies), Ok(name)) = (self.0.get(COPIES), ShortString::try_new(KEPT_COPIES)) {
+            table.insert(name, copies.clone());
+        }
+        FieldTable::from(table)
     }
 
-    /// About how many bytes the headers take on the wire.
-    pub(crate) fn size(&self) -> usize {
-        table_size(&self.0)
+    /// The name and the size on the wire of each header.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), entry_size(name, value)))
+    }
+
+    /// Sets a header to a value of any type.
+    pub(crate) fn set_value(&mut self, name: &'static str, value: AMQPValue) {
+        if let Ok(name) = ShortString::try_new(name) {
+            self.0.insert(name, value);
+        }
     }
 
     /// The headers in a form that is the same whenever they are the same.
@@ -134,9 +209,23 @@ impl Headers {
         serde_json::to_vec(&self.0).unwrap_or_default()
     }
 
-    /// The reason in the broker's own note of why it moved the message, and from where.
+    /// The reason in the broker's own note of why it moved the message last, and from where.
     pub(crate) fn moved_by_broker(&self) -> Option<(&str, &str)> {
-        Some((self.text("x-first-death-reason")?, self.text("x-first-death-queue")?))
+        self.last_death().or_else(|| {
+            let noted = |which: &str| {
+                let (reason, queue) = (format!("{which}-reason"), format!("{which}-queue"));
+                Some((self.text(&reason)?, self.text(&queue)?))
+            };
+            noted("x-last-death").or_else(|| noted("x-first-death"))
+        })
+    }
+
+    /// `x-death` begins with the latest.
+    fn last_death(&self) -> Option<(&str, &str)> {
+        let deaths = self.0.get("x-death")?.as_array()?;
+        let death = deaths.as_slice().first()?.as_field_table()?.inner();
+        let of = |name: &str| as_text(death.get(name)?);
+        Some((of("reason")?, of("queue")?))
     }
 
     pub(crate) fn from_table(table: Option<&FieldTable>) -> Self {
@@ -227,9 +316,17 @@ fn is_trace_of_the_way(name: &str) -> bool {
         || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")
         || name == DELIVERY_COUNT
-        || name == "x-acquired-count"
-        || name == "CC"
+        || name == ACQUIRED_COUNT
+        || name == COPIES
         || name == "BCC"
+}
+
+fn as_text(value: &AMQPValue) -> Option<&str> {
+    match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
 }
 
 fn as_int(value: &AMQPValue) -> Option<i64> {
@@ -255,7 +352,11 @@ fn readable(value: &AMQPValue) -> Option<HeaderValue> {
 }
 
 fn table_size(table: &BTreeMap<ShortString, AMQPValue>) -> usize {
-    table.iter().map(|(name, value)| 1 + name.as_str().len() + value_size(value)).sum::<usize>() + 4
+    table.iter().map(|(name, value)| entry_size(name, value)).sum::<usize>() + 4
+}
+
+fn entry_size(name: &ShortString, value: &AMQPValue) -> usize {
+    1 + name.as_str().len() + value_size(value)
 }
 
 fn value_size(value: &AMQPValue) -> usize {
@@ -296,7 +397,7 @@ mod tests {
         }
         let published = Headers::from_table(Some(&table)).to_publish();
         let names: Vec<&str> = published.inner().keys().map(ShortString::as_str).collect();
-        assert_eq!(names, ["list"]);
+        assert_eq!(names, ["list", KEPT_COPIES]);
         assert_eq!(published.inner().get("list"), table.inner().get("list"));
     }
 }

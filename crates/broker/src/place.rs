@@ -1,6 +1,7 @@
 //! One host of the broker: its address, read from a URL in RabbitMQ's own words.
 
 use crate::error::BrokerError;
+use crate::wire::{LARGEST_FRAME, LIBRARY_FRAME};
 use fanfare_tls::{Check, Identity, Roots, Tls};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use std::sync::atomic::AtomicBool;
@@ -11,10 +12,6 @@ pub(crate) const CONNECT_TIMEOUT_S: u64 = 10;
 
 /// A dead connection is noticed within two of these.
 const HEARTBEAT_S: u16 = 20;
-
-/// The largest frame, in bytes. The protocol's library keeps two buffers of 32 frames for each
-/// connection: with what the broker would allow, 128 KiB, these would be 8 MiB.
-const FRAME_MAX: u32 = 32 * 1024;
 
 /// The protocol's limit for names: user, virtual host, consumer.
 const LONGEST_NAME: usize = 255;
@@ -30,6 +27,8 @@ pub(crate) struct Place {
     /// Host, port and virtual host, for people to read.
     pub(crate) told: String,
     pub(crate) secure: Option<Secure>,
+    /// The largest frame to agree on with the broker, in bytes; the one in `uri` is the library's.
+    pub(crate) frame_max: u32,
     /// Whether it accepted the last connection and then said nothing.
     pub(crate) silent: AtomicBool,
 }
@@ -66,12 +65,13 @@ impl Place {
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
         uri.query.connection_timeout.get_or_insert(CONNECT_TIMEOUT_S * 1000);
-        uri.query.frame_max.get_or_insert(FRAME_MAX);
+        let frame_max = uri.query.frame_max.filter(|max| *max > 0).unwrap_or(LARGEST_FRAME);
+        uri.query.frame_max = Some(frame_max.min(LIBRARY_FRAME));
         let secure = secure(&url, &uri)?;
         uri.scheme = AMQPScheme::AMQP;
         let told =
             format!("{}:{}, virtual host {}", uri.authority.host, uri.authority.port, uri.vhost);
-        Ok(Self { uri, told, secure, silent: AtomicBool::new(false) })
+        Ok(Self { uri, told, secure, frame_max, silent: AtomicBool::new(false) })
     }
 
     /// The user that logs in.

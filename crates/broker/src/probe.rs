@@ -163,7 +163,7 @@ impl<'a> Prober<'a> {
         let usable = self.connection.take().filter(|known| known.status().connected());
         let connection = match usable {
             Some(connection) => connection,
-            None => connect_any(self.config, "probe").await?,
+            None => connect_any(self.config, "probe").await?.connection,
         };
         let channel = connection.create_channel().await;
         self.connection = Some(connection);

@@ -1,7 +1,10 @@
 //! Publishing: a message counts as sent when the broker has confirmed it and a queue has it.
 
+use crate::dead_letters::fit::{fit, instead};
 use crate::error::{BrokerError, PublishError, cause};
-use crate::message::{Destination, Message};
+use crate::message::{Destination, Message, Properties, TRANSIENT};
+use crate::topology::Queue;
+use crate::wire::AROUND;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
@@ -17,8 +20,8 @@ const CHANNELS: usize = 32;
 /// Messages of one [`Publisher::publish_all`] that wait for their confirm at the same time.
 const IN_FLIGHT: usize = 256;
 
-/// The headers of a message must fit in one frame of 128 KiB, with the rest of its properties.
-pub(crate) const LARGEST_HEADERS: usize = 100 * 1024;
+/// What a header frame holds beside the properties: what surrounds a frame, and class, weight, size.
+const AROUND_PROPERTIES: usize = AROUND + 12;
 
 /// AMQP's mark for a message that is written to disk.
 const PERSISTENT: u8 = 2;
@@ -43,10 +46,7 @@ impl Publisher {
         destination: &Destination,
         message: Message,
     ) -> Result<(), PublishError> {
-        let lease = self.pool.lease().await?;
-        let sent = send(lease.channel(), destination.clone(), message).await;
-        lease.end(!matches!(sent, Err(PublishError::Unknown { .. })));
-        sent
+        self.publish_all(vec![(destination.clone(), message)]).await
     }
 
     /// Publishes many messages, without waiting for one confirm before the next message, and waits
@@ -60,20 +60,148 @@ impl Publisher {
         &self,
         messages: Vec<(Destination, Message)>,
     ) -> Result<(), PublishError> {
+        let messages = messages.into_iter().map(|message| self.sendable(message));
+        let messages = messages.collect::<Result<Vec<_>, _>>()?;
         let lease = self.pool.lease().await?;
         let channel = lease.channel();
         // Collected first: the compiler cannot see that a stream over borrowing closures is `Send`.
         let sends: Vec<_> = messages
-            .into_iter()
+            .iter()
+            .cloned()
             .map(|(destination, message)| send(channel, destination, message))
             .collect();
         let sent = stream::iter(sends).buffer_unordered(IN_FLIGHT).try_collect::<()>().await;
-        lease.end(sent.is_ok());
-        sent
+        let is_closed = lease.end(sent.is_ok());
+        match sent {
+            // The broker refused one of them by closing the channel.
+            Err(PublishError::Unknown { .. }) if is_closed && self.is_connected() => {
+                for (destination, message) in messages {
+                    self.publish_alone(destination, message).await?;
+                }
+                Ok(())
+            }
+            sent => sent,
+        }
     }
 
-    pub(crate) fn new(connection: Connection) -> Self {
-        let pool = Pool { connection, permits: Semaphore::new(CHANNELS), idle: Mutex::default() };
+    /// Publishes many messages as [`publish_all`](Self::publish_all) does, and tells what became of
+    /// each, in their order. The first failure keeps no other message from being published.
+    ///
+    /// Which of several messages was unroutable can't be known for certain: use it for messages that
+    /// take the same way.
+    pub async fn publish_each(
+        &self,
+        messages: Vec<(Destination, Message)>,
+    ) -> Vec<Result<(), PublishError>> {
+        let lease = match self.pool.lease().await {
+            Ok(lease) => lease,
+            Err(error) => {
+                let reason = error.to_string();
+                return messages.iter().map(|_| Err(unknown(reason.clone().into()))).collect();
+            }
+        };
+        let channel = lease.channel();
+        let messages: Vec<_> = messages.into_iter().map(|it| self.sendable(it)).collect();
+        let sends: Vec<_> = messages
+            .iter()
+            .map(|message| {
+                let message = message.as_ref().ok().cloned();
+                async move {
+                    match message {
+                        Some((destination, message)) => send(channel, destination, message).await,
+                        None => Ok(()),
+                    }
+                }
+            })
+            .collect();
+        let sent: Vec<_> = stream::iter(sends).buffered(IN_FLIGHT).collect().await;
+        let is_unknown =
+            |sent: &Result<(), PublishError>| matches!(sent, Err(PublishError::Unknown { .. }));
+        let is_closed = lease.end(!sent.iter().any(is_unknown));
+        let is_refusal = is_closed && self.is_connected();
+        let mut results = Vec::with_capacity(messages.len());
+        for (message, sent) in messages.into_iter().zip(sent) {
+            results.push(match message {
+                Err(error) => Err(error),
+                // The broker refused one of them by closing the channel.
+                Ok((destination, message)) if is_refusal && is_unknown(&sent) => {
+                    self.publish_alone(destination, message).await
+                }
+                Ok(_) => sent,
+            });
+        }
+        results
+    }
+
+    /// Whether the connection still stands.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.pool.connection.status().connected()
+    }
+
+    /// Publishes one of several messages by itself, to find the one that the broker refuses. That one
+    /// is replaced by a letter without all that may be wrong with it.
+    async fn publish_alone(
+        &self,
+        destination: Destination,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        let why = match self.send_alone(destination.clone(), message.clone()).await {
+            Err(PublishError::Unsendable { reason }) => reason,
+            sent => return sent,
+        };
+        let Some((to, letter)) = instead(&destination, &message, &why) else {
+            return Err(PublishError::Unsendable { reason: why });
+        };
+        tracing::warn!(reason = why, "the broker refused a message; it is kept as a dead letter");
+        self.send_alone(to, letter).await
+    }
+
+    /// Publishes one message on a channel of its own call.
+    async fn send_alone(
+        &self,
+        destination: Destination,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        let lease = self.pool.lease().await?;
+        let sent = send(lease.channel(), destination, message).await;
+        let is_closed = lease.end(sent.is_ok());
+        match sent {
+            Err(PublishError::Unknown { source }) if is_closed && self.is_connected() => {
+                Err(PublishError::Unsendable { reason: source.to_string() })
+            }
+            sent => sent,
+        }
+    }
+
+    /// The message in a form that fits in a frame: a dead letter without its largest headers, and a
+    /// dead letter in place of an event that can't be sent round.
+    fn sendable(
+        &self,
+        (destination, message): (Destination, Message),
+    ) -> Result<(Destination, Message), PublishError> {
+        let limit = self.pool.frame_max as usize - AROUND_PROPERTIES;
+        let size = message.properties_size();
+        if size <= limit {
+            return Ok((destination, message));
+        }
+        let is_letter = |to: &Destination| {
+            matches!(to, Destination::Queue(Queue::EventsDead | Queue::DeliveriesDead))
+        };
+        if is_letter(&destination) {
+            return Ok((destination, fit(message, limit)));
+        }
+        let reason = format!("its properties take {size} bytes, more than {limit}");
+        match instead(&destination, &message, &reason) {
+            Some((to, letter)) => Ok((to, fit(letter, limit))),
+            None => Err(PublishError::Unsendable { reason }),
+        }
+    }
+
+    /// `frame_max` is the largest frame that was agreed on with the broker, in bytes.
+    pub(crate) fn new(connection: Connection, frame_max: u32) -> Self {
+        let (permits, idle) = (Semaphore::new(CHANNELS), Mutex::default());
+        let pool = Pool { connection, frame_max, permits, idle };
         Self { pool: Arc::new(pool) }
     }
 
@@ -90,6 +218,7 @@ impl Publisher {
 /// on it is outstanding.
 struct Pool {
     connection: Connection,
+    frame_max: u32,
     permits: Semaphore,
     idle: Mutex<Vec<Channel>>,
 }
@@ -124,12 +253,14 @@ impl Lease<'_> {
     }
 
     /// Gives a clean channel back; any other is closed with this lease, as it is when a publish is
-    /// dropped half way.
-    fn end(self, clean: bool) {
-        if clean && self.channel.status().connected() {
+    /// dropped half way. Returns whether the channel is closed.
+    fn end(self, clean: bool) -> bool {
+        let is_open = self.channel.status().connected();
+        if clean && is_open {
             let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(self.channel);
         }
+        !is_open
     }
 }
 
@@ -164,19 +295,41 @@ async fn send(
 }
 
 fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
-    let size = message.headers.size();
-    if size > LARGEST_HEADERS {
-        let reason = format!("its headers take {size} bytes, more than {LARGEST_HEADERS}");
-        return Err(PublishError::Unsendable { reason });
-    }
+    let Properties {
+        content_encoding,
+        kind,
+        correlation_id,
+        reply_to,
+        app_id,
+        timestamp,
+        priority,
+        delivery_mode,
+    } = &message.properties;
+    // The broker knows no other mode, and all of Fanfare's queues keep messages on disk anyway.
+    let delivery_mode = delivery_mode.filter(|mode| *mode == TRANSIENT).unwrap_or(PERSISTENT);
     let mut properties = BasicProperties::default()
-        .with_delivery_mode(PERSISTENT)
+        .with_delivery_mode(delivery_mode)
         .with_headers(message.headers.to_publish());
-    if let Some(content_type) = &message.content_type {
-        properties = properties.with_content_type(short("content type", content_type)?);
+    type With = fn(BasicProperties, ShortString) -> BasicProperties;
+    let texts: [(&str, &Option<String>, With); 7] = [
+        ("content type", &message.content_type, BasicProperties::with_content_type),
+        ("message id", &message.message_id, BasicProperties::with_message_id),
+        ("content encoding", content_encoding, BasicProperties::with_content_encoding),
+        ("type", kind, BasicProperties::with_type),
+        ("correlation id", correlation_id, BasicProperties::with_correlation_id),
+        ("reply-to", reply_to, BasicProperties::with_reply_to),
+        ("app id", app_id, BasicProperties::with_app_id),
+    ];
+    for (what, text, with) in texts {
+        if let Some(text) = text {
+            properties = with(properties, short(what, text)?);
+        }
     }
-    if let Some(message_id) = &message.message_id {
-        properties = properties.with_message_id(short("message id", message_id)?);
+    if let Some(timestamp) = timestamp {
+        properties = properties.with_timestamp(*timestamp);
+    }
+    if let Some(priority) = priority {
+        properties = properties.with_priority(*priority);
     }
     Ok(properties)
 }

@@ -10,7 +10,7 @@
 //! connection is closed, and the consumer ends with an error.
 
 use crate::config::Config;
-use crate::connect::connect;
+use crate::connect::{Connected, connect};
 use crate::error::{BrokerError, chain};
 use crate::place::unusable;
 use crate::probe::problem_of;
@@ -57,7 +57,7 @@ impl QueueConnections {
 }
 
 /// Connects to the first host that can be used.
-pub(crate) async fn connect_any(config: &Config, purpose: &str) -> Result<Connection, BrokerError> {
+pub(crate) async fn connect_any(config: &Config, purpose: &str) -> Result<Connected, BrokerError> {
     let mut places = config.places().iter().peekable();
     loop {
         let Some(place) = places.next() else {

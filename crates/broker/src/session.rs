@@ -116,13 +116,14 @@ impl Session {
     ///
     /// As [`Session::open`], except for what declaring would find.
     pub async fn look(config: &Config) -> Result<Self, BrokerError> {
-        let consuming = connect_any(config, "look").await?;
+        let consuming = connect_any(config, "look").await?.connection;
         let publishing = connect_any(config, "publish").await?;
+        let (publishing, frame_max) = (publishing.connection, publishing.frame_max);
         let lost = CancellationToken::new();
         let (blocked_tx, blocked) = watch::channel(false);
         watch_over(&consuming, lost.clone(), None);
         watch_over(&publishing, lost.clone(), Some(blocked_tx));
-        let publisher = Publisher::new(publishing);
+        let publisher = Publisher::new(publishing, frame_max);
         let (config, queues) = (config.clone(), QueueConnections::default());
         let inner = Inner { config, consuming, queues, publisher, lost, blocked };
         Ok(Self { inner: Arc::new(inner) })
@@ -143,7 +144,8 @@ impl Session {
     /// What the broker answered, such as [`BrokerError::Missing`].
     pub async fn consumer(&self, queue: Queue, prefetch: u16) -> Result<Consumer, BrokerError> {
         let config = &self.inner.config;
-        let connection = Arc::new(connect_any(config, &format!("consume {queue}")).await?);
+        let connection =
+            Arc::new(connect_any(config, &format!("consume {queue}")).await?.connection);
         self.inner.queues.add(&connection);
         if self.inner.lost.is_cancelled() {
             return Err(BrokerError::Lost { doing: format!("consuming {queue}"), source: None });
@@ -175,10 +177,10 @@ impl Session {
     pub(crate) async fn restore(&self, queue: Queue) {
         match probe::restore(&self.inner.config, queue.name()).await {
             Ok(true) => {
-                tracing::warn!(queue = queue.name(), "a queue was missing; it is made anew")
+                tracing::warn!(queue = queue.name(), "a queue was missing; it is made again");
             }
             Ok(false) | Err(BrokerError::Forbidden { .. }) => {}
-            Err(error) => tracing::debug!(%error, "a queue could not be made anew"),
+            Err(error) => tracing::debug!(%error, "a queue could not be made again"),
         }
     }
 

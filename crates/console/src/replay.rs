@@ -15,6 +15,8 @@ pub enum Replayed {
     Unknown(DeliveryId),
     /// An attempt of this delivery is being made; the letter is to stay until its end is known.
     UnderWay(DeliveryId),
+    /// The broker does not take this message, now or later; the letter is to stay.
+    Unsendable,
 }
 
 /// Why a letter was not brought back.
@@ -45,7 +47,11 @@ pub async fn replay(
     kind: Kind,
     letter: &DeadLetter,
 ) -> Result<Replayed, ReplayError> {
-    let (to, message) = match way_of(kind, letter)? {
+    let way = match way_of(kind, letter) {
+        Err(PublishError::Unsendable { .. }) => return Ok(Replayed::Unsendable),
+        way => way?,
+    };
+    let (to, message) = match way {
         Replay::Message(queue, message) => (queue.into(), message),
         Replay::Delivery(batch, webhook) => {
             match store.delivery_restart_dead(batch, webhook).await? {
@@ -56,6 +62,8 @@ pub async fn replay(
             }
         }
     };
-    publisher.publish(&to, message).await?;
-    Ok(Replayed::Done)
+    match publisher.publish(&to, message).await {
+        Err(PublishError::Unsendable { .. }) => Ok(Replayed::Unsendable),
+        published => Ok(published.map(|()| Replayed::Done)?),
+    }
 }

@@ -121,6 +121,9 @@ pub(crate) async fn change(
     found: &Webhook,
     wanted: Registration,
 ) -> Result<(), Refused> {
+    if !wanted.paused {
+        may_resume(caller, found)?;
+    }
     let unmasked = |wanted: Registration, stored: &Webhook| {
         let headers = if found.owner == caller.name {
             wanted.headers
@@ -132,9 +135,24 @@ pub(crate) async fn change(
     if wanted.uri != found.uri {
         verify(app, &unmasked(wanted.clone(), found)).await?;
     }
-    let change = |webhook: Webhook| unmasked(wanted, &webhook).applied_to(webhook);
+    // It may have become a former owner's since it was found.
+    let change = |webhook: Webhook| {
+        let keep = webhook.is_of_former_owner() && !caller.administrator;
+        let reason = webhook.paused_reason.clone();
+        let changed = unmasked(wanted, &webhook).applied_to(webhook);
+        if keep { Webhook { paused: true, paused_reason: reason, ..changed } } else { changed }
+    };
     let is_there = app.store.webhook_change(found.id, change).await?;
     if is_there { Ok(()) } else { Err(Refused::Unknown) }
+}
+
+/// Whether the caller may resume a webhook: what was another person's of the same name, only an
+/// administrator may.
+pub(crate) fn may_resume(caller: &Caller, webhook: &Webhook) -> Result<(), Refused> {
+    if webhook.is_of_former_owner() && !caller.administrator {
+        return Err(RegistrationError::FormerOwner.into());
+    }
+    Ok(())
 }
 
 /// Deletes a webhook.

@@ -1,4 +1,12 @@
 //! The directory in: users, roles and their permissions, as whole documents with a revision.
+//!
+//! What could only grant and is not known, a scope or an access mode, is passed over. Any other fault
+//! makes the document a refused one; [`refused`] says what it takes away.
+
+pub mod refused;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -60,6 +68,40 @@ pub enum Content {
         /// All roles.
         roles: Vec<RoleDocument>,
     },
+    /// A snapshot that can't be taken in: what it took from anybody is not known.
+    RefusedSnapshot {
+        /// Why not, for a person.
+        why: String,
+    },
+}
+
+impl Content {
+    /// Whether it is the document of a single user or role.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        matches!(self, Self::User(_) | Self::Role(_))
+    }
+
+    /// Whether it only takes away, since the document can't be taken in.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        match self {
+            Self::User(user) => user.void,
+            Self::Role(role) => role.void,
+            Self::Snapshot { .. } => false,
+            Self::RefusedSnapshot { .. } => true,
+        }
+    }
+
+    /// The users that it says something of.
+    #[must_use]
+    pub fn users(&self) -> &[UserDocument] {
+        match self {
+            Self::User(user) => std::slice::from_ref(user),
+            Self::Snapshot { users, .. } => users,
+            Self::Role(_) | Self::RefusedSnapshot { .. } => &[],
+        }
+    }
 }
 
 /// A user, whole.
@@ -71,6 +113,8 @@ pub struct UserDocument {
     pub deleted: bool,
     /// Whether the user may do anything at all.
     pub enabled: bool,
+    /// Whether the document can't be taken in and so grants nothing.
+    pub void: bool,
     /// The roles that the user is a member of, whether or not they exist.
     pub roles: Vec<Name>,
     /// The user's own permissions.
@@ -86,6 +130,8 @@ pub struct RoleDocument {
     pub name: Name,
     /// Whether the role was deleted; a deleted role grants nothing.
     pub deleted: bool,
+    /// Whether the document can't be taken in and so grants nothing.
+    pub void: bool,
     /// The permissions that its members have.
     pub permissions: Vec<Permission>,
     /// The document as published.
@@ -132,13 +178,16 @@ impl Document {
 impl UserDocument {
     /// Parses a user's whole document.
     pub fn parse(data: &RawValue) -> Result<Self, Reject> {
-        let form: UserForm = serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
+        refuse_other_spellings(data, &["name", "deleted", "enabled", "roles", "permissions"])?;
+        let form: UserForm<'_> =
+            serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
         Ok(Self {
             name: parse_name(&form.name)?,
             deleted: form.deleted,
             enabled: form.enabled && !form.deleted,
+            void: false,
             roles: form.roles.iter().map(|name| parse_name(name)).collect::<Result<_, _>>()?,
-            permissions: parse_permissions(form.permissions, form.deleted)?,
+            permissions: parse_permissions(&form.permissions, form.deleted)?,
             raw: json::compact(data),
         })
     }
@@ -147,18 +196,21 @@ impl UserDocument {
 impl RoleDocument {
     /// Parses a role's whole document.
     pub fn parse(data: &RawValue) -> Result<Self, Reject> {
-        let form: RoleForm = serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
+        refuse_other_spellings(data, &["name", "deleted", "permissions"])?;
+        let form: RoleForm<'_> =
+            serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
         Ok(Self {
             name: parse_name(&form.name)?,
             deleted: form.deleted,
-            permissions: parse_permissions(form.permissions, form.deleted)?,
+            void: false,
+            permissions: parse_permissions(&form.permissions, form.deleted)?,
             raw: json::compact(data),
         })
     }
 }
 
 #[derive(Deserialize)]
-struct UserForm {
+struct UserForm<'a> {
     name: String,
     #[serde(default)]
     deleted: bool,
@@ -166,23 +218,29 @@ struct UserForm {
     enabled: bool,
     #[serde(default)]
     roles: Vec<String>,
-    #[serde(default)]
-    permissions: Vec<PermissionForm>,
+    #[serde(borrow, default)]
+    permissions: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct RoleForm {
+struct RoleForm<'a> {
     name: String,
     #[serde(default)]
     deleted: bool,
-    #[serde(default)]
-    permissions: Vec<PermissionForm>,
+    #[serde(borrow, default)]
+    permissions: Vec<&'a RawValue>,
 }
 
+/// What is read of a permission first.
+#[derive(Deserialize)]
+struct ScopeForm {
+    scope: String,
+}
+
+/// A permission whose scope is known.
 #[derive(Deserialize)]
 struct PermissionForm {
     access: Vec<String>,
-    scope: String,
     target: Option<String>,
 }
 
@@ -199,6 +257,7 @@ fn yes() -> bool {
 }
 
 fn parse_snapshot(data: &RawValue) -> Result<Content, Reject> {
+    refuse_other_spellings(data, &["users", "roles"])?;
     let form: SnapshotForm<'_> =
         serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
     Ok(Content::Snapshot {
@@ -207,17 +266,35 @@ fn parse_snapshot(data: &RawValue) -> Result<Content, Reject> {
     })
 }
 
-fn parse_permissions(forms: Vec<PermissionForm>, deleted: bool) -> Result<Vec<Permission>, Reject> {
-    let permissions = forms.into_iter().map(parse_permission).collect::<Result<Vec<_>, _>>()?;
+/// Refuses a member that differs only by case from one that is used: passing over an `Enabled` would
+/// take a disabled user for an enabled one.
+fn refuse_other_spellings(data: &RawValue, known: &[&str]) -> Result<(), Reject> {
+    let members: HashMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
+    for member in members.keys() {
+        let known = known.iter().find(|known| known.eq_ignore_ascii_case(member));
+        if let Some(known) = known.filter(|known| **known != member) {
+            let detail = format!("the member {member:?} of the directory document must be {known}");
+            return Err(Reject::new(Reason::BadData, detail));
+        }
+    }
+    Ok(())
+}
+
+fn parse_permissions(raw: &[&RawValue], deleted: bool) -> Result<Vec<Permission>, Reject> {
+    let mut permissions = Vec::with_capacity(raw.len());
+    for raw in raw {
+        permissions.extend(parse_permission(raw)?);
+    }
     Ok(if deleted { Vec::new() } else { permissions })
 }
 
-fn parse_permission(form: PermissionForm) -> Result<Permission, Reject> {
-    let scope = Scope::parse(&form.scope).ok_or_else(|| {
-        let known = Scope::ALL.map(Scope::name).join(", ");
-        let detail = format!("there is no scope {:?}; the scopes are {known}", form.scope);
-        Reject::new(Reason::BadData, detail)
-    })?;
+/// `None` for a permission of an unknown scope, which can only grant what is not asked for here.
+fn parse_permission(raw: &RawValue) -> Result<Option<Permission>, Reject> {
+    refuse_other_spellings(raw, &["access", "scope", "target"])?;
+    let form: ScopeForm = serde_json::from_str(raw.get()).map_err(|error| bad_data(&error))?;
+    let Some(scope) = Scope::parse(&form.scope) else { return Ok(None) };
+    let form: PermissionForm = serde_json::from_str(raw.get()).map_err(|error| bad_data(&error))?;
     let target = form.target.unwrap_or_default();
     if scope.has_target() && (target.is_empty() || target.contains('\0')) {
         let detail = format!("a permission with scope {} needs a target", scope.name());
@@ -228,7 +305,7 @@ fn parse_permission(form: PermissionForm) -> Result<Permission, Reject> {
         return Err(Reject::new(Reason::BadData, detail));
     }
     let target = if scope.has_target() { target } else { String::new() };
-    Ok(Permission { access: form.access, scope, target })
+    Ok(Some(Permission { access: form.access, scope, target }))
 }
 
 fn parse_name(text: &str) -> Result<Name, Reject> {
@@ -304,12 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn unknown_scopes_and_access_modes_are_kept_and_grant_nothing() {
+        let text = r#"{"name":"a","permissions":[{"access":["read"],"scope":"dashboard","target":{"id":1}},
+            {"access":["read","admire"],"scope":"any-task"},{"access":["admire"],"scope":"any-report"}]}"#;
+        reads(text, &[], "tasks/t", true);
+        reads(text, &[], REPORT, false);
+        assert!(user(text).raw.contains("dashboard"));
+    }
+
+    #[test]
     fn documents_of_another_form_are_refused_with_the_place() {
         for text in [
             r#"{"enabled":true}"#,
             r#"{"name":""}"#,
-            r#"{"name":"a","permissions":[{"access":["read"],"scope":"galaxy"}]}"#,
+            r#"{"name":"a","permissions":[{"access":["read"]}]}"#,
             r#"{"name":"a","permissions":[{"access":["read"],"scope":"report"}]}"#,
+            r#"{"name":"a","permissions":[{"access":"read","scope":"any-report"}]}"#,
+            r#"{"name":"a","Enabled":false}"#,
             r#"{"name":"a","enabled":"no"}"#,
         ] {
             let reject = Document::parse(Kind::User, 1, raw(text)).unwrap_err();

@@ -22,6 +22,8 @@ use crate::reject::{Reason, Reject};
 pub const MAX_MESSAGE: usize = 1024 * 1024;
 /// The most events in a batch.
 pub const MAX_BATCH: usize = 1000;
+/// The longest `id`, `source`, `type` or `subject`, in bytes.
+pub const MAX_ATTRIBUTE: usize = 1024;
 /// The content type of a message with one event.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// The content type of a message with an array of events.
@@ -261,7 +263,15 @@ impl<'a> Attributes<'a> {
     }
 
     fn required(&self, name: &str) -> Result<String, Reject> {
-        self.text(name)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))
+        let text = self.text(name)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))?;
+        if text.len() > MAX_ATTRIBUTE {
+            let detail = format!(
+                "the attribute {name} has {} bytes, the limit is {MAX_ATTRIBUTE}",
+                text.len()
+            );
+            return Err(Reject::new(Reason::TooLarge, detail));
+        }
+        Ok(text)
     }
 
     fn revision(&self) -> Result<Option<i64>, Reject> {

@@ -2,7 +2,7 @@
 //!
 //! The database answers the same question by indexes; this is what its answers are tested against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::access::{Resource, may_read};
 use crate::directory::{Content, Document, RoleDocument, UserDocument};
@@ -24,8 +24,7 @@ impl Directory {
     pub fn as_of(documents: &[Document], revision: i64) -> Self {
         let mut known: Vec<&Document> =
             documents.iter().filter(|document| document.revision <= revision).collect();
-        let is_single = |it: &Document| !matches!(it.content, Content::Snapshot { .. });
-        known.sort_by_key(|document| (document.revision, is_single(document)));
+        known.sort_by_key(|document| (document.revision, document.content.is_single()));
         let mut directory = Self::default();
         for document in known {
             match &document.content {
@@ -36,9 +35,46 @@ impl Directory {
                     users.iter().rev().for_each(|user| directory.put_user(user));
                     roles.iter().rev().for_each(|role| directory.put_role(role));
                 }
+                Content::RefusedSnapshot { .. } => {}
             }
         }
         directory
+    }
+
+    /// Whether events are held, since a snapshot was refused and no newer one has come.
+    #[must_use]
+    pub fn is_held(documents: &[Document]) -> bool {
+        let is_snapshot = |it: &&Document| matches!(it.content, Content::Snapshot { .. });
+        let is_refused = |it: &&Document| matches!(it.content, Content::RefusedSnapshot { .. });
+        let newest = documents.iter().filter(is_snapshot).map(|it| it.revision).max();
+        let refused = documents.iter().filter(is_refused).map(|it| it.revision).max();
+        refused > newest
+    }
+
+    /// Who was deleted, or left out of a snapshot, and came again later: another person, of whom
+    /// only the name is the same. By folded name.
+    #[must_use]
+    pub fn recreated(documents: &[Document]) -> BTreeSet<String> {
+        let mut revisions: Vec<i64> = documents.iter().map(|document| document.revision).collect();
+        revisions.sort_unstable();
+        revisions.dedup();
+        let (mut gone, mut again) = (BTreeSet::new(), BTreeSet::new());
+        let mut before = Self::default();
+        for revision in revisions {
+            let now = Self::as_of(documents, revision);
+            let deleted = documents.iter().filter(|document| document.revision == revision);
+            let deleted = deleted.flat_map(|document| document.content.users());
+            let deleted = deleted.filter(|user| user.deleted).map(|user| user.name.key());
+            let left = before.users.keys().map(String::as_str).chain(deleted);
+            let left: Vec<String> =
+                left.filter(|key| !now.users.contains_key(*key)).map(str::to_owned).collect();
+            // The last time counts.
+            again.retain(|key| !left.contains(key));
+            gone.extend(left);
+            again.extend(now.users.keys().filter(|key| gone.contains(*key)).cloned());
+            before = now;
+        }
+        again
     }
 
     /// Whether this user may read this resource.

@@ -4,6 +4,8 @@
 //! later attempt is in a due job: a reference, for which the worker asks the ledger anyway. Those that
 //! are due at the same time share one: a message costs the broker the same whatever is in it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -27,6 +29,23 @@ pub enum Job {
     /// The next attempts of deliveries, or deferred ones: whether their owners may still have them is
     /// decided again.
     Due(Vec<Due>),
+}
+
+/// The names of the kinds.
+const KINDS: [&str; 4] = ["Fresh", "Copy", "First", "Due"];
+
+/// The most characters of an unknown kind's name that are kept.
+const LONGEST_KIND: usize = 64;
+
+/// Why a message can't be taken as a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// It has the form of a job, but a kind that this version does not know: a newer version's.
+    #[error("the job's kind {0:?} is not known to this version")]
+    UnknownKind(String),
+    /// It is not a job of any version.
+    #[error("the message is not a job: {0}")]
+    NotAJob(String),
 }
 
 /// A batch (or single event) with its deliveries.
@@ -95,9 +114,38 @@ impl Job {
         serde_json::to_vec(self)
     }
 
-    /// From the body of a message.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
+    /// From the body of a message. Members that this version does not know are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`JobError`] tells a job of a newer version from what is not a job at all.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, JobError> {
+        // The second look is for what a newer version may have added beside the kind.
+        let job = serde_json::from_slice(bytes).or_else(|error| known_kind(bytes, &error))?;
+        let impossible = |dues: &[Due]| dues.iter().any(|due| due.entry < 1);
+        match &job {
+            Self::Copy(dues) | Self::First(dues) | Self::Due(dues) if impossible(dues) => {
+                Err(JobError::NotAJob("it names an entry below 1".to_owned()))
+            }
+            _ => Ok(job),
+        }
+    }
+}
+
+/// Reads a job among members that are not known.
+fn known_kind(bytes: &[u8], error: &serde_json::Error) -> Result<Job, JobError> {
+    let not_a_job = |error: &serde_json::Error| JobError::NotAJob(error.to_string());
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(bytes).map_err(|_| not_a_job(error))?;
+    let mut known = members.iter().filter(|(kind, _)| KINDS.contains(&kind.as_str()));
+    match (known.next(), known.next(), members.keys().next()) {
+        (Some((kind, content)), None, _) => {
+            serde_json::from_str(&format!("{{\"{kind}\":{content}}}")).map_err(|e| not_a_job(&e))
+        }
+        (None, _, Some(kind)) => {
+            Err(JobError::UnknownKind(kind.chars().take(LONGEST_KIND).collect()))
+        }
+        _ => Err(not_a_job(error)),
     }
 }
 
@@ -127,5 +175,36 @@ mod tests {
             }
             other => panic!("a fresh job read back as {other:?}"),
         }
+    }
+    const BATCH: BatchKey = BatchKey(uuid::Uuid::from_u128(1));
+    const WEBHOOK: WebhookId = WebhookId(uuid::Uuid::from_u128(2));
+
+    #[test]
+    fn a_newer_job_is_told_from_what_is_no_job() {
+        let due = Due { batch: BATCH, webhook: WEBHOOK, entry: 3 };
+        let due = serde_json::to_string(&due).unwrap().replace('{', r#"{"color":"red","#);
+        let read = |text: &str| Job::from_bytes(text.replace("DUE", &due).as_bytes());
+        for job in [r#"{"Due":[DUE]}"#, r#"{"Due":[DUE],"Version":2}"#] {
+            assert!(matches!(read(job), Ok(Job::Due(dues)) if dues[0].entry == 3), "{job}");
+        }
+        for job in [r#"{"Digest":[DUE]}"#, r#"{"Digest":null,"Version":2}"#] {
+            assert_eq!(read(job).unwrap_err(), JobError::UnknownKind("Digest".to_owned()));
+        }
+        for text in [
+            "",
+            "7",
+            "\"Due\"",
+            "[]",
+            "{}",
+            "{",
+            r#"{"Due":7}"#,
+            r#"{"Due":[DUE],"First":[DUE]}"#,
+            r#"{"Due":[{"entry":1}]}"#,
+        ] {
+            assert!(matches!(read(text), Err(JobError::NotAJob(_))), "{text}");
+        }
+        let impossible = due.replace(r#""entry":3"#, r#""entry":0"#);
+        let impossible = Job::from_bytes(format!("{{\"Due\":[{impossible}]}}").as_bytes());
+        assert!(matches!(impossible, Err(JobError::NotAJob(_))));
     }
 }

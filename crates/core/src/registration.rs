@@ -195,6 +195,12 @@ pub enum RegistrationError {
     /// The description can't be stored.
     #[error("The description is not valid: it holds the character U+0000.")]
     Description,
+    /// It was another person's of the same name, and who asks is no administrator.
+    #[error(
+        "The WebHook belonged to a former user of the same name, so only a System Administrator may \
+         resume it."
+    )]
+    FormerOwner,
 }
 
 impl Registration {

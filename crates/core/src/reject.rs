@@ -25,11 +25,21 @@ pub enum Reason {
     TooLarge,
     /// The directory did not reach the event's revision in time.
     DirectoryBehind,
+    /// A directory document's revision is too far ahead to be believed.
+    RevisionJump,
+    /// Properties or routing key of the AMQP message can't be decoded.
+    Unreadable,
+    /// The message's own time to live, or the queue's, was over before a router took it.
+    MessageExpired,
+    /// The queue was full.
+    QueueOverflow,
+    /// The broker gave it up after too many redeliveries.
+    DeliveryLimit,
 }
 
 impl Reason {
     /// All reasons, for documents and tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::NotJson,
         Self::NotCloudEvents,
         Self::MissingAttribute,
@@ -41,6 +51,11 @@ impl Reason {
         Self::ReservedKey,
         Self::TooLarge,
         Self::DirectoryBehind,
+        Self::RevisionJump,
+        Self::Unreadable,
+        Self::MessageExpired,
+        Self::QueueOverflow,
+        Self::DeliveryLimit,
     ];
 
     /// The code that scripts rely on.
@@ -58,6 +73,11 @@ impl Reason {
             Self::ReservedKey => "reserved-key",
             Self::TooLarge => "too-large",
             Self::DirectoryBehind => "directory-behind",
+            Self::RevisionJump => "revision-jump",
+            Self::Unreadable => "unreadable",
+            Self::MessageExpired => "message-expired",
+            Self::QueueOverflow => "queue-overflow",
+            Self::DeliveryLimit => "delivery-limit",
         }
     }
 }

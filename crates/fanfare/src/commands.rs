@@ -59,7 +59,7 @@ pub(crate) enum Command {
     /// Receive notifications on this machine and show them, for people who build receivers
     Listen(listen::Args),
     /// Check settings, database, broker and keys, and say how to mend what is wrong
-    Doctor,
+    Doctor(doctor::Args),
     /// Ask a process on this machine how it is, as supervisors do; fails unless it is well
     Probe(probe::Args),
     /// Show the settings and where each comes from
@@ -89,7 +89,7 @@ impl Command {
             Self::DeadLetters(command) => dead_letters::run(command, settings).await,
             Self::Publish(args) => publish::run(&args, settings).await,
             Self::Listen(args) => listen::run(args).await,
-            Self::Doctor => doctor::run(settings).await,
+            Self::Doctor(args) => doctor::run(&args, settings).await,
             Self::Probe(args) => probe::run(&args, settings).await,
             Self::Config(args) => config::run(&args, settings),
         }

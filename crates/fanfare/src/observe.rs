@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fanfare_broker::{Queue, State};
+use fanfare_broker::{Queue, QueueHealth, State};
 use fanfare_metrics::{Broker, Process, Registry, Router, Worker};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -64,8 +64,9 @@ impl Observer {
     }
 
     /// From now on the role is ready only while the broker is; what is returned hears how it stands.
-    pub(crate) fn broker(&mut self) -> impl Fn(State) + use<> {
-        let standing = Arc::new(BrokerStanding::new(Broker::new(&mut self.registry)));
+    pub(crate) fn broker(&mut self, queues: &Arc<QueueHealth>) -> impl Fn(State) + use<> {
+        let broker = Broker::new(&mut self.registry);
+        let standing = Arc::new(BrokerStanding::new(broker, Arc::clone(queues)));
         self.broker = Some(Arc::clone(&standing));
         move |state| standing.set(state)
     }

@@ -87,6 +87,8 @@ pub(crate) struct Directory {
     pub(crate) hold: Duration,
     /// How long a document that was passed over is waited for.
     pub(crate) gap_wait: Duration,
+    /// Whether events go on without it then.
+    pub(crate) pass_gaps: bool,
     /// How long history is kept.
     pub(crate) history: Duration,
 }
@@ -292,6 +294,11 @@ fn directory_times(values: &Values) -> Result<Directory, SettingsError> {
     Ok(Directory {
         hold: values.read("directory_hold", value::duration)?,
         gap_wait: values.read("directory_gap_wait", value::duration)?,
+        pass_gaps: values.read("directory_gap", |text| match text.trim() {
+            "hold" => Some(false),
+            "pass" => Some(true),
+            _ => None,
+        })?,
         history: values.read("directory_history", value::duration)?,
     })
 }

@@ -3,6 +3,7 @@
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 
+use crate::labels::Gauges;
 use crate::registry::Registry;
 
 /// The families of every process.
@@ -16,6 +17,7 @@ pub struct Process {
 pub struct Broker {
     up: Gauge,
     blocked: Gauge,
+    queue_consumed: Gauges,
 }
 
 impl Process {
@@ -57,7 +59,18 @@ impl Broker {
                 "Whether the broker takes no messages because it is short of memory or disk",
                 Gauge::default(),
             ),
+            queue_consumed: registry.family(
+                "queue_consumed",
+                "Whether this process takes the messages of a queue that it is to consume; 0 while it \
+                 can't",
+                Gauges::default(),
+            ),
         }
+    }
+
+    /// Notes whether a queue's messages arrive.
+    pub fn queue(&self, queue: &'static str, consumed: bool) {
+        self.queue_consumed.get_or_create(&[("queue", queue)]).set(i64::from(consumed));
     }
 
     /// Notes how it stands with the broker.

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use fanfare_core::revisions::Hold;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::labels::Gauges;
@@ -23,6 +24,8 @@ pub struct Standing {
     revision: Gauge,
     gaps: Gauge,
     missing: Gauge,
+    held: Gauges,
+    void: Gauge,
 }
 
 impl Standing {
@@ -60,6 +63,16 @@ impl Standing {
                 "Directory revisions in those gaps",
                 Gauge::default(),
             ),
+            held: registry.family(
+                "directory_held",
+                "1 while every event is held for this reason, else 0",
+                Gauges::default(),
+            ),
+            void: registry.family(
+                "directory_void",
+                "Users and roles whose newest document was refused, so that they grant nothing",
+                Gauge::default(),
+            ),
         }
     }
 
@@ -78,6 +91,16 @@ impl Standing {
         for (delay, ready) in DELAYS.into_iter().zip(levels) {
             self.retries_waiting.get_or_create(&[("delay", delay)]).set(i64::from(ready));
         }
+    }
+
+    /// Notes why every event is held, if one is, and how many users and roles grant nothing since
+    /// their newest document was refused.
+    pub fn directory_hold(&self, hold: Option<Hold>, void: usize) {
+        for reason in Hold::ALL {
+            let applies = i64::from(hold == Some(reason));
+            self.held.get_or_create(&[("reason", reason.code())]).set(applies);
+        }
+        self.void.set(i64::try_from(void).unwrap_or(i64::MAX));
     }
 
     /// Notes how the directory stands: the newest revision, and the first and last revision of each

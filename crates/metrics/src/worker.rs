@@ -82,6 +82,8 @@ pub struct Worker {
     retry_delay: Histogram,
     dead_letters: Counters<2>,
     dead_queue: &'static str,
+    unpublished: Counters<1>,
+    unknown_jobs: Counter,
     ledger_batch_size: Histogram,
     ledger_write_duration: Histogram,
     duplicates: Counter,
@@ -141,9 +143,21 @@ impl Worker {
             dead_letters: registry.family(
                 "dead_letters",
                 "Messages that were put into a dead letter queue, by queue and reason",
-                counters(DEATHS.map(dead)),
+                counters(DEATHS.map(dead).into_iter().chain([unreadable(dead_queue)])),
             ),
             dead_queue,
+            unpublished: registry.family(
+                "follow_ups_unpublished",
+                "Retries and deferrals that a queue did not take; routers publish them again, since \
+                 the ledger knows of them",
+                Counters::default(),
+            ),
+            unknown_jobs: registry.family(
+                "jobs_unknown",
+                "Jobs of a kind that this version does not know, each time that one was sent round \
+                 for a newer worker",
+                Counter::default(),
+            ),
             ledger_batch_size: registry.family(
                 "ledger_batch_size",
                 "Rows that were written into the ledger in one statement",
@@ -207,6 +221,21 @@ impl Worker {
         self.dead_letters.get_or_create(&labels).inc();
     }
 
+    /// Counts a message on a queue of jobs that is none, and is kept as a dead letter.
+    pub fn unreadable(&self) {
+        self.dead_letters.get_or_create(&unreadable(self.dead_queue)).inc();
+    }
+
+    /// Counts retries and deferrals that a queue did not take and that are left to the ledger.
+    pub fn unpublished(&self, queue: &'static str, count: usize) {
+        self.unpublished.get_or_create(&[("queue", queue)]).inc_by(number(count));
+    }
+
+    /// Counts a job of an unknown kind that is sent round.
+    pub fn unknown_job(&self) {
+        self.unknown_jobs.inc();
+    }
+
     /// Counts an attempt if it leaves out events which the owner may not have any more.
     pub fn partial(&self, is: bool) {
         self.partial.inc_by(u64::from(is));
@@ -233,6 +262,11 @@ impl Worker {
         self.ledger_batch_size.observe(rows as f64);
         self.ledger_write_duration.observe(took.as_secs_f64());
     }
+}
+
+/// The labels of a dead letter that is no job.
+fn unreadable(dead_queue: &'static str) -> Labels<2> {
+    [("queue", dead_queue), ("reason", "unreadable")]
 }
 
 /// A POST under way.

@@ -5,14 +5,16 @@ use std::time::Duration;
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::{Destination, Incoming, Message, Queue, Session, ack_all};
 use fanfare_core::directory::Document;
-use fanfare_core::event::{self, CONTENT_TYPE, Entry};
+use fanfare_core::event::{CONTENT_TYPE, Entry};
 use fanfare_core::reject::{Reason, Reject};
-use fanfare_store::patience::{Impatient, answered};
+use fanfare_store::directory::Applied;
+use fanfare_store::patience::{Answered, Impatient, answered};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::error::RouterError;
-use crate::taken::{is_document, set_aside};
+use crate::refused::{entry_json, jump, taken_away, with_consequences};
+use crate::taken::{is_document, parse, set_aside};
 
 /// Documents taken at a time.
 const MOST: u16 = 64;
@@ -41,51 +43,39 @@ async fn take(
 ) -> Result<(), RouterError> {
     let mut dead = Vec::new();
     let mut reasons = Vec::new();
-    let mut documents = Vec::new();
+    let (mut all, mut sources) = (Vec::new(), Vec::new());
     for incoming in &batch {
-        for found in documents_of(config, &incoming.message.body) {
+        for found in documents_of(config, incoming) {
             match found {
-                Ok(document) => documents.push((incoming, document)),
+                Ok((document, place)) => {
+                    all.push(document);
+                    sources.push(Source { incoming, place: Some(place) });
+                }
                 Err((reject, raw)) => {
+                    let Incoming { message, routing_key, .. } = incoming;
+                    let away = taken_away(message, routing_key, &reject, raw.as_deref());
+                    let reject = with_consequences(reject, &away);
+                    sources.extend(away.iter().map(|_| Source { incoming, place: None }));
+                    all.extend(away);
                     dead.push(letter(config, incoming, &reject, raw));
                     reasons.push(reject.reason);
                 }
             }
         }
     }
-    let all: Vec<Document> = documents.iter().map(|(_, document)| document.clone()).collect();
-    let mut aside = Vec::new();
-    if let Err(error) = answered(stop, || config.store.directory_apply(&all)).await {
-        let (Impatient::Refused(_) | Impatient::Failing(_)) = error else {
-            return Err(error.into());
-        };
-        // One of them is to blame; the others must not suffer for it.
-        for (incoming, document) in &documents {
-            let one = std::slice::from_ref(document);
-            match answered(stop, || config.store.directory_apply(one)).await {
-                Ok(_) => {}
-                Err(Impatient::Refused(error)) => {
-                    let reject = Reject::new(Reason::BadData, error.chain());
-                    dead.push(letter(config, incoming, &reject, None));
-                    reasons.push(reject.reason);
-                }
-                Err(Impatient::Failing(error)) => {
-                    tracing::warn!(
-                        event.id = crate::told::event_id(&incoming.message.body),
-                        error = error.chain(),
-                        "a directory document can't be applied; it is set aside and tried again"
-                    );
-                    // It comes back with the events, whose documents are taken, too.
-                    aside.push(set_aside(&incoming.message, &incoming.routing_key));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+    let Outcome { refused, failing } = apply(config, stop, &all, &sources).await?;
+    for (reject, source) in refused {
+        let place = source.place.unwrap_or_default();
+        dead.push(letter(config, source.incoming, &reject, place.json(source.incoming)));
+        reasons.push(reject.reason);
     }
-    config.metrics.set_aside(aside.len());
+    // They come back with the events, whose documents are taken, too.
+    let aside = failing.iter().map(|incoming| set_aside(&incoming.message, &incoming.routing_key));
+    let taken = sources.iter().filter(|source| source.place.is_some()).count();
+    config.metrics.set_aside(failing.len());
     session.publisher().publish_all(dead).await?;
-    session.publisher().publish_all(aside).await?;
-    config.metrics.documents(documents.len());
+    session.publisher().publish_all(aside.collect()).await?;
+    config.metrics.documents(taken);
     for reason in reasons {
         config.metrics.dead_letter(reason, 1);
     }
@@ -93,19 +83,113 @@ async fn take(
     Ok(())
 }
 
+/// Where a document comes from.
+struct Source<'a> {
+    incoming: &'a Incoming,
+    /// Its place in the message; `None` for what a refused one takes away, which has its letter.
+    place: Option<Place>,
+}
+
+/// The place of a document in a message: its number in a batch.
+#[derive(Clone, Copy, Default)]
+struct Place(Option<usize>);
+
+impl Place {
+    /// The document's own JSON where the message has more.
+    fn json(self, incoming: &Incoming) -> Option<String> {
+        self.0.and_then(|place| entry_json(&incoming.message.body, place))
+    }
+}
+
+/// What became of documents that were not taken.
+#[derive(Default)]
+struct Outcome<'s, 'a> {
+    /// Those that the database refuses, or whose revisions are not believed.
+    refused: Vec<(Reject, &'s Source<'a>)>,
+    /// The messages of those with which the database fails.
+    failing: Vec<&'a Incoming>,
+}
+
+/// Takes documents, one by one if they can't be taken together.
+async fn apply<'s, 'a>(
+    config: &Config,
+    stop: &CancellationToken,
+    all: &[Document],
+    sources: &'s [Source<'a>],
+) -> Result<Outcome<'s, 'a>, RouterError> {
+    let mut outcome = Outcome::default();
+    match answered(stop, || config.store.directory_apply(all)).await {
+        Ok(Answered { value: applied, .. }) => {
+            log_paused(&applied);
+            let jumps = applied.jumps.iter();
+            let letter = |place: &usize| Some((all.get(*place)?, sources.get(*place)?));
+            let letters = jumps.filter_map(letter);
+            outcome.refused =
+                letters.map(|(document, it)| (jump(document, applied.revision), it)).collect();
+        }
+        // One of them is to blame; the others must not suffer for it.
+        Err(Impatient::Refused(_) | Impatient::Failing(_)) if all.len() > 1 => {
+            for (document, source) in all.iter().zip(sources) {
+                let (document, source) =
+                    (std::slice::from_ref(document), std::slice::from_ref(source));
+                let one = Box::pin(apply(config, stop, document, source)).await?;
+                outcome.refused.extend(one.refused);
+                for incoming in one.failing {
+                    if !outcome.failing.iter().any(|it| std::ptr::eq(*it, incoming)) {
+                        outcome.failing.push(incoming);
+                    }
+                }
+            }
+        }
+        Err(Impatient::Refused(error)) => {
+            let reject = || Reject::new(Reason::BadData, error.chain());
+            let named = sources.iter().filter(|it| it.place.is_some());
+            outcome.refused = named.map(|it| (reject(), it)).collect();
+        }
+        Err(Impatient::Failing(error)) => {
+            outcome.failing = sources.iter().map(|source| source.incoming).collect();
+            for incoming in &outcome.failing {
+                tracing::warn!(
+                    event.id = crate::told::event_id(&incoming.message.body),
+                    error = error.chain(),
+                    "a directory document can't be applied; it is set aside and tried again"
+                );
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(outcome)
+}
+
+/// Reports webhooks that were paused, since their owners are other persons now.
+pub(crate) fn log_paused(applied: &Applied) {
+    if applied.paused > 0 {
+        tracing::warn!(
+            webhooks = applied.paused,
+            revision = applied.revision,
+            "paused webhooks as owner-recreated: their owners were deleted, and the users of the same \
+             names are new; `fanfare webhooks resume ID` gives one to the new user"
+        );
+    }
+}
+
+/// A document and its place, or what can't be taken and why.
+type Found = Result<(Document, Place), (Reject, Option<String>)>;
+
 /// The documents of a message, and what can't be taken. Events are left out: the queue
 /// `fanfare.events` has every message too.
-fn documents_of(config: &Config, body: &[u8]) -> Vec<Result<Document, (Reject, Option<String>)>> {
-    let entries = match event::parse(body, None, &config.mask) {
+fn documents_of(config: &Config, incoming: &Incoming) -> Vec<Found> {
+    let published = match parse(config, incoming) {
         Err(reject) => return vec![Err((reject, None))],
-        Ok(published) => published.entries,
+        Ok(published) => published,
     };
-    let document = |entry| match entry {
+    let batch = published.batch;
+    let document = |(place, entry)| match entry {
         Entry::Event(_) => None,
-        Entry::Directory(document) => Some(Ok(*document)),
+        Entry::Directory(document) => Some(Ok((*document, Place(batch.then_some(place))))),
         Entry::Rejected { reject, raw } => is_document(&raw).then_some(Err((reject, Some(raw)))),
     };
-    entries.into_iter().filter_map(document).collect()
+    published.entries.into_iter().enumerate().filter_map(document).collect()
 }
 
 fn letter(

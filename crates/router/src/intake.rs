@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::documents::log_paused;
 use crate::error::RouterError;
 use crate::jobs;
 use crate::taken::{Outgoing, TakenMessage};
@@ -112,27 +113,28 @@ async fn finish(
 async fn route(
     config: &Config,
     stop: &CancellationToken,
-    messages: Vec<TakenMessage>,
+    mut messages: Vec<TakenMessage>,
     done: &mpsc::Sender<Decided>,
     routing: Routing,
 ) -> Result<Vec<TakenMessage>, RouterError> {
     let began = Instant::now();
     config.metrics.oldest_waiting(oldest(config, &messages));
-    let failing = take_documents(config, stop, &messages).await?;
+    let failing = take_documents(config, stop, &mut messages).await?;
     let (failing, messages) = divide(messages, &failing);
     if !failing.is_empty() {
         hand_on(done, aside(config, failing)).await;
     }
     let (arrivals, owners) = arrivals(&messages);
+    let gap_wait = config.pass_gaps.then_some(config.gap_wait);
     let statement = async || {
         let began = Instant::now();
-        let routed = config.store.route_as(routing, &arrivals, config.gap_wait).await?;
+        let routed = config.store.route_as(routing, &arrivals, gap_wait).await?;
         config.metrics.statement(began.elapsed());
         Ok(routed)
     };
     let Answered { value: routed, in_doubt } = match answered(stop, statement).await {
         Err(Impatient::Failing(error)) if messages.len() == 1 => {
-            if config.store.route(&[], config.gap_wait).await.is_err() {
+            if config.store.route(&[], gap_wait).await.is_err() {
                 // The database fails as a whole: this message is not to blame.
                 if stop.run_until_cancelled(tokio::time::sleep(UNWELL_PAUSE)).await.is_none() {
                     return Err(RouterError::Stopping);
@@ -290,25 +292,19 @@ fn oldest(config: &Config, messages: &[TakenMessage]) -> Option<i64> {
 async fn take_documents(
     config: &Config,
     stop: &CancellationToken,
-    messages: &[TakenMessage],
+    messages: &mut [TakenMessage],
 ) -> Result<HashSet<usize>, RouterError> {
-    let documents: Vec<Document> =
-        messages.iter().flat_map(|message| message.documents.iter().cloned()).collect();
     let mut failing = HashSet::new();
-    if documents.is_empty() {
-        return Ok(failing);
-    }
-    match answered(stop, async || config.store.directory_apply(&documents).await).await {
+    match apply_documents(config, stop, messages).await {
         // The directory's own queue sorts out which one is to blame.
-        Ok(_) | Err(Impatient::Refused(_)) => return Ok(failing),
+        Ok(()) | Err(Impatient::Refused(_)) => return Ok(failing),
         Err(Impatient::Failing(_)) => {}
         Err(error) => return Err(error.into()),
     }
     // What that queue set aside comes here, and only here.
-    for (index, message) in messages.iter().enumerate().filter(|(_, it)| it.was_set_aside()) {
-        let apply = async || config.store.directory_apply(&message.documents).await;
-        match answered(stop, apply).await {
-            Ok(_) | Err(Impatient::Refused(_)) => {}
+    for (index, message) in messages.iter_mut().enumerate().filter(|(_, it)| it.was_set_aside()) {
+        match apply_documents(config, stop, std::slice::from_mut(message)).await {
+            Ok(()) | Err(Impatient::Refused(_)) => {}
             Err(Impatient::Failing(error)) => {
                 tracing::warn!(
                     error = error.chain(),
@@ -320,6 +316,37 @@ async fn take_documents(
         }
     }
     Ok(failing)
+}
+
+/// Takes the documents of messages together. Those whose revisions are not believed become refusals
+/// of their messages.
+async fn apply_documents(
+    config: &Config,
+    stop: &CancellationToken,
+    messages: &mut [TakenMessage],
+) -> Result<(), Impatient> {
+    let (mut documents, mut sources) = (Vec::<Document>::new(), Vec::new());
+    for (owner, message) in messages.iter().enumerate() {
+        documents.extend(message.documents.iter().cloned());
+        sources.extend((0..message.documents.len()).map(|at| (owner, at)));
+    }
+    documents.extend(messages.iter().flat_map(|message| message.taken_away.iter().cloned()));
+    if documents.is_empty() {
+        return Ok(());
+    }
+    let apply = async || config.store.directory_apply(&documents).await;
+    let applied = answered(stop, apply).await?.value;
+    log_paused(&applied);
+    let mut jumps: Vec<(usize, usize)> =
+        applied.jumps.iter().filter_map(|place| sources.get(*place).copied()).collect();
+    // From the last one on, so that the places of the others stay what they are.
+    jumps.sort_unstable_by(|one, other| other.cmp(one));
+    for (owner, at) in jumps {
+        if let Some(message) = messages.get_mut(owner) {
+            message.refuse_jump(at, applied.revision);
+        }
+    }
+    Ok(())
 }
 
 /// Every event of the messages, each key once, and the message that each belongs to.

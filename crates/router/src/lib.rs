@@ -2,14 +2,14 @@
 //!
 //! A router does three things over one session with the broker: `intake` takes events, `jobs`
 //! says what workers are asked to do for them; `documents` keeps the directory; and `reconcile`
-//! finds what a crash or a wiped broker left undone. `upkeep` removes what is old, and `sample` looks
+//! finds what a crash or a wiped broker left undone. `repair` makes broken queues of jobs again, `upkeep` removes what is old, and `sample` looks
 //! how the queues and the ledger stand. Any number of routers run side by side.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fanfare_broker::{BrokerError, Session, State, supervise};
+use fanfare_broker::{BrokerError, Queue, Session, State, keep_consuming, supervise};
 use fanfare_core::mask::MaskPolicy;
 use fanfare_metrics::Router as Metrics;
 use fanfare_store::Store;
@@ -23,6 +23,8 @@ mod error;
 mod intake;
 mod jobs;
 mod reconcile;
+mod refused;
+mod repair;
 mod sample;
 mod taken;
 mod tally;
@@ -45,6 +47,8 @@ pub struct Config {
     pub hold: Duration,
     /// How long a document that was passed over is waited for before it is taken for lost.
     pub gap_wait: Duration,
+    /// Whether events go on without a document that is taken for lost, instead of being held.
+    pub pass_gaps: bool,
     /// How long the directory's history is kept.
     pub history: Duration,
     /// How often the reconciler looks, and old things are removed.
@@ -85,18 +89,24 @@ async fn work(
             config.metrics.clock_offset(offset.as_seconds_f64());
         }
     };
+    let (config, session, stop) = (&*config, &session, &stop);
     let clock = async {
-        config.store.keep_clock(&stop, on_sample).await;
+        config.store.keep_clock(stop, on_sample).await;
         Ok(())
     };
+    // Each queue has a consumer of its own: one that can't be consumed stops only what comes from it.
+    let events =
+        keep_consuming(session, Queue::Events, stop, || intake::run(config, session, stop));
+    let documents =
+        keep_consuming(session, Queue::Directory, stop, || documents::run(config, session, stop));
     let result = tokio::try_join!(
         clock,
-        intake::run(&config, &session, &stop),
-        documents::run(&config, &session, &stop),
-        reconcile::run(&config, &session, &stop),
-        upkeep::run(&config, &stop),
-        sample::run(&config, &session, &stop),
-        lost(&session, &stop),
+        async { Ok(tokio::join!(events, documents)) },
+        repair::unless_refused(stop, || reconcile::run(config, session, stop)),
+        repair::run(config, stop),
+        upkeep::run(config, stop),
+        sample::run(config, session, stop),
+        lost(session, stop),
     );
     match result {
         Ok(_) | Err(RouterError::Stopping) => Ok(()),

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::dead_letters::reject;
+use fanfare_broker::topology::EVENTS_EXCHANGE;
 use fanfare_broker::{BackTo, Delay, Destination, Incoming, Message, Queue, Settle};
 use fanfare_core::directory::Document;
-use fanfare_core::event::{self, CONTENT_TYPE, Entry, Event};
+use fanfare_core::event::{self, CONTENT_TYPE, Entry, Event, Published};
 use fanfare_core::ids::{BatchKey, EventKey};
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_store::routing::Routed;
 use fanfare_trace::Span;
 
 use crate::Config;
+use crate::refused::{entry_json, jump, taken_away, with_consequences};
 use crate::tally::Tally;
 use crate::traced;
 
@@ -30,6 +32,10 @@ const ROUTING_KEY: &str = "x-fanfare-routing-key";
 const SET_ASIDE: &str = "x-fanfare-set-aside";
 /// How long it is set aside.
 const ASIDE: Duration = Duration::from_secs(30);
+/// Values of `content_encoding` that leave the body as it is.
+const PLAIN: [&str; 4] = ["", "identity", "utf-8", "utf8"];
+/// How much of another is shown.
+const LONGEST_ENCODING: usize = 32;
 
 /// Messages to publish.
 pub(crate) type Outgoing = Vec<(Destination, Message)>;
@@ -43,9 +49,15 @@ pub(crate) struct TakenMessage {
     taken: Instant,
     /// Whether it has waited in memory for its directory revision.
     waited: bool,
+    /// When it was first sent round to wait (Unix milliseconds), if it was.
+    held_since: Option<i64>,
     batch: bool,
     pub(crate) events: Vec<Event>,
     pub(crate) documents: Vec<Document>,
+    /// The places in the message of `documents`.
+    places: Vec<usize>,
+    /// What refused documents take away.
+    pub(crate) taken_away: Vec<Document>,
     /// What can't be taken: an entry's own JSON, or nothing for the message as a whole.
     rejects: Vec<(Reject, Option<String>)>,
     /// They end with the message.
@@ -54,23 +66,36 @@ pub(crate) struct TakenMessage {
 
 impl TakenMessage {
     pub(crate) fn parse(config: &Config, incoming: Incoming) -> Self {
+        let came_back = is_own(&incoming);
+        let parsed = parse(config, &incoming);
         let Incoming { message, routing_key, redelivered, settle, .. } = incoming;
-        let kept = message.headers.text(ROUTING_KEY).map(str::to_owned);
+        let kept = message.headers.text(ROUTING_KEY).filter(|_| came_back).map(str::to_owned);
         let routing_key = kept.unwrap_or(routing_key);
+        let held_since = message.headers.int(HELD_SINCE).filter(|_| came_back);
         let (mut events, mut documents, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
+        let mut places = Vec::new();
         let mut batch = false;
-        match event::parse(&message.body, message.headers.text("traceparent"), &config.mask) {
+        match parsed {
             Err(reject) => rejects.push((reject, None)),
             Ok(published) => {
                 batch = published.batch;
-                for entry in published.entries {
+                for (place, entry) in published.entries.into_iter().enumerate() {
                     match entry {
                         Entry::Event(event) => events.push(*event),
-                        Entry::Directory(document) => documents.push(*document),
+                        Entry::Directory(document) => {
+                            documents.push(*document);
+                            places.push(place);
+                        }
                         Entry::Rejected { reject, raw } => rejects.push((reject, Some(raw))),
                     }
                 }
             }
+        }
+        let mut away = Vec::new();
+        for (reject, raw) in &mut rejects {
+            let more = taken_away(&message, &routing_key, reject, raw.as_deref());
+            *reject = with_consequences(reject.clone(), &more);
+            away.extend(more);
         }
         if has_copy_in_directory_queue(&routing_key) {
             // What is wrong with a document is told once, by those who read that queue; what is
@@ -85,9 +110,12 @@ impl TakenMessage {
             settle,
             taken: Instant::now(),
             waited: false,
+            held_since,
             batch,
             events,
             documents,
+            places,
+            taken_away: away,
             rejects,
             _spans: spans,
         }
@@ -106,6 +134,16 @@ impl TakenMessage {
         }
     }
 
+    /// Takes out a document whose revision is not believed. Those who read the directory's own queue
+    /// make its letter, if they have it too.
+    pub(crate) fn refuse_jump(&mut self, at: usize, newest: i64) {
+        let (document, place) = (self.documents.remove(at), self.places.remove(at));
+        if !has_copy_in_directory_queue(&self.routing_key) {
+            let raw = self.batch.then(|| entry_json(&self.message.body, place)).flatten();
+            self.rejects.push((jump(&document, newest), raw));
+        }
+    }
+
     /// It waits in memory.
     pub(crate) fn waiting(self) -> Self {
         Self { waited: true, ..self }
@@ -118,18 +156,20 @@ impl TakenMessage {
 
     /// Whether it has waited for the directory before, here or on the ladder.
     pub(crate) fn has_waited(&self) -> bool {
-        self.waited || self.message.headers.int(HELD_SINCE).is_some()
+        self.waited || self.held_since.is_some()
     }
 
     /// When it was first sent round to wait (Unix milliseconds); now, if it was not yet.
     fn held_since(&self, now: i64) -> i64 {
-        self.message.headers.int(HELD_SINCE).unwrap_or(now)
+        // A time to come would let it wait for ever.
+        self.held_since.unwrap_or(now).min(now)
     }
 
     /// Whether it has waited as long as it may.
     pub(crate) fn is_overdue(&self, config: &Config) -> bool {
         let now = (config.clock)().timestamp_millis();
-        now - self.held_since(now) > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX)
+        now.saturating_sub(self.held_since(now))
+            > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// The dead letter of one that must be judged by a revision that nobody remembers.
@@ -146,11 +186,16 @@ impl TakenMessage {
     /// The dead letter of one that waited in vain.
     pub(crate) fn overdue(&self, config: &Config) -> (Destination, Message) {
         let wanted = self.events.iter().filter_map(|event| event.access_revision).max();
+        let unless = wanted.map_or_else(String::new, |wanted| {
+            format!(
+                "the directory did not reach revision {wanted}, documents before it are missing, "
+            )
+        });
         let detail = format!(
-            "the directory did not reach revision {}, or documents before it are missing, \
-             within {} s; replay it when it has",
-            wanted.unwrap_or_default(),
-            config.hold.as_secs()
+            "{unless}{or}the directory is not complete or a snapshot of it was refused, for {} s; \
+             `fanfare doctor` says which; replay it when that is mended",
+            config.hold.as_secs(),
+            or = if unless.is_empty() { "" } else { "or " },
         );
         self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
     }
@@ -254,6 +299,29 @@ fn dead(
         "an event can't be taken; it is kept as a dead letter"
     );
     (Queue::EventsDead.into(), reject(message, routing_key, code, &why.detail, now))
+}
+
+/// Whether a message's own headers are Fanfare's word: it came back from the delay ladder, or from
+/// the dead letters. What comes by the report server's exchange may have any headers.
+pub(crate) fn is_own(incoming: &Incoming) -> bool {
+    incoming.exchange != EVENTS_EXCHANGE
+}
+
+/// Takes a message's body apart, if the message is such that its body means something.
+pub(crate) fn parse(config: &Config, incoming: &Incoming) -> Result<Published, Reject> {
+    if let Some(why) = &incoming.unreadable {
+        let detail = format!("the message's AMQP properties can't be decoded: {why}");
+        return Err(Reject::new(Reason::Unreadable, detail));
+    }
+    let message = &incoming.message;
+    if let Some(encoding) = &message.properties.content_encoding
+        && !PLAIN.iter().any(|plain| encoding.eq_ignore_ascii_case(plain))
+    {
+        let encoding: String = encoding.chars().take(LONGEST_ENCODING).collect();
+        let detail = format!("the body's encoding is {encoding:?}; publish it without one");
+        return Err(Reject::new(Reason::NotJson, detail));
+    }
+    event::parse(&message.body, message.headers.text("traceparent"), &config.mask)
 }
 
 /// Whether the queue `fanfare.directory` has this message too: it is bound with `directory.*`.

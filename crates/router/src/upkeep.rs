@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use fanfare_core::revisions::Gap;
+use fanfare_core::revisions::{Gap, Hold};
+use fanfare_store::directory::DirectoryState;
 use fanfare_store::patience::{Impatient, patiently};
 use tokio_util::sync::CancellationToken;
 
@@ -18,12 +19,16 @@ const PAGES: i64 = 1000;
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(), RouterError> {
-    let mut told = Vec::new();
+    let (mut told, mut hold) = (Vec::new(), None);
     let mut page = 0;
     loop {
         let sweep = patiently(stop, || config.store.claims_sweep(page, PAGES)).await;
         page = or_later(sweep, "remove old claims")?.unwrap_or(0);
-        told = tell_gaps(config, stop, told).await?;
+        let state = patiently(stop, || config.store.directory_state()).await;
+        if let Some(state) = or_later(state, "read the directory's state")? {
+            hold = tell_hold(&state, hold);
+            told = tell_gaps(config, state, &told);
+        }
         let trim = || config.store.directory_trim(config.history, AT_A_TIME);
         let trimmed = or_later(patiently(stop, trim).await, "trim the directory's history")?;
         let more = trimmed.is_some_and(|removed| removed > 0);
@@ -48,27 +53,25 @@ fn or_later<T>(result: Result<T, Impatient>, doing: &str) -> Result<Option<T>, R
 }
 
 /// Tells of gaps that are too old to fill by themselves, once, and of those that were filled.
-async fn tell_gaps(
+fn tell_gaps(
     config: &Config,
-    stop: &CancellationToken,
-    told: Vec<Gap<DateTime<Utc>>>,
-) -> Result<Vec<Gap<DateTime<Utc>>>, RouterError> {
-    let state = patiently(stop, || config.store.directory_state()).await;
-    let Some(state) = or_later(state, "read the directory's state")? else { return Ok(told) };
+    state: DirectoryState,
+    told: &[Gap<DateTime<Utc>>],
+) -> Vec<Gap<DateTime<Utc>>> {
     let wait = TimeDelta::from_std(config.gap_wait).unwrap_or(TimeDelta::MAX);
     let mut gaps = state.revisions.gaps;
     gaps.retain(|gap| (config.clock)().signed_duration_since(gap.noticed) > wait);
-    config
-        .metrics
-        .standing()
-        .directory(state.revisions.newest, gaps.iter().map(|gap| (gap.first, gap.last)));
+    let standing = config.metrics.standing();
+    standing.directory(state.revisions.newest, gaps.iter().map(|gap| (gap.first, gap.last)));
+    standing.directory_hold(state.hold, state.voids.len());
     let mut new = gaps.iter().filter(|gap| !told.contains(gap));
     if let Some(first) = new.next() {
         tracing::warn!(
             first = first.first,
             last = new.next_back().unwrap_or(first).last,
             newest = state.revisions.newest,
-            "directory revisions between these were passed over: permissions may be out of date; \
+            "directory revisions between these are missing, so events that ask for a later one are \
+             held, or judged by permissions that may be out of date if FANFARE_DIRECTORY_GAP is pass; \
              have the report server publish a directory.snapshot (`fanfare doctor` lists them)"
         );
     }
@@ -78,5 +81,26 @@ async fn tell_gaps(
             "no directory revision is missing any more"
         );
     }
-    Ok(gaps)
+    gaps
+}
+
+/// Reports that every event is held, and why, and that none is any more.
+fn tell_hold(state: &DirectoryState, before: Option<Hold>) -> Option<Hold> {
+    let newest = state.revisions.newest;
+    match state.hold {
+        hold if hold == before => {}
+        Some(Hold::Incomplete) => tracing::warn!(
+            newest,
+            "the directory is not complete, so every event is held; have the report server publish a \
+             directory.snapshot, or run `fanfare directory import`"
+        ),
+        Some(Hold::SnapshotRefused) => tracing::error!(
+            newest,
+            why = state.refusals.last().map_or("", |refusal| refusal.why.as_str()),
+            "a directory snapshot was refused, so every event is held; have the report server publish \
+             a newer one, or run `fanfare directory import` or `fanfare directory accept-refused`"
+        ),
+        None => tracing::info!(newest, "events are no longer held"),
+    }
+    state.hold
 }

@@ -6,7 +6,10 @@
 //! revision seen. `import` stages a large snapshot in small steps, and makes it count in the last.
 //! What ended long ago goes with `trim`.
 
+mod departures;
 mod import;
+mod refold;
+mod refusals;
 mod state;
 mod trim;
 mod versions;
@@ -16,9 +19,12 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use fanfare_core::directory::{Content, Document};
-use fanfare_core::revisions::{Gap, Revisions};
+use fanfare_core::revisions::{Gap, Hold, Revisions};
 
-pub use import::{Import, Part};
+pub use import::{Import, ImportMode, Part};
+pub use refold::Refolded;
+pub(crate) use refold::refold;
+pub use refusals::{Refusal, Void};
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -26,12 +32,16 @@ use state::State;
 use versions::Version;
 
 /// What taking documents came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// Users and roles of which a version was new.
     pub versions: usize,
     /// The newest revision afterwards.
     pub revision: i64,
+    /// Which of the documents were not taken, by their places: their revisions are too far ahead.
+    pub jumps: Vec<usize>,
+    /// Webhooks that were paused, since their owners are other persons now.
+    pub paused: usize,
 }
 
 /// How the directory stands.
@@ -41,6 +51,12 @@ pub struct DirectoryState {
     pub revisions: Revisions<DateTime<Utc>>,
     /// History is kept from this revision on; 0 for all of it.
     pub oldest: i64,
+    /// Why every event is held; `None` when none is.
+    pub hold: Option<Hold>,
+    /// Snapshots that were refused and neither mended nor accepted, the oldest first.
+    pub refusals: Vec<Refusal>,
+    /// Users and roles whose newest document was refused, so that they grant nothing.
+    pub voids: Vec<Void>,
 }
 
 /// How a user stands right now.
@@ -57,28 +73,31 @@ pub enum UserStatus {
 const DOING: &str = "take a directory document";
 
 impl Store {
-    /// Takes documents. Versions that are known already are passed over.
+    /// Takes documents. Versions that are known already are passed over, and so are documents whose
+    /// revisions are too far ahead to be believed.
     pub async fn directory_apply(&self, documents: &[Document]) -> Result<Applied, StoreError> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(DOING))?;
-        let mut state = State::lock(&transaction).await?;
-        let mut in_order: Vec<&Document> = documents.iter().collect();
-        in_order.sort_by_key(|document| document.revision);
-        // What comes at or below the newest revision changes what is known of it already.
-        let late = in_order.partition_point(|it| it.revision <= state.revisions.newest);
-        let (late, new) = in_order.split_at(late);
-        let late = apply(&transaction, late).await?;
-        state.late = late != Changes::default();
-        let versions = late.new + apply(&transaction, new).await?.new;
-        for document in in_order {
-            match document.content {
-                Content::Snapshot { .. } => state.revisions.see_snapshot(document.revision),
-                _ => state.revisions.see(document.revision, state.now),
-            }
-        }
-        state.save(&transaction).await?;
+        let applied = take(&transaction, documents).await?;
         transaction.commit().await.map_err(StoreError::at(DOING))?;
-        Ok(Applied { versions, revision: state.revisions.newest })
+        Ok(applied)
+    }
+
+    /// Takes all documents, or none when the revision of one is too far ahead to be believed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::RevisionJump`] with the first such revision.
+    pub async fn directory_apply_all(&self, documents: &[Document]) -> Result<Applied, StoreError> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(DOING))?;
+        let applied = take(&transaction, documents).await?;
+        let jump = applied.jumps.first().and_then(|place| documents.get(*place));
+        if let Some(jump) = jump {
+            return Err(StoreError::RevisionJump { revision: jump.revision });
+        }
+        transaction.commit().await.map_err(StoreError::at(DOING))?;
+        Ok(applied)
     }
 
     /// The newest revision seen; 0 before the first document.
@@ -95,25 +114,33 @@ impl Store {
     /// How the directory stands.
     pub async fn directory_state(&self) -> Result<DirectoryState, StoreError> {
         const SQL: &str = "-- directory_state
-            select g.first_revision, g.last_revision, g.noticed_at, s.revision, s.oldest
+            select g.first_revision, g.last_revision, g.noticed_at, s.revision, s.oldest,
+                   s.complete, s.hold
             from directory_state s left join directory_gaps g on true
             order by g.first_revision";
         let doing = "read how the directory stands";
         let client = self.client().await?;
         let rows = client.query(SQL, &[]).await.map_err(StoreError::at(doing))?;
-        let mut standing =
-            DirectoryState { revisions: Revisions { newest: 0, gaps: Vec::new() }, oldest: 0 };
+        let mut state = DirectoryState {
+            revisions: Revisions::default(),
+            oldest: 0,
+            hold: None,
+            refusals: refusals::open(&***client).await?,
+            voids: refusals::voids(&***client).await?,
+        };
         for row in rows {
             let mut read = || {
-                standing.revisions.newest = row.try_get(3)?;
-                standing.oldest = row.try_get(4)?;
+                state.revisions.newest = row.try_get(3)?;
+                state.oldest = row.try_get(4)?;
+                state.revisions.complete = row.try_get(5)?;
+                state.hold = row.try_get::<_, Option<&str>>(6)?.and_then(Hold::parse);
                 let first: Option<i64> = row.try_get(0)?;
                 first.map(|_| state::gap(&row)).transpose()
             };
             let gap: Option<Gap<_>> = read().map_err(StoreError::at(doing))?;
-            standing.revisions.gaps.extend(gap);
+            state.revisions.gaps.extend(gap);
         }
-        Ok(standing)
+        Ok(state)
     }
 
     /// How users stand right now, by folded name.
@@ -150,7 +177,46 @@ struct Changes {
     /// Versions that were new.
     new: usize,
     /// Versions that a snapshot ended.
-    ended: u64,
+    ended: usize,
+}
+
+/// Takes documents in the order of their revisions.
+async fn take(
+    transaction: &Transaction<'_>,
+    documents: &[Document],
+) -> Result<Applied, StoreError> {
+    let mut state = State::lock(transaction).await?;
+    let newest = state.revisions.newest;
+    let mut in_order: Vec<(usize, &Document)> = documents.iter().enumerate().collect();
+    in_order.sort_by_key(|(_, document)| document.revision);
+    let (mut late, mut new, mut jumps) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, document) in in_order {
+        let revision = document.revision;
+        let is_snapshot = matches!(document.content, Content::Snapshot { .. });
+        if is_snapshot && versions::knows_snapshot(transaction, revision).await? {
+            continue;
+        }
+        if !state.believes(document) {
+            // What was refused is a dead letter for that already.
+            if !document.content.is_void() {
+                jumps.push(place);
+            }
+            continue;
+        }
+        match document.content {
+            Content::Snapshot { .. } => state.revisions.see_snapshot(revision),
+            Content::RefusedSnapshot { .. } => {}
+            _ => state.revisions.see(revision, state.now),
+        }
+        // What comes at or below the newest revision changes what is known of it already.
+        if revision <= newest { late.push(document) } else { new.push(document) }
+    }
+    let late = apply(transaction, &late).await?;
+    state.late = late != Changes::default();
+    let versions = late.new + apply(transaction, &new).await?.new;
+    let paused = departures::pause_former(transaction, documents).await?;
+    state.save(transaction).await?;
+    Ok(Applied { versions, revision: state.revisions.newest, jumps, paused })
 }
 
 /// Writes documents, those of users and roles between two snapshots together.
@@ -173,9 +239,11 @@ async fn apply(
                 let users = users.iter().map(|user| Version::of_user(revision, user));
                 let roles = roles.iter().map(|role| Version::of_role(revision, role));
                 let all: Vec<Version<'_>> = users.chain(roles).collect();
+                versions::remove_void(transaction, revision).await?;
                 new += versions::put(transaction, &all).await?;
                 ended += versions::end_snapshot(transaction, revision).await?;
             }
+            Content::RefusedSnapshot { why } => refusals::note(transaction, revision, why).await?,
         }
     }
     new += versions::put_single(transaction, &single).await?;

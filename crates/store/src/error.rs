@@ -102,6 +102,15 @@ pub enum StoreError {
     /// Another process takes a snapshot.
     #[error("another snapshot is being taken; wait until it is done and try again")]
     ImportUnderWay,
+    /// A directory document's revision is too far ahead to be believed.
+    #[error(
+        "the revision {revision} is too far ahead to be believed; if it is right, run `fanfare \
+         directory accept-revision {revision}` and try again"
+    )]
+    RevisionJump {
+        /// The revision.
+        revision: i64,
+    },
     /// The migrations could not be applied.
     #[error("failed to migrate the database")]
     Migrate(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -37,5 +37,5 @@ pub mod webhooks;
 
 pub use cancel::{CancelOnDrop, cancel_on_drop};
 pub use error::{Remedy, StoreError};
-pub use migrate::SchemaState;
+pub use migrate::{Migrated, SchemaState};
 pub use pool::{Asks, Config, STATEMENT_TIME, Store};

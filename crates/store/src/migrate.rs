@@ -2,6 +2,9 @@
 
 use std::ops::DerefMut as _;
 
+use tokio_postgres::Client;
+
+use crate::directory::{Refolded, refold};
 use crate::error::StoreError;
 use crate::pool::Store;
 
@@ -36,12 +39,21 @@ pub enum SchemaState {
     },
 }
 
+/// What was done to a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// The names of the migrations that were applied.
+    pub applied: Vec<String>,
+    /// Names that are folded in another way now.
+    pub names: Refolded,
+}
+
 impl Store {
-    /// Applies what is missing, and gives the roles of `deploy/postgres`, where there are any, what
-    /// they need; returns the names of what was applied.
+    /// Applies what is missing, folds names again where an earlier version folded them in another
+    /// way, and gives the roles of `deploy/postgres`, where there are any, what they need.
     ///
     /// Safe to run twice and from several processes at once: the others wait for the lock.
-    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+    pub async fn migrate(&self) -> Result<Migrated, StoreError> {
         let mut client = self.client().await?;
         client
             .execute("-- migrate\nselect pg_advisory_lock($1)", &[&LOCK])
@@ -49,17 +61,17 @@ impl Store {
             .map_err(StoreError::at("wait for other migrations"))?;
         let connection: &mut tokio_postgres::Client = client.deref_mut().deref_mut();
         let result = embedded::migrations::runner().run_async(connection).await;
-        let granted = match result {
-            Ok(_) => client.batch_execute(GRANTS).await,
-            Err(_) => Ok(()),
+        let rest = match result {
+            Ok(_) => finish(connection).await,
+            Err(_) => Ok(Refolded::default()),
         };
         client
             .execute("-- migrate\nselect pg_advisory_unlock($1)", &[&LOCK])
             .await
             .map_err(StoreError::at("end the migration"))?;
         let report = result.map_err(|error| StoreError::Migrate(Box::new(error)))?;
-        granted.map_err(StoreError::at("grant the roles what they need"))?;
-        Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+        let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
+        Ok(Migrated { applied, names: rest? })
     }
 
     /// Compares the database's schema with this program's.
@@ -92,4 +104,14 @@ impl Store {
             std::cmp::Ordering::Greater => SchemaState::Ahead { database, program },
         })
     }
+}
+
+/// What SQL files can't do, after them.
+async fn finish(client: &mut Client) -> Result<Refolded, StoreError> {
+    let doing = "fold names again";
+    let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+    let names = refold(&transaction).await?;
+    transaction.commit().await.map_err(StoreError::at(doing))?;
+    client.batch_execute(GRANTS).await.map_err(StoreError::at("grant the roles what they need"))?;
+    Ok(names)
 }

@@ -43,7 +43,7 @@ pub enum Routed {
     /// It was there before.
     Known,
     /// It, or another one of its batch, asks for a revision that the directory has not reached, or
-    /// below which a document is missing; nothing was written of the batch.
+    /// below which a document is missing; or every event is held. Nothing was written of the batch.
     Held,
     /// It, or another one of its batch, asks for a revision of which no history is kept any more;
     /// nothing was written of the batch.
@@ -70,12 +70,12 @@ impl Routing {
 impl Store {
     /// Routes events; the answers are in their order. No two may have the same key.
     ///
-    /// A revision below which a document is missing counts as not reached until the gap is
-    /// `gap_wait` old; after that the document is taken for lost.
+    /// A revision below which a document is missing counts as not reached: for good, or until the gap
+    /// is `gap_wait` old, after which the document is taken for lost.
     pub async fn route(
         &self,
         arrivals: &[Arrival<'_>],
-        gap_wait: Duration,
+        gap_wait: Option<Duration>,
     ) -> Result<Vec<Routed>, StoreError> {
         self.route_as(Routing::new()?, arrivals, gap_wait).await
     }
@@ -86,16 +86,16 @@ impl Store {
         &self,
         routing: Routing,
         arrivals: &[Arrival<'_>],
-        gap_wait: Duration,
+        gap_wait: Option<Duration>,
     ) -> Result<Vec<Routed>, StoreError> {
         const SQL: &str = "-- route
             with arrival as (
                 select a.*, coalesce(a.access_revision, s.revision) as revision,
-                       bool_or(a.access_revision > s.revision
+                       bool_or(s.hold is not null or a.access_revision > s.revision
                                or exists (select from directory_gaps g
                                           where g.first_revision <= a.access_revision
-                                            and g.noticed_at > now()
-                                                - $19::float8 * interval '1 second'))
+                                            and ($19::float8 is null or g.noticed_at > now()
+                                                 - $19 * interval '1 second')))
                            over batch as held,
                        bool_or(a.access_revision < s.oldest) over batch as forgotten
                 from unnest($1::int[], $2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::text[],
@@ -173,7 +173,7 @@ impl Store {
         let doing = "route events";
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let (administrator, gap_wait) = (administrator_key(), gap_wait.as_secs_f64());
+        let (administrator, gap_wait) = (administrator_key(), gap_wait.map(|it| it.as_secs_f64()));
         let parameters = columns.parameters(&administrator, &gap_wait, &routing.0);
         let rows = client.query(&statement, &parameters).await;
         let rows = rows.map_err(StoreError::at(doing))?;
@@ -316,7 +316,7 @@ impl<'a> Columns<'a> {
     fn parameters<'p>(
         &'p self,
         administrator: &'p String,
-        gap_wait: &'p f64,
+        gap_wait: &'p (dyn tokio_postgres::types::ToSql + Sync),
         routing: &'p i64,
     ) -> [&'p (dyn tokio_postgres::types::ToSql + Sync); 20] {
         [

@@ -1,5 +1,5 @@
-%% Runs inside the broker's node: makes and drops virtual hosts in milliseconds, where each
-%% rabbitmqctl would start an Erlang machine of its own. Also tells when the broker is up.
+%% Runs inside the broker's node: makes and drops virtual hosts, and breaks queues, in milliseconds, where
+%% each rabbitmqctl would start an Erlang machine of its own. Also tells when the broker is up.
 %% @PORT@, @USER@ and @PASSWORD@ are filled in; one line a connection: the password, then a command.
 Grant = fun(Vhost) ->
     rabbit_auth_backend_internal:set_permissions(
@@ -17,6 +17,11 @@ Run = fun
         catch rabbit_auth_backend_internal:add_user(User, <<"@PASSWORD@">>, <<"testkit">>),
         ok = rabbit_auth_backend_internal:set_permissions(
             User, Vhost, Configure, Write, Read, <<"testkit">>);
+    ([<<"eval">> | Words]) ->
+        {ok, Tokens, _} = erl_scan:string(binary_to_list(iolist_to_binary(lists:join(" ", Words)))),
+        {ok, Expressions} = erl_parse:parse_exprs(Tokens),
+        {value, _, _} = erl_eval:exprs(Expressions, []),
+        ok;
     ([<<"drop">>, Vhost]) ->
         rabbit_vhost:delete(Vhost, <<"testkit">>),
         ok

@@ -26,6 +26,15 @@ pub struct Endpoints {
     pub(crate) psql: PathBuf,
 }
 
+/// How a queue is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Its leader and its data are gone: the broker refuses whatever concerns it.
+    Dead,
+    /// Its leader answers nobody.
+    Silent,
+}
+
 /// How virtual hosts are made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Control {
@@ -148,6 +157,52 @@ impl Endpoints {
             Control::Command { words } => run(words, &["delete_vhost", name]),
         };
         dropped.with_context(|| format!("dropping the virtual host {name}"))
+    }
+
+    /// Evaluates Erlang expressions, in one line, inside the broker.
+    fn evaluate(&self, expressions: &str) -> Result<()> {
+        match &self.control {
+            Control::Port { port, password } => {
+                ask(*port, password, &format!("eval {expressions}"))
+            }
+            Control::Command { words } => run(words, &["eval", expressions]),
+        }
+    }
+
+    /// Breaks a quorum queue of a virtual host, as crashes sometimes do.
+    pub fn break_queue(&self, vhost: &str, queue: &str, how: Break) -> Result<()> {
+        check_name(vhost)?;
+        let server = format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, \
+             <<\"{queue}\">>)), Server = amqqueue:get_pid(Q)"
+        );
+        let break_it = match how {
+            Break::Dead => "ra:force_delete_server(quorum_queues, Server)",
+            Break::Silent => "sys:suspend(element(1, Server))",
+        };
+        self.evaluate(&format!("{server}, {break_it}."))
+            .with_context(|| format!("breaking the queue {queue}"))
+    }
+
+    /// Lets quorum queues whose names match `pattern` hold at most `length` messages; what is more is
+    /// refused.
+    pub fn limit_queues(&self, vhost: &str, pattern: &str, length: u32) -> Result<()> {
+        check_name(vhost)?;
+        self.evaluate(&format!(
+            "ok = rabbit_policy:set(<<\"{vhost}\">>, <<\"limit\">>, <<\"{pattern}\">>, \
+             [{{<<\"max-length\">>, {length}}}, {{<<\"overflow\">>, <<\"reject-publish\">>}}], \
+             100, <<\"all\">>, <<\"testkit\">>)."
+        ))
+        .context("limiting queues")
+    }
+
+    /// Takes the limit away.
+    pub fn unlimit_queues(&self, vhost: &str) -> Result<()> {
+        check_name(vhost)?;
+        self.evaluate(&format!(
+            "ok = rabbit_policy:delete(<<\"{vhost}\">>, <<\"limit\">>, <<\"testkit\">>)."
+        ))
+        .context("taking the limit away")
     }
 
     /// Runs one statement in `database` and returns its rows as text, columns separated by `|`.

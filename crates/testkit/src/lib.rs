@@ -19,6 +19,8 @@
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
+#[cfg(feature = "amqp")]
+pub mod amqp_raw;
 pub mod build;
 pub mod chromium;
 pub mod faketime;
@@ -41,4 +43,4 @@ mod postgres;
 mod programs;
 mod rabbitmq;
 
-pub use endpoints::Endpoints;
+pub use endpoints::{Break, Endpoints};

@@ -46,6 +46,12 @@ impl Sandbox {
         self.endpoints.sql(&self.name, statement)
     }
 
+    /// The servers, and the name that the virtual host and the database have there.
+    #[must_use]
+    pub fn on_servers(&self) -> (&'static Endpoints, &str) {
+        (self.endpoints, &self.name)
+    }
+
     fn make() -> Result<Self> {
         let endpoints = shared::endpoints();
         let name = format!("test_{}", Uuid::new_v4().simple());

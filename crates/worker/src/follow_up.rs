@@ -1,6 +1,7 @@
 //! What is left to do once an attempt is in the ledger: the next job, or the dead letter.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_broker::dead_letters::reject;
@@ -29,37 +30,74 @@ pub(crate) enum FollowUp {
     Alone { job: Job, delay: Delay },
     /// Keep it for a person.
     Dead(Box<DeadLetter>),
+    /// Come back later for the dead letter of this delivery, which no queue takes now.
+    DeadLater { due: Due, delay: Delay },
+    /// Send a message round as it is, for workers that know what it is.
+    Round { message: Message, delay: Delay },
+    /// Keep a message for a person that is no job: the letter, and the message as it came.
+    Unreadable { letter: Box<Message>, original: Box<Message> },
 }
 
-/// The messages that hand follow-ups on, and where each goes. What comes back at the same time shares
-/// a message.
+/// How long a dead letter goes round that its queue does not take, and a job that this version does
+/// not know.
+const ROUND: Duration = Duration::from_secs(32);
+
+/// Marks a due job whose ledger entry is there already, but maybe not what follows from it.
+pub(crate) const FOLLOW_UP_MISSING: &str = "x-fanfare-follow-up-missing";
+
+/// A message to publish, and the lists of follow-ups that it carries something of.
+pub(crate) struct Outgoing {
+    pub(crate) destination: Destination,
+    pub(crate) message: Message,
+    /// The numbers of the lists.
+    pub(crate) of: Vec<usize>,
+}
+
+/// The messages that hand lists of follow-ups on, and where each goes. What comes back at the same
+/// time shares a message.
 pub(crate) fn messages(
     context: &Context,
-    follow_ups: &[&FollowUp],
-) -> Result<Vec<(Destination, Message)>, serde_json::Error> {
+    lists: &[&[FollowUp]],
+) -> Result<Vec<Outgoing>, serde_json::Error> {
     let mut messages = Vec::new();
-    let mut first: BTreeMap<Delay, Vec<Due>> = BTreeMap::new();
-    let mut later: BTreeMap<Delay, Vec<Due>> = BTreeMap::new();
-    for follow_up in follow_ups {
-        match follow_up {
+    let mut first: BTreeMap<Delay, Vec<(Due, usize)>> = BTreeMap::new();
+    let mut later: BTreeMap<Delay, Vec<(Due, usize)>> = BTreeMap::new();
+    let follow_ups = lists.iter().enumerate();
+    for (index, follow_up) in follow_ups.flat_map(|(i, list)| list.iter().map(move |it| (i, it))) {
+        let (destination, message) = match follow_up {
             // A first attempt remains one, whatever puts it off.
             FollowUp::Deferred { due, delay } if due.entry == 1 => {
-                first.entry(*delay).or_default().push(*due);
+                first.entry(*delay).or_default().push((*due, index));
+                continue;
             }
             FollowUp::Retry { due, delay } | FollowUp::Deferred { due, delay } => {
-                later.entry(*delay).or_default().push(*due);
+                later.entry(*delay).or_default().push((*due, index));
+                continue;
             }
-            FollowUp::First { due, delay } => first.entry(*delay).or_default().push(*due),
-            FollowUp::Alone { job, delay } => messages.push(round(context, job, *delay)?),
-            FollowUp::Dead(letter) => {
-                messages.push((Queue::DeliveriesDead.into(), letter.message(context)));
+            FollowUp::First { due, delay } => {
+                first.entry(*delay).or_default().push((*due, index));
+                continue;
             }
-        }
+            FollowUp::Alone { job, delay } => round(context, job, *delay)?,
+            FollowUp::Dead(letter) => (Queue::DeliveriesDead.into(), letter.message(context)),
+            FollowUp::DeadLater { due, delay } => {
+                let (destination, mut message) = round(context, &Job::Due(vec![*due]), *delay)?;
+                message.headers.set(FOLLOW_UP_MISSING, true);
+                (destination, message)
+            }
+            FollowUp::Round { message, delay } => (back_after(*delay), message.clone()),
+            FollowUp::Unreadable { letter, .. } => {
+                (Queue::DeliveriesDead.into(), Message::clone(letter))
+            }
+        };
+        messages.push(Outgoing { destination, message, of: vec![index] });
     }
     for (dues, job) in [(first, Job::First as fn(_) -> _), (later, Job::Due)] {
         for (delay, dues) in dues {
             for dues in dues.chunks(MAX_DELIVERIES) {
-                messages.push(round(context, &job(dues.to_vec()), delay)?);
+                let (dues, of) = dues.iter().copied().unzip();
+                let (destination, message) = round(context, &job(dues), delay)?;
+                messages.push(Outgoing { destination, message, of });
             }
         }
     }
@@ -74,7 +112,11 @@ fn round(
 ) -> Result<(Destination, Message), serde_json::Error> {
     let mut message = Message::new(job.to_bytes()?, "application/json");
     set_queued_at(&mut message, context.now() + delay.duration());
-    Ok((Destination::Later { delay, back_to: BackTo::Retries }, message))
+    Ok((back_after(delay), message))
+}
+
+fn back_after(delay: Delay) -> Destination {
+    Destination::Later { delay, back_to: BackTo::Retries }
 }
 
 /// What a person needs to know of a dead delivery.
@@ -90,6 +132,53 @@ pub(crate) struct DeadLetter {
 }
 
 impl FollowUp {
+    /// The queue that takes it first.
+    pub(crate) fn queue(&self) -> &'static str {
+        match self {
+            Self::Retry { delay, .. }
+            | Self::First { delay, .. }
+            | Self::Deferred { delay, .. }
+            | Self::Alone { delay, .. }
+            | Self::DeadLater { delay, .. }
+            | Self::Round { delay, .. } => delay.first_queue(),
+            Self::Dead(_) | Self::Unreadable { .. } => Queue::DeliveriesDead.name(),
+        }
+    }
+
+    /// Whether the ledger says that it is owed, so that a router publishes it again when it is lost:
+    /// a retry has its row, and an event its plan.
+    pub(crate) fn is_in_ledger(&self) -> bool {
+        match self {
+            Self::Retry { .. }
+            | Self::First { .. }
+            | Self::Deferred { .. }
+            | Self::Alone { .. } => true,
+            Self::Dead(_)
+            | Self::DeadLater { .. }
+            | Self::Round { .. }
+            | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// Another way for what its queue does not take: it comes back by the delay ladder.
+    pub(crate) fn detour(&self) -> Option<Self> {
+        let delay = Delay::one_level(ROUND);
+        match self {
+            // What the database has lost is in the letter alone.
+            Self::Dead(letter) if letter.reason == DeadReason::LedgerLost.code() => None,
+            Self::Dead(letter) => Some(Self::DeadLater { due: letter.due, delay }),
+            Self::Unreadable { original, .. } => {
+                Some(Self::Round { message: Message::clone(original), delay })
+            }
+            _ => None,
+        }
+    }
+
+    /// A message that goes round as it is.
+    pub(crate) fn round(message: Message) -> Self {
+        Self::Round { message, delay: Delay::one_level(ROUND) }
+    }
+
     /// For a delivery that the gate did not let through.
     pub(crate) fn deferred(context: &Context, due: Due, deferred: Deferred) -> Self {
         let Deferred { cause, wait } = deferred;

@@ -1,23 +1,26 @@
 //! Jobs in: taken from the delivery queues and that of the retries, worked on side by side,
 //! acknowledged when all that follows from them is in the ledger and on the broker.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanfare_broker::dead_letters::reject;
-use fanfare_broker::{BrokerError, Consumer, Incoming, Publisher, Queue, Session, Settle, ack_all};
+use fanfare_broker::{
+    BrokerError, Consumer, Incoming, Queue, Session, Settle, ack_all, keep_consuming,
+};
 use fanfare_core::chain::chain;
-use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
-use fanfare_core::outcome::DeadReason;
-use fanfare_core::share::Share;
-use futures_util::future::try_join_all;
+use fanfare_core::job::{Due, Job, JobError, MAX_DELIVERIES, Unit};
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::context::{Context, STALE};
 use crate::due::{Taken, attempt_each, defer, part};
 use crate::error::WorkerError;
-use crate::fresh::{attempt_all, dues};
+use crate::follow_up::{FOLLOW_UP_MISSING, FollowUp};
+use crate::fresh::{attempt_all, dues as dues_of};
 use crate::gate::lanes;
 use crate::hand_on::HandOn;
 
@@ -35,6 +38,15 @@ const GATHER: Duration = Duration::from_millis(20);
 /// A due job that came back so often is taken apart: long before it would be given up as a whole.
 const SUSPECT: u64 = 3;
 
+/// The most deliveries that are looked up in one statement.
+const WIDEST: usize = 1024;
+
+/// The most unknown kinds of jobs that are warned of.
+const MOST_UNKNOWN: usize = 16;
+
+/// The reason of a dead letter that is no job.
+const UNREADABLE: &str = "unreadable";
+
 /// How long a stopping worker waits for what is under way.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -45,20 +57,21 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 struct Stamped {
     incoming: Incoming,
     at: Instant,
+    /// Held until the message is settled: its consumer waits for that when the process stops.
+    open: TaskTrackerToken,
 }
 
 /// What the jobs of one kind share: first attempts, or due ones.
 struct Lane {
     context: Arc<Context>,
-    publisher: Publisher,
     hand_on: HandOn,
     /// All jobs of the process, which outlive a lost session.
     tracker: TaskTracker,
-    /// The jobs of this session, which can be settled as long as it lives.
-    of_session: TaskTracker,
     /// Deliveries of this kind that may be under way at a time.
     permits: Arc<Semaphore>,
     most: u32,
+    /// The unknown kinds of jobs that were warned of.
+    unknown: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Lane {
@@ -67,13 +80,10 @@ impl Lane {
     fn wanted(&self, deliveries: usize) -> u32 {
         u32::try_from(deliveries).unwrap_or(u32::MAX).clamp(1, self.most.div_ceil(2))
     }
-
-    fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(self.of_session.track_future(job));
-    }
 }
 
-/// Works through the queues until the session or the process ends.
+/// Works through the queues until the session or the process ends. Each queue has a consumer of its
+/// own: one that can't be consumed stops only its own jobs.
 pub(crate) async fn work(
     context: Arc<Context>,
     session: Session,
@@ -85,77 +95,103 @@ pub(crate) async fn work(
     // Times are the database's; until one is known nothing can be decided.
     context.patiently(|| store.sample_clock()).await?;
     let (first, retries) = lanes(context.config.concurrency);
-    let of_session = TaskTracker::new();
-    let hand_on = HandOn::start(Arc::clone(&context), session.publisher(), &tracker);
+    let hand_on = HandOn::start(Arc::clone(&context), &session, &tracker);
+    let unknown = Arc::default();
     let lane = |most: u32| Lane {
         context: Arc::clone(&context),
-        publisher: session.publisher(),
         hand_on: hand_on.clone(),
         tracker: tracker.clone(),
-        of_session: of_session.clone(),
         permits: Arc::new(Semaphore::new(most as usize)),
         most,
+        unknown: Arc::clone(&unknown),
     };
     // Jobs that can't be begun for long would count as stale; others may have time for them.
     let most = u16::try_from(context.config.concurrency).unwrap_or(u16::MAX);
     let prefetch = context.config.prefetch.min(most);
-    let due = session.consumer(Queue::Retries, prefetch).await?;
     let capacity = usize::from(prefetch);
     let (to_first, firsts) = mpsc::channel(capacity);
     let (to_due, dues) = mpsc::channel(capacity);
     let shares = context.config.broker.delivery_queues();
     let each = (prefetch / u16::from(shares.count())).max(1);
-    let deliveries: Vec<_> = shares
-        .all()
-        .map(|share| take_deliveries(&context, &session, share, each, to_first.clone()))
-        .collect();
+    let deliveries = shares.all().map(|share| {
+        keep_taking(&context, &session, Queue::Deliveries(share), each, to_first.clone())
+    });
+    let deliveries: Vec<_> = deliveries.collect();
     // First attempts end when the last of these senders does.
     drop(to_first);
-    let result = tokio::try_join!(
-        try_join_all(deliveries),
-        stamp(&context, Queue::Retries, due, to_due),
+    tokio::join!(
+        join_all(deliveries),
+        keep_taking(&context, &session, Queue::Retries, prefetch, to_due),
         first_attempts(lane(first), firsts),
         due_attempts(lane(retries), dues),
-        lost(&context, &session),
     );
-    of_session.close();
-    // The session ends with this function: what is under way is settled before, if there is time.
+    // The consumers end by themselves only with the process or the session.
+    if session.is_lost() && !context.stop.is_cancelled() {
+        return Err(lost().into());
+    }
+    Ok(())
+}
+
+fn lost() -> BrokerError {
+    BrokerError::Lost { doing: "delivering".to_owned(), source: None }
+}
+
+/// Takes the jobs of a queue, whatever happens to it, until the session or the process ends.
+async fn keep_taking(
+    context: &Context,
+    session: &Session,
+    queue: Queue,
+    prefetch: u16,
+    to: mpsc::Sender<Stamped>,
+) {
+    keep_consuming(session, queue, &context.stop, || take(context, session, queue, prefetch, &to))
+        .await;
+}
+
+/// Takes the jobs of a queue until its consumer ends, and then sees that what was taken is safe.
+async fn take(
+    context: &Context,
+    session: &Session,
+    queue: Queue,
+    prefetch: u16,
+    to: &mpsc::Sender<Stamped>,
+) -> Result<(), WorkerError> {
+    let Some(consumer) = open(context, session, queue, prefetch).await? else {
+        return Ok(());
+    };
+    let of_consumer = TaskTracker::new();
+    let result = stamp(context, queue, session, consumer, &of_consumer, to).await;
+    of_consumer.close();
+    // What is under way is settled before the consumer's connection ends, if there is time.
     let settled = match &result {
-        Ok(_) => tokio::time::timeout(GRACE, of_session.wait()).await.is_ok(),
+        Ok(()) => tokio::time::timeout(GRACE, of_consumer.wait()).await.is_ok(),
         Err(_) => false,
     };
     if !settled {
         // It goes on and is recorded, while the broker hands its jobs to others.
         context.claim_under_way().await?;
     }
-    result.map(drop)
+    result
 }
 
-async fn lost(context: &Context, session: &Session) -> Result<(), WorkerError> {
-    match context.stop.run_until_cancelled(session.lost()).await {
-        Some(()) => Err(BrokerError::Lost { doing: "delivering".to_owned(), source: None }.into()),
-        None => Ok(()),
-    }
-}
-
-/// Takes the jobs of a delivery queue. Only the first one is always there; the others are made by
-/// routers that spread jobs over them, which are best told to do so after the workers.
-async fn take_deliveries(
+/// Begins to consume a queue; `None` when the process stops. Of the delivery queues only the first one
+/// is always there; the others are made by routers that spread jobs over them, which are best told to
+/// do so after the workers.
+async fn open(
     context: &Context,
     session: &Session,
-    share: Share,
+    queue: Queue,
     prefetch: u16,
-    to: mpsc::Sender<Stamped>,
-) -> Result<(), WorkerError> {
-    let queue = Queue::Deliveries(share);
-    let mut told = false;
+) -> Result<Option<Consumer>, WorkerError> {
+    let mut logged = false;
     loop {
         match session.consumer(queue, prefetch).await {
-            Ok(consumer) => return stamp(context, queue, consumer, to).await,
-            Err(BrokerError::Missing { .. }) if share != Share::FIRST => {}
+            Ok(consumer) => return Ok(Some(consumer)),
+            Err(BrokerError::Missing { .. })
+                if queue != Queue::DELIVERIES && queue != Queue::Retries => {}
             Err(error) => return Err(error.into()),
         }
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut logged, true) {
             let queue = queue.name();
             tracing::info!(
                 queue,
@@ -163,9 +199,10 @@ async fn take_deliveries(
                  makes it"
             );
         }
-        let pause = tokio::time::sleep(LOOK_AGAIN);
-        if context.stop.run_until_cancelled(pause).await.is_none() {
-            return Ok(());
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = context.stop.cancelled() => return Ok(None),
+            () = session.lost() => return Err(lost().into()),
         }
     }
 }
@@ -174,12 +211,20 @@ async fn take_deliveries(
 async fn stamp(
     context: &Context,
     queue: Queue,
+    session: &Session,
     mut consumer: Consumer,
-    to: mpsc::Sender<Stamped>,
+    of_consumer: &TaskTracker,
+    to: &mpsc::Sender<Stamped>,
 ) -> Result<(), WorkerError> {
-    while let Some(Some(next)) = context.stop.run_until_cancelled(consumer.next()).await {
-        let stamped = Stamped { incoming: next?, at: Instant::now() };
-        context.progress.note(queue, &stamped.incoming);
+    loop {
+        let next = tokio::select! {
+            next = consumer.next() => next,
+            () = context.stop.cancelled() => break,
+            () = session.lost() => return Err(lost().into()),
+        };
+        let Some(incoming) = next.transpose()? else { break };
+        context.progress.note(queue, &incoming);
+        let stamped = Stamped { incoming, at: Instant::now(), open: of_consumer.token() };
         if to.send(stamped).await.is_err() {
             break;
         }
@@ -187,17 +232,17 @@ async fn stamp(
     Ok(consumer.cancel().await?)
 }
 
-async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(), WorkerError> {
+async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) {
     let lane = Arc::new(lane);
-    while let Some(Stamped { incoming, at }) = jobs.recv().await {
+    while let Some(Stamped { incoming, at, open }) = jobs.recv().await {
         if lane.context.stop.is_cancelled() {
-            incoming.settle.give_back().await?;
+            give_back(vec![incoming.settle]).await;
             continue;
         }
         let job = match Job::from_bytes(&incoming.message.body) {
             Ok(job) => job,
             Err(error) => {
-                unreadable(&lane, incoming, &error).await?;
+                set_aside(&lane, incoming, open, error);
                 continue;
             }
         };
@@ -206,44 +251,67 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result
             break;
         };
         if lane.context.stop.is_cancelled() {
-            incoming.settle.give_back().await?;
+            give_back(vec![incoming.settle]).await;
             continue;
         }
         let again = incoming.redelivered || at.elapsed() > STALE;
         let for_job = Arc::clone(&lane);
-        lane.spawn(async move {
+        lane.tracker.spawn(async move {
             let settle = incoming.settle;
-            let (context, hand_on) = (&*for_job.context, &for_job.hand_on);
             let result = match job {
-                Job::Fresh(units) if !again => attempt_all(context, hand_on, &units, permit).await,
-                Job::Fresh(units) => defer(context, hand_on, &dues(&units), &units, HANDOVER).await,
-                Job::Copy(dues) => defer(context, hand_on, &dues, &[], context.certainty()).await,
-                // Nobody sends these here; the other queue is where they belong.
-                Job::First(dues) | Job::Due(dues) => {
-                    defer(context, hand_on, &dues, &[], HANDOVER).await
+                Job::Fresh(units) if !again && width_of(&units) <= MAX_DELIVERIES => {
+                    attempt_all(&for_job.context, &for_job.hand_on, &units, permit).await
                 }
+                job => later(&for_job, &job).await,
             };
             settle_jobs(vec![(settle, result)]).await;
+            drop(open);
         });
+    }
+}
+
+/// Sends a job round whose deliveries are not to be attempted now.
+async fn later(lane: &Lane, job: &Job) -> Result<(), WorkerError> {
+    let fresh;
+    let (dues, units, wait) = match job {
+        Job::Fresh(units) => {
+            fresh = dues_of(units);
+            (&fresh, units.as_slice(), HANDOVER)
+        }
+        Job::Copy(dues) => (dues, [].as_slice(), lane.context.certainty()),
+        // These belong into the other queue.
+        Job::First(dues) | Job::Due(dues) => (dues, [].as_slice(), HANDOVER),
+    };
+    // No router makes a job so wide that this takes more than one round.
+    for dues in dues.chunks(WIDEST) {
+        defer(&lane.context, &lane.hand_on, dues, units, wait).await?;
     }
     Ok(())
 }
 
-async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(), WorkerError> {
+async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) {
     let lane = Arc::new(lane);
     let mut batch = Vec::with_capacity(MAX_DELIVERIES);
     while gather(&mut jobs, &mut batch).await {
         let mut group = Group::default();
-        for Stamped { incoming, .. } in batch.drain(..) {
+        for Stamped { incoming, open, .. } in batch.drain(..) {
             if lane.context.stop.is_cancelled() {
-                incoming.settle.give_back().await?;
+                give_back(vec![incoming.settle]).await;
                 continue;
             }
             match Job::from_bytes(&incoming.message.body) {
-                Ok(Job::First(dues)) => take_due(&lane, &mut group, incoming, &dues, true),
-                Ok(Job::Due(dues)) => take_due(&lane, &mut group, incoming, &dues, false),
-                Ok(_) => unreadable(&lane, incoming, &"it is not a due job").await?,
-                Err(error) => unreadable(&lane, incoming, &error).await?,
+                Ok(Job::First(dues)) => take_due(&lane, &mut group, incoming, open, &dues, true),
+                Ok(Job::Due(dues)) => take_due(&lane, &mut group, incoming, open, &dues, false),
+                // A job of a delivery queue that went round because an older worker did not know it.
+                Ok(job) => {
+                    let for_job = Arc::clone(&lane);
+                    lane.tracker.spawn(async move {
+                        let result = later(&for_job, &job).await;
+                        settle_jobs(vec![(incoming.settle, result)]).await;
+                        drop(open);
+                    });
+                }
+                Err(error) => set_aside(&lane, incoming, open, error),
             }
             if group.taken.len() >= MAX_DELIVERIES {
                 attempt_group(&lane, std::mem::take(&mut group)).await;
@@ -251,23 +319,38 @@ async fn due_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) -> Result<(
         }
         attempt_group(&lane, group).await;
     }
-    Ok(())
 }
 
 /// Adds a job to the group; or takes it apart, if it came back so often that one of its deliveries
-/// may be to blame.
-fn take_due(lane: &Arc<Lane>, group: &mut Group, incoming: Incoming, dues: &[Due], first: bool) {
-    let Incoming { redelivered, delivery_count, settle, .. } = incoming;
+/// may be to blame, or if it is wider than any that a router makes.
+fn take_due(
+    lane: &Arc<Lane>,
+    group: &mut Group,
+    incoming: Incoming,
+    open: TaskTrackerToken,
+    dues: &[Due],
+    first: bool,
+) {
+    let Incoming { message, redelivered, delivery_count, settle, .. } = incoming;
+    let redelivered = redelivered || message.headers.flag(FOLLOW_UP_MISSING) == Some(true);
     let taken = dues.iter().map(|due| Taken { due: *due, first, redelivered });
-    if dues.len() < 2 || delivery_count < SUSPECT {
+    if dues.len() < 2 || (delivery_count < SUSPECT && dues.len() <= MAX_DELIVERIES) {
         group.taken.extend(taken);
         group.jobs.push((dues.len(), settle));
+        group.open.push(open);
         return;
     }
     let (for_job, taken): (_, Vec<Taken>) = (Arc::clone(lane), taken.collect());
-    lane.spawn(async move {
-        let result = part(&for_job.context, &for_job.hand_on, &taken).await;
+    lane.tracker.spawn(async move {
+        let parted = async {
+            for taken in taken.chunks(WIDEST) {
+                part(&for_job.context, &for_job.hand_on, taken).await?;
+            }
+            Ok(())
+        };
+        let result = parted.await;
         settle_jobs(vec![(settle, result)]).await;
+        drop(open);
     });
 }
 
@@ -278,6 +361,8 @@ struct Group {
     taken: Vec<Taken>,
     /// How many of them are each job's, and how that is settled.
     jobs: Vec<(usize, Settle)>,
+    /// Held until all of them are settled.
+    open: Vec<TaskTrackerToken>,
 }
 
 impl Group {
@@ -299,7 +384,9 @@ async fn attempt_group(lane: &Arc<Lane>, group: Group) {
         return;
     }
     let for_group = Arc::clone(lane);
-    lane.spawn(async move {
+    lane.tracker.spawn(async move {
+        let mut group = group;
+        let open = std::mem::take(&mut group.open);
         let Lane { context, hand_on, .. } = &*for_group;
         match attempt_each(context, hand_on, &group.taken, &[], permit).await {
             Ok(results) => {
@@ -319,6 +406,7 @@ async fn attempt_group(lane: &Arc<Lane>, group: Group) {
                 give_back(group.settles()).await;
             }
         }
+        drop(open);
     });
 }
 
@@ -341,10 +429,14 @@ async fn gather(jobs: &mut mpsc::Receiver<Stamped>, batch: &mut Vec<Stamped>) ->
 /// The deliveries that a job may have under way at a time.
 fn width(job: &Job) -> usize {
     match job {
-        Job::Fresh(units) => units.iter().map(|unit| unit.deliveries.len()).sum(),
+        Job::Fresh(units) => width_of(units),
         // Copies are not attempted here but sent on their way.
         Job::Copy(_) | Job::First(_) | Job::Due(_) => 1,
     }
+}
+
+fn width_of(units: &[Unit]) -> usize {
+    units.iter().map(|unit| unit.deliveries.len()).sum()
 }
 
 /// Acknowledges jobs that are done, and gives back those that are not.
@@ -378,19 +470,38 @@ async fn give_back(settles: Vec<Settle>) {
     }
 }
 
-/// Keeps a message that is no job for a person.
-async fn unreadable(
-    lane: &Lane,
-    incoming: Incoming,
-    why: &impl std::fmt::Display,
-) -> Result<(), WorkerError> {
-    let detail = format!("the message is not a job: {why}");
-    tracing::error!(detail, "a message can't be read as a job; it is kept as a dead letter");
-    let now = lane.context.now();
-    lane.context.config.metrics.dead_letter(DeadReason::Poison);
-    let code = DeadReason::Poison.code();
-    let letter = reject(&incoming.message, &incoming.routing_key, code, &detail, now);
-    lane.publisher.publish(&Queue::DeliveriesDead.into(), letter).await?;
-    incoming.settle.ack().await?;
-    Ok(())
+/// Puts a message aside that this worker can't take: a job of a newer version goes round by the delay
+/// ladder, unchanged, until a worker that knows its kind takes it; what is no job is kept for a
+/// person.
+fn set_aside(lane: &Arc<Lane>, incoming: Incoming, open: TaskTrackerToken, why: JobError) {
+    let Incoming { message, routing_key, settle, .. } = incoming;
+    let metrics = &lane.context.config.metrics;
+    let follow_up = match why {
+        JobError::UnknownKind(kind) => {
+            metrics.unknown_job();
+            let mut unknown = lane.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+            if unknown.len() < MOST_UNKNOWN && unknown.insert(kind.clone()) {
+                tracing::warn!(
+                    kind,
+                    "jobs of this kind are not known to this version of the worker; they go round \
+                     until a newer worker takes them"
+                );
+            }
+            FollowUp::round(message)
+        }
+        JobError::NotAJob(_) => {
+            let detail = why.to_string();
+            tracing::error!(detail, "a message is no job; it is kept as a dead letter");
+            metrics.unreadable();
+            let now = lane.context.now();
+            let letter = reject(&message, &routing_key, UNREADABLE, &detail, now);
+            FollowUp::Unreadable { letter: Box::new(letter), original: Box::new(message) }
+        }
+    };
+    let for_job = Arc::clone(lane);
+    lane.tracker.spawn(async move {
+        let result = for_job.hand_on.hand_on([follow_up]).await;
+        settle_jobs(vec![(settle, result)]).await;
+        drop(open);
+    });
 }

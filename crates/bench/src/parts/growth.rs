@@ -71,7 +71,7 @@ impl Routing<'_> {
         let arrival = |event| Arrival { event, batch: BatchKey::single(event.key), position: 0 };
         let arrivals: Vec<Arrival<'_>> = events.iter().map(arrival).collect();
         let start = Instant::now();
-        let routed = self.store.route(&arrivals, GAP_WAIT).await?;
+        let routed = self.store.route(&arrivals, Some(GAP_WAIT)).await?;
         let taken = start.elapsed();
         for routed in routed {
             let Routed::Taken { webhooks, .. } = routed else { bail!("an event was {routed:?}") };

@@ -1,19 +1,12 @@
 //! Which dead letters somebody means, and what letters say of themselves.
 
+use fanfare_core::event::MAX_ATTRIBUTE;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::Job;
 use serde_json::Value;
 
-use super::{DeadLetter, Walk};
-use crate::error::BrokerError;
-use crate::session::Session;
+use super::{ATTEMPTS, DeadLetter, EVENT, LAST_STATUS, OWNER, WEBHOOK, cut};
 use crate::topology::Queue;
-
-const WEBHOOK: &str = "x-fanfare-webhook";
-const OWNER: &str = "x-fanfare-owner";
-const EVENT: &str = "x-fanfare-event";
-const ATTEMPTS: &str = "x-fanfare-attempts";
-const LAST_STATUS: &str = "x-fanfare-last-status";
 
 /// What kind of message died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,82 +66,24 @@ impl Choice {
         !self.ids.is_empty() || self.reason.is_some() || self.webhook.is_some()
     }
 
-    fn takes(&self, letter: &DeadLetter) -> bool {
+    pub(super) fn takes(&self, kind: Kind, letter: &DeadLetter) -> bool {
         let named = self.ids.is_empty() || self.ids.contains(&letter.id);
         let reason = self.reason.as_ref().is_none_or(|reason| letter.reason == *reason);
-        named && reason && self.webhook.is_none_or(|webhook| letter.webhook() == Some(webhook))
+        named && reason && self.webhook.is_none_or(|webhook| letter.webhook(kind) == Some(webhook))
     }
 }
 
-/// A look at the chosen dead letters, the oldest of each kind first; see [`Walk`].
-pub struct Look {
-    session: Session,
-    choice: Choice,
-    walk: Option<(Kind, Walk)>,
-    /// The kinds that are still to come.
-    kinds: Vec<Kind>,
-    missing: Vec<String>,
-}
-
-impl Look {
-    /// Begins a look.
-    #[must_use]
-    pub fn begin(session: &Session, choice: Choice) -> Self {
-        let mut kinds = Kind::ALL.to_vec();
-        kinds.retain(|kind| choice.kind.is_none_or(|only| only == *kind));
-        kinds.reverse();
-        let missing = choice.ids.clone();
-        Self { session: session.clone(), choice, walk: None, kinds, missing }
-    }
-
-    /// The next chosen letter; the one before stays, unless it was taken.
-    pub async fn next(&mut self) -> Result<Option<(Kind, DeadLetter)>, BrokerError> {
-        loop {
-            let Some((kind, walk)) = &mut self.walk else {
-                let Some(kind) = self.kinds.pop() else { return Ok(None) };
-                self.walk = Some((kind, Walk::begin(&self.session, kind.queue()).await?));
-                continue;
-            };
-            let kind = *kind;
-            match walk.next().await? {
-                Some(letter) if self.choice.takes(&letter) => {
-                    self.missing.retain(|id| *id != letter.id);
-                    return Ok(Some((kind, letter)));
-                }
-                Some(_) => {}
-                None => self.end_walk().await?,
-            }
-        }
-    }
-
-    /// Takes the letter that was shown last out of its queue.
-    pub async fn take(&mut self) -> Result<(), BrokerError> {
-        match &mut self.walk {
-            Some((_, walk)) => walk.take().await,
-            None => Ok(()),
-        }
-    }
-
-    /// Ends the look, and returns the ids of the choice that it did not find.
-    pub async fn end(mut self) -> Result<Vec<String>, BrokerError> {
-        self.end_walk().await?;
-        Ok(self.missing)
-    }
-
-    async fn end_walk(&mut self) -> Result<(), BrokerError> {
-        match self.walk.take() {
-            Some((_, walk)) => walk.end().await.map(drop),
-            None => Ok(()),
-        }
-    }
-}
-
+/// What the headers of a dead delivery say. Those of a dead event are the publisher's, who may have
+/// written anything.
 impl DeadLetter {
     /// The webhook of a dead delivery.
     #[must_use]
-    pub fn webhook(&self) -> Option<WebhookId> {
-        if let Some(id) = self.message.headers.text(WEBHOOK) {
+    pub fn webhook(&self, kind: Kind) -> Option<WebhookId> {
+        if let Some(id) = self.text(kind, WEBHOOK) {
             return id.parse().ok();
+        }
+        if kind == Kind::Events {
+            return None;
         }
         match Job::from_bytes(&self.message.body) {
             Ok(Job::Due(dues)) => match dues.as_slice() {
@@ -162,33 +97,40 @@ impl DeadLetter {
 
     /// The owner of a dead delivery's webhook.
     #[must_use]
-    pub fn owner(&self) -> Option<&str> {
-        self.message.headers.text(OWNER)
+    pub fn owner(&self, kind: Kind) -> Option<&str> {
+        self.text(kind, OWNER)
     }
 
     /// The event's `CloudEvents` id: of a dead event its own, as far as it can be read.
     #[must_use]
     pub fn event(&self, kind: Kind) -> Option<String> {
-        if let Some(id) = self.message.headers.text(EVENT) {
-            return Some(id.to_owned());
-        }
         if kind == Kind::Deliveries {
-            return None;
+            return self.text(kind, EVENT).map(str::to_owned);
         }
         let event: Value = serde_json::from_slice(&self.message.body).ok()?;
-        event.get("id")?.as_str().map(str::to_owned)
+        let id = event.get("id")?.as_str()?;
+        Some(cut(id, MAX_ATTRIBUTE).to_owned())
     }
 
     /// How often a dead delivery was attempted.
     #[must_use]
-    pub fn attempts(&self) -> Option<i64> {
-        self.message.headers.int(ATTEMPTS)
+    pub fn attempts(&self, kind: Kind) -> Option<i64> {
+        self.int(kind, ATTEMPTS)
     }
 
     /// HTTP status of a dead delivery's last answer.
     #[must_use]
-    pub fn last_status(&self) -> Option<i64> {
-        self.message.headers.int(LAST_STATUS)
+    pub fn last_status(&self, kind: Kind) -> Option<i64> {
+        self.int(kind, LAST_STATUS)
+    }
+
+    fn text(&self, kind: Kind, name: &str) -> Option<&str> {
+        let is_ours = kind == Kind::Deliveries;
+        self.message.headers.text(name).filter(|_| is_ours).map(|text| cut(text, MAX_ATTRIBUTE))
+    }
+
+    fn int(&self, kind: Kind, name: &str) -> Option<i64> {
+        self.message.headers.int(name).filter(|_| kind == Kind::Deliveries)
     }
 }
 
@@ -215,8 +157,8 @@ mod tests {
             routing_key: String::new(),
             message: Message::new(Job::Due(vec![due]).to_bytes().unwrap(), "application/json"),
         };
-        assert_eq!(letter.webhook(), Some(due.webhook));
+        assert_eq!(letter.webhook(Kind::Deliveries), Some(due.webhook));
         letter.message.headers.set(WEBHOOK, WebhookId(Uuid::from_u128(9)).to_string());
-        assert_eq!(letter.webhook(), Some(WebhookId(Uuid::from_u128(9))));
+        assert_eq!(letter.webhook(Kind::Deliveries), Some(WebhookId(Uuid::from_u128(9))));
     }
 }

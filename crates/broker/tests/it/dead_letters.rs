@@ -1,7 +1,7 @@
 //! Walking through the dead letters.
 
 use crate::support::{next, open, publish, text, wait_for_depth};
-use fanfare_broker::dead_letters::{DeadLetter, POISON, Verdict, Walked, reject, walk};
+use fanfare_broker::dead_letters::{DeadLetter, Verdict, Walked, reject, walk};
 use fanfare_broker::{BrokerError, Queue, Session};
 
 const DEAD: Queue = Queue::EventsDead;
@@ -97,7 +97,7 @@ async fn a_letter_says_everything_about_itself() {
 }
 
 #[tokio::test]
-async fn what_the_broker_moves_after_too_many_returns_is_poison() {
+async fn what_the_broker_moves_after_too_many_returns_is_told_as_that() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::DELIVERIES, &["kills its worker"]).await;
     let mut consumer = session.consumer(Queue::DELIVERIES, 1).await.unwrap();
@@ -113,7 +113,7 @@ async fn what_the_broker_moves_after_too_many_returns_is_poison() {
     })
     .await
     .unwrap();
-    assert_eq!(letters[0].reason, POISON);
+    assert_eq!(letters[0].reason, "delivery-limit");
     assert_eq!(letters[0].message.body, "kills its worker");
     assert!(letters[0].detail.contains("fanfare.deliveries"), "{}", letters[0].detail);
 }

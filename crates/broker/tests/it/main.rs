@@ -3,6 +3,7 @@
 
 mod support;
 
+mod broken;
 mod consumer;
 mod dead_letters;
 mod ladder;

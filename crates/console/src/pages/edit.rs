@@ -13,6 +13,7 @@ use super::parts::FormToken;
 use super::visitor::{Id, Posted, Visitor};
 use crate::app::Shared;
 use crate::webhooks::{self, Refused};
+use fanfare_core::registration::RegistrationError;
 
 #[derive(Template)]
 #[template(path = "edit.html")]
@@ -81,6 +82,9 @@ pub(crate) async fn save(
     let refused = match sent.check() {
         Ok(wanted) => match webhooks::change(&app, &visitor.caller, &webhook, wanted).await {
             Ok(()) => return Ok(see_other(&format!("{WEBHOOKS}/{id}?done=saved"))),
+            Err(Refused::Wrong(RegistrationError::FormerOwner)) => {
+                return Ok(see_other(&format!("{WEBHOOKS}/{id}?problem=former-owner")));
+            }
             Err(refused) => errors(refused)?,
         },
         Err(errors) => *errors,

@@ -100,8 +100,13 @@ fn to_sign_in(next: &str, htmx: bool) -> Response {
         return see_other(&path);
     }
     // A part of a page can't become the sign-in form: the whole page has to.
-    let mut response = StatusCode::UNAUTHORIZED.into_response();
-    if let Ok(path) = HeaderValue::from_str(&path) {
+    whole_page(StatusCode::UNAUTHORIZED, &path)
+}
+
+/// Sends the browser to another page, from a part of one.
+pub(super) fn whole_page(status: StatusCode, path: &str) -> Response {
+    let mut response = status.into_response();
+    if let Ok(path) = HeaderValue::from_str(path) {
         response.headers_mut().insert(HeaderName::from_static("hx-redirect"), path);
     }
     response

@@ -8,13 +8,14 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::webhook::Webhook;
 
-use super::error::Failed;
+use super::error::{Failed, whole_page};
 use super::health::{self, Health};
 use super::page::{page, see_other};
 use super::parts::shortened;
 use super::visitor::{Id, Posted, Visitor};
 use super::{WEBHOOKS, fields, text};
 use crate::app::{App, Shared};
+use crate::webhooks;
 
 /// How much of an address or a description is shown, in characters.
 const SHOWN: usize = 90;
@@ -103,7 +104,11 @@ pub(crate) async fn resume(
 
 async fn set(app: &App, id: WebhookId, posted: &Posted, paused: bool) -> Result<Response, Failed> {
     let visitor = &posted.visitor;
-    visitor.webhook(app, id).await?;
+    let webhook = visitor.webhook(app, id).await?;
+    if !paused && webhooks::may_resume(&visitor.caller, &webhook).is_err() {
+        let path = fields::path(&format!("{WEBHOOKS}/{id}"), &[("problem", "former-owner")]);
+        return Ok(if visitor.htmx { whole_page(StatusCode::OK, &path) } else { see_other(&path) });
+    }
     app.store.webhook_pause(id, paused, None).await?;
     if !visitor.htmx {
         let done = if paused { "paused" } else { "resumed" };

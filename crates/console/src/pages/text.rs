@@ -24,6 +24,9 @@ pub(super) fn paused(reason: Option<&str>) -> String {
         None => "by its owner".to_owned(),
         Some("gone") => "the receiver answered 410: it wants nothing more".to_owned(),
         Some("failing") => "all attempts failed for too long".to_owned(),
+        Some("owner-recreated") => {
+            "it was another person's of the same name; an administrator decides".to_owned()
+        }
         Some(other) => other.to_owned(),
     }
 }
@@ -106,6 +109,10 @@ pub(super) fn problem(code: &str) -> Option<&'static str> {
     match code {
         "paused" => Some("The webhook is paused: resume it first."),
         "under-way" => Some("An attempt is being made now; wait until it has ended."),
+        "former-owner" => Some(
+            "The webhook belonged to a former user of the same name, so only a System Administrator \
+             may resume it.",
+        ),
         "owner" => Some(
             "Nothing is sent: the owner is disabled, or is not in the report server's directory.",
         ),

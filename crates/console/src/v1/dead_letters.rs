@@ -1,7 +1,7 @@
 //! `/api/v1/dead-letters`: what nobody could take further, looked at, brought back, or thrown away.
 //!
-//! A look goes through the broker's queues from their beginning. It ends before the request's time
-//! is over, and the answer says whether it came to the end of what there is.
+//! A look goes through the broker's queues, which can be long. It ends before the request's time is
+//! over; then the answer has a `next`, and a request with that as its `cursor` goes on behind it.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_broker::Session;
-use fanfare_broker::dead_letters::{Choice, DeadLetter, Kind, Look};
+use fanfare_broker::dead_letters::{Choice, DeadLetter, Kind, Look, NoPosition, Position};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -29,6 +29,8 @@ const LONGEST_LOOK: Duration = Duration::from_secs(15);
 struct Listed<'a> {
     items: Vec<view::Json<'a>>,
     complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// `GET` of all, the oldest of each queue first.
@@ -37,7 +39,7 @@ pub(crate) async fn list(
     _: Administrator,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let mut query = Query::of(&uri, &["queue", "reason", "webhook", "limit"]);
+    let mut query = Query::of(&uri, &["queue", "reason", "webhook", "limit", "cursor"]);
     let choice = Choice {
         ids: Vec::new(),
         kind: query.take("queue", kind),
@@ -45,22 +47,27 @@ pub(crate) async fn list(
         webhook: query.take("webhook", id),
     };
     let limit = query.take("limit", number(1, LARGEST_PAGE)).unwrap_or(PAGE);
+    let from = query.take("cursor", position);
     query.end()?;
     let limit = usize::try_from(limit).unwrap_or(0);
     let until = Instant::now() + LONGEST_LOOK;
     let mut letters: Vec<(Kind, DeadLetter)> = Vec::new();
-    let mut look = Look::begin(&session(&app).await?, choice);
-    // One more is looked for, to see whether there is more.
-    let complete = loop {
+    let mut look = Look::begin(&session(&app).await?, choice, from).until(until);
+    let next = loop {
+        if letters.len() >= limit {
+            let here = look.position();
+            // One more is looked for, to see whether there is more.
+            break if look.next().await?.is_some() { here } else { look.position() };
+        }
         match look.next().await? {
-            None => break true,
-            Some(_) if letters.len() >= limit || Instant::now() > until => break false,
             Some(found) => letters.push(found),
+            None => break look.position(),
         }
     };
     look.end().await?;
     let items = letters.iter().map(|(kind, letter)| view::json(*kind, letter)).collect();
-    Ok(json(StatusCode::OK, &Listed { items, complete }))
+    let next = next.map(|next| next.to_string());
+    Ok(json(StatusCode::OK, &Listed { items, complete: next.is_none(), next }))
 }
 
 /// Which dead letters are meant: those with the ids, or that fit all the rest, or all.
@@ -83,6 +90,8 @@ pub(crate) struct Meant {
     /// Only count them.
     #[serde(default)]
     dry_run: bool,
+    /// The `next` of an answer that was not complete, to go on behind it.
+    cursor: Option<String>,
 }
 
 /// What became of dead letters.
@@ -94,11 +103,15 @@ pub(crate) struct Taken {
     count: u64,
     /// Whether they were only counted.
     dry_run: bool,
-    /// Whether the whole queue was looked through; otherwise ask again.
+    /// Whether the whole queue was looked through; otherwise ask again, with `next` as `cursor`.
     complete: bool,
+    /// Where to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
     /// Ids that were asked for and not found.
     missing: Vec<String>,
-    /// Ids of letters that can't go on, because the database does not know their deliveries.
+    /// Ids of letters that can't go on: the database does not know their deliveries, or the broker
+    /// does not take them.
     kept: Vec<String>,
 }
 
@@ -122,17 +135,13 @@ pub(crate) async fn discard(
 
 async fn take(app: &App, meant: Meant, is_replay: bool) -> Result<Response, Problem> {
     let dry_run = meant.dry_run;
-    let choice = choice(meant)?;
+    let (choice, from) = choice(meant)?;
     let session = session(app).await?;
     let publisher = session.publisher();
     let until = Instant::now() + LONGEST_LOOK;
-    let mut look = Look::begin(&session, choice);
+    let mut look = Look::begin(&session, choice, from).until(until);
     let (mut count, mut kept) = (0, Vec::new());
-    let complete = loop {
-        let Some((kind, letter)) = look.next().await? else { break true };
-        if Instant::now() > until {
-            break false;
-        }
+    while let Some((kind, letter)) = look.next().await? {
         if !dry_run && is_replay {
             let replayed = replay(&publisher, &app.store, kind, &letter).await?;
             if replayed != Replayed::Done {
@@ -144,18 +153,21 @@ async fn take(app: &App, meant: Meant, is_replay: bool) -> Result<Response, Prob
             look.take().await?;
         }
         count += 1;
-    };
+    }
+    let next = look.position().map(|next| next.to_string());
+    let complete = next.is_none();
     let missing = look.end().await?;
     tracing::info!(count, dry_run, is_replay, "took dead letters on a person's demand");
     // What was not looked at is not known to be missing.
     let missing = if complete { missing } else { Vec::new() };
-    Ok(json(StatusCode::OK, &Taken { count, dry_run, complete, missing, kept }))
+    Ok(json(StatusCode::OK, &Taken { count, dry_run, complete, next, missing, kept }))
 }
 
-fn choice(meant: Meant) -> Result<Choice, Problem> {
+fn choice(meant: Meant) -> Result<(Choice, Option<Position>), Problem> {
     let mut wrong = Vec::new();
     let kind = read("queue", meant.queue.as_deref(), kind, &mut wrong);
     let webhook = read("webhook", meant.webhook.as_deref(), id, &mut wrong);
+    let from = read("cursor", meant.cursor.as_deref(), position, &mut wrong);
     let choice = Choice { ids: meant.ids, kind, reason: meant.reason, webhook };
     if !wrong.is_empty() {
         return Err(Problem::Invalid(wrong));
@@ -166,7 +178,7 @@ fn choice(meant: Meant) -> Result<Choice, Problem> {
     if meant.all && !choice.ids.is_empty() {
         return Err(Problem::invalid("all", "leave it out when you give ids"));
     }
-    Ok(choice)
+    Ok((choice, from))
 }
 
 /// A member's value; what is wrong with it is noted.
@@ -182,6 +194,10 @@ fn read<T>(
 
 fn kind(name: &str) -> Result<Kind, String> {
     Kind::parse(name).ok_or_else(|| "the queues are events and deliveries".to_owned())
+}
+
+fn position(text: &str) -> Result<Position, String> {
+    text.parse().map_err(|error: NoPosition| error.to_string())
 }
 
 async fn session(app: &App) -> Result<Session, Problem> {

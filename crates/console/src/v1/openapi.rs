@@ -148,6 +148,10 @@ fn success(about: &str, shape: &Shape) -> Value {
             "properties": {
                 "items": items(schema),
                 "complete": { "type": "boolean", "description": "Whether there is nothing more." },
+                "next": {
+                    "type": "string",
+                    "description": "Where to go on, while there may be more.",
+                },
             },
         }),
     };

@@ -279,12 +279,14 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         tag: DEAD,
         path: "/api/v1/dead-letters",
         summary: "List dead letters, the oldest of each queue first",
-        about: "For System Administrators.",
+        about: "For System Administrators. A long queue takes several requests: as long as an \
+                answer is not complete, ask again with its `next` as `cursor`.",
         query: &[
             p("queue", "string", "`events` or `deliveries`."),
             p("reason", "string", "Only with this reason, such as `unknown-filter`."),
             WEBHOOK,
             LIMIT,
+            CURSOR,
         ],
         success: ok(200, "What was found.", Shape::Found("DeadLetter")),
         failures: &[400, 403],
@@ -295,7 +297,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         method: "post",
         path: "/api/v1/dead-letters/replay",
         summary: "Bring dead letters back into the flow",
-        about: "For System Administrators. Events are routed again, deliveries attempted again.",
+        about: "For System Administrators. Events are routed again, deliveries attempted again. \
+                As long as an answer is not complete, ask again with its `next` as `cursor`.",
         body: Some("DeadLetterChoice"),
         success: ok(200, "How many.", Shape::One("DeadLettersTaken")),
         failures: &[400, 403],
@@ -306,7 +309,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         method: "post",
         path: "/api/v1/dead-letters/discard",
         summary: "Throw dead letters away for good",
-        about: "For System Administrators.",
+        about: "For System Administrators. As long as an answer is not complete, ask again with \
+                its `next` as `cursor`.",
         body: Some("DeadLetterChoice"),
         success: ok(200, "How many.", Shape::One("DeadLettersTaken")),
         failures: &[400, 403],

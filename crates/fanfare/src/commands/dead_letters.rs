@@ -3,8 +3,7 @@
 mod show;
 
 use anyhow::{anyhow, bail};
-use fanfare_broker::Session;
-use fanfare_broker::dead_letters::{Choice, DeadLetter, Kind, Look};
+use fanfare_broker::dead_letters::{Choice, Kind, Look};
 use fanfare_console::replay::{Replayed, replay};
 use fanfare_console::view::dead_letter as view;
 use fanfare_core::ids::WebhookId;
@@ -110,39 +109,39 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
     let session = parts::session(settings, "dead-letters").await?;
-    let letters = collect(&session, args.choice.choice(&[])).await?;
+    let mut look = Look::begin(&session, args.choice.choice(&[]), None);
+    let (mut shown, mut rows) = (Vec::new(), Vec::new());
+    // Only what is shown is kept: the messages themselves may be many and large.
+    while let Some((kind, letter)) = look.next().await? {
+        if args.json {
+            shown.push(serde_json::to_value(view::json(kind, &letter))?);
+        } else {
+            rows.push(show::row(kind, &letter));
+        }
+    }
+    look.end().await?;
     session.close().await;
     if args.json {
-        let shown = letters.iter().map(|(kind, letter)| view::json(*kind, letter));
-        return output::print_json(&shown.collect::<Vec<_>>());
+        return output::print_json(&shown);
     }
-    let rows = letters.iter().map(|(kind, letter)| show::row(*kind, letter));
     output::print(&table::render(&show::HEADINGS, rows))
 }
 
 async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
     let session = parts::session(settings, "dead-letters").await?;
     let choice = Choice { ids: vec![args.id.clone()], ..Choice::default() };
-    let found = collect(&session, choice).await?;
+    let mut look = Look::begin(&session, choice, None);
+    let found = look.next().await?;
+    look.end().await?;
     session.close().await;
-    let Some((kind, letter)) = found.first() else {
+    let Some((kind, letter)) = found else {
         return Err(unknown(&args.id));
     };
     if args.json {
-        return output::print_json(&view::json_with_message(*kind, letter));
+        return output::print_json(&view::json_with_message(kind, &letter));
     }
-    output::print(&table::facts(&show::facts(*kind, letter)))?;
-    output::print(&format!("\n{}\n", show::body_text(letter)))
-}
-
-async fn collect(session: &Session, choice: Choice) -> anyhow::Result<Vec<(Kind, DeadLetter)>> {
-    let mut letters = Vec::new();
-    let mut look = Look::begin(session, choice);
-    while let Some(found) = look.next().await? {
-        letters.push(found);
-    }
-    look.end().await?;
-    Ok(letters)
+    output::print(&table::facts(&show::facts(kind, &letter)))?;
+    output::print(&format!("\n{}\n", show::body_text(&letter)))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,19 +163,20 @@ async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Resul
     };
     let session = parts::session(settings, "dead-letters").await?;
     let publisher = session.publisher();
-    let mut look = Look::begin(&session, choice);
+    let mut look = Look::begin(&session, choice, None);
     let mut count = 0_u64;
     while let Some((kind, letter)) = look.next().await? {
         if let Some(store) = store.as_ref().filter(|_| !args.dry_run) {
-            let why = match replay(&publisher, store, kind, &letter).await? {
+            let kept = match replay(&publisher, store, kind, &letter).await? {
                 Replayed::Done => None,
                 Replayed::Unknown(id) => Some(format!(
                     "the database does not know the delivery {id}; publish its event again"
                 )),
                 Replayed::UnderWay(id) => Some(format!("an attempt of {id} is being made now")),
+                Replayed::Unsendable => Some("the broker does not take the message".to_owned()),
             };
-            if let Some(why) = why {
-                output::note(&format!("fanfare: {why}; its dead letter is kept"));
+            if let Some(why) = kept {
+                output::note(&format!("fanfare: {why}; its dead letter {} is kept", letter.id));
                 continue;
             }
         }

@@ -1,15 +1,16 @@
 //! `fanfare directory`: users, roles and permissions from a file, for a start without the report
-//! server or after its documents were lost.
+//! server or after its documents were lost; and what only an administrator may decide about it.
 
 mod snapshot;
 
 use anyhow::{Context as _, anyhow, bail};
 use fanfare_core::directory::{Content, Document, Kind};
+use fanfare_store::directory::{Applied, ImportMode, Refusal};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::input::{self, Entry};
-use crate::output;
+use crate::output::{self, Misuse};
 use crate::parts;
 use crate::settings::Settings;
 
@@ -18,6 +19,18 @@ use crate::settings::Settings;
 pub(crate) enum Command {
     /// Take documents: {"users": […], "roles": […]} as a snapshot, or directory.* events
     Import(ImportArgs),
+    /// Accept revisions up to this one, however far ahead of the newest they are
+    AcceptRevision(AcceptRevisionArgs),
+    /// Let events go on without the snapshots that were refused
+    AcceptRefused,
+}
+
+/// The arguments of `fanfare directory accept-revision`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AcceptRevisionArgs {
+    /// The revision
+    #[arg(value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    revision: i64,
 }
 
 /// The arguments of `fanfare directory import`.
@@ -28,19 +41,29 @@ pub(crate) struct ImportArgs {
     /// The revision of a snapshot without an envelope [default: its accessrevision, or the next]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     revision: Option<i64>,
+    /// Forget the directory, its history and its revision, and begin again with this snapshot
+    #[arg(long)]
+    reset_revision: bool,
 }
 
 /// Runs a command about the directory.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
         Command::Import(args) => import(&args, settings).await,
+        Command::AcceptRevision(args) => accept_revision(args.revision, settings).await,
+        Command::AcceptRefused => accept_refused(settings).await,
     }
 }
 
 async fn import(args: &ImportArgs, settings: &Settings) -> anyhow::Result<()> {
     let store = parts::store(settings, "directory")?;
     if let Some(snapshot) = snapshot::Snapshot::in_file(&args.file) {
-        return snapshot.import(args.revision, &store).await;
+        let mode = if args.reset_revision { ImportMode::Reset } else { ImportMode::Continue };
+        return snapshot.import(args.revision, mode, &store).await;
+    }
+    if args.reset_revision {
+        let text = "--reset-revision needs a file with one snapshot and nothing else";
+        return Err(Misuse(text.to_owned()).into());
     }
     let text = input::read(&args.file)?;
     let file = input::shown(&args.file);
@@ -48,15 +71,52 @@ async fn import(args: &ImportArgs, settings: &Settings) -> anyhow::Result<()> {
     if entries.is_empty() {
         bail!("{file} holds nothing; give a snapshot or directory.* events");
     }
-    let next = store.directory_revision().await? + 1;
+    let next = store.directory_revision().await?.saturating_add(1);
     let documents = documents(&entries, args.revision, next)
         .with_context(|| format!("nothing of {file} was taken"))?;
-    let applied = store.directory_apply(&documents).await?;
-    let counted = count(&documents);
+    let applied = store
+        .directory_apply_all(&documents)
+        .await
+        .with_context(|| format!("nothing of {file} was taken"))?;
+    report(&count(&documents), &applied)
+}
+
+/// Says what an import came to.
+fn report(counted: &str, applied: &Applied) -> anyhow::Result<()> {
     output::print(&format!(
         "took {counted}: {} new; the directory is at revision {}\n",
         applied.versions, applied.revision,
+    ))?;
+    if applied.paused > 0 {
+        output::note(&format!(
+            "fanfare: paused {} webhooks as owner-recreated: their owners were deleted, and the users \
+             of the same names are new; `fanfare webhooks resume ID` gives one to the new user",
+            applied.paused
+        ));
+    }
+    Ok(())
+}
+
+async fn accept_revision(revision: i64, settings: &Settings) -> anyhow::Result<()> {
+    let store = parts::store(settings, "directory")?;
+    let newest = store.directory_accept_revision(revision).await?;
+    output::print(&format!(
+        "revisions up to {revision} are accepted; the directory is at revision {newest}; \
+         `fanfare dead-letters replay --reason revision-jump` takes what was kept for that\n"
     ))
+}
+
+async fn accept_refused(settings: &Settings) -> anyhow::Result<()> {
+    let store = parts::store(settings, "directory")?;
+    let accepted = store.directory_accept_refused().await?;
+    if accepted.is_empty() {
+        return output::print("no snapshot was refused\n");
+    }
+    let line = |refusal: &Refusal| {
+        let why = output::plain(&refusal.why);
+        format!("accepted to go on without the snapshot of revision {}: {why}\n", refusal.revision)
+    };
+    output::print(&accepted.iter().map(line).collect::<String>())
 }
 
 /// The envelope, or what is there without one.
@@ -108,6 +168,7 @@ fn count(documents: &[Document]) -> String {
         match &document.content {
             Content::User(_) => users += 1,
             Content::Role(_) => roles += 1,
+            Content::RefusedSnapshot { .. } => {}
             Content::Snapshot { users: more_users, roles: more_roles } => {
                 snapshots += 1;
                 users += more_users.len();

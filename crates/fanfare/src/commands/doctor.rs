@@ -1,14 +1,17 @@
-//! `fanfare doctor`: looks at everything that Fanfare needs, changes nothing, and says how to mend
-//! what is wrong.
+//! `fanfare doctor`: looks at everything that Fanfare needs, and says how to mend what is wrong. It
+//! changes nothing, unless it is told to repair queues.
 
+mod queues;
+
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::bail;
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::{BrokerError, Depth, Queue, Session};
-use fanfare_core::revisions::Gap;
+use fanfare_core::revisions::{Gap, Hold};
 use fanfare_core::share::{Share, Shares};
-use fanfare_store::directory::DirectoryState;
+use fanfare_store::directory::{DirectoryState, Refusal, Void};
 use fanfare_store::{SchemaState, Store};
 
 use crate::clock;
@@ -16,11 +19,23 @@ use crate::output;
 use crate::parts;
 use crate::settings::Settings;
 
+/// The most users and roles that are named in a line.
+const NAMED: usize = 20;
+
 /// What one look found: all is well, with a few words, or what is wrong and how to mend it.
 type Found = Result<String, String>;
 
+/// What is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Make missing queues again, and delete and make again queues of jobs that are broken; their
+    /// jobs are published again from the database
+    #[arg(long)]
+    repair: bool,
+}
+
 /// Looks at everything.
-pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     let mut report = Report::default();
     // Values that can't be used have ended the program before it came here.
     report.ok("settings", "all values can be used")?;
@@ -31,7 +46,9 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     match look(settings).await {
         Ok(session) => {
-            look_at_broker(&mut report, &session, settings.delivery_queues).await?;
+            let config = parts::broker(settings, "doctor")?;
+            let broken = queues::look(&mut report, &config, args.repair).await?;
+            look_at_broker(&mut report, &session, settings.delivery_queues, &broken).await?;
             session.close().await;
         }
         Err(error) => report.wrong("broker", &output::explain(&error))?,
@@ -139,9 +156,23 @@ pub(super) async fn standbys(store: &Store) -> Option<String> {
 
 fn directory(state: &DirectoryState, now: DateTime<Utc>) -> Found {
     let newest = state.revisions.newest;
-    if newest == 0 {
-        let text = "empty: nobody is notified until the report server has published it";
-        return Ok(text.to_owned());
+    match state.hold {
+        Some(Hold::Incomplete) if newest == 0 => {
+            let text = "empty: every event is held until the report server has published it, or \
+                        `fanfare directory import` has taken it";
+            return Ok(text.to_owned());
+        }
+        Some(Hold::Incomplete) => {
+            return Err(format!(
+                "at revision {newest}, but not complete, so every event is held; have the report \
+                 server publish a directory.snapshot, or run `fanfare directory import`"
+            ));
+        }
+        Some(Hold::SnapshotRefused) => return Err(refused(state)),
+        None => {}
+    }
+    if !state.voids.is_empty() {
+        return Err(void(state));
     }
     // A document that is on its way is no fault.
     let missing = |gap: &&Gap<DateTime<Utc>>| now - gap.noticed > TimeDelta::minutes(1);
@@ -154,10 +185,38 @@ fn directory(state: &DirectoryState, now: DateTime<Utc>) -> Found {
         return Ok(format!("at revision {newest}; {history}"));
     }
     Err(format!(
-        "at revision {newest}, but the revisions {} never came, so permissions may be out of \
-         date; have the report server publish a directory.snapshot",
+        "at revision {newest}, but the revisions {} never came, so events that ask for a later one \
+         are held (or judged by permissions that may be out of date if FANFARE_DIRECTORY_GAP is \
+         pass); have the report server publish a directory.snapshot",
         gaps.join(", ")
     ))
+}
+
+/// Which snapshots were refused.
+fn refused(state: &DirectoryState) -> String {
+    let one = |refusal: &Refusal| {
+        format!("of revision {} at {} ({})", refusal.revision, refusal.refused_at, refusal.why)
+    };
+    let all: Vec<String> = state.refusals.iter().map(one).collect();
+    format!(
+        "a snapshot was refused, so every event is held: {}; have the report server publish a newer \
+         one, or run `fanfare directory import`, or go on without it with `fanfare directory \
+         accept-refused`",
+        all.join(", ")
+    )
+}
+
+/// Whose documents were refused.
+fn void(state: &DirectoryState) -> String {
+    let one = |void: &Void| format!("{} {} (revision {})", void.kind, void.name, void.revision);
+    let names: Vec<String> = state.voids.iter().take(NAMED).map(one).collect();
+    let more = state.voids.len() - names.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!(
+        "documents were refused, so these grant nothing: {}{more}; mend and replay them (`fanfare \
+         dead-letters list --reason bad-data`), or have newer ones published",
+        names.join(", ")
+    )
 }
 
 fn gap_text(gap: &Gap<DateTime<Utc>>) -> String {
@@ -187,6 +246,7 @@ async fn look_at_broker(
     report: &mut Report,
     session: &Session,
     shares: Shares,
+    broken: &BTreeSet<String>,
 ) -> anyhow::Result<()> {
     report.ok("broker", "answers")?;
     let faults = match session.check_topology().await {
@@ -200,7 +260,8 @@ async fn look_at_broker(
         return look_beyond(report, session, shares).await;
     }
     report.ok("queues", "all exchanges and queues are as they should be")?;
-    for queue in Queue::all(shares) {
+    // What a broken queue is said to hold is not true.
+    for queue in Queue::all(shares).filter(|queue| !broken.contains(queue.name())) {
         let depth = match session.depth(queue).await {
             Ok(depth) => Ok(depth_text(queue, depth.ready, depth.consumers)),
             Err(error) => Err(output::explain(&error.into())),
@@ -292,11 +353,33 @@ mod tests {
         let now = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
         let gap =
             |first, last, minutes| Gap { first, last, noticed: now - TimeDelta::minutes(minutes) };
-        let state = |gaps| DirectoryState { revisions: Revisions { newest: 9, gaps }, oldest: 0 };
+        let state = |gaps| DirectoryState {
+            revisions: Revisions { newest: 9, gaps, complete: true },
+            oldest: 0,
+            hold: None,
+            refusals: Vec::new(),
+            voids: Vec::new(),
+        };
         assert!(directory(&state(vec![]), now).unwrap().starts_with("at revision 9;"));
         assert!(directory(&state(vec![gap(3, 3, 0)]), now).is_ok());
         let wrong = directory(&state(vec![gap(1, 2, 2), gap(5, 5, 3)]), now).unwrap_err();
         assert!(wrong.contains("the revisions 1 to 2, 5 never came"), "{wrong}");
+        let incomplete = DirectoryState { hold: Some(Hold::Incomplete), ..state(vec![]) };
+        assert!(directory(&incomplete, now).unwrap_err().contains("not complete"));
+        let refused = DirectoryState {
+            hold: Some(Hold::SnapshotRefused),
+            refusals: vec![Refusal { revision: 8, why: "no".to_owned(), refused_at: now }],
+            ..state(vec![])
+        };
+        let wrong = directory(&refused, now).unwrap_err();
+        assert!(wrong.contains("of revision 8") && wrong.contains("accept-refused"), "{wrong}");
+        let void = |revision| Void { kind: "user".to_owned(), name: "anna".to_owned(), revision };
+        let voids = DirectoryState { voids: (1..=21).map(void).collect(), ..state(vec![]) };
+        let wrong = directory(&voids, now).unwrap_err();
+        assert!(
+            wrong.contains("user anna (revision 1), ") && wrong.contains("and 1 more"),
+            "{wrong}"
+        );
     }
 
     #[test]

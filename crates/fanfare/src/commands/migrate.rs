@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use fanfare_store::{Store, StoreError};
+use fanfare_store::directory::Refolded;
+use fanfare_store::{Migrated, Store, StoreError};
 
 use super::doctor;
 use crate::lifecycle::Signals;
@@ -19,21 +20,42 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let store = parts::store(settings, "migrate")?;
     let mut signals = Signals::new()?;
     // Migrations that are under way when the signal comes are rolled back by the database.
-    let applied = tokio::select! {
-        applied = migrate(&store) => applied?,
+    let Migrated { applied, names } = tokio::select! {
+        migrated = migrate(&store) => migrated?,
         signal = signals.next() => bail!("{signal} came before the database was migrated; run it again"),
     };
     if let Some(note) = doctor::standbys(&store).await {
         output::note(&format!("fanfare: the database has standbys: {note}"));
     }
-    let lines: Vec<String> = applied.iter().map(|name| format!("applied {name}\n")).collect();
+    let mut lines: Vec<String> = applied.iter().map(|name| format!("applied {name}\n")).collect();
+    lines.extend(refolded(&names));
     if lines.is_empty() {
         return output::print("the database is up to date\n");
     }
     output::print(&lines.concat())
 }
 
-async fn migrate(store: &Store) -> Result<Vec<String>, StoreError> {
+/// What became of names that are compared in another way now.
+fn refolded(names: &Refolded) -> Option<String> {
+    let Refolded { documents, webhooks, accounts } = *names;
+    if *names == Refolded::default() {
+        return None;
+    }
+    let mut text = format!(
+        "names are compared as the report server does now (ß is not ss): changed {documents} \
+         directory documents, {webhooks} webhooks and {accounts} accounts\n"
+    );
+    if documents > 0 {
+        text.push_str(
+            "names that are two were one in the directory, so every event is held until it is taken \
+             in again: have the report server publish a directory.snapshot newer than what it has, or \
+             run `fanfare directory import`\n",
+        );
+    }
+    Some(text)
+}
+
+async fn migrate(store: &Store) -> Result<Migrated, StoreError> {
     loop {
         match store.migrate().await {
             Err(error @ StoreError::Connect(_)) => {

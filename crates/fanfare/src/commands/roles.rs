@@ -19,16 +19,18 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// Runs a router: events in, plans and jobs out.
 pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
     let mut observer = Observer::new(settings, "router").await?;
-    let standing = observer.broker();
+    let broker = parts::broker(settings, "router")?;
+    let standing = observer.broker(broker.queue_health());
     let (tracer, export) = spans::start(settings, "router")?;
     let store = parts::store_for_queue(settings, "router")?;
     let clock = store.clock().clone();
     let config = fanfare_router::Config {
-        broker: parts::broker(settings, "router")?,
+        broker,
         store,
         prefetch: settings.prefetch,
         hold: settings.directory.hold,
         gap_wait: settings.directory.gap_wait,
+        pass_gaps: settings.directory.pass_gaps,
         history: settings.directory.history,
         reconcile_every: RECONCILE_EVERY,
         mask: settings.mask.clone(),
@@ -46,10 +48,11 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
 /// Runs a worker: jobs in, POSTs out, attempts recorded.
 pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
     let mut observer = Observer::new(settings, "worker").await?;
-    let standing = observer.broker();
+    let broker = parts::broker(settings, "worker")?;
+    let standing = observer.broker(broker.queue_health());
     let (tracer, export) = spans::start(settings, "worker")?;
     let config = fanfare_worker::Config {
-        broker: parts::broker(settings, "worker")?,
+        broker,
         store: parts::store_for_queue(settings, "worker")?,
         client: parts::outbound(settings)?,
         policy: settings.retry,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use fanfare_broker::State;
+use fanfare_broker::{QueueHealth, State};
 use fanfare_metrics::{Broker, Process};
 use fanfare_store::{SchemaState, Store, StoreError};
 use tokio::sync::Mutex;
@@ -21,14 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct BrokerStanding {
     /// One of [`STATES`].
     state: AtomicU8,
+    queues: Arc<QueueHealth>,
     metrics: Broker,
 }
 
 const STATES: [State; 4] = [State::Down, State::Connecting, State::Connected, State::Blocked];
 
 impl BrokerStanding {
-    pub(crate) fn new(metrics: Broker) -> Self {
-        Self { state: AtomicU8::new(0), metrics }
+    pub(crate) fn new(metrics: Broker, queues: Arc<QueueHealth>) -> Self {
+        Self { state: AtomicU8::new(0), queues, metrics }
     }
 
     pub(crate) fn set(&self, state: State) {
@@ -36,6 +37,15 @@ impl BrokerStanding {
         self.state.store(u8::try_from(known).unwrap_or_default(), Ordering::Relaxed);
         let blocked = state == State::Blocked;
         self.metrics.state(blocked || state == State::Connected, blocked);
+    }
+
+    /// The queues that can't be consumed, a line each.
+    fn queue_problems(&self) -> Vec<String> {
+        let problem = |(queue, problem): (_, Option<String>)| {
+            self.metrics.queue(queue, problem.is_none());
+            problem.map(|problem| format!("queue {queue} can't be consumed: {problem}"))
+        };
+        self.queues.queues().into_iter().filter_map(problem).collect()
     }
 
     fn problem(&self) -> Option<&'static str> {
@@ -74,7 +84,13 @@ impl Readiness {
     pub(crate) async fn problems(&self) -> Vec<String> {
         let stopping = self.stop.is_cancelled().then(|| "the process is ending".to_owned());
         let broker = self.broker.as_ref().and_then(|broker| broker.problem()).map(str::to_owned);
-        [stopping, broker, self.database().await].into_iter().flatten().collect()
+        let problems = [stopping, broker, self.database().await].into_iter().flatten();
+        problems.chain(self.queues()).collect()
+    }
+
+    /// The queues that can't be consumed now, a line each.
+    pub(crate) fn queues(&self) -> Vec<String> {
+        self.broker.as_ref().map(|broker| broker.queue_problems()).unwrap_or_default()
     }
 
     /// What is wrong with the database, as of at most two seconds ago.
@@ -115,7 +131,7 @@ mod tests {
     #[test]
     fn only_a_broker_that_takes_messages_is_no_problem() {
         let mut registry = Registry::new();
-        let standing = BrokerStanding::new(Broker::new(&mut registry));
+        let standing = BrokerStanding::new(Broker::new(&mut registry), Arc::default());
         assert_eq!(standing.problem(), Some("not connected to the broker"));
         for (state, up, blocked, ready) in [
             (State::Connecting, 0, 0, false),

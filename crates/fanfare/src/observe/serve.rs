@@ -82,8 +82,9 @@ impl Page {
                 refused
             }
             "/metrics" => {
-                // For `database_up`, which nothing else would keep.
+                // For `database_up` and `queue_consumed`, which nothing else would keep.
                 self.readiness.database().await;
+                self.readiness.queues();
                 respond(StatusCode::OK, CONTENT_TYPE, self.registry.text())
             }
             // Whoever answers is alive: what is away comes back without a restart.

@@ -266,7 +266,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: Some("30s"),
         shown: Shown::Whole,
         form: DURATION,
-        about: "How long an event waits for its accessrevision before it becomes a dead letter",
+        about: "How long an event waits for its accessrevision, or for a complete directory, before it becomes a dead letter",
+    },
+    Setting {
+        name: "FANFARE_DIRECTORY_GAP",
+        flag: "directory-gap",
+        key: "directory_gap",
+        default: Some("hold"),
+        shown: Shown::Whole,
+        form: "hold or pass",
+        about: "What becomes of an event that asks for a revision below which one is missing: hold keeps \
+                it until the revision or a snapshot comes, or as a dead letter; pass decides it after \
+                FANFARE_DIRECTORY_GAP_WAIT, by permissions that may be out of date",
     },
     Setting {
         name: "FANFARE_DIRECTORY_GAP_WAIT",
@@ -275,7 +286,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: Some("5s"),
         shown: Shown::Whole,
         form: DURATION,
-        about: "How long a directory revision that was passed over is waited for before it is taken for lost",
+        about: "How long a missing directory revision is waited for before it is treated as lost",
     },
     Setting {
         name: "FANFARE_DIRECTORY_HISTORY",

@@ -124,6 +124,21 @@ async fn the_directory_is_imported_with_its_revisions() {
     );
     let ended = world.run(&["directory", "import", &wrong]);
     assert!(ended.failed_with(1).contains("line 2"), "{ended:?}");
+    let far = file(r#"{"type":"directory.user","accessrevision":5000000,"data":{"name":"x"}}"#);
+    let ended = world.run(&["directory", "import", &far]);
+    assert!(ended.failed_with(1).contains("accept-revision 5000000"), "{ended:?}");
+    let accepted = world.ok(&["directory", "accept-revision", "5000000"]);
+    assert!(accepted.contains("the directory is at revision 9;"), "{accepted}");
+    assert!(world.ok(&["directory", "import", &far]).contains("at revision 5000000"));
+    let bare = file(r#"{"users":[{"name":"anna","roles":["r"]}],"roles":[{"name":"r"}]}"#);
+    let reset = ["directory", "import", &bare, "--reset-revision"];
+    assert!(world.run(&reset).failed_with(2).contains("needs a revision"));
+    let reset = [&reset[..], &["--revision", "4"]].concat();
+    assert!(world.ok(&reset).contains("2 new; the directory is at revision 4"));
+    let user = file(r#"{"type":"directory.user","accessrevision":5,"data":{"name":"bob"}}"#);
+    let reset = ["directory", "import", &user, "--reset-revision"];
+    assert!(world.run(&reset).failed_with(2).contains("one snapshot and nothing else"));
+    assert_eq!(world.ok(&["directory", "accept-refused"]), "no snapshot was refused\n");
     let missing = world.run(&["directory", "import", "missing.json"]);
     assert!(missing.failed_with(1).contains("missing.json"));
 }

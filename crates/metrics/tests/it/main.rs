@@ -24,13 +24,14 @@ impl All {
         let mut registries = [Registry::new(), Registry::new()];
         for registry in &mut registries {
             let _process = Process::new(registry, "1.2.3", Some("abc"));
-            let _broker = Broker::new(registry);
+            Broker::new(registry).queue("events", true);
         }
         let [for_router, for_worker] = &mut registries;
         let router = Router::new(for_router, "events.dead");
         router.standing().queue("events", 0);
         router.standing().retries_waiting([0; 18]);
         let worker = Worker::new(for_worker, "deliveries.dead");
+        worker.unpublished("delay", 0);
         Self { registries, router, worker }
     }
 
@@ -154,6 +155,8 @@ fn every_label_value_is_there_before_anything_happened() {
     for reason in DeadReason::ALL {
         all.worker.dead_letter(reason);
     }
+    all.worker.unreadable();
+    all.worker.unknown_job();
     let endpoint = [Cause::Failing, Cause::Busy, Cause::RateLimit].map(Deferral::Endpoint);
     for reason in [Deferral::Uncertain, Deferral::Claimed, Deferral::Early] {
         all.worker.deferred(reason);

@@ -5,11 +5,13 @@
 //! does not name, and moves the directory. An import that dies has changed no answer; what it left
 //! goes with the next one.
 
+use deadpool_postgres::Transaction;
 use fanfare_core::directory::{RoleDocument, UserDocument};
+use fanfare_core::revisions::Revisions;
 
 use super::state::State;
 use super::versions::{self, STAGED, Version};
-use super::{Applied, DOING};
+use super::{Applied, DOING, departures};
 use crate::error::StoreError;
 use crate::pool::{Object, Store};
 
@@ -22,10 +24,20 @@ pub struct Part {
     pub roles: Vec<RoleDocument>,
 }
 
+/// What becomes of the directory that a snapshot comes into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportMode {
+    /// It is history, as with a snapshot that the report server publishes.
+    Continue,
+    /// It is forgotten, with its history and its revision: what was wrong with it would stay wrong.
+    Reset,
+}
+
 /// A snapshot on its way in. Only one at a time, in all processes.
 pub struct Import {
     client: Object,
     revision: Option<i64>,
+    mode: ImportMode,
     versions: usize,
 }
 
@@ -38,10 +50,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::ImportUnderWay`] while another process takes one.
+    /// [`StoreError::ImportUnderWay`] while another process takes one, and
+    /// [`StoreError::RevisionJump`] when the revision is too far ahead to be believed.
     pub async fn directory_import(
         &self,
         revision: Option<i64>,
+        mode: ImportMode,
     ) -> Result<Option<Import>, StoreError> {
         let client = self.client().await?;
         let ours: bool = client
@@ -52,14 +66,22 @@ impl Store {
         if !ours {
             return Err(StoreError::ImportUnderWay);
         }
-        let mut import = Import { client, revision, versions: 0 };
+        let mut import = Import { client, revision, mode, versions: 0 };
         let transaction = import.client.transaction().await.map_err(StoreError::at(DOING))?;
         versions::clear_staged(&transaction).await?;
+        let state = State::lock(&transaction).await?;
+        let jump = revision.filter(|revision| !state.believes_revision(*revision, false));
         let known = match revision {
-            Some(revision) => versions::knows_snapshot(&transaction, revision).await?,
-            None => false,
+            Some(revision) if mode == ImportMode::Continue => {
+                versions::knows_snapshot(&transaction, revision).await?
+            }
+            _ => false,
         };
         transaction.commit().await.map_err(StoreError::at(DOING))?;
+        if let Some(revision) = jump {
+            import.unlock().await?;
+            return Err(StoreError::RevisionJump { revision });
+        }
         if known {
             import.unlock().await?;
             return Ok(None);
@@ -85,7 +107,12 @@ impl Import {
     pub async fn finish(mut self) -> Result<Applied, StoreError> {
         let transaction = self.client.transaction().await.map_err(StoreError::at(DOING))?;
         let mut state = State::lock(&transaction).await?;
-        let revision = self.revision.unwrap_or(state.revisions.newest + 1);
+        let mut paused = 0;
+        let revision = self.revision.unwrap_or_else(|| state.revisions.newest.saturating_add(1));
+        if self.mode == ImportMode::Reset {
+            forget(&transaction, revision).await?;
+            state.revisions = Revisions { newest: revision, ..Revisions::default() };
+        }
         if versions::knows_snapshot(&transaction, revision).await? {
             // It came another way meanwhile.
             versions::clear_staged(&transaction).await?;
@@ -94,10 +121,12 @@ impl Import {
             versions::end_snapshot(&transaction, revision).await?;
             state.late = revision <= state.revisions.newest;
             state.revisions.see_snapshot(revision);
+            paused = departures::pause(&transaction, None).await?;
             state.save(&transaction).await?;
         }
         transaction.commit().await.map_err(StoreError::at(DOING))?;
-        let applied = Applied { versions: self.versions, revision: state.revisions.newest };
+        let (versions, revision) = (self.versions, state.revisions.newest);
+        let applied = Applied { versions, revision, jumps: Vec::new(), paused };
         self.unlock().await?;
         Ok(applied)
     }
@@ -112,4 +141,43 @@ impl Import {
         self.client.query_one(UNLOCK, &[]).await.map_err(StoreError::at(DOING))?;
         Ok(())
     }
+}
+
+/// Forgets all of the directory but what is staged. Who is there now and not in what is staged is
+/// gone as of its revision.
+async fn forget(transaction: &Transaction<'_>, revision: i64) -> Result<(), StoreError> {
+    const BEFORE: &str = "-- directory_forget
+        update directory_departures set revision = least(revision, $1::bigint - 1)";
+    const GONE: &str = "-- directory_forget
+        insert into directory_departures (name_key, revision)
+        select v.name_key, $1
+        from directory_versions v cross join directory_state s
+        where v.kind = 'user' and not v.deleted
+          and v.begin_revision between 0 and s.revision
+          and (v.end_revision is null or v.end_revision > s.revision)
+          and not exists (select from directory_versions n
+                          where n.kind = 'user' and n.name_key = v.name_key
+                            and n.begin_revision = $2)
+        on conflict (name_key) do update
+            set revision = excluded.revision, returned_revision = null";
+    const STATE: &str = "-- directory_forget
+        update directory_state set oldest = $1, accepted_revision = 0";
+    const REST: [&str; 5] = [
+        "-- directory_forget
+        delete from directory_grants
+        where version_id in (select id from directory_versions where begin_revision <> $1)",
+        "-- directory_forget
+        delete from directory_members
+        where version_id in (select id from directory_versions where begin_revision <> $1)",
+        "-- directory_forget\ndelete from directory_versions where begin_revision <> $1",
+        "-- directory_forget\ndelete from directory_snapshots where revision <> $1",
+        "-- directory_forget\ndelete from directory_refusals where revision <> $1",
+    ];
+    transaction.execute(BEFORE, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    transaction.execute(GONE, &[&revision, &STAGED]).await.map_err(StoreError::at(DOING))?;
+    transaction.execute(STATE, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    for sql in REST {
+        transaction.execute(sql, &[&STAGED]).await.map_err(StoreError::at(DOING))?;
+    }
+    Ok(())
 }

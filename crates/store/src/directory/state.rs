@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
+use fanfare_core::directory::{Content, Document};
 use fanfare_core::revisions::{Gap, Revisions};
 use tokio_postgres::Row;
 
@@ -15,6 +16,8 @@ pub(super) struct State {
     pub(super) now: DateTime<Utc>,
     /// Whether a document came after a newer one.
     pub(super) late: bool,
+    /// An administrator accepted revisions up to this one.
+    pub(super) accepted: i64,
     before: Vec<Gap<DateTime<Utc>>>,
 }
 
@@ -22,7 +25,8 @@ impl State {
     /// Waits until nobody else changes the directory, then reads. Readers are not kept waiting.
     pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<Self, StoreError> {
         const SQL: &str = "-- directory_state
-            select revision, clock_timestamp() from directory_state for update";
+            select revision, clock_timestamp(), complete, accepted_revision
+            from directory_state for update";
         const GAPS: &str = "-- directory_state
             select first_revision, last_revision, noticed_at from directory_gaps
             order by first_revision";
@@ -31,25 +35,51 @@ impl State {
         let read = || {
             let gaps = rows.iter().map(gap).collect::<Result<Vec<_>, _>>()?;
             Ok(Self {
-                revisions: Revisions { newest: row.try_get(0)?, gaps: gaps.clone() },
+                revisions: Revisions {
+                    newest: row.try_get(0)?,
+                    gaps: gaps.clone(),
+                    complete: row.try_get(2)?,
+                },
                 now: row.try_get(1)?,
                 late: false,
+                accepted: row.try_get(3)?,
                 before: gaps,
             })
         };
         read().map_err(StoreError::at(DOING))
     }
 
+    /// Whether the revision of a document is near enough to be believed. A snapshot that was refused
+    /// counts whatever its revision is.
+    pub(super) fn believes(&self, document: &Document) -> bool {
+        let is_single = document.content.is_single();
+        matches!(document.content, Content::RefusedSnapshot { .. })
+            || self.believes_revision(document.revision, is_single)
+    }
+
+    /// Whether a revision is near enough to be believed, of a single user or role or of a snapshot.
+    pub(super) fn believes_revision(&self, revision: i64, is_single: bool) -> bool {
+        let now = self.now.timestamp_millis();
+        self.revisions.is_credible(revision, is_single, now, self.accepted)
+    }
+
     pub(super) async fn save(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         const SQL: &str = "-- directory_state
             update directory_state
-            set revision = $1, late_at = case when $2 then clock_timestamp() else late_at end";
+            set revision = $1, late_at = case when $2 then clock_timestamp() else late_at end,
+                complete = $3,
+                hold = case when exists (select from directory_refusals where accepted_at is null)
+                            then 'snapshot-refused'
+                            when not $3 then 'incomplete' end";
         const CLEAR: &str = "-- directory_state\ndelete from directory_gaps";
         const GAPS: &str = "-- directory_state
             insert into directory_gaps (first_revision, last_revision, noticed_at)
             select * from unnest($1::bigint[], $2::bigint[], $3::timestamptz[])";
-        let Revisions { newest, gaps } = &self.revisions;
-        transaction.execute(SQL, &[newest, &self.late]).await.map_err(StoreError::at(DOING))?;
+        let Revisions { newest, gaps, complete } = &self.revisions;
+        transaction
+            .execute(SQL, &[newest, &self.late, complete])
+            .await
+            .map_err(StoreError::at(DOING))?;
         if *gaps == self.before {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use fanfare_core::directory::{Permission, RoleDocument, UserDocument};
 use fanfare_core::name::Name;
 use tokio_postgres::Row;
 
-use super::DOING;
+use super::{DOING, departures};
 use crate::error::StoreError;
 
 /// The revision at which versions of a snapshot begin, and end, until all of it is there: no
@@ -22,6 +22,7 @@ pub(super) struct Version<'a> {
     name: &'a Name,
     enabled: bool,
     deleted: bool,
+    void: bool,
     roles: &'a [Name],
     permissions: &'a [Permission],
     raw: &'a str,
@@ -35,6 +36,7 @@ impl<'a> Version<'a> {
             name: &user.name,
             enabled: user.enabled,
             deleted: user.deleted,
+            void: user.void,
             roles: if user.deleted { &[] } else { &user.roles },
             permissions: &user.permissions,
             raw: &user.raw,
@@ -48,6 +50,7 @@ impl<'a> Version<'a> {
             name: &role.name,
             enabled: !role.deleted,
             deleted: role.deleted,
+            void: role.void,
             roles: &[],
             permissions: &role.permissions,
             raw: &role.raw,
@@ -74,23 +77,26 @@ pub(super) async fn put(
 
 /// Puts documents of single users and roles into the history. They count more than what a snapshot
 /// of the same revision says: one that a person imported may have taken the number of a change that
-/// the report server was about to make.
+/// the report server was about to make. A mended document counts more than the refused one.
 pub(super) async fn put_single(
     transaction: &Transaction<'_>,
     versions: &[Version<'_>],
 ) -> Result<usize, StoreError> {
     const OVER: &str = "-- directory_put
         select coalesce(array_agg(v.id), '{}')
-        from unnest($1::bigint[], $2::text[], $3::text[], $4::text[])
-            as n(revision, kind, name_key, document)
+        from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bool[])
+            as n(revision, kind, name_key, document, void)
         join directory_versions v on v.kind = n.kind and v.name_key = n.name_key
-            and v.begin_revision = n.revision and v.document <> n.document
-        join directory_snapshots s on s.revision = n.revision";
+            and v.begin_revision = n.revision
+        where (v.void and not n.void)
+           or (v.document <> n.document
+               and exists (select from directory_snapshots s where s.revision = n.revision))";
     let revisions: Vec<i64> = versions.iter().map(|version| version.revision).collect();
     let kinds: Vec<&str> = versions.iter().map(|version| version.kind).collect();
     let keys: Vec<&str> = versions.iter().map(|version| version.name.key()).collect();
     let raws: Vec<&str> = versions.iter().map(|version| version.raw).collect();
-    let row = transaction.query_one(OVER, &[&revisions, &kinds, &keys, &raws]).await;
+    let voids: Vec<bool> = versions.iter().map(|version| version.void).collect();
+    let row = transaction.query_one(OVER, &[&revisions, &kinds, &keys, &raws, &voids]).await;
     let over: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
     remove(transaction, &over).await?;
     put(transaction, versions).await
@@ -120,10 +126,10 @@ async fn put_wave(
     // The end of a new version: the next version of the same document or the next snapshot.
     const INSERT: &str = "-- directory_put
         insert into directory_versions (kind, name, name_key, begin_revision, end_revision,
-                                        ended_at, enabled, deleted, document)
+                                        ended_at, enabled, deleted, document, void, applied_at)
         select n.kind, n.name, n.name_key, n.revision, n.ends,
                case when n.revision >= 0 and n.ends is not null then clock_timestamp() end,
-               n.enabled, n.deleted, n.document
+               n.enabled, n.deleted, n.document, n.void, clock_timestamp()
         from (select u.*, case when u.revision < 0 then u.revision else
                      least((select min(v.begin_revision) from directory_versions v
                             where v.kind = u.kind and v.name_key = u.name_key
@@ -131,10 +137,10 @@ async fn put_wave(
                            (select min(s.revision) from directory_snapshots s
                             where s.revision > u.revision)) end as ends
               from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bool[],
-                          $6::bool[], $7::text[])
-                  as u(revision, kind, name, name_key, enabled, deleted, document)) n
+                          $6::bool[], $7::text[], $8::bool[])
+                  as u(revision, kind, name, name_key, enabled, deleted, document, void)) n
         on conflict do nothing
-        returning id, kind, name_key";
+        returning id, kind, name_key, begin_revision, end_revision, deleted";
     const END: &str = "-- directory_put
         update directory_versions v
         set end_revision = n.revision, ended_at = coalesce(v.ended_at, clock_timestamp())
@@ -157,6 +163,7 @@ async fn put_wave(
                 /* enabled */ &flag(|version| version.enabled),
                 /* deleted */ &flag(|version| version.deleted),
                 /* document */ &column(|version| version.raw.to_owned()),
+                /* void */ &flag(|version| version.void),
             ],
         )
         .await
@@ -166,6 +173,7 @@ async fn put_wave(
     }
     transaction.execute(END, &[&revisions, &kinds, &keys]).await.map_err(StoreError::at(DOING))?;
     fill(transaction, versions, &inserted).await?;
+    departures::note_put(transaction, &inserted).await?;
     Ok(inserted.len())
 }
 
@@ -244,7 +252,7 @@ pub(super) async fn unstage(
         where s.begin_revision = $1 and v.begin_revision = $2";
     const UNSTAGE: &str = "-- directory_unstage
         update directory_versions s
-        set begin_revision = $2, end_revision = n.ends,
+        set begin_revision = $2, end_revision = n.ends, applied_at = clock_timestamp(),
             ended_at = case when n.ends is not null then clock_timestamp() end
         from (select u.id,
                      least((select min(v.begin_revision) from directory_versions v
@@ -253,12 +261,27 @@ pub(super) async fn unstage(
                            (select min(p.revision) from directory_snapshots p
                             where p.revision > $2)) as ends
               from directory_versions u where u.begin_revision = $1) n
-        where s.id = n.id";
+        where s.id = n.id
+        returning s.id, s.kind, s.name_key, s.begin_revision, s.end_revision, s.deleted";
+    remove_void(transaction, revision).await?;
     let row = transaction.query_one(KNOWN, &[&STAGED, &revision]).await;
     let known: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
     remove(transaction, &known).await?;
-    transaction.execute(UNSTAGE, &[&STAGED, &revision]).await.map_err(StoreError::at(DOING))?;
-    Ok(())
+    let rows = transaction.query(UNSTAGE, &[&STAGED, &revision]).await;
+    departures::note_put(transaction, &rows.map_err(StoreError::at(DOING))?).await
+}
+
+/// Removes what refused documents of a snapshot's revision left: the snapshot says more.
+pub(super) async fn remove_void(
+    transaction: &Transaction<'_>,
+    revision: i64,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- directory_put
+        select coalesce(array_agg(id), '{}') from directory_versions
+        where void and begin_revision = $1";
+    let row = transaction.query_one(SQL, &[&revision]).await;
+    let ids: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
+    remove(transaction, &ids).await.map(drop)
 }
 
 /// Removes what an import that died has left.
@@ -275,15 +298,21 @@ pub(super) async fn clear_staged(transaction: &Transaction<'_>) -> Result<(), St
 pub(super) async fn end_snapshot(
     transaction: &Transaction<'_>,
     revision: i64,
-) -> Result<u64, StoreError> {
+) -> Result<usize, StoreError> {
     const NOTE: &str = "-- directory_snapshot
         insert into directory_snapshots (revision) values ($1)";
     const END: &str = "-- directory_snapshot
         update directory_versions
         set end_revision = $1, ended_at = coalesce(ended_at, clock_timestamp())
-        where begin_revision < $1 and (end_revision is null or end_revision > $1)";
+        where begin_revision < $1 and (end_revision is null or end_revision > $1)
+        returning id, kind, name_key, begin_revision, end_revision, deleted";
+    const MENDED: &str = "-- directory_snapshot
+        delete from directory_refusals where revision <= $1";
     transaction.execute(NOTE, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    transaction.execute(END, &[&revision]).await.map_err(StoreError::at(DOING))
+    transaction.execute(MENDED, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    let ended = transaction.query(END, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    departures::note_put(transaction, &ended).await?;
+    Ok(ended.len())
 }
 
 /// Whether a snapshot was taken already.

@@ -1,20 +1,22 @@
 //! The database's decisions are those of the plain reference in `fanfare_core::history`, whatever
-//! the history, and in whatever order it came.
+//! the history, and in whatever order it came: documents with faults, unknown scopes, deletions,
+//! snapshots that were refused and gaps included.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::Utc;
 use fanfare_core::access::Resource;
-use fanfare_core::directory::{Document, Kind};
+use fanfare_core::directory::{Content, Document, Kind};
 use fanfare_core::event::{self, Entry, Event};
 use fanfare_core::filter::Filters;
 use fanfare_core::history::Directory;
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::mask::MaskPolicy;
 use fanfare_core::name::Name;
+use fanfare_core::revisions::Revisions;
 use fanfare_core::webhook::{Headers, Properties, Webhook};
 use fanfare_store::access::Question;
-use fanfare_store::directory::Part;
+use fanfare_store::directory::{ImportMode, Part};
 use fanfare_store::routing::{Arrival, Routed};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -23,9 +25,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::support::{Database, document};
+use crate::support::{Database, document_or_refused};
 
-const USERS: [&str; 5] = ["anna", "Ben", "CARL", "dörte", "eve"];
+const USERS: [&str; 7] = ["anna", "Ben", "CARL", "dörte", "eve", "weiß", "weiss"];
 const ROLES: [&str; 4] = ["Readers", "writers", "Night Shift", "System Administrator"];
 const SUBJECTS: [&str; 8] = [
     "categories/c1/reports/r1",
@@ -54,6 +56,9 @@ const SCOPES: [(&str, &str); 14] = [
     ("alert", "a1"),
 ];
 
+/// A scope that this version does not know.
+const UNKNOWN: (&str, &str) = ("dashboard", "d1");
+
 /// A directory's history, and events to be judged by it.
 #[derive(Debug, Clone)]
 struct Case {
@@ -65,6 +70,8 @@ struct Case {
     together: usize,
     /// Each with the revision that it asks for.
     events: Vec<(&'static str, Option<Index>)>,
+    /// Whether documents that were passed over are waited for.
+    waits: bool,
 }
 
 fn permissions() -> impl Strategy<Value = Value> {
@@ -73,7 +80,8 @@ fn permissions() -> impl Strategy<Value = Value> {
         1 => Just(json!(["modify", "read"])),
         1 => Just(json!(["modify", "delete", "create", "read-nested"])),
     ];
-    let permission = (access, select(&SCOPES[..])).prop_map(
+    let scope = prop_oneof![15 => select(&SCOPES[..]), 1 => Just(UNKNOWN)];
+    let permission = (access, scope).prop_map(
         |(access, (scope, target))| json!({ "access": access, "scope": scope, "target": target }),
     );
     prop::collection::vec(permission, 0..4).prop_map(Value::from)
@@ -81,13 +89,25 @@ fn permissions() -> impl Strategy<Value = Value> {
 
 /// A name, sometimes in another case.
 fn name(names: &'static [&'static str]) -> impl Strategy<Value = String> {
-    (select(names), any::<bool>())
-        .prop_map(|(name, upper)| if upper { name.to_uppercase() } else { name.to_owned() })
+    (select(names), any::<bool>()).prop_map(|(name, upper)| {
+        // Without `ß`, which has no upper case of its own.
+        if upper && name.is_ascii() { name.to_uppercase() } else { name.to_owned() }
+    })
+}
+
+/// Now and then a fault, for which the document is refused.
+fn faulty(document: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+    (document, prop::bool::weighted(0.1)).prop_map(|(mut document, is_faulty)| {
+        if is_faulty {
+            document["permissions"] = json!("all");
+        }
+        document
+    })
 }
 
 fn user() -> impl Strategy<Value = Value> {
     let roles = prop::collection::vec(name(&ROLES), 0..3);
-    let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.1));
+    let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.15));
     (name(&USERS), flags, roles, permissions()).prop_map(|(name, flags, roles, permissions)| {
         let (enabled, deleted) = flags;
         json!({ "name": name, "enabled": enabled, "deleted": deleted, "roles": roles,
@@ -106,28 +126,32 @@ fn role() -> impl Strategy<Value = Value> {
 fn change() -> impl Strategy<Value = (Kind, Value)> {
     let snapshot = (prop::collection::vec(user(), 0..4), prop::collection::vec(role(), 0..3));
     prop_oneof![
-        6 => user().prop_map(|user| (Kind::User, user)),
-        3 => role().prop_map(|role| (Kind::Role, role)),
-        1 => snapshot
+        18 => faulty(user()).prop_map(|user| (Kind::User, user)),
+        9 => faulty(role()).prop_map(|role| (Kind::Role, role)),
+        4 => snapshot
             .prop_map(|(users, roles)| (Kind::Snapshot, json!({ "users": users, "roles": roles }))),
+        1 => Just((Kind::Snapshot, json!({ "users": "all" }))),
     ]
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let documents = prop::collection::vec((1i64..3, change()), 1..14);
+    // Mostly without a gap, and mostly from the first revision on.
+    let step = prop_oneof![9 => Just(1i64), 1 => Just(2)];
+    let documents = prop::collection::vec((step, change()), 1..14);
     let events = prop::collection::vec(
         (select(&SUBJECTS[..]), prop::option::weighted(0.8, any::<Index>())),
         1..8,
     );
-    (documents, prop::collection::vec(any::<Index>(), 20), 1usize..5, events).prop_map(
-        |(documents, arrivals, together, events)| {
+    let arrivals = prop::collection::vec(any::<Index>(), 20);
+    (documents, arrivals, 1usize..5, events, any::<bool>()).prop_map(
+        |(documents, arrivals, together, events, waits)| {
             let mut revision = 0;
             let place = |(step, (kind, data)): (i64, (Kind, Value))| {
                 revision += step;
                 (revision, kind, data)
             };
             let documents = documents.into_iter().map(place).collect();
-            Case { documents, arrivals, together, events }
+            Case { documents, arrivals, together, events, waits }
         },
     )
 }
@@ -136,7 +160,7 @@ impl Case {
     fn documents(&self) -> Vec<Document> {
         self.documents
             .iter()
-            .map(|(revision, kind, data)| document(*kind, *revision, data))
+            .map(|(revision, kind, data)| document_or_refused(*kind, *revision, data))
             .collect()
     }
 
@@ -149,8 +173,24 @@ impl Case {
         arriving
     }
 
+    /// What has been seen of the revisions after all arrived, and whether the beginning is there.
+    fn revisions(&self) -> Revisions<()> {
+        let mut revisions = Revisions::default();
+        for documents in self.arriving().chunks_mut(self.together) {
+            documents.sort_by_key(|document| document.revision);
+            for document in documents {
+                match document.content {
+                    Content::Snapshot { .. } => revisions.see_snapshot(document.revision),
+                    Content::RefusedSnapshot { .. } => {}
+                    _ => revisions.see(document.revision, ()),
+                }
+            }
+        }
+        revisions
+    }
+
     fn events(&self, nonce: &str) -> Vec<Event> {
-        let newest = self.documents.last().map_or(0, |(revision, _, _)| *revision);
+        let newest = self.revisions().newest;
         let event = |(number, (subject, at)): (usize, &(&str, Option<Index>))| {
             let filter = match subject.split('/').collect::<Vec<_>>().as_slice() {
                 [_, _, nested, _] => nested,
@@ -190,7 +230,7 @@ pub(crate) fn webhook(owner: &str, filters: &[&str], paused: bool) -> Webhook {
         owner: Name::parse(owner).unwrap(),
         uri: "http://127.0.0.1/".parse().unwrap(),
         secrets: vec!["0123456789abcdef0123456789abcdef".parse().unwrap()],
-        description: None,
+        description: paused.then(|| "made paused".to_owned()),
         paused,
         paused_reason: None,
         filters: Filters::parse(filters).unwrap(),
@@ -217,13 +257,11 @@ async fn arrive(database: &Database, case: &Case) {
     for (number, documents) in case.arriving().chunks(case.together).enumerate() {
         match documents {
             // Some snapshots come in parts.
-            [
-                Document {
-                    revision,
-                    content: fanfare_core::directory::Content::Snapshot { users, roles },
-                },
-            ] if number % 2 == 0 => {
-                let import = database.store.directory_import(Some(*revision)).await.unwrap();
+            [Document { revision, content: Content::Snapshot { users, roles } }]
+                if number % 2 == 0 =>
+            {
+                let mode = ImportMode::Continue;
+                let import = database.store.directory_import(Some(*revision), mode).await.unwrap();
                 let Some(mut import) = import else { continue };
                 for user in users {
                     let part = Part { users: vec![user.clone()], roles: Vec::new() };
@@ -248,14 +286,24 @@ async fn check(
     database.clear().await;
     arrive(database, case).await;
     let documents = case.documents();
-    let newest = documents.last().map_or(0, |document| document.revision);
+    let revisions = case.revisions();
+    let newest = revisions.newest;
     let events = case.events(&Uuid::new_v4().to_string());
     let arrivals: Vec<Arrival<'_>> = events.iter().map(arrival).collect();
-    let routed = database.store.route(&arrivals, Duration::ZERO).await.unwrap();
+    let gap_wait = (!case.waits).then_some(Duration::ZERO);
+    let routed = database.store.route(&arrivals, gap_wait).await.unwrap();
+    let recreated = recreated(database, &documents, newest).await?;
+    let is_held = Directory::is_held(&documents) || !revisions.complete;
     for (event, routed) in events.iter().zip(routed) {
+        let misses = |revision| revisions.gaps.iter().any(|gap| gap.first <= revision);
+        if is_held || (case.waits && event.access_revision.is_some_and(misses)) {
+            prop_assert_eq!(routed, Routed::Held, "{:?}", event);
+            continue;
+        }
         let directory = Directory::as_of(&documents, event.access_revision.unwrap_or(newest));
         let wants = |webhook: &&Webhook| {
             !webhook.paused
+                && !recreated.contains(webhook.owner.key())
                 && webhook.filters.accept(event.filter, &event.action)
                 && directory.may_read(&webhook.owner, &event.resource)
         };
@@ -267,6 +315,27 @@ async fn check(
         }
     }
     check_now(database, &Directory::as_of(&documents, newest)).await
+}
+
+/// Whose webhooks are paused, since they were another person's: all who must be, and beside them only
+/// such as are gone again.
+async fn recreated(
+    database: &Database,
+    documents: &[Document],
+    newest: i64,
+) -> Result<BTreeSet<String>, TestCaseError> {
+    const SQL: &str = "
+        select owner_key, bool_and(paused) from webhooks
+        where paused_reason = 'owner-recreated' group by owner_key";
+    let rows = database.client.query(SQL, &[]).await.unwrap();
+    let paused: BTreeSet<String> = rows.iter().map(|row| row.try_get(0).unwrap()).collect();
+    let expected = Directory::recreated(documents);
+    prop_assert!(expected.is_subset(&paused), "{:?} of {:?}", paused, expected);
+    let now = Directory::as_of(documents, newest);
+    let more: Vec<&String> = paused.difference(&expected).collect();
+    prop_assert!(more.iter().all(|key| !now.users.contains_key(*key)), "{:?} too", more);
+    prop_assert!(rows.iter().all(|row| row.try_get::<_, bool>(1).unwrap()));
+    Ok(paused)
 }
 
 /// What workers ask before a retry.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fanfare_core::directory::{Content, Document, Kind};
 use fanfare_core::name::Name;
-use fanfare_store::directory::{Part, UserStatus};
+use fanfare_store::directory::{ImportMode, Part, UserStatus};
 use fanfare_store::routing::Routed;
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn event(id: &str, revision: Option<i64>) -> Value {
 
 async fn route(database: &Database, id: &str, revision: Option<i64>, wait: Duration) -> Routed {
     let event = parse(&event(id, revision));
-    database.store.route(&[arrival(&event)], wait).await.unwrap().remove(0)
+    database.store.route(&[arrival(&event)], Some(wait)).await.unwrap().remove(0)
 }
 
 #[tokio::test]
@@ -97,16 +97,21 @@ async fn an_import_shows_when_its_last_part_is_written_and_one_that_died_leaves_
         };
         Part { users: vec![user], roles: Vec::new() }
     };
-    let mut died = database.store.directory_import(Some(3)).await.unwrap().unwrap();
+    let mut died =
+        database.store.directory_import(Some(3), ImportMode::Continue).await.unwrap().unwrap();
     died.put(&disabled("anna")).await.unwrap();
     died.put(&disabled("nobody")).await.unwrap();
-    assert!(database.store.directory_import(Some(3)).await.is_err(), "one at a time");
+    assert!(
+        database.store.directory_import(Some(3), ImportMode::Continue).await.is_err(),
+        "one at a time"
+    );
     died.cancel().await.unwrap();
     // Live documents reach its revision and go past it.
     database.store.directory_apply(&[user(3, "ben"), user(4, "carl")]).await.unwrap();
     assert_eq!(status(&anna).await, UserStatus::Enabled);
 
-    let mut import = database.store.directory_import(None).await.unwrap().unwrap();
+    let mut import =
+        database.store.directory_import(None, ImportMode::Continue).await.unwrap().unwrap();
     import.put(&disabled("ANNA")).await.unwrap();
     assert_eq!(status(&anna).await, UserStatus::Enabled);
     let applied = import.finish().await.unwrap();
@@ -115,14 +120,18 @@ async fn an_import_shows_when_its_last_part_is_written_and_one_that_died_leaves_
     for gone in ["gone", "nobody"] {
         assert_eq!(status(&Name::parse(gone).unwrap()).await, UserStatus::Deleted);
     }
-    assert!(database.store.directory_import(Some(5)).await.unwrap().is_none(), "it is known");
+    assert!(
+        database.store.directory_import(Some(5), ImportMode::Continue).await.unwrap().is_none(),
+        "it is known"
+    );
 }
 
 #[tokio::test]
 async fn an_imported_snapshot_does_not_hide_the_change_whose_number_it_took() {
     let database = Database::new().await;
     database.store.directory_apply(&[user(1, "anna"), user(2, "ben")]).await.unwrap();
-    let mut import = database.store.directory_import(None).await.unwrap().unwrap();
+    let mut import =
+        database.store.directory_import(None, ImportMode::Continue).await.unwrap().unwrap();
     for document in [user(1, "anna"), user(1, "ben")] {
         let Content::User(user) = document.content else { panic!("a user is a user") };
         import.put(&Part { users: vec![user], roles: Vec::new() }).await.unwrap();

@@ -4,7 +4,10 @@
 mod access;
 mod cancel;
 mod claims;
+mod departures;
 mod directory;
 mod pages;
 mod reconcile;
+mod refold;
+mod refusals;
 mod support;

@@ -8,6 +8,7 @@ use fanfare_core::job::Due;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::Entry;
+use fanfare_store::claims::Lease;
 use fanfare_store::reconcile::{Found, Passed};
 use fanfare_store::routing::{Routed, Routing};
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ async fn database() -> (Database, Webhook) {
 
 async fn route(database: &Database, id: &str) -> BatchKey {
     let event = parse(&event(id, &json!({})));
-    let routed = database.store.route(&[arrival(&event)], Duration::ZERO).await.unwrap();
+    let routed = database.store.route(&[arrival(&event)], None).await.unwrap();
     assert!(matches!(&routed[..], [Routed::Taken { .. }]), "{routed:?}");
     BatchKey::single(event.key)
 }
@@ -174,10 +175,10 @@ async fn a_routing_recognises_what_it_wrote_itself() {
     let (database, hook) = database().await;
     let (own, others) = (parse(&event("1", &json!({}))), parse(&event("2", &json!({}))));
     let (mark, other) = (Routing::new().unwrap(), Routing::new().unwrap());
-    database.store.route_as(other, &[arrival(&others)], Duration::ZERO).await.unwrap();
+    database.store.route_as(other, &[arrival(&others)], None).await.unwrap();
     let arrivals = [arrival(&own), arrival(&others)];
-    let first = database.store.route_as(mark, &arrivals, Duration::ZERO).await.unwrap();
-    let second = database.store.route_as(mark, &arrivals, Duration::ZERO).await.unwrap();
+    let first = database.store.route_as(mark, &arrivals, None).await.unwrap();
+    let second = database.store.route_as(mark, &arrivals, None).await.unwrap();
     assert_eq!(second, [Routed::Known, Routed::Known]);
     let keys = [own.key, others.key];
     let written = database.store.route_own(mark, &keys).await.unwrap();
@@ -207,10 +208,12 @@ async fn claims_are_swept_in_parts() {
             .map(|n| Due { batch: BatchKey(uuid::Uuid::from_u128(n)), webhook: hook.id, entry: 1 })
             .collect()
     };
-    database.store.attempts_claim(&dues(0, 2000), Duration::from_secs(1)).await.unwrap();
-    let past = "update claims set until = now() - interval '1 hour'";
+    let lease = Lease::new(Duration::from_mins(1), true);
+    database.store.attempts_claim(&dues(0, 2000), lease).await.unwrap();
+    // Of attempts that were released: one that began and was never recorded is kept.
+    let past = "update claims set until = now() - interval '1 hour', token = null";
     database.client.execute(past, &[]).await.unwrap();
-    database.store.attempts_claim(&dues(5000, 10), Duration::from_mins(1)).await.unwrap();
+    database.store.attempts_claim(&dues(5000, 10), lease).await.unwrap();
     let (mut page, mut parts) = (0, 0);
     loop {
         page = database.store.claims_sweep(page, 5).await.unwrap();

@@ -1,6 +1,6 @@
 //! A migrated database, and directories made of JSON.
 
-use fanfare_core::directory::{Document, Kind};
+use fanfare_core::directory::{Document, Kind, refused};
 use fanfare_store::keyring::Keyring;
 use fanfare_store::{Asks, Config, Store};
 use fanfare_testkit::sandbox::Sandbox;
@@ -35,12 +35,19 @@ impl Database {
         store(&self.sandbox.database_url, asks, connections)
     }
 
-    /// Forgets the directory and all events.
+    /// Forgets the directory and all events. Webhooks that were made paused have a description.
     pub(crate) async fn clear(&self) {
         const SQL: &str = "
-            truncate directory_versions, directory_grants, directory_members, directory_snapshots,
-                     directory_gaps, events;
-            update directory_state set revision = 0, oldest = 0, late_at = null";
+            truncate directory_versions, directory_grants, directory_members, events;
+            delete from directory_snapshots;
+            delete from directory_gaps;
+            delete from directory_refusals;
+            delete from directory_departures;
+            update directory_state
+            set revision = 0, oldest = 0, late_at = null, complete = false, hold = 'incomplete',
+                accepted_revision = 0;
+            update webhooks set paused = description is not null, paused_reason = null
+            where paused_reason = 'owner-recreated'";
         self.client.batch_execute(SQL).await.unwrap();
     }
 }
@@ -67,6 +74,20 @@ pub(crate) fn document(kind: Kind, revision: i64, data: &Value) -> Document {
     let text = data.to_string();
     let raw: &RawValue = serde_json::from_str(&text).unwrap();
     Document::parse(kind, revision, raw).unwrap()
+}
+
+/// A document that may have a fault: what it takes away, then.
+pub(crate) fn document_or_refused(kind: Kind, revision: i64, data: &Value) -> Document {
+    let text = data.to_string();
+    let raw: &RawValue = serde_json::from_str(&text).unwrap();
+    let name = match kind {
+        Kind::User => "directory.user",
+        Kind::Role => "directory.role",
+        Kind::Snapshot => "directory.snapshot",
+    };
+    Document::parse(kind, revision, raw).unwrap_or_else(|reject| {
+        refused::of(name, Some(revision), Some(raw), &reject.detail).unwrap()
+    })
 }
 
 /// A permission that grants `read`.

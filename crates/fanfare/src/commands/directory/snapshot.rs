@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use fanfare_core::directory::{RoleDocument, UserDocument};
 use fanfare_core::reject::Reject;
 use fanfare_store::Store;
-use fanfare_store::directory::{Import, Part};
+use fanfare_store::directory::{Import, ImportMode, Part};
 use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -19,7 +19,7 @@ use serde::de::{
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use crate::output;
+use crate::output::{self, Misuse};
 
 /// Permissions and documents of a part, roughly: some hundred milliseconds of the database's time.
 const PART: usize = 10_000;
@@ -81,21 +81,33 @@ impl Snapshot {
     }
 
     /// Takes it, as of its own revision, else the one that is given, else the next.
-    pub(super) async fn import(&self, given: Option<i64>, store: &Store) -> anyhow::Result<()> {
+    ///
+    /// To begin again with it, it must have a revision of its own or a given one.
+    pub(super) async fn import(
+        &self,
+        given: Option<i64>,
+        mode: ImportMode,
+        store: &Store,
+    ) -> anyhow::Result<()> {
         let nothing = || format!("nothing of {} was taken", self.path.display());
         let all = self.count().await.with_context(nothing)?;
         let revision = given.filter(|_| !self.enveloped).or(self.revision);
-        let Some(import) = store.directory_import(revision).await.with_context(nothing)? else {
+        if mode == ImportMode::Reset && revision.is_none() {
+            let text = "--reset-revision needs a revision: in the file, or by --revision";
+            return Err(Misuse(text.to_owned()).into());
+        }
+        let import = store.directory_import(revision, mode).await.with_context(nothing)?;
+        let Some(import) = import else {
             return output::print(&format!(
                 "took nothing: the snapshot of revision {} was taken before\n",
                 revision.unwrap_or_default()
             ));
         };
         let applied = self.take(import, all).await.with_context(nothing)?;
-        output::print(&format!(
-            "took a snapshot with {} users and {} roles: {} new; the directory is at revision {}\n",
-            all.users, all.roles, applied.versions, applied.revision,
-        ))
+        super::report(
+            &format!("a snapshot with {} users and {} roles", all.users, all.roles),
+            &applied,
+        )
     }
 
     async fn count(&self) -> anyhow::Result<Count> {

@@ -1,0 +1,78 @@
+//! A message as it came from a queue: taken out of its envelope, and as far as it can be decoded.
+
+use crate::message::Message;
+use crate::wire::envelope::{self, Names};
+use crate::wire::properties::{byte_array, decode, salvage};
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::ShortString;
+
+/// The properties of a message that can't be decoded, byte for byte.
+pub(crate) const RAW_PROPERTIES: &str = "x-fanfare-raw-properties";
+/// A routing key that is not UTF-8, byte for byte.
+pub(crate) const RAW_ROUTING_KEY: &str = "x-fanfare-raw-routing-key";
+
+/// What the broker delivered.
+pub(crate) struct Received {
+    pub(crate) message: Message,
+    /// How often it came back unsettled.
+    pub(crate) delivery_count: u64,
+    pub(crate) exchange: String,
+    /// What of it can't be decoded is left out.
+    pub(crate) routing_key: String,
+    /// What can't be decoded, for a person; the message holds the rest.
+    pub(crate) unreadable: Option<String>,
+}
+
+impl Received {
+    /// Reads a delivery.
+    pub(crate) fn read(
+        body: Vec<u8>,
+        properties: &BasicProperties,
+        exchange: &ShortString,
+        routing_key: &ShortString,
+    ) -> Self {
+        let body = Bytes::from(body);
+        let Some(opened) = envelope::open(properties, &body) else {
+            let (message, delivery_count) = Message::from_delivery(body, properties);
+            return Self {
+                message,
+                delivery_count,
+                exchange: exchange.to_string(),
+                routing_key: routing_key.to_string(),
+                unreadable: None,
+            };
+        };
+        let mut flaws = Vec::new();
+        let (properties, is_whole) = match decode(opened.properties) {
+            Some(properties) => (properties, true),
+            None => {
+                let (properties, flaw) = salvage(opened.properties);
+                flaws.push(flaw);
+                (properties, false)
+            }
+        };
+        let (mut message, delivery_count) =
+            Message::from_delivery(body.slice_ref(opened.body), &properties);
+        if !is_whole {
+            message.headers.set_value(RAW_PROPERTIES, byte_array(opened.properties));
+        }
+        let (exchange, routing_key) = match &opened.names {
+            None => (exchange.to_string(), routing_key.to_string()),
+            Some(Names { exchange, routing_key }) => {
+                flaws.push("the routing key is not UTF-8".to_owned());
+                message.headers.set_value(RAW_ROUTING_KEY, byte_array(routing_key));
+                (lossy(exchange), lossy(routing_key))
+            }
+        };
+        let unreadable = Some(flaws.join("; ")).filter(|flaws| !flaws.is_empty());
+        Self { message, delivery_count, exchange, routing_key, unreadable }
+    }
+}
+
+/// At most 255 bytes, as the protocol wants them.
+fn lossy(bytes: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(bytes).into_owned();
+    text.truncate(text.floor_char_boundary(255));
+    text
+}

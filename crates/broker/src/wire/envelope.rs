@@ -1,0 +1,81 @@
+//! The form in which a message passes through the library when that can't take its header frame.
+//!
+//! The stub's only property is one header, [`MARK`], whose value says how many bytes of the body are
+//! the envelope: names of the delivery that are not UTF-8, if there are any, and the properties as
+//! they were. A message that somebody else published with that header is put into an envelope too,
+//! so that the mark is never a stranger's.
+
+use super::properties::{Flaw, Reader};
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+
+/// The name of the stub's header.
+pub(crate) const MARK: &str = "x-fanfare-envelope";
+
+/// Exchange and routing key of a delivery, when one of them is not UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub(crate) exchange: Vec<u8>,
+    pub(crate) routing_key: Vec<u8>,
+}
+
+/// What was in an envelope.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Opened<'a> {
+    pub(crate) names: Option<Names>,
+    pub(crate) properties: &'a [u8],
+    pub(crate) body: &'a [u8],
+}
+
+/// An envelope for the start of the body.
+pub(crate) fn seal(names: Option<&Names>, properties: &[u8]) -> Vec<u8> {
+    let mut sealed = vec![u8::from(names.is_some())];
+    if let Some(names) = names {
+        for name in [&names.exchange, &names.routing_key] {
+            sealed.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+            sealed.extend(name.iter().take(usize::from(u8::MAX)));
+        }
+    }
+    sealed.extend_from_slice(properties);
+    sealed
+}
+
+/// The payload of the stub's header frame.
+pub(crate) fn stub(class: [u8; 2], body_size: u64, envelope: usize) -> Vec<u8> {
+    let envelope = u64::try_from(envelope).unwrap_or(u64::MAX);
+    let mut payload = class.to_vec();
+    payload.extend([0, 0]);
+    payload.extend(body_size.saturating_add(envelope).to_be_bytes());
+    // The flag of the headers, and their table with the one entry: a signed number of 8 bytes.
+    payload.extend(0x2000_u16.to_be_bytes());
+    let name = u8::try_from(MARK.len()).unwrap_or(u8::MAX);
+    payload.extend((u32::from(name) + 10).to_be_bytes());
+    payload.push(name);
+    payload.extend(MARK.as_bytes());
+    payload.push(b'l');
+    payload.extend(envelope.to_be_bytes());
+    payload
+}
+
+/// Whether bytes might be properties with the mark.
+pub(crate) fn has_mark(properties: &[u8]) -> bool {
+    properties.windows(MARK.len()).any(|window| window == MARK.as_bytes())
+}
+
+/// Opens the envelope of a message that has one.
+pub(crate) fn open<'a>(properties: &BasicProperties, body: &'a [u8]) -> Option<Opened<'a>> {
+    let headers = properties.headers().as_ref()?.inner();
+    let Some(AMQPValue::LongLongInt(size)) = headers.get(MARK) else { return None };
+    let (envelope, body) = body.split_at_checked(usize::try_from(*size).ok()?)?;
+    let mut reader = Reader(envelope);
+    let names = names(&mut reader).ok()?;
+    Some(Opened { names, properties: reader.0, body })
+}
+
+fn names(reader: &mut Reader<'_>) -> Result<Option<Names>, Flaw> {
+    if reader.octet()? == 0 {
+        return Ok(None);
+    }
+    let exchange = reader.short()?.to_vec();
+    Ok(Some(Names { exchange, routing_key: reader.short()?.to_vec() }))
+}

@@ -1,0 +1,197 @@
+//! What a document that can't be taken in takes away.
+//!
+//! It may have revoked something, so what it replaces must not go on holding. A lenient second look
+//! finds whom it names: that user or role has no grants from its revision on, until a later or mended
+//! document says more. A snapshot names everybody, so it holds everything. Of a document whose name
+//! or revision can't be read, nothing can be said but that its revision is missing.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+use super::{Content, Document, Kind, RoleDocument, UserDocument};
+use crate::json;
+use crate::name::Name;
+
+type Members<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
+
+/// What the refused documents in a message's body, one or an array of them, take away.
+///
+/// `fallback` is the type that the message has beside its body: in the header of a binary message,
+/// or as its routing key.
+#[must_use]
+pub fn in_body(fallback: &str, body: &[u8], why: &str) -> Vec<Document> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    let Ok(raw) = serde_json::from_slice::<&RawValue>(body) else {
+        return of(fallback, None, None, why).into_iter().collect();
+    };
+    let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
+        return in_entry(fallback, raw, why).into_iter().collect();
+    };
+    entries.into_iter().filter_map(|entry| in_entry("", entry, why)).collect()
+}
+
+/// What a refused event takes away, if it is a document of the directory.
+#[must_use]
+pub fn in_entry(fallback: &str, entry: &RawValue, why: &str) -> Option<Document> {
+    let members = members(entry);
+    let event_type = member(&members, "type").and_then(text);
+    let revision = member(&members, "accessrevision").and_then(|raw| revision(raw.get()));
+    of(event_type.as_deref().unwrap_or(fallback), revision, member(&members, "data"), why)
+}
+
+/// What a refused document with these attributes takes away.
+#[must_use]
+pub fn of(
+    event_type: &str,
+    revision: Option<i64>,
+    data: Option<&RawValue>,
+    why: &str,
+) -> Option<Document> {
+    let kind = Kind::parse(event_type.trim()).ok()?;
+    if kind == Kind::Snapshot {
+        let content = Content::RefusedSnapshot { why: why.to_owned() };
+        return Some(Document { revision: revision.unwrap_or(0), content });
+    }
+    let (revision, data) = (revision?, data?);
+    let members = members(data);
+    let name = Name::parse(&member(&members, "name").and_then(text)?)?;
+    // What can be read of these holds; what can't be read is taken for the less.
+    let flag = |name| member(&members, name).map(RawValue::get);
+    let deleted = flag("deleted") == Some("true");
+    let enabled = matches!(flag("enabled"), None | Some("true"))
+        && matches!(flag("deleted"), None | Some("false" | "null"));
+    let raw = json::compact(data);
+    let content = if kind == Kind::User {
+        let (roles, permissions) = (Vec::new(), Vec::new());
+        Content::User(UserDocument { name, deleted, enabled, void: true, roles, permissions, raw })
+    } else {
+        let permissions = Vec::new();
+        Content::Role(RoleDocument { name, deleted, void: true, permissions, raw })
+    };
+    Some(Document { revision, content })
+}
+
+impl Document {
+    /// What a refused document takes away, in words that follow its refusal.
+    #[must_use]
+    pub fn consequence(&self) -> String {
+        let void = |kind, name: &Name| {
+            format!(
+                "until it is mended or a newer document comes, the permissions of the {kind} {name} \
+                 count for nothing"
+            )
+        };
+        match &self.content {
+            Content::User(user) => void("user", &user.name),
+            Content::Role(role) => void("role", &role.name),
+            Content::Snapshot { .. } | Content::RefusedSnapshot { .. } => {
+                "every event is held until a newer snapshot or an import is taken, or an \
+                 administrator runs `fanfare directory accept-refused`"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+fn members(raw: &RawValue) -> Members<'_> {
+    serde_json::from_str(raw.get()).unwrap_or_default()
+}
+
+/// A member, whatever the case of its name.
+fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
+    let any_case = || members.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    members.get(name).copied().or_else(|| any_case().map(|(_, raw)| *raw))
+}
+
+fn text(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// A revision as a number or in quotes.
+fn revision(raw: &str) -> Option<i64> {
+    let digits = raw.trim_matches('"');
+    let digits = digits.strip_suffix(".0").unwrap_or(digits);
+    digits.parse().ok().filter(|revision| *revision >= 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(fallback: &str, body: &str) -> Option<Document> {
+        let mut all = in_body(fallback, body.as_bytes(), "why");
+        assert!(all.len() < 2, "{all:?}");
+        all.pop()
+    }
+
+    #[test]
+    fn a_named_user_is_left_without_grants() {
+        let text = r#"{"type":"directory.user","accessrevision":7,"data":{"name":" Anna ","roles":1,
+            "permissions":[{"access":["read"],"scope":"any-task"}]}}"#;
+        let document = one("", text).unwrap();
+        assert_eq!(document.revision, 7);
+        let Content::User(user) = document.content else { panic!("a user is a user") };
+        assert_eq!((user.name.as_str(), user.enabled, user.deleted), ("Anna", true, false));
+        assert!(user.void && user.permissions.is_empty() && user.roles.is_empty());
+    }
+
+    #[test]
+    fn what_can_not_be_read_of_a_user_is_taken_for_the_less() {
+        for (data, enabled, deleted) in [
+            (r#"{"name":"a","roles":1}"#, true, false),
+            (r#"{"name":"a","enabled":"no"}"#, false, false),
+            (r#"{"name":"a","Enabled":false}"#, false, false),
+            (r#"{"name":"a","roles":1,"deleted":true}"#, false, true),
+            (r#"{"name":"a","roles":1,"deleted":"yes"}"#, false, false),
+        ] {
+            let raw: &RawValue = serde_json::from_str(data).unwrap();
+            match of("Directory.User", Some(1), Some(raw), "why").unwrap().content {
+                Content::User(user) => {
+                    assert_eq!((user.enabled, user.deleted), (enabled, deleted), "{data}");
+                }
+                other => panic!("expected a user, got {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_known_however_little_can_be_read() {
+        for (fallback, body, revision) in [
+            ("", r#"{"type":"directory.snapshot","accessrevision":"9","data":[]}"#, 9),
+            ("", r#"{"type":"directory.snapshot","accessRevision":9.0}"#, 9),
+            ("directory.snapshot", r#"{"type":"directory.snap"#, 0),
+            ("directory.snapshot", "\u{feff}{}", 0),
+        ] {
+            let document = one(fallback, body).unwrap();
+            assert_eq!(document.revision, revision, "{body}");
+            assert!(matches!(document.content, Content::RefusedSnapshot { .. }));
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_of_what_names_nobody() {
+        for (fallback, body) in [
+            (
+                "directory.user",
+                r#"{"type":"directory.user","accessrevision":1,"data":{"name":""}}"#,
+            ),
+            ("directory.user", r#"{"type":"directory.user","data":{"name":"a","roles":1}}"#),
+            ("directory.user", "not json"),
+            ("tasks.edit", r#"{"type":"tasks.edit","accessrevision":1,"data":{"name":"a"}}"#),
+        ] {
+            assert!(one(fallback, body).is_none(), "{body}");
+        }
+    }
+
+    #[test]
+    fn each_entry_of_an_array_is_looked_at() {
+        let body = r#"[{"type":"directory.user","accessrevision":1,"data":{"name":"a","roles":1}},
+            {"type":"tasks.edit"}, 3,
+            {"type":"directory.role","accessrevision":2,"data":{"name":"r","permissions":1}}]"#;
+        let revisions = in_body("directory.user", body.as_bytes(), "why");
+        let revisions: Vec<i64> = revisions.iter().map(|document| document.revision).collect();
+        assert_eq!(revisions, [1, 2]);
+    }
+}

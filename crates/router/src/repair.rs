@@ -1,0 +1,115 @@
+//! Repairs queues: makes those that are missing, and deletes and makes again those of jobs that are
+//! broken.
+//!
+//! A quorum queue can break so that it serves nobody, and stays so until it is deleted. What a queue of
+//! jobs held, the ledger knows as well, so the reconciler provides it again. Queues of events and of
+//! dead letters are never deleted.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use fanfare_broker::{BrokerError, Condition, Probe, PublishError, probe, repair};
+use fanfare_core::chain::chain;
+use tokio_util::sync::CancellationToken;
+
+use crate::Config;
+use crate::error::RouterError;
+
+/// How often the queues are asked whether they answer.
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// How long a queue of jobs must be broken until it is made again: an election of its leader, or the
+/// restart of a node, takes less.
+const BROKEN_FOR: Duration = Duration::from_mins(2);
+
+/// The pause after a queue has refused what the reconciler published.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(), RouterError> {
+    let mut broken_since: HashMap<String, Instant> = HashMap::new();
+    loop {
+        match stop.run_until_cancelled(probe(&config.broker)).await {
+            None => return Ok(()),
+            Some(Ok(found)) => {
+                for probe in found {
+                    look_after(config, &mut broken_since, probe).await;
+                }
+            }
+            // The session notices as well when the broker is away.
+            Some(Err(error)) => {
+                let error = chain(&error);
+                tracing::debug!(error, "the queues could not be asked whether they answer");
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Does for one queue what is to be done.
+async fn look_after(config: &Config, broken_since: &mut HashMap<String, Instant>, probe: Probe) {
+    let Probe { queue, repairable, condition } = probe;
+    let reason = match condition {
+        Condition::Answers => {
+            if broken_since.remove(&queue).is_some() {
+                tracing::info!(queue, "a queue that did not answer answers again");
+            }
+            return;
+        }
+        Condition::Missing => "it is missing".to_owned(),
+        Condition::Broken(error) => {
+            let since = broken_since.entry(queue.clone()).or_insert_with(|| {
+                tracing::warn!(
+                    queue,
+                    error,
+                    repairable,
+                    "a queue does not answer; a queue of jobs is made again when it goes on so"
+                );
+                Instant::now()
+            });
+            if !repairable || since.elapsed() < BROKEN_FOR {
+                return;
+            }
+            format!("it has not answered for {} s: {error}", since.elapsed().as_secs())
+        }
+    };
+    match repair(&config.broker, &queue).await {
+        Ok(true) => {
+            broken_since.remove(&queue);
+            tracing::warn!(
+                queue,
+                reason,
+                "made a queue again; jobs that it held are published again from the ledger"
+            );
+        }
+        Ok(false) | Err(BrokerError::Forbidden { .. }) => {}
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(queue, error, "a queue could not be made again; trying again");
+        }
+    }
+}
+
+/// Runs the reconciler again when a queue does not take what it publishes: that queue's fault must
+/// not end the session, over which all else is done.
+pub(crate) async fn unless_refused<Work>(
+    stop: &CancellationToken,
+    mut work: impl FnMut() -> Work,
+) -> Result<(), RouterError>
+where
+    Work: Future<Output = Result<(), RouterError>>,
+{
+    loop {
+        let error = match work().await {
+            Err(RouterError::Broker(BrokerError::Publish(
+                error @ (PublishError::Refused { .. } | PublishError::Unroutable { .. }),
+            ))) => chain(&error),
+            ended => return ended,
+        };
+        tracing::warn!(error, "jobs could not be published again; trying again");
+        if stop.run_until_cancelled(tokio::time::sleep(REFUSED_PAUSE)).await.is_none() {
+            return Ok(());
+        }
+    }
+}

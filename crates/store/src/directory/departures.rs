@@ -1,0 +1,106 @@
+//! Who is gone from the directory, and who came again under the same name: another person, who must
+//! not get what the former one had.
+//!
+//! It is decided by the history, not by the order in which documents arrive: from the deletion, or
+//! the snapshot without the user, to the first version that begins later.
+
+use deadpool_postgres::Transaction;
+use fanfare_core::directory::{Content, Document};
+use tokio_postgres::Row;
+
+use super::DOING;
+use crate::error::StoreError;
+
+/// Notes who is gone by new or newly ended versions, of which each row has the kind, the folded
+/// name, both revisions and whether it says that the user is deleted, from the second column on.
+pub(super) async fn note_put(
+    transaction: &Transaction<'_>,
+    rows: &[Row],
+) -> Result<(), StoreError> {
+    // A version ends with the next one of the same user, or with a snapshot that does not name the
+    // user. What history has forgotten is not asked about again.
+    const SQL: &str = "-- directory_departures
+        insert into directory_departures (name_key, revision)
+        select g.name_key, max(g.revision)
+        from unnest($1::text[], $2::bigint[], $3::bool[]) as g(name_key, revision, deleted)
+        cross join directory_state s
+        where g.revision >= s.oldest
+          and (g.deleted or not exists (select from directory_versions v
+                                        where v.kind = 'user' and v.name_key = g.name_key
+                                          and v.begin_revision = g.revision))
+        group by g.name_key
+        on conflict (name_key) do update
+            set revision = excluded.revision, returned_revision = null
+            where directory_departures.revision < excluded.revision";
+    let (mut keys, mut revisions, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let read = || {
+            let begin: i64 = row.try_get(3)?;
+            let end: Option<i64> = row.try_get(4)?;
+            let is_deleted: bool = row.try_get(5)?;
+            let is_user = row.try_get::<_, &str>(1)? == "user";
+            let gone = if is_deleted { Some(begin) } else { end };
+            Ok((is_user && begin >= 0, row.try_get::<_, String>(2)?, gone, is_deleted))
+        };
+        if let (true, key, Some(revision), is_deleted) = read().map_err(StoreError::at(DOING))? {
+            keys.push(key);
+            revisions.push(revision);
+            deleted.push(is_deleted);
+        }
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    transaction
+        .execute(SQL, &[&keys, &revisions, &deleted])
+        .await
+        .map(drop)
+        .map_err(StoreError::at(DOING))
+}
+
+/// Pauses the webhooks of those whose name is another person's now, and ends their sessions; returns
+/// how many were paused.
+pub(super) async fn pause_former(
+    transaction: &Transaction<'_>,
+    documents: &[Document],
+) -> Result<usize, StoreError> {
+    let is_single = |document: &Document| document.content.is_single();
+    if !documents.iter().all(is_single) {
+        return pause(transaction, None).await;
+    }
+    let users = documents.iter().filter_map(|document| match &document.content {
+        Content::User(user) => Some(user.name.key()),
+        _ => None,
+    });
+    let keys: Vec<&str> = users.collect();
+    if keys.is_empty() { Ok(0) } else { pause(transaction, Some(&keys)).await }
+}
+
+/// The same for these names, or for all. A trigger pauses and signs out.
+pub(super) async fn pause(
+    transaction: &Transaction<'_>,
+    keys: Option<&[&str]>,
+) -> Result<usize, StoreError> {
+    const SQL: &str = "-- directory_departures
+        update directory_departures d
+        set returned_revision = r.begin_revision, returned_at = coalesce(r.applied_at, now())
+        from (select d.name_key, v.begin_revision, v.applied_at
+              from directory_departures d
+              cross join lateral (
+                  select v.begin_revision, v.applied_at from directory_versions v
+                  where v.kind = 'user' and v.name_key = d.name_key
+                    and v.begin_revision > d.revision and not v.deleted
+                  order by v.begin_revision limit 1
+              ) v
+              where d.returned_revision is null
+                and ($1::text[] is null or d.name_key = any($1))) r
+        where d.name_key = r.name_key
+        returning d.paused";
+    let rows = transaction.query(SQL, &[&keys]).await.map_err(StoreError::at(DOING))?;
+    let mut paused = 0;
+    for row in rows {
+        let count: i64 = row.try_get(0).map_err(StoreError::at(DOING))?;
+        paused += usize::try_from(count).unwrap_or_default();
+    }
+    Ok(paused)
+}

@@ -1,0 +1,231 @@
+//! Names that an earlier version folded in another way are folded again, once.
+//!
+//! PostgreSQL can't fold as `fanfare_core::name` does, so this is a step of the program after the
+//! migrations. The earlier way made one of names that are two; the documents of the two then became
+//! one history, which can't be taken apart. Each document keeps its own name, and where another one
+//! ended it, it stays ended: nobody gets more by it. But nobody may be judged by what is left either,
+//! so where a name's key changed in the directory it counts as incomplete until it is taken in again.
+
+use std::collections::BTreeSet;
+
+use fanfare_core::name::{self, Name};
+use serde::Deserialize;
+use tokio_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+
+use crate::error::StoreError;
+
+/// How this version folds names; in `directory_state.names_version`.
+const VERSION: i32 = 2;
+/// Rows of the directory that are looked at in one step.
+const PAGE: i64 = 2_000;
+const DOING: &str = "fold names again";
+
+/// What was folded again and came out as something else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refolded {
+    /// Documents of users and roles, by their own names or their roles'.
+    pub documents: u64,
+    /// Webhooks, deleted ones among them.
+    pub webhooks: u64,
+    /// Local accounts; their sessions have ended.
+    pub accounts: u64,
+}
+
+#[derive(Deserialize)]
+struct Roles {
+    #[serde(default)]
+    roles: Vec<String>,
+}
+
+/// Folds all names again, unless that was done.
+pub(crate) async fn refold(transaction: &Transaction<'_>) -> Result<Refolded, StoreError> {
+    const LOCK: &str = "-- refold
+        select names_version from directory_state for update";
+    const DONE: &str = "-- refold\nupdate directory_state set names_version = $1";
+    let row = transaction.query_one(LOCK, &[]).await;
+    let version: i32 = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
+    if version >= VERSION {
+        return Ok(Refolded::default());
+    }
+    let refolded = Refolded {
+        documents: versions(transaction).await? + members(transaction).await?,
+        webhooks: webhooks(transaction).await?,
+        accounts: accounts(transaction).await?,
+    };
+    if refolded.documents > 0 {
+        incomplete(transaction).await?;
+    }
+    execute(transaction, DONE, &[&VERSION]).await?;
+    Ok(refolded)
+}
+
+/// The names of users and roles.
+async fn versions(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+    const READ: &str = "-- refold
+        select id, name, name_key from directory_versions where id > $1 order by id limit $2";
+    const WRITE: &str = "-- refold
+        update directory_versions v set name_key = n.key
+        from unnest($1::bigint[], $2::text[]) as n(id, key) where v.id = n.id";
+    let (mut last, mut changed) = (i64::MIN, 0);
+    loop {
+        let rows = transaction.query(READ, &[&last, &PAGE]).await.map_err(StoreError::at(DOING))?;
+        let (mut ids, mut keys) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+            let (id, name, key): (i64, &str, &str) = read().map_err(StoreError::at(DOING))?;
+            last = id;
+            let folded = name::fold(name);
+            if folded != key {
+                ids.push(id);
+                keys.push(folded);
+            }
+        }
+        if !ids.is_empty() {
+            changed += execute(transaction, WRITE, &[&ids, &keys]).await?;
+        }
+        if rows.is_empty() {
+            return Ok(changed);
+        }
+    }
+}
+
+/// The names of users' roles, which only their documents have as written.
+async fn members(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+    const READ: &str = "-- refold
+        select v.id, v.document, array(select role_key from directory_members m
+                                       where m.version_id = v.id)
+        from directory_versions v where v.id > $1 and v.kind = 'user' order by v.id limit $2";
+    const CLEAR: &str = "-- refold\ndelete from directory_members where version_id = any($1)";
+    const WRITE: &str = "-- refold
+        insert into directory_members (version_id, role_key)
+        select * from unnest($1::bigint[], $2::text[])";
+    let (mut last, mut changed) = (i64::MIN, 0);
+    loop {
+        let rows = transaction.query(READ, &[&last, &PAGE]).await.map_err(StoreError::at(DOING))?;
+        let (mut versions, mut ids, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &rows {
+            let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+            let (id, document, before): (i64, &str, Vec<String>) =
+                read().map_err(StoreError::at(DOING))?;
+            last = id;
+            // One without members is deleted or void, whatever roles its document names.
+            let roles = serde_json::from_str::<Roles>(document).map(|it| it.roles);
+            let names = roles.unwrap_or_default();
+            let names = names.iter().filter_map(|name| Name::parse(name));
+            let folded: BTreeSet<String> = names.map(|name| name.key().to_owned()).collect();
+            if before.is_empty()
+                || before.iter().collect::<BTreeSet<_>>() == folded.iter().collect()
+            {
+                continue;
+            }
+            versions.push(id);
+            for key in folded {
+                ids.push(id);
+                keys.push(key);
+            }
+        }
+        if !versions.is_empty() {
+            changed += u64::try_from(versions.len()).unwrap_or(u64::MAX);
+            execute(transaction, CLEAR, &[&versions]).await?;
+            execute(transaction, WRITE, &[&ids, &keys]).await?;
+        }
+        if rows.is_empty() {
+            return Ok(changed);
+        }
+    }
+}
+
+/// The owners of webhooks. What else goes by them is kept by triggers.
+async fn webhooks(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+    const READ: &str = "-- refold\nselect distinct owner, owner_key from webhooks";
+    const WRITE: &str = "-- refold
+        update webhooks w set owner_key = n.key
+        from unnest($1::text[], $2::text[]) as n(name, key)
+        where w.owner = n.name and w.owner_key <> n.key";
+    const HISTORY: &str = "-- refold
+        update webhook_versions v set owner_key = n.key
+        from webhooks w, unnest($1::text[], $2::text[], $3::text[]) as n(name, key, before)
+        where w.id = v.webhook and w.owner = n.name and v.owner_key = n.before";
+    let (names, keys, before) = changed(transaction, READ).await?;
+    if names.is_empty() {
+        return Ok(0);
+    }
+    let changed = execute(transaction, WRITE, &[&names, &keys]).await?;
+    execute(transaction, HISTORY, &[&names, &keys, &before]).await?;
+    Ok(changed)
+}
+
+/// Local accounts, and the users of sessions for whom a provider vouched.
+async fn accounts(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+    const READ: &str = "-- refold\nselect name, name_key from accounts";
+    const END: &str = "-- refold\ndelete from sessions where account_key = any($1)";
+    const WRITE: &str = "-- refold
+        update accounts a set name_key = n.key
+        from unnest($1::text[], $2::text[]) as n(key, before) where a.name_key = n.before";
+    const VOUCHED: &str = "-- refold
+        select distinct user_name, user_key from sessions where user_name is not null";
+    const FOLD: &str = "-- refold
+        update sessions x set user_key = n.key
+        from unnest($1::text[], $2::text[]) as n(name, key)
+        where x.user_name = n.name and x.user_key <> n.key";
+    let (_, keys, before) = changed(transaction, READ).await?;
+    execute(transaction, END, &[&before]).await?;
+    let accounts = execute(transaction, WRITE, &[&keys, &before]).await?;
+    let (names, keys, _) = changed(transaction, VOUCHED).await?;
+    execute(transaction, FOLD, &[&names, &keys]).await?;
+    Ok(accounts)
+}
+
+/// Names whose keys are others now: as written, the new key and the one before.
+async fn changed(
+    transaction: &Transaction<'_>,
+    sql: &str,
+) -> Result<(Vec<String>, Vec<String>, Vec<String>), StoreError> {
+    let rows = transaction.query(sql, &[]).await.map_err(StoreError::at(DOING))?;
+    let (mut names, mut keys, mut before) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+        let (name, key): (String, String) = read().map_err(StoreError::at(DOING))?;
+        let folded = name::fold(&name);
+        if folded != key {
+            names.push(name);
+            keys.push(folded);
+            before.push(key);
+        }
+    }
+    Ok((names, keys, before))
+}
+
+/// Holds events until the directory is taken in again, and finds anew who is gone from it.
+async fn incomplete(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    const SQL: [&str; 5] = [
+        "-- refold\ndelete from directory_gaps",
+        "-- refold
+        insert into directory_gaps (first_revision, last_revision)
+        select 1, revision from directory_state where revision > 0",
+        "-- refold
+        update directory_state
+        set complete = false, hold = coalesce(hold, 'incomplete'), late_at = clock_timestamp()",
+        "-- refold\ndelete from directory_departures",
+        "-- refold
+        insert into directory_departures (name_key, revision)
+        select v.name_key, max(v.begin_revision)
+        from directory_versions v cross join directory_state s
+        where v.kind = 'user' and v.begin_revision between 0 and s.revision
+        group by v.name_key
+        having bool_or(v.deleted and (v.end_revision is null or v.end_revision > s.revision))",
+    ];
+    for sql in SQL {
+        execute(transaction, sql, &[]).await?;
+    }
+    Ok(())
+}
+
+async fn execute(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<u64, StoreError> {
+    transaction.execute(sql, parameters).await.map_err(StoreError::at(DOING))
+}

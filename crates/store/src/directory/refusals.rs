@@ -1,0 +1,114 @@
+//! Documents that can't be taken in: snapshots that hold every event, and users and roles that grant
+//! nothing; and what administrators decide about them.
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::Transaction;
+use tokio_postgres::GenericClient;
+
+use super::DOING;
+use super::state::State;
+use crate::error::StoreError;
+use crate::pool::Store;
+
+/// A snapshot that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its revision; where that can't be read, the one after the newest of that time.
+    pub revision: i64,
+    /// Why it can't be taken in.
+    pub why: String,
+    /// When it came.
+    pub refused_at: DateTime<Utc>,
+}
+
+/// A user or role whose newest document was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Void {
+    /// `user` or `role`.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+    /// The document's revision.
+    pub revision: i64,
+}
+
+/// The most of each that are shown.
+const SHOWN: i64 = 1_000;
+
+impl Store {
+    /// Accepts revisions up to this one, however far ahead of the newest they are. Returns the newest
+    /// revision.
+    pub async fn directory_accept_revision(&self, revision: i64) -> Result<i64, StoreError> {
+        const SQL: &str = "-- directory_accept
+            update directory_state set accepted_revision = greatest(accepted_revision, $1)
+            returning revision";
+        let client = self.client().await?;
+        client
+            .query_one(SQL, &[&revision])
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(StoreError::at("accept a revision"))
+    }
+
+    /// Lets events go on without the snapshots that were refused; returns these.
+    pub async fn directory_accept_refused(&self) -> Result<Vec<Refusal>, StoreError> {
+        const SQL: &str = "-- directory_accept
+            update directory_refusals set accepted_at = now() where accepted_at is null";
+        let doing = "accept what was refused";
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let state = State::lock(&transaction).await?;
+        let accepted = open(&*transaction).await?;
+        transaction.execute(SQL, &[]).await.map_err(StoreError::at(doing))?;
+        state.save(&transaction).await?;
+        transaction.commit().await.map_err(StoreError::at(doing))?;
+        Ok(accepted)
+    }
+}
+
+/// Notes a snapshot that was refused, unless one of its revision or a later one was taken. A revision
+/// that can't be read, or not be believed, counts as the one after the newest.
+pub(super) async fn note(
+    transaction: &Transaction<'_>,
+    revision: i64,
+    why: &str,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- directory_refusals
+        insert into directory_refusals (revision, why, refused_at)
+        select r.revision, $2, clock_timestamp()
+        from (select case when $1::bigint between 1
+                               and greatest(extract(epoch from now()) * 1000, s.accepted_revision)
+                          then $1 else least(s.revision, 9223372036854775806) + 1 end as revision
+              from directory_state s) r
+        where not exists (select from directory_snapshots p where p.revision >= r.revision)
+        on conflict do nothing";
+    transaction.execute(SQL, &[&revision, &why]).await.map(drop).map_err(StoreError::at(DOING))
+}
+
+/// The snapshots that hold every event, the oldest first.
+pub(super) async fn open(client: &impl GenericClient) -> Result<Vec<Refusal>, StoreError> {
+    const SQL: &str = "-- directory_refusals
+        select revision, why, refused_at from directory_refusals
+        where accepted_at is null order by revision limit $1";
+    let rows = client.query(SQL, &[&SHOWN]).await.map_err(StoreError::at(DOING))?;
+    let refusal = |row: &tokio_postgres::Row| {
+        let (revision, why, refused_at) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(Refusal { revision, why, refused_at })
+    };
+    rows.iter().map(refusal).collect::<Result<_, _>>().map_err(StoreError::at(DOING))
+}
+
+/// The users and roles whose newest document was refused, the oldest first.
+pub(super) async fn voids(client: &impl GenericClient) -> Result<Vec<Void>, StoreError> {
+    const SQL: &str = "-- directory_refusals
+        select v.kind, v.name, v.begin_revision
+        from directory_versions v cross join directory_state s
+        where v.void and not v.deleted and v.begin_revision <= s.revision
+          and (v.end_revision is null or v.end_revision > s.revision)
+        order by v.begin_revision limit $1";
+    let rows = client.query(SQL, &[&SHOWN]).await.map_err(StoreError::at(DOING))?;
+    let void = |row: &tokio_postgres::Row| {
+        Ok(Void { kind: row.try_get(0)?, name: row.try_get(1)?, revision: row.try_get(2)? })
+    };
+    rows.iter().map(void).collect::<Result<_, _>>().map_err(StoreError::at(DOING))
+}

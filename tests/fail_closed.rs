@@ -1,0 +1,279 @@
+//! What the directory does not know, it does not grant: refused documents, missing revisions, a
+//! beginning that is not there, revisions that can't be believed, and names that are another
+//! person's by now.
+
+use fanfare_testkit::receiver::Receiver;
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, World, event, unique};
+
+const TASKS: &str = "any-task";
+
+fn document(kind: &str, revision: i64, data: &Value) -> Value {
+    json!({
+        "specversion": "1.0", "id": unique(), "source": "/tests",
+        "type": format!("directory.{kind}"), "accessrevision": revision, "data": data
+    })
+}
+
+fn reads(scope: &str) -> Value {
+    json!({ "access": ["read"], "scope": scope, "target": "x" })
+}
+
+fn user(name: &str, permissions: &[Value]) -> Value {
+    json!({ "name": name, "permissions": permissions })
+}
+
+fn at(revision: i64) -> Value {
+    let mut event = event();
+    event["accessrevision"] = json!(revision);
+    event
+}
+
+/// A directory at revision 1 in which both may read tasks, each with a webhook; the webhooks' ids.
+async fn anna_and_ben(world: &World, receiver: &Receiver) -> [String; 2] {
+    let users = [user("anna", &[reads(TASKS)]), user("ben", &[reads(TASKS)])];
+    world.directory(&json!({ "accessrevision": 1, "users": users, "roles": [] })).await;
+    let of =
+        async |name: &str| world.webhook_of(name, &receiver.url(&format!("/{name}")), &[]).await;
+    [of("anna").await, of("ben").await]
+}
+
+/// Waits for the dead letters with this reason.
+async fn letters(world: &World, reason: &str, count: usize) -> Vec<Value> {
+    eventually(&format!("{count} dead letters {reason}"), 2 * SOON, async || {
+        let list = ["dead-letters", "list", "--queue", "events", "--reason", reason];
+        let letters = world.json(&list).await.as_array().unwrap().clone();
+        if letters.len() == count { Ok(letters) } else { Err(format!("{letters:?}")) }
+    })
+    .await
+}
+
+async fn doctor_says(world: &World, words: &str) {
+    let found = world.run(&["doctor"], None).await;
+    assert!(found.stdout.contains(words), "{}", found.stdout);
+}
+
+/// Who was sent how many.
+fn sent(receiver: &Receiver, name: &str) -> usize {
+    let path = format!("/{name}");
+    receiver.requests().iter().filter(|request| request.path == path).count()
+}
+
+#[tokio::test]
+async fn a_refused_document_voids_the_grants_of_its_user_until_it_is_mended() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let [anna, ben] = anna_and_ben(&world, &receiver).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    let mut wrong = document("user", 2, &user("Anna", &[]));
+    wrong["data"]["permissions"] = json!("all");
+    world.publish(&wrong).await;
+    world.publish(&document("role", 3, &json!({ "name": "r" }))).await;
+    for event in [at(2), at(3), event()] {
+        world.publish(&event).await;
+    }
+    world.deliveries(&ben, "delivered", 3).await;
+    assert_eq!(sent(&receiver, "anna"), 0);
+    let letter = &letters(&world, "bad-data", 1).await[0];
+    let detail = letter["detail"].as_str().unwrap();
+    assert!(detail.contains("the permissions of the user Anna count for nothing"), "{detail}");
+    doctor_says(&world, "WRONG  directory: documents were refused").await;
+
+    // The mended document has the same revision.
+    world.publish(&document("user", 2, &user("anna", &[reads(TASKS)]))).await;
+    eventually("the directory is mended", SOON, async || {
+        let check = ["access", "check", "anna", "tasks/t1"];
+        world.json(&check).await["mayRead"] == true
+    })
+    .await;
+    world.publish(&event()).await;
+    world.deliveries(&anna, "delivered", 1).await;
+    world.deliveries(&ben, "delivered", 4).await;
+    doctor_says(&world, "ok     directory").await;
+}
+
+#[tokio::test]
+async fn an_unknown_scope_does_not_keep_a_revocation_from_taking_effect() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let [_, ben] = anna_and_ben(&world, &receiver).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&document("user", 2, &user("anna", &[reads("dashboard")]))).await;
+    world.publish(&at(2)).await;
+    world.deliveries(&ben, "delivered", 1).await;
+    assert_eq!(sent(&receiver, "anna"), 0);
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_refused_snapshot_holds_every_event_until_an_administrator_decides() {
+    let world = World::new().await.with("FANFARE_DIRECTORY_HOLD", "3s");
+    let receiver = Receiver::start().await;
+    let [anna, ben] = anna_and_ben(&world, &receiver).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    let wrong = json!({ "users": [{ "name": "ben", "enabled": "no" }], "roles": [] });
+    world.publish(&document("snapshot", 2, &wrong)).await;
+    letters(&world, "bad-data", 1).await;
+    for event in [at(1), event()] {
+        world.publish(&event).await;
+    }
+    letters(&world, "directory-behind", 2).await;
+    assert_eq!(receiver.count(), 0);
+    doctor_says(&world, "WRONG  directory: a snapshot was refused").await;
+
+    world.fanfare(&["directory", "accept-refused"]).await;
+    world.fanfare(&["dead-letters", "replay", "--reason", "directory-behind"]).await;
+    world.deliveries(&anna, "delivered", 2).await;
+    world.deliveries(&ben, "delivered", 2).await;
+
+    // What is no JSON at all is a snapshot by its routing key; a newer one says everything.
+    let amqp = world.amqp().await;
+    let (key, kind) = ("directory.snapshot", "application/cloudevents+json");
+    amqp.publish("reportserver.events", key, kind, &[], b"{\"type\":").await.unwrap();
+    letters(&world, "not-json", 1).await;
+    world.publish(&event()).await;
+    letters(&world, "directory-behind", 1).await;
+    let only_ben = json!({ "users": [user("ben", &[reads(TASKS)])], "roles": [] });
+    world.publish(&document("snapshot", 9, &only_ben)).await;
+    world.publish(&at(9)).await;
+    world.deliveries(&ben, "delivered", 3).await;
+    assert_eq!(sent(&receiver, "anna"), 2);
+}
+
+#[tokio::test]
+async fn events_are_held_until_the_directory_is_complete() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let ben = world.webhook_of("ben", &receiver.url("/ben"), &[]).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    doctor_says(&world, "ok     directory: empty: every event is held").await;
+    world.publish(&event()).await;
+    world.publish(&document("user", 413, &user("ben", &[reads(TASKS)]))).await;
+    world.publish(&at(413)).await;
+    eventually("the document was taken", SOON, async || {
+        world.sql("select revision from directory_state") == "413"
+    })
+    .await;
+    doctor_says(&world, "WRONG  directory: at revision 413, but not complete").await;
+    assert_eq!(world.sql("select count(*) from events"), "0");
+    let all = json!({ "users": [user("ben", &[reads(TASKS)])], "roles": [] });
+    world.publish(&document("snapshot", 420, &all)).await;
+    world.deliveries(&ben, "delivered", 2).await;
+}
+
+#[tokio::test]
+async fn an_event_is_not_decided_without_a_missing_document_unless_that_is_asked_for() {
+    for (gap, delivered) in [("hold", false), ("pass", true)] {
+        let world = World::new()
+            .await
+            .with("FANFARE_DIRECTORY_GAP", gap)
+            .with("FANFARE_DIRECTORY_GAP_WAIT", "1s")
+            .with("FANFARE_DIRECTORY_HOLD", "4s");
+        let receiver = Receiver::start().await;
+        let [anna, _] = anna_and_ben(&world, &receiver).await;
+        let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+        // Revision 2 is lost: it took anna's permission away.
+        world.publish(&document("role", 3, &json!({ "name": "r" }))).await;
+        world.publish(&at(3)).await;
+        if delivered {
+            world.deliveries(&anna, "delivered", 1).await;
+        } else {
+            letters(&world, "directory-behind", 1).await;
+            assert_eq!(receiver.count(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_revision_that_jumps_is_kept_until_an_administrator_accepts_it() {
+    const FAR: i64 = 5_000_000;
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let [anna, ben] = anna_and_ben(&world, &receiver).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    for revision in [FAR, i64::MAX] {
+        world.publish(&document("user", revision, &user("anna", &[]))).await;
+    }
+    world.publish(&document("snapshot", i64::MAX, &json!({ "users": [], "roles": [] }))).await;
+    letters(&world, "revision-jump", 3).await;
+    assert_eq!(world.sql("select revision from directory_state"), "1");
+    // The next change is an ordinary one, and an event waits for it as ever.
+    world.publish(&at(2)).await;
+    world.publish(&document("role", 2, &json!({ "name": "r" }))).await;
+    world.deliveries(&anna, "delivered", 1).await;
+    world.deliveries(&ben, "delivered", 1).await;
+
+    world.fanfare(&["directory", "accept-revision", &FAR.to_string()]).await;
+    world.fanfare(&["dead-letters", "replay", "--reason", "revision-jump"]).await;
+    eventually("the accepted revision is taken", SOON, async || {
+        let revision = world.sql("select revision from directory_state");
+        if revision == FAR.to_string() { Ok(()) } else { Err(revision) }
+    })
+    .await;
+    letters(&world, "revision-jump", 2).await;
+    world.publish(&event()).await;
+    world.deliveries(&ben, "delivered", 2).await;
+    assert_eq!(sent(&receiver, "anna"), 1);
+}
+
+#[tokio::test]
+async fn a_directory_with_a_mistaken_revision_begins_again_with_an_import() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let [_, ben] = anna_and_ben(&world, &receiver).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    // As an earlier version took it.
+    world.sql("update directory_state set revision = 9223372036854775807");
+    let file = std::env::temp_dir().join(format!("fanfare-{}.json", unique()));
+    let all = json!({ "accessrevision": 7, "users": [user("ben", &[reads(TASKS)])], "roles": [] });
+    std::fs::write(&file, all.to_string()).unwrap();
+    let import = ["directory", "import", &file.to_string_lossy(), "--reset-revision"];
+    let told = world.fanfare(&import).await;
+    std::fs::remove_file(&file).unwrap();
+    assert!(told.contains("the directory is at revision 7"), "{told}");
+    world.publish(&at(8)).await;
+    world.publish(&document("user", 8, &user("ben", &[reads(TASKS)]))).await;
+    world.deliveries(&ben, "delivered", 1).await;
+    // What came before is not remembered, so nothing is decided by it.
+    world.publish(&at(6)).await;
+    letters(&world, "directory-behind", 1).await;
+    assert_eq!(receiver.count(), 1);
+}
+
+#[tokio::test]
+async fn a_user_who_is_deleted_and_created_again_gets_none_of_the_former_ones_webhooks() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let [anna, ben] = anna_and_ben(&world, &receiver).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&document("user", 2, &json!({ "name": "anna", "deleted": true }))).await;
+    world.publish(&document("user", 3, &user("Anna", &[reads(TASKS)]))).await;
+    world.publish(&at(3)).await;
+    world.deliveries(&ben, "delivered", 1).await;
+    let paused = world.json(&["webhooks", "show", &anna]).await;
+    assert_eq!(paused["PausedReason"], "owner-recreated");
+    assert_eq!(sent(&receiver, "anna"), 0);
+
+    world.fanfare(&["webhooks", "resume", &anna]).await;
+    world.publish(&document("user", 4, &user("anna", &[reads(TASKS)]))).await;
+    world.publish(&at(4)).await;
+    world.deliveries(&anna, "delivered", 1).await;
+}
+
+#[tokio::test]
+async fn names_that_the_report_server_keeps_apart_are_two() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let users = [user("weiß", &[reads(TASKS)]), user("weiss", &[]), user("admın", &[reads(TASKS)])];
+    world.directory(&json!({ "accessrevision": 1, "users": users, "roles": [] })).await;
+    for name in ["weiss", "admin"] {
+        world.webhook_of(name, &receiver.url("/other"), &[]).await;
+    }
+    let own = world.webhook_of("weiß", &receiver.url("/own"), &[]).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    world.deliveries(&own, "delivered", 1).await;
+    assert_eq!(sent(&receiver, "other"), 0);
+}

@@ -1,0 +1,277 @@
+//! Messages that no report server would send, and that RabbitMQ takes from anybody who may publish:
+//! each is its own fault only. What is behind it passes, no session ends, and it is kept.
+
+use std::time::{Duration, Instant};
+
+use fanfare_testkit::amqp::{Amqp, Message};
+use fanfare_testkit::amqp_raw::{RawAmqp, RawProperties, nested, text, value};
+use fanfare_testkit::process::Process;
+use fanfare_testkit::receiver::Receiver;
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, World, event};
+
+mod random;
+
+const EVENTS: &str = "reportserver.events";
+const DEAD: &str = "fanfare.events.dead";
+const SESSION_ENDED: &str = "session with the broker ended";
+
+/// Far below the minutes that a loop of ended sessions takes, and far above a busy machine's noise.
+const PROMPTLY: Duration = Duration::from_secs(15);
+
+fn structured() -> RawProperties {
+    RawProperties::default().text("content_type", b"application/cloudevents+json")
+}
+
+fn header(name: &[u8], value: Vec<u8>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    vec![(name.to_vec(), value)]
+}
+
+/// Publishes and waits for the confirm.
+async fn publish(raw: &mut RawAmqp, key: &[u8], properties: &RawProperties, body: &str) {
+    raw.publish(EVENTS, key, properties, body.as_bytes()).await.unwrap();
+    raw.confirm().await.unwrap();
+}
+
+async fn dead(amqp: &Amqp, count: usize) -> Vec<Message> {
+    eventually(&format!("{count} dead letters"), SOON, async || {
+        let found = amqp.queue_len(DEAD).await.unwrap() as usize;
+        if found == count { Ok(()) } else { Err(found) }
+    })
+    .await;
+    amqp.drain(DEAD).await.unwrap()
+}
+
+/// A good event that is published now arrives soon.
+async fn passes(world: &World, receiver: &Receiver, already: usize) {
+    let published = Instant::now();
+    world.publish(&event()).await;
+    receiver.wait_for(already + 1, SOON).await;
+    assert!(published.elapsed() < PROMPTLY, "it took {:?}", published.elapsed());
+}
+
+fn shown<T: ToString>(text: &Option<T>) -> Option<String> {
+    text.as_ref().map(ToString::to_string)
+}
+
+fn nobody_lost_its_session(processes: &[&Process]) {
+    for process in processes {
+        let lines = process.lines();
+        let ended: Vec<_> = lines.iter().filter(|line| line.contains(SESSION_ENDED)).collect();
+        assert!(ended.is_empty(), "{ended:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_the_library_can_t_decode_is_kept_and_stops_nobody() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/hook")).await;
+    let (router, worker) = (world.start("router").await, world.start("worker").await);
+    let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
+    let deep = nested(16_000);
+    let malformed = structured().headers(&header(b"large", text(&vec![b'a'; 31 * 1024])));
+    let cases: Vec<(&[u8], RawProperties, &str, &str)> = vec![
+        (b"tasks.execute", structured().text("message_id", b"\xff\xfe"), "", "unreadable"),
+        (
+            b"tasks.execute",
+            structured().headers(&header(b"\xe9t\xe9", text(b"x"))),
+            "",
+            "unreadable",
+        ),
+        (b"tasks.\xe9xecute", structured(), "", "unreadable"),
+        (b"tasks.execute", structured().headers(&header(b"deep", deep)), "", "unreadable"),
+        // A document's queue has it too; it is refused once by each that may have to read it.
+        (b"tasks.execute", malformed, "{ no JSON", "not-json"),
+    ];
+    for (index, (key, properties, body, _)) in cases.iter().enumerate() {
+        let own = event().to_string();
+        let body = if body.is_empty() { &own } else { *body };
+        publish(&mut raw, key, properties, body).await;
+        passes(&world, &receiver, index).await;
+    }
+    let amqp = world.amqp().await;
+    eventually("all of them are dead letters", SOON, async || {
+        let found = amqp.queue_len(DEAD).await.unwrap() as usize;
+        if found == cases.len() { Ok(()) } else { Err(found) }
+    })
+    .await;
+    let listed = world.json(&["dead-letters", "list"]).await;
+    let reasons: Vec<_> = listed.as_array().unwrap().iter().map(|it| &it["reason"]).collect();
+    let expected: Vec<Value> = cases.iter().map(|(_, _, _, reason)| json!(reason)).collect();
+    assert_eq!(reasons, expected.iter().collect::<Vec<_>>());
+    let letters = dead(&amqp, cases.len()).await;
+    assert!(letters[0].headers.inner().contains_key("x-fanfare-raw-properties"));
+    assert!(letters[2].headers.inner().contains_key("x-fanfare-raw-routing-key"));
+    assert_eq!(letters[4].header("large").map(|large| large.len()), Some(31 * 1024));
+    for letter in &letters {
+        let content_type = shown(letter.properties.content_type());
+        assert_eq!(content_type.as_deref(), Some("application/cloudevents+json"));
+    }
+    nobody_lost_its_session(&[&router, &worker]);
+}
+
+#[tokio::test]
+async fn an_event_with_headers_larger_than_the_library_s_frame_is_an_event_like_any_other() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/hook")).await;
+    let (router, _worker) = (world.start("router").await, world.start("worker").await);
+    let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
+    let with = |size: usize| structured().headers(&header(b"x", text(&vec![b'a'; size])));
+    for (index, size) in [40_000, 130_000].into_iter().enumerate() {
+        publish(&mut raw, b"tasks.execute", &with(size), &event().to_string()).await;
+        receiver.wait_for(index + 1, SOON).await;
+    }
+    // As a letter it has no room for what is to be said about it.
+    publish(&mut raw, b"tasks.execute", &with(130_900), "{").await;
+    passes(&world, &receiver, 2).await;
+    let letters = dead(&world.amqp().await, 1).await;
+    assert_eq!(letters[0].header("x"), None);
+    let detail = letters[0].header("x-fanfare-detail").unwrap();
+    assert!(detail.ends_with("(left out, because they are too large: x)"), "{detail}");
+    nobody_lost_its_session(&[&router]);
+}
+
+#[tokio::test]
+async fn a_long_attribute_is_too_large_alone_and_in_a_batch() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (router, worker) = (world.start("router").await, world.start("worker").await);
+    let long = |name: &str, size: usize| {
+        let mut event = event();
+        event[name] = json!("a".repeat(size));
+        event
+    };
+    let amqp = world.amqp().await;
+    let send = async |content_type, body: String| {
+        let sent = amqp.publish(EVENTS, "tasks.execute", content_type, &[], body.as_bytes());
+        sent.await.unwrap();
+    };
+    for name in ["id", "source", "type", "subject"] {
+        send("application/cloudevents+json", long(name, 40_000).to_string()).await;
+    }
+    let batch = json!([long("id", 1025), event(), long("id", 1024)]);
+    send("application/cloudevents-batch+json", batch.to_string()).await;
+    world.deliveries(&webhook, "delivered", 1).await;
+    let letters = dead(&amqp, 5).await;
+    for letter in &letters {
+        assert_eq!(letter.header("x-fanfare-reason").as_deref(), Some("too-large"));
+        assert!(letter.header("x-fanfare-detail").unwrap().len() < 200);
+    }
+    // No line of a log holds what a publisher wrote without an end.
+    assert!(router.lines().iter().all(|line| line.len() < 4000));
+    nobody_lost_its_session(&[&router, &worker]);
+}
+
+#[tokio::test]
+async fn a_refused_event_keeps_its_properties_and_a_replay_puts_them_back() {
+    let world = World::new().await;
+    let _router = world.start("router").await;
+    let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
+    let copies = vec![
+        (b"CC".to_vec(), fanfare_testkit::amqp_raw::list(&[text(b"elsewhere")])),
+        (b"float".to_vec(), value(b'd', &1.5_f64.to_be_bytes())),
+        (b"x-fanfare-reason".to_vec(), text(b"made-up")),
+    ];
+    let properties = RawProperties::default()
+        .text("content_type", b"application/cloudevents+json")
+        .text("content_encoding", b"gzip")
+        .headers(&copies)
+        .delivery_mode(1)
+        .priority(7)
+        .text("correlation_id", b"c")
+        .text("reply_to", b"r")
+        .text("message_id", b"m")
+        .timestamp(1_795_000_000)
+        .text("type", b"t")
+        .text("app_id", b"a");
+    publish(&mut raw, b"tasks.execute", &properties, &event().to_string()).await;
+    let amqp = world.amqp().await;
+    let check = async || {
+        eventually("it is a dead letter", SOON, async || {
+            let list = world.json(&["dead-letters", "list"]).await;
+            if list[0]["reason"] == json!("not-json") { Ok(()) } else { Err(list) }
+        })
+        .await;
+    };
+    check().await;
+    assert_eq!(world.fanfare(&["dead-letters", "replay", "--all"]).await, "replayed 1\n");
+    // It is still the same, so it comes back.
+    check().await;
+    let letter = dead(&amqp, 1).await.remove(0);
+    let kept = &letter.properties;
+    assert_eq!(shown(kept.content_encoding()).as_deref(), Some("gzip"));
+    assert_eq!(shown(kept.correlation_id()).as_deref(), Some("c"));
+    assert_eq!(shown(kept.reply_to()).as_deref(), Some("r"));
+    assert_eq!(shown(kept.message_id()).as_deref(), Some("m"));
+    assert_eq!(shown(kept.kind()).as_deref(), Some("t"));
+    assert_eq!(shown(kept.app_id()).as_deref(), Some("a"));
+    assert_eq!(*kept.timestamp(), Some(1_795_000_000));
+    assert_eq!((*kept.priority(), *kept.delivery_mode()), (Some(7), Some(1)));
+    assert!(letter.headers.inner().contains_key("float"));
+    assert!(letter.headers.inner().contains_key("x-fanfare-cc"));
+    assert!(letter.header("x-fanfare-detail").unwrap().contains("gzip"));
+}
+
+#[tokio::test]
+async fn what_the_broker_moved_is_told_as_what_it_was() {
+    let world = World::new().await;
+    let mut router = world.start("router").await;
+    router.terminate();
+    router.wait_exit(SOON).await;
+    let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
+    let expires = structured().text("expiration", b"50");
+    publish(&mut raw, b"tasks.execute", &expires, &event().to_string()).await;
+    eventually("the broker has moved it", SOON, async || {
+        let list = world.json(&["dead-letters", "list"]).await;
+        if list[0]["reason"] == json!("message-expired") { Ok(()) } else { Err(list) }
+    })
+    .await;
+    // Without its time to live it is an event like any other.
+    assert_eq!(world.fanfare(&["dead-letters", "replay", "--all"]).await, "replayed 1\n");
+    let _router = world.start("router").await;
+    eventually("it is taken", SOON, async || {
+        let events = world.sql("select count(*) from events");
+        if events == "1" { Ok(()) } else { Err(events) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stranger_s_headers_do_not_hold_an_event_for_ever() {
+    let world = World::new().await.with("FANFARE_DIRECTORY_HOLD", "2s");
+    let router = world.start("router").await;
+    let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
+    let late = || {
+        let mut late = event();
+        late["accessrevision"] = json!(1_000_000);
+        late.to_string()
+    };
+    for since in [i64::MAX, i64::MIN, -1] {
+        let since = value(b'l', &since.to_be_bytes());
+        let headers = vec![
+            (b"x-fanfare-held-since".to_vec(), since),
+            (b"x-fanfare-routing-key".to_vec(), text(b"directory.user")),
+        ];
+        publish(&mut raw, b"tasks.execute", &structured().headers(&headers), &late()).await;
+    }
+    let large = vec![
+        (b"x-fanfare-held-since".to_vec(), text(b"garbage")),
+        (b"large".to_vec(), text(&vec![b'a'; 130_800])),
+    ];
+    publish(&mut raw, b"tasks.execute", &structured().headers(&large), &late()).await;
+    let letters = dead(&world.amqp().await, 4).await;
+    let mut reasons: Vec<_> =
+        letters.iter().map(|letter| letter.header("x-fanfare-reason").unwrap()).collect();
+    reasons.sort();
+    let behind = "directory-behind";
+    assert_eq!(reasons, [behind, behind, behind, "too-large"]);
+    assert!(letters.iter().all(|letter| {
+        letter.header("x-fanfare-routing-key").as_deref() == Some("tasks.execute")
+    }));
+    nobody_lost_its_session(&[&router]);
+}
