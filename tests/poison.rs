@@ -88,6 +88,7 @@ async fn a_delivery_that_ends_its_workers_is_attempted_alone_and_then_given_up()
     assert_eq!(alone, 3);
     let dead = state().await;
     assert_eq!((&dead["state"], &dead["reason"]), (&json!("dead"), &json!("poison")));
+    let _worker = world.start("worker").await;
     let letters = eventually("its dead letter", SOON, async || {
         let letters = world.json(&["dead-letters", "list", "--webhook", &bad]).await;
         let letters = letters.as_array().unwrap().clone();
@@ -95,7 +96,6 @@ async fn a_delivery_that_ends_its_workers_is_attempted_alone_and_then_given_up()
     })
     .await;
     assert_eq!(letters[0]["reason"], "poison");
-    let _worker = world.start("worker").await;
     world.deliveries(&good, "delivered", events).await;
 }
 

@@ -200,7 +200,12 @@ async fn a_thousand_waiting_retries_of_lost_owners_are_dropped_without_a_post() 
         let detail = shown["detail"].as_str().unwrap();
         assert!(detail.starts_with(words), "{detail}");
     }
-    let after: Vec<_> = receiver.requests().into_iter().filter(|it| it.at > visible).collect();
-    assert!(after.is_empty(), "{} POSTs after the change", after.len());
+    // A first attempt that the receiver's limits put off is still judged by its plan for a while.
+    let is_retry = |body: &[u8]| {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        body["Attempt"] != 1
+    };
+    let after = receiver.requests().into_iter().filter(|it| it.at > visible && is_retry(&it.body));
+    assert_eq!(after.count(), 0, "retries after the change");
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
 }

@@ -280,7 +280,7 @@ async fn conclude(
         }
         Verdict::Early => {
             context.config.metrics.deferred(Deferral::Early);
-            let again = taken.again(early(context, standing).unwrap_or_default());
+            let again = taken.again(early(standing, context.now()).unwrap_or_default());
             not_begun(context, asked, again).await
         }
         Verdict::GiveUp(reason) => self::give_up(context, due, standing, webhook, reason).await,
@@ -290,6 +290,10 @@ async fn conclude(
         }
         Verdict::HandOnAgain => {
             Ok(FollowUp::again(context, due, &whole(context, due).await?, webhook))
+        }
+        Verdict::NotNext => {
+            context.release(due, asked.held).await?;
+            Ok(None)
         }
         Verdict::Nothing => Ok(None),
     }

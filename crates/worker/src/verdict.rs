@@ -27,6 +27,7 @@ const CLOCKS: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(2);
 
 /// What to do with a due job.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Attempt it with these of its events.
     Attempt {
@@ -52,6 +53,64 @@ pub(crate) enum Verdict {
     HandOnAgain,
     /// The delivery has moved on.
     Nothing,
+    /// It is not for the entry that comes next, though nobody has made the attempt.
+    NotNext,
+}
+
+/// What a verdict rests on, but for what the owner may read.
+struct Facts<'a> {
+    claim: Claim,
+    standing: &'a Standing,
+    webhook: Option<&'a Webhook>,
+    /// The webhook is there, and can't be read.
+    unreadable: bool,
+    /// `None` when the directory does not know the owner.
+    owner: Option<UserStatus>,
+    now: DateTime<Utc>,
+    deadline: Duration,
+}
+
+/// What to do with a due job, if its owner may read what it is about.
+fn verdict(taken: Taken, facts: &Facts<'_>) -> Verdict {
+    let Facts { standing, now, .. } = *facts;
+    let suspicion = match facts.claim {
+        Claim::Past if taken.redelivered => return Verdict::HandOnAgain,
+        Claim::Past => return Verdict::Nothing,
+        Claim::Taken => return Verdict::Later,
+        Claim::Ours(unrecorded) => unrecorded.suspicion(),
+    };
+    if standing.events.is_empty() {
+        return Verdict::Lost;
+    }
+    if !is_next(taken.due, standing) {
+        return Verdict::NotNext;
+    }
+    if early(standing, now).is_some() {
+        return Verdict::Early;
+    }
+    if suspicion == Suspicion::Poison {
+        return Verdict::GiveUp(DeadReason::Poison);
+    }
+    if expired(standing, now, facts.deadline) {
+        return Verdict::GiveUp(DeadReason::Expired);
+    }
+    let by_plan = is_by_plan(standing, now);
+    match (facts.webhook, facts.owner) {
+        (None, _) if facts.unreadable => Verdict::Unreadable,
+        (None, _) => Verdict::Drop(DropReason::WebhookDeleted),
+        (Some(webhook), _) if webhook.paused => Verdict::Drop(DropReason::WebhookPaused),
+        (Some(_), Some(UserStatus::Disabled)) if !by_plan => {
+            Verdict::Drop(DropReason::OwnerDisabled)
+        }
+        (Some(_), Some(UserStatus::Deleted) | None) if !by_plan => {
+            Verdict::Drop(DropReason::OwnerDeleted)
+        }
+        (Some(_), _) => Verdict::Attempt {
+            events: (0..standing.events.len()).collect(),
+            by_plan,
+            alone: suspicion == Suspicion::Alone,
+        },
+    }
 }
 
 /// What to do with due jobs, in their order, given what was claimed and read.
@@ -67,51 +126,22 @@ pub(crate) async fn verdicts(
     let users = context.patiently(|| store.user_status(&keys)).await?;
     let (mut verdicts, mut questions, mut askers) = (Vec::new(), Vec::new(), Vec::new());
     for ((taken, claim), standing) in taken.iter().zip(claims).zip(standings) {
-        let webhook = found.webhooks.get(&taken.due.webhook);
-        let suspicion = match claim {
-            Claim::Ours(unrecorded) => unrecorded.suspicion(),
-            Claim::Taken | Claim::Past => Suspicion::None,
+        let webhook = found.webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
+        let facts = Facts {
+            claim: *claim,
+            standing,
+            webhook,
+            unreadable: found.unreadable.contains(&taken.due.webhook),
+            owner: webhook.and_then(|webhook| users.get(webhook.owner.key()).copied()),
+            now: context.now(),
+            deadline: context.config.policy.deadline,
         };
-        let verdict = match (claim, webhook) {
-            (Claim::Past, _) if taken.redelivered => Verdict::HandOnAgain,
-            (Claim::Past, _) => Verdict::Nothing,
-            (Claim::Taken, _) => Verdict::Later,
-            (Claim::Ours(_), _) if standing.events.is_empty() => Verdict::Lost,
-            (Claim::Ours(_), _) if !is_next(taken.due, standing) => Verdict::Nothing,
-            (Claim::Ours(_), _) if early(context, standing).is_some() => Verdict::Early,
-            (Claim::Ours(_), _) if suspicion == Suspicion::Poison => {
-                Verdict::GiveUp(DeadReason::Poison)
-            }
-            (Claim::Ours(_), _) if expired(context, standing) => {
-                Verdict::GiveUp(DeadReason::Expired)
-            }
-            (Claim::Ours(_), None) if found.unreadable.contains(&taken.due.webhook) => {
-                Verdict::Unreadable
-            }
-            (Claim::Ours(_), None) => Verdict::Drop(DropReason::WebhookDeleted),
-            (Claim::Ours(_), Some(webhook)) if webhook.paused => {
-                Verdict::Drop(DropReason::WebhookPaused)
-            }
-            (Claim::Ours(_), Some(webhook)) => {
-                let by_plan = is_by_plan(context, standing);
-                let attempt = Verdict::Attempt {
-                    events: (0..standing.events.len()).collect(),
-                    by_plan,
-                    alone: suspicion == Suspicion::Alone,
-                };
-                match users.get(webhook.owner.key()) {
-                    _ if by_plan => attempt,
-                    Some(UserStatus::Enabled) => {
-                        let open = questions_of(standing, webhook);
-                        askers.extend(open.iter().map(|(event, _)| (verdicts.len(), *event)));
-                        questions.extend(open.into_iter().map(|(_, question)| question));
-                        attempt
-                    }
-                    Some(UserStatus::Disabled) => Verdict::Drop(DropReason::OwnerDisabled),
-                    Some(UserStatus::Deleted) | None => Verdict::Drop(DropReason::OwnerDeleted),
-                }
-            }
-        };
+        let verdict = verdict(*taken, &facts);
+        if let (Verdict::Attempt { by_plan: false, .. }, Some(webhook)) = (&verdict, webhook) {
+            let open = questions_of(standing, webhook);
+            askers.extend(open.iter().map(|(event, _)| (verdicts.len(), *event)));
+            questions.extend(open.into_iter().map(|(_, question)| question));
+        }
         verdicts.push(verdict);
     }
     if questions.is_empty() {
@@ -137,9 +167,9 @@ pub(crate) async fn verdicts(
 }
 
 /// Whether it is a first attempt about which the plan still decides, whatever put it off.
-fn is_by_plan(context: &Context, standing: &Standing) -> bool {
+fn is_by_plan(standing: &Standing, now: DateTime<Utc>) -> bool {
     let planned = standing.events.first().map(|event| event.received_at);
-    standing.last.is_none() && planned.is_some_and(|at| plan_holds(at, context.now()))
+    standing.last.is_none() && planned.is_some_and(|at| plan_holds(at, now))
 }
 
 /// Whether the job is for the row that comes next.
@@ -153,16 +183,15 @@ fn is_next(due: Due, standing: &Standing) -> bool {
 
 /// Whether a delivery that was deferred over and over is past its deadline. A retry is never due so
 /// late, even if the ladder lengthens its wait by an eighth.
-fn expired(context: &Context, standing: &Standing) -> bool {
-    let deadline = context.config.policy.deadline;
-    let age = (context.now() - chain(standing).since).to_std().unwrap_or_default();
+fn expired(standing: &Standing, now: DateTime<Utc>, deadline: Duration) -> bool {
+    let age = (now - chain(standing).since).to_std().unwrap_or_default();
     !standing.events.is_empty() && age > deadline + deadline / 8 + CLOCKS
 }
 
 /// How long a retry still has to wait, if that is worth a delay.
-pub(crate) fn early(context: &Context, standing: &Standing) -> Option<Duration> {
+pub(crate) fn early(standing: &Standing, now: DateTime<Utc>) -> Option<Duration> {
     let due = standing.last.as_ref()?.next_attempt_at?;
-    (due - context.now()).to_std().ok().filter(|left| *left > SOON)
+    (due - now).to_std().ok().filter(|left| *left > SOON)
 }
 
 /// The questions of access that are open: none for what was decided at this very revision, nor for
@@ -203,3 +232,7 @@ fn is_decided(standing: &Standing, event: &PlannedEvent) -> bool {
         .flatten()
         .any(|(revision, at)| revision == standing.revision && after_late(at))
 }
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

@@ -40,7 +40,7 @@ async fn settled(database: &Database) {
     const SQL: &str = "select pg_postmaster_start_time() < now() - interval '11 seconds'";
     eventually("the server is old enough", Duration::from_mins(1), async || {
         let row = database.client.query_one(SQL, &[]).await.unwrap();
-        row.get::<_, bool>(0).then_some(())
+        row.try_get::<_, bool>(0).unwrap().then_some(())
     })
     .await;
 }
@@ -169,22 +169,22 @@ async fn a_restart_waits_for_the_attempt_that_is_being_made() {
 /// committed yet.
 #[tokio::test]
 async fn a_claim_that_waited_for_a_restart_is_refused() {
-    let database = Database::new().await;
-    let row = entry(due(1, 1), State::Retrying, Utc::now());
-    database.store.attempts_record(&[row]).await.unwrap();
-    assert_eq!(claim(&database, due(1, 2), over()).await, OURS);
     // What a restart writes, in a transaction that stays open.
     const RESTART: &str = "begin;
         update claims set entry = 3, until = now(), token = null;
         insert into attempts (batch, webhook, entry, attempt, tries, since, state, at, revision)
         select batch, webhook, 2, attempt, 0, now(), 'pending', now(), revision from attempts";
+    let database = Database::new().await;
+    let row = entry(due(1, 1), State::Retrying, Utc::now());
+    database.store.attempts_record(&[row]).await.unwrap();
+    assert_eq!(claim(&database, due(1, 2), over()).await, OURS);
     database.client.batch_execute(RESTART).await.unwrap();
     let observer = database.connect().await;
     let waits = async {
         const SQL: &str = "select count(*) from pg_locks where not granted";
         eventually("the claim waits", Duration::from_mins(1), async || {
             let row = observer.query_one(SQL, &[]).await.unwrap();
-            (row.get::<_, i64>(0) > 0).then_some(())
+            (row.try_get::<_, i64>(0).unwrap() > 0).then_some(())
         })
         .await;
         database.client.batch_execute("commit").await.unwrap();
@@ -196,18 +196,18 @@ async fn a_claim_that_waited_for_a_restart_is_refused() {
 /// A person's restart whose answer is lost leaves work that the reconciler finds.
 #[tokio::test]
 async fn a_restart_is_looked_at_soon() {
-    let database = Database::new().await;
-    let row = entry(due(1, 1), State::Delivered, Utc::now());
-    database.store.attempts_record(&[row]).await.unwrap();
     const EVENT: &str = "
         insert into events (key, batch, position, source, event_id, event_type, subject,
                             decided_revision, notification, webhooks, look_at)
         values ($1, $1, 0, '/tests', '1', 'tasks.execute', 'tasks/t1', 0, '{}', array[$2::uuid], null)";
+    let database = Database::new().await;
+    let row = entry(due(1, 1), State::Delivered, Utc::now());
+    database.store.attempts_record(&[row]).await.unwrap();
     let key = due(1, 1).batch.0;
     database.client.execute(EVENT, &[&key, &WEBHOOK.0]).await.unwrap();
     let restart = database.store.delivery_restart(due(1, 1).batch, WEBHOOK, false).await.unwrap();
     assert_eq!(restart, Restart::Begun(due(1, 3)));
     let soon = "select look_at <= now() + interval '1 minute' from events";
     let row = database.client.query_one(soon, &[]).await.unwrap();
-    assert_eq!(row.get::<_, Option<bool>>(0), Some(true));
+    assert_eq!(row.try_get::<_, Option<bool>>(0).unwrap(), Some(true));
 }
