@@ -127,7 +127,7 @@ const fn v6(a: u16, b: u16, c: u16, d: u16, len: u8) -> Ipv6Net {
 
 /// From the IANA IPv4 special-purpose and multicast registries; the first match names the reason.
 /// The last three are public by the registries, but reach services of the cloud that a process runs
-/// in, as link-local addresses do: Azure's WireServer (learn.microsoft.com, "What is IP address
+/// in, as link-local addresses do: Azure's `WireServer` (learn.microsoft.com, "What is IP address
 /// 168.63.129.16?") and the service endpoints of IBM Cloud (cloud.ibm.com/docs/vpc, "Service
 /// endpoints"). Those of the other clouds lie in special ranges.
 const SPECIAL_V4: &[(Ipv4Net, &str)] = &[

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::support::Database;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 impl Database {
     /// How many statements of this name are under way.
@@ -17,7 +17,7 @@ impl Database {
         self.client.batch_execute("select pg_stat_clear_snapshot()").await.unwrap();
         let sql = "select count(*) from pg_stat_activity
                    where state = 'active' and query like $1 || '%'";
-        self.client.query_one(sql, &[&format!("-- {name}")]).await.unwrap().get(0)
+        self.client.query_one(sql, &[&format!("-- {name}")]).await.unwrap().try_get(0).unwrap()
     }
 
     /// Keeps everybody from reading webhooks until the transaction of the client ends.

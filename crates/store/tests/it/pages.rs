@@ -37,7 +37,7 @@ impl Database {
         let sql =
             "select sum(heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
                    from pg_statio_user_tables where relname in ('events', 'attempts')";
-        self.client.query_one(sql, &[]).await.unwrap().get(0)
+        self.client.query_one(sql, &[]).await.unwrap().try_get(0).unwrap()
     }
 
     /// All deliveries of an owner, page by page, and the number of pages.
@@ -81,7 +81,7 @@ async fn a_page_of_an_owner_without_deliveries_reads_a_bounded_part_of_the_ledge
         fanfare_testkit::wait::eventually(what, soon, async || {
             let sql = "select count(*) from pg_stat_activity
                        where application_name = 'fanfare tests'";
-            let left: i64 = database.client.query_one(sql, &[]).await.unwrap().get(0);
+            let left: i64 = database.client.query_one(sql, &[]).await.unwrap().try_get(0).unwrap();
             if left <= 4 { Ok(()) } else { Err(left) }
         })
         .await;
