@@ -1,6 +1,6 @@
 //! Statements that nobody waits for any more, or that take too long.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fanfare_store::{Asks, cancel_on_drop};
 use fanfare_testkit::wait::eventually;
@@ -30,9 +30,9 @@ impl Database {
 #[tokio::test]
 async fn a_statement_ends_when_the_request_that_it_is_for_is_dropped() {
     let database = Database::new().await;
-    let store = database.another(Asks::Interactive, 2);
+    // Without a limit of time: the statements would wait for the lock for ever.
+    let store = database.another(Asks::ThisAndThat, 2);
     database.lock_webhooks().await;
-    let begun = Instant::now();
     // More than there are connections: each takes the place of one that was abandoned.
     for _ in 0..24 {
         let asked = cancel_on_drop(store.webhooks_list(None));
@@ -45,7 +45,6 @@ async fn a_statement_ends_when_the_request_that_it_is_for_is_dropped() {
         if left == 0 { Ok(()) } else { Err(left) }
     })
     .await;
-    assert!(begun.elapsed() < Duration::from_secs(9), "they ended by themselves");
     database.client.batch_execute("rollback").await.unwrap();
     assert!(store.webhooks_list(None).await.unwrap().is_empty());
 }

@@ -61,7 +61,7 @@ struct Entries {
 
 /// An entry that is right.
 enum Parsed {
-    Whole(Webhook),
+    Whole(Box<Webhook>),
     WithoutSecret(WebhookId),
 }
 
@@ -126,7 +126,7 @@ fn webhooks(entries: &[Entry<'_>], owner: Option<&Name>, now: DateTime<Utc>) -> 
             continue;
         }
         match parsed {
-            Parsed::Whole(webhook) => read.whole.push(Imported { place, webhook }),
+            Parsed::Whole(webhook) => read.whole.push(Imported { place, webhook: *webhook }),
             Parsed::WithoutSecret(id) => read.without_secret.push((place, id)),
         }
     }
@@ -149,7 +149,7 @@ fn webhook(entry: &Entry<'_>, owner: Option<&Name>, now: DateTime<Utc>) -> anyho
     };
     let reason = members.text("PausedReason")?.filter(|_| wanted.paused).map(str::to_owned);
     let webhook = wanted.into_webhook(id, owner, secret, now);
-    Ok(Parsed::Whole(Webhook { paused_reason: reason, ..webhook }))
+    Ok(Parsed::Whole(Box::new(Webhook { paused_reason: reason, ..webhook })))
 }
 
 /// Asks all new addresses to return an echo, and says which did not.
