@@ -37,6 +37,7 @@ async fn import(world: &World) {
 async fn keys_are_replaced_while_everything_runs() {
     let receiver = Receiver::start().await;
     let world = World::new().await.with("FANFARE_SECRET_KEYS", OLD);
+    let world = world.with("FANFARE_WEBHOOKS_PER_OWNER", "2000");
     world.webhook(&receiver.url("/")).await;
     import(&world).await;
 

@@ -47,6 +47,12 @@ async fn what_the_old_server_lists_is_taken_over_whole() {
     let all: Vec<&Value> = all.as_array().unwrap().iter().chain([&new]).collect();
     let output = import(&api, &all, &[]).await.success().unwrap();
     assert_eq!(output, "imported 1; skipped 2 that were here before\n");
+
+    // What is not here needs its secret.
+    let mut unknown = listed("https://example.org/?noecho", "carl");
+    unknown["Secret"] = Value::Null;
+    let output = import(&api, &[&annas, &unknown], &[]).await;
+    assert!(output.stderr.contains("entry 2: it has no Secret"), "{}", output.stderr);
 }
 
 #[tokio::test]

@@ -62,13 +62,10 @@ async fn commands_keep_to_the_most_and_who_has_more_keeps_them() {
     assert!(output.stderr.contains("'anna' has as many webhooks"), "{}", output.stderr);
     assert_eq!(api.world.json(&["webhooks", "list"]).await, list);
     // Nothing new for her: nothing to refuse, even if she has more than the most.
-    api.sandbox
-        .sql(
-            "insert into webhooks select (w).* from (
-                  select jsonb_populate_record(w, jsonb_build_object('id', gen_random_uuid())) as w
-                  from webhooks w) s",
-        )
-        .unwrap();
+    let more: Vec<&str> = add.into_iter().chain(["--webhooks-per-owner", "100"]).collect();
+    for _ in 0..MOST {
+        api.world.fanfare(&more).await;
+    }
     let output = import(json!([list[0].clone(), new("bob", ids[0])])).await;
     assert!(output.stdout.contains("imported 1; skipped 1"), "{output:?}");
     std::fs::remove_file(&file).unwrap();

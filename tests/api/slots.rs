@@ -26,7 +26,7 @@ async fn unread(address: SocketAddr, path: &str) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.set_recv_buffer_size(2048).ok()?;
     let stream = socket.connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: console\r\n\r\n").repeat(200);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: console\r\n\r\n").repeat(100);
     let _ = stream.try_write(request.as_bytes());
     Some(stream)
 }

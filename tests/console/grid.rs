@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::browser::{Browser, ORIGIN};
 use super::{Console, QUIET};
-use crate::world::SOON;
+use crate::world::{SOON, World};
 
 /// The most that a page may weigh with everything that it brings, in bytes.
 const MOST: usize = 150 * 1024;
@@ -75,7 +75,8 @@ async fn users_see_their_own_and_administrators_everybody_s() {
 
 #[tokio::test]
 async fn many_webhooks_come_on_pages_that_stay_small() {
-    let console = Console::start().await;
+    let world = World::new().await.with("FANFARE_WEBHOOKS_PER_OWNER", "120");
+    let console = Console::on(world).await;
     let mut anna = console.user("anna").await;
     for n in 0..120 {
         let long = "x".repeat(3000);

@@ -152,6 +152,7 @@ async fn it_is_cancelled_by_its_owner_and_nobody_else_s_business() {
     let path = confirmed(&mut anna, &page, "300 deliveries failed").await;
     until(&mut anna, &path, "250 of 300").await;
 
+    console.directory(&["anna", "bob"]).await;
     let mut bob = console.user("bob").await;
     for path in [&path, &format!("{page}/resend"), &format!("{page}/resend?since=ever")] {
         assert_eq!(bob.get(path).await.status, 404, "{path}");

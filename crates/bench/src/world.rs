@@ -99,6 +99,8 @@ impl World {
             ("FANFARE_SECRET_KEYS", "bench:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
             ("FANFARE_ALLOW_TARGETS", "127.0.0.0/8"),
             ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0"),
+            // All webhooks are one owner's.
+            ("FANFARE_WEBHOOKS_PER_OWNER", "1000000"),
         ];
         let all = own.iter().chain(settings);
         let settings: Settings =

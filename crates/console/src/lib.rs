@@ -47,6 +47,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use app::App;
+pub use server::listen;
 pub use v1::view;
 
 /// How often sessions that have ended are swept. As often a database that is away is noticed, and

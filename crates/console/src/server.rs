@@ -8,7 +8,8 @@
 mod slots;
 mod stream;
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,22 @@ const GRACE: Duration = Duration::from_secs(20);
 /// What a connection gets for which there is no slot.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
                       Connection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// What the kernel keeps of an answer that the peer does not read yet, in bytes. Left to itself it
+/// keeps megabytes for each connection.
+const SEND_BUFFER: u32 = 128 * 1024;
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// Listens on an address. What it accepts inherits the size of the buffer.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A console that is started again takes the place of the one before at once.
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// The address that sends a request: the last proxy's, if there is one.
 #[derive(Debug, Clone, Copy)]

@@ -107,7 +107,8 @@ pub(crate) async fn sign_in(
         return Err(Denied::Wrong);
     }
     let guard = &app.passwords;
-    let _turn = guard.turn(source).ok_or(NO_TURN)?;
+    let is_familiar = guard.throttle().is_familiar(name.key(), source);
+    let _turn = guard.turn(source, is_familiar).ok_or(NO_TURN)?;
     guard
         .throttle()
         .take(name.key(), source, Instant::now())
@@ -182,11 +183,13 @@ impl Passwords {
         self.signing_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place among those who sign in; `None` when all are taken, or all of this source.
-    fn turn(&self, source: Source) -> Option<Turn<'_>> {
+    /// A place among those who sign in; `None` when all are taken, or all of this source that are
+    /// for those who did not sign in from there before.
+    fn turn(&self, source: Source, is_familiar: bool) -> Option<Turn<'_>> {
         let mut signing_in = self.signing_in();
         let of_source = signing_in.by_source.get(&source).copied().unwrap_or(0);
-        if signing_in.all >= MAX_SIGNING_IN || of_source >= MAX_OF_A_SOURCE {
+        let is_full = of_source >= MAX_OF_A_SOURCE && !is_familiar;
+        if signing_in.all >= MAX_SIGNING_IN || is_full {
             return None;
         }
         signing_in.all += 1;
@@ -219,12 +222,14 @@ mod tests {
         let passwords = Passwords::default();
         let source = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
         let (here, there) = (source("192.0.2.1"), source("192.0.2.2"));
-        let mut turns: Vec<_> = (0..MAX_OF_A_SOURCE).filter_map(|_| passwords.turn(here)).collect();
+        let mut turns: Vec<_> =
+            (0..MAX_OF_A_SOURCE).filter_map(|_| passwords.turn(here, false)).collect();
         assert_eq!(turns.len(), MAX_OF_A_SOURCE);
-        assert!(passwords.turn(here).is_none());
-        assert!(passwords.turn(there).is_some());
+        assert!(passwords.turn(here, false).is_none());
+        assert!(passwords.turn(here, true).is_some());
+        assert!(passwords.turn(there, false).is_some());
         turns.pop();
-        assert!(passwords.turn(here).is_some());
+        assert!(passwords.turn(here, false).is_some());
         drop(turns);
         assert_eq!(passwords.signing_in().all, 0);
         assert!(passwords.signing_in().by_source.is_empty());

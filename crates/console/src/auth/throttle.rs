@@ -6,17 +6,17 @@
 //! the same moment are a thousand tries.
 //!
 //! There is no limit for all sources together: one source could use it up and lock everybody out.
-//! How many passwords are hashed at a time is bounded elsewhere. The limit of an account from
-//! everywhere is generous, and does not hold for a source from which its owner signed in before, so
-//! that strangers can't lock the owner out.
+//! How many passwords are hashed at a time is bounded elsewhere. For an account whose owner signed in
+//! from this source before, only the limit of the two together holds: neither strangers elsewhere
+//! nor those behind the same proxy can lock the owner out.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Wrong passwords from one source: 100 at once, then 5 a second.
-const OF_A_SOURCE: Limit = Limit { burst: 100, every: Duration::from_millis(200) };
+/// Wrong passwords from one source: 200 at once, then 10 a second.
+const OF_A_SOURCE: Limit = Limit { burst: 200, every: Duration::from_millis(100) };
 /// Wrong passwords for one account from one source: ten at once, then one every 30 s.
 const OF_A_PAIR: Limit = Limit { burst: 10, every: Duration::from_secs(30) };
 /// Wrong passwords for one account from everywhere: 500 at once, then one every 5 s.
@@ -83,13 +83,13 @@ impl Throttle {
         now: Instant,
     ) -> Result<(), Duration> {
         let pair = (account.to_owned(), source);
-        let of_source = self.sources.after(&source, OF_A_SOURCE, now)?;
         let of_pair = self.pairs.after(&pair, OF_A_PAIR, now)?;
         if !self.familiar.contains_key(&pair) {
+            let of_source = self.sources.after(&source, OF_A_SOURCE, now)?;
             let of_account = self.accounts.after(&pair.0, OF_AN_ACCOUNT, now)?;
+            self.sources.put(source, of_source, now);
             self.accounts.put(pair.0.clone(), of_account, now);
         }
-        self.sources.put(source, of_source, now);
         self.pairs.put(pair, of_pair, now);
         Ok(())
     }
@@ -97,11 +97,16 @@ impl Throttle {
     /// Gives a try back that was not a wrong password.
     pub(crate) fn give_back(&mut self, account: &str, source: Source, now: Instant) {
         let pair = (account.to_owned(), source);
-        self.sources.give_back(&source, OF_A_SOURCE, now);
         if !self.familiar.contains_key(&pair) {
+            self.sources.give_back(&source, OF_A_SOURCE, now);
             self.accounts.give_back(&pair.0, OF_AN_ACCOUNT, now);
         }
         self.pairs.give_back(&pair, OF_A_PAIR, now);
+    }
+
+    /// Whether the owner of an account signed in from this source before.
+    pub(crate) fn is_familiar(&self, account: &str, source: Source) -> bool {
+        self.familiar.contains_key(&(account.to_owned(), source))
     }
 
     /// Notes that the owner of an account signed in from this source.
@@ -221,12 +226,15 @@ mod tests {
     fn a_flood_of_one_source_stops_only_that_source() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         let flood = source(1);
-        for n in 0..100 {
+        throttle.signed_in("bob", flood, now);
+        for n in 0..200 {
             throttle.take(&format!("user {n}"), flood, now).unwrap();
         }
-        assert_eq!(throttle.take("anna", flood, now), Err(Duration::from_millis(200)));
+        assert_eq!(throttle.take("anna", flood, now), Err(Duration::from_millis(100)));
         throttle.take("anna", source(2), now).unwrap();
-        throttle.take("anna", flood, now + Duration::from_millis(200)).unwrap();
+        // Who signed in from there before still does.
+        throttle.take("bob", flood, now).unwrap();
+        throttle.take("anna", flood, now + Duration::from_millis(100)).unwrap();
     }
 
     #[test]

@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_goes_on_while_the_peer_reads_slowly() {
         let (ours, mut theirs) = duplex(1);
-        let mut watched = Watched::new(ours, Arc::default(), Duration::from_secs(60));
+        let mut watched = Watched::new(ours, Arc::default(), Duration::from_mins(1));
         let writing = tokio::spawn(async move { watched.write_all(&[7; 64]).await });
         let mut read = [0; 64];
         theirs.read_exact(&mut read).await.unwrap();

@@ -125,8 +125,8 @@ async fn explain_to_owner(
     let (mut known, mut other) = (Vec::new(), None);
     for event in events(app, id, source).await?.into_iter().take(SAME_ID) {
         let Some(explained) = app.store.explain(event.key, filter).await? else { continue };
-        let knows = |one: &WebhookExplained| one.grant.is_some() || one.delivery.is_some();
-        if explained.webhooks.iter().any(knows) {
+        let may_know = |one: &WebhookExplained| one.grant.is_some() || one.delivery.is_some();
+        if explained.webhooks.iter().any(may_know) {
             known.push((event.source, explained));
         } else {
             other.get_or_insert(explained);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use fanfare_broker::State;
-use tokio::net::TcpListener;
 
 use crate::clock;
 use crate::observe::Observer;
@@ -88,7 +87,7 @@ pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
         provider: parts::provider(settings)?,
     };
     let wanted = settings.console_listen;
-    let listener = TcpListener::bind(wanted).await.with_context(|| {
+    let listener = fanfare_console::listen(wanted).with_context(|| {
         format!(
             "failed to listen on {wanted}; set FANFARE_CONSOLE_LISTEN to an address of this \
                  machine and a port that is free"

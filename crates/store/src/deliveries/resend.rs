@@ -113,6 +113,10 @@ impl Store {
               and a.since >= $3 and a.since < now()
               and not exists (select from attempts l where l.batch = a.batch
                               and l.webhook = a.webhook and l.entry > a.entry)
+            -- The same form sent twice, of which the first may be done already.
+            having not exists (select from resends r
+                               where r.webhook = $2 and r.since = $3 and r.asked_by = $4
+                                 and r.asked_at > now() - interval '10 seconds')
             on conflict (webhook) where ended_at is null do nothing";
         const NEWEST: &str =
             select!("resend_ask", "where webhook = $1 order by asked_at desc limit 1");

@@ -1,6 +1,6 @@
 //! Statements that nobody waits for any more, or that take too long.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fanfare_store::{Asks, cancel_on_drop};
 use fanfare_testkit::wait::eventually;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::support::Database;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 impl Database {
     /// How many statements of this name are under way.
@@ -17,7 +17,7 @@ impl Database {
         self.client.batch_execute("select pg_stat_clear_snapshot()").await.unwrap();
         let sql = "select count(*) from pg_stat_activity
                    where state = 'active' and query like $1 || '%'";
-        self.client.query_one(sql, &[&format!("-- {name}")]).await.unwrap().get(0)
+        self.client.query_one(sql, &[&format!("-- {name}")]).await.unwrap().try_get(0).unwrap()
     }
 
     /// Keeps everybody from reading webhooks until the transaction of the client ends.
@@ -30,9 +30,9 @@ impl Database {
 #[tokio::test]
 async fn a_statement_ends_when_the_request_that_it_is_for_is_dropped() {
     let database = Database::new().await;
-    let store = database.another(Asks::Interactive, 2);
+    // Without a limit of time: the statements would wait for the lock for ever.
+    let store = database.another(Asks::ThisAndThat, 2);
     database.lock_webhooks().await;
-    let begun = Instant::now();
     // More than there are connections: each takes the place of one that was abandoned.
     for _ in 0..24 {
         let asked = cancel_on_drop(store.webhooks_list(None));
@@ -45,7 +45,6 @@ async fn a_statement_ends_when_the_request_that_it_is_for_is_dropped() {
         if left == 0 { Ok(()) } else { Err(left) }
     })
     .await;
-    assert!(begun.elapsed() < Duration::from_secs(9), "they ended by themselves");
     database.client.batch_execute("rollback").await.unwrap();
     assert!(store.webhooks_list(None).await.unwrap().is_empty());
 }

@@ -47,6 +47,24 @@ struct Imported {
     webhook: Webhook,
 }
 
+/// What the entries of a file are.
+#[derive(Default)]
+struct Entries {
+    /// Those that can be imported.
+    whole: Vec<Imported>,
+    /// The places and ids of those without a secret: they can only be webhooks that are here, as an
+    /// administrator sees those of others.
+    without_secret: Vec<(String, WebhookId)>,
+    /// What is wrong with the others.
+    wrong: Vec<String>,
+}
+
+/// An entry that is right.
+enum Parsed {
+    Whole(Box<Webhook>),
+    WithoutSecret(WebhookId),
+}
+
 /// Imports all webhooks of a file, or none.
 pub(super) async fn import(
     args: &ImportArgs,
@@ -55,7 +73,10 @@ pub(super) async fn import(
 ) -> anyhow::Result<()> {
     let text = input::read(&args.file)?;
     let entries = input::entries(&text)?;
-    let (read, mut wrong) = webhooks(&entries, args.owner.as_ref(), clock::now());
+    let Entries { whole: read, without_secret, mut wrong } =
+        webhooks(&entries, args.owner.as_ref(), clock::now());
+    let n_without_secret = u64::try_from(without_secret.len())?;
+    wrong.extend(unknown(&without_secret, store).await?);
     if wrong.is_empty() && !args.no_verify {
         wrong = verify(&read, store, settings).await?;
     }
@@ -67,32 +88,52 @@ pub(super) async fn import(
         add::warn_about_owner(owner, store).await?;
     }
     let n_new = store.webhooks_import(&webhooks, settings.webhooks_per_owner).await?;
-    let n_known = u64::try_from(webhooks.len())?.saturating_sub(n_new);
+    let n_known = u64::try_from(webhooks.len())?.saturating_sub(n_new) + n_without_secret;
     output::print(&format!("imported {n_new}; skipped {n_known} that were here before\n"))
 }
 
-/// Reads all entries: those that are right, and what is wrong with the others.
-fn webhooks(
-    entries: &[Entry<'_>],
-    owner: Option<&Name>,
-    now: DateTime<Utc>,
-) -> (Vec<Imported>, Vec<String>) {
-    let (mut read, mut wrong) = (Vec::new(), Vec::new());
+/// What is wrong with entries that have no secret: they are not here.
+async fn unknown(
+    without_secret: &[(String, WebhookId)],
+    store: &Store,
+) -> anyhow::Result<Vec<String>> {
+    let ids: Vec<WebhookId> = without_secret.iter().map(|(_, id)| *id).collect();
+    let known: BTreeSet<WebhookId> =
+        store.webhooks_get(&ids).await?.iter().map(|webhook| webhook.id).collect();
+    let unknown = without_secret.iter().filter(|(_, id)| !known.contains(id));
+    Ok(unknown.map(|(place, _)| format!("{place}: it has no Secret")).collect())
+}
+
+/// Reads all entries.
+fn webhooks(entries: &[Entry<'_>], owner: Option<&Name>, now: DateTime<Utc>) -> Entries {
+    let mut read = Entries::default();
     let mut places = HashMap::new();
     for (n, entry) in (1..).zip(entries) {
         let place = format!("line {}, entry {n}", entry.line);
-        match webhook(entry, owner, now) {
-            Err(error) => wrong.push(format!("{place}: {error}")),
-            Ok(webhook) => match places.insert(webhook.id, place.clone()) {
-                Some(other) => wrong.push(format!("{place}: its Id is the one of {other}")),
-                None => read.push(Imported { place, webhook }),
-            },
+        let parsed = match webhook(entry, owner, now) {
+            Err(error) => {
+                read.wrong.push(format!("{place}: {error}"));
+                continue;
+            }
+            Ok(parsed) => parsed,
+        };
+        let id = match &parsed {
+            Parsed::Whole(webhook) => webhook.id,
+            Parsed::WithoutSecret(id) => *id,
+        };
+        if let Some(other) = places.insert(id, place.clone()) {
+            read.wrong.push(format!("{place}: its Id is the one of {other}"));
+            continue;
+        }
+        match parsed {
+            Parsed::Whole(webhook) => read.whole.push(Imported { place, webhook: *webhook }),
+            Parsed::WithoutSecret(id) => read.without_secret.push((place, id)),
         }
     }
-    (read, wrong)
+    read
 }
 
-fn webhook(entry: &Entry<'_>, owner: Option<&Name>, now: DateTime<Utc>) -> anyhow::Result<Webhook> {
+fn webhook(entry: &Entry<'_>, owner: Option<&Name>, now: DateTime<Utc>) -> anyhow::Result<Parsed> {
     let members = Members::parse(entry.raw.get().as_bytes())?;
     let id = members.text("Id")?.ok_or_else(|| anyhow!("it has no Id"))?;
     let id: WebhookId = id.parse().map_err(|_| anyhow!("its Id '{id}' has not 32 hex digits"))?;
@@ -103,10 +144,12 @@ fn webhook(entry: &Entry<'_>, owner: Option<&Name>, now: DateTime<Utc>) -> anyho
     let mut wanted = Registration::parse(&members)?;
     let secret = wanted.secret.take();
     // With a new one its receiver would refuse every notification.
-    let secret = secret.ok_or_else(|| anyhow!("it has no Secret"))?;
+    let Some(secret) = secret else {
+        return Ok(Parsed::WithoutSecret(id));
+    };
     let reason = members.text("PausedReason")?.filter(|_| wanted.paused).map(str::to_owned);
     let webhook = wanted.into_webhook(id, owner, secret, now);
-    Ok(Webhook { paused_reason: reason, ..webhook })
+    Ok(Parsed::Whole(Box::new(Webhook { paused_reason: reason, ..webhook })))
 }
 
 /// Asks all new addresses to return an echo, and says which did not.
@@ -161,12 +204,21 @@ mod tests {
     fn check(text: &str, owner: Option<&str>, expected_wrong: &[&str]) -> Vec<Webhook> {
         let owner = owner.and_then(Name::parse);
         let entries = input::entries(text).unwrap();
-        let (read, wrong) = webhooks(&entries, owner.as_ref(), DateTime::UNIX_EPOCH);
+        let Entries { whole, wrong, .. } = webhooks(&entries, owner.as_ref(), DateTime::UNIX_EPOCH);
         assert_eq!(wrong.len(), expected_wrong.len(), "{wrong:?}");
         for (wrong, expected) in wrong.iter().zip(expected_wrong) {
             assert!(wrong.contains(expected), "{wrong}");
         }
-        read.into_iter().map(|imported| imported.webhook).collect()
+        whole.into_iter().map(|imported| imported.webhook).collect()
+    }
+
+    #[test]
+    fn an_entry_without_a_secret_can_only_be_known() {
+        let file = ENTRY.replace("\"Secret\"", "\"X\"");
+        let read = webhooks(&input::entries(&file).unwrap(), None, DateTime::UNIX_EPOCH);
+        assert!(read.whole.is_empty() && read.wrong.is_empty());
+        let id = "0f8fad5bd9cb469fa16570867728950e".parse().unwrap();
+        assert_eq!(read.without_secret, [("line 1, entry 1".to_owned(), id)]);
     }
 
     #[test]
@@ -183,18 +235,16 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_by_line_and_entry() {
         let file = format!(
-            "[{ENTRY},\n{},\n{},\n{},\n{},\n5]",
+            "[{ENTRY},\n{},\n{},\n{},\n5]",
             ENTRY.replace("0F8F", "0f8f"),
             ENTRY.replace("0F8F", "1F8F").replace("\"User\"", "\"X\""),
-            ENTRY.replace("0F8F", "2F8F").replace("\"Secret\"", "\"X\""),
             ENTRY.replace("0F8F", "3F8F").replace("https:", "ftp:"),
         );
         let expected = [
             "line 4, entry 2: its Id is the one of line 1, entry 1",
             "line 7, entry 3: it has no User; give --owner",
-            "entry 4: it has no Secret",
-            "entry 5: The WebHook URI must be absolute",
-            "entry 6: The body is no webhook",
+            "entry 4: The WebHook URI must be absolute",
+            "entry 5: The body is no webhook",
         ];
         check(&file, None, &expected);
     }
