@@ -114,15 +114,19 @@ async fn apply<'s, 'a>(
         // One of them is to blame; the others must not suffer for it.
         Err(Impatient::Refused(_)) if all.len() > 1 => {
             let mut letters = Vec::new();
-            for (document, source) in all.iter().zip(sources) {
-                let (document, source) =
-                    (std::slice::from_ref(document), std::slice::from_ref(source));
+            for (document, source) in all.chunks(1).zip(sources.chunks(1)) {
                 letters.extend(Box::pin(apply(config, stop, document, source)).await?);
             }
             Ok(letters)
         }
         Err(Impatient::Refused(error)) => {
-            let reject = || Reject::new(Reason::BadData, error.chain());
+            let why = error.chain();
+            let away: Vec<Document> = all.iter().map(|document| document.voided(&why)).collect();
+            match patiently(stop, || config.store.directory_apply(&away)).await {
+                Ok(_) | Err(Impatient::Refused(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let reject = || with_consequences(Reject::new(Reason::BadData, &why), &away);
             Ok(sources.iter().filter(|it| it.place.is_some()).map(|it| (reject(), it)).collect())
         }
         Err(error) => Err(error.into()),
