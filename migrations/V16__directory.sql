@@ -47,8 +47,8 @@ where kind = 'user' and begin_revision >= 0 and begin_revision <= s.revision
 group by name_key
 having not bool_or(not deleted and (end_revision is null or end_revision > s.revision));
 
--- When somebody of that name is there again, the former one's webhooks are paused and sessions end. It
--- is done with the rights of the tables' owner, so that a router, which keeps the directory, needs none
+-- When somebody of that name is there again, the former one's webhooks are paused, sessions end and
+-- the account, if a later migration has made that possible, is disabled. It is done with the rights of the tables' owner, so that a router, which keeps the directory, needs none
 -- on webhooks. Only what there was before the new one came; clocks may differ by five seconds.
 create function pause_former_owner() returns trigger
 language plpgsql security definer set search_path from current as $$
@@ -62,6 +62,15 @@ begin
     delete from sessions
     where coalesce(account_key, user_key) = new.name_key
       and created_at <= new.returned_at + interval '5 seconds';
+    if exists (select from pg_attribute
+               where attrelid = 'accounts'::regclass and attname = 'disabled_at') then
+        execute 'update accounts
+                 set disabled_reason = case when disabled_at is null then ''owner-recreated''
+                                            else disabled_reason end,
+                     disabled_at = coalesce(disabled_at, now()), generation = generation + 1
+                 where name_key = $1 and created_at <= $2'
+        using new.name_key, new.returned_at + interval '5 seconds';
+    end if;
     return new;
 end $$;
 create trigger directory_departures_end before update on directory_departures

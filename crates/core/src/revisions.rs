@@ -158,7 +158,9 @@ mod tests {
     fn the_beginning_is_there_with_a_snapshot_or_with_all_from_the_first_on() {
         let seen = |documents: &[i64]| {
             let mut revisions = Revisions::default();
-            documents.iter().for_each(|revision| revisions.see(*revision, ()));
+            for revision in documents {
+                revisions.see(*revision, ());
+            }
             revisions
         };
         assert!(!seen(&[]).complete);

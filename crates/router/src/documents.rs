@@ -129,9 +129,7 @@ async fn apply<'s, 'a>(
         }
         // One of them is to blame; the others must not suffer for it.
         Err(Impatient::Refused(_) | Impatient::Failing(_)) if all.len() > 1 => {
-            for (document, source) in all.iter().zip(sources) {
-                let (document, source) =
-                    (std::slice::from_ref(document), std::slice::from_ref(source));
+            for (document, source) in all.chunks(1).zip(sources.chunks(1)) {
                 let one = Box::pin(apply(config, stop, document, source)).await?;
                 outcome.refused.extend(one.refused);
                 for incoming in one.failing {
@@ -142,7 +140,13 @@ async fn apply<'s, 'a>(
             }
         }
         Err(Impatient::Refused(error)) => {
-            let reject = || Reject::new(Reason::BadData, error.chain());
+            let why = error.chain();
+            let away: Vec<Document> = all.iter().map(|document| document.voided(&why)).collect();
+            match answered(stop, || config.store.directory_apply(&away)).await {
+                Ok(_) | Err(Impatient::Refused(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let reject = || with_consequences(Reject::new(Reason::BadData, &why), &away);
             let named = sources.iter().filter(|it| it.place.is_some());
             outcome.refused = named.map(|it| (reject(), it)).collect();
         }

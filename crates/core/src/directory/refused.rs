@@ -74,6 +74,31 @@ pub fn of(
 }
 
 impl Document {
+    /// What the document takes away when the database refuses it.
+    #[must_use]
+    pub fn voided(&self, why: &str) -> Self {
+        let raw = || "{}".to_owned();
+        let content = match &self.content {
+            Content::User(user) => Content::User(UserDocument {
+                void: true,
+                roles: Vec::new(),
+                permissions: Vec::new(),
+                raw: raw(),
+                ..user.clone()
+            }),
+            Content::Role(role) => Content::Role(RoleDocument {
+                void: true,
+                permissions: Vec::new(),
+                raw: raw(),
+                ..role.clone()
+            }),
+            Content::Snapshot { .. } | Content::RefusedSnapshot { .. } => {
+                Content::RefusedSnapshot { why: why.to_owned() }
+            }
+        };
+        Self { revision: self.revision, content }
+    }
+
     /// What a refused document takes away, in words that follow its refusal.
     #[must_use]
     pub fn consequence(&self) -> String {

@@ -67,7 +67,8 @@ impl Store {
 }
 
 /// Notes a snapshot that was refused, unless one of its revision or a later one was taken. A revision
-/// that can't be read, or not be believed, counts as the one after the newest.
+/// that can't be read, or not be believed, counts as the one after the newest, or after the newest
+/// that an administrator decided about.
 pub(super) async fn note(
     transaction: &Transaction<'_>,
     revision: i64,
@@ -76,11 +77,21 @@ pub(super) async fn note(
     const SQL: &str = "-- directory_refusals
         insert into directory_refusals (revision, why, refused_at)
         select r.revision, $2, clock_timestamp()
-        from (select case when $1::bigint between 1
-                               and greatest(extract(epoch from now()) * 1000, s.accepted_revision)
-                          then $1 else least(s.revision, 9223372036854775806) + 1 end as revision
-              from directory_state s) r
+        from (select r.known,
+                     case when r.known then $1
+                          else least(greatest(r.newest, (select max(a.revision)
+                                                         from directory_refusals a
+                                                         where a.accepted_at is not null)),
+                                     9223372036854775806) + 1 end as revision
+              from (select $1::bigint between 1 and greatest(extract(epoch from now()) * 1000,
+                                                             s.accepted_revision) as known,
+                           s.revision as newest
+                    from directory_state s) r) r
         where not exists (select from directory_snapshots p where p.revision >= r.revision)
+          -- Both queues bring it.
+          and (r.known or not exists (select from directory_refusals o
+                                      where o.accepted_at is null and o.why = $2
+                                        and o.refused_at > now() - interval '1 minute'))
         on conflict do nothing";
     transaction.execute(SQL, &[&revision, &why]).await.map(drop).map_err(StoreError::at(DOING))
 }

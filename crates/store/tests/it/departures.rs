@@ -96,15 +96,24 @@ async fn who_is_missing_where_the_directory_begins_again_comes_again_as_another(
 }
 
 #[tokio::test]
-async fn sessions_of_a_former_user_end() {
-    let database = Database::new().await;
+async fn sessions_of_a_former_user_end_and_the_account_is_disabled() {
     const SESSIONS: &str = "
+        alter table accounts
+            add column if not exists disabled_at timestamptz,
+            add column if not exists disabled_reason text,
+            add column if not exists generation integer not null default 1;
         insert into accounts (name_key, name, password_hash, administrator)
         values ('anna', 'Anna', 'x', false), ('ben', 'Ben', 'x', false);
         insert into sessions (token_digest, account_key, created_at, expires_at)
         select name_key::bytea, name_key, now(), now() + interval '1 hour' from accounts";
+    const LEFT: &str = "
+        select (select string_agg(account_key, ' ') from sessions),
+               (select string_agg(name_key || ' ' || disabled_reason, ' ') from accounts
+                where disabled_at is not null)";
+    let database = Database::new().await;
     database.client.batch_execute(SESSIONS).await.unwrap();
     take(&database, &[anna(1), deleted(2), anna(3)]).await;
-    let left = database.client.query_one("select string_agg(account_key, ' ') from sessions", &[]);
-    assert_eq!(left.await.unwrap().get::<_, &str>(0), "ben");
+    let left = database.client.query_one(LEFT, &[]).await.unwrap();
+    assert_eq!(left.try_get::<_, &str>(0).unwrap(), "ben");
+    assert_eq!(left.try_get::<_, &str>(1).unwrap(), "anna owner-recreated");
 }

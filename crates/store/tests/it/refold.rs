@@ -26,7 +26,7 @@ const BEFORE: &str = "
 
 async fn column(database: &Database, sql: &str) -> Vec<String> {
     let rows = database.client.query(sql, &[]).await.unwrap();
-    rows.iter().map(|row| row.get(0)).collect()
+    rows.iter().map(|row| row.try_get(0).unwrap()).collect()
 }
 
 async fn take(database: &Database, kind: Kind, revision: i64, data: Value) {

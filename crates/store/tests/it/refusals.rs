@@ -76,7 +76,12 @@ async fn an_administrator_lets_events_go_on_without_a_refused_snapshot_for_good(
         let state = database.store.directory_state().await.unwrap();
         assert_eq!(state.refusals.iter().map(|it| it.revision).collect::<Vec<_>>(), [10]);
     }
-    assert_eq!(take(&database, snapshot(11)).await, None);
+    database.store.directory_accept_refused().await.unwrap();
+    assert_eq!(take(&database, refused(0)).await, Some(Hold::SnapshotRefused), "another one");
+    // It comes by both queues, and a document in between.
+    take(&database, user(10, "anna")).await;
+    take(&database, refused(0)).await;
+    assert_eq!(take(&database, snapshot(11)).await, None, "one hold is enough");
 }
 
 #[tokio::test]
