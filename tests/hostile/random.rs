@@ -17,7 +17,7 @@ const MESSAGES: usize = 10_000;
 /// Every so many messages comes a good event.
 const GOOD_EVERY: usize = 500;
 
-/// Random numbers that a seed repeats (SplitMix64).
+/// Random numbers that a seed repeats (`SplitMix64`).
 struct Random(u64);
 
 impl Random {
@@ -126,12 +126,11 @@ impl Random {
 
     fn properties(&mut self) -> RawProperties {
         loop {
-            let mut properties = RawProperties::default();
-            if self.chance(2) {
-                properties = structured();
-            } else if self.chance(2) {
-                properties = properties.text("content_type", &self.short());
-            }
+            let mut properties = match self.below(4) {
+                0 | 1 => structured(),
+                2 => RawProperties::default().text("content_type", &self.short()),
+                _ => RawProperties::default(),
+            };
             if self.chance(6) {
                 properties = properties.text("content_encoding", &self.short());
             }
@@ -193,7 +192,7 @@ impl Random {
 #[tokio::test]
 async fn ten_thousand_random_messages_stop_nothing_and_each_is_kept() {
     let seed = std::env::var_os("HOSTILE_SEED").map_or_else(
-        || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64,
+        || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(),
         |seed| seed.to_str().unwrap().parse().unwrap(),
     );
     println!("HOSTILE_SEED={seed}");
