@@ -93,15 +93,15 @@ impl Message {
         }
         let message = Self {
             body,
-            content_type: text(properties.content_type()),
-            message_id: text(properties.message_id()),
+            content_type: text(properties.content_type().as_ref()),
+            message_id: text(properties.message_id().as_ref()),
             headers,
             properties: Properties {
-                content_encoding: text(properties.content_encoding()),
-                kind: text(properties.kind()),
-                correlation_id: text(properties.correlation_id()),
-                reply_to: text(properties.reply_to()),
-                app_id: text(properties.app_id()),
+                content_encoding: text(properties.content_encoding().as_ref()),
+                kind: text(properties.kind().as_ref()),
+                correlation_id: text(properties.correlation_id().as_ref()),
+                reply_to: text(properties.reply_to().as_ref()),
+                app_id: text(properties.app_id().as_ref()),
                 timestamp: *properties.timestamp(),
                 priority: *properties.priority(),
                 delivery_mode: properties.delivery_mode().filter(|mode| *mode == TRANSIENT),
@@ -111,8 +111,8 @@ impl Message {
     }
 }
 
-fn text(property: &Option<ShortString>) -> Option<String> {
-    property.as_ref().map(ToString::to_string)
+fn text(property: Option<&ShortString>) -> Option<String> {
+    property.map(ToString::to_string)
 }
 
 /// The headers of a message, by name.

@@ -294,6 +294,9 @@ async fn send(
     }
 }
 
+/// Sets a property that is a short text.
+type With = fn(BasicProperties, ShortString) -> BasicProperties;
+
 fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
     let Properties {
         content_encoding,
@@ -310,7 +313,6 @@ fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
     let mut properties = BasicProperties::default()
         .with_delivery_mode(delivery_mode)
         .with_headers(message.headers.to_publish());
-    type With = fn(BasicProperties, ShortString) -> BasicProperties;
     let texts: [(&str, &Option<String>, With); 7] = [
         ("content type", &message.content_type, BasicProperties::with_content_type),
         ("message id", &message.message_id, BasicProperties::with_message_id),

@@ -44,14 +44,13 @@ impl Received {
             };
         };
         let mut flaws = Vec::new();
-        let (properties, is_whole) = match decode(opened.properties) {
-            Some(properties) => (properties, true),
-            None => {
-                let (properties, flaw) = salvage(opened.properties);
-                flaws.push(flaw);
-                (properties, false)
-            }
-        };
+        let whole = decode(opened.properties);
+        let is_whole = whole.is_some();
+        let properties = whole.unwrap_or_else(|| {
+            let (properties, flaw) = salvage(opened.properties);
+            flaws.push(flaw);
+            properties
+        });
         let (mut message, delivery_count) =
             Message::from_delivery(body.slice_ref(opened.body), &properties);
         if !is_whole {

@@ -52,7 +52,7 @@ pub async fn replay(
         way => way?,
     };
     let (to, message) = match way {
-        Replay::Message(queue, message) => (queue.into(), message),
+        Replay::Message(queue, message) => (queue.into(), *message),
         Replay::Delivery(batch, webhook) => {
             match store.delivery_restart_dead(batch, webhook).await? {
                 Restart::Begun(due) => job::due(due)?,
@@ -64,6 +64,6 @@ pub async fn replay(
     };
     match publisher.publish(&to, message).await {
         Err(PublishError::Unsendable { .. }) => Ok(Replayed::Unsendable),
-        published => Ok(published.map(|()| Replayed::Done)?),
+        sent => Ok(sent.map(|()| Replayed::Done)?),
     }
 }

@@ -1,6 +1,8 @@
 //! An AMQP 0-9-1 publisher that sends any bytes: what the client library refuses to write, other
 //! clients and other languages do write.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail, ensure};
 use lapin::uri::AMQPUri;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter};
@@ -25,7 +27,8 @@ pub struct RawAmqp {
     reader: BufReader<OwnedReadHalf>,
     writer: BufWriter<OwnedWriteHalf>,
     published: u64,
-    confirmed: u64,
+    /// The numbers of those that are not confirmed. Confirms come in any order.
+    open: BTreeSet<u64>,
 }
 
 impl RawAmqp {
@@ -35,7 +38,7 @@ impl RawAmqp {
         let (host, port) = (uri.authority.host.as_str(), uri.authority.port);
         let (reader, writer) = TcpStream::connect((host, port)).await?.into_split();
         let (reader, writer) = (BufReader::new(reader), BufWriter::new(writer));
-        let mut raw = Self { reader, writer, published: 0, confirmed: 0 };
+        let mut raw = Self { reader, writer, published: 0, open: BTreeSet::new() };
         raw.writer.write_all(b"AMQP\x00\x00\x09\x01").await?;
         raw.expect(10, 10).await.context("starting")?;
         let login = &uri.authority.userinfo;
@@ -76,19 +79,23 @@ impl RawAmqp {
             self.frame(BODY, 1, part).await?;
         }
         self.published += 1;
+        self.open.insert(self.published);
         Ok(())
     }
 
     /// Waits until the broker has taken all that was published.
     pub async fn confirm(&mut self) -> Result<()> {
         self.writer.flush().await?;
-        while self.confirmed < self.published {
+        while !self.open.is_empty() {
             let (class, method, arguments) = self.read_method().await?;
             ensure!((class, method) == (60, 80), "instead of a confirm came {class}.{method}");
             let (tag, rest) = arguments.split_first_chunk::<8>().context("a short confirm")?;
             let tag = u64::from_be_bytes(*tag);
-            let is_multiple = rest.first().is_some_and(|bits| bits & 1 == 1);
-            self.confirmed = if is_multiple { tag } else { self.confirmed + 1 };
+            if rest.first().is_some_and(|bits| bits & 1 == 1) {
+                self.open = self.open.split_off(&(tag + 1));
+            } else {
+                self.open.remove(&tag);
+            }
         }
         Ok(())
     }

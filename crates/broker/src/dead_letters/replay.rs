@@ -14,7 +14,7 @@ use crate::topology::Queue;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Replay {
     /// Its message goes to a queue: an event to its router, a job to the workers.
-    Message(Queue, Message),
+    Message(Queue, Box<Message>),
     /// A delivery that was given up: the ledger is to begin a new chain of its attempts.
     Delivery(BatchKey, WebhookId),
 }
@@ -26,11 +26,11 @@ pub enum Replay {
 /// [`PublishError::Unsendable`]
 pub fn replay(kind: Kind, letter: &DeadLetter) -> Result<Replay, PublishError> {
     Ok(match (kind, dead_delivery(letter)) {
-        (Kind::Events, _) => Replay::Message(event_queue(letter), event(letter)),
+        (Kind::Events, _) => Replay::Message(event_queue(letter), Box::new(event(letter))),
         (Kind::Deliveries, Some((batch, webhook))) => Replay::Delivery(batch, webhook),
         (Kind::Deliveries, None) => {
             let (queue, message) = job_again(letter)?;
-            Replay::Message(queue, message)
+            Replay::Message(queue, Box::new(message))
         }
     })
 }

@@ -137,9 +137,9 @@ fn salvage_each(
     found: &mut BasicProperties,
     flaws: &mut Vec<String>,
 ) -> Result<(), Flaw> {
-    let flags = reader.flags()?;
+    let present = reader.flags()?;
     for (index, (name, form)) in PROPERTIES.iter().enumerate() {
-        if flags & (0x8000 >> index) == 0 {
+        if present & (0x8000 >> index) == 0 {
             continue;
         }
         let now = std::mem::take(found);
