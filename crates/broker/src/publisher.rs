@@ -7,8 +7,11 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 /// Publishes that run side by side, each on a channel of its own. A quorum queue confirms in a few
 /// milliseconds, so this is some thousands of single messages a second.
@@ -16,6 +19,9 @@ const CHANNELS: usize = 32;
 
 /// Messages of one [`Publisher::publish_all`] that wait for their confirm at the same time.
 const IN_FLIGHT: usize = 256;
+
+/// How long a publish may take. Under load confirms take seconds, not more.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The headers of a message must fit in one frame of 128 KiB, with the rest of its properties.
 pub(crate) const LARGEST_HEADERS: usize = 100 * 1024;
@@ -44,7 +50,9 @@ impl Publisher {
         message: Message,
     ) -> Result<(), PublishError> {
         let lease = self.pool.lease().await?;
-        let sent = send(lease.channel(), destination.clone(), message).await;
+        let sending = send(lease.channel(), destination.clone(), message);
+        // A channel whose confirm is outstanding is not used again.
+        let sent = self.in_time(sending).await?;
         lease.end(!matches!(sent, Err(PublishError::Unknown { .. })));
         sent
     }
@@ -67,7 +75,8 @@ impl Publisher {
             .into_iter()
             .map(|(destination, message)| send(channel, destination, message))
             .collect();
-        let sent = stream::iter(sends).buffer_unordered(IN_FLIGHT).try_collect::<()>().await;
+        let sending = stream::iter(sends).buffer_unordered(IN_FLIGHT).try_collect::<()>();
+        let sent = self.in_time(sending).await?;
         lease.end(sent.is_ok());
         sent
     }
@@ -98,6 +107,21 @@ impl Publisher {
             |sent: &Result<(), PublishError>| matches!(sent, Err(PublishError::Unknown { .. }));
         lease.end(!sent.iter().any(is_unknown));
         sent
+    }
+
+    /// Waits for confirms, but not for ever: a broken queue gives none. While the broker takes no
+    /// messages from anybody, that is waited for.
+    async fn in_time<T>(&self, sending: impl Future<Output = T>) -> Result<T, PublishError> {
+        let mut sending = pin!(sending);
+        loop {
+            match timeout(CONFIRM_TIMEOUT, &mut sending).await {
+                Ok(sent) => return Ok(sent),
+                Err(_) if self.pool.connection.status().blocked() => {}
+                Err(_) => {
+                    return Err(PublishError::NoConfirm { seconds: CONFIRM_TIMEOUT.as_secs() });
+                }
+            }
+        }
     }
 
     /// Whether the connection still stands.
