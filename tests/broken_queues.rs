@@ -4,11 +4,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use fanfare_core::ids::{BatchKey, WebhookId};
+use fanfare_core::job::{Due, Job};
 use fanfare_testkit::Break;
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::world::{SOON, World, event, publish_on};
 
@@ -183,6 +186,39 @@ async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
         assert_eq!(message.body, newer);
         assert_eq!(message.header("x-kept").as_deref(), Some("yes"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_wider_than_any_that_a_router_makes_stops_no_worker() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/")).await;
+    let _router = world.start("router").await;
+    let worker = world.start("worker").await;
+    let amqp = world.amqp().await;
+    let due = |n: u128, entry| Due {
+        batch: BatchKey(Uuid::from_u128(n)),
+        webhook: WebhookId(Uuid::from_u128(n)),
+        entry,
+    };
+    let wide: Vec<Due> = (0..3000).map(|n| due(n, 1)).collect();
+    let absurd = vec![due(1, i32::MAX), due(1, i32::MAX), due(1, 1)];
+    for job in [Job::Due(wide.clone()), Job::First(wide), Job::Due(absurd)] {
+        for queue in ["fanfare.deliveries", "fanfare.retries"] {
+            let body = job.to_bytes().unwrap();
+            amqp.publish("", queue, "application/json", &[], &body).await.unwrap();
+        }
+    }
+    world.publish(&event()).await;
+    receiver.wait_for(1, SOON).await;
+    eventually("the jobs are done with", AGAIN, async || {
+        let waiting = amqp.queue_len("fanfare.retries").await.unwrap()
+            + amqp.queue_len("fanfare.delay.00").await.unwrap()
+            + amqp.queue_len("fanfare.delay.02").await.unwrap();
+        if waiting == 0 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    assert_eq!(ended_sessions(&worker), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
