@@ -53,7 +53,7 @@ impl Publisher {
         let sending = send(lease.channel(), destination.clone(), message);
         // A channel whose confirm is outstanding is not used again.
         let sent = self.in_time(sending).await?;
-        lease.end(!matches!(sent, Err(PublishError::Unknown { .. })));
+        lease.end(!spoils_channel(&sent));
         sent
     }
 
@@ -103,9 +103,7 @@ impl Publisher {
             .map(|(destination, message)| send(channel, destination, message))
             .collect();
         let sent: Vec<_> = stream::iter(sends).buffered(IN_FLIGHT).collect().await;
-        let is_unknown =
-            |sent: &Result<(), PublishError>| matches!(sent, Err(PublishError::Unknown { .. }));
-        lease.end(!sent.iter().any(is_unknown));
+        lease.end(!sent.iter().any(spoils_channel));
         sent
     }
 
@@ -189,6 +187,12 @@ impl Lease<'_> {
             idle.push(self.channel);
         }
     }
+}
+
+/// Whether a channel is not to be used again after such an end. RabbitMQ 3.10 goes on refusing what
+/// comes over a channel that a full queue has refused, also when the queue's limit is lifted.
+fn spoils_channel(sent: &Result<(), PublishError>) -> bool {
+    matches!(sent, Err(PublishError::Unknown { .. } | PublishError::Refused { .. }))
 }
 
 async fn send(
