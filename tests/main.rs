@@ -6,6 +6,7 @@ mod access;
 mod alerts;
 mod api;
 mod api_v1;
+mod broken_queues;
 mod browser;
 mod caches;
 mod chart;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fanfare_core::ids::DeliveryId;
+use fanfare_testkit::Break;
 use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::pgproxy::PgProxy;
 use fanfare_testkit::process::{self, Process};
@@ -208,6 +209,24 @@ impl World {
             })
             .await;
         }
+    }
+
+    /// Breaks a queue.
+    pub(crate) fn break_queue(&self, queue: &str, how: Break) {
+        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        servers.break_queue(vhost, queue, how).unwrap();
+    }
+
+    /// Lets queues hold no more than so many messages, and refuse the rest.
+    pub(crate) fn limit_queues(&self, pattern: &str, length: u32) {
+        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        servers.limit_queues(vhost, pattern, length).unwrap();
+    }
+
+    /// Takes that limit away.
+    pub(crate) fn unlimit_queues(&self) {
+        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        servers.unlimit_queues(vhost).unwrap();
     }
 
     /// What a statement answers, as text.

@@ -142,6 +142,13 @@ pub enum PublishError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The broker did not confirm in time, as when a queue is broken: the messages may or may not be
+    /// there. Publish them again with the same identity.
+    #[error("the broker did not confirm messages within {seconds} s: they may have arrived or not")]
+    NoConfirm {
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The connection broke before the broker's confirm: the message may or may not be there.
     /// Publish it again with the same identity.
     #[error("the broker's confirm of a message did not come: it may have arrived or not")]

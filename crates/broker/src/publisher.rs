@@ -10,8 +10,11 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 /// Publishes that run side by side, each on a channel of its own. A quorum queue confirms in a few
 /// milliseconds, so this is some thousands of single messages a second.
@@ -19,6 +22,9 @@ const CHANNELS: usize = 32;
 
 /// Messages of one [`Publisher::publish_all`] that wait for their confirm at the same time.
 const IN_FLIGHT: usize = 256;
+
+/// How long a publish may take. Under load confirms take seconds, not more.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a header frame holds beside the properties: what surrounds a frame, and class, weight, size.
 const AROUND_PROPERTIES: usize = AROUND + 12;
@@ -70,7 +76,9 @@ impl Publisher {
             .cloned()
             .map(|(destination, message)| send(channel, destination, message))
             .collect();
-        let sent = stream::iter(sends).buffer_unordered(IN_FLIGHT).try_collect::<()>().await;
+        // A channel whose confirm is outstanding is not used again.
+        let sending = stream::iter(sends).buffer_unordered(IN_FLIGHT).try_collect::<()>();
+        let sent = self.in_time(sending).await?;
         let is_closed = lease.end(sent.is_ok());
         match sent {
             // The broker refused one of them by closing the channel.
@@ -117,7 +125,7 @@ impl Publisher {
         let sent: Vec<_> = stream::iter(sends).buffered(IN_FLIGHT).collect().await;
         let is_unknown =
             |sent: &Result<(), PublishError>| matches!(sent, Err(PublishError::Unknown { .. }));
-        let is_closed = lease.end(!sent.iter().any(is_unknown));
+        let is_closed = lease.end(!sent.iter().any(spoils_channel));
         let is_refusal = is_closed && self.is_connected();
         let mut results = Vec::with_capacity(messages.len());
         for (message, sent) in messages.into_iter().zip(sent) {
@@ -131,6 +139,21 @@ impl Publisher {
             });
         }
         results
+    }
+
+    /// Waits for confirms, but not for ever: a broken queue gives none. While the broker takes no
+    /// messages from anybody, that is waited for.
+    async fn in_time<T>(&self, sending: impl Future<Output = T>) -> Result<T, PublishError> {
+        let mut sending = pin!(sending);
+        loop {
+            match timeout(CONFIRM_TIMEOUT, &mut sending).await {
+                Ok(sent) => return Ok(sent),
+                Err(_) if self.pool.connection.status().blocked() => {}
+                Err(_) => {
+                    return Err(PublishError::NoConfirm { seconds: CONFIRM_TIMEOUT.as_secs() });
+                }
+            }
+        }
     }
 
     /// Whether the connection still stands.
@@ -164,7 +187,7 @@ impl Publisher {
         message: Message,
     ) -> Result<(), PublishError> {
         let lease = self.pool.lease().await?;
-        let sent = send(lease.channel(), destination, message).await;
+        let sent = self.in_time(send(lease.channel(), destination, message)).await?;
         let is_closed = lease.end(sent.is_ok());
         match sent {
             Err(PublishError::Unknown { source }) if is_closed && self.is_connected() => {
@@ -262,6 +285,12 @@ impl Lease<'_> {
         }
         !is_open
     }
+}
+
+/// Whether a channel is not to be used again after such an end. RabbitMQ 3.10 goes on refusing what
+/// comes over a channel that a full queue has refused, also when the queue's limit is lifted.
+fn spoils_channel(sent: &Result<(), PublishError>) -> bool {
+    matches!(sent, Err(PublishError::Unknown { .. } | PublishError::Refused { .. }))
 }
 
 async fn send(

@@ -7,7 +7,7 @@ use crate::session::Session;
 use crate::topology::Queue;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,6 +17,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A session that lived this long was a good one: the next failure counts as a first.
 const STEADY: Duration = Duration::from_secs(30);
+
+/// Connections that end within this time of each other have ended together.
+const TOGETHER: Duration = Duration::from_millis(200);
 
 /// How it stands with the broker, for a readiness page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +101,8 @@ pub async fn keep_consuming<E, Work>(
     loop {
         let began = Instant::now();
         let Err(failure) = body().await else { return };
-        if stop.is_cancelled() || session.is_lost() {
+        // A broker that goes away ends all connections, but not at the same moment.
+        if timeout(TOGETHER, session.lost()).await.is_ok() || stop.is_cancelled() {
             return;
         }
         let failure: Cause = failure.into();

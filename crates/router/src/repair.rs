@@ -91,7 +91,7 @@ async fn look_after(config: &Config, broken_since: &mut HashMap<String, Instant>
     }
 }
 
-/// Runs the reconciler again when a queue does not take what it publishes: that queue's fault must
+/// Runs `work` again when a queue does not take what it publishes: that queue's fault must
 /// not end the session, over which all else is done.
 pub(crate) async fn unless_refused<Work>(
     stop: &CancellationToken,
@@ -103,7 +103,9 @@ where
     loop {
         let error = match work().await {
             Err(RouterError::Broker(BrokerError::Publish(
-                error @ (PublishError::Refused { .. } | PublishError::Unroutable { .. }),
+                error @ (PublishError::Refused { .. }
+                | PublishError::Unroutable { .. }
+                | PublishError::NoConfirm { .. }),
             ))) => chain(&error),
             ended => return ended,
         };

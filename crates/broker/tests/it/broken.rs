@@ -158,4 +158,10 @@ async fn each_message_is_told_whether_a_full_queue_took_it() {
     assert!(matches!(refused[0], Err(PublishError::Refused { .. })), "{refused:?}");
     assert!(refused[1].is_ok(), "{refused:?}");
     servers.unlimit_queues(vhost).unwrap();
+    // A channel that was refused would go on being refused.
+    eventually("the queue takes messages again", PATIENCE, async || {
+        let (destination, message) = to(Queue::Retries);
+        publisher.publish(&destination, message).await.map_err(|error| error.to_string())
+    })
+    .await;
 }

@@ -84,8 +84,10 @@ impl Readiness {
     pub(crate) async fn problems(&self) -> Vec<String> {
         let stopping = self.stop.is_cancelled().then(|| "the process is ending".to_owned());
         let broker = self.broker.as_ref().and_then(|broker| broker.problem()).map(str::to_owned);
+        // Without the broker there are no queues either.
+        let queues = if broker.is_none() { self.queues() } else { Vec::new() };
         let problems = [stopping, broker, self.database().await].into_iter().flatten();
-        problems.chain(self.queues()).collect()
+        problems.chain(queues).collect()
     }
 
     /// The queues that can't be consumed now, a line each.

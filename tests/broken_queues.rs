@@ -1,0 +1,266 @@
+//! Queues that are broken, refuse messages, or hold messages that are no jobs: only their own traffic
+//! stops, and nothing is lost.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use fanfare_core::ids::{BatchKey, WebhookId};
+use fanfare_core::job::{Due, Job};
+use fanfare_testkit::Break;
+use fanfare_testkit::process::Process;
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::world::{SOON, World, event, publish_on};
+
+/// Long enough for what the ledger provides again, on a busy machine.
+const AGAIN: Duration = Duration::from_mins(4);
+
+/// How many sessions with the broker a process has had to give up.
+fn ended_sessions(process: &Process) -> usize {
+    process.lines().iter().filter(|line| line.contains("session with the broker ended")).count()
+}
+
+/// Waits until a receiver has had so many requests, while the reconciler looks at everything that is
+/// owed as often as it can: how long it leaves an event alone is not what is tested here.
+async fn provided_again(world: &World, receiver: &Receiver, count: usize) {
+    eventually("the ledger provides what is owed", AGAIN, async || {
+        world.sql("update events set look_at = now() where look_at > now()");
+        let had = receiver.count();
+        if had >= count { Ok(()) } else { Err(format!("{had} of {count}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_queue_of_retries_stops_retries_alone_and_can_be_repaired() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, n| Reply::status(if n == 0 { 500 } else { 204 }));
+    let webhook = world.webhook(&receiver.url("/")).await;
+    let router = world.start("router").await;
+    let worker = world.start("worker").await;
+    world.break_queue("fanfare.retries", Break::Dead);
+
+    world.publish(&event()).await;
+    world.deliveries(&webhook, "retrying", 1).await;
+    // Its retry can't arrive. First attempts do, also those of a worker that starts now.
+    drop(worker);
+    let worker = world.start("worker").await;
+    for n in 2..=4 {
+        world.publish(&event()).await;
+        receiver.wait_for(n, SOON).await;
+    }
+    worker.wait_for_line("can't be consumed", SOON).await;
+    assert_eq!((ended_sessions(&router), ended_sessions(&worker)), (0, 0));
+
+    let found = world.run(&["doctor"], None).await;
+    let line = found.stdout.lines().find(|line| line.contains("queue fanfare.retries:"));
+    assert!(line.is_some_and(|line| line.starts_with("WRONG")), "{}", found.stdout);
+    assert!(found.success().is_err());
+    let repaired = world.run(&["doctor", "--repair"], None).await;
+    assert!(repaired.stdout.contains("deleted and made again"), "{}", repaired.stdout);
+    world.fanfare(&["doctor"]).await;
+
+    provided_again(&world, &receiver, 5).await;
+    world.deliveries(&webhook, "delivered", 4).await;
+    assert_eq!(receiver.count(), 5, "once more for the one that failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_that_a_broken_delay_queue_does_not_take_arrive_all_the_same() {
+    for how in [Break::Dead, Break::Silent] {
+        let world = World::new().await;
+        let receiver = Receiver::start().await;
+        receiver.answer_with(|_, n| Reply::status(if n < 2 { 500 } else { 204 }));
+        let webhook = world.webhook(&receiver.url("/")).await;
+        let _router = world.start("router").await;
+        let worker = world.start("worker").await;
+        // A channel to it that is open already is not refused, but gets no confirms.
+        world.publish(&event()).await;
+        receiver.wait_for(2, SOON).await;
+        for queue in ["fanfare.delay.00", "fanfare.delay.01"] {
+            world.break_queue(queue, how);
+        }
+        provided_again(&world, &receiver, 3).await;
+        world.deliveries(&webhook, "delivered", 1).await;
+        assert_eq!(ended_sessions(&worker), 0, "{how:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_makes_a_queue_of_jobs_again_that_stays_broken() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/")).await;
+    let router = world.start("router").await;
+    let worker = world.start("worker").await;
+    world.break_queue("fanfare.deliveries", Break::Dead);
+    world.publish(&event()).await;
+    router.wait_for_line("a queue does not answer", SOON).await;
+    assert_eq!(receiver.count(), 0);
+    router.wait_for_line("made a queue again", AGAIN).await;
+    // The worker takes from it again by itself, and what was planned meanwhile is sent.
+    worker.wait_for_line("a queue that could not be consumed is again", SOON).await;
+    provided_again(&world, &receiver, 1).await;
+    world.deliveries(&webhook, "delivered", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_kept_until_its_queue_takes_it() {
+    let world = World::new().await.with("FANFARE_RETRY_ATTEMPTS", "1");
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(500));
+    let webhook = world.webhook(&receiver.url("/")).await;
+    let _router = world.start("router").await;
+    let worker = world.start("worker").await;
+    world.limit_queues("^fanfare.deliveries.dead$", 1);
+    for _ in 0..3 {
+        world.publish(&event()).await;
+    }
+    world.deliveries(&webhook, "dead", 3).await;
+    worker.wait_for_line("does not take retries, deferrals or dead letters", SOON).await;
+    // What was refused goes round; a worker that is killed meanwhile takes nothing with it.
+    drop(worker);
+    world.unlimit_queues();
+    let _worker = world.start("worker").await;
+    eventually("three dead letters", AGAIN, async || {
+        let letters = world.json(&["dead-letters", "list"]).await;
+        let letters = letters.as_array().unwrap();
+        if letters.len() == 3 { Ok(()) } else { Err(format!("{letters:?}")) }
+    })
+    .await;
+    assert_eq!(receiver.count(), 3, "nothing is attempted again for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/")).await;
+    let _router = world.start("router").await;
+    let worker = world.start("worker").await;
+    let amqp = world.amqp().await;
+    let newer: &[u8] = br#"{"Digest":{"of":["a","b"]}}"#;
+    let publish = async |queue: &str, body: &[u8]| {
+        let headers = [("x-kept", "yes")];
+        amqp.publish("", queue, "application/json", &headers, body).await.unwrap();
+    };
+    for queue in ["fanfare.deliveries", "fanfare.retries"] {
+        publish(queue, newer).await;
+        publish(queue, b"no job").await;
+    }
+    // The heads are not blocked.
+    world.publish(&event()).await;
+    receiver.wait_for(1, SOON).await;
+
+    worker.wait_for_line("not known to this version", SOON).await;
+    let letters = eventually("the letters", SOON, async || {
+        let letters = world.json(&["dead-letters", "list"]).await;
+        let letters: Vec<Value> = letters.as_array().unwrap().clone();
+        if letters.len() == 2 { Ok(letters) } else { Err(format!("{letters:?}")) }
+    })
+    .await;
+    assert!(letters.iter().all(|letter| letter["reason"] == "unreadable"), "{letters:?}");
+    eventually("both newer jobs wait for a newer worker", SOON, async || {
+        match amqp.queue_len("fanfare.delay.05").await.unwrap() {
+            2 => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await;
+    let warned = worker.lines().iter().filter(|line| line.contains("not known to")).count();
+    assert_eq!(warned, 1);
+    // They come back, and are what they were, for whoever knows them.
+    drop(worker);
+    let back = eventually("both are back", AGAIN, async || {
+        match amqp.queue_len("fanfare.retries").await.unwrap() {
+            2 => Ok(amqp.drain("fanfare.retries").await.unwrap()),
+            n => Err(n),
+        }
+    })
+    .await;
+    for message in back {
+        assert_eq!(message.body, newer);
+        assert_eq!(message.header("x-kept").as_deref(), Some("yes"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_wider_than_any_that_a_router_makes_stops_no_worker() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/")).await;
+    let _router = world.start("router").await;
+    let worker = world.start("worker").await;
+    let amqp = world.amqp().await;
+    let due = |n: u128, entry| Due {
+        batch: BatchKey(Uuid::from_u128(n)),
+        webhook: WebhookId(Uuid::from_u128(n)),
+        entry,
+    };
+    let wide: Vec<Due> = (0..3000).map(|n| due(n, 1)).collect();
+    let absurd = vec![due(1, i32::MAX), due(1, i32::MAX), due(1, 1)];
+    for job in [Job::Due(wide.clone()), Job::First(wide), Job::Due(absurd)] {
+        for queue in ["fanfare.deliveries", "fanfare.retries"] {
+            let body = job.to_bytes().unwrap();
+            amqp.publish("", queue, "application/json", &[], &body).await.unwrap();
+        }
+    }
+    world.publish(&event()).await;
+    receiver.wait_for(1, SOON).await;
+    eventually("the jobs are done with", AGAIN, async || {
+        let waiting = amqp.queue_len("fanfare.retries").await.unwrap()
+            + amqp.queue_len("fanfare.delay.00").await.unwrap()
+            + amqp.queue_len("fanfare.delay.02").await.unwrap();
+        if waiting == 0 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    assert_eq!(ended_sessions(&worker), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delay_queues_that_refuse_cost_no_delivery_and_make_no_copies() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world
+        .directory(&json!({
+            "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
+        }))
+        .await;
+    let webhook = world.webhook_of("anna", &receiver.url("/"), &["--rate-limit", "120"]).await;
+    let _router = world.start("router").await;
+    let worker = world.start("worker").await;
+    world.limit_queues("^fanfare.delay", 1);
+    let amqp = world.amqp().await;
+    for _ in 0..150 {
+        publish_on(&amqp, &event()).await;
+    }
+    worker.wait_for_line("does not take retries, deferrals or dead letters", SOON).await;
+    // What is refused is left to the ledger: it is not handed back over and over.
+    eventually("the jobs are done with", SOON, async || {
+        let first = amqp.queue_len("fanfare.deliveries").await.unwrap();
+        let later = amqp.queue_len("fanfare.retries").await.unwrap();
+        let planned = world.sql("select count(*) from events");
+        if planned == "150" && first == 0 && later <= 20 {
+            Ok(())
+        } else {
+            Err(format!("{planned} planned, {first} and {later} wait"))
+        }
+    })
+    .await;
+    world.unlimit_queues();
+    provided_again(&world, &receiver, 150).await;
+    world.deliveries_settle(&webhook).await;
+    assert_eq!(world.sql("select count(*) from attempts where state <> 'delivered'"), "0");
+    let ids: HashSet<String> = receiver.requests().iter().map(id).collect();
+    assert_eq!((ids.len(), receiver.count()), (150, 150));
+    assert_eq!(ended_sessions(&worker), 0);
+}
+
+fn id(request: &fanfare_testkit::receiver::Request) -> String {
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    body["Id"].as_str().unwrap().to_owned()
+}
