@@ -7,7 +7,7 @@
 mod sweep;
 mod traffic;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fanfare_testkit::pgproxy::PgProxy;
@@ -143,27 +143,34 @@ async fn every_statement_may_lose_its_answer() {
     }
     let wrong = traffic.wrong(ARRIVES);
     let what: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-    assert!(what.is_empty(), "{}\n\n{}", what.join("\n"), suspects(&hits, &wrong));
+    assert!(
+        what.is_empty(),
+        "{}\n\n{}",
+        what.join("\n"),
+        suspects(&hits, &wrong, &traffic.published())
+    );
 }
 
-/// The faults that hit while wrong events may have been under way, those of the most events first.
-fn suspects(hits: &[Hit], wrong: &[Wrong]) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for event in wrong {
-        // A reconciler looks every ten seconds; all others are quicker.
-        let is_near = |hit: &&Hit| {
-            let after = Duration::from_secs(if event.is_lost_job() { 11 } else { 3 });
-            hit.at + Duration::from_secs(1) > event.published && hit.at < event.published + after
-        };
-        let near: BTreeSet<&str> =
-            hits.iter().filter(is_near).map(|hit| hit.what.as_str()).collect();
-        for what in near {
-            *counts.entry(what).or_default() += 1;
-        }
+/// The faults that hit while wrong events may have been under way; first those whose other events
+/// are wrong too.
+fn suspects(hits: &[Hit], wrong: &[Wrong], all: &[Instant]) -> String {
+    let is_near = |hit: &Hit, published: Instant, after: Duration| {
+        hit.at + Duration::from_secs(1) > published && hit.at < published + after
+    };
+    // A reconciler looks every ten seconds; all others are quicker.
+    let after = |event: &Wrong| Duration::from_secs(if event.is_lost_job() { 11 } else { 3 });
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for hit in hits {
+        let (near, of) = counts.entry(&hit.what).or_default();
+        *near += wrong.iter().filter(|it| is_near(hit, it.published, after(it))).count();
+        *of += all.iter().filter(|at| is_near(hit, **at, Duration::from_secs(3))).count();
     }
-    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
-    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let line = |(what, count): &(&str, usize)| format!("{count} of {}: {what}", wrong.len());
+    let mut counts: Vec<(&str, (usize, usize))> =
+        counts.into_iter().filter(|(_, (near, _))| *near > 0).collect();
+    counts.sort_by_key(|(_, (near, of))| std::cmp::Reverse(near * 1000 / (of + 1)));
+    let line = |(what, (near, of)): &(&str, (usize, usize))| {
+        format!("{what}: {near} wrong events, {of} events around it")
+    };
     let lines: Vec<String> = counts.iter().take(MOST_SUSPECTS).map(line).collect();
     format!("Faults while these events were under way:\n{}", lines.join("\n"))
 }

@@ -265,6 +265,11 @@ impl Traffic {
         wrong
     }
 
+    /// When each event was published.
+    pub(crate) fn published(&self) -> Vec<Instant> {
+        self.lock().values().map(|it| it.at).collect()
+    }
+
     /// When each event was taken by its receiver.
     fn arrived(&self) -> BTreeMap<String, Instant> {
         let mut arrived = BTreeMap::new();
