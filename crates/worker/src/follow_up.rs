@@ -33,7 +33,7 @@ pub(crate) enum FollowUp {
     /// Come back later for the dead letter of this delivery, which no queue takes now.
     DeadLater { due: Due, delay: Delay },
     /// Send a message round as it is, for workers that know what it is.
-    Round { message: Message, delay: Delay },
+    Round { message: Box<Message>, delay: Delay },
     /// Keep a message for a person that is no job: the letter, and the message as it came.
     Unreadable { letter: Box<Message>, original: Box<Message> },
 }
@@ -85,7 +85,7 @@ pub(crate) fn messages(
                 message.headers.set(FOLLOW_UP_MISSING, true);
                 (destination, message)
             }
-            FollowUp::Round { message, delay } => (back_after(*delay), message.clone()),
+            FollowUp::Round { message, delay } => (back_after(*delay), Message::clone(message)),
             FollowUp::Unreadable { letter, .. } => {
                 (Queue::DeliveriesDead.into(), Message::clone(letter))
             }
@@ -168,7 +168,7 @@ impl FollowUp {
             Self::Dead(letter) if letter.reason == DeadReason::LedgerLost.code() => None,
             Self::Dead(letter) => Some(Self::DeadLater { due: letter.due, delay }),
             Self::Unreadable { original, .. } => {
-                Some(Self::Round { message: Message::clone(original), delay })
+                Some(Self::Round { message: original.clone(), delay })
             }
             _ => None,
         }
@@ -176,7 +176,7 @@ impl FollowUp {
 
     /// A message that goes round as it is.
     pub(crate) fn round(message: Message) -> Self {
-        Self::Round { message, delay: Delay::one_level(ROUND) }
+        Self::Round { message: Box::new(message), delay: Delay::one_level(ROUND) }
     }
 
     /// For a delivery that the gate did not let through.
