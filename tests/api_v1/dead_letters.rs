@@ -91,5 +91,5 @@ async fn dead_letters_are_for_administrators_who_say_which() {
     }
     let problem = root.get(&format!("{LIST}?queue=x&webhook=y&limit=0&cursor=1")).await;
     let problem = refused(&problem, 400, "invalid-request");
-    assert_eq!(wrong(&problem), ["cursor", "queue", "webhook", "limit"]);
+    assert_eq!(wrong(&problem), ["queue", "webhook", "limit", "cursor"]);
 }
