@@ -66,7 +66,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;
     grant select
         on directory_versions, directory_grants, directory_members, directory_state,
-           directory_snapshots, directory_gaps, directory_refusals
+           directory_snapshots, directory_gaps, directory_refusals, directory_departures
         to fanfare_console;
 end if;
 

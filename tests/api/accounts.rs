@@ -57,17 +57,22 @@ async fn accounts_of_disabled_and_deleted_users_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn accounts_whose_users_the_directory_never_named_are_for_administrators() {
+async fn accounts_work_until_the_directory_has_named_and_deleted_their_users() {
     let api = Api::start().await;
     let (carl, root) = (api.user("carl", &[]).await, api.user("root", &["--admin"]).await);
     import(&api, &json!([{ "name": "anna" }])).await;
-    check_out(&api, &carl, "carl").await;
+    check_in(&api, &carl, "carl").await;
     check_in(&api, &root, "root").await;
     // An account may be made before or after the directory names its user.
     let anna = api.user("anna", &[]).await;
     check_in(&api, &anna, "anna").await;
     import(&api, &json!([{ "name": "anna" }, { "name": "carl" }])).await;
     check_in(&api, &carl, "carl").await;
+    import(&api, &json!([{ "name": "anna" }])).await;
+    check_out(&api, &carl, "carl").await;
+    // The directory's history ends, and the user is deleted all the same.
+    api.sandbox.sql("delete from directory_versions where name_key = 'carl'").unwrap();
+    check_out(&api, &carl, "carl").await;
 }
 
 #[tokio::test]

@@ -60,9 +60,10 @@ macro_rules! standing_columns {
              or exists (select from directory_versions o
                         where o.kind = 'user' and o.name_key = ",
             $user,
-            "              and o.begin_revision <= s.revision),
-             s.revision > 0
-             and not exists (select from directory_gaps where first_revision = 1)"
+            "              and o.begin_revision <= s.revision)
+             or exists (select from directory_departures d where d.name_key = ",
+            $user,
+            ")"
         )
     };
 }
@@ -86,10 +87,8 @@ pub struct SessionUser {
 pub struct Standing {
     /// Whether the user is there and enabled.
     pub status: UserStatus,
-    /// Whether the directory names the user, or did so as far as its history goes back.
+    /// Whether the directory names the user, or ever did.
     pub known: bool,
-    /// Whether the directory is complete, so that a user whom it does not name is none.
-    pub complete: bool,
     /// Whether the user is enabled and a member of the role System Administrator.
     pub administrator: bool,
 }
@@ -251,6 +250,5 @@ fn standing(row: &Row, at: usize) -> Result<Standing, tokio_postgres::Error> {
         _ => UserStatus::Deleted,
     };
     let administrator = status == UserStatus::Enabled && row.try_get(at + 2)?;
-    let (known, complete) = (row.try_get(at + 3)?, row.try_get(at + 4)?);
-    Ok(Standing { status, known, complete, administrator })
+    Ok(Standing { status, known: row.try_get(at + 3)?, administrator })
 }

@@ -29,16 +29,16 @@ pub(crate) enum NotAdmitted {
     Disabled(Name),
 }
 
-/// Decides it. Administrators whom the directory never named come in: somebody has to be there
-/// before it is. For the same reason, any local account works until the directory is complete.
+/// Decides it. Somebody has to be there before the directory is, so administrators whom it never
+/// named come in, and so do local accounts, which an operator made.
 pub(crate) fn admit(
     person: Person,
     authority: Authority,
     standing: Standing,
 ) -> Result<Caller, NotAdmitted> {
     let Person { name, administrator } = person;
-    let is_early = authority == Authority::Account && !standing.complete;
-    let needs_no_directory = !standing.known && (administrator || is_early);
+    let is_vouched_for = administrator || authority == Authority::Account;
+    let needs_no_directory = !standing.known && is_vouched_for;
     match standing.status {
         UserStatus::Disabled => Err(NotAdmitted::Disabled(name)),
         UserStatus::Deleted if !needs_no_directory => Err(NotAdmitted::Unknown(name)),
@@ -53,11 +53,10 @@ mod tests {
     use super::*;
 
     const ENABLED: Standing =
-        Standing { status: UserStatus::Enabled, known: true, complete: true, administrator: false };
+        Standing { status: UserStatus::Enabled, known: true, administrator: false };
     const DISABLED: Standing = Standing { status: UserStatus::Disabled, ..ENABLED };
     const DELETED: Standing = Standing { status: UserStatus::Deleted, ..ENABLED };
     const NEVER_NAMED: Standing = Standing { known: false, ..DELETED };
-    const BEFORE_ANY: Standing = Standing { complete: false, ..NEVER_NAMED };
 
     /// Whether somebody comes in, and as an administrator.
     fn admitted(claimed: bool, authority: Authority, standing: Standing) -> Option<bool> {
@@ -80,18 +79,10 @@ mod tests {
     }
 
     #[test]
-    fn users_whom_the_directory_never_named_come_in_as_administrators_only() {
-        for authority in [Authority::Account, Authority::Provider] {
-            assert_eq!(admitted(true, authority, NEVER_NAMED), Some(true));
-            assert_eq!(admitted(false, authority, NEVER_NAMED), None);
-        }
-    }
-
-    #[test]
-    fn accounts_work_before_the_directory_is_complete() {
-        assert_eq!(admitted(false, Authority::Account, BEFORE_ANY), Some(false));
-        assert_eq!(admitted(false, Authority::Provider, BEFORE_ANY), None);
-        let deleted = Standing { complete: false, ..DELETED };
-        assert_eq!(admitted(false, Authority::Account, deleted), None);
+    fn whom_the_directory_never_named_comes_in_as_administrator_or_with_an_account() {
+        assert_eq!(admitted(true, Authority::Account, NEVER_NAMED), Some(true));
+        assert_eq!(admitted(false, Authority::Account, NEVER_NAMED), Some(false));
+        assert_eq!(admitted(true, Authority::Provider, NEVER_NAMED), Some(true));
+        assert_eq!(admitted(false, Authority::Provider, NEVER_NAMED), None);
     }
 }
