@@ -91,12 +91,12 @@ async fn router_whose_clock_is_ahead_holds_events_as_long_as_it_should() {
     let mut held = event();
     held["accessrevision"] = json!(3);
     world.publish(&held).await;
-    message_in(&world, "fanfare.delay.00").await;
+    message_in(&world, "fanfare.held.00").await;
     // A router takes it from here whose clock is wrong.
     drop(router);
     message_in(&world, "fanfare.events").await;
     let router = start_off(&world, "router", "+5d").await;
-    message_in(&world, "fanfare.delay.00").await;
+    message_in(&world, "fanfare.held.00").await;
     world
         .publish(&json!({
             "specversion": "1.0", "id": "d3", "source": "/tests", "type": "directory.user",

@@ -2,7 +2,7 @@
 //! beginning that is not there, revisions that can't be believed, and names that are another
 //! person's by now.
 
-use fanfare_testkit::receiver::Receiver;
+use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
@@ -140,6 +140,27 @@ async fn a_refused_snapshot_holds_every_event_until_an_administrator_decides() {
     world.publish(&at(9)).await;
     world.deliveries(&ben, "delivered", 3).await;
     assert_eq!(sent(&receiver, "anna"), 2);
+}
+
+#[tokio::test]
+async fn a_retry_waits_while_a_snapshot_is_refused() {
+    let world = World::new().await.with("FANFARE_RETRY_FIRST", "5s");
+    let world = world.with("FANFARE_RETRY_MAX_DELAY", "5s");
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(500));
+    let [anna, _] = anna_and_ben(&world, &receiver).await;
+    let (_router, worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&at(1)).await;
+    receiver.wait_for(2, SOON).await;
+    // It takes anna's access away, and can't be taken in.
+    let wrong = json!({ "users": [{ "name": "ben", "enabled": "no" }], "roles": [] });
+    world.publish(&document("snapshot", 2, &wrong)).await;
+    worker.wait_for_line("directory-held", SOON).await;
+    let before = sent(&receiver, "anna");
+    let only_ben = json!({ "users": [user("ben", &[reads(TASKS)])], "roles": [] });
+    world.publish(&document("snapshot", 3, &only_ben)).await;
+    world.deliveries(&anna, "dropped", 1).await;
+    assert_eq!(sent(&receiver, "anna"), before);
 }
 
 #[tokio::test]

@@ -64,6 +64,8 @@ pub enum Cause {
     RateLimit,
     /// The webhook can't be read, for example because the key of its secrets is missing.
     Unreadable,
+    /// The directory can't be decided by: it is incomplete, or a snapshot of it was refused.
+    DirectoryHeld,
 }
 
 impl Cause {
@@ -76,6 +78,7 @@ impl Cause {
             Self::Silent => "silent",
             Self::RateLimit => "rate-limit",
             Self::Unreadable => "unreadable",
+            Self::DirectoryHeld => "directory-held",
         }
     }
 }

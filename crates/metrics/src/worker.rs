@@ -28,7 +28,7 @@ pub enum Deferral {
 }
 
 impl Deferral {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Uncertain,
         Self::Claimed,
         Self::Early,
@@ -37,6 +37,7 @@ impl Deferral {
         Self::Endpoint(Cause::Silent),
         Self::Endpoint(Cause::RateLimit),
         Self::Endpoint(Cause::Unreadable),
+        Self::Endpoint(Cause::DirectoryHeld),
     ];
 
     fn code(self) -> &'static str {

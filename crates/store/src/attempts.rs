@@ -100,6 +100,8 @@ pub struct Standing {
     /// When a directory document last came after a newer one, and so changed what an older
     /// revision says.
     pub late_at: Option<DateTime<Utc>>,
+    /// Whether the directory can't be decided by: it is incomplete, or a snapshot was refused.
+    pub held: bool,
 }
 
 /// An event of a delivery.
@@ -216,23 +218,25 @@ impl Store {
     ) -> Result<Vec<Standing>, StoreError> {
         let lasts = self.attempts_last(dues).await?;
         let mut events = self.planned_events(dues, inline).await?;
-        let (revision, late_at) = self.directory_age().await?;
+        let (revision, late_at, held) = self.directory_age().await?;
         let standing = |(index, last): (usize, Option<Last>)| Standing {
             last,
             events: events.get_mut(index).map(std::mem::take).unwrap_or_default(),
             revision,
             late_at,
+            held,
         };
         Ok(lasts.into_iter().enumerate().map(standing).collect())
     }
 
-    async fn directory_age(&self) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
-        const SQL: &str = "-- directory_age\nselect revision, late_at from directory_state";
+    async fn directory_age(&self) -> Result<(i64, Option<DateTime<Utc>>, bool), StoreError> {
+        const SQL: &str =
+            "-- directory_age\nselect revision, late_at, hold is not null from directory_state";
         let doing = "read the directory's age";
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let row = client.query_one(&statement, &[]).await.map_err(StoreError::at(doing))?;
-        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+        let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
         read().map_err(StoreError::at(doing))
     }
 

@@ -274,6 +274,10 @@ async fn conclude(
             context.config.metrics.deferred(Deferral::Claimed);
             Ok(Some(taken.again(context.until_free())))
         }
+        Verdict::DirectoryHeld => {
+            let again = FollowUp::deferred(context, due, Deferred::DIRECTORY_HELD);
+            not_begun(context, asked, again).await
+        }
         Verdict::Unreadable => {
             let again = FollowUp::deferred(context, due, Deferred::UNREADABLE);
             not_begun(context, asked, again).await

@@ -75,6 +75,9 @@ impl Deferred {
     /// For a webhook that can't be read until an operator has done something.
     pub(crate) const UNREADABLE: Self =
         Self { cause: Cause::Unreadable, wait: Duration::from_mins(1) };
+    /// For what the directory must decide, while it can't.
+    pub(crate) const DIRECTORY_HELD: Self =
+        Self { cause: Cause::DirectoryHeld, wait: Duration::from_secs(8) };
 }
 
 /// The right to one request, given back when it is dropped.

@@ -45,6 +45,8 @@ pub(crate) enum Verdict {
     Early,
     /// Its webhook can't be read for now.
     Unreadable,
+    /// The directory can't decide about it for now.
+    DirectoryHeld,
     /// Its workers died of it, or it was deferred for too long.
     GiveUp(DeadReason),
     /// The database does not know it.
@@ -99,6 +101,8 @@ fn verdict(taken: Taken, facts: &Facts<'_>) -> Verdict {
         (None, _) if facts.unreadable => Verdict::Unreadable,
         (None, _) => Verdict::Drop(DropReason::WebhookDeleted),
         (Some(webhook), _) if webhook.paused => Verdict::Drop(DropReason::WebhookPaused),
+        // What was refused may have taken this access away.
+        (Some(_), _) if standing.held && !by_plan => Verdict::DirectoryHeld,
         (Some(_), Some(UserStatus::Disabled)) if !by_plan => {
             Verdict::Drop(DropReason::OwnerDisabled)
         }

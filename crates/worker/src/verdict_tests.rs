@@ -45,7 +45,7 @@ fn planned() -> Standing {
         decided_revision: 7,
         received_at: time(),
     };
-    Standing { last: None, events: vec![event], revision: 7, late_at: None }
+    Standing { last: None, events: vec![event], revision: 7, late_at: None, held: false }
 }
 
 /// The same after an attempt that failed, whose retry is due at the time.
@@ -113,6 +113,17 @@ fn a_retry_is_asked_about_at_any_time() {
     let owner = Some(UserStatus::Disabled);
     let facts = Facts { owner, ..facts(&retrying, &webhook, 1) };
     assert_eq!(verdict(taken(2), &facts), Verdict::Drop(DropReason::OwnerDisabled));
+}
+
+#[test]
+fn what_is_asked_waits_while_the_directory_can_t_decide() {
+    let webhook = webhook();
+    let (retrying, planned) = (retrying(), planned());
+    let held = Standing { held: true, ..retrying };
+    assert_eq!(verdict(taken(2), &facts(&held, &webhook, 1)), Verdict::DirectoryHeld);
+    let held = Standing { held: true, ..planned };
+    assert_eq!(verdict(taken(1), &facts(&held, &webhook, 1)), attempt(true, false));
+    assert_eq!(verdict(taken(1), &facts(&held, &webhook, 31)), Verdict::DirectoryHeld);
 }
 
 #[test]
