@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::Method;
+use hyper::{Method, StatusCode};
 use thiserror::Error;
+use tokio::time::timeout_at;
 use url::Url;
 
 use crate::body::{self, Start};
 use crate::client::{Client, Request};
-use crate::failed::{Failed, Limits};
+use crate::destination::Destination;
+use crate::failed::Failed;
 
 /// The longest time that a verification may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,24 +54,27 @@ impl Client {
     /// The endpoint can't be reached or answers with a failure, or it does not return the value.
     pub async fn verify(
         &self,
-        url: &Url,
+        to: impl Into<Destination<'_>>,
         headers: &[(String, String)],
         echo: &str,
     ) -> Result<(), VerifyError> {
-        let mut url = url.clone();
-        url.query_pairs_mut().append_pair("echo", echo);
-        let body = Bytes::new();
-        let request = Request { method: Method::GET, url: &url, headers, body, timeout: TIMEOUT };
-        let mut response = self.send(request).await?;
-        if !response.status().is_success() {
-            let reason = format!("the endpoint answered {}", response.status());
+        let (to, body) = (to.into(), Bytes::new());
+        let request =
+            Request { method: Method::GET, to, echo: Some(echo), headers, body, timeout: TIMEOUT };
+        let mut answered = self.send(request).await?;
+        let status = answered.reply.status;
+        if !(200..300).contains(&status) {
+            let status = StatusCode::from_u16(status);
+            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            let reason = format!("the endpoint answered {status}");
             return Err(VerifyError::Failed { reason });
         }
         let mut start = Start::default();
-        let limits = Limits { connect: TIMEOUT, whole: TIMEOUT };
-        body::read(&mut response, &mut start)
-            .await
-            .map_err(|error| Failed::classify(error, &limits))?;
+        let reading = body::read(&mut answered.reply.body, &mut start);
+        match timeout_at(answered.deadline, reading).await {
+            Ok(read) => read.map_err(|error| Failed::in_exchange(&error))?,
+            Err(_) => return Err(Failed::late(TIMEOUT).into()),
+        }
         if start.is(echo) { Ok(()) } else { Err(VerifyError::NoEcho) }
     }
 }
