@@ -243,6 +243,7 @@ impl Body {
             && matches!(timeout(FREE_TIME, sender.ready()).await, Ok(Ok(())))
             && !watch.is_broken()
         {
+            watch.forget_answer();
             pool.put(origin, Connection::Http1(sender, watch));
         }
     }

@@ -55,6 +55,11 @@ impl Watch {
         *exchange = Exchange { reused: exchange.begun, begun: true, ..Exchange::default() };
     }
 
+    /// Frees what was kept of the answer: an idle connection needs none of it.
+    pub(crate) fn forget_answer(&self) {
+        self.lock().received = Vec::new();
+    }
+
     /// Whether the next byte to be written is a request's first, on a connection used before.
     pub(crate) fn is_first_write_again(&self) -> bool {
         let exchange = self.lock();

@@ -101,7 +101,8 @@ pub(crate) fn networks(text: &str) -> Option<Vec<IpNet>> {
 /// The path of a file, which is read later.
 pub(crate) fn file(text: &str) -> Option<PathBuf> {
     let text = text.trim();
-    (!text.is_empty()).then(|| PathBuf::from(text))
+    let fits = !text.is_empty() && !text.chars().any(char::is_control);
+    fits.then(|| PathBuf::from(text))
 }
 
 /// Reads `id:base64[,…]` with unique ids and keys of 32 bytes; white space at either end is

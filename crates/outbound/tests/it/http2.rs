@@ -251,6 +251,27 @@ async fn a_request_that_may_have_been_processed_waits_for_its_answer() {
 }
 
 #[tokio::test]
+async fn a_request_beside_one_that_waits_for_its_answer_takes_another_connection() {
+    let authority = Authority::new();
+    let steps = [Step::GoAwayThenAnswer, Step::Answer];
+    let server = serve(authority.localhost(), &["h2"], steps).await;
+    let ca_file = Some(authority.file());
+    let client = Client::new(Config { ca_file, ..config(LOOPBACK) }).unwrap();
+    let url = server.url();
+    let beside = async {
+        while server.seen().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The word that the connection ends is likely to be here by then.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        post(&client, &url).await
+    };
+    let (first, second) = tokio::join!(post(&client, &url), beside);
+    assert_eq!((first, second), (response(200, ""), response(200, "")));
+    assert_eq!(server.seen(), ["h2"; 2]);
+}
+
+#[tokio::test]
 async fn a_request_that_may_have_been_processed_is_never_repeated() {
     for step in [Step::GoAwayThenClose, Step::Reset(CANCEL), Step::Reset(0)] {
         let (answers, seen) = outcomes(&[step, Step::Answer], 1).await;
