@@ -176,3 +176,37 @@ impl AsyncWrite for Stream {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_read_after_the_peer_stopped_reading() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let watch = Arc::new(Watch::default());
+        watch.begin();
+        let mut stream = Stream::new(Io::Plain(socket), Some(Arc::clone(&watch)));
+        stream.write_all(b"the beginning").await.unwrap();
+        peer.write_all(b"HTTP/1.1 413 No\r\n\r\n").unwrap();
+        // What is not read makes this a reset.
+        drop(peer);
+        while !watch.is_broken() {
+            stream.write_all(&[b'x'; 1024]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        stream.flush().await.unwrap();
+        let mut answer = Vec::new();
+        // It may end with the reset.
+        let _ = stream.read_to_end(&mut answer).await;
+        assert_eq!(answer, b"HTTP/1.1 413 No\r\n\r\n");
+        assert_eq!(watch.head(|head| head.status), Some(413));
+    }
+}
