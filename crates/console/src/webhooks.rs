@@ -169,14 +169,13 @@ pub(crate) async fn delete_all(app: &App, caller: &Caller) -> Result<(), Refused
 }
 
 async fn verify(app: &App, wanted: &Registration) -> Result<(), Refused> {
-    let url = wanted.uri.url();
-    if skips_verification(url) {
+    if skips_verification(wanted.uri.url()) {
         return Ok(());
     }
     let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let headers: Vec<(String, String)> = wanted.headers.iter().map(header).collect();
     let echo = Uuid::new_v4().simple().to_string();
-    app.client.verify(url, &headers, &echo).await.map_err(Refused::NotVerified)
+    app.client.verify(&wanted.uri, &headers, &echo).await.map_err(Refused::NotVerified)
 }
 
 pub(crate) fn secret() -> Result<Secret, StoreError> {

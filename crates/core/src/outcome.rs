@@ -220,27 +220,48 @@ pub fn decide(policy: &RetryPolicy, answer: &Answer, progress: Progress, chance:
         return Next::Dead(DeadReason::Exhausted);
     }
     let asked = retry_after(answer, progress.now).unwrap_or_default();
-    let delay = policy.delay(progress.tries, chance).max(asked);
+    let usual = policy.delay(progress.tries, chance);
     let age = (progress.now - progress.since).to_std().unwrap_or_default();
-    if age.saturating_add(delay) > policy.deadline {
+    let left = policy.deadline.saturating_sub(age);
+    if usual > left {
         return Next::Dead(DeadReason::Expired);
     }
-    Next::RetryIn(delay)
+    let delay = usual.max(asked);
+    // A wait beyond the deadline would be the end: one more attempt is made before it instead.
+    Next::RetryIn(if delay > left { usual.max(before_deadline(left)) } else { delay })
+}
+
+/// The wait for the attempt that is made before the deadline although the receiver asked for a later
+/// one. The broker's delays are longer than asked for by up to an eighth, and that fits in.
+fn before_deadline(left: Duration) -> Duration {
+    left.saturating_sub(left / 8)
 }
 
 /// How long the receiver asked us to wait: `Retry-After` of a 429 or 503, as seconds or as an HTTP
-/// date (RFC 9110, section 10.2.3).
+/// date (RFC 9110, section 10.2.3). Seconds may have decimals, which are rounded up.
 fn retry_after(answer: &Answer, now: DateTime<Utc>) -> Option<Duration> {
     let Answer::Response { status: 429 | 503, retry_after: Some(text), .. } = answer else {
         return None;
     };
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(Duration::from_secs(u64::from(seconds)));
+    if let Some(seconds) = whole_seconds(text) {
+        return Some(Duration::from_secs(seconds));
     }
     let date = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
     // A date has whole seconds; one more keeps us on the later side of it.
     (date - now + TimeDelta::seconds(1)).to_std().ok()
+}
+
+/// A decimal number of seconds, rounded up; the largest number for what is larger still.
+fn whole_seconds(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(part) {
+        return None;
+    }
+    let more = part.bytes().any(|digit| digit != b'0');
+    // Digits alone are refused only for being too many.
+    Some(whole.parse().unwrap_or(u64::MAX).saturating_add(u64::from(more)))
 }
 
 #[cfg(test)]
@@ -283,8 +304,38 @@ mod tests {
         assert_eq!(next(&response(500, Some("3600")), 1), soon);
         assert_eq!(next(&response(429, Some("1")), 1), soon);
         assert_eq!(next(&response(429, Some("soon")), 1), soon);
-        let date = "Fri, 15 Jan 2027 09:00:00 GMT";
-        assert_eq!(next(&response(503, Some(date)), 1), Next::RetryIn(Duration::from_secs(3601)));
+        for date in [
+            "Fri, 15 Jan 2027 09:00:00 GMT",
+            "Friday, 15-Jan-27 09:00:00 GMT",
+            "Fri Jan 15 09:00:00 2027",
+        ] {
+            let expected = Next::RetryIn(Duration::from_secs(3601));
+            assert_eq!(next(&response(503, Some(date)), 1), expected, "{date}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_rounded_up_and_anything_else_is_ignored() {
+        for (text, seconds) in [
+            ("29.0", 29),
+            ("29.2", 30),
+            ("29.000001", 30),
+            ("0.5", 5),
+            ("007.5", 8),
+            ("-30", 5),
+            ("+30", 5),
+            ("30s", 5),
+            ("30,5", 5),
+            (".5", 5),
+            ("30.", 5),
+            ("1e3", 5),
+            ("", 5),
+            ("Fri, 15 Jan 2021 09:00:00 GMT", 5),
+            ("٣٠", 5),
+        ] {
+            let expected = Next::RetryIn(Duration::from_secs(seconds));
+            assert_eq!(next(&response(429, Some(text)), 1), expected, "{text:?}");
+        }
     }
 
     #[test]
@@ -302,17 +353,50 @@ mod tests {
     #[test]
     fn the_last_attempt_and_the_deadline_end_it() {
         assert_eq!(next(&response(500, None), 12), Next::Dead(DeadReason::Exhausted));
-        let patience = response(503, Some("999999"));
-        assert_eq!(next(&patience, 1), Next::Dead(DeadReason::Expired));
+        let policy = RetryPolicy::default();
+        let late = Progress { since: after(1).now - TimeDelta::hours(72), ..after(1) };
+        let end = decide(&policy, &response(500, None), late, 0.5);
+        assert_eq!(end, Next::Dead(DeadReason::Expired));
+    }
+
+    #[test]
+    fn a_wait_beyond_the_deadline_leaves_room_for_one_more_attempt() {
+        let last = Next::RetryIn(Duration::from_hours(63));
+        for text in [
+            "300000",
+            "4294967296",
+            "99999999999999999999999999.5",
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+        ] {
+            assert_eq!(next(&response(503, Some(text)), 1), last, "{text}");
+        }
+        let policy = RetryPolicy::default();
+        let decide_at = |age: TimeDelta, tries| {
+            let progress = Progress { since: after(tries).now - age, ..after(tries) };
+            decide(&policy, &response(429, Some("300000")), progress, 0.5)
+        };
+        assert_eq!(decide_at(TimeDelta::hours(64), 1), Next::RetryIn(Duration::from_hours(7)));
+        let seconds = |n: i64| TimeDelta::seconds(72 * 3600 - n);
+        assert_eq!(decide_at(seconds(40), 1), Next::RetryIn(Duration::from_secs(35)));
+        // The usual delay is the least, and what is beyond the deadline with it is over.
+        assert_eq!(decide_at(seconds(5), 1), Next::RetryIn(Duration::from_secs(5)));
+        assert_eq!(decide_at(seconds(4), 1), Next::Dead(DeadReason::Expired));
+        assert_eq!(decide_at(TimeDelta::hours(1), 12), Next::Dead(DeadReason::Exhausted));
     }
 
     proptest! {
         #[test]
-        fn a_retry_is_never_sooner_than_asked(seconds in 0u32..250_000, tries in 1u32..12, chance in 0.0f64..1.0) {
+        fn a_retry_is_never_sooner_than_asked_unless_that_is_too_late(
+            seconds in 0u32..500_000, tries in 1u32..12, chance in 0.0f64..1.0,
+        ) {
             let answer = response(503, Some(&seconds.to_string()));
-            match decide(&RetryPolicy::default(), &answer, after(tries), chance) {
-                Next::RetryIn(delay) => prop_assert!(delay.as_secs() >= u64::from(seconds)),
-                Next::Dead(DeadReason::Expired) => prop_assert!(seconds > 200_000),
+            let policy = RetryPolicy::default();
+            match decide(&policy, &answer, after(tries), chance) {
+                Next::RetryIn(delay) => {
+                    let asked = Duration::from_secs(seconds.into());
+                    prop_assert!(delay <= policy.deadline);
+                    prop_assert!(delay >= asked.min(before_deadline(policy.deadline)));
+                }
                 other => prop_assert!(false, "{other:?}"),
             }
         }

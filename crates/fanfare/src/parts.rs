@@ -73,6 +73,7 @@ pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
         connect_timeout: settings.connect_timeout,
         timeout: settings.timeout,
         user_agent: USER_AGENT.to_owned(),
+        ca_file: settings.receiver_ca_file.clone(),
     })
     .context("failed to prepare for HTTP requests")
 }

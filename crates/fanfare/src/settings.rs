@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) otlp_endpoint: Option<Url>,
     /// Where webhooks may lead.
     pub(crate) targets: TargetPolicy,
+    /// A file with further authorities for receivers' certificates.
+    pub(crate) receiver_ca_file: Option<PathBuf>,
     /// How the directory is waited for and kept.
     pub(crate) directory: Directory,
     /// What of an event's data is neither stored nor sent.
@@ -225,6 +227,7 @@ impl Settings {
             metrics_listen: values.read("metrics_listen", value::listen_or_off)?.0,
             otlp_endpoint: values.read("otlp_endpoint", value::otlp_or_off)?.0,
             targets: TargetPolicy::new(values.read("allow_targets", value::networks)?),
+            receiver_ca_file: values.read_if_set("receiver_ca_file", value::file)?,
             directory: directory_times(&values)?,
             mask: values.read_or_say("mask", MaskPolicy::parse)?,
             retry: retry_policy(&values)?,

@@ -1,6 +1,8 @@
 //! Reading the beginning of an answer's body, however long the rest is.
 
-use reqwest::Response;
+use http_body_util::BodyExt as _;
+
+use crate::exchange::Body;
 
 /// The most that is read of any answer, in bytes.
 pub(crate) const LIMIT: usize = 16 * 1024;
@@ -14,10 +16,20 @@ pub(crate) struct Start {
 
 /// Reads up to [`LIMIT`] bytes into `start`, which holds what has arrived even when this fails or
 /// is cancelled. A body that is read to its end leaves the connection free for the next request.
-pub(crate) async fn read(response: &mut Response, start: &mut Start) -> Result<(), reqwest::Error> {
-    while let Some(chunk) = response.chunk().await? {
-        if !start.push(&chunk) {
+pub(crate) async fn read(body: &mut Body, start: &mut Start) -> Result<(), hyper::Error> {
+    match body {
+        Body::Came(bytes) => {
+            // More may have been meant to come.
+            start.push(bytes);
             return Ok(());
+        }
+        Body::Coming(body, _) => {
+            while let Some(frame) = body.frame().await {
+                let Ok(chunk) = frame?.into_data() else { continue };
+                if !start.push(&chunk) {
+                    return Ok(());
+                }
+            }
         }
     }
     start.complete = true;
@@ -28,6 +40,11 @@ impl Start {
     /// Whether the body is exactly `text`.
     pub(crate) fn is(&self, text: &str) -> bool {
         self.complete && self.bytes == text.as_bytes()
+    }
+
+    /// Whether the body was read to its end.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// The text for the record: invalid UTF-8 is replaced, and NUL characters, which the

@@ -1,44 +1,36 @@
 //! The client: how requests are sent, and what the answer to a POST is.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fanfare_core::answer::{Answer, Failure, Trace};
 use fanfare_core::target::TargetPolicy;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{ClientBuilder, Method, Response, redirect, retry};
-use rustls::ClientConfig;
+use hyper::Method;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER,
+    USER_AGENT,
+};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{self, timeout_at};
 use url::{Host, Url};
 
 use crate::body::{self, Start};
+use crate::connector::Connector;
+use crate::destination::Destination;
+use crate::exchange::{self, Message, Reply, Sent};
 use crate::failed::{Failed, Limits};
-use crate::parts::{self, End, Notes, Noting};
-use crate::resolver::PolicyResolver;
-use crate::tls;
+use crate::parts::{self, End, Notes};
+use crate::pool::{Connection, Origin, Pool};
+use crate::tls::{Tls, TlsError};
 
 /// How long the body of an answer is read. The status has decided by then; the text is for the
 /// record, and a trickling receiver must not hold a slot for the whole timeout.
 const BODY_TIME: Duration = Duration::from_secs(2);
 
-/// How long an unused connection is kept: long enough for a busy webhook, and shorter than the
-/// idle time of common servers, so that few POSTs meet a connection that is just being closed.
-const IDLE_TIME: Duration = Duration::from_secs(30);
-
-/// Unused connections kept for one host: as many as requests go to one webhook side by side, so that
-/// a busy endpoint is not connected to over and over.
-const IDLE_PER_HOST: usize = 64;
-
-/// HTTP/2 flow control: what a peer may send unasked, for one stream and for one connection. At
-/// most 16 KiB of an answer are read, so the default windows of megabytes would only buffer waste.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// How soon a dead HTTP/2 connection is noticed: without pings every request of a host would go on
-/// timing out on it, since they all share one.
-const PING_AFTER: Duration = Duration::from_secs(5);
+/// How often one request is sent at most, while the receiver says that it processed nothing of it.
+const SENDS: usize = 4;
 
 /// The most that is kept of the headers of an answer, in bytes.
 const HEADERS: usize = 2 * 1024;
@@ -57,12 +49,17 @@ pub struct Config {
     pub timeout: Duration,
     /// The `user-agent` of requests that don't bring one.
     pub user_agent: String,
+    /// A PEM file with certificates of further authorities that receivers' certificates may be
+    /// signed by, beside those that the system trusts.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The HTTP client. Cloning is cheap, and clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    connector: Connector,
+    pool: Arc<Pool>,
+    user_agent: HeaderValue,
     config: Arc<Config>,
 }
 
@@ -73,9 +70,12 @@ pub enum BuildError {
     /// What speaks HTTP can't be set up.
     #[error("building the HTTP client")]
     Http(#[source] reqwest::Error),
+    /// The user agent is no header value.
+    #[error("building the HTTP client: the user agent is not a valid header")]
+    UserAgent(#[source] InvalidHeaderValue),
     /// TLS can't be set up.
     #[error("setting up TLS for the HTTP client")]
-    Tls(#[source] rustls::Error),
+    Tls(#[source] TlsError),
 }
 
 impl Client {
@@ -87,40 +87,60 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The user agent is not a valid header value, or the TLS parts can't be set up.
+    /// The user agent is not a valid header value, the file of further authorities can't be used, or
+    /// the TLS parts can't be set up.
     pub fn new(config: Config) -> Result<Self, BuildError> {
-        let tls = tls::config().map_err(BuildError::Tls)?;
-        let http = builder(&config, tls).build().map_err(BuildError::Http)?;
-        Ok(Self { http, config: Arc::new(config) })
+        let user_agent =
+            HeaderValue::from_str(&config.user_agent).map_err(BuildError::UserAgent)?;
+        let tls = Tls::new(config.ca_file.clone()).map_err(BuildError::Tls)?;
+        let connector = Connector::new(config.allow.clone(), tls, config.connect_timeout);
+        Ok(Self { connector, pool: Arc::default(), user_agent, config: Arc::new(config) })
     }
 
     /// Sends one POST and says what came back. Exactly `headers` are sent, beside those that HTTP
-    /// itself needs (`host`, `content-length`), `accept: */*` and the user agent.
+    /// itself needs (`host`, `content-length`), `accept: */*`, the user agent, and `authorization`
+    /// for a URL with a user.
     ///
-    /// The status decides: a body that trickles, breaks off or never ends changes nothing, and
-    /// what arrived of it within 16 KiB and two seconds is kept for the record.
-    pub async fn post(&self, url: &Url, headers: &[(String, String)], body: Bytes) -> Answer {
-        self.post_traced(url, headers, body).await.0
+    /// The status decides: headers that break the standard, and a body that trickles, breaks off or
+    /// never ends, change nothing. What arrived of the body within 16 KiB and two seconds is kept
+    /// for the record.
+    pub async fn post(
+        &self,
+        to: impl Into<Destination<'_>>,
+        headers: &[(String, String)],
+        body: Bytes,
+    ) -> Answer {
+        self.post_traced(to, headers, body).await.0
     }
 
     /// The same, and how it went. There is nothing to tell of a plain success: one over a
     /// connection that was open already, whose time was the receiver's.
     pub async fn post_traced(
         &self,
-        url: &Url,
+        to: impl Into<Destination<'_>>,
         headers: &[(String, String)],
         body: Bytes,
     ) -> (Answer, Option<Box<Trace>>) {
         let began = Instant::now();
-        let request =
-            Request { method: Method::POST, url, headers, body, timeout: self.config.timeout };
+        let (method, to, timeout) = (Method::POST, to.into(), self.config.timeout);
+        let request = Request { method, to, echo: None, headers, body, timeout };
         let (result, notes) = parts::noted(self.send(request)).await;
         match result {
-            Ok(mut response) => {
+            Ok(Answered { mut reply, origin, deadline }) => {
                 let head = Instant::now();
-                let answer = read_answer(&mut response).await;
-                let trace = answered(&response, &notes, began, head);
-                (answer, trace)
+                let mut start = Start::default();
+                let limit = deadline.min(time::Instant::now() + BODY_TIME);
+                // Late or broken, the record has what came until then.
+                let _ = timeout_at(limit, body::read(&mut reply.body, &mut start)).await;
+                let trace = answered(&reply, &notes, began, head);
+                let retry_after = reply.headers.get(RETRY_AFTER);
+                let retry_after = retry_after.and_then(|value| value.to_str().ok());
+                let retry_after = retry_after.map(ToOwned::to_owned);
+                if start.is_complete() {
+                    reply.body.end(&self.pool, origin).await;
+                }
+                let body = start.into_text();
+                (Answer::Response { status: reply.status, retry_after, body }, trace)
             }
             Err(Failed { failure, detail, connecting }) => {
                 let end =
@@ -132,18 +152,73 @@ impl Client {
     }
 
     /// Sends one request, and returns when the head of the answer is here.
-    pub(crate) async fn send(&self, request: Request<'_>) -> Result<Response, Failed> {
-        self.check_url(request.url)?;
-        let headers = header_map(request.headers)?;
+    pub(crate) async fn send(&self, request: Request<'_>) -> Result<Answered, Failed> {
+        let deadline = time::Instant::now() + request.timeout;
+        self.check_url(request.to.url())?;
+        let mut headers = header_map(request.headers)?;
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        headers.entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
+        if let Some(value) = request.to.authorization() {
+            headers.entry(AUTHORIZATION).or_insert(value);
+        }
+        let uri = request.to.uri(request.echo).ok_or_else(|| {
+            Failed::new(Failure::Protocol, "the request could not be built from the URL")
+        })?;
+        let origin = Origin::of(&uri);
+        let message = Message { method: request.method, uri, headers, body: request.body };
         let limits = Limits { connect: self.config.connect_timeout, whole: request.timeout };
-        self.http
-            .request(request.method, request.url.clone())
-            .headers(headers)
-            .body(request.body)
-            .timeout(request.timeout)
-            .send()
-            .await
-            .map_err(|error| Failed::classify(error, &limits))
+        let reply = self.exchange(&message, &origin, deadline, &limits).await?;
+        Ok(Answered { reply, origin, deadline })
+    }
+
+    /// Sends a message until the receiver takes it.
+    async fn exchange(
+        &self,
+        message: &Message,
+        origin: &Origin,
+        deadline: time::Instant,
+        limits: &Limits,
+    ) -> Result<Reply, Failed> {
+        let mut failed = None;
+        for turn in 0..SENDS {
+            // The first that was idle was closed, so the others are likely to be.
+            let connection = match self.pool.take(origin, turn > 0) {
+                Some(connection) => connection,
+                None => self.open(message, origin, deadline, limits).await?,
+            };
+            match exchange::send(connection, message, deadline).await {
+                Sent::Answered(reply) => return Ok(reply),
+                Sent::Failed { looks_like_tls: true, .. } => return Err(Failed::is_tls()),
+                Sent::Failed { error, .. } => return Err(Failed::in_exchange(&error)),
+                Sent::Late => return Err(Failed::late(limits.whole)),
+                Sent::NotProcessed { error, demands_http1 } => {
+                    if demands_http1 {
+                        self.pool.demand_http1(origin);
+                    }
+                    tracing::debug!(turn, demands_http1, "the receiver processed nothing of it");
+                    failed = Some(Failed::not_processed(error.as_ref()));
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(|| Failed::not_processed(None)))
+    }
+
+    async fn open(
+        &self,
+        message: &Message,
+        origin: &Origin,
+        deadline: time::Instant,
+        limits: &Limits,
+    ) -> Result<Connection, Failed> {
+        let http1_only = self.pool.demands_http1(origin);
+        let opened = self.connector.open(&message.uri, http1_only, deadline).await;
+        let (io, is_http2) = opened.map_err(|error| Failed::to_open(&error, limits))?;
+        let begun = exchange::begin(io, is_http2).await;
+        let connection = begun.map_err(|error| Failed::in_exchange(&error))?;
+        if let Connection::Http2(sender) = &connection {
+            self.pool.put(origin.clone(), Connection::Http2(sender.clone()));
+        }
+        Ok(connection)
     }
 
     /// Judges what can be judged before a connection is made: the resolver is only asked about
@@ -168,31 +243,20 @@ impl Client {
 /// What [`Client::send`] sends.
 pub(crate) struct Request<'a> {
     pub(crate) method: Method,
-    pub(crate) url: &'a Url,
+    pub(crate) to: Destination<'a>,
+    /// What is added to the query as `echo`.
+    pub(crate) echo: Option<&'a str>,
     pub(crate) headers: &'a [(String, String)],
     pub(crate) body: Bytes,
     pub(crate) timeout: Duration,
 }
 
-fn builder(config: &Config, tls: ClientConfig) -> ClientBuilder {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .connector_layer(Noting)
-        .user_agent(&config.user_agent)
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .retry(retry::never())
-        .dns_resolver(PolicyResolver::new(config.allow.clone()))
-        .connect_timeout(config.connect_timeout)
-        .timeout(config.timeout)
-        .tcp_nodelay(true)
-        .pool_idle_timeout(IDLE_TIME)
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(PING_AFTER)
-        .http2_keep_alive_timeout(PING_AFTER)
+/// An answer whose body is still to be read.
+pub(crate) struct Answered {
+    pub(crate) reply: Reply,
+    pub(crate) origin: Origin,
+    /// When the request as a whole has to be over.
+    pub(crate) deadline: time::Instant,
 }
 
 fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, Failed> {
@@ -209,31 +273,13 @@ fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, Failed> {
     Ok(map)
 }
 
-async fn read_answer(response: &mut Response) -> Answer {
-    let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .map(ToOwned::to_owned);
-    let mut start = Start::default();
-    // Late or broken, the record has what came until then.
-    let _ = timeout(BODY_TIME, body::read(response, &mut start)).await;
-    Answer::Response { status, retry_after, body: start.into_text() }
-}
-
 /// How a POST went that got an answer, if there is something to tell.
-fn answered(
-    response: &Response,
-    notes: &Notes,
-    began: Instant,
-    head: Instant,
-) -> Option<Box<Trace>> {
-    let plain = response.status().is_success()
+fn answered(reply: &Reply, notes: &Notes, began: Instant, head: Instant) -> Option<Box<Trace>> {
+    let plain = (200..300).contains(&reply.status)
         && !notes.made_connection()
         && head.elapsed() < BODY_WORTH_TELLING;
     (!plain).then(|| {
-        let (headers, more_headers) = first_headers(response.headers());
+        let (headers, more_headers) = first_headers(&reply.headers);
         Box::new(Trace { headers, more_headers, ..notes.trace(began, End::Head(head)) })
     })
 }

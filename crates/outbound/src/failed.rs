@@ -6,8 +6,8 @@
 //! | `dns` | the name does not resolve |
 //! | `timeout` | no connection, or no answer, in time |
 //! | `tls` | the handshake failed: an untrusted certificate, or a peer that does not speak TLS |
-//! | `connect` | no connection, or one that broke before the head of the answer was here |
-//! | `protocol` | what came is not HTTP, or the request could not be put into HTTP |
+//! | `connect` | no connection, or one that broke before a status line was here |
+//! | `protocol` | what came has no HTTP status line, or the request could not be put into HTTP |
 //!
 //! The whole chain of causes is looked at: the interesting error is several layers down. Their own
 //! texts are for the debug log; what is recorded is a sentence from here.
@@ -17,8 +17,9 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use fanfare_core::answer::Failure;
-use rustls::CertificateError;
 
+use crate::connector::OpenError;
+use crate::refused;
 use crate::resolver::ResolveError;
 
 /// A request that got no answer.
@@ -41,19 +42,55 @@ impl Failed {
         Self { failure, detail: detail.into(), connecting: false }
     }
 
-    /// Says what an error of the HTTP stack comes to.
-    pub(crate) fn classify(error: reqwest::Error, limits: &Limits) -> Self {
-        let error = error.without_url();
-        let failed = find(&error)
-            .map(Self::from_resolve)
-            .or_else(|| error.is_timeout().then(|| Self::from_timeout(&error, limits)))
-            .or_else(|| find(&error).map(Self::from_tls))
-            .or_else(|| last(&error).map(|io| Self::from_io(io, error.is_connect())))
-            .or_else(|| find(&error).map(Self::from_http))
-            .unwrap_or_else(|| Self::from_other(&error));
-        let cause = chain_text(&error);
-        tracing::debug!(outcome = failed.failure.code(), cause, "the request got no answer");
-        Self { connecting: error.is_connect(), ..failed }
+    /// There was no answer in time.
+    pub(crate) fn late(whole: Duration) -> Self {
+        Self::new(Failure::Timeout, format!("there was no answer within {whole:?}"))
+    }
+
+    /// A TLS record came where HTTP was spoken.
+    pub(crate) fn is_tls() -> Self {
+        Self::new(
+            Failure::Protocol,
+            "the server speaks TLS on this port: the URL must begin with https",
+        )
+    }
+
+    /// The receiver processed nothing of the request, however often it was sent.
+    pub(crate) fn not_processed(error: Option<&hyper::Error>) -> Self {
+        tell(error.map(|error| error as _));
+        Self::new(Failure::Connect, "the server refused the request each time before reading it")
+    }
+
+    /// Says what it comes to that a connection could not be opened.
+    pub(crate) fn to_open(error: &OpenError, limits: &Limits) -> Self {
+        tell(Some(error));
+        let failed = match error {
+            OpenError::Late => {
+                let detail = format!("there was no connection within {:?}", limits.connect);
+                Self::new(Failure::Timeout, detail)
+            }
+            OpenError::Deadline => Self::late(limits.whole),
+            OpenError::Name => Self::new(Failure::Tls, "the host is no name for TLS"),
+            OpenError::Tcp(cause) => find(&**cause)
+                .map(Self::from_resolve)
+                .or_else(|| last(&**cause).map(Self::from_io))
+                .unwrap_or_else(|| Self::new(Failure::Connect, "the connection failed")),
+            OpenError::Tls(cause) => find(cause)
+                .map(Self::from_tls)
+                .or_else(|| last(cause).map(Self::from_handshake_io))
+                .unwrap_or_else(|| Self::new(Failure::Tls, "the TLS handshake failed")),
+        };
+        Self { connecting: !matches!(error, OpenError::Deadline), ..failed }
+    }
+
+    /// Says what an error on an open connection comes to.
+    pub(crate) fn in_exchange(error: &hyper::Error) -> Self {
+        tell(Some(error));
+        find(error)
+            .map(Self::from_tls)
+            .or_else(|| last(error).map(Self::from_io))
+            .or_else(|| find(error).map(Self::from_http2))
+            .unwrap_or_else(|| Self::from_http(error))
     }
 
     fn from_resolve(error: &ResolveError) -> Self {
@@ -64,59 +101,44 @@ impl Failed {
         Self::new(failure, error.to_string())
     }
 
-    fn from_timeout(error: &reqwest::Error, limits: &Limits) -> Self {
-        let detail = if error.is_connect() {
-            format!("there was no connection within {:?}", limits.connect)
-        } else {
-            format!("there was no answer within {:?}", limits.whole)
-        };
-        Self::new(Failure::Timeout, detail)
-    }
-
     fn from_tls(error: &rustls::Error) -> Self {
-        let detail = match error {
-            rustls::Error::InvalidCertificate(error) => match error {
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    "the certificate has expired"
-                }
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                    "the certificate is not valid yet"
-                }
-                CertificateError::NotValidForName
-                | CertificateError::NotValidForNameContext { .. } => {
-                    "the certificate is for another name"
-                }
-                CertificateError::UnknownIssuer => "the certificate's issuer is not trusted",
-                CertificateError::Revoked => "the certificate was revoked",
-                _ => "the certificate is not valid",
-            },
-            rustls::Error::InvalidMessage(_) => "the server does not speak TLS",
-            rustls::Error::AlertReceived(_) => "the server refused the TLS handshake",
-            rustls::Error::PeerIncompatible(_) => {
-                "the server offers no TLS version or cipher that is safe to use"
-            }
-            _ => "the TLS handshake failed",
-        };
-        Self::new(Failure::Tls, detail)
+        Self::new(Failure::Tls, refused::sentence(error))
     }
 
-    fn from_io(error: &io::Error, connecting: bool) -> Self {
-        let (failure, detail) = match error.kind() {
-            // Opening a TCP connection can't end so, which leaves the handshake after it.
-            ErrorKind::UnexpectedEof if connecting => {
-                (Failure::Tls, "the server closed the connection during the TLS handshake")
+    fn from_handshake_io(error: &io::Error) -> Self {
+        match error.kind() {
+            // Here and below: the system or the peer ends the connection without a word.
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                Self::new(Failure::Tls, "the server closed the connection during the TLS handshake")
             }
-            ErrorKind::ConnectionRefused => (Failure::Connect, "the connection was refused"),
-            ErrorKind::ConnectionReset => (Failure::Connect, "the connection was reset"),
-            ErrorKind::HostUnreachable => (Failure::Connect, "the host cannot be reached"),
-            ErrorKind::NetworkUnreachable => (Failure::Connect, "the network cannot be reached"),
+            _ => Self::from_io(error),
+        }
+    }
+
+    /// HTTP/2 errors that are not the connection's.
+    fn from_http2(error: &h2::Error) -> Self {
+        let detail = match error.reason() {
+            Some(reason) if error.is_remote() => {
+                format!("the server ended the request over HTTP/2: {}", reason.description())
+            }
+            _ => "the answer is not valid HTTP/2".to_owned(),
+        };
+        Self::new(Failure::Protocol, detail)
+    }
+
+    fn from_io(error: &io::Error) -> Self {
+        let detail = match error.kind() {
+            ErrorKind::ConnectionRefused => "the connection was refused",
+            ErrorKind::ConnectionReset => "the connection was reset",
+            ErrorKind::HostUnreachable => "the host cannot be reached",
+            ErrorKind::NetworkUnreachable => "the network cannot be reached",
             ErrorKind::BrokenPipe
             | ErrorKind::ConnectionAborted
             | ErrorKind::NotConnected
-            | ErrorKind::UnexpectedEof => (Failure::Connect, CLOSED),
-            _ => (Failure::Connect, "the connection failed"),
+            | ErrorKind::UnexpectedEof => CLOSED,
+            _ => "the connection failed",
         };
-        Self::new(failure, detail)
+        Self::new(Failure::Connect, detail)
     }
 
     fn from_http(error: &hyper::Error) -> Self {
@@ -126,16 +148,11 @@ impl Failed {
             Self::new(Failure::Protocol, "the answer is not valid HTTP")
         }
     }
+}
 
-    fn from_other(error: &reqwest::Error) -> Self {
-        if error.is_connect() {
-            Self::new(Failure::Connect, "the connection failed")
-        } else if error.is_builder() {
-            Self::new(Failure::Protocol, "the request could not be built from the URL")
-        } else {
-            Self::new(Failure::Protocol, "the exchange failed")
-        }
-    }
+fn tell(error: Option<&(dyn Error + 'static)>) {
+    let cause = error.map(chain_text);
+    tracing::debug!(cause, "the request got no answer");
 }
 
 const CLOSED: &str = "the connection was closed before the answer came";
@@ -147,12 +164,12 @@ pub(crate) fn chain_text(error: &(dyn Error + 'static)) -> String {
 }
 
 /// The first error of type `E` among the causes.
-fn find<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// The last error of type `E` among the causes: I/O errors are wrapped in I/O errors that say less.
-fn last<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+fn last<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     chain(error).filter_map(|cause| cause.downcast_ref()).last()
 }
 

@@ -8,7 +8,9 @@
 //! - The connection goes to an address that the [`TargetPolicy`](fanfare_core::target::TargetPolicy)
 //!   lets pass. A literal address in the URL is judged before sending, a name's addresses at the
 //!   moment of connecting, so a name that changes its mind in between gains nothing.
-//! - One call is one request: no redirects, no proxies, no retries.
+//! - One call is one request: no redirects and no proxies. It is sent again only when the receiver
+//!   surely processed nothing of it (`exchange`).
+//! - The status line decides, whatever follows it (`head`, `watch`).
 //! - Whatever the peer does, a call ends within its timeout and keeps at most 16 KiB of the answer.
 //!
 //! How long the parts of a POST took is noted on the way (`parts`).
@@ -18,12 +20,22 @@
 
 mod body;
 mod client;
+mod connector;
+mod destination;
+mod exchange;
 mod failed;
+mod head;
 mod parts;
+mod pool;
+mod refused;
 mod resolver;
+mod stream;
 mod tls;
 pub mod trusted;
 mod verify;
+mod watch;
 
 pub use client::{BuildError, Client, Config};
+pub use destination::Destination;
+pub use tls::TlsError;
 pub use verify::{VerifyError, skips_verification};

@@ -1,17 +1,12 @@
 //! How long the parts of a POST took: resolving, connecting, the TLS handshake, the first byte.
 //!
-//! The HTTP client tells none of that, so whoever is on the way notes when it was passed: the
-//! resolver, a layer around the connector, and the TLS configuration ([`crate::tls`]). The notes
-//! are in the task that sends ([`noted`]). A connection that is opened for a request which then
-//! takes another one, since that was free sooner, is finished elsewhere and notes nothing any more.
+//! The resolver and the connector note when a moment is passed. The notes are in the task that sends
+//! ([`noted`]), which also opens the connection.
 
 use std::cell::Cell;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use fanfare_core::answer::Trace;
-use tower::{Layer, Service};
 
 tokio::task_local! {
     static NOTES: Cell<Notes>;
@@ -74,8 +69,7 @@ impl Notes {
             Moment::Connecting => Self::default(),
             Moment::Resolving => Self { resolving: true, ..self },
             Moment::Resolved => Self { resolved: Some(at), ..self },
-            // The first sign of the handshake is its beginning.
-            Moment::Securing => Self { securing: self.securing.or(Some(at)), ..self },
+            Moment::Securing => Self { securing: Some(at), ..self },
             Moment::Connected => Self { connected: Some(at), ..self },
         }
     }
@@ -114,48 +108,6 @@ impl Notes {
     }
 }
 
-/// Notes when the connector begins, and when it has a connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Noting;
-
-impl<S> Layer<S> for Noting {
-    type Service = Noted<S>;
-
-    fn layer(&self, connector: S) -> Noted<S> {
-        Noted { connector }
-    }
-}
-
-/// A connector that takes notes.
-#[derive(Debug, Clone)]
-pub(crate) struct Noted<S> {
-    connector: S,
-}
-
-impl<S, R> Service<R> for Noted<S>
-where
-    S: Service<R>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.connector.poll_ready(context)
-    }
-
-    fn call(&mut self, target: R) -> Self::Future {
-        note(Moment::Connecting);
-        let connecting = self.connector.call(target);
-        Box::pin(async {
-            let connection = connecting.await?;
-            note(Moment::Connected);
-            Ok(connection)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,8 +143,6 @@ mod tests {
             (Resolving, 200),
             (Resolved, 1_900),
             (Securing, 3_900),
-            // Only the first one begins the handshake.
-            (Securing, 5_000),
             (Connected, 11_900),
         ];
         check(&all, End::Head, 51_800, [Some(1), Some(2), Some(8), Some(40)]);
@@ -213,7 +163,6 @@ mod tests {
         check(&tls, End::NoConnection, 7_000, [None, Some(2), Some(5), None]);
         let answer = [(Connecting, 0), (Connected, 2_000)];
         check(&answer, |_| End::NoAnswer, 7_000, [None, Some(2), None, None]);
-        // The connection that was begun is finished elsewhere.
         check(&dns, End::Head, 7_000, [None, None, None, Some(7)]);
         check(&[], |_| End::NoAnswer, 7_000, [None; 4]);
     }

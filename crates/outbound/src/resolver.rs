@@ -4,12 +4,15 @@
 //! addresses that are judged are the addresses that are used.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use fanfare_core::target::TargetPolicy;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
 use thiserror::Error;
 use tokio::net::lookup_host;
+use tower::Service;
 
 use crate::parts::{self, Moment};
 
@@ -31,6 +34,7 @@ pub(crate) enum ResolveError {
 }
 
 /// The system's resolver behind the target policy.
+#[derive(Debug, Clone)]
 pub(crate) struct PolicyResolver {
     policy: Arc<TargetPolicy>,
 }
@@ -41,14 +45,22 @@ impl PolicyResolver {
     }
 }
 
-impl Resolve for PolicyResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for PolicyResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let policy = Arc::clone(&self.policy);
         Box::pin(async move {
             parts::note(Moment::Resolving);
             let addresses = resolve(&policy, name.as_str()).await?;
             parts::note(Moment::Resolved);
-            Ok(Box::new(addresses.into_iter()) as Addrs)
+            Ok(addresses.into_iter())
         })
     }
 }

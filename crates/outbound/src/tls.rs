@@ -1,29 +1,165 @@
-//! TLS to webhooks: the system's trust roots, and word of when a handshake begins.
+//! TLS to webhooks: whose certificates are trusted, and which protocols are offered.
+//!
+//! The system's roots and the operator's own file are read again when they change, so that a new
+//! authority is trusted without a restart. Files that can't be read leave the former roots as they
+//! are.
 
-use std::sync::Arc;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption};
-use rustls::client::{Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, NamedGroup, RootCertStore};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
+use thiserror::Error;
 
 use crate::failed::chain_text;
-use crate::parts::{self, Moment};
+use crate::refused::Explaining;
 
 /// Servers whose sessions are kept to be resumed.
 const SESSIONS: usize = 256;
 
-/// How connections to webhooks are secured. Where the system has no trust roots at all, this logs
-/// a warning, and nobody is trusted.
-pub(crate) fn config() -> Result<ClientConfig, rustls::Error> {
+/// How often, at most, the files are looked at.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// Where systems keep their roots: those of the distributions that rustls knows.
+const SYSTEM_FILES: &[&str] = &[
+    "/etc/ssl/certs",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Why TLS can't be set up.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The file of further authorities can't be read.
+    #[error("failed to read {path}; check that it exists and that this user may read it")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of further authorities holds none.
+    #[error("{path} holds no certificate; give a file with certificates in PEM form")]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A part of TLS refuses what it was given, for example a certificate in the file.
+    #[error("failed to set up TLS towards receivers")]
+    Setup(#[source] rustls::Error),
+}
+
+/// How connections to webhooks are secured.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    ca_file: Option<PathBuf>,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    configs: Configs,
+    seen: Vec<Option<SystemTime>>,
+    looked: Instant,
+}
+
+#[derive(Debug, Clone)]
+struct Configs {
+    any: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+}
+
+impl Tls {
+    /// Reads the roots. Where there are none at all, this logs a warning, and nobody is trusted.
+    pub(crate) fn new(ca_file: Option<PathBuf>) -> Result<Self, TlsError> {
+        let seen = modified(ca_file.as_deref());
+        let configs = configs(ca_file.as_deref())?;
+        let current = Mutex::new(Current { configs, seen, looked: Instant::now() });
+        Ok(Self { ca_file, current })
+    }
+
+    /// How a new connection is secured, with HTTP/2 or without.
+    pub(crate) async fn config(self: &Arc<Self>, http1_only: bool) -> Arc<ClientConfig> {
+        if self.is_due() {
+            let this = Arc::clone(self);
+            // Fails only when the process ends.
+            let _ = tokio::task::spawn_blocking(move || this.read_again()).await;
+        }
+        let configs = &self.lock().configs;
+        Arc::clone(if http1_only { &configs.http1 } else { &configs.any })
+    }
+
+    /// Whether the files are to be looked at now; one caller is told so.
+    fn is_due(&self) -> bool {
+        let mut current = self.lock();
+        let due = current.looked.elapsed() >= CHECK_EVERY;
+        if due {
+            current.looked = Instant::now();
+        }
+        due
+    }
+
+    fn read_again(&self) {
+        let seen = modified(self.ca_file.as_deref());
+        if self.lock().seen == seen {
+            return;
+        }
+        match configs(self.ca_file.as_deref()) {
+            Ok(configs) => {
+                tracing::info!("the trusted certificates changed and were read again");
+                self.lock().configs = configs;
+            }
+            Err(error) => {
+                let cause = chain_text(&error);
+                tracing::warn!(
+                    cause,
+                    "the trusted certificates changed and can't be used: the former ones stay"
+                );
+            }
+        }
+        self.lock().seen = seen;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When each of the files was modified last.
+fn modified(ca_file: Option<&Path>) -> Vec<Option<SystemTime>> {
+    let set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
+    let files = set.map(PathBuf::from).chain(SYSTEM_FILES.iter().map(PathBuf::from));
+    let files = files.chain(ca_file.map(Path::to_owned));
+    files.map(|file| fs::metadata(file).and_then(|file| file.modified()).ok()).collect()
+}
+
+fn configs(ca_file: Option<&Path>) -> Result<Configs, TlsError> {
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
+    let own = ca_file.map(certificates).transpose()?.unwrap_or_default();
+    let has_own = !own.is_empty();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?;
-    let builder = match Verifier::new(provider) {
-        Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Setup)?;
+    let builder = match Verifier::new_with_extra_roots(own, provider) {
+        Ok(verifier) => {
+            let verifier = Arc::new(Explaining(Arc::new(verifier)));
+            builder.dangerous().with_custom_certificate_verifier(verifier)
+        }
+        // With roots of the operator's own it is those that can't be used.
+        Err(error) if has_own => return Err(TlsError::Setup(error)),
         Err(cause) => {
             let cause = chain_text(&cause);
             tracing::warn!(cause, "the system has no trust roots: every https target will fail");
@@ -31,46 +167,17 @@ pub(crate) fn config() -> Result<ClientConfig, rustls::Error> {
         }
     };
     let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let sessions = ClientSessionMemoryCache::new(SESSIONS);
-    config.resumption = Resumption::store(Arc::new(NotingSessions(sessions)));
-    Ok(config)
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let http1 = Arc::new(config.clone());
+    config.alpn_protocols.insert(0, b"h2".to_vec());
+    Ok(Configs { any: Arc::new(config), http1 })
 }
 
-/// Sessions to be resumed. A handshake begins with the question for one, which is the only thing
-/// that is heard of its beginning from outside; all else is the usual cache's.
-#[derive(Debug)]
-struct NotingSessions(ClientSessionMemoryCache);
-
-impl ClientSessionStore for NotingSessions {
-    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
-        self.0.set_kx_hint(server, group);
-    }
-
-    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
-        parts::note(Moment::Securing);
-        self.0.kx_hint(server)
-    }
-
-    fn set_tls12_session(&self, server: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.0.set_tls12_session(server, value);
-    }
-
-    fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        parts::note(Moment::Securing);
-        self.0.tls12_session(server)
-    }
-
-    fn remove_tls12_session(&self, server: &ServerName<'static>) {
-        self.0.remove_tls12_session(server);
-    }
-
-    fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
-        self.0.insert_tls13_ticket(server, value);
-    }
-
-    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        parts::note(Moment::Securing);
-        self.0.take_tls13_ticket(server)
-    }
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text =
+        fs::read(path).map_err(|source| TlsError::Unreadable { path: path.to_owned(), source })?;
+    let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
+    let all = all.ok().filter(|all| !all.is_empty());
+    all.ok_or_else(|| TlsError::NoCertificate { path: path.to_owned() })
 }

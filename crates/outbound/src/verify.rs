@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_core::answer::Failure;
-use reqwest::Method;
+use hyper::{Method, StatusCode};
 use thiserror::Error;
+use tokio::time::timeout_at;
 use url::Url;
 
 use crate::body::{self, Start};
 use crate::client::{Client, Request};
-use crate::failed::{Failed, Limits};
+use crate::destination::Destination;
+use crate::failed::Failed;
 
 /// The longest time that a verification may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,25 +55,29 @@ impl Client {
     /// The endpoint can't be reached or answers with a failure, or it does not return the value.
     pub async fn verify(
         &self,
-        url: &Url,
+        to: impl Into<Destination<'_>>,
         headers: &[(String, String)],
         echo: &str,
     ) -> Result<(), VerifyError> {
-        let mut url = url.clone();
-        url.query_pairs_mut().append_pair("echo", echo);
-        let body = Bytes::new();
-        let request = Request { method: Method::GET, url: &url, headers, body, timeout: TIMEOUT };
-        let sent = self.send(request).await;
-        let mut response = sent.map_err(|failed| VerifyError::of(failed, &url))?;
-        if !response.status().is_success() {
-            let reason = format!("the endpoint answered {}", response.status());
+        let (to, body) = (to.into(), Bytes::new());
+        let is_name = matches!(to.url().host(), Some(url::Host::Domain(_)));
+        let failed = |failed: Failed| VerifyError::of(failed, is_name);
+        let request =
+            Request { method: Method::GET, to, echo: Some(echo), headers, body, timeout: TIMEOUT };
+        let mut answered = self.send(request).await.map_err(failed)?;
+        let status = answered.reply.status;
+        if !(200..300).contains(&status) {
+            let status = StatusCode::from_u16(status);
+            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            let reason = format!("the endpoint answered {status}");
             return Err(VerifyError::Failed { reason });
         }
         let mut start = Start::default();
-        let limits = Limits { connect: TIMEOUT, whole: TIMEOUT };
-        body::read(&mut response, &mut start)
-            .await
-            .map_err(|error| VerifyError::of(Failed::classify(error, &limits), &url))?;
+        let reading = body::read(&mut answered.reply.body, &mut start);
+        match timeout_at(answered.deadline, reading).await {
+            Ok(read) => read.map_err(|error| failed(Failed::in_exchange(&error)))?,
+            Err(_) => return Err(failed(Failed::late(TIMEOUT))),
+        }
         if start.is(echo) { Ok(()) } else { Err(VerifyError::NoEcho) }
     }
 }
@@ -81,8 +87,7 @@ impl Client {
 const NO_ADDRESS: &str = "the name could not be resolved to an address that may be reached";
 
 impl VerifyError {
-    fn of(failed: Failed, url: &Url) -> Self {
-        let is_name = matches!(url.host(), Some(url::Host::Domain(_)));
+    fn of(failed: Failed, is_name: bool) -> Self {
         let hidden = is_name && matches!(failed.failure, Failure::Dns | Failure::BlockedTarget);
         if hidden {
             tracing::info!(reason = failed.detail, "could not verify the address of a webhook");

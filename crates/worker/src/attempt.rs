@@ -113,7 +113,7 @@ pub(crate) async fn attempt(
     let in_flight = context.config.metrics.in_flight();
     let began = Instant::now();
     let client = &context.config.client;
-    let (answer, trace) = client.post_traced(webhook.uri.url(), &headers, body.clone()).await;
+    let (answer, trace) = client.post_traced(&webhook.uri, &headers, body.clone()).await;
     let duration = began.elapsed();
     drop(in_flight);
     traced::end(span, &answer);

@@ -159,7 +159,7 @@ fn unknown(id: WebhookId) -> anyhow::Error {
 async fn ping(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
     let post = show::Ping::new(webhook, crate::clock::now());
     let client = parts::outbound(settings)?;
-    let answer = client.post(webhook.uri.url(), &post.headers, post.body).await;
+    let answer = client.post(&webhook.uri, &post.headers, post.body).await;
     let told = show::answer(&answer)?;
     output::print(&format!("{} answered {told}\n", webhook.uri.origin()))
 }

@@ -206,6 +206,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "Networks that webhooks may reach although they are private or loopback",
     },
     Setting {
+        name: "FANFARE_RECEIVER_CA_FILE",
+        flag: "receiver-ca-file",
+        key: "receiver_ca_file",
+        default: None,
+        shown: Shown::Whole,
+        form: "a file with certificates in PEM form",
+        about: "Authorities that receivers' certificates may be signed by, beside those that the \
+                system trusts; it is read again when it changes",
+    },
+    Setting {
         name: "FANFARE_RETRY_FIRST",
         flag: "retry-first",
         key: "retry_first",

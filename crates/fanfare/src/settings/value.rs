@@ -1,6 +1,7 @@
 //! What the texts of settings mean, and how much of them may be shown.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -95,6 +96,13 @@ pub(crate) fn networks(text: &str) -> Option<Vec<IpNet>> {
         text.parse().or_else(|_| address()).ok()
     };
     parts(text).map(one).collect()
+}
+
+/// The path of a file, which is read later.
+pub(crate) fn file(text: &str) -> Option<PathBuf> {
+    let text = text.trim();
+    let fits = !text.is_empty() && !text.chars().any(char::is_control);
+    fits.then(|| PathBuf::from(text))
 }
 
 /// Reads `id:base64[,…]` with unique ids and keys of 32 bytes; white space at either end is

@@ -1,11 +1,17 @@
 //! The client against real sockets: each peer is a small server that misbehaves as told.
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
+mod answers;
+mod authority;
+mod http2;
+mod idle;
 mod parts;
 mod posts;
+mod roots;
 mod server;
 mod targets;
 mod tls;
+mod urls;
 mod verification;
 
 use std::time::Duration;
@@ -14,6 +20,7 @@ use bytes::Bytes;
 use fanfare_core::answer::{Answer, Failure};
 use fanfare_core::target::TargetPolicy;
 use fanfare_outbound::{Client, Config};
+use url::Url;
 
 /// A client that may reach `allow` as well, with limits that no test meets by accident.
 fn client(allow: &[&str]) -> Client {
@@ -26,6 +33,7 @@ fn config(allow: &[&str]) -> Config {
         connect_timeout: Duration::from_secs(20),
         timeout: Duration::from_secs(20),
         user_agent: "Fanfare/test".to_owned(),
+        ca_file: None,
     }
 }
 
@@ -33,7 +41,8 @@ const LOOPBACK: &[&str] = &["127.0.0.0/8"];
 
 async fn post(client: &Client, url: &str) -> Answer {
     let headers = [header("content-type", "application/json; charset=utf-8")];
-    client.post(&url.parse().unwrap(), &headers, Bytes::from_static(b"{\"Attempt\":1}")).await
+    let url: Url = url.parse().unwrap();
+    client.post(&url, &headers, Bytes::from_static(b"{\"Attempt\":1}")).await
 }
 
 fn header(name: &str, value: &str) -> (String, String) {

@@ -13,7 +13,7 @@ use crate::{LOOPBACK, client, config};
 /// Posts, and returns how it went with how long it took in milliseconds.
 async fn traced(client: &Client, url: &str) -> (Option<Trace>, u128) {
     let began = Instant::now();
-    let (_, trace) = client.post_traced(&url.parse().unwrap(), &[], Bytes::new()).await;
+    let (_, trace) = client.post_traced(&url.parse::<url::Url>().unwrap(), &[], Bytes::new()).await;
     (trace.map(|trace| *trace), began.elapsed().as_millis())
 }
 

@@ -23,6 +23,9 @@ pub(crate) enum Reply {
     Close(Vec<u8>),
     /// Sends the bytes and resets the connection.
     Reset(Vec<u8>),
+    /// Sends the bytes when it has read the head of the request, and closes the connection, or
+    /// resets it, while the body is still coming.
+    Early(Vec<u8>, bool),
 }
 
 /// A server on a free loopback port, gone when dropped.
@@ -97,7 +100,21 @@ async fn serve(
 ) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let request = read_request(&mut stream).await?;
+        let (head, length) = read_head(&mut stream).await?;
+        let early = match replies.lock().unwrap().front()? {
+            Reply::Early(bytes, reset) => Some((bytes.clone(), *reset)),
+            _ => None,
+        };
+        if let Some((bytes, reset)) = early {
+            stream.write_all(&bytes).await.ok()?;
+            // The client's system has the answer before the connection breaks.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if reset {
+                stream.get_ref().set_zero_linger().ok()?;
+            }
+            return None;
+        }
+        let request = read_body(&mut stream, head, length).await?;
         seen.lock().unwrap().requests.push(request);
         let reply = {
             let mut replies = replies.lock().unwrap();
@@ -129,11 +146,13 @@ async fn serve(
                 stream.get_ref().set_zero_linger().ok()?;
                 return None;
             }
+            Reply::Early(..) => return None,
         }
     }
 }
 
-async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<String> {
+/// The head of a request, and the length of its body.
+async fn read_head(stream: &mut BufReader<TcpStream>) -> Option<(String, usize)> {
     let mut text = String::new();
     let mut length = 0;
     loop {
@@ -149,6 +168,14 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<String> {
             break;
         }
     }
+    Some((text, length))
+}
+
+async fn read_body(
+    stream: &mut BufReader<TcpStream>,
+    mut text: String,
+    length: usize,
+) -> Option<String> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     text.push_str(&String::from_utf8(body).ok()?);

@@ -8,7 +8,7 @@ use crate::{LOOPBACK, client, header};
 const ECHO: &str = "0f8fad5bd9cb469fa16570867728950e";
 
 async fn verify(server: &Server, rest: &str) -> Result<(), VerifyError> {
-    client(LOOPBACK).verify(&server.url(rest).parse().unwrap(), &[], ECHO).await
+    client(LOOPBACK).verify(&server.url(rest).parse::<url::Url>().unwrap(), &[], ECHO).await
 }
 
 async fn verify_answer(reply: Reply) -> Result<(), VerifyError> {
@@ -37,7 +37,7 @@ async fn the_echo_is_added_to_the_query() {
 #[tokio::test]
 async fn the_webhooks_own_headers_are_sent() {
     let server = Server::start([Reply::Bytes(answer("200 OK", "", ECHO))]).await;
-    let url = server.url("/").parse().unwrap();
+    let url: url::Url = server.url("/").parse().unwrap();
     let headers = [header("x-api-key", "k")];
     assert_eq!(client(LOOPBACK).verify(&url, &headers, ECHO).await, Ok(()));
     assert!(server.requests().iter().all(|request| request.contains("\r\nx-api-key: k\r\n")));
@@ -83,7 +83,7 @@ async fn failures_are_told_in_plain_words() {
     let broken = verify_answer(Reply::Close(Vec::new())).await;
     assert_eq!(broken, Err(failed("the connection was closed before the answer came")));
 
-    let url = "http://10.1.2.3/".parse().unwrap();
+    let url: url::Url = "http://10.1.2.3/".parse().unwrap();
     let blocked = client(&[]).verify(&url, &[], ECHO).await;
     assert_eq!(blocked, Err(failed("10.1.2.3 is a private address")));
 }

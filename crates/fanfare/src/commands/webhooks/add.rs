@@ -119,7 +119,7 @@ async fn verify(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
     let headers: Vec<(String, String)> = webhook.headers.iter().map(header).collect();
     let echo = Uuid::new_v4().simple().to_string();
     let client = parts::outbound(settings)?;
-    if let Err(error) = client.verify(webhook.uri.url(), &headers, &echo).await {
+    if let Err(error) = client.verify(&webhook.uri, &headers, &echo).await {
         bail!("{error} Nothing was registered; --no-verify registers without asking.");
     }
     Ok(())
