@@ -92,7 +92,7 @@ async fn failures_are_told_in_plain_words() {
 async fn a_name_that_leads_inside_looks_like_one_that_does_not_exist() {
     let hidden = "the name could not be resolved to an address that may be reached";
     for url in ["http://localhost/", "http://nothing.invalid/"] {
-        let outcome = client(&[]).verify(&url.parse().unwrap(), &[], ECHO).await;
+        let outcome = client(&[]).verify(&url.parse::<url::Url>().unwrap(), &[], ECHO).await;
         assert_eq!(outcome, Err(failed(hidden)), "{url}");
     }
 }
