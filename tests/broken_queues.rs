@@ -32,6 +32,36 @@ async fn provided_again(receiver: &Receiver, count: usize) {
     .await;
 }
 
+/// Publishes events until a process says these words: a full queue refuses only some messages after
+/// the one that fills it. Returns how many it took.
+async fn publish_until(
+    world: &World,
+    event: &impl Fn() -> Value,
+    process: &Process,
+    words: &str,
+) -> usize {
+    let mut count = 0;
+    eventually(&format!("{words:?} is said"), SOON, async || {
+        if process.lines().iter().any(|line| line.contains(words)) {
+            return Ok(());
+        }
+        world.publish(&event()).await;
+        count += 1;
+        Err(count)
+    })
+    .await;
+    count
+}
+
+async fn dead_letters(world: &World, count: usize) {
+    eventually(&format!("{count} dead letters"), AGAIN, async || {
+        let letters = world.json(&["dead-letters", "list"]).await;
+        let letters = letters.as_array().unwrap();
+        if letters.len() == count { Ok(()) } else { Err(format!("{letters:?}")) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_queue_of_retries_stops_retries_alone_and_can_be_repaired() {
     let world = World::new().await;
@@ -115,28 +145,59 @@ async fn a_dead_letter_is_kept_until_its_queue_takes_it() {
     let _router = world.start("router").await;
     let worker = world.start("worker").await;
     world.limit_queues("^fanfare.deliveries.dead$", 1);
-    let letters = async |count: usize| {
-        eventually(&format!("{count} dead letters"), AGAIN, async || {
-            let letters = world.json(&["dead-letters", "list"]).await;
-            let letters = letters.as_array().unwrap();
-            if letters.len() == count { Ok(()) } else { Err(format!("{letters:?}")) }
-        })
-        .await;
-    };
-    // The queue refuses only what comes when it is full: not a batch that fills it.
-    world.publish(&event()).await;
-    letters(1).await;
-    for _ in 0..2 {
-        world.publish(&event()).await;
-    }
-    world.deliveries(&webhook, "dead", 3).await;
-    worker.wait_for_line("does not take retries, deferrals or dead letters", SOON).await;
+    let refusing = "does not take retries, deferrals or dead letters";
+    let count = publish_until(&world, &event, &worker, refusing).await;
+    world.deliveries(&webhook, "dead", count).await;
     // What was refused goes round; a worker that is killed meanwhile takes nothing with it.
     drop(worker);
     world.unlimit_queues();
     let _worker = world.start("worker").await;
-    letters(3).await;
-    assert_eq!(receiver.count(), 3, "nothing is attempted again for it");
+    dead_letters(&world, count).await;
+    assert_eq!(receiver.count(), count, "nothing is attempted again for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_of_dead_events_holds_up_no_other_event() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/")).await;
+    let router = world.start("router").await;
+    let _worker = world.start("worker").await;
+    let malformed = || {
+        let mut malformed = event();
+        malformed["type"] = json!("nothing.known");
+        malformed
+    };
+    world.limit_queues("^fanfare.events.dead$", 1);
+    let refusing = "a queue does not take dead letters";
+    let count = publish_until(&world, &malformed, &router, refusing).await;
+    world.publish(&event()).await;
+    receiver.wait_for(1, SOON).await;
+    world.unlimit_queues();
+    dead_letters(&world, count).await;
+    assert_eq!(ended_sessions(&router), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_a_full_queue_does_not_take_are_provided_by_the_ledger() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/")).await;
+    let router = world.start("router").await;
+    world.limit_queues("^fanfare.deliveries$", 1);
+    let count = publish_until(&world, &event, &router, "a queue does not take jobs").await;
+    // What comes behind is routed all the same.
+    world.publish(&event()).await;
+    eventually("all are in the ledger", SOON, async || {
+        let events = world.sql("select count(*) from events");
+        if events == (count + 1).to_string() { Ok(()) } else { Err(events) }
+    })
+    .await;
+    let _worker = world.start("worker").await;
+    provided_again(&receiver, count + 1).await;
+    world.deliveries(&webhook, "delivered", count + 1).await;
+    assert_eq!(receiver.count(), count + 1);
+    assert_eq!(ended_sessions(&router), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -220,6 +220,7 @@ async fn a_refused_event_keeps_its_properties_and_a_replay_puts_them_back() {
 #[tokio::test]
 async fn what_the_broker_moved_is_told_as_what_it_was() {
     let world = World::new().await;
+    world.directory(&json!({ "users": [], "roles": [] })).await;
     let mut router = world.start("router").await;
     router.terminate();
     router.wait_exit(SOON).await;

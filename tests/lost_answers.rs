@@ -40,7 +40,7 @@ const OF_WORKER: [&str; 8] = [
     "may_read",
     "user_status",
     "webhooks_get",
-    "webhook_pause",
+    "address_pause",
 ];
 
 /// Between two processes of a role that come and go beside those that stay.

@@ -114,7 +114,8 @@ async fn an_event_is_delivered_at_once_although_the_answer_of_its_routing_was_lo
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_purged_queue_held_is_delivered_while_others_are_busy() {
     const EVENTS: usize = 20;
-    let world = World::new().await.with("FANFARE_PREFETCH", "8").with("FANFARE_CONCURRENCY", "8");
+    // Few jobs at a time, but slots enough for them: nothing is deferred, and jobs wait in the queue.
+    let world = World::new().await.with("FANFARE_PREFETCH", "2").with("FANFARE_CONCURRENCY", "64");
     let (anna, bob) = (Receiver::start().await, Receiver::start().await);
     bob.answer_with(|_, _| Reply::status(200).after(Duration::from_secs(2)));
     let webhook = webhooks(&world, &anna, &bob).await;

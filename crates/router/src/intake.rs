@@ -12,10 +12,11 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use fanfare_broker::{Queue, Session, Settle, ack_all};
+use fanfare_broker::{Queue, Session, Settle};
 use fanfare_core::directory::Document;
 use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
+use fanfare_core::job::Unit;
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_store::patience::{Answered, Impatient, answered, patiently};
 use fanfare_store::routing::{Arrival, Routed, Routing};
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::documents::log_paused;
 use crate::error::RouterError;
+use crate::finish::{Decided, finish};
 use crate::jobs;
 use crate::taken::{Outgoing, TakenMessage};
 use crate::tally::Tally;
@@ -42,15 +44,6 @@ const MOST_WAITING: usize = 64;
 /// whole.
 const UNWELL_PAUSE: Duration = Duration::from_secs(1);
 
-/// Messages whose events are in the ledger, as far as they belong there.
-struct Decided {
-    began: Instant,
-    events: usize,
-    outgoing: Outgoing,
-    tally: Tally,
-    settles: Vec<Settle>,
-}
-
 pub(crate) async fn run(
     config: &Config,
     session: &Session,
@@ -58,7 +51,7 @@ pub(crate) async fn run(
 ) -> Result<(), RouterError> {
     let (decided, finishing) = mpsc::channel(1);
     let taken = take(config, session, stop, decided);
-    tokio::try_join!(taken, finish(config, session, finishing)).map(drop)
+    tokio::try_join!(taken, finish(config, session, stop, finishing)).map(drop)
 }
 
 /// Takes messages and routes them.
@@ -92,21 +85,6 @@ async fn take(
         waiting = route(config, stop, messages, &done, Routing::new()?).await?;
     }
     Ok(consumer.cancel().await?)
-}
-
-/// Publishes what follows from messages, then acknowledges them.
-async fn finish(
-    config: &Config,
-    session: &Session,
-    mut decided: mpsc::Receiver<Decided>,
-) -> Result<(), RouterError> {
-    while let Some(Decided { began, events, outgoing, tally, settles }) = decided.recv().await {
-        session.publisher().publish_all(outgoing).await?;
-        config.metrics.batch(events, began.elapsed());
-        tally.count(&config.metrics);
-        ack_all(settles).await?;
-    }
-    Ok(())
 }
 
 /// Routes messages and hands them on; returns those that wait here for the directory.
@@ -178,46 +156,82 @@ async fn route(
     for ((arrival, owner), routed) in arrivals.iter().zip(owners).zip(routed) {
         results[owner].push((arrival.event, routed));
     }
-    let mut outgoing = Outgoing::new();
-    let mut units = Vec::new();
-    let mut suspects = Vec::new();
-    let mut held = HashSet::new();
-    let mut tally = Tally::default();
+    let Consequences { kept, has_kept, held, units, suspects, tally } =
+        consequences(config, &messages, results, in_doubt);
+    let copies = patiently(stop, || config.store.route_unsettled(&suspects)).await?;
+    config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
+    let mut jobs = jobs::fresh(units, config.broker.delivery_queues())?;
+    jobs.extend(jobs::copies(&copies, config.broker.delivery_queues())?);
+    let events = arrivals.len();
+    let (waiting, settled): (Vec<_>, Vec<_>) =
+        messages.into_iter().enumerate().partition(|(index, _)| held.contains(index));
+    let (kept_ones, done_ones): (Vec<_>, Vec<_>) =
+        settled.into_iter().partition(|(index, _)| has_kept.contains(index));
+    let settles = |ones: Vec<(usize, TakenMessage)>| -> Vec<Settle> {
+        ones.into_iter().map(|(_, message)| message.settle).collect()
+    };
+    let (kept_settles, settles) = (settles(kept_ones), settles(done_ones));
+    let decided = Decided { began, events, jobs, kept, tally, settles, kept_settles };
+    hand_on(done, decided).await;
+    Ok(waiting.into_iter().map(|(_, message)| message.waiting()).collect())
+}
+
+/// What follows from messages once the ledger has answered.
+#[derive(Default)]
+struct Consequences {
+    /// Dead letters, and messages that go round; and the messages that have some.
+    kept: Outgoing,
+    has_kept: HashSet<usize>,
+    /// Messages that wait here for the directory.
+    held: HashSet<usize>,
+    /// New events, for jobs.
+    units: Vec<Unit>,
+    /// Events whose jobs may be lost.
+    suspects: Vec<EventKey>,
+    tally: Tally,
+}
+
+fn consequences(
+    config: &Config,
+    messages: &[TakenMessage],
+    results: Vec<Vec<(&Event, Routed)>>,
+    in_doubt: bool,
+) -> Consequences {
+    let mut it = Consequences::default();
     for (index, (message, results)) in messages.iter().zip(results).enumerate() {
         if results.iter().any(|(_, routed)| *routed == Routed::Forgotten) {
-            outgoing.push(message.forgotten(config));
-            message.count_dead(&mut tally, Reason::DirectoryBehind);
+            it.kept.push(message.forgotten(config));
+            it.has_kept.insert(index);
+            message.count_dead(&mut it.tally, Reason::DirectoryBehind);
             continue;
         }
         if results.iter().any(|(_, routed)| *routed == Routed::Held) {
             if !message.has_waited() {
                 config.metrics.held(message.len());
             }
-            if message.may_wait_here() && held.len() < MOST_WAITING {
-                held.insert(index);
-            } else if message.is_overdue(config) {
-                outgoing.push(message.overdue(config));
-                message.count_dead(&mut tally, Reason::DirectoryBehind);
-            } else {
-                outgoing.push(message.hold(config));
+            if message.may_wait_here() && it.held.len() < MOST_WAITING {
+                it.held.insert(index);
+                continue;
             }
+            if message.is_overdue(config) {
+                it.kept.push(message.overdue(config));
+                message.count_dead(&mut it.tally, Reason::DirectoryBehind);
+            } else {
+                it.kept.push(message.hold(config));
+            }
+            it.has_kept.insert(index);
             continue;
         }
-        outgoing.extend(message.rejected((config.clock)()));
-        message.count(&mut tally, &results, (config.clock)());
-        suspects.extend(message.suspects(&results, in_doubt));
-        units.extend(jobs::unit(message.batch_key(), results));
+        let rejected = message.rejected((config.clock)());
+        if !rejected.is_empty() {
+            it.kept.extend(rejected);
+            it.has_kept.insert(index);
+        }
+        message.count(&mut it.tally, &results, (config.clock)());
+        it.suspects.extend(message.suspects(&results, in_doubt));
+        it.units.extend(jobs::unit(message.batch_key(), results));
     }
-    let copies = patiently(stop, || config.store.route_unsettled(&suspects)).await?;
-    config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
-    outgoing.extend(jobs::fresh(units, config.broker.delivery_queues())?);
-    outgoing.extend(jobs::copies(&copies, config.broker.delivery_queues())?);
-    let events = arrivals.len();
-    let (waiting, settled): (Vec<_>, Vec<_>) =
-        messages.into_iter().enumerate().partition(|(index, _)| held.contains(index));
-    let settles = settled.into_iter().map(|(_, message)| message.settle).collect();
-    hand_on(done, Decided { began, events, outgoing, tally, settles }).await;
-    Ok(waiting.into_iter().map(|(_, message)| message.waiting()).collect())
+    it
 }
 
 /// Takes what an earlier try of this routing wrote for new, since nobody else knows of it. Warns of
@@ -369,9 +383,11 @@ fn aside(config: &Config, messages: Vec<TakenMessage>) -> Decided {
     Decided {
         began: Instant::now(),
         events,
-        outgoing: messages.iter().map(TakenMessage::set_aside).collect(),
+        jobs: Outgoing::new(),
+        kept: messages.iter().map(TakenMessage::set_aside).collect(),
         tally: Tally::default(),
-        settles: messages.into_iter().map(|message| message.settle).collect(),
+        settles: Vec::new(),
+        kept_settles: messages.into_iter().map(|message| message.settle).collect(),
     }
 }
 
@@ -387,8 +403,10 @@ fn refused(config: &Config, messages: Vec<TakenMessage>, detail: &str) -> Decide
     Decided {
         began: Instant::now(),
         events: messages.iter().map(TakenMessage::len).sum(),
-        outgoing: messages.iter().map(letter).collect(),
+        jobs: Outgoing::new(),
+        kept: messages.iter().map(letter).collect(),
         tally,
-        settles: messages.into_iter().map(|message| message.settle).collect(),
+        settles: Vec::new(),
+        kept_settles: messages.into_iter().map(|message| message.settle).collect(),
     }
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 mod documents;
 mod error;
+mod finish;
 mod intake;
 mod jobs;
 mod reconcile;
