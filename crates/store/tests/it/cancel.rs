@@ -16,7 +16,7 @@ impl Database {
         // Within a transaction the view would not change otherwise.
         self.client.batch_execute("select pg_stat_clear_snapshot()").await.unwrap();
         let sql = "select count(*) from pg_stat_activity
-                   where state = 'active' and query like $1 || '%'";
+                   where datname = current_database() and state = 'active' and query like $1 || '%'";
         self.client.query_one(sql, &[&format!("-- {name}")]).await.unwrap().try_get(0).unwrap()
     }
 

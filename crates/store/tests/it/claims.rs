@@ -181,7 +181,8 @@ async fn a_claim_that_waited_for_a_restart_is_refused() {
     database.client.batch_execute(RESTART).await.unwrap();
     let observer = database.connect().await;
     let waits = async {
-        const SQL: &str = "select count(*) from pg_locks where not granted";
+        const SQL: &str = "select count(*) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
         eventually("the claim waits", Duration::from_mins(1), async || {
             let row = observer.query_one(SQL, &[]).await.unwrap();
             (row.try_get::<_, i64>(0).unwrap() > 0).then_some(())

@@ -23,7 +23,7 @@ impl Database {
         let settings = "
             alter table events set (autovacuum_enabled = off);
             alter table attempts set (autovacuum_enabled = off);
-            drop index events_unsettled;
+            drop index events_check_first, events_check_later;
             do $$ begin
                 execute format('alter database %I set enable_seqscan = off', current_database());
             end $$";
