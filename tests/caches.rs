@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fanfare_testkit::wait::pass;
+
 use fanfare_testkit::pgproxy::Marker;
 use fanfare_testkit::receiver::{Receiver, Reply};
 use serde_json::json;
@@ -33,7 +35,7 @@ async fn pause_is_seen_while_the_listening_connection_is_silent() {
 
     proxy.freeze_listeners();
     world.fanfare(&["webhooks", "pause", &webhook]).await;
-    tokio::time::sleep(SEEN).await;
+    pass(SEEN).await;
     let so_far = receiver.count();
     let dropped = world.deliveries(&webhook, "dropped", 1).await;
     assert_eq!(dropped[0]["reason"], "webhook-paused");
@@ -52,7 +54,7 @@ async fn new_address_is_used_while_the_listening_connection_is_silent() {
 
     proxy.freeze_listeners();
     move_to(&world, &webhook, &new.url("/hook"));
-    tokio::time::sleep(SEEN).await;
+    pass(SEEN).await;
     world.publish(&event()).await;
     new.wait_for(1, SOON).await;
     worker.wait_for_line("changes to webhooks are not heard of", SOON).await;
@@ -60,7 +62,7 @@ async fn new_address_is_used_while_the_listening_connection_is_silent() {
     proxy.thaw_listeners();
     worker.wait_for_line("changes to webhooks are heard of again", SOON).await;
     move_to(&world, &webhook, &old.url("/hook"));
-    tokio::time::sleep(SEEN).await;
+    pass(SEEN).await;
     world.publish(&event()).await;
     old.wait_for(2, SOON).await;
     assert_eq!(new.count(), 1);
@@ -80,7 +82,7 @@ async fn new_address_is_used_behind_a_pooler_that_passes_no_notifications_on() {
     old.wait_for(1, SOON).await;
 
     move_to(&world, &webhook, &new.url("/hook"));
-    tokio::time::sleep(SEEN).await;
+    pass(SEEN).await;
     world.publish(&event()).await;
     new.wait_for(1, SOON).await;
     assert_eq!(old.count(), 1);
@@ -104,7 +106,7 @@ async fn change_is_seen_by_an_attempt_that_waited_after_it_had_looked() {
     assert_eq!(old.count(), 1);
 
     move_to(&world, &webhook, &new.url("/hook"));
-    tokio::time::sleep(SEEN).await;
+    pass(SEEN).await;
     held.release();
     new.wait_for(1, SOON).await;
     assert_eq!(old.count(), 1);

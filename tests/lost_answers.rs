@@ -10,6 +10,8 @@ mod traffic;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use fanfare_testkit::wait::pass;
+
 use fanfare_testkit::pgproxy::PgProxy;
 use fanfare_testkit::process::Process;
 use futures_util::future::join_all;
@@ -72,11 +74,11 @@ impl Role {
     /// begins is asked often.
     async fn come_and_go(&self, world: &World) {
         loop {
-            tokio::time::sleep(COMES).await;
+            pass(COMES).await;
             let mut process = spawn(world, self.name, &self.url);
             process.wait_for_line("connected to the broker", SOON).await;
             // It begins to work behind that line.
-            tokio::time::sleep(COMES).await;
+            pass(COMES).await;
             process.terminate();
             process.wait_exit(SOON).await;
         }
@@ -103,7 +105,7 @@ async fn every_statement_may_lose_its_answer() {
 
     let began = Instant::now();
     let faults = async {
-        tokio::time::sleep(UNBROKEN).await;
+        pass(UNBROKEN).await;
         for (role, sweep) in roles.iter().zip(&sweeps) {
             sweep.has_seen(expected(role.name)).await;
         }
@@ -141,7 +143,8 @@ async fn every_statement_may_lose_its_answer() {
             assert!(process.is_running(), "a {} ended", role.name);
         }
     }
-    let wrong = traffic.wrong(ARRIVES);
+    let calm = hits.iter().map(|hit| hit.at).max().unwrap_or(began);
+    let wrong = traffic.wrong(ARRIVES, calm);
     let what: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     assert!(
         what.is_empty(),

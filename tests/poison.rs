@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fanfare_testkit::receiver::{Receiver, Reply};
-use fanfare_testkit::wait::eventually;
+use fanfare_testkit::wait::{eventually, pass};
 use serde_json::{Value, json};
 
 use crate::world::{SOON, World, event, unique};
@@ -75,7 +75,7 @@ async fn a_delivery_that_ends_its_workers_is_attempted_alone_and_then_given_up()
             let before = to("/good");
             world.publish(&for_good_alone()).await;
             events += 1;
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            pass(Duration::from_secs(1)).await;
             assert_eq!(to("/good"), before, "it was not alone");
         }
         worker.kill9();

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanfare_testkit::pgproxy::{Fault, Marker, PgProxy};
-use fanfare_testkit::wait::eventually;
+use fanfare_testkit::wait::{eventually, pass};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
@@ -87,7 +87,7 @@ impl<'a> Sweep<'a> {
             let Some((time, what)) = waiting.next().await else { return };
             hold(&self.hits).push(Hit { at: Instant::now(), what: what.clone() });
             hold(&self.open).remove(&(time, what));
-            tokio::time::sleep(PAUSE).await;
+            pass(PAUSE).await;
         }
     }
 

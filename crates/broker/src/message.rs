@@ -54,7 +54,7 @@ pub struct Properties {
     pub timestamp: Option<u64>,
     /// From 0 to 9.
     pub priority: Option<u8>,
-    /// [`TRANSIENT`], or nothing for a message that is to be kept on disk.
+    /// `TRANSIENT`, or nothing for a message that is to be kept on disk.
     pub delivery_mode: Option<u8>,
 }
 

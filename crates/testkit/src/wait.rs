@@ -39,6 +39,12 @@ impl Look for bool {
     }
 }
 
+/// Lets time pass, where time itself is what a test is about: a peer that is slow, a promise that
+/// holds from a time on, a pace. To wait for a state there is [`eventually`].
+pub async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// Looks again and again until `look` finds something, and returns it.
 ///
 /// `look` answers with an `Option`, a `bool`, or a `Result` whose error says what was seen instead.

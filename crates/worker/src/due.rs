@@ -3,7 +3,9 @@
 //! Asked in this order: may its endpoint get a request now (the gate); is nobody else at it
 //! (a claim); and what `verdict` says of it.
 
-use std::time::{Duration, Instant};
+mod begin;
+
+use std::time::Duration;
 
 use fanfare_broker::Delay;
 use fanfare_core::ids::WebhookId;
@@ -17,8 +19,8 @@ use fanfare_store::claims::Claim;
 use futures_util::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::attempt::{self, Chain, Ready, attempt, drop_delivery};
-use crate::context::{Context, Held, SLACK};
+use crate::attempt::{self, Chain, drop_delivery};
+use crate::context::{Context, Held};
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::{Deferred, Pass};
@@ -26,6 +28,7 @@ use crate::hand_on::HandOn;
 use crate::lost;
 use crate::verdict::{Verdict, early, verdicts};
 use crate::webhooks::Found;
+use begin::Begin;
 
 /// A wait as short as the ladder has.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -311,84 +314,6 @@ async fn not_begun(
 ) -> Result<Option<FollowUp>, WorkerError> {
     context.release(asked.taken.due, asked.held).await?;
     Ok(Some(follow_up))
-}
-
-/// What an attempt is to be made with.
-struct Begin {
-    events: Vec<usize>,
-    by_plan: bool,
-    alone: bool,
-}
-
-impl Begin {
-    async fn attempt(
-        self,
-        context: &Context,
-        asked: Asked<'_>,
-        webhook: &Webhook,
-        pass: Pass,
-    ) -> Result<Option<FollowUp>, WorkerError> {
-        let Asked { taken, standing, mut held, .. } = asked;
-        let due = taken.due;
-        let size = standing.events.iter().map(|event| event.size).sum();
-        let Ok(room) = context.room_for(size).await else {
-            return not_begun(context, asked, taken.again(AT_ONCE)).await;
-        };
-        // Payloads alone are read again. The rest is what was decided by: the revision that the row
-        // will have must not be newer than the decision.
-        let read;
-        let planned = if standing.events.iter().all(|event| event.notification.is_some()) {
-            &standing.events
-        } else {
-            let store = &context.config.store;
-            read = context.patiently(|| store.delivery_events(due)).await?;
-            let id = |event: &PlannedEvent| event.event_id.clone();
-            if !read.iter().map(id).eq(standing.events.iter().map(id)) {
-                return not_begun(context, asked, taken.again(AT_ONCE)).await;
-            }
-            &read
-        };
-        let alone = if self.alone {
-            let Some(alone) = context.solo.alone(context.config.timeout + SLACK).await else {
-                return not_begun(context, asked, taken.again(WAIT_FOR_TURN)).await;
-            };
-            held.from = Instant::now();
-            let store = &context.config.store;
-            if !context.patiently(|| store.claim_alone(due, held.lease)).await? {
-                return Ok(Some(taken.again(context.until_free())));
-            }
-            tracing::warn!(
-                webhook.id = %due.webhook, delivery.id = %due.id(),
-                "attempting a delivery alone: several attempts of it began and were never recorded"
-            );
-            Some(alone)
-        } else {
-            None
-        };
-        let detail = left_out(standing, webhook, &self.events)
-            .map(|detail| after_wait(context, standing, detail));
-        context.config.metrics.partial(detail.is_some());
-        let events: Vec<&PlannedEvent> =
-            self.events.iter().filter_map(|index| planned.get(*index)).collect();
-        let chain = chain(standing);
-        let ready = Ready {
-            due,
-            webhook,
-            pass,
-            room,
-            from: held.from,
-            held: Some(held),
-            alone,
-            by_plan: self.by_plan,
-            // What the plan allowed was not asked at any later revision.
-            chain: if self.by_plan { Chain { revision: 0, ..chain } } else { chain },
-            event_ids: events.iter().map(|event| event.event_id.as_str()).collect(),
-            notifications: events.iter().filter_map(|it| it.notification.as_deref()).collect(),
-            traceparent: events.first().and_then(|event| event.traceparent.as_deref()),
-            detail,
-        };
-        attempt(context, ready).await
-    }
 }
 
 /// Adds to the reason of a decision that the first attempt had waited for too long, if that is so.

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fanfare_testkit::wait::pass;
+
 use fanfare_core::answer::{Answer, Failure};
 use fanfare_outbound::{Client, Config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -172,7 +174,7 @@ async fn take(stream: &mut TlsStream<TcpStream>, id: u32, step: Step) -> Option<
         Step::GoAwayThenAnswer => {
             stream.write_all(&go_away(id, 0)).await.ok()?;
             stream.flush().await.ok()?;
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            pass(Duration::from_millis(300)).await;
             stream.write_all(&ok(id)).await.ok()?;
             return Some(false);
         }
@@ -260,10 +262,10 @@ async fn a_request_beside_one_that_waits_for_its_answer_takes_another_connection
     let url = server.url();
     let beside = async {
         while server.seen().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            pass(Duration::from_millis(5)).await;
         }
         // The word that the connection ends is likely to be here by then.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        pass(Duration::from_millis(100)).await;
         post(&client, &url).await
     };
     let (first, second) = tokio::join!(post(&client, &url), beside);

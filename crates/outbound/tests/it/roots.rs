@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use fanfare_testkit::wait::pass;
+
 use fanfare_core::answer::{Answer, Failure};
 use fanfare_outbound::{Client, Config};
 
@@ -34,7 +36,7 @@ async fn an_authority_in_the_file_is_trusted_and_a_new_one_without_a_restart() {
             fs::copy(second.file(), &file).unwrap();
             written = true;
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        pass(Duration::from_millis(200)).await;
     }
     assert!(written, "nothing was trusted that was not written");
 }
@@ -49,7 +51,7 @@ async fn a_broken_file_keeps_the_former_authorities() {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(7) {
         assert_eq!(post(&client, &server.url()).await, response(200, "one"));
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        pass(Duration::from_millis(500)).await;
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fanfare_testkit::wait::pass;
+
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -108,7 +110,7 @@ async fn serve(
         if let Some((bytes, reset)) = early {
             stream.write_all(&bytes).await.ok()?;
             // The client's system has the answer before the connection breaks.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            pass(Duration::from_millis(100)).await;
             if reset {
                 stream.get_ref().set_zero_linger().ok()?;
             }
