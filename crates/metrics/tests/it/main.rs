@@ -30,6 +30,7 @@ impl All {
         let router = Router::new(for_router, "events.dead");
         router.standing().queue("events", 0);
         router.standing().retries_waiting([0; 18]);
+        router.standing().directory_hold(None, 0);
         let worker = Worker::new(for_worker, "deliveries.dead");
         worker.unpublished("delay", 0);
         Self { registries, router, worker }
