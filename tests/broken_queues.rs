@@ -201,6 +201,28 @@ async fn jobs_that_a_full_queue_does_not_take_are_provided_by_the_ledger() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_queue_that_confirms_nothing_stops_no_routing() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/")).await;
+    let router = world.start("router").await;
+    // A channel that is open before the queue falls silent gets no refusal, and no confirm.
+    world.publish(&event()).await;
+    eventually("the first event is routed", SOON, async || {
+        world.sql("select count(*) from events") == "1"
+    })
+    .await;
+    world.break_queue("fanfare.deliveries", Break::Silent);
+    world.publish(&event()).await;
+    router.wait_for_line("a queue does not take jobs", 2 * SOON).await;
+    world.publish(&event()).await;
+    eventually("what comes behind is routed", 2 * SOON, async || {
+        world.sql("select count(*) from events") == "3"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
     let world = World::new().await;
     let receiver = Receiver::start().await;

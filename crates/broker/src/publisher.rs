@@ -122,7 +122,12 @@ impl Publisher {
                 }
             })
             .collect();
-        let sent: Vec<_> = stream::iter(sends).buffered(IN_FLIGHT).collect().await;
+        let sending = stream::iter(sends).buffered(IN_FLIGHT).collect::<Vec<_>>();
+        let Ok(sent) = self.in_time(sending).await else {
+            // Which of them were confirmed is not known; the channel is closed with its lease.
+            let seconds = CONFIRM_TIMEOUT.as_secs();
+            return messages.iter().map(|_| Err(PublishError::NoConfirm { seconds })).collect();
+        };
         let is_unknown =
             |sent: &Result<(), PublishError>| matches!(sent, Err(PublishError::Unknown { .. }));
         let is_closed = lease.end(!sent.iter().any(spoils_channel));
