@@ -190,10 +190,7 @@ fn parse_entry(
     let event_type = attributes.required("type")?;
     let first = event_type.split('.').next().unwrap_or_default();
     if first.eq_ignore_ascii_case("directory") {
-        let kind = Kind::parse(&event_type)?;
-        let data = attributes.data()?;
-        let revision = attributes.revision()?.ok_or_else(|| missing("accessrevision"))?;
-        return Ok(Entry::Directory(Box::new(Document::parse(kind, revision, data)?)));
+        return document(&attributes, &event_type).map(|it| Entry::Directory(Box::new(it)));
     }
     if attributes.text("specversion")?.as_deref() != Some("1.0") {
         let detail = "specversion must be \"1.0\"; publish CloudEvents 1.0 in JSON format";
@@ -201,6 +198,23 @@ fn parse_entry(
     }
     parse_event(&attributes, event_type, traceparent, mask)
         .map(|event| Entry::Event(Box::new(event)))
+}
+
+/// Takes a directory document with its envelope, of any size: `fanfare directory import` has no
+/// message's limit.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_document(raw: &RawValue) -> Result<Document, Reject> {
+    let attributes = Attributes::parse(raw)?;
+    document(&attributes, &attributes.required("type")?)
+}
+
+fn document(attributes: &Attributes<'_>, event_type: &str) -> Result<Document, Reject> {
+    let kind = Kind::parse(event_type)?;
+    let data = attributes.data()?;
+    let revision = attributes.revision()?.ok_or_else(|| missing("accessrevision"))?;
+    Document::parse(kind, revision, data)
 }
 
 fn parse_event(

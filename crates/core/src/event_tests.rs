@@ -310,7 +310,7 @@ fn a_wait_is_told_only_where_the_time_can_be_believed() {
     assert_eq!(waited(None, now), None);
     for year in [1, 9999] {
         let time =
-            chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_time(Default::default());
+            chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_time(chrono::NaiveTime::MIN);
         assert_eq!(waited(Some(time.and_utc()), now), None);
     }
 }
