@@ -75,6 +75,20 @@ pub enum BrokerError {
         /// What was asked for and what there is, in the broker's words.
         difference: String,
     },
+    /// The exchange of the report server is of no use. It is not Fanfare's to change.
+    #[error(
+        "exchange {exchange} has another {property} than Fanfare can use ({difference}): have the \
+         report server declare it as a durable topic exchange; Fanfare uses it as it is otherwise, \
+         and changes nothing about it"
+    )]
+    ExchangeUnusable {
+        /// The exchange's name.
+        exchange: String,
+        /// What of it: its type, or whether it is durable.
+        property: String,
+        /// What was asked for and what there is, in the broker's words.
+        difference: String,
+    },
     /// An exchange or queue is not there.
     #[error("{doing}: it does not exist in the broker, and the next start of a router creates it")]
     Missing {

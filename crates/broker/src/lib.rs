@@ -15,6 +15,7 @@
 
 pub mod topology;
 
+mod attributes;
 mod config;
 mod connect;
 mod consumer;

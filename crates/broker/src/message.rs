@@ -174,6 +174,11 @@ impl Headers {
         self.0.iter().filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
     }
 
+    /// The headers with their values of any type.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, &AMQPValue)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// The headers without what the broker made of an earlier way of the message.
     ///
     /// `x-death` and its like tell where a message expired before. The broker takes a message that
@@ -321,7 +326,7 @@ fn is_trace_of_the_way(name: &str) -> bool {
         || name == "BCC"
 }
 
-fn as_text(value: &AMQPValue) -> Option<&str> {
+pub(crate) fn as_text(value: &AMQPValue) -> Option<&str> {
     match value {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
         AMQPValue::ShortString(text) => Some(text.as_str()),
@@ -329,7 +334,7 @@ fn as_text(value: &AMQPValue) -> Option<&str> {
     }
 }
 
-fn as_int(value: &AMQPValue) -> Option<i64> {
+pub(crate) fn as_int(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::ShortShortInt(number) => Some(i64::from(*number)),
         AMQPValue::ShortShortUInt(number) => Some(i64::from(*number)),

@@ -171,6 +171,7 @@ impl Document {
     /// Parses what `fanfare directory import` is given without an envelope:
     /// `{"users": […], "roles": […]}`.
     pub fn bare_snapshot(revision: i64, data: &RawValue) -> Result<Self, Reject> {
+        refuse_other_spellings(data, &["accessrevision"])?;
         Ok(Self { revision, content: parse_snapshot(data)? })
     }
 }

@@ -1,13 +1,18 @@
 //! Events in: from the bytes of an AMQP message to what Fanfare works with, or to a refusal.
 //!
-//! The form is `CloudEvents` 1.0 in JSON (structured mode), one event or an array of them. After
-//! [`parse`] nobody asks whether an event is valid. A batch is taken apart here, so that one bad
-//! event in it does not take the others with it.
+//! The form is `CloudEvents` 1.0 in JSON: one event or an array of them in structured mode, or one
+//! event in binary mode, whose attributes are headers ([`EventMessage`]). After [`parse_message`]
+//! nobody asks whether an event is valid. A batch is taken apart here, so that one bad event in it
+//! does not take the others with it.
+
+mod attributes;
+mod message;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
 use crate::access::Resource;
@@ -17,6 +22,12 @@ use crate::ids::EventKey;
 use crate::json;
 use crate::mask::MaskPolicy;
 use crate::reject::{Reason, Reject};
+use crate::traceparent;
+use attributes::Attributes;
+use message::{ContentMode, not_json, read};
+
+pub use attributes::access_revision;
+pub use message::{AttributeValue, EventMessage};
 
 /// The largest message, in bytes.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
@@ -24,6 +35,9 @@ pub const MAX_MESSAGE: usize = 1024 * 1024;
 pub const MAX_BATCH: usize = 1000;
 /// The longest `id`, `source`, `type` or `subject`, in bytes.
 pub const MAX_ATTRIBUTE: usize = 1024;
+/// The longest wait that an event's own time is believed to tell of. What happened longer ago was
+/// published late or again.
+const MOST_WAITED: TimeDelta = TimeDelta::days(7);
 /// The content type of a message with one event.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// The content type of a message with an array of events.
@@ -81,49 +95,90 @@ pub struct Event {
     pub notification: String,
 }
 
-/// Takes a message apart. `traceparent` is the message's own header, for events without one;
-/// what `mask` names is in no event that comes out.
+/// Takes a message apart; what `mask` names is in no event that comes out.
 ///
 /// # Errors
 /// When the message as a whole can't be taken; single bad entries of a batch come back as
 /// [`Entry::Rejected`].
+pub fn parse_message(message: &EventMessage<'_>, mask: &MaskPolicy) -> Result<Published, Reject> {
+    let size = message.body.len();
+    if size > MAX_MESSAGE {
+        let detail = format!("the message has {size} bytes, the limit is {MAX_MESSAGE}");
+        return Err(Reject::new(Reason::TooLarge, detail));
+    }
+    message.check_encoding()?;
+    let mode = message.mode()?;
+    if mode == ContentMode::Binary {
+        let event = message.structured()?;
+        let entry = parse_entry(&event, message.traceparent, mask)?;
+        return Ok(Published { batch: false, entries: vec![entry] });
+    }
+    let whole = read(message.body)?;
+    let is_array = whole.get().starts_with('[');
+    if is_array {
+        let items = batch_items(whole)?;
+        if mode == ContentMode::Single {
+            let detail = format!(
+                "the content type {CONTENT_TYPE} is for one event, and the body is an array; publish \
+                 it as {BATCH_CONTENT_TYPE}"
+            );
+            return Err(Reject::new(Reason::NotCloudEvents, detail));
+        }
+        let entries = parse_batch(items, message.traceparent, mask);
+        return Ok(Published { batch: true, entries });
+    }
+    if mode == ContentMode::Batch {
+        let detail = format!(
+            "the content type {BATCH_CONTENT_TYPE} is for an array of events, and the body is none; \
+             publish one event as {CONTENT_TYPE}"
+        );
+        return Err(Reject::new(Reason::NotCloudEvents, detail));
+    }
+    let entry = parse_entry(whole, message.traceparent, mask)?;
+    Ok(Published { batch: false, entries: vec![entry] })
+}
+
+/// Takes the body of a message in structured mode apart, as [`parse_message`] does.
+///
+/// # Errors
+/// As [`parse_message`].
 pub fn parse(
     body: &[u8],
     traceparent: Option<&str>,
     mask: &MaskPolicy,
 ) -> Result<Published, Reject> {
-    if body.len() > MAX_MESSAGE {
-        let detail = format!("the message has {} bytes, the limit is {MAX_MESSAGE}", body.len());
-        return Err(Reject::new(Reason::TooLarge, detail));
-    }
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Reject::new(Reason::NotJson, format!("the body is not UTF-8: {error}")))?;
-    let whole: &RawValue = serde_json::from_str(text)
-        .map_err(|error| Reject::new(Reason::NotJson, format!("the body is not JSON: {error}")))?;
-    if whole.get().starts_with('[') {
-        let entries = parse_batch(whole, traceparent, mask)?;
-        return Ok(Published { batch: true, entries });
-    }
-    let entry = parse_entry(whole, traceparent, mask)?;
-    Ok(Published { batch: false, entries: vec![entry] })
+    parse_message(&EventMessage { body, traceparent, ..EventMessage::default() }, mask)
 }
 
-fn parse_batch(
-    whole: &RawValue,
-    traceparent: Option<&str>,
-    mask: &MaskPolicy,
-) -> Result<Vec<Entry>, Reject> {
+/// How long an event has waited since it says that it happened, as far as that can be believed: a
+/// clock that is ahead makes it no wait. `None` for an event that does not say, or whose time is so
+/// far off that it says nothing of a wait, such as the year 1 that stands for no time in .NET.
+#[must_use]
+pub fn waited(happened: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Duration> {
+    let waited = now - happened?;
+    if waited.abs() > MOST_WAITED {
+        return None;
+    }
+    Some(waited.to_std().unwrap_or_default())
+}
+
+/// The entries of a batch, of which there may be so many and no more.
+fn batch_items(whole: &RawValue) -> Result<Vec<&RawValue>, Reject> {
     let items: Vec<&RawValue> = serde_json::from_str(whole.get())
-        .map_err(|error| Reject::new(Reason::NotJson, format!("the body is not JSON: {error}")))?;
+        .map_err(|error| not_json(whole.get().as_bytes(), &error))?;
     if items.len() > MAX_BATCH {
         let detail = format!("the batch has {} events, the limit is {MAX_BATCH}", items.len());
         return Err(Reject::new(Reason::TooLarge, detail));
     }
+    Ok(items)
+}
+
+fn parse_batch(items: Vec<&RawValue>, traceparent: Option<&str>, mask: &MaskPolicy) -> Vec<Entry> {
     let entry = |item: &RawValue| {
         parse_entry(item, traceparent, mask)
             .unwrap_or_else(|reject| Entry::Rejected { reject, raw: item.get().to_owned() })
     };
-    Ok(items.into_iter().map(entry).collect())
+    items.into_iter().map(entry).collect()
 }
 
 fn parse_entry(
@@ -135,10 +190,7 @@ fn parse_entry(
     let event_type = attributes.required("type")?;
     let first = event_type.split('.').next().unwrap_or_default();
     if first.eq_ignore_ascii_case("directory") {
-        let kind = Kind::parse(&event_type)?;
-        let data = attributes.data()?;
-        let revision = attributes.revision()?.ok_or_else(|| missing("accessrevision"))?;
-        return Ok(Entry::Directory(Box::new(Document::parse(kind, revision, data)?)));
+        return document(&attributes, &event_type).map(|it| Entry::Directory(Box::new(it)));
     }
     if attributes.text("specversion")?.as_deref() != Some("1.0") {
         let detail = "specversion must be \"1.0\"; publish CloudEvents 1.0 in JSON format";
@@ -146,6 +198,23 @@ fn parse_entry(
     }
     parse_event(&attributes, event_type, traceparent, mask)
         .map(|event| Entry::Event(Box::new(event)))
+}
+
+/// Takes a directory document with its envelope, of any size: `fanfare directory import` has no
+/// message's limit.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_document(raw: &RawValue) -> Result<Document, Reject> {
+    let attributes = Attributes::parse(raw)?;
+    document(&attributes, &attributes.required("type")?)
+}
+
+fn document(attributes: &Attributes<'_>, event_type: &str) -> Result<Document, Reject> {
+    let kind = Kind::parse(event_type)?;
+    let data = attributes.data()?;
+    let revision = attributes.revision()?.ok_or_else(|| missing("accessrevision"))?;
+    Document::parse(kind, revision, data)
 }
 
 fn parse_event(
@@ -164,7 +233,7 @@ fn parse_event(
         return Err(Reject::new(Reason::SubjectMismatch, detail));
     }
     let notification = flatten(filter, &action, attributes.data()?, mask)?;
-    let own_traceparent = attributes.text("traceparent")?;
+    let header = || traceparent.filter(|text| traceparent::is_valid(text)).map(str::to_owned);
     Ok(Event {
         key: EventKey::of(&source, &id),
         source,
@@ -172,13 +241,9 @@ fn parse_event(
         filter,
         action,
         resource,
-        time: attributes.time()?,
+        time: attributes.time(),
         access_revision: attributes.revision()?,
-        traceparent: own_traceparent
-            .as_deref()
-            .or(traceparent)
-            .filter(|text| is_traceparent(text))
-            .map(str::to_owned),
+        traceparent: attributes.traceparent().or_else(header),
         notification,
         event_type,
     })
@@ -229,88 +294,8 @@ fn flatten(
     Ok(format!(r#"{{"Action":"{filter}","UserAction":"{action}"{comma}{rest}"#))
 }
 
-/// Whether a text is a W3C trace context header, such as
-/// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01` (Trace Context, section 3.2).
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let hex = |part: &&str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    parts.len() == 4
-        && parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
-        && parts.iter().all(hex)
-}
-
-/// An entry's attributes, not yet looked into.
-struct Attributes<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
-
-impl<'a> Attributes<'a> {
-    fn parse(raw: &'a RawValue) -> Result<Self, Reject> {
-        let attributes = serde_json::from_str(raw.get()).map_err(|_| {
-            let detail = "an event must be a JSON object with the CloudEvents attributes";
-            Reject::new(Reason::NotCloudEvents, detail)
-        })?;
-        Ok(Self(attributes))
-    }
-
-    /// A text attribute; `CloudEvents` allows no control characters in one (1.0.2, "Type System").
-    fn text(&self, name: &str) -> Result<Option<String>, Reject> {
-        let Some(raw) = self.present(name) else {
-            return Ok(None);
-        };
-        match serde_json::from_str::<String>(raw.get()) {
-            Ok(text) if !text.chars().any(char::is_control) => Ok(Some(text)),
-            _ => Err(not_cloudevents(name, "a text without control characters")),
-        }
-    }
-
-    fn required(&self, name: &str) -> Result<String, Reject> {
-        let text = self.text(name)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))?;
-        if text.len() > MAX_ATTRIBUTE {
-            let detail = format!(
-                "the attribute {name} has {} bytes, the limit is {MAX_ATTRIBUTE}",
-                text.len()
-            );
-            return Err(Reject::new(Reason::TooLarge, detail));
-        }
-        Ok(text)
-    }
-
-    fn revision(&self) -> Result<Option<i64>, Reject> {
-        let Some(raw) = self.present("accessrevision") else {
-            return Ok(None);
-        };
-        match raw.get().parse::<i64>() {
-            Ok(revision) if revision >= 0 => Ok(Some(revision)),
-            _ => Err(not_cloudevents("accessrevision", "an integer that is not negative")),
-        }
-    }
-
-    fn time(&self) -> Result<Option<DateTime<Utc>>, Reject> {
-        let Some(text) = self.text("time")? else {
-            return Ok(None);
-        };
-        DateTime::parse_from_rfc3339(&text)
-            .map(|time| Some(time.to_utc()))
-            .map_err(|_| not_cloudevents("time", "an RFC 3339 time"))
-    }
-
-    fn data(&self) -> Result<&'a RawValue, Reject> {
-        self.present("data")
-            .filter(|raw| raw.get().starts_with('{'))
-            .ok_or_else(|| Reject::new(Reason::BadData, "data is missing or not a JSON object"))
-    }
-
-    /// An attribute that is there and not null; `CloudEvents` JSON 3.1 treats null as absent.
-    fn present(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.get(name).copied().filter(|raw| raw.get() != "null")
-    }
-}
-
 fn missing(name: &str) -> Reject {
     Reject::new(Reason::MissingAttribute, format!("the attribute {name} is missing or empty"))
-}
-
-fn not_cloudevents(name: &str, expected: &str) -> Reject {
-    Reject::new(Reason::NotCloudEvents, format!("the attribute {name} must be {expected}"))
 }
 
 #[cfg(test)]

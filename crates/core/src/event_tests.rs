@@ -73,9 +73,6 @@ fn each_malformed_event_has_its_reason() {
     refused(with("specversion", json!("0.3")).to_string(), Reason::NotCloudEvents);
     refused(with("id", json!(5)).to_string(), Reason::NotCloudEvents);
     refused(with("id", json!("a\u{0}b")).to_string(), Reason::NotCloudEvents);
-    refused(with("time", json!("yesterday")).to_string(), Reason::NotCloudEvents);
-    refused(with("accessrevision", json!("x")).to_string(), Reason::NotCloudEvents);
-    refused(with("accessrevision", json!(-1)).to_string(), Reason::NotCloudEvents);
     for name in ["id", "source", "type", "subject"] {
         refused(without(name).to_string(), Reason::MissingAttribute);
         refused(with(name, json!("")).to_string(), Reason::MissingAttribute);
@@ -121,6 +118,19 @@ fn limits_are_kept_exactly() {
         .is_ok()
     );
     refused(Value::from(vec![json!(1); MAX_BATCH + 1]).to_string(), Reason::TooLarge);
+    for name in ["id", "source", "type", "subject"] {
+        let of = |length: usize| {
+            let mut value = upload()[name].as_str().unwrap().to_owned();
+            value.push_str(&"a".repeat(length - value.len()));
+            with(name, json!(value))
+        };
+        // An action has a limit of its own.
+        let longest = parse(of(MAX_ATTRIBUTE).to_string().as_bytes(), None, &MaskPolicy::default());
+        assert!(longest.is_ok_and(|it| it.entries.len() == 1) || name == "type", "{name}");
+        refused(of(MAX_ATTRIBUTE + 1).to_string(), Reason::TooLarge);
+        // Bytes count, not characters.
+        refused(with(name, json!("ä".repeat(MAX_ATTRIBUTE / 2 + 1))).to_string(), Reason::TooLarge);
+    }
 }
 
 #[test]
@@ -150,5 +160,157 @@ fn the_trace_context_comes_from_the_event_or_the_message() {
     };
     assert_eq!(traced(&upload()).as_deref(), Some(header));
     assert_eq!(traced(&with("traceparent", json!(own))).as_deref(), Some(own));
-    assert_eq!(traced(&with("traceparent", json!("x\u{df}"))), None);
+    // What is not valid does not stand in the way of a valid header.
+    let zeros = format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32));
+    for bad in ["x\u{df}", zeros.as_str(), &own.to_uppercase(), &own.replacen("00", "ff", 1)] {
+        assert_eq!(traced(&with("traceparent", json!(bad))).as_deref(), Some(header), "{bad}");
+    }
+}
+
+#[test]
+fn a_revision_means_the_same_as_a_number_or_as_its_text() {
+    let with_revision = |text: &str| {
+        upload()
+            .to_string()
+            .replace("\"accessrevision\":412", &format!("\"accessrevision\":{text}"))
+    };
+    let revision = |text: &str| {
+        let published = parse(with_revision(text).as_bytes(), None, &MaskPolicy::default());
+        match published.unwrap().entries.remove(0) {
+            Entry::Event(event) => event.access_revision,
+            other => panic!("expected an event, got {other:?}"),
+        }
+    };
+    for text in ["412", "412.0", "4.12e2", "\"412\""] {
+        assert_eq!(revision(text), Some(412), "{text}");
+    }
+    assert_eq!(revision("9007199254740993.0"), Some(9_007_199_254_740_993));
+    assert_eq!(revision("\"9223372036854775807\""), Some(i64::MAX));
+    assert_eq!((revision("\"0\""), revision("null")), (Some(0), None));
+    for text in [
+        "-1",
+        "412.5",
+        "9223372036854775808",
+        "1e19",
+        "true",
+        "[412]",
+        "\"\"",
+        "\"x\"",
+        "\"-1\"",
+        "\"+1\"",
+        "\"0412\"",
+        "\" 412\"",
+        "\"412.0\"",
+        "\"9223372036854775808\"",
+    ] {
+        refused(with_revision(text), Reason::NotCloudEvents);
+    }
+}
+
+#[test]
+fn a_directory_document_takes_the_same_revisions() {
+    let document = |revision: &str| -> Result<i64, Reject> {
+        let body = format!(
+            r#"{{"type":"directory.user","accessrevision":{revision},"data":{{"name":"anna"}}}}"#
+        );
+        match parse(body.as_bytes(), None, &MaskPolicy::default())?.entries.remove(0) {
+            Entry::Directory(document) => Ok(document.revision),
+            other => panic!("expected a document, got {other:?}"),
+        }
+    };
+    for text in ["7", "7.0", "\"7\""] {
+        assert_eq!(document(text), Ok(7), "{text}");
+    }
+    assert_eq!(document("null").unwrap_err().reason, Reason::MissingAttribute);
+    assert_eq!(document("\"7.5\"").unwrap_err().reason, Reason::NotCloudEvents);
+}
+
+#[track_caller]
+fn detail(body: impl AsRef<[u8]>, reason: Reason) -> String {
+    refused(&body, reason);
+    parse(body.as_ref(), None, &MaskPolicy::default()).unwrap_err().detail
+}
+
+#[test]
+fn a_name_that_differs_by_case_from_one_that_is_used_is_refused_by_its_name() {
+    for name in [
+        "accessRevision",
+        "Type",
+        "ID",
+        "Source",
+        "Subject",
+        "SpecVersion",
+        "Time",
+        "TraceParent",
+        "dataContentType",
+        "Data",
+        "Data_Base64",
+    ] {
+        let detail = detail(with(name, json!(null)).to_string(), Reason::NotCloudEvents);
+        assert!(detail.contains(name), "{detail}");
+    }
+    event(&with("comTenant", json!("an extension may have any name")));
+    let document =
+        r#"{"type":"directory.user","accessrevision":7,"AccessRevision":9,"data":{"name":"anna"}}"#;
+    assert!(detail(document, Reason::NotCloudEvents).contains("AccessRevision"));
+    let twice = upload().to_string().replacen('{', r#"{"accessrevision":9,"#, 1);
+    assert!(detail(twice, Reason::NotCloudEvents).contains("accessrevision"));
+}
+
+#[test]
+fn an_optional_attribute_in_a_bad_form_never_costs_the_event() {
+    let time = |value: Value| event(&with("time", value)).time.map(|time| time.to_rfc3339());
+    let expected = "2026-11-23T10:00:00.123400+00:00";
+    assert_eq!(time(json!("2026-11-23T10:00:00.1234")).as_deref(), Some(expected));
+    assert_eq!(time(json!("2026-11-23T11:00:00.1234+01:00")).as_deref(), Some(expected));
+    assert_eq!(time(json!("2026-11-23t10:00:00.1234z")).as_deref(), Some(expected));
+    let first = "0001-01-01T00:00:00+00:00";
+    assert_eq!(time(json!("0001-01-01T00:00:00")).as_deref(), Some(first));
+    for bad in [
+        json!("yesterday"),
+        json!(""),
+        json!(1_795_000_000),
+        json!("2026-11-23"),
+        json!(["x"]),
+        json!("2026-13-23T10:00:00Z"),
+        json!("2026-11-23T10:00:00Z\n"),
+        json!("10:00:00"),
+        json!("9999-12-31T23:59:59-01:00"),
+        json!("+12026-11-23T10:00:00"),
+    ] {
+        assert_eq!(time(bad.clone()), None, "{bad}");
+    }
+    for bad in [json!(7), json!("00-0-0-00"), json!("a\u{0}b"), json!({})] {
+        assert_eq!(event(&with("traceparent", bad)).traceparent, None);
+    }
+}
+
+#[test]
+fn data_in_another_form_than_an_object_is_refused_with_what_to_do() {
+    let other = |name: &str, value: Value| {
+        let mut event = without("data");
+        event[name] = value;
+        detail(event.to_string(), Reason::BadData)
+    };
+    assert!(other("data_base64", json!("e30=")).contains("data_base64"));
+    assert!(other("data", json!("{\"Id\":\"r1\"}")).contains("a text that holds JSON"));
+    assert!(other("data", json!([1])).contains("an array"));
+    assert!(other("data", json!("r1")).contains("must be a JSON object"));
+    assert!(detail(without("data").to_string(), Reason::BadData).contains("missing"));
+}
+
+#[test]
+fn a_wait_is_told_only_where_the_time_can_be_believed() {
+    let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+    let since = |before: TimeDelta| waited(Some(now - before), now);
+    assert_eq!(since(TimeDelta::seconds(5)), Some(Duration::from_secs(5)));
+    assert_eq!(since(TimeDelta::seconds(-5)), Some(Duration::ZERO));
+    assert_eq!(since(TimeDelta::days(8)), None);
+    assert_eq!(since(TimeDelta::days(-8)), None);
+    assert_eq!(waited(None, now), None);
+    for year in [1, 9999] {
+        let time =
+            chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_time(chrono::NaiveTime::MIN);
+        assert_eq!(waited(Some(time.and_utc()), now), None);
+    }
 }

@@ -2,6 +2,47 @@
 
 use serde_json::value::RawValue;
 
+/// A byte order mark, which some editors and libraries put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// The bytes without a byte order mark before them, which JSON does not know and parsers may pass
+/// over (RFC 8259, section 8.1).
+#[must_use]
+pub fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
+}
+
+/// The whole number that a JSON number means, however it is written: `412`, `412.0` and `4.12e2` are
+/// the same. `None` for a fraction and for what 64 bits don't hold.
+///
+/// It is read digit by digit: a floating-point number is exact up to 2^53 only.
+#[must_use]
+pub fn integer(number: &str) -> Option<i64> {
+    let (mantissa, exponent) = match number.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (number, 0),
+    };
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", mantissa),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) {
+        return None;
+    }
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_start_matches('0').trim_end_matches('0');
+    if significant.is_empty() {
+        return Some(0);
+    }
+    let trailing = digits.len() - digits.trim_end_matches('0').len();
+    let shift = i64::try_from(trailing).ok()? - i64::try_from(fraction.len()).ok()?;
+    // A number of 64 bits has at most 19 digits, so a larger shift is beyond it.
+    let zeros = usize::try_from(shift.checked_add(exponent)?).ok().filter(|zeros| *zeros < 20)?;
+    format!("{sign}{significant}{}", "0".repeat(zeros)).parse().ok()
+}
+
 /// Writes a JSON value without the white space between its tokens.
 ///
 /// Key order, numbers and escapes stay as they were; a value tree would round numbers and merge
@@ -49,7 +90,56 @@ mod tests {
         assert_eq!(compacted(text), expected);
     }
 
+    #[test]
+    fn a_whole_number_is_read_however_it_is_written() {
+        for (text, expected) in [
+            ("0", 0),
+            ("-0.0", 0),
+            ("0e5", 0),
+            ("412", 412),
+            ("412.0", 412),
+            ("4.12e2", 412),
+            ("41200E-2", 412),
+            ("412000e-3", 412),
+            ("0.00412e+5", 412),
+            ("-7", -7),
+            ("9007199254740993.0", 9_007_199_254_740_993),
+            ("9223372036854775807", i64::MAX),
+            ("9.223372036854775807e18", i64::MAX),
+        ] {
+            assert_eq!(integer(text), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            "-",
+            ".5",
+            "x",
+            "0x1",
+            "412.5",
+            "4.125e2",
+            "1e-1",
+            "1e19",
+            "1e20",
+            "1e999999999999",
+            "1e99999999999999999999",
+            "9223372036854775808",
+            "9223372036854775807.1",
+            "4 12",
+            "+4",
+        ] {
+            assert_eq!(integer(text), None, "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_form_of_a_number_means_the_same(number: i64, zeros in 0_usize..30) {
+            let zeros_text = "0".repeat(zeros);
+            prop_assert_eq!(integer(&number.to_string()), Some(number));
+            prop_assert_eq!(integer(&format!("{number}.{zeros_text}")), Some(number));
+            prop_assert_eq!(integer(&format!("{number}{zeros_text}e-{zeros}")), Some(number));
+        }
+
         #[test]
         fn strings_survive(text in ".*") {
             let json = serde_json::to_string(&text).unwrap();

@@ -6,7 +6,8 @@
 //! The modules in the order in which an event meets them:
 //!
 //! 1. [`event`] and [`directory`] parse what the report server publishes; [`reject`] names every
-//!    way in which that can fail, and [`mask`] keeps confidential data to itself.
+//!    way in which that can fail, [`traceparent`] which trace contexts count, and [`mask`] keeps
+//!    confidential data to itself.
 //! 2. [`filter`] and [`access`] say whom an event concerns, [`history`] as of which revision and
 //!    [`revisions`] what is missing of it; [`webhook`] is who asked, [`registration`] what
 //!    a client sends to ask so.
@@ -47,4 +48,5 @@ pub mod signature;
 pub mod suspect;
 pub mod target;
 pub mod test_event;
+pub mod traceparent;
 pub mod webhook;

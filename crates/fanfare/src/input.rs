@@ -32,23 +32,35 @@ pub(crate) fn shown(path: &str) -> &str {
 
 /// Takes the text apart: one value after the other, the elements of arrays one by one.
 pub(crate) fn entries(text: &str) -> anyhow::Result<Vec<Entry<'_>>> {
-    // Some editors begin files with a byte order mark, which JSON does not know.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut entries = Vec::new();
     let mut lines = Lines { text, offset: 0, line: 1 };
-    for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
-        let raw = value.map_err(|error| {
-            let problem = format!("line {} is not JSON: {error}", error.line());
+    let mut rest = without_mark(text);
+    while !rest.is_empty() {
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
+        let Some(raw) = values.next() else { break };
+        let raw = raw.map_err(|error| {
+            let line = lines.of(rest) + error.line() - 1;
+            // The error counts lines from the last value on.
+            let error = error.to_string();
+            let error = error.split(" at line ").next().unwrap_or_default();
+            let problem = format!("line {line} is not JSON: {error}");
             anyhow::anyhow!("{problem}; give one object, an array, or one object a line")
         })?;
+        rest = without_mark(rest.get(values.byte_offset()..).unwrap_or_default());
         if raw.get().starts_with('[') {
             let items: Vec<&RawValue> = serde_json::from_str(raw.get())?;
-            entries.extend(items.into_iter().map(|raw| Entry { line: lines.of(raw), raw }));
+            entries.extend(items.into_iter().map(|raw| Entry { line: lines.of(raw.get()), raw }));
         } else {
-            entries.push(Entry { line: lines.of(raw), raw });
+            entries.push(Entry { line: lines.of(raw.get()), raw });
         }
     }
     Ok(entries)
+}
+
+/// The text without white space and byte order marks before it. Some editors begin files with a mark,
+/// and files that were put together have one before each part.
+fn without_mark(text: &str) -> &str {
+    text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n'])
 }
 
 /// Counts lines from one entry to the next.
@@ -59,9 +71,10 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    fn of(&mut self, raw: &RawValue) -> usize {
+    /// The line at which a part of the text begins; parts are asked for in their order.
+    fn of(&mut self, part: &str) -> usize {
         // Entries are parts of the text, so the distance of their addresses is their place in it.
-        let offset = raw.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+        let offset = part.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
         let passed = self.text.as_bytes().get(self.offset..offset).unwrap_or_default();
         self.line += passed.split(|byte| *byte == b'\n').count() - 1;
         self.offset = offset;
@@ -84,6 +97,7 @@ mod tests {
     fn objects_arrays_and_lines_are_taken_apart() {
         check("{\"a\": 1.50}", &[(1, "{\"a\": 1.50}")]);
         check("\u{feff}[1,\n2,\n\n{ }]\n", &[(1, "1"), (2, "2"), (4, "{ }")]);
+        check("\u{feff}{}\n\u{feff}{ }\r\n\u{feff}", &[(1, "{}"), (2, "{ }")]);
         check("\n{\"a\":1}\r\n\r\n{\"b\":2}\r\n", &[(2, "{\"a\":1}"), (4, "{\"b\":2}")]);
         check("{\n}\n{\n}", &[(1, "{\n}"), (3, "{\n}")]);
         check("", &[]);

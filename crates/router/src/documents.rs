@@ -154,7 +154,7 @@ async fn apply<'s, 'a>(
             outcome.failing = sources.iter().map(|source| source.incoming).collect();
             for incoming in &outcome.failing {
                 tracing::warn!(
-                    event.id = crate::told::event_id(&incoming.message.body),
+                    event.id = crate::told::event_id(&incoming.message),
                     error = error.chain(),
                     "a directory document can't be applied; it is set aside and tried again"
                 );
@@ -209,7 +209,7 @@ fn letter(
     }
     let code = why.reason.code();
     tracing::warn!(
-        event.id = crate::told::event_id(&message.body),
+        event.id = crate::told::event_id(&message),
         reason = code,
         detail = why.detail,
         "a directory document can't be taken; it is kept as a dead letter"

@@ -292,9 +292,8 @@ async fn hand_on(done: &mpsc::Sender<Decided>, decided: Decided) {
 
 /// When the oldest event of these happened (Unix milliseconds); just now, if it does not say.
 fn oldest(config: &Config, messages: &[TakenMessage]) -> Option<i64> {
-    let events = messages.iter().flat_map(|message| &message.events);
     let now = (config.clock)();
-    events.map(|event| event.time.unwrap_or(now).timestamp_millis()).min()
+    messages.iter().filter_map(|message| message.oldest(now)).min()
 }
 
 /// Takes the directory documents that came with the events, so that an event published after a

@@ -3,6 +3,7 @@
 
 use fanfare_broker::Message;
 use fanfare_core::directory::{Document, refused};
+use fanfare_core::json::without_byte_order_mark;
 use fanfare_core::reject::{Reason, Reject};
 use serde_json::value::RawValue;
 
@@ -18,22 +19,7 @@ pub(crate) fn taken_away(
         let entry = serde_json::from_str::<&RawValue>(raw).ok();
         return entry.and_then(|entry| refused::in_entry("", entry, why)).into_iter().collect();
     }
-    let Some(event_type) = attribute(message, "type") else {
-        return refused::in_body(routing_key, &message.body, why);
-    };
-    // In the binary mode of CloudEvents the body is the data alone.
-    let revision = attribute(message, "accessrevision").and_then(|text| text.parse().ok());
-    let data = serde_json::from_slice::<&RawValue>(&message.body).ok();
-    refused::of(&event_type, revision, data, why).into_iter().collect()
-}
-
-/// An attribute that a message has as a header.
-fn attribute(message: &Message, name: &str) -> Option<String> {
-    ["cloudEvents:", "cloudEvents_"].iter().find_map(|prefix| {
-        let name = format!("{prefix}{name}");
-        let number = || message.headers.int(&name).map(|number| number.to_string());
-        message.headers.text(&name).map(str::to_owned).or_else(number)
-    })
+    refused::in_message(&message.as_event(), routing_key, why)
 }
 
 /// The refusal, with what follows from it.
@@ -59,7 +45,6 @@ pub(crate) fn jump(document: &Document, newest: i64) -> Reject {
 
 /// An entry of a batch as it was published.
 pub(crate) fn entry_json(body: &[u8], place: usize) -> Option<String> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let entries: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
+    let entries: Vec<&RawValue> = serde_json::from_slice(without_byte_order_mark(body)).ok()?;
     entries.get(place).map(|raw| raw.get().to_owned())
 }

@@ -32,11 +32,6 @@ const ROUTING_KEY: &str = "x-fanfare-routing-key";
 const SET_ASIDE: &str = "x-fanfare-set-aside";
 /// How long it is set aside.
 const ASIDE: Duration = Duration::from_secs(30);
-/// Values of `content_encoding` that leave the body as it is.
-const PLAIN: [&str; 4] = ["", "identity", "utf-8", "utf8"];
-/// How much of another is shown.
-const LONGEST_ENCODING: usize = 32;
-
 /// Messages to publish.
 pub(crate) type Outgoing = Vec<(Destination, Message)>;
 
@@ -119,6 +114,17 @@ impl TakenMessage {
             rejects,
             _spans: spans,
         }
+    }
+
+    /// When its oldest event happened, as far as the event's time can be believed; else when it
+    /// began to wait.
+    pub(crate) fn oldest(&self, now: DateTime<Utc>) -> Option<i64> {
+        let began = self.held_since(now.timestamp_millis());
+        let since = |event: &Event| {
+            let waited = event::waited(event.time, now)?.as_millis();
+            now.timestamp_millis().checked_sub(i64::try_from(waited).ok()?)
+        };
+        self.events.iter().map(|event| since(event).unwrap_or(began)).min()
     }
 
     /// How many events it brought.
@@ -251,9 +257,7 @@ impl TakenMessage {
         for (event, routed) in results {
             if let Routed::Taken { webhooks, .. } = routed {
                 new += 1;
-                // Clocks may differ; an event is not routed before it happened.
-                let after = event.time.map(|time| (now - time).to_std().unwrap_or_default());
-                tally.routed(!webhooks.is_empty(), after);
+                tally.routed(!webhooks.is_empty(), event::waited(event.time, now));
             }
         }
         tally.events(self.events.iter().map(|event| event.filter), self.len() - new);
@@ -293,7 +297,7 @@ fn dead(
 ) -> (Destination, Message) {
     let code = why.reason.code();
     tracing::warn!(
-        event.id = crate::told::event_id(&message.body),
+        event.id = crate::told::event_id(message),
         reason = code,
         detail = why.detail,
         "an event can't be taken; it is kept as a dead letter"
@@ -313,15 +317,7 @@ pub(crate) fn parse(config: &Config, incoming: &Incoming) -> Result<Published, R
         let detail = format!("the message's AMQP properties can't be decoded: {why}");
         return Err(Reject::new(Reason::Unreadable, detail));
     }
-    let message = &incoming.message;
-    if let Some(encoding) = &message.properties.content_encoding
-        && !PLAIN.iter().any(|plain| encoding.eq_ignore_ascii_case(plain))
-    {
-        let encoding: String = encoding.chars().take(LONGEST_ENCODING).collect();
-        let detail = format!("the body's encoding is {encoding:?}; publish it without one");
-        return Err(Reject::new(Reason::NotJson, detail));
-    }
-    event::parse(&message.body, message.headers.text("traceparent"), &config.mask)
+    event::parse_message(&incoming.message.as_event(), &config.mask)
 }
 
 /// Whether the queue `fanfare.directory` has this message too: it is bound with `directory.*`.

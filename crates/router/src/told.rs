@@ -1,18 +1,13 @@
 //! How the log names an event that can't be taken: by its id, where one can be read.
 
-use serde::Deserialize;
+use fanfare_broker::Message;
 
 /// Ids are the publisher's; a log line is not to be as long as they may be.
 const LONGEST: usize = 128;
 
-/// The id of the event, or of the document, in a message's body, as far as it is one.
-pub(crate) fn event_id(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        id: String,
-    }
-    let Named { id } = serde_json::from_slice(body).ok()?;
-    Some(id.chars().take(LONGEST).collect())
+/// The id of the event, or of the document, in a message, as far as it is one.
+pub(crate) fn event_id(message: &Message) -> Option<String> {
+    Some(message.as_event().id()?.chars().take(LONGEST).collect())
 }
 
 #[cfg(test)]
@@ -20,12 +15,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_told_where_there_is_one() {
-        assert_eq!(event_id(br#"{"id":"e1","type":3}"#).as_deref(), Some("e1"));
-        assert_eq!(event_id(br#"{"id":7}"#), None);
-        assert_eq!(event_id(br#"[{"id":"e1"}]"#), None);
-        assert_eq!(event_id(b"{"), None);
-        let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(1000));
-        assert_eq!(event_id(long.as_bytes()).map(|id| id.len()), Some(LONGEST));
+    fn a_long_id_is_cut() {
+        let named = |id: &str| Message::new(format!(r#"{{"id":"{id}"}}"#), "application/json");
+        assert_eq!(event_id(&named("e1")).as_deref(), Some("e1"));
+        assert_eq!(event_id(&named(&"x".repeat(1000))).map(|id| id.len()), Some(LONGEST));
+        assert_eq!(event_id(&Message::new("{", "application/json")), None);
     }
 }

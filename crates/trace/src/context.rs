@@ -14,7 +14,8 @@ pub struct Context {
 const RECORDED: u8 = 1;
 
 impl Context {
-    /// Reads a header's value; `None` when it is none, or of a version that is not known.
+    /// Reads a header's value; `None` when it is none. Of a later version than `00` the fields that
+    /// are known count, as the standard has it (Trace Context, section 4.3).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
@@ -22,11 +23,13 @@ impl Context {
             let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
             parts.next().filter(|part| part.len() == length && part.bytes().all(digit))
         };
-        let (version, trace, span, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+        let version = part(2).filter(|version| *version != "ff")?;
+        let (trace, span, flags) = (part(32)?, part(16)?, part(2)?);
         let trace = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
         let span = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
         let flags = u8::from_str_radix(flags, 16).ok()?;
-        (version == "00" && parts.next().is_none()).then_some(Self { trace, span, flags })
+        let is_whole = version != "00" || parts.next().is_none();
+        is_whole.then_some(Self { trace, span, flags })
     }
 
     /// The first span of a new trace, which is recorded. `None` without random bytes.
@@ -78,9 +81,14 @@ mod tests {
     fn headers_are_read_and_written() {
         let text = "00-0af7651916cd43dd8448eb211c80319c-00ad6b7169203331-01";
         assert_eq!(Context::parse(text).unwrap().to_string(), text);
+        for later in ["01", "cc"] {
+            let later = text.replacen("00", later, 1);
+            assert_eq!(Context::parse(&later).unwrap().to_string(), text);
+            assert_eq!(Context::parse(&format!("{later}-more")).unwrap().to_string(), text);
+        }
         for wrong in [
             "",
-            "01-0af7651916cd43dd8448eb211c80319c-00ad6b7169203331-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-00ad6b7169203331-01",
             "00-0AF7651916cd43dd8448eb211c80319c-00ad6b7169203331-01",
             "00-00000000000000000000000000000000-00ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",

@@ -3,7 +3,6 @@
 use fanfare_core::event::MAX_ATTRIBUTE;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::Job;
-use serde_json::Value;
 
 use super::{ATTEMPTS, DeadLetter, EVENT, LAST_STATUS, OWNER, WEBHOOK, cut};
 use crate::topology::Queue;
@@ -107,9 +106,8 @@ impl DeadLetter {
         if kind == Kind::Deliveries {
             return self.text(kind, EVENT).map(str::to_owned);
         }
-        let event: Value = serde_json::from_slice(&self.message.body).ok()?;
-        let id = event.get("id")?.as_str()?;
-        Some(cut(id, MAX_ATTRIBUTE).to_owned())
+        let id = self.message.as_event().id()?;
+        Some(cut(&id, MAX_ATTRIBUTE).to_owned())
     }
 
     /// How often a dead delivery was attempted.

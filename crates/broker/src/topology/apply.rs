@@ -1,6 +1,6 @@
 //! Making the broker agree with the table, and looking whether it does.
 
-use super::{Binding, Fault, QueueRow, table};
+use super::{Binding, EVENTS_EXCHANGE, Fault, QueueRow, table};
 use crate::error::BrokerError;
 use fanfare_core::share::Shares;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -27,10 +27,11 @@ pub(crate) async fn declare(
     without: &BTreeSet<String>,
 ) -> Result<Vec<(String, BrokerError)>, BrokerError> {
     let table = table(delivery_queues);
+    use_events_exchange(connection).await?;
     let mut channel = open(connection).await?;
     // One after the other: a refusal closes the channel, and must not be drowned by the errors of
     // others that then find it closed.
-    for exchange in &table.exchanges {
+    for exchange in table.exchanges.iter().filter(|it| *it != EVENTS_EXCHANGE) {
         declare_exchange(&channel, exchange).await?;
     }
     let mut failed: Vec<(String, BrokerError)> = Vec::new();
@@ -53,6 +54,38 @@ pub(crate) async fn declare(
         bind(&channel, binding).await?;
     }
     Ok(failed)
+}
+
+/// Makes the report server's exchange if it is not there, and uses it as it is found otherwise: its
+/// arguments and flags are the report server's. Only one of another type, which would route by other
+/// rules, and one that is not durable, which would lose its bindings, are of no use.
+///
+/// # Errors
+///
+/// [`BrokerError::ExchangeUnusable`]; otherwise what broke.
+async fn use_events_exchange(connection: &Connection) -> Result<(), BrokerError> {
+    // Looking needs no permission, but tells only whether it is there.
+    let is_missing = match passive_exchange(&open(connection).await?, EVENTS_EXCHANGE).await {
+        Ok(()) => false,
+        Err(BrokerError::Missing { .. }) => true,
+        Err(error) => return Err(error),
+    };
+    match declare_exchange(&open(connection).await?, EVENTS_EXCHANGE).await {
+        Err(BrokerError::Different { argument, difference, .. }) => {
+            if matches!(argument.as_str(), "type" | "durable") {
+                let exchange = EVENTS_EXCHANGE.to_owned();
+                return Err(BrokerError::ExchangeUnusable {
+                    exchange,
+                    property: argument,
+                    difference,
+                });
+            }
+            Ok(())
+        }
+        // It is there, and its type is the report server's word.
+        Err(BrokerError::Forbidden { .. }) if !is_missing => Ok(()),
+        declared => declared,
+    }
 }
 
 /// Makes one queue and its bindings.
@@ -102,9 +135,10 @@ pub(crate) async fn check(
     let mut faults = Vec::new();
     for exchange in &table.exchanges {
         let channel = open(connection).await?;
-        // Asked again without `passive`, the broker compares the type; it exists, so this makes
-        // nothing.
         let found = match passive_exchange(&channel, exchange).await {
+            Ok(()) if exchange == EVENTS_EXCHANGE => use_events_exchange(connection).await,
+            // Asked again without `passive`, the broker compares the type; it exists, so this makes
+            // nothing.
             Ok(()) => comparable(declare_exchange(&channel, exchange).await),
             missing => missing,
         };
@@ -188,7 +222,9 @@ fn note(
         Err(BrokerError::Missing { .. }) => {
             "missing; the next start of a router creates it".to_owned()
         }
-        Err(error @ BrokerError::Different { .. }) => error.to_string(),
+        Err(error @ (BrokerError::Different { .. } | BrokerError::ExchangeUnusable { .. })) => {
+            error.to_string()
+        }
         Err(error) => return Err(error),
     };
     faults.push(Fault { what, problem });

@@ -1,13 +1,15 @@
 //! The table: printed, declared, and compared with a broker that differs.
 
-use crate::support::{config, next, open, publish};
+use crate::support::{body, config, next, open, publish, text};
 use fanfare_broker::topology::render;
-use fanfare_broker::{BrokerError, Queue, Session};
+use fanfare_broker::{BrokerError, Destination, Queue, Session};
 use fanfare_core::share::Shares;
 use fanfare_testkit::sandbox::Sandbox;
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 
 async fn channel(sandbox: &Sandbox) -> Channel {
     let properties = ConnectionProperties::default();
@@ -65,6 +67,89 @@ async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
     assert!(matches!(refused, BrokerError::Different { .. }), "{refused:?}");
     let told = refused.to_string();
     assert!(told.contains("queue fanfare.events") && told.contains("delete it"), "{told}");
+}
+
+const EVENTS: &str = "reportserver.events";
+
+/// Declares the report server's exchange before Fanfare comes.
+async fn events_exchange(
+    sandbox: &Sandbox,
+    kind: ExchangeKind,
+    options: ExchangeDeclareOptions,
+    arguments: &[(&str, &str)],
+) {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+    }
+    let channel = channel(sandbox).await;
+    channel.exchange_declare(EVENTS.into(), kind, options, table).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_report_server_s_exchange_is_used_as_it_is_found() {
+    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let internal = ExchangeDeclareOptions { internal: true, ..durable };
+    let auto_delete = ExchangeDeclareOptions { auto_delete: true, ..durable };
+    let cases = [
+        (durable, &[("alternate-exchange", "amq.fanout")][..]),
+        (durable, &[("x-made-up", "by the report server")]),
+        (internal, &[]),
+        (auto_delete, &[]),
+    ];
+    for (options, arguments) in cases {
+        let sandbox = Sandbox::new().await;
+        events_exchange(&sandbox, ExchangeKind::Topic, options, arguments).await;
+        let session = Session::open(&config(&sandbox.amqp_url)).await.unwrap();
+        assert_eq!(session.check_topology().await.unwrap(), [], "{options:?} {arguments:?}");
+        let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
+        // An internal exchange takes messages from other exchanges only.
+        let source = if options.internal { "amq.fanout" } else { EVENTS };
+        let channel = channel(&sandbox).await;
+        if options.internal {
+            let (to, from) = (EVENTS.into(), source.into());
+            let bound = channel.exchange_bind(
+                to,
+                from,
+                "".into(),
+                ExchangeBindOptions::default(),
+                FieldTable::default(),
+            );
+            bound.await.unwrap();
+        }
+        let to = Destination::Exchange {
+            exchange: source.to_owned(),
+            routing_key: "tasks.execute".to_owned(),
+        };
+        session.publisher().publish(&to, text("1")).await.unwrap();
+        let taken = next(&mut consumer).await;
+        assert_eq!(body(&taken), "1");
+        taken.settle.ack().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_of_no_use_is_named_and_nobody_is_told_to_delete_it() {
+    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let cases = [
+        (ExchangeKind::Fanout, durable, "type"),
+        (ExchangeKind::Direct, durable, "type"),
+        (ExchangeKind::Topic, ExchangeDeclareOptions::default(), "durable"),
+    ];
+    for (kind, options, property) in cases {
+        let sandbox = Sandbox::new().await;
+        events_exchange(&sandbox, kind, options, &[]).await;
+        let refused = Session::open(&config(&sandbox.amqp_url)).await.map(drop).unwrap_err();
+        let is_it = matches!(&refused, BrokerError::ExchangeUnusable { property: found, .. } if found == property);
+        assert!(is_it, "{refused:?}");
+        let session = Session::look(&config(&sandbox.amqp_url)).await.unwrap();
+        let faults = session.check_topology().await.unwrap();
+        let fault = faults.iter().find(|fault| fault.what == format!("exchange {EVENTS}")).unwrap();
+        for told in [&refused.to_string(), &fault.problem] {
+            assert!(told.contains(EVENTS) && told.contains("durable topic exchange"), "{told}");
+            assert!(!told.contains("delete"), "{told}");
+        }
+    }
 }
 
 #[test]

@@ -11,23 +11,35 @@ use std::collections::HashMap;
 use serde_json::value::RawValue;
 
 use super::{Content, Document, Kind, RoleDocument, UserDocument};
-use crate::json;
+use crate::event::{AttributeValue, EventMessage};
+use crate::json::{self, without_byte_order_mark};
 use crate::name::Name;
 
 type Members<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
 
-/// What the refused documents in a message's body, one or an array of them, take away.
+/// What the refused documents in a message take away.
 ///
-/// `fallback` is the type that the message has beside its body: in the header of a binary message,
-/// or as its routing key.
+/// `routing_key` names the kind of a document whose own type can't be read.
 #[must_use]
-pub fn in_body(fallback: &str, body: &[u8], why: &str) -> Vec<Document> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let Ok(raw) = serde_json::from_slice::<&RawValue>(body) else {
-        return of(fallback, None, None, why).into_iter().collect();
+pub fn in_message(message: &EventMessage<'_>, routing_key: &str, why: &str) -> Vec<Document> {
+    if !message.is_binary() {
+        return in_body(routing_key, message.body, why);
+    }
+    let attribute = |name| message.attribute(name).and_then(AttributeValue::to_text);
+    let revision = attribute("accessrevision").and_then(|text| revision(&text));
+    let data = serde_json::from_slice(without_byte_order_mark(message.body)).ok();
+    let event_type = attribute("type");
+    let event_type = event_type.as_deref().unwrap_or(routing_key);
+    of(event_type, revision, data, why).into_iter().collect()
+}
+
+/// What the refused documents in a body, one or an array of them, take away.
+fn in_body(routing_key: &str, body: &[u8], why: &str) -> Vec<Document> {
+    let Ok(raw) = serde_json::from_slice::<&RawValue>(without_byte_order_mark(body)) else {
+        return of(routing_key, None, None, why).into_iter().collect();
     };
     let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
-        return in_entry(fallback, raw, why).into_iter().collect();
+        return in_entry(routing_key, raw, why).into_iter().collect();
     };
     entries.into_iter().filter_map(|entry| in_entry("", entry, why)).collect()
 }
@@ -42,8 +54,7 @@ pub fn in_entry(fallback: &str, entry: &RawValue, why: &str) -> Option<Document>
 }
 
 /// What a refused document with these attributes takes away.
-#[must_use]
-pub fn of(
+fn of(
     event_type: &str,
     revision: Option<i64>,
     data: Option<&RawValue>,
@@ -134,11 +145,9 @@ fn text(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// A revision as a number or in quotes.
+/// A revision as a number or in quotes, in any form that can be read.
 fn revision(raw: &str) -> Option<i64> {
-    let digits = raw.trim_matches('"');
-    let digits = digits.strip_suffix(".0").unwrap_or(digits);
-    digits.parse().ok().filter(|revision| *revision >= 0)
+    json::integer(raw.trim_matches('"').trim()).filter(|revision| *revision >= 0)
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 
 mod snapshot;
 
-use anyhow::{Context as _, anyhow, bail};
-use fanfare_core::directory::{Content, Document, Kind};
+use anyhow::{Context as _, bail};
+use fanfare_core::directory::{Content, Document};
+use fanfare_core::event::{access_revision, parse_document};
 use fanfare_store::directory::{Applied, ImportMode, Refusal};
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::input::{self, Entry};
@@ -119,18 +120,22 @@ async fn accept_refused(settings: &Settings) -> anyhow::Result<()> {
     output::print(&accepted.iter().map(line).collect::<String>())
 }
 
-/// The envelope, or what is there without one.
-#[derive(Deserialize)]
-struct Form<'a> {
+/// What tells an event from a snapshot without an envelope.
+#[derive(serde::Deserialize)]
+struct Form {
     #[serde(rename = "type")]
-    event_type: Option<String>,
+    event_type: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "revision")]
     accessrevision: Option<i64>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    users: Option<&'a RawValue>,
-    #[serde(borrow)]
-    roles: Option<&'a RawValue>,
+    users: Option<IgnoredAny>,
+    roles: Option<IgnoredAny>,
+}
+
+/// Reads an `accessrevision` in any of the forms that events may have it in.
+fn revision<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let Some(raw) = Option::<Box<RawValue>>::deserialize(deserializer)? else { return Ok(None) };
+    let bad = || D::Error::custom("accessrevision must be an integer that is not negative");
+    access_revision(&raw).map(Some).ok_or_else(bad)
 }
 
 fn documents(
@@ -145,21 +150,16 @@ fn documents(
     entries.iter().map(one).collect()
 }
 
-fn document(raw: &RawValue, revision: Option<i64>, next: i64) -> anyhow::Result<Document> {
-    let form: Form<'_> = serde_json::from_str(raw.get())?;
-    let Some(event_type) = form.event_type else {
-        if form.users.is_none() && form.roles.is_none() {
-            bail!("it has neither a type, as events have, nor users or roles, as a snapshot has");
-        }
-        let revision = revision.or(form.accessrevision).unwrap_or(next);
-        return Ok(Document::bare_snapshot(revision, raw)?);
-    };
-    let data = form.data.ok_or_else(|| anyhow!("it has no data"))?;
-    let revision = form
-        .accessrevision
-        .filter(|revision| *revision >= 0)
-        .ok_or_else(|| anyhow!("it has no accessrevision, an integer that is not negative"))?;
-    Ok(Document::parse(Kind::parse(&event_type)?, revision, data)?)
+fn document(raw: &RawValue, given: Option<i64>, next: i64) -> anyhow::Result<Document> {
+    let form: Form = serde_json::from_str(raw.get())?;
+    if form.event_type.is_some() {
+        return Ok(parse_document(raw)?);
+    }
+    if form.users.is_none() && form.roles.is_none() {
+        bail!("it has neither a type, as events have, nor users or roles, as a snapshot has");
+    }
+    let revision = given.or(form.accessrevision).unwrap_or(next);
+    Ok(Document::bare_snapshot(revision, raw)?)
 }
 
 fn count(documents: &[Document]) -> String {
@@ -217,18 +217,36 @@ mod tests {
     }
 
     #[test]
+    fn a_revision_may_be_written_as_events_may_write_it() {
+        for revision in ["7", "7.0", "\"7\""] {
+            let text = format!(
+                "\u{feff}{{\"accessrevision\":{revision},\"users\":[]}}\n\u{feff}{{\"type\":\
+                 \"directory.user\",\"accessrevision\":{revision},\"data\":{{\"name\":\"a\"}}}}"
+            );
+            let documents = read(&text, None).unwrap();
+            assert!(documents.iter().all(|document| document.revision == 7), "{text}");
+        }
+    }
+
+    #[test]
     fn a_wrong_document_is_named_by_its_line() {
         for (text, words) in [
             ("{\"users\":[]}\n{\"a\":1}", "line 2 is not usable: it has neither"),
             (
                 "\n{\"type\":\"directory.user\",\"data\":{\"name\":\"a\"}}",
-                "line 2 is not usable: it has no accessrevision",
+                "line 2 is not usable: missing-attribute: the attribute accessrevision",
             ),
             (
                 "{\"type\":\"reports.upload\",\"accessrevision\":1,\"data\":{}}",
                 "line 1 is not usable: bad-type",
             ),
             ("{\"users\":[{\"enabled\":true}]}", "line 1 is not usable: bad-data"),
+            ("{\"users\":[],\"accessRevision\":7}", "must be accessrevision"),
+            ("{\"users\":[],\"accessrevision\":-7}", "not negative"),
+            (
+                "{\"type\":\"directory.user\",\"accessRevision\":7,\"data\":{\"name\":\"a\"}}",
+                "must be named accessrevision",
+            ),
         ] {
             let error = read(text, None).unwrap_err();
             assert!(error.contains(words), "{error}");

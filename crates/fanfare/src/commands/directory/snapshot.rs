@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use fanfare_core::directory::{RoleDocument, UserDocument};
+use fanfare_core::json::without_byte_order_mark;
 use fanfare_core::reject::Reject;
 use fanfare_store::Store;
 use fanfare_store::directory::{Import, ImportMode, Part};
@@ -23,6 +24,9 @@ use crate::output::{self, Misuse};
 
 /// Permissions and documents of a part, roughly: some hundred milliseconds of the database's time.
 const PART: usize = 10_000;
+/// The members of a snapshot and its envelope that are used. Others that differ only by case were
+/// meant for these.
+const NAMES: [&str; 5] = ["type", "accessrevision", "data", "users", "roles"];
 /// Parts that are ready while one is written.
 const AHEAD: usize = 2;
 /// How often progress is told.
@@ -43,6 +47,7 @@ pub(super) struct Snapshot {
 struct Skeleton {
     #[serde(rename = "type")]
     event_type: Option<String>,
+    #[serde(default, deserialize_with = "super::revision")]
     accessrevision: Option<i64>,
     users: Option<IgnoredAny>,
     roles: Option<IgnoredAny>,
@@ -59,7 +64,7 @@ struct Count {
 impl Snapshot {
     /// The snapshot in a file; `None` when the file holds anything else.
     pub(super) fn in_file(path: &str) -> Option<Self> {
-        let reader = BufReader::new(File::open(path).ok()?);
+        let reader = open(Path::new(path)).ok()?;
         let mut deserializer = serde_json::Deserializer::from_reader(reader);
         let skeleton = Skeleton::deserialize(&mut deserializer).ok()?;
         deserializer.end().ok()?;
@@ -71,13 +76,11 @@ impl Snapshot {
         };
         // An envelope has its own revision, which has to be there.
         let has_revision = skeleton.event_type.is_none() || skeleton.accessrevision.is_some();
-        let revision = skeleton.accessrevision.filter(|revision| *revision >= 0);
-        (is_snapshot && has_revision && revision.is_some() == skeleton.accessrevision.is_some())
-            .then(|| Self {
-                path: PathBuf::from(path),
-                revision,
-                enveloped: skeleton.event_type.is_some(),
-            })
+        (is_snapshot && has_revision).then(|| Self {
+            path: PathBuf::from(path),
+            revision: skeleton.accessrevision,
+            enveloped: skeleton.event_type.is_some(),
+        })
     }
 
     /// Takes it, as of its own revision, else the one that is given, else the next.
@@ -204,11 +207,20 @@ fn read_parts(path: &Path, sender: &mpsc::Sender<Part>) -> anyhow::Result<()> {
     send(&mut part).map_err(|error| anyhow!(error))
 }
 
+/// The file from behind a byte order mark on, if it has one.
+fn open(path: &Path) -> std::io::Result<BufReader<File>> {
+    let mut reader = BufReader::new(File::open(path)?);
+    let start = reader.fill_buf()?;
+    let mark = start.len() - without_byte_order_mark(start).len();
+    reader.consume(mark);
+    Ok(reader)
+}
+
 type Each<'a> = dyn FnMut(Item) -> Result<(), String> + 'a;
 
 /// Reads all users and roles of a snapshot, in the file's order.
 fn walk(path: &Path, each: &mut Each<'_>) -> anyhow::Result<()> {
-    let reader = BufReader::new(File::open(path)?);
+    let reader = open(path)?;
     let mut deserializer = serde_json::Deserializer::from_reader(reader);
     Object(each).deserialize(&mut deserializer)?;
     Ok(())
@@ -244,7 +256,13 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
                     let parse = |raw: &RawValue| RoleDocument::parse(raw).map(Item::Role);
                     map.next_value_seed(Items { parse, each: self.0 })?;
                 }
-                _ => {
+                other => {
+                    if let Some(name) = NAMES.iter().find(|it| it.eq_ignore_ascii_case(other))
+                        && *name != other
+                    {
+                        let problem = format!("the member {other:?} must be named {name}");
+                        return Err(A::Error::custom(problem));
+                    }
                     map.next_value::<IgnoredAny>()?;
                 }
             }

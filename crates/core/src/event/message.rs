@@ -1,0 +1,230 @@
+//! A message that may hold events: in which of the content modes of `CloudEvents` it is, and so where
+//! the attributes and the data are (AMQP Protocol Binding for `CloudEvents` 1.0.2, section 3).
+//!
+//! An event in binary mode becomes the same JSON that it has in structured mode, so that everything
+//! behind this module knows one form only.
+
+use serde_json::value::RawValue;
+
+use crate::json;
+use crate::reject::{Reason, Reject};
+
+/// What a content type begins with that names an event format, and so structured mode.
+const EVENT_FORMATS: &str = "application/cloudevents";
+/// The names of UTF-8, and of the part of it that every JSON text can do with.
+const UTF_8: [&str; 4] = ["utf-8", "utf8", "us-ascii", "ascii"];
+/// Values of `content_encoding` that leave the body as it is.
+const PLAIN: [&str; 4] = ["", "identity", "utf-8", "utf8"];
+/// How much of what a publisher wrote is shown.
+const LONGEST_SHOWN: usize = 64;
+
+/// A message as it came: what of it says how its body is to be read.
+#[derive(Debug, Clone, Default)]
+pub struct EventMessage<'a> {
+    /// The bytes.
+    pub body: &'a [u8],
+    /// The property `content_type`.
+    pub content_type: Option<&'a str>,
+    /// The property `content_encoding`.
+    pub content_encoding: Option<&'a str>,
+    /// The attributes that are headers, in binary mode: their names without the prefix
+    /// `cloudEvents:` or `cloudEvents_`.
+    pub attributes: Vec<(&'a str, AttributeValue)>,
+    /// The header `traceparent`, for events without one of their own.
+    pub traceparent: Option<&'a str>,
+}
+
+/// The value of an attribute that is a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttributeValue {
+    /// A text; a time as RFC 3339 writes it.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// A flag.
+    Flag(bool),
+    /// Of a type that no attribute has.
+    Other,
+}
+
+/// Where the attributes of a message are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ContentMode {
+    /// In the body, with the data: one event.
+    Single,
+    /// In the body: an array of events.
+    Batch,
+    /// In the body, of which nobody said whether it is one event or an array.
+    Structured,
+    /// In headers; the body is the data.
+    Binary,
+}
+
+impl EventMessage<'_> {
+    /// The id of the message's one event, as far as it can be read, also of one that is refused.
+    #[must_use]
+    pub fn id(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: String,
+        }
+        if self.is_binary() {
+            return self.attribute("id").and_then(AttributeValue::to_text);
+        }
+        let body = json::without_byte_order_mark(self.body);
+        serde_json::from_slice(body).ok().map(|Named { id }| id)
+    }
+
+    /// The content mode. A content type that names an event format wins over headers.
+    pub(super) fn mode(&self) -> Result<ContentMode, Reject> {
+        let media_type = self.media_type();
+        let Some(format) = media_type.strip_prefix(EVENT_FORMATS) else {
+            let is_binary = !self.attributes.is_empty();
+            return Ok(if is_binary { ContentMode::Binary } else { ContentMode::Structured });
+        };
+        match format {
+            "" => Ok(ContentMode::Structured),
+            "+json" => Ok(ContentMode::Single),
+            "-batch" | "-batch+json" => Ok(ContentMode::Batch),
+            _ => {
+                let detail = format!(
+                    "the content type {:?} names an event format that is not read here; publish \
+                     application/cloudevents+json",
+                    shown(&media_type)
+                );
+                Err(Reject::new(Reason::NotJson, detail))
+            }
+        }
+    }
+
+    /// Whether the attributes are headers.
+    pub(crate) fn is_binary(&self) -> bool {
+        self.mode() == Ok(ContentMode::Binary)
+    }
+
+    /// Refuses a body that the publisher says is compressed, or in another encoding than UTF-8.
+    pub(super) fn check_encoding(&self) -> Result<(), Reject> {
+        let is_one_of =
+            |known: &[&str], text: &str| known.iter().any(|it| it.eq_ignore_ascii_case(text));
+        if let Some(encoding) = self.content_encoding.filter(|it| !is_one_of(&PLAIN, it)) {
+            let encoding = shown(encoding);
+            let detail = format!(
+                "the property content_encoding says that the body is encoded as {encoding:?}; \
+                 publish it as it is, without one"
+            );
+            return Err(Reject::new(Reason::NotJson, detail));
+        }
+        if let Some(charset) = self.charset().filter(|it| !is_one_of(&UTF_8, it)) {
+            let charset = shown(charset);
+            let detail = format!(
+                "the content type says that the body is in {charset:?}; publish JSON in UTF-8"
+            );
+            return Err(Reject::new(Reason::NotJson, detail));
+        }
+        Ok(())
+    }
+
+    /// The event of a message in binary mode as JSON in structured mode.
+    pub(super) fn structured(&self) -> Result<Box<RawValue>, Reject> {
+        let body = json::without_byte_order_mark(self.body);
+        let is_empty = body.trim_ascii().is_empty();
+        let data = if is_empty { None } else { Some(read(self.body)?) };
+        let mut event = String::with_capacity(self.body.len() + 1024);
+        event.push('{');
+        for (name, value) in &self.attributes {
+            if matches!(*name, "data" | "data_base64") {
+                let detail = "in binary mode the data is the message's body, not a header";
+                return Err(Reject::new(Reason::NotCloudEvents, detail));
+            }
+            json::push_string(&mut event, name);
+            event.push(':');
+            value.push_json(&mut event, name);
+            event.push(',');
+        }
+        event.push_str("\"data\":");
+        event.push_str(data.map_or("null", RawValue::get));
+        event.push('}');
+        RawValue::from_string(event).map_err(|error| not_json(self.body, &error))
+    }
+
+    /// An attribute that is a header, whatever the case of its name.
+    pub(crate) fn attribute(&self, name: &str) -> Option<&AttributeValue> {
+        let known = |it: &&(&str, AttributeValue)| it.0.eq_ignore_ascii_case(name);
+        self.attributes.iter().find(known).map(|(_, value)| value)
+    }
+
+    /// The content type without its parameters, in lower case.
+    fn media_type(&self) -> String {
+        let content_type = self.content_type.unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default();
+        media_type.trim().to_ascii_lowercase()
+    }
+
+    /// The content type's parameter `charset`.
+    fn charset(&self) -> Option<&str> {
+        let parameters = self.content_type?.split(';').skip(1);
+        let mut pairs = parameters.filter_map(|parameter| parameter.split_once('='));
+        let (_, charset) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+        Some(charset.trim().trim_matches('"'))
+    }
+}
+
+impl AttributeValue {
+    /// As the text that a header with this value stands for, if it stands for one.
+    pub(crate) fn to_text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            Self::Integer(number) => Some(number.to_string()),
+            Self::Flag(flag) => Some(flag.to_string()),
+            Self::Other => None,
+        }
+    }
+
+    /// As JSON. A number is the text of its digits where an attribute is a text: what type a header
+    /// has is mostly its library's choice. A type that no attribute has becomes a value that none has.
+    fn push_json(&self, out: &mut String, name: &str) {
+        match (self, self.to_text()) {
+            (Self::Integer(number), _) if name == "accessrevision" => {
+                out.push_str(&number.to_string());
+            }
+            (_, Some(text)) => json::push_string(out, &text),
+            (_, None) => out.push_str("[]"),
+        }
+    }
+}
+
+/// The JSON in a body.
+pub(super) fn read(body: &[u8]) -> Result<&RawValue, Reject> {
+    let text = json::without_byte_order_mark(body);
+    serde_json::from_slice(text).map_err(|error| not_json(body, &error))
+}
+
+/// The refusal of a body that is not JSON, with what it seems to be instead.
+pub(super) fn not_json(body: &[u8], error: &serde_json::Error) -> Reject {
+    let is_wide = body.starts_with(b"\xFF\xFE")
+        || body.starts_with(b"\xFE\xFF")
+        || body.iter().take(4).any(|byte| *byte == 0);
+    let detail = if is_wide {
+        "the body is in UTF-16 or UTF-32; publish JSON in UTF-8 (in .NET Encoding.UTF8, not \
+         Encoding.Unicode)"
+            .to_owned()
+    } else if body.starts_with(b"\x1F\x8B") {
+        "the body is compressed by gzip; publish it as it is".to_owned()
+    } else if let Err(error) = std::str::from_utf8(body) {
+        format!("the body is not UTF-8: {error}")
+    } else if json::without_byte_order_mark(body).trim_ascii().is_empty() {
+        "the body is empty".to_owned()
+    } else {
+        format!("the body is not JSON: {error}")
+    };
+    Reject::new(Reason::NotJson, detail)
+}
+
+/// What a publisher wrote, for a detail that is not to be as long as that may be.
+fn shown(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST_SHOWN)).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;
