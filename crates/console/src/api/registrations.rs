@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::registration::{Members, Registration};
+use fanfare_core::registration::Registration;
 use url::form_urlencoded;
 
 use super::body;
@@ -64,7 +64,7 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let members = Members::parse(&body::read(body).await?)?;
+    let members = body::members(&headers, body).await?;
     let wanted = Registration::parse(&members)?;
     let webhook = webhooks::register(&app, &caller, wanted).await?;
     let location = location(&headers, webhook.id);
@@ -77,10 +77,11 @@ pub(crate) async fn update(
     State(app): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let webhook = webhooks::find(&app, &caller, id).await?;
-    let members = Members::parse(&body::read(body).await?)?;
+    let members = body::members(&headers, body).await?;
     if let Some(named) = members.text("Id")?.filter(|named| named.parse() != Ok(id)) {
         let reason = format!("The Id '{named}' is not the one in the path, '{id}'.");
         return Err(Problem::NotRegistered(reason));
