@@ -12,6 +12,7 @@ use crate::Config;
 use crate::auth::passwords::Passwords;
 use crate::broker::Broker;
 use crate::oidc::provider::Provider;
+use crate::site::Site;
 use crate::test_events::Sending;
 
 /// The state of the console.
@@ -31,6 +32,7 @@ pub(crate) struct App {
     pub(crate) webhooks_per_owner: u32,
     /// Whether people with accounts here may sign in.
     pub(crate) local_accounts: bool,
+    pub(crate) site: Site,
     pub(crate) provider: Option<Provider>,
 }
 
@@ -49,6 +51,7 @@ impl App {
             clock,
             webhooks_per_owner,
             local_accounts,
+            url,
             provider,
         } = config;
         Self {
@@ -64,6 +67,7 @@ impl App {
             test_events: Sending::default(),
             webhooks_per_owner,
             local_accounts,
+            site: Site::new(url),
             provider,
         }
     }

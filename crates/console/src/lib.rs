@@ -15,7 +15,8 @@
 //!    is done again.
 //! 7. `pages`: all of that for people. A session in a cookie (`auth::cookie`) opens them, and the
 //!    APIs too; `auth::forgery` tells what another site has a browser send.
-//! 8. `server`: connections, their limits, and how they end. `security` is what every answer gets.
+//! 8. `server`: connections, their limits, and how they end. `site` is how clients see us through
+//!    proxies, `security` what every answer gets.
 //! 9. `upkeep`: what goes on beside all that.
 //!
 //! There is no CORS: a page of another origin can't read an answer. Whoever wants to call the API
@@ -31,6 +32,7 @@ pub mod replay;
 mod routes;
 mod security;
 mod server;
+mod site;
 mod test_events;
 mod upkeep;
 mod v1;
@@ -45,6 +47,7 @@ use fanfare_store::Store;
 use fanfare_store::patience::{Impatient, patiently};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use app::App;
 pub use server::listen;
@@ -74,6 +77,8 @@ pub struct Config {
     pub webhooks_per_owner: u32,
     /// Whether people with accounts here may sign in.
     pub local_accounts: bool,
+    /// The console's address as clients see it, without a path; `None` when only requests tell it.
+    pub url: Option<Url>,
     /// The identity provider that people sign in with, if there is one.
     pub provider: Option<oidc::Provider>,
 }

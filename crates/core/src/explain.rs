@@ -387,7 +387,7 @@ mod tests {
             (
                 then(|it| it.filters = Filters::parse(&["tasks", "reports.delete"]).unwrap()),
                 Reason::Filter,
-                "webhook asked for reports.delete, tasks, not reports.Upload",
+                "webhook asked for tasks, reports.delete, not reports.Upload",
             ),
             (
                 changed(|it| it.owner = OwnerState::Disabled),

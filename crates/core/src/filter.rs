@@ -1,6 +1,6 @@
 //! Filters: what a webhook asked to be told of.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt;
 
 /// The kinds of events, which are the kinds of resources.
@@ -95,9 +95,13 @@ impl PartialEq for Action {
 
 impl Eq for Action {}
 
-/// The filters of one webhook: everything, or a set of `reports` and `reports.delete` forms.
+/// The filters of one webhook, in the order in which its owner gave them: `reports` and
+/// `reports.delete` forms, each once, and `*` for everything. None at all mean everything too.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Filters(BTreeSet<String>);
+pub struct Filters(Vec<String>);
+
+/// Everything, in our spelling.
+const EVERYTHING: &str = "*";
 
 /// Filters that name nothing known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,16 +109,17 @@ pub struct Filters(BTreeSet<String>);
 pub struct UnknownFilters(pub Vec<String>);
 
 impl Filters {
-    /// Parses what a user asked for; nothing, or a `*` among the rest, means all.
+    /// Parses what a user asked for.
     pub fn parse<S: AsRef<str>>(wanted: &[S]) -> Result<Self, UnknownFilters> {
-        let mut everything = false;
-        let mut set = BTreeSet::new();
+        let mut forms: Vec<String> = Vec::new();
+        let mut known = HashSet::new();
         let mut unknown = Vec::new();
         for text in wanted.iter().map(|text| text.as_ref().trim()) {
             match parse_one(text) {
-                Some(form) if form == "*" => everything = true,
                 Some(form) => {
-                    set.insert(form);
+                    if known.insert(form.clone()) {
+                        forms.push(form);
+                    }
                 }
                 None => unknown.push(text.to_owned()),
             }
@@ -122,25 +127,33 @@ impl Filters {
         if !unknown.is_empty() {
             return Err(UnknownFilters(unknown));
         }
-        Ok(Self(if everything { BTreeSet::new() } else { set }))
+        // The two ways to ask for everything and nothing else are stored alike.
+        Ok(Self(if forms == [EVERYTHING] { Vec::new() } else { forms }))
     }
 
-    /// The forms as stored: empty means all.
+    /// The forms as stored: empty means everything.
     #[must_use]
     pub fn stored(&self) -> Vec<&str> {
         self.0.iter().map(String::as_str).collect()
     }
 
-    /// The forms as shown: `*` when all.
+    /// The forms as shown.
     #[must_use]
     pub fn shown(&self) -> Vec<&str> {
-        if self.0.is_empty() { vec!["*"] } else { self.stored() }
+        if self.0.is_empty() { vec![EVERYTHING] } else { self.stored() }
+    }
+
+    /// Whether events of all kinds are asked for.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty() || self.0.iter().any(|form| form == EVERYTHING)
     }
 
     /// Whether an event of this filter and action is asked for.
     #[must_use]
     pub fn accept(&self, filter: Filter, action: &Action) -> bool {
-        self.0.is_empty() || matching_forms(filter, action).iter().any(|form| self.0.contains(form))
+        self.is_everything()
+            || matching_forms(filter, action).iter().any(|form| self.0.contains(form))
     }
 }
 
@@ -153,7 +166,7 @@ pub fn matching_forms(filter: Filter, action: &Action) -> [String; 2] {
 
 /// One form in our spelling.
 fn parse_one(text: &str) -> Option<String> {
-    if text == "*" {
+    if text == EVERYTHING {
         return Some(text.to_owned());
     }
     match text.split_once('.') {
@@ -169,12 +182,31 @@ fn parse_one(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(wanted: &[&str], shown: &[&str]) {
+        assert_eq!(Filters::parse(wanted).unwrap().shown(), shown, "{wanted:?}");
+    }
+
     #[test]
-    fn filters_are_folded_and_collapsed() {
-        let filters = Filters::parse(&["Reports", "REPORTS", "tasks.Execute"]).unwrap();
-        assert_eq!(filters.shown(), ["reports", "tasks.execute"]);
-        assert_eq!(Filters::parse::<&str>(&[]).unwrap().shown(), ["*"]);
-        assert_eq!(Filters::parse(&["reports", "*"]).unwrap().shown(), ["*"]);
+    fn filters_keep_their_order_in_our_spelling_and_come_once() {
+        check(
+            &["tasks.Execute", "Reports", "alerts", "REPORTS"],
+            &["tasks.execute", "reports", "alerts"],
+        );
+        check(&["reports.delete", "reports"], &["reports.delete", "reports"]);
+        check(&[], &["*"]);
+        check(&["*", " * "], &["*"]);
+        check(&["tasks", "*", "reports"], &["tasks", "*", "reports"]);
+    }
+
+    #[test]
+    fn everything_among_other_filters_asks_for_everything() {
+        let delete = Action::parse("delete").unwrap();
+        for wanted in [&["tasks", "*"][..], &["*"], &[]] {
+            let filters = Filters::parse(wanted).unwrap();
+            assert!(filters.is_everything() && filters.accept(Filter::Alerts, &delete));
+        }
+        assert!(!Filters::parse(&["tasks"]).unwrap().is_everything());
     }
 
     #[test]

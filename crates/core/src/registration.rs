@@ -1,156 +1,27 @@
-//! What a client sends to register or change a webhook: JSON, read as the report server's own API
-//! reads it.
+//! What a client sends to register or change a webhook, read as the report server's own API reads
+//! it.
 //!
-//! Names of members are compared without case, of members that come twice the last one counts,
-//! `null` is the same as nothing, and what is unknown is ignored. A body that can't be read is
-//! [`Malformed`], with every member that is wrong; one that asks for something impossible is a
-//! [`RegistrationError`], whose text is what the user sees.
+//! `members` reads a body: JSON with what Json.NET tolerates (`relaxed`), or a form (`form`). A body
+//! that can't be read is [`Malformed`], with every member that is wrong; one that asks for something
+//! impossible is a [`RegistrationError`], whose text is what the user sees.
 
-use std::fmt;
+mod form;
+mod members;
+mod relaxed;
+
+use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::filter::{Filters, UnknownFilters};
 use crate::ids::WebhookId;
 use crate::name::Name;
+pub use members::{Charset, Malformed, Members};
+
 use crate::webhook::{
     BadHeader, BadProperty, BadSecret, BadUri, Headers, Properties, Secret, Webhook, WebhookUri,
 };
-
-/// The members of a JSON object, in the order in which they came.
-#[derive(Debug, Clone)]
-pub struct Members(Vec<(String, Value)>);
-
-/// A body that can't be read: each member that is wrong, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Malformed(Vec<(String, String)>);
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = |(path, problem): &(String, String)| match path.as_str() {
-            "" => problem.clone(),
-            path => format!("{path}: {problem}"),
-        };
-        f.write_str(&self.0.iter().map(told).collect::<Vec<_>>().join(" "))
-    }
-}
-
-impl std::error::Error for Malformed {}
-
-impl Malformed {
-    fn of(path: &str, problem: impl Into<String>) -> Self {
-        Self(vec![(path.to_owned(), problem.into())])
-    }
-
-    /// As the API answers it: from each member's path, below `webHook`, to what is wrong with it.
-    #[must_use]
-    pub fn model_state(&self) -> Map<String, Value> {
-        let mut state = Map::new();
-        for (path, problem) in &self.0 {
-            let key = match path.as_str() {
-                "" => "webHook".to_owned(),
-                path => format!("webHook.{path}"),
-            };
-            let problems = state.entry(key).or_insert_with(|| Value::Array(Vec::new()));
-            if let Value::Array(problems) = problems {
-                problems.push(problem.as_str().into());
-            }
-        }
-        state
-    }
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-impl Members {
-    /// Reads an object.
-    pub fn parse(json: &[u8]) -> Result<Self, Malformed> {
-        // Some clients begin with a byte order mark, which JSON does not know.
-        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
-        if json.trim_ascii().is_empty() {
-            return Err(Malformed::of("", "The body is empty; a webhook in JSON is required."));
-        }
-        serde_json::from_slice(json)
-            .map_err(|error| Malformed::of("", format!("The body is no webhook in JSON: {error}.")))
-    }
-
-    /// The member of this name; `None` also when it is `null`.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        let named = |(known, _): &&(String, Value)| known.eq_ignore_ascii_case(name);
-        self.0.iter().rev().find(named).map(|(_, value)| value).filter(|value| !value.is_null())
-    }
-
-    /// The member of this name, which is a text if it is there.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, Malformed> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Malformed::of(name, "The value must be a text.")),
-        }
-    }
-
-    fn flag(&self, name: &str) -> Result<bool, Malformed> {
-        match self.get(name) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(_) => Err(Malformed::of(name, "The value must be true or false.")),
-        }
-    }
-
-    fn texts(&self, name: &str) -> Result<Vec<String>, Malformed> {
-        let texts = match self.get(name) {
-            None => return Ok(Vec::new()),
-            Some(Value::Array(texts)) => texts,
-            Some(_) => return Err(Malformed::of(name, "The value must be an array of texts.")),
-        };
-        let text = |(n, value): (usize, &Value)| match value.as_str() {
-            Some(text) => Ok(text.to_owned()),
-            None => Err(Malformed::of(&format!("{name}[{n}]"), "The value must be a text.")),
-        };
-        texts.iter().enumerate().map(text).collect()
-    }
-
-    fn map(&self, name: &str) -> Result<Map<String, Value>, Malformed> {
-        match self.get(name) {
-            None => Ok(Map::new()),
-            Some(Value::Object(map)) => Ok(map.clone()),
-            Some(_) => Err(Malformed::of(name, "The value must be an object.")),
-        }
-    }
-
-    fn headers(&self, name: &str) -> Result<Vec<(String, String)>, Malformed> {
-        let header = |(header, value): (String, Value)| match value {
-            Value::String(value) => Ok((header, value)),
-            _ => Err(Malformed::of(&format!("{name}.{header}"), "The value must be a text.")),
-        };
-        self.map(name)?.into_iter().map(header).collect()
-    }
-}
 
 /// What a client wants a webhook to be.
 #[derive(Debug, Clone)]
@@ -208,15 +79,16 @@ impl Registration {
     /// can't be read, then the secret, the filters, the address.
     pub fn parse(members: &Members) -> Result<Self, RegistrationError> {
         let read = Read::parse(members)?;
-        let secret = read.secret.filter(|text| !text.is_empty()).map(str::parse).transpose()?;
+        let secret = read.secret.filter(|text| !text.is_empty());
+        let secret = secret.map(|text| text.parse()).transpose()?;
         let filters = Filters::parse(&read.filters)?;
         let uri = read.uri.parse()?;
         let headers = Headers::parse(read.headers)?;
         let properties = Properties::parse(read.properties)?;
-        if read.description.is_some_and(|text| text.contains('\0')) {
+        if read.description.as_ref().is_some_and(|text| text.contains('\0')) {
             return Err(RegistrationError::Description);
         }
-        let description = read.description.map(str::to_owned);
+        let description = read.description.map(Cow::into_owned);
         Ok(Self { uri, secret, description, paused: read.paused, filters, headers, properties })
     }
 
@@ -275,9 +147,9 @@ impl Registration {
 
 /// The members, each of its type.
 struct Read<'a> {
-    uri: &'a str,
-    secret: Option<&'a str>,
-    description: Option<&'a str>,
+    uri: Cow<'a, str>,
+    secret: Option<Cow<'a, str>>,
+    description: Option<Cow<'a, str>>,
     paused: bool,
     filters: Vec<String>,
     headers: Vec<(String, String)>,
@@ -294,7 +166,7 @@ impl<'a> Read<'a> {
         let paused = members.flag("IsPaused");
         let filters = members.texts("Filters");
         let headers = members.headers("Headers");
-        let properties = members.map("Properties");
+        let properties = members.values("Properties");
         match (uri, secret, description, paused, filters, headers, properties) {
             (
                 Ok(uri),
@@ -315,7 +187,7 @@ impl<'a> Read<'a> {
                     headers.err(),
                     properties.err(),
                 ];
-                Err(Malformed(wrong.into_iter().flatten().flat_map(|wrong| wrong.0).collect()))
+                Err(Malformed::all(wrong.into_iter().flatten()))
             }
         }
     }
@@ -378,13 +250,12 @@ mod tests {
         }
         check_malformed("{}", &["webHook.WebHookUri"]);
         check_malformed(r#"{"WebHookUri":null}"#, &["webHook.WebHookUri"]);
-        check_malformed(r#"{"WebHookUri":5}"#, &["webHook.WebHookUri"]);
         check_malformed(
-            r#"{"WebHookUri":"http://x/","Filters":["reports",1],"Headers":{"A":1}}"#,
+            r#"{"WebHookUri":"http://x/","Filters":["reports",null],"Headers":{"A":[]}}"#,
             &["webHook.Filters[1]", "webHook.Headers.A"],
         );
         check_malformed(
-            r#"{"WebHookUri":[],"Secret":1,"Description":{},"IsPaused":"yes","Filters":"reports",
+            r#"{"WebHookUri":[],"Secret":{},"Description":{},"IsPaused":"yes","Filters":"reports",
                 "Headers":[],"Properties":"x"}"#,
             &[
                 "webHook.WebHookUri",
@@ -423,6 +294,45 @@ mod tests {
             wanted[member] = good;
         }
         assert!(read(&wanted.to_string()).is_ok());
+    }
+
+    #[test]
+    fn scalars_are_coerced_as_json_net_does() {
+        let registration = read(
+            r#"{"WebHookUri":"http://x/","Secret":12345678901234567890123456789012,"Description":1.50,
+                "IsPaused":"True","Filters":["TASKS","reports","Tasks"],"Headers":{"X-A":1,"X-B":true},
+                "Properties":{"n":1.5,"t":"1","b":false}}"#,
+        )
+        .unwrap();
+        let secret = registration.secret.as_ref().map(Secret::reveal);
+        assert_eq!(secret, Some("12345678901234567890123456789012"));
+        assert_eq!(registration.description.as_deref(), Some("1.50"));
+        assert!(registration.paused);
+        assert_eq!(registration.filters.shown(), ["tasks", "reports"]);
+        let headers: Vec<_> = registration.headers.iter().collect();
+        assert_eq!(headers, [("X-A", "1"), ("X-B", "true")]);
+        assert_eq!(registration.properties.to_json(), r#"{"n":1.5,"t":"1","b":false}"#);
+        let error = read(r#"{"WebHookUri":5}"#).unwrap_err().to_string();
+        assert!(error.ends_with("but received '5'."), "{error}");
+        let error = read(r#"{"WebHookUri":"http://x/","Filters":["reports",1]}"#).unwrap_err();
+        assert_eq!(error.to_string(), "The following filters are not valid: '1'.");
+    }
+
+    #[test]
+    fn a_form_is_read_as_the_same_webhook() {
+        let form = "WebHookUri=http%3A%2F%2Fx%2F&Secret=&IsPaused=1&Filters=tasks&Filters=reports\
+                    &Headers[X-A]=1&Properties[a]=2";
+        let registration = Registration::parse(&Members::parse_form(form.as_bytes())).unwrap();
+        assert_eq!((registration.uri.as_str(), registration.secret), ("http://x/", None));
+        assert!(registration.paused);
+        assert_eq!(registration.filters.shown(), ["tasks", "reports"]);
+        assert_eq!(registration.headers.iter().collect::<Vec<_>>(), [("X-A", "1")]);
+        assert_eq!(registration.properties.to_json(), r#"{"a":"2"}"#);
+        let wrong = Registration::parse(&Members::parse_form(b"IsPaused=maybe&Headers=x"));
+        let Err(RegistrationError::Malformed(wrong)) = wrong else { panic!("{wrong:?}") };
+        let state = wrong.model_state();
+        let members = ["webHook.WebHookUri", "webHook.IsPaused", "webHook.Headers"];
+        assert_eq!(state.keys().collect::<Vec<_>>(), members);
     }
 
     #[test]

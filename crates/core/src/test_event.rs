@@ -65,7 +65,7 @@ fn kinds(filters: &Filters) -> Vec<Filter> {
     let stored = filters.stored();
     let asked = |kind: &Filter| {
         let of_kind = |form: &&str| form.split('.').next() == Some(kind.name());
-        stored.is_empty() || stored.iter().any(of_kind)
+        filters.is_everything() || stored.iter().any(of_kind)
     };
     Filter::ALL.into_iter().filter(asked).collect()
 }

@@ -226,9 +226,13 @@ impl Headers {
             let value = check_header(&name, &value)?;
             headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
             headers.push((name, value));
+            // At once: a body has room for a hundred thousand.
+            if headers.len() > 50 {
+                return Err(BadHeader::TooMany);
+            }
         }
         let size: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if headers.len() > 50 || size > 8192 {
+        if size > 8192 {
             return Err(BadHeader::TooMany);
         }
         Ok(Self(headers))

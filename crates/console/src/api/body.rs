@@ -1,6 +1,8 @@
 //! Reading a request's body, up to a limit.
 
 use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use fanfare_core::registration::{Charset, Members};
 use futures_util::StreamExt as _;
 
 use super::problem::Problem;
@@ -27,3 +29,24 @@ pub(crate) async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     }
     if length <= LARGEST { Ok(bytes) } else { Err(Problem::TooLarge) }
 }
+
+/// Reads a webhook. What does not say that it is a form is taken for JSON: clients are careless
+/// about the type of what they send.
+pub(crate) async fn members(headers: &HeaderMap, body: Body) -> Result<Members, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut parts = kind.unwrap_or_default().split(';').map(str::trim);
+    let is_form = parts.next().is_some_and(|it| it.eq_ignore_ascii_case(FORM));
+    let bytes = read(body).await?;
+    if is_form {
+        return Ok(Members::parse_form(&bytes));
+    }
+    let charset = parts.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    });
+    let is_utf16 = |name: &str| name.eq_ignore_ascii_case("utf-16");
+    let charset = if charset.is_some_and(is_utf16) { Charset::Utf16 } else { Charset::Utf8 };
+    Ok(Members::parse_in(&bytes, charset)?)
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";

@@ -3,12 +3,11 @@
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::registration::{Members, Registration};
+use fanfare_core::registration::Registration;
 use url::form_urlencoded;
 
 use super::body;
@@ -64,10 +63,11 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let members = Members::parse(&body::read(body).await?)?;
+    let members = body::members(&headers, body).await?;
     let wanted = Registration::parse(&members)?;
     let webhook = webhooks::register(&app, &caller, wanted).await?;
-    let location = location(&headers, webhook.id);
+    let path = format!("{REGISTRATIONS}/{}", webhook.id);
+    let location = app.site.absolute(&headers, &path);
     let answer = json(StatusCode::CREATED, &view::own(&webhook));
     Ok(([(header::LOCATION, location)], answer).into_response())
 }
@@ -77,10 +77,11 @@ pub(crate) async fn update(
     State(app): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let webhook = webhooks::find(&app, &caller, id).await?;
-    let members = Members::parse(&body::read(body).await?)?;
+    let members = body::members(&headers, body).await?;
     if let Some(named) = members.text("Id")?.filter(|named| named.parse() != Ok(id)) {
         let reason = format!("The Id '{named}' is not the one in the path, '{id}'.");
         return Err(Problem::NotRegistered(reason));
@@ -119,26 +120,9 @@ fn whose(query: &str) -> Whose {
     }
 }
 
-/// The absolute URL of a webhook, by the name that the client has for this server. Behind a proxy
-/// that ends TLS, the proxy says so. Without a name it is a path, which clients resolve.
-fn location(headers: &HeaderMap, id: WebhookId) -> String {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let scheme = match text("x-forwarded-proto") {
-        Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
-        _ => "http",
-    };
-    let host = text("host").and_then(|host| host.parse::<Authority>().ok());
-    match host.filter(|host| !host.as_str().contains('@')) {
-        Some(host) => format!("{scheme}://{host}{REGISTRATIONS}/{id}"),
-        None => format!("{REGISTRATIONS}/{id}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::{HeaderName, HeaderValue};
-    use uuid::Uuid;
 
     #[test]
     fn a_query_says_whose_webhooks_are_meant() {
@@ -148,27 +132,5 @@ mod tests {
         assert_eq!(whose("USER=All"), Whose::All);
         assert_eq!(whose("user=%C3%A4nna+b"), of("änna b"));
         assert_eq!(whose("user=%07"), Whose::Nobody);
-    }
-
-    #[track_caller]
-    fn check_location(headers: &[(&'static str, &'static str)], expected: &str) {
-        let header = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        let headers = headers.iter().map(header).collect();
-        let location = location(&headers, WebhookId(Uuid::from_u128(7)));
-        let path = "/api/webhooks/registrations/00000000000000000000000000000007";
-        assert_eq!(location, format!("{expected}{path}"));
-    }
-
-    #[test]
-    fn locations_are_absolute_as_the_client_sees_us() {
-        check_location(&[("host", "reports.example.org:8080")], "http://reports.example.org:8080");
-        check_location(&[("host", "[::1]:80")], "http://[::1]:80");
-        check_location(&[("host", "a"), ("x-forwarded-proto", "HTTPS")], "https://a");
-        check_location(&[("host", "a"), ("x-forwarded-proto", "javascript")], "http://a");
-        for host in ["", "a/b", "u@a", "a b"] {
-            check_location(&[("host", host)], "");
-        }
     }
 }

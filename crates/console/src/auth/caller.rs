@@ -30,7 +30,7 @@ impl FromRequestParts<Shared> for Caller {
         if let Some(token) = bearer(&parts.headers) {
             return Self::bearing(app, token).await;
         }
-        let session = session(parts).ok_or(Problem::Unauthorized)?;
+        let session = session(app, parts).ok_or(Problem::Unauthorized)?;
         Self::of(app, session).await?.ok_or(Problem::Unauthorized)
     }
 }
@@ -86,9 +86,9 @@ impl Caller {
 
 /// The console's session. Browsers bring it by themselves, so that a change must also come from one
 /// of our own pages.
-fn session(parts: &Parts) -> Option<&str> {
-    let ours = || forgery::sender(&parts.headers) == forgery::Sender::Us;
-    cookie::token(&parts.headers).filter(|_| forgery::is_safe(&parts.method) || ours())
+fn session<'a>(app: &App, parts: &'a Parts) -> Option<&'a str> {
+    let ours = || forgery::sender(&app.site, &parts.headers) == forgery::Sender::Us;
+    cookie::token(&app.site, &parts.headers).filter(|_| forgery::is_safe(&parts.method) || ours())
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1).

@@ -1,13 +1,14 @@
 //! What browsers keep for the console, in cookies that no script reads: the access token of a
 //! session, and a sign-in at the identity provider that has begun.
 //!
-//! Behind a proxy that ends TLS the cookies are `Secure` and bound to the host by their names.
+//! Where the client has TLS the cookies are `Secure` and bound to the host by their names.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
 use super::passwords::SESSION;
 use super::token::Token;
 use crate::oidc::flow::{self, Flow};
+use crate::site::Site;
 
 /// A cookie's names, without TLS and with. The prefix has browsers refuse a cookie that was set
 /// without TLS or for a whole domain (RFC 6265bis, section 4.1.3.2).
@@ -20,17 +21,17 @@ const SESSION_COOKIE: Cookie = Cookie { open: "fanfare_session", secure: "__Host
 const FLOW_COOKIE: Cookie = Cookie { open: "fanfare_sign_in", secure: "__Host-fanfare_sign_in" };
 
 /// The token in a request's cookies.
-pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
-    read(headers, &SESSION_COOKIE)
+pub(crate) fn token<'a>(site: &Site, headers: &'a HeaderMap) -> Option<&'a str> {
+    read(site, headers, &SESSION_COOKIE)
 }
 
 /// The sign-in that has begun in the browser that sent `headers`.
-pub(crate) fn flow(headers: &HeaderMap) -> Option<Flow> {
-    read(headers, &FLOW_COOKIE).and_then(Flow::of_cookie)
+pub(crate) fn flow(site: &Site, headers: &HeaderMap) -> Option<Flow> {
+    read(site, headers, &FLOW_COOKIE).and_then(Flow::of_cookie)
 }
 
-fn read<'a>(headers: &'a HeaderMap, cookie: &Cookie) -> Option<&'a str> {
-    let name = name(headers, cookie);
+fn read<'a>(site: &Site, headers: &'a HeaderMap, cookie: &Cookie) -> Option<&'a str> {
+    let name = name(site, headers, cookie);
     let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut cookies = values.flat_map(|value| value.split(';'));
     cookies.find_map(|cookie| {
@@ -40,42 +41,43 @@ fn read<'a>(headers: &'a HeaderMap, cookie: &Cookie) -> Option<&'a str> {
 }
 
 /// The header that begins a session in the browser that sent `headers`.
-pub(crate) fn begin(headers: &HeaderMap, token: &Token) -> Option<HeaderValue> {
-    set(headers, &SESSION_COOKIE, token.reveal(), SESSION.as_secs())
+pub(crate) fn begin(site: &Site, headers: &HeaderMap, token: &Token) -> Option<HeaderValue> {
+    set(site, headers, &SESSION_COOKIE, token.reveal(), SESSION.as_secs())
 }
 
 /// The header that ends it.
-pub(crate) fn end(headers: &HeaderMap) -> Option<HeaderValue> {
-    set(headers, &SESSION_COOKIE, "", 0)
+pub(crate) fn end(site: &Site, headers: &HeaderMap) -> Option<HeaderValue> {
+    set(site, headers, &SESSION_COOKIE, "", 0)
 }
 
 /// The header that begins a sign-in at the provider. Browsers bring it along when they are sent back
 /// from there, since `Lax` cookies go with addresses that are followed.
-pub(crate) fn begin_flow(headers: &HeaderMap, flow: &Flow) -> Option<HeaderValue> {
-    set(headers, &FLOW_COOKIE, &flow.cookie(), flow::LASTS)
+pub(crate) fn begin_flow(site: &Site, headers: &HeaderMap, flow: &Flow) -> Option<HeaderValue> {
+    set(site, headers, &FLOW_COOKIE, &flow.cookie(), flow::LASTS)
 }
 
 /// The header that ends it.
-pub(crate) fn end_flow(headers: &HeaderMap) -> Option<HeaderValue> {
-    set(headers, &FLOW_COOKIE, "", 0)
+pub(crate) fn end_flow(site: &Site, headers: &HeaderMap) -> Option<HeaderValue> {
+    set(site, headers, &FLOW_COOKIE, "", 0)
 }
 
-fn set(headers: &HeaderMap, cookie: &Cookie, value: &str, max_age: u64) -> Option<HeaderValue> {
-    let secure = if is_https(headers) { "; Secure" } else { "" };
-    let name = name(headers, cookie);
+fn set(
+    site: &Site,
+    headers: &HeaderMap,
+    cookie: &Cookie,
+    value: &str,
+    max_age: u64,
+) -> Option<HeaderValue> {
+    let secure = if site.is_https(headers) { "; Secure" } else { "" };
+    let name = name(site, headers, cookie);
     let text = format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}");
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-fn name(headers: &HeaderMap, cookie: &Cookie) -> &'static str {
-    if is_https(headers) { cookie.secure } else { cookie.open }
-}
-
-fn is_https(headers: &HeaderMap) -> bool {
-    let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+fn name(site: &Site, headers: &HeaderMap, cookie: &Cookie) -> &'static str {
+    if site.is_https(headers) { cookie.secure } else { cookie.open }
 }
 
 #[cfg(test)]
@@ -86,24 +88,27 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::COOKIE, HeaderValue::from_static(cookie));
         if https {
-            headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+            headers.insert("x-forwarded-proto", HeaderValue::from_static("https, http"));
         }
         headers
     }
 
     #[test]
     fn the_session_is_found_among_other_cookies() {
-        assert_eq!(token(&with("a=b; fanfare_session=abc; c", false)), Some("abc"));
-        assert_eq!(token(&with("xfanfare_session=abc", false)), None);
-        assert_eq!(token(&with("fanfare_session=", false)), None);
-        assert_eq!(token(&HeaderMap::new()), None);
+        assert_eq!(
+            token(&Site::default(), &with("a=b; fanfare_session=abc; c", false)),
+            Some("abc")
+        );
+        assert_eq!(token(&Site::default(), &with("xfanfare_session=abc", false)), None);
+        assert_eq!(token(&Site::default(), &with("fanfare_session=", false)), None);
+        assert_eq!(token(&Site::default(), &HeaderMap::new()), None);
     }
 
     #[test]
     fn behind_tls_only_the_bound_cookie_counts() {
-        assert_eq!(token(&with("fanfare_session=abc", true)), None);
-        assert_eq!(token(&with("__Host-fanfare_session=abc", true)), Some("abc"));
-        let end = end(&with("a=b", true)).unwrap();
+        assert_eq!(token(&Site::default(), &with("fanfare_session=abc", true)), None);
+        assert_eq!(token(&Site::default(), &with("__Host-fanfare_session=abc", true)), Some("abc"));
+        let end = end(&Site::default(), &with("a=b", true)).unwrap();
         let end = end.to_str().unwrap();
         assert!(end.starts_with("__Host-fanfare_session=; Path=/; Max-Age=0"), "{end}");
         assert!(end.ends_with("HttpOnly; SameSite=Lax; Secure"), "{end}");

@@ -8,11 +8,17 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
+use crate::site::{Origin, Site};
+
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sender {
     /// One of our own pages, or the user directly.
     Us,
+    /// A page of our host, maybe of another program at another port of it. Such a page can't read
+    /// what is hidden in ours, so that this is enough for a form that brings it, or that needs no
+    /// session.
+    SameHost,
     /// Another site.
     Elsewhere,
     /// It does not say: no browser of today.
@@ -20,21 +26,23 @@ pub(crate) enum Sender {
 }
 
 /// Where a request comes from.
-pub(crate) fn sender(headers: &HeaderMap) -> Sender {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+pub(crate) fn sender(site: &Site, headers: &HeaderMap) -> Sender {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let origin = text(header::ORIGIN.as_str());
+    if origin.is_some_and(|origin| site.is_url(origin)) {
+        return Sender::Us;
+    }
     // The browser compares with what it sees as our name, which a proxy may change for us.
-    if let Some(site) = text("sec-fetch-site") {
-        let us = matches!(site, "same-origin" | "none");
+    if let Some(relation) = text("sec-fetch-site") {
+        let us = matches!(relation, "same-origin" | "none");
         return if us { Sender::Us } else { Sender::Elsewhere };
     }
-    let Some(origin) = text("origin") else {
-        return Sender::Unknown;
-    };
-    let host = origin.split_once("://").map(|(_, host)| host);
-    let us = host.is_some_and(|host| {
-        text(header::HOST.as_str()).is_some_and(|ours| ours.eq_ignore_ascii_case(host))
-    });
-    if us { Sender::Us } else { Sender::Elsewhere }
+    match origin.map(|origin| site.origin(headers, origin)) {
+        None => Sender::Unknown,
+        Some(Origin::Ours) => Sender::Us,
+        Some(Origin::SameHost) => Sender::SameHost,
+        Some(Origin::Other) => Sender::Elsewhere,
+    }
 }
 
 /// Whether a request only asks.
@@ -66,7 +74,9 @@ mod tests {
         let header = |(name, value): &(&'static str, &'static str)| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
-        assert_eq!(sender(&headers.iter().map(header).collect()), expected, "{headers:?}");
+        let site = Site::new("https://fanfare.example".parse().ok());
+        let headers = headers.iter().map(header).collect();
+        assert_eq!(sender(&site, &headers), expected, "{headers:?}");
     }
 
     #[test]
@@ -79,6 +89,18 @@ mod tests {
         check(&[("host", "a:8080"), ("origin", "http://a:8081")], Sender::Elsewhere);
         check(&[("host", "a"), ("origin", "https://a.example")], Sender::Elsewhere);
         check(&[("host", "null"), ("origin", "null")], Sender::Elsewhere);
+        check(&[("host", "a:443"), ("origin", "https://a")], Sender::Us);
+        check(&[("host", "a"), ("origin", "http://a:8081")], Sender::SameHost);
+        let cross = ("sec-fetch-site", "cross-site");
+        check(&[("host", "a"), ("origin", "http://a"), cross], Sender::Elsewhere);
+    }
+
+    #[test]
+    fn the_console_s_own_address_is_ours_whatever_proxies_make_of_it() {
+        let ours = ("origin", "https://fanfare.example");
+        check(&[("host", "127.0.0.1:8080"), ours], Sender::Us);
+        check(&[ours, ("sec-fetch-site", "cross-site")], Sender::Us);
+        check(&[("host", "b"), ("origin", "http://fanfare.example")], Sender::Elsewhere);
     }
 
     #[test]

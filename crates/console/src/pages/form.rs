@@ -89,7 +89,7 @@ impl Form {
             url: webhook.uri.as_str().to_owned(),
             description: webhook.description.clone().unwrap_or_default(),
             paused: webhook.paused,
-            everything: forms == ["*"],
+            everything: webhook.filters.is_everything(),
             kinds: kinds(|name| forms.contains(&name)),
             actions: actions.join(", "),
             headers: webhook.headers.iter().map(header).collect(),
@@ -232,7 +232,7 @@ mod tests {
                     &header-value=&property-name=a&property-kind=json&property-value=5\
                     &property-name=b&property-kind=text&property-value=5";
         let wanted = read(form).check().unwrap();
-        assert_eq!(wanted.filters.shown(), ["alerts.create", "reports", "tasks"]);
+        assert_eq!(wanted.filters.shown(), ["reports", "tasks", "alerts.create"]);
         assert_eq!(wanted.headers.iter().collect::<Vec<_>>(), [("X-A", "1")]);
         assert_eq!(wanted.properties.to_json(), r#"{"a":5,"b":"5"}"#);
         assert!(wanted.paused && wanted.secret.is_none());

@@ -97,7 +97,7 @@ pub(crate) async fn start(
     };
     let flow = Flow::begin(next).map_err(|error| StoreError::Random(error.to_string()))?;
     let address = flow.address(&described.metadata, &provider.config, query.has("anew"));
-    let cookie = cookie::begin_flow(&headers, &flow).ok_or(Failed::Internal)?;
+    let cookie = cookie::begin_flow(&app.site, &headers, &flow).ok_or(Failed::Internal)?;
     Ok(([(header::SET_COOKIE, cookie)], see_other(address.as_str())).into_response())
 }
 
@@ -109,15 +109,15 @@ pub(crate) async fn finish(
 ) -> Result<Response, Failed> {
     let provider = app.provider.as_ref().ok_or(Failed::Unknown)?;
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
-    let flow = cookie::flow(&headers);
+    let flow = cookie::flow(&app.site, &headers);
     let next = flow.as_ref().map(|flow| local(flow.next()).to_owned()).unwrap_or_default();
-    let ended = cookie::end_flow(&headers).ok_or(Failed::Internal)?;
+    let ended = cookie::end_flow(&app.site, &headers).ok_or(Failed::Internal)?;
     let answer = match come_in(&app, provider, flow, &query).await {
         Ok(token) => {
-            if let Some(former) = cookie::token(&headers) {
+            if let Some(former) = cookie::token(&app.site, &headers) {
                 app.store.session_end(&token::digest(former)).await?;
             }
-            let cookie = cookie::begin(&headers, &token).ok_or(Failed::Internal)?;
+            let cookie = cookie::begin(&app.site, &headers, &token).ok_or(Failed::Internal)?;
             ([(header::SET_COOKIE, cookie)], see_other(local(&next))).into_response()
         }
         Err(why) => denied(&app, provider, &next, why)?,

@@ -78,10 +78,10 @@ pub(super) async fn of(
 
 /// What a webhook asks for, in words.
 pub(super) fn filters(webhook: &Webhook) -> String {
-    match webhook.filters.shown().as_slice() {
-        ["*"] => "Everything".to_owned(),
-        some => some.join(", "),
+    if webhook.filters.is_everything() {
+        return "Everything".to_owned();
     }
+    webhook.filters.shown().join(", ")
 }
 
 /// `POST`: pauses a webhook.

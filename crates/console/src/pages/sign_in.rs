@@ -72,14 +72,14 @@ pub(crate) async fn enter(
     body: Body,
 ) -> Result<Response, Failed> {
     // There is no session yet that a form could belong to.
-    if forgery::sender(&headers) == Sender::Elsewhere {
+    if forgery::sender(&app.site, &headers) == Sender::Elsewhere {
         return Err(Failed::Forged);
     }
     let fields = visitor::read(body).await?;
     let (name, next) = (fields.text("name"), fields.text("next"));
     let denied = match sign_in(&app, peer.0.into(), name, fields.raw("password").to_owned()).await {
         Ok(token) => {
-            let cookie = cookie::begin(&headers, &token).ok_or(Failed::Internal)?;
+            let cookie = cookie::begin(&app.site, &headers, &token).ok_or(Failed::Internal)?;
             return Ok(([(header::SET_COOKIE, cookie)], see_other(local(next))).into_response());
         }
         Err(denied) => denied,
@@ -112,11 +112,11 @@ pub(crate) async fn leave(
     headers: HeaderMap,
     _posted: Posted,
 ) -> Result<Response, Failed> {
-    let issuer = match cookie::token(&headers) {
+    let issuer = match cookie::token(&app.site, &headers) {
         Some(session) => app.store.session_end(&token::digest(session)).await?,
         None => None,
     };
-    let cookie = cookie::end(&headers).ok_or(Failed::Internal)?;
+    let cookie = cookie::end(&app.site, &headers).ok_or(Failed::Internal)?;
     let answer = match issuer {
         Some(_) => elsewhere_too(&app).await,
         None => see_other(SIGN_IN),

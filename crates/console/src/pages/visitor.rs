@@ -60,7 +60,7 @@ impl FromRequestParts<Shared> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
         let htmx = parts.headers.contains_key("hx-request");
-        let caller = match cookie::token(&parts.headers) {
+        let caller = match cookie::token(&app.site, &parts.headers) {
             Some(token) => Caller::of(app, token).await?.map(|caller| (caller, token.to_owned())),
             None => None,
         };
@@ -83,7 +83,7 @@ impl FromRequest<Shared> for Posted {
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Failed> {
         let (mut parts, body) = request.into_parts();
-        if forgery::sender(&parts.headers) == Sender::Elsewhere {
+        if forgery::sender(&app.site, &parts.headers) == Sender::Elsewhere {
             return Err(Failed::Forged);
         }
         let visitor = Visitor::from_request_parts(&mut parts, app).await?;

@@ -84,6 +84,7 @@ pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
         clock: clock::now,
         webhooks_per_owner: settings.webhooks_per_owner,
         local_accounts: settings.sign_in.local_accounts,
+        url: settings.sign_in.console_url.clone(),
         provider: parts::provider(settings)?,
     };
     let wanted = settings.console_listen;

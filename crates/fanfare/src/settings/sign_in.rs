@@ -15,7 +15,8 @@ use crate::parts::USER_AGENT;
 pub(crate) struct SignIn {
     /// Whether accounts of the console's own may.
     pub(crate) local_accounts: bool,
-    console_url: Option<Url>,
+    /// The console's address as clients see it.
+    pub(crate) console_url: Option<Url>,
     issuer: Option<String>,
     client_id: Option<String>,
     // Never printed, see `Secret`.
@@ -61,6 +62,13 @@ impl SignIn {
         };
         let client_id = self.client_id.clone().ok_or_else(|| missing("oidc_client_id"))?;
         let console_url = self.console_url.clone().ok_or_else(|| missing("console_url"))?;
+        if oidc::address(console_url.as_str()).is_none() {
+            return Err(together(
+                "console_url",
+                "an identity provider sends what signs people in there, so that it must be an https \
+                 address, or one of this machine",
+            ));
+        }
         let administrator = match (&self.admin_claim, &self.admin_value) {
             (Some(claim), Some(value)) => Some((claim.clone(), value.clone())),
             (None, None) => None,
@@ -123,7 +131,11 @@ fn yes_or_no(text: &str) -> Option<bool> {
 
 /// An address without a path, which routes don't have.
 fn console_url(text: &str) -> Option<Url> {
-    oidc::address(text.trim()).filter(|url| url.path() == "/" && url.query().is_none())
+    let url = Url::parse(text.trim()).ok()?;
+    let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
+    let is_anonymous = url.username().is_empty() && url.password().is_none();
+    let has_no_more = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    (is_web && is_anonymous && has_no_more).then_some(url)
 }
 
 /// Issuers are compared to the letter, so that it is kept as it was given.
@@ -204,11 +216,22 @@ mod tests {
     }
 
     #[test]
+    fn an_open_address_of_the_console_is_for_accounts_only() {
+        let [issuer, client_id, _] = ALL;
+        let open = ("console_url", "http://fanfare.example.org:8081");
+        assert!(provider(&[open]).unwrap().is_none());
+        let error = provider(&[issuer, client_id, open]).unwrap_err();
+        assert!(error.contains("FANFARE_CONSOLE_URL"), "{error}");
+    }
+
+    #[test]
     fn addresses_are_for_secrets() {
         for (key, text) in [
             ("oidc_issuer", "http://id.example.org"),
             ("oidc_issuer", "https://id.example.org/?a=b"),
             ("console_url", "https://fanfare.example.org/path"),
+            ("console_url", "https://a:b@fanfare.example.org"),
+            ("console_url", "ftp://fanfare.example.org"),
             ("oidc_scopes", "profile email"),
         ] {
             assert!(provider(&[(key, text)]).unwrap_err().contains(text), "{text}");

@@ -79,10 +79,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "console_url",
         default: None,
         shown: Shown::Whole,
-        form: "an https address without a path, such as https://fanfare.example.org, or http for \
-               this machine",
-        about: "The console's address as browsers see it; needed for signing in with an identity \
-                provider, which sends browsers back to /sign-in/callback there",
+        form: "an http or https address without a path, such as https://fanfare.example.org",
+        about: "The console's address as browsers and API clients see it. Set it where a proxy stands \
+                before the console: forms sent from it are taken, answers with a Location name it, \
+                and if it is https, cookies are Secure. Needed, with https, for signing in with an \
+                identity provider, which sends browsers back to /sign-in/callback there",
     },
     Setting {
         name: "FANFARE_LOCAL_ACCOUNTS",

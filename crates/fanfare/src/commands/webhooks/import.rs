@@ -1,6 +1,7 @@
 //! `fanfare webhooks import`: takes over what another server's API lists, ids and secrets included,
 //! so that receivers notice nothing.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::anyhow;
@@ -138,7 +139,7 @@ fn webhook(entry: &Entry<'_>, owner: Option<&Name>, now: DateTime<Utc>) -> anyho
     let id = members.text("Id")?.ok_or_else(|| anyhow!("it has no Id"))?;
     let id: WebhookId = id.parse().map_err(|_| anyhow!("its Id '{id}' has not 32 hex digits"))?;
     let owner = match members.text("User")? {
-        Some(user) => Name::parse(user).ok_or_else(|| anyhow!("its User '{user}' is no name"))?,
+        Some(user) => Name::parse(&user).ok_or_else(|| anyhow!("its User '{user}' is no name"))?,
         None => owner.cloned().ok_or_else(|| anyhow!("it has no User; give --owner NAME"))?,
     };
     let mut wanted = Registration::parse(&members)?;
@@ -147,7 +148,7 @@ fn webhook(entry: &Entry<'_>, owner: Option<&Name>, now: DateTime<Utc>) -> anyho
     let Some(secret) = secret else {
         return Ok(Parsed::WithoutSecret(id));
     };
-    let reason = members.text("PausedReason")?.filter(|_| wanted.paused).map(str::to_owned);
+    let reason = members.text("PausedReason")?.filter(|_| wanted.paused).map(Cow::into_owned);
     let webhook = wanted.into_webhook(id, owner, secret, now);
     Ok(Parsed::Whole(Box::new(Webhook { paused_reason: reason, ..webhook })))
 }
