@@ -36,6 +36,15 @@ pub enum BrokerError {
         /// How long was waited.
         seconds: u64,
     },
+    /// Client and broker do not agree about TLS.
+    #[error("TLS with RabbitMQ at {broker} failed")]
+    TlsRefused {
+        /// Host, port and virtual host.
+        broker: String,
+        /// Why, and what to do.
+        #[source]
+        source: Cause,
+    },
     /// The broker knows neither this user nor this password.
     #[error(
         "RabbitMQ at {broker} refused user {user}: check the name and password in the broker's \
@@ -194,17 +203,36 @@ impl BrokerError {
         let source = cause(error);
         match reply_code(error) {
             Some((403, _)) => Self::LoginRefused { broker, user },
-            Some((530, _)) => Self::VirtualHostRefused { broker, user, source },
-            _ => Self::Unreachable { broker, source: advised(source, place.secure.is_some()) },
+            // A limit of connections has the same code, and may be free again soon.
+            Some((530, text)) if !text.contains("limit") => {
+                Self::VirtualHostRefused { broker, user, source }
+            }
+            _ => match fanfare_tls::advice(source.as_ref(), place.secure.is_some()) {
+                // A broker that stops ends handshakes, too.
+                Some(advice) if advice == fanfare_tls::ENDED => {
+                    Self::Unreachable { broker, source: format!("{source}: {advice}").into() }
+                }
+                Some(advice) => {
+                    Self::TlsRefused { broker, source: format!("{source}: {advice}").into() }
+                }
+                None => Self::Unreachable { broker, source },
+            },
         }
     }
-}
 
-/// A cause, with what to do about it if it is a failed TLS handshake.
-fn advised(cause: Cause, secured: bool) -> Cause {
-    match fanfare_tls::advice(cause.as_ref(), secured) {
-        Some(advice) => format!("{cause}: {advice}").into(),
-        None => cause,
+    /// Whether waiting does not help: a person has to change the broker, the user's rights, or the
+    /// address.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        matches!(
+            self,
+            Self::Address { .. }
+                | Self::Tls(_)
+                | Self::TlsRefused { .. }
+                | Self::LoginRefused { .. }
+                | Self::VirtualHostRefused { .. }
+                | Self::Forbidden { .. }
+        )
     }
 }
 

@@ -25,8 +25,12 @@ pub(crate) fn finish(result: &anyhow::Result<()>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     eprint_line(&explain(error));
-    let marked = error.downcast_ref::<Misuse>().is_some() || error.chain().any(is_misuse);
-    if marked { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
+    if is_misconfigured(error) { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
+}
+
+/// Whether the call or the configuration is what has to be changed.
+pub(crate) fn is_misconfigured(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Misuse>().is_some() || error.chain().any(is_misuse)
 }
 
 /// An error with its causes, and what to do about it where they don't say so themselves.
@@ -39,18 +43,18 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
 }
 
 fn is_misuse(cause: &(dyn std::error::Error + 'static)) -> bool {
-    cause.is::<Misuse>()
-        || cause.is::<SettingsError>()
-        || matches!(
-            cause.downcast_ref(),
-            Some(StoreError::BadUrl(_) | StoreError::BadParameter { .. } | StoreError::Tls(_))
-        )
-        || matches!(cause.downcast_ref(), Some(BrokerError::Address { .. } | BrokerError::Tls(_)))
+    // What a person has to change outside of the program counts as its configuration.
+    let store = match cause.downcast_ref::<StoreError>() {
+        Some(StoreError::BadUrl(_) | StoreError::BadParameter { .. } | StoreError::Tls(_)) => true,
+        Some(error) => error.advice().is_some(),
+        None => false,
+    };
+    let broker = cause.downcast_ref::<BrokerError>().is_some_and(BrokerError::needs_a_person);
+    store || broker || cause.is::<Misuse>() || cause.is::<SettingsError>()
 }
 
 fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let store = match cause.downcast_ref::<StoreError>() {
-        Some(error) if error.is_missing_schema() => Some("run `fanfare migrate`"),
         Some(StoreError::TooManyWebhooks { .. }) => {
             Some("delete some with `fanfare webhooks delete`, or raise FANFARE_WEBHOOKS_PER_OWNER")
         }
@@ -60,7 +64,8 @@ fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         Some(StoreError::BadUrl(_) | StoreError::BadParameter { .. } | StoreError::Tls(_)) => {
             Some("correct FANFARE_DATABASE_URL")
         }
-        _ => None,
+        Some(error) => error.advice(),
+        None => None,
     };
     let broker = match cause.downcast_ref::<BrokerError>() {
         Some(BrokerError::Unreachable { .. } | BrokerError::NoAnswer { .. }) => {

@@ -1,7 +1,10 @@
 //! Why a statement did not succeed, and whether waiting helps.
 
 use fanfare_core::chain::chain;
-use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
+
+use crate::connect::Unreachable;
+use crate::misconfigured::Misconfiguration;
 
 /// What may help a statement that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +24,11 @@ pub enum Remedy {
 fn remedy(code: &SqlState) -> Remedy {
     // PostgreSQL's Appendix A; the first two characters are the class.
     match code.code() {
-        // A full disk, too many connections, and missing rights are nobody's call.
-        "53100" | "53300" | "42501" => Remedy::Wait,
-        "40001" | "40P01" => Remedy::Repeat,
+        // A full disk, too many connections, missing rights, and a character that the database's
+        // encoding does not have, are nobody's call.
+        "53100" | "53300" | "42501" | "22P05" => Remedy::Wait,
+        // The latter two are about a prepared statement of an earlier schema or session.
+        "40001" | "40P01" | "26000" | "42P05" => Remedy::Repeat,
         // `statement_timeout`, a person's cancel, and a conflict on a standby.
         "57014" | "55P03" => Remedy::Reduce,
         code => match code.get(..2) {
@@ -34,6 +39,37 @@ fn remedy(code: &SqlState) -> Remedy {
             _ => Remedy::Wait,
         },
     }
+}
+
+/// Whether a statement failed only because it was prepared before the schema changed, or on a session
+/// that has forgotten it: prepared again, it may succeed. It has had no effect.
+pub(crate) fn is_stale(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| match error.code().code() {
+        "26000" | "42P05" => true,
+        // "cached plan must not change result type", in whatever language: the code has other
+        // meanings, the function that says so has none.
+        "0A000" => error.routine() == Some("RevalidateCachedQuery"),
+        _ => false,
+    })
+}
+
+/// Whether an error says that the connections that are open now are of no use any more: their server
+/// only reads, is ending, or has lost what they prepared.
+fn ends_connections(error: &tokio_postgres::Error) -> bool {
+    use std::error::Error as _;
+    let is_cut = error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+    let says_so = error.as_db_error().is_some_and(is_of_connection);
+    says_so || is_cut || error.is_closed() || is_stale(error)
+}
+
+fn is_of_connection(error: &DbError) -> bool {
+    let code = error.code().code();
+    // 25006 is a standby, 25P02 a transaction that was left failed; 57P01 to 57P05 and 25P03 end
+    // the session, as does whatever is fatal.
+    matches!(code, "25006" | "25P02" | "25P03")
+        || code.starts_with("57P")
+        || code.starts_with("08")
+        || matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
 }
 
 /// A statement that did not succeed.
@@ -56,6 +92,23 @@ pub enum StoreError {
     /// No connection could be had.
     #[error("failed to reach the database")]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database is there, and can't be used until a person has changed something.
+    #[error("the database can't be used")]
+    Misconfigured {
+        /// What is wrong.
+        what: Misconfiguration,
+        /// What each host answered.
+        #[source]
+        source: Unreachable,
+    },
+    /// The database was migrated by a newer program.
+    #[error("the database is at version {database}, newer than this program's {program}")]
+    SchemaAhead {
+        /// The database's version.
+        database: i32,
+        /// This program's.
+        program: i32,
+    },
     /// A statement failed.
     #[error("failed to {doing}")]
     Statement {
@@ -68,6 +121,12 @@ pub enum StoreError {
     /// A connection that should answer often said nothing for some seconds.
     #[error("failed to {doing}: the connection is silent")]
     Silent {
+        /// What was being done, to follow "failed to".
+        doing: &'static str,
+    },
+    /// The server does not allow writes any more, and so is not the one to ask.
+    #[error("failed to {doing}: the server does not allow writes any more")]
+    ReadOnly {
         /// What was being done, to follow "failed to".
         doing: &'static str,
     },
@@ -119,8 +178,8 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn at(doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
         move |source| {
-            if source.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
-                // The server became a standby: connections that only read would stay with it.
+            if ends_connections(&source) {
+                // Those that are not asked now, or that only read, would keep to that server.
                 crate::connect::discard_open_connections();
             }
             Self::Statement { doing, source }
@@ -140,7 +199,24 @@ impl StoreError {
         if self.is_missing_schema() {
             return Remedy::Wait;
         }
-        self.sql_state().map_or(Remedy::Wait, remedy)
+        match self {
+            Self::Statement { source, .. } if is_stale(source) => Remedy::Repeat,
+            _ => self.sql_state().map_or(Remedy::Wait, remedy),
+        }
+    }
+
+    /// What a person has to change before the database can be used; `None` where time may help.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Misconfigured { what, .. } => Some(what.advice()),
+            Self::SchemaAhead { .. } => Some("install the newer Fanfare"),
+            _ if self.is_missing_schema() => Some("run `fanfare migrate`"),
+            _ if self.sql_state() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Some(Misconfiguration::Rights.advice())
+            }
+            _ => None,
+        }
     }
 
     /// Whether the call may have taken effect although no success was reported: its answer was
@@ -166,7 +242,8 @@ impl StoreError {
     /// Whether the tables are not there: `fanfare migrate` was not run.
     #[must_use]
     pub fn is_missing_schema(&self) -> bool {
-        self.sql_state().is_some_and(|code| {
+        let Self::Statement { source, .. } = self else { return false };
+        source.code().is_some_and(|code| {
             *code == SqlState::UNDEFINED_TABLE || *code == SqlState::UNDEFINED_COLUMN
         })
     }
@@ -174,6 +251,7 @@ impl StoreError {
     fn sql_state(&self) -> Option<&SqlState> {
         match self {
             Self::Statement { source, .. } => source.code(),
+            Self::Migrate(source) => state_of(source.as_ref()),
             _ => None,
         }
     }
@@ -181,9 +259,23 @@ impl StoreError {
     /// The error with its causes, in one line.
     #[must_use]
     pub fn chain(&self) -> String {
-        let text = chain(self);
-        if self.is_missing_schema() { format!("{text} (run `fanfare migrate`)") } else { text }
+        match self.advice() {
+            Some(advice) => format!("{} ({advice})", chain(self)),
+            None => chain(self),
+        }
     }
+}
+
+/// The database's code under the errors of a library.
+fn state_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a SqlState> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<tokio_postgres::Error>() {
+            return found.code();
+        }
+        next = error.source();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -194,6 +286,8 @@ mod tests {
     fn codes_say_what_may_help() {
         let expected = [
             ("22021", Remedy::NeverRepeat),
+            ("22P05", Remedy::Wait),
+            ("26000", Remedy::Repeat),
             ("23505", Remedy::NeverRepeat),
             ("54000", Remedy::NeverRepeat),
             ("40001", Remedy::Repeat),

@@ -14,9 +14,10 @@ use fanfare_core::ids::WebhookId;
 use tokio_postgres::{AsyncMessage, Client, Notification, Statement};
 
 use crate::clock::DatabaseClock;
-use crate::connect::Driven;
+use crate::connect::Opened;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::session::Driven;
 
 /// The channel of changes, which a trigger notifies with the webhook's id.
 const CHANGES: &str = "fanfare_webhooks";
@@ -51,16 +52,14 @@ impl Store {
     ///
     /// Each proof also is a sample for [`Store::clock`].
     pub async fn listen_webhooks(&self, hear: impl FnMut(Heard) + Send) -> Result<(), StoreError> {
-        let opened = self.connector.open().await;
-        let (client, connection) =
-            opened.map_err(|unreachable| StoreError::Connect(Box::new(unreachable)))?;
+        let Opened { client, driven, session: _ } = self.connector.open().await?;
         let listener = Listener {
             channel: format!("fanfare_heartbeat_{}", uuid::Uuid::new_v4().simple()),
             began: Instant::now(),
             crossed: AtomicBool::new(false),
         };
         tokio::select! {
-            ended = listener.hear(connection, hear) => ended,
+            ended = listener.hear(driven, hear) => ended,
             failed = listener.beat(self, client) => failed,
         }
     }
@@ -110,7 +109,8 @@ impl Listener {
 
     /// Listens, and sends heartbeats until one fails.
     async fn beat(&self, store: &Store, client: Client) -> Result<(), StoreError> {
-        const SQL: &str = "-- heartbeat\nselect pg_notify($1, $2), clock_timestamp()";
+        const SQL: &str = "-- heartbeat\nselect pg_notify($1, $2), clock_timestamp(), \
+                           current_setting('transaction_read_only')";
         let channel = &self.channel;
         // A heartbeat need not wait for the disk.
         let listen = format!("listen {CHANGES}; listen {channel}; set synchronous_commit = off");
@@ -139,7 +139,13 @@ impl Listener {
         let sent = asked.saturating_duration_since(self.began).as_micros().to_string();
         let row = client.query_one(statement, &[&self.channel, &sent]).await;
         let answered = Instant::now();
-        let time = row.and_then(|row| row.try_get(1)).map_err(StoreError::at(DOING))?;
+        let (time, read_only) = row
+            .and_then(|row| Ok((row.try_get(1)?, row.try_get::<_, String>(2)?)))
+            .map_err(StoreError::at(DOING))?;
+        if read_only != "off" {
+            // Changes are made on another server now.
+            return Err(StoreError::ReadOnly { doing: DOING });
+        }
         clock.note(asked, answered, time);
         Ok(())
     }

@@ -54,6 +54,9 @@ impl Store {
     ///
     /// Safe to run twice and from several processes at once: the others wait for the lock.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
+        if let SchemaState::Ahead { database, program } = self.schema_state().await? {
+            return Err(StoreError::SchemaAhead { database, program });
+        }
         let mut client = self.client().await?;
         client
             .execute("-- migrate\nselect pg_advisory_lock($1)", &[&LOCK])

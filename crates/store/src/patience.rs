@@ -7,7 +7,7 @@
 //! A call whose answer was lost may have taken effect. It is repeated, and [`answered`] says that an
 //! earlier try is in doubt, for callers to which that makes a difference.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -27,8 +27,25 @@ const TRIES_OF_UNDIVIDED: u32 = 16;
 /// How often a call that lost against others is repeated without a pause.
 const REPEATS: u32 = 10;
 
-/// Whether this process has said that it waits.
-static WAITING: AtomicBool = AtomicBool::new(false);
+/// What this process has said that it waits for.
+static WAITING: AtomicU8 = AtomicU8::new(NOTHING);
+
+/// For nothing: it has said so, or never waited.
+const NOTHING: u8 = 0;
+
+/// For time to pass.
+const TIME: u8 = 1;
+
+/// For a person, which is said even if time was waited for before.
+const PERSON: u8 = 2;
+
+/// Says what is waited for, unless that has been said.
+fn say(error: &StoreError) {
+    let cause = if error.advice().is_some() { PERSON } else { TIME };
+    if WAITING.fetch_max(cause, Ordering::Relaxed) < cause {
+        tracing::warn!(error = error.chain(), "waiting for the database");
+    }
+}
 
 /// Why a patient call ended without success.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +108,7 @@ async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
     loop {
         let error = match call().await {
             Ok(value) => {
-                if waited && WAITING.swap(false, Ordering::Relaxed) {
+                if waited && WAITING.swap(NOTHING, Ordering::Relaxed) != NOTHING {
                     tracing::info!("the database answers again");
                 }
                 return Ok(Answered { value, in_doubt });
@@ -109,15 +126,13 @@ async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
                 failures += 1;
                 if failures >= most {
                     // Others wait for something else, and say so.
-                    WAITING.store(false, Ordering::Relaxed);
+                    WAITING.store(NOTHING, Ordering::Relaxed);
                     return Err(Impatient::Failing(error));
                 }
             }
             Remedy::Repeat | Remedy::Wait => failures = 0,
         }
-        if !WAITING.swap(true, Ordering::Relaxed) {
-            tracing::warn!(error = error.chain(), "waiting for the database");
-        }
+        say(&error);
         waited = true;
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return Err(Impatient::Stopping);

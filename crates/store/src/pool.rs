@@ -72,7 +72,7 @@ impl Store {
     /// A connection from the pool; never hold one over a POST or a wait for the broker.
     pub(crate) async fn client(&self) -> Result<Object, StoreError> {
         let pooled = self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(unreachable) => StoreError::Connect(Box::new(unreachable)),
+            PoolError::Backend(unreachable) => unreachable.into(),
             other => StoreError::Connect(Box::new(other)),
         })?;
         Ok(Object::new(pooled, self.connector.clone()))

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fanfare_tls::{Check, Identity, Roots, Tls};
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 use crate::error::StoreError;
 use crate::pool::{Asks, STATEMENT_TIME};
@@ -28,6 +28,8 @@ pub(crate) struct Target {
     /// Whether any of them may be the first.
     pub(crate) spread: bool,
     pub(crate) tls: Tls,
+    /// What each session sets, as further columns of a `select`: calls of `set_config`.
+    pub(crate) settings: String,
 }
 
 /// One host.
@@ -48,15 +50,21 @@ impl Target {
         let (rest, parameters) = take_tls(text)?;
         let given: Config = rest.parse().map_err(StoreError::BadUrl)?;
         let (mode, tls) = parameters.read()?;
-        let mut common = common(&given, asks);
+        if given.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
+            return Err(StoreError::BadParameter {
+                name: "target_session_attrs",
+                form: "read-write, or nothing: Fanfare writes",
+            });
+        }
+        let mut common = common(&given);
         common.ssl_mode(mode).application_name(application_name);
         let spread = given.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        Ok(Self { hosts: hosts(&given, &common)?, spread, tls })
+        Ok(Self { hosts: hosts(&given, &common)?, spread, tls, settings: settings(asks) })
     }
 }
 
 /// What is the same for each host.
-fn common(given: &Config, asks: Asks) -> Config {
+fn common(given: &Config) -> Config {
     let mut config = Config::new();
     if let Some(user) = given.get_user() {
         config.user(user);
@@ -69,7 +77,8 @@ fn common(given: &Config, asks: Asks) -> Config {
     }
     config
         .ssl_negotiation(given.get_ssl_negotiation())
-        .target_session_attrs(given.get_target_session_attrs())
+        // With one host, too: an address may lead to another server after a failover.
+        .target_session_attrs(TargetSessionAttrs::ReadWrite)
         .channel_binding(given.get_channel_binding())
         .load_balance_hosts(given.get_load_balance_hosts())
         .keepalives(given.get_keepalives());
@@ -80,21 +89,29 @@ fn common(given: &Config, asks: Asks) -> Config {
         .keepalives_interval(Duration::from_secs(3))
         .keepalives_retries(2)
         .tcp_user_timeout(Duration::from_secs(15));
+    if let Some(options) = given.get_options() {
+        config.options(options);
+    }
+    config
+}
+
+/// What a session sets.
+fn settings(asks: Asks) -> String {
+    let time = STATEMENT_TIME.as_millis().to_string();
     // Plans of statements over arrays are costed far too high while tables are new, and compiling
     // one takes longer than running it a thousand times.
-    let options = given.get_options().map_or(String::new(), |given| format!("{given} "));
-    let plans = match asks {
+    let mut settings = vec![("jit", "off")];
+    match asks {
         // What is asked is always a few rows out of many, even if the tables are small when the plan
         // is made, or if statistics say that one owner has nearly all webhooks.
-        Asks::TheSame => " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off",
-        Asks::ThisAndThat | Asks::Interactive => "",
-    };
-    let time = match asks {
-        Asks::Interactive => format!(" -c statement_timeout={}", STATEMENT_TIME.as_millis()),
-        Asks::TheSame | Asks::ThisAndThat => String::new(),
-    };
-    config.options(format!("{options}-c jit=off{plans}{time}"));
-    config
+        Asks::TheSame => {
+            settings.extend([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
+        }
+        Asks::ThisAndThat => {}
+        Asks::Interactive => settings.push(("statement_timeout", &time)),
+    }
+    let one = |(name, value)| format!(", set_config('{name}', '{value}', false)");
+    settings.into_iter().map(one).collect()
 }
 
 fn hosts(given: &Config, common: &Config) -> Result<Vec<Place>, StoreError> {
@@ -330,7 +347,7 @@ mod tests {
 
     #[test]
     fn each_host_has_a_configuration_of_its_own() {
-        let text = "postgres://u:p@one:1,two:2,three/x?target_session_attrs=read-write";
+        let text = "postgres://u:p@one:1,two:2,three/x";
         let names = |target: &Target| -> Vec<String> {
             target.hosts.iter().map(|host| host.name.clone()).collect()
         };
@@ -339,10 +356,7 @@ mod tests {
         for host in &several.hosts {
             assert_eq!(host.config.get_hosts().len(), 1);
             assert_eq!(host.config.get_password(), Some(&b"p"[..]));
-            assert_ne!(
-                host.config.get_target_session_attrs(),
-                Config::new().get_target_session_attrs()
-            );
+            assert_eq!(host.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
         }
         let addresses = target("hostaddr=10.0.0.1,10.0.0.2 port=7 user=u");
         assert_eq!(names(&addresses), ["10.0.0.1:7", "10.0.0.2:7"]);
@@ -352,5 +366,6 @@ mod tests {
         refused("user=u password=hidden", "at least one host");
         refused("host=a,b port=1,2,3 user=u", "as many ports");
         refused("host=a nonsense", "invalid connection string");
+        refused("host=a user=u target_session_attrs=read-only", "Fanfare writes");
     }
 }

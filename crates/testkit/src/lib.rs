@@ -8,6 +8,8 @@
 //! - [`roles`] are the accounts with which Fanfare's processes run in a real installation.
 //! - [`proxy::Proxy`] stands between a program and a server and breaks the connection on demand.
 //! - [`pgproxy::PgProxy`] stands before PostgreSQL and breaks chosen statements.
+//! - [`pooler::Pooler`] is a `PgBouncer` before the servers' database, and [`servers::Standby`] a
+//!   PostgreSQL that follows it.
 //! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
 //! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
@@ -25,6 +27,7 @@ pub mod build;
 pub mod chromium;
 pub mod faketime;
 pub mod pgproxy;
+pub mod pooler;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

@@ -21,6 +21,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Postgres {
     programs: PathBuf,
     folder: PathBuf,
+    /// What its files, and its process, are called.
+    name: &'static str,
     home: PathBuf,
     /// The user and group that the server runs as, when we are root: it refuses root.
     user: Option<(u32, u32)>,
@@ -41,27 +43,45 @@ impl Postgres {
         password: &str,
         is_durable: bool,
     ) -> Result<Self> {
-        let home = folder.join("postgres");
-        fs::create_dir(&home)?;
-        let password_file = home.join("password");
+        let server = Self::empty(&programs.postgres, folder, "postgres", port, is_durable)?;
+        let password_file = server.home.join("password");
         fs::write(&password_file, password)?;
         fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600))?;
-        let user = rustix::process::geteuid().is_root().then(unprivileged_user).transpose()?;
-        if let Some((user, group)) = user {
-            chown(&home, Some(user), Some(group))?;
+        if let Some((user, group)) = server.user {
             chown(&password_file, Some(user), Some(group))?;
         }
-        let server = Self {
-            programs: programs.postgres.clone(),
-            folder: folder.to_path_buf(),
-            home,
-            user,
-            port,
-            is_durable,
-            daemon: None,
-        };
         server.init(&password_file).context("making a PostgreSQL cluster with initdb")?;
         Ok(server)
+    }
+
+    /// Makes a standby of this server, which runs and answers at `url`.
+    pub(crate) fn standby(&self, url: &str, port: u16) -> Result<Self> {
+        let standby = Self::empty(&self.programs, &self.folder, "standby", port, false)?;
+        let mut command = standby.command("pg_basebackup");
+        command.args(["--pgdata=data", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        command.args(["--dbname", url]);
+        Daemon::spawn(command, &self.folder, "pg_basebackup", "KILL")?
+            .wait()
+            .context("copying a PostgreSQL cluster with pg_basebackup")?;
+        Ok(standby)
+    }
+
+    /// A server without files.
+    fn empty(
+        programs: &Path,
+        folder: &Path,
+        name: &'static str,
+        port: u16,
+        is_durable: bool,
+    ) -> Result<Self> {
+        let home = folder.join(name);
+        fs::create_dir(&home)?;
+        let user = unprivileged()?;
+        if let Some((user, group)) = user {
+            chown(&home, Some(user), Some(group))?;
+        }
+        let (programs, folder) = (programs.to_path_buf(), folder.to_path_buf());
+        Ok(Self { programs, folder, name, home, user, port, is_durable, daemon: None })
     }
 
     /// Starts the server and waits until it takes connections.
@@ -81,7 +101,7 @@ impl Postgres {
             format!("--fsync={}", if self.is_durable { "on" } else { "off" }),
         ]);
         // Its own way to end at once and take its processes along.
-        let mut daemon = Daemon::spawn(command, &self.folder, "postgres", "QUIT")?;
+        let mut daemon = Daemon::spawn(command, &self.folder, self.name, "QUIT")?;
         daemon
             .wait_until(START_PATIENCE, || {
                 let status = fs::read_to_string(&status_file).unwrap_or_default();
@@ -143,6 +163,11 @@ impl Postgres {
     }
 }
 
+/// The user and group for servers that refuse root, when we are root.
+pub(crate) fn unprivileged() -> Result<Option<(u32, u32)>> {
+    rustix::process::geteuid().is_root().then(unprivileged_user).transpose()
+}
+
 /// The package's own user, or else nobody.
 fn unprivileged_user() -> Result<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
@@ -155,5 +180,5 @@ fn unprivileged_user() -> Result<(u32, u32)> {
                 .find(|it| it.first() == Some(name))?;
             Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
         })
-        .context("PostgreSQL refuses to run as root, and there is no user postgres or nobody")
+        .context("these servers refuse to run as root, and there is no user postgres or nobody")
 }

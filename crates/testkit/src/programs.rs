@@ -20,6 +20,9 @@ const FAKETIME: &str = "libfaketime";
 /// The packages of `chromedriver` and the browser that it drives.
 const CHROMIUM: [&str; 2] = ["chromium", "chromium-driver"];
 
+/// The package, and the program, of a pooler of database connections.
+const PGBOUNCER: &str = "pgbouncer";
+
 /// What Debian's maintainer scripts ask before they start a service.
 const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -63,6 +66,21 @@ pub(crate) fn find_or_install_prometheus(program: &str) -> Result<PathBuf> {
     }
     install(&[PROMETHEUS], || on_path(program).is_some())?;
     on_path(program).with_context(|| format!("{program} is still missing after its installation"))
+}
+
+/// Finds `pgbouncer`; installs it first if it is missing, as above.
+pub(crate) fn find_or_install_pgbouncer() -> Result<PathBuf> {
+    // Debian puts it where only root's PATH leads.
+    let beside = || Some(PathBuf::from("/usr/sbin/pgbouncer")).filter(|it| it.is_file());
+    let find = || on_path(PGBOUNCER).or_else(beside);
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    if !can_install() {
+        bail!("PgBouncer is not installed (Debian: apt-get install {PGBOUNCER})");
+    }
+    install(&[PGBOUNCER], || find().is_some())?;
+    find().context("PgBouncer is still missing after its installation")
 }
 
 /// Finds `chromedriver`, and Chromium beside it; installs both first if they are missing, as above.

@@ -15,7 +15,8 @@ const CHUNK: usize = 16 * 1024;
 
 /// A proxy on a port of 127.0.0.1 that stays its own until it is dropped; with it go its connections.
 pub struct Proxy {
-    target: SocketAddr,
+    /// Where the next connection leads.
+    target: Arc<watch::Sender<SocketAddr>>,
     addr: SocketAddr,
     /// Bound but not listening: it keeps the port while the proxy is cut, and refuses connections.
     _reservation: TcpSocket,
@@ -37,6 +38,7 @@ impl Proxy {
             Ok((socket, addr))
         }));
         let is_frozen = Arc::new(watch::Sender::new(false));
+        let target = Arc::new(watch::Sender::new(target));
         let mut proxy =
             Self { target, addr, _reservation: reservation, is_frozen, accepting: None };
         proxy.resume();
@@ -58,6 +60,12 @@ impl Proxy {
         }
     }
 
+    /// Passes new connections on to another target, as a virtual address does that moves; those that
+    /// are open stay where they are.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+    }
+
     /// Keeps the connections open, takes new ones too, and passes nothing on.
     pub fn freeze(&self) {
         self.is_frozen.send_replace(true);
@@ -72,7 +80,7 @@ impl Proxy {
         self.is_frozen.send_replace(false);
         if self.accepting.is_none() {
             let listener = or_panic(bind(self.addr).and_then(|socket| socket.listen(1024)));
-            let accepting = accept(listener, self.target, Arc::clone(&self.is_frozen));
+            let accepting = accept(listener, self.target.subscribe(), Arc::clone(&self.is_frozen));
             self.accepting = Some(tokio::spawn(accepting));
         }
     }
@@ -99,11 +107,16 @@ fn or_panic<T>(result: io::Result<T>) -> T {
 }
 
 /// Owns all connections: they close when it is dropped.
-async fn accept(listener: TcpListener, target: SocketAddr, is_frozen: Arc<watch::Sender<bool>>) {
+async fn accept(
+    listener: TcpListener,
+    target: watch::Receiver<SocketAddr>,
+    is_frozen: Arc<watch::Sender<bool>>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Ok((client, _)) = listener.accept() => {
+                let target = *target.borrow();
                 connections.spawn(connect(client, target, is_frozen.subscribe()));
             }
             Some(_) = connections.join_next() => {}

@@ -46,6 +46,12 @@ pub(crate) fn passwords(password: &str) -> String {
     DATABASE_ROLES.iter().map(one).collect()
 }
 
+/// All of the database's users with one password, as a pooler reads them from a file.
+pub(crate) fn users(superuser: &str, password: &str) -> String {
+    let one = |user: &str| format!("\"{user}\" \"{password}\"\n");
+    DATABASE_ROLES.iter().copied().chain([superuser]).map(one).collect()
+}
+
 /// The same URL for another user, who has the same password.
 #[must_use]
 pub fn as_role(url: &str, role: &str) -> String {

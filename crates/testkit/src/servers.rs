@@ -1,7 +1,7 @@
 //! A PostgreSQL and a RabbitMQ that belong to one owner, who may stop, kill, and wipe them.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::endpoints::{Control, Endpoints};
 use crate::keeper::{self, Keeper};
+use crate::pooler::Pooler;
 use crate::postgres::Postgres;
 use crate::programs::{self, Programs};
 use crate::rabbitmq::{Ports, RabbitMq};
@@ -153,6 +154,31 @@ impl Servers {
         hold(&self.postgres).start()
     }
 
+    /// Runs one statement in a database and returns its rows as text, columns separated by `|`.
+    pub fn sql(&self, database: &str, statement: &str) -> Result<String> {
+        self.endpoints.sql(database, statement)
+    }
+
+    /// Starts a second PostgreSQL that follows the first one, and takes its place when it is
+    /// [promoted](Standby::promote). It ends with these servers.
+    pub fn start_standby(&self) -> Result<Standby> {
+        let [port] = free_ports()?;
+        let mut server = hold(&self.postgres).standby(&self.endpoints.database, port)?;
+        server.start()?;
+        let mut endpoints = self.endpoints.clone();
+        let first = format!("127.0.0.1:{}", hold(&self.postgres).port);
+        endpoints.database = endpoints.database.replace(&first, &format!("127.0.0.1:{port}"));
+        Ok(Standby { endpoints, server })
+    }
+
+    /// Starts a `PgBouncer` before the database. It ends with these servers.
+    ///
+    /// `settings` are lines for its section of settings, such as `pool_mode = session`.
+    pub fn start_pooler(&self, settings: &str) -> Result<Pooler> {
+        let [port] = free_ports()?;
+        Pooler::start(&self.folder, &self.endpoints, port, settings)
+    }
+
     /// Ends both servers at once and removes their data, as dropping them does.
     pub fn stop(self) {
         drop(self);
@@ -170,6 +196,43 @@ impl Servers {
     /// Leaves the servers to the holders of their lock.
     pub(crate) fn leave(self) -> (PathBuf, Endpoints) {
         (self.folder.clone(), self.endpoints.clone())
+    }
+}
+
+/// A PostgreSQL that follows another one.
+pub struct Standby {
+    endpoints: Endpoints,
+    server: Postgres,
+}
+
+impl Standby {
+    /// Its URL of the database `name`.
+    #[must_use]
+    pub fn database_url(&self, name: &str) -> String {
+        self.endpoints.database_url(name)
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.endpoints.database_addr()
+    }
+
+    /// Makes it a server of its own, which takes writes, and waits until it is.
+    pub fn promote(&self) -> Result<()> {
+        self.endpoints.sql("postgres", "select pg_promote()").map(drop)
+    }
+
+    /// Runs one statement in a database there.
+    pub fn sql(&self, database: &str, statement: &str) -> Result<String> {
+        self.endpoints.sql(database, statement)
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        // Should this fail, the keeper ends it.
+        let _ = self.server.kill();
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
     report.add("key file", &key_file(settings))?;
     match parts::store(settings, "doctor") {
         Ok(store) => look_at_database(&mut report, &store).await?,
-        Err(error) => report.wrong("database", &output::explain(&error))?,
+        Err(error) => report.unusable("database", &error)?,
     }
     match look(settings).await {
         Ok(session) => {
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
             look_at_broker(&mut report, &session, settings.delivery_queues, &broken).await?;
             session.close().await;
         }
-        Err(error) => report.wrong("broker", &output::explain(&error))?,
+        Err(error) => report.unusable("broker", &error)?,
     }
     match parts::outbound(settings) {
         Ok(_) => report.ok("HTTP client", "ready")?,
@@ -64,6 +64,8 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
 #[derive(Default)]
 struct Report {
     wrong: usize,
+    /// Whether a server can't be used until its configuration, or ours, is changed.
+    misconfigured: bool,
 }
 
 impl Report {
@@ -80,8 +82,18 @@ impl Report {
         output::print(&line(what, found))
     }
 
+    /// A server that can't be used.
+    fn unusable(&mut self, what: &str, error: &anyhow::Error) -> anyhow::Result<()> {
+        self.misconfigured |= output::is_misconfigured(error);
+        self.wrong(what, &output::explain(error))
+    }
+
     fn finish(self) -> anyhow::Result<()> {
         match self.wrong {
+            n if self.misconfigured => {
+                let text = format!("wrong: {n}, and a server can't be used as it is configured");
+                Err(output::Misuse(text).into())
+            }
             0 => Ok(()),
             1 => bail!("one thing is wrong; see above how to mend it"),
             n => bail!("{n} things are wrong; see above how to mend them"),
@@ -117,9 +129,13 @@ fn key_file(settings: &Settings) -> Found {
 
 async fn look_at_database(report: &mut Report, store: &Store) -> anyhow::Result<()> {
     if let Err(error) = store.ping().await {
-        return report.wrong("database", &output::explain(&error.into()));
+        return report.unusable("database", &error.into());
     }
     report.ok("database", "answers")?;
+    if let Some(pooler) = store.pooler().await {
+        let text = format!("{pooler} stands before the database; each client has its own session");
+        report.ok("pooler", &text)?;
+    }
     if let Some(note) = standbys(store).await {
         report.ok("standbys", &note)?;
     }

@@ -55,14 +55,20 @@ fn refolded(names: &Refolded) -> Option<String> {
     Some(text)
 }
 
+/// Migrates as soon as the database can be reached. What only a person can change ends the wait.
 async fn migrate(store: &Store) -> Result<Migrated, StoreError> {
+    let mut said = String::new();
     loop {
         match store.migrate().await {
             Err(error @ StoreError::Connect(_)) => {
-                tracing::warn!(
-                    error = error.chain(),
-                    "the database can't be reached; waiting for it"
-                );
+                let reason = error.chain();
+                if reason != said {
+                    tracing::warn!(
+                        error = reason,
+                        "the database can't be reached; waiting for it"
+                    );
+                    said = reason;
+                }
             }
             other => return other,
         }
