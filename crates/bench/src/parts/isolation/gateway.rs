@@ -107,9 +107,7 @@ async fn round(stage: &mut Stage, plan: &Plan, report: &mut Report, case: &Case)
     let name = case.name();
     let mut world = World::new(stage, &[]).await?;
     let filters = |count, wide| (0..count).map(move |it| case.fan.filters(it, count, wide));
-    for (group, count, wide) in
-        [(GOOD, HEALTHY, case.fan.healthy), (BAD, case.bad, case.fan.bad)]
-    {
+    for (group, count, wide) in [(GOOD, HEALTHY, case.fan.healthy), (BAD, case.bad, case.fan.bad)] {
         let filters: Vec<String> = filters(count, wide).collect();
         let hook = |filter| Hook { manner: Manner::Gateway, group, filter };
         let hooks: Vec<_> = filters.iter().map(|filter| hook(filter)).collect();
