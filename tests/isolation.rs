@@ -1,5 +1,6 @@
 //! One bad endpoint costs the others nothing, and gets what it is owed when it is well again.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -127,6 +128,103 @@ async fn a_host_that_begins_to_hang_leaves_the_others_their_slots() {
     hangs.store(true, Ordering::SeqCst);
     publish(&world, EVENTS).await;
     arrive(&well, 2 * EVENTS).await;
+}
+
+/// A worker that is handed one job at a time, and a receiver on which everything hangs until `well` is
+/// set. Both webhooks are one owner's.
+async fn narrow_world(timeout: &str) -> (World, Receiver, Arc<AtomicBool>) {
+    let world = World::new().await.with("FANFARE_TIMEOUT", timeout).with("FANFARE_LOG", "info");
+    let well = Arc::new(AtomicBool::new(false));
+    let receiver = Receiver::start().await;
+    let is_well = Arc::clone(&well);
+    receiver.answer_with(move |_, _| {
+        if is_well.load(Ordering::SeqCst) { Reply::status(200) } else { Reply::Hang }
+    });
+    (world.with("FANFARE_PREFETCH", "1"), receiver, well)
+}
+
+/// How often each delivery came to a receiver.
+fn counts(receiver: &Receiver) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for request in receiver.requests() {
+        *counts.entry(request.header("webhook-id").unwrap().to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_does_not_hold_what_the_broker_hands_out() {
+    const EVENTS: usize = 60;
+    let (world, bad, _) = narrow_world(NO_TIMEOUT).await;
+    for path in ["/1", "/2", "/3"] {
+        world.webhook(&bad.url(path)).await;
+    }
+    let well = Receiver::start().await;
+    world.webhook(&well.url("/hook")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, EVENTS).await;
+    // No request to the other host is ever answered, and no job waits for one.
+    arrive(&well, EVENTS).await;
+    let open = bad.count();
+    assert!((4..EVENTS).contains(&open), "{open} requests went to the host that hangs");
+}
+
+#[tokio::test]
+async fn a_slow_attempt_is_made_once_and_its_retry_comes() {
+    const EVENTS: usize = 2;
+    let (world, receiver, well) = narrow_world("4s").await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, EVENTS).await;
+    // The second job comes while the first attempt is open.
+    arrive(&receiver, EVENTS).await;
+    well.store(true, Ordering::SeqCst);
+    let all = world.deliveries(&webhook, "delivered", EVENTS).await;
+    assert!(all.iter().all(|delivery| delivery["attempts"] == 2), "{all:?}");
+    assert_eq!(receiver.count(), 2 * EVENTS);
+}
+
+#[tokio::test]
+async fn slow_attempts_of_a_worker_that_dies_are_made_again() {
+    const EVENTS: usize = 3;
+    let (world, receiver, well) = narrow_world("20s").await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, mut worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, EVENTS).await;
+    arrive(&receiver, EVENTS).await;
+    // Two of the three have no job any more.
+    eventually("the attempts are claimed", SOON, async || {
+        let claims = world.sql("select count(*) from claims where entry = 1 and until > now()");
+        if claims == EVENTS.to_string() { Ok(()) } else { Err(claims) }
+    })
+    .await;
+    assert_eq!(world.sql("select count(*) from attempts"), "0");
+    worker.kill9();
+    well.store(true, Ordering::SeqCst);
+    let _worker = world.start("worker").await;
+    let list = ["deliveries", "list", "--webhook", &webhook, "--state", "delivered"];
+    eventually("all are delivered", 4 * SOON, async || {
+        let list = world.json(&list).await;
+        if list.as_array().unwrap().len() == EVENTS { Ok(()) } else { Err(list) }
+    })
+    .await;
+    let counts = counts(&receiver);
+    assert!(counts.len() == EVENTS && counts.values().all(|count| *count == 2), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_records_its_slow_attempts() {
+    const EVENTS: usize = 2;
+    let (world, receiver, _) = narrow_world("15s").await;
+    receiver.answer_with(|_, _| Reply::status(200).after(Duration::from_secs(5)));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, mut worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, EVENTS).await;
+    arrive(&receiver, EVENTS).await;
+    worker.terminate();
+    assert!(worker.wait_exit(SOON).await.success());
+    world.deliveries(&webhook, "delivered", EVENTS).await;
+    assert_eq!(receiver.count(), EVENTS);
 }
 
 #[tokio::test]

@@ -86,6 +86,15 @@ pub(crate) struct Plan {
     /// How many are bad, each tried with each kind of bad; when empty, one of each kind.
     pub(crate) isolation_bad: Vec<usize>,
 
+    /// Webhooks of a gateway that fails in mid-load, each tried at each rate and in each manner.
+    pub(crate) gateway_webhooks: Vec<u64>,
+    /// Events a second there.
+    pub(crate) gateway_rates: Vec<f64>,
+    /// Seconds of load to warm up, before it fails, and from then on.
+    pub(crate) gateway_seconds: [f64; 3],
+    /// In how many manners it fails.
+    pub(crate) gateway_manners: usize,
+
     /// Deliveries that fail at once.
     pub(crate) storm_deliveries: u64,
     /// Other events a second, before the storm and during it.
@@ -165,6 +174,10 @@ impl Plan {
             isolation_rate: 100.0,
             isolation_seconds: 20,
             isolation_bad: vec![1, 5],
+            gateway_webhooks: vec![12, 50],
+            gateway_rates: vec![20.0, 100.0, 1000.0],
+            gateway_seconds: [2.0, 10.0, 20.0],
+            gateway_manners: usize::MAX,
             storm_deliveries: 100_000,
             storm_rate: 50.0,
             storm_watched: 60,
@@ -203,6 +216,10 @@ impl Plan {
             isolation_rate: 20.0,
             isolation_seconds: 1,
             isolation_bad: Vec::new(),
+            gateway_webhooks: vec![12],
+            gateway_rates: vec![20.0],
+            gateway_seconds: [0.5, 1.0, 1.0],
+            gateway_manners: 1,
             storm_deliveries: 500,
             storm_rate: 20.0,
             storm_watched: 2,

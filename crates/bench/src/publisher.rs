@@ -25,8 +25,8 @@ const TICK: Duration = Duration::from_millis(1);
 pub(crate) struct Command {
     /// The virtual host's URL.
     pub(crate) amqp_url: String,
-    /// Such as `tasks.execute`.
-    pub(crate) event_type: String,
+    /// Such as `tasks.execute`; the events have them in turn.
+    pub(crate) event_types: Vec<String>,
     /// Such as `tasks/t1`.
     pub(crate) subject: String,
     /// The number of the first one.
@@ -91,7 +91,9 @@ async fn publish(channel: &Channel, command: &Command) -> Result<Answer> {
             behind = behind.max(start.elapsed().saturating_sub(due));
         }
         let stamp = Stamp { number: command.from + index, sent: number::now() };
-        let (kind, subject) = (&command.event_type, &command.subject);
+        let number = usize::try_from(stamp.number)? % command.event_types.len().max(1);
+        let kind = command.event_types.get(number).context("no type of events is named")?;
+        let subject = &command.subject;
         let event = event::event(kind, subject, "/bench", stamp, command.size);
         let confirm = send(channel, EXCHANGE, kind, CONTENT_TYPE, event.as_bytes()).await?;
         outstanding.add(confirm).await?;

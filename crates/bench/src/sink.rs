@@ -38,6 +38,13 @@ pub(crate) enum Command {
     Mark,
     /// Whether hooks of the manner `storm` are refused from now on.
     Storm(bool),
+    /// The gateway of a group answers so from now on.
+    Fail {
+        /// The group.
+        group: String,
+        /// How it answers.
+        manner: Manner,
+    },
     /// What was seen of a group.
     Report(String),
 }
@@ -86,6 +93,10 @@ pub(crate) fn run() -> Result<()> {
             }
             Command::Storm(is_on) => {
                 hold(&tally).is_stormy = is_on;
+                Answer::Done
+            }
+            Command::Fail { group, manner } => {
+                hold(&tally).failed.insert(group, manner);
                 Answer::Done
             }
             Command::Report(group) => Answer::Seen(hold(&tally).report(&group)),

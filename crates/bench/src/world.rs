@@ -43,7 +43,7 @@ pub(crate) struct Hook<'a> {
     pub(crate) manner: Manner,
     /// The name that it is counted under.
     pub(crate) group: &'a str,
-    /// The only filter that it asks for.
+    /// The filters that it asks for, with spaces in between.
     pub(crate) filter: &'a str,
 }
 
@@ -52,6 +52,8 @@ pub(crate) struct Hook<'a> {
 pub(crate) struct Load<'a> {
     /// Their filter, the first part of their type.
     pub(crate) filter: &'a str,
+    /// Their actions, which they have in turn: `a0`, `a1` and so on; 1 for the usual one alone.
+    pub(crate) actions: u64,
     /// The group whose webhooks get them.
     pub(crate) group: &'a str,
     /// How many webhooks that are.
@@ -137,7 +139,7 @@ impl World {
             self.n_hooks += 1;
             all.push(json!({
                 "Id": Uuid::new_v4().simple().to_string(), "User": OWNER, "WebHookUri": url,
-                "Secret": SECRET, "Filters": [hook.filter],
+                "Secret": SECRET, "Filters": hook.filter.split(' ').collect::<Vec<_>>(),
             }));
         }
         let text = Value::from(all).to_string();
@@ -171,9 +173,13 @@ impl World {
             "connections" => ("connections.edit", "connections/c1"),
             _ => ("tasks.execute", "tasks/t1"),
         };
+        let event_types = match load.actions {
+            1 => vec![event_type.to_owned()],
+            actions => (0..actions).map(|action| format!("{}.a{action}", load.filter)).collect(),
+        };
         let command = Command {
             amqp_url: self.amqp_url.clone(),
-            event_type: event_type.to_owned(),
+            event_types,
             subject: subject.to_owned(),
             from,
             count: load.count,

@@ -4,6 +4,10 @@
 //! registers a hundred. So the webhooks of a host, and those of an owner, also share a part of the
 //! worker's requests in flight. They may use more than their share only while the worker is half
 //! idle. A host that has stopped answering gets nothing new, whichever of its webhooks asks.
+//!
+//! A request that takes longer than is usual for its host is slow. Slow requests have a lane of their
+//! own ([`Group::may_slow`]), so that they don't count against the fast ones: an owner's other webhooks
+//! go on as if they were not there. For their host they do count.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +16,16 @@ use crate::endpoint::{Cause, FIRST_AVERAGE, SPREAD_EACH, is_silent, next_average
 
 /// The shortest time for which a delivery is deferred.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+/// A request is slow when it has taken this many times the usual duration, …
+const SLOW_FACTOR: u32 = 8;
+/// … but not before the first of these times, and in any case after the second one.
+const SLOW_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// A host is suspect when a request that took so long has failed and none succeeded meanwhile, …
+const WASTED: Duration = Duration::from_secs(1);
+/// … and has no more than so many requests in flight until one does.
+const SUSPECT_REQUESTS: u32 = 4;
 
 /// Which webhooks form a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,11 +53,26 @@ impl Kind {
 pub struct Group {
     kind: Kind,
     in_flight: u32,
+    /// Those of them that are slow.
+    slow: u32,
     /// The usual duration of a request.
     average: Duration,
     /// When a request last ended, or the first of those in flight began.
     moved: Option<Instant>,
+    /// When a request last succeeded.
+    succeeded: Option<Instant>,
+    /// A request took long and failed, and none has succeeded since it began.
+    suspect: bool,
     backlog: Backlog,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// How long it took.
+    pub duration: Duration,
+    /// Whether the endpoint took what it was sent.
+    pub success: bool,
 }
 
 /// Why a delivery may not go now, and for how long.
@@ -62,14 +91,17 @@ impl Group {
         Self {
             kind,
             in_flight: 0,
+            slow: 0,
             average: FIRST_AVERAGE,
             moved: None,
+            succeeded: None,
+            suspect: false,
             backlog: Backlog::default(),
         }
     }
 
     /// Why the group may have no further request now; `None` when it may. `all` is the number of
-    /// requests in flight of the whole worker, `concurrency` the most that it may have, and
+    /// fast requests in flight of the whole worker, `concurrency` the most that it may have, and
     /// `chance` a number from 0 up to 1 that spreads deferrals.
     #[must_use]
     pub fn refusal(
@@ -79,23 +111,63 @@ impl Group {
         concurrency: u32,
         chance: f64,
     ) -> Option<Refusal> {
-        let silent =
-            self.kind == Kind::Host && is_silent(now, self.in_flight, self.moved, self.average);
-        let (cause, left) = if silent {
-            (Cause::Silent, now.saturating_duration_since(self.moved.unwrap_or(now)))
-        } else if !self.has_room(all, concurrency) {
-            (Cause::Busy, Duration::ZERO)
-        } else {
-            return None;
-        };
-        let wait = left.max(SHORTEST_WAIT) + self.backlog.spread(SPREAD_EACH, chance);
-        Some(Refusal { cause, wait })
+        if let Some(silence) = self.silence(now) {
+            return Some(self.silent_for(silence, chance));
+        }
+        let wait = SHORTEST_WAIT + self.backlog.spread(SPREAD_EACH, chance);
+        (!self.has_room(all, concurrency)).then_some(Refusal { cause: Cause::Busy, wait })
+    }
+
+    /// How long a host that has stopped answering has been silent. All requests to it are refused then,
+    /// those of other lanes too.
+    #[must_use]
+    pub fn silence(&self, now: Instant) -> Option<Duration> {
+        let silent = is_silent(now, self.in_flight, self.moved, self.average);
+        let since = self.moved.filter(|_| self.kind == Kind::Host && silent)?;
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// The refusal of a request to a host that has been silent for so long.
+    #[must_use]
+    pub fn silent_for(&self, silence: Duration, chance: f64) -> Refusal {
+        let wait = silence.max(SHORTEST_WAIT) + self.backlog.spread(SPREAD_EACH, chance);
+        Refusal { cause: Cause::Silent, wait }
     }
 
     /// Whether the group's share, or an idle worker, has room for another request.
     #[must_use]
     pub fn has_room(&self, all: u32, concurrency: u32) -> bool {
-        self.in_flight < self.kind.share(concurrency) || all < concurrency / 2
+        let share = self.kind.share(concurrency);
+        match self.kind {
+            Kind::Host if self.suspect => self.in_flight < SUSPECT_REQUESTS.min(share),
+            // What is slow holds a connection, so there are not too many of these, and they find room
+            // among the slow ones.
+            Kind::Host if self.slow > 0 => self.in_flight < (share / 2).max(1),
+            Kind::Host | Kind::Owner => self.fast() < share || all < concurrency / 2,
+        }
+    }
+
+    /// How long a request may take until it counts as slow.
+    #[must_use]
+    pub fn slow_after(&self) -> Duration {
+        self.average.saturating_mul(SLOW_FACTOR).clamp(SLOW_AFTER.0, SLOW_AFTER.1)
+    }
+
+    /// Whether another request of the group may be among the worker's slow ones. `slow` is the number of
+    /// these, `room` the most that there may be.
+    #[must_use]
+    pub fn may_slow(&self, slow: u32, room: u32) -> bool {
+        slow < room && (self.slow < self.kind.share(room) || slow < room / 2)
+    }
+
+    /// A request turned out to be slow.
+    pub fn slow_down(&mut self) {
+        self.slow += 1;
+    }
+
+    /// The requests in flight that are not slow.
+    fn fast(&self) -> u32 {
+        self.in_flight.saturating_sub(self.slow)
     }
 
     /// A request begins.
@@ -106,16 +178,25 @@ impl Group {
         self.in_flight += 1;
     }
 
-    /// A request ended after this time.
-    pub fn end(&mut self, now: Instant, duration: Duration) {
-        self.abandon();
+    /// A request ended, which was slow or not.
+    pub fn end(&mut self, now: Instant, ended: Ended, slow: bool) {
+        self.abandon(slow);
         self.moved = Some(now);
-        self.average = next_average(self.average, duration);
+        self.average = next_average(self.average, ended.duration);
+        if ended.success {
+            (self.succeeded, self.suspect) = (Some(now), false);
+            return;
+        }
+        // One bad webhook of a host says nothing of the others, which are answered meanwhile.
+        let began = now.checked_sub(ended.duration);
+        let answers = self.succeeded.is_some_and(|at| began.is_none_or(|began| at > began));
+        self.suspect |= ended.duration >= WASTED && !answers;
     }
 
     /// A request did not take place after all.
-    pub fn abandon(&mut self) {
+    pub fn abandon(&mut self, slow: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.slow = self.slow.saturating_sub(u32::from(slow));
     }
 
     /// A delivery of the group was deferred, for whatever reason.
@@ -141,7 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     const CONCURRENCY: u32 = 16;
-    const QUICK: Duration = Duration::from_millis(2);
+    const QUICK: Ended = Ended { duration: Duration::from_millis(2), success: true };
 
     fn with(kind: Kind, in_flight: u32, now: Instant) -> Group {
         let mut group = Group::new(kind);
@@ -170,7 +251,7 @@ mod tests {
         assert_eq!(cause(&host, start + Duration::from_millis(900), 4), None);
         let later = start + Duration::from_secs(2);
         assert_eq!(cause(&host, later, 4), Some(Cause::Silent));
-        host.end(later, QUICK);
+        host.end(later, QUICK, false);
         host.begin(later);
         assert_eq!(cause(&host, later, 4), None);
     }
@@ -181,10 +262,60 @@ mod tests {
         let mut host = with(Kind::Host, 4, now);
         for _ in 0..20 {
             now += Duration::from_secs(2);
-            host.end(now, Duration::from_secs(2));
+            host.end(now, Ended { duration: Duration::from_secs(2), success: true }, false);
             host.begin(now);
         }
         assert_eq!(cause(&host, now + Duration::from_secs(3), 4), None);
+    }
+
+    #[test]
+    fn slow_requests_count_for_their_host_and_not_for_their_owner() {
+        let now = Instant::now();
+        let (mut host, mut owner) = (with(Kind::Host, 4, now), with(Kind::Owner, 4, now));
+        assert_eq!(cause(&host, now, 15), None);
+        assert_eq!(cause(&owner, now, 15), Some(Cause::Busy));
+        host.slow_down();
+        owner.slow_down();
+        assert_eq!(cause(&host, now, 0), Some(Cause::Busy));
+        assert_eq!(cause(&owner, now, 15), None);
+        host.end(now, QUICK, true);
+        assert_eq!(cause(&host, now, 15), None);
+    }
+
+    #[test]
+    fn a_request_is_slow_after_several_times_the_usual_duration() {
+        let now = Instant::now();
+        let mut host = with(Kind::Host, 100, now);
+        assert_eq!(host.slow_after(), SLOW_AFTER.0);
+        let end = |host: &mut Group, duration, count| {
+            let ended = Ended { duration, success: true };
+            (0..count).for_each(|_| host.end(now, ended, false));
+        };
+        end(&mut host, Duration::from_millis(50), 50);
+        assert!(host.slow_after() > Duration::from_millis(350), "{:?}", host.slow_after());
+        end(&mut host, Duration::from_secs(2), 50);
+        assert_eq!(host.slow_after(), SLOW_AFTER.1);
+    }
+
+    #[test]
+    fn a_host_whose_requests_time_out_gets_few_until_one_succeeds() {
+        let now = Instant::now();
+        let mut host = with(Kind::Host, 5, now);
+        let late = Ended { duration: Duration::from_secs(15), success: false };
+        host.end(now, late, false);
+        assert_eq!(cause(&host, now, 0), Some(Cause::Busy));
+        host.end(now, late, false);
+        assert_eq!(cause(&host, now, 0), None);
+        host.begin(now);
+        host.end(now, Ended { success: false, ..QUICK }, false);
+        host.begin(now);
+        assert_eq!(cause(&host, now, 0), Some(Cause::Busy), "a quick failure proves nothing");
+        host.end(now, QUICK, false);
+        host.begin(now);
+        assert_eq!(cause(&host, now, 0), None);
+        host.end(now + Duration::from_secs(14), late, false);
+        host.begin(now);
+        assert_eq!(cause(&host, now, 0), None, "others were answered meanwhile");
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod destination;
 mod exchange;
 mod failed;
 mod head;
+mod lookup;
 mod parts;
 mod pool;
 mod refused;

@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use fanfare_core::target::TargetPolicy;
 use hyper_util::client::legacy::connect::dns::Name;
 use thiserror::Error;
-use tokio::net::lookup_host;
 use tower::Service;
 
+use crate::lookup::Lookups;
 use crate::parts::{self, Moment};
 
 /// Why a name gives no address to connect to. The messages go to the owner of a webhook: they name
@@ -37,11 +37,12 @@ pub(crate) enum ResolveError {
 #[derive(Debug, Clone)]
 pub(crate) struct PolicyResolver {
     policy: Arc<TargetPolicy>,
+    lookups: Lookups,
 }
 
 impl PolicyResolver {
     pub(crate) fn new(policy: TargetPolicy) -> Self {
-        Self { policy: Arc::new(policy) }
+        Self { policy: Arc::new(policy), lookups: Lookups::system() }
     }
 }
 
@@ -55,21 +56,24 @@ impl Service<Name> for PolicyResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let policy = Arc::clone(&self.policy);
+        let (policy, lookups) = (Arc::clone(&self.policy), self.lookups.clone());
         Box::pin(async move {
             parts::note(Moment::Resolving);
-            let addresses = resolve(&policy, name.as_str()).await?;
+            let addresses = resolve(&policy, &lookups, name.as_str()).await?;
             parts::note(Moment::Resolved);
             Ok(addresses.into_iter())
         })
     }
 }
 
-async fn resolve(policy: &TargetPolicy, name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
+async fn resolve(
+    policy: &TargetPolicy,
+    lookups: &Lookups,
+    name: &str,
+) -> Result<Vec<SocketAddr>, ResolveError> {
     let failed = |source| ResolveError::Lookup { name: name.to_owned(), source };
-    // Port 0 is replaced by the URL's port.
-    let found = lookup_host((name, 0)).await.map_err(|source| failed(Some(source)))?;
-    permitted(policy, name, found).and_then(|addresses| match addresses {
+    let found = lookups.find(name).await.map_err(|source| failed(Some(source)))?;
+    permitted(policy, name, found.into_iter()).and_then(|addresses| match addresses {
         addresses if addresses.is_empty() => Err(failed(None)),
         addresses => Ok(addresses),
     })

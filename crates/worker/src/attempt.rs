@@ -2,6 +2,7 @@
 //!
 //! The only place that sends. First attempts and later ones come here alike.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,9 +28,10 @@ use crate::context::{Context, Held, SLACK, chance};
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::Pass;
+use crate::hold::Hold;
 use crate::solo::{Alone, Beside};
 use crate::webhooks::TRUSTED;
-use crate::{measure, traced};
+use crate::{measure, release, traced};
 
 /// How long what is known of a webhook may be old before it is looked at once more: less than it
 /// takes to wait for the limiter, for memory or for the recorder.
@@ -49,6 +51,10 @@ pub(crate) struct Ready<'a> {
     pub(crate) held: Option<Held>,
     /// The right to make it alone, if it must be.
     pub(crate) alone: Option<Alone<'a>>,
+    /// Whether it is made alone.
+    pub(crate) is_alone: bool,
+    /// Its job and its slot.
+    pub(crate) hold: &'a mut Hold,
     /// Whether it is a first attempt that the plan alone decided about.
     pub(crate) by_plan: bool,
     pub(crate) chain: Chain,
@@ -101,7 +107,7 @@ pub(crate) async fn attempt(
     }
     let webhook = read.as_deref().unwrap_or(ready.webhook);
     // Held until the body is gone.
-    let _room = ready.room;
+    let _room = ready.room.take();
     let at = context.now();
     let body: Bytes =
         render(id, number, &webhook.properties, ready.notifications.iter().copied()).into();
@@ -113,7 +119,8 @@ pub(crate) async fn attempt(
     let in_flight = context.config.metrics.in_flight();
     let began = Instant::now();
     let client = &context.config.client;
-    let (answer, trace) = client.post_traced(&webhook.uri, &headers, body.clone()).await;
+    let sending = pin!(client.post_traced(&webhook.uri, &headers, body.clone()));
+    let (answer, trace) = release::answer(context, &mut ready, sending).await;
     let duration = began.elapsed();
     drop(in_flight);
     traced::end(span, &answer);

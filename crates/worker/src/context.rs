@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_core::job::Due;
-use fanfare_store::StoreError;
 use fanfare_store::claims::{Claim, Lease};
 use fanfare_store::patience::{Impatient, patiently};
+use fanfare_store::{Store, StoreError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +20,7 @@ use crate::error::WorkerError;
 use crate::gate::Gate;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
+use crate::release::Releases;
 use crate::solo::Solo;
 use crate::webhooks::Webhooks;
 
@@ -53,6 +54,34 @@ pub(crate) struct Context {
     pub(crate) solo: Solo,
     /// How long the database has been answering.
     database: Answering,
+    /// What claims attempts.
+    claimer: Claimer,
+    /// Claims first attempts whose POSTs are slow.
+    pub(crate) releases: Releases,
+}
+
+/// What claims attempts.
+#[derive(Clone)]
+pub(crate) struct Claimer {
+    store: Store,
+    database: Answering,
+    stop: CancellationToken,
+    /// How long a claim holds.
+    length: Duration,
+}
+
+impl Claimer {
+    /// Claims attempts; the answers are in their order.
+    pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, Held), WorkerError> {
+        let held = Held { lease: Lease::new(self.length, false), from: Instant::now() };
+        let claims = patiently(&self.stop, || {
+            // Asked for each try: an outage may have come and gone since the one before.
+            let may_take_over = self.database.is_settled();
+            let lease = Lease { may_take_over, ..held.lease };
+            self.database.watch(self.store.attempts_claim(dues, lease))
+        });
+        Ok((claims.await?, held))
+    }
 }
 
 /// Claims of one call.
@@ -74,6 +103,13 @@ impl Context {
         let database = Answering::new();
         let recorder = Recorder::start(&config, database.clone(), stop.clone(), tracker);
         let gate = Gate::new(config.per_webhook, config.concurrency);
+        let claimer = Claimer {
+            store: config.store.clone(),
+            database: database.clone(),
+            stop: stop.clone(),
+            length: config.timeout + 2 * SLACK,
+        };
+        let releases = Releases::start(claimer.clone(), tracker);
         Self {
             config,
             webhooks,
@@ -85,6 +121,8 @@ impl Context {
             under_way: Mutex::default(),
             solo: Solo::new(),
             database,
+            claimer,
+            releases,
         }
     }
 
@@ -95,7 +133,7 @@ impl Context {
 
     /// How long a claim holds: the POST and the way into the ledger, with room to spare.
     pub(crate) fn lease(&self) -> Duration {
-        self.config.timeout + 2 * SLACK
+        self.claimer.length
     }
 
     /// After this time a first attempt that another worker was given is recorded, claimed, handed
@@ -107,14 +145,7 @@ impl Context {
 
     /// Claims attempts; the answers are in their order.
     pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, Held), WorkerError> {
-        let held = Held { lease: Lease::new(self.lease(), false), from: Instant::now() };
-        let store = &self.config.store;
-        let claims = self.patiently(|| {
-            // Asked for each try: an outage may have come and gone since the one before.
-            let may_take_over = self.database.is_settled();
-            store.attempts_claim(dues, Lease { may_take_over, ..held.lease })
-        });
-        Ok((claims.await?, held))
+        self.claimer.claim(dues).await
     }
 
     /// Gives back the claim of an attempt that was not begun.

@@ -8,6 +8,7 @@ mod begin;
 use std::time::Duration;
 
 use fanfare_broker::Delay;
+use fanfare_core::chain::chain as chain_of;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::{Due, Job, Unit};
 use fanfare_core::outcome::{DeadReason, DropReason, decided_again};
@@ -25,6 +26,7 @@ use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::{Deferred, Pass};
 use crate::hand_on::HandOn;
+use crate::hold::{Hold, JobHold};
 use crate::lost;
 use crate::verdict::{Verdict, early, verdicts};
 use crate::webhooks::Found;
@@ -93,18 +95,76 @@ pub(crate) async fn defer(
     hand_on.hand_on(follow_ups).await
 }
 
-/// Attempts what is due side by side, records it and hands on what follows; the answers are in their
-/// order, so that each job can be settled on its own. Each gives its share of `permit` back when it
-/// is over. `units` is what the job carries, if it is one that carries something.
+/// Attempts what is due side by side, records it and hands on what follows. Each gives its share of
+/// `permit` back when it is over or slow, and its hold on its job, so that each job is settled on its
+/// own. `units` is what the job carries, if it is one that carries something.
 pub(crate) async fn attempt_each(
     context: &Context,
     hand_on: &HandOn,
-    taken: &[Taken],
+    taken: Vec<(Taken, JobHold)>,
     units: &[Unit],
     mut permit: OwnedSemaphorePermit,
-) -> Result<Vec<Result<(), WorkerError>>, WorkerError> {
+) {
+    let (taken, jobs): (Vec<Taken>, Vec<JobHold>) = taken.into_iter().unzip();
+    let prepared = match prepare(context, hand_on, &taken, units.is_empty()).await {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => return,
+        Err(error) => {
+            // One reason for all of them is told once.
+            tracing::warn!(error = chain_of(&error), "due jobs were not done; they come again");
+            return jobs.into_iter().for_each(|job| job.fail(WorkerError::NotHandedOn));
+        }
+    };
+    let Prepared { entries, deferred, standings, verdicts, found, held } = prepared;
+    let mut gone = standings.iter().zip(verdicts);
+    let mut each = Vec::with_capacity(taken.len());
+    for (((taken, deferred), entry), job) in taken.iter().zip(deferred).zip(entries).zip(jobs) {
+        let mut hold = Hold::new(job, permit.split(1));
+        let webhook = found.webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
+        let next = if deferred.is_none() { gone.next() } else { None };
+        each.push(async move {
+            let follow_up = match (deferred, next) {
+                (None, Some((standing, verdict))) => {
+                    let asked = Asked { taken: *taken, standing, units, webhook, held };
+                    conclude(context, asked, verdict, entry, &mut hold).await
+                }
+                (deferred, _) => Ok(deferred.map(|it| FollowUp::deferred(context, taken.due, it))),
+            };
+            hold.free_slot();
+            let result = match follow_up {
+                Ok(follow_up) => hand_on.hand_on(follow_up).await,
+                Err(error) => Err(error),
+            };
+            hold.end(result);
+        });
+    }
+    drop(permit);
+    join_all(each).await;
+}
+
+/// What is known of deliveries before they are attempted.
+struct Prepared {
+    /// How the gate answered, in the order of the deliveries, …
+    entries: Vec<Entry>,
+    /// … and which of them are deferred.
+    deferred: Vec<Option<Deferred>>,
+    /// What the ledger says of the others, and what is to be done.
+    standings: Vec<Standing>,
+    verdicts: Vec<Verdict>,
+    found: Found,
+    held: Held,
+}
+
+/// Asks the gate, claims what may go, and reads what the ledger knows; `None` when all of it was
+/// deferred.
+async fn prepare(
+    context: &Context,
+    hand_on: &HandOn,
+    taken: &[Taken],
+    again: bool,
+) -> Result<Option<Prepared>, WorkerError> {
     // What comes by reference may have been deferred before.
-    let mut entries = enter(context, taken, units.is_empty()).await?;
+    let entries = enter(context, taken, again).await?;
     let deferred = still_owed(context, taken, &entries).await?;
     let (going, dues): (Vec<Taken>, Vec<Due>) = taken
         .iter()
@@ -116,33 +176,13 @@ pub(crate) async fn attempt_each(
             deferred.map(|it| FollowUp::deferred(context, taken.due, it))
         };
         hand_on.hand_on(taken.iter().zip(deferred).filter_map(again)).await?;
-        return Ok(taken.iter().map(|_| Ok(())).collect());
+        return Ok(None);
     }
     let (claims, held) = context.claim(&dues).await?;
     // Read after the claim: what was recorded just before it is seen here.
     let (standings, found) = look(context, &dues).await?;
     let verdicts = verdicts(context, &going, &claims, &standings, &found).await?;
-    let mut gone = standings.iter().zip(verdicts);
-    let mut each = Vec::with_capacity(taken.len());
-    for ((taken, deferred), entry) in taken.iter().zip(deferred).zip(&mut entries) {
-        let share = permit.split(1);
-        let webhook = found.webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
-        let next = if deferred.is_none() { gone.next() } else { None };
-        let entry = std::mem::replace(entry, Entry::NoNeed);
-        each.push(async move {
-            let follow_up = match (deferred, next) {
-                (None, Some((standing, verdict))) => {
-                    let asked = Asked { taken: *taken, standing, units, webhook, held };
-                    conclude(context, asked, verdict, entry).await
-                }
-                (deferred, _) => Ok(deferred.map(|it| FollowUp::deferred(context, taken.due, it))),
-            };
-            drop(share);
-            hand_on.hand_on(follow_up?).await
-        });
-    }
-    drop(permit);
-    Ok(join_all(each).await)
+    Ok(Some(Prepared { entries, deferred, standings, verdicts, found, held }))
 }
 
 /// Sends deliveries whose job came back several times on separate ways: a worker may have ended of
@@ -239,6 +279,7 @@ async fn conclude(
     asked: Asked<'_>,
     verdict: Verdict,
     entry: Entry,
+    hold: &mut Hold,
 ) -> Result<Option<FollowUp>, WorkerError> {
     let Asked { taken, standing, webhook, .. } = asked;
     let due = taken.due;
@@ -256,7 +297,7 @@ async fn conclude(
                     return not_begun(context, asked, taken.again(AT_ONCE)).await;
                 }
             };
-            let begin = Begin { events, by_plan, alone };
+            let begin = Begin { events, by_plan, alone, hold };
             // Boxed, as what is large, so that thousands of deliveries that wait are small.
             Box::pin(begin.attempt(context, asked, webhook, pass)).await
         }

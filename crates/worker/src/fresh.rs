@@ -18,48 +18,61 @@ use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::gate::Deferred;
 use crate::hand_on::HandOn;
+use crate::hold::{Hold, JobHold};
 
 /// Attempts all deliveries of a job side by side, records them and hands on what follows. Each gives
-/// its share of `permit` back when it is over, so that a slow one holds no more than its own.
+/// its share of `permit` back when it is over or slow, and its hold on the job, so that a slow one
+/// holds no more than its own.
 pub(crate) async fn attempt_all(
     context: &Context,
     hand_on: &HandOn,
     units: &[Unit],
     mut permit: OwnedSemaphorePermit,
-) -> Result<(), WorkerError> {
+    job: JobHold,
+) {
     let now = context.now();
     if !units.iter().all(|unit| plan_holds(unit.received_at, now)) {
         // They waited too long in the queue: whether they may still be sent is asked as for retries.
-        let taken: Vec<Taken> = dues(units).into_iter().map(Taken::first).collect();
-        let each = Box::pin(attempt_each(context, hand_on, &taken, units, permit)).await?;
-        return each.into_iter().collect();
+        let first = |due| (Taken::first(due), job.clone());
+        let taken = dues(units).into_iter().map(first).collect();
+        drop(job);
+        return Box::pin(attempt_each(context, hand_on, taken, units, permit)).await;
     }
     // Noted before anything is waited for: what is claimed for a lost session must be all of it.
     let _under_way: Vec<UnderWay<'_>> =
         dues(units).into_iter().map(|due| context.note(due)).collect();
     let from = Instant::now();
     let ids: Vec<WebhookId> = dues(units).iter().map(|due| due.webhook).collect();
-    let found = context.patiently(|| context.webhooks.get(&ids)).await?;
+    let found = match context.patiently(|| context.webhooks.get(&ids)).await {
+        Ok(found) => found,
+        Err(error) => return job.fail(error),
+    };
     let mut attempts = Vec::with_capacity(ids.len());
     for unit in units {
         for to in &unit.deliveries {
-            let share = permit.split(1);
+            let mut hold = Hold::new(job.clone(), permit.split(1));
             let webhook = found.webhooks.get(&to.webhook).map(AsRef::as_ref);
             let unreadable = found.unreadable.contains(&to.webhook);
+            let addressed = Addressed { unit, to, webhook, from };
             attempts.push(async move {
-                if unreadable {
+                let follow_up = if unreadable {
                     let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
-                    let again = FollowUp::deferred(context, due, Deferred::UNREADABLE);
-                    return hand_on.hand_on([again]).await;
-                }
-                let follow_up = one(context, unit, to, webhook, from).await;
-                drop(share);
-                hand_on.hand_on(follow_up?).await
+                    Ok(Some(FollowUp::deferred(context, due, Deferred::UNREADABLE)))
+                } else {
+                    one(context, addressed, &mut hold).await
+                };
+                hold.free_slot();
+                let result = match follow_up {
+                    Ok(follow_up) => hand_on.hand_on(follow_up).await,
+                    Err(error) => Err(error),
+                };
+                hold.end(result);
             });
         }
     }
-    drop(permit);
-    join_all(attempts).await.into_iter().collect()
+    // From here on each holds its own part.
+    drop((permit, job));
+    join_all(attempts).await;
 }
 
 /// The deliveries of a job.
@@ -68,13 +81,22 @@ pub(crate) fn dues(units: &[Unit]) -> Vec<Due> {
     units.iter().flat_map(|unit| unit.deliveries.iter().map(|to| due(unit, to.webhook))).collect()
 }
 
+/// A delivery of a job.
+#[derive(Clone, Copy)]
+struct Addressed<'a> {
+    unit: &'a Unit,
+    to: &'a Addressee,
+    webhook: Option<&'a Webhook>,
+    /// Since when it is this worker's.
+    from: Instant,
+}
+
 async fn one(
     context: &Context,
-    unit: &Unit,
-    to: &Addressee,
-    webhook: Option<&Webhook>,
-    from: Instant,
+    addressed: Addressed<'_>,
+    hold: &mut Hold,
 ) -> Result<Option<FollowUp>, WorkerError> {
+    let Addressed { unit, to, webhook, from } = addressed;
     let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
     let chain = Chain { attempts: 0, tries: 0, since: unit.received_at, revision: 0 };
     let webhook = match webhook {
@@ -98,6 +120,8 @@ async fn one(
         from,
         held: None,
         alone: None,
+        is_alone: false,
+        hold,
         by_plan: true,
         chain,
         event_ids: unit.event_ids.iter().map(String::as_str).collect(),

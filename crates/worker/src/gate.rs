@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanfare_core::endpoint::{Admission, Cause, Endpoint, LONGEST_WAIT};
-use fanfare_core::group::{Group, Kind, Refusal};
+use fanfare_core::group::{Ended, Group, Kind, Refusal};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use tokio::sync::oneshot;
@@ -31,20 +31,24 @@ struct State {
     /// Groups share what their lane has, so that none fills either.
     first: Lane,
     due: Lane,
+    /// Slow requests of both lanes, which don't count in theirs any more.
+    slow: u32,
+    /// The most that there may be.
+    slow_room: u32,
 }
 
 /// The requests of first attempts, or of due ones.
 struct Lane {
     hosts: HashMap<Arc<str>, Group>,
     owners: HashMap<Arc<str>, Group>,
-    /// Requests in flight.
+    /// Requests in flight that are not slow.
     all: u32,
     /// The most that there may be.
     concurrency: u32,
 }
 
 /// How a worker's concurrency is divided between first attempts and due ones: a storm of either
-/// must leave the other its part.
+/// must leave the other its part. Half as many requests again may be slow ones.
 pub(crate) fn lanes(concurrency: u32) -> (u32, u32) {
     let due = (concurrency / 4).max(1);
     (concurrency.saturating_sub(due).max(1), due)
@@ -56,6 +60,8 @@ struct Place {
     rate: Option<u32>,
     host: Arc<str>,
     owner: Arc<str>,
+    /// How long the request that began last may take until it counts as slow.
+    slow_after: Duration,
 }
 
 /// Who waits for a slot of an endpoint.
@@ -90,14 +96,32 @@ pub(crate) struct Pass {
     rate: Option<u32>,
     probe: bool,
     due: bool,
-    ended: bool,
+    /// How long the request may take until it counts as slow.
+    slow_after: Duration,
+    course: Course,
+}
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It takes no longer than usual.
+    Fast,
+    /// It is among the slow ones.
+    Slow,
+    Over,
 }
 
 impl Gate {
     pub(crate) fn new(most: u32, concurrency: u32) -> Arc<Self> {
         let (first, due) = lanes(concurrency);
-        let (places, first, due) = (HashMap::new(), Lane::new(first), Lane::new(due));
-        Arc::new(Self { most, state: Mutex::new(State { places, first, due }) })
+        let state = State {
+            places: HashMap::new(),
+            first: Lane::new(first),
+            due: Lane::new(due),
+            slow: 0,
+            slow_room: (concurrency / 2).max(1),
+        };
+        Arc::new(Self { most, state: Mutex::new(state) })
     }
 
     /// Acquires a request, waiting briefly if a slot is about to be free. `due` says that it is not
@@ -145,7 +169,8 @@ impl Gate {
             rate: place.rate,
             probe,
             due,
-            ended: false,
+            slow_after: place.slow_after,
+            course: Course::Fast,
         }
     }
 
@@ -160,8 +185,8 @@ impl Gate {
         // Passes that nobody waits for any more are dropped after the lock, which dropping takes.
         let mut unwanted = Vec::new();
         let mut state = self.lock();
-        state.lane(pass.due).end(pass, change_group);
-        let State { places, first, due } = &mut *state;
+        state.end(pass, change_group);
+        let State { places, first, due, .. } = &mut *state;
         let Some(place) = places.get_mut(&pass.webhook) else { return };
         // A request to a former host says nothing about the present one.
         if place.host == pass.host {
@@ -177,7 +202,7 @@ impl Gate {
                 break;
             }
             place.endpoint.begin(now);
-            lane.begin(&place.host, &place.owner, now);
+            place.slow_after = lane.begin(&place.host, &place.owner, now);
             let turn = self.pass(pass.webhook, place, false, next.due);
             unwanted.extend(next.sender.send(turn).err());
         }
@@ -194,19 +219,45 @@ impl State {
         if due { &mut self.due } else { &mut self.first }
     }
 
+    fn end(&mut self, pass: &Pass, change: impl Fn(&mut Group)) {
+        let lane = self.lane(pass.due);
+        lane.groups(&pass.host, &pass.owner).into_iter().for_each(change);
+        if pass.is_slow() {
+            self.slow = self.slow.saturating_sub(1);
+        } else {
+            lane.all = lane.all.saturating_sub(1);
+        }
+    }
+
+    /// Moves a request to the slow ones, if there is room for its host and its owner.
+    fn slow_down(&mut self, pass: &Pass) -> bool {
+        let (slow, room) = (self.slow, self.slow_room);
+        let lane = self.lane(pass.due);
+        let groups = lane.groups(&pass.host, &pass.owner);
+        if !groups.iter().all(|group| group.may_slow(slow, room)) {
+            return false;
+        }
+        groups.into_iter().for_each(Group::slow_down);
+        lane.all = lane.all.saturating_sub(1);
+        self.slow += 1;
+        true
+    }
+
     /// Asks a webhook's host and owner, then its endpoint, whether a request may begin, and begins
     /// it with all of them if it may go at once.
     fn admit(&mut self, webhook: &Webhook, due: bool, most: u32) -> (Admission, &mut Place) {
         let now = Instant::now();
-        let place = place(&mut self.places, webhook, most);
-        let lane = if due { &mut self.due } else { &mut self.first };
+        let State { places, first, due: dues, .. } = self;
+        let (lane, other) = if due { (dues, first) } else { (first, dues) };
+        let place = place(places, webhook, most);
         place.rate = webhook.rate_limit;
         if due {
             place.endpoint.came_back();
             lane.groups(&place.host, &place.owner).into_iter().for_each(Group::came_back);
         }
         // An open breaker defers for longer, and its probe tells whether the endpoint is well again.
-        let admission = match lane.refusal(&place.host, &place.owner, now) {
+        let silence = other.silence(&place.host, now);
+        let admission = match lane.refusal(&place.host, &place.owner, now, silence) {
             Some(Refusal { cause, wait }) if !place.endpoint.is_open() => {
                 place.endpoint.deferred_by_group();
                 Admission::Defer { cause, wait }
@@ -214,11 +265,13 @@ impl State {
             _ => place.endpoint.admit(now, place.waiting.len(), webhook.rate_limit, chance()),
         };
         match admission {
-            Admission::Go { .. } => lane.begin(&place.host, &place.owner, now),
+            Admission::Go { .. } => {
+                place.slow_after = lane.begin(&place.host, &place.owner, now);
+            }
             // It comes back as a due one.
             Admission::Defer { .. } => {
-                let groups = self.due.groups(&place.host, &place.owner);
-                groups.into_iter().for_each(Group::deferred);
+                let dues = if due { lane } else { other };
+                dues.groups(&place.host, &place.owner).into_iter().for_each(Group::deferred);
             }
             Admission::Wait => {}
         }
@@ -236,10 +289,27 @@ impl Lane {
         [host, group(&mut self.owners, owner, Kind::Owner)]
     }
 
-    fn refusal(&mut self, host: &Arc<str>, owner: &Arc<str>, now: Instant) -> Option<Refusal> {
+    /// How long a host has been silent.
+    fn silence(&self, host: &str, now: Instant) -> Option<Duration> {
+        self.hosts.get(host).and_then(|group| group.silence(now))
+    }
+
+    /// Why a host or an owner may have no further request. `silence` is that of the host in the other
+    /// lane.
+    fn refusal(
+        &mut self,
+        host: &Arc<str>,
+        owner: &Arc<str>,
+        now: Instant,
+        silence: Option<Duration>,
+    ) -> Option<Refusal> {
         let (all, concurrency) = (self.all, self.concurrency);
-        let groups = self.groups(host, owner);
-        groups.into_iter().find_map(|group| group.refusal(now, all, concurrency, chance()))
+        let [host, owner] = self.groups(host, owner);
+        if let Some(silence) = silence {
+            return Some(host.silent_for(silence, chance()));
+        }
+        let refusal = |group: &Group| group.refusal(now, all, concurrency, chance());
+        refusal(host).or_else(|| refusal(owner))
     }
 
     fn has_room(&mut self, host: &Arc<str>, owner: &Arc<str>) -> bool {
@@ -247,14 +317,13 @@ impl Lane {
         self.groups(host, owner).iter().all(|group| group.has_room(all, concurrency))
     }
 
-    fn begin(&mut self, host: &Arc<str>, owner: &Arc<str>, now: Instant) {
-        self.groups(host, owner).into_iter().for_each(|group| group.begin(now));
+    /// Begins a request; returns how long it may take until it counts as slow.
+    fn begin(&mut self, host: &Arc<str>, owner: &Arc<str>, now: Instant) -> Duration {
         self.all += 1;
-    }
-
-    fn end(&mut self, pass: &Pass, change: impl Fn(&mut Group)) {
-        self.groups(&pass.host, &pass.owner).into_iter().for_each(change);
-        self.all = self.all.saturating_sub(1);
+        let [host, owner] = self.groups(host, owner);
+        host.begin(now);
+        owner.begin(now);
+        host.slow_after()
     }
 }
 
@@ -276,6 +345,7 @@ fn place<'a>(
         rate: None,
         host: host.into(),
         owner: webhook.owner.key().into(),
+        slow_after: Duration::MAX,
     });
     if *place.host != *host {
         place.host = host.into();
@@ -296,23 +366,46 @@ fn group<'a>(
 }
 
 impl Pass {
+    /// How long the request may take until it counts as slow.
+    pub(crate) fn slow_after(&self) -> Duration {
+        self.slow_after
+    }
+
+    /// The request takes longer than usual. From now on it doesn't count against the fast ones, if there
+    /// is room among the slow ones; returns whether there was.
+    pub(crate) fn slow_down(&mut self) -> bool {
+        if !self.is_slow() && self.gate.lock().slow_down(self) {
+            self.course = Course::Slow;
+        }
+        self.is_slow()
+    }
+
+    fn is_slow(&self) -> bool {
+        self.course == Course::Slow
+    }
+
     /// The request is over.
     pub(crate) fn end(mut self, success: bool, duration: Duration) {
-        self.ended = true;
-        let (now, probe) = (Instant::now(), self.probe);
+        let (now, probe, slow) = (Instant::now(), self.probe, self.is_slow());
+        let ended = Ended { duration, success };
         self.gate.end(
             &self,
-            |group| group.end(now, duration),
+            |group| group.end(now, ended, slow),
             |endpoint| endpoint.end(now, success, duration, probe),
         );
+        self.course = Course::Over;
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if !self.ended {
-            let (probe, rate) = (self.probe, self.rate);
-            self.gate.end(self, Group::abandon, |endpoint| endpoint.abandon(probe, rate));
+        if self.course != Course::Over {
+            let (probe, rate, slow) = (self.probe, self.rate, self.is_slow());
+            self.gate.end(
+                self,
+                |group| group.abandon(slow),
+                |endpoint| endpoint.abandon(probe, rate),
+            );
         }
     }
 }

@@ -13,7 +13,7 @@ use fanfare_broker::{
 };
 use fanfare_core::chain::chain;
 use fanfare_core::job::{Job, JobError, MAX_DELIVERIES, Unit};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -25,6 +25,7 @@ use crate::follow_up::FollowUp;
 use crate::fresh::{attempt_all, dues as dues_of};
 use crate::gate::lanes;
 use crate::hand_on::HandOn;
+use crate::hold::JobHold;
 use group::due_attempts;
 
 /// How long a worker whose session is lost needs to claim what it has under way; until then its
@@ -53,7 +54,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 struct Stamped {
     incoming: Incoming,
     at: Instant,
-    /// Held until the message is settled: its consumer waits for that when the process stops.
+    /// Held until the message is settled and its attempts are over: its consumer waits for that when
+    /// the process stops.
     open: TaskTrackerToken,
 }
 
@@ -253,14 +255,21 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Stamped>) {
         let again = incoming.redelivered || at.elapsed() > STALE;
         let for_job = Arc::clone(&lane);
         lane.tracker.spawn(async move {
-            let settle = incoming.settle;
-            let result = match job {
+            match job {
                 Job::Fresh(units) if !again && width_of(&units) <= MAX_DELIVERIES => {
-                    attempt_all(&for_job.context, &for_job.hand_on, &units, permit).await
+                    let Lane { context, hand_on, .. } = &*for_job;
+                    let (hold, end) = JobHold::new();
+                    // Slow attempts go on when their job is settled.
+                    join(attempt_all(context, hand_on, &units, permit, hold), async {
+                        settle_jobs(vec![(incoming.settle, end.wait().await)]).await;
+                    })
+                    .await;
                 }
-                job => later(&for_job, &job).await,
-            };
-            settle_jobs(vec![(settle, result)]).await;
+                job => {
+                    let result = later(&for_job, &job).await;
+                    settle_jobs(vec![(incoming.settle, result)]).await;
+                }
+            }
             drop(open);
         });
     }

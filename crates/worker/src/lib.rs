@@ -2,7 +2,7 @@
 //!
 //! A worker takes jobs of two kinds, each with a part of the concurrency: first attempts, and
 //! attempts whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
-//! whom, `verdict` what becomes of a due one (`lost` if the database does not know it); `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer; `recorder` writes what was
+//! whom, `verdict` what becomes of a due one (`lost` if the database does not know it); `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer (`release` lets go of what one that takes long would hold, `hold`); `recorder` writes what was
 //! done into the ledger; `hand_on` publishes what follows from it; and only then is a job acknowledged. Any number of workers run side by
 //! side.
 //!
@@ -31,11 +31,13 @@ mod follow_up;
 mod fresh;
 mod gate;
 mod hand_on;
+mod hold;
 mod intake;
 mod lost;
 mod measure;
 mod progress;
 mod recorder;
+mod release;
 mod solo;
 mod traced;
 mod verdict;

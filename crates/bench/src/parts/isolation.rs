@@ -2,6 +2,9 @@
 //! and how late.
 //!
 //! Each case has an installation of its own, so that nothing of a bad endpoint waits for the next.
+//! [`gateway`] has the cases in which a whole host goes bad in mid-load.
+
+mod gateway;
 
 use anyhow::Result;
 
@@ -30,7 +33,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
             round(stage, plan, report, &name, &bad).await?;
         }
     }
-    Ok(())
+    gateway::run(stage, plan, report).await
 }
 
 /// The bad endpoints of each case.
@@ -71,6 +74,7 @@ async fn round(
     world.start(stage).await?;
     let load = Load {
         filter: "tasks",
+        actions: 1,
         group: GOOD,
         fan_out: number::count(good),
         count: number::whole(plan.isolation_rate * number::float(plan.isolation_seconds)),

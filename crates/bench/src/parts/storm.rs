@@ -67,6 +67,7 @@ async fn round(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()
 fn watched(plan: &Plan, seconds: u64) -> Load<'static> {
     Load {
         filter: "tasks",
+        actions: 1,
         group: CALM,
         fan_out: 1,
         count: number::whole(plan.storm_rate * number::float(seconds)),

@@ -84,6 +84,7 @@ async fn warm_up(
 pub(super) fn load(plan: &Plan, fan_out: &FanOut, count: u64) -> Load<'static> {
     Load {
         filter: "tasks",
+        actions: 1,
         group: GROUP,
         fan_out: fan_out.webhooks,
         count,

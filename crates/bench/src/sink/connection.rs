@@ -21,6 +21,9 @@ const CHUNK: usize = 64 * 1024;
 /// How long a late hook takes for its answer.
 const LATE: Duration = Duration::from_millis(50);
 
+/// How long a slow hook takes for its answer.
+const SLOW: Duration = Duration::from_secs(5);
+
 /// How long a trickling hook waits before its next byte.
 const DRIP: Duration = Duration::from_millis(200);
 
@@ -36,7 +39,12 @@ pub(super) async fn serve(mut stream: TcpStream, tally: &Shared) -> io::Result<(
     while let Some(manner) = take(&mut stream, &mut buffer, tally).await? {
         match manner {
             None => stream.write_all(NOT_FOUND).await?,
-            Some(Manner::Good) => stream.write_all(OK).await?,
+            // How a gateway answers was decided with the count.
+            Some(Manner::Good | Manner::Gateway) => stream.write_all(OK).await?,
+            Some(Manner::Slow) => {
+                tokio::time::sleep(SLOW).await;
+                stream.write_all(OK).await?;
+            }
             Some(Manner::Late) => {
                 tokio::time::sleep(LATE).await;
                 stream.write_all(OK).await?;

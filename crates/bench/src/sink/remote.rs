@@ -36,10 +36,15 @@ impl Sink {
         self.helper.id()
     }
 
-    /// The address of a hook, which is counted under `group`. Hooks share the ports evenly.
+    /// The address of a hook, which is counted under `group`. Hooks share the ports evenly, but for
+    /// those of a gateway.
     pub(crate) fn url(&self, manner: Manner, group: &str, hook: usize) -> Result<String> {
-        let open = || self.open.get(hook % self.open.len().max(1)).copied();
-        let port = if manner == Manner::Refuse { Some(self.closed) } else { open() };
+        let open = |number: usize| self.open.get(number % self.open.len().max(1)).copied();
+        let port = match manner {
+            Manner::Refuse => Some(self.closed),
+            Manner::Gateway => open(gateway(group)),
+            _ => open(hook),
+        };
         let port = port.context("the sink has no ports")?;
         Ok(format!("http://127.0.0.1:{port}/{}/{group}/{hook}", manner.name()))
     }
@@ -89,4 +94,9 @@ impl Sink {
     pub(crate) async fn end(self) {
         self.helper.end().await;
     }
+}
+
+/// The number of the port that the hooks of a group share.
+fn gateway(group: &str) -> usize {
+    group.bytes().map(usize::from).sum()
 }

@@ -9,7 +9,7 @@ use crate::histogram::Histogram;
 use crate::number;
 
 /// How a hook answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Manner {
     /// With 200.
     Good,
@@ -27,6 +27,11 @@ pub(crate) enum Manner {
     Error,
     /// With 503 while there is a storm, else with 200.
     Storm,
+    /// With 200, after five seconds.
+    Slow,
+    /// As the gateway of its group does: with 200 until the gateway fails. The hooks of one group share
+    /// a port.
+    Gateway,
 }
 
 impl Manner {
@@ -45,11 +50,14 @@ impl Manner {
             Self::Trickle => "trickle",
             Self::Error => "error",
             Self::Storm => "storm",
+            Self::Slow => "slow",
+            Self::Gateway => "gateway",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
-        let mut all = Self::BAD.into_iter().chain([Self::Good, Self::Late, Self::Storm]);
+        let others = [Self::Good, Self::Late, Self::Storm, Self::Slow, Self::Gateway];
+        let mut all = Self::BAD.into_iter().chain(others);
         all.find(|manner| manner.name() == name)
     }
 }
@@ -96,6 +104,8 @@ impl Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) is_stormy: bool,
+    /// How the gateways of groups answer that have failed.
+    pub(crate) failed: HashMap<String, Manner>,
     hooks: HashMap<Vec<u8>, Hook>,
     groups: Vec<Group>,
 }
@@ -135,9 +145,10 @@ impl Tally {
         let manner = match hook.manner {
             Manner::Storm if self.is_stormy => Manner::Storm,
             Manner::Storm => Manner::Good,
+            Manner::Gateway => self.failed.get(&group.name).copied().unwrap_or(Manner::Good),
             manner => manner,
         };
-        if !matches!(manner, Manner::Good | Manner::Late) {
+        if !matches!(manner, Manner::Good | Manner::Late | Manner::Slow) {
             group.refused += 1;
             return Some(manner);
         }
@@ -234,6 +245,15 @@ mod tests {
         tally.count(b"/good/a/0", stamp(70), 9_000_000);
         let seen = tally.report("a");
         assert_eq!((seen.since_mark, seen.first, seen.duplicates()), (1, 9_000_000, 2));
+    }
+
+    #[test]
+    fn a_gateway_fails_as_a_whole() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.count(b"/gateway/a/0", None, 1), Some(Manner::Good));
+        tally.failed.insert("a".to_owned(), Manner::Hang);
+        assert_eq!(tally.count(b"/gateway/a/0", None, 1), Some(Manner::Hang));
+        assert_eq!(tally.count(b"/gateway/b/1", None, 1), Some(Manner::Good));
     }
 
     #[test]

@@ -12,15 +12,17 @@ use crate::context::{Context, SLACK};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::gate::Pass;
+use crate::hold::Hold;
 
 /// What an attempt is to be made with.
-pub(super) struct Begin {
+pub(super) struct Begin<'a> {
     pub(super) events: Vec<usize>,
     pub(super) by_plan: bool,
     pub(super) alone: bool,
+    pub(super) hold: &'a mut Hold,
 }
 
-impl Begin {
+impl Begin<'_> {
     pub(super) async fn attempt(
         self,
         context: &Context,
@@ -78,7 +80,9 @@ impl Begin {
             room,
             from: held.from,
             held: Some(held),
+            is_alone: self.alone,
             alone,
+            hold: self.hold,
             by_plan: self.by_plan,
             // What the plan allowed was not asked at any later revision.
             chain: if self.by_plan { Chain { revision: 0, ..chain } } else { chain },

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_broker::{Incoming, Settle};
-use fanfare_core::chain::chain;
 use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
+use futures_util::StreamExt as _;
+use futures_util::future::join;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Lane, PAUSE, Stamped, WIDEST, give_back, later, set_aside, settle_jobs};
+use super::{Lane, Stamped, WIDEST, give_back, later, set_aside, settle_jobs};
 use crate::due::{Taken, attempt_each, part};
 use crate::follow_up::FOLLOW_UP_MISSING;
+use crate::hold::JobHold;
 
 /// How long a due job waits for others, with which it shares the questions to the database. Delays are
 /// exact to about a second.
@@ -117,27 +120,21 @@ async fn attempt_group(lane: &Arc<Lane>, group: Group) {
     }
     let for_group = Arc::clone(lane);
     lane.tracker.spawn(async move {
-        let mut group = group;
-        let open = std::mem::take(&mut group.open);
-        let Lane { context, hand_on, .. } = &*for_group;
-        match attempt_each(context, hand_on, &group.taken, &[], permit).await {
-            Ok(results) => {
-                let mut results = results.into_iter();
-                // A job of which one delivery was not done comes again whole; of what was done the
-                // ledger knows.
-                let of_job = |(count, settle)| {
-                    let own: Vec<_> = results.by_ref().take(count).collect();
-                    (settle, own.into_iter().collect())
-                };
-                settle_jobs(group.jobs.into_iter().map(of_job).collect()).await;
-            }
-            Err(error) => {
-                // One reason for all of them is told once.
-                tracing::warn!(error = chain(&error), "due jobs were not done; they come again");
-                tokio::time::sleep(PAUSE).await;
-                give_back(group.settles()).await;
-            }
+        let Group { taken, jobs, open } = group;
+        let mut taken = taken.into_iter();
+        let mut attempts = Vec::with_capacity(taken.len());
+        let ends = FuturesUnordered::new();
+        for (count, settle) in jobs {
+            let (hold, end) = JobHold::new();
+            attempts.extend(taken.by_ref().take(count).map(|taken| (taken, hold.clone())));
+            // A job of which one delivery was not done comes again whole; of what was done the ledger
+            // knows.
+            ends.push(async move { (settle, end.wait().await) });
         }
+        let Lane { context, hand_on, .. } = &*for_group;
+        let settled = ends.ready_chunks(MAX_DELIVERIES).for_each_concurrent(None, settle_jobs);
+        // Slow attempts go on when their jobs are settled.
+        join(attempt_each(context, hand_on, attempts, &[], permit), settled).await;
         drop(open);
     });
 }
