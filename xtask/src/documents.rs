@@ -1,4 +1,5 @@
-//! What the documents must keep: links lead somewhere, and code stands in a file that runs.
+//! What the documents must keep: links lead somewhere, code stands in a file that runs, and tests that
+//! are named exist.
 //!
 //! Examples in documents are copies of parts of `examples/`. A copy drifts, so each paragraph of a
 //! block of code must be found, line by line, in one file of that folder.
@@ -12,6 +13,9 @@ use anyhow::{Context, Result};
 /// The languages whose blocks must stand in an example, by the name behind the fence.
 const EXAMPLES: [(&str, &str); 3] = [("python", "py"), ("js", "js"), ("csharp", "cs")];
 
+/// The document that names tests.
+const NAMES_TESTS: &str = "docs/internals/invariants.md";
+
 /// Finds broken links and code that no example has, each as `path:line: why`.
 pub(crate) fn faults(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     let is_document = |file: &&PathBuf| file.extension().is_some_and(|it| it == "md");
@@ -21,7 +25,7 @@ pub(crate) fn faults(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
         documents.insert(name, Document::parse(&read(file)?));
     }
     let examples = examples(root)?;
-    let mut faults = Vec::new();
+    let mut faults = missing_tests(root, files)?;
     for (file, document) in &documents {
         let path = file.strip_prefix(root).unwrap_or(file).display();
         let broken = document.links.iter().filter(|link| !leads_somewhere(file, link, &documents));
@@ -34,6 +38,27 @@ pub(crate) fn faults(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     }
     faults.sort();
     Ok(faults)
+}
+
+/// Finds the names of tests in [`NAMES_TESTS`] that no file has.
+fn missing_tests(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
+    let is_source = |file: &&PathBuf| file.extension().is_some_and(|it| it == "rs");
+    let sources: Vec<String> =
+        files.iter().filter(is_source).map(|file| read(file)).collect::<Result<_>>()?;
+    let document = read(&root.join(NAMES_TESTS))?;
+    let exists = |name: &str| sources.iter().any(|text| text.contains(&format!("fn {name}(")));
+    let missing = |(number, line): (usize, &str)| -> Vec<String> {
+        let missing = names_of_tests(line).filter(|name| !exists(name));
+        missing.map(|name| format!("{NAMES_TESTS}:{number}: no test {name}")).collect()
+    };
+    Ok((1..).zip(document.lines()).flat_map(missing).collect())
+}
+
+/// The names of tests in a line: between backticks, of several words, as no other name is.
+fn names_of_tests(line: &str) -> impl Iterator<Item = &str> {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let quoted = line.split('`').skip(1).step_by(2);
+    quoted.filter(move |it| it.matches('_').count() >= 3 && it.chars().all(is_word))
 }
 
 fn read(file: &Path) -> Result<String> {
@@ -208,6 +233,12 @@ mod tests {
             let link = Link { line: 1, target: target.to_owned() };
             assert_eq!(leads_somewhere(&file, &link, &documents), expected, "{target}");
         }
+    }
+
+    #[test]
+    fn names_of_tests_have_at_least_four_words() {
+        let line = "fail_closed; `a_b_c_d`, `core::a_b_c_d`, `queue_progress`, `e_f_g_2`";
+        assert_eq!(names_of_tests(line).collect::<Vec<_>>(), ["a_b_c_d", "e_f_g_2"]);
     }
 
     #[test]
