@@ -1,6 +1,8 @@
 // Publishes an event to Fanfare as a report server does, with RabbitMQ.Client 7.
 //
-//     dotnet add package RabbitMQ.Client --version 7.*
+//     dotnet new console --output publisher && cp publish.cs publisher/Program.cs
+//     dotnet add publisher package RabbitMQ.Client --version 7.*
+//     dotnet run --project publisher
 
 using System.Text;
 using RabbitMQ.Client;
@@ -8,8 +10,8 @@ using RabbitMQ.Client;
 var factory = new ConnectionFactory { Uri = new Uri("amqp://guest:guest@localhost:5672/%2f") };
 await using var connection = await factory.CreateConnectionAsync("report-server");
 
-// With confirms tracked, BasicPublishAsync returns when the broker has the message, and throws if it
-// was returned because no queue takes it.
+// With tracked confirms, BasicPublishAsync returns when the broker has stored the message, and throws
+// an exception if no queue takes it.
 var options = new CreateChannelOptions(
     publisherConfirmationsEnabled: true,
     publisherConfirmationTrackingEnabled: true);
@@ -21,7 +23,9 @@ var body = Encoding.UTF8.GetBytes("""
       "id": "0b9c0a52-7a61-4a1e-9d0c-5a4f6f7f2f10",
       "source": "/report-server/main",
       "type": "reports.upload",
+      "time": "2026-11-23T10:00:00Z",
       "subject": "categories/c41d7be2f60/reports/91ab04cd7e2",
+      "accessrevision": 412,
       "data": { "Id": "91ab04cd7e2", "Name": "Quarterly sales" }
     }
     """);

@@ -2,9 +2,9 @@
 
     python examples/publish.py --url amqp://guest:guest@localhost:5672/%2f examples/events.jsonl
 
-Each FILE holds one event, an array of events, or JSON Lines; without a FILE, one sample event of
-each kind is made. With --batch, the events of a file go out as one batch, and so in one POST to each
-webhook. Ends with 1 if an event was not routed.
+Each FILE holds one event, an array of events, or JSON Lines. Without a FILE, the program makes one
+sample event of each kind. With --batch, the events of a file go out as one batch, and so in one POST
+to each webhook. The exit code is 1 if an event was not routed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SAMPLES = [
 
 
 def samples():
-    """One event of each kind, with new ids: an event is known by its source and id."""
+    """One event of each kind, each with a new id: source and id identify an event."""
     return [
         {
             "specversion": "1.0",
@@ -51,10 +51,23 @@ def events_of(path):
         return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
-def publish(channel, routing_key, body, content_type):
-    properties = pika.BasicProperties(content_type=content_type, delivery_mode=pika.DeliveryMode.Persistent)
-    # With confirms on, this returns when the broker has the message, and raises if no queue takes it.
-    channel.basic_publish(EXCHANGE, routing_key, json.dumps(body).encode(), properties, mandatory=True)
+def connect(url):
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    channel.confirm_delivery()  # from now on basic_publish waits for the broker
+    return channel
+
+
+def publish(channel, event):
+    """Returns when the broker has stored the event. Raises an error if no queue takes it."""
+    properties = pika.BasicProperties(content_type="application/cloudevents+json", delivery_mode=2)
+    channel.basic_publish(EXCHANGE, event["type"], json.dumps(event).encode(), properties, mandatory=True)
+
+
+def publish_batch(channel, events):
+    """The same for an array of events, which reach each webhook in one POST."""
+    properties = pika.BasicProperties(content_type="application/cloudevents-batch+json", delivery_mode=2)
+    channel.basic_publish(EXCHANGE, events[0]["type"], json.dumps(events).encode(), properties, mandatory=True)
 
 
 def main():
@@ -64,19 +77,15 @@ def main():
     parser.add_argument("files", nargs="*", metavar="FILE")
     args = parser.parse_args()
     files = [events_of(path) for path in args.files] or [samples()]
-    connection = pika.BlockingConnection(pika.URLParameters(args.url))
-    channel = connection.channel()
-    channel.confirm_delivery()
-    count = 0
-    for events in files:
-        if args.batch and events:
-            publish(channel, events[0]["type"], events, "application/cloudevents-batch+json")
+    channel = connect(args.url)
+    for events in filter(None, files):
+        if args.batch:
+            publish_batch(channel, events)
         else:
             for event in events:
-                publish(channel, event["type"], event, "application/cloudevents+json")
-        count += len(events)
-    connection.close()
-    print(f"published {count} events")
+                publish(channel, event)
+    channel.connection.close()
+    print(f"published {sum(map(len, files))} events")
 
 
 if __name__ == "__main__":
@@ -85,4 +94,4 @@ if __name__ == "__main__":
     except (pika.exceptions.UnroutableError, pika.exceptions.NackError) as error:
         sys.exit(f"an event was not routed: {error!r}")
     except pika.exceptions.ChannelClosedByBroker as error:
-        sys.exit(f"{error.reply_text}; a router or worker of Fanfare makes the exchange when it starts")
+        sys.exit(f"{error.reply_text}; a router of Fanfare makes the exchange when it starts")

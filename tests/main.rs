@@ -25,6 +25,7 @@ mod lost_answers;
 mod malformed;
 mod masking;
 mod metrics;
+mod node_env;
 mod openid;
 mod outages;
 mod outcomes;

@@ -1,7 +1,6 @@
 //! Signing in with an identity provider: the certified `oidc-provider`, as a process of its own.
 
 mod browser;
-mod node;
 mod provider;
 mod refusals;
 mod sessions;

@@ -6,8 +6,9 @@ use std::path::Path;
 use fanfare_testkit::process::Process;
 use serde_json::{Value, json};
 
-use super::{CONSOLE, node};
+use super::CONSOLE;
 use crate::api::client::{Answer, send_as};
+use crate::node_env::node_script;
 use crate::world::SOON;
 
 /// An OpenID Connect provider.
@@ -24,7 +25,7 @@ impl Provider {
 
     /// Starts one at a port.
     pub(super) async fn on(port: u16, apart: bool) -> Self {
-        let script = node::script();
+        let script = node_script("tests/node/oidc", "provider.mjs", "target/tests-node/oidc");
         let settings = json!({ "port": port, "console": CONSOLE, "claimsApart": apart });
         let process = Process::spawn(
             Path::new("node"),

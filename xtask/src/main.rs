@@ -7,6 +7,7 @@ mod cargo;
 mod check_all;
 mod demo;
 mod deny;
+mod documents;
 mod edges;
 mod tidy;
 

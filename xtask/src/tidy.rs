@@ -1,5 +1,5 @@
 //! The rules of this project that no other tool knows: how files begin, how long they may be, what
-//! they may not hold, and who may depend on whom.
+//! they may not hold, who may depend on whom, and what documents must keep.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use fanfare_testkit::build::workspace;
 
-use crate::edges;
+use crate::{documents, edges};
 
 /// A file of one idea; its tests apart.
 const MAX_LINES: usize = 450;
@@ -54,7 +54,9 @@ pub(crate) fn run() -> Result<()> {
 /// Finds what breaks the rules, each as `path:line: why`.
 fn faults(root: &Path) -> Result<Vec<String>> {
     let mut faults = edges::faults()?;
-    for file in text_files(root)? {
+    let files = text_files(root)?;
+    faults.extend(documents::faults(root, &files)?);
+    for file in files {
         let text =
             fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
         let path = file.strip_prefix(root).unwrap_or(&file).display().to_string();

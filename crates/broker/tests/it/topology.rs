@@ -17,10 +17,26 @@ async fn channel(sandbox: &Sandbox) -> Channel {
     connection.create_channel().await.unwrap()
 }
 
+/// The document that shows the table, between two lines.
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/topology.md");
+const BEGIN: &str = "```text\n";
+const END: &str = "```\n";
+
 #[test]
-fn the_table_as_text() {
-    // To accept a change of the table, put what this prints into the file.
-    assert_eq!(render(Shares::ONE), include_str!("topology.txt"), "\n{}", render(Shares::ONE));
+fn the_document_has_the_table() {
+    let document = std::fs::read_to_string(DOCUMENT).unwrap();
+    let (before, rest) = document.split_once(BEGIN).unwrap();
+    let (listed, after) = rest.split_once(END).unwrap();
+    let expected = render(Shares::ONE);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(DOCUMENT, format!("{before}{BEGIN}{expected}{END}{after}")).unwrap();
+    } else {
+        assert_eq!(
+            listed, expected,
+            "docs/reference/topology.md is not what the table says; run `UPDATE_DOCS=1 cargo test \
+             -p fanfare-broker the_document_has_the_table` and look at what changed"
+        );
+    }
 }
 
 #[tokio::test]
