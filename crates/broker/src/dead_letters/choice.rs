@@ -3,7 +3,7 @@
 use fanfare_core::event::MAX_ATTRIBUTE;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::Job;
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::{ATTEMPTS, DeadLetter, EVENT, LAST_STATUS, OWNER, WEBHOOK, cut};
 use crate::topology::Queue;
@@ -73,6 +73,12 @@ impl Choice {
     }
 }
 
+/// What is read of a dead event, which may be as large as the broker takes.
+#[derive(Deserialize)]
+struct Named {
+    id: String,
+}
+
 /// What the headers of a dead delivery say. Those of a dead event are the publisher's, who may have
 /// written anything.
 impl DeadLetter {
@@ -107,9 +113,8 @@ impl DeadLetter {
         if kind == Kind::Deliveries {
             return self.text(kind, EVENT).map(str::to_owned);
         }
-        let event: Value = serde_json::from_slice(&self.message.body).ok()?;
-        let id = event.get("id")?.as_str()?;
-        Some(cut(id, MAX_ATTRIBUTE).to_owned())
+        let Named { id } = serde_json::from_slice(&self.message.body).ok()?;
+        Some(cut(&id, MAX_ATTRIBUTE).to_owned())
     }
 
     /// How often a dead delivery was attempted.
