@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::world::{SOON, World, event};
 
+mod large;
 mod random;
 
 const EVENTS: &str = "reportserver.events";

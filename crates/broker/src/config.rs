@@ -3,6 +3,7 @@
 use crate::error::BrokerError;
 use crate::place::{Place, unusable};
 use crate::queue_health::QueueHealth;
+use crate::wire::room::Room;
 use fanfare_core::share::Shares;
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub struct Config {
     broker: String,
     delivery_queues: Shares,
     queue_health: Arc<QueueHealth>,
+    room: Room,
 }
 
 impl Config {
@@ -43,7 +45,8 @@ impl Config {
         let broker = places.iter().map(|place| place.told.as_str()).collect::<Vec<_>>().join("; ");
         let delivery_queues = Shares::ONE;
         let (places, name) = (places.into(), name.to_owned());
-        Ok(Self { places, name, broker, delivery_queues, queue_health: Arc::default() })
+        let (queue_health, room) = (Arc::default(), Room::default());
+        Ok(Self { places, name, broker, delivery_queues, queue_health, room })
     }
 
     /// The same with so many delivery queues; else there is one.
@@ -62,6 +65,11 @@ impl Config {
     #[must_use]
     pub fn queue_health(&self) -> &Arc<QueueHealth> {
         &self.queue_health
+    }
+
+    /// The memory for large messages from the broker; clones share it.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// Hosts, ports and virtual host, for people to read.

@@ -3,6 +3,7 @@
 use crate::error::BrokerError;
 use crate::place::{CONNECT_TIMEOUT_S, Place, Secure};
 use crate::wire::FrameMax;
+use crate::wire::room::{Arrivals, Room};
 use crate::wire::stream::{Filtered, Kit};
 use async_rs::Runtime;
 use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector, TLSConfig};
@@ -21,14 +22,20 @@ pub(crate) struct Connected {
     pub(crate) connection: Connection,
     /// In bytes, all of the frame.
     pub(crate) frame_max: u32,
+    /// The large messages that have come in by it.
+    pub(crate) arrivals: Arrivals,
 }
 
-/// Connects under a name that operators see.
-pub(crate) async fn connect(place: &Place, name: String) -> Result<Connected, BrokerError> {
+/// Connects under a name that operators see. Large messages come in while there is room.
+pub(crate) async fn connect(
+    place: &Place,
+    name: String,
+    room: &Room,
+) -> Result<Connected, BrokerError> {
     if place.silent.load(Ordering::Relaxed) {
         probe(place).await?;
     }
-    let opened = match timeout(CONNECT_TIMEOUT, open(place, name)).await {
+    let opened = match timeout(CONNECT_TIMEOUT, open(place, name, room)).await {
         Ok(opened) => opened,
         Err(_) => Err(no_answer(place)),
     };
@@ -37,14 +44,16 @@ pub(crate) async fn connect(place: &Place, name: String) -> Result<Connected, Br
     opened
 }
 
-async fn open(place: &Place, name: String) -> Result<Connected, BrokerError> {
+async fn open(place: &Place, name: String, room: &Room) -> Result<Connected, BrokerError> {
     // Read anew each time: a certificate may have been renewed.
     let connector = place.secure.as_ref().map(connector).transpose()?;
     // Automatic recovery stays off: it hides failures.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let frame_max = FrameMax::at_most(place.frame_max);
-    let kit = Kit::current(frame_max.clone());
+    let arrivals = Arrivals::new(room.clone());
+    let kit = Kit::current(frame_max.clone(), arrivals.clone());
     let (tokio, agreed) = (Runtime::new(kit.tokio()), frame_max.clone());
+    let arriving = arrivals.clone();
     let connecting = Connection::connector(
         place.uri.clone(),
         Runtime::new(kit),
@@ -54,13 +63,13 @@ async fn open(place: &Place, name: String) -> Result<Connected, BrokerError> {
                 Some((connector, name)) => plain.into_rustls(connector, name).await?,
                 None => plain,
             };
-            Ok(AsyncTcpStream::Plain(Filtered::new(stream, &frame_max)))
+            Ok(AsyncTcpStream::Plain(Filtered::new(stream, &frame_max, &arriving)))
         },
         properties,
     );
     let connection =
         connecting.await.map_err(|error: Error| BrokerError::connecting(place, &error))?;
-    Ok(Connected { connection, frame_max: agreed.get() })
+    Ok(Connected { connection, frame_max: agreed.get(), arrivals })
 }
 
 fn connector(secure: &Secure) -> Result<(RustlsConnector, String), BrokerError> {

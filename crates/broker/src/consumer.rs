@@ -4,6 +4,8 @@ use crate::error::BrokerError;
 use crate::message::Message;
 use crate::received::Received;
 use crate::topology::Queue;
+use crate::wire::envelope::left_out;
+use crate::wire::room::{Arrivals, Returns, Share};
 use futures_util::future::{join, join_all};
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{
@@ -30,6 +32,8 @@ pub struct Consumer {
     queue: Queue,
     /// A batch under way. Kept here so that a dropped call of [`Consumer::next_batch`] loses none.
     batch: Vec<Incoming>,
+    /// Messages whose bodies there was no room for.
+    returns: Returns,
     ended: bool,
 }
 
@@ -62,6 +66,8 @@ pub struct Settle {
     queue: Queue,
     /// Keeps the channel open: a closed one could not settle.
     channel: Arc<Taken>,
+    /// What a large body takes of the memory, until the message is settled.
+    _share: Option<Share>,
 }
 
 /// A consumer's channel, and the tags of what was taken from it and is not settled.
@@ -71,6 +77,8 @@ struct Taken {
     _connection: Arc<Connection>,
     /// Messages that have arrived so far.
     arrived: Arc<AtomicU64>,
+    /// Large messages that came in by that connection.
+    arrivals: Arrivals,
     unsettled: Mutex<BTreeSet<u64>>,
 }
 
@@ -92,13 +100,19 @@ impl Consumer {
         if self.ended {
             return None;
         }
-        let failure = match self.stream.next().await {
-            Some(Ok(delivery)) => return Some(Ok(self.incoming(delivery))),
-            Some(Err(error)) => {
-                BrokerError::of(format!("taking messages from {}", self.queue), &error)
+        let failure = loop {
+            match self.stream.next().await {
+                Some(Ok(delivery)) => {
+                    if let Some(incoming) = self.incoming(delivery) {
+                        return Some(Ok(incoming));
+                    }
+                }
+                Some(Err(error)) => {
+                    break BrokerError::of(format!("taking messages from {}", self.queue), &error);
+                }
+                // Without an error it is the broker that cancelled: the queue was deleted.
+                None => break BrokerError::ConsumerGone { queue: self.queue.name() },
             }
-            // Without an error it is the broker that cancelled: the queue was deleted.
-            None => BrokerError::ConsumerGone { queue: self.queue.name() },
         };
         self.ended = true;
         Some(Err(failure))
@@ -138,8 +152,8 @@ impl Consumer {
             match delivery {
                 Some(Ok(delivery)) => {
                     let incoming = self.incoming(delivery);
-                    bytes += incoming.message.body.len();
-                    self.batch.push(incoming);
+                    bytes += incoming.as_ref().map_or(0, |it| it.message.body.len());
+                    self.batch.extend(incoming);
                 }
                 Some(Err(error)) => {
                     self.fail();
@@ -171,7 +185,7 @@ impl Consumer {
         )?;
         let mut rest = std::mem::take(&mut self.batch);
         while let Some(Ok(delivery)) = self.stream.next().await {
-            rest.push(self.incoming(delivery));
+            rest.extend(self.incoming(delivery));
         }
         let given_back = join_all(rest.into_iter().map(|incoming| incoming.settle.give_back()));
         given_back.await.into_iter().collect()
@@ -182,8 +196,9 @@ impl Consumer {
         Arc::clone(&self.channel.arrived)
     }
 
+    /// `connection` is the consumer's own, with the large messages that come in by it.
     pub(crate) async fn open(
-        connection: Arc<Connection>,
+        (connection, arrivals): (Arc<Connection>, Arrivals),
         queue: Queue,
         prefetch: u16,
         name: &str,
@@ -204,16 +219,39 @@ impl Consumer {
             )
             .await
             .map_err(|error| doing(&error))?;
+        let returns = Returns::new(&arrivals);
         let channel = Arc::new(Taken {
             channel,
             _connection: connection,
             arrived: Arc::default(),
+            arrivals,
             unsettled: Mutex::default(),
         });
-        Ok(Self { stream, channel, queue, batch: Vec::new(), ended: false })
+        Ok(Self { stream, channel, queue, batch: Vec::new(), returns, ended: false })
     }
 
-    fn incoming(&self, delivery: lapin::message::Delivery) -> Incoming {
+    /// The message of a delivery; `None` if there was no room for its body, so that it must come
+    /// again.
+    fn incoming(&mut self, delivery: lapin::message::Delivery) -> Option<Incoming> {
+        let tag = delivery.delivery_tag;
+        self.channel.unsettled().insert(tag);
+        self.channel.arrived.fetch_add(1, Ordering::Relaxed);
+        let settle = Settle {
+            acker: delivery.acker,
+            tag,
+            queue: self.queue,
+            _share: self.channel.arrivals.share(self.channel.channel.id(), tag),
+            channel: Arc::clone(&self.channel),
+        };
+        if let Some(size) = left_out(&delivery.properties) {
+            tracing::debug!(
+                queue = self.queue.name(),
+                size,
+                "a large message has to wait for room"
+            );
+            self.returns.add(size, settle.give_back());
+            return None;
+        }
         let Received { message, delivery_count, exchange, routing_key, unreadable } =
             Received::read(
                 delivery.data,
@@ -221,23 +259,16 @@ impl Consumer {
                 &delivery.exchange,
                 &delivery.routing_key,
             );
-        let tag = delivery.delivery_tag;
-        self.channel.unsettled().insert(tag);
-        self.channel.arrived.fetch_add(1, Ordering::Relaxed);
-        Incoming {
+        let redelivered = delivery.redelivered;
+        Some(Incoming {
             message,
             exchange,
             routing_key,
             unreadable,
-            redelivered: delivery.redelivered,
+            redelivered,
             delivery_count,
-            settle: Settle {
-                acker: delivery.acker,
-                tag,
-                queue: self.queue,
-                channel: Arc::clone(&self.channel),
-            },
-        }
+            settle,
+        })
     }
 
     /// The channel is gone, and with it the right to settle what was collected.

@@ -3,7 +3,8 @@
 //! A dead letter keeps its body, its content type and its headers; what Fanfare has to say about it
 //! is added in headers of its own. Looking takes every letter without acknowledging it, and returns
 //! all but the taken ones by closing the channel. So a look costs the broker a little and loses
-//! nothing, even when the process dies in the middle of it.
+//! nothing, even when the process dies in the middle of it. However large the letters are, only one
+//! and some that the broker sends ahead are in memory.
 
 mod choice;
 pub(crate) mod fit;
@@ -18,7 +19,6 @@ use crate::session::Session;
 use crate::topology::Queue;
 use chrono::{DateTime, SecondsFormat, Utc};
 use fanfare_core::reject::Reason;
-use lapin::Acker;
 use lapin::message::Delivery;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -148,14 +148,13 @@ impl DeadLetter {
         message
     }
 
-    fn read(delivery: Delivery) -> (Self, Acker) {
-        let received = Received::read(
+    fn read(delivery: Delivery) -> Self {
+        Self::of(Received::read(
             delivery.data,
             &delivery.properties,
             &delivery.exchange,
             &delivery.routing_key,
-        );
-        (Self::of(received), delivery.acker)
+        ))
     }
 
     fn of(received: Received) -> Self {

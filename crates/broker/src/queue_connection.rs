@@ -63,7 +63,7 @@ pub(crate) async fn connect_any(config: &Config, purpose: &str) -> Result<Connec
         let Some(place) = places.next() else {
             return Err(unusable("it names no host"));
         };
-        match connect(place, format!("{} ({purpose})", config.name())).await {
+        match connect(place, format!("{} ({purpose})", config.name()), config.room()).await {
             Err(error) if places.peek().is_some() => {
                 tracing::warn!(
                     broker = place.told,

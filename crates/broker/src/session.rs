@@ -5,6 +5,7 @@
 //! given up and [`supervise`](crate::supervise()) opens another.
 
 use crate::config::Config;
+use crate::connect::Connected;
 use crate::consumer::Consumer;
 use crate::error::{BrokerError, chain};
 use crate::ladder::{LEVELS, level_name};
@@ -12,6 +13,7 @@ use crate::probe;
 use crate::publisher::Publisher;
 use crate::queue_connection::{QueueConnections, Watched, connect_any, watch};
 use crate::topology::{self, Fault, Queue};
+use crate::wire::room::Arrivals;
 use futures_util::{Stream, StreamExt};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
@@ -38,6 +40,8 @@ struct Inner {
     /// Declaring and looking has a connection of its own: a broker that is short of memory stops
     /// reading from connections that publish.
     consuming: Connection,
+    /// The large messages that have come in by that connection.
+    arrivals: Arrivals,
     /// Each consumer has a connection of its own too.
     queues: QueueConnections,
     publisher: Publisher,
@@ -116,7 +120,7 @@ impl Session {
     ///
     /// As [`Session::open`], except for what declaring would find.
     pub async fn look(config: &Config) -> Result<Self, BrokerError> {
-        let consuming = connect_any(config, "look").await?.connection;
+        let Connected { connection: consuming, arrivals, .. } = connect_any(config, "look").await?;
         let publishing = connect_any(config, "publish").await?;
         let (publishing, frame_max) = (publishing.connection, publishing.frame_max);
         let lost = CancellationToken::new();
@@ -125,7 +129,7 @@ impl Session {
         watch_over(&publishing, lost.clone(), Some(blocked_tx));
         let publisher = Publisher::new(publishing, frame_max);
         let (config, queues) = (config.clone(), QueueConnections::default());
-        let inner = Inner { config, consuming, queues, publisher, lost, blocked };
+        let inner = Inner { config, consuming, arrivals, queues, publisher, lost, blocked };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -144,13 +148,15 @@ impl Session {
     /// What the broker answered, such as [`BrokerError::Missing`].
     pub async fn consumer(&self, queue: Queue, prefetch: u16) -> Result<Consumer, BrokerError> {
         let config = &self.inner.config;
-        let connection =
-            Arc::new(connect_any(config, &format!("consume {queue}")).await?.connection);
+        let Connected { connection, arrivals, .. } =
+            connect_any(config, &format!("consume {queue}")).await?;
+        let connection = Arc::new(connection);
         self.inner.queues.add(&connection);
         if self.inner.lost.is_cancelled() {
             return Err(BrokerError::Lost { doing: format!("consuming {queue}"), source: None });
         }
-        let opened = Consumer::open(Arc::clone(&connection), queue, prefetch, config.name());
+        let own = (Arc::clone(&connection), arrivals);
+        let opened = Consumer::open(own, queue, prefetch, config.name());
         let Ok(consumer) = timeout(CONSUME_TIMEOUT, opened).await else {
             let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "OK".into())).await;
             return Err(BrokerError::Lost {
@@ -182,6 +188,11 @@ impl Session {
             Ok(false) | Err(BrokerError::Forbidden { .. }) => {}
             Err(error) => tracing::debug!(%error, "a queue could not be made again"),
         }
+    }
+
+    /// The large messages that have come in by channels of [`Self::channel`].
+    pub(crate) fn arrivals(&self) -> &Arrivals {
+        &self.inner.arrivals
     }
 
     pub(crate) fn config(&self) -> &Config {

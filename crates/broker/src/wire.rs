@@ -10,10 +10,14 @@
 //! can't take: the header frame becomes a stub, and what it held becomes the first bytes of the
 //! body ([`envelope`]). Whoever takes the message takes that apart again, bit by bit
 //! ([`properties`]). All else passes byte by byte.
+//!
+//! The library also reads every message into memory whole, however large. So the filter leaves out
+//! the body of a delivery for which there is no [`room`] now; its consumer gives it back for later.
 
 pub(crate) mod envelope;
 pub(crate) mod filter;
 pub(crate) mod properties;
+pub(crate) mod room;
 pub(crate) mod stream;
 
 #[cfg(test)]

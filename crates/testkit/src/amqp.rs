@@ -141,20 +141,26 @@ impl Amqp {
     /// Takes all messages that are ready in `queue`.
     pub async fn drain(&self, queue: &str) -> Result<Vec<Message>> {
         let mut messages = Vec::new();
-        while let Some(got) = self
+        while let Some(message) = self.take(queue).await? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    /// Takes the first message that is ready in `queue`.
+    pub async fn take(&self, queue: &str) -> Result<Option<Message>> {
+        let got = self
             .channel
             .basic_get(queue.into(), BasicGetOptions::default())
             .await
-            .with_context(|| format!("taking from the queue {queue}"))?
-        {
-            got.delivery.acker.ack(BasicAckOptions::default()).await?;
-            messages.push(Message {
-                routing_key: got.delivery.routing_key.to_string(),
-                headers: got.delivery.properties.headers().clone().unwrap_or_default(),
-                properties: got.delivery.properties,
-                body: got.delivery.data.into(),
-            });
-        }
-        Ok(messages)
+            .with_context(|| format!("taking from the queue {queue}"))?;
+        let Some(got) = got else { return Ok(None) };
+        got.delivery.acker.ack(BasicAckOptions::default()).await?;
+        Ok(Some(Message {
+            routing_key: got.delivery.routing_key.to_string(),
+            headers: got.delivery.properties.headers().clone().unwrap_or_default(),
+            properties: got.delivery.properties,
+            body: got.delivery.data.into(),
+        }))
     }
 }

@@ -2,7 +2,7 @@
 
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::{Addressee, Due, Job, Unit};
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::{DeadLetter, Kind, ROUTING_KEY};
 use crate::error::PublishError;
@@ -85,9 +85,12 @@ fn event_queue(letter: &DeadLetter) -> Queue {
 
 /// Whether a message says that it is something else than a directory document.
 fn is_event(body: &[u8]) -> bool {
-    let body: Option<Value> = serde_json::from_slice(body).ok();
-    let event_type = body.as_ref().and_then(|body| body.get("type")?.as_str());
-    event_type.is_some_and(|text| !text.to_ascii_lowercase().starts_with("directory."))
+    #[derive(Deserialize)]
+    struct Typed {
+        r#type: String,
+    }
+    serde_json::from_slice(body)
+        .is_ok_and(|Typed { r#type }| !r#type.to_ascii_lowercase().starts_with("directory."))
 }
 
 #[cfg(test)]

@@ -4,15 +4,19 @@ use super::{DeadLetter, RETURN_TIMEOUT};
 use crate::error::BrokerError;
 use crate::session::Session;
 use crate::topology::Queue;
+use crate::wire::envelope::left_out;
+use crate::wire::room::{Returns, Share};
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Consumer};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// Letters that the broker sends ahead; each may have 1 MiB and more.
+/// Letters that the broker sends ahead. The bodies of large ones come while there is room for them.
 const WINDOW: u16 = 64;
 
 /// After this without a letter the broker is asked whether there is one.
@@ -38,8 +42,10 @@ pub struct Walk {
     length: u64,
     walked: Walked,
     window: Option<Window>,
-    /// The letter that was shown last, until it is taken.
-    shown: Option<Acker>,
+    /// The letter that was shown last, until it is taken, and what its body takes of the room.
+    shown: Option<(Acker, Option<Share>)>,
+    /// Letters whose bodies there was no room for.
+    returns: Returns,
 }
 
 /// A consumer that gets only so many letters: then the broker waits for an acknowledgement that may
@@ -55,31 +61,61 @@ impl Walk {
     pub async fn begin(session: &Session, queue: Queue) -> Result<Self, BrokerError> {
         let length = u64::from(session.depth(queue).await?.ready);
         let channel = session.channel().await?;
+        let returns = Returns::new(session.arrivals());
         let (session, walked) = (session.clone(), Walked::default());
-        Ok(Self { session, channel, queue, length, walked, window: None, shown: None })
+        Ok(Self { session, channel, queue, length, walked, window: None, shown: None, returns })
     }
 
     /// Passes over letters from the front, without reading them.
     pub async fn skip(&mut self, count: u64) -> Result<(), BrokerError> {
         let until = self.walked.seen + count;
-        while self.walked.seen < until && self.receive(until - self.walked.seen).await?.is_some() {}
         // The rest of this window is for the next letters.
         self.shown = None;
+        while self.walked.seen < until
+            && let Some(passed) = self.receive(until - self.walked.seen).await?
+        {
+            self.session.arrivals().share(self.channel.id(), passed.delivery_tag);
+        }
         Ok(())
     }
 
     /// The next letter; the one before stays, unless it was taken.
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, BrokerError> {
         self.shown = None;
-        let Some(delivery) = self.receive(u64::from(WINDOW)).await? else { return Ok(None) };
-        let (letter, acker) = DeadLetter::read(delivery);
-        self.shown = Some(acker);
-        Ok(Some(letter))
+        while let Some(delivery) = self.receive(u64::from(WINDOW)).await? {
+            let acker = delivery.acker.clone();
+            if let Some(size) = left_out(&delivery.properties) {
+                self.put_back(size, acker);
+                continue;
+            }
+            let share = self.session.arrivals().share(self.channel.id(), delivery.delivery_tag);
+            self.shown = Some((acker, share));
+            return Ok(Some(DeadLetter::read(delivery)));
+        }
+        Ok(None)
+    }
+
+    /// Lets a letter whose body was left out come again, behind those that were sent with it.
+    fn put_back(&mut self, size: u64, acker: Acker) {
+        self.walked.seen -= 1;
+        if let Some(window) = &mut self.window {
+            window.room = window.room.saturating_add(1);
+        }
+        let queue = self.queue;
+        self.returns.add(size, async move {
+            let back = acker.nack(BasicNackOptions { multiple: false, requeue: true }).await;
+            let doing = || format!("putting a letter back to {queue}");
+            match back {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(BrokerError::Lost { doing: doing(), source: None }),
+                Err(error) => Err(BrokerError::of(doing(), &error)),
+            }
+        });
     }
 
     /// Takes the letter that was shown last out of the queue.
     pub async fn take(&mut self) -> Result<(), BrokerError> {
-        let Some(acker) = self.shown.take() else { return Ok(()) };
+        let Some((acker, _share)) = self.shown.take() else { return Ok(()) };
         let doing = || format!("taking a letter from {}", self.queue);
         match acker.ack(BasicAckOptions::default()).await {
             Ok(true) => {}
@@ -128,7 +164,8 @@ impl Walk {
                     break delivery.map_err(|error| failed(&error))?;
                 }
                 Ok(None) => return Err(BrokerError::ConsumerGone { queue: queue.name() }),
-                // The broker is slow, or others have taken some meanwhile.
+                // Some are on their way back, the broker is slow, or others have taken some.
+                Err(_) if self.returns.is_waiting() => quiet = 0,
                 Err(_) if self.session.depth(queue).await?.ready > 0 => quiet = 0,
                 Err(_) if quiet < LONGEST_QUIET => quiet += 1,
                 Err(_) => return Ok(None),

@@ -2,7 +2,8 @@
 //! for a message's content.
 
 use super::envelope::{self, Names};
-use super::properties::{Reader, is_readable};
+use super::properties::{Flaw, Reader, is_readable};
+use super::room::Arrivals;
 use super::{AROUND, FrameMax, LARGEST_FRAME, LIBRARY_FRAME};
 use std::collections::HashMap;
 
@@ -24,6 +25,9 @@ const TUNE_OK: [u8; 4] = [0, 10, 0, 31];
 const DELIVER: [u8; 4] = [0, 60, 0, 60];
 const GET_OK: [u8; 4] = [0, 60, 0, 71];
 const RETURN: [u8; 4] = [0, 60, 0, 50];
+/// The methods that end a channel.
+const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
+const CHANNEL_CLOSE_OK: [u8; 4] = [0, 20, 0, 41];
 
 /// The largest method or header frame that is kept until it is whole, in bytes. A broker passes on
 /// headers as they were published: more than this needs a broker whose own limit is higher.
@@ -46,6 +50,8 @@ enum At {
     Splitting { channel: [u8; 2], left: usize },
     /// Before the end of such a frame.
     SplitEnd,
+    /// In a frame of a body that is left out: so many bytes are left.
+    LeavingOut(usize),
 }
 
 /// The way from the broker to the library.
@@ -55,15 +61,29 @@ pub(crate) struct Filter {
     kept: Vec<u8>,
     /// By channel, the names that were taken out of a method, for the header that follows it.
     names: HashMap<[u8; 2], Names>,
+    /// By channel, the tag of a delivery whose header follows.
+    delivering: HashMap<[u8; 2], u64>,
+    /// By channel, the bytes of a body that are still to be left out.
+    leaving_out: HashMap<[u8; 2], u64>,
+    arrivals: Arrivals,
     frame_max: FrameMax,
     /// The largest frame that the library takes.
     limit: usize,
 }
 
 impl Filter {
-    pub(crate) fn new(frame_max: FrameMax) -> Self {
+    pub(crate) fn new(frame_max: FrameMax, arrivals: Arrivals) -> Self {
         let limit = frame_max.get().min(LIBRARY_FRAME) as usize;
-        Self { at: At::Head, kept: Vec::new(), names: HashMap::new(), frame_max, limit }
+        Self {
+            at: At::Head,
+            kept: Vec::new(),
+            names: HashMap::new(),
+            delivering: HashMap::new(),
+            leaving_out: HashMap::new(),
+            arrivals,
+            frame_max,
+            limit,
+        }
     }
 
     /// Takes what came from the broker; what the library is to get is added to `out`.
@@ -114,6 +134,14 @@ impl Filter {
                     bytes = bytes.get(1..).unwrap_or_default();
                     self.at = At::Head;
                 }
+                At::LeavingOut(left) => {
+                    let (taken, rest) = bytes.split_at(bytes.len().min(left));
+                    bytes = rest;
+                    self.at = match left - taken.len() {
+                        0 => At::Head,
+                        left => At::LeavingOut(left),
+                    };
+                }
             }
         }
         Ok(())
@@ -122,14 +150,15 @@ impl Filter {
     /// A frame's head is here.
     fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), TooLarge> {
         let [kind, channel @ .., a, b, c, d] = self.kept.as_slice() else { return Ok(()) };
-        let channel = [channel[0], channel[1]];
+        let (kind, channel) = (*kind, [channel[0], channel[1]]);
         let size = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-        match *kind {
+        match kind {
             METHOD | HEADER if size > LARGEST_KEPT => return Err(TooLarge(size)),
             METHOD | HEADER => {
                 self.at = At::Keeping(size + 1);
                 return Ok(());
             }
+            BODY if self.is_left_out(channel, size) => self.at = At::LeavingOut(size + 1),
             BODY if size + AROUND > self.limit => self.at = At::Splitting { channel, left: size },
             GREETING => {
                 out.extend_from_slice(&self.kept);
@@ -142,6 +171,16 @@ impl Filter {
         }
         self.kept.clear();
         Ok(())
+    }
+
+    /// Whether a frame belongs to a body that is left out.
+    fn is_left_out(&mut self, channel: [u8; 2], size: usize) -> bool {
+        let Some(left) = self.leaving_out.get_mut(&channel) else { return false };
+        *left = left.saturating_sub(u64::try_from(size).unwrap_or(u64::MAX));
+        if *left == 0 {
+            self.leaving_out.remove(&channel);
+        }
+        true
     }
 
     /// A kept frame is whole.
@@ -178,9 +217,13 @@ impl Filter {
                 return false;
             }
             // The consumer's tag is our own.
-            DELIVER => reader.short().and_then(|_| reader.take(9)),
-            GET_OK => reader.take(9),
-            RETURN => reader.take(2).and_then(|_| reader.short()),
+            DELIVER => reader.short().and_then(|_| self.delivery(channel, &mut reader)),
+            GET_OK => self.delivery(channel, &mut reader),
+            RETURN => reader.take(2).and_then(|_| reader.short()).map(drop),
+            CHANNEL_CLOSE | CHANNEL_CLOSE_OK => {
+                self.arrivals.forget(u16::from_be_bytes(channel));
+                return false;
+            }
             _ => return false,
         };
         self.names.remove(&channel);
@@ -204,12 +247,31 @@ impl Filter {
         true
     }
 
+    /// Notes the tag of a delivery, which is followed by whether it was delivered before.
+    fn delivery(&mut self, channel: [u8; 2], reader: &mut Reader<'_>) -> Result<(), Flaw> {
+        let mut tag = [0; 8];
+        tag.copy_from_slice(reader.take(8)?);
+        self.delivering.insert(channel, u64::from_be_bytes(tag));
+        reader.take(1).map(drop)
+    }
+
     /// Puts a header into an envelope if the library can't take it; false if this one can pass.
     fn header(&mut self, channel: [u8; 2], payload: &[u8], out: &mut Vec<u8>) -> bool {
         let names = if self.names.is_empty() { None } else { self.names.remove(&channel) };
+        let delivery = self.delivering.remove(&channel);
+        self.leaving_out.remove(&channel);
         let [c1, c2, _, _, size @ .., flags, _] = payload.get(..14).unwrap_or_default() else {
             return false;
         };
+        let mut body_size = [0; 8];
+        body_size.copy_from_slice(size);
+        let body_size = u64::from_be_bytes(body_size);
+        let admit = |tag| self.arrivals.admit(u16::from_be_bytes(channel), tag, body_size);
+        if !delivery.is_none_or(admit) {
+            frame(HEADER, channel, &envelope::without_body([*c1, *c2], body_size), out);
+            self.leaving_out.insert(channel, body_size);
+            return true;
+        }
         let properties = payload.get(12..).unwrap_or_default();
         let fits = payload.len() + AROUND <= self.limit;
         // Most messages have no headers, or few.
@@ -217,10 +279,8 @@ impl Filter {
         if names.is_none() && fits && is_readable(properties) && !marked() {
             return false;
         }
-        let mut body_size = [0; 8];
-        body_size.copy_from_slice(size);
         let sealed = envelope::seal(names.as_ref(), properties);
-        let stub = envelope::stub([*c1, *c2], u64::from_be_bytes(body_size), sealed.len());
+        let stub = envelope::stub([*c1, *c2], body_size, sealed.len());
         frame(HEADER, channel, &stub, out);
         for part in sealed.chunks(self.limit - AROUND) {
             frame(BODY, channel, part, out);

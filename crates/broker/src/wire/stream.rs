@@ -2,6 +2,7 @@
 
 use super::FrameMax;
 use super::filter::{Filter, Handshake};
+use super::room::Arrivals;
 use async_rs::Tokio;
 use async_rs::traits::{Executor, Reactor, RuntimeKit};
 use async_rs::util::Task;
@@ -33,11 +34,11 @@ pub(crate) struct Filtered {
 }
 
 impl Filtered {
-    pub(crate) fn new(inner: Inner, frame_max: &FrameMax) -> Self {
+    pub(crate) fn new(inner: Inner, frame_max: &FrameMax, arrivals: &Arrivals) -> Self {
         Self {
             inner,
             chunk: vec![0; CHUNK].into(),
-            filter: Filter::new(frame_max.clone()),
+            filter: Filter::new(frame_max.clone(), arrivals.clone()),
             out: Vec::new(),
             taken: 0,
             handshake: Handshake::new(),
@@ -120,12 +121,13 @@ impl AsyncWrite for Filtered {
 pub(crate) struct Kit {
     tokio: Tokio,
     frame_max: FrameMax,
+    arrivals: Arrivals,
 }
 
 impl Kit {
     /// The runtime that this is called in.
-    pub(crate) fn current(frame_max: FrameMax) -> Self {
-        Self { tokio: Tokio::current(), frame_max }
+    pub(crate) fn current(frame_max: FrameMax, arrivals: Arrivals) -> Self {
+        Self { tokio: Tokio::current(), frame_max, arrivals }
     }
 
     pub(crate) fn tokio(&self) -> Tokio {
@@ -180,8 +182,11 @@ impl Reactor for Kit {
         &self,
         addr: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let frame_max = self.frame_max.clone();
+        let (frame_max, arrivals) = (self.frame_max.clone(), self.arrivals.clone());
         let connecting = self.tokio.tcp_connect_addr(addr);
-        async move { Ok(Filtered::new(AsyncTcpStream::Plain(connecting.await?), &frame_max)) }
+        async move {
+            let plain = AsyncTcpStream::Plain(connecting.await?);
+            Ok(Filtered::new(plain, &frame_max, &arrivals))
+        }
     }
 }

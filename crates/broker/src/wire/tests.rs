@@ -1,7 +1,9 @@
 //! The filter passes on what the library can take, byte by byte, and makes the rest such.
 
+use super::envelope;
 use super::filter::{Filter, Handshake};
 use super::properties::{DEEPEST, is_readable};
+use super::room::Arrivals;
 use super::{FrameMax, LARGEST_FRAME};
 use crate::received::{RAW_PROPERTIES, RAW_ROUTING_KEY, Received};
 use lapin::protocol::basic::parse_properties;
@@ -78,7 +80,11 @@ fn nested(depth: usize) -> Vec<u8> {
 
 /// What comes out when the bytes come in pieces of one size.
 fn filtered(bytes: &[u8], piece: usize) -> Vec<u8> {
-    let mut filter = Filter::new(FrameMax::at_most(LARGEST_FRAME));
+    filtered_with(&Arrivals::default(), bytes, piece)
+}
+
+fn filtered_with(arrivals: &Arrivals, bytes: &[u8], piece: usize) -> Vec<u8> {
+    let mut filter = Filter::new(FrameMax::at_most(LARGEST_FRAME), arrivals.clone());
     let mut out = Vec::new();
     for piece in bytes.chunks(piece) {
         filter.push(piece, &mut out).unwrap();
@@ -183,6 +189,64 @@ fn a_stranger_s_envelope_is_put_into_another() {
 }
 
 #[test]
+fn a_body_without_room_is_left_out_and_what_follows_it_passes() {
+    let body = vec![b'b'; 1 << 20];
+    let mut bytes = deliver(b"large");
+    bytes.extend(header(&properties(b"m", b"x", &text(b"y")), body.len()));
+    let mut other = frame(BODY, b"of another channel");
+    other[2] = 8;
+    for part in body.chunks(100_000) {
+        bytes.extend(frame(BODY, part));
+        bytes.extend(&other);
+    }
+    let mut small = deliver(b"small");
+    small.extend(header(&[0, 0], 3));
+    small.extend(frame(BODY, b"abc"));
+    bytes.extend(&small);
+
+    let full = Arrivals::default();
+    assert!(full.admit(1, 1, 128 << 20));
+    for piece in [1, 7, 65_536] {
+        let out = filtered_with(&full, &bytes, piece);
+        let out = out.strip_prefix(&deliver(b"large")[..]).unwrap();
+        let (stub, rest) = out.split_at(out.len() - 11 * other.len() - small.len());
+        assert_eq!(rest, [other.repeat(11), small.clone()].concat());
+        let stub = &frames(stub)[0].1;
+        assert_eq!(stub[4..12], [0; 8], "it has no body");
+        let (_, properties) = parse_properties(&stub[12..]).unwrap();
+        assert_eq!(envelope::left_out(&properties), Some(1 << 20));
+    }
+    // With room all of it passes.
+    let joined = |out: &[u8]| -> usize {
+        let bodies = frames(out).into_iter().filter(|(kind, _)| *kind == BODY);
+        bodies.map(|(_, payload)| payload.len()).sum()
+    };
+    let expected = body.len() + 11 * "of another channel".len() + 3;
+    assert_eq!(joined(&filtered(&bytes, 65_536)), expected);
+}
+
+#[test]
+fn room_is_free_again_when_its_channel_is_closed() {
+    let arrivals = Arrivals::default();
+    let mut bytes = deliver(b"large");
+    bytes.extend(header(&[0, 0], 16 << 20));
+    filtered_with(&arrivals, &bytes, 1000);
+    assert!(!arrivals.admit(1, 1, 1 << 20));
+    filtered_with(&arrivals, &frame(METHOD, &[0, 20, 0, 41]), 1000);
+    assert!(arrivals.admit(1, 1, 1 << 20));
+}
+
+#[test]
+fn a_stranger_s_mark_of_a_body_left_out_is_put_into_an_envelope() {
+    let mut mark = vec![b'l'];
+    mark.extend(2_i64.to_be_bytes());
+    let forged = properties(b"m", b"x-fanfare-envelope-left-out", &mark);
+    let received = received(b"a", &forged, b"body");
+    assert_eq!(received.message.body, "body");
+    assert_eq!(received.message.headers.int("x-fanfare-envelope-left-out"), Some(2));
+}
+
+#[test]
 fn a_body_frame_of_the_broker_s_size_is_split() {
     let body = vec![b'x'; 131_064];
     let frames = frames(&filtered(&frame(BODY, &body), 50_000));
@@ -205,7 +269,7 @@ fn the_larger_frame_is_agreed_on_with_the_broker() {
     {
         let frame_max = FrameMax::at_most(LARGEST_FRAME);
         let mut out = Vec::new();
-        Filter::new(frame_max.clone()).push(&tune(allowed), &mut out).unwrap();
+        Filter::new(frame_max.clone(), Arrivals::default()).push(&tune(allowed), &mut out).unwrap();
         assert_eq!(out, tune(allowed));
         assert_eq!(frame_max.get(), agreed);
         let mut sent = b"AMQP\x00\x00\x09\x01".to_vec();
@@ -277,7 +341,7 @@ proptest! {
 
     #[test]
     fn any_bytes_do_not_make_it_panic(bytes in vec(any::<u8>(), 0..300)) {
-        let mut filter = Filter::new(FrameMax::at_most(LARGEST_FRAME));
+        let mut filter = Filter::new(FrameMax::at_most(LARGEST_FRAME), Arrivals::default());
         let _ = filter.push(&bytes, &mut Vec::new());
     }
 }

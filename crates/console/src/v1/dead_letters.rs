@@ -10,8 +10,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_broker::Session;
-use fanfare_broker::dead_letters::{Choice, DeadLetter, Kind, Look, NoPosition, Position};
+use fanfare_broker::dead_letters::{Choice, Kind, Look, NoPosition, Position};
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
 use super::list::{LARGEST_PAGE, PAGE};
@@ -26,8 +27,8 @@ use crate::replay::{Replayed, replay};
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
 
 #[derive(Serialize)]
-struct Listed<'a> {
-    items: Vec<view::Json<'a>>,
+struct Listed {
+    items: Vec<Box<RawValue>>,
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -51,21 +52,24 @@ pub(crate) async fn list(
     query.end()?;
     let limit = usize::try_from(limit).unwrap_or(0);
     let until = Instant::now() + LONGEST_LOOK;
-    let mut letters: Vec<(Kind, DeadLetter)> = Vec::new();
+    // Only what is shown is kept: the messages themselves may be many and large.
+    let mut items = Vec::new();
     let mut look = Look::begin(&session(&app).await?, choice, from).until(until);
     let next = loop {
-        if letters.len() >= limit {
+        if items.len() >= limit {
             let here = look.position();
             // One more is looked for, to see whether there is more.
             break if look.next().await?.is_some() { here } else { look.position() };
         }
         match look.next().await? {
-            Some(found) => letters.push(found),
+            Some((kind, letter)) => {
+                let item = to_raw_value(&view::json(kind, &letter));
+                items.push(item.map_err(|_| Problem::Internal)?);
+            }
             None => break look.position(),
         }
     };
     look.end().await?;
-    let items = letters.iter().map(|(kind, letter)| view::json(*kind, letter)).collect();
     let next = next.map(|next| next.to_string());
     Ok(json(StatusCode::OK, &Listed { items, complete: next.is_none(), next }))
 }

@@ -5,9 +5,10 @@
 //! document says more. A snapshot names everybody, so it holds everything. Of a document whose name
 //! or revision can't be read, nothing can be said but that its revision is missing.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 
+use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Content, Document, Kind, RoleDocument, UserDocument};
@@ -15,7 +16,9 @@ use crate::event::{AttributeValue, EventMessage};
 use crate::json::{self, without_byte_order_mark};
 use crate::name::Name;
 
-type Members<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
+/// The members that count, of an object that may be as large as the broker takes.
+type Members<'a> = HashMap<String, &'a RawValue>;
+const MEMBERS: [&str; 6] = ["type", "accessrevision", "data", "name", "enabled", "deleted"];
 
 /// What the refused documents in a message take away.
 ///
@@ -38,10 +41,29 @@ fn in_body(routing_key: &str, body: &[u8], why: &str) -> Vec<Document> {
     let Ok(raw) = serde_json::from_slice::<&RawValue>(without_byte_order_mark(body)) else {
         return of(routing_key, None, None, why).into_iter().collect();
     };
-    let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
+    if !raw.get().starts_with('[') {
         return in_entry(routing_key, raw, why).into_iter().collect();
-    };
-    entries.into_iter().filter_map(|entry| in_entry("", entry, why)).collect()
+    }
+    serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Entries(why)).unwrap_or_default()
+}
+
+/// Reads the entries of an array one by one: it may have millions.
+struct Entries<'w>(&'w str);
+
+impl<'a> Visitor<'a> for Entries<'_> {
+    type Value = Vec<Document>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut entries: A) -> Result<Vec<Document>, A::Error> {
+        let mut found = Vec::new();
+        while let Some(entry) = entries.next_element::<&RawValue>()? {
+            found.extend(in_entry("", entry, self.0));
+        }
+        Ok(found)
+    }
 }
 
 /// What a refused event takes away, if it is a document of the directory.
@@ -132,7 +154,28 @@ impl Document {
 }
 
 fn members(raw: &RawValue) -> Members<'_> {
-    serde_json::from_str(raw.get()).unwrap_or_default()
+    serde_json::Deserializer::from_str(raw.get()).deserialize_map(Counting).unwrap_or_default()
+}
+
+/// Reads the [`MEMBERS`] of an object, whatever the case of their names.
+struct Counting;
+
+impl<'a> Visitor<'a> for Counting {
+    type Value = Members<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Members<'a>, A::Error> {
+        let mut found = Members::new();
+        while let Some((name, value)) = members.next_entry::<String, &RawValue>()? {
+            if MEMBERS.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+                found.insert(name, value);
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// A member, whatever the case of its name.
