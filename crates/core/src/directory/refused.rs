@@ -76,7 +76,8 @@ pub fn in_entry(fallback: &str, entry: &RawValue, why: &str) -> Option<Document>
 }
 
 /// What a refused document with these attributes takes away.
-fn of(
+#[must_use]
+pub fn of(
     event_type: &str,
     revision: Option<i64>,
     data: Option<&RawValue>,
