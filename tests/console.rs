@@ -80,6 +80,11 @@ impl Console {
         browser
     }
 
+    /// What the page of webhooks shows to an account's owner.
+    pub(crate) async fn webhooks_page(&self, name: &str) -> String {
+        self.signed_in(name).await.page("/webhooks").await
+    }
+
     /// A new account's owner, signed in.
     async fn user(&self, name: &str) -> Browser {
         self.add(&[name], &[]).await;

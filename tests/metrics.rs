@@ -15,14 +15,14 @@ use crate::api::client::{Answer, send};
 use crate::world::{SOON, World, event};
 
 /// A process that is asked how it does.
-struct Watched {
+pub(crate) struct Watched {
     process: Process,
     address: SocketAddr,
 }
 
 impl Watched {
     /// Starts a process of a role, which may have to wait for what it needs.
-    async fn spawn(world: &World, role: &str) -> Self {
+    pub(crate) async fn spawn(world: &World, role: &str) -> Self {
         let process = world.spawn(role);
         let line = process.wait_for_line("/readyz on http://", SOON).await;
         let address = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
@@ -30,17 +30,21 @@ impl Watched {
     }
 
     /// Starts a process of a role and waits until it works.
-    async fn start(world: &World, role: &str) -> Self {
+    pub(crate) async fn start(world: &World, role: &str) -> Self {
         let watched = Self::spawn(world, role).await;
         watched.is_ready().await;
         watched
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.is_running()
     }
 
     async fn get(&self, path: &str) -> Answer {
         send(self.address, "GET", path, &[], b"").await.unwrap()
     }
 
-    async fn is_ready(&self) {
+    pub(crate) async fn is_ready(&self) {
         eventually("it is ready", SOON, async || {
             let answer = self.get("/readyz").await;
             if (answer.status, answer.body.as_str()) == (200, "ready\n") {
@@ -53,7 +57,7 @@ impl Watched {
     }
 
     /// Waits until it is not ready for a single reason, and yet alive.
-    async fn is_not_ready(&self, reason: &str) {
+    pub(crate) async fn is_not_ready(&self, reason: &str) {
         eventually(&format!("it is not ready: {reason}"), SOON, async || {
             let answer = self.get("/readyz").await;
             let lines: Vec<&str> = answer.body.lines().collect();

@@ -51,6 +51,13 @@ impl World {
 
     /// A migrated installation on these servers.
     pub(crate) async fn on(database_url: &str, amqp_url: &str) -> Self {
+        let world = Self::unmigrated(database_url, amqp_url);
+        world.fanfare(&["migrate"]).await;
+        world
+    }
+
+    /// The settings of an installation on these servers.
+    pub(crate) fn unmigrated(database_url: &str, amqp_url: &str) -> Self {
         let settings = [
             ("FANFARE_DATABASE_URL", database_url),
             ("FANFARE_AMQP_URL", amqp_url),
@@ -63,9 +70,7 @@ impl World {
             ("FANFARE_LOG", "info,fanfare=debug,fanfare_router=debug,fanfare_worker=debug"),
         ];
         let envs = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let world = Self { envs: envs.to_vec(), amqp_url: amqp_url.to_owned(), sandbox: None };
-        world.fanfare(&["migrate"]).await;
-        world
+        Self { envs: envs.to_vec(), amqp_url: amqp_url.to_owned(), sandbox: None }
     }
 
     /// The same with one setting changed.

@@ -69,9 +69,8 @@ impl Session {
 
     /// Looks what has become of a session.
     pub(crate) async fn look(&self, client: &Client) -> Result<Found, Error> {
-        let statement = format!(
-            "-- session_look\nselect current_setting('transaction_read_only'), {MARK}"
-        );
+        let statement =
+            format!("-- session_look\nselect current_setting('transaction_read_only'), {MARK}");
         let answer = client.simple_query(&statement).await?;
         let [read_only, mark] = first_row(&answer);
         Ok(match (read_only, mark) {

@@ -63,10 +63,7 @@ async fn migrate(store: &Store) -> Result<Migrated, StoreError> {
             Err(error @ StoreError::Connect(_)) => {
                 let reason = error.chain();
                 if reason != said {
-                    tracing::warn!(
-                        error = reason,
-                        "the database can't be reached; waiting for it"
-                    );
+                    tracing::warn!(error = reason, "the database can't be reached; waiting for it");
                     said = reason;
                 }
             }

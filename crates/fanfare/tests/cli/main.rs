@@ -5,6 +5,7 @@
 mod command;
 mod config;
 mod listen;
+mod misconfigured;
 mod roles;
 mod setup;
 mod traffic;

@@ -11,7 +11,7 @@ use crate::world::World;
 async fn the_database_is_migrated_once() {
     let world = World::new().await;
     let before = world.run(&["webhooks", "list"]);
-    assert_eq!(before.code, Some(1), "{before:?}");
+    assert_eq!(before.code, Some(2), "{before:?}");
     assert!(before.stderr.ends_with("run `fanfare migrate`\n"), "{before:?}");
     assert!(world.ok(&["migrate"]).starts_with("applied "));
     assert_eq!(world.ok(&["migrate"]), "the database is up to date\n");

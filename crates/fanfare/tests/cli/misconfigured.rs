@@ -1,0 +1,197 @@
+//! Servers that are there and can't be used: what waiting can't mend ends a command, and a role says
+//! it once.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fanfare_testkit::process::{Output, Process, run};
+use fanfare_testkit::wait::pass;
+use uuid::Uuid;
+
+use crate::world::World;
+
+/// Far longer than anything here takes.
+const SOON: Duration = Duration::from_secs(30);
+
+/// How long a role is listened to, and some pauses between its attempts.
+const LISTENED: Duration = Duration::from_secs(6);
+
+const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
+
+async fn ended(world: &World, database: &str, broker: &str, arguments: &[&str]) -> Output {
+    let variables = [
+        ("HOME", world.place.path().to_str().unwrap()),
+        ("FANFARE_DATABASE_URL", database),
+        ("FANFARE_AMQP_URL", broker),
+    ];
+    let running = run(Path::new(BINARY), arguments, variables, None);
+    tokio::time::timeout(SOON, running).await.expect("it waits for ever").unwrap()
+}
+
+/// The URL with another password, another database, or a query.
+fn wrong(url: &str) -> [(&'static str, String, &'static str); 4] {
+    let (start, end) = url.split_once('@').unwrap();
+    let user = start.rsplit_once(':').unwrap().0;
+    let (server, _) = url.rsplit_once('/').unwrap();
+    [
+        ("a wrong password", format!("{user}:wrong@{end}"), "correct the user and password"),
+        ("no such database", format!("{server}/nothing"), "createdb --encoding=UTF8"),
+        (
+            "a setting that there is not",
+            format!("{url}?options=-c%20nothing%3D1"),
+            "take this setting out of FANFARE_DATABASE_URL",
+        ),
+        ("TLS that the server has not", format!("{url}?sslmode=require"), "correct sslmode"),
+    ]
+}
+
+#[tokio::test]
+async fn commands_end_with_what_to_do_about_a_database_that_refuses_them() {
+    let world = World::new().await;
+    let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
+    for (what, url, advice) in wrong(database) {
+        for arguments in [&["migrate"][..], &["webhooks", "list"], &["doctor"]] {
+            let ended = ended(&world, &url, broker, arguments).await;
+            assert_eq!(ended.status.code(), Some(2), "{what}: {ended:?}");
+            let said = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(said.contains(advice), "{what}: {said}");
+            assert!(!said.contains("wrong@"), "a password is shown: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_account_without_rights_and_a_schema_that_does_not_fit_are_configuration() {
+    let world = World::migrated().await;
+    let name = format!("stranger_{}", Uuid::new_v4().simple());
+    let sql = |statement: &str| world.sandbox.sql(statement).unwrap();
+    sql(&format!("create role {name} login password 'p'"));
+    sql(&format!(
+        "do $$ begin execute format('grant connect on database %I to {name}', \
+         current_database()); end $$"
+    ));
+    let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
+    let server = database.split_once('@').unwrap().1;
+    let stranger = format!("postgres://{name}:p@{server}");
+    for arguments in [&["webhooks", "list"][..], &["migrate"]] {
+        let refused = ended(&world, &stranger, broker, arguments).await;
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("permission denied"), "{refused:?}");
+        assert!(refused.stderr.contains("run `fanfare migrate` as the owner"), "{refused:?}");
+    }
+    sql(&format!("drop owned by {name}; drop role {name}"));
+    sql("insert into refinery_schema_history values (9999, 'later', '', '1')");
+    let newer = ended(&world, database, broker, &["migrate"]).await;
+    assert_eq!(newer.status.code(), Some(2), "{newer:?}");
+    assert!(newer.stderr.contains("install the newer Fanfare"), "{newer:?}");
+}
+
+#[tokio::test]
+async fn commands_end_with_what_to_do_about_a_broker_that_refuses_them() {
+    let world = World::migrated().await;
+    let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
+    let event = world.place.file("event.json", "{}");
+    let publish = ["publish", event.to_str().unwrap()];
+    let [(_, wrong_password, _), (_, no_vhost, _), ..] = wrong(broker);
+    let tls = broker.replacen("amqp://", "amqps://", 1);
+    for (url, said) in [
+        (wrong_password, "check the name and password"),
+        (no_vhost, "create the virtual host"),
+        (tls, "check the port, and whether TLS is on there"),
+    ] {
+        for arguments in [&publish[..], &["doctor"]] {
+            let ended = ended(&world, database, &url, arguments).await;
+            assert_eq!(ended.status.code(), Some(2), "{said}: {ended:?}");
+            assert!(format!("{}{}", ended.stdout, ended.stderr).contains(said), "{ended:?}");
+        }
+    }
+}
+
+/// A database of another encoding, which goes with the test.
+struct Encoded<'a> {
+    world: &'a World,
+    name: String,
+}
+
+impl<'a> Encoded<'a> {
+    fn new(world: &'a World, encoding: &str) -> Self {
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        let create = format!(
+            "create database {name} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
+        );
+        world.sandbox.sql(&create).unwrap();
+        Self { world, name }
+    }
+
+    fn url(&self) -> String {
+        let (server, _) = self.world.sandbox.database_url.rsplit_once('/').unwrap();
+        format!("{server}/{}", self.name)
+    }
+}
+
+impl Drop for Encoded<'_> {
+    fn drop(&mut self) {
+        let drop = format!("drop database {} with (force)", self.name);
+        let _ = self.world.sandbox.sql(&drop);
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_is_left_as_it_is() {
+    let world = World::new().await;
+    for encoding in ["SQL_ASCII", "LATIN1"] {
+        let database = Encoded::new(&world, encoding);
+        for command in ["migrate", "doctor"] {
+            let ended = ended(&world, &database.url(), &world.sandbox.amqp_url, &[command]).await;
+            let said = format!("{}{}", ended.stdout, ended.stderr);
+            assert_eq!(ended.status.code(), Some(2), "{said}");
+            assert!(said.contains(&format!("encoding is {encoding}")), "{said}");
+            assert!(said.contains("createdb --encoding=UTF8"), "{said}");
+        }
+        let made = "select count(*) from pg_class where relnamespace = 'public'::regnamespace";
+        assert_eq!(world.sandbox.on_servers().0.sql(&database.name, made).unwrap(), "0");
+    }
+}
+
+#[tokio::test]
+async fn roles_say_once_what_a_person_has_to_change_and_wait_for_it() {
+    let world = World::migrated().await;
+    let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
+    let latin = Encoded::new(&world, "LATIN1");
+    let [(_, wrong_password, advice), ..] = wrong(database);
+    for (url, advice) in [(wrong_password, advice), (latin.url(), "createdb --encoding=UTF8")] {
+        for role in ["router", "worker", "console"] {
+            let variables = [
+                ("HOME", world.place.path().to_str().unwrap()),
+                ("FANFARE_DATABASE_URL", url.as_str()),
+                ("FANFARE_AMQP_URL", broker.as_str()),
+                ("FANFARE_METRICS_LISTEN", "127.0.0.1:0"),
+                ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0"),
+            ];
+            let mut process = Process::spawn(Path::new(BINARY), &[role], variables);
+            let line = process.wait_for_line("/readyz on http://", SOON).await;
+            let address = line.rsplit("http://").next().unwrap().trim().to_owned();
+            pass(LISTENED).await;
+            let lines = process.lines();
+            let said = lines.iter().filter(|line| line.contains(advice)).count();
+            assert_eq!(said, 1, "{role}: {lines:#?}");
+            assert!(lines.len() < 15, "{role}: {lines:#?}");
+            let ready = not_ready(&address).await;
+            assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(advice), "{ready}");
+            assert!(process.is_running());
+        }
+    }
+}
+
+/// What a process answers that is asked whether it is ready.
+async fn not_ready(address: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
