@@ -28,6 +28,7 @@ mod metrics;
 mod openid;
 mod outages;
 mod outcomes;
+mod pace;
 mod pauses;
 mod poison;
 mod python_env;

@@ -16,7 +16,8 @@ use crate::filter::{Filters, UnknownFilters};
 use crate::ids::WebhookId;
 use crate::name::Name;
 use crate::webhook::{
-    BadHeader, BadProperty, BadSecret, BadUri, Headers, Properties, Secret, Webhook, WebhookUri,
+    BadHeader, BadProperty, BadSecret, BadUri, Headers, Pacing, Properties, Secret, Webhook,
+    WebhookUri,
 };
 
 /// The members of a JSON object, in the order in which they came.
@@ -243,6 +244,7 @@ impl Registration {
             created_at,
             failing_since: None,
             rate_limit: None,
+            pacing: Pacing::default(),
         }
     }
 
@@ -250,7 +252,8 @@ impl Registration {
     /// is the newest of them; why the service paused it stays as long as it is paused.
     #[must_use]
     pub fn applied_to(self, webhook: Webhook) -> Webhook {
-        let Webhook { id, owner, secrets, created_at, failing_since, rate_limit, .. } = webhook;
+        let Webhook { id, owner, secrets, created_at, failing_since, rate_limit, pacing, .. } =
+            webhook;
         let secrets = match self.secret {
             Some(secret) if secrets.first() != Some(&secret) => vec![secret],
             _ => secrets,
@@ -269,6 +272,7 @@ impl Registration {
             created_at,
             failing_since,
             rate_limit,
+            pacing,
         }
     }
 }

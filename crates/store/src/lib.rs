@@ -23,6 +23,7 @@ pub mod health;
 pub mod keyring;
 pub mod listen;
 mod migrate;
+pub mod paces;
 pub mod patience;
 mod pool;
 pub mod progress;

@@ -18,6 +18,7 @@ use crate::Config;
 use crate::database::{Answering, SETTLED};
 use crate::error::WorkerError;
 use crate::gate::Gate;
+use crate::pacer::Pacer;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::solo::Solo;
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) recorder: Recorder,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) pacer: Arc<Pacer>,
     pub(crate) progress: Progress,
     /// The memory for bodies that are about to be sent.
     bodies: Semaphore,
@@ -74,11 +76,13 @@ impl Context {
         let database = Answering::new();
         let recorder = Recorder::start(&config, database.clone(), stop.clone(), tracker);
         let gate = Gate::new(config.per_webhook, config.concurrency);
+        let pacer = Pacer::new(config.concurrency);
         Self {
             config,
             webhooks,
             recorder,
             gate,
+            pacer,
             progress: Progress::default(),
             bodies: Semaphore::new(BODIES as usize),
             stop,

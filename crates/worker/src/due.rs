@@ -4,6 +4,7 @@
 //! (a claim); and what `verdict` says of it.
 
 mod begin;
+mod entry;
 
 use std::time::Duration;
 
@@ -16,19 +17,21 @@ use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{PlannedEvent, Standing};
 use fanfare_store::claims::Claim;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all, try_join_all};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::attempt::{self, Chain, drop_delivery};
 use crate::context::{Context, Held};
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
-use crate::gate::{Deferred, Pass};
+use crate::gate::Deferred;
 use crate::hand_on::HandOn;
 use crate::lost;
+use crate::pacer::Slot;
 use crate::verdict::{Verdict, early, verdicts};
 use crate::webhooks::Found;
 use begin::Begin;
+use entry::{Entry, enter};
 
 /// A wait as short as the ladder has.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -46,12 +49,14 @@ pub(crate) struct Taken {
     /// Whether its job is one for first attempts.
     pub(crate) first: bool,
     pub(crate) redelivered: bool,
+    /// The slot that it has, if its webhook has a pace.
+    pub(crate) slot: Option<Slot>,
 }
 
 impl Taken {
     /// A first attempt, of a job that is handed out for the first time.
     pub(crate) fn first(due: Due) -> Self {
-        Self { due, first: true, redelivered: false }
+        Self { due, first: true, redelivered: false, slot: None }
     }
 
     /// The same job once more after a while.
@@ -104,7 +109,44 @@ pub(crate) async fn attempt_each(
     mut permit: OwnedSemaphorePermit,
 ) -> Result<Vec<Result<(), WorkerError>>, WorkerError> {
     // What comes by reference may have been deferred before.
-    let mut entries = enter(context, taken, units.is_empty()).await?;
+    let again = units.is_empty();
+    let entries = enter(context, taken, again).await?;
+    if !entries.iter().any(|entry| matches!(entry, Entry::Soon(_))) {
+        return attempt_now(context, hand_on, (taken, entries), units, Some(permit)).await;
+    }
+    // Each of those whose slot comes soon is attempted then, and the others need not wait for it.
+    let (mut now, mut now_entries, mut soon) = (Vec::new(), Vec::new(), Vec::new());
+    let mut is_soon = Vec::with_capacity(taken.len());
+    for (taken, entry) in taken.iter().zip(entries) {
+        is_soon.push(matches!(entry, Entry::Soon(_)));
+        if let Entry::Soon(waiting) = entry {
+            let share = permit.split(1);
+            soon.push(async move {
+                let taken = [Taken { slot: Some(waiting.wait().await), ..*taken }];
+                let entries = enter(context, &taken, again).await?;
+                attempt_now(context, hand_on, (&taken, entries), units, share).await
+            });
+        } else {
+            now.push(*taken);
+            now_entries.push(entry);
+        }
+    }
+    let at_once = attempt_now(context, hand_on, (&now, now_entries), units, Some(permit));
+    let (at_once, soon) =
+        join(Box::pin(at_once), try_join_all(soon.into_iter().map(Box::pin))).await;
+    let (mut at_once, mut soon) = (at_once?.into_iter(), soon?.into_iter().flatten());
+    let result = |is_soon| if is_soon { soon.next() } else { at_once.next() };
+    Ok(is_soon.into_iter().filter_map(result).collect())
+}
+
+/// Attempts what the pacer and the gate were asked about.
+async fn attempt_now(
+    context: &Context,
+    hand_on: &HandOn,
+    (taken, mut entries): (&[Taken], Vec<Entry>),
+    units: &[Unit],
+    mut permit: Option<OwnedSemaphorePermit>,
+) -> Result<Vec<Result<(), WorkerError>>, WorkerError> {
     let deferred = still_owed(context, taken, &entries).await?;
     let (going, dues): (Vec<Taken>, Vec<Due>) = taken
         .iter()
@@ -125,7 +167,7 @@ pub(crate) async fn attempt_each(
     let mut gone = standings.iter().zip(verdicts);
     let mut each = Vec::with_capacity(taken.len());
     for ((taken, deferred), entry) in taken.iter().zip(deferred).zip(&mut entries) {
-        let share = permit.split(1);
+        let share = permit.as_mut().and_then(|permit| permit.split(1));
         let webhook = found.webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
         let next = if deferred.is_none() { gone.next() } else { None };
         let entry = std::mem::replace(entry, Entry::NoNeed);
@@ -167,32 +209,6 @@ pub(crate) async fn part(
     hand_on.hand_on(follow_ups).await
 }
 
-/// How the gate answered for a delivery.
-enum Entry {
-    /// It may go.
-    Pass(Pass),
-    /// It may not go now.
-    Deferred(Deferred),
-    /// It was not asked: the webhook gets nothing.
-    NoNeed,
-    /// Nobody knows what the webhook wants.
-    Unreadable,
-}
-
-async fn enter(context: &Context, taken: &[Taken], again: bool) -> Result<Vec<Entry>, WorkerError> {
-    let ids: Vec<WebhookId> = taken.iter().map(|taken| taken.due.webhook).collect();
-    let Found { webhooks, unreadable } = context.patiently(|| context.webhooks.get(&ids)).await?;
-    let enter = async |id: &WebhookId| match webhooks.get(id).filter(|webhook| !webhook.paused) {
-        None if unreadable.contains(id) => Entry::Unreadable,
-        None => Entry::NoNeed,
-        Some(webhook) => match context.gate.enter(webhook, again).await {
-            Ok(pass) => Entry::Pass(pass),
-            Err(deferred) => Entry::Deferred(deferred),
-        },
-    };
-    Ok(join_all(ids.iter().map(enter)).await)
-}
-
 /// Which deliveries go round once more: those that were deferred, unless they are not owed any
 /// more, which is then recorded as for any other.
 async fn still_owed(
@@ -202,7 +218,7 @@ async fn still_owed(
 ) -> Result<Vec<Option<Deferred>>, WorkerError> {
     let of = |(taken, entry): (&Taken, &Entry)| match entry {
         Entry::Deferred(deferred) => Some((*taken, *deferred)),
-        Entry::Pass(_) | Entry::NoNeed | Entry::Unreadable => None,
+        Entry::Pass(_) | Entry::Soon(_) | Entry::NoNeed | Entry::Unreadable => None,
     };
     let deferred: Vec<Option<(Taken, Deferred)>> = taken.iter().zip(entries).map(of).collect();
     let (asked, dues): (Vec<Taken>, Vec<Due>) =
@@ -215,10 +231,14 @@ async fn still_owed(
     let (standings, found) = look(context, &dues).await?;
     let claims = vec![Claim::Ours(Unrecorded::default()); asked.len()];
     let verdicts = verdicts(context, &asked, &claims, &standings, &found).await?;
-    let mut verdicts = verdicts.into_iter();
+    let (mut verdicts, mut standings) = (verdicts.into_iter(), standings.iter());
     let again = |(deferred, entry): (Option<(Taken, Deferred)>, &Entry)| {
-        let Some((_, deferred)) = deferred else { return unreadable(entry) };
-        matches!(verdicts.next(), Some(Verdict::Attempt { .. })).then_some(deferred)
+        let Some((taken, deferred)) = deferred else { return unreadable(entry) };
+        let is_owed = matches!(verdicts.next(), Some(Verdict::Attempt { .. }));
+        let since = chain(standings.next()?).since;
+        let pacer = &context.pacer;
+        // One that must not wait any longer goes the way of those that were let through.
+        pacer.but_for_deadline(context, taken.due.webhook, deferred, since).filter(|_| is_owed)
     };
     Ok(deferred.into_iter().zip(entries).map(again).collect())
 }
@@ -248,11 +268,17 @@ async fn conclude(
             let pass = match entry {
                 Entry::Pass(pass) => pass,
                 Entry::Deferred(deferred) => {
-                    let again = FollowUp::deferred(context, due, deferred);
-                    return not_begun(context, asked, again).await;
+                    let since = chain(standing).since;
+                    match entry::despite_hold(context, webhook, deferred, since).await {
+                        Ok(pass) => pass,
+                        Err(deferred) => {
+                            let again = FollowUp::deferred(context, due, deferred);
+                            return not_begun(context, asked, again).await;
+                        }
+                    }
                 }
                 // It was resumed in between.
-                Entry::NoNeed | Entry::Unreadable => {
+                Entry::Soon(_) | Entry::NoNeed | Entry::Unreadable => {
                     return not_begun(context, asked, taken.again(AT_ONCE)).await;
                 }
             };

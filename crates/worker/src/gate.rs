@@ -53,7 +53,6 @@ pub(crate) fn lanes(concurrency: u32) -> (u32, u32) {
 struct Place {
     endpoint: Endpoint,
     waiting: VecDeque<Waiting>,
-    rate: Option<u32>,
     host: Arc<str>,
     owner: Arc<str>,
 }
@@ -86,8 +85,6 @@ pub(crate) struct Pass {
     webhook: WebhookId,
     host: Arc<str>,
     owner: Arc<str>,
-    /// The owner's limit, which is given back with a pass that is not used.
-    rate: Option<u32>,
     probe: bool,
     due: bool,
     ended: bool,
@@ -142,7 +139,6 @@ impl Gate {
             webhook,
             host: Arc::clone(&place.host),
             owner: Arc::clone(&place.owner),
-            rate: place.rate,
             probe,
             due,
             ended: false,
@@ -200,7 +196,6 @@ impl State {
         let now = Instant::now();
         let place = place(&mut self.places, webhook, most);
         let lane = if due { &mut self.due } else { &mut self.first };
-        place.rate = webhook.rate_limit;
         if due {
             place.endpoint.came_back();
             lane.groups(&place.host, &place.owner).into_iter().for_each(Group::came_back);
@@ -211,7 +206,7 @@ impl State {
                 place.endpoint.deferred_by_group();
                 Admission::Defer { cause, wait }
             }
-            _ => place.endpoint.admit(now, place.waiting.len(), webhook.rate_limit, chance()),
+            _ => place.endpoint.admit(now, place.waiting.len(), chance()),
         };
         match admission {
             Admission::Go { .. } => lane.begin(&place.host, &place.owner, now),
@@ -273,7 +268,6 @@ fn place<'a>(
     let place = places.entry(webhook.id).or_insert_with(|| Place {
         endpoint: Endpoint::new(most),
         waiting: VecDeque::new(),
-        rate: None,
         host: host.into(),
         owner: webhook.owner.key().into(),
     });
@@ -311,8 +305,8 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if !self.ended {
-            let (probe, rate) = (self.probe, self.rate);
-            self.gate.end(self, Group::abandon, |endpoint| endpoint.abandon(probe, rate));
+            let probe = self.probe;
+            self.gate.end(self, Group::abandon, |endpoint| endpoint.abandon(probe));
         }
     }
 }
@@ -323,7 +317,7 @@ mod tests {
     use chrono::Utc;
     use fanfare_core::filter::Filters;
     use fanfare_core::name::Name;
-    use fanfare_core::webhook::{Headers, Properties};
+    use fanfare_core::webhook::{Headers, Pacing, Properties};
 
     fn webhook() -> Webhook {
         Webhook {
@@ -340,6 +334,7 @@ mod tests {
             created_at: Utc::now(),
             failing_since: None,
             rate_limit: None,
+            pacing: Pacing::default(),
         }
     }
 

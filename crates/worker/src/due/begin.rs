@@ -75,6 +75,7 @@ impl Begin {
             due,
             webhook,
             pass,
+            slot: taken.slot,
             room,
             from: held.from,
             held: Some(held),

@@ -4,7 +4,7 @@ use anyhow::{anyhow, bail};
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::webhook::{Headers, Properties, Secret, Webhook, WebhookUri};
+use fanfare_core::webhook::{Headers, Pacing, Properties, Secret, Webhook, WebhookUri};
 use fanfare_outbound::skips_verification;
 use fanfare_store::Store;
 use fanfare_store::directory::UserStatus;
@@ -42,7 +42,7 @@ pub(crate) struct AddArgs {
     /// A text for each body's Properties, as Name=value; may be given more than once
     #[arg(long = "property", value_name = "K=V", value_parser = property)]
     properties: Vec<(String, String)>,
-    /// The most attempts a minute that each worker makes [default: no limit]
+    /// The most attempts a minute, of all workers together [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate_limit: Option<u32>,
     /// Send nothing until it is resumed
@@ -104,6 +104,7 @@ fn webhook(args: AddArgs) -> anyhow::Result<Webhook> {
         created_at: clock::now(),
         failing_since: None,
         rate_limit: args.rate_limit,
+        pacing: Pacing::default(),
     })
 }
 

@@ -155,7 +155,7 @@ mod tests {
     use fanfare_core::ids::WebhookId;
     use fanfare_core::name::Name;
     use fanfare_core::signature::{verify_ms_signature, verify_webhook_signature};
-    use fanfare_core::webhook::{Headers, Properties};
+    use fanfare_core::webhook::{Headers, Pacing, Properties};
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -175,6 +175,7 @@ mod tests {
             created_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
             failing_since: None,
             rate_limit: None,
+            pacing: Pacing::default(),
         }
     }
 
