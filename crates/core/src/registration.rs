@@ -16,8 +16,8 @@ use crate::filter::{Filters, UnknownFilters};
 use crate::ids::WebhookId;
 use crate::name::Name;
 use crate::webhook::{
-    BadHeader, BadProperty, BadSecret, BadUri, Headers, Pacing, Properties, Secret, Webhook,
-    WebhookUri,
+    BadHeader, BadProperty, BadSecret, BadUri, Headers, MOST_RATE_LIMIT, Pacing, Properties,
+    Secret, Webhook, WebhookUri,
 };
 
 /// The members of a JSON object, in the order in which they came.
@@ -170,7 +170,59 @@ pub struct Registration {
     pub headers: Headers,
     /// Values that it adds to each body.
     pub properties: Properties,
+    /// Its limit on attempts a minute.
+    pub rate_limit: RateLimit,
 }
+
+/// What becomes of a webhook's limit on attempts a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// It stays as it is: the drop-in API does not know it.
+    Kept,
+    /// It is this one; `None` takes it away.
+    Set(Option<u32>),
+}
+
+impl RateLimit {
+    /// Reads what a person writes: a number from 1 to [`MOST_RATE_LIMIT`], or nothing for no limit.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRateLimit`]: it is another number, or none.
+    pub fn parse(text: &str) -> Result<Self, BadRateLimit> {
+        match text.trim() {
+            "" => Ok(Self::Set(None)),
+            text => {
+                let limit = text.parse().map_err(|_| BadRateLimit)?;
+                Self::of(limit)
+            }
+        }
+    }
+
+    /// A limit that is a number.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRateLimit`]: it is not between 1 and [`MOST_RATE_LIMIT`].
+    pub fn of(limit: u32) -> Result<Self, BadRateLimit> {
+        let is_right = (1..=MOST_RATE_LIMIT).contains(&limit);
+        is_right.then_some(Self::Set(Some(limit))).ok_or(BadRateLimit)
+    }
+
+    /// The limit of a webhook that had another one before.
+    #[must_use]
+    pub fn over(self, before: Option<u32>) -> Option<u32> {
+        match self {
+            Self::Kept => before,
+            Self::Set(limit) => limit,
+        }
+    }
+}
+
+/// A limit on attempts a minute that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("The limit on requests a minute must be a whole number from 1 to 1000000, or nothing.")]
+pub struct BadRateLimit;
 
 /// A webhook that can't be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -218,7 +270,8 @@ impl Registration {
             return Err(RegistrationError::Description);
         }
         let description = read.description.map(str::to_owned);
-        Ok(Self { uri, secret, description, paused: read.paused, filters, headers, properties })
+        let (paused, rate_limit) = (read.paused, RateLimit::Kept);
+        Ok(Self { uri, secret, description, paused, filters, headers, properties, rate_limit })
     }
 
     /// The webhook that is registered so; `made` is its secret when none was asked for.
@@ -243,7 +296,7 @@ impl Registration {
             properties: self.properties,
             created_at,
             failing_since: None,
-            rate_limit: None,
+            rate_limit: self.rate_limit.over(None),
             pacing: Pacing::default(),
         }
     }
@@ -271,7 +324,7 @@ impl Registration {
             properties: self.properties,
             created_at,
             failing_since,
-            rate_limit,
+            rate_limit: self.rate_limit.over(rate_limit),
             pacing,
         }
     }
