@@ -30,6 +30,7 @@ mod node_env;
 mod openid;
 mod outages;
 mod outcomes;
+mod pace;
 mod pauses;
 mod poison;
 mod pooler;

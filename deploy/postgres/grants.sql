@@ -16,6 +16,8 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     -- The reconciler compares them with what was done.
     grant select on attempts to fanfare_router;
     grant select, delete on claims to fanfare_router;
+    -- It removes what is old.
+    grant select, delete on webhook_paces to fanfare_router;
     -- The directory is its to keep.
     grant select, insert, update, delete
         on directory_versions, directory_grants, directory_members, directory_snapshots,
@@ -36,6 +38,8 @@ if exists (select from pg_roles where rolname = 'fanfare_worker') then
     grant select on events to fanfare_worker;
     grant select, insert on attempts to fanfare_worker;
     grant select, insert, update on claims to fanfare_worker;
+    -- What receivers ask for, and the slots of those that have a pace.
+    grant select, insert, update, delete on webhook_paces to fanfare_worker;
     grant select, insert, update on queue_progress to fanfare_worker;
     grant select, insert, update, delete on workers to fanfare_worker;
     grant select
@@ -53,6 +57,8 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
         on webhooks to fanfare_console;
     grant select, insert, update on webhook_versions to fanfare_console;
     grant select, insert, delete on webhook_wants to fanfare_console;
+    -- A deleted webhook, and one with a new address, has no pace.
+    grant select, delete on webhook_paces to fanfare_console;
     -- Accounts are made by the commands, not by the console.
     grant select on accounts to fanfare_console;
     grant select, insert, delete on sessions to fanfare_console;

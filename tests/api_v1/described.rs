@@ -25,7 +25,7 @@ async fn every_described_operation_is_there_and_wants_somebody_who_is_signed_in(
             assert!(operation["responses"][status.as_str()].is_object(), "{method} {path}");
         }
     }
-    assert_eq!(operations, 21);
+    assert_eq!(operations, 23);
 }
 
 /// Checks that an answer has the members of its schema and no others.
@@ -76,6 +76,8 @@ async fn answers_are_as_they_are_described() {
     let explained = root.read(&format!("/api/v1/events/{event}/explain")).await;
     check(&document, "Explanation", &explained[0]);
     check(&document, "Statistics", &root.read("/api/v1/statistics").await);
+    let shown = root.read(&format!("/api/v1/webhooks/{webhook}")).await;
+    check(&document, "Webhook", &shown);
     let tested = root.send("POST", &format!("/api/v1/webhooks/{webhook}/test"), "").await.json();
     check(&document, "Tested", &tested);
     let rotated = root.send("POST", &format!("/api/v1/webhooks/{webhook}/secret"), "").await.json();

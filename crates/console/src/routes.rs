@@ -51,6 +51,7 @@ fn v1() -> Router<Shared> {
         .route("/deliveries", get(deliveries::list))
         .route("/deliveries/{id}", get(deliveries::show))
         .route("/deliveries/{id}/retry", post(deliveries::retry))
+        .route("/webhooks/{id}", get(webhooks::show).patch(webhooks::change))
         .route("/webhooks/{id}/test", post(webhooks::test))
         .route("/webhooks/{id}/secret", post(webhooks::rotate))
         .route("/webhooks/{id}/retry-failed", post(webhooks::retry_failed))

@@ -5,7 +5,7 @@
 
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::registration::{Registration, RegistrationError};
+use fanfare_core::registration::{RateLimit, Registration, RegistrationError};
 use fanfare_core::webhook::{Secret, Webhook};
 use fanfare_outbound::{VerifyError, skips_verification};
 use fanfare_store::StoreError;
@@ -141,6 +141,22 @@ pub(crate) async fn change(
         let reason = webhook.paused_reason.clone();
         let changed = unmasked(wanted, &webhook).applied_to(webhook);
         if keep { Webhook { paused: true, paused_reason: reason, ..changed } } else { changed }
+    };
+    let is_there = app.store.webhook_change(found.id, change).await?;
+    if is_there { Ok(()) } else { Err(Refused::Unknown) }
+}
+
+/// Changes a webhook's limit on attempts a minute.
+pub(crate) async fn set_rate_limit(
+    app: &App,
+    caller: &Caller,
+    id: WebhookId,
+    limit: RateLimit,
+) -> Result<(), Refused> {
+    let found = find(app, caller, id).await?;
+    let change = |webhook: Webhook| {
+        let rate_limit = limit.over(webhook.rate_limit);
+        Webhook { rate_limit, ..webhook }
     };
     let is_there = app.store.webhook_change(found.id, change).await?;
     if is_there { Ok(()) } else { Err(Refused::Unknown) }

@@ -1,5 +1,7 @@
 //! What came back from one POST: an HTTP answer, or the reason why there is none; and how it went.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Why a POST got no HTTP answer.
@@ -43,6 +45,9 @@ pub enum Answer {
         status: u16,
         /// The `Retry-After` header as it was sent.
         retry_after: Option<String>,
+        /// For how long the receiver takes nothing more, by its `RateLimit` headers: see
+        /// [`quota`](crate::quota).
+        exhausted: Option<Duration>,
         /// The beginning of the body (16 KiB at most), as text without NUL characters.
         body: String,
     },

@@ -2,19 +2,20 @@
 //!
 //! An endpoint that is slow, hangs or fails must cost the others nothing. So each has a limit on
 //! requests in flight, which grows while it is used and shrinks while it wastes time; a circuit
-//! breaker, which opens after consecutive failures and then lets one probe through at a time; and,
-//! if its owner wants, a limit on requests a minute. An endpoint that has stopped answering gets
-//! nothing new, long before its requests time out. What may not go now either waits for a slot
+//! breaker, which opens after consecutive failures and then lets one probe through at a time. An
+//! endpoint that has stopped answering gets nothing new, long before its requests time out. What may not go now either waits for a slot
 //! that will be free at once, or is deferred.
 //!
-//! `group` limits what the webhooks of one host or one owner use together.
+//! `group` limits what the webhooks of one host or one owner use together; `pace` is how fast a
+//! receiver and an owner want it, whatever worker sends.
 
 use std::time::{Duration, Instant};
 
 use crate::backlog::Backlog;
 
-/// The limit on requests in flight of an endpoint of which nothing is known.
-const FIRST_LIMIT: u32 = 16;
+/// The limit on requests in flight of an endpoint of which nothing is known. It doubles with each round
+/// of answers while it is used; a receiver that takes one at a time refuses few of them at first.
+const FIRST_LIMIT: u32 = 6;
 /// What is taken for the duration of a request before the first one is over.
 pub(crate) const FIRST_AVERAGE: Duration = Duration::from_millis(10);
 /// An endpoint is silent when at least this many of its requests are unanswered …
@@ -62,6 +63,10 @@ pub enum Cause {
     Silent,
     /// Its owner's limit on requests a minute is used up.
     RateLimit,
+    /// Its receiver asked to wait.
+    Held,
+    /// Its receiver takes no more than it got, as far as is known from what it refused.
+    Paced,
     /// The webhook can't be read, for example because the key of its secrets is missing.
     Unreadable,
     /// The directory can't be decided by: it is incomplete, or a snapshot of it was refused.
@@ -77,6 +82,8 @@ impl Cause {
             Self::Busy => "busy",
             Self::Silent => "silent",
             Self::RateLimit => "rate-limit",
+            Self::Held => "held",
+            Self::Paced => "paced",
             Self::Unreadable => "unreadable",
             Self::DirectoryHeld => "directory-held",
         }
@@ -117,9 +124,6 @@ pub struct Endpoint {
     /// What the slow ones took together.
     wasted: Duration,
     open: Option<Open>,
-    /// When the next request would be due at the owner's rate (the "theoretical arrival time" of
-    /// the generic cell rate algorithm, ITU-T I.371).
-    next_at_rate: Option<Instant>,
     backlog: Backlog,
 }
 
@@ -146,20 +150,13 @@ impl Endpoint {
             slow_failures: 0,
             wasted: Duration::ZERO,
             open: None,
-            next_at_rate: None,
             backlog: Backlog::default(),
         }
     }
 
-    /// Asks for a request. `waiting` are those that wait for a slot already, `rate` the owner's
-    /// limit in requests a minute, and `chance` a number from 0 up to 1 that spreads deferrals.
-    pub fn admit(
-        &mut self,
-        now: Instant,
-        waiting: usize,
-        rate: Option<u32>,
-        chance: f64,
-    ) -> Admission {
+    /// Asks for a request. `waiting` are those that wait for a slot already, and `chance` a
+    /// number from 0 up to 1 that spreads deferrals.
+    pub fn admit(&mut self, now: Instant, waiting: usize, chance: f64) -> Admission {
         if let Some(open) = &mut self.open {
             if now < open.until || open.probing {
                 let outage = now.saturating_duration_since(open.since);
@@ -173,27 +170,18 @@ impl Endpoint {
             self.begin(now);
             return Admission::Go { probe: true };
         }
-        if let Some((rate, left)) = rate.and_then(|rate| Some((rate, self.over_rate(now, rate)?))) {
-            // Twice as often as it may, so that no turn is missed.
-            let each = (interval(rate) / 2).max(SPREAD_EACH);
-            return self.defer(Cause::RateLimit, left, each, chance);
-        }
         if is_silent(now, self.in_flight, self.moved, self.average) {
             return self.defer(Cause::Silent, self.silence(now), SPREAD_EACH, chance);
         }
-        let admission = if self.has_room() && waiting == 0 {
+        if self.has_room() && waiting == 0 {
             self.begin(now);
             Admission::Go { probe: false }
         } else if self.expected_wait(now, waiting) <= LONGEST_WAIT {
             Admission::Wait
         } else {
             // Of one that has been silent for a while nothing is expected sooner than that.
-            return self.defer(Cause::Busy, self.silence(now), SPREAD_EACH, chance);
-        };
-        if let Some(rate) = rate {
-            self.count_at_rate(now, rate);
+            self.defer(Cause::Busy, self.silence(now), SPREAD_EACH, chance)
         }
-        admission
     }
 
     /// Whether one that waits may go.
@@ -210,12 +198,9 @@ impl Endpoint {
         self.in_flight += 1;
     }
 
-    /// A request did not take place after all; the owner's rate is not used up by it.
-    pub fn abandon(&mut self, probe: bool, rate: Option<u32>) {
+    /// A request did not take place after all.
+    pub fn abandon(&mut self, probe: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if !probe && let (Some(next), Some(rate)) = (self.next_at_rate, rate) {
-            self.next_at_rate = next.checked_sub(interval(rate));
-        }
         if probe && let Some(open) = &mut self.open {
             open.probing = false;
         }
@@ -280,8 +265,7 @@ impl Endpoint {
     pub fn is_idle(&self, now: Instant) -> bool {
         let silent = self.moved.is_none_or(|moved| now.duration_since(moved) > FORGET_AFTER);
         let well = self.open.is_none() && self.failures == 0 && self.backlog.is_empty();
-        let at_rate = self.next_at_rate.is_none_or(|next| next <= now);
-        self.in_flight == 0 && ((well && at_rate) || silent)
+        self.in_flight == 0 && (well || silent)
     }
 
     fn defer(&mut self, cause: Cause, left: Duration, each: Duration, chance: f64) -> Admission {
@@ -302,18 +286,6 @@ impl Endpoint {
     fn silence(&self, now: Instant) -> Duration {
         self.moved.map(|moved| now.saturating_duration_since(moved)).unwrap_or_default()
     }
-
-    /// How long until the rate allows the next request; a second's worth may come at once.
-    fn over_rate(&self, now: Instant, rate: u32) -> Option<Duration> {
-        let burst = Duration::from_secs(1).max(interval(rate));
-        let due = self.next_at_rate?.checked_sub(burst)?;
-        Some(due.saturating_duration_since(now)).filter(|left| !left.is_zero())
-    }
-
-    fn count_at_rate(&mut self, now: Instant, rate: u32) {
-        let from = self.next_at_rate.map_or(now, |next| next.max(now));
-        self.next_at_rate = Some(from + interval(rate));
-    }
 }
 
 /// Whether requests have been unanswered for longer than is usual, so that they probably hang.
@@ -331,10 +303,6 @@ pub(crate) fn is_silent(
 /// The usual duration after another request: the newest counts a tenth.
 pub(crate) fn next_average(average: Duration, duration: Duration) -> Duration {
     (average * 9 + duration) / 10
-}
-
-fn interval(rate: u32) -> Duration {
-    Duration::from_mins(1) / rate.max(1)
 }
 
 #[cfg(test)]

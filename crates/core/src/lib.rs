@@ -16,6 +16,7 @@
 //! 5. [`endpoint`] and [`group`] say whether an endpoint may get a request now; [`answer`],
 //!    [`outcome`] and [`retry`] decide what follows from the answer, and [`suspect`] what follows
 //!    when workers end before there is one.
+//!    [`pace`] says how fast a receiver and an owner want it ([`quota`] reads what headers say).
 //! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
 //!    how its owner finds out beforehand.
 //! 7. [`password`] says which passwords local accounts may have.
@@ -38,7 +39,9 @@ pub mod mask;
 pub mod name;
 pub mod notification;
 pub mod outcome;
+pub mod pace;
 pub mod password;
+pub mod quota;
 pub mod registration;
 pub mod reject;
 pub mod retry;

@@ -239,7 +239,7 @@ fn before_deadline(left: Duration) -> Duration {
 
 /// How long the receiver asked us to wait: `Retry-After` of a 429 or 503, as seconds or as an HTTP
 /// date (RFC 9110, section 10.2.3). Seconds may have decimals, which are rounded up.
-fn retry_after(answer: &Answer, now: DateTime<Utc>) -> Option<Duration> {
+pub(crate) fn retry_after(answer: &Answer, now: DateTime<Utc>) -> Option<Duration> {
     let Answer::Response { status: 429 | 503, retry_after: Some(text), .. } = answer else {
         return None;
     };
@@ -271,7 +271,7 @@ mod tests {
 
     fn response(status: u16, retry_after: Option<&str>) -> Answer {
         let retry_after = retry_after.map(str::to_owned);
-        Answer::Response { status, retry_after, body: String::new() }
+        Answer::Response { status, retry_after, exhausted: None, body: String::new() }
     }
 
     fn after(tries: u32) -> Progress {

@@ -20,7 +20,8 @@ use crate::name::Name;
 pub use members::{Charset, Malformed, Members};
 
 use crate::webhook::{
-    BadHeader, BadProperty, BadSecret, BadUri, Headers, Properties, Secret, Webhook, WebhookUri,
+    BadHeader, BadProperty, BadSecret, BadUri, Headers, MOST_RATE_LIMIT, Pacing, Properties,
+    Secret, Webhook, WebhookUri,
 };
 
 /// What a client wants a webhook to be.
@@ -40,7 +41,59 @@ pub struct Registration {
     pub headers: Headers,
     /// Values that it adds to each body.
     pub properties: Properties,
+    /// Its limit on attempts a minute.
+    pub rate_limit: RateLimit,
 }
+
+/// What becomes of a webhook's limit on attempts a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// It stays as it is: the drop-in API does not know it.
+    Kept,
+    /// It is this one; `None` takes it away.
+    Set(Option<u32>),
+}
+
+impl RateLimit {
+    /// Reads what a person writes: a number from 1 to [`MOST_RATE_LIMIT`], or nothing for no limit.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRateLimit`]: it is another number, or none.
+    pub fn parse(text: &str) -> Result<Self, BadRateLimit> {
+        match text.trim() {
+            "" => Ok(Self::Set(None)),
+            text => {
+                let limit = text.parse().map_err(|_| BadRateLimit)?;
+                Self::of(limit)
+            }
+        }
+    }
+
+    /// A limit that is a number.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRateLimit`]: it is not between 1 and [`MOST_RATE_LIMIT`].
+    pub fn of(limit: u32) -> Result<Self, BadRateLimit> {
+        let is_right = (1..=MOST_RATE_LIMIT).contains(&limit);
+        is_right.then_some(Self::Set(Some(limit))).ok_or(BadRateLimit)
+    }
+
+    /// The limit of a webhook that had another one before.
+    #[must_use]
+    pub fn over(self, before: Option<u32>) -> Option<u32> {
+        match self {
+            Self::Kept => before,
+            Self::Set(limit) => limit,
+        }
+    }
+}
+
+/// A limit on attempts a minute that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("The limit on requests a minute must be a whole number from 1 to 1000000, or nothing.")]
+pub struct BadRateLimit;
 
 /// A webhook that can't be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +142,8 @@ impl Registration {
             return Err(RegistrationError::Description);
         }
         let description = read.description.map(Cow::into_owned);
-        Ok(Self { uri, secret, description, paused: read.paused, filters, headers, properties })
+        let (paused, rate_limit) = (read.paused, RateLimit::Kept);
+        Ok(Self { uri, secret, description, paused, filters, headers, properties, rate_limit })
     }
 
     /// The webhook that is registered so; `made` is its secret when none was asked for.
@@ -114,7 +168,8 @@ impl Registration {
             properties: self.properties,
             created_at,
             failing_since: None,
-            rate_limit: None,
+            rate_limit: self.rate_limit.over(None),
+            pacing: Pacing::default(),
         }
     }
 
@@ -122,7 +177,8 @@ impl Registration {
     /// is the newest of them; why the service paused it stays as long as it is paused.
     #[must_use]
     pub fn applied_to(self, webhook: Webhook) -> Webhook {
-        let Webhook { id, owner, secrets, created_at, failing_since, rate_limit, .. } = webhook;
+        let Webhook { id, owner, secrets, created_at, failing_since, rate_limit, pacing, .. } =
+            webhook;
         let secrets = match self.secret {
             Some(secret) if secrets.first() != Some(&secret) => vec![secret],
             _ => secrets,
@@ -140,7 +196,8 @@ impl Registration {
             properties: self.properties,
             created_at,
             failing_since,
-            rate_limit,
+            rate_limit: self.rate_limit.over(rate_limit),
+            pacing,
         }
     }
 }

@@ -41,8 +41,30 @@ pub struct Webhook {
     pub created_at: DateTime<Utc>,
     /// Since when every retry to it failed.
     pub failing_since: Option<DateTime<Utc>>,
-    /// The most attempts a minute that each worker makes.
+    /// The most attempts a minute, of all workers together.
     pub rate_limit: Option<u32>,
+    /// What its receiver asked for.
+    pub pacing: Pacing,
+}
+
+/// The largest limit on attempts a minute; the smallest is 1.
+pub const MOST_RATE_LIMIT: u32 = 1_000_000;
+
+/// How fast a receiver wants its notifications, as it was when the webhook was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pacing {
+    /// No attempt begins before this time; it may be over.
+    pub hold_until: Option<DateTime<Utc>>,
+    /// The seconds between attempts that were learned from what the receiver refused.
+    pub interval: Option<f64>,
+}
+
+impl Pacing {
+    /// Until when the receiver wants nothing; `None` when it did not ask for that, or that is over.
+    #[must_use]
+    pub fn held_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.hold_until.filter(|until| *until > now)
+    }
 }
 
 /// Why the service paused a webhook.
@@ -78,6 +100,12 @@ impl PauseReason {
 }
 
 impl Webhook {
+    /// Whether each of its attempts needs a slot: its receiver or its owner limits them.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        self.rate_limit.is_some() || self.pacing != Pacing::default()
+    }
+
     /// Whether only an administrator may resume it: it was another person's of the same name.
     #[must_use]
     pub fn is_of_former_owner(&self) -> bool {

@@ -26,6 +26,7 @@ pub struct Standing {
     missing: Gauge,
     held: Gauges,
     void: Gauge,
+    webhooks_held: Gauge,
 }
 
 impl Standing {
@@ -73,12 +74,22 @@ impl Standing {
                 "Users and roles whose newest document was refused, so that they grant nothing",
                 Gauge::default(),
             ),
+            webhooks_held: registry.family(
+                "webhooks_held",
+                "Webhooks whose receivers asked to wait, so that nothing is sent to them now",
+                Gauge::default(),
+            ),
         }
     }
 
     /// Notes the age of the oldest event of which something is owed; zero when nothing is.
     pub fn oldest_unsettled(&self, age: Duration) {
         self.oldest_unsettled.set(age.as_secs_f64());
+    }
+
+    /// Notes how many webhooks are held because their receivers asked for that.
+    pub fn webhooks_held(&self, count: i64) {
+        self.webhooks_held.set(count);
     }
 
     /// Notes how many messages wait in a queue; of one that nobody looked at yet nothing is told.

@@ -28,7 +28,7 @@ pub enum Deferral {
 }
 
 impl Deferral {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Uncertain,
         Self::Claimed,
         Self::Early,
@@ -36,6 +36,8 @@ impl Deferral {
         Self::Endpoint(Cause::Busy),
         Self::Endpoint(Cause::Silent),
         Self::Endpoint(Cause::RateLimit),
+        Self::Endpoint(Cause::Held),
+        Self::Endpoint(Cause::Paced),
         Self::Endpoint(Cause::Unreadable),
         Self::Endpoint(Cause::DirectoryHeld),
     ];

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fanfare_core::answer::{Answer, Failure, Trace};
+use fanfare_core::quota;
 use fanfare_core::target::TargetPolicy;
 use hyper::Method;
 use hyper::header::{
@@ -136,11 +137,12 @@ impl Client {
                 let retry_after = reply.headers.get(RETRY_AFTER);
                 let retry_after = retry_after.and_then(|value| value.to_str().ok());
                 let retry_after = retry_after.map(ToOwned::to_owned);
+                let exhausted = exhausted(&reply.headers);
                 if start.is_complete() {
                     reply.body.end(&self.pool, origin).await;
                 }
                 let body = start.into_text();
-                (Answer::Response { status: reply.status, retry_after, body }, trace)
+                (Answer::Response { status: reply.status, retry_after, exhausted, body }, trace)
             }
             Err(Failed { failure, detail, connecting }) => {
                 let end =
@@ -300,6 +302,16 @@ fn first_headers(map: &HeaderMap) -> (Vec<(String, String)>, bool) {
     let headers: Vec<_> = map.iter().take_while(fits).map(text).collect();
     let more = headers.len() < map.len();
     (headers, more)
+}
+
+/// For how long the receiver takes nothing more, by its `RateLimit` headers.
+fn exhausted(headers: &HeaderMap) -> Option<Duration> {
+    let text = |value: &'_ HeaderValue| value.to_str().ok().map(str::to_owned);
+    let limits: Vec<String> = headers.get_all("ratelimit").iter().filter_map(text).collect();
+    let one = |name: &str| headers.get(name).and_then(text);
+    let (remaining, reset) = (one("ratelimit-remaining"), one("ratelimit-reset"));
+    let limits: Vec<&str> = limits.iter().map(String::as_str).collect();
+    quota::exhausted(&limits, remaining.as_deref(), reset.as_deref())
 }
 
 #[cfg(test)]

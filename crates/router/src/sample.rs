@@ -51,6 +51,13 @@ async fn look(config: &Config, session: &Session) {
             return;
         }
     }
+    match config.store.paces_held().await {
+        Ok(held) => config.metrics.standing().webhooks_held(held),
+        Err(error) => {
+            let error = error.chain();
+            tracing::debug!(error, "failed to count the webhooks on hold for the metrics");
+        }
+    }
     match config.store.oldest_unsettled().await {
         Ok(oldest) => {
             let age = oldest.and_then(|oldest| ((config.clock)() - oldest).to_std().ok());

@@ -24,6 +24,8 @@ pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(),
     loop {
         let sweep = patiently(stop, || config.store.claims_sweep(page, PAGES)).await;
         page = or_later(sweep, "remove old claims")?.unwrap_or(0);
+        let paces = patiently(stop, || config.store.paces_sweep()).await;
+        or_later(paces, "remove old paces of webhooks")?;
         let state = patiently(stop, || config.store.directory_state()).await;
         if let Some(state) = or_later(state, "read the directory's state")? {
             hold = tell_hold(&state, hold);

@@ -24,6 +24,7 @@ pub mod keyring;
 pub mod listen;
 mod migrate;
 mod misconfigured;
+pub mod paces;
 pub mod patience;
 mod pool;
 mod pooler;

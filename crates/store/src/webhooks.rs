@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::webhook::{Properties, Webhook, WebhookUri};
+use fanfare_core::webhook::{Pacing, Properties, Webhook, WebhookUri};
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
@@ -120,7 +120,7 @@ impl Store {
                     /* sealed */ &sealed,
                     /* created_at */ &webhook.created_at,
                     /* rate_limit */
-                    &webhook.rate_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)),
+                    &stored(webhook.rate_limit),
                 ],
             )
             .await
@@ -136,12 +136,19 @@ impl Store {
     ) -> Result<bool, StoreError> {
         const READ: &str = "-- webhook_change
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit, clock_timestamp() as read_at
-            from webhooks where id = $1 and deleted_at is null for update";
+                   created_at, failing_since, rate_limit, clock_timestamp() as read_at,
+                   p.hold_until, p.interval_seconds
+            from webhooks left join webhook_paces p on p.webhook = id
+            where id = $1 and deleted_at is null for update of webhooks";
         const WRITE: &str = "-- webhook_change
+            with moved as (
+                -- Another receiver has another pace.
+                delete from webhook_paces p using webhooks w
+                where p.webhook = $1 and w.id = $1 and w.uri <> $2
+            )
             update webhooks
             set uri = $2, description = $3, paused = $4, paused_reason = $5, filters = $6,
-                properties = $7, sealed = $8, updated_at = now(),
+                properties = $7, sealed = $8, rate_limit = $9, updated_at = now(),
                 -- A new address or a resumed webhook begins anew.
                 failing_since = case when uri = $2 and ($4 or not paused) then failing_since end
             where id = $1";
@@ -167,6 +174,7 @@ impl Store {
                     /* filters */ &changed.filters.stored(),
                     /* properties */ &changed.properties.to_json(),
                     /* sealed */ &sealed,
+                    /* rate_limit */ &stored(changed.rate_limit),
                 ],
             )
             .await
@@ -189,8 +197,10 @@ impl Store {
     pub async fn webhooks_read(&self, ids: &[WebhookId]) -> Result<WebhooksRead, StoreError> {
         const SQL: &str = "-- webhooks_get
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit, clock_timestamp() as read_at
-            from webhooks where id = any($1) and deleted_at is null";
+                   created_at, failing_since, rate_limit, clock_timestamp() as read_at,
+                   p.hold_until, p.interval_seconds
+            from webhooks left join webhook_paces p on p.webhook = id
+            where id = any($1) and deleted_at is null";
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let mut found = WebhooksRead::default();
         for row in self.webhooks_rows(SQL, &[&ids]).await? {
@@ -207,8 +217,9 @@ impl Store {
     pub async fn webhooks_list(&self, owner: Option<&Name>) -> Result<Vec<Webhook>, StoreError> {
         const SQL: &str = "-- webhooks_list
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit, clock_timestamp() as read_at
-            from webhooks
+                   created_at, failing_since, rate_limit, clock_timestamp() as read_at,
+                   p.hold_until, p.interval_seconds
+            from webhooks left join webhook_paces p on p.webhook = id
             where deleted_at is null and ($1::text is null or owner_key = $1)
             order by created_at, id";
         let rows = self.webhooks_rows(SQL, &[&owner.map(Name::key)]).await?;
@@ -253,6 +264,7 @@ impl Store {
     /// Deletes a webhook and its secrets. Returns whether there was such a webhook.
     pub async fn webhook_delete(&self, id: WebhookId) -> Result<bool, StoreError> {
         const SQL: &str = "-- webhook_delete
+            with unpaced as (delete from webhook_paces where webhook = $1)
             update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
             where id = $1 and deleted_at is null";
         let client = self.client().await?;
@@ -266,6 +278,10 @@ impl Store {
     /// Deletes all webhooks of an owner, with their secrets. Returns how many.
     pub async fn webhooks_delete_of(&self, owner: &Name) -> Result<u64, StoreError> {
         const SQL: &str = "-- webhooks_delete_of
+            with unpaced as (
+                delete from webhook_paces p using webhooks w
+                where w.id = p.webhook and w.owner_key = $1
+            )
             update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
             where owner_key = $1 and deleted_at is null";
         let client = self.client().await?;
@@ -341,8 +357,17 @@ fn webhook(keyring: &Keyring, row: &Row) -> Result<WebhookRead, StoreError> {
             .try_get::<_, Option<i32>>("rate_limit")
             .map_err(StoreError::at(doing))?
             .and_then(|limit| u32::try_from(limit).ok()),
+        pacing: Pacing {
+            hold_until: row.try_get("hold_until").map_err(StoreError::at(doing))?,
+            interval: row.try_get("interval_seconds").map_err(StoreError::at(doing))?,
+        },
     };
     Ok(WebhookRead { webhook, holds })
+}
+
+/// A rate limit as it is stored.
+fn stored(rate_limit: Option<u32>) -> Option<i32> {
+    rate_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX))
 }
 
 fn inconsistent(column: &'static str) -> StoreError {

@@ -29,6 +29,7 @@ use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::gate::Pass;
 use crate::hold::Hold;
+use crate::pacer::Slot;
 use crate::solo::{Alone, Beside};
 use crate::webhooks::TRUSTED;
 use crate::{measure, release, traced};
@@ -43,6 +44,8 @@ pub(crate) struct Ready<'a> {
     pub(crate) due: Due,
     pub(crate) webhook: &'a Webhook,
     pub(crate) pass: Pass,
+    /// When it may begin, if its webhook has a pace.
+    pub(crate) slot: Option<Slot>,
     /// The memory for its body.
     pub(crate) room: Option<SemaphorePermit<'a>>,
     /// Since when it is surely nobody else's.
@@ -92,20 +95,22 @@ pub(crate) async fn attempt(
         Some(alone) => Turn::Alone(alone),
         None => Turn::Beside(context.solo.beside().await),
     };
+    if let Some(slot) = ready.slot {
+        slot.wait().await;
+    }
     let mut read = None;
     if !is_current(context, &ready, &mut read).await? {
-        if let Some(held) = ready.held {
-            context.release(due, held).await?;
-        }
         let delay = Delay::at_least(Duration::from_secs(1));
         let is_first = due.entry == 1;
-        return Ok(Some(if is_first {
-            FollowUp::First { due, delay }
-        } else {
-            FollowUp::Retry { due, delay }
-        }));
+        let again =
+            if is_first { FollowUp::First { due, delay } } else { FollowUp::Retry { due, delay } };
+        return put_off(context, &ready, again).await;
     }
     let webhook = read.as_deref().unwrap_or(ready.webhook);
+    // Its receiver may have asked to wait while this one waited for its limits.
+    if let Some(deferred) = context.pacer.held(context, webhook, ready.chain.since) {
+        return put_off(context, &ready, FollowUp::deferred(context, due, deferred)).await;
+    }
     // Held until the body is gone.
     let _room = ready.room.take();
     let at = context.now();
@@ -125,6 +130,7 @@ pub(crate) async fn attempt(
     drop(in_flight);
     traced::end(span, &answer);
     ready.pass.end(is_success(&answer), duration);
+    context.pacer.learn(context, webhook, &answer, at).await?;
     let next = next(context, &ready.chain, &answer);
     if next == Next::Gone {
         // Before the row: a worker that dies in between attempts again and learns it again.
@@ -175,6 +181,18 @@ pub(crate) async fn attempt(
         }))),
         (None, None) => None,
     })
+}
+
+/// Gives the claim of an attempt back that is not made now.
+async fn put_off(
+    context: &Context,
+    ready: &Ready<'_>,
+    follow_up: FollowUp,
+) -> Result<Option<FollowUp>, WorkerError> {
+    if let Some(held) = ready.held {
+        context.release(ready.due, held).await?;
+    }
+    Ok(Some(follow_up))
 }
 
 /// The right to make an attempt, held until it is recorded.

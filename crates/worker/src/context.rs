@@ -18,6 +18,7 @@ use crate::Config;
 use crate::database::{Answering, SETTLED};
 use crate::error::WorkerError;
 use crate::gate::Gate;
+use crate::pacer::Pacer;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::release::Releases;
@@ -43,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) recorder: Recorder,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) pacer: Arc<Pacer>,
     pub(crate) progress: Progress,
     /// The memory for bodies that are about to be sent.
     bodies: Semaphore,
@@ -110,11 +112,13 @@ impl Context {
             length: config.timeout + 2 * SLACK,
         };
         let releases = Releases::start(claimer.clone(), tracker);
+        let pacer = Pacer::new(config.concurrency);
         Self {
             config,
             webhooks,
             recorder,
             gate,
+            pacer,
             progress: Progress::default(),
             bodies: Semaphore::new(BODIES as usize),
             stop,

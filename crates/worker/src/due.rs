@@ -4,6 +4,7 @@
 //! (a claim); and what `verdict` says of it.
 
 mod begin;
+mod entry;
 
 use std::time::Duration;
 
@@ -17,20 +18,22 @@ use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{PlannedEvent, Standing};
 use fanfare_store::claims::Claim;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::attempt::{self, Chain, drop_delivery};
 use crate::context::{Context, Held};
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
-use crate::gate::{Deferred, Pass};
+use crate::gate::Deferred;
 use crate::hand_on::HandOn;
 use crate::hold::{Hold, JobHold};
 use crate::lost;
+use crate::pacer::Slot;
 use crate::verdict::{Verdict, early, verdicts};
 use crate::webhooks::Found;
 use begin::Begin;
+use entry::{Entry, enter};
 
 /// A wait as short as the ladder has.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -48,12 +51,14 @@ pub(crate) struct Taken {
     /// Whether its job is one for first attempts.
     pub(crate) first: bool,
     pub(crate) redelivered: bool,
+    /// The slot that it has, if its webhook has a pace.
+    pub(crate) slot: Option<Slot>,
 }
 
 impl Taken {
     /// A first attempt, of a job that is handed out for the first time.
     pub(crate) fn first(due: Due) -> Self {
-        Self { due, first: true, redelivered: false }
+        Self { due, first: true, redelivered: false, slot: None }
     }
 
     /// The same job once more after a while.
@@ -105,27 +110,63 @@ pub(crate) async fn attempt_each(
     units: &[Unit],
     mut permit: OwnedSemaphorePermit,
 ) {
-    let (taken, jobs): (Vec<Taken>, Vec<JobHold>) = taken.into_iter().unzip();
-    let prepared = match prepare(context, hand_on, &taken, units.is_empty()).await {
+    // What comes by reference may have been deferred before.
+    let again = units.is_empty();
+    let each: Vec<Taken> = taken.iter().map(|(taken, _)| *taken).collect();
+    let entries = match enter(context, &each, again).await {
+        Ok(entries) => entries,
+        Err(error) => return fail_all(&error, taken),
+    };
+    // Each of those whose slot comes soon is attempted then, and the others need not wait for it.
+    let (mut now, mut now_entries, mut soon) = (Vec::new(), Vec::new(), Vec::new());
+    for ((taken, job), entry) in taken.into_iter().zip(entries) {
+        if let Entry::Soon(waiting) = entry {
+            let share = permit.split(1);
+            soon.push(async move {
+                let taken = Taken { slot: Some(waiting.wait().await), ..taken };
+                match enter(context, &[taken], again).await {
+                    Ok(entries) => {
+                        let taken = vec![(taken, job)];
+                        attempt_now(context, hand_on, (taken, entries), units, share).await;
+                    }
+                    Err(error) => fail_all(&error, vec![(taken, job)]),
+                }
+            });
+        } else {
+            now.push((taken, job));
+            now_entries.push(entry);
+        }
+    }
+    let at_once = attempt_now(context, hand_on, (now, now_entries), units, Some(permit));
+    join(Box::pin(at_once), join_all(soon.into_iter().map(Box::pin))).await;
+}
+
+/// Attempts what the pacer and the gate were asked about.
+async fn attempt_now(
+    context: &Context,
+    hand_on: &HandOn,
+    (taken, entries): (Vec<(Taken, JobHold)>, Vec<Entry>),
+    units: &[Unit],
+    mut permit: Option<OwnedSemaphorePermit>,
+) {
+    let each: Vec<Taken> = taken.iter().map(|(taken, _)| *taken).collect();
+    let prepared = match prepare(context, hand_on, &each, &entries).await {
         Ok(Some(prepared)) => prepared,
         Ok(None) => return,
-        Err(error) => {
-            // One reason for all of them is told once.
-            tracing::warn!(error = chain_of(&error), "due jobs were not done; they come again");
-            return jobs.into_iter().for_each(|job| job.fail(WorkerError::NotHandedOn));
-        }
+        Err(error) => return fail_all(&error, taken),
     };
-    let Prepared { entries, deferred, standings, verdicts, found, held } = prepared;
+    let Prepared { deferred, standings, verdicts, found, held } = prepared;
     let mut gone = standings.iter().zip(verdicts);
     let mut each = Vec::with_capacity(taken.len());
-    for (((taken, deferred), entry), job) in taken.iter().zip(deferred).zip(entries).zip(jobs) {
-        let mut hold = Hold::new(job, permit.split(1));
+    for (((taken, job), deferred), entry) in taken.into_iter().zip(deferred).zip(entries) {
+        let share = permit.as_mut().and_then(|permit| permit.split(1));
+        let mut hold = Hold::new(job, share);
         let webhook = found.webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
         let next = if deferred.is_none() { gone.next() } else { None };
         each.push(async move {
             let follow_up = match (deferred, next) {
                 (None, Some((standing, verdict))) => {
-                    let asked = Asked { taken: *taken, standing, units, webhook, held };
+                    let asked = Asked { taken, standing, units, webhook, held };
                     conclude(context, asked, verdict, entry, &mut hold).await
                 }
                 (deferred, _) => Ok(deferred.map(|it| FollowUp::deferred(context, taken.due, it))),
@@ -142,11 +183,16 @@ pub(crate) async fn attempt_each(
     join_all(each).await;
 }
 
+/// Lets the jobs of deliveries come again of which nothing could be found out.
+fn fail_all(error: &WorkerError, taken: Vec<(Taken, JobHold)>) {
+    // One reason for all of them is logged once.
+    tracing::warn!(error = chain_of(error), "due jobs were not done; they come again");
+    taken.into_iter().for_each(|(_, job)| job.fail(WorkerError::NotHandedOn));
+}
+
 /// What is known of deliveries before they are attempted.
 struct Prepared {
-    /// How the gate answered, in the order of the deliveries, …
-    entries: Vec<Entry>,
-    /// … and which of them are deferred.
+    /// Which of them are deferred, in their order.
     deferred: Vec<Option<Deferred>>,
     /// What the ledger says of the others, and what is to be done.
     standings: Vec<Standing>,
@@ -155,17 +201,14 @@ struct Prepared {
     held: Held,
 }
 
-/// Asks the gate, claims what may go, and reads what the ledger knows; `None` when all of it was
-/// deferred.
+/// Claims what may go, and reads what the ledger knows; `None` when all of it was deferred.
 async fn prepare(
     context: &Context,
     hand_on: &HandOn,
     taken: &[Taken],
-    again: bool,
+    entries: &[Entry],
 ) -> Result<Option<Prepared>, WorkerError> {
-    // What comes by reference may have been deferred before.
-    let entries = enter(context, taken, again).await?;
-    let deferred = still_owed(context, taken, &entries).await?;
+    let deferred = still_owed(context, taken, entries).await?;
     let (going, dues): (Vec<Taken>, Vec<Due>) = taken
         .iter()
         .zip(&deferred)
@@ -182,7 +225,7 @@ async fn prepare(
     // Read after the claim: what was recorded just before it is seen here.
     let (standings, found) = look(context, &dues).await?;
     let verdicts = verdicts(context, &going, &claims, &standings, &found).await?;
-    Ok(Some(Prepared { entries, deferred, standings, verdicts, found, held }))
+    Ok(Some(Prepared { deferred, standings, verdicts, found, held }))
 }
 
 /// Sends deliveries whose job came back several times on separate ways: a worker may have ended of
@@ -207,32 +250,6 @@ pub(crate) async fn part(
     hand_on.hand_on(follow_ups).await
 }
 
-/// How the gate answered for a delivery.
-enum Entry {
-    /// It may go.
-    Pass(Pass),
-    /// It may not go now.
-    Deferred(Deferred),
-    /// It was not asked: the webhook gets nothing.
-    NoNeed,
-    /// Nobody knows what the webhook wants.
-    Unreadable,
-}
-
-async fn enter(context: &Context, taken: &[Taken], again: bool) -> Result<Vec<Entry>, WorkerError> {
-    let ids: Vec<WebhookId> = taken.iter().map(|taken| taken.due.webhook).collect();
-    let Found { webhooks, unreadable } = context.patiently(|| context.webhooks.get(&ids)).await?;
-    let enter = async |id: &WebhookId| match webhooks.get(id).filter(|webhook| !webhook.paused) {
-        None if unreadable.contains(id) => Entry::Unreadable,
-        None => Entry::NoNeed,
-        Some(webhook) => match context.gate.enter(webhook, again).await {
-            Ok(pass) => Entry::Pass(pass),
-            Err(deferred) => Entry::Deferred(deferred),
-        },
-    };
-    Ok(join_all(ids.iter().map(enter)).await)
-}
-
 /// Which deliveries go round once more: those that were deferred, unless they are not owed any
 /// more, which is then recorded as for any other.
 async fn still_owed(
@@ -242,7 +259,7 @@ async fn still_owed(
 ) -> Result<Vec<Option<Deferred>>, WorkerError> {
     let of = |(taken, entry): (&Taken, &Entry)| match entry {
         Entry::Deferred(deferred) => Some((*taken, *deferred)),
-        Entry::Pass(_) | Entry::NoNeed | Entry::Unreadable => None,
+        Entry::Pass(_) | Entry::Soon(_) | Entry::NoNeed | Entry::Unreadable => None,
     };
     let deferred: Vec<Option<(Taken, Deferred)>> = taken.iter().zip(entries).map(of).collect();
     let (asked, dues): (Vec<Taken>, Vec<Due>) =
@@ -255,10 +272,14 @@ async fn still_owed(
     let (standings, found) = look(context, &dues).await?;
     let claims = vec![Claim::Ours(Unrecorded::default()); asked.len()];
     let verdicts = verdicts(context, &asked, &claims, &standings, &found).await?;
-    let mut verdicts = verdicts.into_iter();
+    let (mut verdicts, mut standings) = (verdicts.into_iter(), standings.iter());
     let again = |(deferred, entry): (Option<(Taken, Deferred)>, &Entry)| {
-        let Some((_, deferred)) = deferred else { return unreadable(entry) };
-        matches!(verdicts.next(), Some(Verdict::Attempt { .. })).then_some(deferred)
+        let Some((taken, deferred)) = deferred else { return unreadable(entry) };
+        let is_owed = matches!(verdicts.next(), Some(Verdict::Attempt { .. }));
+        let since = chain(standings.next()?).since;
+        let pacer = &context.pacer;
+        // One that must not wait any longer goes the way of those that were let through.
+        pacer.but_for_deadline(context, taken.due.webhook, deferred, since).filter(|_| is_owed)
     };
     Ok(deferred.into_iter().zip(entries).map(again).collect())
 }
@@ -289,11 +310,17 @@ async fn conclude(
             let pass = match entry {
                 Entry::Pass(pass) => pass,
                 Entry::Deferred(deferred) => {
-                    let again = FollowUp::deferred(context, due, deferred);
-                    return not_begun(context, asked, again).await;
+                    let since = chain(standing).since;
+                    match entry::despite_hold(context, webhook, deferred, since).await {
+                        Ok(pass) => pass,
+                        Err(deferred) => {
+                            let again = FollowUp::deferred(context, due, deferred);
+                            return not_begun(context, asked, again).await;
+                        }
+                    }
                 }
                 // It was resumed in between.
-                Entry::NoNeed | Entry::Unreadable => {
+                Entry::Soon(_) | Entry::NoNeed | Entry::Unreadable => {
                     return not_begun(context, asked, taken.again(AT_ONCE)).await;
                 }
             };

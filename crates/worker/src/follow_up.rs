@@ -7,6 +7,7 @@ use bytes::Bytes;
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::job::set_queued_at;
 use fanfare_broker::{BackTo, Delay, Destination, Message, Queue};
+use fanfare_core::endpoint::Cause;
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
 use fanfare_core::notification::render;
@@ -185,7 +186,12 @@ impl FollowUp {
         context.config.metrics.deferred(Deferral::Endpoint(cause));
         let cause = cause.code();
         tracing::debug!(webhook.id = %due.webhook, delivery.id = %due.id(), cause, ?wait, "deferred a delivery");
-        Self::Deferred { due, delay: Delay::one_level(wait) }
+        let delay = match deferred.cause {
+            // Spread over the slots of a pace, which a wait of one level would bunch together.
+            Cause::Held | Cause::Paced | Cause::RateLimit => Delay::at_least(wait),
+            _ => Delay::one_level(wait),
+        };
+        Self::Deferred { due, delay }
     }
 
     /// What was left to do after the last row of a delivery, when it is not known whether it was

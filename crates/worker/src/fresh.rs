@@ -19,6 +19,7 @@ use crate::follow_up::FollowUp;
 use crate::gate::Deferred;
 use crate::hand_on::HandOn;
 use crate::hold::{Hold, JobHold};
+use crate::pacer::Turn;
 
 /// Attempts all deliveries of a job side by side, records them and hands on what follows. Each gives
 /// its share of `permit` back when it is over or slow, and its hold on the job, so that a slow one
@@ -108,14 +109,27 @@ async fn one(
         }
         Some(webhook) => webhook,
     };
+    let defer = |deferred| Ok(Some(FollowUp::deferred(context, due, deferred)));
+    let slot = match context.pacer.turn(context, webhook, false).await? {
+        Turn::Free => None,
+        Turn::Soon(waiting) => Some(waiting.wait().await),
+        Turn::Defer(deferred) => {
+            let pacer = &context.pacer;
+            match pacer.but_for_deadline(context, webhook.id, deferred, chain.since) {
+                Some(deferred) => return defer(deferred),
+                None => None,
+            }
+        }
+    };
     let pass = match context.gate.enter(webhook, false).await {
         Ok(pass) => pass,
-        Err(deferred) => return Ok(Some(FollowUp::deferred(context, due, deferred))),
+        Err(deferred) => return defer(deferred),
     };
     let ready = Ready {
         due,
         webhook,
         pass,
+        slot,
         room: None,
         from,
         held: None,

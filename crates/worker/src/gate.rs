@@ -57,7 +57,6 @@ pub(crate) fn lanes(concurrency: u32) -> (u32, u32) {
 struct Place {
     endpoint: Endpoint,
     waiting: VecDeque<Waiting>,
-    rate: Option<u32>,
     host: Arc<str>,
     owner: Arc<str>,
     /// How long the request that began last may take until it counts as slow.
@@ -92,8 +91,6 @@ pub(crate) struct Pass {
     webhook: WebhookId,
     host: Arc<str>,
     owner: Arc<str>,
-    /// The owner's limit, which is given back with a pass that is not used.
-    rate: Option<u32>,
     probe: bool,
     due: bool,
     /// How long the request may take until it counts as slow.
@@ -166,7 +163,6 @@ impl Gate {
             webhook,
             host: Arc::clone(&place.host),
             owner: Arc::clone(&place.owner),
-            rate: place.rate,
             probe,
             due,
             slow_after: place.slow_after,
@@ -250,7 +246,6 @@ impl State {
         let State { places, first, due: dues, .. } = self;
         let (lane, other) = if due { (dues, first) } else { (first, dues) };
         let place = place(places, webhook, most);
-        place.rate = webhook.rate_limit;
         if due {
             place.endpoint.came_back();
             lane.groups(&place.host, &place.owner).into_iter().for_each(Group::came_back);
@@ -262,7 +257,7 @@ impl State {
                 place.endpoint.deferred_by_group();
                 Admission::Defer { cause, wait }
             }
-            _ => place.endpoint.admit(now, place.waiting.len(), webhook.rate_limit, chance()),
+            _ => place.endpoint.admit(now, place.waiting.len(), chance()),
         };
         match admission {
             Admission::Go { .. } => {
@@ -342,7 +337,6 @@ fn place<'a>(
     let place = places.entry(webhook.id).or_insert_with(|| Place {
         endpoint: Endpoint::new(most),
         waiting: VecDeque::new(),
-        rate: None,
         host: host.into(),
         owner: webhook.owner.key().into(),
         slow_after: Duration::MAX,
@@ -400,12 +394,8 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if self.course != Course::Over {
-            let (probe, rate, slow) = (self.probe, self.rate, self.is_slow());
-            self.gate.end(
-                self,
-                |group| group.abandon(slow),
-                |endpoint| endpoint.abandon(probe, rate),
-            );
+            let (probe, slow) = (self.probe, self.is_slow());
+            self.gate.end(self, |group| group.abandon(slow), |endpoint| endpoint.abandon(probe));
         }
     }
 }
@@ -416,7 +406,7 @@ mod tests {
     use chrono::Utc;
     use fanfare_core::filter::Filters;
     use fanfare_core::name::Name;
-    use fanfare_core::webhook::{Headers, Properties};
+    use fanfare_core::webhook::{Headers, Pacing, Properties};
 
     fn webhook() -> Webhook {
         Webhook {
@@ -433,6 +423,7 @@ mod tests {
             created_at: Utc::now(),
             failing_since: None,
             rate_limit: None,
+            pacing: Pacing::default(),
         }
     }
 

@@ -2,7 +2,10 @@
 //!
 //! A worker takes jobs of two kinds, each with a part of the concurrency: first attempts, and
 //! attempts whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
-//! whom, `verdict` what becomes of a due one (`lost` if the database does not know it); `gate` keeps a bad endpoint from costing the others anything; `attempt` makes one POST and concludes from the answer (`release` lets go of what one that takes long would hold, `hold`); `recorder` writes what was
+//! whom, `verdict` what becomes of a due one (`lost` if the database does not know it); `pacer` lets a
+//! webhook have no more than its receiver and its owner want; `gate` keeps a bad endpoint from costing
+//! the others anything; `attempt` makes one POST and concludes from the answer (`release` lets go of
+//! what a slow one would hold, which is in `hold`); `recorder` writes what was
 //! done into the ledger; `hand_on` publishes what follows from it; and only then is a job acknowledged. Any number of workers run side by
 //! side.
 //!
@@ -35,6 +38,7 @@ mod hold;
 mod intake;
 mod lost;
 mod measure;
+mod pacer;
 mod progress;
 mod recorder;
 mod release;

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use fanfare_core::filter::Filters;
 use fanfare_core::name::Name;
 use fanfare_core::suspect::Unrecorded;
-use fanfare_core::webhook::{Headers, Properties};
+use fanfare_core::webhook::{Headers, Pacing, Properties};
 use fanfare_store::attempts::Last;
 
 use super::*;
@@ -30,6 +30,7 @@ fn webhook() -> Webhook {
         created_at: time(),
         failing_since: None,
         rate_limit: None,
+        pacing: Pacing::default(),
     }
 }
 
@@ -69,7 +70,7 @@ fn retrying() -> Standing {
 fn taken(entry: i32) -> Taken {
     let batch = "00000000000000000000000000000001".parse().unwrap();
     let due = Due { batch, webhook: webhook().id, entry };
-    Taken { due, first: entry == 1, redelivered: false }
+    Taken { due, first: entry == 1, redelivered: false, slot: None }
 }
 
 /// What speaks for an attempt, so many seconds after the plan.

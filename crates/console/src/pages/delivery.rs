@@ -57,6 +57,8 @@ struct DeliveryPage {
     created_at: Moment,
     finished_at: Option<Moment>,
     next_attempt_at: Option<Moment>,
+    /// Until when its webhook is held, if something of it is still to be sent.
+    held_until: Option<Moment>,
     attempts: Vec<Attempt>,
     older: usize,
     request: Option<Request>,
@@ -140,6 +142,8 @@ pub(crate) async fn show(
         .detail
         .clone()
         .or_else(|| delivery.reason.as_deref().map(|reason| text::reason(reason).to_owned()));
+    let held_until = webhook.pacing.held_until((app.clock)());
+    let held_until = held_until.filter(|_| !delivery.state.is_final());
     let shown = DeliveryPage {
         frame: Frame::of(&visitor),
         token: visitor.form_token(),
@@ -154,6 +158,7 @@ pub(crate) async fn show(
         created_at: Moment(delivery.created_at),
         finished_at: delivery.finished_at.map(Moment),
         next_attempt_at: delivery.next_attempt_at.map(Moment),
+        held_until: held_until.map(Moment),
         attempts: attempts.collect(),
         older,
         request,

@@ -4,7 +4,7 @@
 //! form can tell of all fields at once.
 
 use fanfare_core::filter::{Filter, Filters};
-use fanfare_core::registration::{Registration, RegistrationError};
+use fanfare_core::registration::{RateLimit, Registration, RegistrationError};
 use fanfare_core::webhook::{Headers, Properties, Webhook};
 use serde_json::{Map, Value};
 
@@ -22,6 +22,8 @@ pub(super) struct Form {
     pub(super) actions: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) properties: Vec<Property>,
+    /// Requests a minute; empty for no limit.
+    pub(super) rate_limit: String,
     /// A secret of the user's own; never shown.
     secret: String,
 }
@@ -52,6 +54,7 @@ pub(super) struct Errors {
     pub(super) filters: Option<String>,
     pub(super) headers: Option<String>,
     pub(super) properties: Option<String>,
+    pub(super) rate_limit: Option<String>,
 }
 
 impl Errors {
@@ -64,6 +67,7 @@ impl Errors {
             &self.filters,
             &self.headers,
             &self.properties,
+            &self.rate_limit,
         ];
         all.into_iter().flatten().count()
     }
@@ -94,6 +98,7 @@ impl Form {
             actions: actions.join(", "),
             headers: webhook.headers.iter().map(header).collect(),
             properties: webhook.properties.as_map().iter().map(property).collect(),
+            rate_limit: webhook.rate_limit.map(|limit| limit.to_string()).unwrap_or_default(),
             secret: String::new(),
         }
     }
@@ -130,6 +135,7 @@ impl Form {
             properties: properties
                 .filter(|it| !it.name.is_empty() || !it.value.is_empty())
                 .collect(),
+            rate_limit: fields.text("rate-limit").to_owned(),
             secret: fields.text("secret").to_owned(),
         }
     }
@@ -150,6 +156,8 @@ impl Form {
         let headers = Headers::parse(self.headers.iter().cloned()).map_err(told);
         let headers = keep(headers, &mut errors.headers);
         let properties = keep(self.properties(), &mut errors.properties);
+        let rate_limit = RateLimit::parse(&self.rate_limit).map_err(told);
+        let rate_limit = keep(rate_limit, &mut errors.rate_limit).unwrap_or(RateLimit::Kept);
         if self.description.contains('\0') {
             errors.description = Some(RegistrationError::Description.to_string());
         }
@@ -157,7 +165,16 @@ impl Form {
             (Some(uri), Some(filters), Some(headers), Some(properties)) if errors.count() == 0 => {
                 let description = Some(self.description.clone()).filter(|it| !it.is_empty());
                 let paused = self.paused;
-                Ok(Registration { uri, secret, description, paused, filters, headers, properties })
+                Ok(Registration {
+                    uri,
+                    secret,
+                    description,
+                    paused,
+                    filters,
+                    headers,
+                    properties,
+                    rate_limit,
+                })
             }
             _ => Err(Box::new(errors)),
         }
@@ -230,18 +247,19 @@ mod tests {
         let form = "url=http%3A%2F%2Fx%2F&description=D&paused=on&filter=reports&filter=tasks\
                     &actions=Alerts.Create&header-name=X-A&header-value=1&header-name=\
                     &header-value=&property-name=a&property-kind=json&property-value=5\
-                    &property-name=b&property-kind=text&property-value=5";
+                    &property-name=b&property-kind=text&property-value=5&rate-limit=+60";
         let wanted = read(form).check().unwrap();
         assert_eq!(wanted.filters.shown(), ["reports", "tasks", "alerts.create"]);
         assert_eq!(wanted.headers.iter().collect::<Vec<_>>(), [("X-A", "1")]);
         assert_eq!(wanted.properties.to_json(), r#"{"a":5,"b":"5"}"#);
         assert!(wanted.paused && wanted.secret.is_none());
+        assert_eq!(wanted.rate_limit, RateLimit::Set(Some(60)));
     }
 
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
         let form = "url=ftp%3A%2F%2Fx&secret=short&actions=galaxies&header-name=Host&header-value=x\
-                    &property-name=a&property-kind=json&property-value=%5B%5D";
+                    &property-name=a&property-kind=json&property-value=%5B%5D&rate-limit=0";
         let errors = read(form).check().unwrap_err();
         assert!(errors.url.as_ref().unwrap().contains("must be absolute"));
         assert!(errors.secret.as_ref().unwrap().contains("between 32 and 128"));
@@ -251,7 +269,8 @@ mod tests {
         );
         assert!(errors.headers.as_ref().unwrap().contains("'Host'"));
         assert!(errors.properties.as_ref().unwrap().contains("'a'"));
-        assert_eq!(errors.count(), 5);
+        assert!(errors.rate_limit.as_ref().unwrap().contains("from 1 to 1000000"));
+        assert_eq!(errors.count(), 6);
     }
 
     #[test]

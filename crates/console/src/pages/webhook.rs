@@ -31,6 +31,10 @@ struct WebhookPage {
     headers: Vec<String>,
     properties: Vec<(String, String)>,
     created_at: Moment,
+    rate_limit: Option<u32>,
+    /// The seconds between requests that the receiver was found to take.
+    pace: Option<String>,
+    held_until: Option<Moment>,
     secrets: usize,
     deliveries: Deliveries,
     /// Sending again what failed, while that goes on.
@@ -78,6 +82,9 @@ pub(crate) async fn show(
         headers: webhook.headers.iter().map(|(name, _)| name.to_owned()).collect(),
         properties: webhook.properties.as_map().iter().map(property).collect(),
         created_at: Moment(webhook.created_at),
+        rate_limit: webhook.rate_limit,
+        pace: webhook.pacing.interval.map(|seconds| format!("{seconds:.2}")),
+        held_until: webhook.pacing.held_until((app.clock)()).map(Moment),
         secrets: webhook.secrets.len(),
         deliveries,
         resending,

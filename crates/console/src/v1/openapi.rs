@@ -188,6 +188,8 @@ fn schemas() -> Map<String, Value> {
     add::<view::dead_letter::Json<'_>>(&mut found);
     add::<statistics::Json<'_>>(&mut found);
     add::<deliveries::Retried>(&mut found);
+    add::<webhooks::Shown>(&mut found);
+    add::<webhooks::WebhookChange>(&mut found);
     add::<webhooks::Tested>(&mut found);
     add::<webhooks::Rotation>(&mut found);
     add::<webhooks::Rotated>(&mut found);

@@ -159,6 +159,27 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         tag: UPKEEP,
+        path: "/api/v1/webhooks/{id}",
+        summary: "Show how fast a webhook gets its notifications",
+        about: "What else there is to a webhook, its registration has.",
+        success: ok(200, "The webhook.", Shape::One("Webhook")),
+        failures: &[404],
+        ..PLAIN
+    },
+    Operation {
+        tag: UPKEEP,
+        method: "patch",
+        path: "/api/v1/webhooks/{id}",
+        summary: "Limit the attempts a minute",
+        about: "The limit counts for the webhook as a whole, however many workers there are. What \
+                exceeds it waits, without counting as an attempt.",
+        body: Some("WebhookChange"),
+        success: ok(200, "The webhook as it is now.", Shape::One("Webhook")),
+        failures: &[400, 404],
+        ..PLAIN
+    },
+    Operation {
+        tag: UPKEEP,
         method: "post",
         path: "/api/v1/webhooks/{id}/test",
         summary: "Send a test event",

@@ -1,4 +1,4 @@
-//! `/api/v1/webhooks/{id}/…`: trying a webhook out, replacing its secret, making up for a failure.
+//! `/api/v1/webhooks/{id}`: how fast it gets its notifications, trying it out, replacing its secret, making up for a failure.
 
 use std::time::Duration;
 
@@ -8,8 +8,10 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
+use fanfare_core::registration::{BadRateLimit, RateLimit};
 use fanfare_core::webhook::{Secret, Webhook};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::deliveries::{not_paused, paused};
@@ -28,6 +30,89 @@ const LONGEST_OVERLAP: Duration = Duration::from_hours(7 * 24);
 
 /// The most deliveries that one request begins again.
 const MOST_RETRIED: i64 = 10_000;
+
+/// How fast a webhook gets its notifications.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Webhook)]
+pub(crate) struct Shown {
+    /// 32 hex digits.
+    id: String,
+    /// Whose webhook it is.
+    owner: String,
+    /// Where it goes.
+    url: String,
+    /// Whether it gets nothing until it is resumed.
+    paused: bool,
+    /// The owner's limit: the most attempts a minute; `null` for no limit.
+    rate_limit: Option<u32>,
+    /// Until when nothing is sent because the receiver asked to wait; `null` when it does not.
+    #[schema(format = DateTime)]
+    held_until: Option<String>,
+    /// The seconds between attempts that the receiver was found to take; `null` when it never
+    /// refused any.
+    interval_seconds: Option<f64>,
+}
+
+/// What is to change; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct WebhookChange {
+    /// The most attempts a minute, from 1 to 1000000; `null` for no limit.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>)]
+    rate_limit: Option<Value>,
+}
+
+/// A member that is there, be it `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// `GET`.
+pub(crate) async fn show(
+    State(app): State<Shared>,
+    user: User,
+    Id(id): Id<WebhookId>,
+) -> Result<Response, Problem> {
+    let webhook = webhooks::find(&app, &user.0, id).await?;
+    Ok(json(StatusCode::OK, &shown(&app, &webhook)))
+}
+
+/// `PATCH`: changes what the drop-in API does not know.
+pub(crate) async fn change(
+    State(app): State<Shared>,
+    user: User,
+    Id(id): Id<WebhookId>,
+    body: Body,
+) -> Result<Response, Problem> {
+    webhooks::find(&app, &user.0, id).await?;
+    let WebhookChange { rate_limit } = members(body).await?;
+    let limit = match rate_limit {
+        None => RateLimit::Kept,
+        Some(Value::Null) => RateLimit::Set(None),
+        Some(value) => {
+            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+            let limit = number.map_or(Err(BadRateLimit), RateLimit::of);
+            limit.map_err(|error| Problem::invalid("rateLimit", error.to_string()))?
+        }
+    };
+    webhooks::set_rate_limit(&app, &user.0, id, limit).await?;
+    let changed = webhooks::find(&app, &user.0, id).await?;
+    Ok(json(StatusCode::OK, &shown(&app, &changed)))
+}
+
+fn shown(app: &App, webhook: &Webhook) -> Shown {
+    Shown {
+        id: webhook.id.to_string(),
+        owner: webhook.owner.to_string(),
+        url: webhook.uri.as_str().to_owned(),
+        paused: webhook.paused,
+        rate_limit: webhook.rate_limit,
+        held_until: webhook.pacing.held_until((app.clock)()).map(rfc3339),
+        interval_seconds: webhook.pacing.interval,
+    }
+}
 
 /// A test event is on its way.
 #[derive(Serialize, ToSchema)]

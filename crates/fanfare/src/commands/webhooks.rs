@@ -2,6 +2,7 @@
 
 mod add;
 mod import;
+mod set;
 mod show;
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Register a webhook for a user and print it
     Add(Box<add::AddArgs>),
+    /// Change a webhook and print it
+    Set(Box<set::SetArgs>),
     /// Take over webhooks from a report server, as its API lists them
     Import(import::ImportArgs),
     /// Send nothing more to these webhooks until they are resumed
@@ -81,6 +84,10 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
         Command::Add(args) => {
             let json = args.json;
             print(&add::add(*args, &store, settings).await?, json, &store).await
+        }
+        Command::Set(args) => {
+            let json = args.json;
+            print(&set::set(*args, &store, settings).await?, json, &store).await
         }
         Command::Import(args) => import::import(&args, &store, settings).await,
         Command::Pause(ids) => change(&ids, Change::Pause, &store).await,

@@ -100,7 +100,10 @@ async fn retry_after_is_read_among_bad_headers() {
             let bytes = format!("HTTP/1.1 {status} Slow\r\n{headers}content-length: 4\r\n\r\nbody");
             let (outcome, _) = outcome(bytes).await;
             let retry_after = Some("7".to_owned());
-            assert_eq!(outcome, Answer::Response { status, retry_after, body: "body".to_owned() });
+            assert_eq!(
+                outcome,
+                Answer::Response { status, retry_after, exhausted: None, body: "body".to_owned() }
+            );
         }
     }
 }

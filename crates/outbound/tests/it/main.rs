@@ -54,5 +54,5 @@ fn failed(failure: Failure, detail: &str) -> Answer {
 }
 
 fn response(status: u16, body: &str) -> Answer {
-    Answer::Response { status, retry_after: None, body: body.to_owned() }
+    Answer::Response { status, retry_after: None, exhausted: None, body: body.to_owned() }
 }

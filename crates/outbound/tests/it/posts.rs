@@ -80,6 +80,7 @@ async fn status_retry_after_and_body_come_back() {
         Answer::Response {
             status: 503,
             retry_after: Some("120".to_owned()),
+            exhausted: None,
             body: "ab\u{e9}".to_owned(),
         }
     );

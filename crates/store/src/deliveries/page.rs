@@ -15,7 +15,7 @@
 //! the events were taken in, which the first entry has as its `since`; among the dead and dropped,
 //! that at which the last chain began, which is later for a delivery that was begun again.
 
-use chrono::{DateTime, TimeZone as _, Utc};
+use chrono::{DateTime, SecondsFormat, TimeZone as _, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
@@ -83,9 +83,20 @@ macro_rules! page {
                    v.received_at,
                    case when a.state in ('delivered', 'dropped', 'dead')
                         then a.at + coalesce(a.duration_ms, 0) * interval '1 millisecond' end,
-                   a.next_attempt_at, a.detail, nullif(a.revision, 0), k.at
+                   case when coalesce(a.state, 'pending') in ('pending', 'retrying')
+                        then greatest(a.next_attempt_at, put_off.until) end,
+                   a.detail, nullif(a.revision, 0), k.at,
+                   case when coalesce(a.state, 'pending') in ('pending', 'retrying')
+                         and h.hold_until > now() then h.hold_until end
             from shown k
             left join webhooks w on w.id = k.webhook
+            left join webhook_paces h on h.webhook = k.webhook
+            -- When what its webhook's pace has put off comes back.
+            left join lateral (select coalesce(max(c.deferred_until), h.hold_until) as until
+                               from claims c
+                               where c.batch = k.batch and c.webhook = k.webhook
+                                 and c.deferred_until > now()) put_off
+                   on h.webhook is not null and (put_off.until > now())
             cross join lateral (select array_agg(e.event_id order by e.position) as ids,
                                        array_agg(e.event_type order by e.position) as types,
                                        min(e.received_at) as received_at
@@ -389,6 +400,12 @@ fn position(row: &Row) -> Result<Position, tokio_postgres::Error> {
     Ok(Position { at: row.try_get(15)?, batch, webhook })
 }
 
+/// Why a delivery waits, if its webhook is held.
+fn held(until: Option<DateTime<Utc>>) -> Option<String> {
+    let until = until?.to_rfc3339_opts(SecondsFormat::Secs, true);
+    Some(format!("the receiver asked to wait until {until}"))
+}
+
 fn delivery(row: &Row) -> Result<Delivery, StoreError> {
     let doing = "read a delivery";
     let state: &str = row.try_get(6).map_err(StoreError::at(doing))?;
@@ -410,7 +427,7 @@ fn delivery(row: &Row) -> Result<Delivery, StoreError> {
             created_at: row.try_get(10)?,
             finished_at: row.try_get(11)?,
             next_attempt_at: row.try_get(12)?,
-            detail: row.try_get(13)?,
+            detail: row.try_get::<_, Option<String>>(13)?.or(row.try_get(16).map(held)?),
             revision: row.try_get(14)?,
         })
     };

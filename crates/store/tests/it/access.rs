@@ -14,7 +14,7 @@ use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::mask::MaskPolicy;
 use fanfare_core::name::Name;
 use fanfare_core::revisions::Revisions;
-use fanfare_core::webhook::{Headers, Properties, Webhook};
+use fanfare_core::webhook::{Headers, Pacing, Properties, Webhook};
 use fanfare_store::access::Question;
 use fanfare_store::directory::{ImportMode, Part};
 use fanfare_store::routing::{Arrival, Routed};
@@ -239,6 +239,7 @@ pub(crate) fn webhook(owner: &str, filters: &[&str], paused: bool) -> Webhook {
         created_at: Utc::now(),
         failing_since: None,
         rate_limit: None,
+        pacing: Pacing::default(),
     }
 }
 

@@ -77,6 +77,7 @@ impl Begin<'_> {
             due,
             webhook,
             pass,
+            slot: taken.slot,
             room,
             from: held.from,
             held: Some(held),

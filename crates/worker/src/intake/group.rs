@@ -68,7 +68,7 @@ fn take_due(
 ) {
     let Incoming { message, redelivered, delivery_count, settle, .. } = incoming;
     let redelivered = redelivered || message.headers.flag(FOLLOW_UP_MISSING) == Some(true);
-    let taken = dues.iter().map(|due| Taken { due: *due, first, redelivered });
+    let taken = dues.iter().map(|due| Taken { due: *due, first, redelivered, slot: None });
     if dues.len() < 2 || (delivery_count < SUSPECT && dues.len() <= MAX_DELIVERIES) {
         group.taken.extend(taken);
         group.jobs.push((dues.len(), settle));

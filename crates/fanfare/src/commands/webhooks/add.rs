@@ -4,7 +4,9 @@ use anyhow::{anyhow, bail};
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::webhook::{Headers, Properties, Secret, Webhook, WebhookUri};
+use fanfare_core::webhook::{
+    Headers, MOST_RATE_LIMIT, Pacing, Properties, Secret, Webhook, WebhookUri,
+};
 use fanfare_outbound::skips_verification;
 use fanfare_store::Store;
 use fanfare_store::directory::UserStatus;
@@ -42,8 +44,8 @@ pub(crate) struct AddArgs {
     /// A text for each body's Properties, as Name=value; may be given more than once
     #[arg(long = "property", value_name = "K=V", value_parser = property)]
     properties: Vec<(String, String)>,
-    /// The most attempts a minute that each worker makes [default: no limit]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// The most attempts a minute, of all workers together [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_RATE_LIMIT.into()))]
     rate_limit: Option<u32>,
     /// Send nothing until it is resumed
     #[arg(long)]
@@ -104,6 +106,7 @@ fn webhook(args: AddArgs) -> anyhow::Result<Webhook> {
         created_at: clock::now(),
         failing_since: None,
         rate_limit: args.rate_limit,
+        pacing: Pacing::default(),
     })
 }
 
@@ -114,13 +117,13 @@ fn generate() -> anyhow::Result<Secret> {
     Secret::generate(&random).ok_or_else(|| anyhow!("failed to make a secret; try again"))
 }
 
-async fn verify(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
+pub(super) async fn verify(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
     let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let headers: Vec<(String, String)> = webhook.headers.iter().map(header).collect();
     let echo = Uuid::new_v4().simple().to_string();
     let client = parts::outbound(settings)?;
     if let Err(error) = client.verify(&webhook.uri, &headers, &echo).await {
-        bail!("{error} Nothing was registered; --no-verify registers without asking.");
+        bail!("{error} Nothing was changed; --no-verify does not ask.");
     }
     Ok(())
 }

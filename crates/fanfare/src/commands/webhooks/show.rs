@@ -34,6 +34,8 @@ pub(super) struct Json<'a> {
     user: &'a str,
     paused_reason: Option<&'a str>,
     owner_state: &'static str,
+    rate_limit: Option<u32>,
+    held_until: Option<String>,
 }
 
 /// A webhook in JSON.
@@ -51,6 +53,8 @@ pub(super) fn json(webhook: &Webhook, owner: OwnerState) -> Json<'_> {
         user: webhook.owner.as_str(),
         paused_reason: webhook.paused_reason.as_deref(),
         owner_state: owner.name(),
+        rate_limit: webhook.rate_limit,
+        held_until: webhook.pacing.held_until(clock::now()).map(clock::rfc3339),
     }
 }
 
@@ -93,7 +97,15 @@ pub(super) fn facts(webhook: &Webhook, owner: OwnerState) -> Vec<(&'static str, 
         ("Failing since", webhook.failing_since.map(clock::rfc3339).unwrap_or_default()),
         (
             "Rate limit",
-            webhook.rate_limit.map(|n| format!("{n} a minute and worker")).unwrap_or_default(),
+            webhook.rate_limit.map(|limit| format!("{limit} a minute")).unwrap_or_default(),
+        ),
+        (
+            "Receiver's pace",
+            webhook.pacing.interval.map(|it| format!("one each {it:.2} s")).unwrap_or_default(),
+        ),
+        (
+            "Held until",
+            webhook.pacing.held_until(clock::now()).map(clock::rfc3339).unwrap_or_default(),
         ),
     ]
 }
@@ -155,7 +167,7 @@ mod tests {
     use fanfare_core::ids::WebhookId;
     use fanfare_core::name::Name;
     use fanfare_core::signature::{verify_ms_signature, verify_webhook_signature};
-    use fanfare_core::webhook::{Headers, Properties};
+    use fanfare_core::webhook::{Headers, Pacing, Properties};
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -175,6 +187,7 @@ mod tests {
             created_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
             failing_since: None,
             rate_limit: None,
+            pacing: Pacing::default(),
         }
     }
 
