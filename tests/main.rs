@@ -30,6 +30,8 @@ mod outages;
 mod outcomes;
 mod pauses;
 mod poison;
+mod policies;
+mod publishers;
 mod python_env;
 mod races;
 mod recovery;
