@@ -34,6 +34,28 @@ fn slow_retries(world: World) -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn doctor_names_a_policy_that_takes_messages_away() {
+    let world = World::new().await;
+    world.directory(&json!({ "users": [], "roles": [] })).await;
+    let _router = world.start("router").await;
+    world.fanfare(&["doctor"]).await;
+    for (definition, key) in [
+        ("{<<\"message-ttl\">>, 1000}", "message-ttl"),
+        ("{<<\"max-length\">>, 5}", "max-length"),
+        ("{<<\"max-length\">>, 5}, {<<\"overflow\">>, <<\"reject-publish\">>}", "max-length"),
+        ("{<<\"delivery-limit\">>, 5}", "delivery-limit"),
+    ] {
+        world.set_blanket_policy(definition);
+        let found = world.run(&["doctor"], None).await;
+        let line = found.stdout.lines().find(|line| line.contains(&format!("`{key}`")));
+        assert!(line.is_some_and(|line| line.starts_with("WRONG")), "{key}: {}", found.stdout);
+        assert!(found.success().is_err());
+    }
+    world.clear_blanket_policy();
+    world.fanfare(&["doctor"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_that_expire_soon_bring_no_retry_early_and_lose_no_delivery() {
     let world = slow_retries(World::new().await);
     let receiver = Receiver::start().await;

@@ -225,7 +225,9 @@ fn note(
     let problem = match found {
         Ok(()) => return Ok(()),
         Err(BrokerError::Missing { .. }) => {
-            "missing; the next start of a router creates it".to_owned()
+            "missing; a router creates it; if it goes missing again, a policy with `expires` deletes \
+             it (`rabbitmqctl list_policies`)"
+                .to_owned()
         }
         Err(error @ (BrokerError::Different { .. } | BrokerError::ExchangeUnusable { .. })) => {
             error.to_string()
