@@ -189,7 +189,8 @@ async fn a_refused_event_keeps_its_properties_and_a_replay_puts_them_back() {
         .text("message_id", b"m")
         .timestamp(1_795_000_000)
         .text("type", b"t")
-        .text("app_id", b"a");
+        .text("app_id", b"a")
+        .text("cluster_id", b"l");
     publish(&mut raw, b"tasks.execute", &properties, &event().to_string()).await;
     let amqp = world.amqp().await;
     let check = async || {
@@ -211,6 +212,7 @@ async fn a_refused_event_keeps_its_properties_and_a_replay_puts_them_back() {
     assert_eq!(shown(kept.message_id().as_ref()).as_deref(), Some("m"));
     assert_eq!(shown(kept.kind().as_ref()).as_deref(), Some("t"));
     assert_eq!(shown(kept.app_id().as_ref()).as_deref(), Some("a"));
+    assert_eq!(shown(kept.cluster_id().as_ref()).as_deref(), Some("l"));
     assert_eq!(*kept.timestamp(), Some(1_795_000_000));
     assert_eq!((*kept.priority(), *kept.delivery_mode()), (Some(7), Some(1)));
     assert!(letter.headers.inner().contains_key("float"));

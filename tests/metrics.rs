@@ -169,6 +169,32 @@ async fn other_requests_are_told_what_there_is() {
 }
 
 #[tokio::test]
+async fn a_time_that_no_clock_has_spoils_no_metric() {
+    let world = listening(World::new().await);
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/good")).await;
+    let router = Watched::start(&world, "router").await;
+    let _worker = Watched::start(&world, "worker").await;
+    let times = ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00", "9999-12-31T23:59:59Z"];
+    for time in times {
+        let mut event = event();
+        event["time"] = json!(time);
+        world.publish(&event).await;
+    }
+    let mut ahead = event();
+    ahead["time"] = json!((chrono::Utc::now() + chrono::TimeDelta::hours(1)).to_rfc3339());
+    world.publish(&ahead).await;
+    world.deliveries(&webhook, "delivered", times.len() + 1).await;
+    router
+        .tells(&[
+            ("event_wait_seconds_count", 1.0),
+            ("event_wait_seconds_sum", 0.0),
+            ("oldest_waiting_event_timestamp_seconds", 0.0),
+        ])
+        .await;
+}
+
+#[tokio::test]
 async fn counters_move_by_what_was_sent() {
     let world = listening(World::new().await);
     let receiver = Receiver::start().await;

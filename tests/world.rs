@@ -234,6 +234,24 @@ impl World {
         servers.unlimit_queues(vhost).unwrap();
     }
 
+    /// Sets a policy of the broker for all that it holds.
+    pub(crate) fn set_blanket_policy(&self, definition: &str) {
+        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        servers.set_policy(vhost, "blanket", ".*", definition).unwrap();
+    }
+
+    /// Takes the router's right to make or change the report server's exchange.
+    pub(crate) fn may_not_configure_the_events_exchange(&self) {
+        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        servers.let_configure(vhost, "fanfare_router", "^fanfare\\..+$").unwrap();
+    }
+
+    /// Takes that policy away.
+    pub(crate) fn clear_blanket_policy(&self) {
+        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        servers.clear_policy(vhost, "blanket").unwrap();
+    }
+
     /// What a statement answers, as text.
     pub(crate) fn sql(&self, statement: &str) -> String {
         self.sandbox.as_ref().unwrap().sql(statement).unwrap().trim().to_owned()

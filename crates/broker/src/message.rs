@@ -50,6 +50,8 @@ pub struct Properties {
     pub reply_to: Option<String>,
     /// The sender's program.
     pub app_id: Option<String>,
+    /// Of no meaning since AMQP 0-9-1; some send it.
+    pub cluster_id: Option<String>,
     /// When it was sent, in seconds since 1970.
     pub timestamp: Option<u64>,
     /// From 0 to 9.
@@ -67,8 +69,9 @@ impl Message {
 
     /// How many bytes the properties take on the wire at most, headers included.
     pub(crate) fn properties_size(&self) -> usize {
-        let Properties { content_encoding, kind, correlation_id, reply_to, app_id, .. } =
-            &self.properties;
+        let Properties {
+            content_encoding, kind, correlation_id, reply_to, app_id, cluster_id, ..
+        } = &self.properties;
         let texts = [
             &self.content_type,
             &self.message_id,
@@ -77,6 +80,7 @@ impl Message {
             correlation_id,
             reply_to,
             app_id,
+            cluster_id,
         ];
         let texts = texts.into_iter().flatten().map(|text| 1 + text.len()).sum::<usize>();
         // Flags, timestamp, priority, delivery mode; and CC under its longer name.
@@ -102,6 +106,7 @@ impl Message {
                 correlation_id: text(properties.correlation_id().as_ref()),
                 reply_to: text(properties.reply_to().as_ref()),
                 app_id: text(properties.app_id().as_ref()),
+                cluster_id: text(properties.cluster_id().as_ref()),
                 timestamp: *properties.timestamp(),
                 priority: *properties.priority(),
                 delivery_mode: properties.delivery_mode().filter(|mode| *mode == TRANSIENT),

@@ -5,6 +5,10 @@
 //! tells. `basic.get` is one, which RabbitMQ answers with `INTERNAL_ERROR` on the connection, or not
 //! at all. It is asked of a queue that is said to be empty and without consumers, so it takes a
 //! message only if one arrives at that moment, and gives it back.
+//!
+//! Where a policy sets `expires`, RabbitMQ deletes a queue that nobody consumes, with all that it
+//! holds, unless it is asked for a message now and then. So the queues in which events wait are asked
+//! in any case.
 
 use crate::config::Config;
 use crate::error::{BrokerError, chain};
@@ -54,7 +58,7 @@ pub async fn probe(config: &Config) -> Result<Vec<Probe>, BrokerError> {
     let mut prober = Prober::new(config);
     let mut found = Vec::new();
     for row in topology::queue_rows(config.delivery_queues()) {
-        let condition = prober.condition(&row.name).await?;
+        let condition = prober.condition(&row.name, row.holds_events()).await?;
         found.push(Probe { repairable: row.carries_jobs, queue: row.name, condition });
     }
     prober.close().await;
@@ -75,7 +79,7 @@ pub async fn repair(config: &Config, queue: &str) -> Result<bool, BrokerError> {
     };
     let mut prober = Prober::new(config);
     // Asked once more: another process may have repaired it meanwhile.
-    let condition = prober.condition(queue).await?;
+    let condition = prober.condition(queue, false).await?;
     let delete = match condition {
         Condition::Answers => return Ok(false),
         Condition::Missing => false,
@@ -109,7 +113,7 @@ pub(crate) async fn restore(config: &Config, queue: &str) -> Result<bool, Broker
         return Ok(false);
     };
     let mut prober = Prober::new(config);
-    let is_missing = prober.condition(queue).await? == Condition::Missing;
+    let is_missing = prober.condition(queue, false).await? == Condition::Missing;
     if is_missing {
         let channel = prober.channel().await?;
         topology::declare_one(&channel, &row, config.delivery_queues()).await?;
@@ -124,7 +128,7 @@ pub(crate) async fn problem_of(
     queue: &str,
 ) -> Result<Option<String>, BrokerError> {
     let mut prober = Prober::new(config);
-    let condition = prober.condition(queue).await?;
+    let condition = prober.condition(queue, false).await?;
     prober.close().await;
     Ok(match condition {
         Condition::Answers => None,
@@ -144,9 +148,10 @@ impl<'a> Prober<'a> {
         Self { config, connection: None }
     }
 
-    async fn condition(&mut self, queue: &str) -> Result<Condition, BrokerError> {
+    /// How a queue is. `touch` asks for a message also where that is not needed to know.
+    async fn condition(&mut self, queue: &str, touch: bool) -> Result<Condition, BrokerError> {
         let channel = self.channel().await?;
-        let asked = timeout(ANSWER_TIMEOUT, ask(&channel, queue)).await;
+        let asked = timeout(ANSWER_TIMEOUT, ask(&channel, queue, touch)).await;
         let problem = match asked {
             Ok(Ok(())) => return Ok(Condition::Answers),
             Ok(Err(BrokerError::Missing { .. })) => return Ok(Condition::Missing),
@@ -178,7 +183,7 @@ impl<'a> Prober<'a> {
     }
 }
 
-async fn ask(channel: &Channel, queue: &str) -> Result<(), BrokerError> {
+async fn ask(channel: &Channel, queue: &str, touch: bool) -> Result<(), BrokerError> {
     let failed = |error: &lapin::Error| BrokerError::of(format!("asking queue {queue}"), error);
     let options = QueueDeclareOptions::durable().passive();
     let found = channel
@@ -186,7 +191,7 @@ async fn ask(channel: &Channel, queue: &str) -> Result<(), BrokerError> {
         .await
         .map_err(|error| failed(&error))?;
     // Both numbers are the leader's; without one they are zero.
-    if found.message_count() == 0 && found.consumer_count() == 0 {
+    if touch || found.message_count() == 0 && found.consumer_count() == 0 {
         let got = channel.basic_get(queue.into(), BasicGetOptions { no_ack: false }).await;
         if let Some(message) = got.map_err(|error| failed(&error))? {
             let back = BasicNackOptions { multiple: false, requeue: true };

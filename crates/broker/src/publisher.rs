@@ -338,6 +338,7 @@ fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
         correlation_id,
         reply_to,
         app_id,
+        cluster_id,
         timestamp,
         priority,
         delivery_mode,
@@ -347,7 +348,7 @@ fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
     let mut properties = BasicProperties::default()
         .with_delivery_mode(delivery_mode)
         .with_headers(message.headers.to_publish());
-    let texts: [(&str, &Option<String>, With); 7] = [
+    let texts: [(&str, &Option<String>, With); 8] = [
         ("content type", &message.content_type, BasicProperties::with_content_type),
         ("message id", &message.message_id, BasicProperties::with_message_id),
         ("content encoding", content_encoding, BasicProperties::with_content_encoding),
@@ -355,6 +356,7 @@ fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
         ("correlation id", correlation_id, BasicProperties::with_correlation_id),
         ("reply-to", reply_to, BasicProperties::with_reply_to),
         ("app id", app_id, BasicProperties::with_app_id),
+        ("cluster id", cluster_id, BasicProperties::with_cluster_id),
     ];
     for (what, text, with) in texts {
         if let Some(text) = text {

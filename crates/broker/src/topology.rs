@@ -9,6 +9,7 @@ mod apply;
 
 pub(crate) use apply::{check, declare, declare_one, expect};
 
+use crate::error::BrokerError;
 use crate::ladder::{BITS, BackTo, DUE, HELD_LEVELS, LEVELS, held_name, level_name, level_word};
 use fanfare_core::share::{Share, Shares};
 use lapin::types::{AMQPValue, FieldTable, LongString};
@@ -130,6 +131,13 @@ pub(crate) struct QueueRow {
     dead_letters_to: Option<Target>,
     /// Whether it carries only jobs, which the ledger knows of as well: what it holds may be lost.
     pub(crate) carries_jobs: bool,
+}
+
+impl QueueRow {
+    /// Whether events wait in it that nobody else knows of, and nobody consumes it.
+    pub(crate) fn holds_events(&self) -> bool {
+        self.stay.is_some() && !self.carries_jobs
+    }
 }
 
 struct Binding {
@@ -257,6 +265,9 @@ impl QueueRow {
         if let Some(seconds) = self.stay {
             arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(seconds * 1000));
         }
+        // A queue that is full refuses what is published to it, instead of dropping what it holds. And
+        // at-least-once needs it: an overflow that drops could not promise that.
+        arguments.insert("x-overflow".into(), text("reject-publish"));
         let (exchange, key) = match &self.dead_letters_to {
             None => return arguments,
             Some(Target::Exchange(exchange)) => (exchange.as_str(), None),
@@ -266,9 +277,7 @@ impl QueueRow {
         if let Some(key) = key {
             arguments.insert("x-dead-letter-routing-key".into(), text(key));
         }
-        // At-least-once needs reject-publish: an overflow that drops could not promise it.
         arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-        arguments.insert("x-overflow".into(), text("reject-publish"));
         arguments
     }
 }
@@ -293,6 +302,14 @@ pub fn render(delivery_queues: Shares) -> String {
 }
 
 impl QueueRow {
+    /// Whether the queue differs only as one does that an earlier version made: dead letters had no
+    /// `x-overflow`. It can't be changed while it holds letters, and serves as well.
+    fn is_of_earlier_version(&self, error: &BrokerError) -> bool {
+        let is_overflow = |argument: &str| argument == "x-overflow";
+        self.dead_letters_to.is_none()
+            && matches!(error, BrokerError::Different { argument, .. } if is_overflow(argument))
+    }
+
     fn describe(&self) -> String {
         let mut parts = Vec::new();
         if let Some(seconds) = self.stay {

@@ -35,9 +35,10 @@ pub const MAX_MESSAGE: usize = 1024 * 1024;
 pub const MAX_BATCH: usize = 1000;
 /// The longest `id`, `source`, `type` or `subject`, in bytes.
 pub const MAX_ATTRIBUTE: usize = 1024;
-/// The longest wait that an event's own time is believed to tell of. What happened longer ago was
-/// published late or again.
+/// The longest wait that an event's own time is believed to tell of.
 const MOST_WAITED: TimeDelta = TimeDelta::days(7);
+/// A time so far off is no time at which anything happened.
+const FARTHEST: TimeDelta = TimeDelta::days(3650);
 /// The content type of a message with one event.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// The content type of a message with an array of events.
@@ -150,16 +151,17 @@ pub fn parse(
     parse_message(&EventMessage { body, traceparent, ..EventMessage::default() }, mask)
 }
 
-/// How long an event has waited since it says that it happened, as far as that can be believed: a
-/// clock that is ahead makes it no wait. `None` for an event that does not say, or whose time is so
-/// far off that it says nothing of a wait, such as the year 1 that stands for no time in .NET.
+/// How long an event has waited since it says that it happened: no less than nothing, since clocks
+/// differ, and no more than a week, since what happened long ago was published late or again. `None`
+/// for an event that does not say, or whose time is years off and says nothing of a wait, such as the
+/// year 1 that stands for no time in .NET.
 #[must_use]
 pub fn waited(happened: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Duration> {
     let waited = now - happened?;
-    if waited.abs() > MOST_WAITED {
+    if waited.abs() > FARTHEST {
         return None;
     }
-    Some(waited.to_std().unwrap_or_default())
+    Some(waited.min(MOST_WAITED).to_std().unwrap_or_default())
 }
 
 /// The entries of a batch, of which there may be so many and no more.

@@ -305,8 +305,9 @@ fn a_wait_is_told_only_where_the_time_can_be_believed() {
     let since = |before: TimeDelta| waited(Some(now - before), now);
     assert_eq!(since(TimeDelta::seconds(5)), Some(Duration::from_secs(5)));
     assert_eq!(since(TimeDelta::seconds(-5)), Some(Duration::ZERO));
-    assert_eq!(since(TimeDelta::days(8)), None);
-    assert_eq!(since(TimeDelta::days(-8)), None);
+    assert_eq!(since(TimeDelta::days(300)), Some(Duration::from_hours(7 * 24)));
+    assert_eq!(since(TimeDelta::days(-300)), Some(Duration::ZERO));
+    assert_eq!((since(TimeDelta::days(4000)), since(TimeDelta::days(-4000))), (None, None));
     assert_eq!(waited(None, now), None);
     for year in [1, 9999] {
         let time =

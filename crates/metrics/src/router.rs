@@ -85,7 +85,8 @@ impl Router {
             ),
             event_wait: registry.seconds(
                 "event_wait",
-                "From an event's own `time` until its deliveries were published",
+                "From an event's own `time` until its deliveries were published; a week at most, and \
+                 nothing of a time that is years off",
                 Histogram::new(LATENCIES),
             ),
             held: registry.family(
@@ -100,8 +101,8 @@ impl Router {
             ),
             oldest_waiting: registry.seconds(
                 "oldest_waiting_event_timestamp",
-                "The `time` of the oldest event that this router has taken and not yet routed, in \
-                 seconds since 1970; 0 when there is none",
+                "The `time` of the oldest event that this router has taken and not yet routed, as far \
+                 as it can be believed, else when it came, in seconds since 1970; 0 when there is none",
                 Gauge::default(),
             ),
             rejected: registry.family(

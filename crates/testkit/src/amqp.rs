@@ -4,10 +4,10 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use lapin::options::{
     BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 
 /// A connection with one channel in confirm mode.
 pub struct Amqp {
@@ -100,6 +100,18 @@ impl Amqp {
         let declaring = self.channel.queue_declare(queue.into(), options, arguments);
         declaring.await.with_context(|| format!("declaring the queue {queue}"))?;
         Ok(())
+    }
+
+    /// Makes a durable topic exchange with arguments that are texts.
+    pub async fn declare_exchange(&self, exchange: &str, arguments: &[(&str, &str)]) -> Result<()> {
+        let mut table = FieldTable::default();
+        for (name, value) in arguments {
+            table.insert((*name).into(), AMQPValue::LongString(LongString::from(*value)));
+        }
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let topic = ExchangeKind::Topic;
+        let declaring = self.channel.exchange_declare(exchange.into(), topic, options, table);
+        declaring.await.with_context(|| format!("declaring the exchange {exchange}"))
     }
 
     /// Deletes a queue with what is in it.

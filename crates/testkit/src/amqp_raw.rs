@@ -158,7 +158,7 @@ pub struct RawProperties {
 
 impl RawProperties {
     /// The flags of the properties that are short texts.
-    pub const TEXTS: [(&'static str, u16); 8] = [
+    pub const TEXTS: [(&'static str, u16); 9] = [
         ("content_type", 15),
         ("content_encoding", 14),
         ("correlation_id", 10),
@@ -167,6 +167,7 @@ impl RawProperties {
         ("message_id", 7),
         ("type", 5),
         ("app_id", 3),
+        ("cluster_id", 2),
     ];
 
     /// Adds a short text, of the names in [`Self::TEXTS`].

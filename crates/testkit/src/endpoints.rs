@@ -184,25 +184,55 @@ impl Endpoints {
             .with_context(|| format!("breaking the queue {queue}"))
     }
 
+    /// Sets a policy for the exchanges and queues whose names match `pattern`, in place of an earlier
+    /// one of that name. `definition` is Erlang's, such as `{<<"message-ttl">>, 1000}`.
+    pub fn set_policy(
+        &self,
+        vhost: &str,
+        name: &str,
+        pattern: &str,
+        definition: &str,
+    ) -> Result<()> {
+        check_name(vhost)?;
+        self.evaluate(&format!(
+            "ok = rabbit_policy:set(<<\"{vhost}\">>, <<\"{name}\">>, <<\"{pattern}\">>, \
+             [{definition}], 100, <<\"all\">>, <<\"testkit\">>)."
+        ))
+        .with_context(|| format!("setting the policy {name}"))
+    }
+
+    /// Takes a policy away.
+    pub fn clear_policy(&self, vhost: &str, name: &str) -> Result<()> {
+        check_name(vhost)?;
+        self.evaluate(&format!(
+            "ok = rabbit_policy:delete(<<\"{vhost}\">>, <<\"{name}\">>, <<\"testkit\">>)."
+        ))
+        .with_context(|| format!("clearing the policy {name}"))
+    }
+
     /// Lets quorum queues whose names match `pattern` hold at most `length` messages; what is more is
     /// refused.
     pub fn limit_queues(&self, vhost: &str, pattern: &str, length: u32) -> Result<()> {
-        check_name(vhost)?;
-        self.evaluate(&format!(
-            "ok = rabbit_policy:set(<<\"{vhost}\">>, <<\"limit\">>, <<\"{pattern}\">>, \
-             [{{<<\"max-length\">>, {length}}}, {{<<\"overflow\">>, <<\"reject-publish\">>}}], \
-             100, <<\"all\">>, <<\"testkit\">>)."
-        ))
-        .context("limiting queues")
+        let limit = format!(
+            "{{<<\"max-length\">>, {length}}}, {{<<\"overflow\">>, <<\"reject-publish\">>}}"
+        );
+        self.set_policy(vhost, "limit", pattern, &limit)
     }
 
     /// Takes the limit away.
     pub fn unlimit_queues(&self, vhost: &str) -> Result<()> {
+        self.clear_policy(vhost, "limit")
+    }
+
+    /// Says what a user of a virtual host may make there, and otherwise read and write all.
+    pub fn let_configure(&self, vhost: &str, user: &str, pattern: &str) -> Result<()> {
         check_name(vhost)?;
+        let pattern = pattern.replace('\\', "\\\\");
         self.evaluate(&format!(
-            "ok = rabbit_policy:delete(<<\"{vhost}\">>, <<\"limit\">>, <<\"testkit\">>)."
+            "ok = rabbit_auth_backend_internal:set_permissions(<<\"{user}\">>, <<\"{vhost}\">>, \
+             <<\"{pattern}\">>, <<\".*\">>, <<\".*\">>, <<\"testkit\">>)."
         ))
-        .context("taking the limit away")
+        .with_context(|| format!("giving {user} its permissions"))
     }
 
     /// Runs one statement in `database` and returns its rows as text, columns separated by `|`.

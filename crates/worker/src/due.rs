@@ -354,9 +354,9 @@ async fn conclude(
             not_begun(context, asked, again).await
         }
         Verdict::Early => {
-            context.config.metrics.deferred(Deferral::Early);
-            let again = taken.again(early(standing, context.now()).unwrap_or_default());
-            not_begun(context, asked, again).await
+            // What it holds of the endpoint is for those whose time has come.
+            drop(entry);
+            came_early(context, asked).await
         }
         Verdict::GiveUp(reason) => self::give_up(context, due, standing, webhook, reason).await,
         Verdict::Lost => {
@@ -382,6 +382,17 @@ async fn not_begun(
 ) -> Result<Option<FollowUp>, WorkerError> {
     context.release(asked.taken.due, asked.held).await?;
     Ok(Some(follow_up))
+}
+
+/// Sends a retry round that came before its time, as all do while a policy of the broker lets messages
+/// expire sooner than the delay ladder's queues do. It pauses first, so that such a policy can't make
+/// the same jobs come again without a rest.
+async fn came_early(context: &Context, asked: Asked<'_>) -> Result<Option<FollowUp>, WorkerError> {
+    context.config.metrics.deferred(Deferral::Early);
+    context.release(asked.taken.due, asked.held).await?;
+    let left = || early(asked.standing, context.now()).unwrap_or_default();
+    tokio::time::sleep(left().min(AT_ONCE)).await;
+    Ok(Some(asked.taken.again(left())))
 }
 
 /// Adds to the reason of a decision that the first attempt had waited for too long, if that is so.

@@ -23,9 +23,6 @@ use crate::webhooks::Found;
 /// the order matters.
 const CLOCKS: Duration = Duration::from_secs(30);
 
-/// An attempt that is due so soon is not put off any more: delays are exact to about a second.
-const SOON: Duration = Duration::from_secs(2);
-
 /// What to do with a due job.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -41,7 +38,7 @@ pub(crate) enum Verdict {
     Drop(DropReason),
     /// Somebody else is at it, or was when it died.
     Later,
-    /// Its time has not come: the wait is longer than the ladder.
+    /// Its time has not come: the wait is longer than the ladder, or the broker shortened it.
     Early,
     /// Its webhook can't be read for now.
     Unreadable,
@@ -192,10 +189,10 @@ fn expired(standing: &Standing, now: DateTime<Utc>, deadline: Duration) -> bool 
     !standing.events.is_empty() && age > deadline + deadline / 8 + CLOCKS
 }
 
-/// How long a retry still has to wait, if that is worth a delay.
+/// How long a retry still has to wait, if its time has not come.
 pub(crate) fn early(standing: &Standing, now: DateTime<Utc>) -> Option<Duration> {
     let due = standing.last.as_ref()?.next_attempt_at?;
-    (due - now).to_std().ok().filter(|left| *left > SOON)
+    (due - now).to_std().ok().filter(|left| !left.is_zero())
 }
 
 /// The questions of access that are open: none for what was decided at this very revision, nor for

@@ -38,6 +38,8 @@ pub(crate) async fn declare(
     for row in table.queues.iter().filter(|row| !without.contains(&row.name)) {
         match declare_queue(&channel, row).await {
             Ok(()) => {}
+            // The answer has closed the channel.
+            Err(error) if row.is_of_earlier_version(&error) => channel = open(connection).await?,
             Err(error @ (BrokerError::Missing { .. } | BrokerError::Lost { .. })) => {
                 failed.push((row.name.clone(), error));
                 if !connection.status().connected() {
@@ -150,6 +152,9 @@ pub(crate) async fn check(
             Ok(()) => comparable(declare_queue(&channel, row).await),
             missing => missing,
         };
+        if found.as_ref().is_err_and(|error| row.is_of_earlier_version(error)) {
+            continue;
+        }
         note(&mut faults, format!("queue {}", row.name), found)?;
     }
     Ok(faults)
@@ -220,7 +225,9 @@ fn note(
     let problem = match found {
         Ok(()) => return Ok(()),
         Err(BrokerError::Missing { .. }) => {
-            "missing; the next start of a router creates it".to_owned()
+            "missing; a router creates it; if it goes missing again, a policy with `expires` deletes \
+             it (`rabbitmqctl list_policies`)"
+                .to_owned()
         }
         Err(error @ (BrokerError::Different { .. } | BrokerError::ExchangeUnusable { .. })) => {
             error.to_string()

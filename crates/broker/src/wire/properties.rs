@@ -173,6 +173,7 @@ fn with_text(found: BasicProperties, name: &str, text: ShortString) -> BasicProp
         "message_id" => found.with_message_id(text),
         "type" => found.with_type(text),
         "app_id" => found.with_app_id(text),
+        "cluster_id" => found.with_cluster_id(text),
         // Those of which nothing is ever published again.
         _ => found,
     }

@@ -85,6 +85,24 @@ async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
     assert!(told.contains("queue fanfare.events") && told.contains("delete it"), "{told}");
 }
 
+#[tokio::test]
+async fn queues_of_dead_letters_that_an_earlier_version_made_are_used_on() {
+    let (sandbox, session) = open().await;
+    let channel = channel(&sandbox).await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(i64::from(i32::MAX)));
+    for name in ["fanfare.events.dead", "fanfare.deliveries.dead"] {
+        channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+        let options = QueueDeclareOptions::durable();
+        channel.queue_declare(name.into(), options, arguments.clone()).await.unwrap();
+    }
+    publish(&session, Queue::EventsDead, &["kept"]).await;
+    let later = Session::open(&config(&sandbox.amqp_url)).await.unwrap();
+    assert_eq!(later.check_topology().await.unwrap(), []);
+    assert_eq!(later.depth(Queue::EventsDead).await.unwrap().ready, 1);
+}
+
 const EVENTS: &str = "reportserver.events";
 
 /// Declares the report server's exchange before Fanfare comes.

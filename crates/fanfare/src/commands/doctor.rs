@@ -1,6 +1,7 @@
 //! `fanfare doctor`: looks at everything that Fanfare needs, and says how to mend what is wrong. It
 //! changes nothing, unless it is told to repair queues.
 
+mod policies;
 mod queues;
 
 use std::collections::BTreeSet;
@@ -49,6 +50,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
             let config = parts::broker(settings, "doctor")?;
             let broken = queues::look(&mut report, &config, args.repair).await?;
             look_at_broker(&mut report, &session, settings.delivery_queues, &broken).await?;
+            policies::look(&mut report, &config).await?;
             session.close().await;
         }
         Err(error) => report.unusable("broker", &error)?,
