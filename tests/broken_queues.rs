@@ -103,7 +103,12 @@ async fn retries_that_a_broken_delay_queue_does_not_take_arrive_all_the_same() {
         let world = World::new().await;
         let receiver = Receiver::start().await;
         receiver.answer_with(|_, n| Reply::status(if n < 2 { 500 } else { 204 }));
-        let webhook = world.webhook(&receiver.url("/")).await;
+        world
+            .directory(&json!({
+                "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
+            }))
+            .await;
+        let webhook = world.webhook_of("anna", &receiver.url("/"), &["--filter", "tasks"]).await;
         let _router = world.start("router").await;
         let worker = world.start("worker").await;
         // A channel to it that is open already is not refused, but gets no confirms.
@@ -112,6 +117,20 @@ async fn retries_that_a_broken_delay_queue_does_not_take_arrive_all_the_same() {
         for queue in ["fanfare.delay.00", "fanfare.delay.01"] {
             world.break_queue(queue, how);
         }
+        // Another retry goes to another delay queue, while this one waits for its confirm.
+        let slow = Receiver::start().await;
+        slow.answer_with(|_, _| Reply::status(429).with_header("retry-after", "600"));
+        world.webhook_of("anna", &slow.url("/"), &["--filter", "alerts"]).await;
+        let mut alert = event();
+        (alert["type"], alert["subject"]) = (json!("alerts.execute"), json!("alerts/a1"));
+        world.publish(&alert).await;
+        slow.wait_for(1, SOON).await;
+        let amqp = world.amqp().await;
+        eventually("the other retry waits in its queue", SOON, async || {
+            let waiting = async |queue: &str| amqp.queue_len(queue).await.unwrap();
+            waiting("fanfare.delay.09").await + waiting("fanfare.delay.10").await == 1
+        })
+        .await;
         provided_again(&receiver, 3).await;
         world.deliveries(&webhook, "delivered", 1).await;
         assert_eq!(ended_sessions(&worker), 0, "{how:?}");

@@ -221,6 +221,56 @@ async fn a_refused_event_keeps_its_properties_and_a_replay_puts_them_back() {
 }
 
 #[tokio::test]
+async fn an_unreadable_letter_s_replay_routes_what_can_be_read_of_it() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/hook")).await;
+    let (router, worker) = (world.start("router").await, world.start("worker").await);
+    let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
+    let unreadable = structured().headers(&header(b"\xe9t\xe9", text(b"x")));
+    publish(&mut raw, b"tasks.\xe9xecute", &unreadable, &event().to_string()).await;
+    publish(&mut raw, b"tasks.execute", &structured().text("message_id", b"\xff"), "{").await;
+    let reasons = async |expected: &[&str]| {
+        eventually("the letters are there", SOON, async || {
+            let list = world.json(&["dead-letters", "list"]).await;
+            let found: Vec<_> = list.as_array().unwrap().iter().map(|it| &it["reason"]).collect();
+            if found == expected { Ok(()) } else { Err(list) }
+        })
+        .await;
+    };
+    reasons(&["unreadable", "unreadable"]).await;
+    let replay = ["dead-letters", "replay", "--reason", "unreadable"];
+    assert_eq!(world.fanfare(&replay).await, "replayed 2\n");
+    // One is an event without what could not be read; the other is none, and a letter once more.
+    receiver.wait_for(1, SOON).await;
+    reasons(&["not-json"]).await;
+    let letter = dead(&world.amqp().await, 1).await.remove(0);
+    assert!(!letter.headers.inner().contains_key("x-fanfare-raw-properties"));
+    nobody_lost_its_session(&[&router, &worker]);
+}
+
+#[tokio::test]
+async fn a_replayed_event_with_the_routing_key_of_a_document_is_kept_again() {
+    let world = World::new().await;
+    let _router = world.start("router").await;
+    let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
+    let mut unknown = event();
+    unknown["type"] = json!("galaxies.explode");
+    publish(&mut raw, b"directory.user", &structured(), &unknown.to_string()).await;
+    let amqp = world.amqp().await;
+    for _ in 0..2 {
+        eventually("it is a dead letter", SOON, async || {
+            let list = world.json(&["dead-letters", "list"]).await;
+            if list[0]["reason"] == json!("unknown-filter") { Ok(()) } else { Err(list) }
+        })
+        .await;
+        assert_eq!(world.fanfare(&["dead-letters", "replay", "--all"]).await, "replayed 1\n");
+    }
+    let letter = dead(&amqp, 1).await.remove(0);
+    assert_eq!(letter.header("x-fanfare-routing-key").as_deref(), Some("directory.user"));
+}
+
+#[tokio::test]
 async fn what_the_broker_moved_is_told_as_what_it_was() {
     let world = World::new().await;
     world.directory(&json!({ "users": [], "roles": [] })).await;

@@ -13,15 +13,16 @@ use super::{DEAD, EVENTS, nobody_lost_its_session, structured};
 use crate::world::{SOON, World, event};
 
 const MIB: usize = 1024 * 1024;
-/// All of them together have several times the memory that a process may use.
-const MESSAGES: usize = 60;
+/// All of them together have far more than the memory that a process may use.
+const MESSAGES: usize = 30;
 const SIZE: usize = 8 * MIB;
 /// A good event follows every so many of them.
-const GOOD_EVERY: usize = 10;
+const GOOD_EVERY: usize = 5;
 /// One that is larger than all the room for large messages.
-const HUGE: usize = 40 * MIB;
-/// Far below what the messages have together, in MiB.
-const MOST_MEMORY: usize = 150;
+const HUGE: usize = 24 * MIB;
+/// Far below what the messages have together, in MiB. It is a debug build's; a process that has done
+/// nothing has 40.
+const MOST_MEMORY: usize = 140;
 
 /// The most memory that a process had so far, in MiB.
 fn peak(process: &Process) -> Option<usize> {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::error::RouterError;
 use crate::refused::{entry_json, jump, taken_away, with_consequences};
-use crate::taken::{is_document, parse, set_aside};
+use crate::taken::{Copies, is_document, parse, set_aside};
 
 /// Documents taken at a time.
 const MOST: u16 = 64;
@@ -70,7 +70,8 @@ async fn take(
         reasons.push(reject.reason);
     }
     // They come back with the events, whose documents are taken, too.
-    let aside = failing.iter().map(|incoming| set_aside(&incoming.message, &incoming.routing_key));
+    let set_aside = |it: &&Incoming| set_aside(&it.message, &it.routing_key, Copies::One);
+    let aside = failing.iter().map(set_aside);
     let taken = sources.iter().filter(|source| source.place.is_some()).count();
     config.metrics.set_aside(failing.len());
     session.publisher().publish_all(dead).await?;

@@ -30,16 +30,28 @@ const ROUTING_KEY: &str = "x-fanfare-routing-key";
 
 /// That a message was set aside because the database failed with it.
 const SET_ASIDE: &str = "x-fanfare-set-aside";
+/// Whether the queue `fanfare.directory` did not get a copy of this message, or is done with it.
+const ONLY_COPY: &str = "x-fanfare-only-copy";
 /// How long it is set aside.
 const ASIDE: Duration = Duration::from_secs(30);
 /// Messages to publish.
 pub(crate) type Outgoing = Vec<(Destination, Message)>;
+
+/// Which copies of a message there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// This is the only one.
+    One,
+    /// The queue `fanfare.directory` has one too, where its documents are refused.
+    Two,
+}
 
 /// A message from the queue, taken apart.
 pub(crate) struct TakenMessage {
     message: Message,
     routing_key: String,
     redelivered: bool,
+    copies: Copies,
     pub(crate) settle: Settle,
     taken: Instant,
     /// Whether it has waited in memory for its directory revision.
@@ -66,6 +78,8 @@ impl TakenMessage {
         let Incoming { message, routing_key, redelivered, settle, .. } = incoming;
         let kept = message.headers.text(ROUTING_KEY).filter(|_| came_back).map(str::to_owned);
         let routing_key = kept.unwrap_or(routing_key);
+        let is_only = !is_for_directory_queue(&routing_key) || came_back && is_only_copy(&message);
+        let copies = if is_only { Copies::One } else { Copies::Two };
         let held_since = message.headers.int(HELD_SINCE).filter(|_| came_back);
         let (mut events, mut documents, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
         let mut places = Vec::new();
@@ -92,7 +106,7 @@ impl TakenMessage {
             *reject = with_consequences(reject.clone(), &more);
             away.extend(more);
         }
-        if has_copy_in_directory_queue(&routing_key) {
+        if copies == Copies::Two {
             // What is wrong with a document is told once, by those who read that queue; what is
             // wrong with an event of this message is told here.
             rejects.retain(|(_, raw)| raw.as_ref().is_some_and(|raw| !is_document(raw)));
@@ -102,6 +116,7 @@ impl TakenMessage {
             message,
             routing_key,
             redelivered,
+            copies,
             settle,
             taken: Instant::now(),
             waited: false,
@@ -144,7 +159,7 @@ impl TakenMessage {
     /// make its letter, if they have it too.
     pub(crate) fn refuse_jump(&mut self, at: usize, newest: i64) {
         let (document, place) = (self.documents.remove(at), self.places.remove(at));
-        if !has_copy_in_directory_queue(&self.routing_key) {
+        if self.copies == Copies::One {
             let raw = self.batch.then(|| entry_json(&self.message.body, place)).flatten();
             self.rejects.push((jump(&document, newest), raw));
         }
@@ -211,13 +226,14 @@ impl TakenMessage {
         let since = self.held_since((config.clock)().timestamp_millis());
         let mut message = self.message.clone();
         message.headers.set(HELD_SINCE, since).set(ROUTING_KEY, self.routing_key.as_str());
+        message.headers.set(ONLY_COPY, self.copies == Copies::One);
         let delay = Delay::at_least(Duration::from_secs(1));
         (Destination::Later { delay, back_to: BackTo::Events }, message)
     }
 
     /// Sends it back to the queue in half a minute, because the database fails with it.
     pub(crate) fn set_aside(&self) -> (Destination, Message) {
-        set_aside(&self.message, &self.routing_key)
+        set_aside(&self.message, &self.routing_key, self.copies)
     }
 
     /// Whether it was set aside before.
@@ -241,8 +257,9 @@ impl TakenMessage {
 
     pub(crate) fn dead(&self, reject: &Reject, now: DateTime<Utc>) -> (Destination, Message) {
         let mut message = self.message.clone();
-        message.headers.remove(HELD_SINCE);
-        message.headers.remove(SET_ASIDE);
+        for name in [HELD_SINCE, SET_ASIDE, ONLY_COPY] {
+            message.headers.remove(name);
+        }
         dead(&message, &self.routing_key, reject, now)
     }
 
@@ -261,7 +278,7 @@ impl TakenMessage {
             }
         }
         tally.events(self.events.iter().map(|event| event.filter), self.len() - new);
-        if !has_copy_in_directory_queue(&self.routing_key) {
+        if self.copies == Copies::One {
             tally.documents(self.documents.len());
         }
         self.rejects.iter().for_each(|(reject, _)| tally.unreadable(reject.reason));
@@ -283,9 +300,14 @@ impl TakenMessage {
 }
 
 /// Sends a message to the queue `fanfare.events` in half a minute.
-pub(crate) fn set_aside(message: &Message, routing_key: &str) -> (Destination, Message) {
+pub(crate) fn set_aside(
+    message: &Message,
+    routing_key: &str,
+    copies: Copies,
+) -> (Destination, Message) {
     let mut message = message.clone();
     message.headers.set(SET_ASIDE, true).set(ROUTING_KEY, routing_key);
+    message.headers.set(ONLY_COPY, copies == Copies::One);
     (Destination::Later { delay: Delay::at_least(ASIDE), back_to: BackTo::Events }, message)
 }
 
@@ -320,9 +342,15 @@ pub(crate) fn parse(config: &Config, incoming: &Incoming) -> Result<Published, R
     event::parse_message(&incoming.message.as_event(), &config.mask)
 }
 
-/// Whether the queue `fanfare.directory` has this message too: it is bound with `directory.*`.
-pub(crate) fn has_copy_in_directory_queue(routing_key: &str) -> bool {
+/// Whether the queue `fanfare.directory` gets what is published with this key: it is bound with
+/// `directory.*`.
+fn is_for_directory_queue(routing_key: &str) -> bool {
     routing_key.strip_prefix("directory.").is_some_and(|rest| !rest.contains('.'))
+}
+
+/// Whether a message that came back is the only copy. A replayed dead letter is: it says nothing.
+fn is_only_copy(message: &Message) -> bool {
+    message.headers.flag(ONLY_COPY).unwrap_or(true)
 }
 
 /// Whether an entry says that it is a directory document.
