@@ -10,4 +10,5 @@ mod pages;
 mod reconcile;
 mod refold;
 mod refusals;
+mod statements;
 mod support;
