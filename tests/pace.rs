@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
-use serde_json::Value;
+use fanfare_testkit::wait::eventually;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
 
-use crate::world::{World, event};
+use crate::world::{SOON, World, event, publish_on};
 
 /// Long enough for what is to be slow.
 const SLOWLY: Duration = Duration::from_secs(240);
@@ -41,14 +44,16 @@ async fn two_workers(world: &World) -> (Process, Process, Process) {
     (world.start("router").await, world.start("worker").await, world.start("worker").await)
 }
 
-async fn publish(world: &World, events: usize) {
-    for _ in 0..events {
-        world.publish(&event()).await;
-    }
+/// Publishes events as one burst; returns their ids.
+async fn publish(world: &World, events: usize) -> Vec<String> {
+    let amqp = Amqp::connect(&world.report_server_url()).await.unwrap();
+    let events: Vec<Value> = (0..events).map(|_| event()).collect();
+    join_all(events.iter().map(|event| publish_on(&amqp, event))).await;
+    events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
 }
 
 async fn delivered(world: &World, webhook: &str, count: usize) -> Vec<Value> {
-    fanfare_testkit::wait::eventually("everything is delivered", SLOWLY, async || {
+    eventually("everything is delivered", SLOWLY, async || {
         let limit = count.to_string();
         let list = ["deliveries", "list", "--webhook", webhook, "--limit", &limit];
         let list = world.json(&list).await.as_array().unwrap().clone();
@@ -58,25 +63,168 @@ async fn delivered(world: &World, webhook: &str, count: usize) -> Vec<Value> {
     .await
 }
 
-#[tokio::test]
-async fn a_receiver_of_one_request_a_second_gets_forty_events_in_a_minute_by_sixty_posts() {
-    let world = World::new()
-        .await
-        .with("FANFARE_RETRY_FIRST", "5s")
-        .with("FANFARE_RETRY_MAX_DELAY", "12h")
-        .with("FANFARE_RETRY_ATTEMPTS", "12");
+/// With the delays that a real installation has.
+async fn usual_world() -> World {
+    let world = World::new().await.with("FANFARE_RETRY_FIRST", "5s");
+    world.with("FANFARE_RETRY_MAX_DELAY", "12h").with("FANFARE_RETRY_ATTEMPTS", "12")
+}
+
+/// How many events arrived, by how many POSTs, in what time.
+async fn deliver(events: usize, every: Duration, retry_after: &'static str) -> (usize, Duration) {
+    let world = usual_world().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/")).await;
-    let seen = one_each(&receiver, Duration::from_secs(1), "3");
+    let seen = one_each(&receiver, every, retry_after);
     let _processes = two_workers(&world).await;
-    publish(&world, 40).await;
-    delivered(&world, &webhook, 40).await;
+    publish(&world, events).await;
+    delivered(&world, &webhook, events).await;
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
     let seen = log(&seen);
-    let took = seen.last().unwrap().0.duration_since(seen.first().unwrap().0);
-    eprintln!("{} POSTs in {took:?}", seen.len());
-    for (at, taken) in &seen {
-        eprintln!("{:?} {taken}", at.duration_since(seen[0].0));
+    let (first, last) = (seen.first().unwrap().0, seen.last().unwrap().0);
+    (seen.len(), last.duration_since(first))
+}
+
+#[tokio::test]
+async fn a_receiver_of_one_request_a_second_gets_forty_events_in_a_minute_by_sixty_posts() {
+    let (posts, took) = deliver(40, Duration::from_secs(1), "3").await;
+    assert!(posts <= 60 && took <= Duration::from_mins(1), "{posts} POSTs in {took:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_of_five_requests_a_second_gets_a_hundred_events() {
+    let (posts, took) = deliver(100, Duration::from_millis(200), "1").await;
+    assert!(posts <= 140 && took <= Duration::from_mins(1), "{posts} POSTs in {took:?}");
+}
+
+/// The times of requests since the first one, in seconds.
+fn seconds(receiver: &Receiver) -> Vec<f64> {
+    let requests = receiver.requests();
+    let first = requests.first().unwrap().at;
+    requests.iter().map(|it| it.at.duration_since(first).as_secs_f64()).collect()
+}
+
+#[tokio::test]
+async fn a_hold_is_kept_by_every_worker_and_everything_that_waits() {
+    const HOLD: Duration = Duration::from_secs(20);
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/")).await;
+    let (_router, first) = (world.start("router").await, world.start("worker").await);
+    publish(&world, 1).await;
+    let before = delivered(&world, &webhook, 1).await;
+    receiver.answer_with(|_, n| match n {
+        1 => Reply::status(503).with_header("retry-after", &HOLD.as_secs().to_string()),
+        _ => Reply::status(200),
+    });
+    publish(&world, 1).await;
+    receiver.wait_for(2, SOON).await;
+    let held = Instant::now();
+    // Another worker, fresh events, a person who sends again, and the first worker after a restart.
+    let _second = world.start("worker").await;
+    publish(&world, 10).await;
+    world.fanfare(&["deliveries", "retry", before[0]["id"].as_str().unwrap()]).await;
+    drop(first);
+    let _third = world.start("worker").await;
+    publish(&world, 10).await;
+    let shown = eventually("all are put off", SOON, async || {
+        let list = world.json(&["deliveries", "list", "--webhook", &webhook]).await;
+        let list = list.as_array().unwrap().clone();
+        let waits = list.iter().all(|it| it["nextAttemptAt"].is_string());
+        if list.len() == 22 && waits { Ok(list) } else { Err(format!("{list:?}")) }
+    });
+    let shown = shown.await;
+    assert!(held.elapsed() < HOLD, "too slow a machine to see anything");
+    assert_eq!(receiver.count(), 2);
+    for delivery in &shown {
+        let attempts = usize::from(delivery["state"] == "retrying");
+        assert!(delivery["attempts"] == attempts || delivery["id"] == before[0]["id"]);
     }
-    assert!(seen.len() <= 60, "{} POSTs", seen.len());
-    assert!(took <= Duration::from_mins(1), "{took:?}");
+    let id = shown[0]["id"].as_str().unwrap();
+    let one = world.json(&["deliveries", "show", id]).await;
+    let detail = one["detail"].as_str().unwrap();
+    assert!(detail.starts_with("the receiver asked to wait until "), "{detail}");
+    let webhook_shown = world.json(&["webhooks", "show", &webhook]).await;
+    assert!(webhook_shown["HeldUntil"].is_string(), "{webhook_shown}");
+    let all = delivered(&world, &webhook, 22).await;
+    let attempts = |id: &Value| all.iter().find(|it| it["id"] == *id).unwrap()["attempts"].clone();
+    assert_eq!(attempts(&before[0]["id"]), 2);
+    let times = receiver.requests();
+    let waited = times[2].at.duration_since(times[1].at);
+    assert!(waited >= HOLD, "{waited:?}");
+    assert_eq!(times.len(), 24);
+}
+
+#[tokio::test]
+async fn a_wait_beyond_the_deadline_leaves_each_delivery_one_more_attempt() {
+    const DEADLINE: f64 = 40.0;
+    let world = World::new().await.with("FANFARE_DELIVERY_DEADLINE", "40s");
+    let world = world.with("FANFARE_RETRY_ATTEMPTS", "12");
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/")).await;
+    receiver.answer_with(|_, _| Reply::status(429).with_header("retry-after", "300000.5"));
+    let _processes = two_workers(&world).await;
+    publish(&world, 1).await;
+    receiver.wait_for(1, SOON).await;
+    publish(&world, 1).await;
+    receiver.wait_for(3, SLOWLY).await;
+    let times = seconds(&receiver);
+    assert!(times[1] >= DEADLINE * 0.8 && times[1] <= DEADLINE, "{times:?}");
+    eventually("both are dead", SLOWLY, async || {
+        let list = world.json(&["deliveries", "list", "--webhook", &webhook]).await;
+        let list = list.as_array().unwrap();
+        let is_dead = list.len() == 2 && list.iter().all(|it| it["state"] == "dead");
+        if is_dead { Ok(()) } else { Err(format!("{list:?}")) }
+    })
+    .await;
+    let list = world.json(&["deliveries", "list", "--webhook", &webhook]).await;
+    let attempts = list.as_array().unwrap().iter().map(|it| it["attempts"].as_i64().unwrap());
+    let attempts: Vec<i64> = attempts.collect();
+    assert!(attempts[0] >= 1 && attempts[1] >= 2, "{attempts:?}");
+}
+
+#[tokio::test]
+async fn what_the_rate_limit_headers_say_is_waited_for() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/")).await;
+    receiver.answer_with(|_, n| match n {
+        0 => Reply::status(200).with_header("ratelimit", r#""default";r=0;t=6"#),
+        1 => Reply::status(200)
+            .with_header("ratelimit-remaining", "0")
+            .with_header("ratelimit-reset", "5"),
+        _ => Reply::status(200).with_header("ratelimit", r#""default";r=9;t=600"#),
+    });
+    let _processes = two_workers(&world).await;
+    for count in 1..=4 {
+        publish(&world, 1).await;
+        delivered(&world, &webhook, count).await;
+    }
+    let times = seconds(&receiver);
+    assert!(times[1] >= 6.0 && times[2] - times[1] >= 5.0, "{times:?}");
+    assert_eq!(times.len(), 4);
+}
+
+#[tokio::test]
+async fn an_owner_s_limit_counts_for_all_workers_together() {
+    let world = usual_world().await;
+    let receiver = Receiver::start().await;
+    world.webhook(&receiver.url("/other")).await;
+    let webhook = world.webhook_of("anna", &receiver.url("/limited"), &[]).await;
+    let set = ["webhooks", "set", &webhook, "--rate-limit", "60"];
+    assert_eq!(world.json(&set).await["RateLimit"], 60);
+    let _processes = two_workers(&world).await;
+    publish(&world, 30).await;
+    let all = delivered(&world, &webhook, 30).await;
+    assert!(all.iter().all(|delivery| delivery["attempts"] == 1));
+    let requests = receiver.requests();
+    let times = requests.iter().filter(|it| it.path == "/limited").map(|it| it.at);
+    let times: Vec<Instant> = times.collect();
+    let window = Duration::from_secs(10);
+    let most = times.iter().map(|&from| {
+        times.iter().filter(|&&at| from <= at && at.duration_since(from) < window).count()
+    });
+    let (most, took) = (most.max().unwrap(), times[29].duration_since(times[0]));
+    assert!(most <= 11, "{most} within ten seconds");
+    // Nearly every slot is used.
+    assert!(took < Duration::from_secs(60), "{took:?}");
 }
