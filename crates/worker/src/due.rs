@@ -44,6 +44,9 @@ const WAIT_FOR_TURN: Duration = Duration::from_secs(4);
 /// Notifications of so many bytes are read for many deliveries at a time, larger ones alone.
 const INLINE: usize = 16 * 1024;
 
+/// Deliveries that only go round need none.
+const NO_PAYLOAD: usize = 0;
+
 /// A delivery of a due job with what the broker says of that.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Taken {
@@ -83,7 +86,7 @@ pub(crate) async fn defer(
     units: &[Unit],
     wait: Duration,
 ) -> Result<(), WorkerError> {
-    let (standings, found) = look(context, dues).await?;
+    let (standings, found) = look(context, dues, NO_PAYLOAD).await?;
     let mut follow_ups = Vec::new();
     for (due, standing) in dues.iter().zip(&standings) {
         let webhook = found.webhooks.get(&due.webhook).map(AsRef::as_ref);
@@ -223,7 +226,7 @@ async fn prepare(
     }
     let (claims, held) = context.claim(&dues).await?;
     // Read after the claim: what was recorded just before it is seen here.
-    let (standings, found) = look(context, &dues).await?;
+    let (standings, found) = look(context, &dues, INLINE).await?;
     let verdicts = verdicts(context, &going, &claims, &standings, &found).await?;
     Ok(Some(Prepared { deferred, standings, verdicts, found, held }))
 }
@@ -236,7 +239,7 @@ pub(crate) async fn part(
     taken: &[Taken],
 ) -> Result<(), WorkerError> {
     let dues: Vec<Due> = taken.iter().map(|taken| taken.due).collect();
-    let (standings, found) = look(context, &dues).await?;
+    let (standings, found) = look(context, &dues, NO_PAYLOAD).await?;
     let mut follow_ups = Vec::with_capacity(taken.len());
     for (taken, standing) in taken.iter().zip(&standings) {
         let webhook = found.webhooks.get(&taken.due.webhook).map(AsRef::as_ref);
@@ -269,7 +272,7 @@ async fn still_owed(
     if asked.is_empty() {
         return Ok(entries.iter().map(unreadable).collect());
     }
-    let (standings, found) = look(context, &dues).await?;
+    let (standings, found) = look(context, &dues, NO_PAYLOAD).await?;
     let claims = vec![Claim::Ours(Unrecorded::default()); asked.len()];
     let verdicts = verdicts(context, &asked, &claims, &standings, &found).await?;
     let (mut verdicts, mut standings) = (verdicts.into_iter(), standings.iter());
@@ -456,9 +459,15 @@ async fn whole(context: &Context, due: Due) -> Result<Standing, WorkerError> {
     found.pop().ok_or(WorkerError::Stopping)
 }
 
-async fn look(context: &Context, dues: &[Due]) -> Result<(Vec<Standing>, Found), WorkerError> {
+/// What the ledger knows of deliveries, with their notifications if these have no more than `inline`
+/// bytes; and their webhooks.
+async fn look(
+    context: &Context,
+    dues: &[Due],
+    inline: usize,
+) -> Result<(Vec<Standing>, Found), WorkerError> {
     let store = &context.config.store;
-    let standings = context.patiently(|| store.attempts_standing(dues, INLINE)).await?;
+    let standings = context.patiently(|| store.attempts_standing(dues, inline)).await?;
     let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
     let found = context.patiently(|| context.webhooks.get(&ids)).await?;
     Ok((standings, found))

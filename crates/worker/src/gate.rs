@@ -4,17 +4,20 @@
 //! owner. This keeps their state for the webhooks that are busy or in trouble, and lets those
 //! deliveries wait whose turn comes at once.
 
+mod lane;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanfare_core::endpoint::{Admission, Cause, Endpoint, LONGEST_WAIT};
-use fanfare_core::group::{Ended, Group, Kind, Refusal};
+use fanfare_core::group::{Ended, Group, Refusal};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use tokio::sync::oneshot;
 
 use crate::context::chance;
+use lane::Lane;
 
 /// Endpoints remembered, and groups of each kind; beyond this those that are idle are forgotten.
 const MOST: usize = 10_000;
@@ -35,16 +38,6 @@ struct State {
     slow: u32,
     /// The most that there may be.
     slow_room: u32,
-}
-
-/// The requests of first attempts, or of due ones.
-struct Lane {
-    hosts: HashMap<Arc<str>, Group>,
-    owners: HashMap<Arc<str>, Group>,
-    /// Requests in flight that are not slow.
-    all: u32,
-    /// The most that there may be.
-    concurrency: u32,
 }
 
 /// How a worker's concurrency is divided between first attempts and due ones: a storm of either
@@ -274,54 +267,6 @@ impl State {
     }
 }
 
-impl Lane {
-    fn new(concurrency: u32) -> Self {
-        Self { hosts: HashMap::new(), owners: HashMap::new(), all: 0, concurrency }
-    }
-
-    fn groups(&mut self, host: &Arc<str>, owner: &Arc<str>) -> [&mut Group; 2] {
-        let host = group(&mut self.hosts, host, Kind::Host);
-        [host, group(&mut self.owners, owner, Kind::Owner)]
-    }
-
-    /// How long a host has been silent.
-    fn silence(&self, host: &str, now: Instant) -> Option<Duration> {
-        self.hosts.get(host).and_then(|group| group.silence(now))
-    }
-
-    /// Why a host or an owner may have no further request. `silence` is that of the host in the other
-    /// lane.
-    fn refusal(
-        &mut self,
-        host: &Arc<str>,
-        owner: &Arc<str>,
-        now: Instant,
-        silence: Option<Duration>,
-    ) -> Option<Refusal> {
-        let (all, concurrency) = (self.all, self.concurrency);
-        let [host, owner] = self.groups(host, owner);
-        if let Some(silence) = silence {
-            return Some(host.silent_for(silence, chance()));
-        }
-        let refusal = |group: &Group| group.refusal(now, all, concurrency, chance());
-        refusal(host).or_else(|| refusal(owner))
-    }
-
-    fn has_room(&mut self, host: &Arc<str>, owner: &Arc<str>) -> bool {
-        let (all, concurrency) = (self.all, self.concurrency);
-        self.groups(host, owner).iter().all(|group| group.has_room(all, concurrency))
-    }
-
-    /// Begins a request; returns how long it may take until it counts as slow.
-    fn begin(&mut self, host: &Arc<str>, owner: &Arc<str>, now: Instant) -> Duration {
-        self.all += 1;
-        let [host, owner] = self.groups(host, owner);
-        host.begin(now);
-        owner.begin(now);
-        host.slow_after()
-    }
-}
-
 /// The state of a webhook, which may have moved to another host.
 fn place<'a>(
     places: &'a mut HashMap<WebhookId, Place>,
@@ -346,17 +291,6 @@ fn place<'a>(
         place.endpoint = Endpoint::new(most);
     }
     place
-}
-
-fn group<'a>(
-    groups: &'a mut HashMap<Arc<str>, Group>,
-    key: &Arc<str>,
-    kind: Kind,
-) -> &'a mut Group {
-    if groups.len() >= MOST && groups.len() == groups.capacity() {
-        groups.retain(|_, group| !group.is_idle());
-    }
-    groups.entry(Arc::clone(key)).or_insert_with(|| Group::new(kind))
 }
 
 impl Pass {

@@ -1,0 +1,80 @@
+//! The requests of first attempts, or of due ones: what hosts and owners have of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanfare_core::group::{Group, Kind, Refusal};
+
+use super::MOST;
+use crate::context::chance;
+
+/// The requests of first attempts, or of due ones.
+pub(super) struct Lane {
+    hosts: HashMap<Arc<str>, Group>,
+    owners: HashMap<Arc<str>, Group>,
+    /// Requests in flight that are not slow.
+    pub(super) all: u32,
+    /// The most that there may be.
+    concurrency: u32,
+}
+
+impl Lane {
+    pub(super) fn new(concurrency: u32) -> Self {
+        Self { hosts: HashMap::new(), owners: HashMap::new(), all: 0, concurrency }
+    }
+
+    pub(super) fn groups(&mut self, host: &Arc<str>, owner: &Arc<str>) -> [&mut Group; 2] {
+        let host = group(&mut self.hosts, host, Kind::Host);
+        [host, group(&mut self.owners, owner, Kind::Owner)]
+    }
+
+    /// How long a host has been silent.
+    pub(super) fn silence(&self, host: &str, now: Instant) -> Option<Duration> {
+        self.hosts.get(host).and_then(|group| group.silence(now))
+    }
+
+    /// Why a host or an owner may have no further request. `silence` is that of the host in the other
+    /// lane.
+    pub(super) fn refusal(
+        &mut self,
+        host: &Arc<str>,
+        owner: &Arc<str>,
+        now: Instant,
+        silence: Option<Duration>,
+    ) -> Option<Refusal> {
+        let (all, concurrency) = (self.all, self.concurrency);
+        let [host, owner] = self.groups(host, owner);
+        if let Some(silence) = silence {
+            return Some(host.silent_for(silence, chance()));
+        }
+        let refusal = |group: &Group| group.refusal(now, all, concurrency, chance());
+        refusal(host).or_else(|| refusal(owner))
+    }
+
+    pub(super) fn has_room(&mut self, host: &Arc<str>, owner: &Arc<str>) -> bool {
+        let (all, concurrency) = (self.all, self.concurrency);
+        self.groups(host, owner).iter().all(|group| group.has_room(all, concurrency))
+    }
+
+    /// Begins a request; returns how long it may take until it counts as slow.
+    pub(super) fn begin(&mut self, host: &Arc<str>, owner: &Arc<str>, now: Instant) -> Duration {
+        self.all += 1;
+        let [host, owner] = self.groups(host, owner);
+        host.begin(now);
+        owner.begin(now);
+        host.slow_after()
+    }
+}
+
+fn group<'a>(
+    groups: &'a mut HashMap<Arc<str>, Group>,
+    key: &Arc<str>,
+    kind: Kind,
+) -> &'a mut Group {
+    if groups.len() >= MOST && groups.len() == groups.capacity() {
+        groups.retain(|_, group| !group.is_idle());
+    }
+    groups.entry(Arc::clone(key)).or_insert_with(|| Group::new(kind))
+}
+
