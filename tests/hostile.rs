@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::world::{SOON, World, event};
 
 mod large;
+mod pace;
 mod random;
 
 const EVENTS: &str = "reportserver.events";

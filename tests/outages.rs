@@ -20,7 +20,7 @@ const AWAY: Duration = Duration::from_secs(10);
 
 /// Publishes numbered events as a report server does that keeps what was not confirmed; a tick at a
 /// time, until told to stop. Returns how many.
-async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) -> usize {
+pub(crate) async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) -> usize {
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     let mut amqp: Option<Amqp> = None;
     let mut number = 0;
@@ -55,7 +55,7 @@ async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) -> usize {
     }
 }
 
-fn numbers(receiver: &Receiver) -> Vec<u64> {
+pub(crate) fn numbers(receiver: &Receiver) -> Vec<u64> {
     let number = |body: &[u8]| {
         let body: Value = serde_json::from_slice(body).unwrap();
         body["Notifications"][0]["Number"].as_u64().unwrap()

@@ -12,6 +12,8 @@ use url::Url;
 
 use crate::world::{SOON, World, event, unique};
 
+mod faults;
+
 /// What is lost is found and delivered within this.
 const FOUND: Duration = Duration::from_secs(90);
 

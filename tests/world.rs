@@ -222,6 +222,12 @@ impl World {
         servers.break_queue(vhost, queue, how).unwrap();
     }
 
+    /// Closes all connections to the broker.
+    pub(crate) fn close_broker_connections(&self) {
+        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        servers.close_connections(vhost).unwrap();
+    }
+
     /// Lets queues hold no more than so many messages, and refuse the rest.
     pub(crate) fn limit_queues(&self, pattern: &str, length: u32) {
         let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();

@@ -210,6 +210,17 @@ impl Endpoints {
         .with_context(|| format!("clearing the policy {name}"))
     }
 
+    /// Closes every connection to a virtual host, as an operator or a load balancer may.
+    pub fn close_connections(&self, vhost: &str) -> Result<()> {
+        check_name(vhost)?;
+        self.evaluate(&format!(
+            "[catch rabbit_networking:close_connection(Pid, \"closed by a test\") \
+             || Pid <- rabbit_networking:connections(), \
+             {{vhost, <<\"{vhost}\">>}} <- rabbit_networking:connection_info(Pid, [vhost])]."
+        ))
+        .context("closing connections")
+    }
+
     /// Lets quorum queues whose names match `pattern` hold at most `length` messages; what is more is
     /// refused.
     pub fn limit_queues(&self, vhost: &str, pattern: &str, length: u32) -> Result<()> {

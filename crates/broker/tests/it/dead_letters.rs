@@ -1,8 +1,9 @@
 //! Walking through the dead letters.
 
 use crate::support::{next, open, publish, text, wait_for_depth};
-use fanfare_broker::dead_letters::{DeadLetter, Verdict, Walked, reject, walk};
+use fanfare_broker::dead_letters::{Choice, DeadLetter, Look, Verdict, Walked, reject, walk};
 use fanfare_broker::{BrokerError, Queue, Session};
+use std::time::Instant;
 
 const DEAD: Queue = Queue::EventsDead;
 
@@ -61,6 +62,36 @@ async fn takes_what_it_is_told_and_keeps_the_rest() {
     // What came back to life is as it was before.
     let replayed = next(&mut session.consumer(Queue::Events, 1).await.unwrap()).await;
     assert_eq!(replayed.message, text("2"));
+}
+
+/// A queue that takes longer than one look may last: here the time is over at once, so each look shows
+/// one letter.
+#[tokio::test]
+async fn looks_that_go_on_where_the_last_one_ended_reach_every_letter_once() {
+    let (_sandbox, session) = open().await;
+    let bodies: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    bury(&session, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (mut seen, mut next) = (Vec::new(), None);
+    loop {
+        let choice = Choice::default();
+        let mut look = Look::begin(&session, choice, next.take()).until(Instant::now());
+        while let Some((_, letter)) = look.next().await.unwrap() {
+            // Every third one stays.
+            if seen.len() % 3 != 0 {
+                look.take().await.unwrap();
+            }
+            seen.push(letter.detail);
+        }
+        next = look.position();
+        look.end().await.unwrap();
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, bodies);
+    let left: Vec<_> = all(&session).await.into_iter().map(|letter| letter.detail).collect();
+    let kept: Vec<_> = bodies.into_iter().step_by(3).collect();
+    assert_eq!(left, kept);
 }
 
 #[tokio::test]
