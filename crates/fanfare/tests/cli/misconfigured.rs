@@ -31,13 +31,14 @@ async fn ended(world: &World, database: &str, broker: &str, arguments: &[&str]) 
 }
 
 /// The URL with another password, another database, or a query.
-fn wrong(url: &str) -> [(&'static str, String, &'static str); 4] {
+fn wrong(url: &str) -> [(&'static str, String, &'static str); 5] {
     let (start, end) = url.split_once('@').unwrap();
     let user = start.rsplit_once(':').unwrap().0;
     let (server, _) = url.rsplit_once('/').unwrap();
     [
         ("a wrong password", format!("{user}:wrong@{end}"), "correct the user and password"),
         ("no such database", format!("{server}/nothing"), "createdb --encoding=UTF8"),
+        ("no password", format!("{user}@{end}"), "correct the user and password"),
         (
             "a setting that there is not",
             format!("{url}?options=-c%20nothing%3D1"),
