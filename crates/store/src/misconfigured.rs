@@ -99,8 +99,8 @@ fn of_pooler(message: &str) -> Option<Misconfiguration> {
     WORDS.iter().find(|(words, _)| message.contains(words)).map(|(_, what)| *what)
 }
 
-/// The client's own reasons. The library tells them apart by nothing but its words, which the tests
-/// of this crate hold against the version in use.
+/// The client's own reasons. The library tells them apart by nothing but its words; the tests of the
+/// commands show that they still are these.
 fn of_client(error: &Error) -> Option<Misconfiguration> {
     match error.to_string().as_str() {
         // The server asks for a password, and none is given; or it can't do what was agreed.

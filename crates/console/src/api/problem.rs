@@ -153,9 +153,15 @@ fn try_later(text: &str) -> Response {
     response
 }
 
-/// Whether waiting helps.
+/// Whether waiting helps whoever asks, if only until a person has mended the database.
 pub(crate) fn is_outage(error: &StoreError) -> bool {
-    let may_be = matches!(error, StoreError::Connect(_) | StoreError::Statement { .. });
+    let may_be = matches!(
+        error,
+        StoreError::Connect(_)
+            | StoreError::Misconfigured { .. }
+            | StoreError::ReadOnly { .. }
+            | StoreError::Statement { .. }
+    );
     may_be && !error.is_refusal() && !error.is_cancelled()
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use fanfare_testkit::process::{Output, Process, run};
 use fanfare_testkit::wait::pass;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::world::World;
@@ -25,17 +27,18 @@ async fn ended(world: &World, database: &str, broker: &str, arguments: &[&str]) 
         ("FANFARE_AMQP_URL", broker),
     ];
     let running = run(Path::new(BINARY), arguments, variables, None);
-    tokio::time::timeout(SOON, running).await.expect("it waits for ever").unwrap()
+    tokio::time::timeout(SOON, running).await.unwrap().unwrap()
 }
 
 /// The URL with another password, another database, or a query.
-fn wrong(url: &str) -> [(&'static str, String, &'static str); 4] {
+fn wrong(url: &str) -> [(&'static str, String, &'static str); 5] {
     let (start, end) = url.split_once('@').unwrap();
     let user = start.rsplit_once(':').unwrap().0;
     let (server, _) = url.rsplit_once('/').unwrap();
     [
         ("a wrong password", format!("{user}:wrong@{end}"), "correct the user and password"),
         ("no such database", format!("{server}/nothing"), "createdb --encoding=UTF8"),
+        ("no password", format!("{user}@{end}"), "correct the user and password"),
         (
             "a setting that there is not",
             format!("{url}?options=-c%20nothing%3D1"),
@@ -176,21 +179,26 @@ async fn roles_say_once_what_a_person_has_to_change_and_wait_for_it() {
             let said = lines.iter().filter(|line| line.contains(advice)).count();
             assert_eq!(said, 1, "{role}: {lines:#?}");
             assert!(lines.len() < 15, "{role}: {lines:#?}");
-            let ready = not_ready(&address).await;
+            let ready = answer(&address, "/readyz").await;
             assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(advice), "{ready}");
+            if let Some(line) = lines.iter().find(|line| line.contains("listening on http://")) {
+                let console = line.rsplit("http://").next().unwrap().trim();
+                let asked = answer(console, "/api/webhooks/registrations").await;
+                assert!(asked.starts_with("HTTP/1.1 503"), "{asked}");
+            }
             assert!(process.is_running());
         }
     }
 }
 
-/// What a process answers that is asked whether it is ready.
-async fn not_ready(address: &str) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    stream
-        .write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .await
-        .unwrap();
+/// What a process answers to somebody who is signed in, as far as it can tell.
+async fn answer(address: &str, path: &str) -> String {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
+        "A".repeat(43)
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer

@@ -6,6 +6,7 @@ mod cancel;
 mod claims;
 mod departures;
 mod directory;
+mod failover;
 mod pages;
 mod reconcile;
 mod refold;
