@@ -32,7 +32,7 @@ pub struct Json<'a> {
     /// Why the delivery was dropped or is dead.
     reason: Option<&'a str>,
     /// Until when the delivery waits because its receiver asked for that; left out when it does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "heldUntil", skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     held_until: Option<String>,
     /// The directory revision that it was decided by.
