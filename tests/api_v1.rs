@@ -4,6 +4,7 @@ mod dead_letters;
 mod deliveries;
 mod described;
 mod events;
+mod limits;
 mod pages;
 mod secrets;
 mod test_events;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::world::{SOON, World, event, publish_on};
 
 /// Long enough for what is to be slow.
-const SLOWLY: Duration = Duration::from_secs(240);
+const SLOWLY: Duration = Duration::from_mins(4);
 
 /// When a receiver was asked, and whether it took the request.
 type Log = Arc<Mutex<Vec<(Instant, bool)>>>;
@@ -145,6 +145,9 @@ async fn a_hold_is_kept_by_every_worker_and_everything_that_waits() {
     assert!(detail.starts_with("the receiver asked to wait until "), "{detail}");
     let webhook_shown = world.json(&["webhooks", "show", &webhook]).await;
     assert!(webhook_shown["HeldUntil"].is_string(), "{webhook_shown}");
+    let event = shown[0]["events"][0].as_str().unwrap();
+    let explained = world.json(&["events", "explain", event]).await;
+    assert_eq!(explained[0]["heldUntil"], webhook_shown["HeldUntil"]);
     let all = delivered(&world, &webhook, 22).await;
     let attempts = |id: &Value| all.iter().find(|it| it["id"] == *id).unwrap()["attempts"].clone();
     assert_eq!(attempts(&before[0]["id"]), 2);
@@ -226,5 +229,5 @@ async fn an_owner_s_limit_counts_for_all_workers_together() {
     let (most, took) = (most.max().unwrap(), times[29].duration_since(times[0]));
     assert!(most <= 11, "{most} within ten seconds");
     // Nearly every slot is used.
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
 }

@@ -18,6 +18,8 @@ async fn the_database_s_roles_reach_only_what_is_theirs() {
         ("fanfare_router", "update events set webhooks = '{}'"),
         ("fanfare_router", "select from accounts"),
         ("fanfare_router", "create table x (y int)"),
+        ("fanfare_router", "update webhook_paces set hold_until = null"),
+        ("fanfare_console", "update webhook_paces set hold_until = null"),
         ("fanfare_worker", "update webhooks set uri = ''"),
         ("fanfare_worker", "update webhooks set sealed = ''"),
         ("fanfare_worker", "insert into events select * from events"),

@@ -30,6 +30,7 @@ async fn a_form_tells_what_is_wrong_beside_each_field_and_keeps_the_rest() {
         ("property-kind", "json"),
         ("property-value", "heavy"),
         ("secret", "short"),
+        ("rate-limit", "1.5"),
         ("paused", "on"),
     ];
     let answer = anna.submit("/webhooks/new", "/webhooks", &fields).await;
@@ -41,12 +42,13 @@ async fn a_form_tells_what_is_wrong_beside_each_field_and_keeps_the_rest() {
         ("headers", "The header &#39;Host&#39; can&#39;t be set"),
         ("properties", "must be a number, true, false or null"),
         ("secret", "must be between 32 and 128 characters long"),
+        ("rate-limit", "must be a whole number from 1 to 1000000"),
     ] {
         let told = error(&html, field).unwrap_or_default();
         assert!(told.contains(text), "{field}: {told}");
     }
-    assert!(html.contains("5 fields need your attention"));
-    assert_eq!(html.matches(r#"aria-invalid="true""#).count(), 5);
+    assert!(html.contains("6 fields need your attention"));
+    assert_eq!(html.matches(r#"aria-invalid="true""#).count(), 6);
     for kept in [r#"value="Kept""#, r#"value="galaxies.explode""#, r#"value="heavy""#] {
         assert!(html.contains(kept), "{kept}");
     }
@@ -91,6 +93,7 @@ async fn a_webhook_is_made_changed_and_deleted() {
             ("property-name", "weight"),
             ("property-kind", "json"),
             ("property-value", "5"),
+            ("rate-limit", "60"),
             ("property-name", "name"),
             ("property-kind", "text"),
             ("property-value", "5"),
@@ -102,10 +105,12 @@ async fn a_webhook_is_made_changed_and_deleted() {
     assert_eq!(shown["Headers"], json!({ "X-Key": "abc" }));
     assert_eq!(shown["Properties"], json!({ "weight": 5, "name": "5" }));
     assert_eq!(shown["Secret"].as_str().unwrap().len(), 32);
+    assert_eq!(shown["RateLimit"], 60);
+    assert!(anna.page(&path).await.contains("60 requests a minute"));
 
     let edit = format!("{path}/edit");
     let html = anna.page(&edit).await;
-    for value in ["X-Key", "abc", "weight", "Orders", "tasks.execute"] {
+    for value in ["X-Key", "abc", "weight", "Orders", "tasks.execute", "60"] {
         assert!(html.contains(&format!(r#"value="{value}""#)), "{value}");
     }
     let changed = "http://192.0.2.1/other?noecho";
@@ -118,12 +123,35 @@ async fn a_webhook_is_made_changed_and_deleted() {
     assert_eq!(shown["WebHookUri"], changed);
     assert_eq!((&shown["Filters"], &shown["Headers"]), (&json!(["*"]), &json!({})));
     assert_eq!((&shown["Secret"], &shown["Description"]), (&json!(SECRET), &Value::Null));
+    assert_eq!(shown["RateLimit"], Value::Null);
 
     let delete = format!("{path}/delete");
     assert!(anna.page(&delete).await.contains("Delete this webhook?"));
     let answer = anna.submit(&delete, &delete, &[]).await;
     assert_eq!(answer.header("location"), Some("/webhooks?done=deleted"));
     assert_eq!(anna.get(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_receiver_that_asked_to_wait_is_shown_until_it_has_another_address() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    let path = anna.create(&[("url", QUIET), ("filter", "*")]).await;
+    let told = "The receiver asked to wait until";
+    assert!(!anna.page(&path).await.contains(told));
+    console.world.sql(&format!(
+        "insert into webhook_paces (webhook, hold_until, interval_seconds)
+         values ('{}', now() + interval '1 hour', 2.5)",
+        id(&path)
+    ));
+    let html = anna.page(&path).await;
+    assert!(html.contains(told) && html.contains("one request every 2.50 s"), "{html}");
+    let edit = format!("{path}/edit");
+    anna.submit(&edit, &edit, &[("url", QUIET), ("filter", "tasks")]).await;
+    assert!(anna.page(&path).await.contains(told));
+    let elsewhere = "http://192.0.2.7/?noecho";
+    anna.submit(&edit, &edit, &[("url", elsewhere), ("filter", "*")]).await;
+    assert!(!anna.page(&path).await.contains(told));
 }
 
 #[tokio::test]

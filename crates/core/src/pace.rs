@@ -258,18 +258,14 @@ impl Pace {
         self.quiet = if is_known { (self.quiet * 2.0).min(QUIET.1) } else { QUIET.0 };
         self.refused = Some(interval);
         self.poor_runs = if self.successes < POOR { self.poor_runs + 1 } else { 0 };
-        let next = match self.good.filter(|_| self.poor_runs <= POOR_RUNS) {
-            Some(good) => {
-                let good = good.clamp(interval * 1.05, interval * 2.0);
-                self.good = Some(good);
-                // Between what was refused and what went well, unless they are close.
-                if good / interval > 1.15 { (interval * good).sqrt() } else { good }
-            }
-            None => {
-                self.good = None;
-                let end = self.hold_until;
-                self.measured(end).clamp(interval * 1.3, interval * 4.0)
-            }
+        self.good = self.good.filter(|_| self.poor_runs <= POOR_RUNS);
+        let next = if let Some(good) = self.good {
+            let good = good.clamp(interval * 1.05, interval * 2.0);
+            self.good = Some(good);
+            // Between what was refused and what went well, unless they are close.
+            if good / interval > 1.15 { (interval * good).sqrt() } else { good }
+        } else {
+            self.measured(self.hold_until).clamp(interval * 1.3, interval * 4.0)
         };
         self.interval = Some(next.min(LONGEST));
     }
@@ -326,14 +322,13 @@ impl Pace {
     fn resume(&mut self, interval: f64, began: DateTime<Utc>) -> f64 {
         let mut resumed = interval;
         if self.refusals > 1 {
-            resumed = match self.good.filter(|_| self.refusals == 2) {
-                Some(_) => interval * 1.05,
-                None => {
-                    self.good = None;
-                    self.measured(Some(began)).clamp(interval, interval * 4.0)
-                }
+            self.good = self.good.filter(|_| self.refusals == 2);
+            let slower = if self.good.is_some() {
+                interval * 1.05
+            } else {
+                self.measured(Some(began)).clamp(interval, interval * 4.0)
             };
-            resumed = resumed.min(LONGEST);
+            resumed = slower.min(LONGEST);
             self.refused = Some(resumed / 1.05);
         }
         let quiet = self.quiet.max(8.0 * resumed);

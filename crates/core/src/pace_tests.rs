@@ -302,7 +302,9 @@ proptest! {
                     prop_assert!(next > now);
                     match pace.take(next, limit, PATIENCE) {
                         Turn::At(slot) => slot,
-                        other => return Err(TestCaseError::fail(format!("{other:?}"))),
+                        other @ Turn::NotBefore { .. } => {
+                            return Err(TestCaseError::fail(format!("{other:?}")));
+                        }
                     }
                 }
             };

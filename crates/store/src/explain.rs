@@ -62,6 +62,8 @@ pub struct Sent {
     pub state: State,
     /// Why it was dropped or is dead.
     pub reason: Option<String>,
+    /// Until when it waits because its receiver asked for that.
+    pub held_until: Option<DateTime<Utc>>,
 }
 
 /// What an event's row says of its decision.
@@ -164,8 +166,12 @@ impl Store {
                    c.id, case when c.owner_then = c.owner_key then c.owner else c.owner_then end,
                    c.deleted, c.paused, c.filters, o.enabled, o.deleted,
                    p.webhook is not null, a.state, a.reason,
-                   case when a.state = 'dropped' then a.detail end
+                   case when a.state = 'dropped' then a.detail end,
+                   case when p.webhook is not null and h.hold_until > now()
+                         and coalesce(a.state, 'pending') in ('pending', 'retrying')
+                        then h.hold_until end
             from considered c
+            left join webhook_paces h on h.webhook = c.id
             left join owner o on o.name_key = c.owner_then
             left join decides d on d.user_id = o.id
             left join plan p on p.webhook = c.id
@@ -250,8 +256,9 @@ fn webhook_then(row: &Row) -> Result<Option<WebhookThen>, StoreError> {
 }
 
 fn sent(row: &Row, batch: BatchKey, webhook: WebhookId) -> Result<Sent, StoreError> {
-    let read = || Ok((row.try_get::<_, Option<&str>>(13)?, row.try_get(14)?));
-    let (state, reason) = read().map_err(StoreError::at("read where a delivery stands"))?;
+    let read = || Ok((row.try_get::<_, Option<&str>>(13)?, row.try_get(14)?, row.try_get(16)?));
+    let (state, reason, held_until) =
+        read().map_err(StoreError::at("read where a delivery stands"))?;
     let state = state.map_or(Ok(State::Pending), events::state)?;
-    Ok(Sent { id: DeliveryId::of(batch, webhook), state, reason })
+    Ok(Sent { id: DeliveryId::of(batch, webhook), state, reason, held_until })
 }

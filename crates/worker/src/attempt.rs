@@ -130,7 +130,7 @@ pub(crate) async fn attempt(
     drop(in_flight);
     traced::end(span, &answer);
     ready.pass.end(is_success(&answer), duration);
-    context.pacer.learn(context, webhook, &answer, at).await?;
+    context.pacer.learn(context, webhook, &answer, at).await;
     let next = next(context, &ready.chain, &answer);
     if next == Next::Gone {
         // Before the row: a worker that dies in between attempts again and learns it again.

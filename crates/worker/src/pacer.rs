@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_core::answer::Answer;
+use fanfare_core::chain::chain;
 use fanfare_core::endpoint::{Cause, SPREAD_EACH};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::pace::{Feedback, Pace, Turn as Reserved, last_chance, longest_hold};
 use fanfare_core::webhook::Webhook;
+use tokio::sync::Semaphore;
 
 use crate::context::{Context, chance};
 use crate::error::WorkerError;
@@ -27,9 +29,12 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// What is still to be done when the wait is over, before the POST can begin at its slot.
 const LEAD: Duration = Duration::from_millis(150);
 
-/// How many deliveries of one webhook wait for a slot at a time. Together with the slots' times this
-/// leaves none unused, and others keep their part of the concurrency.
-const MOST_WAITING: u32 = 2;
+/// How many deliveries of one webhook wait for a slot at a time, so that others keep their part of the
+/// concurrency.
+const MOST_WAITING: u32 = 32;
+
+/// How many ask the ledger at a time, so that others keep their part of its connections.
+const ASKING: usize = 3;
 
 /// The part of the concurrency that all that wait for slots may hold.
 const WAITING_PART: u32 = 8;
@@ -68,6 +73,7 @@ impl Slot {
 /// What this worker knows of the paces of webhooks.
 pub(crate) struct Pacer {
     most_waiting: u32,
+    asking: Semaphore,
     state: Mutex<State>,
 }
 
@@ -123,7 +129,7 @@ impl Drop for Waiting {
 impl Pacer {
     pub(crate) fn new(concurrency: u32) -> Arc<Self> {
         let most_waiting = (concurrency / WAITING_PART).max(1);
-        Arc::new(Self { most_waiting, state: Mutex::default() })
+        Arc::new(Self { most_waiting, asking: Semaphore::new(ASKING), state: Mutex::default() })
     }
 
     /// Asks for a slot of a webhook. `came_back` says that the delivery was deferred before.
@@ -141,34 +147,40 @@ impl Pacer {
                 Waiting { pacer: Arc::clone(self), webhook: webhook.id, slot: Slot(Instant::now()) }
             }
         };
+        let _asking = self.asking.acquire().await;
+        // Those that asked before may have taken all slots that come soon.
+        if let Some(deferred) = self.lock().entry(webhook.id).far(context.now()) {
+            return Ok(Turn::Defer(deferred));
+        }
         let store = &context.config.store;
         let take = || {
             store.pace_change(webhook.id, |pace| {
                 let now = context.now();
-                (pace.take(now, webhook.rate_limit, PATIENCE), Seen::of(pace, now))
+                let reserved = pace.take(now, webhook.rate_limit, PATIENCE);
+                let next = pace.clone().take(now, webhook.rate_limit, Duration::ZERO);
+                (reserved, next, Seen::of(pace, now))
             })
         };
-        let (reserved, seen) = Box::pin(context.patiently(take)).await?;
+        let (reserved, next, seen) = Box::pin(context.patiently(take)).await?;
         let now = context.now();
         let mut state = self.lock();
         let known = state.see(webhook.id, seen);
-        match reserved {
+        if let Reserved::NotBefore { at, cause, interval } = next {
+            (known.not_before, known.interval) = (Some((at, cause)), interval);
+        }
+        let turn = match reserved {
             Reserved::At(at) => {
                 // Nothing has waited for this slot: fewer are deferred than was thought.
                 if at <= now {
                     known.deferred /= 2;
                 }
                 waiting.slot = Slot(Instant::now() + until(at, now));
-                drop(state);
-                Ok(Turn::Soon(waiting))
+                Turn::Soon(waiting)
             }
-            Reserved::NotBefore { at, cause, interval } => {
-                (known.not_before, known.interval) = (Some((at, cause)), interval);
-                let deferred = known.defer(at, cause, now);
-                drop(state);
-                Ok(Turn::Defer(deferred))
-            }
-        }
+            Reserved::NotBefore { at, cause, .. } => Turn::Defer(known.defer(at, cause, now)),
+        };
+        drop(state);
+        Ok(turn)
     }
 
     /// Whether an attempt must not begin although it was let through, because its webhook is held
@@ -216,19 +228,19 @@ impl Pacer {
     }
 
     /// Learns from an answer. What others are asked to wait for counts in this worker at once, and in
-    /// the others as soon as the ledger has it.
+    /// the others as soon as the ledger has it. The attempt is recorded whatever becomes of this.
     pub(crate) async fn learn(
         &self,
         context: &Context,
         webhook: &Webhook,
         answer: &Answer,
         began: DateTime<Utc>,
-    ) -> Result<(), WorkerError> {
+    ) {
         let now = context.now();
         let longest = longest_hold(context.config.policy.deadline);
         let feedback = Feedback::of(answer, began, now, longest);
         if !feedback.matters() && !self.learns(webhook) {
-            return Ok(());
+            return;
         }
         self.hold_at_once(webhook.id, &feedback);
         let store = &context.config.store;
@@ -238,9 +250,15 @@ impl Pacer {
                 Seen::of(pace, now)
             })
         };
-        let seen = Box::pin(context.patiently(learn)).await?;
-        self.lock().see(webhook.id, seen);
-        Ok(())
+        match Box::pin(context.patiently(learn)).await {
+            Ok(seen) => {
+                self.lock().see(webhook.id, seen);
+            }
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(webhook.id = %webhook.id, error, "failed to note a webhook's pace");
+            }
+        }
     }
 
     /// Whether a success says something about a pace.
@@ -274,6 +292,7 @@ enum Admission {
 }
 
 /// What was read of a pace.
+#[derive(Clone, Copy)]
 struct Seen {
     hold_until: Option<DateTime<Utc>>,
     learns: bool,
@@ -310,9 +329,8 @@ impl State {
             known.hold_until = Some(hold);
             return Admission::Defer(known.defer(hold, Cause::Held, now));
         }
-        let far = known.not_before().filter(|(at, _)| *at > now + PATIENCE);
-        if let Some((at, cause)) = far {
-            return Admission::Defer(known.defer(at, cause, now));
+        if let Some(deferred) = known.far(now) {
+            return Admission::Defer(deferred);
         }
         if known.waiting >= MOST_WAITING || all_waiting >= most_waiting {
             let soon = now + known.interval.max(PATIENCE);
@@ -357,8 +375,10 @@ impl Known {
         self.waiting == 0 && !self.is_fresh()
     }
 
-    fn not_before(&self) -> Option<(DateTime<Utc>, Cause)> {
-        self.not_before.filter(|_| self.is_fresh())
+    /// Defers a delivery if the next slot is known to be far away.
+    fn far(&mut self, now: DateTime<Utc>) -> Option<Deferred> {
+        let far = self.not_before.filter(|(at, _)| self.is_fresh() && *at > now + PATIENCE);
+        far.map(|(at, cause)| self.defer(at, cause, now))
     }
 
     fn held(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {

@@ -49,6 +49,8 @@ async fn a_webhook_lives_from_add_to_delete() {
             "User",
             "PausedReason",
             "OwnerState",
+            "RateLimit",
+            "HeldUntil",
         ]
     );
     assert_eq!(webhook["Secret"], secret);
@@ -71,6 +73,43 @@ async fn a_webhook_lives_from_add_to_delete() {
     for command in ["show", "pause", "delete"] {
         let ended = world.run(&["webhooks", command, id]);
         assert!(ended.failed_with(1).contains("there is no webhook"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_is_changed_in_what_is_named_and_nothing_else() {
+    let world = World::migrated().await;
+    let add =
+        ["webhooks", "add", "--owner", "anna", "--url", "https://example.org/a", "--no-verify"];
+    let more = ["--description", "for anna", "--header", "X-Key: 1", "--rate-limit", "60"];
+    let before = world.json(&[add.as_slice(), &more].concat());
+    let id = before["Id"].as_str().unwrap();
+    assert_eq!(before["RateLimit"], 60);
+    assert_eq!(world.json(&["webhooks", "set", id]), before);
+
+    let set = ["webhooks", "set", id, "--rate-limit", "none", "--filter", "tasks"];
+    let changed = world.json(&set);
+    let mut expected = before.clone();
+    (expected["RateLimit"], expected["Filters"]) = (Value::Null, json!(["tasks"]));
+    assert_eq!(changed, expected);
+
+    let moved = ["--url", "https://example.org/b", "--no-verify", "--description", ""];
+    let moved = world.json(&[["webhooks", "set", id].as_slice(), &moved].concat());
+    assert_eq!(moved["WebHookUri"], "https://example.org/b");
+    assert_eq!((&moved["Description"], &moved["Secret"]), (&Value::Null, &before["Secret"]));
+    assert_eq!(world.json(&["webhooks", "list"])[0], moved);
+
+    let not_verified = world.run(&["webhooks", "set", id, "--url", "http://127.0.0.1:1/"]);
+    let told = not_verified.failed_with(1);
+    assert!(told.contains("Nothing was changed"), "{told}");
+    assert_eq!(world.json(&["webhooks", "show", id]), moved);
+    for (option, value, words) in [
+        ("--rate-limit", "0", "from 1 to 1000000"),
+        ("--filter", "galaxies", "filters are not valid: 'galaxies'"),
+        ("--url", "ftp://x/", "must be absolute with a scheme"),
+    ] {
+        let ended = world.run(&["webhooks", "set", id, option, value]);
+        assert!(ended.failed_with(2).contains(words), "{ended:?}");
     }
 }
 

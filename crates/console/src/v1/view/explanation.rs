@@ -6,6 +6,8 @@ use fanfare_store::explain::{Explained, WebhookExplained};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::rfc3339;
+
 /// A webhook's verdict on an event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Explanation)]
@@ -29,6 +31,10 @@ pub struct Json<'a> {
     state: Option<&'static str>,
     /// Why the delivery was dropped or is dead.
     reason: Option<&'a str>,
+    /// Until when the delivery waits because its receiver asked for that; left out when it does not.
+    #[serde(rename = "heldUntil", skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    held_until: Option<String>,
     /// The directory revision that it was decided by.
     revision: i64,
     /// The permissions of which one suffices.
@@ -73,6 +79,7 @@ pub fn json<'a>(
         delivery: delivery.map(|sent| sent.id.to_string()),
         state: delivery.map(|sent| sent.state.name()),
         reason: delivery.and_then(|sent| sent.reason.as_deref()),
+        held_until: delivery.and_then(|sent| sent.held_until).map(rfc3339),
         revision: explained.decision.revision,
         scopes: asked(&explained.decision.resource),
         grant: one.grant.as_ref().map(grant_json),

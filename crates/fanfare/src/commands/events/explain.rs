@@ -9,6 +9,7 @@ use fanfare_store::events::EventSummary;
 use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
 
 use super::super::{ids, users};
+use crate::clock;
 use crate::output;
 use crate::table;
 
@@ -100,9 +101,14 @@ fn text(event: &EventSummary, explained: &Explained) -> String {
 
 fn row(one: &WebhookExplained) -> Vec<String> {
     let delivery = match &one.delivery {
-        Some(sent) => match &sent.reason {
-            Some(reason) => format!("{} ({reason})", sent.state.name()),
-            None => sent.state.name().to_owned(),
+        Some(sent) => match (&sent.reason, sent.held_until) {
+            (Some(reason), _) => format!("{} ({reason})", sent.state.name()),
+            (None, Some(until)) => format!(
+                "{} (the receiver asked to wait until {})",
+                sent.state.name(),
+                clock::rfc3339(until)
+            ),
+            (None, None) => sent.state.name().to_owned(),
         },
         None => "-".to_owned(),
     };

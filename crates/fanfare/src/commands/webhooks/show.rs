@@ -192,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_api_s_keys_in_order_and_three_more() {
+    fn json_has_the_api_s_keys_in_order_and_those_for_operators() {
         let text = serde_json::to_string(&json(&webhook(), OwnerState::Disabled)).unwrap();
         let expected = concat!(
             r#"{"Id":"00000000000000000000000000000007","WebHookUri":"https://example.org/hook?a=b","#,
             r#""Secret":"0123456789abcdef0123456789abcdef","Description":null,"IsPaused":true,"#,
             r#""Filters":["reports.delete"],"Headers":{"X-A":"1"},"Properties":{"b":1,"a":"x"},"#,
             r#""User":"Anna","PausedReason":"the receiver answered 410","#,
-            r#""OwnerState":"disabled"}"#,
+            r#""OwnerState":"disabled","RateLimit":null,"HeldUntil":null}"#,
         );
         assert_eq!(text, expected);
     }
