@@ -21,6 +21,9 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const SLOW_FACTOR: u32 = 8;
 /// … but not before the first of these times, and in any case after the second one.
 const SLOW_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// A host whose requests usually take so long gets slow ones only: they would fill the fast lane before
+/// they could turn out to be slow.
+const SLOW_HOST: Duration = Duration::from_millis(250);
 
 /// A host is suspect when a request that took so long has failed and none succeeded meanwhile, …
 const WASTED: Duration = Duration::from_secs(1);
@@ -150,6 +153,9 @@ impl Group {
     /// How long a request may take until it counts as slow.
     #[must_use]
     pub fn slow_after(&self) -> Duration {
+        if self.average >= SLOW_HOST {
+            return Duration::ZERO;
+        }
         self.average.saturating_mul(SLOW_FACTOR).clamp(SLOW_AFTER.0, SLOW_AFTER.1)
     }
 
@@ -293,8 +299,10 @@ mod tests {
         };
         end(&mut host, Duration::from_millis(50), 50);
         assert!(host.slow_after() > Duration::from_millis(350), "{:?}", host.slow_after());
-        end(&mut host, Duration::from_secs(2), 50);
+        end(&mut host, Duration::from_millis(200), 50);
         assert_eq!(host.slow_after(), SLOW_AFTER.1);
+        end(&mut host, Duration::from_secs(2), 50);
+        assert_eq!(host.slow_after(), Duration::ZERO, "they would be slow anyway");
     }
 
     #[test]

@@ -77,4 +77,3 @@ fn group<'a>(
     }
     groups.entry(Arc::clone(key)).or_insert_with(|| Group::new(kind))
 }
-

@@ -56,7 +56,7 @@ impl Fan {
         let healthy = if room > 2 * HEALTHY { HEALTHY } else { 1 };
         let least = bad.div_ceil(room.saturating_sub(healthy).max(1));
         // Each event goes to as many of them.
-        let actions = (least..bad).find(|actions| bad % actions == 0).unwrap_or(bad);
+        let actions = (least..bad).find(|actions| bad.is_multiple_of(*actions)).unwrap_or(bad);
         Self { actions, healthy, bad: bad / actions }
     }
 
