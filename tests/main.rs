@@ -25,6 +25,8 @@ mod lost_answers;
 mod malformed;
 mod masking;
 mod metrics;
+mod names;
+mod nginx;
 mod openid;
 mod outages;
 mod outcomes;
