@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_mins(5);
-    const SHORT: Duration = Duration::from_millis(200);
+    const SHORT: Duration = Duration::from_secs(2);
 
     /// A server of one answer, and a way to connect to it.
     async fn served(times: Times) -> (JoinSet<()>, SocketAddr) {
