@@ -3,6 +3,7 @@
 mod accounts;
 pub(crate) mod client;
 mod import;
+mod leniency;
 mod limits;
 mod others;
 mod outages;
@@ -98,6 +99,14 @@ impl User<'_> {
     async fn send(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let bearer = format!("Bearer {}", self.token);
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        send(self.api.address, method, path, &headers, body).await.unwrap()
+    }
+
+    /// The same with another type of content, or none.
+    async fn send_as(&self, kind: &str, method: &str, path: &str, body: &[u8]) -> Answer {
+        let bearer = format!("Bearer {}", self.token);
+        let mut headers = vec![("Authorization", bearer.as_str())];
+        headers.extend((!kind.is_empty()).then_some(("Content-Type", kind)));
         send(self.api.address, method, path, &headers, body).await.unwrap()
     }
 

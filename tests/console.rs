@@ -5,6 +5,7 @@ mod deliveries;
 mod forgery;
 mod grid;
 mod hostile;
+mod proxies;
 mod resend;
 mod sessions;
 mod webhooks;

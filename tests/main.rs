@@ -26,6 +26,8 @@ mod lost_answers;
 mod malformed;
 mod masking;
 mod metrics;
+mod names;
+mod nginx;
 mod node_env;
 mod openid;
 mod outages;

@@ -6,6 +6,7 @@ mod refusals;
 mod sessions;
 mod sign_in;
 mod tokens;
+mod user_info;
 
 use std::net::SocketAddr;
 
@@ -28,7 +29,7 @@ const FLOW: &str = "fanfare_sign_in";
 
 /// An installation whose console has an identity provider.
 struct OpenId {
-    _process: Process,
+    process: Process,
     world: World,
     address: SocketAddr,
     provider: Provider,
@@ -65,7 +66,7 @@ impl OpenId {
             world = world.with(name, value);
         }
         let (process, address) = console(&world).await;
-        let it = Self { _process: process, world, address, provider };
+        let it = Self { process, world, address, provider };
         it.directory(true).await;
         it
     }

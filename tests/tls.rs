@@ -26,13 +26,13 @@ hostssl all      all 127.0.0.1/32 password clientcert=verify-ca
 ";
 
 /// An authority with what it has signed, in PEM files.
-struct Authority {
+pub(crate) struct Authority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(folder: &Path, name: &str) -> Self {
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
         let mut params = named(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -45,7 +45,7 @@ impl Authority {
     }
 
     /// Makes `<name>.pem` and `<name>.key`.
-    fn sign(&self, name: &str, hosts: &[&str], usage: ExtendedKeyUsagePurpose) {
+    pub(crate) fn sign(&self, name: &str, hosts: &[&str], usage: ExtendedKeyUsagePurpose) {
         let mut params = named(name, hosts);
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().unwrap();
@@ -54,7 +54,7 @@ impl Authority {
         fs::write(self.folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.folder.join(name).to_str().unwrap().to_owned()
     }
 }

@@ -43,7 +43,7 @@ async fn a_webhook_lives_from_post_to_delete() {
     let expected = format!(
         concat!(
             r#"{{"Id":"{}","WebHookUri":"{}","Secret":"{}","Description":"for Anna","#,
-            r#""IsPaused":true,"Filters":["reports.delete","tasks"],"Headers":{{"X-Key":"1"}},"#,
+            r#""IsPaused":true,"Filters":["tasks","reports.delete"],"Headers":{{"X-Key":"1"}},"#,
             r#""Properties":{{"b":1,"a":"x","c":null,"d":true}}}}"#
         ),
         id, QUIET, SECRET

@@ -58,6 +58,11 @@ impl Provider {
         self.tell("/test/forge", how).await;
     }
 
+    /// Has it answer otherwise than a provider should; null for as it should.
+    pub(super) async fn meddle(&self, how: &Value) {
+        self.tell("/test/meddle", how).await;
+    }
+
     /// A token with these claims.
     pub(super) async fn token(&self, how: &Value) -> String {
         self.tell("/test/token", how).await.body

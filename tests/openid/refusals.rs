@@ -133,6 +133,22 @@ async fn an_id_token_that_is_wrong_in_any_respect_is_refused() {
         assert_eq!(answer.status, 403, "{how}: {answer:?}");
         check_denied(&browser, &answer, 403, REFUSED);
     }
+    // The log says what was expected and found, and nothing else of a token.
+    let log = it.process.lines().join("\n");
+    let expected = format!("expected.iss=\"{}\"", it.provider.issuer());
+    for text in [
+        expected.as_str(),
+        "found.iss=https://evil.example",
+        "expected.aud=\"console\"",
+        "found.aud=public",
+        "found.aud=[console, public]",
+        "expected.alg=[RS256,",
+        "found.alg=HS256",
+        "found.alg=none",
+    ] {
+        assert!(log.contains(text), "{text} is not in {log}");
+    }
+    assert!(!log.contains("eyJ"), "a token is in the log");
     // What is right but not as usual is taken.
     let how = json!({ "claims": { "aud": ["console", "public"], "azp": "console" } });
     it.provider.forge(&how).await;
@@ -154,6 +170,9 @@ async fn who_may_not_come_in_is_told_why() {
     assert!(stranger.contains("the report server has no user of that name"), "{stranger}");
     // Otherwise the provider would send the same one back.
     assert!(stranger.contains("anew=yes"), "{stranger}");
+    // Its s is another letter than that of the user who is disabled.
+    let other = refused(&it, "di\u{17f}abled").await.body;
+    assert!(other.contains("the report server has no user of that name"), "{other}");
     let disabled = refused(&it, "disabled").await.body;
     assert!(disabled.contains("is disabled at the report server"), "{disabled}");
     let hostile = it.browser().sign_in("<b>", "").await;

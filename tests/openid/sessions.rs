@@ -99,7 +99,7 @@ async fn while_the_provider_is_away_accounts_and_sessions_hold() {
     let it = OpenId::start().await;
     it.world.fanfare_with(&["users", "add", "chief", "--password-stdin"], Some(PASSWORD)).await;
     let mut anna = it.signed_in("anna").await;
-    let OpenId { _process, world, address, provider } = it;
+    let OpenId { process: _process, world, address, provider } = it;
     let port = provider.stop();
 
     assert_eq!(anna.get(WEBHOOKS).await.status, 200);

@@ -151,7 +151,7 @@ async fn while_the_provider_is_away_what_is_known_of_it_holds() {
     let it = OpenId::start().await;
     let token = it.provider.access_token("anna", AUDIENCE).await;
     assert_eq!(it.ask(FILTERS, &token).await.status, 200);
-    let OpenId { _process, world, address, provider } = it;
+    let OpenId { process: _process, world, address, provider } = it;
     provider.stop();
     let ask = async |address| {
         let authorization = format!("Bearer {token}");

@@ -6,7 +6,7 @@
 //! 2. `provider`: what the provider says of itself (`metadata`) and the keys that it signs with
 //!    (`keys`), kept for a while and fetched again when a token names a key that is not known.
 //! 3. `tokens`: whether a signed token is one that the provider made for us. What is in it is
-//!    believed only after that.
+//!    believed only after that. `stated` is what the log shows of one that is refused.
 //! 4. `claims`: whom it is about; `admission`: whether that user may come in.
 //! 5. `flow`: one sign-in, from sending the browser to the provider until it comes back; `exchange`:
 //!    what is asked at the provider then. The pages are in `pages::provider`.
@@ -18,6 +18,7 @@ pub(crate) mod flow;
 pub(crate) mod keys;
 pub(crate) mod metadata;
 pub(crate) mod provider;
+pub(crate) mod stated;
 pub(crate) mod tokens;
 
 use std::fmt;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -28,15 +28,16 @@ use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt as _, service_fn};
 
 use crate::routes;
-use slots::{Slot, Slots};
+use slots::{Slot, Slots, Times};
 use stream::Watched;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 512;
-/// The longest time until the head of a request is here, and so that a connection may idle. Longer
-/// than the minute for which proxies keep connections: who closes first should be the proxy, which
-/// knows that it is about to send no request.
-const HEAD_TIME: Duration = Duration::from_secs(90);
+/// How long a connection may wait for its peer. Idle ones stay longer than common proxies keep them:
+/// nginx and AWS 60 s, Caddy and IIS 2 min, Google Cloud 10 min. Who closes first should be the
+/// proxy, which knows that it is about to send no request; what it sends on a connection that is
+/// being closed is answered with 502.
+const TIMES: Times = Times { head: Duration::from_secs(30), idle: Duration::from_mins(11) };
 /// The longest time for which a peer may take nothing of an answer.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 /// How long a connection may be used before it is asked to end after the current answer, …
@@ -81,7 +82,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &Cancella
         Ok(address) => tracing::info!("listening on http://{address}"),
         Err(error) => tracing::warn!(%error, "listening on an address that can't be told"),
     }
-    let connections = Connections { router, graceful: GracefulShutdown::new(), http: http() };
+    let connections = Connections::new(router, TIMES);
     let slots = Slots::new(MAX_CONNECTIONS);
     // Owns all connections: what is still there at the end is closed with it.
     let mut open = JoinSet::new();
@@ -121,9 +122,14 @@ struct Connections {
     router: Router,
     graceful: GracefulShutdown,
     http: http1::Builder,
+    times: Times,
 }
 
 impl Connections {
+    fn new(router: Router, times: Times) -> Self {
+        Self { router, graceful: GracefulShutdown::new(), http: http(times), times }
+    }
+
     fn serve(
         &self,
         stream: TcpStream,
@@ -135,7 +141,7 @@ impl Connections {
         let since = Instant::now();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
-            let answering = activity.answering();
+            let answering = activity.answering(!request.body().is_end_stream());
             let answer = router.clone().map_request(routes::fold::<Incoming>).oneshot(request);
             async move {
                 let mut answer = answer.await;
@@ -153,6 +159,7 @@ impl Connections {
         let service = TowerToHyperService::new(service);
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let watched = self.graceful.watch(connection);
+        let times = self.times;
         async move {
             tokio::select! {
                 served = watched => if let Err(error) = served {
@@ -161,7 +168,11 @@ impl Connections {
                 () = slot.evicted() => {
                     tracing::debug!(%peer, "closed a connection to make room for another");
                 }
-                () = sleep(LIFE + LAST_ANSWER) => {
+                () = slot.overdue(times) => {
+                    tracing::debug!(%peer, "closed a connection that sent no request");
+                }
+                // The last request may come at the end of what an idle connection has.
+                () = sleep(LIFE + times.idle + LAST_ANSWER) => {
                     tracing::debug!(%peer, "closed a connection that was open for too long");
                 }
             }
@@ -169,11 +180,90 @@ impl Connections {
     }
 }
 
-fn http() -> http1::Builder {
+fn http(times: Times) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        // From the last answer on, whatever trickles in: `Slot::overdue` knows more of it.
+        .header_read_timeout(times.idle + times.head)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
     http
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(5);
+    const SHORT: Duration = Duration::from_secs(2);
+
+    /// A server of one answer, and a way to connect to it.
+    async fn served(times: Times) -> (JoinSet<()>, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(async || "answer").post(async || "answer"));
+        let connections = Connections::new(router, times);
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let (slots, mut open) = (Slots::new(10), JoinSet::new());
+            while let Ok((stream, peer)) = listener.accept().await {
+                let slot = slots.take(peer.ip()).unwrap();
+                open.spawn(connections.serve(stream, peer.ip(), slot));
+            }
+        });
+        (serving, address)
+    }
+
+    async fn ask(stream: &mut TcpStream, request: &str) {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"answer") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "{answer:?}");
+        }
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+
+    #[tokio::test]
+    async fn an_idle_connection_outlives_those_that_do_not_finish_a_head() {
+        let (_serving, address) = served(Times { head: SHORT, idle: LONG }).await;
+        let mut idle = Vec::new();
+        for request in [GET, POST] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            ask(&mut stream, request).await;
+            idle.push(stream);
+        }
+        // What says nothing at all, half of a head, and half of a second one.
+        for (before, head) in [(false, ""), (false, &GET[..20]), (true, &GET[..20])] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            if before {
+                ask(&mut stream, GET).await;
+            }
+            stream.write_all(head.as_bytes()).await.unwrap();
+            timeout(LONG, stream.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
+        }
+        for stream in &mut idle {
+            ask(stream, GET).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_in_the_end() {
+        let (_serving, address) = served(Times { head: LONG, idle: SHORT }).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        ask(&mut stream, GET).await;
+        assert_eq!(timeout(LONG, stream.read(&mut [0])).await.unwrap().unwrap(), 0);
+    }
+
+    #[test]
+    fn idle_connections_outlive_what_common_proxies_keep() {
+        assert!(TIMES.idle > Duration::from_mins(10), "Google Cloud's load balancers");
+        assert!(TIMES.head <= Duration::from_secs(30));
+    }
 }

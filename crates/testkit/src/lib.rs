@@ -15,6 +15,7 @@
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
 //! - [`faketime`] gives a process a clock that is wrong.
 //! - [`chromium::ChromeDriver`] drives a real browser.
+//! - [`nginx`] stands before the console as in a real installation.
 //! - [`wait::eventually`] waits for a state, instead of for a time.
 //!
 //! The servers end with their owner, however the owner ends: see `keeper.sh`.
@@ -26,6 +27,7 @@ pub mod amqp_raw;
 pub mod build;
 pub mod chromium;
 pub mod faketime;
+pub mod nginx;
 pub mod pgproxy;
 pub mod pooler;
 pub mod process;

@@ -18,6 +18,7 @@ const PROMETHEUS: &str = "prometheus";
 const FAKETIME: &str = "libfaketime";
 
 /// The packages of `chromedriver` and the browser that it drives.
+const NGINX: &str = "nginx";
 const CHROMIUM: [&str; 2] = ["chromium", "chromium-driver"];
 
 /// The package, and the program, of a pooler of database connections.
@@ -108,6 +109,22 @@ pub(crate) fn install_faketime(is_there: impl Fn() -> bool) -> Result<()> {
     install(&[FAKETIME], &is_there)?;
     ensure!(is_there(), "libfaketime is still missing after its installation");
     Ok(())
+}
+
+/// Finds nginx, which is not on every user's path; installs it first if it is missing, as above.
+pub(crate) fn find_or_install_nginx() -> Result<PathBuf> {
+    let find = || {
+        let usual = Some(PathBuf::from("/usr/sbin/nginx"));
+        on_path(NGINX).or_else(|| usual.filter(|it| it.is_file()))
+    };
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    if !can_install() {
+        bail!("nginx is not installed (Debian: apt-get install {NGINX})");
+    }
+    install(&[NGINX], || find().is_some())?;
+    find().context("nginx is still missing after its installation")
 }
 
 /// Finds PostgreSQL's client program.

@@ -17,6 +17,9 @@ let keys;
 let provider;
 // How the next ID tokens are made instead of as they are.
 let forge;
+// What else is answered otherwise: `userInfo` names one of `userInfos`, `without` what an answer with
+// tokens lacks.
+let meddle;
 
 async function newKeys() {
   const id = `key-${rotations}`;
@@ -83,6 +86,9 @@ function newProvider() {
       const claims = JSON.parse(Buffer.from(payload, "base64url"));
       context.body.id_token = await token({ ...forge, claims: { ...claims, ...forge.claims } });
     }
+    if (context.oidc?.route === "token") {
+      for (const member of meddle?.without ?? []) delete context.body[member];
+    }
   });
   return made.callback();
 }
@@ -113,6 +119,22 @@ async function rotate() {
   provider = newProvider();
 }
 
+// User-info endpoints that fail.
+const userInfos = {
+  refused: (_, response) =>
+    response.writeHead(401, { "www-authenticate": 'Bearer error="invalid_token"' }).end(),
+  jwt: (_, response) =>
+    response.writeHead(200, { "content-type": "application/jwt" }).end("eyJhbGciOiJub25lIn0.e30."),
+  unreachable: (request) => request.socket.destroy(),
+  silent: () => {},
+  huge: (_, response) => response.writeHead(200).end(JSON.stringify("x".repeat(1024 * 1024))),
+  broken: (_, response) =>
+    response.writeHead(200, { "content-type": "application/json" }).end('{"sub":'),
+  other: (_, response) => response.writeHead(200, { "content-type": "application/json" })
+    .end(JSON.stringify({ sub: "another", preferred_username: "chief",
+      groups: ["fanfare-admins"] })),
+};
+
 async function control(request, response) {
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);
@@ -122,12 +144,16 @@ async function control(request, response) {
     "/test/rotate": rotate,
     "/test/token": () => token(body),
     "/test/forge": () => { forge = body; },
+    "/test/meddle": () => { meddle = body; },
   };
   const answer = Buffer.from((await answers[request.url]()) ?? "");
   response.writeHead(200, { "content-length": answer.length }).end(answer);
 }
 
 await rotate();
-server.on("request", (request, response) =>
-  request.url.startsWith("/test/") ? control(request, response) : provider(request, response));
+server.on("request", (request, response) => {
+  if (request.url.startsWith("/test/")) return control(request, response);
+  const userInfo = request.url === "/me" ? userInfos[meddle?.userInfo] : undefined;
+  return (userInfo ?? provider)(request, response);
+});
 console.log(`listening on ${issuer}`);

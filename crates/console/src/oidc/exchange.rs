@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
+use fanfare_core::chain::chain;
 use fanfare_outbound::trusted::{Answer, RequestError};
 use serde::Deserialize;
 use serde_json::Value;
@@ -66,8 +67,17 @@ impl From<NotTaken> for ExchangeError {
 #[derive(Deserialize)]
 struct Tokens {
     id_token: String,
-    access_token: String,
-    token_type: String,
+    access_token: Option<String>,
+    token_type: Option<String>,
+}
+
+impl Tokens {
+    /// The access token, if there is one that its bearer may use. Who somebody is the ID token says,
+    /// so that there may be none.
+    fn bearer(&self) -> Option<&str> {
+        let is_bearer = |kind: &String| kind.eq_ignore_ascii_case("bearer");
+        self.access_token.as_deref().filter(|_| self.token_type.as_ref().is_none_or(is_bearer))
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,10 +96,23 @@ impl Provider {
         let described = self.described().await?;
         let tokens = self.redeem(&described.metadata, flow, code).await?;
         let mut claims = self.id_token(&tokens.id_token, &flow.nonce(), now).await?;
-        if !self.config.claims.all_in(&claims) {
-            self.complete(&described.metadata, &tokens, &mut claims).await?;
+        let completed = if self.config.claims.all_in(&claims) {
+            Ok(())
+        } else {
+            self.complete(&described.metadata, &tokens, &mut claims).await
+        };
+        match (self.config.claims.person(&claims), completed) {
+            (Err(Nameless::Missing), Err(error)) => Err(error),
+            (person, Ok(())) => Ok(person?),
+            (person, Err(error)) => {
+                // The ID token says who it is; whether it is an administrator it may not.
+                tracing::warn!(
+                    error = chain(&error),
+                    "the provider's user-info endpoint failed; the ID token alone counts"
+                );
+                Ok(person?)
+            }
         }
-        Ok(self.config.claims.person(&claims)?)
     }
 
     async fn redeem(
@@ -101,11 +124,7 @@ impl Provider {
         let (form, authorization) = request(&self.config, metadata, flow, code);
         let url = &metadata.token;
         let answer = self.http.post_form(url, form, authorization.as_deref()).await?;
-        let tokens: Tokens = read(&answer, "the tokens")?;
-        if !tokens.token_type.eq_ignore_ascii_case("bearer") {
-            return Err(ExchangeError::Answer("the access token is no bearer token"));
-        }
-        Ok(tokens)
+        read(&answer, "the tokens")
     }
 
     /// Adds claims that only the provider's further information about the user has.
@@ -115,10 +134,10 @@ impl Provider {
         tokens: &Tokens,
         claims: &mut Claims,
     ) -> Result<(), ExchangeError> {
-        let Some(url) = &metadata.userinfo else {
+        let (Some(url), Some(token)) = (&metadata.userinfo, tokens.bearer()) else {
             return Ok(());
         };
-        let authorization = format!("Bearer {}", tokens.access_token);
+        let authorization = format!("Bearer {token}");
         let answer = self.http.get(url, Some(&authorization)).await?;
         let more: Claims = read(&answer, "the claims about the user")?;
         // Otherwise they may be of somebody else.

@@ -20,7 +20,8 @@ use super::Config;
 use super::claims::Claims;
 use super::keys::KeySet;
 use super::metadata::{self, Metadata, MetadataError};
-use super::tokens::{AccessToken, BadToken, IdToken};
+use super::stated::Stated;
+use super::tokens::{ALGORITHMS, AccessToken, BadToken, IdToken};
 use crate::auth::throttle::{Limit, Spent};
 
 /// How long what was fetched is used without asking: how long a key that the provider has withdrawn
@@ -33,6 +34,8 @@ const LASTING: Duration = Duration::from_hours(24);
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 /// How often keys are looked for that nobody knows.
 const UNKNOWN_KEYS: Limit = Limit { burst: 5, every: Duration::from_secs(30) };
+/// How often the log says why a token was refused.
+const REFUSALS_LOGGED: Limit = Limit { burst: 20, every: Duration::from_secs(10) };
 
 /// The provider that people sign in with.
 pub struct Provider {
@@ -40,6 +43,7 @@ pub struct Provider {
     pub(super) http: Client,
     known: RwLock<Option<Known>>,
     fetching: Mutex<Fetching>,
+    refusals_logged: std::sync::Mutex<Spent>,
 }
 
 /// What a provider says.
@@ -98,7 +102,8 @@ impl Provider {
     /// Prepares for talking to it; nothing is asked yet.
     pub fn new(config: Config) -> Result<Self, BuildError> {
         let http = Client::new(&config.user_agent)?;
-        Ok(Self { config, http, known: RwLock::default(), fetching: Mutex::default() })
+        let (known, fetching) = (RwLock::default(), Mutex::default());
+        Ok(Self { config, http, known, fetching, refusals_logged: std::sync::Mutex::default() })
     }
 
     /// What the provider says of itself, as it was a short while ago.
@@ -132,7 +137,8 @@ impl Provider {
     ) -> Result<Claims, NotTaken> {
         let Config { issuer, client_id, .. } = &self.config;
         let expected = IdToken { issuer, client_id, nonce, now };
-        self.check(|keys| expected.check(token, keys)).await
+        let checked = self.check(|keys| expected.check(token, keys)).await;
+        checked.inspect_err(|refused| self.log_refusal(refused, token, client_id))
     }
 
     /// Checks an access token; none is good where none is taken.
@@ -141,7 +147,30 @@ impl Provider {
             return Err(NotTaken::Bad(BadToken::Audience));
         };
         let expected = AccessToken { issuer: &self.config.issuer, audience };
-        self.check(|keys| expected.check(token, keys)).await
+        let checked = self.check(|keys| expected.check(token, keys)).await;
+        checked.inspect_err(|refused| self.log_refusal(refused, token, audience))
+    }
+
+    /// Says what was expected of a token and what it says instead: mostly it is a setting, here or
+    /// there, that is wrong. Anybody can send a token, so that the log is protected.
+    fn log_refusal(&self, refused: &NotTaken, token: &str, audience: &str) {
+        let NotTaken::Bad(bad) = refused else { return };
+        let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.take(REFUSALS_LOGGED, Instant::now()).is_err() {
+            tracing::debug!(error = %bad, "refused another token of the identity provider");
+            return;
+        }
+        let found = Stated::of(token);
+        tracing::warn!(
+            error = %bad,
+            expected.iss = self.config.issuer,
+            found.iss = %found.issuer,
+            expected.aud = audience,
+            found.aud = %found.audience,
+            expected.alg = ?ALGORITHMS,
+            found.alg = %found.algorithm,
+            "refused a token of the identity provider"
+        );
     }
 
     async fn check(

@@ -14,7 +14,7 @@ use super::claims::Claims;
 use super::keys::KeySet;
 
 /// What may sign.
-const ALGORITHMS: [Algorithm; 9] = [
+pub(crate) const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
     Algorithm::RS512,

@@ -25,6 +25,7 @@ use crate::oidc::claims::Nameless;
 use crate::oidc::exchange::ExchangeError;
 use crate::oidc::flow::Flow;
 use crate::oidc::provider::Provider;
+use crate::oidc::stated::Shown;
 
 /// Why somebody who came back, or wanted to go, is not signed in.
 #[derive(Debug)]
@@ -137,6 +138,11 @@ async fn come_in(
     let described = provider.described().await.map_err(|_| Denied::Away)?;
     let names_other = query.raw("iss") != provider.config.issuer;
     if names_other && (query.has("iss") || described.metadata.names_itself) {
+        tracing::warn!(
+            expected.iss = provider.config.issuer,
+            found.iss = %Shown::text(query.raw("iss")),
+            "refused a sign-in that names another identity provider, or none"
+        );
         return Err(Denied::NotOurs);
     }
     match query.raw("error") {

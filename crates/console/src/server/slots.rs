@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// How long a peer may take nothing of its answer without counting as one that waits.
@@ -41,6 +42,15 @@ pub(super) struct Slot {
     evicted: CancellationToken,
 }
 
+/// How long a connection may wait for its peer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// From the first byte of a request's head to its last; a new connection begins with it.
+    pub(super) head: Duration,
+    /// Between an answer and the next request.
+    pub(super) idle: Duration,
+}
+
 /// What a connection does.
 #[derive(Debug)]
 pub(super) struct Activity(Mutex<State>);
@@ -53,6 +63,10 @@ struct State {
     stalled: Option<Instant>,
     /// When anything was last read or written.
     moved: Instant,
+    /// Since when a request's head is being read.
+    head: Option<Instant>,
+    /// Whether what is read next may still belong to the last request.
+    may_have_body: bool,
 }
 
 /// A request that is being answered, until it is dropped.
@@ -123,6 +137,20 @@ impl Slot {
         &self.activity
     }
 
+    /// Waits until the peer has taken too long to send a request.
+    pub(super) async fn overdue(&self, times: Times) {
+        loop {
+            let now = Instant::now();
+            let left = match self.activity.due(times) {
+                Some(due) if due <= now => return,
+                Some(due) => due.saturating_duration_since(now),
+                None => times.head,
+            };
+            // What begins meanwhile may be due earlier.
+            sleep(left.min(times.head).min(times.idle)).await;
+        }
+    }
+
     /// Waits until the slot is given to another connection.
     pub(super) async fn evicted(&self) {
         self.evicted.cancelled().await;
@@ -137,7 +165,10 @@ impl Drop for Slot {
 
 impl Default for Activity {
     fn default() -> Self {
-        Self(Mutex::new(State { answering: 0, stalled: None, moved: Instant::now() }))
+        let now = Instant::now();
+        let head = Some(now);
+        let (answering, stalled, may_have_body) = (0, None, false);
+        Self(Mutex::new(State { answering, stalled, moved: now, head, may_have_body }))
     }
 }
 
@@ -146,9 +177,28 @@ impl Activity {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something was read or written.
-    pub(super) fn moved(&self) {
+    /// Something was written.
+    pub(super) fn wrote(&self) {
         self.state().moved = Instant::now();
+    }
+
+    /// Something was read.
+    pub(super) fn read(&self) {
+        let mut state = self.state();
+        state.moved = Instant::now();
+        if state.answering == 0 && !state.may_have_body {
+            state.head = state.head.or(Some(state.moved));
+        }
+    }
+
+    /// Until when the peer must have sent a request; `None` while one is being answered.
+    fn due(&self, times: Times) -> Option<Instant> {
+        let state = self.state();
+        match state.head {
+            _ if state.answering > 0 => None,
+            Some(since) => Some(since + times.head),
+            None => Some(state.moved + times.idle),
+        }
     }
 
     /// A write waits for the peer.
@@ -162,8 +212,12 @@ impl Activity {
     }
 
     /// A request is being answered, until the result is dropped.
-    pub(super) fn answering(self: &Arc<Self>) -> Answering {
-        self.state().answering += 1;
+    pub(super) fn answering(self: &Arc<Self>, has_body: bool) -> Answering {
+        let mut state = self.state();
+        state.answering += 1;
+        state.head = None;
+        state.may_have_body = has_body;
+        drop(state);
         Answering(Arc::clone(self))
     }
 
@@ -202,7 +256,7 @@ mod tests {
     fn the_connection_that_waits_longest_gives_up_its_slot() {
         let slots = Slots::new(3);
         let mut first: Vec<Slot> = (0..3).map(|_| slots.take(peer(1)).unwrap()).collect();
-        first[0].activity().moved();
+        first[0].activity().wrote();
         let _fourth = slots.take(peer(1)).unwrap();
         assert_eq!(first.iter().map(is_evicted).collect::<Vec<_>>(), [false, true, false]);
         // What was evicted frees no second slot when it ends.
@@ -216,13 +270,13 @@ mod tests {
         let busy: Vec<(Slot, Answering)> = (0..3)
             .map(|_| {
                 let slot = slots.take(peer(1)).unwrap();
-                let answering = slot.activity().answering();
+                let answering = slot.activity().answering(false);
                 (slot, answering)
             })
             .collect();
         assert!(slots.take(peer(1)).is_none());
         let other = slots.take(peer(2)).unwrap();
-        let _answering = other.activity().answering();
+        let _answering = other.activity().answering(false);
         let evicted: Vec<bool> = busy.iter().map(|(slot, _)| is_evicted(slot)).collect();
         assert_eq!(evicted, [true, false, false]);
         // Two and one: nobody has more than one more.
@@ -240,7 +294,7 @@ mod tests {
         assert!(activity.waits_since(now + SLOW).is_some());
         activity.flows();
         let activity = Arc::new(activity);
-        let answering = activity.answering();
+        let answering = activity.answering(false);
         assert_eq!(activity.waits_since(now + SLOW), None);
         drop(answering);
         assert!(activity.waits_since(now).is_some());

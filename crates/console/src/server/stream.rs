@@ -35,7 +35,7 @@ impl<S> Watched<S> {
             if self.stalled.take().is_some() {
                 self.activity.flows();
             }
-            self.activity.moved();
+            self.activity.wrote();
             return polled;
         }
         let stalled = match &mut self.stalled {
@@ -59,9 +59,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if read.is_ready() {
-            self.activity.moved();
+        if read.is_ready() && buffer.filled().len() > before {
+            self.activity.read();
         }
         read
     }

@@ -37,15 +37,19 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
 
 /// What became of names that are compared in another way now.
 fn refolded(names: &Refolded) -> Option<String> {
-    let Refolded { documents, webhooks, accounts } = *names;
     if *names == Refolded::default() {
         return None;
     }
+    let Refolded { documents, webhooks, accounts, names } = names;
     let mut text = format!(
         "names are compared as the report server does now (ß is not ss): changed {documents} \
          directory documents, {webhooks} webhooks and {accounts} accounts\n"
     );
-    if documents > 0 {
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+        text = format!("{text}names that were taken for others: {}\n", names.join(", "));
+    }
+    if *documents > 0 {
         text.push_str(
             "names that are two were one in the directory, so every event is held until it is taken \
              in again: have the report server publish a directory.snapshot newer than what it has, or \

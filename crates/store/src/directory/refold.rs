@@ -17,12 +17,14 @@ use crate::error::StoreError;
 
 /// How this version folds names; in `directory_state.names_version`.
 const VERSION: i32 = 2;
+/// The most names that are reported.
+const MOST_NAMES: usize = 100;
 /// Rows of the directory that are looked at in one step.
 const PAGE: i64 = 2_000;
 const DOING: &str = "fold names again";
 
 /// What was folded again and came out as something else.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refolded {
     /// Documents of users and roles, by their own names or their roles'.
     pub documents: u64,
@@ -30,6 +32,8 @@ pub struct Refolded {
     pub webhooks: u64,
     /// Local accounts; their sessions have ended.
     pub accounts: u64,
+    /// Names, as written, that were taken for others and are not any more: the first hundred.
+    pub names: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -48,10 +52,12 @@ pub(crate) async fn refold(transaction: &Transaction<'_>) -> Result<Refolded, St
     if version >= VERSION {
         return Ok(Refolded::default());
     }
+    let mut names = BTreeSet::new();
     let refolded = Refolded {
-        documents: versions(transaction).await? + members(transaction).await?,
-        webhooks: webhooks(transaction).await?,
-        accounts: accounts(transaction).await?,
+        documents: versions(transaction, &mut names).await? + members(transaction).await?,
+        webhooks: webhooks(transaction, &mut names).await?,
+        accounts: accounts(transaction, &mut names).await?,
+        names,
     };
     if refolded.documents > 0 {
         incomplete(transaction).await?;
@@ -60,8 +66,16 @@ pub(crate) async fn refold(transaction: &Transaction<'_>) -> Result<Refolded, St
     Ok(refolded)
 }
 
+fn report<'a>(reported: &mut BTreeSet<String>, names: impl IntoIterator<Item = &'a str>) {
+    let left = MOST_NAMES.saturating_sub(reported.len());
+    reported.extend(names.into_iter().take(left).map(str::to_owned));
+}
+
 /// The names of users and roles.
-async fn versions(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+async fn versions(
+    transaction: &Transaction<'_>,
+    reported: &mut BTreeSet<String>,
+) -> Result<u64, StoreError> {
     const READ: &str = "-- refold
         select id, name, name_key from directory_versions where id > $1 order by id limit $2";
     const WRITE: &str = "-- refold
@@ -77,6 +91,7 @@ async fn versions(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
             last = id;
             let folded = name::fold(name);
             if folded != key {
+                report(reported, [name]);
                 ids.push(id);
                 keys.push(folded);
             }
@@ -137,7 +152,10 @@ async fn members(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
 }
 
 /// The owners of webhooks. What else goes by them is kept by triggers.
-async fn webhooks(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+async fn webhooks(
+    transaction: &Transaction<'_>,
+    reported: &mut BTreeSet<String>,
+) -> Result<u64, StoreError> {
     const READ: &str = "-- refold\nselect distinct owner, owner_key from webhooks";
     const WRITE: &str = "-- refold
         update webhooks w set owner_key = n.key
@@ -151,13 +169,17 @@ async fn webhooks(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
     if names.is_empty() {
         return Ok(0);
     }
+    report(reported, names.iter().map(String::as_str));
     let changed = execute(transaction, WRITE, &[&names, &keys]).await?;
     execute(transaction, HISTORY, &[&names, &keys, &before]).await?;
     Ok(changed)
 }
 
 /// Local accounts, and the users of sessions for whom a provider vouched.
-async fn accounts(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+async fn accounts(
+    transaction: &Transaction<'_>,
+    reported: &mut BTreeSet<String>,
+) -> Result<u64, StoreError> {
     const READ: &str = "-- refold\nselect name, name_key from accounts";
     const END: &str = "-- refold\ndelete from sessions where account_key = any($1)";
     const WRITE: &str = "-- refold
@@ -169,7 +191,8 @@ async fn accounts(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
         update sessions x set user_key = n.key
         from unnest($1::text[], $2::text[]) as n(name, key)
         where x.user_name = n.name and x.user_key <> n.key";
-    let (_, keys, before) = changed(transaction, READ).await?;
+    let (names, keys, before) = changed(transaction, READ).await?;
+    report(reported, names.iter().map(String::as_str));
     execute(transaction, END, &[&before]).await?;
     let accounts = execute(transaction, WRITE, &[&keys, &before]).await?;
     let (names, keys, _) = changed(transaction, VOUCHED).await?;
