@@ -101,7 +101,7 @@ async fn a_webhook_is_made_changed_and_deleted() {
         .await;
     let shown = console.world.json(&["webhooks", "show", id(&path)]).await;
     assert_eq!(shown["User"], "anna");
-    assert_eq!(shown["Filters"], json!(["alerts", "reports", "tasks.execute"]));
+    assert_eq!(shown["Filters"], json!(["reports", "tasks.execute", "alerts"]));
     assert_eq!(shown["Headers"], json!({ "X-Key": "abc" }));
     assert_eq!(shown["Properties"], json!({ "weight": 5, "name": "5" }));
     assert_eq!(shown["Secret"].as_str().unwrap().len(), 32);

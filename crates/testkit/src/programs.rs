@@ -17,8 +17,10 @@ const PROMETHEUS: &str = "prometheus";
 /// The package of a library that fakes the time.
 const FAKETIME: &str = "libfaketime";
 
-/// The packages of `chromedriver` and the browser that it drives.
+/// The package of `nginx`, and the program's name.
 const NGINX: &str = "nginx";
+
+/// The packages of `chromedriver` and the browser that it drives.
 const CHROMIUM: [&str; 2] = ["chromium", "chromium-driver"];
 
 /// The package, and the program, of a pooler of database connections.
