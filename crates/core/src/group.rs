@@ -1,13 +1,14 @@
 //! What the webhooks of one host, or of one owner, may use of a worker together.
 //!
 //! A limit for each webhook does not stop a host with fifty webhooks that hangs, nor an owner who
-//! registers a hundred. So the webhooks of a host, and those of an owner, also share a part of the
-//! worker's requests in flight. They may use more than their share only while the worker is half
-//! idle. A host that has stopped answering gets nothing new, whichever of its webhooks asks.
+//! registers a hundred. So a host that has stopped answering gets nothing new, whichever of its
+//! webhooks asks.
 //!
 //! A request that takes longer than is usual for its host is slow. Slow requests have a lane of their
-//! own ([`Group::may_slow`]), so that they don't count against the fast ones: an owner's other webhooks
-//! go on as if they were not there. For their host they do count.
+//! own ([`Group::may_slow`]), of which a host and an owner get a share, so that they don't count against
+//! the fast ones. When that share is used up, slow requests are stuck among the fast ones: then their
+//! host or owner may use a share of these, too. One whose requests are all fast may use the whole
+//! worker, since it gives everything back within milliseconds.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The part of a worker's requests in flight that a group may use while others want them too.
+    /// The part of a worker's requests in flight that a group may use once it holds some for long.
     fn share(self, concurrency: u32) -> u32 {
         let part = match self {
             Self::Host => 2,
@@ -56,8 +57,10 @@ impl Kind {
 pub struct Group {
     kind: Kind,
     in_flight: u32,
-    /// Those of them that are slow.
+    /// Those of them that are among the slow ones.
     slow: u32,
+    /// Those that are slow and found no room there.
+    stuck: u32,
     /// The usual duration of a request.
     average: Duration,
     /// When a request last ended, or the first of those in flight began.
@@ -67,6 +70,17 @@ pub struct Group {
     /// A request took long and failed, and none has succeeded since it began.
     suspect: bool,
     backlog: Backlog,
+}
+
+/// How a request in flight compares with the usual ones, and where it counts for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speed {
+    /// Among the fast ones: it takes no longer than usual.
+    Fast,
+    /// Among the fast ones, although it is slow: there was no room among the slow ones.
+    Stuck,
+    /// Among the slow ones.
+    Slow,
 }
 
 /// How a request ended.
@@ -95,6 +109,7 @@ impl Group {
             kind,
             in_flight: 0,
             slow: 0,
+            stuck: 0,
             average: FIRST_AVERAGE,
             moved: None,
             succeeded: None,
@@ -137,7 +152,7 @@ impl Group {
         Refusal { cause: Cause::Silent, wait }
     }
 
-    /// Whether the group's share, or an idle worker, has room for another request.
+    /// Whether the group may have another request. A worker that is half idle has room for everybody.
     #[must_use]
     pub fn has_room(&self, all: u32, concurrency: u32) -> bool {
         let share = self.kind.share(concurrency);
@@ -145,8 +160,9 @@ impl Group {
             Kind::Host if self.suspect => self.in_flight < SUSPECT_REQUESTS.min(share),
             // What is slow holds a connection, so there are not too many of these, and they find room
             // among the slow ones.
-            Kind::Host if self.slow > 0 => self.in_flight < (share / 2).max(1),
-            Kind::Host | Kind::Owner => self.fast() < share || all < concurrency / 2,
+            Kind::Host if self.slow + self.stuck > 0 => self.in_flight < (share / 2).max(1),
+            Kind::Host => true,
+            Kind::Owner => self.stuck == 0 || self.fast() < share || all < concurrency / 2,
         }
     }
 
@@ -166,12 +182,25 @@ impl Group {
         slow < room && (self.slow < self.kind.share(room) || slow < room / 2)
     }
 
-    /// A request turned out to be slow.
-    pub fn slow_down(&mut self) {
-        self.slow += 1;
+    /// A request is of another speed than it was.
+    pub fn change(&mut self, from: Speed, to: Speed) {
+        self.leave(from);
+        match to {
+            Speed::Fast => {}
+            Speed::Stuck => self.stuck += 1,
+            Speed::Slow => self.slow += 1,
+        }
     }
 
-    /// The requests in flight that are not slow.
+    fn leave(&mut self, speed: Speed) {
+        match speed {
+            Speed::Fast => {}
+            Speed::Stuck => self.stuck = self.stuck.saturating_sub(1),
+            Speed::Slow => self.slow = self.slow.saturating_sub(1),
+        }
+    }
+
+    /// The requests in flight that are not among the slow ones.
     fn fast(&self) -> u32 {
         self.in_flight.saturating_sub(self.slow)
     }
@@ -184,9 +213,9 @@ impl Group {
         self.in_flight += 1;
     }
 
-    /// A request ended, which was slow or not.
-    pub fn end(&mut self, now: Instant, ended: Ended, slow: bool) {
-        self.abandon(slow);
+    /// A request of this speed ended.
+    pub fn end(&mut self, now: Instant, ended: Ended, speed: Speed) {
+        self.abandon(speed);
         self.moved = Some(now);
         self.average = next_average(self.average, ended.duration);
         if ended.success {
@@ -200,9 +229,9 @@ impl Group {
     }
 
     /// A request did not take place after all.
-    pub fn abandon(&mut self, slow: bool) {
+    pub fn abandon(&mut self, speed: Speed) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.slow = self.slow.saturating_sub(u32::from(slow));
+        self.leave(speed);
     }
 
     /// A delivery of the group was deferred, for whatever reason.
@@ -241,13 +270,26 @@ mod tests {
     }
 
     #[test]
-    fn a_group_may_use_more_than_its_share_only_of_an_idle_worker() {
+    fn groups_whose_requests_are_fast_may_use_the_whole_worker() {
         let now = Instant::now();
-        let owner = with(Kind::Owner, 7, now);
+        for kind in [Kind::Host, Kind::Owner] {
+            assert_eq!(cause(&with(kind, 15, now), now, 15), None);
+        }
+    }
+
+    #[test]
+    fn a_group_with_stuck_requests_may_use_more_than_its_share_only_of_an_idle_worker() {
+        let now = Instant::now();
+        let mut owner = with(Kind::Owner, 7, now);
+        owner.change(Speed::Fast, Speed::Stuck);
         assert_eq!(cause(&owner, now, 7), None);
         assert_eq!(cause(&owner, now, 8), Some(Cause::Busy));
-        let small = with(Kind::Owner, 3, now);
+        let mut small = with(Kind::Owner, 3, now);
+        small.change(Speed::Fast, Speed::Stuck);
         assert_eq!(cause(&small, now, 15), None);
+        let mut host = with(Kind::Host, 4, now);
+        host.change(Speed::Fast, Speed::Stuck);
+        assert_eq!(cause(&host, now, 0), Some(Cause::Busy));
     }
 
     #[test]
@@ -257,7 +299,7 @@ mod tests {
         assert_eq!(cause(&host, start + Duration::from_millis(900), 4), None);
         let later = start + Duration::from_secs(2);
         assert_eq!(cause(&host, later, 4), Some(Cause::Silent));
-        host.end(later, QUICK, false);
+        host.end(later, QUICK, Speed::Fast);
         host.begin(later);
         assert_eq!(cause(&host, later, 4), None);
     }
@@ -268,7 +310,7 @@ mod tests {
         let mut host = with(Kind::Host, 4, now);
         for _ in 0..20 {
             now += Duration::from_secs(2);
-            host.end(now, Ended { duration: Duration::from_secs(2), success: true }, false);
+            host.end(now, Ended { duration: Duration::from_secs(2), success: true }, Speed::Fast);
             host.begin(now);
         }
         assert_eq!(cause(&host, now + Duration::from_secs(3), 4), None);
@@ -277,14 +319,15 @@ mod tests {
     #[test]
     fn slow_requests_count_for_their_host_and_not_for_their_owner() {
         let now = Instant::now();
-        let (mut host, mut owner) = (with(Kind::Host, 4, now), with(Kind::Owner, 4, now));
+        let (mut host, mut owner) = (with(Kind::Host, 4, now), with(Kind::Owner, 5, now));
+        owner.change(Speed::Fast, Speed::Stuck);
         assert_eq!(cause(&host, now, 15), None);
         assert_eq!(cause(&owner, now, 15), Some(Cause::Busy));
-        host.slow_down();
-        owner.slow_down();
+        host.change(Speed::Fast, Speed::Slow);
+        owner.change(Speed::Stuck, Speed::Slow);
         assert_eq!(cause(&host, now, 0), Some(Cause::Busy));
         assert_eq!(cause(&owner, now, 15), None);
-        host.end(now, QUICK, true);
+        host.end(now, QUICK, Speed::Slow);
         assert_eq!(cause(&host, now, 15), None);
     }
 
@@ -295,7 +338,7 @@ mod tests {
         assert_eq!(host.slow_after(), SLOW_AFTER.0);
         let end = |host: &mut Group, duration, count| {
             let ended = Ended { duration, success: true };
-            (0..count).for_each(|_| host.end(now, ended, false));
+            (0..count).for_each(|_| host.end(now, ended, Speed::Fast));
         };
         end(&mut host, Duration::from_millis(50), 50);
         assert!(host.slow_after() > Duration::from_millis(350), "{:?}", host.slow_after());
@@ -310,18 +353,18 @@ mod tests {
         let now = Instant::now();
         let mut host = with(Kind::Host, 5, now);
         let late = Ended { duration: Duration::from_secs(15), success: false };
-        host.end(now, late, false);
+        host.end(now, late, Speed::Fast);
         assert_eq!(cause(&host, now, 0), Some(Cause::Busy));
-        host.end(now, late, false);
+        host.end(now, late, Speed::Fast);
         assert_eq!(cause(&host, now, 0), None);
         host.begin(now);
-        host.end(now, Ended { success: false, ..QUICK }, false);
+        host.end(now, Ended { success: false, ..QUICK }, Speed::Fast);
         host.begin(now);
         assert_eq!(cause(&host, now, 0), Some(Cause::Busy), "a quick failure proves nothing");
-        host.end(now, QUICK, false);
+        host.end(now, QUICK, Speed::Fast);
         host.begin(now);
         assert_eq!(cause(&host, now, 0), None);
-        host.end(now + Duration::from_secs(14), late, false);
+        host.end(now + Duration::from_secs(14), late, Speed::Fast);
         host.begin(now);
         assert_eq!(cause(&host, now, 0), None, "others were answered meanwhile");
     }
@@ -334,7 +377,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the groups do, one of several leaves room for the others.
+        /// Whatever the groups do, one of several whose requests are stuck leaves room for the others.
         #[test]
         fn no_group_fills_a_worker(asks in prop::collection::vec(0usize..3, 0..200)) {
             let now = Instant::now();
@@ -344,6 +387,7 @@ mod tests {
                 let group = &mut groups[which];
                 if all < CONCURRENCY && group.refusal(now, all, CONCURRENCY, 0.0).is_none() {
                     group.begin(now);
+                    group.change(Speed::Fast, Speed::Stuck);
                     all += 1;
                 }
             }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanfare_core::endpoint::{Admission, Cause, Endpoint, LONGEST_WAIT};
-use fanfare_core::group::{Ended, Group, Refusal};
+use fanfare_core::group::{Ended, Group, Refusal, Speed};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use tokio::sync::oneshot;
@@ -88,17 +88,8 @@ pub(crate) struct Pass {
     due: bool,
     /// How long the request may take until it counts as slow.
     slow_after: Duration,
-    course: Course,
-}
-
-/// How far a request has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
-    /// It takes no longer than usual.
-    Fast,
-    /// It is among the slow ones.
-    Slow,
-    Over,
+    /// `None` when the request is over.
+    speed: Option<Speed>,
 }
 
 impl Gate {
@@ -159,7 +150,7 @@ impl Gate {
             probe,
             due,
             slow_after: place.slow_after,
-            course: Course::Fast,
+            speed: Some(Speed::Fast),
         }
     }
 
@@ -211,25 +202,27 @@ impl State {
     fn end(&mut self, pass: &Pass, change: impl Fn(&mut Group)) {
         let lane = self.lane(pass.due);
         lane.groups(&pass.host, &pass.owner).into_iter().for_each(change);
-        if pass.is_slow() {
+        if pass.speed == Some(Speed::Slow) {
             self.slow = self.slow.saturating_sub(1);
         } else {
             lane.all = lane.all.saturating_sub(1);
         }
     }
 
-    /// Moves a request to the slow ones, if there is room for its host and its owner.
-    fn slow_down(&mut self, pass: &Pass) -> bool {
+    /// Moves a slow request to the slow ones, if there is room for its host and its owner; else it is
+    /// stuck among the fast ones.
+    fn slow_down(&mut self, pass: &Pass, from: Speed) -> Speed {
         let (slow, room) = (self.slow, self.slow_room);
         let lane = self.lane(pass.due);
         let groups = lane.groups(&pass.host, &pass.owner);
-        if !groups.iter().all(|group| group.may_slow(slow, room)) {
-            return false;
+        let has_room = groups.iter().all(|group| group.may_slow(slow, room));
+        let to = if has_room { Speed::Slow } else { Speed::Stuck };
+        groups.into_iter().for_each(|group| group.change(from, to));
+        if has_room {
+            lane.all = lane.all.saturating_sub(1);
+            self.slow += 1;
         }
-        groups.into_iter().for_each(Group::slow_down);
-        lane.all = lane.all.saturating_sub(1);
-        self.slow += 1;
-        true
+        to
     }
 
     /// Asks a webhook's host and owner, then its endpoint, whether a request may begin, and begins
@@ -302,34 +295,32 @@ impl Pass {
     /// The request takes longer than usual. From now on it doesn't count against the fast ones, if there
     /// is room among the slow ones; returns whether there was.
     pub(crate) fn slow_down(&mut self) -> bool {
-        if !self.is_slow() && self.gate.lock().slow_down(self) {
-            self.course = Course::Slow;
+        if let Some(from @ (Speed::Fast | Speed::Stuck)) = self.speed {
+            self.speed = Some(self.gate.lock().slow_down(self, from));
         }
-        self.is_slow()
-    }
-
-    fn is_slow(&self) -> bool {
-        self.course == Course::Slow
+        self.speed == Some(Speed::Slow)
     }
 
     /// The request is over.
     pub(crate) fn end(mut self, success: bool, duration: Duration) {
-        let (now, probe, slow) = (Instant::now(), self.probe, self.is_slow());
+        let (now, probe) = (Instant::now(), self.probe);
         let ended = Ended { duration, success };
-        self.gate.end(
-            &self,
-            |group| group.end(now, ended, slow),
-            |endpoint| endpoint.end(now, success, duration, probe),
-        );
-        self.course = Course::Over;
+        if let Some(speed) = self.speed {
+            self.gate.end(
+                &self,
+                |group| group.end(now, ended, speed),
+                |endpoint| endpoint.end(now, success, duration, probe),
+            );
+        }
+        self.speed = None;
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.course != Course::Over {
-            let (probe, slow) = (self.probe, self.is_slow());
-            self.gate.end(self, |group| group.abandon(slow), |endpoint| endpoint.abandon(probe));
+        if let Some(speed) = self.speed {
+            let probe = self.probe;
+            self.gate.end(self, |group| group.abandon(speed), |endpoint| endpoint.abandon(probe));
         }
     }
 }
