@@ -15,17 +15,21 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-/// How long messages are watched.
-const WATCH: Duration = Duration::from_millis(2500);
+/// How long a message is watched. RabbitMQ looks for queues that have expired every five seconds.
+const WATCH: Duration = Duration::from_secs(6);
 /// How often they are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often a message is given back. RabbitMQ's own default limit is 20 from version 4 on.
 const RETURNS: u32 = 24;
 /// How many messages are put into the queue.
-const MESSAGES: u32 = 64;
+const MESSAGES: u32 = 1000;
+/// How long all of it may take: a broker that is short of memory takes no messages.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How long the broker may take to delete the queue.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A queue that is left behind goes by itself after this time.
 const LEFT_BEHIND_MS: i64 = 60_000;
 
@@ -67,14 +71,21 @@ pub async fn harmful_policies(config: &Config) -> Result<Vec<HarmfulPolicy>, Bro
         connection.create_channel().await.map_err(|error| BrokerError::of(doing, &error))
     };
     let test = TestQueue { channel: opened("opening a channel").await?, name: queue };
-    let found = test.find().await;
-    // What was found may have closed the channel.
-    let channel = opened("opening a channel").await?;
-    let deleted = channel.queue_delete(test.name.as_str().into(), QueueDeleteOptions::default());
-    let deleted = deleted.await.map_err(|error| BrokerError::of("deleting a test queue", &error));
-    let _ = connection.close(200, "OK".into()).await;
-    let found = found?;
-    deleted.map(|_| found)
+    let found = timeout(LONGEST, test.find()).await;
+    let delete = async {
+        // What was found may have closed the channel.
+        let channel = opened("opening a channel").await?;
+        let name = test.name.as_str().into();
+        let deleted = channel.queue_delete(name, QueueDeleteOptions::default()).await;
+        deleted.map_err(|error| BrokerError::of("deleting a test queue", &error))
+    };
+    // One that stays goes by itself.
+    let _ = timeout(DELETE_TIMEOUT, delete).await;
+    let _ = timeout(DELETE_TIMEOUT, connection.close(200, "OK".into())).await;
+    found.unwrap_or_else(|_| {
+        let source = Some(format!("no answer within {} s", LONGEST.as_secs()).into());
+        Err(BrokerError::Lost { doing: "trying a test queue".to_owned(), source })
+    })
 }
 
 /// The queue, and the channel for all that is done with it.
@@ -87,7 +98,9 @@ impl TestQueue {
     async fn find(&self) -> Result<Vec<HarmfulPolicy>, BrokerError> {
         self.declare().await?;
         let mut found = Vec::new();
-        self.publish().await?;
+        if !self.publish(1).await? {
+            return Ok(vec![HarmfulPolicy::MaxLength]);
+        }
         match self.watch().await {
             Ok(true) => {}
             Ok(false) => return Ok(vec![HarmfulPolicy::MessageTtl]),
@@ -99,11 +112,7 @@ impl TestQueue {
             found.push(HarmfulPolicy::DeliveryLimit);
             held = 0;
         }
-        let mut is_refused = false;
-        for _ in 0..MESSAGES {
-            is_refused |= !self.publish().await?;
-        }
-        if is_refused || self.length().await? < held + MESSAGES {
+        if !self.publish(MESSAGES).await? || self.length().await? < held + MESSAGES {
             found.push(HarmfulPolicy::MaxLength);
         }
         Ok(found)
@@ -124,15 +133,23 @@ impl TestQueue {
         confirms.map_err(|error| failed(&error))
     }
 
-    /// Puts a message into the queue; returns whether it took it.
-    async fn publish(&self) -> Result<bool, BrokerError> {
+    /// Puts messages into the queue; returns whether it took all of them.
+    async fn publish(&self, count: u32) -> Result<bool, BrokerError> {
         let failed = |error: &lapin::Error| BrokerError::of("publishing to a test queue", error);
-        let (exchange, key, options) =
-            ("".into(), self.name.as_str().into(), BasicPublishOptions::default());
-        let properties = BasicProperties::default().with_delivery_mode(2);
-        let sent = self.channel.basic_publish(exchange, key, options, b"test", properties).await;
-        let confirm = sent.map_err(|error| failed(&error))?.await;
-        Ok(matches!(confirm.map_err(|error| failed(&error))?, Confirmation::Ack(_)))
+        let mut confirms = Vec::new();
+        for _ in 0..count {
+            let (exchange, key) = ("".into(), self.name.as_str().into());
+            let (options, properties) =
+                (BasicPublishOptions::default(), BasicProperties::default());
+            let sent = self.channel.basic_publish(exchange, key, options, b"test", properties);
+            confirms.push(sent.await.map_err(|error| failed(&error))?);
+        }
+        let mut all = true;
+        for confirm in confirms {
+            let confirmed = confirm.await.map_err(|error| failed(&error))?;
+            all &= matches!(confirmed, Confirmation::Ack(_));
+        }
+        Ok(all)
     }
 
     /// Whether a message stays, as long as it is watched.
