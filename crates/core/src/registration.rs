@@ -9,6 +9,8 @@ mod form;
 mod members;
 mod relaxed;
 
+pub use members::{Charset, Malformed, Members};
+
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
@@ -17,8 +19,6 @@ use serde_json::{Map, Value};
 use crate::filter::{Filters, UnknownFilters};
 use crate::ids::WebhookId;
 use crate::name::Name;
-pub use members::{Charset, Malformed, Members};
-
 use crate::webhook::{
     BadHeader, BadProperty, BadSecret, BadUri, Headers, MOST_RATE_LIMIT, Pacing, Properties,
     Secret, Webhook, WebhookUri,
