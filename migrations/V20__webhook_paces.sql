@@ -13,8 +13,7 @@ create table webhook_paces (
     learned          jsonb       not null default '{}',
     -- When a slot was last reserved or an answer counted. What is old is removed.
     updated_at       timestamptz not null default now()
-);
-create index webhook_paces_updated on webhook_paces (updated_at);
+) with (fillfactor = 50); -- a row changes with each attempt, and no index with it
 
 -- Workers keep webhooks in memory, with whether they have a pace, and hear of changes through this.
 create function notify_webhook_pace() returns trigger language plpgsql as $$

@@ -5,7 +5,8 @@
 
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::registration::{RateLimit, Registration, RegistrationError};
+use fanfare_core::rate_limit::RateLimit;
+use fanfare_core::registration::{Registration, RegistrationError};
 use fanfare_core::webhook::{Secret, Webhook};
 use fanfare_outbound::{VerifyError, skips_verification};
 use fanfare_store::StoreError;

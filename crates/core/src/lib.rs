@@ -42,6 +42,7 @@ pub mod outcome;
 pub mod pace;
 pub mod password;
 pub mod quota;
+pub mod rate_limit;
 pub mod registration;
 pub mod reject;
 pub mod retry;

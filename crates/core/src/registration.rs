@@ -19,9 +19,10 @@ use serde_json::{Map, Value};
 use crate::filter::{Filters, UnknownFilters};
 use crate::ids::WebhookId;
 use crate::name::Name;
+use crate::rate_limit::RateLimit;
 use crate::webhook::{
-    BadHeader, BadProperty, BadSecret, BadUri, Headers, MOST_RATE_LIMIT, Pacing, Properties,
-    Secret, Webhook, WebhookUri,
+    BadHeader, BadProperty, BadSecret, BadUri, Headers, Pacing, Properties, Secret, Webhook,
+    WebhookUri,
 };
 
 /// What a client wants a webhook to be.
@@ -44,56 +45,6 @@ pub struct Registration {
     /// Its limit on attempts a minute.
     pub rate_limit: RateLimit,
 }
-
-/// What becomes of a webhook's limit on attempts a minute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RateLimit {
-    /// It stays as it is: the drop-in API does not know it.
-    Kept,
-    /// It is this one; `None` takes it away.
-    Set(Option<u32>),
-}
-
-impl RateLimit {
-    /// Reads what a person writes: a number from 1 to [`MOST_RATE_LIMIT`], or nothing for no limit.
-    ///
-    /// # Errors
-    ///
-    /// [`BadRateLimit`]: it is another number, or none.
-    pub fn parse(text: &str) -> Result<Self, BadRateLimit> {
-        match text.trim() {
-            "" => Ok(Self::Set(None)),
-            text => {
-                let limit = text.parse().map_err(|_| BadRateLimit)?;
-                Self::of(limit)
-            }
-        }
-    }
-
-    /// A limit that is a number.
-    ///
-    /// # Errors
-    ///
-    /// [`BadRateLimit`]: it is not between 1 and [`MOST_RATE_LIMIT`].
-    pub fn of(limit: u32) -> Result<Self, BadRateLimit> {
-        let is_right = (1..=MOST_RATE_LIMIT).contains(&limit);
-        is_right.then_some(Self::Set(Some(limit))).ok_or(BadRateLimit)
-    }
-
-    /// The limit of a webhook that had another one before.
-    #[must_use]
-    pub fn over(self, before: Option<u32>) -> Option<u32> {
-        match self {
-            Self::Kept => before,
-            Self::Set(limit) => limit,
-        }
-    }
-}
-
-/// A limit on attempts a minute that is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("The limit on requests a minute must be a whole number from 1 to 1000000, or nothing.")]
-pub struct BadRateLimit;
 
 /// A webhook that can't be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -47,9 +47,6 @@ pub struct Webhook {
     pub pacing: Pacing,
 }
 
-/// The largest limit on attempts a minute; the smallest is 1.
-pub const MOST_RATE_LIMIT: u32 = 1_000_000;
-
 /// How fast a receiver wants its notifications, as it was when the webhook was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Pacing {

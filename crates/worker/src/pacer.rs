@@ -149,7 +149,8 @@ impl Pacer {
         };
         let _asking = self.asking.acquire().await;
         // Those that asked before may have taken all slots that come soon.
-        if let Some(deferred) = self.lock().entry(webhook.id).far(context.now()) {
+        let far = self.lock().entry(webhook.id).far(context.now());
+        if let Some(deferred) = far {
             return Ok(Turn::Defer(deferred));
         }
         let store = &context.config.store;
@@ -192,15 +193,15 @@ impl Pacer {
         since: DateTime<Utc>,
     ) -> Option<Deferred> {
         let now = context.now();
-        let hold = {
+        let deferred = {
             let mut state = self.lock();
-            let known = state.known.get_mut(&webhook.id);
-            let hold = webhook.pacing.held_until(now).max(known.as_ref()?.held(now));
-            let deferred = known?.defer(hold?, Cause::Held, now);
-            drop(state);
-            deferred
+            let seen = state.known.get(&webhook.id).and_then(|known| known.held(now));
+            let hold = webhook.pacing.held_until(now).max(seen)?;
+            let known = state.entry(webhook.id);
+            known.hold_until = Some(hold);
+            known.defer(hold, Cause::Held, now)
         };
-        self.but_for_deadline(context, webhook.id, hold, since)
+        self.but_for_deadline(context, webhook.id, deferred, since)
     }
 
     /// What becomes of a deferral, given when the delivery began: a hold beyond its deadline is
@@ -243,6 +244,7 @@ impl Pacer {
             return;
         }
         self.hold_at_once(webhook.id, &feedback);
+        let _asking = self.asking.acquire().await;
         let store = &context.config.store;
         let learn = || {
             store.pace_change(webhook.id, |pace| {

@@ -4,7 +4,8 @@
 //! form can tell of all fields at once.
 
 use fanfare_core::filter::{Filter, Filters};
-use fanfare_core::registration::{RateLimit, Registration, RegistrationError};
+use fanfare_core::rate_limit::RateLimit;
+use fanfare_core::registration::{Registration, RegistrationError};
 use fanfare_core::webhook::{Headers, Properties, Webhook};
 use serde_json::{Map, Value};
 

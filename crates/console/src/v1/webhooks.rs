@@ -8,7 +8,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
-use fanfare_core::registration::{BadRateLimit, RateLimit};
+use fanfare_core::rate_limit::{BadRateLimit, RateLimit};
 use fanfare_core::webhook::{Secret, Webhook};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;

@@ -4,9 +4,8 @@ use anyhow::{anyhow, bail};
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::webhook::{
-    Headers, MOST_RATE_LIMIT, Pacing, Properties, Secret, Webhook, WebhookUri,
-};
+use fanfare_core::rate_limit::MOST_RATE_LIMIT;
+use fanfare_core::webhook::{Headers, Pacing, Properties, Secret, Webhook, WebhookUri};
 use fanfare_outbound::skips_verification;
 use fanfare_store::Store;
 use fanfare_store::directory::UserStatus;

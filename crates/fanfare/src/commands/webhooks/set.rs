@@ -2,7 +2,7 @@
 
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
-use fanfare_core::registration::RateLimit;
+use fanfare_core::rate_limit::RateLimit;
 use fanfare_core::webhook::{Webhook, WebhookUri};
 use fanfare_outbound::skips_verification;
 use fanfare_store::Store;
