@@ -83,6 +83,12 @@ async fn a_broken_queue_of_retries_stops_retries_alone_and_can_be_repaired() {
     }
     worker.wait_for_line("can't be consumed", SOON).await;
     assert_eq!((ended_sessions(&router), ended_sessions(&worker)), (0, 0));
+    // Not even for a moment were first attempts without their consumer.
+    let failed = |line: &&String| line.contains("can't be consumed");
+    let lines = worker.lines();
+    let of_others: Vec<_> =
+        lines.iter().filter(failed).filter(|line| !line.contains("fanfare.retries")).collect();
+    assert!(of_others.is_empty(), "{of_others:?}");
 
     let found = world.run(&["doctor"], None).await;
     let line = found.stdout.lines().find(|line| line.contains("queue fanfare.retries:"));
