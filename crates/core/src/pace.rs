@@ -43,6 +43,9 @@ const POOR_RUNS: u32 = 2;
 const POOR: u32 = 4;
 /// The interval after the first hint of an overloaded gateway, and the longest for that reason.
 const HINTED: (f64, f64) = (0.1, 5.0);
+/// How many seconds a pace counts after the last hint of an overloaded gateway, and at least after the
+/// last refusal, if nothing says so again.
+const STALE: (f64, f64) = (60.0, 600.0);
 /// No hold is longer, whatever is asked for.
 const LONGEST_HOLD: Duration = Duration::from_hours(24 * 365);
 
@@ -158,8 +161,9 @@ impl Pace {
     pub fn take(&mut self, now: DateTime<Utc>, limit: Option<u32>, patience: Duration) -> Turn {
         let by_owner = limit.map(|limit| Duration::from_mins(1) / limit.max(1));
         let (mut at, mut cause, mut interval) = (now, Cause::Paced, Duration::ZERO);
-        let owner_at = by_owner.and_then(|every| self.owner_slot(now, every, patience));
         let learned = self.interval.map(seconds);
+        self.forget_far_slots(now, patience, [learned, by_owner]);
+        let owner_at = by_owner.and_then(|every| self.owner_slot(every));
         let wishes = [
             (self.next_slot.filter(|_| learned.is_some()), Cause::Paced, learned),
             (owner_at, Cause::RateLimit, by_owner),
@@ -180,17 +184,26 @@ impl Pace {
         Turn::At(at)
     }
 
-    /// When the owner's limit allows the next attempt: a second's worth may go at once.
-    fn owner_slot(
-        &self,
+    /// Forgets slots that are farther away than any that is reserved at the intervals of now: they are
+    /// left from a longer interval or a lower limit, or the clock was set back.
+    fn forget_far_slots(
+        &mut self,
         now: DateTime<Utc>,
-        every: Duration,
         patience: Duration,
-    ) -> Option<DateTime<Utc>> {
-        let burst = Duration::from_secs(1).saturating_sub(every);
-        // No slot of this limit is farther away: it is left from a lower one.
-        let latest = later(later(now, patience), every);
-        self.owner_next.map(|next| earlier(next, burst)).filter(|slot| *slot <= latest)
+        [learned, by_owner]: [Option<Duration>; 2],
+    ) {
+        let latest =
+            |every: Option<Duration>| later(later(now, patience), every.unwrap_or_default());
+        let latest_learned = latest(learned).max(self.hold_until.unwrap_or(now));
+        self.next_slot = self.next_slot.filter(|slot| *slot <= latest_learned);
+        self.owner_next = self.owner_next.filter(|next| {
+            by_owner.is_none_or(|every| earlier(*next, burst(every)) <= latest(by_owner))
+        });
+    }
+
+    /// When the owner's limit allows the next attempt: a second's worth may go at once.
+    fn owner_slot(&self, every: Duration) -> Option<DateTime<Utc>> {
+        self.owner_next.map(|next| earlier(next, burst(every)))
     }
 
     /// Learns from an answer.
@@ -290,6 +303,10 @@ impl Pace {
 
     fn accept(&mut self, began: DateTime<Utc>) {
         let Some(mut interval) = self.interval else { return };
+        let slowed = self.slowed_at.max(self.hold_until);
+        if slowed.is_some_and(|at| began > later(at, self.stale_after(interval))) {
+            return self.unpace();
+        }
         if self.refusals > 0 {
             interval = self.resume(interval, began);
         }
@@ -309,12 +326,23 @@ impl Pace {
         let faster = interval * if is_near { APPROACH } else { CLIMB };
         self.interval = Some(faster).filter(|faster| *faster >= UNPACED);
         if self.interval.is_none() {
-            *self = Self {
-                hold_until: self.hold_until,
-                owner_next: self.owner_next,
-                ..Self::default()
-            };
+            self.unpace();
         }
+    }
+
+    /// After how long without a refusal a pace is out of date, although it was never used so much that
+    /// it could become faster.
+    fn stale_after(&self, interval: f64) -> Duration {
+        match self.refused {
+            None if self.refusals == 0 && interval <= HINTED.1 => seconds(STALE.0),
+            _ => seconds(STALE.1.max(10.0 * self.quiet).max(30.0 * interval)),
+        }
+    }
+
+    /// Forgets the pace.
+    fn unpace(&mut self) {
+        let (hold_until, owner_next) = (self.hold_until, self.owner_next);
+        *self = Self { hold_until, owner_next, ..Self::default() };
     }
 
     /// The first success after refusals: when there were several, the time that has passed says
@@ -355,6 +383,11 @@ pub fn last_chance(
 #[must_use]
 pub fn longest_hold(deadline: Duration) -> Duration {
     deadline.saturating_sub(deadline / 8).min(LONGEST_HOLD)
+}
+
+/// How far ahead of its rate an owner's limit lets attempts go.
+fn burst(every: Duration) -> Duration {
+    Duration::from_secs(1).saturating_sub(every)
 }
 
 fn seconds(seconds: f64) -> Duration {

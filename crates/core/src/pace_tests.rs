@@ -256,6 +256,53 @@ fn a_raised_limit_counts_at_once() {
 }
 
 #[test]
+fn a_raised_limit_is_kept_from_the_first_moment() {
+    let mut pace = Pace::default();
+    pace.take(at(0.0), Some(1), PATIENCE);
+    let slots = (1..1000).filter(|n| {
+        let now = at(f64::from(*n) * 0.02);
+        matches!(pace.take(now, Some(60), Duration::ZERO), Turn::At(_))
+    });
+    assert!((19..=22).contains(&slots.count()), "a slot a second in 20 s");
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_nothing() {
+    let mut pace = Pace::default();
+    deliver(&mut pace, &mut one_each(1.0, Some("3")), 20, 10_000.0);
+    pace.hold_until = None;
+    assert!(matches!(pace.take(at(0.0), Some(60), PATIENCE), Turn::At(slot) if slot <= at(3.0)));
+    assert!(matches!(pace.take(at(0.0), Some(60), PATIENCE), Turn::At(_) | Turn::NotBefore { .. }));
+}
+
+#[test]
+fn a_hint_is_forgotten_by_a_webhook_with_little_traffic() {
+    let mut pace = Pace::default();
+    pace.learn(&feedback(0.0, 0.1, Signal::Overloaded));
+    assert!(pace.interval.is_some());
+    for n in 1..8 {
+        let time = f64::from(n) * 10.0;
+        pace.take(at(time), None, PATIENCE);
+        pace.learn(&feedback(time, time + 0.1, Signal::Accepted));
+    }
+    assert_eq!(pace.interval, None);
+    assert!(pace.is_over(at(80.0)));
+}
+
+#[test]
+fn a_receiver_that_is_seldom_sent_to_is_forgotten_in_time() {
+    let mut pace = Pace::default();
+    deliver(&mut pace, &mut one_each(1.0, Some("3")), 20, 0.0);
+    assert!(pace.interval.is_some());
+    for n in 1..=60 {
+        let time = 100.0 + f64::from(n) * 60.0;
+        pace.take(at(time), None, PATIENCE);
+        pace.learn(&feedback(time, time + 0.1, Signal::Accepted));
+    }
+    assert_eq!(pace.interval, None);
+}
+
+#[test]
 fn a_hold_beyond_a_delivery_s_deadline_leaves_it_one_attempt() {
     let deadline = Duration::from_secs(80);
     assert_eq!(last_chance(at(80.0), at(0.0), deadline), None);

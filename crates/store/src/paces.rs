@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
+use deadpool_postgres::Transaction;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::pace::Pace;
-use tokio_postgres::Row;
-use tokio_postgres::types::Json;
+use fanfare_core::webhook::WebhookUri;
+use futures_util::future::join;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::{Error, Row};
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -15,8 +19,10 @@ use crate::pool::Store;
 const FORGET_AFTER: Duration = Duration::from_hours(7 * 24);
 
 impl Store {
-    /// Changes the pace of a webhook, while no other process does, and returns what `change`
-    /// returns. A pace that has nothing to say is removed.
+    /// Changes the pace of a webhook with this address, while no other process does, and returns what
+    /// `change` returns. A pace that has nothing to say is removed. `None` when it was not changed:
+    /// another process has had the pace for a second, or the webhook has another address by now, or is
+    /// deleted.
     ///
     /// # Errors
     ///
@@ -25,15 +31,9 @@ impl Store {
     pub async fn pace_change<T: Send>(
         &self,
         webhook: WebhookId,
+        uri: &WebhookUri,
         change: impl FnOnce(&mut Pace) -> T + Send,
-    ) -> Result<T, StoreError> {
-        // Locks the row. Not waited for until it is on the disk: what a crash of the database loses
-        // is learned again.
-        const READ: &str = "-- pace_read
-            with quick as (select set_config('synchronous_commit', 'off', true))
-            insert into webhook_paces as p (webhook) select $1::uuid from quick
-            on conflict (webhook) do update set updated_at = now()
-            returning hold_until, interval_seconds, learned";
+    ) -> Result<Option<T>, StoreError> {
         const WRITE: &str = "-- pace_write
             update webhook_paces set hold_until = $2, interval_seconds = $3, learned = $4
             where webhook = $1";
@@ -42,9 +42,8 @@ impl Store {
         let doing = "change the pace of a webhook";
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let statement = transaction.prepare_cached(READ).await.map_err(StoreError::at(doing))?;
-        let row = transaction.query_one(&statement, &[&webhook.0]).await;
-        let mut pace = row.and_then(|row| pace(&row)).map_err(StoreError::at(doing))?;
+        let locked = lock(&transaction, webhook, uri).await.map_err(StoreError::at(doing))?;
+        let Some(mut pace) = locked else { return Ok(None) };
         let changed = change(&mut pace);
         if pace.is_over(self.clock().now()) {
             let statement = transaction.prepare_cached(REMOVE).await;
@@ -60,7 +59,7 @@ impl Store {
                 .map_err(StoreError::at(doing))?;
         }
         transaction.commit().await.map_err(StoreError::at(doing))?;
-        Ok(changed)
+        Ok(Some(changed))
     }
 
     /// How many webhooks are held now, because their receivers asked for that.
@@ -89,6 +88,35 @@ impl Store {
         let client = self.client().await?;
         let swept = client.execute(SQL, &[&FORGET_AFTER.as_secs_f64()]).await;
         swept.map_err(StoreError::at("remove old paces"))
+    }
+}
+
+/// Locks the row of a webhook's pace, and reads it.
+async fn lock(
+    transaction: &Transaction<'_>,
+    webhook: WebhookId,
+    uri: &WebhookUri,
+) -> Result<Option<Pace>, Error> {
+    // Not waited for until it is on the disk: what a crash of the database loses is learned again.
+    const BRIEFLY: &str = "-- pace_lock_briefly
+        select set_config('synchronous_commit', 'off', true),
+               set_config('lock_timeout', '1s', true)";
+    const LOCK: &str = "-- pace_lock
+        insert into webhook_paces as p (webhook)
+        select w.id from webhooks w where w.id = $1 and w.uri = $2 and w.deleted_at is null
+        on conflict (webhook) do update set updated_at = now()
+        returning hold_until, interval_seconds, learned";
+    let briefly = transaction.prepare_cached(BRIEFLY).await?;
+    let statement = transaction.prepare_cached(LOCK).await?;
+    let uri = uri.as_str();
+    let parameters: [&(dyn ToSql + Sync); 2] = [&webhook.0, &uri];
+    // Both go out at once.
+    let briefly = transaction.query_one(&briefly, &[]);
+    let (briefly, row) = join(briefly, transaction.query_opt(&statement, &parameters)).await;
+    briefly?;
+    match row {
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(None),
+        row => row?.as_ref().map(pace).transpose(),
     }
 }
 

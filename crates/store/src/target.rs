@@ -106,6 +106,8 @@ fn settings(asks: Asks) -> String {
         // is made, or if statistics say that one owner has nearly all webhooks.
         Asks::TheSame => {
             settings.extend([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
+            // A process that is stopped in the middle of a transaction must not keep its locks.
+            settings.push(("idle_in_transaction_session_timeout", "30s"));
         }
         Asks::ThisAndThat => {}
         Asks::Interactive => settings.push(("statement_timeout", &time)),

@@ -21,6 +21,7 @@ use fanfare_core::signature::{
 };
 use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::{Entry, Post};
+use futures_util::future::join;
 
 use tokio::sync::SemaphorePermit;
 
@@ -130,7 +131,6 @@ pub(crate) async fn attempt(
     drop(in_flight);
     traced::end(span, &answer);
     ready.pass.end(is_success(&answer), duration);
-    context.pacer.learn(context, webhook, &answer, at).await;
     let next = next(context, &ready.chain, &answer);
     if next == Next::Gone {
         // Before the row: a worker that dies in between attempts again and learns it again.
@@ -161,7 +161,13 @@ pub(crate) async fn attempt(
         revision: ready.chain.revision,
     };
     report(webhook, &entry);
-    context.recorder.record(entry).await?;
+    // What the pace learns costs no record: whatever becomes of it, the POST was made.
+    let (recorded, ()) = join(
+        context.recorder.record(entry),
+        Box::pin(context.pacer.learn(context, webhook, &answer, at)),
+    )
+    .await;
+    recorded?;
     measure::attempt(context, &answer, duration, next, ready.chain.since);
     if let Some(health) = changed_health(webhook, &ready.chain, is_success(&answer)) {
         // Boxed, as what is rare, so that thousands of attempts under way have small futures.

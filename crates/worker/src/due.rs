@@ -159,7 +159,7 @@ async fn attempt_now(
         Err(error) => return fail_all(&error, taken),
     };
     let Prepared { deferred, standings, verdicts, found, held } = prepared;
-    let mut gone = standings.iter().zip(verdicts);
+    let mut gone = standings.into_iter().zip(verdicts);
     let mut each = Vec::with_capacity(taken.len());
     for (((taken, job), deferred), entry) in taken.into_iter().zip(deferred).zip(entries) {
         let share = permit.as_mut().and_then(|permit| permit.split(1));
@@ -169,6 +169,7 @@ async fn attempt_now(
         each.push(async move {
             let follow_up = match (deferred, next) {
                 (None, Some((standing, verdict))) => {
+                    let standing = &standing;
                     let asked = Asked { taken, standing, units, webhook, held };
                     conclude(context, asked, verdict, entry, &mut hold).await
                 }

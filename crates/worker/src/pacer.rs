@@ -155,17 +155,21 @@ impl Pacer {
         }
         let store = &context.config.store;
         let take = || {
-            store.pace_change(webhook.id, |pace| {
+            store.pace_change(webhook.id, &webhook.uri, |pace| {
                 let now = context.now();
                 let reserved = pace.take(now, webhook.rate_limit, PATIENCE);
                 let next = pace.clone().take(now, webhook.rate_limit, Duration::ZERO);
                 (reserved, next, Seen::of(pace, now))
             })
         };
-        let (reserved, next, seen) = Box::pin(context.patiently(take)).await?;
+        let taken = Box::pin(context.patiently(take)).await?;
         let now = context.now();
         let mut state = self.lock();
-        let known = state.see(webhook.id, seen);
+        let Some((reserved, next, seen)) = taken else {
+            return Ok(Turn::Defer(state.entry(webhook.id).defer(now, Cause::Paced, now)));
+        };
+        let known = state.see(webhook.id, seen, now);
+        known.interval = Duration::ZERO;
         if let Reserved::NotBefore { at, cause, interval } = next {
             (known.not_before, known.interval) = (Some((at, cause)), interval);
         }
@@ -247,15 +251,17 @@ impl Pacer {
         let _asking = self.asking.acquire().await;
         let store = &context.config.store;
         let learn = || {
-            store.pace_change(webhook.id, |pace| {
+            store.pace_change(webhook.id, &webhook.uri, |pace| {
                 pace.learn(&feedback);
                 Seen::of(pace, now)
             })
         };
         match Box::pin(context.patiently(learn)).await {
-            Ok(seen) => {
-                self.lock().see(webhook.id, seen);
+            Ok(Some(seen)) => {
+                self.lock().see(webhook.id, seen, context.now());
             }
+            // Others learn from it as well, or it is about an address that is no longer used.
+            Ok(None) => {}
             Err(error) => {
                 let error = chain(&error);
                 tracing::warn!(webhook.id = %webhook.id, error, "failed to note a webhook's pace");
@@ -273,11 +279,8 @@ impl Pacer {
     fn hold_at_once(&self, webhook: WebhookId, feedback: &Feedback) {
         let mut pace = Pace::default();
         pace.learn(feedback);
-        if pace.hold_until.is_some() {
-            let mut state = self.lock();
-            let before = state.known.get(&webhook).and_then(|known| known.hold_until);
-            pace.hold_until = pace.hold_until.max(before);
-            state.see(webhook, Seen::of(&pace, feedback.now));
+        if let Some(until) = pace.held_until(feedback.now) {
+            self.lock().entry(webhook).hold(until);
         }
     }
 
@@ -323,7 +326,7 @@ impl State {
         if came_back {
             known.deferred = known.deferred.saturating_sub(1);
         }
-        if known.is_over() && !webhook.is_paced() {
+        if !webhook.is_paced() && known.is_over(now) {
             self.known.remove(&webhook.id);
             return Admission::Free;
         }
@@ -343,17 +346,19 @@ impl State {
         Admission::Ask
     }
 
-    fn see(&mut self, webhook: WebhookId, seen: Seen) -> &mut Known {
+    /// Notes what the ledger has. A later hold that this worker has just heard of counts on: it is
+    /// about to be in the ledger.
+    fn see(&mut self, webhook: WebhookId, seen: Seen, now: DateTime<Utc>) -> &mut Known {
         let known = self.entry(webhook);
-        (known.seen, known.hold_until, known.learns) =
-            (Instant::now(), seen.hold_until, seen.learns);
-        known.not_before = seen.hold_until.map(|until| (until, Cause::Held));
+        known.hold_until = seen.hold_until.max(known.held(now));
+        (known.seen, known.learns) = (Instant::now(), seen.learns);
+        known.not_before = known.hold_until.map(|until| (until, Cause::Held));
         known
     }
 
     fn entry(&mut self, webhook: WebhookId) -> &mut Known {
         if self.known.len() >= MOST && self.known.len() == self.known.capacity() {
-            self.known.retain(|_, known| !known.is_over());
+            self.known.retain(|_, known| known.waiting > 0 || known.is_fresh());
         }
         self.known.entry(webhook).or_insert_with(|| Known {
             seen: Instant::now(),
@@ -372,9 +377,18 @@ impl Known {
         self.seen.elapsed() < FRESH
     }
 
-    /// Whether nothing waits, and what was seen is too old to be relied upon.
-    fn is_over(&self) -> bool {
-        self.waiting == 0 && !self.is_fresh()
+    /// Whether nothing waits, and nothing limits a webhook that has no pace of its own and no limit; or
+    /// what was seen is too old to be relied upon.
+    fn is_over(&self, now: DateTime<Utc>) -> bool {
+        let limits = self.learns || self.hold_until.is_some_and(|until| until > now);
+        self.waiting == 0 && !(limits && self.is_fresh())
+    }
+
+    /// The receiver asked to wait until then.
+    fn hold(&mut self, until: DateTime<Utc>) {
+        let until = Some(until).max(self.hold_until.filter(|_| self.is_fresh()));
+        (self.seen, self.hold_until) = (Instant::now(), until);
+        self.not_before = until.map(|until| (until, Cause::Held));
     }
 
     /// Defers a delivery if the next slot is known to be far away.
@@ -387,9 +401,10 @@ impl Known {
         self.hold_until.filter(|until| self.is_fresh() && *until > now)
     }
 
-    /// Deferred deliveries come back twice as often as there are slots, so that none is left unused.
+    /// Deferred deliveries come back four times as often as there are slots, so that none is left unused
+    /// when the slots come sooner than was thought.
     fn defer(&mut self, at: DateTime<Utc>, cause: Cause, now: DateTime<Utc>) -> Deferred {
-        let each = (self.interval / 2).max(SPREAD_EACH);
+        let each = (self.interval / 4).max(SPREAD_EACH);
         let spread = each.saturating_mul(self.deferred).min(LONGEST_SPREAD);
         self.deferred = self.deferred.saturating_add(1);
         Deferred { cause, wait: until(at, now) + spread.mul_f64(chance()) }

@@ -11,7 +11,7 @@ use fanfare_core::answer::{Answer, Failure};
 use fanfare_core::job::Due;
 use fanfare_core::outcome::{Next, Progress, decide};
 use fanfare_store::claims::Claim;
-use futures_util::future::join;
+use futures_util::future::{Either, select};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -46,8 +46,11 @@ pub(crate) async fn answer<T>(
     }
     ready.hold.free_slot();
     // Boxed, as what is rare, so that thousands of attempts under way have small futures.
-    let (answer, ()) = join(post, Box::pin(release_job(context, ready))).await;
-    answer
+    match select(post, Box::pin(release_job(context, ready))).await {
+        // A claim that comes later does no harm: the job is acknowledged after the record.
+        Either::Left((answer, _)) => answer,
+        Either::Right(((), post)) => post.await,
+    }
 }
 
 /// Lets a job go whose delivery the ledger brings back if need be. It does not bring back dead letters:
