@@ -2,7 +2,6 @@
 //!
 //! The only place that sends. First attempts and later ones come here alike.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use fanfare_core::signature::{
 };
 use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::{Entry, Post};
-use futures_util::future::join;
+use futures_util::future::{OptionFuture, join};
 
 use tokio::sync::SemaphorePermit;
 
@@ -125,12 +124,15 @@ pub(crate) async fn attempt(
     let in_flight = context.config.metrics.in_flight();
     let began = Instant::now();
     let client = &context.config.client;
-    let sending = pin!(client.post_traced(&webhook.uri, &headers, body.clone()));
-    let (answer, trace) = release::answer(context, &mut ready, sending).await;
+    // Boxed, as what is large, so that thousands of deliveries that wait are small.
+    let mut sending = Box::pin(client.post_traced(&webhook.uri, &headers, body.clone()));
+    let (answer, trace) = release::answer(context, &mut ready, sending.as_mut()).await;
+    drop(sending);
     let duration = began.elapsed();
     drop(in_flight);
     traced::end(span, &answer);
     ready.pass.end(is_success(&answer), duration);
+    let feedback = context.pacer.heed(context, webhook, &answer, at);
     let next = next(context, &ready.chain, &answer);
     if next == Next::Gone {
         // Before the row: a worker that dies in between attempts again and learns it again.
@@ -161,12 +163,10 @@ pub(crate) async fn attempt(
         revision: ready.chain.revision,
     };
     report(webhook, &entry);
-    // What the pace learns costs no record: whatever becomes of it, the POST was made.
-    let (recorded, ()) = join(
-        context.recorder.record(entry),
-        Box::pin(context.pacer.learn(context, webhook, &answer, at)),
-    )
-    .await;
+    // Beside the record, which must not wait for it: the POST was made, whatever becomes of the pace.
+    let learn = |feedback| Box::pin(context.pacer.learn(context, webhook, feedback));
+    let learned = OptionFuture::from(feedback.map(learn));
+    let (recorded, _) = join(context.recorder.record(entry), learned).await;
     recorded?;
     measure::attempt(context, &answer, duration, next, ready.chain.since);
     if let Some(health) = changed_health(webhook, &ready.chain, is_success(&answer)) {

@@ -5,6 +5,7 @@
 
 mod begin;
 mod entry;
+mod prepare;
 
 use std::time::Duration;
 
@@ -13,11 +14,9 @@ use fanfare_core::chain::chain as chain_of;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::{Due, Job, Unit};
 use fanfare_core::outcome::{DeadReason, DropReason, decided_again};
-use fanfare_core::suspect::Unrecorded;
 use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{PlannedEvent, Standing};
-use fanfare_store::claims::Claim;
 use futures_util::future::{join, join_all};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -30,10 +29,11 @@ use crate::hand_on::HandOn;
 use crate::hold::{Hold, JobHold};
 use crate::lost;
 use crate::pacer::Slot;
-use crate::verdict::{Verdict, early, verdicts};
+use crate::verdict::{Verdict, early};
 use crate::webhooks::Found;
 use begin::Begin;
 use entry::{Entry, enter};
+use prepare::{Prepared, prepare};
 
 /// A wait as short as the ladder has.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -191,45 +191,9 @@ async fn attempt_now(
 fn fail_all(error: &WorkerError, taken: Vec<(Taken, JobHold)>) {
     // One reason for all of them is logged once.
     tracing::warn!(error = chain_of(error), "due jobs were not done; they come again");
-    taken.into_iter().for_each(|(_, job)| job.fail(WorkerError::NotHandedOn));
-}
-
-/// What is known of deliveries before they are attempted.
-struct Prepared {
-    /// Which of them are deferred, in their order.
-    deferred: Vec<Option<Deferred>>,
-    /// What the ledger says of the others, and what is to be done.
-    standings: Vec<Standing>,
-    verdicts: Vec<Verdict>,
-    found: Found,
-    held: Held,
-}
-
-/// Claims what may go, and reads what the ledger knows; `None` when all of it was deferred.
-async fn prepare(
-    context: &Context,
-    hand_on: &HandOn,
-    taken: &[Taken],
-    entries: &[Entry],
-) -> Result<Option<Prepared>, WorkerError> {
-    let deferred = still_owed(context, taken, entries).await?;
-    let (going, dues): (Vec<Taken>, Vec<Due>) = taken
-        .iter()
-        .zip(&deferred)
-        .filter_map(|(taken, deferred)| deferred.is_none().then_some((*taken, taken.due)))
-        .unzip();
-    if dues.is_empty() {
-        let again = |(taken, deferred): (&Taken, Option<Deferred>)| {
-            deferred.map(|it| FollowUp::deferred(context, taken.due, it))
-        };
-        hand_on.hand_on(taken.iter().zip(deferred).filter_map(again)).await?;
-        return Ok(None);
+    for (_, job) in taken {
+        job.fail(WorkerError::NotHandedOn);
     }
-    let (claims, held) = context.claim(&dues).await?;
-    // Read after the claim: what was recorded just before it is seen here.
-    let (standings, found) = look(context, &dues, INLINE).await?;
-    let verdicts = verdicts(context, &going, &claims, &standings, &found).await?;
-    Ok(Some(Prepared { deferred, standings, verdicts, found, held }))
 }
 
 /// Sends deliveries whose job came back several times on separate ways: a worker may have ended of
@@ -252,40 +216,6 @@ pub(crate) async fn part(
         }
     }
     hand_on.hand_on(follow_ups).await
-}
-
-/// Which deliveries go round once more: those that were deferred, unless they are not owed any
-/// more, which is then recorded as for any other.
-async fn still_owed(
-    context: &Context,
-    taken: &[Taken],
-    entries: &[Entry],
-) -> Result<Vec<Option<Deferred>>, WorkerError> {
-    let of = |(taken, entry): (&Taken, &Entry)| match entry {
-        Entry::Deferred(deferred) => Some((*taken, *deferred)),
-        Entry::Pass(_) | Entry::Soon(_) | Entry::NoNeed | Entry::Unreadable => None,
-    };
-    let deferred: Vec<Option<(Taken, Deferred)>> = taken.iter().zip(entries).map(of).collect();
-    let (asked, dues): (Vec<Taken>, Vec<Due>) =
-        deferred.iter().flatten().map(|(taken, _)| (*taken, taken.due)).unzip();
-    let unreadable =
-        |entry: &Entry| matches!(entry, Entry::Unreadable).then_some(Deferred::UNREADABLE);
-    if asked.is_empty() {
-        return Ok(entries.iter().map(unreadable).collect());
-    }
-    let (standings, found) = look(context, &dues, NO_PAYLOAD).await?;
-    let claims = vec![Claim::Ours(Unrecorded::default()); asked.len()];
-    let verdicts = verdicts(context, &asked, &claims, &standings, &found).await?;
-    let (mut verdicts, mut standings) = (verdicts.into_iter(), standings.iter());
-    let again = |(deferred, entry): (Option<(Taken, Deferred)>, &Entry)| {
-        let Some((taken, deferred)) = deferred else { return unreadable(entry) };
-        let is_owed = matches!(verdicts.next(), Some(Verdict::Attempt { .. }));
-        let since = chain(standings.next()?).since;
-        let pacer = &context.pacer;
-        // One that must not wait any longer goes the way of those that were let through.
-        pacer.but_for_deadline(context, taken.due.webhook, deferred, since).filter(|_| is_owed)
-    };
-    Ok(deferred.into_iter().zip(entries).map(again).collect())
 }
 
 /// A delivery that was claimed, with what was read of it.

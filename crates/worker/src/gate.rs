@@ -217,7 +217,9 @@ impl State {
         let groups = lane.groups(&pass.host, &pass.owner);
         let has_room = groups.iter().all(|group| group.may_slow(slow, room));
         let to = if has_room { Speed::Slow } else { Speed::Stuck };
-        groups.into_iter().for_each(|group| group.change(from, to));
+        for group in groups {
+            group.change(from, to);
+        }
         if has_room {
             lane.all = lane.all.saturating_sub(1);
             self.slow += 1;

@@ -140,13 +140,24 @@ impl Pacer {
         came_back: bool,
     ) -> Result<Turn, WorkerError> {
         let now = context.now();
-        let mut waiting = match self.lock().admit(webhook, now, came_back, self.most_waiting) {
+        match self.lock().admit(webhook, now, came_back, self.most_waiting) {
             Admission::Free => return Ok(Turn::Free),
             Admission::Defer(deferred) => return Ok(Turn::Defer(deferred)),
-            Admission::Ask => {
-                Waiting { pacer: Arc::clone(self), webhook: webhook.id, slot: Slot(Instant::now()) }
-            }
-        };
+            Admission::Ask => {}
+        }
+        let slot = Slot(Instant::now());
+        let waiting = Waiting { pacer: Arc::clone(self), webhook: webhook.id, slot };
+        // Boxed, as what is rare, so that thousands of attempts under way have small futures.
+        Box::pin(self.reserve(context, webhook, waiting)).await
+    }
+
+    /// Reserves a slot in the ledger.
+    async fn reserve(
+        &self,
+        context: &Context,
+        webhook: &Webhook,
+        mut waiting: Waiting,
+    ) -> Result<Turn, WorkerError> {
         let _asking = self.asking.acquire().await;
         // Those that asked before may have taken all slots that come soon.
         let far = self.lock().entry(webhook.id).far(context.now());
@@ -162,7 +173,7 @@ impl Pacer {
                 (reserved, next, Seen::of(pace, now))
             })
         };
-        let taken = Box::pin(context.patiently(take)).await?;
+        let taken = context.patiently(take).await?;
         let now = context.now();
         let mut state = self.lock();
         let Some((reserved, next, seen)) = taken else {
@@ -232,31 +243,37 @@ impl Pacer {
         }
     }
 
-    /// Learns from an answer. What others are asked to wait for counts in this worker at once, and in
-    /// the others as soon as the ledger has it. The attempt is recorded whatever becomes of this.
-    pub(crate) async fn learn(
+    /// What an answer says about the pace of a webhook; `None` when that changes nothing. What a
+    /// receiver asks to wait for counts in this worker at once.
+    pub(crate) fn heed(
         &self,
         context: &Context,
         webhook: &Webhook,
         answer: &Answer,
         began: DateTime<Utc>,
-    ) {
+    ) -> Option<Feedback> {
         let now = context.now();
         let longest = longest_hold(context.config.policy.deadline);
         let feedback = Feedback::of(answer, began, now, longest);
         if !feedback.matters() && !self.learns(webhook) {
-            return;
+            return None;
         }
         self.hold_at_once(webhook.id, &feedback);
+        Some(feedback)
+    }
+
+    /// Learns from an answer, with all workers as soon as the ledger has it. The attempt is recorded
+    /// whatever becomes of this.
+    pub(crate) async fn learn(&self, context: &Context, webhook: &Webhook, feedback: Feedback) {
         let _asking = self.asking.acquire().await;
         let store = &context.config.store;
         let learn = || {
             store.pace_change(webhook.id, &webhook.uri, |pace| {
                 pace.learn(&feedback);
-                Seen::of(pace, now)
+                Seen::of(pace, feedback.now)
             })
         };
-        match Box::pin(context.patiently(learn)).await {
+        match context.patiently(learn).await {
             Ok(Some(seen)) => {
                 self.lock().see(webhook.id, seen, context.now());
             }
