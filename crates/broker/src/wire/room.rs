@@ -238,7 +238,7 @@ mod tests {
         assert!(arrivals.admit(1, 5, 11 * MIB));
         let mut ended = async || {
             while returns.is_waiting() {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         };
         timeout(RESERVED, ended()).await.expect("the message has come again");
