@@ -298,3 +298,66 @@ async fn names_that_the_report_server_keeps_apart_are_two() {
     world.deliveries(&own, "delivered", 1).await;
     assert_eq!(sent(&receiver, "other"), 0);
 }
+
+/// Publishes a batch with one routing key, as a report server does that takes its first entry's.
+async fn publish_batch(world: &World, key: &str, entries: &[Value]) {
+    let (kind, body) = ("application/cloudevents-batch+json", json!(entries).to_string());
+    let amqp = world.amqp().await;
+    amqp.publish("reportserver.events", key, kind, &[], body.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replayed_batch_with_a_document_s_routing_key_keeps_its_events() {
+    let world = World::new().await.with("FANFARE_DIRECTORY_HOLD", "3s");
+    let receiver = Receiver::start().await;
+    let [anna, ben] = anna_and_ben(&world, &receiver).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    let entries = [document("user", 2, &user("anna", &[reads(TASKS)])), at(4)];
+    publish_batch(&world, "directory.user", &entries).await;
+    letters(&world, "directory-behind", 1).await;
+    for revision in [3, 4] {
+        world.publish(&document("role", revision, &json!({ "name": "r" }))).await;
+    }
+    world.fanfare(&["dead-letters", "replay", "--reason", "directory-behind"]).await;
+    world.deliveries(&anna, "delivered", 1).await;
+    world.deliveries(&ben, "delivered", 1).await;
+    assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_document_that_the_database_refuses_is_kept_whichever_queue_it_came_by() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    let [anna, ben] = anna_and_ben(&world, &receiver).await;
+    world.sql(
+        "create function refuse() returns trigger language plpgsql as $$
+         begin
+             if upper(new.name_key) = 'ANNA' and not new.void then
+                 raise exception 'refused' using errcode = '22023';
+             end if;
+             return new;
+         end $$;
+         create trigger refuse before insert on directory_versions
+             for each row execute function refuse()",
+    );
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    // Only the queue of the events has this batch. What else is in it is taken.
+    let role = document("role", 3, &json!({ "name": "r" }));
+    let entries = [document("user", 2, &user("anna", &[reads(TASKS)])), role, at(3)];
+    publish_batch(&world, "tasks.execute", &entries).await;
+    world.deliveries(&ben, "delivered", 1).await;
+    let letter = &letters(&world, "bad-data", 1).await[0];
+    let detail = letter["detail"].as_str().unwrap();
+    assert!(detail.contains("the permissions of the user anna count for nothing"), "{detail}");
+    assert_eq!(sent(&receiver, "anna"), 0);
+
+    world.sql("drop trigger refuse on directory_versions");
+    world.fanfare(&["dead-letters", "replay", "--reason", "bad-data"]).await;
+    eventually("the document is taken", SOON, async || {
+        let check = ["access", "check", "anna", "tasks/t1"];
+        world.json(&check).await["mayRead"] == true
+    })
+    .await;
+    world.publish(&event()).await;
+    world.deliveries(&anna, "delivered", 1).await;
+}

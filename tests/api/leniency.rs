@@ -116,10 +116,15 @@ async fn json_is_read_whatever_it_is_called_and_however_it_is_encoded() {
         ("application/json; charset=\"UTF-16\"", &utf16),
         (JSON, &marked),
         (JSON, relaxed.as_bytes()),
+        // As `curl -d` calls everything.
+        (FORM, format!(" {body}").as_bytes()),
     ] {
         let created = webhook(&anna.send_as(kind, "POST", REGISTRATIONS, body).await);
         assert_eq!((&created["WebHookUri"], &created["Description"]), (&json!(QUIET), &json!("ä")));
     }
-    let answer = anna.send_as(JSON, "POST", REGISTRATIONS, &utf16).await;
-    assert_eq!(answer.status, 400, "{answer:?}");
+    let joined = format!("{{WebHookUri:'{QUIET}',IsPaused:1 0}}");
+    for refused in [&utf16, joined.as_bytes()] {
+        let answer = anna.send_as(JSON, "POST", REGISTRATIONS, refused).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
 }

@@ -189,4 +189,15 @@ async fn an_address_that_is_not_verified_names_nobody() {
     let mut browser = it.browser();
     let answer = browser.sign_in("anna", "").await;
     check_denied(&browser, &answer, 403, "anna@example.org");
+
+    // Where the ID token has the address and not whether it is verified, only user-info says so.
+    let email = json!({ "claims": { "email": "anna@example.org" } });
+    it.provider.forge(&email).await;
+    let mut browser = it.browser();
+    let answer = browser.sign_in("unverified-anna", "").await;
+    check_denied(&browser, &answer, 403, "your e-mail address is not verified there");
+    it.provider.meddle(&json!({ "userInfo": "unreachable" })).await;
+    let mut browser = it.browser();
+    let answer = browser.sign_in("unverified-anna", "").await;
+    check_denied(&browser, &answer, 503, "Example ID");
 }

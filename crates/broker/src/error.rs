@@ -204,7 +204,7 @@ impl BrokerError {
         match reply_code(error) {
             Some((403, _)) => Self::LoginRefused { broker, user },
             // A limit of connections has the same code, and may be free again soon.
-            Some((530, text)) if !text.contains("limit") => {
+            Some((530, text)) if !text.contains("connection limit") => {
                 Self::VirtualHostRefused { broker, user, source }
             }
             _ => match fanfare_tls::advice(source.as_ref(), place.secure.is_some()) {
@@ -232,6 +232,8 @@ impl BrokerError {
                 | Self::LoginRefused { .. }
                 | Self::VirtualHostRefused { .. }
                 | Self::Forbidden { .. }
+                | Self::Different { .. }
+                | Self::ExchangeUnusable { .. }
         )
     }
 }
@@ -297,6 +299,34 @@ mod tests {
                  first, or undo what changed it"
             )
         );
+    }
+
+    #[test]
+    fn a_limit_of_connections_may_be_free_again_soon_and_a_refusal_stays() {
+        let place = Place::parse("amqp://anna@localhost/limited").unwrap();
+        let refused = |text: &str| {
+            let error = lapin::protocol::AMQPError::from_id(530, text.into()).unwrap();
+            BrokerError::connecting(&place, &lapin::ErrorKind::ProtocolError(error).into())
+        };
+        let to = "NOT_ALLOWED - access to vhost 'limited' refused for user 'anna'";
+        for limit in [
+            format!("{to}: connection limit (1) is reached"),
+            "NOT_ALLOWED - connection refused for user 'anna': user connection limit (1) is reached"
+                .to_owned(),
+        ] {
+            assert!(matches!(refused(&limit), BrokerError::Unreachable { .. }), "{limit}");
+        }
+        assert!(matches!(refused(to), BrokerError::VirtualHostRefused { .. }));
+    }
+
+    #[test]
+    fn what_exists_otherwise_than_fanfare_can_use_needs_a_person() {
+        let text = || String::new();
+        let (what, argument, difference) = (text(), text(), text());
+        assert!(BrokerError::Different { what, argument, difference }.needs_a_person());
+        let (exchange, property, difference) = (text(), text(), text());
+        assert!(BrokerError::ExchangeUnusable { exchange, property, difference }.needs_a_person());
+        assert!(!BrokerError::Lost { doing: text(), source: None }.needs_a_person());
     }
 
     #[test]

@@ -256,6 +256,9 @@ impl Table {
     }
 }
 
+/// The argument that says what becomes of messages for a queue that is full.
+const OVERFLOW: &str = "x-overflow";
+
 impl QueueRow {
     fn arguments(&self) -> FieldTable {
         let mut arguments = FieldTable::default();
@@ -267,7 +270,7 @@ impl QueueRow {
         }
         // A queue that is full refuses what is published to it, instead of dropping what it holds. And
         // at-least-once needs it: an overflow that drops could not promise that.
-        arguments.insert("x-overflow".into(), text("reject-publish"));
+        arguments.insert(OVERFLOW.into(), text("reject-publish"));
         let (exchange, key) = match &self.dead_letters_to {
             None => return arguments,
             Some(Target::Exchange(exchange)) => (exchange.as_str(), None),
@@ -302,12 +305,18 @@ pub fn render(delivery_queues: Shares) -> String {
 }
 
 impl QueueRow {
-    /// Whether the queue differs only as one does that an earlier version made: dead letters had no
-    /// `x-overflow`. It can't be changed while it holds letters, and serves as well.
-    fn is_of_earlier_version(&self, error: &BrokerError) -> bool {
-        let is_overflow = |argument: &str| argument == "x-overflow";
+    /// Whether the queue differs as one does that an earlier version made: dead letters had no
+    /// `x-overflow`. It can't be changed while it holds letters, and serves as well, if the rest of it
+    /// is as the [earlier version](Self::earlier_arguments) made it.
+    fn may_be_of_earlier_version(&self, error: &BrokerError) -> bool {
         self.dead_letters_to.is_none()
-            && matches!(error, BrokerError::Different { argument, .. } if is_overflow(argument))
+            && matches!(error, BrokerError::Different { argument, .. } if argument == OVERFLOW)
+    }
+
+    fn earlier_arguments(&self) -> FieldTable {
+        let mut arguments = self.arguments().inner().clone();
+        arguments.remove(OVERFLOW);
+        FieldTable::from(arguments)
     }
 
     fn describe(&self) -> String {

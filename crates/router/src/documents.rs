@@ -182,7 +182,7 @@ pub(crate) fn log_paused(applied: &Applied) {
 type Found = Result<(Document, Place), (Reject, Option<String>)>;
 
 /// The documents of a message, and what can't be taken. Events are left out: the queue
-/// `fanfare.events` has every message too.
+/// `fanfare.events` has every message too, but for single documents that are replayed.
 fn documents_of(config: &Config, incoming: &Incoming) -> Vec<Found> {
     let published = match parse(config, incoming) {
         Err(reject) => return vec![Err((reject, None))],

@@ -9,11 +9,12 @@
 //! A statement that fails although the database answers is divided, until one message is left. That
 //! one is set aside for a while, so that it does not block what is behind it.
 
+mod documents;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use fanfare_broker::{Queue, Session, Settle};
-use fanfare_core::directory::Document;
 use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
 use fanfare_core::job::Unit;
@@ -24,12 +25,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::documents::log_paused;
 use crate::error::RouterError;
 use crate::finish::{Decided, finish};
 use crate::jobs;
 use crate::taken::{Outgoing, TakenMessage};
 use crate::tally::Tally;
+use documents::take_documents;
 
 /// How long the first event of a batch waits for others, where the last one did not come alone:
 /// under load batches are larger for it, and an event on a quiet day does not wait.
@@ -294,69 +295,6 @@ async fn hand_on(done: &mpsc::Sender<Decided>, decided: Decided) {
 fn oldest(config: &Config, messages: &[TakenMessage]) -> Option<i64> {
     let now = (config.clock)();
     messages.iter().filter_map(|message| message.oldest(now)).min()
-}
-
-/// Takes the directory documents that came with the events, so that an event published after a
-/// document is judged by it also when the directory's own queue lags behind. Returns which messages
-/// are to be set aside.
-async fn take_documents(
-    config: &Config,
-    stop: &CancellationToken,
-    messages: &mut [TakenMessage],
-) -> Result<HashSet<usize>, RouterError> {
-    let mut failing = HashSet::new();
-    match apply_documents(config, stop, messages).await {
-        // The directory's own queue sorts out which one is to blame.
-        Ok(()) | Err(Impatient::Refused(_)) => return Ok(failing),
-        Err(Impatient::Failing(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    // What that queue set aside comes here, and only here.
-    for (index, message) in messages.iter_mut().enumerate().filter(|(_, it)| it.was_set_aside()) {
-        match apply_documents(config, stop, std::slice::from_mut(message)).await {
-            Ok(()) | Err(Impatient::Refused(_)) => {}
-            Err(Impatient::Failing(error)) => {
-                tracing::warn!(
-                    error = error.chain(),
-                    "a directory document can't be applied; it is set aside and tried again"
-                );
-                failing.insert(index);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(failing)
-}
-
-/// Takes the documents of messages together. Those whose revisions are not believed become refusals
-/// of their messages.
-async fn apply_documents(
-    config: &Config,
-    stop: &CancellationToken,
-    messages: &mut [TakenMessage],
-) -> Result<(), Impatient> {
-    let (mut documents, mut sources) = (Vec::<Document>::new(), Vec::new());
-    for (owner, message) in messages.iter().enumerate() {
-        documents.extend(message.documents.iter().cloned());
-        sources.extend((0..message.documents.len()).map(|at| (owner, at)));
-    }
-    documents.extend(messages.iter().flat_map(|message| message.taken_away.iter().cloned()));
-    if documents.is_empty() {
-        return Ok(());
-    }
-    let apply = async || config.store.directory_apply(&documents).await;
-    let applied = answered(stop, apply).await?.value;
-    log_paused(&applied);
-    let mut jumps: Vec<(usize, usize)> =
-        applied.jumps.iter().filter_map(|place| sources.get(*place).copied()).collect();
-    // From the last one on, so that the places of the others stay what they are.
-    jumps.sort_unstable_by(|one, other| other.cmp(one));
-    for (owner, at) in jumps {
-        if let Some(message) = messages.get_mut(owner) {
-            message.refuse_jump(at, applied.revision);
-        }
-    }
-    Ok(())
 }
 
 /// Every event of the messages, each key once, and the message that each belongs to.

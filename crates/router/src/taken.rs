@@ -155,14 +155,27 @@ impl TakenMessage {
         }
     }
 
-    /// Takes out a document whose revision is not believed. Those who read the directory's own queue
-    /// make its letter, if they have it too.
+    /// Takes out a document whose revision is not believed.
     pub(crate) fn refuse_jump(&mut self, at: usize, newest: i64) {
-        let (document, place) = (self.documents.remove(at), self.places.remove(at));
+        if let Some(document) = self.documents.get(at) {
+            self.refuse(at, jump(document, newest));
+        }
+    }
+
+    /// Takes out a document that is refused. Those who read the directory's own queue make its letter,
+    /// if they have it too.
+    pub(crate) fn refuse(&mut self, at: usize, reject: Reject) {
+        self.documents.remove(at);
+        let place = self.places.remove(at);
         if self.copies == Copies::One {
             let raw = self.batch.then(|| entry_json(&self.message.body, place)).flatten();
-            self.rejects.push((jump(&document, newest), raw));
+            self.rejects.push((reject, raw));
         }
+    }
+
+    /// Whether no other queue has a copy of it.
+    pub(crate) fn is_only_copy(&self) -> bool {
+        self.copies == Copies::One
     }
 
     /// It waits in memory.
@@ -234,11 +247,6 @@ impl TakenMessage {
     /// Sends it back to the queue in half a minute, because the database fails with it.
     pub(crate) fn set_aside(&self) -> (Destination, Message) {
         set_aside(&self.message, &self.routing_key, self.copies)
-    }
-
-    /// Whether it was set aside before.
-    pub(crate) fn was_set_aside(&self) -> bool {
-        self.message.headers.flag(SET_ASIDE) == Some(true)
     }
 
     /// The dead letters of what can't be taken.

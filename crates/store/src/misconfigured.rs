@@ -105,14 +105,11 @@ fn of_client(error: &Error) -> Option<Misconfiguration> {
     match error.to_string().as_str() {
         // The server asks for a password, and none is given; or it can't do what was agreed.
         "invalid configuration" | "authentication error" => Some(Misconfiguration::Login),
-        "error performing TLS handshake" if !has_ended(error) => Some(Misconfiguration::Tls),
+        "error performing TLS handshake" if fanfare_tls::is_of_tls(error) => {
+            Some(Misconfiguration::Tls)
+        }
         _ => None,
     }
-}
-
-/// Whether the server ended the handshake, as one does that is stopping.
-fn has_ended(error: &Error) -> bool {
-    fanfare_tls::advice(error, true) == Some(fanfare_tls::ENDED)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //! A call whose answer was lost may have taken effect. It is repeated, and [`answered`] says that an
 //! earlier try is in doubt, for callers to which that makes a difference.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -27,24 +28,34 @@ const TRIES_OF_UNDIVIDED: u32 = 16;
 /// How often a call that lost against others is repeated without a pause.
 const REPEATS: u32 = 10;
 
-/// What this process has said that it waits for.
-static WAITING: AtomicU8 = AtomicU8::new(NOTHING);
+/// What this process has said that it waits for: nothing, time, or else a person; then it is the hash
+/// of what that person has to do.
+static WAITING: AtomicU64 = AtomicU64::new(NOTHING);
 
 /// For nothing: it has said so, or never waited.
-const NOTHING: u8 = 0;
+const NOTHING: u64 = 0;
 
 /// For time to pass.
-const TIME: u8 = 1;
-
-/// For a person, which is said even if time was waited for before.
-const PERSON: u8 = 2;
+const TIME: u64 = 1;
 
 /// Says what is waited for, unless that has been said.
 fn say(error: &StoreError) {
-    let cause = if error.advice().is_some() { PERSON } else { TIME };
-    if WAITING.fetch_max(cause, Ordering::Relaxed) < cause {
+    if is_new(&WAITING, error.advice()) {
         tracing::warn!(error = error.chain(), "waiting for the database");
     }
+}
+
+/// Notes what is waited for. It is worth a line when a wait begins, and whenever there is something
+/// else for a person to do.
+fn is_new(waiting: &AtomicU64, advice: Option<&str>) -> bool {
+    let Some(advice) = advice else {
+        let begun = waiting.compare_exchange(NOTHING, TIME, Ordering::Relaxed, Ordering::Relaxed);
+        return begun.is_ok();
+    };
+    let mut hasher = DefaultHasher::new();
+    advice.hash(&mut hasher);
+    let cause = hasher.finish().max(TIME + 1);
+    waiting.swap(cause, Ordering::Relaxed) != cause
 }
 
 /// Why a patient call ended without success.
@@ -138,5 +149,29 @@ async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
             return Err(Impatient::Stopping);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_wait_and_each_new_advice_are_said_once() {
+        let waiting = AtomicU64::new(NOTHING);
+        for (advice, expected) in [
+            (None, true),
+            (None, false),
+            (Some("correct the password"), true),
+            (Some("correct the password"), false),
+            (None, false),
+            (Some("correct the password"), false),
+            (Some("run `fanfare migrate`"), true),
+            (None, false),
+        ] {
+            assert_eq!(is_new(&waiting, advice), expected, "{advice:?}");
+        }
+        waiting.store(NOTHING, Ordering::Relaxed);
+        assert!(is_new(&waiting, Some("run `fanfare migrate`")));
     }
 }

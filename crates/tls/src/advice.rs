@@ -29,6 +29,21 @@ pub fn advice(error: &(dyn Error + 'static), secured: bool) -> Option<&'static s
     None
 }
 
+/// Whether a handshake failed for its content, and not because the network did: an error of TLS is
+/// among its causes, or none of them is one of input and output.
+#[must_use]
+pub fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    let (mut next, mut is_io) = (Some(error), false);
+    while let Some(error) = next {
+        if find(error).is_some() {
+            return true;
+        }
+        is_io |= io(error).is_some();
+        next = error.source();
+    }
+    !is_io
+}
+
 fn io<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     let shared = error.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref);
     shared.or_else(|| error.downcast_ref())
@@ -79,5 +94,25 @@ fn of(error: &rustls::Error) -> Option<&'static str> {
             Some("what answers does not speak TLS: check the port, and whether TLS is on there")
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt;
+
+    #[test]
+    fn a_network_that_fails_during_the_handshake_is_no_matter_of_tls() {
+        use io::ErrorKind::{
+            HostUnreachable, InvalidData, NetworkUnreachable, TimedOut, UnexpectedEof,
+        };
+        for kind in [HostUnreachable, NetworkUnreachable, TimedOut, UnexpectedEof] {
+            assert!(!is_of_tls(&io::Error::from(kind)), "{kind}");
+        }
+        let refused = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        assert!(is_of_tls(&io::Error::new(InvalidData, refused.clone())));
+        assert!(is_of_tls(&refused));
+        assert!(is_of_tls(&fmt::Error), "what the client itself says of the server's answer");
     }
 }

@@ -21,7 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
-pub use advice::{ENDED, advice};
+pub use advice::{ENDED, advice, is_of_tls};
 
 /// How a server is checked, and what it is shown of us.
 #[derive(Debug, Clone, Default)]

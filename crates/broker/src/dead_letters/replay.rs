@@ -2,7 +2,6 @@
 
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::{Addressee, Due, Job, Unit};
-use serde::Deserialize;
 
 use super::{DeadLetter, Kind, ROUTING_KEY};
 use crate::error::PublishError;
@@ -75,50 +74,69 @@ fn event(letter: &DeadLetter) -> Message {
     message
 }
 
-/// The queue of the router that refused it. Straight back there, so that nobody else who is bound
-/// to the exchange gets it twice.
+/// The queue of those who read the message. Straight back there, so that nobody else who is bound to
+/// the exchange gets it twice.
+///
+/// Readers of the directory's queue leave events out, since the other queue has them as well. After a
+/// replay it has not: so whatever may hold an event goes to the queue whose readers take both.
 fn event_queue(letter: &DeadLetter) -> Queue {
     let document = letter.routing_key.strip_prefix("directory.");
-    let has_copy = document.is_some_and(|document| !document.contains('.'));
-    if has_copy && !is_event(&letter.message.body) { Queue::Directory } else { Queue::Events }
-}
-
-/// Whether a message says that it is something else than a directory document.
-fn is_event(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Typed {
-        r#type: String,
+    let is_bound = document.is_some_and(|document| !document.contains('.'));
+    if is_bound && letter.message.as_event().is_directory_document() {
+        Queue::Directory
+    } else {
+        Queue::Events
     }
-    serde_json::from_slice(body)
-        .is_ok_and(|Typed { r#type }| !r#type.to_ascii_lowercase().starts_with("directory."))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn letter(routing_key: &str, message: Message) -> DeadLetter {
+        DeadLetter {
+            id: String::new(),
+            reason: String::new(),
+            detail: String::new(),
+            dead_at: None,
+            routing_key: routing_key.to_owned(),
+            message,
+        }
+    }
+
     #[test]
-    fn documents_and_events_go_back_to_where_they_came_from() {
+    fn only_single_documents_are_replayed_to_the_directory_s_queue() {
         let event = r#"{"type":"reports.upload"}"#;
         let document = r#"{"type":"Directory.User"}"#;
+        let batch = format!("[{document},{event}]");
+        let like_a_document = r#"["directory.user"]"#;
         for (key, body, queue) in [
             ("directory.user", document, Queue::Directory),
-            ("directory.user", "oops", Queue::Directory),
+            ("directory.user", &format!("\u{feff} {document}"), Queue::Directory),
             ("directory.user", event, Queue::Events),
+            ("directory.user", &format!("\u{feff}{event}"), Queue::Events),
+            ("directory.user", &batch, Queue::Events),
+            ("directory.user", like_a_document, Queue::Events),
+            ("directory.user", "oops", Queue::Events),
             ("directory.a.b", document, Queue::Events),
+            ("reports.upload", document, Queue::Events),
             ("reports.upload", event, Queue::Events),
             ("", "oops", Queue::Events),
         ] {
-            let letter = DeadLetter {
-                id: String::new(),
-                reason: String::new(),
-                detail: String::new(),
-                dead_at: None,
-                routing_key: key.to_owned(),
-                message: Message::new(body, "application/json"),
-            };
+            let letter = letter(key, Message::new(body.to_owned(), "application/json"));
             assert_eq!(event_queue(&letter), queue, "{key} {body}");
             assert_eq!(super::event(&letter).headers.text(ROUTING_KEY), Some(key));
+        }
+    }
+
+    #[test]
+    fn the_type_of_a_message_in_binary_mode_is_in_its_headers() {
+        for (kind, queue) in
+            [("directory.role", Queue::Directory), ("reports.upload", Queue::Events)]
+        {
+            let mut message = Message::new(r#"{"type":"directory.user"}"#, "application/json");
+            message.headers.set("cloudEvents:type", kind);
+            assert_eq!(event_queue(&letter("directory.role", message)), queue, "{kind}");
         }
     }
 }

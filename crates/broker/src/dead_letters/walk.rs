@@ -14,10 +14,16 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Consumer};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-/// Letters that the broker sends ahead. The bodies of large ones come while there is room for them.
-const WINDOW: u16 = 64;
+/// Letters that the broker sends ahead. The bodies of large ones come while there is room for them. Of
+/// more that are returned together, RabbitMQ's quorum queues don't keep the order.
+const WINDOW: u16 = 32;
+
+/// Windows that are returned before a wait for the broker, which joins what more than 32 commands of
+/// a channel ask of a queue, in any order (`SOFT_LIMIT` of its `rabbit_fifo_client`).
+const RETURNED_AT_ONCE: usize = 16;
 
 /// After this without a letter the broker is asked whether there is one.
 const QUIET: Duration = Duration::from_millis(500);
@@ -42,10 +48,14 @@ pub struct Walk {
     length: u64,
     walked: Walked,
     window: Option<Window>,
-    /// The letter that was shown last, until it is taken, and what its body takes of the room.
-    shown: Option<(Acker, Option<Share>)>,
+    /// The letter that was shown last, until it is taken.
+    shown: Option<Shown>,
+    /// What stays of the windows that have ended.
+    kept: Vec<Kept>,
     /// Letters whose bodies there was no room for.
     returns: Returns,
+    /// Whether the next letter is one of those, for which room is reserved: it comes alone.
+    alone: bool,
 }
 
 /// A consumer that gets only so many letters: then the broker waits for an acknowledgement that may
@@ -54,6 +64,22 @@ struct Window {
     letters: Consumer,
     /// Letters that it may still get.
     room: u16,
+    kept: Kept,
+}
+
+/// Letters of a window that stay in the queue.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    letters: u64,
+    /// The delivery tag of the last one.
+    last: u64,
+}
+
+/// A letter that is shown, and what its body takes of the room.
+struct Shown {
+    acker: Acker,
+    tag: u64,
+    _share: Option<Share>,
 }
 
 impl Walk {
@@ -63,59 +89,90 @@ impl Walk {
         let channel = session.channel().await?;
         let returns = Returns::new(session.arrivals());
         let (session, walked) = (session.clone(), Walked::default());
-        Ok(Self { session, channel, queue, length, walked, window: None, shown: None, returns })
+        let (window, shown, kept, alone) = (None, None, Vec::new(), false);
+        Ok(Self { session, channel, queue, length, walked, window, shown, kept, returns, alone })
     }
 
     /// Passes over letters from the front, without reading them.
     pub async fn skip(&mut self, count: u64) -> Result<(), BrokerError> {
         let until = self.walked.seen + count;
-        // The rest of this window is for the next letters.
-        self.shown = None;
+        self.keep_shown();
         while self.walked.seen < until
             && let Some(passed) = self.receive(until - self.walked.seen).await?
         {
             self.session.arrivals().share(self.channel.id(), passed.delivery_tag);
+            self.keep(passed.delivery_tag);
         }
         Ok(())
     }
 
     /// The next letter; the one before stays, unless it was taken.
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, BrokerError> {
-        self.shown = None;
-        while let Some(delivery) = self.receive(u64::from(WINDOW)).await? {
-            let acker = delivery.acker.clone();
+        self.keep_shown();
+        let most = |alone: bool| if alone { 1 } else { u64::from(WINDOW) };
+        while let Some(delivery) = self.receive(most(self.alone)).await? {
             if let Some(size) = left_out(&delivery.properties) {
-                self.put_back(size, acker);
+                self.put_back(size, delivery.acker).await?;
+                self.alone = true;
                 continue;
             }
-            let share = self.session.arrivals().share(self.channel.id(), delivery.delivery_tag);
-            self.shown = Some((acker, share));
+            self.alone = false;
+            let (acker, tag) = (delivery.acker.clone(), delivery.delivery_tag);
+            let share = self.session.arrivals().share(self.channel.id(), tag);
+            self.shown = Some(Shown { acker, tag, _share: share });
             return Ok(Some(DeadLetter::read(delivery)));
         }
         Ok(None)
     }
 
-    /// Lets a letter whose body was left out come again, behind those that were sent with it.
-    fn put_back(&mut self, size: u64, acker: Acker) {
-        self.walked.seen -= 1;
-        if let Some(window) = &mut self.window {
-            window.room = window.room.saturating_add(1);
-        }
+    /// Puts a letter whose body was left out back to the front of its queue, once there is room for
+    /// it. The letters behind it in this window follow it, so that all come again in their order.
+    async fn put_back(&mut self, size: u64, acker: Acker) -> Result<(), BrokerError> {
         let queue = self.queue;
+        let lost = move || BrokerError::Lost {
+            doing: format!("putting letters back to {queue}"),
+            source: None,
+        };
+        self.walked.seen -= 1;
+        let mut ackers = vec![acker];
+        ackers.extend(self.end_window().await?);
+        let (done, is_done) = oneshot::channel();
         self.returns.add(size, async move {
-            let back = acker.nack(BasicNackOptions { multiple: false, requeue: true }).await;
-            let doing = || format!("putting a letter back to {queue}");
-            match back {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(BrokerError::Lost { doing: doing(), source: None }),
-                Err(error) => Err(BrokerError::of(doing(), &error)),
+            for acker in ackers {
+                let options = BasicNackOptions { multiple: false, requeue: true };
+                if !acker.nack(options).await.is_ok_and(|sent| sent) {
+                    return Err(lost());
+                }
             }
+            let _ = done.send(());
+            Ok(())
         });
+        is_done.await.map_err(|_| lost())
+    }
+
+    /// Ends the window when all of its letters are here, and returns those that were not looked at.
+    async fn end_window(&mut self) -> Result<Vec<Acker>, BrokerError> {
+        let Some(mut window) = self.window.take() else { return Ok(Vec::new()) };
+        let queue = self.queue;
+        let failed =
+            |error: &lapin::Error| BrokerError::of(format!("looking through {queue}"), error);
+        let mut ackers = Vec::new();
+        // Others may have taken some.
+        while window.room > 0
+            && let Ok(Some(delivery)) = timeout(QUIET, window.letters.next()).await
+        {
+            let delivery = delivery.map_err(|error| failed(&error))?;
+            window.room -= 1;
+            self.session.arrivals().share(self.channel.id(), delivery.delivery_tag);
+            ackers.push(delivery.acker);
+        }
+        self.cancel(window).await.map_err(|error| failed(&error))?;
+        Ok(ackers)
     }
 
     /// Takes the letter that was shown last out of the queue.
     pub async fn take(&mut self) -> Result<(), BrokerError> {
-        let Some((acker, _share)) = self.shown.take() else { return Ok(()) };
+        let Some(Shown { acker, .. }) = self.shown.take() else { return Ok(()) };
         let doing = || format!("taking a letter from {}", self.queue);
         match acker.ack(BasicAckOptions::default()).await {
             Ok(true) => {}
@@ -135,14 +192,51 @@ impl Walk {
         self.walked
     }
 
-    /// Ends the walk: all others are back in the queue.
-    pub async fn end(self) -> Result<Walked, BrokerError> {
-        let expected = self.length - self.walked.taken;
-        self.channel.close(200, "OK".into()).await.map_err(|error| {
-            BrokerError::of(format!("returning letters to {}", self.queue), &error)
-        })?;
-        give_back(&self.session, self.queue, expected).await?;
+    /// Ends the walk: all others are back in the queue, in their order.
+    pub async fn end(mut self) -> Result<Walked, BrokerError> {
+        let (queue, expected) = (self.queue, self.length - self.walked.taken);
+        let failed = |error| BrokerError::of(format!("returning letters to {queue}"), &error);
+        self.keep_shown();
+        if let Some(window) = self.window.take() {
+            self.cancel(window).await.map_err(failed)?;
+        }
+        self.give_back().await?;
+        self.channel.close(200, "OK".into()).await.map_err(failed)?;
+        is_back(&self.session, queue, expected).await?;
         Ok(self.walked)
+    }
+
+    /// Gives back what was kept, window by window, to the front of the queue. What a channel has when
+    /// it is closed comes back too, but one consumer's before another's in any order.
+    async fn give_back(&self) -> Result<(), BrokerError> {
+        let mut expected = u64::from(self.session.depth(self.queue).await?.ready);
+        let mut are_alone = true;
+        for windows in self.kept.chunks(RETURNED_AT_ONCE) {
+            for kept in windows {
+                let options = BasicNackOptions { multiple: true, requeue: true };
+                self.channel.basic_nack(kept.last, options).await.map_err(|error| {
+                    BrokerError::of(format!("returning letters to {}", self.queue), &error)
+                })?;
+                expected += kept.letters;
+            }
+            // Where others take letters meanwhile, there is no order to keep.
+            are_alone = are_alone && is_back(&self.session, self.queue, expected).await?;
+        }
+        Ok(())
+    }
+
+    /// The letter that was shown last stays.
+    fn keep_shown(&mut self) {
+        if let Some(shown) = self.shown.take() {
+            self.keep(shown.tag);
+        }
+    }
+
+    /// A letter of this window stays.
+    fn keep(&mut self, tag: u64) {
+        if let Some(window) = &mut self.window {
+            window.kept = Kept { letters: window.kept.letters + 1, last: tag };
+        }
     }
 
     /// The next message. At most `most` are asked for when a new window begins.
@@ -164,7 +258,7 @@ impl Walk {
                     break delivery.map_err(|error| failed(&error))?;
                 }
                 Ok(None) => return Err(BrokerError::ConsumerGone { queue: queue.name() }),
-                // Some are on their way back, the broker is slow, or others have taken some.
+                // Some are about to come again, the broker is slow, or others have taken some.
                 Err(_) if self.returns.is_waiting() => quiet = 0,
                 Err(_) if self.session.depth(queue).await?.ready > 0 => quiet = 0,
                 Err(_) if quiet < LONGEST_QUIET => quiet += 1,
@@ -180,9 +274,8 @@ impl Walk {
         let window = match self.window.take() {
             Some(window) if window.room > 0 => window,
             before => {
-                if let Some(Window { letters, .. }) = before {
-                    let cancel = BasicCancelOptions::default();
-                    self.channel.basic_cancel(letters.tag(), cancel).await?;
+                if let Some(window) = before {
+                    self.cancel(window).await?;
                 }
                 self.channel.basic_qos(room, BasicQosOptions::default()).await?;
                 let consume = self.channel.basic_consume(
@@ -191,19 +284,28 @@ impl Walk {
                     BasicConsumeOptions::default(),
                     FieldTable::default(),
                 );
-                Window { letters: consume.await?, room }
+                Window { letters: consume.await?, room, kept: Kept::default() }
             }
         };
         Ok(self.window.insert(window))
     }
+
+    /// Ends a window's consumer. What it got stays with the channel.
+    async fn cancel(&mut self, window: Window) -> Result<(), lapin::Error> {
+        self.kept.extend(Some(window.kept).filter(|kept| kept.letters > 0));
+        self.channel.basic_cancel(window.letters.tag(), BasicCancelOptions::default()).await
+    }
 }
 
 /// Waits until the queue has its letters back, so that a look right after this one sees them all.
-/// Another walker may hold some: the wait has an end.
-async fn give_back(session: &Session, queue: Queue, expected: u64) -> Result<(), BrokerError> {
+/// Another walker may hold some: the wait has an end. Returns whether they are back.
+async fn is_back(session: &Session, queue: Queue, expected: u64) -> Result<bool, BrokerError> {
     let until = Instant::now() + RETURN_TIMEOUT;
-    while u64::from(session.depth(queue).await?.ready) < expected && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    while u64::from(session.depth(queue).await?.ready) < expected {
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Ok(())
+    Ok(true)
 }

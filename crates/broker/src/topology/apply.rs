@@ -36,10 +36,8 @@ pub(crate) async fn declare(
     }
     let mut failed: Vec<(String, BrokerError)> = Vec::new();
     for row in table.queues.iter().filter(|row| !without.contains(&row.name)) {
-        match declare_queue(&channel, row).await {
+        match declare_or_use(connection, &mut channel, row).await {
             Ok(()) => {}
-            // The answer has closed the channel.
-            Err(error) if row.is_of_earlier_version(&error) => channel = open(connection).await?,
             Err(error @ (BrokerError::Missing { .. } | BrokerError::Lost { .. })) => {
                 failed.push((row.name.clone(), error));
                 if !connection.status().connected() {
@@ -147,14 +145,11 @@ pub(crate) async fn check(
         note(&mut faults, format!("exchange {exchange}"), found)?;
     }
     for row in &table.queues {
-        let channel = open(connection).await?;
+        let mut channel = open(connection).await?;
         let found = match passive_queue(&channel, row).await {
-            Ok(()) => comparable(declare_queue(&channel, row).await),
+            Ok(()) => comparable(declare_or_use(connection, &mut channel, row).await),
             missing => missing,
         };
-        if found.as_ref().is_err_and(|error| row.is_of_earlier_version(error)) {
-            continue;
-        }
         note(&mut faults, format!("queue {}", row.name), found)?;
     }
     Ok(faults)
@@ -176,10 +171,35 @@ async fn declare_exchange(channel: &Channel, exchange: &str) -> Result<(), Broke
         .map_err(|error| BrokerError::of(format!("declaring exchange {exchange}"), &error))
 }
 
+/// Declares a queue, or uses one just as an earlier version made it. The broker names one difference
+/// of perhaps several, so that it is asked about the others.
+async fn declare_or_use(
+    connection: &Connection,
+    channel: &mut Channel,
+    row: &QueueRow,
+) -> Result<(), BrokerError> {
+    match declare_queue(channel, row).await {
+        Err(error) if row.may_be_of_earlier_version(&error) => {
+            // The answer has closed the channel.
+            *channel = open(connection).await?;
+            declare_with(channel, row, row.earlier_arguments()).await
+        }
+        declared => declared,
+    }
+}
+
 async fn declare_queue(channel: &Channel, row: &QueueRow) -> Result<(), BrokerError> {
+    declare_with(channel, row, row.arguments()).await
+}
+
+async fn declare_with(
+    channel: &Channel,
+    row: &QueueRow,
+    arguments: FieldTable,
+) -> Result<(), BrokerError> {
     let (name, options) = (row.name.as_str().into(), QueueDeclareOptions::durable());
     let doing = format!("declaring queue {}", row.name);
-    match timeout(ANSWER_TIMEOUT, channel.queue_declare(name, options, row.arguments())).await {
+    match timeout(ANSWER_TIMEOUT, channel.queue_declare(name, options, arguments)).await {
         Ok(declared) => declared.map(drop).map_err(|error| BrokerError::of(doing, &error)),
         Err(_) => Err(BrokerError::Lost { doing, source: Some("no answer in time".into()) }),
     }

@@ -95,6 +95,44 @@ async fn looks_that_go_on_where_the_last_one_ended_reach_every_letter_once() {
 }
 
 #[tokio::test]
+async fn letters_keep_their_order_through_many_windows() {
+    let (_sandbox, session) = open().await;
+    let bodies: Vec<String> = (0..1_200).map(|number| number.to_string()).collect();
+    publish(&session, DEAD, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for look in 0..4 {
+        let found: Vec<_> = all(&session).await.into_iter().map(|it| it.message.body).collect();
+        assert_eq!(found, bodies, "look {look}");
+    }
+}
+
+/// The large ones have more than the room for large bodies.
+#[tokio::test]
+async fn pages_with_large_letters_reach_every_letter_once_and_in_order() {
+    const PAGE: usize = 50;
+    let (_sandbox, session) = open().await;
+    let large = "x".repeat(2 * 1024 * 1024);
+    let body =
+        |number: u32| if number < 20 { format!("{number} {large}") } else { number.to_string() };
+    for number in 0..120 {
+        let letter = reject(&text(&body(number)), "", "bad-data", &number.to_string(), at());
+        session.publisher().publish(&DEAD.into(), letter).await.unwrap();
+    }
+    let (mut seen, mut next) = (Vec::new(), None);
+    for _ in 0..3 {
+        let mut look = Look::begin(&session, Choice::default(), next.take());
+        for _ in 0..PAGE {
+            let Some((_, letter)) = look.next().await.unwrap() else { break };
+            seen.push(letter.detail);
+        }
+        next = look.position();
+        look.end().await.unwrap();
+    }
+    let expected: Vec<_> = (0..120).map(|number| number.to_string()).collect();
+    assert_eq!(seen, expected);
+    assert_eq!(next, None);
+}
+
+#[tokio::test]
 async fn stop_and_failure_keep_the_rest() {
     let (_sandbox, session) = open().await;
     bury(&session, &["1", "2", "3"]).await;

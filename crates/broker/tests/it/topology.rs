@@ -103,6 +103,23 @@ async fn queues_of_dead_letters_that_an_earlier_version_made_are_used_on() {
     assert_eq!(later.depth(Queue::EventsDead).await.unwrap().ready, 1);
 }
 
+#[tokio::test]
+async fn a_classic_queue_of_dead_letters_is_not_taken_for_an_earlier_version_s() {
+    let (sandbox, session) = open().await;
+    let channel = channel(&sandbox).await;
+    let name = "fanfare.events.dead";
+    channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+    let options = QueueDeclareOptions::durable();
+    channel.queue_declare(name.into(), options, FieldTable::default()).await.unwrap();
+    let faults = session.check_topology().await.unwrap();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].what, "queue fanfare.events.dead");
+    let refused = Session::open(&config(&sandbox.amqp_url)).await.map(drop).unwrap_err();
+    let is_it =
+        matches!(&refused, BrokerError::Different { argument, .. } if argument == "x-queue-type");
+    assert!(is_it, "{refused:?}");
+}
+
 const EVENTS: &str = "reportserver.events";
 
 /// Declares the report server's exchange before Fanfare comes.

@@ -31,13 +31,14 @@ pub(crate) async fn read(body: Body) -> Result<Vec<u8>, Problem> {
 }
 
 /// Reads a webhook. What does not say that it is a form is taken for JSON: clients are careless
-/// about the type of what they send.
+/// about the type of what they send. So is an object that says it is a form, as `curl -d` does: no
+/// form of a webhook begins like one.
 pub(crate) async fn members(headers: &HeaderMap, body: Body) -> Result<Members, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let mut parts = kind.unwrap_or_default().split(';').map(str::trim);
     let is_form = parts.next().is_some_and(|it| it.eq_ignore_ascii_case(FORM));
     let bytes = read(body).await?;
-    if is_form {
+    if is_form && !bytes.trim_ascii_start().starts_with(b"{") {
         return Ok(Members::parse_form(&bytes));
     }
     let charset = parts.find_map(|part| {

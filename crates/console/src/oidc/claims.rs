@@ -7,6 +7,8 @@ use thiserror::Error;
 /// What a token says, after it was found to be genuine.
 pub(crate) type Claims = Map<String, Value>;
 
+/// The claim that holds an address (OpenID Connect Core 1.0, section 5.1).
+const EMAIL: &str = "email";
 /// The claim with which a provider says whether an address is the user's own.
 const EMAIL_VERIFIED: &str = "email_verified";
 
@@ -45,7 +47,15 @@ impl ClaimNames {
     /// Whether everything is there that is looked for.
     pub(crate) fn all_in(&self, claims: &Claims) -> bool {
         let there = |name: &str| find(claims, name).is_some();
-        there(&self.user) && self.administrator.as_ref().is_none_or(|(name, _)| there(name))
+        there(&self.user)
+            && self.says_whether_verified(claims)
+            && self.administrator.as_ref().is_none_or(|(name, _)| there(name))
+    }
+
+    /// Whether nothing more is to be said of the user's name. An address may be one that the provider
+    /// has not verified, and where that would be said can be elsewhere.
+    pub(crate) fn says_whether_verified(&self, claims: &Claims) -> bool {
+        self.user != EMAIL || claims.contains_key(EMAIL_VERIFIED)
     }
 
     /// Whom the claims are about.
@@ -54,7 +64,7 @@ impl ClaimNames {
             None | Some(Value::Null) => return Err(Nameless::Missing),
             Some(value) => value.as_str().and_then(Name::parse).ok_or(Nameless::NoName)?,
         };
-        if self.user == "email" && claims.get(EMAIL_VERIFIED).is_some_and(|it| !is(it, "true")) {
+        if self.user == EMAIL && claims.get(EMAIL_VERIFIED).is_some_and(|it| !is(it, "true")) {
             return Err(Nameless::NotVerified);
         }
         let administrator =
@@ -121,6 +131,11 @@ mod tests {
         for value in [json!(false), json!("false"), json!(null), json!(1)] {
             check(&email, &claims(value), Err(Nameless::NotVerified));
         }
+        // Where an address is no name, or the ID token says it, the provider need not be asked.
+        let all_in = |names: &ClaimNames, claims: Value| names.all_in(claims.as_object().unwrap());
+        assert!(!all_in(&email, json!({ "email": "a@b.example" })));
+        assert!(all_in(&email, claims(json!(false))));
+        assert!(all_in(&names("sub", None), json!({ "sub": "a", "email": "a@b.example" })));
     }
 
     #[test]

@@ -104,6 +104,7 @@ impl Provider {
         match (self.config.claims.person(&claims), completed) {
             (Err(Nameless::Missing), Err(error)) => Err(error),
             (person, Ok(())) => Ok(person?),
+            (_, Err(error)) if !self.config.claims.says_whether_verified(&claims) => Err(error),
             (person, Err(error)) => {
                 // The ID token says who it is; whether it is an administrator it may not.
                 tracing::warn!(

@@ -12,7 +12,7 @@ use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Content, Document, Kind, RoleDocument, UserDocument};
-use crate::event::{AttributeValue, EventMessage};
+use crate::event::{AttributeValue, EventMessage, MAX_BATCH};
 use crate::json::{self, without_byte_order_mark};
 use crate::name::Name;
 
@@ -47,7 +47,8 @@ fn in_body(routing_key: &str, body: &[u8], why: &str) -> Vec<Document> {
     serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Entries(why)).unwrap_or_default()
 }
 
-/// Reads the entries of an array one by one: it may have millions.
+/// Reads the entries of an array one by one: it may have millions. Those beyond the limit of a batch
+/// count as one refused snapshot.
 struct Entries<'w>(&'w str);
 
 impl<'a> Visitor<'a> for Entries<'_> {
@@ -58,9 +59,18 @@ impl<'a> Visitor<'a> for Entries<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut entries: A) -> Result<Vec<Document>, A::Error> {
-        let mut found = Vec::new();
+        let (mut found, mut are_more) = (Vec::new(), false);
         while let Some(entry) = entries.next_element::<&RawValue>()? {
-            found.extend(in_entry("", entry, self.0));
+            match in_entry("", entry, self.0) {
+                Some(document) if found.len() < MAX_BATCH => found.push(document),
+                more => are_more |= more.is_some(),
+            }
+        }
+        if are_more {
+            // No batch that is taken has so many. Whom the rest names is not kept: whatever it revokes,
+            // nothing is decided.
+            let content = Content::RefusedSnapshot { why: self.0.to_owned() };
+            found.push(Document { revision: 0, content });
         }
         Ok(found)
     }
@@ -271,5 +281,23 @@ mod tests {
         let revisions = in_body("directory.user", body.as_bytes(), "why");
         let revisions: Vec<i64> = revisions.iter().map(|document| document.revision).collect();
         assert_eq!(revisions, [1, 2]);
+    }
+
+    #[test]
+    fn documents_beyond_the_limit_of_a_batch_count_as_one_refused_snapshot() {
+        let batch = |documents: usize| {
+            let document = r#"{"type":"directory.user","accessrevision":1,"data":{"name":"a"}}"#;
+            let entries = [vec![document; documents], vec![r#"{"type":"tasks.edit"}"#; 9]];
+            in_body("", format!("[{}]", entries.concat().join(",")).as_bytes(), "why")
+        };
+        let is_snapshot =
+            |it: &Document| matches!(&it.content, Content::RefusedSnapshot { why } if why == "why");
+        let all = batch(MAX_BATCH);
+        assert!(all.len() == MAX_BATCH && !all.iter().any(is_snapshot));
+        for documents in [MAX_BATCH + 1, 3 * MAX_BATCH] {
+            let found = batch(documents);
+            assert_eq!(found.len(), MAX_BATCH + 1);
+            assert!(found.last().is_some_and(is_snapshot));
+        }
     }
 }

@@ -75,6 +75,25 @@ impl EventMessage<'_> {
         serde_json::from_slice(body).ok().map(|Named { id }| id)
     }
 
+    /// Whether the message says that it is one document of the directory. A batch is none: it may
+    /// hold events too.
+    #[must_use]
+    pub fn is_directory_document(&self) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Typed {
+            r#type: String,
+        }
+        let body = json::without_byte_order_mark(self.body);
+        let event_type = if self.is_binary() {
+            self.attribute("type").and_then(AttributeValue::to_text)
+        } else if body.trim_ascii_start().starts_with(b"{") {
+            serde_json::from_slice(body).ok().map(|Typed { r#type }| r#type)
+        } else {
+            None
+        };
+        event_type.is_some_and(|it| it.to_ascii_lowercase().starts_with("directory."))
+    }
+
     /// The content mode. A content type that names an event format wins over headers.
     pub(super) fn mode(&self) -> Result<ContentMode, Reject> {
         let media_type = self.media_type();

@@ -21,8 +21,12 @@ pub(super) fn to_json(text: &str) -> Option<String> {
     let mut it = Rewriter { text, rest: text.char_indices().peekable(), json, comma: false };
     while let Some((at, c)) = it.rest.next() {
         match c {
-            c if c.is_whitespace() => {}
-            '/' => it.comment()?,
+            // What stands between two words keeps them apart.
+            c if c.is_whitespace() => it.json.push(' '),
+            '/' => {
+                it.comment()?;
+                it.json.push(' ');
+            }
             ',' => {
                 it.flush(c);
                 it.comma = true;
@@ -139,6 +143,9 @@ mod tests {
 
     #[test]
     fn what_is_no_json_then_either_is_refused() {
+        for text in ["{a:1 0}", "{a:tr/**/ue}", "{a:1//\n0}", "{a:- 1}", "{a b:1}"] {
+            check(text, None);
+        }
         for text in ["{'a':'b}", "{/* a", "{a:b}", "{a:1,,b:2}", "{,}x", "{a:0x1}", "/a", "'a", "{"]
         {
             check(text, None);
