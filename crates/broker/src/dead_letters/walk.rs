@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 /// Letters that the broker sends ahead. The bodies of large ones come while there is room for them. Of
-/// more that are returned together, RabbitMQ's quorum queues don't keep the order.
+/// more that are returned together, not every version of RabbitMQ's quorum queues keeps the order.
 const WINDOW: u16 = 32;
 
 /// Windows that are returned before a wait for the broker, which joins what more than 32 commands of
@@ -54,8 +54,9 @@ pub struct Walk {
     kept: Vec<Kept>,
     /// Letters whose bodies there was no room for.
     returns: Returns,
-    /// Whether the next letter is one of those, for which room is reserved: it comes alone.
-    alone: bool,
+    /// The letters of the next window. After one of those it is that one alone; then more and more,
+    /// since what is behind a body that was left out is sent twice.
+    ahead: u16,
 }
 
 /// A consumer that gets only so many letters: then the broker waits for an acknowledgement that may
@@ -89,8 +90,8 @@ impl Walk {
         let channel = session.channel().await?;
         let returns = Returns::new(session.arrivals());
         let (session, walked) = (session.clone(), Walked::default());
-        let (window, shown, kept, alone) = (None, None, Vec::new(), false);
-        Ok(Self { session, channel, queue, length, walked, window, shown, kept, returns, alone })
+        let (window, shown, kept, ahead) = (None, None, Vec::new(), WINDOW);
+        Ok(Self { session, channel, queue, length, walked, window, shown, kept, returns, ahead })
     }
 
     /// Passes over letters from the front, without reading them.
@@ -109,14 +110,15 @@ impl Walk {
     /// The next letter; the one before stays, unless it was taken.
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, BrokerError> {
         self.keep_shown();
-        let most = |alone: bool| if alone { 1 } else { u64::from(WINDOW) };
-        while let Some(delivery) = self.receive(most(self.alone)).await? {
+        while let Some(delivery) = self.receive(u64::from(self.ahead)).await? {
             if let Some(size) = left_out(&delivery.properties) {
                 self.put_back(size, delivery.acker).await?;
-                self.alone = true;
+                self.ahead = 1;
                 continue;
             }
-            self.alone = false;
+            if self.window.as_ref().is_some_and(|window| window.room == 0) {
+                self.ahead = WINDOW.min(self.ahead * 2);
+            }
             let (acker, tag) = (delivery.acker.clone(), delivery.delivery_tag);
             let share = self.session.arrivals().share(self.channel.id(), tag);
             self.shown = Some(Shown { acker, tag, _share: share });
@@ -156,24 +158,37 @@ impl Walk {
         let queue = self.queue;
         let failed =
             |error: &lapin::Error| BrokerError::of(format!("looking through {queue}"), error);
-        let mut ackers = Vec::new();
+        let mut rest = Vec::new();
         // Others may have taken some.
         while window.room > 0
             && let Ok(Some(delivery)) = timeout(QUIET, window.letters.next()).await
         {
-            let delivery = delivery.map_err(|error| failed(&error))?;
+            rest.push(delivery.map_err(|error| failed(&error))?);
             window.room -= 1;
-            self.session.arrivals().share(self.channel.id(), delivery.delivery_tag);
-            ackers.push(delivery.acker);
         }
-        self.cancel(window).await.map_err(|error| failed(&error))?;
-        Ok(ackers)
+        self.cancel(&window).await.map_err(|error| failed(&error))?;
+        // What was sent before the answer to that.
+        while let Some(delivery) = window.letters.next().await {
+            rest.push(delivery.map_err(|error| failed(&error))?);
+        }
+        let acker = |letter: Delivery| {
+            self.session.arrivals().share(self.channel.id(), letter.delivery_tag);
+            letter.acker
+        };
+        Ok(rest.into_iter().map(acker).collect())
     }
 
     /// Takes the letter that was shown last out of the queue.
     pub async fn take(&mut self) -> Result<(), BrokerError> {
         let Some(Shown { acker, .. }) = self.shown.take() else { return Ok(()) };
-        let doing = || format!("taking a letter from {}", self.queue);
+        let queue = self.queue;
+        let doing = || format!("taking a letter from {queue}");
+        if self.ahead < WINDOW
+            && let Some(window) = self.window.take_if(|window| window.room == 0)
+        {
+            // The next one is larger.
+            self.cancel(&window).await.map_err(|error| BrokerError::of(doing(), &error))?;
+        }
         match acker.ack(BasicAckOptions::default()).await {
             Ok(true) => {}
             Ok(false) => return Err(BrokerError::Lost { doing: doing(), source: None }),
@@ -198,7 +213,7 @@ impl Walk {
         let failed = |error| BrokerError::of(format!("returning letters to {queue}"), &error);
         self.keep_shown();
         if let Some(window) = self.window.take() {
-            self.cancel(window).await.map_err(failed)?;
+            self.cancel(&window).await.map_err(failed)?;
         }
         self.give_back().await?;
         self.channel.close(200, "OK".into()).await.map_err(failed)?;
@@ -248,7 +263,7 @@ impl Walk {
         let queue = self.queue;
         let failed =
             |error: &lapin::Error| BrokerError::of(format!("looking through {queue}"), error);
-        let room = u16::try_from(most.min(left)).unwrap_or(u16::MAX);
+        let room = u16::try_from(most.min(left)).map_or(WINDOW, |most| most.min(WINDOW));
         let mut quiet = 0;
         let delivery = loop {
             let window = self.window(room).await.map_err(|error| failed(&error))?;
@@ -275,7 +290,7 @@ impl Walk {
             Some(window) if window.room > 0 => window,
             before => {
                 if let Some(window) = before {
-                    self.cancel(window).await?;
+                    self.cancel(&window).await?;
                 }
                 self.channel.basic_qos(room, BasicQosOptions::default()).await?;
                 let consume = self.channel.basic_consume(
@@ -291,7 +306,7 @@ impl Walk {
     }
 
     /// Ends a window's consumer. What it got stays with the channel.
-    async fn cancel(&mut self, window: Window) -> Result<(), lapin::Error> {
+    async fn cancel(&mut self, window: &Window) -> Result<(), lapin::Error> {
         self.kept.extend(Some(window.kept).filter(|kept| kept.letters > 0));
         self.channel.basic_cancel(window.letters.tag(), BasicCancelOptions::default()).await
     }
