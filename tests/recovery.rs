@@ -116,10 +116,16 @@ async fn an_event_is_delivered_at_once_although_the_answer_of_its_routing_was_lo
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_purged_queue_held_is_delivered_while_others_are_busy() {
     const EVENTS: usize = 20;
-    // Few jobs at a time, but slots enough for them: nothing is deferred, and jobs wait in the queue.
-    let world = World::new().await.with("FANFARE_PREFETCH", "2").with("FANFARE_CONCURRENCY", "64");
+    // Few jobs at a time, each of which waits for its record: nothing is deferred, and jobs wait in the
+    // queue.
+    let sandbox = Sandbox::new().await;
+    let (world, behind, proxy) = behind(&sandbox).await;
+    let behind = behind.with("FANFARE_PREFETCH", "2");
+    proxy.inject_always(
+        Marker::statement("attempts_record"),
+        Fault::Delay(Duration::from_millis(500)),
+    );
     let (anna, bob) = (Receiver::start().await, Receiver::start().await);
-    bob.answer_with(|_, _| Reply::status(200).after(Duration::from_secs(2)));
     let webhook = webhooks(&world, &anna, &bob).await;
     let _router = world.start("router").await;
     for _ in 0..EVENTS {
@@ -127,7 +133,7 @@ async fn what_a_purged_queue_held_is_delivered_while_others_are_busy() {
     }
     let in_ledger = format!("select count(*) from events where '{webhook}' = any(webhooks)");
     eventually("all events are in the ledger", SOON, async || {
-        world.sql(&in_ledger) == EVENTS.to_string()
+        sandbox.sql(&in_ledger).unwrap().trim() == EVENTS.to_string()
     })
     .await;
     world.amqp().await.drain("fanfare.deliveries").await.unwrap();
@@ -136,7 +142,7 @@ async fn what_a_purged_queue_held_is_delivered_while_others_are_busy() {
         // More than the worker can do, so that its queue is never empty.
         let len = async || amqp.queue_len("fanfare.deliveries").await.unwrap();
         eventually("jobs wait", SOON, async || len().await > 10).await;
-        let _worker = world.start("worker").await;
+        let _worker = behind.start("worker").await;
         let took = arrive(&anna, EVENTS, FOUND).await;
         println!("after the purge: {took:?}; {} jobs wait", len().await);
         assert!(len().await > 0, "the worker was idle in between");

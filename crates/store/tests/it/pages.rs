@@ -83,9 +83,8 @@ fn of(owner: &str, state: Option<State>) -> DeliveryFilter {
     DeliveryFilter { owner, state, limit: 100, ..DeliveryFilter::default() }
 }
 
-/// The owner has none; an administrator asks for a state that none of the deliveries is in.
 #[tokio::test]
-async fn a_page_without_deliveries_reads_a_bounded_part_of_the_ledger() {
+async fn a_page_of_an_owner_without_deliveries_reads_a_bounded_part_of_the_ledger() {
     let database = Database::new().await;
     for _ in 0..51 {
         database.store.webhook_add(&webhook("anna", &[], false)).await.unwrap();
@@ -94,8 +93,7 @@ async fn a_page_without_deliveries_reads_a_bounded_part_of_the_ledger() {
     database.store.webhook_add(&other).await.unwrap();
     database.fill(other.id, 120_000).await;
     let states = [None, Some(State::Delivered), Some(State::Pending), Some(State::Dead)];
-    let administrators = DeliveryFilter { owner: None, ..of("anna", Some(State::Delivered)) };
-    for filter in states.map(|state| of("anna", state)).into_iter().chain([administrators]) {
+    for filter in states.map(|state| of("anna", state)) {
         let (before, connections) = (database.blocks().await, database.connections().await);
         let store = database.another(Asks::Interactive, 1);
         let page = store.deliveries_page(&filter).await.unwrap();
