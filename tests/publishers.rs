@@ -209,14 +209,18 @@ async fn what_can_t_be_taken_says_what_to_do() {
     let said = |letter: &Message| {
         (letter.header("x-fanfare-reason").unwrap(), letter.header("x-fanfare-detail").unwrap())
     };
-    for ((_, body, reason, words), letter) in cases.iter().zip(&letters) {
-        assert_eq!(letter.body, body.as_slice());
-        let (found, detail) = said(letter);
-        assert_eq!((found.as_str(), detail.contains(words)), (*reason, true), "{detail}");
+    // The router keeps letters side by side, so they come in any order.
+    let find = |body: &[u8], words: &str| {
+        let letter = letters.iter().find(|it| it.body == body && said(it).1.contains(words));
+        letter.unwrap_or_else(|| panic!("no letter says {words:?}"))
+    };
+    for (_, body, reason, words) in &cases {
+        let letter = find(body, words);
+        assert_eq!(said(letter).0, *reason, "{words}");
     }
-    let [empty, misnamed] = &letters[cases.len()..] else { panic!("two more letters") };
+    let empty = find(b"", "data is missing");
     assert_eq!(said(empty).0, "bad-data");
-    assert!(said(misnamed).1.contains("accessRevision"), "{:?}", said(misnamed));
+    find(b"{}", "accessRevision");
     // The attributes are still where they were.
     assert!(empty.headers.inner().contains_key("cloudEvents:subject"));
 }
