@@ -43,7 +43,7 @@ const LAST_STATUS: &str = "x-fanfare-last-status";
 const DELIVERY: &str = "x-fanfare-delivery";
 const BATCH: &str = "x-fanfare-batch";
 
-/// The reason of a letter of which nobody said why it is there.
+/// The reason of a dead letter that came without one.
 pub const POISON: &str = "poison";
 
 /// A detail is for a person to read, not to hold the message a second time.

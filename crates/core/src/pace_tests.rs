@@ -1,3 +1,5 @@
+//! The pace against receivers of every kind, and what it keeps.
+
 use super::*;
 use proptest::prelude::*;
 

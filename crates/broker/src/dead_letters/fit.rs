@@ -15,7 +15,7 @@ use std::time::SystemTime;
 const OWN: [&str; 10] =
     [REASON, DETAIL, ROUTING_KEY, DEAD_AT, ID, WEBHOOK, ATTEMPTS, LAST_STATUS, DELIVERY, BATCH];
 
-/// A detail says how many headers were left out, and the names of so many.
+/// A detail says how many headers were left out, and names this many of them.
 const NAMED: usize = 3;
 const LONGEST_NAME: usize = 40;
 

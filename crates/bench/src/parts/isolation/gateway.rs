@@ -131,7 +131,7 @@ async fn round(stage: &mut Stage, plan: &Plan, report: &mut Report, case: &Case)
     world.close(stage).await
 }
 
-/// Events for so many seconds.
+/// Events for this many seconds.
 fn load(plan: &Plan, case: &Case, seconds: f64) -> Load<'static> {
     Load {
         filter: "tasks",
