@@ -5,10 +5,13 @@
 //! webhooks asks.
 //!
 //! A request that takes longer than is usual for its host is slow. Slow requests have a lane of their
-//! own ([`Group::may_slow`]), of which a host and an owner get a share, so that they don't count against
-//! the fast ones. When that share is used up, slow requests are stuck among the fast ones: then their
-//! host or owner may use a share of these, too. One whose requests are all fast may use the whole
-//! worker, since it gives everything back within milliseconds.
+//! own, as large as that of the fast ones, so that they don't count against these. A group whose
+//! requests are all fast may use the whole worker, since it gives everything back within milliseconds.
+//! All of them may turn slow at once, so each that does moves to the slow lane while it has room. Then
+//! its group gets nothing new while it has more than its share there.
+//!
+//! Once the slow lane is half full, fast requests have shares, too: what turns slow next may find no
+//! room there. It is stuck among the fast ones then, and would fill them.
 
 use std::time::{Duration, Instant};
 
@@ -42,13 +45,44 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The part of a worker's requests in flight that a group may use once it holds some for long.
-    fn share(self, concurrency: u32) -> u32 {
+    /// The part that a group may use of what the groups share.
+    fn share(self, room: u32) -> u32 {
         let part = match self {
             Self::Host => 2,
             Self::Owner => 4,
         };
-        (concurrency / part).max(1)
+        (room / part).max(1)
+    }
+}
+
+/// What a worker has in flight, whatever the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Requests that are not among the slow ones.
+    pub fast: u32,
+    /// The most of these that there may be.
+    pub concurrency: u32,
+    /// Requests that are among the slow ones.
+    pub slow: u32,
+    /// The most of these that there may be.
+    pub slow_room: u32,
+}
+
+impl Load {
+    /// Whether there is room for everybody among the fast requests.
+    fn is_half_idle(self) -> bool {
+        self.fast < self.concurrency / 2
+    }
+
+    /// Whether those that turn slow soon may find no room.
+    fn is_crowded(self) -> bool {
+        self.slow >= self.slow_room / 2
+    }
+
+    /// Where a request counts that turns slow now.
+    #[must_use]
+    pub fn slowed(self) -> Speed {
+        if self.slow < self.slow_room { Speed::Slow } else { Speed::Stuck }
     }
 }
 
@@ -118,22 +152,15 @@ impl Group {
         }
     }
 
-    /// Why the group may have no further request now; `None` when it may. `all` is the number of
-    /// fast requests in flight of the whole worker, `concurrency` the most that it may have, and
-    /// `chance` a number from 0 up to 1 that spreads deferrals.
+    /// Why the group may have no further request now; `None` when it may. `load` is what the worker
+    /// has in flight, and `chance` a number from 0 up to 1 that spreads deferrals.
     #[must_use]
-    pub fn refusal(
-        &self,
-        now: Instant,
-        all: u32,
-        concurrency: u32,
-        chance: f64,
-    ) -> Option<Refusal> {
+    pub fn refusal(&self, now: Instant, load: Load, chance: f64) -> Option<Refusal> {
         if let Some(silence) = self.silence(now) {
             return Some(self.silent_for(silence, chance));
         }
         let wait = SHORTEST_WAIT + self.backlog.spread(SPREAD_EACH, chance);
-        (!self.has_room(all, concurrency)).then_some(Refusal { cause: Cause::Busy, wait })
+        (!self.has_room(load)).then_some(Refusal { cause: Cause::Busy, wait })
     }
 
     /// How long a host that has stopped answering has been silent. All requests to it are refused then,
@@ -152,18 +179,25 @@ impl Group {
         Refusal { cause: Cause::Silent, wait }
     }
 
-    /// Whether the group may have another request. A worker that is half idle has room for everybody.
+    /// Whether the group may have another request.
     #[must_use]
-    pub fn has_room(&self, all: u32, concurrency: u32) -> bool {
-        let share = self.kind.share(concurrency);
-        match self.kind {
-            Kind::Host if self.suspect => self.in_flight < SUSPECT_REQUESTS.min(share),
-            // What is slow holds a connection, so there are not too many of these, and they find room
-            // among the slow ones.
-            Kind::Host if self.slow + self.stuck > 0 => self.in_flight < (share / 2).max(1),
-            Kind::Host => true,
-            Kind::Owner => self.stuck == 0 || self.fast() < share || all < concurrency / 2,
+    pub fn has_room(&self, load: Load) -> bool {
+        let share = self.kind.share(load.concurrency);
+        if self.kind == Kind::Host {
+            if self.suspect {
+                return self.in_flight < SUSPECT_REQUESTS.min(share);
+            }
+            // Each slow request holds a connection.
+            if self.slow + self.stuck > 0 && self.in_flight >= (share / 2).max(1) {
+                return false;
+            }
         }
+        let crowded = load.is_crowded();
+        if crowded && self.slow >= self.kind.share(load.slow_room) {
+            return false;
+        }
+        let bounded = crowded || self.stuck > 0;
+        !bounded || self.fast() < share || load.is_half_idle()
     }
 
     /// How long a request may take until it counts as slow.
@@ -173,13 +207,6 @@ impl Group {
             return Duration::ZERO;
         }
         self.average.saturating_mul(SLOW_FACTOR).clamp(SLOW_AFTER.0, SLOW_AFTER.1)
-    }
-
-    /// Whether another request of the group may be among the worker's slow ones. `slow` is the number of
-    /// these, `room` the most that there may be.
-    #[must_use]
-    pub fn may_slow(&self, slow: u32, room: u32) -> bool {
-        slow < room && (self.slow < self.kind.share(room) || slow < room / 2)
     }
 
     /// A request is of another speed than it was.
@@ -265,8 +292,12 @@ mod tests {
         group
     }
 
-    fn cause(group: &Group, now: Instant, all: u32) -> Option<Cause> {
-        group.refusal(now, all, CONCURRENCY, 0.5).map(|refusal| refusal.cause)
+    fn load(fast: u32, slow: u32) -> Load {
+        Load { fast, concurrency: CONCURRENCY, slow, slow_room: CONCURRENCY }
+    }
+
+    fn cause(group: &Group, now: Instant, fast: u32) -> Option<Cause> {
+        group.refusal(now, load(fast, 0), 0.5).map(|refusal| refusal.cause)
     }
 
     #[test]
@@ -290,6 +321,28 @@ mod tests {
         let mut host = with(Kind::Host, 4, now);
         host.change(Speed::Fast, Speed::Stuck);
         assert_eq!(cause(&host, now, 0), Some(Cause::Busy));
+    }
+
+    #[test]
+    fn groups_have_shares_of_the_fast_requests_while_many_are_slow() {
+        let now = Instant::now();
+        for (kind, share) in [(Kind::Host, 8), (Kind::Owner, 4)] {
+            let busy = |in_flight| !with(kind, in_flight, now).has_room(load(8, 8));
+            assert!(!busy(share - 1) && busy(share), "{kind:?}");
+            assert!(with(kind, 15, now).has_room(load(15, 7)), "{kind:?}: few are slow");
+            assert!(with(kind, 7, now).has_room(load(7, 8)), "{kind:?}: half of it is idle");
+        }
+    }
+
+    #[test]
+    fn an_owner_with_many_slow_requests_gets_nothing_new_while_many_are_slow() {
+        let now = Instant::now();
+        let mut owner = with(Kind::Owner, 5, now);
+        (0..4).for_each(|_| owner.change(Speed::Fast, Speed::Slow));
+        assert!(owner.has_room(load(1, 7)));
+        assert!(!owner.has_room(load(1, 8)));
+        owner.end(now, QUICK, Speed::Slow);
+        assert!(owner.has_room(load(1, 8)));
     }
 
     #[test]
@@ -376,22 +429,50 @@ mod tests {
         assert_eq!(cause(&owner, now + Duration::from_mins(1), 4), None);
     }
 
+    /// What three groups do: one of them begins requests until it may no more, or those of one turn slow.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Begin(usize),
+        TurnSlow(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0usize..3).prop_map(Step::Begin),
+            1 => (0usize..3).prop_map(Step::TurnSlow),
+        ]
+    }
+
     proptest! {
-        /// Whatever the groups do, one of several whose requests are stuck leaves room for the others.
+        /// Whatever three groups do, and even if none of their requests ever ends, a fourth has room.
         #[test]
-        fn no_group_fills_a_worker(asks in prop::collection::vec(0usize..3, 0..200)) {
+        fn no_groups_fill_a_worker(kind in prop::sample::select(vec![Kind::Host, Kind::Owner]), steps in prop::collection::vec(step(), 0..400)) {
             let now = Instant::now();
-            let mut groups = [Kind::Owner; 3].map(Group::new);
-            let mut all = 0;
-            for which in asks {
-                let group = &mut groups[which];
-                if all < CONCURRENCY && group.refusal(now, all, CONCURRENCY, 0.0).is_none() {
-                    group.begin(now);
-                    group.change(Speed::Fast, Speed::Stuck);
-                    all += 1;
+            let mut groups = [kind; 3].map(Group::new);
+            let mut all = load(0, 0);
+            let turn_slow = |group: &mut Group, all: &mut Load| {
+                for _ in 0..group.fast() - group.stuck {
+                    let to = all.slowed();
+                    group.change(Speed::Fast, to);
+                    if to == Speed::Slow {
+                        (all.fast, all.slow) = (all.fast - 1, all.slow + 1);
+                    }
+                }
+            };
+            for step in steps {
+                match step {
+                    Step::Begin(which) if all.fast < CONCURRENCY && groups[which].has_room(all) => {
+                        groups[which].begin(now);
+                        all.fast += 1;
+                    }
+                    Step::Begin(_) => {}
+                    Step::TurnSlow(which) => turn_slow(&mut groups[which], &mut all),
                 }
             }
-            prop_assert!(groups.iter().all(|it| it.in_flight <= CONCURRENCY / 2));
+            for group in &mut groups {
+                turn_slow(group, &mut all);
+            }
+            prop_assert!(all.fast < CONCURRENCY && Group::new(kind).has_room(all), "{all:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ use fanfare_core::webhook::Webhook;
 use tokio::sync::oneshot;
 
 use crate::context::chance;
-use lane::Lane;
+use lane::{Lane, Slow};
 
 /// Endpoints remembered, and groups of each kind; beyond this those that are idle are forgotten.
 const MOST: usize = 10_000;
@@ -34,14 +34,12 @@ struct State {
     /// Groups share what their lane has, so that none fills either.
     first: Lane,
     due: Lane,
-    /// Slow requests of both lanes, which don't count in theirs any more.
-    slow: u32,
-    /// The most that there may be.
-    slow_room: u32,
+    slow: Slow,
 }
 
 /// How a worker's concurrency is divided between first attempts and due ones: a storm of either
-/// must leave the other its part. Half as many requests again may be slow ones.
+/// must leave the other its part. As many requests again may be slow ones, so that all of a lane
+/// can turn slow at once.
 pub(crate) fn lanes(concurrency: u32) -> (u32, u32) {
     let due = (concurrency / 4).max(1);
     (concurrency.saturating_sub(due).max(1), due)
@@ -99,8 +97,7 @@ impl Gate {
             places: HashMap::new(),
             first: Lane::new(first),
             due: Lane::new(due),
-            slow: 0,
-            slow_room: (concurrency / 2).max(1),
+            slow: Slow { requests: 0, room: concurrency.max(1) },
         };
         Arc::new(Self { most, state: Mutex::new(state) })
     }
@@ -166,7 +163,7 @@ impl Gate {
         let mut unwanted = Vec::new();
         let mut state = self.lock();
         state.end(pass, change_group);
-        let State { places, first, due, .. } = &mut *state;
+        let State { places, first, due, slow } = &mut *state;
         let Some(place) = places.get_mut(&pass.webhook) else { return };
         // A request to a former host says nothing about the present one.
         if place.host == pass.host {
@@ -177,7 +174,7 @@ impl Gate {
         while place.endpoint.has_room() && !place.endpoint.is_open() {
             let Some(next) = place.waiting.pop_front() else { break };
             let lane = if next.due { &mut *due } else { &mut *first };
-            if !lane.has_room(&place.host, &place.owner) {
+            if !lane.has_room(&place.host, &place.owner, *slow) {
                 place.waiting.push_front(next);
                 break;
             }
@@ -203,26 +200,23 @@ impl State {
         let lane = self.lane(pass.due);
         lane.groups(&pass.host, &pass.owner).into_iter().for_each(change);
         if pass.speed == Some(Speed::Slow) {
-            self.slow = self.slow.saturating_sub(1);
+            self.slow.requests = self.slow.requests.saturating_sub(1);
         } else {
             lane.all = lane.all.saturating_sub(1);
         }
     }
 
-    /// Moves a slow request to the slow ones, if there is room for its host and its owner; else it is
-    /// stuck among the fast ones.
+    /// Moves a slow request to the slow ones, if there is room; else it is stuck among the fast ones.
     fn slow_down(&mut self, pass: &Pass, from: Speed) -> Speed {
-        let (slow, room) = (self.slow, self.slow_room);
+        let slow = self.slow;
         let lane = self.lane(pass.due);
-        let groups = lane.groups(&pass.host, &pass.owner);
-        let has_room = groups.iter().all(|group| group.may_slow(slow, room));
-        let to = if has_room { Speed::Slow } else { Speed::Stuck };
-        for group in groups {
+        let to = lane.load(slow).slowed();
+        for group in lane.groups(&pass.host, &pass.owner) {
             group.change(from, to);
         }
-        if has_room {
+        if to == Speed::Slow {
             lane.all = lane.all.saturating_sub(1);
-            self.slow += 1;
+            self.slow.requests += 1;
         }
         to
     }
@@ -231,7 +225,7 @@ impl State {
     /// it with all of them if it may go at once.
     fn admit(&mut self, webhook: &Webhook, due: bool, most: u32) -> (Admission, &mut Place) {
         let now = Instant::now();
-        let State { places, first, due: dues, .. } = self;
+        let State { places, first, due: dues, slow } = self;
         let (lane, other) = if due { (dues, first) } else { (first, dues) };
         let place = place(places, webhook, most);
         if due {
@@ -240,7 +234,7 @@ impl State {
         }
         // An open breaker defers for longer, and its probe tells whether the endpoint is well again.
         let silence = other.silence(&place.host, now);
-        let admission = match lane.refusal(&place.host, &place.owner, now, silence) {
+        let admission = match lane.refusal((&place.host, &place.owner), *slow, now, silence) {
             Some(Refusal { cause, wait }) if !place.endpoint.is_open() => {
                 place.endpoint.deferred_by_group();
                 Admission::Defer { cause, wait }

@@ -73,10 +73,10 @@ struct Lane {
 }
 
 impl Lane {
-    /// The slots that a job waits for. Not more than half, since requests to one host or of one
-    /// owner may hold the other half: a wider job begins all the same.
+    /// The slots that a job waits for. Not more than a quarter, since stuck requests may hold most of
+    /// the others: a wider job begins all the same.
     fn wanted(&self, deliveries: usize) -> u32 {
-        u32::try_from(deliveries).unwrap_or(u32::MAX).clamp(1, self.most.div_ceil(2))
+        u32::try_from(deliveries).unwrap_or(u32::MAX).clamp(1, self.most.div_ceil(4))
     }
 }
 

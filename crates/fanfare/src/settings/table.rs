@@ -345,8 +345,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: Some("1024"),
         shown: Shown::Whole,
         form: COUNT,
-        about: "The attempts that a worker makes side by side, and half as many more that take longer \
-                than usual",
+        about: "The attempts that a worker makes side by side, and as many more that take longer than \
+                usual",
     },
     Setting {
         name: "FANFARE_WEBHOOK_CONCURRENCY",

@@ -4,10 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanfare_core::group::{Group, Kind, Refusal};
+use fanfare_core::group::{Group, Kind, Load, Refusal};
 
 use super::MOST;
 use crate::context::chance;
+
+/// The slow requests of all lanes, which don't count in theirs any more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slow {
+    pub(super) requests: u32,
+    /// The most that there may be.
+    pub(super) room: u32,
+}
 
 /// The requests of first attempts, or of due ones.
 pub(super) struct Lane {
@@ -34,27 +42,33 @@ impl Lane {
         self.hosts.get(host).and_then(|group| group.silence(now))
     }
 
+    /// What is in flight in this lane, and of the slow requests of all lanes.
+    pub(super) fn load(&self, slow: Slow) -> Load {
+        let Slow { requests: slow, room: slow_room } = slow;
+        Load { fast: self.all, concurrency: self.concurrency, slow, slow_room }
+    }
+
     /// Why a host or an owner may have no further request. `silence` is that of the host in the other
     /// lane.
     pub(super) fn refusal(
         &mut self,
-        host: &Arc<str>,
-        owner: &Arc<str>,
+        (host, owner): (&Arc<str>, &Arc<str>),
+        slow: Slow,
         now: Instant,
         silence: Option<Duration>,
     ) -> Option<Refusal> {
-        let (all, concurrency) = (self.all, self.concurrency);
+        let load = self.load(slow);
         let [host, owner] = self.groups(host, owner);
         if let Some(silence) = silence {
             return Some(host.silent_for(silence, chance()));
         }
-        let refusal = |group: &Group| group.refusal(now, all, concurrency, chance());
+        let refusal = |group: &Group| group.refusal(now, load, chance());
         refusal(host).or_else(|| refusal(owner))
     }
 
-    pub(super) fn has_room(&mut self, host: &Arc<str>, owner: &Arc<str>) -> bool {
-        let (all, concurrency) = (self.all, self.concurrency);
-        self.groups(host, owner).iter().all(|group| group.has_room(all, concurrency))
+    pub(super) fn has_room(&mut self, host: &Arc<str>, owner: &Arc<str>, slow: Slow) -> bool {
+        let load = self.load(slow);
+        self.groups(host, owner).iter().all(|group| group.has_room(load))
     }
 
     /// Begins a request; returns how long it may take until it counts as slow.
