@@ -3,6 +3,7 @@
 mod again;
 mod page;
 mod resend;
+mod window;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::answer::Trace;

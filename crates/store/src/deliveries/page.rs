@@ -7,7 +7,7 @@
 //! million.
 //!
 //! Where few of what the index has may fit, a page ends after a window of so many entries
-//! ([`SCAN`]), with what was found in it, even if that is nothing; the next page goes on there. The
+//! ([`Window`]), with what was found in it, even if that is nothing; the next page goes on there. The
 //! window's end is looked up first, from the index alone.
 //!
 //! A key is (time, batch, webhook), and never changes. The next page begins right below the last
@@ -23,15 +23,10 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::window::Window;
 use super::{Delivery, DeliveryFilter};
-use crate::cancel::Object;
 use crate::error::StoreError;
 use crate::pool::Store;
-
-/// Entries of an index that one page looks through at most.
-const SCAN: i64 = 10_000;
-/// Of these, each webhook's at least, however many webhooks there are.
-const SCAN_OF_A_WEBHOOK: i64 = 100;
 
 /// A page of deliveries.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +50,7 @@ pub struct Position {
 
 /// How the keys of a page are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// Those of the events with one `CloudEvents` id.
     Event,
     /// By the time of their events.
@@ -205,94 +200,6 @@ impl Way {
             Self::Webhooks => WEBHOOKS,
             Self::Ended => ENDED,
         }
-    }
-}
-
-/// What a page looks through.
-struct Window<'a> {
-    since: DateTime<Utc>,
-    below: Position,
-    webhooks: Option<&'a [Uuid]>,
-    state: Option<&'static str>,
-}
-
-/// The end of a window among the events that `$which` narrows: $1 since, $2 and $3 where it begins,
-/// $4 how many entries it has.
-macro_rules! end_of_events {
-    ($which:literal) => {
-        concat!(
-            "-- deliveries_window
-            select e.received_at from events e
-            where ",
-            $which,
-            " and e.received_at >= $1 and (e.received_at, e.batch) <= ($2, $3)
-            order by e.received_at desc, e.batch desc offset $4 limit 1"
-        )
-    };
-}
-
-/// The end of a window among the attempts that came to an end so: $5 the state, $6 the webhook at
-/// which it begins.
-const END_OF_ENDED: &str = "-- deliveries_window
-    select a.since from attempts a
-    where a.state = $5 and a.state in ('dead', 'dropped')
-      and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $6)
-    order by a.since desc, a.batch desc, a.webhook desc offset $4 limit 1";
-
-/// The newest end of the windows of each of the webhooks $5.
-const END_OF_WEBHOOKS: &str = "-- deliveries_window
-    select k.since
-    from unnest($5::uuid[]) as w(webhook)
-    cross join lateral (
-        select a.since from attempts a
-        where a.webhook = w.webhook and a.entry = 1
-          and a.since >= $1 and (a.since, a.batch) <= ($2, $3)
-        order by a.since desc, a.batch desc offset $4 limit 1
-    ) k
-    order by k.since desc limit 1";
-
-impl Window<'_> {
-    /// The time down to which a page looks; `None` when all that there is fits into the window.
-    async fn end(
-        &self,
-        way: Way,
-        client: &Object,
-    ) -> Result<Option<DateTime<Utc>>, tokio_postgres::Error> {
-        let open = end_of_events!("e.look_at is not null");
-        match way {
-            Way::Event => Ok(None),
-            Way::Time => self.end_by(client, end_of_events!("true"), SCAN, &[]).await,
-            Way::Open => self.end_by(client, open, SCAN, &[]).await,
-            Way::Ended => {
-                let more: [&(dyn ToSql + Sync); 2] = [&self.state, &self.below.webhook.0];
-                self.end_by(client, END_OF_ENDED, SCAN, &more).await
-            }
-            Way::Webhooks => {
-                let open = self.end_by(client, open, SCAN, &[]).await?;
-                // Without a state each of a webhook's deliveries fits.
-                let (Some(webhooks), Some(_)) = (self.webhooks, self.state) else {
-                    return Ok(open);
-                };
-                let number = i64::try_from(webhooks.len()).unwrap_or(i64::MAX).max(1);
-                let each = (SCAN / number).max(SCAN_OF_A_WEBHOOK);
-                let tried = self.end_by(client, END_OF_WEBHOOKS, each, &[&webhooks]).await?;
-                Ok(open.max(tried))
-            }
-        }
-    }
-
-    async fn end_by(
-        &self,
-        client: &Object,
-        sql: &str,
-        entries: i64,
-        more: &[&(dyn ToSql + Sync)],
-    ) -> Result<Option<DateTime<Utc>>, tokio_postgres::Error> {
-        let common: [&(dyn ToSql + Sync); 4] =
-            [&self.since, &self.below.at, &self.below.batch.0, &entries];
-        let parameters: Vec<_> = common.into_iter().chain(more.iter().copied()).collect();
-        let row = client.query_opt(sql, &parameters).await?;
-        row.map(|row| row.try_get(0)).transpose()
     }
 }
 

@@ -78,6 +78,27 @@ impl Database {
     }
 }
 
+impl Database {
+    /// What a page that shows nothing looks at, and how many such pages there are.
+    async fn empty_pages(&self, filter: &DeliveryFilter) -> (i64, usize) {
+        let (before, connections) = (self.blocks().await, self.connections().await);
+        let store = self.another(Asks::Interactive, 1);
+        let page = store.deliveries_page(filter).await.unwrap();
+        assert!(page.deliveries.is_empty());
+        drop(store);
+        // What a connection did is counted when it ends, at the latest.
+        eventually("the connection has ended", SOON, async || {
+            let left = self.connections().await;
+            if left == connections { Ok(()) } else { Err(left) }
+        })
+        .await;
+        let blocks = self.blocks().await - before;
+        let (found, pages) = self.all(filter).await;
+        assert!(found.is_empty());
+        (blocks, pages)
+    }
+}
+
 fn of(owner: &str, state: Option<State>) -> DeliveryFilter {
     let owner = Some(Name::parse(owner).unwrap());
     DeliveryFilter { owner, state, limit: 100, ..DeliveryFilter::default() }
@@ -94,23 +115,35 @@ async fn a_page_of_an_owner_without_deliveries_reads_a_bounded_part_of_the_ledge
     database.fill(other.id, 120_000).await;
     let states = [None, Some(State::Delivered), Some(State::Pending), Some(State::Dead)];
     for filter in states.map(|state| of("anna", state)) {
-        let (before, connections) = (database.blocks().await, database.connections().await);
-        let store = database.another(Asks::Interactive, 1);
-        let page = store.deliveries_page(&filter).await.unwrap();
-        assert!(page.deliveries.is_empty());
-        drop(store);
-        // What a connection did is counted when it ends, at the latest.
-        eventually("the connection has ended", SOON, async || {
-            let left = database.connections().await;
-            if left == connections { Ok(()) } else { Err(left) }
-        })
-        .await;
-        let blocks = database.blocks().await - before;
-        println!("{filter:?}: {blocks} blocks");
-        assert!(blocks < 2_500, "{filter:?}: {blocks} blocks");
-        let (found, pages) = database.all(&filter).await;
-        assert!(found.is_empty() && pages <= 14, "{filter:?}: {pages} pages");
+        let (blocks, pages) = database.empty_pages(&filter).await;
+        assert!(blocks < 2_500 && pages <= 14, "{filter:?}: {blocks} blocks, {pages} pages");
     }
+}
+
+#[tokio::test]
+async fn a_page_of_all_deliveries_in_a_state_that_none_has_reads_a_bounded_part_of_the_ledger() {
+    const EVENTS: usize = 60_000;
+    const LOOKED_UP: usize = 2_500;
+    let database = Database::new().await;
+    let other = webhook("bob", &[], false);
+    database.store.webhook_add(&other).await.unwrap();
+    database.fill(other.id, EVENTS as i64).await;
+    // Half of the events are open.
+    for (state, among) in [(State::Delivered, EVENTS), (State::Retrying, EVENTS / 2)] {
+        let filter = DeliveryFilter { state: Some(state), limit: 100, ..DeliveryFilter::default() };
+        let (blocks, pages) = database.empty_pages(&filter).await;
+        assert!(blocks < 12_000, "{state:?}: {blocks} blocks");
+        assert!(pages.abs_diff(among / LOOKED_UP) <= 1, "{state:?}: {pages} pages");
+    }
+    // A delivery costs as much, whether it is one of an event's many or an event's only one.
+    let share = "update events set webhooks = array_fill(webhooks[1], array[50])
+                 where event_id::int <= 5000";
+    database.client.execute(share, &[]).await.unwrap();
+    database.client.batch_execute("vacuum analyze events").await.unwrap();
+    let filter =
+        DeliveryFilter { state: Some(State::Delivered), limit: 100, ..DeliveryFilter::default() };
+    let (blocks, pages) = database.empty_pages(&filter).await;
+    assert!(blocks < 12_000 && pages > 100, "{blocks} blocks, {pages} pages");
 }
 
 #[tokio::test]
