@@ -9,6 +9,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use url::Url;
 
 use super::Config;
@@ -55,7 +56,7 @@ impl Flow {
 
     /// Whether a browser came back from this very sign-in.
     pub(crate) fn is_of(&self, state: &str) -> bool {
-        self.derived("state") == state
+        self.derived("state").as_bytes().ct_eq(state.as_bytes()).into()
     }
 
     /// What the ID token has to hold.
