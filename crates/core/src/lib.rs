@@ -27,6 +27,7 @@ pub mod answer;
 mod backlog;
 pub mod chain;
 pub mod directory;
+pub mod duration;
 pub mod endpoint;
 pub mod event;
 pub mod explain;
