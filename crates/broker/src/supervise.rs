@@ -2,9 +2,10 @@
 //! little and start again. One for the session, and one for each queue that is consumed over it.
 
 use crate::config::Config;
-use crate::error::{BrokerError, Cause, chain};
+use crate::error::{BrokerError, Cause};
 use crate::session::Session;
 use crate::topology::Queue;
+use fanfare_core::chain::{causes, chain};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -134,11 +135,9 @@ pub async fn keep_consuming<E, Work>(
 
 /// Whether a consumer failed because its queue does not exist, or was deleted.
 fn is_missing(failure: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(failure), |error| error.source())
-        .filter_map(|error| error.downcast_ref::<BrokerError>())
-        .any(|error| {
-            matches!(error, BrokerError::Missing { .. } | BrokerError::ConsumerGone { .. })
-        })
+    causes(failure).filter_map(|error| error.downcast_ref::<BrokerError>()).any(|error| {
+        matches!(error, BrokerError::Missing { .. } | BrokerError::ConsumerGone { .. })
+    })
 }
 
 /// When to warn of a failure that repeats itself: at once, after a minute, then after twice the
