@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// The pause after a first failure, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -201,6 +200,5 @@ fn warn(config: &Config, failure: &(dyn std::error::Error + 'static), wait: Dura
 
 /// Between half of the pause and all of it, so that processes do not come back in step.
 fn jitter(pause: Duration) -> Duration {
-    let [random, ..] = Uuid::new_v4().into_bytes();
-    pause / 2 + pause / 2 * u32::from(random) / u32::from(u8::MAX)
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

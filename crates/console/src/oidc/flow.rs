@@ -8,6 +8,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use fanfare_store::StoreError;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use url::Url;
@@ -32,7 +33,7 @@ pub(crate) struct Flow {
 
 impl Flow {
     /// Begins one, which goes on to this path.
-    pub(crate) fn begin(next: &str) -> Result<Self, getrandom::Error> {
+    pub(crate) fn begin(next: &str) -> Result<Self, StoreError> {
         let next = if next.len() > LONGEST_PATH { "" } else { next };
         Ok(Self { secret: Token::random()?.reveal().to_owned(), next: next.to_owned() })
     }
