@@ -34,6 +34,7 @@ pub mod explain;
 pub mod filter;
 pub mod group;
 pub mod history;
+pub mod hosts;
 pub mod ids;
 pub mod job;
 pub mod json;

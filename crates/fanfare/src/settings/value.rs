@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fanfare_core::duration;
+use fanfare_core::hosts::HostList;
 use fanfare_core::share::Shares;
 use ipnet::IpNet;
 use url::Url;
@@ -128,8 +129,9 @@ pub(crate) fn mask(value: &str, shown: Shown) -> String {
 /// A URL without its password; nothing of what is not a URL, since nobody knows where in it a
 /// password is.
 fn mask_password(text: &str) -> String {
-    let (text, hosts) = one_host(text);
-    let Ok(mut url) = Url::parse(&text) else {
+    let several = HostList::of(text).filter(HostList::is_several);
+    let one_host = several.map(|list| list.with(ONE_HOST));
+    let Ok(mut url) = Url::parse(one_host.as_deref().unwrap_or(text)) else {
         return MASK.to_owned();
     };
     if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
@@ -147,25 +149,14 @@ fn mask_password(text: &str) -> String {
             .collect();
         url.query_pairs_mut().clear().extend_pairs(pairs);
     }
-    String::from(url).replacen(ONE_HOST, &hosts, 1)
+    match several {
+        Some(list) => url.as_str().replacen(ONE_HOST, list.as_str(), 1),
+        None => url.into(),
+    }
 }
 
 /// Stands in for several hosts, which a URL in general can't have.
 const ONE_HOST: &str = "one.host.instead";
-
-/// The same URL with one host in place of several, and those.
-fn one_host(text: &str) -> (String, String) {
-    let unchanged = || (text.to_owned(), ONE_HOST.to_owned());
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return unchanged();
-    };
-    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
-    if !hosts.contains(',') {
-        return unchanged();
-    }
-    (format!("{scheme}://{user}{ONE_HOST}{path}"), hosts.to_owned())
-}
 
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
