@@ -21,6 +21,10 @@ pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
 /// The header with the signatures over id, time and body.
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 
+/// How far a signature's time may be from the receiver's clock, in seconds: what the Standard Webhooks
+/// libraries allow.
+pub const TOLERANCE_S: i64 = 5 * 60;
+
 /// The value of `ms-signature`: `sha256=` and 64 upper-case hex digits.
 #[must_use]
 pub fn ms_signature(secret: &Secret, body: &[u8]) -> String {
