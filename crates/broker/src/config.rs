@@ -4,7 +4,7 @@ use crate::error::BrokerError;
 use crate::place::{Place, unusable};
 use crate::queue_health::QueueHealth;
 use crate::wire::room::Room;
-use fanfare_core::hosts::HostList;
+use fanfare_core::hosts;
 use fanfare_core::share::Shares;
 use std::fmt;
 use std::sync::Arc;
@@ -102,14 +102,14 @@ impl fmt::Debug for Config {
 
 /// The same address for each of its hosts.
 fn one_host_each(address: &str) -> Result<Vec<String>, BrokerError> {
-    let Some(list) = HostList::of(address) else {
+    let Some((before, hosts, after)) = hosts::split(address) else {
         return Ok(vec![address.to_owned()]);
     };
-    let of = |host: &str| match host {
-        "" if list.is_several() => Err(unusable("between two of its commas is no host")),
-        host => Ok(list.with(host)),
+    let of = |host: &str| match host.trim() {
+        "" if hosts.contains(',') => Err(unusable("between two of its commas is no host")),
+        host => Ok([before, host, after].concat()),
     };
-    list.iter().map(of).collect()
+    hosts.split(',').map(of).collect()
 }
 
 #[cfg(test)]

@@ -189,8 +189,9 @@ async fn verify(app: &App, wanted: &Registration) -> Result<(), Refused> {
     if skips_verification(wanted.uri.url()) {
         return Ok(());
     }
-    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let headers: Vec<(String, String)> = wanted.headers.iter().map(header).collect();
     let echo = Uuid::new_v4().simple().to_string();
-    app.client.verify(&wanted.uri, &headers, &echo).await.map_err(Refused::NotVerified)
+    app.client
+        .verify(&wanted.uri, wanted.headers.as_slice(), &echo)
+        .await
+        .map_err(Refused::NotVerified)
 }

@@ -33,7 +33,6 @@ impl UnsignedRequest<'_> {
         let timestamp = self.at.timestamp();
         let ms = self.secrets.first().map(|newest| ms_signature(newest, self.body));
         let standard = webhook_signature(self.secrets, self.id, timestamp, self.body);
-        let own = self.own.iter().map(|(name, value)| (name, value.to_owned()));
         let service = [
             ("content-type", Some("application/json; charset=utf-8".to_owned())),
             (MS_SIGNATURE, ms),
@@ -42,8 +41,11 @@ impl UnsignedRequest<'_> {
             (WEBHOOK_SIGNATURE, Some(standard)),
             ("traceparent", self.traceparent.map(str::to_owned)),
         ];
-        let service = service.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        own.chain(service).map(|(name, value)| (name.to_owned(), value)).collect()
+        let mut headers = self.own.as_slice().to_vec();
+        let service =
+            service.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        headers.extend(service);
+        headers
     }
 }
 

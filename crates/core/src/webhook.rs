@@ -301,6 +301,12 @@ impl Headers {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
+
+    /// The same as a slice.
+    #[must_use]
+    pub fn as_slice(&self) -> &[(String, String)] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Headers {

@@ -75,7 +75,12 @@ pub(super) async fn request(
     };
     Ok(Some(Rebuilt {
         line: line(webhook),
-        headers: as_sent(signed.sign(), webhook.headers.iter().count(), host(webhook), body.len()),
+        headers: as_sent(
+            signed.sign(),
+            webhook.headers.as_slice().len(),
+            host(webhook),
+            body.len(),
+        ),
         body,
         changed_at: Some(then.changed_at).filter(|at| *at > attempt.at),
         hidden: events.len() - readable.len(),

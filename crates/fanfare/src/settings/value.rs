@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fanfare_core::duration;
-use fanfare_core::hosts::HostList;
 use fanfare_core::share::Shares;
+use fanfare_core::{duration, hosts};
 use ipnet::IpNet;
 use url::Url;
 
@@ -129,8 +128,8 @@ pub(crate) fn mask(value: &str, shown: Shown) -> String {
 /// A URL without its password; nothing of what is not a URL, since nobody knows where in it a
 /// password is.
 fn mask_password(text: &str) -> String {
-    let several = HostList::of(text).filter(HostList::is_several);
-    let one_host = several.map(|list| list.with(ONE_HOST));
+    let several = hosts::split(text).filter(|(_, hosts, _)| hosts.contains(','));
+    let one_host = several.map(|(before, _, after)| [before, ONE_HOST, after].concat());
     let Ok(mut url) = Url::parse(one_host.as_deref().unwrap_or(text)) else {
         return MASK.to_owned();
     };
@@ -150,7 +149,7 @@ fn mask_password(text: &str) -> String {
         url.query_pairs_mut().clear().extend_pairs(pairs);
     }
     match several {
-        Some(list) => url.as_str().replacen(ONE_HOST, list.as_str(), 1),
+        Some((_, hosts, _)) => url.as_str().replacen(ONE_HOST, hosts, 1),
         None => url.into(),
     }
 }

@@ -79,10 +79,9 @@ pub(super) fn seal(
         let known = before.and_then(|it| it.secrets.iter().find(|it| secret.is(&it.secret)));
         known.cloned().unwrap_or_else(|| Valid { secret: secret.reveal().to_owned(), until: None })
     };
-    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let confidential = Confidential {
         secrets: webhook.secrets.iter().map(valid).collect(),
-        headers: webhook.headers.iter().map(header).collect(),
+        headers: webhook.headers.as_slice().to_vec(),
     };
     confidential.seal(keyring, webhook.id)
 }

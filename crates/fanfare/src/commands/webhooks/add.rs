@@ -110,11 +110,9 @@ fn webhook(args: AddArgs) -> anyhow::Result<Webhook> {
 }
 
 pub(super) async fn verify(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
-    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let headers: Vec<(String, String)> = webhook.headers.iter().map(header).collect();
     let echo = Uuid::new_v4().simple().to_string();
     let client = parts::outbound(settings)?;
-    if let Err(error) = client.verify(&webhook.uri, &headers, &echo).await {
+    if let Err(error) = client.verify(&webhook.uri, webhook.headers.as_slice(), &echo).await {
         bail!("{error} Nothing was changed; --no-verify does not ask.");
     }
     Ok(())
