@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use chrono::DateTime;
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::notification::render;
-use fanfare_core::signature::{
-    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
-};
-use fanfare_core::webhook::{Properties, Secret};
+use fanfare_core::request::UnsignedRequest;
+use fanfare_core::webhook::{Headers, Properties, Secret};
 use reqwest::{Client, redirect, retry};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -95,19 +94,19 @@ async fn post(client: &Client, secret: &Secret, command: &Command, number: u64) 
     let id = DeliveryId(Uuid::from_u128(u128::from(number)));
     let notification = event::notification(Stamp { number, sent: now }, command.size);
     let body = render(id, 1, &Properties::default(), [notification.as_str()]);
-    let at = i64::try_from(now / 1_000_000_000).unwrap_or(i64::MAX);
-    let secrets = std::slice::from_ref(secret);
-    let response = client
-        .post(&command.url)
-        .header("content-type", "application/json; charset=utf-8")
-        .header(MS_SIGNATURE, ms_signature(secret, body.as_bytes()))
-        .header(WEBHOOK_ID, id.to_string())
-        .header(WEBHOOK_TIMESTAMP, at.to_string())
-        .header(WEBHOOK_SIGNATURE, webhook_signature(secrets, id, at, body.as_bytes()))
-        .body(body)
-        .send()
-        .await
-        .context("a POST")?;
+    let signed = UnsignedRequest {
+        own: &Headers::default(),
+        secrets: std::slice::from_ref(secret),
+        id,
+        at: DateTime::from_timestamp_nanos(i64::try_from(now).unwrap_or(i64::MAX)),
+        traceparent: None,
+        body: body.as_bytes(),
+    };
+    let headers = signed.sign();
+    let request = client.post(&command.url).body(body);
+    let request =
+        headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+    let response = request.send().await.context("a POST")?;
     ensure!(response.status().is_success(), "the sink answered {}", response.status());
     response.bytes().await.context("reading an answer")?;
     Ok(())

@@ -4,6 +4,7 @@ use crate::error::BrokerError;
 use crate::place::{Place, unusable};
 use crate::queue_health::QueueHealth;
 use crate::wire::room::Room;
+use fanfare_core::hosts;
 use fanfare_core::share::Shares;
 use std::fmt;
 use std::sync::Arc;
@@ -101,16 +102,12 @@ impl fmt::Debug for Config {
 
 /// The same address for each of its hosts.
 fn one_host_each(address: &str) -> Result<Vec<String>, BrokerError> {
-    let Some((scheme, rest)) = address.split_once("://") else {
+    let Some((before, hosts, after)) = hosts::split(address) else {
         return Ok(vec![address.to_owned()]);
     };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let hosts_at = authority.rfind('@').map_or(0, |at| at + 1);
-    let (user, hosts) = authority.split_at(hosts_at);
     let of = |host: &str| match host.trim() {
         "" if hosts.contains(',') => Err(unusable("between two of its commas is no host")),
-        host => Ok(format!("{scheme}://{user}{host}{path}")),
+        host => Ok([before, host, after].concat()),
     };
     hosts.split(',').map(of).collect()
 }

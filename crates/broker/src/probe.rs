@@ -11,9 +11,10 @@
 //! in any case.
 
 use crate::config::Config;
-use crate::error::{BrokerError, chain};
+use crate::error::BrokerError;
 use crate::queue_connection::connect_any;
 use crate::topology;
+use fanfare_core::chain::chain;
 use lapin::options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};

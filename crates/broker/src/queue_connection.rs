@@ -11,10 +11,11 @@
 
 use crate::config::Config;
 use crate::connect::{Connected, connect};
-use crate::error::{BrokerError, chain};
+use crate::error::BrokerError;
 use crate::place::unusable;
 use crate::probe::problem_of;
 use crate::topology::Queue;
+use fanfare_core::chain::chain;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};

@@ -7,13 +7,14 @@
 use crate::config::Config;
 use crate::connect::Connected;
 use crate::consumer::Consumer;
-use crate::error::{BrokerError, chain};
+use crate::error::BrokerError;
 use crate::ladder::{LEVELS, level_name};
 use crate::probe;
 use crate::publisher::Publisher;
 use crate::queue_connection::{QueueConnections, Watched, connect_any, watch};
 use crate::topology::{self, Fault, Queue};
 use crate::wire::room::Arrivals;
+use fanfare_core::chain::chain;
 use futures_util::{Stream, StreamExt};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;

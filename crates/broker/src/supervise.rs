@@ -2,14 +2,14 @@
 //! little and start again. One for the session, and one for each queue that is consumed over it.
 
 use crate::config::Config;
-use crate::error::{BrokerError, Cause, chain};
+use crate::error::{BrokerError, Cause};
 use crate::session::Session;
 use crate::topology::Queue;
+use fanfare_core::chain::{causes, chain};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// The pause after a first failure, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -134,11 +134,9 @@ pub async fn keep_consuming<E, Work>(
 
 /// Whether a consumer failed because its queue does not exist, or was deleted.
 fn is_missing(failure: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(failure), |error| error.source())
-        .filter_map(|error| error.downcast_ref::<BrokerError>())
-        .any(|error| {
-            matches!(error, BrokerError::Missing { .. } | BrokerError::ConsumerGone { .. })
-        })
+    causes(failure).filter_map(|error| error.downcast_ref::<BrokerError>()).any(|error| {
+        matches!(error, BrokerError::Missing { .. } | BrokerError::ConsumerGone { .. })
+    })
 }
 
 /// When to warn of a failure that repeats itself: at once, after a minute, then after twice the
@@ -202,6 +200,5 @@ fn warn(config: &Config, failure: &(dyn std::error::Error + 'static), wait: Dura
 
 /// Between half of the pause and all of it, so that processes do not come back in step.
 fn jitter(pause: Duration) -> Duration {
-    let [random, ..] = Uuid::new_v4().into_bytes();
-    pause / 2 + pause / 2 * u32::from(random) / u32::from(u8::MAX)
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

@@ -7,9 +7,9 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::rate_limit::RateLimit;
 use fanfare_core::registration::{Registration, RegistrationError};
-use fanfare_core::webhook::{Secret, Webhook};
+use fanfare_core::webhook::Webhook;
 use fanfare_outbound::{VerifyError, skips_verification};
-use fanfare_store::StoreError;
+use fanfare_store::{StoreError, random};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -109,7 +109,7 @@ pub(crate) async fn register(
     }
     verify(app, &wanted).await?;
     let id = WebhookId(Uuid::now_v7());
-    let webhook = wanted.into_webhook(id, caller.name.clone(), secret()?, (app.clock)());
+    let webhook = wanted.into_webhook(id, caller.name.clone(), random::secret()?, (app.clock)());
     app.store.webhook_register(&webhook, app.webhooks_per_owner).await?;
     Ok(webhook)
 }
@@ -189,15 +189,9 @@ async fn verify(app: &App, wanted: &Registration) -> Result<(), Refused> {
     if skips_verification(wanted.uri.url()) {
         return Ok(());
     }
-    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let headers: Vec<(String, String)> = wanted.headers.iter().map(header).collect();
     let echo = Uuid::new_v4().simple().to_string();
-    app.client.verify(&wanted.uri, &headers, &echo).await.map_err(Refused::NotVerified)
-}
-
-pub(crate) fn secret() -> Result<Secret, StoreError> {
-    // Twice what is needed, since some bytes are passed over.
-    let mut random = [0; 128];
-    getrandom::fill(&mut random).map_err(|error| StoreError::Random(error.to_string()))?;
-    Secret::generate(&random).ok_or_else(|| StoreError::Random("too few were usable".to_owned()))
+    app.client
+        .verify(&wanted.uri, wanted.headers.as_slice(), &echo)
+        .await
+        .map_err(Refused::NotVerified)
 }

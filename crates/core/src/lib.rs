@@ -12,7 +12,8 @@
 //!    [`revisions`] what is missing of it; [`webhook`] is who asked, [`registration`] what
 //!    a client sends to ask so.
 //! 3. [`job`] is what the router hands to a worker, and [`share`] through which queue.
-//! 4. [`notification`] and [`signature`] make the bytes of a POST; [`target`] says where it may go.
+//! 4. [`notification`] renders the body of a POST, and [`request`] signs it as [`signature`] says;
+//!    [`target`] says where it may go.
 //! 5. [`endpoint`] and [`group`] say whether an endpoint may get a request now; [`answer`],
 //!    [`outcome`] and [`retry`] decide what follows from the answer, and [`suspect`] what follows
 //!    when workers end before there is one.
@@ -26,12 +27,14 @@ pub mod answer;
 mod backlog;
 pub mod chain;
 pub mod directory;
+pub mod duration;
 pub mod endpoint;
 pub mod event;
 pub mod explain;
 pub mod filter;
 pub mod group;
 pub mod history;
+pub mod hosts;
 pub mod ids;
 pub mod job;
 pub mod json;
@@ -45,6 +48,7 @@ pub mod quota;
 pub mod rate_limit;
 pub mod registration;
 pub mod reject;
+pub mod request;
 pub mod retry;
 pub mod revisions;
 pub mod share;

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
+use subtle::ConstantTimeEq as _;
 use url::{Position, Url};
 
 use crate::filter::Filters;
@@ -169,9 +170,17 @@ impl WebhookUri {
     }
 }
 
-/// A secret that signs notifications; never printed.
-#[derive(Clone, PartialEq, Eq)]
+/// A secret that signs notifications; never printed, and compared in constant time.
+#[derive(Clone)]
 pub struct Secret(String);
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
+impl Eq for Secret {}
 
 /// A secret of a wrong length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -203,6 +212,12 @@ impl Secret {
         let even = random.iter().filter(|byte| **byte < 248);
         let text: String = even.filter_map(letter).take(32).collect();
         text.parse().ok()
+    }
+
+    /// Whether the secret is this text, compared in constant time.
+    #[must_use]
+    pub fn is(&self, text: &str) -> bool {
+        self.0.as_bytes().ct_eq(text.as_bytes()).into()
     }
 
     /// The secret itself.
@@ -285,6 +300,12 @@ impl Headers {
     /// Names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The same as a slice.
+    #[must_use]
+    pub fn as_slice(&self) -> &[(String, String)] {
+        &self.0
     }
 }
 

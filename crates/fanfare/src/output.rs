@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use fanfare_broker::BrokerError;
+use fanfare_core::chain::chain;
 use fanfare_store::StoreError;
 use serde::Serialize;
 
@@ -35,7 +36,7 @@ pub(crate) fn is_misconfigured(error: &anyhow::Error) -> bool {
 
 /// An error with its causes, and what to do about it where they don't say so themselves.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
-    let chain = chain(error);
+    let chain = chain(error.as_ref());
     match error.chain().find_map(advice) {
         Some(advice) => format!("{chain}; {advice}"),
         None => chain,
@@ -132,19 +133,6 @@ fn eprint_line(text: &str) {
     note(&format!("fanfare: {}", plain(&text.replace(['\n', '\r'], " "))));
 }
 
-/// The error and its causes; a cause that its parent has told already is left out.
-fn chain(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |mut line, cause| {
-        let text = cause.to_string();
-        if line.is_empty() {
-            line = text;
-        } else if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-        line
-    })
-}
-
 /// The argument parser's message, whose paragraphs stand on lines of their own, as one line.
 fn one_line(rendered: &str) -> String {
     let text = rendered.trim().trim_start_matches("error: ");
@@ -163,7 +151,7 @@ mod tests {
     #[test]
     fn causes_are_told_once() {
         let error = anyhow::anyhow!("refused").context("connect: refused").context("start");
-        assert_eq!(chain(&error), "start: connect: refused");
+        assert_eq!(explain(&error), "start: connect: refused");
     }
 
     #[test]

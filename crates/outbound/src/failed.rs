@@ -17,6 +17,7 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use fanfare_core::answer::Failure;
+use fanfare_core::chain::{causes, chain};
 
 use crate::connector::OpenError;
 use crate::refused;
@@ -151,36 +152,18 @@ impl Failed {
 }
 
 fn tell(error: Option<&(dyn Error + 'static)>) {
-    let cause = error.map(chain_text);
+    let cause = error.map(chain);
     tracing::debug!(cause, "the request got no answer");
 }
 
 const CLOSED: &str = "the connection was closed before the answer came";
 
-/// The error and its causes, in one line.
-pub(crate) fn chain_text(error: &(dyn Error + 'static)) -> String {
-    let texts: Vec<String> = chain(error).map(ToString::to_string).collect();
-    texts.join(": ")
-}
-
 /// The first error of type `E` among the causes.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|cause| cause.downcast_ref())
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// The last error of type `E` among the causes: I/O errors are wrapped in I/O errors that say less.
 fn last<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    chain(error).filter_map(|cause| cause.downcast_ref()).last()
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| cause(*error))
-}
-
-fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    // An I/O error that wraps another names that one's cause as its own, and so hides it.
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
-    }
+    causes(error).filter_map(|cause| cause.downcast_ref()).last()
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use fanfare_core::chain::chain;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
@@ -17,7 +18,6 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use thiserror::Error;
 
-use crate::failed::chain_text;
 use crate::refused::Explaining;
 
 /// Servers whose sessions are kept to be resumed.
@@ -122,7 +122,7 @@ impl Tls {
                 self.lock().configs = configs;
             }
             Err(error) => {
-                let cause = chain_text(&error);
+                let cause = chain(&error);
                 tracing::warn!(
                     cause,
                     "the trusted certificates changed and can't be used: the former ones stay"
@@ -161,7 +161,7 @@ fn configs(ca_file: Option<&Path>) -> Result<Configs, TlsError> {
         // With roots of the operator's own it is those that can't be used.
         Err(error) if has_own => return Err(TlsError::Setup(error)),
         Err(cause) => {
-            let cause = chain_text(&cause);
+            let cause = chain(&cause);
             tracing::warn!(cause, "the system has no trust roots: every https target will fail");
             builder.with_root_certificates(RootCertStore::empty())
         }

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
+use fanfare_core::chain::chain;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Response, redirect, retry};
 use thiserror::Error;
 use url::Url;
 
 use crate::client::BuildError;
-use crate::failed::chain_text;
 
 /// The longest time for resolving, connecting and the TLS handshake together.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -119,7 +119,7 @@ async fn send(
         request = request.header(AUTHORIZATION, value);
     }
     let failed = |error: reqwest::Error| {
-        let cause = chain_text(&error.without_url());
+        let cause = chain(&error.without_url());
         RequestError::Failed { origin: origin(), cause }
     };
     let mut response = request.send().await.map_err(failed)?;

@@ -280,12 +280,7 @@ async fn drive<T>(
 impl Target {
     /// The hosts in the order in which they are tried now.
     fn in_turn(&self) -> impl Iterator<Item = &Place> {
-        let mut random = [0];
-        // Without chance the order is the one that was given, which does no harm.
-        let first = match getrandom::fill(&mut random) {
-            Ok(()) if self.spread => usize::from(random[0]) % self.hosts.len().max(1),
-            _ => 0,
-        };
+        let first = if self.spread { fastrand::usize(..self.hosts.len().max(1)) } else { 0 };
         self.hosts.iter().cycle().skip(first).take(self.hosts.len())
     }
 }

@@ -1,6 +1,6 @@
 //! Why a statement did not succeed, and whether waiting helps.
 
-use fanfare_core::chain::chain;
+use fanfare_core::chain::{causes, chain};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::connect::Unreachable;
@@ -268,14 +268,7 @@ impl StoreError {
 
 /// The database's code under the errors of a library.
 fn state_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a SqlState> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<tokio_postgres::Error>() {
-            return found.code();
-        }
-        next = error.source();
-    }
-    None
+    causes(error).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>())?.code()
 }
 
 #[cfg(test)]

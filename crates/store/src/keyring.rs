@@ -12,6 +12,7 @@ use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 
 use crate::error::StoreError;
+use crate::random;
 
 /// Keys by id; the first one seals.
 #[derive(Clone)]
@@ -40,8 +41,7 @@ impl Keyring {
         let Some((id, cipher)) = self.0.first() else {
             return Err(StoreError::UnknownKey(String::new()));
         };
-        let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(|error| StoreError::Random(error.to_string()))?;
+        let nonce: [u8; NONCE] = random::bytes()?;
         let sealed = cipher
             .encrypt(&Nonce::from(nonce), Payload { msg: plain, aad: bound })
             .map_err(|_| StoreError::WrongKey(id.clone()))?;

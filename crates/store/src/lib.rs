@@ -29,6 +29,7 @@ pub mod patience;
 mod pool;
 mod pooler;
 pub mod progress;
+pub mod random;
 pub mod reconcile;
 pub mod routing;
 mod session;

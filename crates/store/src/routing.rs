@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::random;
 
 /// An event on its way into the ledger.
 #[derive(Debug, Clone, Copy)]
@@ -61,9 +62,7 @@ impl Routing {
     ///
     /// [`StoreError::Random`]
     pub fn new() -> Result<Self, StoreError> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| StoreError::Random(error.to_string()))?;
-        Ok(Self(i64::from_ne_bytes(random)))
+        random::bytes().map(|random| Self(i64::from_ne_bytes(random)))
     }
 }
 

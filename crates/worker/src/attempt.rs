@@ -9,15 +9,12 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::Delay;
 use fanfare_core::answer::{Answer, Trace};
-use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Due;
 use fanfare_core::notification::render;
 use fanfare_core::outcome::{
     DeadReason, DropReason, Next, Outcome, Progress, State, decide, plan_holds,
 };
-use fanfare_core::signature::{
-    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
-};
+use fanfare_core::request::UnsignedRequest;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::{Entry, Post};
 use futures_util::future::{OptionFuture, join};
@@ -120,7 +117,8 @@ pub(crate) async fn attempt(
     let span = traced::begin(tracer, ready.traceparent, webhook, due, number);
     let own = span.as_ref().map(|span| span.context().to_string());
     let traceparent = own.as_deref().or(ready.traceparent);
-    let headers = headers(webhook, id, traceparent, at, &body);
+    let (own, secrets) = (&webhook.headers, &webhook.secrets);
+    let headers = UnsignedRequest { own, secrets, id, at, traceparent, body: &body }.sign();
     let in_flight = context.config.metrics.in_flight();
     let began = Instant::now();
     let client = &context.config.client;
@@ -349,30 +347,6 @@ fn without_post(
         next_attempt_at: None,
         revision: chain.revision,
     }
-}
-
-/// The webhook's own headers, then ours, which win.
-fn headers(
-    webhook: &Webhook,
-    id: DeliveryId,
-    traceparent: Option<&str>,
-    at: DateTime<Utc>,
-    body: &[u8],
-) -> Vec<(String, String)> {
-    let own = webhook.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut headers: Vec<(String, String)> = own.collect();
-    let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
-    set("content-type", "application/json; charset=utf-8".to_owned());
-    if let Some(secret) = webhook.secrets.first() {
-        set(MS_SIGNATURE, ms_signature(secret, body));
-    }
-    set(WEBHOOK_ID, id.to_string());
-    set(WEBHOOK_TIMESTAMP, at.timestamp().to_string());
-    set(WEBHOOK_SIGNATURE, webhook_signature(&webhook.secrets, id, at.timestamp(), body));
-    if let Some(traceparent) = traceparent {
-        set("traceparent", traceparent.to_owned());
-    }
-    headers
 }
 
 fn next(context: &Context, chain: &Chain, answer: &Answer) -> Next {

@@ -1,7 +1,6 @@
 //! What all attempts of a worker share.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -229,6 +228,5 @@ impl Drop for UnderWay<'_> {
 /// A random number from 0 up to 1, without a call of the system: two are drawn for each delivery.
 /// Good enough to spread load, and for nothing else.
 pub(crate) fn chance() -> f64 {
-    let [.., a, b, c, d] = RandomState::new().hash_one(()).to_be_bytes();
-    f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
+    fastrand::f64()
 }

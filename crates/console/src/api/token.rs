@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fanfare_core::duration::seconds_to_wait;
 use serde::Serialize;
 use url::form_urlencoded;
 use utoipa::ToSchema;
@@ -145,7 +146,7 @@ impl IntoResponse for Failed {
 }
 
 fn too_many(wait: Duration) -> Response {
-    let seconds = wait.as_millis().div_ceil(1000).max(1);
+    let seconds = seconds_to_wait(wait);
     let text = format!("Too many attempts. Try again in {seconds} s.");
     let answer = failed(StatusCode::TOO_MANY_REQUESTS, "slow_down", &text);
     retry_after(answer, seconds.to_string().parse().unwrap_or(AWAY_SECONDS))

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Method, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use crate::site::{Origin, Site};
 
@@ -58,10 +59,7 @@ pub(crate) fn form_token(session: &str) -> String {
 
 /// Whether a form is one of the session's own.
 pub(crate) fn is_form_of(session: &str, brought: &str) -> bool {
-    let expected = form_token(session);
-    // Compared without telling by the time taken where they differ.
-    expected.len() == brought.len()
-        && expected.bytes().zip(brought.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+    form_token(session).as_bytes().ct_eq(brought.as_bytes()).into()
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ async fn hashing(
 }
 
 async fn begin(app: &App, name: &Name, password_hash: &str) -> Result<Token, Denied> {
-    let token = Token::random().map_err(|error| StoreError::Random(error.to_string()))?;
+    let token = Token::random()?;
     let now = (app.clock)();
     let session = NewSession {
         digest: &token.digest(),

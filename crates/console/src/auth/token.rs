@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use fanfare_store::sessions::TokenDigest;
+use fanfare_store::{StoreError, random};
 use sha2::{Digest as _, Sha256};
 
 /// An access token; never printed.
@@ -10,9 +11,8 @@ pub(crate) struct Token(String);
 
 impl Token {
     /// A new one.
-    pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random)?;
+    pub(crate) fn random() -> Result<Self, StoreError> {
+        let random: [u8; 32] = random::bytes()?;
         Ok(Self(BASE64_URL_SAFE_NO_PAD.encode(random)))
     }
 

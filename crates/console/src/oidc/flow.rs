@@ -8,7 +8,9 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use fanfare_store::StoreError;
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use url::Url;
 
 use super::Config;
@@ -31,7 +33,7 @@ pub(crate) struct Flow {
 
 impl Flow {
     /// Begins one, which goes on to this path.
-    pub(crate) fn begin(next: &str) -> Result<Self, getrandom::Error> {
+    pub(crate) fn begin(next: &str) -> Result<Self, StoreError> {
         let next = if next.len() > LONGEST_PATH { "" } else { next };
         Ok(Self { secret: Token::random()?.reveal().to_owned(), next: next.to_owned() })
     }
@@ -55,7 +57,7 @@ impl Flow {
 
     /// Whether a browser came back from this very sign-in.
     pub(crate) fn is_of(&self, state: &str) -> bool {
-        self.derived("state") == state
+        self.derived("state").as_bytes().ct_eq(state.as_bytes()).into()
     }
 
     /// What the ID token has to hold.

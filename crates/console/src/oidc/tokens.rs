@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use serde_json::Value;
+use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 use super::claims::Claims;
@@ -96,7 +97,8 @@ impl IdToken<'_> {
     pub(crate) fn check(&self, token: &str, keys: &KeySet) -> Result<Claims, BadToken> {
         let claims = verify(token, keys, self.issuer, self.client_id, &["jwt"])?;
         let text = |name: &str| claims.get(name).map(|value| value.as_str().unwrap_or_default());
-        if text("nonce") != Some(self.nonce) {
+        let is_ours = |nonce: &str| nonce.as_bytes().ct_eq(self.nonce.as_bytes()).into();
+        if !text("nonce").is_some_and(is_ours) {
             return Err(BadToken::Nonce);
         }
         let many = claims.get("aud").and_then(Value::as_array).is_some_and(|all| all.len() > 1);

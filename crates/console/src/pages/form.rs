@@ -84,7 +84,6 @@ impl Form {
     pub(super) fn of(webhook: &Webhook) -> Self {
         let forms = webhook.filters.shown();
         let actions: Vec<&str> = forms.iter().copied().filter(|it| it.contains('.')).collect();
-        let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let property = |(name, value): (&String, &Value)| Property {
             name: name.clone(),
             json: !value.is_string(),
@@ -97,7 +96,7 @@ impl Form {
             everything: webhook.filters.is_everything(),
             kinds: kinds(|name| forms.contains(&name)),
             actions: actions.join(", "),
-            headers: webhook.headers.iter().map(header).collect(),
+            headers: webhook.headers.as_slice().to_vec(),
             properties: webhook.properties.as_map().iter().map(property).collect(),
             rate_limit: webhook.rate_limit.map(|limit| limit.to_string()).unwrap_or_default(),
             secret: String::new(),

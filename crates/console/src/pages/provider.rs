@@ -96,7 +96,7 @@ pub(crate) async fn start(
     let Ok(described) = provider.described().await else {
         return denied(&app, provider, next, Denied::Away);
     };
-    let flow = Flow::begin(next).map_err(|error| StoreError::Random(error.to_string()))?;
+    let flow = Flow::begin(next)?;
     let address = flow.address(&described.metadata, &provider.config, query.has("anew"));
     let cookie = cookie::begin_flow(&app.site, &headers, &flow).ok_or(Failed::Internal)?;
     Ok(([(header::SET_COOKIE, cookie)], see_other(address.as_str())).into_response())
@@ -161,7 +161,7 @@ async fn come_in(
     let standing = app.store.user_standing(&person.name).await?;
     let administrator = person.administrator;
     let caller = admit(person, Authority::Provider, standing)?;
-    let token = Token::random().map_err(|error| StoreError::Random(error.to_string()))?;
+    let token = Token::random()?;
     let session = NewProviderSession {
         digest: &token.digest(),
         issuer: &provider.config.issuer,

@@ -11,10 +11,8 @@ use fanfare_core::ids::{BatchKey, DeliveryId};
 use fanfare_core::job::Due;
 use fanfare_core::name::Name;
 use fanfare_core::notification::render;
-use fanfare_core::signature::{
-    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
-};
-use fanfare_core::webhook::{Secret, Webhook};
+use fanfare_core::request::UnsignedRequest;
+use fanfare_core::webhook::Webhook;
 use fanfare_store::access::Question;
 use fanfare_store::attempts::PlannedEvent;
 use fanfare_store::deliveries::AttemptLog;
@@ -67,11 +65,22 @@ pub(super) async fn request(
     let body = render(id, attempt.attempt, &webhook.properties, notifications);
     let traceparent = readable.iter().find_map(|event| event.traceparent.as_deref());
     let then = app.store.webhook_then(webhook.id, attempt.at).await?.ok_or(Failed::Unknown)?;
-    let secrets = &then.secrets;
-    let headers = headers(webhook, secrets, id, attempt, traceparent, &body);
+    let signed = UnsignedRequest {
+        own: &webhook.headers,
+        secrets: &then.secrets,
+        id,
+        at: attempt.at,
+        traceparent,
+        body: body.as_bytes(),
+    };
     Ok(Some(Rebuilt {
         line: line(webhook),
-        headers,
+        headers: as_sent(
+            signed.sign(),
+            webhook.headers.as_slice().len(),
+            host(webhook),
+            body.len(),
+        ),
         body,
         changed_at: Some(then.changed_at).filter(|at| *at > attempt.at),
         hidden: events.len() - readable.len(),
@@ -120,34 +129,29 @@ fn line(webhook: &Webhook) -> String {
     }
 }
 
-/// As the client sends them: the webhook's own, ours, and those that HTTP needs. The worker's
-/// version is taken to be this one.
-fn headers(
-    webhook: &Webhook,
-    secrets: &[Secret],
-    id: DeliveryId,
-    attempt: &AttemptLog,
-    traceparent: Option<&str>,
-    body: &str,
+/// The signed headers as the client sends them, with those that HTTP needs. The webhook's `own` come
+/// first, and one of them takes the place of the client's of that name. The worker's version is taken
+/// to be this one.
+fn as_sent(
+    mut headers: Vec<(String, String)>,
+    own: usize,
+    host: String,
+    length: usize,
 ) -> Vec<(String, String)> {
-    let own = webhook.headers.iter().map(|(name, _)| (name.to_owned(), HIDDEN.to_owned()));
-    let mut headers: Vec<(String, String)> = own.collect();
-    let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
-    let (at, bytes) = (attempt.at.timestamp(), body.as_bytes());
-    set("content-type", "application/json; charset=utf-8".to_owned());
-    if let Some(secret) = secrets.first() {
-        set(MS_SIGNATURE, ms_signature(secret, bytes));
+    for (_, value) in headers.iter_mut().take(own) {
+        HIDDEN.clone_into(value);
     }
-    set(WEBHOOK_ID, id.to_string());
-    set(WEBHOOK_TIMESTAMP, at.to_string());
-    set(WEBHOOK_SIGNATURE, webhook_signature(secrets, id, at, bytes));
-    if let Some(traceparent) = traceparent {
-        set("traceparent", traceparent.to_owned());
+    let added = [
+        ("accept", "*/*".to_owned()),
+        ("user-agent", concat!("Fanfare/", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("host", host),
+        ("content-length", length.to_string()),
+    ];
+    for (name, value) in added {
+        if !headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            headers.push((name.to_owned(), value));
+        }
     }
-    set("accept", "*/*".to_owned());
-    set("user-agent", concat!("Fanfare/", env!("CARGO_PKG_VERSION")).to_owned());
-    set("host", host(webhook));
-    set("content-length", bytes.len().to_string());
     headers
 }
 
@@ -156,4 +160,25 @@ fn host(webhook: &Webhook) -> String {
     let url = webhook.uri.url();
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_user_agent_replaces_the_clients_and_its_value_is_hidden() {
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let signed = [("User-Agent", "mine"), ("x-key", "k"), ("webhook-id", "7")].map(pair);
+        let headers = as_sent(signed.to_vec(), 2, "example.org".to_owned(), 12);
+        let expected = [
+            ("User-Agent", HIDDEN),
+            ("x-key", HIDDEN),
+            ("webhook-id", "7"),
+            ("accept", "*/*"),
+            ("host", "example.org"),
+            ("content-length", "12"),
+        ];
+        assert_eq!(headers, expected.map(pair));
+    }
 }

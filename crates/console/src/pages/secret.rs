@@ -9,13 +9,13 @@ use axum::response::Response;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::signature::library_secret;
 use fanfare_core::webhook::{Secret, Webhook};
+use fanfare_store::random;
 
 use super::WEBHOOKS;
 use super::error::Failed;
 use super::page::{Frame, page, see_other};
 use super::visitor::{Id, Posted};
 use crate::app::{App, Shared};
-use crate::webhooks;
 
 /// How long a replaced secret goes on signing, by what the form says.
 const OVERLAPS: [(&str, Duration); 4] = [
@@ -77,7 +77,7 @@ pub(crate) async fn rotate(
     let asked = posted.fields.text("overlap");
     let overlap = OVERLAPS.iter().find(|(name, _)| *name == asked).map(|(_, overlap)| *overlap);
     let overlap = overlap.ok_or(Failed::Unknown)?;
-    app.store.webhook_rotate(id, &webhooks::secret()?, overlap).await?.ok_or(Failed::Unknown)?;
+    app.store.webhook_rotate(id, &random::secret()?, overlap).await?.ok_or(Failed::Unknown)?;
     Ok(see_other(&format!("{WEBHOOKS}/{id}?done=rotated")))
 }
 

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use fanfare_core::duration::seconds_to_wait;
 
 use super::error::Failed;
 use super::fields::{self, Fields};
@@ -97,7 +98,7 @@ pub(crate) async fn enter(
             Ok(form(StatusCode::UNAUTHORIZED, error))
         }
         Denied::TooMany { wait } => {
-            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            let seconds = seconds_to_wait(wait);
             let error = format!("Too many attempts. Try again in {seconds} s.");
             let answer = form(StatusCode::TOO_MANY_REQUESTS, error);
             Ok(([(header::RETRY_AFTER, seconds.to_string())], answer).into_response())

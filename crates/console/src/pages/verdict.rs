@@ -5,8 +5,8 @@ use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use fanfare_core::json;
 use fanfare_core::signature::{
-    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, verify_ms_signature,
-    verify_webhook_signature,
+    MS_SIGNATURE, TOLERANCE_S, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
+    verify_ms_signature, verify_webhook_signature,
 };
 use fanfare_core::webhook::Secret;
 use serde_json::Value;
@@ -14,8 +14,6 @@ use serde_json::value::RawValue;
 
 use super::parts::shortened;
 
-/// How far a signature's time may be from now: what the Standard Webhooks libraries allow.
-const TOLERANCE_S: i64 = 5 * 60;
 /// How much of what was pasted is told again, in characters.
 const TOLD: usize = 120;
 

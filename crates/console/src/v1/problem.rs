@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fanfare_broker::BrokerError;
 use fanfare_core::chain::chain;
+use fanfare_core::duration::seconds_to_wait;
 use fanfare_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -137,7 +138,7 @@ impl Problem {
                 StatusCode::TOO_MANY_REQUESTS,
                 "too-many-requests",
                 "That was asked for too often",
-                &format!("Try again in {} s.", seconds(wait)),
+                &format!("Try again in {} s.", seconds_to_wait(wait)),
             ),
             Self::TooLarge => of(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -180,7 +181,7 @@ impl IntoResponse for Problem {
             _ => HeaderValue::from_static("Bearer"),
         };
         let wait = match self {
-            Self::TooMany { wait } => HeaderValue::from(seconds(wait)),
+            Self::TooMany { wait } => HeaderValue::from(seconds_to_wait(wait)),
             _ => AWAY_SECONDS,
         };
         let (status, code, title, detail, errors) = self.parts();
@@ -200,11 +201,6 @@ impl IntoResponse for Problem {
         }
         response
     }
-}
-
-/// A wait in whole seconds, rounded up.
-fn seconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
 }
 
 /// A path that is none.

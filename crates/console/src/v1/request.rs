@@ -8,6 +8,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
+use fanfare_core::duration;
 use fanfare_core::name::Name;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
@@ -165,22 +166,11 @@ pub(crate) fn time(text: &str) -> Result<DateTime<Utc>, String> {
         .ok_or_else(|| "write a time as 2026-11-23T10:00:00Z".to_owned())
 }
 
-/// A duration such as `90s`, `24h` or `7d`, up to `most`.
+/// A duration of whole seconds, such as `90s`, `24h` or `7d`, up to `most`; a 0 needs no unit.
 pub(crate) fn duration(text: &str, most: Duration) -> Result<Duration, String> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let seconds = match unit {
-        "s" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3600),
-        "d" => Some(86_400),
-        "" if number == "0" => Some(0),
-        _ => None,
-    };
-    let number: Option<u64> = number.parse().ok();
-    let total = number.zip(seconds).and_then(|(number, seconds)| number.checked_mul(seconds));
-    let duration = total.map(Duration::from_secs).filter(|duration| *duration <= most);
-    duration.ok_or_else(|| {
+    let text = if text == "0" { "0s" } else { text };
+    let whole = duration::parse(text).filter(|_| !text.ends_with("ms"));
+    whole.filter(|duration| *duration <= most).ok_or_else(|| {
         let days = most.as_secs() / 86_400;
         format!("write it as 0s, 90s, 30m, 24h or 2d, at most {days}d")
     })
@@ -222,7 +212,7 @@ mod tests {
         assert_eq!(duration("24h", week), Ok(Duration::from_hours(24)));
         assert_eq!(duration("7d", week), Ok(week));
         assert_eq!(duration("0", week), Ok(Duration::ZERO));
-        for text in ["", "5", "h", "8d", "-1h", "1w", "99999999999999999999d"] {
+        for text in ["", "5", "h", "8d", "-1h", "1w", "500ms", "99999999999999999999d"] {
             assert!(duration(text, week).is_err(), "{text}");
         }
     }

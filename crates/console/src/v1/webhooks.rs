@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::rate_limit::{BadRateLimit, RateLimit};
 use fanfare_core::webhook::{Secret, Webhook};
+use fanfare_store::random;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -21,7 +22,7 @@ use super::view::rfc3339;
 use crate::api::json::json;
 use crate::app::{App, Shared};
 use crate::test_events::{self, NotSent, Sent};
-use crate::webhooks::{self, secret};
+use crate::webhooks;
 
 /// How long a replaced secret signs beside the new one, when nothing else is asked for; at most a
 /// week.
@@ -230,7 +231,7 @@ pub(crate) async fn rotate(
     }
     let new = match wanted {
         Some(secret) => secret,
-        None => secret()?,
+        None => random::secret()?,
     };
     let overlap = overlap.unwrap_or(OVERLAP);
     let until = app.store.webhook_rotate(webhook.id, &new, overlap).await?;

@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use fanfare_store::random;
+
 use super::SettingsError;
 use super::value::{self, Keys};
 
@@ -49,9 +51,8 @@ impl LocalKeys {
     /// processes can do: the others find the winner's key, and never half a file.
     fn create(&self, path: &Path) -> io::Result<bool> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let (mut id, mut key) = ([0; 4], [0; 32]);
-        getrandom::fill(&mut id).map_err(io::Error::other)?;
-        getrandom::fill(&mut key).map_err(io::Error::other)?;
+        let (id, key) = (random::bytes(), random::bytes());
+        let (id, key) = (id.map_err(io::Error::other)?, key.map_err(io::Error::other)?);
         // Two machines' first keys have ids of their own, so that one ring can hold both.
         let id = format!("local-{:08x}", u32::from_be_bytes(id));
         let draft = self.directory.join(format!("{FILE}.{id}"));

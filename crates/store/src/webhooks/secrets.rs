@@ -76,13 +76,12 @@ pub(super) fn seal(
     before: Option<&Confidential>,
 ) -> Result<Vec<u8>, StoreError> {
     let valid = |secret: &Secret| {
-        let known = before.and_then(|it| it.secrets.iter().find(|it| it.secret == secret.reveal()));
+        let known = before.and_then(|it| it.secrets.iter().find(|it| secret.is(&it.secret)));
         known.cloned().unwrap_or_else(|| Valid { secret: secret.reveal().to_owned(), until: None })
     };
-    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let confidential = Confidential {
         secrets: webhook.secrets.iter().map(valid).collect(),
-        headers: webhook.headers.iter().map(header).collect(),
+        headers: webhook.headers.as_slice().to_vec(),
     };
     confidential.seal(keyring, webhook.id)
 }
@@ -125,7 +124,7 @@ impl Confidential {
     fn rotate(&mut self, secret: &Secret, now: DateTime<Utc>, until: DateTime<Utc>) {
         let newest = Valid { secret: secret.reveal().to_owned(), until: None };
         // What has an end already keeps it, if it is the earlier one.
-        let older = self.valid(now).filter(|valid| valid.secret != newest.secret);
+        let older = self.valid(now).filter(|valid| !secret.is(&valid.secret));
         let ending = |valid: &Valid| Valid {
             until: Some(valid.until.map_or(until, |end| end.min(until))),
             secret: valid.secret.clone(),

@@ -4,15 +4,12 @@ use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use fanfare_core::json;
 use fanfare_core::signature::{
-    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, verify_ms_signature,
-    verify_webhook_signature,
+    MS_SIGNATURE, TOLERANCE_S, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
+    verify_ms_signature, verify_webhook_signature,
 };
 use fanfare_core::webhook::Secret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-/// How far a signature's time may be from ours: what the Standard Webhooks libraries allow.
-const TOLERANCE_S: i64 = 5 * 60;
 
 /// A POST and what there is to say about it.
 #[derive(Debug, Default)]

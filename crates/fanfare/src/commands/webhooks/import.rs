@@ -177,10 +177,8 @@ async fn verify(
 
 async fn verify_one(client: &Client, imported: &Imported) -> Result<(), String> {
     let webhook = &imported.webhook;
-    let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let headers: Vec<(String, String)> = webhook.headers.iter().map(header).collect();
     let echo = Uuid::new_v4().simple().to_string();
-    client.verify(&webhook.uri, &headers, &echo).await.map_err(|error| {
+    client.verify(&webhook.uri, webhook.headers.as_slice(), &echo).await.map_err(|error| {
         format!("{}: {error} (--no-verify imports without asking)", imported.place)
     })
 }

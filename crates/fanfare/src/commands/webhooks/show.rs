@@ -7,9 +7,7 @@ use fanfare_core::answer::Answer;
 use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::notification;
-use fanfare_core::signature::{
-    MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, ms_signature, webhook_signature,
-};
+use fanfare_core::request::UnsignedRequest;
 use fanfare_core::webhook::{Secret, Webhook};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -128,21 +126,16 @@ impl Ping {
     pub(super) fn new(webhook: &Webhook, now: DateTime<Utc>) -> Self {
         let id = DeliveryId(Uuid::now_v7());
         let notification = r#"{"Action":"ping","UserAction":"ping"}"#;
-        let body = notification::render(id, 1, &webhook.properties, [notification]);
-        let timestamp = now.timestamp();
-        let signature = webhook_signature(&webhook.secrets, id, timestamp, body.as_bytes());
-        let own = webhook.headers.iter();
-        let mut headers: Vec<(String, String)> =
-            own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let mut set = |name: &str, value: String| headers.push((name.to_owned(), value));
-        set("content-type", "application/json; charset=utf-8".to_owned());
-        set(WEBHOOK_ID, id.to_string());
-        set(WEBHOOK_TIMESTAMP, timestamp.to_string());
-        set(WEBHOOK_SIGNATURE, signature);
-        if let Some(newest) = webhook.secrets.first() {
-            set(MS_SIGNATURE, ms_signature(newest, body.as_bytes()));
-        }
-        Self { headers, body: body.into() }
+        let body: Bytes = notification::render(id, 1, &webhook.properties, [notification]).into();
+        let request = UnsignedRequest {
+            own: &webhook.headers,
+            secrets: &webhook.secrets,
+            id,
+            at: now,
+            traceparent: None,
+            body: &body,
+        };
+        Self { headers: request.sign(), body }
     }
 }
 
@@ -166,7 +159,10 @@ mod tests {
     use fanfare_core::filter::Filters;
     use fanfare_core::ids::WebhookId;
     use fanfare_core::name::Name;
-    use fanfare_core::signature::{verify_ms_signature, verify_webhook_signature};
+    use fanfare_core::signature::{
+        MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, verify_ms_signature,
+        verify_webhook_signature,
+    };
     use fanfare_core::webhook::{Headers, Pacing, Properties};
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";

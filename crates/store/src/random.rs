@@ -1,0 +1,41 @@
+//! Random bytes that nobody can guess, from the operating system.
+//!
+//! For secrets, keys, tokens and marks. Only what spreads load takes its numbers from elsewhere.
+
+use fanfare_core::webhook::Secret;
+
+use crate::error::StoreError;
+
+/// Random bytes.
+///
+/// # Errors
+///
+/// [`StoreError::Random`]
+pub fn bytes<const N: usize>() -> Result<[u8; N], StoreError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| StoreError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// A new secret for a webhook.
+///
+/// # Errors
+///
+/// [`StoreError::Random`]
+pub fn secret() -> Result<Secret, StoreError> {
+    // Twice what is needed, since some bytes are passed over.
+    let random: [u8; 128] = bytes()?;
+    Secret::generate(&random).ok_or_else(|| StoreError::Random("too few were usable".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_have_32_characters_and_differ() {
+        let (one, two) = (secret().unwrap(), secret().unwrap());
+        assert_eq!(one.reveal().len(), 32);
+        assert_ne!(one, two);
+    }
+}
