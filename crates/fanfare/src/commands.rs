@@ -12,11 +12,13 @@ mod listen;
 mod migrate;
 mod probe;
 mod publish;
+pub(crate) mod reference;
 mod roles;
 mod secrets;
 mod users;
 mod webhooks;
 
+use crate::cli;
 use crate::settings::Settings;
 
 /// What `fanfare` can do.
@@ -64,6 +66,8 @@ pub(crate) enum Command {
     Probe(probe::Args),
     /// Show the settings and where each comes from
     Config(config::Args),
+    #[command(flatten)]
+    Reference(reference::Command),
 }
 
 impl Command {
@@ -92,6 +96,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(&args, settings).await,
             Self::Probe(args) => probe::run(&args, settings).await,
             Self::Config(args) => config::run(&args, settings),
+            Self::Reference(command) => command.run(cli::command()),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Only this crate reads arguments, environment, files and signals; it hands each library a
 //! configuration of its own.
 
+mod cli;
 mod clock;
 mod commands;
 mod input;
@@ -17,9 +18,9 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use cli::Cli;
 use commands::Command;
-use settings::{Flags, Settings};
+use settings::Settings;
 use tikv_jemallocator::Jemalloc;
 
 /// A delivery is some hundred small pieces of memory, made on one thread and freed on another: the
@@ -27,37 +28,25 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Webhook delivery for a report server.
-#[derive(Debug, Parser)]
-#[command(name = "fanfare", version, max_term_width = 100)]
-struct Cli {
-    #[command(flatten)]
-    flags: Flags,
-    #[command(subcommand)]
-    command: Command,
-}
-
 fn main() -> ExitCode {
-    match Cli::try_parse() {
+    if std::env::args_os().len() <= 1 {
+        return output::finish_without_command(cli::FIRST_STEPS);
+    }
+    match Cli::read() {
         Ok(cli) => output::finish(&run(cli)),
         Err(error) => output::finish_usage(&error),
     }
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    let command = match cli.command {
+        // Packagers run these where no settings are, or none that can be used.
+        Command::Reference(command) => return command.run(cli::command()),
+        command => command,
+    };
     let settings = Settings::load(&cli.flags)?;
-    logging::start(&settings.log, cli.command.is_role());
+    logging::start(&settings.log, command.is_role());
     // An error means that there is a provider already, which serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    lifecycle::block_on(cli.command.run(&settings))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_arguments_are_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
-    }
+    lifecycle::block_on(command.run(&settings))
 }

@@ -4,10 +4,12 @@
 //! what the rest of the program gets: every value is of its type, or the program has ended with
 //! an error that names the setting, where it was set, and what it should look like.
 
+mod distance;
 #[cfg(test)]
 mod document;
 mod file;
 mod flags;
+mod form;
 mod local_keys;
 mod resolve;
 mod sign_in;
@@ -25,7 +27,7 @@ use fanfare_core::target::TargetPolicy;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-pub(crate) use flags::Flags;
+pub(crate) use flags::{Flags, ListedFlags};
 pub(crate) use local_keys::LocalKeys;
 pub(crate) use resolve::{Resolved, Source};
 pub(crate) use sign_in::SignIn;
@@ -335,7 +337,7 @@ fn missing(key: &'static str) -> SettingsError {
         name: setting.map_or(key, |setting| setting.name),
         flag: setting.map_or(key, |setting| setting.flag),
         key,
-        form: setting.map_or("a value", |setting| setting.form),
+        form: setting.map_or("a value", |setting| setting.form.text),
     }
 }
 
