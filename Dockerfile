@@ -34,7 +34,15 @@ ARG FANFARE_COMMIT=
 COPY . .
 # Sources may be older than the empty ones that were compiled in their place.
 RUN find crates -name '*.rs' -exec touch {} + \
- && cargo build --release --locked --package fanfare
+ && cargo build --release --locked --package fanfare \
+ && deploy/separate-symbols target/release/fanfare
+
+
+# The debug information alone, for whoever has a backtrace or a core dump to read:
+#
+#   docker build --target symbols --output symbols .
+FROM scratch AS symbols
+COPY --from=build /src/target/release/fanfare.debug /
 
 
 FROM ${DEBIAN_IMAGE}

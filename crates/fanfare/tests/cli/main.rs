@@ -9,6 +9,7 @@ mod listen;
 mod misconfigured;
 mod roles;
 mod setup;
+mod symbols;
 mod traffic;
 mod usage;
 mod webhooks;
