@@ -23,7 +23,6 @@ RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock \
 
 # The dependencies, compiled. This layer is kept as long as the manifests stay as they are.
 FROM ${RUST_IMAGE} AS dependencies
-ENV CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo
 WORKDIR /src
 COPY --from=manifests /src .
 RUN cargo build --release --locked --package fanfare
