@@ -3,9 +3,9 @@
 #[cfg(test)]
 mod document;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::Command;
+use crate::commands::{Command, reference};
 use crate::settings::Flags;
 
 /// What a command's help says of the settings, which every command takes as flags.
@@ -19,9 +19,9 @@ Fanfare delivers the events of a report server to its users' webhooks.
 Usage: fanfare <COMMAND>
 
 First steps:
-  fanfare doctor         Check settings, database, broker and keys, and say what to correct
-  fanfare migrate        Create the database's tables
-  fanfare help router    Begin with a router; a worker and a console are the other processes
+  fanfare doctor     Check settings, database, broker and keys, and say what to correct
+  fanfare migrate    Create the database's tables, or bring them up to date
+  fanfare router     Run a router; `fanfare worker` and `fanfare console` run beside it
 
 `fanfare --help` lists all commands, `fanfare help settings` all settings.
 ";
@@ -33,7 +33,18 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) flags: Flags,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) task: Task,
+}
+
+/// What the program is asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Work, for which settings are read.
+    #[command(flatten)]
+    Work(Command),
+    /// A description of the program. Packagers ask for it where no settings are.
+    #[command(flatten)]
+    Describe(reference::Command),
 }
 
 impl Cli {

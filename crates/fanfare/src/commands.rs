@@ -18,7 +18,6 @@ mod secrets;
 mod users;
 mod webhooks;
 
-use crate::cli;
 use crate::settings::Settings;
 
 /// What `fanfare` can do.
@@ -66,8 +65,6 @@ pub(crate) enum Command {
     Probe(probe::Args),
     /// Show the settings and where each comes from
     Config(config::Args),
-    #[command(flatten)]
-    Reference(reference::Command),
 }
 
 impl Command {
@@ -96,7 +93,6 @@ impl Command {
             Self::Doctor(args) => doctor::run(&args, settings).await,
             Self::Probe(args) => probe::run(&args, settings).await,
             Self::Config(args) => config::run(&args, settings),
-            Self::Reference(command) => command.run(cli::command()),
         }
     }
 }

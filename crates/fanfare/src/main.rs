@@ -18,9 +18,9 @@ mod table;
 
 use std::process::ExitCode;
 
-use cli::Cli;
+use cli::{Cli, Task};
 use commands::Command;
-use settings::Settings;
+use settings::{Flags, Settings};
 use tikv_jemallocator::Jemalloc;
 
 /// A delivery is some hundred small pieces of memory, made on one thread and freed on another: the
@@ -33,18 +33,16 @@ fn main() -> ExitCode {
         return output::finish_without_command(cli::FIRST_STEPS);
     }
     match Cli::read() {
-        Ok(cli) => output::finish(&run(cli)),
+        Ok(Cli { task: Task::Describe(command), .. }) => {
+            output::finish(&command.run(cli::command()))
+        }
+        Ok(Cli { task: Task::Work(command), flags }) => output::finish(&run(command, &flags)),
         Err(error) => output::finish_usage(&error),
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    let command = match cli.command {
-        // Packagers run these where no settings are, or none that can be used.
-        Command::Reference(command) => return command.run(cli::command()),
-        command => command,
-    };
-    let settings = Settings::load(&cli.flags)?;
+fn run(command: Command, flags: &Flags) -> anyhow::Result<()> {
+    let settings = Settings::load(flags)?;
     logging::start(&settings.log, command.is_role());
     // An error means that there is a provider already, which serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
