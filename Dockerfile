@@ -23,7 +23,6 @@ RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock \
 
 # The dependencies, compiled. This layer is kept as long as the manifests stay as they are.
 FROM ${RUST_IMAGE} AS dependencies
-ENV CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo
 WORKDIR /src
 COPY --from=manifests /src .
 RUN cargo build --release --locked --package fanfare
@@ -34,7 +33,15 @@ ARG FANFARE_COMMIT=
 COPY . .
 # Sources may be older than the empty ones that were compiled in their place.
 RUN find crates -name '*.rs' -exec touch {} + \
- && cargo build --release --locked --package fanfare
+ && cargo build --release --locked --package fanfare \
+ && deploy/separate-symbols target/release/fanfare
+
+
+# The debug information alone, for whoever has a backtrace or a core dump to read:
+#
+#   docker build --target symbols --output symbols .
+FROM scratch AS symbols
+COPY --from=build /src/target/release/fanfare.debug /
 
 
 FROM ${DEBIAN_IMAGE}

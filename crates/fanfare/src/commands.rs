@@ -12,6 +12,7 @@ mod listen;
 mod migrate;
 mod probe;
 mod publish;
+pub(crate) mod reference;
 mod roles;
 mod secrets;
 mod users;

@@ -19,7 +19,7 @@ pub(crate) fn start(log: &Log, role: bool) {
     let filter = if role || log.chosen { log.filter.as_str() } else { QUIET };
     let builder = fmt()
         .with_env_filter(EnvFilter::new(format!("{SILENT},{filter}")))
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(log.colours && io::stderr().is_terminal())
         .with_writer(io::stderr);
     if log.json {
         builder.json().flatten_event(true).with_ansi(false).init();

@@ -3,6 +3,7 @@
 //! Only this crate reads arguments, environment, files and signals; it hands each library a
 //! configuration of its own.
 
+mod cli;
 mod clock;
 mod commands;
 mod input;
@@ -17,7 +18,7 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use cli::{Cli, Task};
 use commands::Command;
 use settings::{Flags, Settings};
 use tikv_jemallocator::Jemalloc;
@@ -27,37 +28,23 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Webhook delivery for a report server.
-#[derive(Debug, Parser)]
-#[command(name = "fanfare", version, max_term_width = 100)]
-struct Cli {
-    #[command(flatten)]
-    flags: Flags,
-    #[command(subcommand)]
-    command: Command,
-}
-
 fn main() -> ExitCode {
-    match Cli::try_parse() {
-        Ok(cli) => output::finish(&run(cli)),
+    if std::env::args_os().len() <= 1 {
+        return output::finish_without_command(cli::FIRST_STEPS);
+    }
+    match Cli::read() {
+        Ok(Cli { task: Task::Describe(command), .. }) => {
+            output::finish(&command.run(cli::command()))
+        }
+        Ok(Cli { task: Task::Work(command), flags }) => output::finish(&run(command, &flags)),
         Err(error) => output::finish_usage(&error),
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    let settings = Settings::load(&cli.flags)?;
-    logging::start(&settings.log, cli.command.is_role());
+fn run(command: Command, flags: &Flags) -> anyhow::Result<()> {
+    let settings = Settings::load(flags)?;
+    logging::start(&settings.log, command.is_role());
     // An error means that there is a provider already, which serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    lifecycle::block_on(cli.command.run(&settings))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_arguments_are_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
-    }
+    lifecycle::block_on(command.run(&settings))
 }

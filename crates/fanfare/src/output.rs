@@ -78,6 +78,13 @@ fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     store.or(broker)
 }
 
+/// Ends the program when it was given nothing to do: says what to do first. A script that calls it so
+/// is wrong, which is why this goes to stderr.
+pub(crate) fn finish_without_command(first_steps: &str) -> ExitCode {
+    let _ = io::stderr().lock().write_all(first_steps.as_bytes());
+    ExitCode::from(MISUSE)
+}
+
 /// Ends the program before it began: help, version, or a line about wrong arguments.
 pub(crate) fn finish_usage(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;

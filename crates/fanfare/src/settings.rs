@@ -4,10 +4,12 @@
 //! what the rest of the program gets: every value is of its type, or the program has ended with
 //! an error that names the setting, where it was set, and what it should look like.
 
+mod distance;
 #[cfg(test)]
 mod document;
 mod file;
 mod flags;
+mod form;
 mod local_keys;
 mod resolve;
 mod sign_in;
@@ -25,7 +27,7 @@ use fanfare_core::target::TargetPolicy;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-pub(crate) use flags::Flags;
+pub(crate) use flags::{Flags, ListedFlags};
 pub(crate) use local_keys::LocalKeys;
 pub(crate) use resolve::{Resolved, Source};
 pub(crate) use sign_in::SignIn;
@@ -104,6 +106,8 @@ pub(crate) struct Log {
     pub(crate) chosen: bool,
     /// JSON instead of text.
     pub(crate) json: bool,
+    /// Whether text may have colours where the log goes to a terminal.
+    pub(crate) colours: bool,
 }
 
 /// A setting that can't be used.
@@ -241,7 +245,7 @@ impl Settings {
             webhooks_per_owner: values.read("webhooks_per_owner", count_u32)?,
             pause_after: values.read("pause_failing_after", value::duration)?,
             database_connections: values.read("database_connections", value::count)?,
-            log: log(&values)?,
+            log: log(&values, environment)?,
             database_url: values.read_if_set("database_url", value::database_url)?,
             amqp_url: values.read_if_set("amqp_url", value::amqp_url)?,
             keys: values.read_if_set("secret_keys", value::keys)?,
@@ -315,7 +319,7 @@ fn retry_policy(values: &Values) -> Result<RetryPolicy, SettingsError> {
     })
 }
 
-fn log(values: &Values) -> Result<Log, SettingsError> {
+fn log(values: &Values, environment: Environment<'_>) -> Result<Log, SettingsError> {
     let filter = |text: &str| EnvFilter::try_new(text).is_ok().then(|| text.to_owned());
     let json = |text: &str| match text.trim() {
         "text" => Some(false),
@@ -326,7 +330,16 @@ fn log(values: &Values) -> Result<Log, SettingsError> {
         filter: values.read("log", filter)?,
         chosen: values.is_set("log"),
         json: values.read("log_format", json)?,
+        colours: may_colour(environment),
     })
+}
+
+/// Whether the environment leaves colours to the program: `NO_COLOR` (<https://no-color.org>), when
+/// it is not empty, and a terminal that has none refuse them.
+fn may_colour(environment: Environment<'_>) -> bool {
+    let refused = environment("NO_COLOR").is_some_and(|text| !text.is_empty());
+    let dumb = environment("TERM").is_some_and(|text| text == "dumb");
+    !refused && !dumb
 }
 
 fn missing(key: &'static str) -> SettingsError {
@@ -335,7 +348,7 @@ fn missing(key: &'static str) -> SettingsError {
         name: setting.map_or(key, |setting| setting.name),
         flag: setting.map_or(key, |setting| setting.flag),
         key,
-        form: setting.map_or("a value", |setting| setting.form),
+        form: setting.map_or("a value", |setting| setting.form.text),
     }
 }
 

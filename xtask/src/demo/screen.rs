@@ -40,7 +40,7 @@ impl Screen {
         let is_live = io::stdout().is_terminal() && !is_dumb;
         Self {
             is_live,
-            has_colours: is_live && std::env::var_os("NO_COLOR").is_none(),
+            has_colours: is_live && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
             height: 0,
             last: Vec::new(),
         }

@@ -34,7 +34,7 @@ pub(crate) struct ChoiceArgs {
     #[arg(long, value_name = "QUEUE")]
     queue: Option<QueueName>,
     /// Only with this reason, such as unknown-filter or exhausted
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "REASON")]
     reason: Option<String>,
     /// Only of this webhook
     #[arg(long, value_name = "ID", value_parser = ids::parse::<WebhookId>)]

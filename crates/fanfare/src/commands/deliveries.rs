@@ -43,9 +43,9 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "NAME", value_parser = users::name)]
     owner: Option<Name>,
     /// Only in this state: pending, retrying, delivered, dropped or dead
-    #[arg(long, value_name = "S", value_parser = state)]
+    #[arg(long, value_name = "STATE", value_parser = state)]
     state: Option<State>,
-    /// At most so many
+    /// The most that are listed
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// Print a JSON array

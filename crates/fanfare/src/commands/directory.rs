@@ -30,7 +30,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct AcceptRevisionArgs {
     /// The revision
-    #[arg(value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(i64).range(1..))]
     revision: i64,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct ImportArgs {
     /// The file, or - for stdin
     file: String,
     /// The revision of a snapshot without an envelope [default: its accessrevision, or the next]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(1..))]
     revision: Option<i64>,
     /// Forget the directory, its history and its revision, and begin again with this snapshot
     #[arg(long)]

@@ -33,11 +33,14 @@ pub(crate) struct Args {
     /// jobs are published again from the database
     #[arg(long)]
     repair: bool,
+    /// Print a JSON array, with an object for each check
+    #[arg(long)]
+    json: bool,
 }
 
 /// Looks at everything.
 pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
-    let mut report = Report::default();
+    let mut report = Report { json: args.json, ..Report::default() };
     // Values that can't be used have ended the program before it came here.
     report.ok("settings", "all values can be used")?;
     report.add("key file", &key_file(settings))?;
@@ -68,6 +71,18 @@ struct Report {
     wrong: usize,
     /// Whether a server can't be used until its configuration, or ours, is changed.
     misconfigured: bool,
+    /// Whether all checks are printed at the end as JSON, instead of each at once as a line.
+    json: bool,
+    /// The checks so far, for JSON.
+    checks: Vec<CheckResult>,
+}
+
+/// A check in JSON.
+#[derive(serde::Serialize)]
+struct CheckResult {
+    check: String,
+    ok: bool,
+    detail: String,
 }
 
 impl Report {
@@ -81,7 +96,13 @@ impl Report {
 
     fn add(&mut self, what: &str, found: &Found) -> anyhow::Result<()> {
         self.wrong += usize::from(found.is_err());
-        output::print(&line(what, found))
+        if !self.json {
+            return output::print(&line(what, found));
+        }
+        let (Ok(detail) | Err(detail)) = found;
+        let (check, detail) = (what.to_owned(), detail.clone());
+        self.checks.push(CheckResult { check, ok: found.is_ok(), detail });
+        Ok(())
     }
 
     /// A server that can't be used.
@@ -91,6 +112,9 @@ impl Report {
     }
 
     fn finish(self) -> anyhow::Result<()> {
+        if self.json {
+            output::print_json(&self.checks)?;
+        }
         match self.wrong {
             n if self.misconfigured => {
                 let text = format!("wrong: {n}, and a server can't be used as it is configured");

@@ -35,10 +35,10 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
     /// Only of this type, such as reports.upload, or of all types of reports
-    #[arg(long = "type", value_name = "T", value_parser = event_type)]
+    #[arg(long = "type", value_name = "TYPE", value_parser = event_type)]
     event_type: Option<String>,
     /// Only of this resource, by its path
-    #[arg(long, value_name = "S", value_parser = access::resource)]
+    #[arg(long, value_name = "PATH", value_parser = access::resource)]
     subject: Option<Resource>,
     /// Only what goes to this webhook
     #[arg(long, value_name = "ID", value_parser = ids::parse::<WebhookId>)]
@@ -46,7 +46,7 @@ pub(crate) struct ListArgs {
     /// Only what was taken in no longer ago, such as 30m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
-    /// At most so many
+    /// The most that are listed
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// Print a JSON array
@@ -60,7 +60,7 @@ pub(crate) struct ShowArgs {
     /// The event's id, as its publisher gave it
     id: String,
     /// The event's source, when several have such an id
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
     /// Print a JSON object
     #[arg(long)]

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     port: u16,
     /// The webhook's secret; without it notifications are shown but not checked
-    #[arg(long, value_name = "S", value_parser = secret)]
+    #[arg(long, value_name = "SECRET", value_parser = secret)]
     secret: Option<Secret>,
     /// The status to answer with
     #[arg(long, value_name = "CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
@@ -48,8 +48,8 @@ pub(crate) struct Args {
     /// Answer the first N notifications with 500
     #[arg(long, value_name = "N", default_value_t = 0)]
     fail_first: u64,
-    /// Wait so many milliseconds before each answer
-    #[arg(long, value_name = "MS", default_value_t = 0)]
+    /// How long to wait before each answer
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
     delay: u64,
     /// Print one JSON object a line for each POST
     ///

@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Add(AddArgs),
     /// List the accounts
     List {
-        /// Print JSON
+        /// Print a JSON array
         #[arg(long)]
         json: bool,
     },
@@ -36,7 +36,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         one: OneArgs,
         /// Why, for `fanfare users list`
-        #[arg(long, default_value = BY_AN_OPERATOR)]
+        #[arg(long, value_name = "TEXT", default_value = BY_AN_OPERATOR)]
         reason: String,
     },
     /// Let an account that is disabled sign in again

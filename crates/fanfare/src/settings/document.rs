@@ -37,7 +37,8 @@ fn settings() -> String {
 }
 
 fn entry(setting: &Setting) -> String {
-    let Setting { name, flag, key, default, form, about, .. } = setting;
+    let Setting { name, flag, key, default, about, .. } = setting;
+    let form = setting.form.text;
     let default = match default {
         None => "not set".to_owned(),
         Some("") => "empty".to_owned(),

@@ -63,7 +63,10 @@ fn entry(key: &str, value: &Value) -> Result<(&'static str, String), Problem> {
         return Err(Problem(format!("there is no setting {key:?}; did you mean {nearest:?}?")));
     };
     let text = scalar(value).or_else(|| list(value)).ok_or_else(|| {
-        Problem(format!("{key} must be a text, a number or a list of texts; give {}", setting.form))
+        Problem(format!(
+            "{key} must be a text, a number or a list of texts; give {}",
+            setting.form.text
+        ))
     })?;
     Ok((setting.key, text))
 }

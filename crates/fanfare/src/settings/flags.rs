@@ -38,27 +38,28 @@ impl Flags {
     }
 }
 
+/// An option for the settings file, and one for each setting.
+fn options() -> impl Iterator<Item = Arg> {
+    let config = Arg::new(CONFIG)
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("The settings file [env: FANFARE_CONFIG] [default: fanfare.toml, if it is there]");
+    let settings = SETTINGS.iter().map(|setting| {
+        let default = setting.default.filter(|text| !text.is_empty());
+        let default = default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
+        Arg::new(setting.name)
+            .long(setting.flag)
+            .value_name(setting.form.name)
+            .help(format!("{} [env: {}]{default}", setting.about, setting.name))
+    });
+    std::iter::once(config).chain(settings)
+}
+
 impl Args for Flags {
     fn augment_args(command: Command) -> Command {
-        let config = Arg::new(CONFIG)
-            .long("config")
-            .value_name("FILE")
-            .value_parser(value_parser!(PathBuf))
-            .help(
-                "The settings file [env: FANFARE_CONFIG] [default: fanfare.toml, if it is there]",
-            );
-        let settings = SETTINGS.iter().map(|setting| {
-            let default = setting.default.filter(|text| !text.is_empty());
-            let default = default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
-            Arg::new(setting.name)
-                .long(setting.flag)
-                .value_name("VALUE")
-                .help(format!("{} [env: {}]{default}", setting.about, setting.name))
-        });
-        std::iter::once(config).chain(settings).fold(command, |command, arg| {
-            // A short help is about the command; `--help` tells all.
-            command.arg(arg.global(true).hide_short_help(true).help_heading(HEADING))
-        })
+        // A command's help is about the command; one command lists the settings.
+        command.args(options().map(|option| option.global(true).hide(true)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -82,6 +83,30 @@ impl FromArgMatches for Flags {
                 self.values.insert(setting.key, value.clone());
             }
         }
+        Ok(())
+    }
+}
+
+/// The same options where the help lists them.
+#[derive(Debug)]
+pub(crate) struct ListedFlags;
+
+impl Args for ListedFlags {
+    fn augment_args(command: Command) -> Command {
+        command.args(options().map(|option| option.help_heading(HEADING)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ListedFlags {
+    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
         Ok(())
     }
 }

@@ -108,7 +108,7 @@ impl Values {
             value: text.to_owned(),
             source_name: source_name(&resolved.source),
             problem: error.to_string(),
-            form: resolved.setting.form,
+            form: resolved.setting.form.text,
         })
     }
 
@@ -184,7 +184,7 @@ fn wrong(setting: &'static Setting, source: &Source, text: &str) -> SettingsErro
         Shown::WithoutPassword | Shown::Nothing => "not usable".to_owned(),
     };
     let source_name = source_name(source);
-    SettingsError::Value { name: setting.name, value, source_name, form: setting.form }
+    SettingsError::Value { name: setting.name, value, source_name, form: setting.form.text }
 }
 
 fn source_name(source: &Source) -> String {

@@ -1,6 +1,9 @@
 //! The one table of settings: flags, environment, file, `fanfare config` and the documents all
 //! come from it.
 
+use super::distance::edits;
+use super::form::{COUNT, DURATION, Form, form};
+
 /// A setting: its three names, its default and what to say about it.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -14,8 +17,8 @@ pub(crate) struct Setting {
     pub(crate) default: Option<&'static str>,
     /// How much of its value may be shown.
     pub(crate) shown: Shown,
-    /// What a value must be, to follow "give".
-    pub(crate) form: &'static str,
+    /// What a value must be.
+    pub(crate) form: Form,
     /// What it does.
     pub(crate) about: &'static str,
 }
@@ -31,9 +34,6 @@ pub(crate) enum Shown {
     Nothing,
 }
 
-const DURATION: &str = "a whole number with a unit, such as 500ms, 5s, 2m, 12h or 3d";
-const COUNT: &str = "a whole number, at least 1";
-
 /// All settings, in the order in which they are listed.
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
@@ -42,7 +42,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "database_url",
         default: None,
         shown: Shown::WithoutPassword,
-        form: "a PostgreSQL URL such as postgres://user:password@host:5432/fanfare?sslmode=verify-full",
+        form: form(
+            "URL",
+            "a PostgreSQL URL such as postgres://user:password@host:5432/fanfare?sslmode=verify-full",
+        ),
         about: "The PostgreSQL database; several hosts and TLS as psql has them",
     },
     Setting {
@@ -51,7 +54,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "amqp_url",
         default: None,
         shown: Shown::WithoutPassword,
-        form: "a RabbitMQ URL such as amqp://user:password@host:5672/vhost or amqps://…",
+        form: form(
+            "URL",
+            "a RabbitMQ URL such as amqp://user:password@host:5672/vhost or amqps://…",
+        ),
         about: "The RabbitMQ broker; several hosts with commas between them, TLS with amqps",
     },
     Setting {
@@ -60,7 +66,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "secret_keys",
         default: None,
         shown: Shown::Nothing,
-        form: "id:key[,id:key…] with unique ids of 1 to 32 of A-Z a-z 0-9 _ - and keys of 32 bytes in base64",
+        form: form(
+            "KEYS",
+            "id:key[,id:key…] with unique ids of 1 to 32 of A-Z a-z 0-9 _ - and keys of 32 bytes in base64",
+        ),
         about: "The keys that encrypt secrets in the database, the first for new ones; \
                 when not set, a key of this machine's own is kept in the state directory",
     },
@@ -70,7 +79,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "console_listen",
         default: Some("127.0.0.1:8080"),
         shown: Shown::Whole,
-        form: "an address with a port, such as 127.0.0.1:8080 or [::]:8080",
+        form: form("ADDRESS", "an address with a port, such as 127.0.0.1:8080 or [::]:8080"),
         about: "Where the console and the API listen",
     },
     Setting {
@@ -79,7 +88,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "console_url",
         default: None,
         shown: Shown::Whole,
-        form: "an http or https address without a path, such as https://fanfare.example.org",
+        form: form(
+            "URL",
+            "an http or https address without a path, such as https://fanfare.example.org",
+        ),
         about: "The console's address as browsers and API clients see it. Set it where a proxy stands \
                 before the console: forms sent from it are taken, answers with a Location name it, \
                 and if it is https, cookies are Secure. Needed, with https, for signing in with an \
@@ -91,7 +103,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "local_accounts",
         default: Some("yes"),
         shown: Shown::Whole,
-        form: "yes or no",
+        form: form("yes|no", "yes or no"),
         about: "Whether people may sign in with accounts made by 'fanfare users add'",
     },
     Setting {
@@ -100,8 +112,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "oidc_issuer",
         default: None,
         shown: Shown::Whole,
-        form: "the https address by which the provider calls itself, such as \
+        form: form(
+            "URL",
+            "the https address by which the provider calls itself, such as \
                https://id.example.org/realms/reports",
+        ),
         about: "The OpenID Connect provider that people sign in with",
     },
     Setting {
@@ -110,7 +125,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "oidc_client_id",
         default: None,
         shown: Shown::Whole,
-        form: "the name under which the console is registered at the provider, without spaces",
+        form: form(
+            "ID",
+            "the name under which the console is registered at the provider, without spaces",
+        ),
         about: "The console's name at the provider",
     },
     Setting {
@@ -119,7 +137,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "oidc_client_secret",
         default: None,
         shown: Shown::Nothing,
-        form: "the secret that the provider gave out for the console",
+        form: form("SECRET", "the secret that the provider gave out for the console"),
         about: "The console's secret at the provider; none for a public client",
     },
     Setting {
@@ -128,7 +146,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "oidc_scopes",
         default: Some("openid profile"),
         shown: Shown::Whole,
-        form: "scopes separated by spaces, openid among them",
+        form: form("SCOPES", "scopes separated by spaces, openid among them"),
         about: "What the provider is asked to tell about users",
     },
     Setting {
@@ -137,7 +155,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "oidc_user_claim",
         default: Some("preferred_username"),
         shown: Shown::Whole,
-        form: "the name of a claim, or a path of names with dots between them",
+        form: form("CLAIM", "the name of a claim, or a path of names with dots between them"),
         about: "The claim that holds a user's name at the report server",
     },
     Setting {
@@ -146,7 +164,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "oidc_admin_claim",
         default: None,
         shown: Shown::Whole,
-        form: "the name of a claim, or a path of names with dots between them",
+        form: form("CLAIM", "the name of a claim, or a path of names with dots between them"),
         about: "The claim that says who is an administrator, beside the members of the report \
                 server's role System Administrator",
     },
@@ -156,7 +174,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "oidc_admin_value",
         default: None,
         shown: Shown::Whole,
-        form: "a text on one line",
+        form: form("TEXT", "a text on one line"),
         about: "What that claim is, or holds in its list, for an administrator",
     },
     Setting {
@@ -165,7 +183,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "oidc_audience",
         default: None,
         shown: Shown::Whole,
-        form: "a text without spaces, other than the client id",
+        form: form("AUDIENCE", "a text without spaces, other than the client id"),
         about: "The audience of the provider's access tokens (JWT) that open the API; when not set, \
                 none do",
     },
@@ -175,7 +193,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "oidc_label",
         default: Some("single sign-on"),
         shown: Shown::Whole,
-        form: "a text of at most 60 characters",
+        form: form("TEXT", "a text of at most 60 characters"),
         about: "What people call the provider: the button says 'Sign in with …'",
     },
     Setting {
@@ -184,7 +202,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "metrics_listen",
         default: Some("off"),
         shown: Shown::Whole,
-        form: "an address with a port, such as 127.0.0.1:9090, or off",
+        form: form("ADDRESS", "an address with a port, such as 127.0.0.1:9090, or off"),
         about: "Where this process serves /metrics, /healthz and /readyz",
     },
     Setting {
@@ -193,8 +211,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "otlp_endpoint",
         default: Some("off"),
         shown: Shown::WithoutPassword,
-        form: "the address of an OTLP/HTTP receiver that takes JSON, such as http://127.0.0.1:4318, \
+        form: form(
+            "URL",
+            "the address of an OTLP/HTTP receiver that takes JSON, such as http://127.0.0.1:4318, \
                or off",
+        ),
         about: "Where a router and a worker send their spans, to /v1/traces there",
     },
     Setting {
@@ -203,7 +224,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "allow_targets",
         default: Some(""),
         shown: Shown::Whole,
-        form: "networks such as 10.1.0.0/16,127.0.0.1/32, separated by commas",
+        form: form("NETWORKS", "networks such as 10.1.0.0/16,127.0.0.1/32, separated by commas"),
         about: "Networks that webhooks may reach although they are private or loopback",
     },
     Setting {
@@ -212,7 +233,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "receiver_ca_file",
         default: None,
         shown: Shown::Whole,
-        form: "a file with certificates in PEM form",
+        form: form("FILE", "a file with certificates in PEM form"),
         about: "Authorities that receivers' certificates may be signed by, beside those that the \
                 system trusts; it is read again when it changes",
     },
@@ -285,7 +306,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "directory_gap",
         default: Some("hold"),
         shown: Shown::Whole,
-        form: "hold or pass",
+        form: form("hold|pass", "hold or pass"),
         about: "What becomes of an event that asks for a revision below which one is missing: hold keeps \
                 it until the revision or a snapshot comes, or as a dead letter; pass decides it after \
                 FANFARE_DIRECTORY_GAP_WAIT, by permissions that may be out of date",
@@ -314,8 +335,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "mask",
         default: Some("connection-strings"),
         shown: Shown::Whole,
-        form: "off, or a list of connection-strings and filter:path, separated by commas, such as \
+        form: form(
+            "RULES",
+            "off, or a list of connection-strings and filter:path, separated by commas, such as \
                connection-strings,reports:$.Owner.Email",
+        ),
         about: "What of an event's data is replaced by *** before it is stored or sent: the passwords \
                 in connection strings, and the values that JSON paths name in events of a filter",
     },
@@ -325,7 +349,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "prefetch",
         default: Some("256"),
         shown: Shown::Whole,
-        form: "a whole number from 1 to 65535",
+        form: form("N", "a whole number from 1 to 65535"),
         about: "The messages that a process holds at a time; a worker no more than FANFARE_CONCURRENCY",
     },
     Setting {
@@ -334,7 +358,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "delivery_queues",
         default: Some("1"),
         shown: Shown::Whole,
-        form: "a whole number from 1 to 16",
+        form: form("N", "a whole number from 1 to 16"),
         about: "The queues that jobs for first attempts are spread over, by webhook; raise it for \
                 workers first, lower it for routers first",
     },
@@ -390,7 +414,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "log",
         default: Some("info"),
         shown: Shown::Whole,
-        form: "a filter such as warn, info or info,fanfare_worker=debug",
+        form: form("FILTER", "a filter such as warn, info or info,fanfare_worker=debug"),
         about: "What is logged; commands other than the roles log warnings only when it is not set",
     },
     Setting {
@@ -399,7 +423,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "log_format",
         default: Some("text"),
         shown: Shown::Whole,
-        form: "text or json",
+        form: form("text|json", "text or json"),
         about: "How the log looks",
     },
 ];
@@ -420,23 +444,6 @@ impl Setting {
             .min_by_key(|known| edits(folded, known))
             .unwrap_or_default()
     }
-}
-
-/// How many letters have to be added, taken away or replaced to make `b` of `a`.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for ((to, above), above_left) in b.iter().zip(row.iter().skip(1)).zip(&row) {
-            let replaced = above_left + usize::from(from != *to);
-            left = replaced.min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -461,12 +468,5 @@ mod tests {
         ] {
             assert_eq!(Setting::nearest_key(wrong), right);
         }
-    }
-
-    #[test]
-    fn edits_are_counted() {
-        assert_eq!(edits("kitten", "sitting"), 3);
-        assert_eq!(edits("", "abc"), 3);
-        assert_eq!(edits("abc", ""), 3);
     }
 }

@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod colours;
 mod command;
 mod config;
 mod listen;
 mod misconfigured;
 mod roles;
 mod setup;
+mod symbols;
 mod traffic;
 mod usage;
 mod webhooks;

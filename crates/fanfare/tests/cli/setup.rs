@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::command::{Ended, Place};
-use crate::world::World;
+use crate::world::{World, keys};
 
 #[tokio::test]
 async fn the_database_is_migrated_once() {
@@ -174,6 +174,19 @@ async fn the_doctor_names_what_is_wrong() {
     assert!(ill.stdout.contains("check that RabbitMQ runs"), "{}", ill.stdout);
     let unset = world.place.run(&["doctor"]);
     assert!(unset.stdout.contains("FANFARE_DATABASE_URL is not set"), "{}", unset.stdout);
+}
+
+#[tokio::test]
+async fn doctor_with_json_prints_one_array_of_checks() {
+    let world = World::new().await;
+    let ill = world.run(&["doctor", "--json"]);
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    let checks: Vec<Value> = serde_json::from_str(&ill.stdout).unwrap();
+    let find = |name: &str| checks.iter().find(|one| one["check"] == name).unwrap();
+    assert_eq!(keys(find("database")), ["check", "ok", "detail"]);
+    assert_eq!(find("database")["ok"], true);
+    assert_eq!(find("migrations")["ok"], false);
+    assert!(find("migrations")["detail"].as_str().unwrap().contains("fanfare migrate"));
 }
 
 fn make_public(path: &Path) {

@@ -1,5 +1,7 @@
 //! Wrong calls: exit code 2 and a line that says what to do.
 
+use std::process::Command;
+
 use crate::command::Place;
 
 #[test]
@@ -9,10 +11,14 @@ fn help_and_version_succeed() {
     assert_eq!((version.code, version.stdout.starts_with("fanfare ")), (Some(0), true));
     let help = place.run(&["listen", "--help"]);
     assert_eq!(help.code, Some(0));
-    for word in ["--fail-first", "--database-url", "FANFARE_TIMEOUT"] {
+    for word in ["--fail-first", "fanfare help settings"] {
         assert!(help.stdout.contains(word), "{word}");
     }
-    assert!(!place.run(&["listen", "-h"]).stdout.contains("--database-url"));
+    let settings = place.run(&["help", "settings"]);
+    assert_eq!(settings.code, Some(0));
+    assert!(settings.stdout.contains("--database-url <URL>"), "{}", settings.stdout);
+    assert!(settings.stdout.contains("FANFARE_TIMEOUT"));
+    assert_eq!(place.run(&["settings"]).stdout, settings.stdout);
 }
 
 #[test]
@@ -29,8 +35,55 @@ fn wrong_arguments_are_told_in_one_line() {
 }
 
 #[test]
-fn no_command_shows_the_help_and_fails() {
+fn no_command_shows_the_first_steps_and_fails() {
     let ended = Place::new().run(&[]);
-    assert_eq!(ended.code, Some(2));
-    assert!(ended.stderr.contains("Usage: fanfare"));
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+    for words in ["Usage: fanfare", "fanfare doctor", "fanfare migrate", "fanfare --help"] {
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+    assert!(ended.stderr.lines().count() < 15, "{}", ended.stderr);
+}
+
+#[test]
+fn a_group_without_a_command_shows_its_help_and_fails() {
+    let ended = Place::new().run(&["webhooks"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+    assert!(ended.stderr.contains("Usage: fanfare webhooks"), "{}", ended.stderr);
+}
+
+#[test]
+fn completions_and_manual_pages_need_no_settings() {
+    let place = Place::new();
+    place.file("fanfare.toml", "timeout = \"never\"");
+    assert_eq!(place.run(&["config"]).code, Some(2));
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = place.run(&["completions", shell]);
+        assert_eq!(script.code, Some(0), "{}", script.stderr);
+        assert!(script.stdout.contains("dead-letters"), "{shell}");
+    }
+    assert!(place.run(&["completions", "tcsh"]).failed_with(2).contains("zsh"));
+
+    let written = place.run(&["man", "share/man1"]);
+    assert_eq!(written.code, Some(0), "{}", written.stderr);
+    let read = |name: &str| std::fs::read_to_string(place.path().join("share/man1").join(name));
+    assert!(read("fanfare.1").unwrap().contains("webhooks"));
+    let page = read("fanfare-webhooks-add.1").unwrap();
+    assert!(page.contains("no\\-verify") && !page.contains("database\\-connections"), "{page}");
+    assert!(read("fanfare-settings.1").unwrap().contains("FANFARE_TIMEOUT"));
+    place.file("taken", "");
+    assert!(place.run(&["man", "taken"]).failed_with(1).contains("manual pages to taken"));
+}
+
+#[test]
+fn bash_accepts_its_completions() {
+    let place = Place::new();
+    let script = place.run(&["completions", "bash"]).stdout;
+    let path = place.file("fanfare.bash", &script);
+    let ask = format!(
+        "source {}; COMP_WORDS=(fanfare webhooks add --own); COMP_CWORD=3; \
+         _fanfare fanfare --own add; echo \"${{COMPREPLY[@]}}\"",
+        path.display()
+    );
+    let output = Command::new("bash").args(["--norc", "-c", &ask]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "--owner\n");
 }

@@ -20,15 +20,15 @@ pub(crate) struct ExplainArgs {
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// The events' source, when several have such an id
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
     /// Only for this webhook
-    #[arg(long, value_name = "W", value_parser = ids::parse::<WebhookId>)]
+    #[arg(long, value_name = "ID", value_parser = ids::parse::<WebhookId>)]
     webhook: Option<WebhookId>,
     /// Only for this user's webhooks
     #[arg(long, value_name = "NAME", value_parser = users::name)]
     owner: Option<Name>,
-    /// For at most so many webhooks, the oldest first
+    /// The most webhooks that are explained, the oldest first
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = limit)]
     limit: usize,
     /// Print a JSON array; with several ids each object names its event

@@ -28,20 +28,20 @@ pub(crate) struct AddArgs {
     #[arg(long)]
     url: WebhookUri,
     /// The secret that signs, of 32 to 128 characters [default: one is made]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "SECRET")]
     secret: Option<Secret>,
     /// What to hear of, such as reports or reports.delete; may be given more than once
     /// [default: everything]
-    #[arg(long = "filter", value_name = "F")]
+    #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
     /// Words for people
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// A header for each POST, as 'Name: value'; may be given more than once
-    #[arg(long = "header", value_name = "K: V", value_parser = header)]
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     /// A text for each body's Properties, as Name=value; may be given more than once
-    #[arg(long = "property", value_name = "K=V", value_parser = property)]
+    #[arg(long = "property", value_name = "NAME=VALUE", value_parser = property)]
     properties: Vec<(String, String)>,
     /// The most attempts a minute, of all workers together [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_RATE_LIMIT.into()))]

@@ -21,10 +21,10 @@ pub(crate) struct SetArgs {
     #[arg(long)]
     url: Option<WebhookUri>,
     /// What to hear of, instead of what it was; may be given more than once
-    #[arg(long = "filter", value_name = "F")]
+    #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
     /// Words for people; empty for none
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// The most attempts a minute, of all workers together; none for no limit
     #[arg(long, value_name = "N", value_parser = rate_limit)]

@@ -1,0 +1,38 @@
+//! Colours: on a terminal, unless the environment refuses them.
+
+use std::process::{Command, Stdio};
+
+use crate::command::Place;
+
+/// What a command prints on a terminal.
+fn on_terminal(place: &Place, variables: &[(&str, &str)], arguments: &str) -> String {
+    let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_fanfare"));
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    terminal.current_dir(place.path()).env_clear().env("HOME", place.path());
+    terminal.env("PATH", "/usr/bin:/bin").envs(variables.iter().copied());
+    terminal.stdin(Stdio::null());
+    String::from_utf8(terminal.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn colours_are_for_terminals_that_nobody_asked_to_do_without() {
+    let place = Place::new();
+    // It logs where it listens, and ends because no broker is named.
+    let role = "router --metrics-listen 127.0.0.1:0";
+    let help = "listen --help";
+    let colourful: [(&str, &str); 2] = [("TERM", "xterm"), ("NO_COLOR", "")];
+    let refused: [(&str, &str); 2] = [("TERM", "xterm"), ("NO_COLOR", "1")];
+    for (arguments, says) in [(role, "serving /metrics"), (help, "Usage:")] {
+        let text = on_terminal(&place, &colourful, arguments);
+        assert!(text.contains(says) && text.contains('\u{1b}'), "{arguments}: {text}");
+        for plain in [refused, [("TERM", "dumb"), ("NO_COLOR", "")]] {
+            let text = on_terminal(&place, &plain, arguments);
+            assert!(text.contains(says) && !text.contains('\u{1b}'), "{plain:?}: {text}");
+        }
+    }
+    // Not on a terminal.
+    let ended = place.run(&["router", "--metrics-listen", "127.0.0.1:0"]);
+    assert!(ended.stderr.contains("serving /metrics"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
+}
