@@ -122,18 +122,18 @@ async fn a_page_of_an_owner_without_deliveries_reads_a_bounded_part_of_the_ledge
 
 #[tokio::test]
 async fn a_page_of_all_deliveries_in_a_state_that_none_has_reads_a_bounded_part_of_the_ledger() {
-    const EVENTS: usize = 60_000;
-    const LOOKED_UP: usize = 2_500;
+    const EVENTS: u32 = 60_000;
+    const LOOKED_UP: u32 = 2_500;
     let database = Database::new().await;
     let other = webhook("bob", &[], false);
     database.store.webhook_add(&other).await.unwrap();
-    database.fill(other.id, EVENTS as i64).await;
+    database.fill(other.id, EVENTS.into()).await;
     // Half of the events are open.
     for (state, among) in [(State::Delivered, EVENTS), (State::Retrying, EVENTS / 2)] {
         let filter = DeliveryFilter { state: Some(state), limit: 100, ..DeliveryFilter::default() };
         let (blocks, pages) = database.empty_pages(&filter).await;
         assert!(blocks < 12_000, "{state:?}: {blocks} blocks");
-        assert!(pages.abs_diff(among / LOOKED_UP) <= 1, "{state:?}: {pages} pages");
+        assert!(pages.abs_diff((among / LOOKED_UP) as usize) <= 1, "{state:?}: {pages} pages");
     }
     // A delivery costs as much, whether it is one of an event's many or an event's only one.
     let share = "update events set webhooks = array_fill(webhooks[1], array[50])
