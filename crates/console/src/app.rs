@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_app::{Context, Publisher};
 use fanfare_outbound::Client;
 use fanfare_store::Store;
 use tokio::sync::Notify;
 
 use crate::Config;
 use crate::auth::passwords::Passwords;
-use crate::broker::Broker;
 use crate::oidc::provider::Provider;
 use crate::site::Site;
 use crate::test_events::Sending;
@@ -20,7 +20,8 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) background: Store,
     pub(crate) client: Client,
-    pub(crate) broker: Broker,
+    /// What the use cases work with.
+    pub(crate) context: Context,
     pub(crate) longest_chain: Duration,
     pub(crate) settled: Duration,
     /// Told when somebody asks to attempt again what is dead.
@@ -54,11 +55,12 @@ impl App {
             url,
             provider,
         } = config;
+        let context = Context::new(store.clone(), Publisher::new(broker));
         Self {
             store,
             background,
             client,
-            broker: Broker::new(broker),
+            context,
             longest_chain,
             settled,
             resend: Notify::new(),

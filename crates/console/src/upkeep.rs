@@ -54,7 +54,7 @@ async fn resend_steps(app: &App) -> Result<bool, StoreError> {
     let open = app.background.resends_open().await?;
     for id in &open {
         let begun = app.background.resend_step(*id, STEP).await?;
-        app.broker.hand_over(&begun).await;
+        app.context.publisher.enqueue(&begun).await;
     }
     Ok(!open.is_empty())
 }

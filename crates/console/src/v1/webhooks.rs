@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use fanfare_app::NotReceiving;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::rate_limit::{BadRateLimit, RateLimit};
 use fanfare_core::webhook::{Secret, Webhook};
@@ -14,7 +15,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::deliveries::{not_paused, paused};
 use super::problem::{Conflict, Problem, Wrong};
 use super::request::{self, Id, Query, User, flag, members, time};
 use super::view::rfc3339;
@@ -158,7 +158,7 @@ fn not_sent(webhook: &Webhook, error: NotSent) -> Problem {
     let owner = &webhook.owner;
     match error {
         NotSent::TooMany { wait } => Problem::TooMany { wait },
-        NotSent::Paused => paused(),
+        NotSent::Paused => NotReceiving::Paused(webhook.id).into(),
         NotSent::OwnerDisabled => {
             let detail = format!("{owner} is disabled, so that nothing is sent to their webhooks.");
             refused("owner-disabled", "The owner is disabled", detail)
@@ -272,7 +272,9 @@ pub(crate) async fn retry_failed(
         let count = app.store.deliveries_dead(id, since, MOST_RETRIED + 1).await?;
         return Ok(json(StatusCode::OK, &retried_failed(count, true)));
     }
-    not_paused(webhook)?;
+    if webhook.paused {
+        return Err(NotReceiving::Paused(id).into());
+    }
     let count = restart(&app, id, since).await?;
     Ok(json(StatusCode::ACCEPTED, &retried_failed(count, false)))
 }
@@ -280,7 +282,7 @@ pub(crate) async fn retry_failed(
 /// Returns how many there were; one more than are begun at a time when there are more.
 async fn restart(app: &App, id: WebhookId, since: DateTime<Utc>) -> Result<i64, Problem> {
     let dues = app.store.deliveries_restart_dead(id, since, MOST_RETRIED).await?;
-    app.broker.hand_over(&dues).await;
+    app.context.publisher.enqueue(&dues).await;
     let begun = i64::try_from(dues.len()).unwrap_or(MOST_RETRIED);
     let more = begun == MOST_RETRIED && app.store.deliveries_dead(id, since, 1).await? > 0;
     Ok(begun + i64::from(more))
