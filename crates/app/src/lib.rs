@@ -9,8 +9,10 @@ pub mod dead_letters;
 pub mod deliveries;
 mod publisher;
 mod receiving;
+pub mod resends;
 
 use fanfare_store::Store;
+use tokio::sync::Notify;
 
 pub use actor::Actor;
 pub use publisher::Publisher;
@@ -22,12 +24,18 @@ pub struct Context {
     pub store: Store,
     /// The broker.
     pub publisher: Publisher,
+    resend_begun: Notify,
 }
 
 impl Context {
     /// Connects to nothing yet.
     #[must_use]
     pub fn new(store: Store, publisher: Publisher) -> Self {
-        Self { store, publisher }
+        Self { store, publisher, resend_begun: Notify::new() }
+    }
+
+    /// Waits until a person has begun a resend in this process.
+    pub async fn resend_begun(&self) {
+        self.resend_begun.notified().await;
     }
 }

@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use fanfare_app::{Context, Publisher};
 use fanfare_outbound::Client;
 use fanfare_store::Store;
-use tokio::sync::Notify;
 
 use crate::Config;
 use crate::auth::passwords::Passwords;
@@ -24,8 +23,6 @@ pub(crate) struct App {
     pub(crate) context: Context,
     pub(crate) longest_chain: Duration,
     pub(crate) settled: Duration,
-    /// Told when somebody asks to attempt again what is dead.
-    pub(crate) resend: Notify,
     pub(crate) clock: fn() -> DateTime<Utc>,
     pub(crate) passwords: Passwords,
     pub(crate) test_events: Sending,
@@ -63,7 +60,6 @@ impl App {
             context,
             longest_chain,
             settled,
-            resend: Notify::new(),
             clock,
             passwords: Passwords::default(),
             test_events: Sending::default(),

@@ -45,7 +45,7 @@ pub(crate) async fn resend(app: &App) {
             }
         };
         // Late or not, it is time for another look.
-        let _ = timeout(wait, app.resend.notified()).await;
+        let _ = timeout(wait, app.context.resend_begun()).await;
     }
 }
 
