@@ -53,6 +53,17 @@ async fn dead_letters_are_listed_brought_back_and_thrown_away() {
 
     let by_reason = json!({ "reason": "exhausted", "dryRun": true });
     root.post(REPLAY, &by_reason).await.is(200, Some(&taken(1, true)));
+    // An attempt would only drop it, so that it stays dead until the webhook is resumed.
+    api.world.fanfare(&["webhooks", "pause", &webhook]).await;
+    for dry_run in [true, false] {
+        let of_webhook = json!({ "webhook": webhook, "dryRun": dry_run });
+        let answer = root.post(REPLAY, &of_webhook).await.json();
+        assert_eq!((&answer["count"], &answer["kept"]), (&json!(0), &json!([all[2]["id"]])));
+        let why = &answer["keptBecause"][0];
+        assert_eq!((&why["id"], &why["code"]), (&all[2]["id"], &json!("webhook-paused")));
+    }
+    api.world.deliveries(&webhook, "dead", 1).await;
+    api.world.fanfare(&["webhooks", "resume", &webhook]).await;
     receiver.answer_with(|_, _| Reply::status(200));
     root.post(REPLAY, &json!({ "webhook": webhook })).await.is(200, Some(&taken(1, false)));
     api.world.deliveries(&webhook, "delivered", 1).await;

@@ -143,9 +143,27 @@ async fn what_failed_is_attempted_again_together_and_counted_by_the_hour() {
     let paused = format!("/api/v1/webhooks/{other}/retry-failed");
     refused(&anna.send("POST", &paused, "").await, 409, "webhook-paused");
     receiver.answer_with(|_, _| Reply::status(200));
-    let begun = json!({ "count": 3, "dryRun": false, "more": false });
-    anna.send("POST", &path, "").await.is(202, Some(&begun));
+    refused(&anna.get(&path).await, 404, "not-found");
+    let answer = anna.send("POST", &path, "").await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let begun = answer.json();
+    let resend = &begun["resend"];
+    assert_eq!(begun, json!({ "count": 3, "dryRun": false, "more": false, "resend": resend }));
     api.world.deliveries(&webhook, "delivered", 3).await;
+    refused(&bob.get(&path).await, 404, "not-found");
+    refused(&bob.send("DELETE", &path, "").await, 404, "not-found");
+    let done = eventually("the resend is done", SOON, async || {
+        let shown = anna.read(&path).await;
+        if shown["ended"] == "done" { Ok(shown) } else { Err(shown) }
+    })
+    .await;
+    assert_eq!((&done["id"], &done["askedBy"]), (resend, &json!("anna")));
+    assert_eq!(
+        (&done["total"], &done["begun"], &done["delivered"]),
+        (&json!(3), &json!(3), &json!(3))
+    );
+    // What has ended can't be cancelled.
+    anna.send("DELETE", &path, "").await.is(200, Some(&done));
     anna.send("POST", &format!("{path}?dryRun=true"), "").await.is(200, Some(&nothing));
     statistics(&api, &webhook, &other).await;
 }

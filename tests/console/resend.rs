@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Console;
 use super::browser::Browser;
+use super::{Console, PASSWORD};
+use crate::api::client::send;
 use crate::world::{SOON, World, event};
 
 async fn until(browser: &mut Browser, path: &str, told: &str) -> String {
@@ -140,6 +141,40 @@ async fn it_goes_on_where_a_console_died_and_nothing_is_sent_twice() {
         .map(|request| serde_json::from_slice::<Value>(&request.body).unwrap()["Id"].to_string())
         .collect();
     assert_eq!((ids.len(), receiver.count()), (600, 600));
+}
+
+#[tokio::test]
+async fn what_the_api_began_is_the_same_resend_on_the_page_and_is_cancelled_there() {
+    let console = Console::start().await;
+    let webhook = console.world.webhook("http://127.0.0.1:9/").await;
+    die(&console.world, &webhook, 300);
+    let mut anna = console.user("anna").await;
+    let page = format!("/webhooks/{webhook}");
+    let api = format!("/api/v1{page}/retry-failed");
+    let form = format!("grant_type=password&username=anna&password={PASSWORD}");
+    let form_type = [("Content-Type", "application/x-www-form-urlencoded")];
+    let token = send(console.address, "POST", "/Token", &form_type, form.as_bytes()).await;
+    let bearer = format!("Bearer {}", token.unwrap().json()["access_token"].as_str().unwrap());
+    let asked = async |method| {
+        let headers = [("Authorization", bearer.as_str())];
+        send(console.address, method, &api, &headers, b"").await.unwrap().json()
+    };
+    let begun = asked("POST").await;
+    let path = format!("{page}/resend/{}", begun["resend"].as_str().unwrap());
+    // There is no worker, so that the next step waits.
+    until(&mut anna, &path, "250 of 300").await;
+    // Asking again begins nothing.
+    assert_eq!(asked("POST").await["resend"], begun["resend"]);
+    let shown = asked("GET").await;
+    assert_eq!(
+        (&shown["begun"], &shown["total"], &shown["open"]),
+        (&json!(250), &json!(300), &json!(250))
+    );
+    assert_eq!(asked("DELETE").await["ended"], "cancelled");
+    let html = anna.page(&path).await;
+    assert!(html.contains("Cancelled") && html.contains("250 of 300"), "{html}");
+    // A program that asks again means it, however soon.
+    assert_ne!(asked("POST").await["resend"], begun["resend"]);
 }
 
 #[tokio::test]

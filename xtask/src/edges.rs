@@ -8,13 +8,14 @@ use crate::cargo;
 const TESTKIT: &str = "fanfare-testkit";
 
 /// Each package and what it may use. Nothing goes sideways, nothing upwards.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     (
         "fanfare",
         &[
             "fanfare-router",
             "fanfare-worker",
             "fanfare-console",
+            "fanfare-app",
             "fanfare-store",
             "fanfare-broker",
             "fanfare-outbound",
@@ -40,8 +41,16 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ),
     (
         "fanfare-console",
-        &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-metrics", "fanfare-core"],
+        &[
+            "fanfare-app",
+            "fanfare-store",
+            "fanfare-broker",
+            "fanfare-outbound",
+            "fanfare-metrics",
+            "fanfare-core",
+        ],
     ),
+    ("fanfare-app", &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"]),
     ("fanfare-store", &["fanfare-core", "fanfare-tls"]),
     ("fanfare-broker", &["fanfare-core", "fanfare-tls"]),
     ("fanfare-outbound", &["fanfare-core"]),

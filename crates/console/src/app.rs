@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_app::{Context, Publisher};
 use fanfare_outbound::Client;
 use fanfare_store::Store;
-use tokio::sync::Notify;
 
 use crate::Config;
 use crate::auth::passwords::Passwords;
-use crate::broker::Broker;
 use crate::oidc::provider::Provider;
 use crate::site::Site;
 use crate::test_events::Sending;
@@ -20,11 +19,10 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) background: Store,
     pub(crate) client: Client,
-    pub(crate) broker: Broker,
+    /// What the use cases work with.
+    pub(crate) context: Context,
     pub(crate) longest_chain: Duration,
     pub(crate) settled: Duration,
-    /// Told when somebody asks to attempt again what is dead.
-    pub(crate) resend: Notify,
     pub(crate) clock: fn() -> DateTime<Utc>,
     pub(crate) passwords: Passwords,
     pub(crate) test_events: Sending,
@@ -54,14 +52,14 @@ impl App {
             url,
             provider,
         } = config;
+        let context = Context::new(store.clone(), Publisher::new(broker));
         Self {
             store,
             background,
             client,
-            broker: Broker::new(broker),
+            context,
             longest_chain,
             settled,
-            resend: Notify::new(),
             clock,
             passwords: Passwords::default(),
             test_events: Sending::default(),

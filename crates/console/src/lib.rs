@@ -25,10 +25,8 @@
 mod api;
 mod app;
 mod auth;
-mod broker;
 pub mod oidc;
 mod pages;
-pub mod replay;
 mod routes;
 mod security;
 mod server;

@@ -46,7 +46,7 @@ pub(crate) fn router(app: Shared) -> Router {
 
 /// The API beside the drop-in one; its paths are below [`v1::BASE`], and not folded.
 fn v1() -> Router<Shared> {
-    use v1::{dead_letters, deliveries, events, limits, problem, statistics, webhooks};
+    use v1::{dead_letters, deliveries, events, limits, problem, resends, statistics, webhooks};
     Router::new()
         .route("/deliveries", get(deliveries::list))
         .route("/deliveries/{id}", get(deliveries::show))
@@ -54,7 +54,10 @@ fn v1() -> Router<Shared> {
         .route("/webhooks/{id}", get(webhooks::show).patch(webhooks::change))
         .route("/webhooks/{id}/test", post(webhooks::test))
         .route("/webhooks/{id}/secret", post(webhooks::rotate))
-        .route("/webhooks/{id}/retry-failed", post(webhooks::retry_failed))
+        .route(
+            "/webhooks/{id}/retry-failed",
+            post(resends::begin).get(resends::show).delete(resends::cancel),
+        )
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::show))
         .route("/events/{id}/explain", get(events::explain))

@@ -87,6 +87,6 @@ pub(crate) async fn send(app: &App, by: &Name, webhook: &Webhook) -> Result<Sent
     });
     let event = event.ok_or(NotSent::NothingReadable)?;
     let (due, received_at) = app.store.test_event_add(&event, webhook.id, reach.revision).await?;
-    app.broker.hand_over(&[due]).await;
+    app.context.publisher.enqueue(&[due]).await;
     Ok(Sent { event, due, received_at })
 }

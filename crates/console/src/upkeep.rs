@@ -45,7 +45,7 @@ pub(crate) async fn resend(app: &App) {
             }
         };
         // Late or not, it is time for another look.
-        let _ = timeout(wait, app.resend.notified()).await;
+        let _ = timeout(wait, app.context.resend_begun()).await;
     }
 }
 
@@ -54,7 +54,7 @@ async fn resend_steps(app: &App) -> Result<bool, StoreError> {
     let open = app.background.resends_open().await?;
     for id in &open {
         let begun = app.background.resend_step(*id, STEP).await?;
-        app.broker.hand_over(&begun).await;
+        app.context.publisher.enqueue(&begun).await;
     }
     Ok(!open.is_empty())
 }

@@ -15,6 +15,7 @@ pub(crate) mod openapi;
 mod operations;
 pub(crate) mod problem;
 mod request;
+pub(crate) mod resends;
 pub(crate) mod statistics;
 pub mod view;
 pub(crate) mod webhooks;

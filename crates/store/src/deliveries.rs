@@ -17,7 +17,7 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 pub use page::{DeliveryPage, Position};
-pub use resend::{Became, Ended, Resend};
+pub use resend::{Became, Ended, NewResend, Resend};
 
 /// Which deliveries to list; `None` does not ask.
 #[derive(Debug, Clone, Default)]

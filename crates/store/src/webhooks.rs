@@ -183,6 +183,16 @@ impl Store {
         Ok(true)
     }
 
+    /// Whether a webhook is paused; `None` when it is deleted or was never registered.
+    pub async fn webhook_paused(&self, id: WebhookId) -> Result<Option<bool>, StoreError> {
+        const SQL: &str = "-- webhook_paused
+            select paused from webhooks where id = $1 and deleted_at is null";
+        let client = self.client().await?;
+        let row = client.query_opt(SQL, &[&id.0]).await;
+        row.and_then(|row| row.map(|row| row.try_get(0)).transpose())
+            .map_err(StoreError::at("see whether the webhook is paused"))
+    }
+
     /// Those of these webhooks that exist.
     pub async fn webhooks_get(&self, ids: &[WebhookId]) -> Result<Vec<Webhook>, StoreError> {
         let mut read = self.webhooks_read(ids).await?;

@@ -4,6 +4,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use fanfare_app::Actor;
 use fanfare_core::name::Name;
 use fanfare_store::StoreError;
 use fanfare_store::sessions::SessionUser;
@@ -36,6 +37,12 @@ impl FromRequestParts<Shared> for Caller {
 }
 
 impl Caller {
+    /// The caller as use cases know it.
+    pub(crate) fn actor(&self) -> Actor {
+        let name = self.name.clone();
+        if self.administrator { Actor::Administrator(name) } else { Actor::User(name) }
+    }
+
     /// Whose this token is; `None` when it is unknown or its session has ended.
     pub(crate) async fn of(app: &App, token: &str) -> Result<Option<Self>, StoreError> {
         let user = app.store.session_user(&token::digest(token), (app.clock)()).await?;

@@ -5,9 +5,10 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use fanfare_app::NotReceiving;
+use fanfare_app::deliveries::{Retried, RetryError, retry};
 use fanfare_core::answer::Trace;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
-use fanfare_core::job::Restart;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
@@ -194,22 +195,21 @@ pub(crate) async fn resend(
     Ids(id, delivery): Ids,
     posted: Posted,
 ) -> Result<Response, Failed> {
-    let paused = posted.visitor.webhook(&app, id).await?.paused;
+    posted.visitor.webhook(&app, id).await?;
     let (delivery, _) = find(&app, id, delivery).await?;
-    let path = format!("{WEBHOOKS}/{id}/deliveries/{}", delivery.id);
-    let to = |name, said| Ok(see_other(&fields::path(&path, &[(name, said)])));
-    if paused {
-        return to("problem", "paused");
-    }
-    let (batch, webhook) = key(&app, delivery.id).await?;
-    match app.store.delivery_restart(batch, webhook, false).await? {
-        Restart::Begun(due) => {
-            app.broker.hand_over(&[due]).await;
-            to("done", "resent")
+    let retried = retry(&app.context, &posted.visitor.caller.actor(), delivery.id).await;
+    let (name, said) = match retried {
+        Ok(Retried::Begun { .. }) => ("done", "resent"),
+        Ok(Retried::AlreadyDue) => ("done", "not-resent"),
+        Err(RetryError::InProgress) => ("problem", "under-way"),
+        Err(RetryError::NotReceiving(NotReceiving::Paused(_))) => ("problem", "paused"),
+        Err(RetryError::NotReceiving(NotReceiving::Deleted(_)) | RetryError::Unknown) => {
+            return Err(Failed::Unknown);
         }
-        Restart::UnderWay => to("problem", "under-way"),
-        Restart::MovedOn | Restart::Unknown => to("done", "not-resent"),
-    }
+        Err(RetryError::Store(error)) => return Err(error.into()),
+    };
+    let path = format!("{WEBHOOKS}/{id}/deliveries/{}", delivery.id);
+    Ok(see_other(&fields::path(&path, &[(name, said)])))
 }
 
 async fn find(

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
+use fanfare_app::resends::{self, BeginError, Counted, Origin};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{Became, Resend};
@@ -31,8 +32,6 @@ const CHOICES: [(&str, &str, TimeDelta); 4] = [
 const EVER: &str = "ever";
 /// A time that is written beside the choice.
 const EXACT: &str = "exact";
-/// More than this are not counted before it is confirmed.
-const MOST: i64 = 100_000;
 
 /// The first page: since when, and how many that is.
 #[derive(Template)]
@@ -112,10 +111,7 @@ pub(crate) async fn ask(
     let name = query.text("since");
     let since = since(&query, (app.clock)());
     let counted = match since {
-        Some(since) => {
-            let count = app.store.deliveries_dead(id, since, MOST + 1).await?;
-            Some(counted(since, count))
-        }
+        Some(since) => Some(counted(since, resends::count(&app.context, id, since).await?)),
         None => None,
     };
     let open = app.store.resend_open(id).await?;
@@ -138,9 +134,6 @@ pub(crate) async fn ask(
     Ok(page(StatusCode::OK, &asked))
 }
 
-/// The most requests of one owner that go on at a time.
-const MOST_OPEN: i64 = 5;
-
 /// `POST`: begins.
 pub(crate) async fn begin(
     State(app): State<Shared>,
@@ -148,21 +141,15 @@ pub(crate) async fn begin(
     posted: Posted,
 ) -> Result<Response, Failed> {
     let webhook = posted.visitor.webhook(&app, id).await?;
-    if webhook.paused {
-        return Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &[("problem", "paused")])));
-    }
     let since = posted.fields.text("since").parse().map_err(|_| Failed::Unknown)?;
     let by = &posted.visitor.caller.name;
-    let Some(resend) = app.store.resend_ask(id, since, by, MOST_OPEN).await? else {
-        let problem = [("problem", "resends")];
-        return Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &problem)));
+    let problem = match resends::begin(&app.context, by, &webhook, since, Origin::Form).await {
+        Ok(resend) => return Ok(see_other(&path(id, resend.id))),
+        Err(BeginError::NotReceiving(_)) => "paused",
+        Err(BeginError::TooMany) => "resends",
+        Err(BeginError::Store(error)) => return Err(error.into()),
     };
-    tracing::info!(
-        webhook.id = %id, resend.id = %resend.id, %by, since = %resend.since, total = resend.total,
-        "asked to attempt again what is dead"
-    );
-    app.resend.notify_one();
-    Ok(see_other(&path(id, resend.id)))
+    Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &[("problem", problem)])))
 }
 
 /// `GET`: how it goes on.
@@ -184,10 +171,7 @@ pub(crate) async fn cancel(
     posted: Posted,
 ) -> Result<Response, Failed> {
     posted.visitor.webhook(&app, id).await?;
-    if app.store.resend_cancel(id, resend).await? {
-        let by = &posted.visitor.caller.name;
-        tracing::info!(webhook.id = %id, resend.id = %resend, %by, "cancelled a resend");
-    }
+    resends::cancel(&app.context, &posted.visitor.caller.name, id, resend).await?;
     Ok(see_other(&path(id, resend)))
 }
 
@@ -234,12 +218,12 @@ fn exact(text: &str) -> Option<DateTime<Utc>> {
         .then_some(time)
 }
 
-fn counted(since: DateTime<Utc>, count: i64) -> CountedSince {
+fn counted(since: DateTime<Utc>, Counted { count, more }: Counted) -> CountedSince {
     CountedSince {
         since: since.to_rfc3339_opts(SecondsFormat::Micros, true),
         moment: (since > DateTime::UNIX_EPOCH).then_some(Moment(since)),
-        count: count.min(MOST),
-        more: count > MOST,
+        count,
+        more,
     }
 }
 

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use fanfare_app::dead_letters::{Action, Outcome, Request, settle};
 use fanfare_broker::Session;
 use fanfare_broker::dead_letters::{Choice, Kind, Look, NoPosition, Position};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,6 @@ use super::request::{Administrator, Query, id, members, number, text};
 use super::view::dead_letter as view;
 use crate::api::json::json;
 use crate::app::{App, Shared};
-use crate::replay::{Replayed, replay};
 
 /// How long a look may take.
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
@@ -114,9 +114,23 @@ pub(crate) struct Taken {
     next: Option<String>,
     /// Ids that were asked for and not found.
     missing: Vec<String>,
-    /// Ids of letters that can't go on: the database does not know their deliveries, or the broker
-    /// does not take them.
+    /// Ids of letters that can't be replayed and were kept.
     kept: Vec<String>,
+    /// Why each of them was kept, in the same order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept_because: Vec<KeptLetter>,
+}
+
+/// Why a dead letter can't be replayed.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KeptLetter {
+    /// Its id.
+    id: String,
+    /// A stable code: `webhook-paused`, `webhook-deleted`, `unknown-delivery`, `attempt-under-way`
+    /// or `unsendable`.
+    code: &'static str,
+    /// The same for people.
+    detail: String,
 }
 
 /// `POST` to `…/replay`: brings dead letters back into the flow.
@@ -141,30 +155,22 @@ async fn take(app: &App, meant: Meant, is_replay: bool) -> Result<Response, Prob
     let dry_run = meant.dry_run;
     let (choice, from) = choice(meant)?;
     let session = session(app).await?;
-    let publisher = session.publisher();
-    let until = Instant::now() + LONGEST_LOOK;
-    let mut look = Look::begin(&session, choice, from).until(until);
-    let (mut count, mut kept) = (0, Vec::new());
-    while let Some((kind, letter)) = look.next().await? {
-        if !dry_run && is_replay {
-            let replayed = replay(&publisher, &app.store, kind, &letter).await?;
-            if replayed != Replayed::Done {
-                kept.push(letter.id);
-                continue;
-            }
-        }
-        if !dry_run {
-            look.take().await?;
-        }
-        count += 1;
-    }
-    let next = look.position().map(|next| next.to_string());
+    let action = if is_replay { Action::Replay(&app.store) } else { Action::Discard };
+    let request = Request { choice, from, until: Some(Instant::now() + LONGEST_LOOK), dry_run };
+    let mut kept_because = Vec::new();
+    let settled = settle(&session, action, request, |letter, why| {
+        let (code, detail) = (why.code(), why.to_string());
+        kept_because.push(KeptLetter { id: letter.id, code, detail });
+    });
+    let Outcome { count, next, missing } = settled.await?;
+    let next = next.map(|next| next.to_string());
     let complete = next.is_none();
-    let missing = look.end().await?;
     tracing::info!(count, dry_run, is_replay, "took dead letters on a person's demand");
     // What was not looked at is not known to be missing.
     let missing = if complete { missing } else { Vec::new() };
-    Ok(json(StatusCode::OK, &Taken { count, dry_run, complete, next, missing, kept }))
+    let kept = kept_because.iter().map(|letter| letter.id.clone()).collect();
+    let taken = Taken { count, dry_run, complete, next, missing, kept, kept_because };
+    Ok(json(StatusCode::OK, &taken))
 }
 
 fn choice(meant: Meant) -> Result<(Choice, Option<Position>), Problem> {
@@ -205,5 +211,5 @@ fn position(text: &str) -> Result<Position, String> {
 }
 
 async fn session(app: &App) -> Result<Session, Problem> {
-    app.broker.session().await.ok_or(Problem::Away(BROKER_AWAY))
+    app.context.publisher.session().await.ok_or(Problem::Away(BROKER_AWAY))
 }

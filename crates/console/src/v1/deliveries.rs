@@ -1,12 +1,11 @@
-//! `/api/v1/deliveries`: what was sent, what is on its way, and once more, please.
+//! `/api/v1/deliveries`: list, show and retry deliveries.
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use fanfare_core::ids::{DeliveryId, WebhookId};
-use fanfare_core::job::Restart;
+use fanfare_app::deliveries::{self, Retried as Retry, RetryError};
+use fanfare_core::ids::DeliveryId;
 use fanfare_core::outcome;
-use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{AttemptLog, Delivery, DeliveryFilter};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -70,27 +69,24 @@ pub(crate) async fn retry(
     user: User,
     Id(id): Id<DeliveryId>,
 ) -> Result<Response, Problem> {
-    let (delivery, _) = find(&app, &user, id).await?;
-    receiving(&app, delivery.webhook).await?;
-    let (batch, webhook) = app.store.delivery_find(id).await?.ok_or(NOTHING)?;
-    let begun = match app.store.delivery_restart(batch, webhook, false).await? {
-        Restart::Begun(due) => {
-            app.broker.hand_over(&[due]).await;
-            true
-        }
-        Restart::UnderWay => return Err(under_way()),
-        Restart::MovedOn | Restart::Unknown => false,
-    };
+    let retried = deliveries::retry(&app.context, &user.0.actor(), id).await?;
+    let begun = matches!(retried, Retry::Begun { .. });
     Ok(json(StatusCode::ACCEPTED, &Retried { id: id.to_string(), begun }))
 }
 
-/// Another attempt beside the one that is being made could arrive twice.
-fn under_way() -> Problem {
-    Problem::Conflict(Conflict {
-        code: "attempt-under-way",
-        title: "An attempt is being made",
-        detail: "An attempt is being made now; wait until it has ended.".to_owned(),
-    })
+impl From<RetryError> for Problem {
+    fn from(error: RetryError) -> Self {
+        match error {
+            RetryError::Unknown => NOTHING,
+            RetryError::NotReceiving(why) => why.into(),
+            RetryError::InProgress => Self::Conflict(Conflict {
+                code: "attempt-under-way",
+                title: "An attempt is being made",
+                detail: "An attempt is being made now; wait until it has ended.".to_owned(),
+            }),
+            RetryError::Store(error) => error.into(),
+        }
+    }
 }
 
 const NOTHING: Problem = Problem::NotFound("There is no such delivery.");
@@ -103,33 +99,6 @@ async fn find(
 ) -> Result<(Delivery, Vec<AttemptLog>), Problem> {
     let found = app.store.delivery_show(id).await?;
     found.filter(|(delivery, _)| user.sees(delivery.owner.as_deref())).ok_or(NOTHING)
-}
-
-/// A webhook that is sent to: what is asked for on behalf of another would only be dropped.
-pub(super) async fn receiving(app: &App, id: WebhookId) -> Result<Webhook, Problem> {
-    let webhook = app.store.webhooks_get(&[id]).await?.pop();
-    let webhook = webhook.ok_or_else(|| {
-        Problem::Conflict(Conflict {
-            code: "webhook-deleted",
-            title: "The webhook is deleted",
-            detail: "The webhook is deleted; nothing is sent to it any more.".to_owned(),
-        })
-    })?;
-    not_paused(webhook)
-}
-
-/// The webhook, if it is not paused.
-pub(super) fn not_paused(webhook: Webhook) -> Result<Webhook, Problem> {
-    if webhook.paused { Err(paused()) } else { Ok(webhook) }
-}
-
-/// Nothing is sent to a webhook that is paused.
-pub(super) fn paused() -> Problem {
-    Problem::Conflict(Conflict {
-        code: "webhook-paused",
-        title: "The webhook is paused",
-        detail: "The webhook is paused; resume it first.".to_owned(),
-    })
 }
 
 fn state(text: &str) -> Result<outcome::State, String> {

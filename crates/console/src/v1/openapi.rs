@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::operations::{OPERATIONS, Operation, Parameter, Shape, Success};
-use super::{BASE, dead_letters, deliveries, problem, statistics, view, webhooks};
+use super::{BASE, dead_letters, deliveries, problem, resends, statistics, view, webhooks};
 use crate::api::{filters, json::json as answer, token, view as api_view};
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
@@ -193,7 +193,8 @@ fn schemas() -> Map<String, Value> {
     add::<webhooks::Tested>(&mut found);
     add::<webhooks::Rotation>(&mut found);
     add::<webhooks::Rotated>(&mut found);
-    add::<webhooks::RetriedFailed>(&mut found);
+    add::<resends::RetriedFailed>(&mut found);
+    add::<resends::Progress>(&mut found);
     add::<dead_letters::Meant>(&mut found);
     add::<dead_letters::Taken>(&mut found);
     add::<problem::Body>(&mut found);

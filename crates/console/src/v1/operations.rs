@@ -207,13 +207,32 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         method: "post",
         path: "/api/v1/webhooks/{id}/retry-failed",
         summary: "Attempt again what is dead",
-        about: "At most 10000 deliveries a request, the oldest first.",
+        about: "It goes on by itself, step by step, the oldest first. A webhook has one such \
+                resend at a time: while one goes on, that one is answered. A user has at most 5.",
         query: &[
             p("since", "date-time", "Only what began at this time or later."),
             p("dryRun", "boolean", "Only count; answered with 200."),
         ],
-        success: ok(202, "They are on their way.", Shape::One("RetriedFailed")),
+        success: ok(202, "The resend has begun.", Shape::One("RetriedFailed")),
         failures: &[400, 404, 409],
+        ..PLAIN
+    },
+    Operation {
+        tag: UPKEEP,
+        path: "/api/v1/webhooks/{id}/retry-failed",
+        summary: "Show how far the newest resend has come",
+        success: ok(200, "The resend.", Shape::One("Resend")),
+        failures: &[404],
+        ..PLAIN
+    },
+    Operation {
+        tag: UPKEEP,
+        method: "delete",
+        path: "/api/v1/webhooks/{id}/retry-failed",
+        summary: "Cancel the resend that goes on",
+        about: "What was not begun stays dead. A resend that has ended stays as it is.",
+        success: ok(200, "The resend.", Shape::One("Resend")),
+        failures: &[404],
         ..PLAIN
     },
     Operation {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fanfare_app::NotReceiving;
+use fanfare_app::dead_letters::Stopped;
 use fanfare_broker::BrokerError;
 use fanfare_core::chain::chain;
 use fanfare_core::duration::seconds_to_wait;
@@ -16,7 +18,6 @@ use utoipa::ToSchema;
 use crate::api::problem::{
     AWAY, AWAY_SECONDS, BadBearer, PROVIDER_AWAY, Problem as ApiProblem, is_outage,
 };
-use crate::replay::ReplayError;
 use crate::webhooks::Refused;
 
 /// A request that was not done.
@@ -235,12 +236,30 @@ impl From<BrokerError> for Problem {
     }
 }
 
-impl From<ReplayError> for Problem {
-    fn from(error: ReplayError) -> Self {
+impl From<Stopped> for Problem {
+    fn from(error: Stopped) -> Self {
         match error {
-            ReplayError::Broker(error) => error.into(),
-            ReplayError::Store(error) => error.into(),
+            Stopped::Broker(error) => error.into(),
+            Stopped::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<NotReceiving> for Problem {
+    fn from(why: NotReceiving) -> Self {
+        let (code, title, detail) = match why {
+            NotReceiving::Paused(_) => (
+                "webhook-paused",
+                "The webhook is paused",
+                "The webhook is paused; resume it first.",
+            ),
+            NotReceiving::Deleted(_) => (
+                "webhook-deleted",
+                "The webhook is deleted",
+                "The webhook is deleted; nothing is sent to it any more.",
+            ),
+        };
+        Self::Conflict(Conflict { code, title, detail: detail.to_owned() })
     }
 }
 

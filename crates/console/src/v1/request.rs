@@ -57,9 +57,7 @@ impl User {
 
     /// Whether something of this owner's is there for the user.
     pub(crate) fn sees(&self, owner: Option<&str>) -> bool {
-        let Self(caller) = self;
-        let is_own = || owner.and_then(Name::parse).is_some_and(|owner| owner == caller.name);
-        caller.administrator || is_own()
+        self.0.actor().may_manage(owner)
     }
 }
 

@@ -1,12 +1,12 @@
-//! `/api/v1/webhooks/{id}`: how fast it gets its notifications, trying it out, replacing its secret, making up for a failure.
+//! `/api/v1/webhooks/{id}`: how fast it gets its notifications, trying it out, replacing its secret.
 
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
+use fanfare_app::NotReceiving;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::rate_limit::{BadRateLimit, RateLimit};
 use fanfare_core::webhook::{Secret, Webhook};
@@ -15,9 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::deliveries::{not_paused, paused};
 use super::problem::{Conflict, Problem, Wrong};
-use super::request::{self, Id, Query, User, flag, members, time};
+use super::request::{self, Id, User, members};
 use super::view::rfc3339;
 use crate::api::json::json;
 use crate::app::{App, Shared};
@@ -28,9 +27,6 @@ use crate::webhooks;
 /// week.
 const OVERLAP: Duration = Duration::from_hours(24);
 const LONGEST_OVERLAP: Duration = Duration::from_hours(7 * 24);
-
-/// The most deliveries that one request begins again.
-const MOST_RETRIED: i64 = 10_000;
 
 /// How fast a webhook gets its notifications.
 #[derive(Serialize, ToSchema)]
@@ -159,7 +155,7 @@ fn not_sent(webhook: &Webhook, error: NotSent) -> Problem {
     let owner = &webhook.owner;
     match error {
         NotSent::TooMany { wait } => Problem::TooMany { wait },
-        NotSent::Paused => paused(),
+        NotSent::Paused => NotReceiving::Paused(webhook.id).into(),
         NotSent::OwnerDisabled => {
             let detail = format!("{owner} is disabled, so that nothing is sent to their webhooks.");
             refused("owner-disabled", "The owner is disabled", detail)
@@ -243,52 +239,4 @@ pub(crate) async fn rotate(
         previous_until: rfc3339(until),
     };
     Ok(json(StatusCode::OK, &rotated))
-}
-
-/// How many deliveries are asked for again.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RetriedFailed {
-    /// How many they are.
-    count: usize,
-    /// Whether they are only counted.
-    dry_run: bool,
-    /// Whether there are more than one request takes: ask again.
-    more: bool,
-}
-
-/// `POST` to `…/retry-failed`: begins again what is dead.
-pub(crate) async fn retry_failed(
-    State(app): State<Shared>,
-    user: User,
-    Id(id): Id<WebhookId>,
-    uri: Uri,
-) -> Result<Response, Problem> {
-    let mut query = Query::of(&uri, &["since", "dryRun"]);
-    let since = query.take("since", time).unwrap_or(DateTime::UNIX_EPOCH);
-    let dry_run = query.take("dryRun", flag).unwrap_or(false);
-    query.end()?;
-    let webhook = webhooks::find(&app, &user.0, id).await?;
-    if dry_run {
-        let count = app.store.deliveries_dead(id, since, MOST_RETRIED + 1).await?;
-        return Ok(json(StatusCode::OK, &retried_failed(count, true)));
-    }
-    not_paused(webhook)?;
-    let count = restart(&app, id, since).await?;
-    Ok(json(StatusCode::ACCEPTED, &retried_failed(count, false)))
-}
-
-/// Returns how many there were; one more than are begun at a time when there are more.
-async fn restart(app: &App, id: WebhookId, since: DateTime<Utc>) -> Result<i64, Problem> {
-    let dues = app.store.deliveries_restart_dead(id, since, MOST_RETRIED).await?;
-    app.broker.hand_over(&dues).await;
-    let begun = i64::try_from(dues.len()).unwrap_or(MOST_RETRIED);
-    let more = begun == MOST_RETRIED && app.store.deliveries_dead(id, since, 1).await? > 0;
-    Ok(begun + i64::from(more))
-}
-
-fn retried_failed(count: i64, dry_run: bool) -> RetriedFailed {
-    let more = count > MOST_RETRIED;
-    let count = usize::try_from(count.min(MOST_RETRIED)).unwrap_or(0);
-    RetriedFailed { count, dry_run, more }
 }

@@ -2,13 +2,16 @@
 
 mod show;
 
+use std::collections::BTreeMap;
+
 use anyhow::{anyhow, bail};
+use fanfare_app::NotReceiving;
+use fanfare_app::dead_letters::{Action, Kept, Outcome, Request, settle};
 use fanfare_broker::dead_letters::{Choice, Kind, Look};
-use fanfare_console::replay::{Replayed, replay};
 use fanfare_console::view::dead_letter as view;
 use fanfare_core::ids::WebhookId;
 
-use super::ids;
+use super::{deliveries, ids};
 use crate::output::{self, Misuse};
 use crate::parts;
 use crate::settings::Settings;
@@ -156,38 +159,20 @@ async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Resul
         let text = "say which: ids from `fanfare dead-letters list`, --reason, --webhook, or --all";
         return Err(Misuse(text.to_owned()).into());
     }
+    let dry_run = args.dry_run;
     let store = match fate {
-        // Only replayed deliveries need the ledger, but better no start than a stop half way.
         Fate::Replay => Some(parts::store(settings, "dead-letters")?),
         Fate::Discard => None,
     };
+    let action = store.as_ref().map_or(Action::Discard, Action::Replay);
     let session = parts::session(settings, "dead-letters").await?;
-    let publisher = session.publisher();
-    let mut look = Look::begin(&session, choice, None);
-    let mut count = 0_u64;
-    while let Some((kind, letter)) = look.next().await? {
-        if let Some(store) = store.as_ref().filter(|_| !args.dry_run) {
-            let kept = match replay(&publisher, store, kind, &letter).await? {
-                Replayed::Done => None,
-                Replayed::Unknown(id) => Some(format!(
-                    "the database does not know the delivery {id}; publish its event again"
-                )),
-                Replayed::UnderWay(id) => Some(format!("an attempt of {id} is being made now")),
-                Replayed::Unsendable => Some("the broker does not take the message".to_owned()),
-            };
-            if let Some(why) = kept {
-                output::note(&format!("fanfare: {why}; its dead letter {} is kept", letter.id));
-                continue;
-            }
-        }
-        if !args.dry_run {
-            look.take().await?;
-        }
-        count += 1;
-    }
-    let missing = look.end().await?;
+    let mut kept = KeptLetters::new(!args.ids.is_empty());
+    let request = Request { choice, from: None, until: None, dry_run };
+    let settled = settle(&session, action, request, |letter, why| kept.add(&letter.id, why)).await;
+    kept.report();
+    let Outcome { count, missing, .. } = settled?;
     session.close().await;
-    let done = match (fate, args.dry_run) {
+    let done = match (fate, dry_run) {
         (Fate::Replay, false) => "replayed",
         (Fate::Replay, true) => "would replay",
         (Fate::Discard, false) => "discarded",
@@ -200,7 +185,59 @@ async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Resul
             missing.join(", ")
         );
     }
+    if kept.named > 0 {
+        bail!("{} of {} dead letters can't be replayed; see above", kept.named, args.ids.len());
+    }
     Ok(())
+}
+
+/// What is said about letters that can't be replayed: of those that were named, each; of others,
+/// only how many, since they may be a great many.
+struct KeptLetters {
+    are_named: bool,
+    named: usize,
+    others: BTreeMap<&'static str, (u64, &'static str)>,
+}
+
+impl KeptLetters {
+    fn new(are_named: bool) -> Self {
+        Self { are_named, named: 0, others: BTreeMap::new() }
+    }
+
+    fn add(&mut self, id: &str, why: Kept) {
+        if !self.are_named {
+            self.others.entry(why.code()).or_insert((0, reason(why))).0 += 1;
+            return;
+        }
+        self.named += 1;
+        let advice = match why {
+            Kept::NotReceiving(why) => deliveries::advice(why),
+            Kept::Unknown(_) => "; publish its event again".to_owned(),
+            Kept::InProgress(_) | Kept::Unsendable => String::new(),
+        };
+        output::note(&format!("fanfare: the dead letter {id} is kept: {why}{advice}"));
+    }
+
+    fn report(&self) {
+        for (count, reason) in self.others.values() {
+            output::note(&format!("fanfare: kept {count}: {reason}"));
+        }
+    }
+}
+
+/// Why letters are kept, without a word about the single one.
+fn reason(why: Kept) -> &'static str {
+    match why {
+        Kept::NotReceiving(NotReceiving::Paused(_)) => {
+            "the webhook is paused; resume it first with `fanfare webhooks resume`"
+        }
+        Kept::NotReceiving(NotReceiving::Deleted(_)) => {
+            "the webhook is deleted; nothing is sent to it any more"
+        }
+        Kept::Unknown(_) => "the database does not know the delivery; publish its event again",
+        Kept::InProgress(_) => "an attempt is being made now",
+        Kept::Unsendable => "the broker does not take the message",
+    }
 }
 
 fn unknown(id: &str) -> anyhow::Error {

@@ -1,12 +1,12 @@
-//! `fanfare deliveries`: where an event went, how each attempt ended, and once more, please.
+//! `fanfare deliveries`: list, show and retry deliveries.
 
 mod show;
 
-use anyhow::{Context as _, anyhow, bail};
-use fanfare_broker::{Publisher, job};
+use anyhow::{anyhow, bail};
+use fanfare_app::deliveries::{self, Retried, RetryError};
+use fanfare_app::{Actor, Context, NotReceiving, Publisher};
 use fanfare_console::view::delivery as view;
 use fanfare_core::ids::{DeliveryId, WebhookId};
-use fanfare_core::job::{Due, Restart};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
 use fanfare_store::Store;
@@ -118,40 +118,53 @@ async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
 }
 
 async fn retry(ids: &[DeliveryId], store: &Store, settings: &Settings) -> anyhow::Result<()> {
+    // Without the broker nothing is begun.
     let session = parts::session(settings, "deliveries").await?;
-    let publisher = session.publisher();
-    let (mut begun, mut under_way) = (0, Vec::new());
+    let publisher = Publisher::connected(parts::broker(settings, "deliveries")?, session.clone());
+    let context = Context::new(store.clone(), publisher);
+    let (mut begun, mut refused) = (0, 0);
     for &id in ids {
-        let found = store.delivery_find(id).await?;
-        let (batch, webhook) = found.ok_or_else(|| unknown(id))?;
-        match store.delivery_restart(batch, webhook, false).await? {
-            Restart::Begun(due) => {
-                publish(&publisher, due).await.with_context(|| {
-                    format!("the broker did not get the job of {id}, which is noted and made up for within minutes")
-                })?;
+        match deliveries::retry(&context, &Actor::Operator, id).await {
+            Ok(Retried::Begun { enqueued }) => {
                 begun += 1;
+                if !enqueued {
+                    output::note(&format!(
+                        "fanfare: the broker did not get the job of {id}; a router publishes it \
+                         within minutes"
+                    ));
+                }
             }
-            Restart::UnderWay => under_way.push(id.to_string()),
-            Restart::MovedOn | Restart::Unknown => {
+            Ok(Retried::AlreadyDue) => {
                 output::note(&format!("fanfare: {id} is about to be attempted anyway"));
+            }
+            Err(RetryError::Unknown) => return Err(unknown(id)),
+            Err(RetryError::Store(error)) => return Err(error.into()),
+            Err(RetryError::NotReceiving(why)) => {
+                refused += 1;
+                output::note(&format!("fanfare: {id} is not retried: {why}{}", advice(why)));
+            }
+            Err(error @ RetryError::InProgress) => {
+                refused += 1;
+                output::note(&format!("fanfare: {id} is not retried: {error}"));
             }
         }
     }
     session.close().await;
     output::print(&format!("retrying {begun}\n"))?;
-    if !under_way.is_empty() {
-        bail!(
-            "not retried: {}: an attempt is being made now; wait until it has ended",
-            under_way.join(", ")
-        );
+    if refused > 0 {
+        bail!("{refused} of {} deliveries are not retried; see above", ids.len());
     }
     Ok(())
 }
 
-/// Hands a due attempt to the workers.
-async fn publish(publisher: &Publisher, due: Due) -> anyhow::Result<()> {
-    let (to, message) = job::due(due)?;
-    Ok(publisher.publish(&to, message).await?)
+/// What to do when a webhook is sent nothing, to follow the reason.
+pub(super) fn advice(why: NotReceiving) -> String {
+    match why {
+        NotReceiving::Paused(id) => {
+            format!("; resume it first with `fanfare webhooks resume {id}`")
+        }
+        NotReceiving::Deleted(_) => String::new(),
+    }
 }
 
 fn unknown(id: DeliveryId) -> anyhow::Error {

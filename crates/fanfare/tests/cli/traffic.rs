@@ -77,10 +77,15 @@ async fn dead_events_are_listed_replayed_and_discarded() {
     assert!(world.run(&["dead-letters", "discard"]).failed_with(2).contains("--all"));
 }
 
-/// Writes a delivery with one failed attempt, in this state, into the ledger.
-fn seed_delivery(sandbox: &Sandbox, state: &str) -> (DeliveryId, WebhookId) {
-    let (batch, webhook) = (BatchKey(Uuid::now_v7()), WebhookId(Uuid::now_v7()));
-    let id = DeliveryId::of(batch, webhook);
+/// Registers a webhook.
+fn webhook(world: &World) -> WebhookId {
+    let add = ["webhooks", "add", "--owner", "anna", "--url", "http://x.example/", "--no-verify"];
+    world.json(&add)["Id"].as_str().unwrap().parse().unwrap()
+}
+
+/// Writes a dead delivery with one failed attempt into the ledger.
+fn seed_dead(sandbox: &Sandbox, webhook: WebhookId) -> (BatchKey, DeliveryId) {
+    let batch = BatchKey(Uuid::now_v7());
     sandbox
         .sql(&format!(
             "insert into events (key, batch, position, source, event_id, event_type, subject,
@@ -89,17 +94,34 @@ fn seed_delivery(sandbox: &Sandbox, state: &str) -> (DeliveryId, WebhookId) {
                      '{{}}', array['{webhook}'::uuid]);
              insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
                                    at, duration_ms, outcome, status, response_body, revision)
-             values ('{batch}', '{webhook}', 1, 1, 1, now(), '{state}', 'exhausted', now(),
+             values ('{batch}', '{webhook}', 1, 1, 1, now(), 'dead', 'exhausted', now(),
                      5, 'status', 500, 'oops', 1)"
         ))
         .unwrap();
-    (id, webhook)
+    (batch, DeliveryId::of(batch, webhook))
+}
+
+/// The dead letter of a delivery.
+fn dead_letter(batch: BatchKey, webhook: WebhookId) -> Message {
+    let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let body = Message::new("{}", "application/json");
+    let mut letter = reject(&body, "", "exhausted", "given up", at);
+    letter
+        .headers
+        .set("x-fanfare-batch", batch.to_string())
+        .set("x-fanfare-webhook", webhook.to_string())
+        .set("x-fanfare-owner", "anna")
+        .set("x-fanfare-event", "e1")
+        .set("x-fanfare-attempts", 12)
+        .set("x-fanfare-last-status", 500);
+    letter
 }
 
 #[tokio::test]
 async fn deliveries_are_listed_shown_and_retried() {
     let world = World::migrated().await;
-    let (id, webhook) = seed_delivery(&world.sandbox, "dead");
+    let webhook = webhook(&world);
+    let (_, id) = seed_dead(&world.sandbox, webhook);
     let (id, webhook) = (id.to_string(), webhook.to_string());
     let listed = world.json(&["deliveries", "list", "--webhook", &webhook, "--state", "dead"]);
     assert_eq!(
@@ -155,25 +177,12 @@ async fn deliveries_are_listed_shown_and_retried() {
 async fn a_dead_delivery_is_replayed_unless_it_is_unknown() {
     let world = World::migrated().await;
     let session = world.session().await;
-    let (id, webhook) = seed_delivery(&world.sandbox, "dead");
-    let batch = world.sandbox.sql("select batch from attempts").unwrap();
-    let letter = |batch: &str| {
-        let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let body = Message::new("{}", "application/json");
-        let mut letter = reject(&body, "", "exhausted", "given up", at);
-        letter
-            .headers
-            .set("x-fanfare-batch", batch)
-            .set("x-fanfare-webhook", webhook.to_string())
-            .set("x-fanfare-owner", "anna")
-            .set("x-fanfare-event", "e1")
-            .set("x-fanfare-attempts", 12)
-            .set("x-fanfare-last-status", 500);
-        letter
-    };
-    let unknown = Uuid::now_v7().to_string();
-    for batch in [batch.trim(), &unknown] {
-        session.publisher().publish(&Queue::DeliveriesDead.into(), letter(batch)).await.unwrap();
+    let webhook = webhook(&world);
+    let (batch, id) = seed_dead(&world.sandbox, webhook);
+    let unknown = BatchKey(Uuid::now_v7());
+    for batch in [batch, unknown] {
+        let letter = dead_letter(batch, webhook);
+        session.publisher().publish(&Queue::DeliveriesDead.into(), letter).await.unwrap();
     }
     let listed = world.json(&["dead-letters", "list", "--webhook", &webhook.to_string()]);
     assert_eq!(listed.as_array().unwrap().len(), 2);
@@ -187,4 +196,54 @@ async fn a_dead_delivery_is_replayed_unless_it_is_unknown() {
     assert_eq!(world.depth(Queue::DeliveriesDead).await, 1);
     let shown = world.json(&["deliveries", "show", &id.to_string()]);
     assert_eq!(shown["state"], "pending");
+}
+
+/// An attempt would only drop them, and a dropped delivery is no longer among the dead.
+#[tokio::test]
+async fn dead_deliveries_of_a_paused_or_deleted_webhook_stay_dead() {
+    let world = World::migrated().await;
+    let session = world.session().await;
+    let (paused, deleted, other) = (webhook(&world), webhook(&world), webhook(&world));
+    let mut dead = Vec::new();
+    for webhook in [paused, deleted, other] {
+        let (batch, id) = seed_dead(&world.sandbox, webhook);
+        let letter = dead_letter(batch, webhook);
+        session.publisher().publish(&Queue::DeliveriesDead.into(), letter).await.unwrap();
+        dead.push(id.to_string());
+    }
+    let (paused, deleted) = (paused.to_string(), deleted.to_string());
+    world.ok(&["webhooks", "pause", &paused]);
+    world.ok(&["webhooks", "delete", &deleted]);
+    let state = |id: &str| world.json(&["deliveries", "show", id])["state"].clone();
+
+    let ended = world.run(&["deliveries", "retry", &dead[0], &dead[1]]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "retrying 0\n"), "{ended:?}");
+    let advice = format!("`fanfare webhooks resume {paused}`");
+    assert!(ended.stderr.contains(&dead[0]) && ended.stderr.contains(&advice), "{ended:?}");
+    assert!(ended.stderr.contains(&format!("webhook {deleted} is deleted")), "{ended:?}");
+    assert_eq!((state(&dead[0]), state(&dead[1])), (json!("dead"), json!("dead")));
+
+    let listed = world.json(&["dead-letters", "list", "--webhook", &paused]);
+    let letter = listed[0]["id"].as_str().unwrap();
+    let ended = world.run(&["dead-letters", "replay", letter]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "replayed 0\n"), "{ended:?}");
+    assert!(ended.stderr.contains(letter) && ended.stderr.contains(&advice), "{ended:?}");
+    let counted = world.run(&["dead-letters", "replay", "--all", "--dry-run"]);
+    assert_eq!(
+        (counted.code, counted.stdout.as_str()),
+        (Some(0), "would replay 1\n"),
+        "{counted:?}"
+    );
+    let ended = world.run(&["dead-letters", "replay", "--all"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "replayed 1\n"), "{ended:?}");
+    for stderr in [&counted.stderr, &ended.stderr] {
+        assert!(stderr.contains("kept 1: the webhook is paused"), "{stderr}");
+        assert!(stderr.contains("kept 1: the webhook is deleted"), "{stderr}");
+    }
+    assert_eq!(world.depth(Queue::DeliveriesDead).await, 2);
+    assert_eq!(dead.iter().map(|id| state(id)).collect::<Vec<_>>(), ["dead", "dead", "pending"]);
+
+    world.ok(&["webhooks", "resume", &paused]);
+    assert_eq!(world.ok(&["dead-letters", "replay", letter]), "replayed 1\n");
+    assert_eq!(state(&dead[0]), "pending");
 }

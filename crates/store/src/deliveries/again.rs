@@ -106,22 +106,6 @@ impl Store {
         let row = client.query_one(SQL, &[&webhook.0, &since, &most]).await;
         row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))
     }
-
-    /// Begins new chains of attempts for those of a webhook's deliveries that are dead and whose
-    /// last chain began at `since` or later: at most `most`, the oldest first. The jobs to publish
-    /// are returned.
-    pub async fn deliveries_restart_dead(
-        &self,
-        webhook: WebhookId,
-        since: DateTime<Utc>,
-        most: i64,
-    ) -> Result<Vec<Due>, StoreError> {
-        let client = self.client().await?;
-        let dead = Dead { webhook, since, until: None };
-        restart_dead(&***client, &dead, most)
-            .await
-            .map_err(StoreError::at("begin deliveries again"))
-    }
 }
 
 /// Which dead deliveries of a webhook: those whose last chain began in this time.
@@ -129,8 +113,7 @@ impl Store {
 pub(super) struct Dead {
     pub(super) webhook: WebhookId,
     pub(super) since: DateTime<Utc>,
-    /// No end when `None`.
-    pub(super) until: Option<DateTime<Utc>>,
+    pub(super) until: DateTime<Utc>,
 }
 
 /// Begins new chains of attempts for at most `most` of them, the oldest first.
@@ -143,7 +126,7 @@ pub(super) async fn restart_dead(
         with dead as (
             select a.* from attempts a
             where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $1
-              and a.since >= $2 and ($4::timestamptz is null or a.since < $4)
+              and a.since >= $2 and a.since < $4
               and not exists (select from attempts l where l.batch = a.batch
                               and l.webhook = a.webhook and l.entry > a.entry)
             order by a.since, a.batch limit $3

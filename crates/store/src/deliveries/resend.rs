@@ -5,6 +5,8 @@
 //! whoever comes next goes on. A webhook has one open request at a time, and a chain that began
 //! after the request was made is not its concern: asking twice sends nothing twice.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use fanfare_core::ids::WebhookId;
@@ -35,6 +37,19 @@ pub struct Resend {
     pub begun: i64,
     /// When and why it ended; `None` while it goes on.
     pub ended: Option<(DateTime<Utc>, Ended)>,
+}
+
+/// A resend that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct NewResend<'a> {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// What is dead of chains of attempts that began at this time or later.
+    pub since: DateTime<Utc>,
+    /// Who asks.
+    pub by: &'a Name,
+    /// The same request of the same person within this time is returned instead of a new one.
+    pub same_within: Duration,
 }
 
 /// Why a request came to its end.
@@ -87,14 +102,14 @@ macro_rules! select {
     };
 }
 
+const NEWEST: &str = select!("resend_newest", "where webhook = $1 order by asked_at desc limit 1");
+
 impl Store {
     /// Asks for it. When it is asked for already, that request is returned and no other made; `None`
     /// when the owner has `most` requests for other webhooks that go on.
     pub async fn resend_ask(
         &self,
-        webhook: WebhookId,
-        since: DateTime<Utc>,
-        by: &Name,
+        wanted: &NewResend<'_>,
         most: i64,
     ) -> Result<Option<Resend>, StoreError> {
         const LOCK: &str = "-- resend_lock_owner
@@ -116,10 +131,9 @@ impl Store {
             -- The same form sent twice, of which the first may be done already.
             having not exists (select from resends r
                                where r.webhook = $2 and r.since = $3 and r.asked_by = $4
-                                 and r.asked_at > now() - interval '10 seconds')
+                                 and r.asked_at > now() - make_interval(secs => $5))
             on conflict (webhook) where ended_at is null do nothing";
-        const NEWEST: &str =
-            select!("resend_ask", "where webhook = $1 order by asked_at desc limit 1");
+        let NewResend { webhook, since, by, same_within } = *wanted;
         let doing = "ask for deliveries to be sent again";
         let mut client = self.client().await?;
         let client = client.transaction().await.map_err(StoreError::at(doing))?;
@@ -131,13 +145,20 @@ impl Store {
         }
         let id = Uuid::now_v7();
         client
-            .execute(ASK, &[&id, &webhook.0, &since, &by.as_str()])
+            .execute(ASK, &[&id, &webhook.0, &since, &by.as_str(), &same_within.as_secs_f64()])
             .await
             .map_err(StoreError::at(doing))?;
         let row = client.query_one(NEWEST, &[&webhook.0]).await;
         let resend = read(&row.map_err(StoreError::at(doing))?)?;
         client.commit().await.map_err(StoreError::at(doing))?;
         Ok(Some(resend))
+    }
+
+    /// A webhook's newest request; `None` when it never had one.
+    pub async fn resend_newest(&self, webhook: WebhookId) -> Result<Option<Resend>, StoreError> {
+        let client = self.client().await?;
+        let row = client.query_opt(NEWEST, &[&webhook.0]).await;
+        row.map_err(StoreError::at("show a resend"))?.as_ref().map(read).transpose()
     }
 
     /// One of a webhook's requests.

@@ -1,0 +1,93 @@
+//! The connection to the broker, for what a person asks to be attempted.
+//!
+//! It connects when it is first used and keeps the connection: most consoles never need one.
+
+use std::time::{Duration, Instant};
+
+use fanfare_broker::{BrokerError, Config, Session, job};
+use fanfare_core::chain::chain;
+use fanfare_core::job::Due;
+use futures_util::FutureExt as _;
+use tokio::sync::Mutex;
+
+/// How long nobody tries again after the broker could not be reached, so that requests don't queue
+/// up behind each other's tries.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The broker.
+pub struct Publisher {
+    config: Config,
+    state: Mutex<State>,
+}
+
+enum State {
+    NotConnected,
+    Connected(Session),
+    /// It could not be reached at that time.
+    Away(Instant),
+}
+
+impl Publisher {
+    /// Connects when it is first used.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, state: Mutex::new(State::NotConnected) }
+    }
+
+    /// Uses a session that is open, and connects again if that is lost.
+    #[must_use]
+    pub fn connected(config: Config, session: Session) -> Self {
+        Self { config, state: Mutex::new(State::Connected(session)) }
+    }
+
+    /// A session; `None` while the broker is away.
+    pub async fn session(&self) -> Option<Session> {
+        let mut state = self.state.lock().await;
+        match &*state {
+            State::Connected(session) if session.lost().now_or_never().is_none() => {
+                return Some(session.clone());
+            }
+            State::Away(since) if since.elapsed() < PAUSE => return None,
+            _ => {}
+        }
+        match Session::open(&self.config).await {
+            Ok(session) => {
+                *state = State::Connected(session.clone());
+                Some(session)
+            }
+            Err(error) => {
+                self.log_unreachable(&error);
+                *state = State::Away(Instant::now());
+                None
+            }
+        }
+    }
+
+    fn log_unreachable(&self, error: &BrokerError) {
+        let broker = self.config.broker();
+        tracing::warn!(broker, error = chain(error), "the broker can't be reached");
+    }
+
+    /// Enqueues attempts that are in the ledger, and returns whether the broker has confirmed them
+    /// all. If it has not, a router finds them in the ledger within minutes and publishes them.
+    pub async fn enqueue(&self, dues: &[Due]) -> bool {
+        if dues.is_empty() {
+            return true;
+        }
+        let attempts = dues.len();
+        let Some(session) = self.session().await else {
+            tracing::warn!(attempts, "jobs were not published; a router will publish them");
+            return false;
+        };
+        let messages = dues.iter().copied().map(job::due).collect::<Result<Vec<_>, _>>();
+        let published = match messages {
+            Ok(messages) => session.publisher().publish_all(messages).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &published {
+            let error = chain(error);
+            tracing::warn!(attempts, error, "jobs may be missing; a router will publish them");
+        }
+        published.is_ok()
+    }
+}
