@@ -1,5 +1,5 @@
 -- Makes the database that this is run in Fanfare's own: its owner makes the tables, the other roles
--- may connect, and nobody else may. A superuser runs it after roles.sql.
+-- may connect, and no other role may. A superuser runs it after roles.sql.
 
 do $$
 begin

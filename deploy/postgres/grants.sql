@@ -8,7 +8,7 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     revoke all on all tables in schema public from fanfare_router;
     grant usage on schema public to fanfare_router;
     grant select on refinery_schema_history to fanfare_router;
-    -- Plans: who is told of an event. Not where, nor with which secrets.
+    -- Plans: which webhooks are notified of an event. Not where, nor with which secrets.
     grant select on webhook_wants to fanfare_router;
     grant select, insert, update (look_at, queued_at, first_pending) on events
         to fanfare_router;
