@@ -82,7 +82,7 @@ async fn a_webhook_is_made_tried_looked_into_and_deleted() {
     assert!(is_marked(&window).await, "the page was loaded anew");
     window.click("#deliveries tbody a").await;
     window.sees("h3", "Attempt 1").await;
-    window.sees("article", "The receiver took it.").await;
+    window.sees("article", "The receiver accepted it.").await;
     window.sees("article pre", "<b id=answer>taken</b>").await;
     window.until("document.getElementById('answer') === null").await;
     let sent = receiver.requests().pop().unwrap();

@@ -156,7 +156,7 @@ async fn what_an_owner_may_not_read_any_more_is_not_shown() {
     assert!(anna.page(&shown).await.contains("Nightly orders"));
     world.directory(&json!({ "users": [{ "name": "anna" }], "roles": [] })).await;
     let html = anna.page(&shown).await;
-    assert!(!html.contains("Nightly orders") && html.contains("It is not shown"), "{html}");
+    assert!(!html.contains("Nightly orders") && html.contains("The request is hidden"), "{html}");
     assert_eq!(anna.get(&format!("{shown}/body")).await.status, 404);
     assert!(console.signed_in("root").await.page(&shown).await.contains("Nightly orders"));
 }

@@ -80,7 +80,7 @@ async fn what_failed_is_counted_and_sent_again_once() {
     let page = format!("/webhooks/{webhook}");
     assert!(anna.page(&page).await.contains(&format!(r#"href="{page}/resend""#)));
     let html = anna.page(&format!("{page}/resend?since=exact&at=2100-01-01+00:00")).await;
-    assert!(html.contains("Nothing failed"), "{html}");
+    assert!(html.contains("No failed deliveries"), "{html}");
     let html = anna.page(&format!("{page}/resend?since=exact&at=yesterday")).await;
     assert!(html.contains("Write a date and a time"), "{html}");
 
@@ -95,7 +95,7 @@ async fn what_failed_is_counted_and_sent_again_once() {
     console.world.deliveries(&webhook, "delivered", 3).await;
     assert_eq!(receiver.count(), 3 * 4 + 3);
     let html = anna.page(&format!("{page}/resend?since=ever")).await;
-    assert!(html.contains("Nothing failed"), "{html}");
+    assert!(html.contains("No failed deliveries"), "{html}");
     // What fails once more is dead once more, and not sent for ever.
     receiver.answer_with(|_, _| Reply::status(500));
     console.world.publish(&event()).await;
@@ -121,11 +121,11 @@ async fn it_goes_on_where_a_console_died_and_nothing_is_sent_twice() {
     let path = confirmed(&mut anna, &page, "600 deliveries failed").await;
     // There is nobody to attempt them, and the next step waits for that.
     let html = until(&mut anna, &path, "250 of 600").await;
-    assert!(html.contains("hx-get") && html.contains("<dt>On the way</dt><dd>250</dd>"), "{html}");
+    assert!(html.contains("hx-get") && html.contains("<dt>Pending</dt><dd>250</dd>"), "{html}");
     assert_eq!(put_again(&console.world), "250");
     let html = anna.page(&format!("{page}/resend?since=ever")).await;
-    assert!(html.contains("350 deliveries failed") && html.contains("See how far"), "{html}");
-    assert!(anna.page(&page).await.contains(&format!(r#"<a href="{path}">See how it goes on"#)));
+    assert!(html.contains("350 deliveries failed") && html.contains("See the progress"), "{html}");
+    assert!(anna.page(&page).await.contains(&format!(r#"<a href="{path}">See the progress"#)));
 
     let console = console.killed().await;
     let mut anna = console.signed_in("anna").await;

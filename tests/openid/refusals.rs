@@ -6,7 +6,7 @@ use super::browser::Browser;
 use super::{CONSOLE, FLOW, OpenId, check_denied};
 use crate::api::client::Answer;
 
-const NOT_OURS: &str = "That sign-in did not begin in this browser";
+const NOT_OURS: &str = "This sign-in was started in another browser";
 const REFUSED: &str = "Signing in with Example ID does not work as it is set up";
 
 /// The address with one of its parameters changed.

@@ -1,4 +1,4 @@
-//! What is said of codes and states; all other English is in the templates.
+//! The texts for codes and states; all other texts are in the templates.
 
 use fanfare_core::outcome::State;
 use fanfare_store::deliveries::Ended;
@@ -7,7 +7,7 @@ use fanfare_store::directory::UserStatus;
 use super::provider::Denied;
 use crate::oidc::claims::Nameless;
 
-/// A state with how good it is, as the class of its badge.
+/// The label of a state, and the class of its badge.
 pub(super) fn state(state: State) -> (&'static str, &'static str) {
     match state {
         State::Pending => ("Pending", ""),
@@ -22,10 +22,10 @@ pub(super) fn state(state: State) -> (&'static str, &'static str) {
 pub(super) fn paused(reason: Option<&str>) -> String {
     match reason {
         None => "by its owner".to_owned(),
-        Some("gone") => "the receiver answered 410: it wants nothing more".to_owned(),
+        Some("gone") => "the receiver answered 410: it accepts no more notifications".to_owned(),
         Some("failing") => "all attempts failed for too long".to_owned(),
         Some("owner-recreated") => {
-            "it was another person's of the same name; an administrator decides".to_owned()
+            "it belonged to a former user of the same name; an administrator decides".to_owned()
         }
         Some(other) => other.to_owned(),
     }
@@ -41,8 +41,8 @@ pub(super) fn reason(code: &str) -> &str {
         "access-revoked" => "The owner may not read the resource any more.",
         "exhausted" => "All attempts failed.",
         "expired" => "The next attempt would have come after the deadline.",
-        "poison" => "It ended its workers, even when they attempted nothing else.",
-        "ledger-lost" => "The database does not know its events: publish them again.",
+        "poison" => "Workers ended each time they attempted it, even with nothing else to do.",
+        "ledger-lost" => "The database has lost its events: publish them again.",
         other => other,
     }
 }
@@ -50,20 +50,22 @@ pub(super) fn reason(code: &str) -> &str {
 /// How an attempt ended.
 pub(super) fn outcome(code: &str) -> &str {
     match code {
-        "delivered" => "The receiver took it.",
-        "gone" => "The receiver answered 410: it wants nothing more, and the webhook was paused.",
-        "status" => "The receiver did not take it: anything but 2xx is a failure.",
+        "delivered" => "The receiver accepted it.",
+        "gone" => {
+            "The receiver answered 410: it accepts no more notifications. The webhook was paused."
+        }
+        "status" => "The receiver refused it: every status but 2xx is a failure.",
         "timeout" => "The receiver did not answer in time.",
-        "connect" => "No connection: it was refused, or broke before an answer came.",
+        "connect" => "The connection was refused, or broke before an answer came.",
         "dns" => "The host's name could not be resolved.",
         "tls" => "The TLS handshake failed, for example for an untrusted certificate.",
-        "protocol" => "The receiver did not speak HTTP as the standard asks.",
-        "blocked-target" => "The host is at an address that webhooks may not reach.",
+        "protocol" => "The receiver's answer is not valid HTTP.",
+        "blocked-target" => "Webhooks may not reach the address of this host.",
         other => other,
     }
 }
 
-/// Why sending again what failed came to its end.
+/// Why a resend of failed deliveries ended.
 pub(super) fn resend_ended(ended: Ended) -> &'static str {
     match ended {
         Ended::Done => "Done.",
@@ -82,33 +84,35 @@ pub(super) fn owner(status: UserStatus) -> Option<&'static str> {
     }
 }
 
-/// What was done, after a redirect; the code comes from the address and may be anything.
+/// The confirmation shown after a redirect; the code comes from the address and may be anything.
 pub(super) fn done(code: &str) -> Option<&'static str> {
     match code {
         "created" => Some(
-            "The webhook was created. Give its secret to the receiver, so that it can check who \
-             calls.",
+            "The webhook was created. Give its secret to the receiver, so that it can check the \
+             sender.",
         ),
         "saved" => Some("The webhook was saved."),
-        "deleted" => Some("The webhook was deleted. It gets nothing more."),
-        "paused" => Some("The webhook was paused. Events of this time are not sent later."),
+        "deleted" => Some("The webhook was deleted. No more notifications are sent to it."),
+        "paused" => {
+            Some("The webhook was paused. Events that happen meanwhile are not sent later.")
+        }
         "resumed" => Some("The webhook was resumed."),
         "resent" => Some("The delivery is attempted again."),
         "not-resent" => Some("The delivery is about to be attempted anyway."),
-        "tested" => Some("A test event is on its way; it appears below."),
+        "tested" => Some("A test event was sent; its delivery appears below."),
         "rotated" => Some(
-            "There is a new secret. Both sign until the old one runs out: give the new one to the \
-             receiver before.",
+            "There is a new secret. Both secrets sign until the old one expires: give the new one to \
+             the receiver before.",
         ),
         _ => None,
     }
 }
 
-/// Why something was not done, after a redirect.
+/// The refusal shown after a redirect.
 pub(super) fn problem(code: &str) -> Option<&'static str> {
     match code {
         "paused" => Some("The webhook is paused: resume it first."),
-        "under-way" => Some("An attempt is being made now; wait until it has ended."),
+        "under-way" => Some("An attempt is running. Wait until it has ended."),
         "former-owner" => Some(
             "The webhook belonged to a former user of the same name, so only a System Administrator \
              may resume it.",
@@ -126,36 +130,38 @@ pub(super) fn problem(code: &str) -> Option<&'static str> {
         ),
         "no-test" => Some(
             "A test event could not be sent: the owner may not read anything of the kinds that the \
-             webhook asks for, so that it gets no events at all.",
+             webhook asks for, so it gets no events at all.",
         ),
         _ => None,
     }
 }
 
-/// Why somebody is not signed in by the identity provider, which people call `label`.
+/// Why the identity provider, which the sign-in page calls `label`, did not sign a person in.
 pub(super) fn denied(why: &Denied, label: &str) -> String {
     match why {
-        Denied::NotOurs => "That sign-in did not begin in this browser, took too long, or is over \
+        Denied::NotOurs => {
+            "This sign-in was started in another browser, took too long, or has ended \
                             already. Sign in again."
-            .to_owned(),
-        Denied::Cancelled => format!("You were not signed in: {label} did not agree, or you."),
+                .to_owned()
+        }
+        Denied::Cancelled => format!("You were not signed in: you or {label} cancelled it."),
         Denied::Away => {
-            format!("Signing in with {label} does not work for now: there is no answer. Try again.")
+            format!("{label} does not answer, so signing in with it does not work now. Try again.")
         }
         Denied::Refused | Denied::Failed(_) => format!(
-            "Signing in with {label} does not work as it is set up. The log of the service says \
-             more; tell whoever runs it."
+            "Signing in with {label} does not work as it is set up. Tell the operators of the \
+             service; its log has the reason."
         ),
         Denied::Nameless(Nameless::NotVerified) => {
-            format!("You are known to {label}, but your e-mail address is not verified there.")
+            format!("{label} knows you, but has not verified your e-mail address.")
         }
         Denied::Nameless(_) => format!(
-            "You are known to {label}, but it does not say by which name the report server knows \
-             you. Tell whoever runs the service."
+            "{label} knows you, but does not send your user name at the report server. Tell the \
+             operators of the service."
         ),
         Denied::Unknown(name) => format!(
-            "You are known to {label} as {name}, but the report server has no user of that name. \
-             Tell whoever runs it, or sign in as somebody else."
+            "{label} knows you as {name}, but the report server has no user of that name. Tell its \
+             operators, or sign in as another user."
         ),
         Denied::Disabled(name) => {
             format!("The user {name} is disabled at the report server.")
