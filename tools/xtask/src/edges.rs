@@ -78,7 +78,9 @@ pub(crate) fn faults() -> Result<Vec<String>> {
 fn faults_of(package: &Value) -> Vec<String> {
     let name = text(&package["name"]);
     let Some((_, allowed)) = ALLOWED.iter().find(|(it, _)| *it == name) else {
-        return vec![format!("xtask/src/edges.rs: the table has no row for the package {name}")];
+        return vec![format!(
+            "tools/xtask/src/edges.rs: the table has no row for the package {name}"
+        )];
     };
     list(&package["dependencies"])
         .iter()
@@ -91,7 +93,9 @@ fn faults_of(package: &Value) -> Vec<String> {
         })
         .map(|dependency| {
             let used = text(&dependency["name"]);
-            format!("{name} depends on {used}: the layers in xtask/src/edges.rs don't allow it")
+            format!(
+                "{name} depends on {used}: the layers in tools/xtask/src/edges.rs don't allow it"
+            )
         })
         .collect()
 }

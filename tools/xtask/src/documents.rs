@@ -219,15 +219,15 @@ mod tests {
 
     #[test]
     fn a_link_to_a_missing_file_or_heading_is_found() {
-        let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
+        let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"));
         let file = file.canonicalize().unwrap();
         let documents = HashMap::from([(file.clone(), Document::parse("# Here\n"))]);
         for (target, expected) in [
             ("#here", true),
             ("#there", false),
             ("README.md#here", true),
-            ("xtask/Cargo.toml", true),
-            ("xtask", true),
+            ("tools/xtask/Cargo.toml", true),
+            ("tools/xtask", true),
             ("missing.md", false),
         ] {
             let link = Link { line: 1, target: target.to_owned() };

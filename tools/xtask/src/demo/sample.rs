@@ -14,10 +14,10 @@ use fanfare_core::mask::MaskPolicy;
 use fanfare_core::name::Name;
 
 /// The directory, as `fanfare directory import` takes it.
-pub(crate) const DIRECTORY: &str = include_str!("../../../examples/directory.json");
+pub(crate) const DIRECTORY: &str = include_str!("../../../../examples/directory.json");
 
 /// The events, one a line, as `fanfare publish` takes them.
-pub(crate) const EVENTS: &str = include_str!("../../../examples/events.jsonl");
+pub(crate) const EVENTS: &str = include_str!("../../../../examples/events.jsonl");
 
 /// After so many attempts a delivery of the demo is dead.
 pub(crate) const ATTEMPTS: u32 = 4;

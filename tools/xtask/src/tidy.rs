@@ -37,7 +37,7 @@ const SQL: [&str; 4] = [
 ];
 
 /// The packages that may hold SQL: the store, and the testkit, which makes databases.
-const SPEAK_SQL: [&str; 2] = ["crates/store/", "crates/testkit/"];
+const SPEAK_SQL: [&str; 2] = ["crates/store/", "tools/testkit/"];
 
 /// Prints each fault, and fails if there is any.
 pub(crate) fn run() -> Result<()> {
