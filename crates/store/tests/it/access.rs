@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::support::{Database, document_or_refused};
 
-const USERS: [&str; 7] = ["anna", "Ben", "CARL", "dörte", "eve", "weiß", "weiss"];
+pub(crate) const USERS: [&str; 7] = ["anna", "Ben", "CARL", "dörte", "eve", "weiß", "weiss"];
 const ROLES: [&str; 4] = ["Readers", "writers", "Night Shift", "System Administrator"];
 const SUBJECTS: [&str; 8] = [
     "categories/c1/reports/r1",
@@ -61,7 +61,7 @@ const UNKNOWN: (&str, &str) = ("dashboard", "d1");
 
 /// A directory's history, and events to be judged by it.
 #[derive(Debug, Clone)]
-struct Case {
+pub(crate) struct Case {
     /// Revision gaps before each document, and the documents.
     documents: Vec<(i64, Kind, Value)>,
     /// The order in which they arrive, some of them twice.
@@ -157,7 +157,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    fn documents(&self) -> Vec<Document> {
+    pub(crate) fn documents(&self) -> Vec<Document> {
         self.documents
             .iter()
             .map(|(revision, kind, data)| document_or_refused(*kind, *revision, data))
@@ -174,7 +174,7 @@ impl Case {
     }
 
     /// What has been seen of the revisions after all arrived, and whether the beginning is there.
-    fn revisions(&self) -> Revisions<()> {
+    pub(crate) fn revisions(&self) -> Revisions<()> {
         let mut revisions = Revisions::default();
         for documents in self.arriving().chunks_mut(self.together) {
             documents.sort_by_key(|document| document.revision);
@@ -189,7 +189,7 @@ impl Case {
         revisions
     }
 
-    fn events(&self, nonce: &str) -> Vec<Event> {
+    pub(crate) fn events(&self, nonce: &str) -> Vec<Event> {
         let newest = self.revisions().newest;
         let event = |(number, (subject, at)): (usize, &(&str, Option<Index>))| {
             let filter = match subject.split('/').collect::<Vec<_>>().as_slice() {
@@ -254,7 +254,7 @@ fn webhooks() -> Vec<Webhook> {
     USERS.iter().flat_map(of_user).collect()
 }
 
-async fn arrive(database: &Database, case: &Case) {
+pub(crate) async fn arrive(database: &Database, case: &Case) {
     for (number, documents) in case.arriving().chunks(case.together).enumerate() {
         match documents {
             // Some snapshots come in parts.
@@ -320,7 +320,7 @@ async fn check(
 
 /// Whose webhooks are paused, since they were another person's: all who must be, and beside them only
 /// such as are gone again.
-async fn recreated(
+pub(crate) async fn recreated(
     database: &Database,
     documents: &[Document],
     newest: i64,
@@ -358,8 +358,11 @@ async fn check_now(database: &Database, directory: &Directory) -> Result<(), Tes
     Ok(())
 }
 
-#[test]
-fn the_database_decides_as_the_reference_does() {
+/// Runs a check with this many random histories, all on one database with the same webhooks.
+pub(crate) fn holds<C>(cases: u32, check: C)
+where
+    C: AsyncFn(&Database, &[Webhook], &Case) -> Result<(), TestCaseError>,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let webhooks = webhooks();
     let database = runtime.block_on(async {
@@ -369,12 +372,16 @@ fn the_database_decides_as_the_reference_does() {
         }
         database
     });
-    // PROPTEST_CASES asks for more.
-    let cases = Config::default().cases.max(1000);
     let config =
         Config { cases, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config)
         .run(&case(), |case| runtime.block_on(check(&database, &webhooks, &case)));
     runtime.block_on(async { drop(database) });
     result.unwrap();
+}
+
+#[test]
+fn the_database_decides_as_the_reference_does() {
+    // PROPTEST_CASES asks for more.
+    holds(Config::default().cases.max(1000), check);
 }
