@@ -6,6 +6,10 @@ use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
+use serde_json::Value;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::api::{filters, problem, registrations, token};
 use crate::app::Shared;
@@ -14,29 +18,14 @@ use crate::pages;
 use crate::security;
 use crate::v1;
 
-/// Where access tokens are had.
-const TOKEN: &str = "/token";
-/// What can be asked for.
-const FILTERS: &str = "/api/webhooks/filters";
-/// Webhooks.
-pub(crate) const REGISTRATIONS: &str = "/api/webhooks/registrations";
-/// A webhook.
-const REGISTRATION: &str = "/api/webhooks/registrations/{id}";
+/// The token endpoint.
+const TOKEN: &str = "/Token";
 
 /// The route table. Its paths are the folded ones: see [`fold`].
 pub(crate) fn router(app: Shared) -> Router {
-    let registrations =
-        get(registrations::list).post(registrations::create).delete(registrations::delete_all);
-    let registration =
-        get(registrations::show).put(registrations::update).delete(registrations::delete);
-    Router::new()
-        .route(TOKEN, post(token::grant))
-        .route(FILTERS, get(filters::list))
-        .route(REGISTRATIONS, registrations)
-        .route(REGISTRATION, registration)
-        .nest(v1::BASE, v1())
-        .route(v1::OPENAPI, get(v1::openapi::show))
-        .route(v1::DOCS, get(v1::docs::show))
+    let (apis, description) = apis();
+    apis.route(v1::OPENAPI, get(v1::openapi::answer(&description)))
+        .route(v1::DOCS, get(v1::docs::answer(&description)))
         .merge(pages())
         .fallback(pages::no_route)
         .method_not_allowed_fallback(problem::no_method)
@@ -44,30 +33,43 @@ pub(crate) fn router(app: Shared) -> Router {
         .with_state(app)
 }
 
+/// The APIs, and their description.
+fn apis() -> (Router<Shared>, Value) {
+    let (apis, description) = OpenApiRouter::with_openapi(v1::openapi::outline())
+        .routes(routes!(token::grant))
+        .routes(routes!(filters::list))
+        .routes(routes!(registrations::list, registrations::create, registrations::delete_all))
+        .routes(routes!(registrations::show, registrations::update, registrations::delete))
+        .split_for_parts();
+    let (v1, of_v1) = v1();
+    let description = description.nest(v1::BASE, of_v1);
+    (apis.nest(v1::BASE, v1), v1::openapi::complete(&description))
+}
+
 /// The API beside the drop-in one; its paths are below [`v1::BASE`], and not folded.
-fn v1() -> Router<Shared> {
+fn v1() -> (Router<Shared>, OpenApi) {
     use v1::{dead_letters, deliveries, events, limits, problem, resends, statistics, webhooks};
-    Router::new()
-        .route("/deliveries", get(deliveries::list))
-        .route("/deliveries/{id}", get(deliveries::show))
-        .route("/deliveries/{id}/retry", post(deliveries::retry))
-        .route("/webhooks/{id}", get(webhooks::show).patch(webhooks::change))
-        .route("/webhooks/{id}/test", post(webhooks::test))
-        .route("/webhooks/{id}/secret", post(webhooks::rotate))
-        .route(
-            "/webhooks/{id}/retry-failed",
-            post(resends::begin).get(resends::show).delete(resends::cancel),
-        )
-        .route("/events", get(events::list))
-        .route("/events/{id}", get(events::show))
-        .route("/events/{id}/explain", get(events::explain))
-        .route("/dead-letters", get(dead_letters::list))
-        .route("/dead-letters/replay", post(dead_letters::replay_all))
-        .route("/dead-letters/discard", post(dead_letters::discard))
-        .route("/statistics", get(statistics::show))
+    let (router, description) = OpenApiRouter::default()
+        .routes(routes!(webhooks::show, webhooks::change))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(resends::begin, resends::show, resends::cancel))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(events::list))
+        .routes(routes!(events::show))
+        .routes(routes!(events::explain))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay_all))
+        .routes(routes!(dead_letters::discard))
+        .routes(routes!(statistics::show))
+        .split_for_parts();
+    let router = router
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
-        .layer(from_fn(limits::within_time))
+        .layer(from_fn(limits::within_time));
+    (router, description)
 }
 
 /// The pages.
@@ -115,6 +117,7 @@ pub(crate) fn fold<B>(mut request: Request<B>) -> Request<B> {
 fn folded(uri: &Uri) -> Option<Uri> {
     let path = uri.path().to_ascii_lowercase();
     let path = path.trim_end_matches('/');
+    let path = if path.eq_ignore_ascii_case(TOKEN) { TOKEN } else { path };
     let ours = path == TOKEN || path.starts_with("/api/webhooks/");
     if !ours || path == uri.path() {
         return None;
@@ -132,6 +135,44 @@ fn folded(uri: &Uri) -> Option<Uri> {
 mod tests {
     use super::*;
 
+    /// All texts under `$ref`.
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                let reference = members.get("$ref").and_then(Value::as_str);
+                found.extend(reference.map(str::to_owned));
+                members.values().for_each(|member| references(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn what_the_description_refers_to_is_in_it() {
+        let (_, document) = apis();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 30);
+        for reference in found {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn each_described_operation_has_a_name_of_its_own() {
+        let (_, document) = apis();
+        let paths = document["paths"].as_object().unwrap().values();
+        let operations = paths.flat_map(|path| path.as_object().unwrap().values());
+        let mut ids: Vec<&str> =
+            operations.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+        ids.sort_unstable();
+        let all = ids.len();
+        ids.dedup();
+        assert_eq!(ids.len(), all, "{ids:?}");
+    }
+
     #[track_caller]
     fn check(path: &str, expected: &str) {
         let uri: Uri = path.parse().unwrap();
@@ -140,8 +181,8 @@ mod tests {
 
     #[test]
     fn only_the_api_s_own_paths_are_folded() {
-        check("/Token", "/token");
-        check("/TOKEN/?A=B", "/token?A=B");
+        check("/token", "/Token");
+        check("/TOKEN/?A=B", "/Token?A=B");
         check("/Api/WebHooks/Registrations/?User=Anna", "/api/webhooks/registrations?User=Anna");
         check("http://x/API/WEBHOOKS/FILTERS", "http://x/api/webhooks/filters");
         check("/Tokens", "/Tokens");

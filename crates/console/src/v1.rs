@@ -2,8 +2,8 @@
 //!
 //! Handlers by subject: [`deliveries`], [`webhooks`], [`events`], [`dead_letters`], [`statistics`].
 //! [`request`] reads what a request brings, [`list`] makes pages, [`problem`] is every failure,
-//! [`view`] how things look in JSON. [`openapi`] describes all of it, and the drop-in API too, for
-//! programs; [`docs`] shows that to people.
+//! [`view`] how things look in JSON. [`openapi`] completes the description of all of it, and of the
+//! drop-in API too, that stands beside each handler; [`docs`] shows that to people.
 
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
@@ -12,7 +12,6 @@ pub(crate) mod events;
 pub(crate) mod limits;
 mod list;
 pub(crate) mod openapi;
-mod operations;
 pub(crate) mod problem;
 mod request;
 pub(crate) mod resends;

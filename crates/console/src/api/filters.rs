@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 use super::json::json;
 use crate::auth::caller::Caller;
 
+const FILTERS: &str = "/api/webhooks/filters";
+
 /// A filter.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
@@ -23,7 +25,15 @@ pub(crate) struct Described {
 const EVERYTHING: Described =
     Described { name: "*", description: "All events of all kinds, those to come included." };
 
-/// `GET`: everything, and each kind of event.
+/// List what webhooks can ask for.
+#[utoipa::path(
+    get,
+    path = FILTERS,
+    tag = "Webhooks",
+    responses(
+        (status = 200, description = "`*` and the five kinds of events.", body = Vec<Described>)
+    )
+)]
 pub(crate) async fn list(_caller: Caller) -> Response {
     let of = |filter: Filter| Described { name: filter.name(), description: filter.description() };
     let filters: Vec<Described> =

@@ -13,11 +13,13 @@ use url::form_urlencoded;
 use super::body;
 use super::json::json;
 use super::problem::Problem;
-use super::view;
+use super::view::{self, View, WebHookRequest};
 use crate::app::Shared;
 use crate::auth::caller::Caller;
-use crate::routes::REGISTRATIONS;
 use crate::webhooks::{self, Whose};
+
+const REGISTRATIONS: &str = "/api/webhooks/registrations";
+const REGISTRATION: &str = "/api/webhooks/registrations/{id}";
 
 /// The webhook that a path names. What is no id names none.
 pub(crate) struct Id(WebhookId);
@@ -31,7 +33,25 @@ impl FromRequestParts<Shared> for Id {
     }
 }
 
-/// `GET` of all: the caller's, or those of the users that the query names.
+/// List webhooks.
+#[utoipa::path(
+    get,
+    path = REGISTRATIONS,
+    tag = "Webhooks",
+    params((
+        "user" = Option<String>,
+        Query,
+        description = "`all`, or a user's name; for System Administrators."
+    )),
+    responses(
+        (
+            status = 200,
+            description = "The caller's own, or those asked for.",
+            body = Vec<View<'static>>
+        ),
+        (status = 403),
+    )
+)]
 pub(crate) async fn list(
     State(app): State<Shared>,
     caller: Caller,
@@ -46,7 +66,13 @@ pub(crate) async fn list(
     ))
 }
 
-/// `GET` of one.
+/// Show a webhook.
+#[utoipa::path(
+    get,
+    path = REGISTRATION,
+    tag = "Webhooks",
+    responses((status = 200, description = "The webhook.", body = View<'static>), (status = 404))
+)]
 pub(crate) async fn show(
     State(app): State<Shared>,
     caller: Caller,
@@ -56,7 +82,19 @@ pub(crate) async fn show(
     Ok(json(StatusCode::OK, &view::seen_by(&caller, &webhook)))
 }
 
-/// `POST`: registers one.
+/// Register a webhook.
+///
+/// Its address is asked to echo a text first, unless it has the parameter `noecho`.
+#[utoipa::path(
+    post,
+    path = REGISTRATIONS,
+    tag = "Webhooks",
+    request_body = WebHookRequest,
+    responses(
+        (status = 201, description = "The webhook; `Location` names it.", body = View<'static>),
+        (status = 400),
+    )
+)]
 pub(crate) async fn create(
     State(app): State<Shared>,
     caller: Caller,
@@ -72,7 +110,14 @@ pub(crate) async fn create(
     Ok(([(header::LOCATION, location)], answer).into_response())
 }
 
-/// `PUT`: changes one as a whole.
+/// Change a webhook as a whole.
+#[utoipa::path(
+    put,
+    path = REGISTRATION,
+    tag = "Webhooks",
+    request_body = WebHookRequest,
+    responses((status = 200, description = "Done."), (status = 400), (status = 404))
+)]
 pub(crate) async fn update(
     State(app): State<Shared>,
     caller: Caller,
@@ -90,7 +135,13 @@ pub(crate) async fn update(
     Ok(StatusCode::OK)
 }
 
-/// `DELETE` of one.
+/// Delete a webhook.
+#[utoipa::path(
+    delete,
+    path = REGISTRATION,
+    tag = "Webhooks",
+    responses((status = 200, description = "Done."), (status = 404))
+)]
 pub(crate) async fn delete(
     State(app): State<Shared>,
     caller: Caller,
@@ -100,7 +151,13 @@ pub(crate) async fn delete(
     Ok(StatusCode::OK)
 }
 
-/// `DELETE` of all: the caller's.
+/// Delete all webhooks of the caller's.
+#[utoipa::path(
+    delete,
+    path = REGISTRATIONS,
+    tag = "Webhooks",
+    responses((status = 200, description = "Done."))
+)]
 pub(crate) async fn delete_all(
     State(app): State<Shared>,
     caller: Caller,

@@ -11,6 +11,7 @@ use fanfare_core::duration::seconds_to_wait;
 use serde::Serialize;
 use url::form_urlencoded;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::body;
 use super::json::json;
@@ -18,6 +19,21 @@ use super::problem::{AWAY, AWAY_SECONDS, Problem};
 use crate::app::Shared;
 use crate::auth::passwords::{Denied, SESSION, sign_in};
 use crate::server::Peer;
+
+/// The form that a client sends.
+// What is read of it is a `Form`; this only describes it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub(crate) struct TokenRequest {
+    #[schema(schema_with = grant_type)]
+    grant_type: String,
+    username: String,
+    password: String,
+}
+
+fn grant_type() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["password"])).build()
+}
 
 /// An access token.
 #[derive(Serialize, ToSchema)]
@@ -31,7 +47,21 @@ pub(crate) struct Granted<'a> {
     expires_in: u64,
 }
 
-/// `POST`: signs in.
+/// Sign in.
+///
+/// The form has `grant_type=password`, `username` and `password`. Failures are OAuth error objects.
+#[utoipa::path(
+    post,
+    path = "/Token",
+    tag = "Tokens",
+    security(),
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "An access token.", body = Granted<'static>),
+        (status = 400),
+        (status = 429),
+    )
+)]
 pub(crate) async fn grant(
     State(app): State<Shared>,
     Extension(peer): Extension<Peer>,

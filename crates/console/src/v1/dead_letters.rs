@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::Response;
 use fanfare_app::dead_letters::{Action, Outcome, Request, settle};
 use fanfare_broker::Session;
 use fanfare_broker::dead_letters::{Choice, Kind, Look, NoPosition, Position};
+use fanfare_core::ids::WebhookId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::list::{LARGEST_PAGE, PAGE};
+use super::list::{Limit, limit};
 use super::problem::{BROKER_AWAY, Problem, Wrong};
-use super::request::{Administrator, Query, id, members, number, text};
+use super::request::{Administrator, Parameter, Query, members, parameter};
 use super::view::dead_letter as view;
 use crate::api::json::json;
 use crate::app::{App, Shared};
@@ -26,31 +27,68 @@ use crate::app::{App, Shared};
 /// How long a look may take.
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
 
-#[derive(Serialize)]
-struct Listed {
+/// Dead letters that were found.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Found {
+    #[schema(value_type = Vec<view::Json<'static>>)]
     items: Vec<Box<RawValue>>,
+    /// Whether there is nothing more.
     complete: bool,
+    /// Where to go on, while there may be more.
+    #[schema(value_type = String, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// `GET` of all, the oldest of each queue first.
+/// What of the dead letters is listed.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Listed {
+    /// `events` or `deliveries`.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    queue: Option<Kind>,
+    /// Only with this reason, such as `unknown-filter`.
+    #[serde(deserialize_with = "parameter")]
+    reason: Option<String>,
+    /// Only of this webhook, by its id.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    webhook: Option<WebhookId>,
+    /// At most so many, 1 to 1000; 100 when left out.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
+    /// The `next` of the page before.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    cursor: Option<Position>,
+}
+
+/// List dead letters, the oldest of each queue first.
+///
+/// For System Administrators. A long queue takes several requests: as long as an answer is not
+/// complete, ask again with its `next` as `cursor`.
+#[utoipa::path(
+    get,
+    path = "/dead-letters",
+    tag = "Dead letters",
+    params(Listed),
+    responses(
+        (status = 200, description = "What was found.", body = inline(Found)),
+        (status = 400),
+        (status = 403),
+    )
+)]
 pub(crate) async fn list(
     State(app): State<Shared>,
     _: Administrator,
-    uri: Uri,
+    Query(wanted): Query<Listed>,
 ) -> Result<Response, Problem> {
-    let mut query = Query::of(&uri, &["queue", "reason", "webhook", "limit", "cursor"]);
-    let choice = Choice {
-        ids: Vec::new(),
-        kind: query.take("queue", kind),
-        reason: query.take("reason", text),
-        webhook: query.take("webhook", id),
-    };
-    let limit = query.take("limit", number(1, LARGEST_PAGE)).unwrap_or(PAGE);
-    let from = query.take("cursor", position);
-    query.end()?;
-    let limit = usize::try_from(limit).unwrap_or(0);
+    let Listed { queue: kind, reason, webhook, limit: most, cursor: from } = wanted;
+    let choice = Choice { ids: Vec::new(), kind, reason, webhook };
+    let limit = usize::try_from(limit(most)).unwrap_or(0);
     let until = Instant::now() + LONGEST_LOOK;
     // Only what is shown is kept: the messages themselves may be many and large.
     let mut items = Vec::new();
@@ -71,7 +109,7 @@ pub(crate) async fn list(
     };
     look.end().await?;
     let next = next.map(|next| next.to_string());
-    Ok(json(StatusCode::OK, &Listed { items, complete: next.is_none(), next }))
+    Ok(json(StatusCode::OK, &Found { items, complete: next.is_none(), next }))
 }
 
 /// Which dead letters are meant: those with the ids, or that fit all the rest, or all.
@@ -133,7 +171,21 @@ pub(crate) struct KeptLetter {
     detail: String,
 }
 
-/// `POST` to `…/replay`: brings dead letters back into the flow.
+/// Bring dead letters back into the flow.
+///
+/// For System Administrators. Events are routed again, deliveries attempted again. As long as an
+/// answer is not complete, ask again with its `next` as `cursor`.
+#[utoipa::path(
+    post,
+    path = "/dead-letters/replay",
+    tag = "Dead letters",
+    request_body = Meant,
+    responses(
+        (status = 200, description = "How many.", body = Taken),
+        (status = 400),
+        (status = 403),
+    )
+)]
 pub(crate) async fn replay_all(
     State(app): State<Shared>,
     _: Administrator,
@@ -142,7 +194,21 @@ pub(crate) async fn replay_all(
     take(&app, members(body).await?, true).await
 }
 
-/// `POST` to `…/discard`: throws dead letters away for good.
+/// Throw dead letters away for good.
+///
+/// For System Administrators. As long as an answer is not complete, ask again with its `next` as
+/// `cursor`.
+#[utoipa::path(
+    post,
+    path = "/dead-letters/discard",
+    tag = "Dead letters",
+    request_body = Meant,
+    responses(
+        (status = 200, description = "How many.", body = Taken),
+        (status = 400),
+        (status = 403),
+    )
+)]
 pub(crate) async fn discard(
     State(app): State<Shared>,
     _: Administrator,
@@ -175,9 +241,9 @@ async fn take(app: &App, meant: Meant, is_replay: bool) -> Result<Response, Prob
 
 fn choice(meant: Meant) -> Result<(Choice, Option<Position>), Problem> {
     let mut wrong = Vec::new();
-    let kind = read("queue", meant.queue.as_deref(), kind, &mut wrong);
-    let webhook = read("webhook", meant.webhook.as_deref(), id, &mut wrong);
-    let from = read("cursor", meant.cursor.as_deref(), position, &mut wrong);
+    let kind = read("queue", meant.queue.as_deref(), &mut wrong);
+    let webhook = read("webhook", meant.webhook.as_deref(), &mut wrong);
+    let from = read("cursor", meant.cursor.as_deref(), &mut wrong);
     let choice = Choice { ids: meant.ids, kind, reason: meant.reason, webhook };
     if !wrong.is_empty() {
         return Err(Problem::Invalid(wrong));
@@ -192,22 +258,21 @@ fn choice(meant: Meant) -> Result<(Choice, Option<Position>), Problem> {
 }
 
 /// A member's value; what is wrong with it is noted.
-fn read<T>(
-    name: &str,
-    text: Option<&str>,
-    parse: impl FnOnce(&str) -> Result<T, String>,
-    wrong: &mut Vec<Wrong>,
-) -> Option<T> {
+fn read<T: Parameter>(name: &str, text: Option<&str>, wrong: &mut Vec<Wrong>) -> Option<T> {
     let refuse = |detail| wrong.push(Wrong { name: name.to_owned(), detail });
-    text.and_then(|text| parse(text).map_err(refuse).ok())
+    text.and_then(|text| T::read(text).map_err(refuse).ok())
 }
 
-fn kind(name: &str) -> Result<Kind, String> {
-    Kind::parse(name).ok_or_else(|| "the queues are events and deliveries".to_owned())
+impl Parameter for Kind {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).ok_or_else(|| "the queues are events and deliveries".to_owned())
+    }
 }
 
-fn position(text: &str) -> Result<Position, String> {
-    text.parse().map_err(|error: NoPosition| error.to_string())
+impl Parameter for Position {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: NoPosition| error.to_string())
+    }
 }
 
 async fn session(app: &App) -> Result<Session, Problem> {

@@ -1,18 +1,20 @@
 //! `/api/v1/deliveries`: list, show and retry deliveries.
 
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::Response;
+use chrono::{DateTime, Utc};
 use fanfare_app::deliveries::{self, Retried as Retry, RetryError};
-use fanfare_core::ids::DeliveryId;
+use fanfare_core::ids::{DeliveryId, WebhookId};
+use fanfare_core::name::Name;
 use fanfare_core::outcome;
-use fanfare_store::deliveries::{AttemptLog, Delivery, DeliveryFilter};
-use serde::Serialize;
-use utoipa::ToSchema;
+use fanfare_store::deliveries::{AttemptLog, Delivery, DeliveryFilter, Position};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::list::{LARGEST_PAGE, PAGE, cursor, page, place};
+use super::list::{Limit, Page, cursor, limit, page};
 use super::problem::{Conflict, Problem};
-use super::request::{Id, Query, User, id, name, number, text, time};
+use super::request::{Id, Parameter, Query, User, parameter};
 use super::view::delivery as view;
 use crate::api::json::json;
 use crate::app::{App, Shared};
@@ -26,34 +28,89 @@ pub(crate) struct Retried {
     begun: bool,
 }
 
-/// `GET` of all that the user may see.
+/// What of the deliveries is listed.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Listed {
+    /// Only of this webhook, by its id.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    webhook: Option<WebhookId>,
+    /// Only of the event with this id of its publisher.
+    #[serde(deserialize_with = "parameter")]
+    event: Option<String>,
+    /// Only of this user's webhooks; others' for System Administrators.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    owner: Option<Name>,
+    /// `pending`, `retrying`, `delivered`, `dropped` or `dead`.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    state: Option<outcome::State>,
+    /// Only what was taken in at this time or later.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<DateTime<Utc>>,
+    /// Only what was taken in before this time.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<DateTime<Utc>>,
+    /// At most so many, 1 to 1000; 100 when left out.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
+    /// The `next` of the page before.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    cursor: Option<Position>,
+}
+
+/// List deliveries, the newest first.
+///
+/// The dead and dropped are in the order in which their last chain of attempts began; that is later
+/// for those that were begun again.
+#[utoipa::path(
+    get,
+    path = "/deliveries",
+    tag = "Deliveries",
+    params(Listed),
+    responses(
+        (status = 200, description = "A page.", body = inline(Page<view::Json<'static>>)),
+        (status = 400),
+        (status = 403),
+    )
+)]
 pub(crate) async fn list(
     State(app): State<Shared>,
     user: User,
-    uri: Uri,
+    Query(wanted): Query<Listed>,
 ) -> Result<Response, Problem> {
-    let known =
-        ["webhook", "event", "owner", "state", "since", "until", "limit", "cursor"].as_slice();
-    let mut query = Query::of(&uri, known);
-    let owner = query.take("owner", name);
     let filter = DeliveryFilter {
-        webhook: query.take("webhook", id),
-        event: query.take("event", text),
-        owner: None,
-        state: query.take("state", state),
-        since: query.take("since", time),
-        until: query.take("until", time),
-        after: query.take("cursor", place),
-        limit: query.take("limit", number(1, LARGEST_PAGE)).unwrap_or(PAGE),
+        webhook: wanted.webhook,
+        event: wanted.event,
+        owner: user.whose(wanted.owner)?,
+        state: wanted.state,
+        since: wanted.since,
+        until: wanted.until,
+        after: wanted.cursor,
+        limit: limit(wanted.limit),
     };
-    query.end()?;
-    let filter = DeliveryFilter { owner: user.whose(owner)?, ..filter };
     let found = app.store.deliveries_page(&filter).await?;
     let items = found.deliveries.iter().map(view::json).collect();
     Ok(page(items, found.next.as_ref().map(cursor)))
 }
 
-/// `GET` of one, with its attempts.
+/// Show a delivery with its attempts.
+#[utoipa::path(
+    get,
+    path = "/deliveries/{id}",
+    tag = "Deliveries",
+    responses(
+        (status = 200, description = "The delivery.", body = view::Json<'static>),
+        (status = 404),
+    )
+)]
 pub(crate) async fn show(
     State(app): State<Shared>,
     user: User,
@@ -63,7 +120,17 @@ pub(crate) async fn show(
     Ok(json(StatusCode::OK, &view::json_with_attempts(&delivery, &attempts)))
 }
 
-/// `POST` to `…/retry`: a new attempt now, and further ones if it fails.
+/// Attempt a delivery again now.
+#[utoipa::path(
+    post,
+    path = "/deliveries/{id}/retry",
+    tag = "Deliveries",
+    responses(
+        (status = 202, description = "It is on its way.", body = Retried),
+        (status = 404),
+        (status = 409),
+    )
+)]
 pub(crate) async fn retry(
     State(app): State<Shared>,
     user: User,
@@ -101,7 +168,9 @@ async fn find(
     found.filter(|(delivery, _)| user.sees(delivery.owner.as_deref())).ok_or(NOTHING)
 }
 
-fn state(text: &str) -> Result<outcome::State, String> {
-    let known = outcome::State::ALL.map(outcome::State::name).join(", ");
-    outcome::State::parse(text).ok_or_else(|| format!("the states are {known}"))
+impl Parameter for outcome::State {
+    fn read(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.map(Self::name).join(", ");
+        Self::parse(text).ok_or_else(|| format!("the states are {known}"))
+    }
 }

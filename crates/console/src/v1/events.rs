@@ -1,45 +1,89 @@
 //! `/api/v1/events`: what was published, where it went, and why it did not go elsewhere.
 
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use fanfare_core::access::Resource;
 use fanfare_core::filter::Filters;
-use fanfare_store::events::{EventFilter, EventSummary};
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_store::events::{EventFilter, EventPosition, EventSummary};
 use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::list::{LARGEST_PAGE, PAGE, cursor, page, place};
+use super::list::{Limit, Page, cursor, limit, page};
 use super::problem::{Conflict, Problem};
-use super::request::{Administrator, Id, Query, User, id, name, number, text, time};
+use super::request::{Administrator, Id, Parameter, Query, User, Within, parameter};
 use super::view::{event as view, explanation};
 use crate::api::json::json;
 use crate::app::{App, Shared};
 
 /// The webhooks that one explanation tells of, when nothing else is asked for, and at most.
-const EXPLAINED: i64 = 10_000;
+const EXPLAINED: u32 = 10_000;
 
 /// Says that an explanation leaves webhooks out, which is then to be asked with a narrower question.
 const CUT: HeaderName = HeaderName::from_static("x-fanfare-cut");
 
-/// `GET` of all.
+/// What of the events is listed.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Listed {
+    /// Only of this type or filter, such as `reports.upload`.
+    #[serde(rename = "type", deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    event_type: Option<EventType>,
+    /// Only of this resource, by its path.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    subject: Option<Resource>,
+    /// Only what goes to this webhook.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    webhook: Option<WebhookId>,
+    /// Only what was taken in at this time or later.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<DateTime<Utc>>,
+    /// At most so many, 1 to 1000; 100 when left out.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
+    /// The `next` of the page before.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    cursor: Option<EventPosition>,
+}
+
+/// List events, the newest first.
+///
+/// For System Administrators.
+#[utoipa::path(
+    get,
+    path = "/events",
+    tag = "Events",
+    params(Listed),
+    responses(
+        (status = 200, description = "A page.", body = inline(Page<view::Json<'static>>)),
+        (status = 400),
+        (status = 403),
+    )
+)]
 pub(crate) async fn list(
     State(app): State<Shared>,
     _: Administrator,
-    uri: Uri,
+    Query(wanted): Query<Listed>,
 ) -> Result<Response, Problem> {
-    let known = ["type", "subject", "webhook", "since", "limit", "cursor"].as_slice();
-    let mut query = Query::of(&uri, known);
-    let since: Option<DateTime<Utc>> = query.take("since", time);
     let filter = EventFilter {
-        event_type: query.take("type", event_type),
-        subject: query.take("subject", subject),
-        webhook: query.take("webhook", id),
-        since: since.map(|since| ((app.clock)() - since).to_std().unwrap_or_default()),
-        after: query.take("cursor", place),
-        limit: query.take("limit", number(1, LARGEST_PAGE)).unwrap_or(PAGE),
+        event_type: wanted.event_type.map(|event_type| event_type.0),
+        subject: wanted.subject,
+        webhook: wanted.webhook,
+        since: wanted.since.map(|since| ((app.clock)() - since).to_std().unwrap_or_default()),
+        after: wanted.cursor,
+        limit: limit(wanted.limit),
     };
-    query.end()?;
     let limit = usize::try_from(filter.limit).unwrap_or(0);
     let more = EventFilter { limit: filter.limit + 1, ..filter };
     let mut events = app.store.events_list(&more).await?;
@@ -49,16 +93,38 @@ pub(crate) async fn list(
     Ok(page(events.iter().map(view::json).collect(), next))
 }
 
-/// `GET` of one, with what its receivers get and its deliveries.
+/// Which of the events with an id is meant.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Published {
+    /// The event's source, when several have its id.
+    #[serde(deserialize_with = "parameter")]
+    source: Option<String>,
+}
+
+/// Show an event with its deliveries.
+///
+/// For System Administrators.
+#[utoipa::path(
+    get,
+    path = "/events/{id}",
+    tag = "Events",
+    params(Published),
+    responses(
+        (status = 200, description = "The event.", body = view::Json<'static>),
+        (status = 400),
+        (status = 403),
+        (status = 404),
+        (status = 409),
+    )
+)]
 pub(crate) async fn show(
     State(app): State<Shared>,
     _: Administrator,
     Id(id): Id<String>,
-    uri: Uri,
+    Query(Published { source }): Query<Published>,
 ) -> Result<Response, Problem> {
-    let mut query = Query::of(&uri, &["source"]);
-    let source = query.take("source", text);
-    query.end()?;
     let event = find(&app, &id, source.as_deref()).await?;
     let detail = app.store.event_show(event.key).await?.ok_or(NOTHING)?;
     let shown = view::json_with_detail(&event, &detail).map_err(|error| {
@@ -68,21 +134,56 @@ pub(crate) async fn show(
     Ok(json(StatusCode::OK, &shown))
 }
 
-/// `GET` of `…/explain`: each webhook's verdict; a user's own ones only, unless an administrator
-/// asks.
+/// For which webhooks an event is explained.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Asked {
+    /// The event's source, when several have its id.
+    #[serde(deserialize_with = "parameter")]
+    source: Option<String>,
+    /// Only of this webhook, by its id.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    webhook: Option<WebhookId>,
+    /// Only of this user's webhooks; others' for System Administrators.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    owner: Option<Name>,
+    /// At most so many webhooks, 1 to 10000, the oldest first.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    limit: Option<Within<1, EXPLAINED>>,
+}
+
+/// Say why webhooks were told of an event, or why not.
+///
+/// Users are told of their own webhooks. With the header `x-fanfare-cut` the answer leaves some out.
+#[utoipa::path(
+    get,
+    path = "/events/{id}/explain",
+    tag = "Events",
+    params(Asked),
+    responses(
+        (
+            status = 200,
+            description = "A verdict for each webhook.",
+            body = Vec<explanation::Json<'static>>
+        ),
+        (status = 400),
+        (status = 403),
+        (status = 404),
+        (status = 409),
+    )
+)]
 pub(crate) async fn explain(
     State(app): State<Shared>,
     user: User,
     Id(id_text): Id<String>,
-    uri: Uri,
+    Query(Asked { source, webhook, owner, limit }): Query<Asked>,
 ) -> Result<Response, Problem> {
-    let mut query = Query::of(&uri, &["source", "webhook", "owner", "limit"]);
-    let source = query.take("source", text);
-    let webhook = query.take("webhook", id);
-    let owner = query.take("owner", name);
-    let limit = query.take("limit", number(1, EXPLAINED)).unwrap_or(EXPLAINED);
-    query.end()?;
     let owner = user.whose(owner)?;
+    let limit = limit.map_or(EXPLAINED, |limit| limit.0);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let filter = ExplainFilter { webhook, owner, limit };
     let explained = if user.0.administrator {
@@ -172,12 +273,18 @@ fn ambiguous(sources: &[&str]) -> Problem {
 }
 
 /// A type or a filter, in the spelling in which filters are stored.
-fn event_type(text: &str) -> Result<String, String> {
-    let filters = Filters::parse(&[text]).map_err(|error| error.to_string())?;
-    let form = filters.stored().first().map(|form| (*form).to_owned());
-    form.ok_or_else(|| "leave it out to list all".to_owned())
+struct EventType(String);
+
+impl Parameter for EventType {
+    fn read(text: &str) -> Result<Self, String> {
+        let filters = Filters::parse(&[text]).map_err(|error| error.to_string())?;
+        let form = filters.stored().first().map(|form| Self((*form).to_owned()));
+        form.ok_or_else(|| "leave it out to list all".to_owned())
+    }
 }
 
-fn subject(text: &str) -> Result<Resource, String> {
-    Resource::parse(text).map_err(|reject| reject.detail)
+impl Parameter for Resource {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|reject| reject.detail)
+    }
 }

@@ -12,22 +12,42 @@ use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_store::deliveries::Position;
 use fanfare_store::events::EventPosition;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::{Array, Ref};
 use uuid::Uuid;
 
+use super::request::{Parameter, Within};
 use crate::api::json::json;
 
 /// The entries of a page when nothing else is asked for, and the most.
-pub(crate) const PAGE: i64 = 100;
-pub(crate) const LARGEST_PAGE: i64 = 1000;
+const PAGE: u32 = 100;
+const LARGEST_PAGE: u32 = 1000;
 
-#[derive(Serialize)]
-struct Page<T: Serialize> {
+/// How many entries a page may have.
+pub(crate) type Limit = Within<1, LARGEST_PAGE>;
+
+/// The entries of a page, by what was asked for.
+pub(crate) fn limit(wanted: Option<Limit>) -> i64 {
+    i64::from(wanted.map_or(PAGE, |limit| limit.0))
+}
+
+/// A part of a list.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Page<T: ToSchema> {
+    #[schema(schema_with = references::<T>)]
     items: Vec<T>,
+    /// The cursor of the next page; null on the last one.
+    #[schema(required)]
     next: Option<String>,
 }
 
+/// An array of what is described elsewhere.
+fn references<T: ToSchema>() -> Array {
+    Array::new(Ref::from_schema_name(T::name()))
+}
+
 /// The answer with a page.
-pub(crate) fn page<T: Serialize>(items: Vec<T>, next: Option<String>) -> Response {
+pub(crate) fn page<T: Serialize + ToSchema>(items: Vec<T>, next: Option<String>) -> Response {
     json(StatusCode::OK, &Page { items, next })
 }
 
@@ -45,7 +65,7 @@ pub(crate) fn cursor(place: &impl Place) -> String {
 }
 
 /// The place of a cursor.
-pub(crate) fn place<P: Place>(cursor: &str) -> Result<P, String> {
+fn place<P: Place>(cursor: &str) -> Result<P, String> {
     let read = || {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let text = String::from_utf8(bytes).ok()?;
@@ -74,6 +94,18 @@ impl Place for EventPosition {
     fn from_parts([at, batch, position]: [&str; 3]) -> Option<Self> {
         let (received_at, batch) = (time(at)?, BatchKey(uuid(batch)?));
         Some(Self { received_at, batch, position: position.parse().ok()? })
+    }
+}
+
+impl Parameter for Position {
+    fn read(text: &str) -> Result<Self, String> {
+        place(text)
+    }
+}
+
+impl Parameter for EventPosition {
+    fn read(text: &str) -> Result<Self, String> {
+        place(text)
     }
 }
 

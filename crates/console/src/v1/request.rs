@@ -1,16 +1,19 @@
 //! What a request brings: who sends it, what its path names, its parameters, its body.
 
+use std::mem::take;
 use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path};
-use axum::http::Uri;
 use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
 use fanfare_core::duration;
+use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use serde::de::DeserializeOwned;
+use serde::de::value::{self, MapDeserializer};
+use serde::de::{DeserializeOwned, Error as _, Visitor};
+use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use url::form_urlencoded;
 
 use super::problem::{Problem, Wrong};
@@ -75,93 +78,160 @@ impl<T: FromStr> FromRequestParts<Shared> for Id<T> {
     }
 }
 
-/// A query's parameters, and all that is wrong with them.
-pub(crate) struct Query {
+/// The parameters of a query, each at most once. Everything that is wrong with them is reported
+/// at once.
+///
+/// The names are those of the fields of `T`, a struct whose fields are read by [`parameter`].
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        read(parts.uri.query().unwrap_or_default()).map(Self).map_err(Problem::Invalid)
+    }
+}
+
+/// Reads a query until all of what is left of it is right.
+fn read<T: DeserializeOwned>(query: &str) -> Result<T, Vec<Wrong>> {
+    let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let mut parameters = Parameters { pairs, read: 0, wrong: Vec::new() };
+    loop {
+        match T::deserialize(&mut parameters) {
+            Ok(value) if parameters.wrong.is_empty() => return Ok(value),
+            Ok(_) => return Err(parameters.wrong),
+            Err(error) => parameters.refuse_last(&error)?,
+        }
+    }
+}
+
+/// The parameters that are not known to be wrong, and what is wrong with the others.
+struct Parameters {
     pairs: Vec<(String, String)>,
+    /// How many of the pairs were read; the last of them is what an error is about.
+    read: usize,
     wrong: Vec<Wrong>,
 }
 
-impl Query {
-    /// Reads a query that may have these parameters, each once.
-    pub(crate) fn of(uri: &Uri, known: &[&str]) -> Self {
-        let mut query = Self { pairs: Vec::new(), wrong: Vec::new() };
-        for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-            let is_twice = query.pairs.iter().any(|(there, _)| *there == name);
-            if !known.contains(&name.as_ref()) {
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                query.refuse(&name, &format!("there is no such parameter; there are {known}"));
-            } else if is_twice {
-                query.refuse(&name, "it is there more than once");
-            } else if !value.is_empty() {
-                query.pairs.push((name.into_owned(), value.into_owned()));
-            }
-        }
-        query
-    }
-
-    /// A parameter's value; `None` when it is not there or wrong.
-    pub(crate) fn take<T>(
-        &mut self,
-        name: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let at = self.pairs.iter().position(|(there, _)| there == name)?;
-        let (name, text) = self.pairs.swap_remove(at);
-        match parse(&text) {
-            Ok(value) => Some(value),
-            Err(detail) => {
-                self.refuse(&name, &detail);
-                None
-            }
-        }
-    }
-
-    /// Fails when anything was wrong.
-    pub(crate) fn end(self) -> Result<(), Problem> {
-        if self.wrong.is_empty() { Ok(()) } else { Err(Problem::Invalid(self.wrong)) }
-    }
-
+impl Parameters {
     fn refuse(&mut self, name: &str, detail: &str) {
         self.wrong.push(Wrong { name: name.to_owned(), detail: detail.to_owned() });
     }
+
+    /// Takes out the parameter that was read last.
+    fn refuse_last(&mut self, error: &value::Error) -> Result<(), Vec<Wrong>> {
+        let Some(last) = self.read.checked_sub(1) else {
+            self.refuse("", &error.to_string());
+            return Err(take(&mut self.wrong));
+        };
+        let (name, _) = self.pairs.remove(last);
+        self.refuse(&name, &error.to_string());
+        Ok(())
+    }
+
+    /// Takes out what has another name, no value, or is there more than once.
+    fn keep(&mut self, known: &[&str]) {
+        let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        for (name, value) in take(&mut self.pairs) {
+            if !known.contains(&name.as_str()) {
+                self.refuse(&name, &format!("there is no such parameter; there are {names}"));
+            } else if self.pairs.iter().any(|(kept, _)| *kept == name) {
+                self.refuse(&name, "it is there more than once");
+            } else if !value.is_empty() {
+                self.pairs.push((name, value));
+            }
+        }
+    }
 }
 
-/// An id.
-pub(crate) fn id<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "an id has 32 hex digits".to_owned())
+impl<'de> Deserializer<'de> for &mut Parameters {
+    type Error = value::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, value::Error> {
+        self.keep(known);
+        self.read = 0;
+        let pairs = self.pairs.iter().inspect(|_| self.read += 1);
+        let pairs = pairs.map(|(name, value)| (name.as_str(), value.as_str()));
+        visitor.visit_map(MapDeserializer::new(pairs))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, value::Error> {
+        self.deserialize_struct("", &[], visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// What a parameter's text stands for. An error says what would be right.
+pub(crate) trait Parameter: Sized {
+    /// Reads it.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+/// Reads a field of a query.
+pub(crate) fn parameter<'de, D: Deserializer<'de>, T: Parameter>(
+    text: D,
+) -> Result<Option<T>, D::Error> {
+    T::read(&String::deserialize(text)?).map(Some).map_err(D::Error::custom)
+}
+
+impl Parameter for WebhookId {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "an id has 32 hex digits".to_owned())
+    }
 }
 
 /// Any text.
-pub(crate) fn text(text: &str) -> Result<String, String> {
-    if text.contains('\0') { Err("it holds U+0000".to_owned()) } else { Ok(text.to_owned()) }
+impl Parameter for String {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.contains('\0') { Err("it holds U+0000".to_owned()) } else { Ok(text.to_owned()) }
+    }
 }
 
 /// A user's name.
-pub(crate) fn name(text: &str) -> Result<Name, String> {
-    Name::parse(text).ok_or_else(|| "a name has 1 to 256 characters, none a control one".to_owned())
+impl Parameter for Name {
+    fn read(text: &str) -> Result<Self, String> {
+        let name = Self::parse(text);
+        name.ok_or_else(|| "a name has 1 to 256 characters, none a control one".to_owned())
+    }
 }
 
 /// `true` or `false`.
-pub(crate) fn flag(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "write true or false".to_owned())
+impl Parameter for bool {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "write true or false".to_owned())
+    }
 }
 
 /// A whole number of a range.
-pub(crate) fn number(least: i64, most: i64) -> impl Fn(&str) -> Result<i64, String> {
-    move |text| {
-        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| format!("write a whole number from {least} to {most}"))
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Within<const LEAST: u32, const MOST: u32>(pub(crate) u32);
+
+impl<const LEAST: u32, const MOST: u32> Parameter for Within<LEAST, MOST> {
+    fn read(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok().filter(|number| (LEAST..=MOST).contains(number));
+        number.map(Self).ok_or_else(|| format!("write a whole number from {LEAST} to {MOST}"))
     }
 }
 
 /// A time, between years that the database knows.
-pub(crate) fn time(text: &str) -> Result<DateTime<Utc>, String> {
-    // A `+` that was not escaped reads as a space.
-    let parsed = DateTime::parse_from_rfc3339(&text.replace(' ', "+"));
-    let time = parsed.ok().map(|time| time.to_utc());
-    let known = 0..=253_402_300_799;
-    time.filter(|time| known.contains(&time.timestamp()))
-        .ok_or_else(|| "write a time as 2026-11-23T10:00:00Z".to_owned())
+impl Parameter for DateTime<Utc> {
+    fn read(text: &str) -> Result<Self, String> {
+        // A `+` that was not escaped reads as a space.
+        let parsed = DateTime::parse_from_rfc3339(&text.replace(' ', "+"));
+        let time = parsed.ok().map(|time| time.to_utc());
+        let known = 0..=253_402_300_799;
+        time.filter(|time| known.contains(&time.timestamp()))
+            .ok_or_else(|| "write a time as 2026-11-23T10:00:00Z".to_owned())
+    }
 }
 
 /// A duration of whole seconds, such as `90s`, `24h` or `7d`, up to `most`; a 0 needs no unit.
@@ -188,16 +258,36 @@ pub(crate) async fn members<T: DeserializeOwned>(body: Body) -> Result<T, Proble
 mod tests {
     use super::*;
 
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Known {
+        #[serde(deserialize_with = "parameter")]
+        limit: Option<Within<1, 9>>,
+        #[serde(deserialize_with = "parameter")]
+        dry_run: Option<bool>,
+        #[serde(deserialize_with = "parameter")]
+        text: Option<String>,
+    }
+
     #[test]
     fn everything_wrong_is_told_at_once() {
-        let uri: Uri = "/x?limit=0&a=1&limit=5&flag=yes&empty=".parse().unwrap();
-        let mut query = Query::of(&uri, &["limit", "flag", "empty"]);
-        assert_eq!(query.take("limit", number(1, 9)), None);
-        assert_eq!(query.take("flag", flag), None);
-        assert_eq!(query.take("empty", text), None);
-        let Err(Problem::Invalid(wrong)) = query.end() else { panic!("it is wrong") };
+        let wrong = read::<Known>("limit=0&a=1&limit=5&text=&dryRun=yes&text=b").unwrap_err();
         let names: Vec<&str> = wrong.iter().map(|wrong| wrong.name.as_str()).collect();
-        assert_eq!(names, ["a", "limit", "limit", "flag"]);
+        assert_eq!(names, ["a", "limit", "limit", "dryRun"]);
+        assert_eq!(wrong[0].detail, "there is no such parameter; there are limit, dryRun, text");
+        assert_eq!(wrong[2].detail, "write a whole number from 1 to 9");
+    }
+
+    #[test]
+    fn parameters_may_be_left_out_or_empty() {
+        let expected =
+            Known { limit: Some(Within(9)), dry_run: None, text: Some("a b".to_owned()) };
+        assert_eq!(read("dryRun=&text=a+b&limit=9"), Ok(expected));
+        assert_eq!(read(""), Ok(Known::default()));
+    }
+
+    fn time(text: &str) -> Result<DateTime<Utc>, String> {
+        Parameter::read(text)
     }
 
     #[test]

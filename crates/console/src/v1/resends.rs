@@ -2,17 +2,17 @@
 //! one resend that is open at a time, so that the path says which one is meant.
 
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::Response;
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use fanfare_app::resends::{self, BeginError, Counted, Origin};
 use fanfare_core::ids::WebhookId;
 use fanfare_store::deliveries::{Became, Resend};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Conflict, Problem};
-use super::request::{Id, Query, User, flag, time};
+use super::request::{Id, Query, User, parameter};
 use super::view::rfc3339;
 use crate::api::json::json;
 use crate::app::{App, Shared};
@@ -66,17 +66,44 @@ pub(crate) struct Progress {
     ended: Option<&'static str>,
 }
 
-/// `POST`: begins, or only counts.
+/// What of a webhook is attempted again.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// Only what began at this time or later.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<DateTime<Utc>>,
+    /// Only count; answered with 200.
+    #[serde(deserialize_with = "parameter")]
+    dry_run: Option<bool>,
+}
+
+/// Attempt again what is dead.
+///
+/// It goes on by itself, step by step, the oldest first. A webhook has one such resend at a time:
+/// while one goes on, that one is answered. A user has at most 5.
+#[utoipa::path(
+    post,
+    path = "/webhooks/{id}/retry-failed",
+    tag = "Webhooks: upkeep",
+    params(Wanted),
+    responses(
+        (status = 202, description = "The resend has begun.", body = RetriedFailed),
+        (status = 400),
+        (status = 404),
+        (status = 409),
+    )
+)]
 pub(crate) async fn begin(
     State(app): State<Shared>,
     user: User,
     Id(id): Id<WebhookId>,
-    uri: Uri,
+    Query(Wanted { since, dry_run }): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    let mut query = Query::of(&uri, &["since", "dryRun"]);
-    let since = query.take("since", time).unwrap_or(DateTime::UNIX_EPOCH);
-    let dry_run = query.take("dryRun", flag).unwrap_or(false);
-    query.end()?;
+    let since = since.unwrap_or(DateTime::UNIX_EPOCH);
+    let dry_run = dry_run.unwrap_or(false);
     let webhook = webhooks::find(&app, &user.0, id).await?;
     if dry_run {
         let Counted { count, more } = resends::count(&app.context, id, since).await?;
@@ -90,7 +117,13 @@ pub(crate) async fn begin(
     Ok(json(StatusCode::ACCEPTED, &begun))
 }
 
-/// `GET`: how far the newest one has come.
+/// Show how far the newest resend has come.
+#[utoipa::path(
+    get,
+    path = "/webhooks/{id}/retry-failed",
+    tag = "Webhooks: upkeep",
+    responses((status = 200, description = "The resend.", body = Progress), (status = 404))
+)]
 pub(crate) async fn show(
     State(app): State<Shared>,
     user: User,
@@ -101,7 +134,15 @@ pub(crate) async fn show(
     progress(&app, id, resend).await
 }
 
-/// `DELETE`: cancels the newest one, unless it has ended.
+/// Cancel the resend that goes on.
+///
+/// What was not begun stays dead. A resend that has ended stays as it is.
+#[utoipa::path(
+    delete,
+    path = "/webhooks/{id}/retry-failed",
+    tag = "Webhooks: upkeep",
+    responses((status = 200, description = "The resend.", body = Progress), (status = 404))
+)]
 pub(crate) async fn cancel(
     State(app): State<Shared>,
     user: User,

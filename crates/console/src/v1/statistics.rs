@@ -3,22 +3,24 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::Response;
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
 use fanfare_store::statistics::{Hour, LastAttempt, Statistics, StatisticsFilter};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
-use super::request::{Query, User, id, name, number};
+use super::request::{Query, User, Within, parameter};
 use super::view::rfc3339;
 use crate::api::json::json;
 use crate::app::Shared;
 use crate::webhooks;
 
 /// How many hours are told of when nothing else is asked for, and the most.
-const HOURS: i64 = 24;
-const MOST_HOURS: i64 = 24 * 31;
+const HOURS: u32 = 24;
+const MOST_HOURS: u32 = 24 * 31;
 
 /// How attempts went.
 #[derive(Serialize, ToSchema)]
@@ -67,24 +69,50 @@ pub(crate) struct LastJson<'a> {
     webhook: String,
 }
 
-/// `GET`: of one webhook, or of all that the user may see.
+/// Which attempts are counted.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Counted {
+    /// Only of this webhook, by its id.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    webhook: Option<WebhookId>,
+    /// Only of this user's webhooks; others' for System Administrators.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    owner: Option<Name>,
+    /// The last hours, 1 to 744, with the one that has begun; 24 when left out.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 744)]
+    hours: Option<Within<1, MOST_HOURS>>,
+}
+
+/// Count attempts by hour and outcome.
+#[utoipa::path(
+    get,
+    path = "/statistics",
+    tag = "Statistics",
+    params(Counted),
+    responses(
+        (status = 200, description = "The numbers.", body = Json<'static>),
+        (status = 400),
+        (status = 403),
+        (status = 404),
+    )
+)]
 pub(crate) async fn show(
     State(app): State<Shared>,
     user: User,
-    uri: Uri,
+    Query(Counted { webhook, owner, hours }): Query<Counted>,
 ) -> Result<Response, Problem> {
-    let mut query = Query::of(&uri, &["webhook", "owner", "hours"]);
-    let webhook = query.take("webhook", id);
-    let owner = query.take("owner", name);
-    let hours = query.take("hours", number(1, MOST_HOURS)).unwrap_or(HOURS);
-    query.end()?;
     if let Some(webhook) = webhook {
         webhooks::find(&app, &user.0, webhook).await?;
     }
     let filter = StatisticsFilter {
         webhook,
         owner: user.whose(owner)?,
-        hours: u32::try_from(hours).unwrap_or(1),
+        hours: hours.map_or(HOURS, |hours| hours.0),
         longest_chain: app.longest_chain,
     };
     let statistics = app.store.statistics(&filter).await?;

@@ -66,7 +66,15 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
     Value::deserialize(deserializer).map(Some)
 }
 
-/// `GET`.
+/// Show how fast a webhook gets its notifications.
+///
+/// What else there is to a webhook, its registration has.
+#[utoipa::path(
+    get,
+    path = "/webhooks/{id}",
+    tag = "Webhooks: upkeep",
+    responses((status = 200, description = "The webhook.", body = Shown), (status = 404))
+)]
 pub(crate) async fn show(
     State(app): State<Shared>,
     user: User,
@@ -76,7 +84,21 @@ pub(crate) async fn show(
     Ok(json(StatusCode::OK, &shown(&app, &webhook)))
 }
 
-/// `PATCH`: changes what the drop-in API does not know.
+/// Limit the attempts a minute.
+///
+/// The limit counts for the webhook as a whole, however many workers there are. What exceeds it
+/// waits, without counting as an attempt.
+#[utoipa::path(
+    patch,
+    path = "/webhooks/{id}",
+    tag = "Webhooks: upkeep",
+    request_body = WebhookChange,
+    responses(
+        (status = 200, description = "The webhook as it is now.", body = Shown),
+        (status = 400),
+        (status = 404),
+    )
+)]
 pub(crate) async fn change(
     State(app): State<Shared>,
     user: User,
@@ -130,7 +152,22 @@ pub(crate) struct Tested {
     created_at: String,
 }
 
-/// `POST` to `…/test`: sends a test event to this webhook alone.
+/// Send a test event.
+///
+/// The event takes the way of every event, to this webhook alone. It is about something that the
+/// owner may read, of a kind that the webhook asks for; without such a thing it is refused, as no
+/// event would be sent.
+#[utoipa::path(
+    post,
+    path = "/webhooks/{id}/test",
+    tag = "Webhooks: upkeep",
+    responses(
+        (status = 202, description = "It is on its way.", body = Tested),
+        (status = 404),
+        (status = 409),
+        (status = 429),
+    )
+)]
 pub(crate) async fn test(
     State(app): State<Shared>,
     user: User,
@@ -202,7 +239,21 @@ pub(crate) struct Rotated {
     previous_until: String,
 }
 
-/// `POST` to `…/secret`: replaces the secret.
+/// Replace the secret.
+///
+/// Until `previousUntil` the old secret signs too, in a further entry of `webhook-signature`;
+/// `ms-signature` has room for the new one alone.
+#[utoipa::path(
+    post,
+    path = "/webhooks/{id}/secret",
+    tag = "Webhooks: upkeep",
+    request_body = Rotation,
+    responses(
+        (status = 200, description = "The new secret.", body = Rotated),
+        (status = 400),
+        (status = 404),
+    )
+)]
 pub(crate) async fn rotate(
     State(app): State<Shared>,
     user: User,
