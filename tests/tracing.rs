@@ -69,12 +69,26 @@ fn collected(collector: &Receiver) -> Vec<Collected> {
     all
 }
 
-async fn spans(collector: &Receiver, count: usize) -> Vec<Collected> {
-    eventually(&format!("{count} spans are collected"), SOON, async || {
+/// Waits until the collector has a span that fits, and returns those that it has then.
+async fn until_collected(
+    collector: &Receiver,
+    what: &str,
+    fits: impl Fn(&[Collected]) -> bool,
+) -> Vec<Collected> {
+    eventually(&format!("{what} is collected"), SOON, async || {
         let all = collected(collector);
-        if all.len() == count { Ok(all) } else { Err(all) }
+        if fits(&all) { Ok(all) } else { Err(all) }
     })
     .await
+}
+
+fn named<'a>(all: &'a [Collected], name: &str) -> Vec<&'a Collected> {
+    all.iter().filter(|it| it.text("name") == name).collect()
+}
+
+fn only<'a>(all: &'a [Collected], name: &str) -> &'a Collected {
+    let [one] = named(all, name)[..] else { panic!("not one {name}: {all:#?}") };
+    one
 }
 
 fn sent(request: &Request) -> (String, String) {
@@ -96,29 +110,66 @@ async fn a_trace_goes_on_from_the_publisher_to_the_receiver() {
     worker.terminate();
     assert!(worker.wait_exit(SOON).await.success());
 
-    let all = spans(&collector, 3).await;
-    let find = |service: &str| -> Vec<Collected> {
-        all.iter().filter(|it| it.service == service).cloned().collect()
-    };
-    let (routed, attempts) = (find("fanfare-router"), find("fanfare-worker"));
-    let [routed] = routed.as_slice() else { panic!("{all:?}") };
+    let all =
+        until_collected(&collector, "both attempts", |all| named(all, "POST").len() == 2).await;
+    let routed = only(&all, "route tasks.execute");
+    assert_eq!((routed.service.as_str(), &routed.span["kind"]), ("fanfare-router", &json!(5)));
     assert_eq!((routed.text("traceId"), routed.text("parentSpanId")), (TRACE, PUBLISHER));
-    assert_eq!((routed.text("name"), &routed.span["kind"]), ("route tasks.execute", &json!(5)));
-    for (number, (attempt, request)) in attempts.iter().zip(&requests).enumerate() {
-        assert_eq!(attempt.text("parentSpanId"), routed.text("spanId"));
+    let (delivered, attempts) = (named(&all, "deliver"), named(&all, "POST"));
+    assert_eq!(delivered.len(), 2);
+    for (number, request) in requests.iter().enumerate() {
         let (trace, span) = sent(request);
-        assert_eq!((trace.as_str(), span.as_str()), (TRACE, attempt.text("spanId")));
+        let attempt = attempts.iter().find(|it| it.text("spanId") == span).unwrap();
+        assert_eq!((trace.as_str(), attempt.text("traceId")), (TRACE, TRACE));
+        assert_eq!(
+            (attempt.service.as_str(), &attempt.span["kind"]),
+            ("fanfare-worker", &json!(3))
+        );
+        let parent = attempt.text("parentSpanId");
+        let delivery = delivered.iter().find(|it| it.text("spanId") == parent).unwrap();
+        assert_eq!(delivery.text("parentSpanId"), routed.text("spanId"));
         let attributes = attempt.attributes();
         assert_eq!(attributes["fanfare.webhook.id"], webhook);
         assert_eq!(attributes["fanfare.attempt"], (number + 1).to_string());
-        let (status, code) = if number == 0 { ("500", json!(2)) } else { ("204", Value::Null) };
+        let (status, code) = if number == 0 { ("500", 2) } else { ("204", 0) };
         assert_eq!(attributes["http.response.status_code"], status);
-        assert_eq!(attempt.span["status"]["code"], code);
+        assert_eq!(attributes.contains_key("error.type"), number == 0);
+        assert_eq!(attempt.span["status"]["code"].as_i64().unwrap_or_default(), code);
         let times = ["startTimeUnixNano", "endTimeUnixNano"]
             .map(|name| attempt.text(name).parse::<u128>().unwrap());
         assert!(times[0] < times[1], "{times:?}");
     }
-    assert_eq!(attempts.len(), 2);
+}
+
+#[tokio::test]
+async fn a_trace_has_the_statements_and_publishes_that_belong_to_it() {
+    let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
+    let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
+    world.webhook(&receiver.url("/")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, "application/cloudevents+json", &event()).await;
+    let all = until_collected(&collector, "the row's statement", |all| {
+        !named(all, "attempts_record").is_empty() && !named(all, "route").is_empty()
+    })
+    .await;
+    for (name, service, parent, kind) in [
+        ("route", "fanfare-router", "route tasks.execute", 3),
+        ("publish fanfare.deliveries", "fanfare-router", "route tasks.execute", 4),
+        ("attempts_record", "fanfare-worker", "deliver", 3),
+    ] {
+        let (span, parent) = (only(&all, name), only(&all, parent));
+        assert_eq!((span.service.as_str(), &span.span["kind"]), (service, &json!(kind)), "{name}");
+        assert_eq!(span.text("traceId"), TRACE, "{name}");
+        assert_eq!(span.text("parentSpanId"), parent.text("spanId"), "{name}");
+    }
+    let statement = only(&all, "route").attributes();
+    assert_eq!(statement["db.system.name"], "postgresql");
+    assert_eq!(statement["db.query.summary"], "route");
+    let published = only(&all, "publish fanfare.deliveries").attributes();
+    assert_eq!(published["messaging.destination.name"], "fanfare.deliveries");
+    assert_eq!(published["messaging.batch.message_count"], "1");
+    // The statements that run every few seconds are no traces of their own.
+    assert!(all.iter().all(|it| it.text("traceId") == TRACE), "{all:#?}");
 }
 
 #[tokio::test]
@@ -132,7 +183,10 @@ async fn the_events_of_a_batch_point_to_the_trace_that_they_go_out_in() {
     second["traceparent"] = json!(own);
     publish(&world, "application/cloudevents-batch+json", &json!([first, second])).await;
     receiver.wait_for(1, SOON).await;
-    let all = spans(&collector, 3).await;
+    let all = until_collected(&collector, "both events and the attempt", |all| {
+        named(all, "route tasks.execute").len() == 2 && named(all, "POST").len() == 1
+    })
+    .await;
     let of = |trace: &str| all.iter().find(|it| it.text("traceId") == trace).unwrap();
     let link = &of("11111111111111111111111111111111").span["links"][0];
     assert_eq!(link["traceId"], TRACE);

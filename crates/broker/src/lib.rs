@@ -32,6 +32,7 @@ mod queue_connection;
 mod queue_health;
 mod received;
 mod session;
+mod spans;
 mod supervise;
 mod wire;
 

@@ -315,6 +315,14 @@ impl Destination {
     }
 }
 
+impl Destination {
+    /// The queue, or the exchange that leads there.
+    pub(crate) fn describe(&self) -> String {
+        let (exchange, routing_key) = self.address();
+        if exchange.is_empty() { routing_key.into_owned() } else { exchange.into_owned() }
+    }
+}
+
 impl From<Queue> for Destination {
     fn from(queue: Queue) -> Self {
         Self::Queue(queue)

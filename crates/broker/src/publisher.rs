@@ -3,6 +3,7 @@
 use crate::dead_letters::fit::{fit, instead};
 use crate::error::{BrokerError, PublishError, cause};
 use crate::message::{Destination, Message, Properties, TRANSIENT};
+use crate::spans;
 use crate::topology::Queue;
 use crate::wire::AROUND;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -66,6 +67,12 @@ impl Publisher {
         &self,
         messages: Vec<(Destination, Message)>,
     ) -> Result<(), PublishError> {
+        let span = spans::publish(&messages);
+        let sent = self.send_all(messages).await;
+        sent.inspect_err(|error| spans::fail(&span, error))
+    }
+
+    async fn send_all(&self, messages: Vec<(Destination, Message)>) -> Result<(), PublishError> {
         let messages = messages.into_iter().map(|message| self.sendable(message));
         let messages = messages.collect::<Result<Vec<_>, _>>()?;
         let lease = self.pool.lease().await?;
@@ -98,6 +105,18 @@ impl Publisher {
     /// Which of several messages was unroutable can't be known for certain: use it for messages that
     /// take the same way.
     pub async fn publish_each(
+        &self,
+        messages: Vec<(Destination, Message)>,
+    ) -> Vec<Result<(), PublishError>> {
+        let span = spans::publish(&messages);
+        let sent = self.send_each(messages).await;
+        if let Some(error) = sent.iter().find_map(|sent| sent.as_ref().err()) {
+            spans::fail(&span, error);
+        }
+        sent
+    }
+
+    async fn send_each(
         &self,
         messages: Vec<(Destination, Message)>,
     ) -> Vec<Result<(), PublishError>> {

@@ -20,7 +20,8 @@
 //!    [`pace`] says how fast a receiver and an owner want it ([`quota`] reads what headers say).
 //! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
 //!    how its owner finds out beforehand.
-//! 7. [`password`] says which passwords local accounts may have.
+//! 7. [`password`] says which passwords local accounts may have, and [`spans`] which target spans
+//!    have.
 
 pub mod access;
 pub mod answer;
@@ -53,6 +54,7 @@ pub mod retry;
 pub mod revisions;
 pub mod share;
 pub mod signature;
+pub mod spans;
 pub mod suspect;
 pub mod target;
 pub mod test_event;

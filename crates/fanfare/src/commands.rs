@@ -73,6 +73,15 @@ impl Command {
         matches!(self, Self::Migrate | Self::Router | Self::Worker | Self::Console)
     }
 
+    /// The name of the process, if it takes part in traces.
+    pub(crate) fn traced_role(&self) -> Option<&'static str> {
+        match self {
+            Self::Router => Some("router"),
+            Self::Worker => Some("worker"),
+            _ => None,
+        }
+    }
+
     /// Runs it to its end.
     pub(crate) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         match self {

@@ -43,8 +43,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command, flags: &Flags) -> anyhow::Result<()> {
     let settings = Settings::load(flags)?;
-    logging::start(&settings.log, command.is_role());
     // An error means that there is a provider already, which serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    lifecycle::block_on(command.run(&settings))
+    let exporter = match command.traced_role() {
+        Some(role) => spans::start(&settings, role)?,
+        None => None,
+    };
+    logging::start(&settings.log, command.is_role(), exporter.as_ref());
+    let result = lifecycle::block_on(command.run(&settings));
+    spans::finish(exporter);
+    result
 }

@@ -14,6 +14,7 @@ mod local_keys;
 mod resolve;
 mod sign_in;
 pub(crate) mod table;
+mod traces;
 mod value;
 
 use std::net::SocketAddr;
@@ -25,12 +26,12 @@ use fanfare_core::retry::RetryPolicy;
 use fanfare_core::share::Shares;
 use fanfare_core::target::TargetPolicy;
 use tracing_subscriber::EnvFilter;
-use url::Url;
 
 pub(crate) use flags::{Flags, ListedFlags};
 pub(crate) use local_keys::LocalKeys;
 pub(crate) use resolve::{Resolved, Source};
 pub(crate) use sign_in::SignIn;
+pub(crate) use traces::Traces;
 pub(crate) use value::Keys;
 
 use resolve::{Environment, Values};
@@ -46,8 +47,8 @@ pub(crate) struct Settings {
     pub(crate) sign_in: SignIn,
     /// Where metrics are served; `None` when they are not.
     pub(crate) metrics_listen: Option<SocketAddr>,
-    /// Where spans are sent; `None` when they are not.
-    pub(crate) otlp_endpoint: Option<Url>,
+    /// Which spans are sent, and where.
+    pub(crate) traces: Traces,
     /// Where webhooks may lead.
     pub(crate) targets: TargetPolicy,
     /// A file with further authorities for receivers' certificates.
@@ -229,7 +230,7 @@ impl Settings {
             console_listen: values.read("console_listen", |text| text.trim().parse().ok())?,
             sign_in: SignIn::read(&values)?,
             metrics_listen: values.read("metrics_listen", value::listen_or_off)?.0,
-            otlp_endpoint: values.read("otlp_endpoint", value::otlp_or_off)?.0,
+            traces: Traces::read(&values)?,
             targets: TargetPolicy::new(values.read("allow_targets", value::networks)?),
             receiver_ca_file: values.read_if_set("receiver_ca_file", value::file)?,
             directory: directory_times(&values)?,

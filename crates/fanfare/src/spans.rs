@@ -1,91 +1,67 @@
-//! Sending spans to whoever collects them, over OTLP/HTTP in JSON; nothing of it runs when no
-//! endpoint is set.
-//!
-//! The work never waits for it: what can't be sent is dropped, and told once until it works again.
+//! Sending spans to the collector that the settings name; without one nothing of it runs.
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use bytes::Bytes;
 use fanfare_outbound::trusted::Client;
-use fanfare_trace::{Ended, Spans, Tracer, Value, otlp};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use fanfare_trace::exporter::{Answer, Config, Exporter, Transport};
+use http::{HeaderMap, StatusCode};
+use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
 use crate::parts::USER_AGENT;
 use crate::settings::Settings;
 
-/// The most spans that wait to be sent, some megabytes.
-const MOST_WAITING: usize = 8192;
-
-/// The most spans in a request.
-const MOST_SENT: usize = 512;
-
-/// How long spans gather, so that a request carries many.
-const GATHER: Duration = Duration::from_millis(500);
-
 /// How long a process that ends may take to send what is left.
 const LAST: Duration = Duration::from_secs(2);
 
-/// Sends spans until no tracer is left.
-pub(crate) struct Export(Option<JoinHandle<()>>);
-
-/// The tracer of a role, and what sends its spans.
-pub(crate) fn start(settings: &Settings, role: &'static str) -> anyhow::Result<(Tracer, Export)> {
-    let Some(endpoint) = settings.otlp_endpoint.clone() else {
-        return Ok((Tracer::off(), Export(None)));
+/// The export of a role's spans; `None` when the settings name no collector.
+///
+/// # Errors
+///
+/// There is no HTTP client, or the address can't be used.
+pub(crate) fn start(settings: &Settings, role: &str) -> anyhow::Result<Option<Exporter>> {
+    let Some(endpoint) = settings.traces.endpoint.clone() else { return Ok(None) };
+    let config = Config {
+        endpoint: endpoint.to_string(),
+        headers: settings.traces.headers.iter().cloned().collect(),
+        sampling: settings.traces.sampling,
+        service: format!("fanfare-{role}"),
+        version: env!("CARGO_PKG_VERSION"),
     };
-    let client = Client::new(USER_AGENT)?;
-    let (tracer, spans) = Tracer::new(MOST_WAITING);
-    tracing::info!(endpoint = %endpoint.origin().ascii_serialization(), "sending spans");
-    let sending = tokio::spawn(send_all(client, endpoint, role, spans));
-    Ok((tracer, Export(Some(sending))))
+    Ok(Some(Exporter::start(config, Collector::new(endpoint)?)?))
 }
 
-impl Export {
-    /// Waits a little until what is left is sent; the last tracer must be gone.
-    pub(crate) async fn finish(self) {
-        if let Some(sending) = self.0 {
-            // In vain is no harm: the process ends either way.
-            let _ = timeout(LAST, sending).await;
-        }
+/// Sends what is left before the process ends.
+pub(crate) fn finish(exporter: Option<Exporter>) {
+    if let Some(exporter) = exporter {
+        exporter.finish(LAST);
     }
 }
 
-async fn send_all(client: Client, endpoint: Url, role: &'static str, mut spans: Spans) {
-    let resource = [
-        ("service.name", Value::from(format!("fanfare-{role}"))),
-        ("service.namespace", Value::from("fanfare")),
-        ("service.version", Value::from(env!("CARGO_PKG_VERSION"))),
-        ("process.pid", Value::from(i64::from(std::process::id()))),
-    ];
-    let mut working = true;
-    let mut batch: Vec<Ended> = Vec::with_capacity(MOST_SENT);
-    while spans.next(&mut batch, MOST_SENT).await > 0 {
-        if batch.len() < MOST_SENT {
-            sleep(GATHER).await;
-            spans.more(&mut batch, MOST_SENT);
-        }
-        let sent = send(&client, &endpoint, otlp::request(&resource, &batch)).await;
-        batch.clear();
-        match &sent {
-            Ok(()) if !working => tracing::info!("spans are sent again"),
-            Err(error) if working => {
-                tracing::warn!(error, "spans can't be sent for now; they are dropped");
-            }
-            _ => {}
-        }
-        working = sent.is_ok();
-        let lost = spans.lost();
-        if lost > 0 {
-            tracing::debug!(lost, "spans were dropped: they end faster than they are sent");
-        }
+/// The way to the collector. It has a runtime of its own, on the exporter's thread, so that a slow
+/// collector shares nothing with deliveries.
+#[derive(Debug)]
+struct Collector {
+    client: Client,
+    endpoint: Url,
+    runtime: Runtime,
+}
+
+impl Collector {
+    fn new(endpoint: Url) -> anyhow::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("failed to start the runtime that sends spans")?;
+        Ok(Self { client: Client::new(USER_AGENT)?, endpoint, runtime })
     }
 }
 
-async fn send(client: &Client, endpoint: &Url, body: String) -> Result<(), String> {
-    match client.post_json(endpoint, body).await {
-        Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
-        Ok(answer) => Err(format!("{endpoint} answered {}", answer.status)),
-        Err(error) => Err(error.to_string()),
+impl Transport for Collector {
+    fn post(&self, headers: HeaderMap, body: Bytes) -> Result<Answer, String> {
+        let answer = self.runtime.block_on(self.client.post(&self.endpoint, headers, body));
+        let answer = answer.map_err(|error| error.to_string())?;
+        let status = StatusCode::from_u16(answer.status).map_err(|error| error.to_string())?;
+        Ok(Answer { status, retry_after: answer.retry_after })
     }
 }

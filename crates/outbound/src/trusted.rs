@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use fanfare_core::chain::chain;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, redirect, retry};
 use thiserror::Error;
 use url::Url;
@@ -31,6 +32,8 @@ pub struct Client {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// The value of `retry-after`, which says when to come back.
+    pub retry_after: Option<HeaderValue>,
     /// The whole body.
     pub body: Vec<u8>,
 }
@@ -98,10 +101,14 @@ impl Client {
         send(request, url, authorization).await
     }
 
-    /// Posts JSON.
-    pub async fn post_json(&self, url: &Url, json: String) -> Result<Answer, RequestError> {
-        let request = self.http.post(url.clone()).body(json);
-        send(request.header(CONTENT_TYPE, "application/json"), url, None).await
+    /// Posts a body with headers that say what it is, and who sends it.
+    pub async fn post(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, RequestError> {
+        send(self.http.post(url.clone()).headers(headers).body(body), url, None).await
     }
 }
 
@@ -124,9 +131,10 @@ async fn send(
     };
     let mut response = request.send().await.map_err(failed)?;
     let status = response.status().as_u16();
+    let retry_after = response.headers().get(RETRY_AFTER).cloned();
     let body = read(&mut response).await.map_err(failed)?;
     let body = body.ok_or_else(|| RequestError::TooLarge { origin: origin() })?;
-    Ok(Answer { status, body })
+    Ok(Answer { status, retry_after, body })
 }
 
 /// Reads a body; `None` when it is too large.

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use fanfare_broker::{PublishError, Publisher, Session, Settle, ack_all};
 use fanfare_core::chain::chain;
+use fanfare_trace::propagation::first_recorded;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::Config;
 use crate::error::RouterError;
@@ -26,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) struct Decided {
     pub(crate) began: Instant,
     pub(crate) events: usize,
+    /// Of the events. What is done for several at once is a part of the first one's trace.
+    pub(crate) spans: Vec<Span>,
     /// What the ledger knows of: if its queue does not take it, the reconciler publishes it.
     pub(crate) jobs: Outgoing,
     /// What nobody else knows of: dead letters, and messages that go round.
@@ -56,10 +60,12 @@ pub(crate) async fn finish(
                 continue;
             }
         };
-        let Some(Decided { began, events, jobs, kept, tally, settles, kept_settles }) = next else {
+        let Some(Decided { began, events, spans, jobs, kept, tally, settles, kept_settles }) = next
+        else {
             break;
         };
-        publish_jobs(&publisher, jobs).await?;
+        publish_jobs(&publisher, jobs).instrument(first_recorded(&spans)).await?;
+        drop(spans);
         config.metrics.batch(events, began.elapsed());
         tally.count(&config.metrics);
         ack_all(settles).await?;

@@ -21,8 +21,10 @@ use fanfare_core::job::Unit;
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_store::patience::{Answered, Impatient, answered, patiently};
 use fanfare_store::routing::{Arrival, Routed, Routing};
+use fanfare_trace::propagation::first_recorded;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::Config;
 use crate::error::RouterError;
@@ -103,11 +105,14 @@ async fn route(
     if !failing.is_empty() {
         hand_on(done, aside(config, failing)).await;
     }
+    let spans: Vec<Span> = messages.iter().flat_map(|it| &it.spans).cloned().collect();
+    let first = first_recorded(&spans);
     let (arrivals, owners) = arrivals(&messages);
     let gap_wait = config.pass_gaps.then_some(config.gap_wait);
     let statement = async || {
         let began = Instant::now();
-        let routed = config.store.route_as(routing, &arrivals, gap_wait).await?;
+        let plan = config.store.route_as(routing, &arrivals, gap_wait);
+        let routed = plan.instrument(first.clone()).await?;
         config.metrics.statement(began.elapsed());
         Ok(routed)
     };
@@ -172,7 +177,7 @@ async fn route(
         ones.into_iter().map(|(_, message)| message.settle).collect()
     };
     let (kept_settles, settles) = (settles(kept_ones), settles(done_ones));
-    let decided = Decided { began, events, jobs, kept, tally, settles, kept_settles };
+    let decided = Decided { began, events, spans, jobs, kept, tally, settles, kept_settles };
     hand_on(done, decided).await;
     Ok(waiting.into_iter().map(|(_, message)| message.waiting()).collect())
 }
@@ -320,6 +325,7 @@ fn aside(config: &Config, messages: Vec<TakenMessage>) -> Decided {
     Decided {
         began: Instant::now(),
         events,
+        spans: Vec::new(),
         jobs: Outgoing::new(),
         kept: messages.iter().map(TakenMessage::set_aside).collect(),
         tally: Tally::default(),
@@ -340,6 +346,7 @@ fn refused(config: &Config, messages: Vec<TakenMessage>, detail: &str) -> Decide
     Decided {
         began: Instant::now(),
         events: messages.iter().map(TakenMessage::len).sum(),
+        spans: Vec::new(),
         jobs: Outgoing::new(),
         kept: messages.iter().map(letter).collect(),
         tally,

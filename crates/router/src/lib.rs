@@ -15,7 +15,6 @@ use fanfare_metrics::Router as Metrics;
 use fanfare_store::Store;
 use fanfare_store::clock::DatabaseClock;
 use fanfare_store::patience::patiently;
-use fanfare_trace::Tracer;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +29,8 @@ mod repair;
 mod sample;
 mod taken;
 mod tally;
+mod telemetry;
 mod told;
-mod traced;
 mod upkeep;
 
 use error::RouterError;
@@ -63,8 +62,6 @@ pub struct Config {
     /// How often the queues and the ledger are looked at for the metrics; never when nobody reads
     /// them.
     pub sample_every: Option<Duration>,
-    /// What begins spans.
-    pub tracer: Tracer,
     /// What the time is, by the database's clock.
     pub clock: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
 }

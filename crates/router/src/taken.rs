@@ -12,12 +12,11 @@ use fanfare_core::event::{self, CONTENT_TYPE, Entry, Event, Published};
 use fanfare_core::ids::{BatchKey, EventKey};
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_store::routing::Routed;
-use fanfare_trace::Span;
 
 use crate::Config;
 use crate::refused::{entry_json, jump, taken_away, with_consequences};
 use crate::tally::Tally;
-use crate::traced;
+use crate::telemetry;
 
 /// How long a held event waits in memory before it goes round by the ladder: documents that were
 /// published just before it are mostly a few milliseconds away, in another router.
@@ -67,8 +66,8 @@ pub(crate) struct TakenMessage {
     pub(crate) taken_away: Vec<Document>,
     /// What can't be taken: an entry's own JSON, or nothing for the message as a whole.
     rejects: Vec<(Reject, Option<String>)>,
-    /// They end with the message.
-    _spans: Vec<Span>,
+    /// Of its events.
+    pub(crate) spans: Vec<tracing::Span>,
 }
 
 impl TakenMessage {
@@ -111,7 +110,7 @@ impl TakenMessage {
             // wrong with an event of this message is told here.
             rejects.retain(|(_, raw)| raw.as_ref().is_some_and(|raw| !is_document(raw)));
         }
-        let spans = traced::begin(&config.tracer, &mut events);
+        let spans = telemetry::begin(&mut events);
         Self {
             message,
             routing_key,
@@ -127,7 +126,7 @@ impl TakenMessage {
             places,
             taken_away: away,
             rejects,
-            _spans: spans,
+            spans,
         }
     }
 

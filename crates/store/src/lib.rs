@@ -34,6 +34,7 @@ pub mod reconcile;
 pub mod routing;
 mod session;
 pub mod sessions;
+mod spans;
 mod standbys;
 mod statement;
 pub mod statistics;

@@ -10,6 +10,7 @@ use tokio_postgres::{Error, Row, Statement};
 
 use crate::connect::Pooled;
 use crate::error::is_stale;
+use crate::spans;
 
 /// A statement of the cache, and its text.
 pub(crate) struct Prepared<'a> {
@@ -62,14 +63,18 @@ type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// Runs a statement by a method of the library's client; once more if it was stale.
 macro_rules! ask {
     ($pooled:ident, $method:ident, $asked:ident, $values:ident) => {{
-        let statement = $pooled.statement($asked).await?;
-        match $pooled.client().$method(&statement, $values).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                let statement = $pooled.prepare_again($asked, error).await?;
-                $pooled.client().$method(&statement, $values).await
+        let span = spans::statement($asked.sql());
+        let asking = async {
+            let statement = $pooled.statement($asked).await?;
+            match $pooled.client().$method(&statement, $values).await {
+                Ok(answer) => Ok(answer),
+                Err(error) => {
+                    let statement = $pooled.prepare_again($asked, error).await?;
+                    $pooled.client().$method(&statement, $values).await
+                }
             }
-        }
+        };
+        asking.await.inspect_err(|error| spans::fail(&span, error))
     }};
 }
 

@@ -17,9 +17,11 @@ use fanfare_core::outcome::{
 use fanfare_core::request::UnsignedRequest;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::{Entry, Post};
+use fanfare_trace::propagation;
 use futures_util::future::{OptionFuture, join};
 
 use tokio::sync::SemaphorePermit;
+use tracing::Instrument as _;
 
 use crate::context::{Context, Held, SLACK, chance};
 use crate::error::WorkerError;
@@ -29,7 +31,7 @@ use crate::hold::Hold;
 use crate::pacer::Slot;
 use crate::solo::{Alone, Beside};
 use crate::webhooks::TRUSTED;
-use crate::{measure, release, traced};
+use crate::{measure, release, telemetry};
 
 /// How long what is known of a webhook may be old before it is looked at once more: less than it
 /// takes to wait for the limiter, for memory or for the recorder.
@@ -82,6 +84,14 @@ pub(crate) struct Chain {
 /// Makes an attempt and records it. What is left to do afterwards is returned.
 pub(crate) async fn attempt(
     context: &Context,
+    ready: Ready<'_>,
+) -> Result<Option<FollowUp>, WorkerError> {
+    let span = telemetry::deliver(ready.traceparent, ready.due);
+    send_and_record(context, ready).instrument(span).await
+}
+
+async fn send_and_record(
+    context: &Context,
     mut ready: Ready<'_>,
 ) -> Result<Option<FollowUp>, WorkerError> {
     context.recorder.ready().await;
@@ -113,10 +123,9 @@ pub(crate) async fn attempt(
     let at = context.now();
     let body: Bytes =
         render(id, number, &webhook.properties, ready.notifications.iter().copied()).into();
-    let tracer = &context.config.tracer;
-    let span = traced::begin(tracer, ready.traceparent, webhook, due, number);
-    let own = span.as_ref().map(|span| span.context().to_string());
-    let traceparent = own.as_deref().or(ready.traceparent);
+    let span = telemetry::post(webhook, due, number);
+    let traceparent = propagation::traceparent(&span, ready.traceparent);
+    let traceparent = traceparent.as_deref();
     let (own, secrets) = (&webhook.headers, &webhook.secrets);
     let headers = UnsignedRequest { own, secrets, id, at, traceparent, body: &body }.sign();
     let in_flight = context.config.metrics.in_flight();
@@ -128,7 +137,8 @@ pub(crate) async fn attempt(
     drop(sending);
     let duration = began.elapsed();
     drop(in_flight);
-    traced::end(span, &answer);
+    telemetry::end(&span, &answer);
+    drop(span);
     ready.pass.end(is_success(&answer), duration);
     let feedback = context.pacer.heed(context, webhook, &answer, at);
     let next = next(context, &ready.chain, &answer);

@@ -21,7 +21,6 @@ use fanfare_core::retry::RetryPolicy;
 use fanfare_metrics::Worker as Metrics;
 use fanfare_outbound::Client;
 use fanfare_store::Store;
-use fanfare_trace::Tracer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,7 +42,7 @@ mod progress;
 mod recorder;
 mod release;
 mod solo;
-mod traced;
+mod telemetry;
 mod verdict;
 mod webhooks;
 
@@ -72,8 +71,6 @@ pub struct Config {
     pub prefetch: u16,
     /// What is counted and measured.
     pub metrics: Arc<Metrics>,
-    /// What begins spans.
-    pub tracer: Tracer,
 }
 
 /// How long a stopping worker waits for what outlived its session.

@@ -10,9 +10,11 @@ use fanfare_metrics::Worker as Metrics;
 use fanfare_store::attempts::Entry;
 use fanfare_store::patience::{Impatient, answered, patiently};
 use fanfare_store::{Store, StoreError};
+use fanfare_trace::propagation::first_recorded;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use crate::Config;
 use crate::database::Answering;
@@ -29,9 +31,12 @@ const LAST_TRY: Duration = Duration::from_secs(10);
 
 type Done = oneshot::Sender<Result<(), StoreError>>;
 
+/// A row, where to say that it is written, and the span of its delivery.
+type Waiting = (Entry, Done, Span);
+
 /// A handle to the task that writes.
 pub(crate) struct Recorder {
-    queue: mpsc::Sender<(Entry, Done)>,
+    queue: mpsc::Sender<Waiting>,
     healthy: watch::Receiver<bool>,
 }
 
@@ -71,7 +76,8 @@ impl Recorder {
     /// Writes a row and waits until it is committed.
     pub(crate) async fn record(&self, entry: Entry) -> Result<(), WorkerError> {
         let (done, committed) = oneshot::channel();
-        self.queue.send((entry, done)).await.map_err(|_| WorkerError::Stopping)?;
+        let waiting = (entry, done, Span::current());
+        self.queue.send(waiting).await.map_err(|_| WorkerError::Stopping)?;
         match committed.await {
             Ok(result) => result.map_err(WorkerError::Refused),
             Err(_) => Err(WorkerError::Stopping),
@@ -90,11 +96,13 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(self, mut waiting: mpsc::Receiver<(Entry, Done)>) {
+    async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::with_capacity(AT_A_TIME);
         while waiting.recv_many(&mut batch, AT_A_TIME).await > 0 {
-            let (entries, done): (Vec<Entry>, Vec<Done>) = batch.drain(..).unzip();
-            match self.write(&entries).await {
+            let first = first_recorded(batch.iter().map(|(_, _, span)| span));
+            let (entries, done): (Vec<Entry>, Vec<Done>) =
+                batch.drain(..).map(|(entry, done, _)| (entry, done)).unzip();
+            match self.write(&entries).instrument(first).await {
                 Ok(()) => done.into_iter().for_each(|done| answer(done, Ok(()))),
                 Err(Impatient::Refused(_) | Impatient::Failing(_)) => {
                     self.write_singly(entries, done).await;

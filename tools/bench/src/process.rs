@@ -110,7 +110,7 @@ impl Home {
     fn command(&self, program: &Path, arguments: &[&str], settings: &Settings) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("FANFARE_") {
+            if ["FANFARE_", "OTEL_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {
                 command.env_remove(name);
             }
         }

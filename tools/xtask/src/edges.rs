@@ -57,7 +57,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("fanfare-metrics", &["fanfare-core"]),
     ("fanfare-core", &[]),
     ("fanfare-tls", &[]),
-    ("fanfare-trace", &[]),
+    ("fanfare-trace", &["fanfare-core"]),
     (TESTKIT, &[]),
     ("fanfare-bench", &["fanfare-core", "fanfare-store", TESTKIT]),
     ("xtask", &["fanfare-core", TESTKIT]),

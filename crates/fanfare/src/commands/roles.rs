@@ -10,7 +10,6 @@ use crate::clock;
 use crate::observe::Observer;
 use crate::parts;
 use crate::settings::Settings;
-use crate::spans;
 
 /// How often the ledger is asked what got lost.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
@@ -20,7 +19,6 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
     let mut observer = Observer::new(settings, "router").await?;
     let broker = parts::broker(settings, "router")?;
     let standing = observer.broker(broker.queue_health());
-    let (tracer, export) = spans::start(settings, "router")?;
     let store = parts::store_for_queue(settings, "router")?;
     let clock = store.clock().clone();
     let config = fanfare_router::Config {
@@ -35,13 +33,10 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
         mask: settings.mask.clone(),
         metrics: observer.router(),
         sample_every: observer.sample_every(),
-        tracer,
         clock: Arc::new(move || clock.now()),
     };
     let run = |stop| fanfare_router::run(config, stop, telling(standing));
-    observer.beside(settings, run).await?;
-    export.finish().await;
-    Ok(())
+    observer.beside(settings, run).await
 }
 
 /// Runs a worker: jobs in, POSTs out, attempts recorded.
@@ -49,7 +44,6 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
     let mut observer = Observer::new(settings, "worker").await?;
     let broker = parts::broker(settings, "worker")?;
     let standing = observer.broker(broker.queue_health());
-    let (tracer, export) = spans::start(settings, "worker")?;
     let config = fanfare_worker::Config {
         broker,
         store: parts::store_for_queue(settings, "worker")?,
@@ -61,12 +55,9 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
         pause_after: settings.pause_after,
         prefetch: settings.prefetch,
         metrics: observer.worker(),
-        tracer,
     };
     let run = |stop| fanfare_worker::run(config, stop, telling(standing));
-    observer.beside(settings, run).await?;
-    export.finish().await;
-    Ok(())
+    observer.beside(settings, run).await
 }
 
 /// Runs a console: the API at which users register their webhooks.

@@ -219,6 +219,42 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "Where a router and a worker send their spans, to /v1/traces there",
     },
     Setting {
+        name: "OTEL_EXPORTER_OTLP_HEADERS",
+        flag: "otlp-headers",
+        key: "otlp_headers",
+        default: Some(""),
+        shown: Shown::Nothing,
+        form: form(
+            "HEADERS",
+            "name=value[,name=value…] with values percent-encoded, such as \
+             authorization=Bearer%20secret",
+        ),
+        about: "Headers that requests with spans carry, such as those that authenticate them",
+    },
+    Setting {
+        name: "OTEL_TRACES_SAMPLER",
+        flag: "traces-sampler",
+        key: "traces_sampler",
+        default: Some("parentbased_always_on"),
+        shown: Shown::Whole,
+        form: form(
+            "SAMPLER",
+            "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off, \
+             or parentbased_traceidratio",
+        ),
+        about: "Which traces are recorded; with parentbased_ a publisher's decision counts, and \
+                the rest is about traces that begin here",
+    },
+    Setting {
+        name: "OTEL_TRACES_SAMPLER_ARG",
+        flag: "traces-sampler-arg",
+        key: "traces_sampler_arg",
+        default: Some("1"),
+        shown: Shown::Whole,
+        form: form("RATIO", "a number from 0 to 1, such as 0.1"),
+        about: "The share of traces that the samplers with traceidratio record",
+    },
+    Setting {
         name: "FANFARE_ALLOW_TARGETS",
         flag: "allow-targets",
         key: "allow_targets",

@@ -48,24 +48,6 @@ pub(crate) fn listen_or_off(text: &str) -> Option<Listen> {
     }
 }
 
-/// Where to send spans, if anywhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Collector(pub(crate) Option<Url>);
-
-/// Reads where spans go, as the whole address, or `off`.
-pub(crate) fn otlp_or_off(text: &str) -> Option<Collector> {
-    if matches!(text.trim(), "" | "off") {
-        return Some(Collector(None));
-    }
-    let mut url = Url::parse(text.trim()).ok()?;
-    if !matches!(url.scheme(), "http" | "https") || url.query().is_some() {
-        return None;
-    }
-    let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    Some(Collector(Some(url)))
-}
-
 /// The library reads URLs and `key=value` texts; only what is neither is refused here.
 pub(crate) fn database_url(text: &str) -> Option<String> {
     let url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
@@ -196,21 +178,6 @@ mod tests {
         assert_eq!(networks(""), Some(vec![]));
         assert_eq!(networks("10.0.0.0/33"), None);
         assert_eq!(networks("localhost"), None);
-    }
-
-    #[test]
-    fn spans_go_to_the_usual_path() {
-        for (text, expected) in [
-            ("off", Some(None)),
-            ("http://127.0.0.1:4318", Some(Some("http://127.0.0.1:4318/v1/traces"))),
-            ("https://otel.example.org/a/", Some(Some("https://otel.example.org/a/v1/traces"))),
-            ("grpc://otel:4317", None),
-            ("otel:4318", None),
-        ] {
-            let read = otlp_or_off(text);
-            let read = read.as_ref().map(|collector| collector.0.as_ref().map(Url::as_str));
-            assert_eq!(read, expected, "{text}");
-        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Fanfare {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("FANFARE_") {
+            if ["FANFARE_", "OTEL_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {
                 command.env_remove(name);
             }
         }
