@@ -57,10 +57,10 @@ async fn new_address_is_used_while_the_listening_connection_is_silent() {
     pass(SEEN).await;
     world.publish(&event()).await;
     new.wait_for(1, SOON).await;
-    worker.wait_for_line("changes to webhooks are not heard of", SOON).await;
+    worker.wait_for_line("no notifications of changes to webhooks are received", SOON).await;
 
     proxy.thaw_listeners();
-    worker.wait_for_line("changes to webhooks are heard of again", SOON).await;
+    worker.wait_for_line("notifications of changes to webhooks are received again", SOON).await;
     move_to(&world, &webhook, &old.url("/hook"));
     pass(SEEN).await;
     world.publish(&event()).await;
@@ -77,7 +77,7 @@ async fn new_address_is_used_behind_a_pooler_that_passes_no_notifications_on() {
     let (proxy, url) = world.proxied_database("worker");
     proxy.drop_notifications();
     let worker = world.spawn_with_envs("worker", &[("FANFARE_DATABASE_URL", &url)]);
-    worker.wait_for_line("changes to webhooks are not heard of", SOON).await;
+    worker.wait_for_line("no notifications of changes to webhooks are received", SOON).await;
     world.publish(&event()).await;
     old.wait_for(1, SOON).await;
 

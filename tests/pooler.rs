@@ -37,7 +37,7 @@ async fn everything_works_through_a_pooler_of_sessions() {
     world.fanfare(&["webhooks", "resume", &webhook]).await;
     world.publish(&event()).await;
     world.deliveries(&webhook, "delivered", 2).await;
-    let deaf = "changes to webhooks are not heard of";
+    let deaf = "no notifications of changes to webhooks are received";
     assert!(!worker.lines().iter().any(|line| line.contains(deaf)), "{:#?}", worker.lines());
 
     let doctor = world.run(&["doctor"], None).await;

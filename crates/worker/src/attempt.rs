@@ -1,6 +1,6 @@
-//! One attempt: the POST, what follows from its answer, and its row in the ledger.
+//! One attempt: its POST, its row in the ledger, and its follow-up.
 //!
-//! The only place that sends. First attempts and later ones come here alike.
+//! Only this module sends notifications. First attempts and later ones use the same function.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,65 +23,65 @@ use futures_util::future::{OptionFuture, join};
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
-use crate::context::{Context, Held, SLACK, chance};
+use crate::context::{Context, HeldLease, RECORD_MARGIN, chance};
+use crate::endpoint_limiter::Permit;
 use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
-use crate::gate::Pass;
-use crate::hold::Hold;
+use crate::guard::DeliveryGuard;
 use crate::pacer::Slot;
-use crate::solo::{Alone, Beside};
-use crate::webhooks::TRUSTED;
-use crate::{measure, release, telemetry};
+use crate::solo::{SharedGuard, SoloGuard};
+use crate::webhook_cache::TRUSTED;
+use crate::{metrics, slow_attempt, telemetry};
 
-/// How long what is known of a webhook may be old before it is looked at once more: less than it
-/// takes to wait for the limiter, for memory or for the recorder.
-const MOMENT: Duration = Duration::from_millis(500);
+/// The age after which a webhook is read again before its request is sent. It is shorter than a wait
+/// for the limiter, for memory or for the recorder.
+const RECHECK_AFTER: Duration = Duration::from_millis(500);
 
 /// A delivery that may be attempted.
 pub(crate) struct Ready<'a> {
     /// The delivery, and the number of the row that the attempt writes.
     pub(crate) due: Due,
     pub(crate) webhook: &'a Webhook,
-    pub(crate) pass: Pass,
-    /// When it may begin, if its webhook has a pace.
+    pub(crate) permit: Permit,
+    /// The time at which it may begin, if its webhook has a pace.
     pub(crate) slot: Option<Slot>,
-    /// The memory for its body.
-    pub(crate) room: Option<SemaphorePermit<'a>>,
-    /// Since when it is surely nobody else's.
+    /// The memory that is reserved for its body.
+    pub(crate) memory: Option<SemaphorePermit<'a>>,
+    /// The time from which surely no other worker has the attempt.
     pub(crate) from: Instant,
-    /// The claim, of an attempt that has one.
-    pub(crate) held: Option<Held>,
-    /// The right to make it alone, if it must be.
-    pub(crate) alone: Option<Alone<'a>>,
-    /// Whether it is made alone.
-    pub(crate) is_alone: bool,
-    /// Its job and its slot.
-    pub(crate) hold: &'a mut Hold,
+    /// The claim, if the attempt has one.
+    pub(crate) held: Option<HeldLease>,
+    /// The exclusive right of a solo attempt.
+    pub(crate) solo: Option<SoloGuard<'a>>,
+    /// Whether it is a solo attempt.
+    pub(crate) is_solo: bool,
+    /// Its hold on its job and on its permit.
+    pub(crate) guard: &'a mut DeliveryGuard,
     /// Whether it is a first attempt that the plan alone decided about.
     pub(crate) by_plan: bool,
-    pub(crate) chain: Chain,
+    pub(crate) series: RetrySeries,
     pub(crate) event_ids: Vec<&'a str>,
     pub(crate) notifications: Vec<&'a str>,
     pub(crate) traceparent: Option<&'a str>,
-    /// What is left out, and why.
+    /// Which events are left out, and why.
     pub(crate) detail: Option<String>,
 }
 
-/// How far a delivery has come before this attempt.
+/// The series of a delivery before this attempt.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Chain {
+pub(crate) struct RetrySeries {
     /// POSTs so far.
     pub(crate) attempts: i32,
-    /// POSTs in this chain so far.
-    pub(crate) tries: i32,
-    /// When this chain began.
-    pub(crate) since: DateTime<Utc>,
+    /// POSTs in this series so far.
+    pub(crate) attempts_in_series: i32,
+    /// When this series began.
+    pub(crate) started_at: DateTime<Utc>,
     /// The directory revision at which this attempt was allowed, or an older one; 0 when only the
     /// plan allowed it.
     pub(crate) revision: i64,
 }
 
-/// Makes an attempt and records it. What is left to do afterwards is returned.
+/// Makes an attempt and records it; returns the follow-up.
 pub(crate) async fn attempt(
     context: &Context,
     ready: Ready<'_>,
@@ -96,11 +96,11 @@ async fn send_and_record(
 ) -> Result<Option<FollowUp>, WorkerError> {
     context.recorder.ready().await;
     let (due, id) = (ready.due, ready.due.id());
-    let number = ready.chain.attempts + 1;
-    // Until the row is written.
-    let _turn = match ready.alone.take() {
-        Some(alone) => Turn::Alone(alone),
-        None => Turn::Beside(context.solo.beside().await),
+    let number = ready.series.attempts + 1;
+    // Held until the row is written.
+    let _solo_turn = match ready.solo.take() {
+        Some(solo) => SoloTurn::Solo(solo),
+        None => SoloTurn::Shared(context.solo.shared().await),
     };
     if let Some(slot) = ready.slot {
         slot.wait().await;
@@ -114,12 +114,12 @@ async fn send_and_record(
         return put_off(context, &ready, again).await;
     }
     let webhook = read.as_deref().unwrap_or(ready.webhook);
-    // Its receiver may have asked to wait while this one waited for its limits.
-    if let Some(deferred) = context.pacer.held(context, webhook, ready.chain.since) {
+    // The receiver may have asked for a wait while this attempt waited for its limiters.
+    if let Some(deferred) = context.pacer.held(context, webhook, ready.series.started_at) {
         return put_off(context, &ready, FollowUp::deferred(context, due, deferred)).await;
     }
     // Held until the body is gone.
-    let _room = ready.room.take();
+    let _memory = ready.memory.take();
     let at = context.now();
     let body: Bytes =
         render(id, number, &webhook.properties, ready.notifications.iter().copied()).into();
@@ -131,22 +131,22 @@ async fn send_and_record(
     let in_flight = context.config.metrics.in_flight();
     let began = Instant::now();
     let client = &context.config.client;
-    // Boxed, as what is large, so that thousands of deliveries that wait are small.
+    // Boxed because it is large: thousands of deliveries may wait here.
     let mut sending = Box::pin(client.post_traced(&webhook.uri, &headers, body.clone()));
-    let (answer, trace) = release::answer(context, &mut ready, sending.as_mut()).await;
+    let (answer, trace) = slow_attempt::answer(context, &mut ready, sending.as_mut()).await;
     drop(sending);
     let duration = began.elapsed();
     drop(in_flight);
     telemetry::end(&span, &answer);
     drop(span);
-    ready.pass.end(is_success(&answer), duration);
-    let feedback = context.pacer.heed(context, webhook, &answer, at);
-    let next = next(context, &ready.chain, &answer);
+    ready.permit.end(is_success(&answer), duration);
+    let feedback = context.pacer.feedback(context, webhook, &answer, at);
+    let next = next(context, &ready.series, &answer);
     if next == Next::Gone {
-        // Before the row: a worker that dies in between attempts again and learns it again.
+        // Paused before the row is written: if the worker dies in between, the next attempt pauses it.
         let store = &context.config.store;
         let pause = || store.address_pause(webhook.id, &webhook.uri, "gone");
-        Box::pin(context.patiently(pause)).await?;
+        Box::pin(context.retry_until_available(pause)).await?;
     }
     let (state, reason, delay) = match next {
         Next::Delivered | Next::Gone => (State::Delivered, None, None),
@@ -160,25 +160,26 @@ async fn send_and_record(
     let entry = Entry {
         due,
         attempt: number,
-        tries: ready.chain.tries + 1,
-        since: ready.chain.since,
+        tries: ready.series.attempts_in_series + 1,
+        since: ready.series.started_at,
         state,
         reason: reason.map(DeadReason::code),
         detail: ready.detail.clone(),
         post: Some(post(&answer, duration, trace)),
         at,
-        next_attempt_at: delay.map(|wait| context.now() + signed(wait)),
-        revision: ready.chain.revision,
+        next_attempt_at: delay.map(|wait| context.now() + retry_delay(wait)),
+        revision: ready.series.revision,
     };
-    report(webhook, &entry);
-    // Beside the record, which must not wait for it: the POST was made, whatever becomes of the pace.
+    log_attempt(webhook, &entry);
+    // Concurrent with the record, which must not wait for it: the POST was made, even if its feedback
+    // can't be stored.
     let learn = |feedback| Box::pin(context.pacer.learn(context, webhook, feedback));
     let learned = OptionFuture::from(feedback.map(learn));
     let (recorded, _) = join(context.recorder.record(entry), learned).await;
     recorded?;
-    measure::attempt(context, &answer, duration, next, ready.chain.since);
-    if let Some(health) = changed_health(webhook, &ready.chain, is_success(&answer)) {
-        // Boxed, as what is rare, so that thousands of attempts under way have small futures.
+    metrics::attempt(context, &answer, duration, next, ready.series.started_at);
+    if let Some(health) = changed_health(webhook, &ready.series, is_success(&answer)) {
+        // Boxed because it is rare: the futures of thousands of attempts stay small.
         Box::pin(note_health(context, webhook, health)).await?;
     }
     let next_entry = Due { entry: due.entry + 1, ..due };
@@ -197,7 +198,7 @@ async fn send_and_record(
     })
 }
 
-/// Gives the claim of an attempt back that is not made now.
+/// Releases the claim of an attempt that is not made now.
 async fn put_off(
     context: &Context,
     ready: &Ready<'_>,
@@ -211,31 +212,31 @@ async fn put_off(
 
 /// The right to make an attempt, held until it is recorded.
 #[expect(dead_code, reason = "held, not read")]
-enum Turn<'a> {
-    Beside(Beside<'a>),
-    Alone(Alone<'a>),
+enum SoloTurn<'a> {
+    Shared(SharedGuard<'a>),
+    Solo(SoloGuard<'a>),
 }
 
-/// Whether an attempt may begin now: its webhook still takes what it is sent, the plan still holds if
-/// only that decided, and nobody else can have begun it. The webhook goes into `read` if it had to be looked at once more, since what it
-/// was before the waits for the limiter, for memory and for the recorder may be out of date.
+/// Whether an attempt may begin now: its webhook is not paused or deleted, the plan still holds if it
+/// alone decided, and no other worker can have begun it. The waits for the limiter, for memory and for
+/// the recorder may have been long: then the webhook is read again, into `read`.
 async fn is_current(
     context: &Context,
     ready: &Ready<'_>,
     read: &mut Option<Arc<Webhook>>,
 ) -> Result<bool, WorkerError> {
-    if ready.by_plan && !plan_holds(ready.chain.since, context.now()) {
+    if ready.by_plan && !plan_holds(ready.series.started_at, context.now()) {
         return Ok(false);
     }
-    let (mut known, mut longest) = (ready.from, MOMENT);
-    // After `SLACK` others may take the attempt for lost: it is asked after before it is sent.
-    while ready.from.elapsed() <= SLACK {
+    let (mut known, mut longest) = (ready.from, RECHECK_AFTER);
+    // After `RECORD_MARGIN` another worker may consider the attempt lost, so it needs a claim first.
+    while ready.from.elapsed() <= RECORD_MARGIN {
         if known.elapsed() <= longest {
             return Ok(true);
         }
         (known, longest) = (Instant::now(), TRUSTED);
         let ids = [ready.webhook.id];
-        let mut found = context.patiently(|| context.webhooks.get(&ids)).await?;
+        let mut found = context.retry_until_available(|| context.webhooks.get(&ids)).await?;
         *read = found.webhooks.remove(&ready.webhook.id).filter(|webhook| !webhook.paused);
         if read.is_none() {
             return Ok(false);
@@ -244,36 +245,36 @@ async fn is_current(
     Ok(false)
 }
 
-/// Whether the endpoint takes what it is sent. One that is gone says so without trouble.
+/// Whether the endpoint counts as healthy: a 2xx, or a 410, which is an orderly refusal.
 fn is_success(answer: &Answer) -> bool {
     matches!(answer, Answer::Response { status: 200..=299 | 410, .. })
 }
 
-/// What an attempt changes about what is known of its webhook.
+/// A change of a webhook's health by an attempt.
 enum Health {
-    /// It works again.
-    Mended,
+    /// It has recovered.
+    Recovered,
     /// It has begun to fail.
     Failing,
-    /// It still fails, since then.
+    /// It still fails; it began at this time.
     StillFailing(DateTime<Utc>),
 }
 
-/// A single failure that its retry mends changes nothing.
-fn changed_health(webhook: &Webhook, chain: &Chain, success: bool) -> Option<Health> {
+/// The change of a webhook's health. A single failure whose retry succeeds changes nothing.
+fn changed_health(webhook: &Webhook, series: &RetrySeries, success: bool) -> Option<Health> {
     match (success, webhook.failing_since) {
-        (true, Some(_)) => Some(Health::Mended),
-        (false, None) if chain.tries > 0 => Some(Health::Failing),
-        (false, Some(since)) if chain.tries > 0 => Some(Health::StillFailing(since)),
+        (true, Some(_)) => Some(Health::Recovered),
+        (false, None) if series.attempts_in_series > 0 => Some(Health::Failing),
+        (false, Some(since)) if series.attempts_in_series > 0 => Some(Health::StillFailing(since)),
         _ => None,
     }
 }
 
-/// Failures farther apart than this, or than two retries of a delivery, are not one long failure:
-/// nothing was sent in between.
+/// Failures that are farther apart than this, and than two retries of a delivery, do not count as one
+/// long failure, because nothing was sent in between.
 const SILENCE: Duration = Duration::from_hours(1);
 
-/// Notes since when a webhook's address fails, and pauses a webhook whose address failed for too
+/// Stores when a webhook's address began to fail, and pauses the webhook when it has failed for too
 /// long.
 async fn note_health(
     context: &Context,
@@ -283,10 +284,12 @@ async fn note_health(
     let store = &context.config.store;
     let (id, uri) = (webhook.id, &webhook.uri);
     match health {
-        Health::Mended => context.patiently(|| store.address_failing(id, uri, None)).await,
+        Health::Recovered => {
+            context.retry_until_available(|| store.address_failing(id, uri, None)).await
+        }
         Health::Failing => {
             let since = Some(context.now());
-            context.patiently(|| store.address_failing(id, uri, since)).await
+            context.retry_until_available(|| store.address_failing(id, uri, since)).await
         }
         Health::StillFailing(since) => {
             let pause_after = context.config.pause_after;
@@ -296,7 +299,7 @@ async fn note_health(
             }
             let gap = SILENCE.max(2 * context.config.policy.max_delay);
             let pause = || store.address_pause_failing(id, uri, pause_after, gap);
-            if context.patiently(pause).await? {
+            if context.retry_until_available(pause).await? {
                 tracing::warn!(
                     webhook.id = %id, webhook.origin = uri.origin(), %since,
                     "paused a webhook whose attempts all failed for too long"
@@ -307,18 +310,18 @@ async fn note_health(
     }
 }
 
-/// Records that a delivery is not sent any more.
+/// Records that a delivery is dropped.
 pub(crate) async fn drop_delivery(
     context: &Context,
     due: Due,
-    chain: Chain,
+    series: RetrySeries,
     reason: DropReason,
     detail: String,
 ) -> Result<(), WorkerError> {
     let code = reason.code();
     tracing::info!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, detail, "dropped a delivery");
     context.config.metrics.dropped(reason);
-    let entry = without_post(context, due, chain, State::Dropped, code);
+    let entry = without_post(context, due, series, State::Dropped, code);
     let entry = Entry { detail: Some(detail), ..entry };
     context.recorder.record(entry).await
 }
@@ -327,42 +330,42 @@ pub(crate) async fn drop_delivery(
 pub(crate) async fn give_up(
     context: &Context,
     due: Due,
-    chain: Chain,
+    series: RetrySeries,
     reason: DeadReason,
 ) -> Result<(), WorkerError> {
     let code = reason.code();
     tracing::warn!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, "gave up a delivery");
     context.config.metrics.dead_letter(reason);
-    let entry = without_post(context, due, chain, State::Dead, code);
+    let entry = without_post(context, due, series, State::Dead, code);
     context.recorder.record(entry).await
 }
 
 fn without_post(
     context: &Context,
     due: Due,
-    chain: Chain,
+    series: RetrySeries,
     state: State,
     reason: &'static str,
 ) -> Entry {
     Entry {
         due,
-        attempt: chain.attempts,
-        tries: chain.tries,
-        since: chain.since,
+        attempt: series.attempts,
+        tries: series.attempts_in_series,
+        since: series.started_at,
         state,
         reason: Some(reason),
         detail: None,
         post: None,
         at: context.now(),
         next_attempt_at: None,
-        revision: chain.revision,
+        revision: series.revision,
     }
 }
 
-fn next(context: &Context, chain: &Chain, answer: &Answer) -> Next {
+fn next(context: &Context, series: &RetrySeries, answer: &Answer) -> Next {
     let progress = Progress {
-        tries: u32::try_from(chain.tries + 1).unwrap_or(u32::MAX),
-        since: chain.since,
+        tries: u32::try_from(series.attempts_in_series + 1).unwrap_or(u32::MAX),
+        since: series.started_at,
         now: context.now(),
     };
     decide(&context.config.policy, answer, progress, chance())
@@ -390,13 +393,14 @@ fn post(answer: &Answer, duration: Duration, trace: Option<Box<Trace>>) -> Post 
     }
 }
 
-/// When a retry is due: as the ladder makes it, or, for a wait longer than the ladder, as asked.
-fn signed(wait: Duration) -> TimeDelta {
+/// The delay of a retry: what the ladder makes of the wait, or the wait itself if it is longer than the
+/// ladder.
+fn retry_delay(wait: Duration) -> TimeDelta {
     TimeDelta::from_std(wait.max(Delay::at_least(wait).duration())).unwrap_or(TimeDelta::MAX)
 }
 
-/// One line about an attempt: a debug line when it went well, for there are thousands a second.
-fn report(webhook: &Webhook, entry: &Entry) {
+/// Logs an attempt. A success is a debug line, because there are thousands a second.
+fn log_attempt(webhook: &Webhook, entry: &Entry) {
     let Some(post) = &entry.post else { return };
     let (id, attempt, outcome) = (entry.due.id(), entry.attempt, post.outcome);
     let duration_ms = post.duration.as_millis();
@@ -417,9 +421,9 @@ mod tests {
     use fanfare_core::retry::RetryPolicy;
 
     #[test]
-    fn all_attempts_of_the_default_policy_fit_into_its_deadline() {
+    fn the_retries_of_the_default_policy_end_before_its_deadline() {
         let policy = RetryPolicy::default();
-        let latest = |tries| signed(policy.delay(tries, 1.0));
+        let latest = |tries| retry_delay(policy.delay(tries, 1.0));
         let all: TimeDelta = (1..policy.attempts).map(latest).sum();
         // With an hour for the attempts themselves.
         assert!(all + TimeDelta::hours(1) < TimeDelta::from_std(policy.deadline).unwrap(), "{all}");

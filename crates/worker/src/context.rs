@@ -1,4 +1,4 @@
-//! What all attempts of a worker share.
+//! The state that all attempts of a worker share.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,69 +14,69 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
-use crate::database::{Answering, SETTLED};
+use crate::database::{DatabaseHealth, SETTLE_TIME};
+use crate::endpoint_limiter::EndpointLimiter;
 use crate::error::WorkerError;
-use crate::gate::Gate;
 use crate::pacer::Pacer;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
-use crate::release::Releases;
-use crate::solo::Solo;
-use crate::webhooks::Webhooks;
+use crate::slow_attempt::SlowClaims;
+use crate::solo::SoloLock;
+use crate::webhook_cache::WebhookCache;
 
-/// A job that waited longer than this in the worker counts as one that may be about twice.
-pub(crate) const STALE: Duration = Duration::from_secs(5);
+/// A job that a worker has held in memory for longer than this may have been redelivered to another
+/// worker, so the ledger is checked before it is attempted.
+pub(crate) const MAX_PREFETCH_AGE: Duration = Duration::from_secs(5);
 
-/// The memory for bodies that are about to be sent, in KiB. Each is in memory about three times: as
-/// its notifications, as the body, and on its way into the socket.
-const BODIES: u32 = 24 * 1024;
+/// The memory for bodies that are about to be sent, in KiB. Each body is in memory about three times:
+/// as notifications, as the body, and in the buffers of the socket.
+const BODY_MEMORY: u32 = 24 * 1024;
 
-/// Bodies below this many KiB need no share of it.
+/// Bodies below this many KiB are sent without a reservation of memory.
 const SMALL: u32 = 64;
 
-/// Added to times that must surely be over: for the record's way into the ledger.
-pub(crate) const SLACK: Duration = Duration::from_secs(5);
+/// The margin for writing an attempt's row to the ledger. Every time-out that waits for an attempt
+/// includes it.
+pub(crate) const RECORD_MARGIN: Duration = Duration::from_secs(5);
 
-/// A worker's shared parts.
+/// The shared state.
 pub(crate) struct Context {
     pub(crate) config: Config,
-    pub(crate) webhooks: Arc<Webhooks>,
+    pub(crate) webhooks: Arc<WebhookCache>,
     pub(crate) recorder: Recorder,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) limiter: Arc<EndpointLimiter>,
     pub(crate) pacer: Arc<Pacer>,
     pub(crate) progress: Progress,
-    /// The memory for bodies that are about to be sent.
-    bodies: Semaphore,
-    /// Take nothing new.
+    /// The memory for bodies that are about to be sent, in KiB.
+    body_memory: Semaphore,
+    /// Cancelled when the process stops: no new job is begun.
     pub(crate) stop: CancellationToken,
-    /// First attempts under way, which nobody has claimed.
-    under_way: Mutex<HashSet<Due>>,
-    /// Keeps attempts that are made alone apart from all others of the process.
-    pub(crate) solo: Solo,
-    /// How long the database has been answering.
-    database: Answering,
-    /// What claims attempts.
+    /// The first attempts in flight, which are not claimed.
+    in_flight: Mutex<HashSet<Due>>,
+    /// Separates solo attempts from all others of the process.
+    pub(crate) solo: SoloLock,
+    database: DatabaseHealth,
     claimer: Claimer,
     /// Claims first attempts whose POSTs are slow.
-    pub(crate) releases: Releases,
+    pub(crate) slow_claims: SlowClaims,
 }
 
-/// What claims attempts.
+/// Claims attempts for this worker.
 #[derive(Clone)]
 pub(crate) struct Claimer {
     store: Store,
-    database: Answering,
+    database: DatabaseHealth,
     stop: CancellationToken,
-    /// How long a claim holds.
+    /// The duration of a claim.
     length: Duration,
 }
 
 impl Claimer {
     /// Claims attempts; the answers are in their order.
-    pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, Held), WorkerError> {
-        let held = Held { lease: Lease::new(self.length, false), from: Instant::now() };
+    pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
+        let held = HeldLease { lease: Lease::new(self.length, false), from: Instant::now() };
         let claims = patiently(&self.stop, || {
-            // Asked for each try: an outage may have come and gone since the one before.
+            // Computed for each try: there may have been an outage since the last one.
             let may_take_over = self.database.is_settled();
             let lease = Lease { may_take_over, ..held.lease };
             self.database.watch(self.store.attempts_claim(dues, lease))
@@ -85,11 +85,11 @@ impl Claimer {
     }
 }
 
-/// Claims of one call.
+/// The lease of the claims that one statement made.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Held {
+pub(crate) struct HeldLease {
     pub(crate) lease: Lease,
-    /// Since when they are surely held.
+    /// The time from which they are surely held.
     pub(crate) from: Instant,
 }
 
@@ -100,71 +100,72 @@ impl Context {
         end: CancellationToken,
         tracker: &TaskTracker,
     ) -> Self {
-        let webhooks = Webhooks::start(config.store.clone(), end, tracker);
-        let database = Answering::new();
+        let webhooks = WebhookCache::start(config.store.clone(), end, tracker);
+        let database = DatabaseHealth::new();
         let recorder = Recorder::start(&config, database.clone(), stop.clone(), tracker);
-        let gate = Gate::new(config.per_webhook, config.concurrency);
+        let limiter = EndpointLimiter::new(config.per_webhook, config.concurrency);
         let claimer = Claimer {
             store: config.store.clone(),
             database: database.clone(),
             stop: stop.clone(),
-            length: config.timeout + 2 * SLACK,
+            length: config.timeout + 2 * RECORD_MARGIN,
         };
-        let releases = Releases::start(claimer.clone(), tracker);
+        let slow_claims = SlowClaims::start(claimer.clone(), tracker);
         let pacer = Pacer::new(config.concurrency);
         Self {
             config,
             webhooks,
             recorder,
-            gate,
+            limiter,
             pacer,
             progress: Progress::default(),
-            bodies: Semaphore::new(BODIES as usize),
+            body_memory: Semaphore::new(BODY_MEMORY as usize),
             stop,
-            under_way: Mutex::default(),
-            solo: Solo::new(),
+            in_flight: Mutex::default(),
+            solo: SoloLock::new(),
             database,
             claimer,
-            releases,
+            slow_claims,
         }
     }
 
-    /// The time by the database's clock, which all times in the ledger are compared with.
+    /// The time of the database's clock. All times in the ledger are compared with it.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.config.store.clock().now()
     }
 
-    /// How long a claim holds: the POST and the way into the ledger, with room to spare.
+    /// The duration of a claim: the longest POST and twice the margin for its record.
     pub(crate) fn lease(&self) -> Duration {
         self.claimer.length
     }
 
-    /// After this time a first attempt that another worker was given is recorded, claimed, handed
-    /// back or lost with its worker: it began when it was almost stale, waited for its POST, made it,
-    /// and was recorded.
-    pub(crate) fn certainty(&self) -> Duration {
-        STALE + SLACK + self.config.timeout + SLACK
+    /// After this time, a first attempt that another worker received has been recorded, claimed or
+    /// requeued, or that worker is gone: the attempt began at the end of [`MAX_PREFETCH_AGE`], waited,
+    /// made its POST, and was recorded.
+    pub(crate) fn in_doubt_window(&self) -> Duration {
+        MAX_PREFETCH_AGE + RECORD_MARGIN + self.config.timeout + RECORD_MARGIN
     }
 
     /// Claims attempts; the answers are in their order.
-    pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, Held), WorkerError> {
+    pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
         self.claimer.claim(dues).await
     }
 
-    /// Gives back the claim of an attempt that was not begun.
-    pub(crate) async fn release(&self, due: Due, held: Held) -> Result<(), WorkerError> {
+    /// Releases the claim of an attempt that was not begun.
+    pub(crate) async fn release(&self, due: Due, held: HeldLease) -> Result<(), WorkerError> {
         let store = &self.config.store;
-        self.patiently(|| store.claims_release(std::slice::from_ref(&due), held.lease)).await
+        self.retry_until_available(|| store.claims_release(std::slice::from_ref(&due), held.lease))
+            .await
     }
 
-    /// How long an attempt waits whose claim somebody else has.
+    /// The delay of an attempt that another worker has claimed.
     pub(crate) fn until_free(&self) -> Duration {
-        // Claims that ran out during an outage are free as soon as the database has settled.
-        if self.database.is_settled() { self.lease() } else { SETTLED }
+        // Claims that expired during an outage are free as soon as the database has settled.
+        if self.database.is_settled() { self.lease() } else { SETTLE_TIME }
     }
 
-    /// Calls the database until it answers; see [`patiently`].
-    pub(crate) async fn patiently<T, Answer: Future<Output = Result<T, StoreError>>>(
+    /// Calls the database until it is available; see [`patiently`].
+    pub(crate) async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreError>>>(
         &self,
         mut call: impl FnMut() -> Answer,
     ) -> Result<T, WorkerError> {
@@ -172,31 +173,36 @@ impl Context {
         patiently(&self.stop, watched).await.map_err(|error: Impatient| error.into())
     }
 
-    /// Waits until there is memory for a body of so many bytes; not for ever, since meanwhile its
-    /// claim runs out. Small ones are bounded by their number alone.
-    pub(crate) async fn room_for(
+    /// Reserves memory for a body. It waits for a limited time only, because the claim of the attempt
+    /// expires meanwhile. Small bodies need no reservation: their number is bounded.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`]: no memory became free in time.
+    pub(crate) async fn reserve_memory(
         &self,
         bytes: usize,
-    ) -> Result<Option<SemaphorePermit<'_>>, NoRoom> {
+    ) -> Result<Option<SemaphorePermit<'_>>, NoMemory> {
         let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
         if kib < SMALL {
             return Ok(None);
         }
-        match tokio::time::timeout(SLACK, self.bodies.acquire_many(kib.min(BODIES))).await {
-            Ok(Ok(room)) => Ok(Some(room)),
-            Ok(Err(_)) | Err(_) => Err(NoRoom),
+        let memory = self.body_memory.acquire_many(kib.min(BODY_MEMORY));
+        match tokio::time::timeout(RECORD_MARGIN, memory).await {
+            Ok(Ok(memory)) => Ok(Some(memory)),
+            Ok(Err(_)) | Err(_) => Err(NoMemory),
         }
     }
 
-    /// Notes that a first attempt is under way until the note is dropped.
-    pub(crate) fn note(&self, due: Due) -> UnderWay<'_> {
+    /// Counts a first attempt as in flight until the return value is dropped.
+    pub(crate) fn track(&self, due: Due) -> InFlight<'_> {
         self.lock().insert(due);
-        UnderWay { context: self, due }
+        InFlight { context: self, due }
     }
 
-    /// Claims the first attempts that are under way: their jobs are about to be handed out again,
-    /// because the session is lost.
-    pub(crate) async fn claim_under_way(&self) -> Result<(), WorkerError> {
+    /// Claims the first attempts in flight. Called when the session is lost, because the broker is
+    /// about to redeliver their jobs.
+    pub(crate) async fn claim_in_flight(&self) -> Result<(), WorkerError> {
         let dues: Vec<Due> = self.lock().iter().copied().collect();
         if dues.is_empty() {
             return Ok(());
@@ -205,28 +211,28 @@ impl Context {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Due>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// There was no memory for a body in time.
+/// No memory for a body became free in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoRoom;
+pub(crate) struct NoMemory;
 
-/// A first attempt under way.
-pub(crate) struct UnderWay<'a> {
+/// A first attempt in flight.
+pub(crate) struct InFlight<'a> {
     context: &'a Context,
     due: Due,
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.context.lock().remove(&self.due);
     }
 }
 
-/// A random number from 0 up to 1, without a call of the system: two are drawn for each delivery.
-/// Good enough to spread load, and for nothing else.
+/// A random number from 0 to 1, without a system call, because each delivery needs two. It is good
+/// enough to spread load, and for nothing else.
 pub(crate) fn chance() -> f64 {
     fastrand::f64()
 }

@@ -1,31 +1,32 @@
-//! How long the database has been answering this worker.
+//! How long the database has been available to this worker.
 //!
-//! During an outage claims run out while their holders still have POSTs to record. These do it within
-//! moments of the database's return. So nobody takes a claim over before the database has been
-//! answering for longer than that takes.
+//! During an outage, claims expire while their holders still have attempts to record. The holders
+//! record them soon after the database is back. So no worker takes over a claim before the database
+//! has been available for longer than that takes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanfare_store::StoreError;
 
-/// A worker that waits for the database tries again, over a new connection, within this time.
-pub(crate) const SETTLED: Duration = Duration::from_secs(10);
+/// The time within which each worker that waits for the database reaches it again, over a new
+/// connection.
+pub(crate) const SETTLE_TIME: Duration = Duration::from_secs(10);
 
-/// A statement that takes longer may have met an outage without an error.
+/// A statement that takes longer may have been through an outage without an error.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Since when the database has been answering.
+/// The time from which the database has been available.
 #[derive(Debug, Clone)]
-pub(crate) struct Answering(Arc<Mutex<Instant>>);
+pub(crate) struct DatabaseHealth(Arc<Mutex<Instant>>);
 
-impl Answering {
-    /// A process that has just started does not know what was before.
+impl DatabaseHealth {
+    /// The time begins now: a process that has just started knows of no earlier time.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
-    /// Waits for the answer of a statement, and notes if there was none or it came late.
+    /// Waits for the result of a statement. The time begins again if the statement failed or was slow.
     pub(crate) async fn watch<T>(
         &self,
         answer: impl Future<Output = Result<T, StoreError>>,
@@ -39,9 +40,9 @@ impl Answering {
         answer
     }
 
-    /// Whether all workers that had something to record have done so by now.
+    /// Whether all workers have recorded the attempts that they made during the last outage.
     pub(crate) fn is_settled(&self) -> bool {
-        self.lock().elapsed() > SETTLED
+        self.lock().elapsed() > SETTLE_TIME
     }
 
     fn lock(&self) -> MutexGuard<'_, Instant> {

@@ -1,9 +1,9 @@
-//! What ends a session's work, and what keeps one job from its end.
+//! Why a session's work ended, or a job failed.
 
 use fanfare_broker::{BrokerError, PublishError};
 use fanfare_store::patience::Impatient;
 
-/// Why a job was not settled, or a session's work ended. What is not settled comes again.
+/// Why a job failed, or a session's work ended. Messages that are not settled are redelivered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkerError {
     /// The process is stopping.
@@ -12,14 +12,14 @@ pub(crate) enum WorkerError {
     /// The broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// The database refused what was to be written.
-    #[error("the database refused a statement")]
+    /// The database rejected a statement.
+    #[error("the database rejected a statement")]
     Refused(#[source] fanfare_store::StoreError),
-    /// What follows from an attempt is not on the broker, for a reason that was told where it arose.
-    #[error("what follows from an attempt could not be handed on")]
-    NotHandedOn,
-    /// A job can't be written.
-    #[error("failed to write a job")]
+    /// A follow-up was not published. The reason was logged where it arose.
+    #[error("failed to publish a follow-up of an attempt")]
+    NotPublished,
+    /// A job can't be serialised.
+    #[error("failed to serialise a job")]
     Job(#[from] serde_json::Error),
 }
 

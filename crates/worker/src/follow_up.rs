@@ -1,4 +1,4 @@
-//! What is left to do once an attempt is in the ledger: the next job, or the dead letter.
+//! Follow-ups: the message that follows an attempt, which is the next job or a dead letter.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,36 +17,35 @@ use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{Last, Standing};
 
 use crate::context::Context;
-use crate::gate::Deferred;
+use crate::endpoint_limiter::Deferred;
 
 /// A message to publish before the job is acknowledged.
 pub(crate) enum FollowUp {
-    /// Try again later.
+    /// The next attempt, later.
     Retry { due: Due, delay: Delay },
-    /// Make the first attempt later, about which the plan decided.
+    /// The first attempt, later.
     First { due: Due, delay: Delay },
-    /// Come back later for the attempt that may not be made now.
+    /// An attempt that is deferred.
     Deferred { due: Due, delay: Delay },
-    /// The same job again, in a message of its own: whoever had its message may have ended of it.
-    Alone { job: Job, delay: Delay },
-    /// Keep it for a person.
+    /// The same delivery in a job of its own, because its job may have ended its worker.
+    Split { job: Job, delay: Delay },
+    /// A dead letter.
     Dead(Box<DeadLetter>),
-    /// Come back later for the dead letter of this delivery, which no queue takes now.
+    /// A job that publishes the dead letter of this delivery later, because its queue refuses it now.
     DeadLater { due: Due, delay: Delay },
-    /// Send a message round as it is, for workers that know what it is.
-    Round { message: Box<Message>, delay: Delay },
-    /// Keep a message for a person that is no job: the letter, and the message as it came.
+    /// A message that is put off unchanged, for workers that know its kind.
+    PutOff { message: Box<Message>, delay: Delay },
+    /// A message that is not a job: its dead letter, and the message as it was received.
     Unreadable { letter: Box<Message>, original: Box<Message> },
 }
 
-/// How long a dead letter goes round that its queue does not take, and a job that this version does
-/// not know.
-const ROUND: Duration = Duration::from_secs(32);
+/// How long a dead letter that its queue refuses is put off, and a job of an unknown kind.
+const PUT_OFF: Duration = Duration::from_secs(32);
 
-/// Marks a due job whose ledger entry is there already, but maybe not what follows from it.
+/// The header of a job whose attempt has its row in the ledger, but whose follow-up may be missing.
 pub(crate) const FOLLOW_UP_MISSING: &str = "x-fanfare-follow-up-missing";
 
-/// A message to publish, and the lists of follow-ups that it carries something of.
+/// A message to publish, and the lists whose follow-ups it carries.
 pub(crate) struct Outgoing {
     pub(crate) destination: Destination,
     pub(crate) message: Message,
@@ -54,8 +53,8 @@ pub(crate) struct Outgoing {
     pub(crate) of: Vec<usize>,
 }
 
-/// The messages that hand lists of follow-ups on, and where each goes. What comes back at the same
-/// time shares a message.
+/// The messages for lists of follow-ups, with their destinations. Follow-ups with the same delay share
+/// a message.
 pub(crate) fn messages(
     context: &Context,
     lists: &[&[FollowUp]],
@@ -66,7 +65,7 @@ pub(crate) fn messages(
     let follow_ups = lists.iter().enumerate();
     for (index, follow_up) in follow_ups.flat_map(|(i, list)| list.iter().map(move |it| (i, it))) {
         let (destination, message) = match follow_up {
-            // A first attempt remains one, whatever puts it off.
+            // A first attempt that is deferred remains a first attempt.
             FollowUp::Deferred { due, delay } if due.entry == 1 => {
                 first.entry(*delay).or_default().push((*due, index));
                 continue;
@@ -79,14 +78,14 @@ pub(crate) fn messages(
                 first.entry(*delay).or_default().push((*due, index));
                 continue;
             }
-            FollowUp::Alone { job, delay } => round(context, job, *delay)?,
+            FollowUp::Split { job, delay } => delayed(context, job, *delay)?,
             FollowUp::Dead(letter) => (Queue::DeliveriesDead.into(), letter.message(context)),
             FollowUp::DeadLater { due, delay } => {
-                let (destination, mut message) = round(context, &Job::Due(vec![*due]), *delay)?;
+                let (destination, mut message) = delayed(context, &Job::Due(vec![*due]), *delay)?;
                 message.headers.set(FOLLOW_UP_MISSING, true);
                 (destination, message)
             }
-            FollowUp::Round { message, delay } => (back_after(*delay), Message::clone(message)),
+            FollowUp::PutOff { message, delay } => (back_after(*delay), Message::clone(message)),
             FollowUp::Unreadable { letter, .. } => {
                 (Queue::DeliveriesDead.into(), Message::clone(letter))
             }
@@ -97,7 +96,7 @@ pub(crate) fn messages(
         for (delay, dues) in dues {
             for dues in dues.chunks(MAX_DELIVERIES) {
                 let (dues, of) = dues.iter().copied().unzip();
-                let (destination, message) = round(context, &job(dues), delay)?;
+                let (destination, message) = delayed(context, &job(dues), delay)?;
                 messages.push(Outgoing { destination, message, of });
             }
         }
@@ -105,8 +104,8 @@ pub(crate) fn messages(
     Ok(messages)
 }
 
-/// The message that brings a job back after a while.
-fn round(
+/// The message that brings a job back after a delay.
+fn delayed(
     context: &Context,
     job: &Job,
     delay: Delay,
@@ -120,7 +119,7 @@ fn back_after(delay: Delay) -> Destination {
     Destination::Later { delay, back_to: BackTo::Retries }
 }
 
-/// What a person needs to know of a dead delivery.
+/// What a person needs to know about a dead delivery.
 pub(crate) struct DeadLetter {
     pub(crate) due: Due,
     pub(crate) reason: String,
@@ -133,76 +132,76 @@ pub(crate) struct DeadLetter {
 }
 
 impl FollowUp {
-    /// The queue that takes it first.
+    /// The first queue that it is published to.
     pub(crate) fn queue(&self) -> &'static str {
         match self {
             Self::Retry { delay, .. }
             | Self::First { delay, .. }
             | Self::Deferred { delay, .. }
-            | Self::Alone { delay, .. }
+            | Self::Split { delay, .. }
             | Self::DeadLater { delay, .. }
-            | Self::Round { delay, .. } => delay.first_queue(),
+            | Self::PutOff { delay, .. } => delay.first_queue(),
             Self::Dead(_) | Self::Unreadable { .. } => Queue::DeliveriesDead.name(),
         }
     }
 
-    /// Whether the ledger says that it is owed, so that a router publishes it again when it is lost:
-    /// a retry has its row, and an event its plan.
+    /// Whether the ledger shows that it is owed, so that the reconciler publishes it again if it is
+    /// lost: a retry has its row, and a first attempt its plan.
     pub(crate) fn is_in_ledger(&self) -> bool {
         match self {
             Self::Retry { .. }
             | Self::First { .. }
             | Self::Deferred { .. }
-            | Self::Alone { .. } => true,
+            | Self::Split { .. } => true,
             Self::Dead(_)
             | Self::DeadLater { .. }
-            | Self::Round { .. }
+            | Self::PutOff { .. }
             | Self::Unreadable { .. } => false,
         }
     }
 
-    /// Another way for what its queue does not take: it comes back by the delay ladder.
+    /// A replacement for a follow-up that its queue refuses: it comes back through the delay ladder.
     pub(crate) fn detour(&self) -> Option<Self> {
-        let delay = Delay::one_level(ROUND);
+        let delay = Delay::one_level(PUT_OFF);
         match self {
-            // What the database has lost is in the letter alone.
+            // After a loss of the ledger, only the letter has the events.
             Self::Dead(letter) if letter.reason == DeadReason::LedgerLost.code() => None,
             Self::Dead(letter) => Some(Self::DeadLater { due: letter.due, delay }),
             Self::Unreadable { original, .. } => {
-                Some(Self::Round { message: original.clone(), delay })
+                Some(Self::PutOff { message: original.clone(), delay })
             }
             _ => None,
         }
     }
 
-    /// A message that goes round as it is.
-    pub(crate) fn round(message: Message) -> Self {
-        Self::Round { message: Box::new(message), delay: Delay::one_level(ROUND) }
+    /// A message that is put off unchanged.
+    pub(crate) fn put_off(message: Message) -> Self {
+        Self::PutOff { message: Box::new(message), delay: Delay::one_level(PUT_OFF) }
     }
 
-    /// For a delivery that the gate did not let through.
+    /// The follow-up of a delivery that was deferred.
     pub(crate) fn deferred(context: &Context, due: Due, deferred: Deferred) -> Self {
         let Deferred { cause, wait } = deferred;
         context.config.metrics.deferred(Deferral::Endpoint(cause));
         let cause = cause.code();
         tracing::debug!(webhook.id = %due.webhook, delivery.id = %due.id(), cause, ?wait, "deferred a delivery");
         let delay = match deferred.cause {
-            // Spread over the slots of a pace, which a wait of one level would bunch together.
+            // These are spread over the slots of a pace. One level of the ladder would bunch them.
             Cause::Held | Cause::Paced | Cause::RateLimit => Delay::at_least(wait),
             _ => Delay::one_level(wait),
         };
         Self::Deferred { due, delay }
     }
 
-    /// What was left to do after the last row of a delivery, when it is not known whether it was
-    /// done. `None` when nothing was.
-    pub(crate) fn again(
+    /// The follow-up of the last row of a delivery, when it may not have been published; `None` if the
+    /// row has none.
+    pub(crate) fn of_last_row(
         context: &Context,
         due: Due,
-        standing: &Standing,
+        history: &Standing,
         webhook: Option<&Webhook>,
     ) -> Option<Self> {
-        let last = standing.last.as_ref().filter(|last| last.entry == due.entry)?;
+        let last = history.last.as_ref().filter(|last| last.entry == due.entry)?;
         match last.state {
             State::Retrying => {
                 let left = last.next_attempt_at.map(|at| at - context.now());
@@ -210,29 +209,23 @@ impl FollowUp {
                 let due = Due { entry: due.entry + 1, ..due };
                 Some(Self::Retry { due, delay: Delay::at_least(left) })
             }
-            State::Dead => Some(Self::Dead(Box::new(DeadLetter::of(due, last, standing, webhook)))),
+            State::Dead => Some(Self::Dead(Box::new(DeadLetter::of(due, last, history, webhook)))),
             State::Pending | State::Delivered | State::Dropped => None,
         }
     }
 }
 
 impl DeadLetter {
-    /// The letter of a delivery that the ledger says is dead.
-    pub(crate) fn of(
-        due: Due,
-        last: &Last,
-        standing: &Standing,
-        webhook: Option<&Webhook>,
-    ) -> Self {
-        let notifications =
-            standing.events.iter().filter_map(|event| event.notification.as_deref());
+    /// The letter of a delivery that is dead in the ledger.
+    pub(crate) fn of(due: Due, last: &Last, history: &Standing, webhook: Option<&Webhook>) -> Self {
+        let notifications = history.events.iter().filter_map(|event| event.notification.as_deref());
         let none = Properties::default();
         let properties = webhook.map_or(&none, |webhook| &webhook.properties);
         Self {
             due,
             reason: last.reason.clone().unwrap_or_default(),
             owner: webhook.map(|webhook| webhook.owner.to_string()).unwrap_or_default(),
-            events: standing.events.iter().map(|event| event.event_id.clone()).collect(),
+            events: history.events.iter().map(|event| event.event_id.clone()).collect(),
             attempts: last.attempt,
             last_status: last.status,
             body: render(due.id(), last.attempt, properties, notifications).into(),
@@ -240,7 +233,7 @@ impl DeadLetter {
     }
 
     fn detail(&self) -> String {
-        /// Ids that are named: headers have a limit.
+        /// The most ids that are named, because headers have a limit.
         const NAMED: usize = 8;
         if self.reason != DeadReason::LedgerLost.code() {
             return format!("given up after {} attempts", self.attempts);
@@ -263,8 +256,8 @@ impl DeadLetter {
         let mut message = reject(&body, "", &self.reason, &detail, context.now());
         message
             .headers
-            // The same for the same end of the same delivery, so that a letter that was published
-            // twice is one letter.
+            // The id is the same for the same end of a delivery, so that a letter that was published
+            // twice counts as one.
             .set("x-fanfare-dead-letter-id", format!("{id}-{}", self.due.entry))
             .set("x-fanfare-delivery", id.to_string())
             .set("x-fanfare-batch", self.due.batch.to_string())

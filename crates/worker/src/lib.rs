@@ -1,17 +1,21 @@
-//! Jobs in, POSTs out, attempts recorded.
+//! A worker: jobs in, POSTs out, attempts recorded.
 //!
-//! A worker takes jobs of two kinds, each with a part of the concurrency: first attempts, and
-//! attempts whose time has come. `intake` takes them; `fresh` and `due` say what to attempt and for
-//! whom, `verdict` what becomes of a due one (`lost` if the database does not know it); `pacer` lets a
-//! webhook have no more than its receiver and its owner want; `gate` keeps a bad endpoint from costing
-//! the others anything; `attempt` makes one POST and concludes from the answer (`release` lets go of
-//! what a slow one would hold, which is in `hold`); `recorder` writes what was
-//! done into the ledger; `hand_on` publishes what follows from it; and only then is a job acknowledged. Any number of workers run side by
-//! side.
+//! A worker receives two kinds of jobs, each with a part of the concurrency: first attempts and later
+//! attempts.
 //!
-//! What may be attempted without asking is a first attempt that the broker hands out for the first
-//! time. Everything else might be done already, or be under way elsewhere: it is asked after, and
-//! claimed, in `due`.
+//! - `consume` receives and settles the jobs.
+//! - `first_attempt` and `later_attempt` attempt the deliveries of a job. `decision` says what to do
+//!   with a later attempt, and `ledger_lost` handles a delivery that the database does not know.
+//! - `pacer` keeps to the pace that a receiver and an owner want, and `endpoint_limiter` keeps a bad
+//!   endpoint from slowing down the others.
+//! - `attempt` makes one POST and evaluates the answer. `slow_attempt` gives back the permit and the
+//!   job of a slow attempt, which `guard` holds. `solo` separates attempts that must be made alone.
+//! - `recorder` writes the attempts to the ledger, and `follow_up_publisher` publishes their
+//!   follow-ups. Only then is a job acknowledged.
+//!
+//! A first attempt whose job the broker delivers for the first time needs no claim. Any other attempt
+//! may have been made, or be under way in another worker, so `later_attempt` claims it first. Any
+//! number of workers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,78 +29,79 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod attempt;
+mod consume;
 mod context;
 mod database;
-mod due;
+mod decision;
+mod endpoint_limiter;
 mod error;
+mod first_attempt;
 mod follow_up;
-mod fresh;
-mod gate;
-mod hand_on;
-mod hold;
-mod intake;
-mod lost;
-mod measure;
+mod follow_up_publisher;
+mod guard;
+mod later_attempt;
+mod ledger_lost;
+mod metrics;
 mod pacer;
 mod progress;
 mod recorder;
-mod release;
+mod slow_attempt;
 mod solo;
 mod telemetry;
-mod verdict;
-mod webhooks;
+mod webhook_cache;
 
 use context::Context;
 
 /// What a worker needs.
 #[derive(Clone)]
 pub struct Config {
-    /// The broker.
+    /// The connection to the broker.
     pub broker: fanfare_broker::Config,
     /// The database.
     pub store: Store,
-    /// What sends.
+    /// The client that sends notifications.
     pub client: Client,
-    /// When to try again.
+    /// When a failed attempt is retried.
     pub policy: RetryPolicy,
-    /// The longest time of one POST.
+    /// The time-out of one POST.
     pub timeout: Duration,
-    /// POSTs under way at a time.
+    /// The most POSTs under way at a time.
     pub concurrency: u32,
-    /// POSTs under way at a time to one webhook.
+    /// The most POSTs under way at a time to one webhook.
     pub per_webhook: u32,
-    /// How long a webhook may fail before it is paused.
+    /// How long a webhook may fail until it is paused.
     pub pause_after: Duration,
-    /// Jobs held at a time, of each kind.
+    /// The most jobs held at a time, of each kind.
     pub prefetch: u16,
-    /// What is counted and measured.
+    /// The worker's metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// How long a stopping worker waits for what outlived its session.
+/// How long a stopping worker waits for attempts that have outlived their session.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Delivers until `stop` is cancelled, over any outage, and then until what is under way is
-/// recorded. `on_state` hears how it stands with the broker.
+/// Delivers until `stop` is cancelled, through outages of the broker and the database, and then until
+/// the attempts under way are recorded. `on_state` is called with each state of the connection to the
+/// broker.
 pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(State)) {
     let tracker = TaskTracker::new();
-    // Outlives `stop`: what is under way is still recorded and handed on while the process ends.
+    // Cancelled after `stop`: attempts under way are still recorded while the process ends.
     let end = CancellationToken::new();
     let broker = config.broker.clone();
     let context = Arc::new(Context::new(config, stop.clone(), end.clone(), &tracker));
     let work = supervise(&broker, &stop, on_state, |session| {
-        intake::work(Arc::clone(&context), session, tracker.clone())
+        consume::run(Arc::clone(&context), session, tracker.clone())
     });
     tokio::select! {
         () = work => {}
-        () = measure::gauges(&context) => {}
+        () = metrics::gauges(&context) => {}
         () = progress::write(&context) => {}
     }
-    // The recorder ends with the last of those who use it.
+    // The recorder ends when its last user is dropped.
     drop(context);
     end.cancel();
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
-        tracing::warn!("some attempts were still under way at the end; their jobs come again");
+        tracing::warn!("some attempts are still under way; their jobs will be redelivered");
     }
 }

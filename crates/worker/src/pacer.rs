@@ -1,10 +1,9 @@
-//! The pace of webhooks whose receiver or owner limits it, whatever worker attempts.
+//! The pace of webhooks that their receiver or owner limits, over all workers.
 //!
-//! `fanfare_core::pace` decides, and the ledger keeps what it decided. A webhook without a hold, a
-//! pace or a limit costs nothing here: whether it has one is known with the webhook itself. Of the
-//! others an attempt reserves its slot in the ledger first. One whose slot comes soon is waited for;
-//! all others are deferred, without an attempt and, while the next slot is known to be far away,
-//! without asking the ledger.
+//! `fanfare_core::pace` decides, and the ledger keeps the decisions. A webhook without a hold, a pace
+//! or a limit costs nothing here, because the webhook itself shows whether it has one. An attempt for
+//! any other webhook reserves a slot in the ledger first. It waits for a slot that comes soon, and is
+//! deferred otherwise. While the next slot is known to be far away, the ledger is not asked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,33 +19,34 @@ use fanfare_core::webhook::Webhook;
 use tokio::sync::Semaphore;
 
 use crate::context::{Context, chance};
+use crate::endpoint_limiter::{Arrival, Deferred};
 use crate::error::WorkerError;
-use crate::gate::Deferred;
 
-/// A slot that comes no later than this is waited for: deferred deliveries come back by the second.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// The longest wait for a slot. Deferrals have a resolution of a second.
+const MAX_SLOT_WAIT: Duration = Duration::from_millis(1500);
 
-/// What is still to be done when the wait is over, before the POST can begin at its slot.
+/// The time that an attempt needs between the end of its wait and its POST.
 const LEAD: Duration = Duration::from_millis(150);
 
-/// How many deliveries of one webhook wait for a slot at a time, so that others keep their part of the
-/// concurrency.
-const MOST_WAITING: u32 = 32;
+/// The most deliveries of one webhook that wait for a slot at a time, so that others keep their part
+/// of the concurrency.
+const MAX_WAITING: u32 = 32;
 
-/// How many ask the ledger at a time, so that others keep their part of its connections.
-const ASKING: usize = 3;
+/// The most statements of the pacer at a time, so that others keep their part of the connections.
+const MAX_STATEMENTS: usize = 3;
 
-/// The part of the concurrency that all that wait for slots may hold.
+/// The part of the concurrency that deliveries which wait for slots may use: one in this number.
 const WAITING_PART: u32 = 8;
 
-/// For how long this worker relies on what it has seen itself: until then it has heard of the change
+/// How long this worker relies on its own view of a pace. Within this time it is notified of the change
 /// to the webhook.
-const FRESH: Duration = Duration::from_secs(5);
+const RELIANCE: Duration = Duration::from_secs(5);
 
-/// The longest time over which the deliveries that wait for a webhook come back.
+/// The longest time over which the deferred deliveries of a webhook are spread.
 const LONGEST_SPREAD: Duration = Duration::from_hours(1);
 
-/// Webhooks remembered; beyond this those of which nothing waits are forgotten.
+/// The most webhooks that are remembered. Beyond this number, webhooks without a waiting delivery are
+/// forgotten.
 const MOST: usize = 10_000;
 
 /// Whether a delivery may go.
@@ -70,10 +70,10 @@ impl Slot {
     }
 }
 
-/// What this worker knows of the paces of webhooks.
+/// This worker's view of the paces of webhooks.
 pub(crate) struct Pacer {
-    most_waiting: u32,
-    asking: Semaphore,
+    max_waiting: u32,
+    statements: Semaphore,
     state: Mutex<State>,
 }
 
@@ -83,7 +83,7 @@ struct State {
     waiting: u32,
 }
 
-/// What a worker has seen of a pace.
+/// A worker's view of a pace.
 struct Known {
     /// When it was seen.
     seen: Instant,
@@ -92,11 +92,11 @@ struct Known {
     hold_until: Option<DateTime<Utc>>,
     /// The time between slots.
     interval: Duration,
-    /// Whether a success tells anything.
+    /// Whether the pace learns from a success.
     learns: bool,
     /// Deliveries that wait for their slot.
     waiting: u32,
-    /// An estimate of the deliveries that were deferred and have not come back yet.
+    /// An estimate of the number of deliveries that were deferred and have not come back yet.
     deferred: u32,
 }
 
@@ -128,26 +128,30 @@ impl Drop for Waiting {
 
 impl Pacer {
     pub(crate) fn new(concurrency: u32) -> Arc<Self> {
-        let most_waiting = (concurrency / WAITING_PART).max(1);
-        Arc::new(Self { most_waiting, asking: Semaphore::new(ASKING), state: Mutex::default() })
+        let max_waiting = (concurrency / WAITING_PART).max(1);
+        Arc::new(Self {
+            max_waiting,
+            statements: Semaphore::new(MAX_STATEMENTS),
+            state: Mutex::default(),
+        })
     }
 
-    /// Asks for a slot of a webhook. `came_back` says that the delivery was deferred before.
+    /// Asks for a slot of a webhook.
     pub(crate) async fn turn(
         self: &Arc<Self>,
         context: &Context,
         webhook: &Webhook,
-        came_back: bool,
+        arrival: Arrival,
     ) -> Result<Turn, WorkerError> {
         let now = context.now();
-        match self.lock().admit(webhook, now, came_back, self.most_waiting) {
+        match self.lock().admit(webhook, now, arrival, self.max_waiting) {
             Admission::Free => return Ok(Turn::Free),
             Admission::Defer(deferred) => return Ok(Turn::Defer(deferred)),
-            Admission::Ask => {}
+            Admission::Reserve => {}
         }
         let slot = Slot(Instant::now());
         let waiting = Waiting { pacer: Arc::clone(self), webhook: webhook.id, slot };
-        // Boxed, as what is rare, so that thousands of attempts under way have small futures.
+        // Boxed because it is rare: the futures of thousands of attempts stay small.
         Box::pin(self.reserve(context, webhook, waiting)).await
     }
 
@@ -158,9 +162,9 @@ impl Pacer {
         webhook: &Webhook,
         mut waiting: Waiting,
     ) -> Result<Turn, WorkerError> {
-        let _asking = self.asking.acquire().await;
-        // Those that asked before may have taken all slots that come soon.
-        let far = self.lock().entry(webhook.id).far(context.now());
+        let _permit = self.statements.acquire().await;
+        // Earlier statements may have reserved all slots that come soon.
+        let far = self.lock().entry(webhook.id).defer_if_far(context.now());
         if let Some(deferred) = far {
             return Ok(Turn::Defer(deferred));
         }
@@ -168,15 +172,15 @@ impl Pacer {
         let take = || {
             store.pace_change(webhook.id, &webhook.uri, |pace| {
                 let now = context.now();
-                let reserved = pace.take(now, webhook.rate_limit, PATIENCE);
+                let reserved = pace.take(now, webhook.rate_limit, MAX_SLOT_WAIT);
                 let next = pace.clone().take(now, webhook.rate_limit, Duration::ZERO);
                 (reserved, next, Seen::of(pace, now))
             })
         };
-        let taken = context.patiently(take).await?;
+        let changed = context.retry_until_available(take).await?;
         let now = context.now();
         let mut state = self.lock();
-        let Some((reserved, next, seen)) = taken else {
+        let Some((reserved, next, seen)) = changed else {
             return Ok(Turn::Defer(state.entry(webhook.id).defer(now, Cause::Paced, now)));
         };
         let known = state.see(webhook.id, seen, now);
@@ -186,7 +190,7 @@ impl Pacer {
         }
         let turn = match reserved {
             Reserved::At(at) => {
-                // Nothing has waited for this slot: fewer are deferred than was thought.
+                // No delivery has waited for this slot, so the estimate is too high.
                 if at <= now {
                     known.deferred /= 2;
                 }
@@ -199,13 +203,13 @@ impl Pacer {
         Ok(turn)
     }
 
-    /// Whether an attempt must not begin although it was let through, because its webhook is held
-    /// since. `since` is when its delivery began.
+    /// The deferral of an attempt that was admitted before its webhook was held; `None` if it may begin.
+    /// `started_at` is when its series began.
     pub(crate) fn held(
         &self,
         context: &Context,
         webhook: &Webhook,
-        since: DateTime<Utc>,
+        started_at: DateTime<Utc>,
     ) -> Option<Deferred> {
         let now = context.now();
         let deferred = {
@@ -216,24 +220,26 @@ impl Pacer {
             known.hold_until = Some(hold);
             known.defer(hold, Cause::Held, now)
         };
-        self.but_for_deadline(context, webhook.id, deferred, since)
+        self.but_for_deadline(context, webhook.id, deferred, started_at)
     }
 
-    /// What becomes of a deferral, given when the delivery began: a hold beyond its deadline is
-    /// shortened so that one attempt is made before that. `None` when it is time for that attempt.
+    /// Shortens a deferral by a hold that ends after the delivery's deadline, so that one more attempt
+    /// is made before the deadline. `None` when it is time for that attempt. `started_at` is when the
+    /// series began.
     pub(crate) fn but_for_deadline(
         &self,
         context: &Context,
         webhook: WebhookId,
         deferred: Deferred,
-        since: DateTime<Utc>,
+        started_at: DateTime<Utc>,
     ) -> Option<Deferred> {
         let now = context.now();
         let state = self.lock();
         let hold = state.known.get(&webhook).and_then(|known| known.hold_until);
         let hold = hold.filter(|_| deferred.cause == Cause::Held);
         drop(state);
-        let chance = hold.and_then(|hold| last_chance(hold, since, context.config.policy.deadline));
+        let chance =
+            hold.and_then(|hold| last_chance(hold, started_at, context.config.policy.deadline));
         match chance {
             None => Some(deferred),
             Some(chance) if chance <= now => None,
@@ -243,9 +249,9 @@ impl Pacer {
         }
     }
 
-    /// What an answer says about the pace of a webhook; `None` when that changes nothing. What a
-    /// receiver asks to wait for counts in this worker at once.
-    pub(crate) fn heed(
+    /// What an answer says about the pace of a webhook; `None` when it changes nothing. A hold begins in
+    /// this worker at once.
+    pub(crate) fn feedback(
         &self,
         context: &Context,
         webhook: &Webhook,
@@ -262,10 +268,10 @@ impl Pacer {
         Some(feedback)
     }
 
-    /// Learns from an answer, with all workers as soon as the ledger has it. The attempt is recorded
-    /// whatever becomes of this.
+    /// Learns from an answer. All workers learn from it as soon as the ledger has it. The attempt is
+    /// recorded even if this fails.
     pub(crate) async fn learn(&self, context: &Context, webhook: &Webhook, feedback: Feedback) {
-        let _asking = self.asking.acquire().await;
+        let _permit = self.statements.acquire().await;
         let store = &context.config.store;
         let learn = || {
             store.pace_change(webhook.id, &webhook.uri, |pace| {
@@ -273,20 +279,20 @@ impl Pacer {
                 Seen::of(pace, feedback.now)
             })
         };
-        match context.patiently(learn).await {
+        match context.retry_until_available(learn).await {
             Ok(Some(seen)) => {
                 self.lock().see(webhook.id, seen, context.now());
             }
-            // Others learn from it as well, or it is about an address that is no longer used.
+            // Other workers have learnt the same, or the webhook's address has changed.
             Ok(None) => {}
             Err(error) => {
                 let error = chain(&error);
-                tracing::warn!(webhook.id = %webhook.id, error, "failed to note a webhook's pace");
+                tracing::warn!(webhook.id = %webhook.id, error, "failed to store a webhook's pace");
             }
         }
     }
 
-    /// Whether a success says something about a pace.
+    /// Whether a pace learns from a success.
     fn learns(&self, webhook: &Webhook) -> bool {
         webhook.pacing.interval.is_some()
             || self.lock().known.get(&webhook.id).is_some_and(|known| known.learns)
@@ -306,14 +312,14 @@ impl Pacer {
     }
 }
 
-/// What the local state says of a delivery.
+/// The decision about a delivery from the local state.
 enum Admission {
     Free,
-    Ask,
+    Reserve,
     Defer(Deferred),
 }
 
-/// What was read of a pace.
+/// What was read about a pace.
 #[derive(Clone, Copy)]
 struct Seen {
     hold_until: Option<DateTime<Utc>>,
@@ -331,8 +337,8 @@ impl State {
         &mut self,
         webhook: &Webhook,
         now: DateTime<Utc>,
-        came_back: bool,
-        most_waiting: u32,
+        arrival: Arrival,
+        max_waiting: u32,
     ) -> Admission {
         let is_known = self.known.contains_key(&webhook.id);
         if !webhook.is_paced() && !is_known {
@@ -340,31 +346,31 @@ impl State {
         }
         let all_waiting = self.waiting;
         let known = self.entry(webhook.id);
-        if came_back {
+        if arrival == Arrival::Returning {
             known.deferred = known.deferred.saturating_sub(1);
         }
         if !webhook.is_paced() && known.is_over(now) {
             self.known.remove(&webhook.id);
             return Admission::Free;
         }
-        if let Some(hold) = webhook.pacing.held_until(now + PATIENCE) {
+        if let Some(hold) = webhook.pacing.held_until(now + MAX_SLOT_WAIT) {
             known.hold_until = Some(hold);
             return Admission::Defer(known.defer(hold, Cause::Held, now));
         }
-        if let Some(deferred) = known.far(now) {
+        if let Some(deferred) = known.defer_if_far(now) {
             return Admission::Defer(deferred);
         }
-        if known.waiting >= MOST_WAITING || all_waiting >= most_waiting {
-            let soon = now + known.interval.max(PATIENCE);
+        if known.waiting >= MAX_WAITING || all_waiting >= max_waiting {
+            let soon = now + known.interval.max(MAX_SLOT_WAIT);
             return Admission::Defer(known.defer(soon, Cause::Paced, now));
         }
         known.waiting += 1;
         self.waiting += 1;
-        Admission::Ask
+        Admission::Reserve
     }
 
-    /// Notes what the ledger has. A later hold that this worker has just heard of counts on: it is
-    /// about to be in the ledger.
+    /// Takes over the ledger's view. A later hold that this worker has just received stays, because it
+    /// is about to be in the ledger.
     fn see(&mut self, webhook: WebhookId, seen: Seen, now: DateTime<Utc>) -> &mut Known {
         let known = self.entry(webhook);
         known.hold_until = seen.hold_until.max(known.held(now));
@@ -391,17 +397,17 @@ impl State {
 
 impl Known {
     fn is_fresh(&self) -> bool {
-        self.seen.elapsed() < FRESH
+        self.seen.elapsed() < RELIANCE
     }
 
-    /// Whether nothing waits, and nothing limits a webhook that has no pace of its own and no limit; or
-    /// what was seen is too old to be relied upon.
+    /// Whether this entry can be removed: no delivery waits, and nothing limits the webhook or the view
+    /// is too old to rely on.
     fn is_over(&self, now: DateTime<Utc>) -> bool {
         let limits = self.learns || self.hold_until.is_some_and(|until| until > now);
         self.waiting == 0 && !(limits && self.is_fresh())
     }
 
-    /// The receiver asked to wait until then.
+    /// Holds the webhook until this time.
     fn hold(&mut self, until: DateTime<Utc>) {
         let until = Some(until).max(self.hold_until.filter(|_| self.is_fresh()));
         (self.seen, self.hold_until) = (Instant::now(), until);
@@ -409,8 +415,8 @@ impl Known {
     }
 
     /// Defers a delivery if the next slot is known to be far away.
-    fn far(&mut self, now: DateTime<Utc>) -> Option<Deferred> {
-        let far = self.not_before.filter(|(at, _)| self.is_fresh() && *at > now + PATIENCE);
+    fn defer_if_far(&mut self, now: DateTime<Utc>) -> Option<Deferred> {
+        let far = self.not_before.filter(|(at, _)| self.is_fresh() && *at > now + MAX_SLOT_WAIT);
         far.map(|(at, cause)| self.defer(at, cause, now))
     }
 
@@ -418,8 +424,8 @@ impl Known {
         self.hold_until.filter(|until| self.is_fresh() && *until > now)
     }
 
-    /// Deferred deliveries come back four times as often as there are slots, so that none is left unused
-    /// when the slots come sooner than was thought.
+    /// Defers a delivery. Deferred deliveries come back four times as often as there are slots, so that
+    /// no slot is unused when the slots come sooner than expected.
     fn defer(&mut self, at: DateTime<Utc>, cause: Cause, now: DateTime<Utc>) -> Deferred {
         let each = (self.interval / 4).max(SPREAD_EACH);
         let spread = each.saturating_mul(self.deferred).min(LONGEST_SPREAD);

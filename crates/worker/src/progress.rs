@@ -1,5 +1,5 @@
-//! What the reconciler must know of this worker: that it runs, how long an attempt may take until it
-//! leaves a trace, and how far the worker has come in the queues of jobs.
+//! What the reconciler must know about this worker: that it runs, how long an attempt may be in doubt,
+//! and how far the worker has come in the queues of jobs.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,21 +12,21 @@ use fanfare_store::progress::WorkerId;
 
 use crate::context::Context;
 
-/// How often it is written, if it has changed.
+/// How often the progress is written, if it has changed.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How often the worker says that it runs.
+/// How often the worker writes that it runs.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
 
-/// The newest time, by queue, at which a job came into it that this worker was handed and that is
-/// not written yet.
+/// For each queue, the newest enqueue time of the jobs that this worker has received, unless it is
+/// written already.
 #[derive(Default)]
 pub(crate) struct Progress {
     passed: Mutex<BTreeMap<&'static str, DateTime<Utc>>>,
 }
 
 impl Progress {
-    /// Notes that a job was handed out. One that came back says nothing about where its queue is.
+    /// Notes that a job was received. A redelivered job says nothing about the progress of its queue.
     pub(crate) fn note(&self, queue: Queue, incoming: &Incoming) {
         if incoming.redelivered {
             return;
@@ -48,17 +48,18 @@ impl Progress {
     }
 }
 
-/// Writes it for ever. What can't be written is written with what comes next.
+/// Writes the progress repeatedly, and never returns. Progress that can't be written is written with
+/// the next one.
 pub(crate) async fn write(context: &Context) {
     let store = &context.config.store;
     let worker = WorkerId::random();
     let mut seen: Option<Instant> = None;
     loop {
         if seen.is_none_or(|seen| seen.elapsed() >= SEEN_EVERY) {
-            match store.worker_seen(worker, context.certainty()).await {
+            match store.worker_seen(worker, context.in_doubt_window()).await {
                 Ok(()) => seen = Some(Instant::now()),
                 Err(error) => {
-                    tracing::debug!(error = error.chain(), "failed to note that this worker runs");
+                    tracing::debug!(error = error.chain(), "failed to write that this worker runs");
                 }
             }
         }
@@ -68,7 +69,7 @@ pub(crate) async fn write(context: &Context) {
             continue;
         }
         if let Err(error) = store.queue_progress_note(&passed).await {
-            tracing::debug!(error = error.chain(), "the progress of the queues is not written");
+            tracing::debug!(error = error.chain(), "failed to write the progress of the queues");
             for (queue, at) in passed {
                 context.progress.raise(queue, at);
             }

@@ -1,7 +1,7 @@
-//! The way into the ledger: rows of many attempts, written together.
+//! Writes the rows of many attempts to the ledger together.
 //!
-//! Whoever made an attempt waits here until its row is committed. While the database is away,
-//! nothing new is sent: a POST that can't be recorded would be a duplicate in the making.
+//! An attempt waits here until its row is committed. While the database is away, no attempt begins: a
+//! POST that can't be recorded would be sent a second time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::Config;
-use crate::database::Answering;
+use crate::database::DatabaseHealth;
 use crate::error::WorkerError;
 
-/// Rows in one statement.
-const AT_A_TIME: usize = 512;
+/// The most rows in one statement.
+const MAX_BATCH: usize = 512;
 
-/// Rows that wait; as many attempts as a worker has under way fit.
-const WAITING: usize = 4096;
+/// The most rows that wait: enough for all attempts that a worker has under way.
+const CAPACITY: usize = 4096;
 
 /// How long a stopping worker still tries to reach the database.
 const LAST_TRY: Duration = Duration::from_secs(10);
@@ -34,21 +34,21 @@ type Done = oneshot::Sender<Result<(), StoreError>>;
 /// A row, where to say that it is written, and the span of its delivery.
 type Waiting = (Entry, Done, Span);
 
-/// A handle to the task that writes.
+/// A handle to the writing task.
 pub(crate) struct Recorder {
     queue: mpsc::Sender<Waiting>,
     healthy: watch::Receiver<bool>,
 }
 
 impl Recorder {
-    /// Begins to write; ends when the handle is gone and everything is written.
+    /// Begins to write; ends when the handle is dropped and all rows are written.
     pub(crate) fn start(
         config: &Config,
-        database: Answering,
+        database: DatabaseHealth,
         stop: CancellationToken,
         tracker: &TaskTracker,
     ) -> Self {
-        let (queue, waiting) = mpsc::channel(WAITING);
+        let (queue, waiting) = mpsc::channel(CAPACITY);
         let (health, healthy) = watch::channel(true);
         let give_up = CancellationToken::new();
         let writer = Writer {
@@ -67,9 +67,9 @@ impl Recorder {
         Self { queue, healthy }
     }
 
-    /// Waits until the database takes rows.
+    /// Waits until the database is available.
     pub(crate) async fn ready(&self) {
-        // An error means that the writer has ended; then `record` will say so.
+        // An error means that the writer has ended; then `record` fails.
         let _ = self.healthy.clone().wait_for(|healthy| *healthy).await;
     }
 
@@ -85,20 +85,20 @@ impl Recorder {
     }
 }
 
-/// The task that writes.
+/// The writing task.
 struct Writer {
     store: Store,
     metrics: Arc<Metrics>,
     health: watch::Sender<bool>,
-    database: Answering,
-    /// Cancelled when a stopping process waited long enough for the database.
+    database: DatabaseHealth,
+    /// Cancelled when a stopping process has waited long enough for the database.
     give_up: CancellationToken,
 }
 
 impl Writer {
     async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
-        let mut batch = Vec::with_capacity(AT_A_TIME);
-        while waiting.recv_many(&mut batch, AT_A_TIME).await > 0 {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
             let first = first_recorded(batch.iter().map(|(_, _, span)| span));
             let (entries, done): (Vec<Entry>, Vec<Done>) =
                 batch.drain(..).map(|(entry, done, _)| (entry, done)).unzip();
@@ -107,14 +107,14 @@ impl Writer {
                 Err(Impatient::Refused(_) | Impatient::Failing(_)) => {
                     self.write_singly(entries, done).await;
                 }
-                // Dropping `done` says so to those who wait.
+                // The attempts that wait see that `done` is dropped.
                 Err(Impatient::Stopping) => return,
             }
         }
     }
 
-    /// Writes rows one by one, since the database refused one of them and the others must not
-    /// suffer for it. That one is written without the texts that came from outside.
+    /// Writes rows one by one, because the database rejected one of them, and the others must be
+    /// written all the same. The rejected row is written without the texts that came from outside.
     async fn write_singly(&self, entries: Vec<Entry>, done: Vec<Done>) {
         for (mut entry, done) in entries.into_iter().zip(done) {
             let mut result = self.write(std::slice::from_ref(&entry)).await;
@@ -135,7 +135,7 @@ impl Writer {
         }
     }
 
-    /// Writes rows in one statement, waiting for the database if it must.
+    /// Writes rows in one statement; waits while the database is away.
     async fn write(&self, entries: &[Entry]) -> Result<(), Impatient> {
         let write = || async {
             let began = Instant::now();
@@ -147,23 +147,23 @@ impl Writer {
             self.health.send_if_modified(|known| std::mem::replace(known, healthy) != healthy);
             result
         };
-        let twice = match entries {
+        let duplicates = match entries {
             [_] => patiently(&self.give_up, write).await?,
-            // Several rows that can't be written together may be written one by one.
+            // Rows that can't be written together may be written one by one.
             _ => answered(&self.give_up, write).await?.value,
         };
-        if twice > 0 {
-            self.metrics.duplicates(twice);
+        if duplicates > 0 {
+            self.metrics.duplicates(duplicates);
             tracing::warn!(
-                attempts = twice,
-                "attempts were made that are in the ledger already: receivers got duplicates"
+                attempts = duplicates,
+                "attempts were made that were in the ledger already: receivers got duplicates"
             );
         }
         Ok(())
     }
 }
 
-/// Tells who waits; it may have given up, which changes nothing.
+/// Sends the result to the attempt that waits. It may have stopped waiting, which changes nothing.
 fn answer(done: Done, result: Result<(), StoreError>) {
     drop(done.send(result));
 }

@@ -1,62 +1,62 @@
-//! Attempts that are made alone: while one is, its worker attempts nothing else.
+//! Solo attempts: while one is made, its worker makes no other attempt.
 //!
-//! It is what separates a delivery that ends its workers from those that happened to be under way
-//! beside it. It costs everybody else the time until their attempts are over and the time of the
-//! attempt itself; so the others get as much time again before the next one.
+//! A solo attempt separates a delivery that ends its workers from the deliveries that happened to be
+//! under way at the same time. It costs the others the time until their attempts are over, and the
+//! time of the solo attempt. So they get as much time again before the next solo attempt.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::timeout;
 
-/// How long an attempt waits for others that are to be made alone; then it comes back later.
+/// How long a solo attempt waits for other solo attempts before it is deferred.
 const TURN: Duration = Duration::from_secs(1);
 
-/// Who attempts beside whom.
+/// Separates solo attempts from all others.
 #[derive(Debug)]
-pub(crate) struct Solo {
+pub(crate) struct SoloLock {
     attempts: RwLock<()>,
-    /// From when the next attempt may be made alone.
+    /// The time from which the next solo attempt may begin.
     turn: Mutex<Instant>,
 }
 
-/// The right to attempt something beside others.
-pub(crate) type Beside<'a> = RwLockReadGuard<'a, ()>;
+/// The right to make an attempt while others are under way.
+pub(crate) type SharedGuard<'a> = RwLockReadGuard<'a, ()>;
 
-/// The right to attempt something alone.
-pub(crate) struct Alone<'a> {
+/// The exclusive right to make an attempt.
+pub(crate) struct SoloGuard<'a> {
     turn: MutexGuard<'a, Instant>,
     asked: Instant,
     _attempts: RwLockWriteGuard<'a, ()>,
 }
 
-impl Solo {
+impl SoloLock {
     pub(crate) fn new() -> Self {
         Self { attempts: RwLock::new(()), turn: Mutex::new(Instant::now()) }
     }
 
-    /// Waits while an attempt is made alone.
-    pub(crate) async fn beside(&self) -> Beside<'_> {
+    /// Waits while a solo attempt is under way.
+    pub(crate) async fn shared(&self) -> SharedGuard<'_> {
         self.attempts.read().await
     }
 
-    /// Waits until nothing else is under way, for `bound` at most. New attempts of others wait
-    /// meanwhile. `None` when it is not possible now.
-    pub(crate) async fn alone(&self, bound: Duration) -> Option<Alone<'_>> {
+    /// Waits at most `bound` until nothing else is under way. New attempts wait meanwhile. `None` when
+    /// a solo attempt is not possible now.
+    pub(crate) async fn solo(&self, bound: Duration) -> Option<SoloGuard<'_>> {
         let mut turn = timeout(TURN, self.turn.lock()).await.ok()?;
         let asked = Instant::now();
         if *turn > asked {
             return None;
         }
         if let Ok(attempts) = timeout(bound, self.attempts.write()).await {
-            return Some(Alone { turn, asked, _attempts: attempts });
+            return Some(SoloGuard { turn, asked, _attempts: attempts });
         }
         *turn = Instant::now() + asked.elapsed();
         None
     }
 }
 
-impl Drop for Alone<'_> {
+impl Drop for SoloGuard<'_> {
     fn drop(&mut self) {
         *self.turn = Instant::now() + self.asked.elapsed();
     }
@@ -69,15 +69,15 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[tokio::test]
-    async fn an_attempt_alone_waits_for_others_and_others_wait_for_it() {
-        let solo = Solo::new();
-        let first = solo.beside().await;
-        let alone = solo.alone(SOON);
+    async fn a_solo_attempt_waits_for_others_and_others_wait_for_it() {
+        let solo = SoloLock::new();
+        let first = solo.shared().await;
+        let alone = solo.solo(SOON);
         tokio::pin!(alone);
         assert!(futures_util::poll!(&mut alone).is_pending());
-        let second = solo.beside();
+        let second = solo.shared();
         tokio::pin!(second);
-        assert!(futures_util::poll!(&mut second).is_pending(), "it overtook the one alone");
+        assert!(futures_util::poll!(&mut second).is_pending(), "it overtook the solo attempt");
         drop(first);
         let alone = alone.await.unwrap();
         assert!(futures_util::poll!(&mut second).is_pending());
@@ -86,12 +86,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn others_do_not_wait_for_ever_for_an_attempt_alone() {
-        let solo = Solo::new();
-        let _first = solo.beside().await;
-        assert!(solo.alone(Duration::from_millis(20)).await.is_none());
-        drop(solo.beside().await);
-        // They get as much time as they waited for.
-        assert!(solo.alone(SOON).await.is_none());
+    async fn a_solo_attempt_that_can_not_begin_in_time_lets_others_go_first() {
+        let solo = SoloLock::new();
+        let _first = solo.shared().await;
+        assert!(solo.solo(Duration::from_millis(20)).await.is_none());
+        drop(solo.shared().await);
+        // The others get as much time as they had to wait.
+        assert!(solo.solo(SOON).await.is_none());
     }
 }

@@ -1,8 +1,8 @@
-//! The webhooks that this worker sends to, kept in memory.
+//! The webhooks that this worker sends to, cached in memory.
 //!
-//! What is kept is used only while the database proves, about twice a second, that every change is
-//! heard of: see [`fanfare_store::listen`]. Without such a proof webhooks are read each time. That a
-//! replaced secret has come to its end is no change: a webhook that has one is kept until then.
+//! The cache is used only while the database proves, about twice a second, that every change was
+//! received: see [`fanfare_store::listen`]. Without such a proof webhooks are read each time. The end
+//! of a replaced secret is no change, so a webhook that has one is cached until that time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,65 +16,65 @@ use fanfare_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// More than this are not kept: about 100 MB at a kilobyte each.
-const MOST: usize = 100_000;
+/// The most webhooks in the cache: about 100 MB at a kilobyte each.
+const CAPACITY: usize = 100_000;
 
-/// How long to wait before listening again.
+/// The pause before the connection for notifications is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// For how long what was known to be right is relied upon. Several proofs fall into this time.
+/// How long a proof is relied on. Several proofs fall into this time.
 pub(crate) const TRUSTED: Duration = Duration::from_millis(1500);
 
-/// Without a proof for so long, an operator is told that webhooks are read each time.
-const TOLD_AFTER: Duration = Duration::from_secs(15);
+/// After this time without a proof, a warning says that webhooks are read each time.
+const WARN_AFTER: Duration = Duration::from_secs(15);
 
-/// The kept webhooks.
-pub(crate) struct Webhooks {
+/// The cached webhooks.
+pub(crate) struct WebhookCache {
     store: Store,
-    kept: Mutex<Kept>,
+    kept: Mutex<Cache>,
 }
 
 #[derive(Default)]
-struct Kept {
-    webhooks: HashMap<WebhookId, KeptWebhook>,
-    /// Every change before this instant has been heard of; `None` when that is not known.
+struct Cache {
+    webhooks: HashMap<WebhookId, CachedWebhook>,
+    /// Every change before this instant was received; `None` when that is not known.
     proven: Option<Instant>,
-    /// Counts changes, so that a row read before one is not kept after it.
+    /// Counts changes, so that a row that was read before a change is not cached after it.
     changes: u64,
 }
 
-struct KeptWebhook {
+struct CachedWebhook {
     webhook: Arc<Webhook>,
-    /// When one of its secrets comes to its end.
+    /// When one of its secrets ends.
     until: Option<Instant>,
 }
 
-/// Webhooks that were asked for.
+/// The result of a lookup.
 #[derive(Default)]
 pub(crate) struct Found {
     /// Those that exist.
     pub(crate) webhooks: HashMap<WebhookId, Arc<Webhook>>,
-    /// Those that exist but can't be read, for example because a key is missing: an operator has to
-    /// mend that, and what they are owed waits.
+    /// Those that exist and can't be read, for example because a key is missing. Their deliveries wait
+    /// until an operator has repaired that.
     pub(crate) unreadable: HashSet<WebhookId>,
 }
 
-impl Webhooks {
-    /// Begins to listen for changes; ends with `end`.
+impl WebhookCache {
+    /// Begins to listen for changes; ends when `end` is cancelled.
     pub(crate) fn start(store: Store, end: CancellationToken, tracker: &TaskTracker) -> Arc<Self> {
         let webhooks = Arc::new(Self { store, kept: Mutex::default() });
         let listener = Arc::clone(&webhooks);
         tracker.spawn(async move {
-            let both = async { tokio::join!(listener.listen(), listener.tell()) };
+            let both = async { tokio::join!(listener.listen(), listener.report()) };
             end.run_until_cancelled(both).await;
         });
         webhooks
     }
 
-    /// Those of these webhooks that exist. Every change that was committed more than [`TRUSTED`]
-    /// before the call is seen.
+    /// The webhooks with these ids that exist. The result includes every change that was committed more
+    /// than [`TRUSTED`] before the call.
     pub(crate) async fn get(&self, ids: &[WebhookId]) -> Result<Found, StoreError> {
-        // Before the database reads its own clock: no secret is kept for longer than it says.
+        // Taken before the database reads its clock, so that no secret is cached beyond its end.
         let now = Instant::now();
         let mut found = Found::default();
         let mut missing = Vec::new();
@@ -82,7 +82,7 @@ impl Webhooks {
             let kept = self.lock();
             let is_proven = kept.is_proven(now);
             for &id in ids {
-                let holds = |kept: &&KeptWebhook| kept.until.is_none_or(|until| until > now);
+                let holds = |kept: &&CachedWebhook| kept.until.is_none_or(|until| until > now);
                 match (is_proven, kept.webhooks.get(&id).filter(holds)) {
                     (true, Some(kept)) => {
                         drop(found.webhooks.insert(id, Arc::clone(&kept.webhook)));
@@ -98,7 +98,7 @@ impl Webhooks {
         let read = self.store.webhooks_read(&missing).await?;
         let mut kept = self.lock();
         let keep = kept.changes == changes && kept.is_proven(Instant::now());
-        if kept.webhooks.len() + read.readable.len() > MOST {
+        if kept.webhooks.len() + read.readable.len() > CAPACITY {
             kept.webhooks.clear();
         }
         for (id, error) in read.unreadable {
@@ -111,7 +111,7 @@ impl Webhooks {
             if keep {
                 let until = holds.map(|holds| now + holds);
                 let webhook = Arc::clone(&webhook);
-                kept.webhooks.insert(webhook.id, KeptWebhook { webhook, until });
+                kept.webhooks.insert(webhook.id, CachedWebhook { webhook, until });
             }
             found.webhooks.insert(webhook.id, webhook);
         }
@@ -120,51 +120,51 @@ impl Webhooks {
 
     async fn listen(&self) {
         loop {
-            let ended = self.store.listen_webhooks(|heard| self.lock().hear(heard)).await;
+            let ended = self.store.listen_webhooks(|heard| self.lock().apply(heard)).await;
             self.lock().forget_all();
             if let Err(error) = ended {
-                tracing::debug!(error = error.chain(), "lost the news of changed webhooks");
+                tracing::debug!(error = error.chain(), "stopped listening for changes to webhooks");
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Tells an operator when changes are not heard of for long, and when they are again.
-    async fn tell(&self) {
+    /// Warns when notifications of changes are missing for long, and logs when they are received again.
+    async fn report(&self) {
         let mut since = Instant::now();
-        let mut told = false;
+        let mut warned = false;
         loop {
             tokio::time::sleep(TRUSTED).await;
             let now = Instant::now();
             if self.lock().is_proven(now) {
                 since = now;
-                if std::mem::take(&mut told) {
-                    tracing::info!("changes to webhooks are heard of again");
+                if std::mem::take(&mut warned) {
+                    tracing::info!("notifications of changes to webhooks are received again");
                 }
-            } else if !told && now.duration_since(since) > TOLD_AFTER {
-                told = true;
+            } else if !warned && now.duration_since(since) > WARN_AFTER {
+                warned = true;
                 tracing::warn!(
-                    "changes to webhooks are not heard of, as behind a pooler of transactions: \
-                     webhooks are read for every attempt, which is right but slower"
+                    "no notifications of changes to webhooks are received, as behind a transaction \
+                     pooler: webhooks are read for every attempt, which is correct but slower"
                 );
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    fn hear(&mut self, heard: Heard) {
+impl Cache {
+    fn apply(&mut self, heard: Heard) {
         match heard {
             Heard::Changed(id) => {
                 self.changes += 1;
                 self.webhooks.remove(&id);
             }
             Heard::AllUntil(proven) => {
-                // After a silence it begins with nothing, for whatever caused that.
+                // After a gap the cache begins empty, whatever caused the gap.
                 if !self.is_proven(proven) {
                     self.forget_all();
                 }
@@ -179,7 +179,7 @@ impl Kept {
         self.proven = None;
     }
 
-    /// Whether all changes were heard of until shortly before `now`.
+    /// Whether all changes until shortly before `now` were received.
     fn is_proven(&self, now: Instant) -> bool {
         self.proven.is_some_and(|proven| now.saturating_duration_since(proven) <= TRUSTED)
     }

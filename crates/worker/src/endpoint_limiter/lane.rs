@@ -1,4 +1,4 @@
-//! The requests of first attempts, or of due ones: what hosts and owners have of them.
+//! A lane: the requests of first attempts, or of later ones, counted for each host and each owner.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use fanfare_core::group::{Group, Kind, Load, Refusal};
 use super::MOST;
 use crate::context::chance;
 
-/// The slow requests of all lanes, which don't count in theirs any more.
+/// The slow requests of all lanes. They no longer count in their lanes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slow {
     pub(super) requests: u32,
-    /// The most that there may be.
+    /// The maximum number of slow requests.
     pub(super) room: u32,
 }
 
-/// The requests of first attempts, or of due ones.
+/// The requests of first attempts, or of later ones.
 pub(super) struct Lane {
     hosts: HashMap<Arc<str>, Group>,
     owners: HashMap<Arc<str>, Group>,
     /// Requests in flight that are not slow.
     pub(super) all: u32,
-    /// The most that there may be.
+    /// The maximum number of requests in flight.
     concurrency: u32,
 }
 
@@ -42,14 +42,14 @@ impl Lane {
         self.hosts.get(host).and_then(|group| group.silence(now))
     }
 
-    /// What is in flight in this lane, and of the slow requests of all lanes.
+    /// The requests in flight in this lane, and the slow ones of all lanes.
     pub(super) fn load(&self, slow: Slow) -> Load {
         let Slow { requests: slow, room: slow_room } = slow;
         Load { fast: self.all, concurrency: self.concurrency, slow, slow_room }
     }
 
-    /// Why a host or an owner may have no further request. `silence` is that of the host in the other
-    /// lane.
+    /// Why a host or an owner may have no further request; `None` if it may. `silence` is how long the
+    /// host has been silent in the other lane.
     pub(super) fn refusal(
         &mut self,
         (host, owner): (&Arc<str>, &Arc<str>),

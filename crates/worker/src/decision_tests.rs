@@ -1,4 +1,4 @@
-//! Each verdict, and the order of what speaks for it.
+//! Each decision, and the order of the facts that it depends on.
 
 use chrono::TimeDelta;
 use fanfare_core::filter::Filters;
@@ -8,6 +8,7 @@ use fanfare_core::webhook::{Headers, Pacing, Properties};
 use fanfare_store::attempts::Last;
 
 use super::*;
+use crate::later_attempt::AttemptKind;
 
 const DEADLINE: Duration = Duration::from_hours(72);
 
@@ -67,17 +68,22 @@ fn retrying() -> Standing {
     Standing { last: Some(last), ..planned() }
 }
 
-fn taken(entry: i32) -> Taken {
+fn delivery(entry: i32) -> DueDelivery {
     let batch = "00000000000000000000000000000001".parse().unwrap();
     let due = Due { batch, webhook: webhook().id, entry };
-    Taken { due, first: entry == 1, redelivered: false, slot: None }
+    DueDelivery {
+        due,
+        kind: if entry == 1 { AttemptKind::First } else { AttemptKind::Later },
+        redelivered: false,
+        slot: None,
+    }
 }
 
-/// What speaks for an attempt, so many seconds after the plan.
-fn facts<'a>(standing: &'a Standing, webhook: &'a Webhook, seconds: i64) -> Facts<'a> {
+/// Facts that allow an attempt, at this number of seconds after the plan.
+fn facts<'a>(history: &'a Standing, webhook: &'a Webhook, seconds: i64) -> Facts<'a> {
     Facts {
         claim: Claim::Ours(Unrecorded::default()),
-        standing,
+        history,
         webhook: Some(webhook),
         unreadable: false,
         owner: Some(UserStatus::Enabled),
@@ -86,97 +92,97 @@ fn facts<'a>(standing: &'a Standing, webhook: &'a Webhook, seconds: i64) -> Fact
     }
 }
 
-fn attempt(by_plan: bool, alone: bool) -> Verdict {
-    Verdict::Attempt { events: vec![0], by_plan, alone }
+fn attempt(by_plan: bool, solo: bool) -> Decision {
+    Decision::Attempt { events: vec![0], by_plan, solo }
 }
 
 #[test]
-fn the_plan_decides_about_first_attempts_for_half_a_minute() {
+fn first_attempts_up_to_30_s_after_the_plan_are_decided_by_the_plan() {
     let (planned, webhook) = (planned(), webhook());
     for owner in [Some(UserStatus::Enabled), Some(UserStatus::Disabled), None] {
         let facts = Facts { owner, ..facts(&planned, &webhook, 30) };
-        // Whatever its job is called.
-        for first in [true, false] {
-            assert_eq!(verdict(Taken { first, ..taken(1) }, &facts), attempt(true, false));
+        // The kind of its job makes no difference.
+        for kind in [AttemptKind::First, AttemptKind::Later] {
+            assert_eq!(decision(DueDelivery { kind, ..delivery(1) }, &facts), attempt(true, false));
         }
     }
     let later = |owner| Facts { owner, ..facts(&planned, &webhook, 31) };
-    assert_eq!(verdict(taken(1), &later(Some(UserStatus::Enabled))), attempt(false, false));
+    assert_eq!(decision(delivery(1), &later(Some(UserStatus::Enabled))), attempt(false, false));
     let disabled = later(Some(UserStatus::Disabled));
-    assert_eq!(verdict(taken(1), &disabled), Verdict::Drop(DropReason::OwnerDisabled));
-    assert_eq!(verdict(taken(1), &later(None)), Verdict::Drop(DropReason::OwnerDeleted));
+    assert_eq!(decision(delivery(1), &disabled), Decision::Drop(DropReason::OwnerDisabled));
+    assert_eq!(decision(delivery(1), &later(None)), Decision::Drop(DropReason::OwnerDeleted));
 }
 
 #[test]
-fn a_retry_is_asked_about_at_any_time() {
+fn retries_are_decided_again_at_any_time() {
     let (retrying, webhook) = (retrying(), webhook());
-    assert_eq!(verdict(taken(2), &facts(&retrying, &webhook, 1)), attempt(false, false));
+    assert_eq!(decision(delivery(2), &facts(&retrying, &webhook, 1)), attempt(false, false));
     let owner = Some(UserStatus::Disabled);
     let facts = Facts { owner, ..facts(&retrying, &webhook, 1) };
-    assert_eq!(verdict(taken(2), &facts), Verdict::Drop(DropReason::OwnerDisabled));
+    assert_eq!(decision(delivery(2), &facts), Decision::Drop(DropReason::OwnerDisabled));
 }
 
 #[test]
-fn what_is_asked_waits_while_the_directory_can_t_decide() {
+fn deliveries_that_need_the_directory_wait_while_it_is_held() {
     let webhook = webhook();
     let (retrying, planned) = (retrying(), planned());
     let held = Standing { held: true, ..retrying };
-    assert_eq!(verdict(taken(2), &facts(&held, &webhook, 1)), Verdict::DirectoryHeld);
+    assert_eq!(decision(delivery(2), &facts(&held, &webhook, 1)), Decision::DirectoryHeld);
     let held = Standing { held: true, ..planned };
-    assert_eq!(verdict(taken(1), &facts(&held, &webhook, 1)), attempt(true, false));
-    assert_eq!(verdict(taken(1), &facts(&held, &webhook, 31)), Verdict::DirectoryHeld);
+    assert_eq!(decision(delivery(1), &facts(&held, &webhook, 1)), attempt(true, false));
+    assert_eq!(decision(delivery(1), &facts(&held, &webhook, 31)), Decision::DirectoryHeld);
 }
 
 #[test]
-fn a_webhook_that_is_paused_or_gone_gets_nothing_whatever_the_plan_says() {
+fn deliveries_of_a_paused_or_deleted_webhook_are_dropped_even_if_planned() {
     let (planned, paused) = (planned(), Webhook { paused: true, ..webhook() });
     let paused = facts(&planned, &paused, 1);
-    assert_eq!(verdict(taken(1), &paused), Verdict::Drop(DropReason::WebhookPaused));
+    assert_eq!(decision(delivery(1), &paused), Decision::Drop(DropReason::WebhookPaused));
     let gone = Facts { webhook: None, ..paused };
-    assert_eq!(verdict(taken(1), &gone), Verdict::Drop(DropReason::WebhookDeleted));
-    assert_eq!(verdict(taken(1), &Facts { unreadable: true, ..gone }), Verdict::Unreadable);
+    assert_eq!(decision(delivery(1), &gone), Decision::Drop(DropReason::WebhookDeleted));
+    assert_eq!(decision(delivery(1), &Facts { unreadable: true, ..gone }), Decision::Unreadable);
 }
 
 #[test]
-fn unrecorded_attempts_lead_to_one_alone_and_then_to_the_end() {
+fn unrecorded_attempts_lead_to_a_solo_attempt_and_then_to_poison() {
     let (retrying, webhook) = (retrying(), webhook());
     let of = |tries, alone| {
         let claim = Claim::Ours(Unrecorded { tries, alone });
-        verdict(taken(2), &Facts { claim, ..facts(&retrying, &webhook, 1) })
+        decision(delivery(2), &Facts { claim, ..facts(&retrying, &webhook, 1) })
     };
     assert_eq!(of(2, 0), attempt(false, false));
     assert_eq!(of(3, 0), attempt(false, true));
-    assert_eq!(of(6, 3), Verdict::GiveUp(DeadReason::Poison));
+    assert_eq!(of(6, 3), Decision::GiveUp(DeadReason::Poison));
 }
 
 #[test]
-fn a_job_of_which_the_database_knows_nothing_is_lost_whatever_its_entry() {
+fn a_delivery_without_events_in_the_ledger_is_lost_at_any_sequence_number() {
     let (webhook, nothing) = (webhook(), Standing { events: Vec::new(), ..planned() });
     for entry in [1, 2, 7] {
-        assert_eq!(verdict(taken(entry), &facts(&nothing, &webhook, 1)), Verdict::Lost);
+        assert_eq!(decision(delivery(entry), &facts(&nothing, &webhook, 1)), Decision::Lost);
     }
 }
 
 #[test]
-fn what_is_not_next_or_not_ours_is_not_attempted() {
+fn a_job_that_is_not_next_or_not_claimed_is_not_attempted() {
     let (retrying, webhook) = (retrying(), webhook());
     let facts = |claim| Facts { claim, ..facts(&retrying, &webhook, 1) };
     let ours = Claim::Ours(Unrecorded::default());
-    assert_eq!(verdict(taken(3), &facts(ours)), Verdict::NotNext);
-    assert_eq!(verdict(taken(2), &facts(Claim::Taken)), Verdict::Later);
-    assert_eq!(verdict(taken(2), &facts(Claim::Past)), Verdict::Nothing);
-    let redelivered = Taken { redelivered: true, ..taken(2) };
-    assert_eq!(verdict(redelivered, &facts(Claim::Past)), Verdict::HandOnAgain);
+    assert_eq!(decision(delivery(3), &facts(ours)), Decision::OutOfSequence);
+    assert_eq!(decision(delivery(2), &facts(Claim::Taken)), Decision::Contended);
+    assert_eq!(decision(delivery(2), &facts(Claim::Past)), Decision::Superseded);
+    let redelivered = DueDelivery { redelivered: true, ..delivery(2) };
+    assert_eq!(decision(redelivered, &facts(Claim::Past)), Decision::RepublishFollowUp);
 }
 
 #[test]
-fn a_retry_waits_for_its_time_and_ends_at_its_deadline() {
+fn a_retry_waits_until_it_is_due_and_expires_after_its_deadline() {
     let (retrying, webhook) = (retrying(), webhook());
-    // However little is left: a receiver that says when to come again means it.
+    // Even if little is left: the receiver named the time.
     for early in [-10, -1] {
-        assert_eq!(verdict(taken(2), &facts(&retrying, &webhook, early)), Verdict::Early);
+        assert_eq!(decision(delivery(2), &facts(&retrying, &webhook, early)), Decision::NotYetDue);
     }
     let deadline = i64::try_from(DEADLINE.as_secs()).unwrap();
     let late = facts(&retrying, &webhook, 2 * deadline);
-    assert_eq!(verdict(taken(2), &late), Verdict::GiveUp(DeadReason::Expired));
+    assert_eq!(decision(delivery(2), &late), Decision::GiveUp(DeadReason::Expired));
 }

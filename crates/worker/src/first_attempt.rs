@@ -1,4 +1,4 @@
-//! First attempts, straight from what the router sent.
+//! First attempts of jobs that carry their events.
 
 use std::time::Instant;
 
@@ -11,47 +11,47 @@ use fanfare_core::webhook::Webhook;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::attempt::{Chain, Ready, attempt, drop_delivery};
-use crate::context::{Context, UnderWay};
-use crate::due::{Taken, attempt_each};
+use crate::attempt::{Ready, RetrySeries, attempt, drop_delivery};
+use crate::context::{Context, InFlight};
+use crate::endpoint_limiter::{Arrival, Deferred};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
-use crate::gate::Deferred;
-use crate::hand_on::HandOn;
-use crate::hold::{Hold, JobHold};
+use crate::follow_up_publisher::FollowUpPublisher;
+use crate::guard::{DeliveryGuard, JobGuard};
+use crate::later_attempt::{DueDelivery, attempt_each};
 use crate::pacer::Turn;
 
-/// Attempts all deliveries of a job side by side, records them and hands on what follows. Each gives
-/// its share of `permit` back when it is over or slow, and its hold on the job, so that a slow one
-/// holds no more than its own.
+/// Attempts all deliveries of a job concurrently, records the attempts and publishes their follow-ups.
+/// Each delivery gives back its part of `permit` and releases its job when it is over or slow, so that
+/// a slow delivery keeps no more than its own part.
 pub(crate) async fn attempt_all(
     context: &Context,
-    hand_on: &HandOn,
+    publisher: &FollowUpPublisher,
     units: &[Unit],
     mut permit: OwnedSemaphorePermit,
-    job: JobHold,
+    job: JobGuard,
 ) {
     let now = context.now();
     if !units.iter().all(|unit| plan_holds(unit.received_at, now)) {
-        // They waited too long in the queue: whether they may still be sent is asked as for retries.
-        let first = |due| (Taken::first(due), job.clone());
-        let taken = dues(units).into_iter().map(first).collect();
+        // The job waited too long in its queue, so access is decided again, as for retries.
+        let first = |due| (DueDelivery::first(due), job.clone());
+        let deliveries = attempt_refs(units).into_iter().map(first).collect();
         drop(job);
-        return Box::pin(attempt_each(context, hand_on, taken, units, permit)).await;
+        return Box::pin(attempt_each(context, publisher, deliveries, units, permit)).await;
     }
-    // Noted before anything is waited for: what is claimed for a lost session must be all of it.
-    let _under_way: Vec<UnderWay<'_>> =
-        dues(units).into_iter().map(|due| context.note(due)).collect();
+    // Tracked before the first await: when the session is lost, all attempts must be claimed.
+    let _in_flight: Vec<InFlight<'_>> =
+        attempt_refs(units).into_iter().map(|due| context.track(due)).collect();
     let from = Instant::now();
-    let ids: Vec<WebhookId> = dues(units).iter().map(|due| due.webhook).collect();
-    let found = match context.patiently(|| context.webhooks.get(&ids)).await {
+    let ids: Vec<WebhookId> = attempt_refs(units).iter().map(|due| due.webhook).collect();
+    let found = match context.retry_until_available(|| context.webhooks.get(&ids)).await {
         Ok(found) => found,
         Err(error) => return job.fail(error),
     };
     let mut attempts = Vec::with_capacity(ids.len());
     for unit in units {
         for to in &unit.deliveries {
-            let mut hold = Hold::new(job.clone(), permit.split(1));
+            let mut guard = DeliveryGuard::new(job.clone(), permit.split(1));
             let webhook = found.webhooks.get(&to.webhook).map(AsRef::as_ref);
             let unreadable = found.unreadable.contains(&to.webhook);
             let addressed = Addressed { unit, to, webhook, from };
@@ -60,24 +60,24 @@ pub(crate) async fn attempt_all(
                     let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
                     Ok(Some(FollowUp::deferred(context, due, Deferred::UNREADABLE)))
                 } else {
-                    one(context, addressed, &mut hold).await
+                    one(context, addressed, &mut guard).await
                 };
-                hold.free_slot();
+                guard.release_permit();
                 let result = match follow_up {
-                    Ok(follow_up) => hand_on.hand_on(follow_up).await,
+                    Ok(follow_up) => publisher.publish(follow_up).await,
                     Err(error) => Err(error),
                 };
-                hold.end(result);
+                guard.end(result);
             });
         }
     }
-    // From here on each holds its own part.
+    // From here on, each delivery holds only its own part.
     drop((permit, job));
     join_all(attempts).await;
 }
 
 /// The deliveries of a job.
-pub(crate) fn dues(units: &[Unit]) -> Vec<Due> {
+pub(crate) fn attempt_refs(units: &[Unit]) -> Vec<Due> {
     let due = |unit: &Unit, webhook: WebhookId| Due { batch: unit.batch, webhook, entry: 1 };
     units.iter().flat_map(|unit| unit.deliveries.iter().map(|to| due(unit, to.webhook))).collect()
 }
@@ -88,56 +88,61 @@ struct Addressed<'a> {
     unit: &'a Unit,
     to: &'a Addressee,
     webhook: Option<&'a Webhook>,
-    /// Since when it is this worker's.
+    /// When this worker began to work on it.
     from: Instant,
 }
 
 async fn one(
     context: &Context,
     addressed: Addressed<'_>,
-    hold: &mut Hold,
+    guard: &mut DeliveryGuard,
 ) -> Result<Option<FollowUp>, WorkerError> {
     let Addressed { unit, to, webhook, from } = addressed;
     let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
-    let chain = Chain { attempts: 0, tries: 0, since: unit.received_at, revision: 0 };
+    let series = RetrySeries {
+        attempts: 0,
+        attempts_in_series: 0,
+        started_at: unit.received_at,
+        revision: 0,
+    };
     let webhook = match webhook {
         None => {
-            return Box::pin(drop_for(context, due, chain, DropReason::WebhookDeleted)).await;
+            return Box::pin(drop_for(context, due, series, DropReason::WebhookDeleted)).await;
         }
         Some(webhook) if webhook.paused => {
-            return Box::pin(drop_for(context, due, chain, DropReason::WebhookPaused)).await;
+            return Box::pin(drop_for(context, due, series, DropReason::WebhookPaused)).await;
         }
         Some(webhook) => webhook,
     };
     let defer = |deferred| Ok(Some(FollowUp::deferred(context, due, deferred)));
-    let slot = match context.pacer.turn(context, webhook, false).await? {
+    let slot = match context.pacer.turn(context, webhook, Arrival::New).await? {
         Turn::Free => None,
         Turn::Soon(waiting) => Some(waiting.wait().await),
         Turn::Defer(deferred) => {
             let pacer = &context.pacer;
-            match pacer.but_for_deadline(context, webhook.id, deferred, chain.since) {
+            match pacer.but_for_deadline(context, webhook.id, deferred, series.started_at) {
                 Some(deferred) => return defer(deferred),
                 None => None,
             }
         }
     };
-    let pass = match context.gate.enter(webhook, false).await {
-        Ok(pass) => pass,
+    let permit = match context.limiter.acquire(webhook, Arrival::New).await {
+        Ok(permit) => permit,
         Err(deferred) => return defer(deferred),
     };
     let ready = Ready {
         due,
         webhook,
-        pass,
+        permit,
         slot,
-        room: None,
+        memory: None,
         from,
         held: None,
-        alone: None,
-        is_alone: false,
-        hold,
+        solo: None,
+        is_solo: false,
+        guard,
         by_plan: true,
-        chain,
+        series,
         event_ids: unit.event_ids.iter().map(String::as_str).collect(),
         notifications: notifications(unit, to),
         traceparent: unit.traceparent.as_deref(),
@@ -146,14 +151,14 @@ async fn one(
     attempt(context, ready).await
 }
 
-/// Drops for a reason that is the webhook's alone.
+/// Drops a delivery for a reason that depends on the webhook alone.
 async fn drop_for(
     context: &Context,
     due: Due,
-    chain: Chain,
+    series: RetrySeries,
     reason: DropReason,
 ) -> Result<Option<FollowUp>, WorkerError> {
-    drop_delivery(context, due, chain, reason, reason.sentence("", &[], 0)).await.map(|()| None)
+    drop_delivery(context, due, series, reason, reason.sentence("", &[], 0)).await.map(|()| None)
 }
 
 /// The notifications of a unit that a webhook gets.

@@ -1,5 +1,5 @@
-//! Deliveries of which the database knows nothing: a failover or a restore lost the commit that the
-//! broker's job rests on. What the job holds is kept for a person; it is all that is left.
+//! Deliveries that the database does not know: a failover or a restore lost the commit on which their
+//! job was published. The job's content is kept as a dead letter, because nothing else is left.
 
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::{Due, Job, Unit};
@@ -9,11 +9,11 @@ use fanfare_core::webhook::{Properties, Webhook};
 
 use crate::context::Context;
 use crate::error::WorkerError;
+use crate::first_attempt::notifications;
 use crate::follow_up::{DeadLetter, FollowUp};
-use crate::fresh::notifications;
 
-/// The dead letter of a delivery whose events the database does not know. It has the body that was to
-/// be sent if the job carried events (`units`), and otherwise the job.
+/// The dead letter of a delivery whose events the database does not know. Its body is the one to be
+/// sent if the job carried events (`units`), and otherwise the job.
 pub(crate) fn letter(
     context: &Context,
     due: Due,
@@ -24,7 +24,7 @@ pub(crate) fn letter(
     tracing::warn!(
         webhook.id = %due.webhook, delivery.id = %due.id(), reason = reason.code(),
         "the database does not know the events of a job: was it restored, or did it fail over \
-         without its last commits? The job is kept as a dead letter"
+         without its last commits? The job becomes a dead letter"
     );
     context.config.metrics.dead_letter(reason);
     let (events, body) = match first_attempt(units, due, webhook) {
@@ -43,7 +43,7 @@ pub(crate) fn letter(
     })))
 }
 
-/// The events' ids and the body of a first attempt, of a job that carries them.
+/// The events' ids and the body of a first attempt, if the job carries its events.
 fn first_attempt(
     units: &[Unit],
     due: Due,

@@ -1,14 +1,14 @@
-//! What follows from attempts, published for many of them at a time, with one lane for each
-//! destination.
+//! Publishes the follow-ups of many attempts at a time, with one lane for each destination.
 //!
-//! Follow-ups that come back at the same time share a message ([`messages`]), and the more so the
-//! more attempts are looked at together: while an endpoint fails, its retries would otherwise cost the
-//! broker more than all the rest. Whoever made an attempt waits here until what follows from it is
-//! confirmed, but not for the other attempts of its job, of which one may hang.
+//! Follow-ups with the same delay share a message ([`messages`]). The more attempts are batched, the
+//! fewer messages there are: otherwise the retries of a failing endpoint would cost the broker more
+//! than all other messages. An attempt waits here until its follow-up is confirmed, but not for the
+//! other attempts of its job, because one of them may hang.
 //!
-//! A destination that refuses messages, or does not confirm them in time, stops only its own lane.
-//! What the ledger knows of is then left to it: the job is done, and a router publishes the follow-up
-//! again. Anything else is tried again, with its job unacknowledged, until a queue has it.
+//! A destination that refuses messages, or does not confirm them in time, stops only its own lane. A
+//! follow-up that the ledger shows is then left to the ledger: the job is done, and a router publishes
+//! the follow-up again. Any other follow-up is published again, with its job unacknowledged, until a
+//! queue has it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,44 +25,43 @@ use crate::context::Context;
 use crate::error::WorkerError;
 use crate::follow_up::{FollowUp, Outgoing, messages};
 
-/// How long what follows from an attempt waits for what follows from others. Delays are exact to about a
-/// second.
+/// How long a follow-up waits for others that share its message. Delays are exact to about a second.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// So many are enough together.
-const ENOUGH: usize = 1024;
+/// The most follow-ups in a batch.
+const MAX_BATCH: usize = 1024;
 
-/// Lists that wait in a lane; as many as a worker has attempts under way fit.
-const WAITING: usize = 4096;
+/// The most lists that wait in a lane: enough for all attempts that a worker has under way.
+const LANE_CAPACITY: usize = 4096;
 
 /// How long a destination may take to confirm a batch.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a lane tries nothing after its destination has not confirmed in time: jobs must not wait
-/// for one time-out after the other.
-const REST: Duration = Duration::from_secs(30);
+/// How long a lane publishes nothing after its destination has not confirmed in time, so that jobs do
+/// not wait for one time-out after the other.
+const LANE_REST: Duration = Duration::from_secs(30);
 
-/// How often a lane warns of its destination.
+/// The shortest time between two warnings about a destination.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
-/// The pause before what no queue has taken is tried again, and the longest one.
+/// The first and the longest pause before a follow-up that no queue has accepted is published again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Follow-ups, and where to tell what became of them.
+/// Follow-ups, and the sender for their result.
 type Waiting = (Vec<FollowUp>, oneshot::Sender<Result<(), Unpublished>>);
 
 /// Why follow-ups were not published.
 enum Unpublished {
-    /// The destination does not take them; here they are again.
+    /// The destination refuses these follow-ups.
     Refused(Vec<FollowUp>),
-    /// The session is at its end, or the process.
+    /// The session or the process ends.
     Lost,
 }
 
 /// A handle to the lanes.
 #[derive(Clone)]
-pub(crate) struct HandOn {
+pub(crate) struct FollowUpPublisher {
     shared: Arc<Shared>,
 }
 
@@ -71,12 +70,12 @@ struct Shared {
     publisher: Publisher,
     blocked: watch::Receiver<bool>,
     tracker: TaskTracker,
-    /// The lanes that were needed so far; each ends when this does.
+    /// The lanes that were needed so far. Each ends when this value is dropped.
     lanes: Mutex<HashMap<&'static str, mpsc::Sender<Waiting>>>,
 }
 
-impl HandOn {
-    /// Begins to publish over a session; ends when all handles are gone.
+impl FollowUpPublisher {
+    /// Begins to publish over a session; ends when all handles are dropped.
     pub(crate) fn start(context: Arc<Context>, session: &Session, tracker: &TaskTracker) -> Self {
         let shared = Shared {
             context,
@@ -88,13 +87,12 @@ impl HandOn {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Publishes what follows from an attempt, or from several, and waits until it is confirmed or
-    /// left to the ledger.
+    /// Publishes follow-ups, and waits until they are confirmed or left to the ledger.
     ///
     /// # Errors
     ///
-    /// [`WorkerError::NotHandedOn`]: the job is to come again.
-    pub(crate) async fn hand_on(
+    /// [`WorkerError::NotPublished`]: the job is to be requeued.
+    pub(crate) async fn publish(
         &self,
         follow_ups: impl IntoIterator<Item = FollowUp>,
     ) -> Result<(), WorkerError> {
@@ -102,44 +100,48 @@ impl HandOn {
         for follow_up in follow_ups {
             by_queue.entry(follow_up.queue()).or_default().push(follow_up);
         }
-        let lists = by_queue.into_iter().map(|(queue, list)| self.publish(queue, list));
+        let lists = by_queue.into_iter().map(|(queue, list)| self.publish_to(queue, list));
         try_join_all(lists).await.map(drop)
     }
 
-    async fn publish(&self, queue: &'static str, list: Vec<FollowUp>) -> Result<(), WorkerError> {
+    async fn publish_to(
+        &self,
+        queue: &'static str,
+        list: Vec<FollowUp>,
+    ) -> Result<(), WorkerError> {
         let refused = match self.send(queue, list).await {
             Ok(()) => return Ok(()),
-            Err(Unpublished::Lost) => return Err(WorkerError::NotHandedOn),
+            Err(Unpublished::Lost) => return Err(WorkerError::NotPublished),
             Err(Unpublished::Refused(refused)) => refused,
         };
         let (known, unknown): (Vec<_>, Vec<_>) =
             refused.into_iter().partition(FollowUp::is_in_ledger);
         self.shared.context.config.metrics.unpublished(queue, known.len());
-        try_join_all(unknown.into_iter().map(|it| self.keep_trying(it))).await.map(drop)
+        try_join_all(unknown.into_iter().map(|it| self.publish_until_accepted(it))).await.map(drop)
     }
 
-    /// Publishes what the ledger can't provide again, however long it takes: its message is not
-    /// acknowledged meanwhile, so the prefetch bounds how many wait.
-    async fn keep_trying(&self, mut follow_up: FollowUp) -> Result<(), WorkerError> {
+    /// Publishes a follow-up that the ledger does not show, until a queue accepts it. Its job is not
+    /// acknowledged meanwhile, so the prefetch bounds the number that wait.
+    async fn publish_until_accepted(&self, mut follow_up: FollowUp) -> Result<(), WorkerError> {
         let mut pause = FIRST_PAUSE;
         loop {
-            // The delay ladder may take it for half a minute, which frees this worker of it.
+            // The delay ladder may accept it for half a minute, and then this worker no longer has it.
             if let Some(detour) = follow_up.detour() {
                 match self.send(detour.queue(), vec![detour]).await {
                     Ok(()) => return Ok(()),
-                    Err(Unpublished::Lost) => return Err(WorkerError::NotHandedOn),
+                    Err(Unpublished::Lost) => return Err(WorkerError::NotPublished),
                     Err(Unpublished::Refused(_)) => {}
                 }
             }
             let rest = tokio::time::sleep(pause);
             if self.shared.context.stop.run_until_cancelled(rest).await.is_none() {
-                return Err(WorkerError::NotHandedOn);
+                return Err(WorkerError::NotPublished);
             }
             follow_up = match self.send(follow_up.queue(), vec![follow_up]).await {
                 Ok(()) => return Ok(()),
-                Err(Unpublished::Lost) => return Err(WorkerError::NotHandedOn),
+                Err(Unpublished::Lost) => return Err(WorkerError::NotPublished),
                 Err(Unpublished::Refused(mut refused)) => {
-                    refused.pop().ok_or(WorkerError::NotHandedOn)?
+                    refused.pop().ok_or(WorkerError::NotPublished)?
                 }
             };
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -156,7 +158,7 @@ impl HandOn {
     fn lane(&self, queue: &'static str) -> mpsc::Sender<Waiting> {
         let mut lanes = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.entry(queue).or_insert_with(|| {
-            let (lane, waiting) = mpsc::channel(WAITING);
+            let (lane, waiting) = mpsc::channel(LANE_CAPACITY);
             let Shared { context, publisher, blocked, tracker, .. } = &*self.shared;
             let (context, publisher) = (Arc::clone(context), publisher.clone());
             let blocked = blocked.clone();
@@ -167,7 +169,7 @@ impl HandOn {
     }
 }
 
-/// What publishes to one destination.
+/// Publishes to one destination.
 struct Lane {
     context: Arc<Context>,
     publisher: Publisher,
@@ -180,14 +182,14 @@ impl Lane {
     async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch: Vec<Waiting> = Vec::new();
         let mut resting: Option<Instant> = None;
-        while waiting.recv_many(&mut batch, ENOUGH).await > 0 {
-            if resting.is_some_and(|since| since.elapsed() < REST) {
+        while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
+            if resting.is_some_and(|since| since.elapsed() < LANE_REST) {
                 batch.drain(..).for_each(refuse);
                 continue;
             }
-            if batch.iter().map(|(follow_ups, _)| follow_ups.len()).sum::<usize>() < ENOUGH {
+            if batch.iter().map(|(follow_ups, _)| follow_ups.len()).sum::<usize>() < MAX_BATCH {
                 tokio::time::sleep(GATHER).await;
-                while batch.len() < ENOUGH
+                while batch.len() < MAX_BATCH
                     && let Ok(next) = waiting.try_recv()
                 {
                     batch.push(next);
@@ -198,10 +200,10 @@ impl Lane {
             resting = matches!(outcome, Outcome::NoConfirm).then(Instant::now);
             for (index, (list, done)) in batch.drain(..).enumerate() {
                 match &outcome {
-                    Outcome::Published => tell(done, Ok(())),
-                    Outcome::Partly(refused) if !refused.contains(&index) => tell(done, Ok(())),
+                    Outcome::Published => reply(done, Ok(())),
+                    Outcome::Partly(refused) if !refused.contains(&index) => reply(done, Ok(())),
                     Outcome::Partly(_) | Outcome::NoConfirm => refuse((list, done)),
-                    Outcome::Lost => tell(done, Err(Unpublished::Lost)),
+                    Outcome::Lost => reply(done, Err(Unpublished::Lost)),
                 }
             }
         }
@@ -215,7 +217,7 @@ impl Lane {
             Ok(((), outgoing)) => outgoing,
             Err(error) => {
                 let error = chain(&error);
-                tracing::warn!(error, "follow-ups can't be published; their jobs come again");
+                tracing::warn!(error, "failed to prepare follow-ups; their jobs are requeued");
                 return Outcome::Lost;
             }
         };
@@ -238,15 +240,15 @@ impl Lane {
                 PublishError::Refused { .. } | PublishError::Unsendable { .. } => {
                     refused.extend(of);
                 }
-                // These say nothing certain of the other messages.
+                // After any other error, it is not certain whether the other messages were published.
                 _ => refused.extend(0..lists.len()),
             }
         }
         if refused.is_empty() { Outcome::Published } else { Outcome::Partly(refused) }
     }
 
-    /// What became of each message; `None` when the destination does not confirm in time. While the
-    /// broker takes no messages from anybody, that is no fault of the destination, and is waited for.
+    /// The result for each message; `None` when the destination does not confirm in time. While the
+    /// broker blocks all publishers, the destination is not at fault, and there is no time limit.
     async fn confirmed(
         &self,
         messages: Vec<(fanfare_broker::Destination, fanfare_broker::Message)>,
@@ -272,31 +274,31 @@ impl Lane {
         tracing::warn!(
             queue = self.queue,
             error,
-            "a queue does not take retries, deferrals or dead letters; retries and deferrals are \
-             left to the ledger and published again by a router, dead letters are tried again"
+            "a queue refuses retries, deferrals or dead letters; a router publishes retries and \
+             deferrals again from the ledger, and this worker publishes dead letters again"
         );
     }
 }
 
-/// What became of a lane's batch.
+/// The result of a lane's batch.
 enum Outcome {
     Published,
-    /// All but the lists with these numbers.
+    /// All were published except the lists with these numbers.
     Partly(Vec<usize>),
     NoConfirm,
     Lost,
 }
 
 fn refuse((list, done): Waiting) {
-    tell(done, Err(Unpublished::Refused(list)));
+    reply(done, Err(Unpublished::Refused(list)));
 }
 
-fn tell(done: oneshot::Sender<Result<(), Unpublished>>, answer: Result<(), Unpublished>) {
-    // Who does not wait any more does not mind.
+fn reply(done: oneshot::Sender<Result<(), Unpublished>>, answer: Result<(), Unpublished>) {
+    // The attempt may have stopped waiting.
     let _ = done.send(answer);
 }
 
-/// Keeps the reconciler from taking deferred deliveries for lost ones.
+/// Notes deferrals in the ledger, so that the reconciler does not consider the deliveries lost.
 async fn note_deferred(context: &Context, lists: &[&[FollowUp]]) -> Result<(), WorkerError> {
     let deferred = |follow_up: &FollowUp| match follow_up {
         FollowUp::Deferred { due, delay } | FollowUp::First { due, delay } => {
@@ -310,5 +312,5 @@ async fn note_deferred(context: &Context, lists: &[&[FollowUp]]) -> Result<(), W
         return Ok(());
     }
     let store = &context.config.store;
-    context.patiently(|| store.claims_defer(&deferred)).await
+    context.retry_until_available(|| store.claims_defer(&deferred)).await
 }

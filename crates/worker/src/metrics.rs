@@ -1,5 +1,5 @@
-//! What a worker adds to the metrics: each attempt, how many breakers are open, and how
-//! far its clock is off.
+//! The worker's metrics: each attempt, the number of open circuit breakers, and the offset of its
+//! clock.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::context::Context;
 /// How often the gauges are set.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Sets what is not counted as it happens, for ever.
+/// Sets the gauges repeatedly, and never returns.
 pub(crate) async fn gauges(context: &Context) {
     let metrics = &context.config.metrics;
     loop {
-        metrics.breakers_open(context.gate.open());
+        metrics.breakers_open(context.limiter.open());
         if let Some(offset) = context.config.store.clock().offset() {
             metrics.clock_offset(offset.as_seconds_f64());
         }
@@ -25,13 +25,13 @@ pub(crate) async fn gauges(context: &Context) {
     }
 }
 
-/// Counts an attempt that is in the ledger. `since` is when its chain began.
+/// Counts an attempt that is in the ledger. `started_at` is when its series began.
 pub(crate) fn attempt(
     context: &Context,
     answer: &Answer,
     duration: Duration,
     next: Next,
-    since: DateTime<Utc>,
+    started_at: DateTime<Utc>,
 ) {
     let metrics = &context.config.metrics;
     let status = match answer {
@@ -41,8 +41,8 @@ pub(crate) fn attempt(
     metrics.attempt(Outcome::of(answer), status, duration);
     match next {
         Next::Delivered | Next::Gone => {
-            // Clocks may differ; a delivery is not sooner than its event.
-            metrics.delivered((context.now() - since).to_std().unwrap_or_default());
+            // Clocks may differ, but a delivery is never earlier than its event.
+            metrics.delivered((context.now() - started_at).to_std().unwrap_or_default());
         }
         Next::RetryIn(wait) => metrics.retry(Delay::at_least(wait).duration()),
         Next::Dead(reason) => metrics.dead_letter(reason),

@@ -1,0 +1,379 @@
+//! Jobs in: received from the delivery queues and from the retry queue, worked on concurrently, and
+//! acknowledged when their attempts are in the ledger and their follow-ups are on the broker.
+
+mod group;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fanfare_broker::dead_letters::reject;
+use fanfare_broker::{
+    BrokerError, Consumer, Incoming, Queue, Session, Settle, ack_all, keep_consuming,
+};
+use fanfare_core::chain::chain;
+use fanfare_core::job::{Job, JobError, MAX_DELIVERIES, Unit};
+use futures_util::future::{join, join_all};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::context::{Context, MAX_PREFETCH_AGE};
+use crate::endpoint_limiter::lanes;
+use crate::error::WorkerError;
+use crate::first_attempt::{attempt_all, attempt_refs};
+use crate::follow_up::FollowUp;
+use crate::follow_up_publisher::FollowUpPublisher;
+use crate::guard::JobGuard;
+use crate::later_attempt::defer;
+use group::later_attempts;
+
+/// How long a worker whose session is lost needs to claim its attempts in flight. Until then their
+/// jobs, which the broker redelivers to other workers, must wait.
+const TAKEOVER_DELAY: Duration = Duration::from_secs(4);
+
+/// The pause before a job that failed is requeued, so that it does not circulate without a pause.
+const REQUEUE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The most deliveries that are read in one statement.
+const MAX_LOOKUP: usize = 1024;
+
+/// The most unknown kinds of jobs that are logged.
+const MAX_UNKNOWN_KINDS: usize = 16;
+
+/// The reason of a dead letter that is not a job.
+const UNREADABLE: &str = "unreadable";
+
+/// How long a stopping worker waits for attempts that are under way.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// How often a delivery queue is checked that no router has declared yet.
+const QUEUE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A message with the time when this worker received it.
+struct Received {
+    incoming: Incoming,
+    at: Instant,
+    /// Held until the message is settled and its attempts are over, because its consumer waits for that
+    /// when the process stops.
+    open: TaskTrackerToken,
+}
+
+/// The shared state of the jobs for first attempts, or of those for later ones.
+struct Lane {
+    context: Arc<Context>,
+    publisher: FollowUpPublisher,
+    /// All jobs of the process. They outlive a lost session.
+    tracker: TaskTracker,
+    /// One permit for each delivery of this kind that may be under way at a time.
+    permits: Arc<Semaphore>,
+    most: u32,
+    /// The unknown kinds of jobs that were logged.
+    unknown: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Lane {
+    /// The number of permits that a job waits for: at most a quarter of them, because stuck requests
+    /// may hold most of the others. A wider job begins with this number.
+    fn wanted(&self, deliveries: usize) -> u32 {
+        u32::try_from(deliveries).unwrap_or(u32::MAX).clamp(1, self.most.div_ceil(4))
+    }
+}
+
+/// Works on the jobs of the queues until the session or the process ends. Each queue has a consumer of
+/// its own, so that a queue that can't be consumed stops only its own jobs.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    session: Session,
+    tracker: TaskTracker,
+) -> Result<(), WorkerError> {
+    let store = &context.config.store;
+    // No job is received while the database is away.
+    context.retry_until_available(|| async { store.directory_revision().await.map(drop) }).await?;
+    // Decisions use the database's clock, so it must be known first.
+    context.retry_until_available(|| store.sample_clock()).await?;
+    let (first, retries) = lanes(context.config.concurrency);
+    let publisher = FollowUpPublisher::start(Arc::clone(&context), &session, &tracker);
+    let unknown = Arc::default();
+    let lane = |most: u32| Lane {
+        context: Arc::clone(&context),
+        publisher: publisher.clone(),
+        tracker: tracker.clone(),
+        permits: Arc::new(Semaphore::new(most as usize)),
+        most,
+        unknown: Arc::clone(&unknown),
+    };
+    // A job that waits here for long would be in doubt. Another worker may have room for it.
+    let most = u16::try_from(context.config.concurrency).unwrap_or(u16::MAX);
+    let prefetch = context.config.prefetch.min(most);
+    let capacity = usize::from(prefetch);
+    let (to_first, firsts) = mpsc::channel(capacity);
+    let (to_later, dues) = mpsc::channel(capacity);
+    let shares = context.config.broker.delivery_queues();
+    let each = (prefetch / u16::from(shares.count())).max(1);
+    let deliveries = shares.all().map(|share| {
+        keep_receiving(&context, &session, Queue::Deliveries(share), each, to_first.clone())
+    });
+    let deliveries: Vec<_> = deliveries.collect();
+    // First attempts end when the last of these senders does.
+    drop(to_first);
+    tokio::join!(
+        join_all(deliveries),
+        keep_receiving(&context, &session, Queue::Retries, prefetch, to_later),
+        first_attempts(lane(first), firsts),
+        later_attempts(lane(retries), dues),
+    );
+    // The consumers end by themselves only with the process or the session.
+    if session.is_lost() && !context.stop.is_cancelled() {
+        return Err(lost().into());
+    }
+    Ok(())
+}
+
+fn lost() -> BrokerError {
+    BrokerError::Lost { doing: "delivering".to_owned(), source: None }
+}
+
+/// Receives the jobs of a queue until the session or the process ends. If its consumer ends, another
+/// one is opened.
+async fn keep_receiving(
+    context: &Context,
+    session: &Session,
+    queue: Queue,
+    prefetch: u16,
+    to: mpsc::Sender<Received>,
+) {
+    keep_consuming(session, queue, &context.stop, || {
+        receive_until_end(context, session, queue, prefetch, &to)
+    })
+    .await;
+}
+
+/// Receives the jobs of a queue until its consumer ends, and then makes sure that its attempts in
+/// flight are settled or claimed.
+async fn receive_until_end(
+    context: &Context,
+    session: &Session,
+    queue: Queue,
+    prefetch: u16,
+    to: &mpsc::Sender<Received>,
+) -> Result<(), WorkerError> {
+    let Some(consumer) = open(context, session, queue, prefetch).await? else {
+        return Ok(());
+    };
+    let of_consumer = TaskTracker::new();
+    let result = receive(context, queue, session, consumer, &of_consumer, to).await;
+    of_consumer.close();
+    // Attempts in flight are settled before the consumer's connection ends, if there is time.
+    let settled = match &result {
+        Ok(()) => tokio::time::timeout(GRACE, of_consumer.wait()).await.is_ok(),
+        Err(_) => false,
+    };
+    if !settled {
+        // They go on and are recorded, while the broker redelivers their jobs to other workers.
+        context.claim_in_flight().await?;
+    }
+    result
+}
+
+/// Begins to consume a queue; `None` when the process stops. Only the first delivery queue always
+/// exists. The others are declared by the routers that spread jobs over them, and the routers are best
+/// configured after the workers.
+async fn open(
+    context: &Context,
+    session: &Session,
+    queue: Queue,
+    prefetch: u16,
+) -> Result<Option<Consumer>, WorkerError> {
+    let mut logged = false;
+    loop {
+        match session.consumer(queue, prefetch).await {
+            Ok(consumer) => return Ok(Some(consumer)),
+            Err(BrokerError::Missing { .. })
+                if queue != Queue::DELIVERIES && queue != Queue::Retries => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !std::mem::replace(&mut logged, true) {
+            let queue = queue.name();
+            tracing::info!(
+                queue,
+                "a delivery queue does not exist yet; a router with this FANFARE_DELIVERY_QUEUES \
+                 declares it"
+            );
+        }
+        tokio::select! {
+            () = tokio::time::sleep(QUEUE_CHECK_INTERVAL) => {}
+            () = context.stop.cancelled() => return Ok(None),
+            () = session.lost() => return Err(lost().into()),
+        }
+    }
+}
+
+/// Receives messages and notes when each arrived.
+async fn receive(
+    context: &Context,
+    queue: Queue,
+    session: &Session,
+    mut consumer: Consumer,
+    of_consumer: &TaskTracker,
+    to: &mpsc::Sender<Received>,
+) -> Result<(), WorkerError> {
+    loop {
+        let next = tokio::select! {
+            next = consumer.next() => next,
+            () = context.stop.cancelled() => break,
+            () = session.lost() => return Err(lost().into()),
+        };
+        let Some(incoming) = next.transpose()? else { break };
+        context.progress.note(queue, &incoming);
+        let received = Received { incoming, at: Instant::now(), open: of_consumer.token() };
+        if to.send(received).await.is_err() {
+            break;
+        }
+    }
+    Ok(consumer.cancel().await?)
+}
+
+async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
+    let lane = Arc::new(lane);
+    while let Some(Received { incoming, at, open }) = jobs.recv().await {
+        if lane.context.stop.is_cancelled() {
+            requeue(vec![incoming.settle]).await;
+            continue;
+        }
+        let job = match Job::from_bytes(&incoming.message.body) {
+            Ok(job) => job,
+            Err(error) => {
+                park(&lane, incoming, open, error);
+                continue;
+            }
+        };
+        let wanted = lane.wanted(width(&job));
+        let Ok(permit) = Arc::clone(&lane.permits).acquire_many_owned(wanted).await else {
+            break;
+        };
+        if lane.context.stop.is_cancelled() {
+            requeue(vec![incoming.settle]).await;
+            continue;
+        }
+        let in_doubt = incoming.redelivered || at.elapsed() > MAX_PREFETCH_AGE;
+        let for_job = Arc::clone(&lane);
+        lane.tracker.spawn(async move {
+            match job {
+                Job::Fresh(units) if !in_doubt && delivery_count(&units) <= MAX_DELIVERIES => {
+                    let Lane { context, publisher, .. } = &*for_job;
+                    let (guard, end) = JobGuard::new();
+                    // Slow attempts go on after their job is settled.
+                    join(attempt_all(context, publisher, &units, permit, guard), async {
+                        settle_jobs(vec![(incoming.settle, end.wait().await)]).await;
+                    })
+                    .await;
+                }
+                job => {
+                    let result = defer_job(&for_job, &job).await;
+                    settle_jobs(vec![(incoming.settle, result)]).await;
+                }
+            }
+            drop(open);
+        });
+    }
+}
+
+/// Defers a job whose deliveries may not be attempted now.
+async fn defer_job(lane: &Lane, job: &Job) -> Result<(), WorkerError> {
+    let fresh;
+    let (dues, units, wait) = match job {
+        Job::Fresh(units) => {
+            fresh = attempt_refs(units);
+            (&fresh, units.as_slice(), TAKEOVER_DELAY)
+        }
+        Job::Copy(dues) => (dues, [].as_slice(), lane.context.in_doubt_window()),
+        // These belong to the other queue.
+        Job::First(dues) | Job::Due(dues) => (dues, [].as_slice(), TAKEOVER_DELAY),
+    };
+    // A router's jobs need one turn of this loop.
+    for dues in dues.chunks(MAX_LOOKUP) {
+        defer(&lane.context, &lane.publisher, dues, units, wait).await?;
+    }
+    Ok(())
+}
+
+/// The number of deliveries that a job may have under way at a time.
+fn width(job: &Job) -> usize {
+    match job {
+        Job::Fresh(units) => delivery_count(units),
+        // These are not attempted here but published again.
+        Job::Copy(_) | Job::First(_) | Job::Due(_) => 1,
+    }
+}
+
+fn delivery_count(units: &[Unit]) -> usize {
+    units.iter().map(|unit| unit.deliveries.len()).sum()
+}
+
+/// Acknowledges jobs that are done, and requeues those that failed.
+async fn settle_jobs(jobs: Vec<(Settle, Result<(), WorkerError>)>) {
+    let (mut done, mut undone) = (Vec::new(), Vec::new());
+    for (settle, result) in jobs {
+        match result {
+            Ok(()) => done.push(settle),
+            Err(error) => {
+                if !matches!(error, WorkerError::NotPublished) {
+                    tracing::warn!(error = chain(&error), "a job failed; it is requeued");
+                }
+                undone.push(settle);
+            }
+        }
+    }
+    if let Err(error) = ack_all(done).await {
+        tracing::debug!(%error, "failed to acknowledge jobs; they will be redelivered");
+    }
+    if !undone.is_empty() {
+        tokio::time::sleep(REQUEUE_PAUSE).await;
+        requeue(undone).await;
+    }
+}
+
+async fn requeue(settles: Vec<Settle>) {
+    for settle in settles {
+        if let Err(error) = settle.give_back().await {
+            tracing::debug!(%error, "failed to requeue a job; it will be redelivered");
+        }
+    }
+}
+
+/// Handles a message that is no job of this version. A job of a newer version circulates through the
+/// delay ladder, unchanged, until a worker that knows its kind receives it. Any other message becomes a
+/// dead letter.
+fn park(lane: &Arc<Lane>, incoming: Incoming, open: TaskTrackerToken, why: JobError) {
+    let Incoming { message, routing_key, settle, .. } = incoming;
+    let metrics = &lane.context.config.metrics;
+    let follow_up = match why {
+        JobError::UnknownKind(kind) => {
+            metrics.unknown_job();
+            let mut unknown = lane.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+            if unknown.len() < MAX_UNKNOWN_KINDS && unknown.insert(kind.clone()) {
+                tracing::warn!(
+                    kind,
+                    "this version of the worker does not know this kind of job; such jobs circulate \
+                     until a newer worker receives them"
+                );
+            }
+            FollowUp::put_off(message)
+        }
+        JobError::NotAJob(_) => {
+            let detail = why.to_string();
+            tracing::error!(detail, "a message is not a job; it becomes a dead letter");
+            metrics.unreadable();
+            let now = lane.context.now();
+            let letter = reject(&message, &routing_key, UNREADABLE, &detail, now);
+            FollowUp::Unreadable { letter: Box::new(letter), original: Box::new(message) }
+        }
+    };
+    let for_job = Arc::clone(lane);
+    lane.tracker.spawn(async move {
+        let result = for_job.publisher.publish([follow_up]).await;
+        settle_jobs(vec![(settle, result)]).await;
+        drop(open);
+    });
+}

@@ -1,0 +1,429 @@
+//! Attempts that need a claim: all but the first attempts of jobs that the broker delivers for the
+//! first time.
+//!
+//! Three things are checked in this order: whether the endpoint may get a request now (`admission`),
+//! whether another worker has the attempt (a claim, in `load`), and what `decision` says about it.
+
+mod admission;
+mod load;
+mod start;
+
+use std::time::Duration;
+
+use fanfare_broker::Delay;
+use fanfare_core::chain::chain as error_chain;
+use fanfare_core::ids::WebhookId;
+use fanfare_core::job::{Due, Job, Unit};
+use fanfare_core::outcome::{DeadReason, DropReason, decided_again};
+use fanfare_core::webhook::Webhook;
+use fanfare_metrics::Deferral;
+use fanfare_store::attempts::{PlannedEvent, Standing};
+use futures_util::future::{join, join_all};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::attempt::{self, RetrySeries, drop_delivery};
+use crate::context::{Context, HeldLease};
+use crate::decision::{Decision, time_left};
+use crate::endpoint_limiter::{Arrival, Deferred};
+use crate::error::WorkerError;
+use crate::follow_up::{DeadLetter, FollowUp};
+use crate::follow_up_publisher::FollowUpPublisher;
+use crate::guard::{DeliveryGuard, JobGuard};
+use crate::ledger_lost;
+use crate::pacer::Slot;
+use crate::webhook_cache::Found;
+use admission::{Admission, admit};
+use load::{Loaded, load};
+use start::Start;
+
+/// The shortest delay of the ladder.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// The delay of a solo attempt that can't be made while others are under way.
+const WAIT_FOR_SOLO: Duration = Duration::from_secs(4);
+
+/// The most bytes of a delivery's notifications that are read together with those of other
+/// deliveries. Larger ones are read alone.
+const INLINE: usize = 16 * 1024;
+
+/// The value for `inline` when no notifications are needed.
+const NO_PAYLOAD: usize = 0;
+
+/// The kind of job that names a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptKind {
+    /// A job for first attempts.
+    First,
+    /// A job for retries and deferred attempts.
+    Later,
+}
+
+/// A delivery whose attempt is due, with the broker's information about its job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DueDelivery {
+    pub(crate) due: Due,
+    pub(crate) kind: AttemptKind,
+    pub(crate) redelivered: bool,
+    /// The reserved slot, if its webhook has a pace.
+    pub(crate) slot: Option<Slot>,
+}
+
+impl DueDelivery {
+    /// A first attempt of a job that the broker delivers for the first time.
+    pub(crate) fn first(due: Due) -> Self {
+        Self { due, kind: AttemptKind::First, redelivered: false, slot: None }
+    }
+
+    /// The same job again after a delay.
+    fn again(self, wait: Duration) -> FollowUp {
+        let (due, delay) = (self.due, Delay::at_least(wait));
+        match (self.redelivered, self.kind) {
+            (true, AttemptKind::First) => FollowUp::Split { job: Job::First(vec![due]), delay },
+            (true, AttemptKind::Later) => FollowUp::Split { job: Job::Due(vec![due]), delay },
+            (false, AttemptKind::First) => FollowUp::First { due, delay },
+            (false, AttemptKind::Later) => FollowUp::Retry { due, delay },
+        }
+    }
+}
+
+/// Defers first attempts that are in doubt, because another worker may have made them or be making
+/// them. An attempt without a row in the ledger comes back as a job by reference after `wait`, when
+/// the doubt is over. `units` are the events that their job carries.
+pub(crate) async fn defer(
+    context: &Context,
+    publisher: &FollowUpPublisher,
+    dues: &[Due],
+    units: &[Unit],
+    wait: Duration,
+) -> Result<(), WorkerError> {
+    let (histories, found) = read(context, dues, NO_PAYLOAD).await?;
+    let mut follow_ups = Vec::new();
+    for (due, history) in dues.iter().zip(&histories) {
+        let webhook = found.webhooks.get(&due.webhook).map(AsRef::as_ref);
+        if history.last.is_some() {
+            let history = read_whole(context, *due).await?;
+            follow_ups.extend(FollowUp::of_last_row(context, *due, &history, webhook));
+        } else if history.events.is_empty() {
+            follow_ups.push(ledger_lost::letter(context, *due, units, webhook)?);
+        } else {
+            context.config.metrics.deferred(Deferral::Uncertain);
+            follow_ups.push(FollowUp::First { due: *due, delay: Delay::at_least(wait) });
+        }
+    }
+    publisher.publish(follow_ups).await
+}
+
+/// Attempts deliveries concurrently, records the attempts and publishes their follow-ups. Each
+/// delivery gives back its part of `permit` and releases its job when it is over or slow, so that
+/// each job is settled on its own. `units` are the events that the job carries, if it carries any.
+pub(crate) async fn attempt_each(
+    context: &Context,
+    publisher: &FollowUpPublisher,
+    deliveries: Vec<(DueDelivery, JobGuard)>,
+    units: &[Unit],
+    mut permit: OwnedSemaphorePermit,
+) {
+    // A job by reference may have been deferred before.
+    let arrival = if units.is_empty() { Arrival::Returning } else { Arrival::New };
+    let each: Vec<DueDelivery> = deliveries.iter().map(|(delivery, _)| *delivery).collect();
+    let admissions = match admit(context, &each, arrival).await {
+        Ok(admissions) => admissions,
+        Err(error) => return fail_all(&error, deliveries),
+    };
+    // A delivery whose slot comes soon is attempted at its slot. The others do not wait for it.
+    let (mut now, mut now_admissions, mut soon) = (Vec::new(), Vec::new(), Vec::new());
+    for ((delivery, job), admission) in deliveries.into_iter().zip(admissions) {
+        if let Admission::Soon(waiting) = admission {
+            let own_permit = permit.split(1);
+            soon.push(async move {
+                let delivery = DueDelivery { slot: Some(waiting.wait().await), ..delivery };
+                match admit(context, &[delivery], arrival).await {
+                    Ok(admissions) => {
+                        let admitted = (vec![(delivery, job)], admissions);
+                        attempt_now(context, publisher, admitted, units, own_permit).await;
+                    }
+                    Err(error) => fail_all(&error, vec![(delivery, job)]),
+                }
+            });
+        } else {
+            now.push((delivery, job));
+            now_admissions.push(admission);
+        }
+    }
+    let at_once = attempt_now(context, publisher, (now, now_admissions), units, Some(permit));
+    join(Box::pin(at_once), join_all(soon.into_iter().map(Box::pin))).await;
+}
+
+/// Attempts deliveries after the pacer and the limiter have answered.
+async fn attempt_now(
+    context: &Context,
+    publisher: &FollowUpPublisher,
+    (deliveries, admissions): (Vec<(DueDelivery, JobGuard)>, Vec<Admission>),
+    units: &[Unit],
+    mut permit: Option<OwnedSemaphorePermit>,
+) {
+    let each: Vec<DueDelivery> = deliveries.iter().map(|(delivery, _)| *delivery).collect();
+    let loaded = match load(context, publisher, &each, &admissions).await {
+        Ok(Some(loaded)) => loaded,
+        Ok(None) => return,
+        Err(error) => return fail_all(&error, deliveries),
+    };
+    let Loaded { deferred, histories, decisions, found, held } = loaded;
+    let mut decided = histories.into_iter().zip(decisions);
+    let mut each = Vec::with_capacity(deliveries.len());
+    for (((delivery, job), deferred), admission) in
+        deliveries.into_iter().zip(deferred).zip(admissions)
+    {
+        let own_permit = permit.as_mut().and_then(|permit| permit.split(1));
+        let mut guard = DeliveryGuard::new(job, own_permit);
+        let webhook = found.webhooks.get(&delivery.due.webhook).map(AsRef::as_ref);
+        let next = if deferred.is_none() { decided.next() } else { None };
+        each.push(async move {
+            let follow_up = match (deferred, next) {
+                (None, Some((history, decision))) => {
+                    let history = &history;
+                    let claimed = Claimed { delivery, history, units, webhook, held };
+                    act(context, claimed, decision, admission, &mut guard).await
+                }
+                (deferred, _) => {
+                    Ok(deferred.map(|it| FollowUp::deferred(context, delivery.due, it)))
+                }
+            };
+            guard.release_permit();
+            let result = match follow_up {
+                Ok(follow_up) => publisher.publish(follow_up).await,
+                Err(error) => Err(error),
+            };
+            guard.end(result);
+        });
+    }
+    drop(permit);
+    join_all(each).await;
+}
+
+/// Requeues the jobs of deliveries that could not be admitted or loaded.
+fn fail_all(error: &WorkerError, deliveries: Vec<(DueDelivery, JobGuard)>) {
+    // All have the same reason, which is logged once.
+    tracing::warn!(error = error_chain(error), "failed to attempt due jobs; they are requeued");
+    for (_, job) in deliveries {
+        job.fail(WorkerError::NotPublished);
+    }
+}
+
+/// Publishes each delivery of a job that was redelivered several times as a job of its own: one of
+/// them may end its worker each time, and the others must not end with it. For an attempt that has
+/// its row, the follow-up is published again.
+pub(crate) async fn split(
+    context: &Context,
+    publisher: &FollowUpPublisher,
+    deliveries: &[DueDelivery],
+) -> Result<(), WorkerError> {
+    let dues: Vec<Due> = deliveries.iter().map(|delivery| delivery.due).collect();
+    let (histories, found) = read(context, &dues, NO_PAYLOAD).await?;
+    let mut follow_ups = Vec::with_capacity(deliveries.len());
+    for (delivery, history) in deliveries.iter().zip(&histories) {
+        let webhook = found.webhooks.get(&delivery.due.webhook).map(AsRef::as_ref);
+        if history.last.as_ref().is_some_and(|last| last.entry >= delivery.due.entry) {
+            let history = read_whole(context, delivery.due).await?;
+            follow_ups.extend(FollowUp::of_last_row(context, delivery.due, &history, webhook));
+        } else {
+            follow_ups.push(delivery.again(AT_ONCE));
+        }
+    }
+    publisher.publish(follow_ups).await
+}
+
+/// A claimed delivery with what was read about it.
+#[derive(Clone, Copy)]
+struct Claimed<'a> {
+    delivery: DueDelivery,
+    history: &'a Standing,
+    /// The events that its job carries.
+    units: &'a [Unit],
+    webhook: Option<&'a Webhook>,
+    held: HeldLease,
+}
+
+/// Carries out a decision; returns the follow-up.
+async fn act(
+    context: &Context,
+    claimed: Claimed<'_>,
+    decision: Decision,
+    admission: Admission,
+    guard: &mut DeliveryGuard,
+) -> Result<Option<FollowUp>, WorkerError> {
+    let Claimed { delivery, history, webhook, .. } = claimed;
+    let due = delivery.due;
+    match decision {
+        Decision::Attempt { events, by_plan, solo } => {
+            let Some(webhook) = webhook else { return Ok(None) };
+            let permit = match admission {
+                Admission::Permit(permit) => permit,
+                Admission::Deferred(deferred) => {
+                    let started_at = series(history).started_at;
+                    let admitted =
+                        admission::admit_despite_hold(context, webhook, deferred, started_at);
+                    match admitted.await {
+                        Ok(permit) => permit,
+                        Err(deferred) => {
+                            let again = FollowUp::deferred(context, due, deferred);
+                            return not_begun(context, claimed, again).await;
+                        }
+                    }
+                }
+                // Its webhook was resumed in the meantime.
+                Admission::Soon(_) | Admission::Unneeded | Admission::Unreadable => {
+                    return not_begun(context, claimed, delivery.again(AT_ONCE)).await;
+                }
+            };
+            let start = Start { events, by_plan, solo, guard };
+            // Boxed because it is large: thousands of deliveries may wait here.
+            Box::pin(start.attempt(context, claimed, webhook, permit)).await
+        }
+        Decision::Drop(reason) => {
+            let owner = webhook.map_or("", |webhook| webhook.owner.as_str());
+            let subjects: Vec<&str> =
+                history.events.iter().map(|event| event.subject.as_str()).collect();
+            let detail = reason.sentence(owner, &subjects, history.revision);
+            let detail = match reason {
+                DropReason::WebhookDeleted | DropReason::WebhookPaused => detail,
+                DropReason::OwnerDisabled
+                | DropReason::OwnerDeleted
+                | DropReason::AccessRevoked => after_wait(context, history, detail),
+            };
+            drop_delivery(context, due, series(history), reason, detail).await.map(|()| None)
+        }
+        Decision::Contended => {
+            context.config.metrics.deferred(Deferral::Claimed);
+            Ok(Some(delivery.again(context.until_free())))
+        }
+        Decision::DirectoryHeld => {
+            let again = FollowUp::deferred(context, due, Deferred::DIRECTORY_HELD);
+            not_begun(context, claimed, again).await
+        }
+        Decision::Unreadable => {
+            let again = FollowUp::deferred(context, due, Deferred::UNREADABLE);
+            not_begun(context, claimed, again).await
+        }
+        Decision::NotYetDue => {
+            // Its permit is for deliveries whose time has come.
+            drop(admission);
+            not_yet_due(context, claimed).await
+        }
+        Decision::GiveUp(reason) => self::give_up(context, due, history, webhook, reason).await,
+        Decision::Lost => {
+            let letter = ledger_lost::letter(context, due, claimed.units, webhook)?;
+            not_begun(context, claimed, letter).await
+        }
+        Decision::RepublishFollowUp => {
+            let history = read_whole(context, due).await?;
+            Ok(FollowUp::of_last_row(context, due, &history, webhook))
+        }
+        Decision::OutOfSequence => {
+            context.release(due, claimed.held).await?;
+            Ok(None)
+        }
+        Decision::Superseded => Ok(None),
+    }
+}
+
+/// Releases the claim of an attempt that is not begun now.
+async fn not_begun(
+    context: &Context,
+    claimed: Claimed<'_>,
+    follow_up: FollowUp,
+) -> Result<Option<FollowUp>, WorkerError> {
+    context.release(claimed.delivery.due, claimed.held).await?;
+    Ok(Some(follow_up))
+}
+
+/// Publishes a retry again whose time has not come. All retries arrive too early while a policy of the
+/// broker lets messages expire sooner than the queues of the delay ladder do. It waits first, so that
+/// such a policy can't make the same jobs circulate without a pause.
+async fn not_yet_due(
+    context: &Context,
+    claimed: Claimed<'_>,
+) -> Result<Option<FollowUp>, WorkerError> {
+    context.config.metrics.deferred(Deferral::Early);
+    context.release(claimed.delivery.due, claimed.held).await?;
+    let left = || time_left(claimed.history, context.now()).unwrap_or_default();
+    tokio::time::sleep(left().min(AT_ONCE)).await;
+    Ok(Some(claimed.delivery.again(left())))
+}
+
+/// Adds to a detail that the decision was made again because a first attempt had waited for too long,
+/// if that is so.
+fn after_wait(context: &Context, history: &Standing, detail: String) -> String {
+    match (&history.last, history.events.first()) {
+        (None, Some(event)) => decided_again(&detail, event.received_at, context.now()),
+        _ => detail,
+    }
+}
+
+/// The reason why some of a delivery's events are left out; `None` if all are sent.
+fn left_out(history: &Standing, webhook: &Webhook, sent: &[usize]) -> Option<String> {
+    let out = |(index, event): (usize, &'_ PlannedEvent)| {
+        (!sent.contains(&index)).then(|| event.subject.clone())
+    };
+    let subjects: Vec<String> = history.events.iter().enumerate().filter_map(out).collect();
+    let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+    let why = DropReason::AccessRevoked;
+    let why = || why.sentence(webhook.owner.as_str(), &subjects, history.revision);
+    (!subjects.is_empty()).then(|| format!("{} events left out: {}", subjects.len(), why()))
+}
+
+async fn give_up(
+    context: &Context,
+    due: Due,
+    history: &Standing,
+    webhook: Option<&Webhook>,
+    reason: DeadReason,
+) -> Result<Option<FollowUp>, WorkerError> {
+    attempt::give_up(context, due, series(history), reason).await?;
+    let history = read_whole(context, due).await?;
+    let dead = history.last.as_ref().map(|last| DeadLetter::of(due, last, &history, webhook));
+    Ok(dead.map(|letter| FollowUp::Dead(Box::new(letter))))
+}
+
+/// The present series of attempts.
+pub(crate) fn series(history: &Standing) -> RetrySeries {
+    let received_at = history.events.first().map(|event| event.received_at);
+    match &history.last {
+        Some(last) => RetrySeries {
+            attempts: last.attempt,
+            attempts_in_series: last.tries,
+            started_at: last.since,
+            revision: history.revision,
+        },
+        None => RetrySeries {
+            attempts: 0,
+            attempts_in_series: 0,
+            started_at: received_at.unwrap_or_default(),
+            revision: history.revision,
+        },
+    }
+}
+
+/// Reads the history of a delivery with its notifications, however large they are.
+async fn read_whole(context: &Context, due: Due) -> Result<Standing, WorkerError> {
+    let store = &context.config.store;
+    let mut found = context
+        .retry_until_available(|| store.attempts_standing(std::slice::from_ref(&due), usize::MAX))
+        .await?;
+    // The statement returns one history for each delivery.
+    found.pop().ok_or(WorkerError::Stopping)
+}
+
+/// Reads the webhooks of deliveries and their histories. A history has its notifications if these
+/// have at most `inline` bytes.
+async fn read(
+    context: &Context,
+    dues: &[Due],
+    inline: usize,
+) -> Result<(Vec<Standing>, Found), WorkerError> {
+    let store = &context.config.store;
+    let histories = context.retry_until_available(|| store.attempts_standing(dues, inline)).await?;
+    let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
+    let found = context.retry_until_available(|| context.webhooks.get(&ids)).await?;
+    Ok((histories, found))
+}
