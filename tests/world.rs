@@ -38,8 +38,8 @@ pub(crate) struct World {
 impl World {
     /// A migrated installation of its own.
     pub(crate) async fn new() -> Self {
-        let sandbox = Sandbox::new().await;
-        let mut world = Self::on(&sandbox.database_url, &sandbox.amqp_url).await;
+        let sandbox = Sandbox::migrated().await;
+        let mut world = Self::unmigrated(&sandbox.database_url, &sandbox.amqp_url);
         world.sandbox = Some(sandbox);
         world
     }
