@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use fanfare_testkit::build::{SECRET_KEYS, under_test};
 use fanfare_testkit::process;
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::world::{SOON, World, binary, event};
+use crate::world::{SOON, World, event};
 
 fn read(scope: &str, target: &str) -> Value {
     json!({ "access": ["read"], "scope": scope, "target": target })
@@ -40,9 +41,9 @@ fn directory() -> Value {
 async fn fails(sandbox: &Sandbox, args: &[&str]) -> (Option<i32>, String) {
     let envs = [
         ("FANFARE_DATABASE_URL", sandbox.database_url.as_str()),
-        ("FANFARE_SECRET_KEYS", "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ("FANFARE_SECRET_KEYS", SECRET_KEYS),
     ];
-    let output = process::run(binary(), args, envs, None).await.unwrap();
+    let output = process::run(under_test(), args, envs, None).await.unwrap();
     (output.status.code(), output.stderr)
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// The top of the repository.
 pub(crate) fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    fanfare_testkit::build::workspace()
 }
 
 /// The interpreter, with what `examples/requirements.txt` names.

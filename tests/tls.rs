@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use fanfare_testkit::build::{SECRET_KEYS, under_test};
 use fanfare_testkit::process::{self, Output};
 use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::receiver::Receiver;
@@ -16,7 +17,7 @@ use rcgen::{
 };
 use url::Url;
 
-use crate::world::{SOON, World, binary, event};
+use crate::world::{SOON, World, event};
 
 /// Who may connect: the testkit's own user to its own database, and otherwise only who has a
 /// certificate.
@@ -172,9 +173,9 @@ async fn doctor(database_url: &str, amqp_url: &str) -> Output {
     let envs = [
         ("FANFARE_DATABASE_URL", database_url),
         ("FANFARE_AMQP_URL", amqp_url),
-        ("FANFARE_SECRET_KEYS", "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ("FANFARE_SECRET_KEYS", SECRET_KEYS),
     ];
-    process::run(binary(), &["doctor"], envs, None).await.unwrap()
+    process::run(under_test(), &["doctor"], envs, None).await.unwrap()
 }
 
 /// Expects these words of the database and of the broker.
@@ -278,9 +279,9 @@ async fn certificates_decide_who_talks_to_whom() {
         let envs = [
             ("FANFARE_DATABASE_URL", database_url.as_str()),
             ("FANFARE_AMQP_URL", amqp_url.as_str()),
-            ("FANFARE_SECRET_KEYS", "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            ("FANFARE_SECRET_KEYS", SECRET_KEYS),
         ];
-        let output = process::run(binary(), &["router"], envs, None).await.unwrap();
+        let output = process::run(under_test(), &["router"], envs, None).await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(output.stderr.contains("nowhere.pem"), "{output:?}");
     }

@@ -4,12 +4,12 @@
 //! `deploy/rabbitmq` give its role, and no more.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::time::Duration;
 
 use fanfare_core::ids::DeliveryId;
 use fanfare_testkit::Break;
 use fanfare_testkit::amqp::Amqp;
+use fanfare_testkit::build::{SECRET_KEYS, under_test};
 use fanfare_testkit::pgproxy::PgProxy;
 use fanfare_testkit::process::{self, Process};
 use fanfare_testkit::roles::as_role;
@@ -27,11 +27,6 @@ pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// The broker's user that publishes events, and may do nothing else.
 const REPORT_SERVER: &str = "report_server";
 
-/// The binary under test.
-pub(crate) fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_fanfare"))
-}
-
 /// A broker and a database with a directory, and the settings that all processes get.
 pub(crate) struct World {
     envs: Vec<(String, String)>,
@@ -43,8 +38,8 @@ pub(crate) struct World {
 impl World {
     /// A migrated installation of its own.
     pub(crate) async fn new() -> Self {
-        let sandbox = Sandbox::new().await;
-        let mut world = Self::on(&sandbox.database_url, &sandbox.amqp_url).await;
+        let sandbox = Sandbox::migrated().await;
+        let mut world = Self::unmigrated(&sandbox.database_url, &sandbox.amqp_url);
         world.sandbox = Some(sandbox);
         world
     }
@@ -61,7 +56,7 @@ impl World {
         let settings = [
             ("FANFARE_DATABASE_URL", database_url),
             ("FANFARE_AMQP_URL", amqp_url),
-            ("FANFARE_SECRET_KEYS", "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            ("FANFARE_SECRET_KEYS", SECRET_KEYS),
             ("FANFARE_ALLOW_TARGETS", "127.0.0.0/8"),
             ("FANFARE_RETRY_FIRST", "1s"),
             ("FANFARE_RETRY_MAX_DELAY", "1s"),
@@ -112,7 +107,7 @@ impl World {
     pub(crate) async fn run(&self, args: &[&str], stdin: Option<&str>) -> process::Output {
         let envs = self.envs(args.first().unwrap());
         let envs = envs.iter().map(|(name, value)| (*name, value.as_str()));
-        process::run(binary(), args, envs, stdin).await.unwrap()
+        process::run(under_test(), args, envs, stdin).await.unwrap()
     }
 
     /// Runs a command with `--json`.
@@ -137,7 +132,7 @@ impl World {
     pub(crate) fn spawn_with_envs(&self, role: &str, changed: &[(&str, &str)]) -> Process {
         let envs = self.envs(role);
         let kept = envs.iter().map(|(name, value)| (*name, value.as_str()));
-        Process::spawn(binary(), &[role], kept.chain(changed.iter().copied()))
+        Process::spawn(under_test(), &[role], kept.chain(changed.iter().copied()))
     }
 
     /// A proxy before the database, and the URL with which a process of a role uses it.
@@ -160,7 +155,7 @@ impl World {
     /// Starts a command and goes on beside it.
     pub(crate) fn spawn_with(&self, args: &[&str]) -> Process {
         let envs = self.envs(args.first().unwrap());
-        Process::spawn(binary(), args, envs.iter().map(|(name, value)| (*name, value.as_str())))
+        Process::spawn(under_test(), args, envs.iter().map(|(name, value)| (*name, value.as_str())))
     }
 
     /// Imports a directory.

@@ -1,11 +1,12 @@
 //! `fanfare webhooks import`: what another server's API lists becomes ours.
 
+use fanfare_testkit::build::under_test;
 use fanfare_testkit::process;
 use fanfare_testkit::receiver::Receiver;
 use serde_json::{Value, json};
 
 use super::Api;
-use crate::world::{binary, unique};
+use crate::world::unique;
 
 /// A webhook as the old server lists it to an administrator.
 fn listed(uri: &str, user: &str) -> Value {
@@ -24,7 +25,7 @@ async fn import(api: &Api, list: &[&Value], more: &[&str]) -> process::Output {
     ];
     let args: Vec<&str> = ["webhooks", "import", "-"].iter().chain(more).copied().collect();
     let text = serde_json::to_string_pretty(list).unwrap();
-    process::run(binary(), &args, envs, Some(&text)).await.unwrap()
+    process::run(under_test(), &args, envs, Some(&text)).await.unwrap()
 }
 
 #[tokio::test]

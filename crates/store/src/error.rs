@@ -109,6 +109,9 @@ pub enum StoreError {
         /// This program's.
         program: i32,
     },
+    /// The database was migrated by a version whose migrations this program does not have.
+    #[error("this database was made by a version before 0.1.0, and its schema can't be upgraded")]
+    SchemaUnreleased,
     /// A statement failed.
     #[error("failed to {doing}")]
     Statement {
@@ -211,6 +214,10 @@ impl StoreError {
         match self {
             Self::Misconfigured { what, .. } => Some(what.advice()),
             Self::SchemaAhead { .. } => Some("install the newer Fanfare"),
+            Self::SchemaUnreleased => Some(
+                "create an empty database, run `fanfare migrate` there, import the directory and add \
+                 the webhooks and accounts again; or go on with the version that made this one",
+            ),
             _ if self.is_missing_schema() => Some("run `fanfare migrate`"),
             _ if self.sql_state() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 Some(Misconfiguration::Rights.advice())

@@ -15,6 +15,10 @@ mod embedded {
 /// Any number that no other program locks by; "fanfare" in ASCII.
 const LOCK: i64 = 0x0066_616e_6661_7265;
 
+/// The name of the first migration. Versions before 0.1.0 had another one, and more of them, for
+/// the same schema; none was released, so there is no way from their history to this one.
+const FIRST: &str = "schema";
+
 /// What the roles of `deploy/postgres` may do, in databases whose cluster has them.
 const GRANTS: &str = include_str!("../../../deploy/postgres/grants.sql");
 
@@ -77,7 +81,8 @@ impl Store {
         Ok(Migrated { applied, names: rest? })
     }
 
-    /// Compares the database's schema with this program's.
+    /// Compares the database's schema with this program's. A database with the migrations of a
+    /// version before 0.1.0 is an error.
     pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
         let client = self.client().await?;
         let doing = "read the schema's version";
@@ -89,18 +94,25 @@ impl Store {
             .await
             .and_then(|row| row.try_get::<_, bool>(0))
             .map_err(StoreError::at(doing))?;
-        let database = if known {
-            client
-                .query_one("-- schema_state\nselect coalesce(max(version), 0) from refinery_schema_history", &[])
-                .await
-                .and_then(|row| row.try_get(0))
-                .map_err(StoreError::at(doing))?
-        } else {
-            0
-        };
         let migrations = embedded::migrations::runner();
         let newest = migrations.get_migrations().iter().map(refinery::Migration::version).max();
         let program = newest.unwrap_or_default();
+        if !known {
+            return Ok(SchemaState::Behind { database: 0, program });
+        }
+        let row = client
+            .query_one(
+                "-- schema_state\nselect coalesce(max(version), 0), \
+                     coalesce(bool_or(version = 1 and name <> $1), false) \
+                 from refinery_schema_history",
+                &[&FIRST],
+            )
+            .await
+            .map_err(StoreError::at(doing))?;
+        if row.try_get(1).map_err(StoreError::at(doing))? {
+            return Err(StoreError::SchemaUnreleased);
+        }
+        let database: i32 = row.try_get(0).map_err(StoreError::at(doing))?;
         Ok(match database.cmp(&program) {
             std::cmp::Ordering::Less => SchemaState::Behind { database, program },
             std::cmp::Ordering::Equal => SchemaState::Current(program),

@@ -22,13 +22,11 @@ use crate::number;
 /// POSTs to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Command {
-    /// Where to.
     pub(crate) url: String,
     /// The secret that signs.
     pub(crate) secret: String,
     /// The number of the first one.
     pub(crate) from: u64,
-    /// How many.
     pub(crate) count: u64,
     /// The bytes of the data in each.
     pub(crate) size: usize,

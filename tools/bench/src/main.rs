@@ -8,10 +8,8 @@
 //! Read [`parts`] for what is measured, [`plan`] for how much of it, [`stage`] and [`world`] for
 //! what runs, [`sink`] for how it is counted, and [`report`] for what comes out.
 
-mod chart;
 mod client;
 mod event;
-mod histogram;
 mod machine;
 mod number;
 mod parts;

@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-/// Which plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Size {
     /// Shows that everything works.
     Smoke,
-    /// Measures.
     Whole {
         /// With what takes very long.
         full: bool,
@@ -31,7 +29,6 @@ pub(crate) struct FanOut {
 pub(crate) struct Directory {
     /// Users, and as many groups of reports.
     pub(crate) users: u64,
-    /// Roles.
     pub(crate) roles: u64,
     /// Permissions in all.
     pub(crate) grants: u64,

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use fanfare_testkit::process::{command_in, tail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -28,7 +29,6 @@ const POLL: Duration = Duration::from_millis(20);
 /// Where processes run, and where their output goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Home {
-    /// The servers' folder.
     pub(crate) folder: PathBuf,
     /// The folder of the logs.
     pub(crate) logs: PathBuf,
@@ -108,20 +108,8 @@ impl Home {
     }
 
     fn command(&self, program: &Path, arguments: &[&str], settings: &Settings) -> Command {
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os() {
-            if ["FANFARE_", "OTEL_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {
-                command.env_remove(name);
-            }
-        }
-        command
-            .args(arguments)
-            .envs(settings.iter().map(|(name, value)| (name, value)))
-            // No fanfare.toml is there, and the keeper takes us for its own.
-            .current_dir(&self.folder)
-            .process_group(0)
-            .kill_on_drop(true);
-        command
+        let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        command_in(&self.folder, program, arguments, settings)
     }
 }
 
@@ -136,7 +124,6 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.id
     }
@@ -186,7 +173,6 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.part.id()
     }
@@ -233,13 +219,4 @@ fn open(log: &Path) -> Result<File> {
         .append(true)
         .open(log)
         .with_context(|| format!("opening {}", log.display()))
-}
-
-fn tail(log: &Path) -> String {
-    let log = fs::read(log).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
-    let lines: Vec<&str> = log.lines().collect();
-    let start = lines.len().saturating_sub(10);
-    let last = lines.iter().skip(start).map(|line| format!("    {line}\n"));
-    last.collect::<String>().trim_end().to_owned()
 }

@@ -31,7 +31,6 @@ pub(crate) struct Command {
     pub(crate) subject: String,
     /// The number of the first one.
     pub(crate) from: u64,
-    /// How many.
     pub(crate) count: u64,
     /// The bytes of each one's data.
     pub(crate) size: usize,
@@ -41,7 +40,6 @@ pub(crate) struct Command {
     pub(crate) rate: Option<f64>,
 }
 
-/// What was published.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Answer {
     /// How far behind its pace it was at worst, in milliseconds.

@@ -21,7 +21,6 @@ use crate::publisher::{Outstanding, connect, send};
 pub(crate) struct Command {
     /// The virtual host's URL.
     pub(crate) amqp_url: String,
-    /// How many.
     pub(crate) count: u64,
     /// The bytes of each.
     pub(crate) size: usize,
@@ -31,7 +30,6 @@ pub(crate) struct Command {
     pub(crate) prefetch: u16,
 }
 
-/// How it went.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Answer {
     /// From the first publish to the last acknowledgement.

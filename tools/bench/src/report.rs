@@ -1,4 +1,4 @@
-//! What was measured: figures, each the median of its rounds, as a table, as JSON, and as a chart.
+//! What was measured: figures, each the median of its rounds, as a table and as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use comfy_table::{CellAlignment, Table, presets};
 use fanfare_testkit::build::workspace;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::chart;
 use crate::number;
 
 /// The part whose best figure is the limit that rates are compared with.
@@ -19,7 +19,9 @@ pub(crate) const LIMIT: &str = "limit";
 /// What a report says of the machine that only this run has: a figure of another run keeps its own.
 pub(crate) const TAKEN_AT: &str = "taken at";
 
-/// One figure.
+/// The columns of the table that hold numbers.
+const NUMBERS: [usize; 4] = [2, 3, 4, 6];
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Figure {
     /// The part that it belongs to.
@@ -41,12 +43,10 @@ impl Figure {
         median(&self.rounds)
     }
 
-    /// The smallest value.
     pub(crate) fn min(&self) -> f64 {
         self.rounds.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    /// The largest value.
     pub(crate) fn max(&self) -> f64 {
         self.rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
@@ -61,7 +61,6 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Without figures yet.
     pub(crate) fn new(machine: BTreeMap<String, String>, is_smoke: bool) -> Self {
         Self { machine, is_smoke, figures: Vec::new() }
     }
@@ -98,13 +97,14 @@ impl Report {
 
     /// All figures for people.
     pub(crate) fn table(&self) -> String {
-        let mut rows =
-            vec![["", "figure", "median", "min", "max", "unit", "of limit"].map(str::to_owned)];
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["", "figure", "median", "min", "max", "unit", "of limit"]);
         let mut part = "";
         for figure in &self.figures {
             let first = if figure.part == part { "" } else { &figure.part };
             part = &figure.part;
-            rows.push([
+            table.add_row([
                 first.to_owned(),
                 figure.name.clone(),
                 shown(figure.median()),
@@ -114,6 +114,12 @@ impl Report {
                 self.ratio(figure).map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
             ]);
         }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            if NUMBERS.contains(&index) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
         let mut text = String::new();
         for (name, value) in &self.machine {
             let _ = writeln!(text, "{name}: {value}");
@@ -121,7 +127,7 @@ impl Report {
         if self.is_smoke {
             text.push_str("The smoke form: these numbers say nothing about speed.\n");
         }
-        text + "\n" + &aligned(&rows)
+        text + "\n" + &table.trim_fmt() + "\n"
     }
 
     /// All figures for programs.
@@ -174,20 +180,12 @@ impl Report {
         if self.is_smoke { folder.join("smoke") } else { folder }
     }
 
-    /// Writes `report.json` and `throughput.svg`.
+    /// Writes `report.json`.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
-        let write = |name: &str, text: String| {
-            let file = folder.join(name);
-            fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
-        };
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        write("report.json", serde_json::to_string_pretty(&self.json())? + "\n")?;
-        let parts = [LIMIT, "broker", "ledger", "best", "throughput"];
-        let bars = self.figures.iter();
-        let bars: Vec<&Figure> = bars
-            .filter(|it| parts.contains(&it.part.as_str()) && it.unit.ends_with("/s"))
-            .collect();
-        write("throughput.svg", chart::bars(&bars, self.limit()))
+        let file = folder.join("report.json");
+        let text = serde_json::to_string_pretty(&self.json())? + "\n";
+        fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
     }
 }
 
@@ -223,27 +221,6 @@ fn thousands(number: u64) -> String {
             text.push(',');
         }
         text.push(digit);
-    }
-    text
-}
-
-/// Words to the left, numbers to the right.
-fn aligned(rows: &[[String; 7]]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max()
-    };
-    let widths: Vec<usize> = (0..7).map(|column| width(column).unwrap_or_default()).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for ((column, cell), width) in row.iter().enumerate().zip(&widths) {
-            let _ = match column {
-                0 | 1 | 5 => write!(line, "{cell:<width$}  "),
-                _ => write!(line, "{cell:>width$}  "),
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
     }
     text
 }

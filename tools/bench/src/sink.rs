@@ -30,9 +30,7 @@ const N_PORTS: usize = 16;
 /// What the sink can be asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// Where it listens.
     Ports,
-    /// Forget everything.
     Reset,
     /// Forget times, but not which events were seen.
     Mark,
@@ -40,9 +38,7 @@ pub(crate) enum Command {
     Storm(bool),
     /// The gateway of a group answers so from now on.
     Fail {
-        /// The group.
         group: String,
-        /// How it answers.
         manner: Manner,
     },
     /// What was seen of a group.
@@ -52,7 +48,6 @@ pub(crate) enum Command {
 /// What the sink answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// Done.
     Done,
     /// Ports that take connections, and one that refuses them.
     Ports {

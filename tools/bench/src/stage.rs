@@ -15,7 +15,6 @@ use crate::sink::Sink;
 pub(crate) struct Stage {
     /// The binary that is measured.
     pub(crate) binary: PathBuf,
-    /// Where processes run.
     pub(crate) home: Home,
     /// Private servers.
     pub(crate) servers: Servers,

@@ -6,10 +6,8 @@ use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// What comes back.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply<A> {
-    /// It was done.
     Done(A),
     /// It was not, and why.
     Failed(String),

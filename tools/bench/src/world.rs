@@ -58,7 +58,6 @@ pub(crate) struct Load<'a> {
     pub(crate) group: &'a str,
     /// How many webhooks that are.
     pub(crate) fan_out: u64,
-    /// How many events.
     pub(crate) count: u64,
     /// Events a second; as fast as the broker confirms when `None`.
     pub(crate) rate: Option<f64>,
@@ -128,7 +127,6 @@ impl World {
         Ok(world)
     }
 
-    /// Registers webhooks.
     pub(crate) async fn hooks(&mut self, stage: &Stage, hooks: &[Hook<'_>]) -> Result<()> {
         if hooks.is_empty() {
             return Ok(());
@@ -163,7 +161,6 @@ impl World {
         Ok(())
     }
 
-    /// Publishes events.
     pub(crate) async fn publish(&mut self, load: &Load<'_>) -> Result<()> {
         let from = self.next;
         self.next += load.count;

@@ -20,11 +20,8 @@ pub struct Amqp {
 pub struct Message {
     /// The key it was last published with.
     pub routing_key: String,
-    /// Its headers.
     pub headers: FieldTable,
-    /// Its other properties.
     pub properties: BasicProperties,
-    /// Its bytes.
     pub body: Bytes,
 }
 
@@ -94,7 +91,6 @@ impl Amqp {
         Ok(())
     }
 
-    /// Makes a queue.
     pub async fn declare(&self, queue: &str) -> Result<()> {
         let (options, arguments) = (QueueDeclareOptions::default(), FieldTable::default());
         let declaring = self.channel.queue_declare(queue.into(), options, arguments);

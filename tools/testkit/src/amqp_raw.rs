@@ -193,7 +193,6 @@ impl RawProperties {
         self.with(12, &[mode])
     }
 
-    /// Adds the priority.
     #[must_use]
     pub fn priority(self, priority: u8) -> Self {
         self.with(11, &[priority])
@@ -234,7 +233,6 @@ pub fn text(bytes: &[u8]) -> Vec<u8> {
     value(b'S', &long(bytes))
 }
 
-/// A table.
 #[must_use]
 pub fn table(headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     value(b'F', &long(&entries(headers)))
@@ -255,7 +253,6 @@ pub fn nested(depth: u32) -> Vec<u8> {
     nested
 }
 
-/// A list.
 #[must_use]
 pub fn list(values: &[Vec<u8>]) -> Vec<u8> {
     value(b'A', &long(&values.concat()))

@@ -1,33 +1,74 @@
-//! Building the binary that the demo shows and the benchmark measures.
+//! Building the binary that the demo shows, the benchmark measures, and the tests run.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{self, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Builds `fanfare` with this profile of cargo's, whose own progress goes to stderr, and tells where
-/// it is. A build that nobody waits for any more ends.
+/// The variable that gives the tests a binary that is built already.
+pub const TEST_BINARY: &str = "FANFARE_TEST_BINARY";
+
+/// The keys with which the tests' processes encrypt secrets, as a setting.
+pub const SECRET_KEYS: &str = "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+/// Builds `fanfare` with a profile of cargo, whose own progress goes to stderr, and returns the
+/// binary's path. The build ends when this future is dropped.
 ///
 /// # Errors
 ///
-/// If cargo can't be run, or the build fails, or cargo does not tell where the binary is.
+/// If cargo can't be run, or the build fails, or cargo does not print where the binary is.
 pub async fn fanfare(profile: &str) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["build", "--package", "fanfare", "--bin", "fanfare", "--profile", profile])
-        // Diagnostics stay on stderr; stdout tells where the binary is.
-        .args(["--message-format", "json-render-diagnostics"])
-        .current_dir(workspace())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+    let output = Command::from(cargo_build(profile))
         .kill_on_drop(true)
         .spawn()
         .context("running cargo build")?
         .wait_with_output()
         .await
         .context("running cargo build")?;
+    built(&output)
+}
+
+/// The binary that the end-to-end tests run, never older than its sources: [`TEST_BINARY`] where
+/// the runner of the tests has just built it, else it is built here, once for each process.
+///
+/// # Panics
+///
+/// If the binary can't be built.
+pub fn under_test() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os(TEST_BINARY) {
+        Some(path) => path.into(),
+        None => build_for_tests().unwrap_or_else(|error| panic!("no binary to test: {error:#}")),
+    })
+}
+
+/// Builds `fanfare` for the tests, and waits for it.
+///
+/// # Errors
+///
+/// As [`fanfare`].
+pub fn build_for_tests() -> Result<PathBuf> {
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    built(&cargo_build(profile).stderr(Stdio::inherit()).output().context("running cargo build")?)
+}
+
+fn cargo_build(profile: &str) -> process::Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = process::Command::new(cargo);
+    command
+        .args(["build", "--package", "fanfare", "--bin", "fanfare", "--profile", profile])
+        // Diagnostics stay on stderr; stdout says where the binary is.
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(workspace())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command
+}
+
+fn built(output: &process::Output) -> Result<PathBuf> {
     ensure!(
         output.status.success(),
         "building fanfare failed ({}); what the compiler says is above",
@@ -38,7 +79,6 @@ pub async fn fanfare(profile: &str) -> Result<PathBuf> {
     binary.context("cargo build did not say where the binary is")
 }
 
-/// The workspace's folder.
 #[must_use]
 pub fn workspace() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));

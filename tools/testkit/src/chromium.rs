@@ -44,7 +44,6 @@ impl ChromeDriver {
         Ok(Self { address, folder, _daemon: daemon, _keeper: keeper })
     }
 
-    /// Where it answers.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -13,7 +13,6 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How often a change that no one announces is looked for.
 const POLL: Duration = Duration::from_millis(20);
 
-/// A running server.
 pub(crate) struct Daemon {
     child: Child,
     /// Where the keeper finds the process.

@@ -84,8 +84,13 @@ impl Endpoints {
 
     /// Creates an empty database, which the [roles] may use.
     pub fn create_database(&self, name: &str) -> Result<()> {
+        self.copy_database("template0", name)
+    }
+
+    /// Creates a database as a copy of another one that nobody is connected to.
+    pub(crate) fn copy_database(&self, template: &str, name: &str) -> Result<()> {
         check_name(name)?;
-        self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0"))
+        self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {template}"))
             .and_then(|_| self.sql(name, roles::DATABASE))
             .with_context(|| format!("creating the database {name}"))?;
         Ok(())

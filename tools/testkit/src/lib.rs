@@ -2,8 +2,8 @@
 //!
 //! Nothing here imitates PostgreSQL or RabbitMQ: the installed programs run, privately, on loopback.
 //!
-//! - [`sandbox::Sandbox`] is what most tests want: an empty database and an empty virtual host of
-//!   their own, on servers that one run of the tests shares ([`shared`]).
+//! - [`sandbox::Sandbox`] is what most tests want: a database, empty or migrated, and an empty
+//!   virtual host of their own, on servers that one run of the tests shares ([`shared`]).
 //! - [`servers::Servers`] are servers that belong to one test, to be stopped, killed, and wiped.
 //! - [`roles`] are the accounts with which Fanfare's processes run in a real installation.
 //! - [`proxy::Proxy`] stands between a program and a server and breaks the connection on demand.
@@ -47,5 +47,6 @@ mod keeper;
 mod postgres;
 mod programs;
 mod rabbitmq;
+mod template;
 
 pub use endpoints::{Break, Endpoints};

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -59,7 +60,6 @@ impl Process {
         Self { child, name, said }
     }
 
-    /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -139,7 +139,6 @@ impl Drop for Process {
 /// What a program left when it ended.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// How it ended.
     pub status: ExitStatus,
     /// All of its stdout.
     pub stdout: String,
@@ -195,7 +194,8 @@ pub async fn run<'a>(
     })
 }
 
-fn command<'a>(
+/// A program with the environment of [`Process::spawn`].
+pub(crate) fn command<'a>(
     binary: &Path,
     args: &[&str],
     envs: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -208,6 +208,32 @@ fn command<'a>(
     }
     command.args(args).envs(envs);
     command
+}
+
+/// A program that is to run in the `folder` of [private servers](crate::servers::Servers), in the
+/// environment of [`Process::spawn`]. It is killed when its child is dropped. A group of its own
+/// keeps a Ctrl-C on the terminal away; no `fanfare.toml` is there; and once its id is in the folder
+/// `pids`, the servers' keeper ends it with them.
+pub fn command_in<'a>(
+    folder: &Path,
+    binary: &Path,
+    args: &[&str],
+    envs: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> tokio::process::Command {
+    let mut command = tokio::process::Command::from(command(binary, args, envs));
+    command.current_dir(folder).process_group(0).kill_on_drop(true);
+    command
+}
+
+/// The last ten lines of a log file, indented.
+#[must_use]
+pub fn tail(log: &Path) -> String {
+    let log = fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    let start = lines.len().saturating_sub(10);
+    let last = lines.iter().skip(start).map(|line| format!("    {line}\n"));
+    last.collect::<String>().trim_end().to_owned()
 }
 
 /// Reads a stream to its end in a thread, so that it is read whatever the test is busy with.

@@ -48,11 +48,9 @@ impl Request {
 pub enum Reply {
     /// As HTTP wants it.
     Answer {
-        /// The status code.
         status: u16,
         /// Headers besides `content-length`.
         headers: Vec<(String, String)>,
-        /// The body.
         body: Bytes,
     },
     /// The reply, but not before some time.
@@ -65,18 +63,13 @@ pub enum Reply {
     Reset,
     /// The answer's head, then its body, a byte at a time.
     Trickle {
-        /// The status code.
         status: u16,
         /// The time before each byte.
         pause: Duration,
-        /// The body.
         body: Bytes,
     },
     /// The answer's head and a body that has no end.
-    Endless {
-        /// The status code.
-        status: u16,
-    },
+    Endless { status: u16 },
 }
 
 impl Reply {

@@ -1,4 +1,4 @@
-//! An empty database and an empty virtual host for one test.
+//! A database and a virtual host for one test.
 
 use std::sync::mpsc;
 use std::thread;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::endpoints::Endpoints;
 use crate::shared;
+use crate::template;
 
 /// How long a test's end may wait for the cleaning. What is left then goes with the servers.
 const CLEANING: Duration = Duration::from_secs(3);
@@ -18,7 +19,7 @@ const CLEANING: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Sandbox {
-    /// The URL of the database, which has no tables yet.
+    /// The URL of the database.
     pub database_url: String,
     /// The URL of the virtual host, which has nothing but the broker's own exchanges.
     pub amqp_url: String,
@@ -27,17 +28,22 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Makes a sandbox; the first one of a test run starts the servers.
+    /// Makes a sandbox without any tables; the first one of a test run starts the servers.
     ///
     /// # Panics
     ///
     /// If there are no servers, or they refuse.
     pub async fn new() -> Self {
-        match tokio::task::spawn_blocking(Self::make).await {
-            Ok(Ok(sandbox)) => sandbox,
-            Ok(Err(error)) => panic!("no sandbox for this test: {error:#}"),
-            Err(error) => panic!("no sandbox for this test: {error}"),
-        }
+        Self::make(|_| Ok("template0".to_owned())).await
+    }
+
+    /// Makes a sandbox whose database the binary under test has migrated.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new), and if there is no binary, or it can't migrate.
+    pub async fn migrated() -> Self {
+        Self::make(template::migrated).await
     }
 
     /// Runs one statement in the database and returns its rows as text, columns separated by `|`.
@@ -52,8 +58,17 @@ impl Sandbox {
         (self.endpoints, &self.name)
     }
 
-    fn make() -> Result<Self> {
+    async fn make(template: fn(&Endpoints) -> Result<String>) -> Self {
+        match tokio::task::spawn_blocking(move || Self::copy_of(template)).await {
+            Ok(Ok(sandbox)) => sandbox,
+            Ok(Err(error)) => panic!("no sandbox for this test: {error:#}"),
+            Err(error) => panic!("no sandbox for this test: {error}"),
+        }
+    }
+
+    fn copy_of(template: fn(&Endpoints) -> Result<String>) -> Result<Self> {
         let endpoints = shared::endpoints();
+        let template = template(endpoints)?;
         let name = format!("test_{}", Uuid::new_v4().simple());
         // Made now, so that it cleans up after a failure below.
         let sandbox = Self {
@@ -62,7 +77,7 @@ impl Sandbox {
             name,
             endpoints,
         };
-        endpoints.create_database(&sandbox.name)?;
+        endpoints.copy_database(&template, &sandbox.name)?;
         endpoints.create_vhost(&sandbox.name)?;
         Ok(sandbox)
     }

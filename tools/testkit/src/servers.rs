@@ -212,7 +212,6 @@ impl Standby {
         self.endpoints.database_url(name)
     }
 
-    /// Where it answers.
     #[must_use]
     pub fn addr(&self) -> Option<SocketAddr> {
         self.endpoints.database_addr()

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::build::workspace;
 use crate::endpoints::Endpoints;
 use crate::servers::Servers;
 
@@ -110,7 +111,8 @@ fn read_state(file: &Path) -> Option<State> {
     serde_json::from_slice(&fs::read(file).ok()?).ok()
 }
 
-fn lock_file(path: &Path) -> Result<File> {
+/// Opens a file to be locked.
+pub(crate) fn lock_file(path: &Path) -> Result<File> {
     File::options()
         .create(true)
         .truncate(false)
@@ -119,8 +121,9 @@ fn lock_file(path: &Path) -> Result<File> {
         .with_context(|| format!("opening {}", path.display()))
 }
 
-fn folder_of_workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/testkit")
+/// What the processes of this workspace's tests share.
+pub(crate) fn folder_of_workspace() -> PathBuf {
+    workspace().join("target/testkit")
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -53,7 +53,6 @@ const STEPS: [Step; 8] = [
     },
 ];
 
-/// Runs all steps.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
     for (number, step) in (1..).zip(&STEPS) {

@@ -8,7 +8,7 @@ use crate::cargo;
 const TESTKIT: &str = "fanfare-testkit";
 
 /// Each package and what it may use. Nothing goes sideways, nothing upwards.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     (
         "fanfare",
         &[
@@ -59,6 +59,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("fanfare-tls", &[]),
     ("fanfare-trace", &["fanfare-core"]),
     (TESTKIT, &[]),
+    ("fanfare-end-to-end", &["fanfare-core"]),
     ("fanfare-bench", &["fanfare-core", "fanfare-store", TESTKIT]),
     ("xtask", &["fanfare-core", TESTKIT]),
 ];

@@ -11,9 +11,12 @@ mod documents;
 mod edges;
 mod tidy;
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use fanfare_testkit::build::{TEST_BINARY, build_for_tests};
 
 struct Command {
     name: &'static str,
@@ -21,8 +24,13 @@ struct Command {
     run: fn() -> Result<()>,
 }
 
-const COMMANDS: [Command; 2] = [
+const COMMANDS: [Command; 3] = [
     Command { name: "check-all", about: "every test and every check", run: check_all::run },
+    Command {
+        name: "test-binary",
+        about: "builds the binary for the end-to-end tests; nextest runs this before them",
+        run: test_binary,
+    },
     Command { name: "tidy", about: "the rules that no other tool knows", run: tidy::run },
 ];
 
@@ -38,9 +46,9 @@ fn main() -> ExitCode {
     };
     let Some(command) = command else {
         eprintln!("usage: cargo xtask COMMAND");
-        eprintln!("  {:10} the whole service at work, with servers of its own", "demo");
+        eprintln!("  {:11} the whole service at work, with servers of its own", "demo");
         for Command { name, about, .. } in COMMANDS {
-            eprintln!("  {name:10} {about}");
+            eprintln!("  {name:11} {about}");
         }
         return ExitCode::from(2);
     };
@@ -51,4 +59,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Builds the binary and gives its path to the tests by the file that nextest names.
+fn test_binary() -> Result<()> {
+    let binary = build_for_tests()?;
+    let Some(file) = std::env::var_os("NEXTEST_ENV") else {
+        println!("{}", binary.display());
+        return Ok(());
+    };
+    let mut file = OpenOptions::new().append(true).open(file).context("opening NEXTEST_ENV")?;
+    writeln!(file, "{TEST_BINARY}={}", binary.display()).context("writing to NEXTEST_ENV")
 }

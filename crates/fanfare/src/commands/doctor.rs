@@ -167,7 +167,7 @@ async fn look_at_database(report: &mut Report, store: &Store) -> anyhow::Result<
     }
     let schema = match store.schema_state().await {
         Ok(state) => schema(state),
-        Err(error) => Err(output::explain(&error.into())),
+        Err(error) => return report.unusable("migrations", &error.into()),
     };
     let usable = schema.is_ok();
     report.add("migrations", &schema)?;

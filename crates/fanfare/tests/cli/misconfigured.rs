@@ -90,6 +90,28 @@ async fn an_account_without_rights_and_a_schema_that_does_not_fit_are_configurat
 }
 
 #[tokio::test]
+async fn a_database_of_a_version_before_the_first_release_is_left_as_it_is() {
+    let world = World::new().await;
+    let sql = |statement: &str| world.sandbox.sql(statement).unwrap();
+    sql("create table refinery_schema_history \
+         (version int4 primary key, name varchar, applied_on varchar, checksum varchar)");
+    sql("insert into refinery_schema_history values \
+         (1, 'ledger_and_directory', '', '1'), (2, 'directory_validity_in_one_place', '', '2'), \
+         (20, 'webhook_paces', '', '3')");
+    for command in ["migrate", "doctor"] {
+        let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
+        let ended = ended(&world, database, broker, &[command]).await;
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{said}");
+        assert!(said.contains("made by a version before 0.1.0"), "{said}");
+        assert!(said.contains("create an empty database, run `fanfare migrate`"), "{said}");
+    }
+    let tables = "select count(*) from pg_class \
+                  where relkind = 'r' and relnamespace = 'public'::regnamespace";
+    assert_eq!(sql(tables).trim(), "1");
+}
+
+#[tokio::test]
 async fn commands_end_with_what_to_do_about_a_broker_that_refuses_them() {
     let world = World::migrated().await;
     let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);

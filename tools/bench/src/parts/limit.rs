@@ -64,7 +64,6 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Starts it.
     pub(super) fn start(stage: &Stage) -> Result<Self> {
         Ok(Self { helper: stage.home.helper("client")?, next: 0 })
     }
@@ -80,7 +79,6 @@ impl Beside {
         self.post(stage, plan, count, SIDE_BY_SIDE, AS_FANFARE).await.map(drop)
     }
 
-    /// Ends it.
     pub(super) async fn end(self) {
         self.helper.end().await;
     }

@@ -22,7 +22,6 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Starts it.
     pub(crate) async fn start(home: &Home) -> Result<Self> {
         let mut helper = home.helper("sink")?;
         match helper.ask(&Command::Ports, PATIENCE).await? {
@@ -31,7 +30,6 @@ impl Sink {
         }
     }
 
-    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.helper.id()
     }
@@ -90,7 +88,6 @@ impl Sink {
         }
     }
 
-    /// Ends it.
     pub(crate) async fn end(self) {
         self.helper.end().await;
     }

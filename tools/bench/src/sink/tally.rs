@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Stamp;
-use crate::histogram::Histogram;
 use crate::number;
 
 /// How a hook answers.
@@ -118,7 +118,7 @@ struct Hook {
     seen: Vec<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Group {
     name: String,
     accepted: u64,
@@ -127,7 +127,10 @@ struct Group {
     since_mark: u64,
     first: u64,
     last: u64,
-    times: Histogram,
+    /// In microseconds.
+    times: Histogram<u64>,
+    /// The longest of them, to the microsecond.
+    most: u64,
 }
 
 /// Numbers from here on are counted without a look for duplicates; none is published.
@@ -158,7 +161,9 @@ impl Tally {
         group.last = now;
         if let Some(stamp) = stamp {
             group.distinct += u64::from(hook.is_new(stamp.number));
-            group.times.add(now.saturating_sub(stamp.sent) / 1000);
+            let micros = now.saturating_sub(stamp.sent) / 1000;
+            group.times.saturating_record(micros);
+            group.most = group.most.max(micros);
         }
         Some(manner)
     }
@@ -166,8 +171,8 @@ impl Tally {
     /// Forgets times, but not which events were seen.
     pub(crate) fn mark(&mut self) {
         for group in &mut self.groups {
-            (group.since_mark, group.first, group.last) = (0, 0, 0);
-            group.times = Histogram::default();
+            (group.since_mark, group.first, group.last, group.most) = (0, 0, 0, 0);
+            group.times.reset();
         }
     }
 
@@ -181,10 +186,10 @@ impl Tally {
         let mut words = std::str::from_utf8(path).ok()?.strip_prefix('/')?.split('/');
         let (manner, name) = (Manner::of(words.next()?)?, words.next()?);
         let known = self.groups.iter().position(|group| group.name == name);
-        let group = known.unwrap_or_else(|| {
-            self.groups.push(Group { name: name.to_owned(), ..Group::default() });
-            self.groups.len() - 1
-        });
+        let group = known.unwrap_or(self.groups.len());
+        if known.is_none() {
+            self.groups.push(Group::new(name)?);
+        }
         Some(Hook { manner, group, seen: Vec::new() })
     }
 }
@@ -208,6 +213,15 @@ impl Hook {
 }
 
 impl Group {
+    /// Times are kept to one percent, those beyond an hour as an hour.
+    fn new(name: &str) -> Option<Self> {
+        let times = Histogram::new_with_bounds(1, 3_600_000_000, 2).ok()?;
+        let (accepted, distinct, refused) = (0, 0, 0);
+        let (since_mark, first, last, most) = (0, 0, 0, 0);
+        let name = name.to_owned();
+        Some(Self { name, accepted, distinct, refused, since_mark, first, last, times, most })
+    }
+
     fn seen(&self) -> Seen {
         Seen {
             accepted: self.accepted,
@@ -216,10 +230,10 @@ impl Group {
             since_mark: self.since_mark,
             first: self.first,
             last: self.last,
-            p50: self.times.quantile(500),
-            p95: self.times.quantile(950),
-            p99: self.times.quantile(990),
-            most: self.times.most(),
+            p50: self.times.value_at_quantile(0.5),
+            p95: self.times.value_at_quantile(0.95),
+            p99: self.times.value_at_quantile(0.99),
+            most: self.most,
         }
     }
 }

@@ -14,7 +14,6 @@ use super::sample::{End, HOOKS, Hook, Manner, Sample, Withheld, plural};
 pub(crate) struct Registered {
     /// What it was registered from.
     pub(crate) hook: &'static Hook,
-    /// Its id.
     pub(crate) id: String,
 }
 

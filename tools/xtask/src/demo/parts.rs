@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use fanfare_testkit::process::{command_in, tail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
@@ -31,11 +32,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// The binary with its settings for this demo.
 #[derive(Debug)]
 pub(crate) struct Fanfare {
-    /// The binary.
     pub(crate) binary: PathBuf,
     /// The settings, as environment variables.
     pub(crate) settings: Vec<(&'static str, String)>,
-    /// The servers' folder.
     pub(crate) home: PathBuf,
     /// Where the parts' output goes.
     pub(crate) logs: PathBuf,
@@ -96,20 +95,8 @@ impl Fanfare {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
-        for (name, _) in std::env::vars_os() {
-            if ["FANFARE_", "OTEL_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {
-                command.env_remove(name);
-            }
-        }
-        command
-            .args(arguments)
-            .envs(self.settings.iter().map(|(name, value)| (name, value)))
-            // No fanfare.toml is there, and the keeper takes us for its own.
-            .current_dir(&self.home)
-            .process_group(0)
-            .kill_on_drop(true);
-        command
+        let settings = self.settings.iter().map(|(name, value)| (*name, value.as_str()));
+        command_in(&self.home, &self.binary, arguments, settings)
     }
 }
 
@@ -133,7 +120,6 @@ impl Part {
         self.child.id()
     }
 
-    /// Its log file.
     pub(crate) fn log(&self) -> &Path {
         &self.log
     }
@@ -196,12 +182,4 @@ impl Part {
 /// The whole of a log.
 pub(crate) fn read(log: &Path) -> String {
     String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
-}
-
-fn tail(log: &Path) -> String {
-    let log = read(log);
-    let lines: Vec<&str> = log.lines().collect();
-    let start = lines.len().saturating_sub(10);
-    let last = lines.iter().skip(start).map(|line| format!("    {line}\n"));
-    last.collect::<String>().trim_end().to_owned()
 }

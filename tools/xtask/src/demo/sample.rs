@@ -37,7 +37,6 @@ pub(crate) enum Manner {
 }
 
 impl Manner {
-    /// All receivers.
     pub(crate) const ALL: [Self; 3] = [Self::Healthy, Self::FailsTwice, Self::AlwaysFails];
 
     /// The receiver's name in the table.
@@ -76,11 +75,9 @@ impl Manner {
 /// A webhook of the sample.
 #[derive(Debug)]
 pub(crate) struct Hook {
-    /// Its owner.
     pub(crate) owner: &'static str,
     /// What it asks for; nothing means everything.
     pub(crate) filters: &'static [&'static str],
-    /// Where it goes.
     pub(crate) receiver: Manner,
     /// Whether it is registered as paused.
     pub(crate) paused: bool,

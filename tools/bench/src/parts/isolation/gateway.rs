@@ -25,7 +25,6 @@ const MANNERS: [Manner; 4] = [Manner::Hang, Manner::Trickle, Manner::Slow, Manne
 /// The most deliveries a second of a case.
 const MOST: u64 = 2000;
 
-/// One case.
 struct Case {
     manner: Manner,
     /// Webhooks of the gateway.
