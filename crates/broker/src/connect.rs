@@ -26,7 +26,8 @@ pub(crate) struct Connected {
     pub(crate) arrivals: Arrivals,
 }
 
-/// Connects under a name that operators see. Large messages come in while there is room.
+/// Connects under a name that operators see. Large messages are received while there is memory for
+/// them.
 pub(crate) async fn connect(
     place: &Place,
     name: String,
@@ -45,7 +46,7 @@ pub(crate) async fn connect(
 }
 
 async fn open(place: &Place, name: String, room: &Room) -> Result<Connected, BrokerError> {
-    // Read anew each time: a certificate may have been renewed.
+    // Read for each connection, because a certificate may have been renewed.
     let connector = place.secure.as_ref().map(connector).transpose()?;
     // Automatic recovery stays off: it hides failures.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -77,11 +78,11 @@ fn connector(secure: &Secure) -> Result<(RustlsConnector, String), BrokerError> 
     Ok((Arc::new(config).into(), secure.server_name.clone()))
 }
 
-/// Asks whether anything answers at a host's address at all.
+/// Probes whether a peer answers at a host's address.
 ///
-/// An attempt to connect to a peer that accepts and then says nothing cannot be taken back: the
-/// library's thread waits on. So after one such attempt this asks first, with a greeting that a
-/// broker answers and a TLS endpoint refuses; either is a sign of life.
+/// An attempt to connect to a peer that accepts and then never answers can't be cancelled: the
+/// library's thread goes on waiting. So after one such attempt this probe comes first. It sends a
+/// greeting that a broker answers and a TLS endpoint refuses; either is a sign of life.
 async fn probe(place: &Place) -> Result<(), BrokerError> {
     let authority = &place.uri.authority;
     let greet = async {

@@ -1,4 +1,4 @@
-//! One host of the broker: its address, read from a URL in RabbitMQ's own words.
+//! One host of the broker: its address, parsed from a URL with RabbitMQ's own parameters.
 
 use crate::error::BrokerError;
 use crate::wire::{LARGEST_FRAME, LIBRARY_FRAME};
@@ -7,7 +7,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use std::sync::atomic::AtomicBool;
 use url::{Host, Url};
 
-/// How long a connection may take to be open: name, TCP, TLS and login together.
+/// The time-out of a connection: name resolution, TCP, TLS and login together.
 pub(crate) const CONNECT_TIMEOUT_S: u64 = 10;
 
 /// A dead connection is noticed within two of these.
@@ -29,7 +29,7 @@ pub(crate) struct Place {
     pub(crate) secure: Option<Secure>,
     /// The largest frame to agree on with the broker, in bytes; the one in `uri` is the library's.
     pub(crate) frame_max: u32,
-    /// Whether it accepted the last connection and then said nothing.
+    /// Whether it accepted the last connection and then did not answer.
     pub(crate) silent: AtomicBool,
 }
 
@@ -53,7 +53,8 @@ impl Place {
         uri.authority.host = match url.host() {
             Some(Host::Domain(host)) if !host.is_empty() => host.to_owned(),
             Some(Host::Ipv4(host)) => host.to_string(),
-            // The protocol library takes an IPv6 address for a missing host, and that for this one.
+            // The protocol library treats an IPv6 address as a missing host, and a missing host as
+            // localhost.
             Some(Host::Ipv6(host)) => host.to_string(),
             _ => return Err(unusable("it names no host")),
         };
@@ -80,8 +81,8 @@ impl Place {
     }
 }
 
-/// Reads what the query says of TLS. A word that nobody reads is an error: misspelled, it would
-/// leave out a check.
+/// Reads the TLS parameters of the query. An unknown parameter is an error, because a misspelled one
+/// would silently turn off a check.
 fn secure(url: &Url, uri: &AMQPUri) -> Result<Option<Secure>, BrokerError> {
     let (mut roots, mut certificate, mut key) = (None, None, None);
     let mut check = Check::SignatureAndName;
