@@ -188,7 +188,7 @@ impl Consumer {
         while let Some(Ok(delivery)) = self.stream.next().await {
             rest.extend(self.incoming(delivery));
         }
-        let given_back = join_all(rest.into_iter().map(|incoming| incoming.settle.give_back()));
+        let given_back = join_all(rest.into_iter().map(|incoming| incoming.settle.requeue()));
         given_back.await.into_iter().collect()
     }
 
@@ -250,7 +250,7 @@ impl Consumer {
                 size,
                 "a large message has to wait for room"
             );
-            self.returns.add(size, settle.give_back());
+            self.returns.add(size, settle.requeue());
             return None;
         }
         let Received { message, delivery_count, exchange, routing_key, unreadable } =
@@ -300,7 +300,7 @@ impl Settle {
     /// # Errors
     ///
     /// [`BrokerError::Lost`]: the message returns anyway.
-    pub async fn give_back(self) -> Result<(), BrokerError> {
+    pub async fn requeue(self) -> Result<(), BrokerError> {
         let answer = self.acker.nack(BasicNackOptions { multiple: false, requeue: true }).await;
         self.settled("giving back a message of", answer)
     }

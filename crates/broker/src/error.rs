@@ -1,6 +1,6 @@
 //! The errors of the broker. Their texts say what an operator can do.
 
-use crate::place::Place;
+use crate::host::BrokerHost;
 use lapin::ErrorKind;
 
 /// The cause under an error of this crate.
@@ -199,8 +199,8 @@ impl BrokerError {
     }
 
     /// Classifies lapin's error of an attempt to connect.
-    pub(crate) fn connecting(place: &Place, error: &lapin::Error) -> Self {
-        let (broker, user) = (place.told.clone(), place.user().to_owned());
+    pub(crate) fn connecting(host: &BrokerHost, error: &lapin::Error) -> Self {
+        let (broker, user) = (host.label.clone(), host.user().to_owned());
         let source = cause(error);
         match reply_code(error) {
             Some((403, _)) => Self::LoginRefused { broker, user },
@@ -208,7 +208,7 @@ impl BrokerError {
             Some((530, text)) if !text.contains("connection limit") => {
                 Self::VirtualHostRefused { broker, user, source }
             }
-            _ => match fanfare_tls::advice(source.as_ref(), place.secure.is_some()) {
+            _ => match fanfare_tls::advice(source.as_ref(), host.secure.is_some()) {
                 // A broker that stops ends handshakes, too.
                 Some(advice) if advice == fanfare_tls::ENDED => {
                     Self::Unreachable { broker, source: format!("{source}: {advice}").into() }
@@ -292,10 +292,10 @@ mod tests {
 
     #[test]
     fn a_limit_of_connections_may_be_free_again_soon_and_a_refusal_stays() {
-        let place = Place::parse("amqp://anna@localhost/limited").unwrap();
+        let host = BrokerHost::parse("amqp://anna@localhost/limited").unwrap();
         let refused = |text: &str| {
             let error = lapin::protocol::AMQPError::from_id(530, text.into()).unwrap();
-            BrokerError::connecting(&place, &lapin::ErrorKind::ProtocolError(error).into())
+            BrokerError::connecting(&host, &lapin::ErrorKind::ProtocolError(error).into())
         };
         let to = "NOT_ALLOWED - access to vhost 'limited' refused for user 'anna'";
         for limit in [

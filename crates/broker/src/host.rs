@@ -21,11 +21,11 @@ const READ_ELSEWHERE: [&str; 5] =
     ["heartbeat", "connection_timeout", "channel_max", "frame_max", "auth_mechanism"];
 
 /// One host.
-pub(crate) struct Place {
+pub(crate) struct BrokerHost {
     /// The scheme is always the one without TLS, which is ours to add.
     pub(crate) uri: AMQPUri,
     /// Host, port and virtual host, for people to read.
-    pub(crate) told: String,
+    pub(crate) label: String,
     pub(crate) secure: Option<Secure>,
     /// The largest frame to agree on with the broker, in bytes; the one in `uri` is the library's.
     pub(crate) frame_max: u32,
@@ -40,7 +40,7 @@ pub(crate) struct Secure {
     pub(crate) server_name: String,
 }
 
-impl Place {
+impl BrokerHost {
     /// Reads a URL with one host.
     pub(crate) fn parse(address: &str) -> Result<Self, BrokerError> {
         let url = Url::parse(address).map_err(|error| unusable(&error.to_string()))?;
@@ -70,9 +70,9 @@ impl Place {
         uri.query.frame_max = Some(frame_max.min(LIBRARY_FRAME));
         let secure = secure(&url, &uri)?;
         uri.scheme = AMQPScheme::AMQP;
-        let told =
+        let label =
             format!("{}:{}, virtual host {}", uri.authority.host, uri.authority.port, uri.vhost);
-        Ok(Self { uri, told, secure, frame_max, silent: AtomicBool::new(false) })
+        Ok(Self { uri, label, secure, frame_max, silent: AtomicBool::new(false) })
     }
 
     /// The user that logs in.
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn secure(address: &str) -> Option<Secure> {
-        Place::parse(address).unwrap().secure
+        BrokerHost::parse(address).unwrap().secure
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
             ("amqps://a:hidden@mq?certfile=/c", "given together"),
             ("amqps://a:hidden@mq?verify=full", "verify_peer or verify_none"),
         ] {
-            let error = Place::parse(address).map(drop).unwrap_err().to_string();
+            let error = BrokerHost::parse(address).map(drop).unwrap_err().to_string();
             assert!(error.contains(said) && !error.contains("hidden"), "{error}");
         }
     }
