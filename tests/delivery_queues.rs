@@ -141,7 +141,7 @@ async fn the_number_is_raised_and_lowered_while_events_come() {
 
     // They are not lost, whenever the reconciler looks.
     world.sql("update events set look_at = now()");
-    router.wait_for_line("until workers have emptied it nothing is taken for lost", SOON).await;
+    router.wait_for_line("until workers have emptied it, no job counts as lost", SOON).await;
     let _upper_worker = spread.start_with("worker", "4").await;
     spread.arrived(3).await;
     spread.jobs_wait_in([]).await;

@@ -244,7 +244,7 @@ async fn a_document_that_the_database_fails_with_holds_up_no_other() {
         world.sql(&format!("select count(*) from directory_versions where name_key ilike '{name}'"))
     };
     eventually("the other document is applied", SOON, async || applied("quick") == "1").await;
-    router.wait_for_line("a directory document can't be applied; it is set aside", SOON).await;
+    router.wait_for_line("failed to apply a directory document; it is set aside", SOON).await;
     assert_eq!(applied("slow"), "0");
     world.sql("drop trigger take_long on directory_versions");
     eventually("the document is applied", FOUND, async || applied("slow") == "1").await;

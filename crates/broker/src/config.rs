@@ -1,7 +1,7 @@
 //! Where the broker is and how this process calls itself there.
 
 use crate::error::BrokerError;
-use crate::place::{Place, unusable};
+use crate::host::{BrokerHost, unusable};
 use crate::queue_health::QueueHealth;
 use crate::wire::room::Room;
 use fanfare_core::hosts;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The broker's hosts and this process's name there. Clones know the same of the hosts.
 #[derive(Clone)]
 pub struct Config {
-    places: Arc<[Place]>,
+    hosts: Arc<[BrokerHost]>,
     name: String,
     broker: String,
     delivery_queues: Shares,
@@ -36,18 +36,18 @@ impl Config {
     /// [`BrokerError::Address`], which tells what is wrong but never repeats the address;
     /// [`BrokerError::Tls`] when a file can't be used.
     pub fn new(address: &str, name: &str) -> Result<Self, BrokerError> {
-        let places: Result<Vec<Place>, _> =
-            one_host_each(address)?.iter().map(|address| Place::parse(address)).collect();
-        let places = places?;
-        for secure in places.iter().filter_map(|place| place.secure.as_ref()) {
-            // What can't work is told when the process starts, not when it connects.
+        let hosts: Result<Vec<BrokerHost>, _> =
+            split_hosts(address)?.iter().map(|address| BrokerHost::parse(address)).collect();
+        let hosts = hosts?;
+        for secure in hosts.iter().filter_map(|host| host.secure.as_ref()) {
+            // Checked when the process starts, so that an error is reported then and not at the connect.
             secure.tls.client_config().map_err(BrokerError::Tls)?;
         }
-        let broker = places.iter().map(|place| place.told.as_str()).collect::<Vec<_>>().join("; ");
+        let broker = hosts.iter().map(|host| host.label.as_str()).collect::<Vec<_>>().join("; ");
         let delivery_queues = Shares::ONE;
-        let (places, name) = (places.into(), name.to_owned());
+        let (hosts, name) = (hosts.into(), name.to_owned());
         let (queue_health, room) = (Arc::default(), Room::default());
-        Ok(Self { places, name, broker, delivery_queues, queue_health, room })
+        Ok(Self { hosts, name, broker, delivery_queues, queue_health, room })
     }
 
     /// The same with so many delivery queues; else there is one.
@@ -86,8 +86,8 @@ impl Config {
     }
 
     /// The hosts, in the order in which they are tried.
-    pub(crate) fn places(&self) -> &[Place] {
-        &self.places
+    pub(crate) fn hosts(&self) -> &[BrokerHost] {
+        &self.hosts
     }
 }
 
@@ -101,7 +101,7 @@ impl fmt::Debug for Config {
 }
 
 /// The same address for each of its hosts.
-fn one_host_each(address: &str) -> Result<Vec<String>, BrokerError> {
+fn split_hosts(address: &str) -> Result<Vec<String>, BrokerError> {
     let Some((before, hosts, after)) = hosts::split(address) else {
         return Ok(vec![address.to_owned()]);
     };
@@ -118,9 +118,9 @@ mod tests {
 
     #[track_caller]
     fn check(address: &str, expected: &str) {
-        let told = Config::new(address, "test")
+        let shown = Config::new(address, "test")
             .map_or_else(|error| error.to_string(), |config| config.broker().to_owned());
-        assert_eq!(told, expected);
+        assert_eq!(shown, expected);
     }
 
     #[test]
@@ -140,9 +140,9 @@ mod tests {
             config.broker(),
             "one:1, virtual host a; ::1:2, virtual host a; two:5672, virtual host a"
         );
-        for place in config.places() {
-            assert_eq!(place.uri.authority.userinfo.password, "p,w");
-            assert_eq!(place.uri.query.heartbeat, Some(7));
+        for host in config.hosts() {
+            assert_eq!(host.uri.authority.userinfo.password, "p,w");
+            assert_eq!(host.uri.query.heartbeat, Some(7));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Opening a connection to one host of the broker.
 
 use crate::error::BrokerError;
-use crate::place::{CONNECT_TIMEOUT_S, Place, Secure};
+use crate::host::{BrokerHost, CONNECT_TIMEOUT_S, Secure};
 use crate::wire::FrameMax;
 use crate::wire::room::{Arrivals, Room};
 use crate::wire::stream::{Filtered, Kit};
@@ -26,36 +26,37 @@ pub(crate) struct Connected {
     pub(crate) arrivals: Arrivals,
 }
 
-/// Connects under a name that operators see. Large messages come in while there is room.
+/// Connects under a name that operators see. Large messages are received while there is memory for
+/// them.
 pub(crate) async fn connect(
-    place: &Place,
+    host: &BrokerHost,
     name: String,
     room: &Room,
 ) -> Result<Connected, BrokerError> {
-    if place.silent.load(Ordering::Relaxed) {
-        probe(place).await?;
+    if host.silent.load(Ordering::Relaxed) {
+        probe(host).await?;
     }
-    let opened = match timeout(CONNECT_TIMEOUT, open(place, name, room)).await {
+    let opened = match timeout(CONNECT_TIMEOUT, open(host, name, room)).await {
         Ok(opened) => opened,
-        Err(_) => Err(no_answer(place)),
+        Err(_) => Err(no_answer(host)),
     };
     let silent = matches!(opened, Err(BrokerError::NoAnswer { .. }));
-    place.silent.store(silent, Ordering::Relaxed);
+    host.silent.store(silent, Ordering::Relaxed);
     opened
 }
 
-async fn open(place: &Place, name: String, room: &Room) -> Result<Connected, BrokerError> {
-    // Read anew each time: a certificate may have been renewed.
-    let connector = place.secure.as_ref().map(connector).transpose()?;
+async fn open(host: &BrokerHost, name: String, room: &Room) -> Result<Connected, BrokerError> {
+    // Read for each connection, because a certificate may have been renewed.
+    let connector = host.secure.as_ref().map(connector).transpose()?;
     // Automatic recovery stays off: it hides failures.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let frame_max = FrameMax::at_most(place.frame_max);
+    let frame_max = FrameMax::at_most(host.frame_max);
     let arrivals = Arrivals::new(room.clone());
     let kit = Kit::current(frame_max.clone(), arrivals.clone());
     let (tokio, agreed) = (Runtime::new(kit.tokio()), frame_max.clone());
     let arriving = arrivals.clone();
     let connecting = Connection::connector(
-        place.uri.clone(),
+        host.uri.clone(),
         Runtime::new(kit),
         async move |uri, _| {
             let plain = uri.connect_with_config_async(TLSConfig::default(), &tokio).await?;
@@ -68,7 +69,7 @@ async fn open(place: &Place, name: String, room: &Room) -> Result<Connected, Bro
         properties,
     );
     let connection =
-        connecting.await.map_err(|error: Error| BrokerError::connecting(place, &error))?;
+        connecting.await.map_err(|error: Error| BrokerError::connecting(host, &error))?;
     Ok(Connected { connection, frame_max: agreed.get(), arrivals })
 }
 
@@ -77,13 +78,13 @@ fn connector(secure: &Secure) -> Result<(RustlsConnector, String), BrokerError> 
     Ok((Arc::new(config).into(), secure.server_name.clone()))
 }
 
-/// Asks whether anything answers at a host's address at all.
+/// Probes whether a peer answers at a host's address.
 ///
-/// An attempt to connect to a peer that accepts and then says nothing cannot be taken back: the
-/// library's thread waits on. So after one such attempt this asks first, with a greeting that a
-/// broker answers and a TLS endpoint refuses; either is a sign of life.
-async fn probe(place: &Place) -> Result<(), BrokerError> {
-    let authority = &place.uri.authority;
+/// An attempt to connect to a peer that accepts and then never answers can't be cancelled: the
+/// library's thread goes on waiting. So after one such attempt this probe comes first. It sends a
+/// greeting that a broker answers and a TLS endpoint refuses; either is a sign of life.
+async fn probe(host: &BrokerHost) -> Result<(), BrokerError> {
+    let authority = &host.uri.authority;
     let greet = async {
         let mut stream = TcpStream::connect((authority.host.as_str(), authority.port)).await?;
         stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
@@ -92,12 +93,12 @@ async fn probe(place: &Place) -> Result<(), BrokerError> {
     match timeout(CONNECT_TIMEOUT, greet).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {
-            Err(BrokerError::Unreachable { broker: place.told.clone(), source: error.into() })
+            Err(BrokerError::Unreachable { broker: host.label.clone(), source: error.into() })
         }
-        Err(_) => Err(no_answer(place)),
+        Err(_) => Err(no_answer(host)),
     }
 }
 
-fn no_answer(place: &Place) -> BrokerError {
-    BrokerError::NoAnswer { broker: place.told.clone(), seconds: CONNECT_TIMEOUT_S }
+fn no_answer(host: &BrokerHost) -> BrokerError {
+    BrokerError::NoAnswer { broker: host.label.clone(), seconds: CONNECT_TIMEOUT_S }
 }

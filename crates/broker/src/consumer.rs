@@ -1,4 +1,4 @@
-//! Consuming: messages come one by one or in batches, and each is settled exactly once.
+//! Consuming: messages are received one by one or in batches, and each is settled exactly once.
 
 use crate::error::BrokerError;
 use crate::message::Message;
@@ -21,23 +21,24 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-/// A batch is full when its bodies have so many bytes together: a hundred of the largest events at once
-/// would fill the memory several times over on their way through.
+/// A batch is full when its bodies have this many bytes together. A hundred of the largest events at
+/// once would use several times that much memory.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// The messages of one queue. The broker hands out at most `prefetch` unsettled ones at a time.
+/// The messages of one queue. The broker delivers at most `prefetch` unsettled ones at a time.
 pub struct Consumer {
     stream: lapin::Consumer,
     channel: Arc<Taken>,
     queue: Queue,
-    /// A batch under way. Kept here so that a dropped call of [`Consumer::next_batch`] loses none.
+    /// The batch under way. It is kept here so that a dropped call of [`Consumer::next_batch`] loses no
+    /// message.
     batch: Vec<Incoming>,
-    /// Messages whose bodies there was no room for.
+    /// Messages whose bodies did not fit into the memory.
     returns: Returns,
     ended: bool,
 }
 
-/// A message that was taken from a queue.
+/// A message that was received from a queue.
 #[derive(Debug)]
 pub struct Incoming {
     /// The message.
@@ -46,14 +47,14 @@ pub struct Incoming {
     pub exchange: String,
     /// The routing key that it was published with.
     pub routing_key: String,
-    /// What of its AMQP properties or routing key can't be decoded, for a person. The message has
-    /// the rest, and the bytes as they were in a header.
+    /// A description, for a person, of the AMQP properties or the routing key that can't be decoded. The
+    /// message has the rest, and the original bytes in a header.
     pub unreadable: Option<String>,
-    /// Whether it was handed out before, to anyone.
+    /// Whether it was delivered before, to any consumer.
     pub redelivered: bool,
-    /// How often it came back unsettled.
+    /// How often it was requeued.
     pub delivery_count: u64,
-    /// What must be said about it in the end.
+    /// The right and the duty to settle it.
     pub settle: Settle,
 }
 
@@ -66,14 +67,14 @@ pub struct Settle {
     queue: Queue,
     /// Keeps the channel open: a closed one could not settle.
     channel: Arc<Taken>,
-    /// What a large body takes of the memory, until the message is settled.
+    /// The memory that a large body uses, until the message is settled.
     _share: Option<Share>,
 }
 
-/// A consumer's channel, and the tags of what was taken from it and is not settled.
+/// A consumer's channel, and the tags of its unsettled messages.
 struct Taken {
     channel: Channel,
-    /// The consumer's own connection. It closes when nothing needs it any more.
+    /// The consumer's own connection. It closes when nothing needs it any longer.
     _connection: Arc<Connection>,
     /// Messages that have arrived so far.
     arrived: Arc<AtomicU64>,
@@ -91,8 +92,7 @@ impl Taken {
 impl Consumer {
     /// The next message.
     ///
-    /// An error comes once, and nothing after it: this consumer is at its end, and so is the
-    /// session.
+    /// An error is returned once, and then nothing: the consumer and its session have ended.
     pub async fn next(&mut self) -> Option<Result<Incoming, BrokerError>> {
         if !self.batch.is_empty() {
             return Some(Ok(self.batch.remove(0)));
@@ -110,7 +110,7 @@ impl Consumer {
                 Some(Err(error)) => {
                     break BrokerError::of(format!("taking messages from {}", self.queue), &error);
                 }
-                // Without an error it is the broker that cancelled: the queue was deleted.
+                // Without an error, the broker has cancelled the consumer: the queue was deleted.
                 None => break BrokerError::ConsumerGone { queue: self.queue.name() },
             }
         };
@@ -118,13 +118,14 @@ impl Consumer {
         Some(Err(failure))
     }
 
-    /// The next messages, at least one, and at most `max` or so many as have 8 MiB together: waits
-    /// for the first, then takes what is here or comes within `linger`. Dropping the call loses
-    /// nothing.
+    /// The next messages: at least one, at most `max`, and at most 8 MiB. It waits for the first
+    /// message, and then returns those that have arrived or arrive within `linger`. Dropping the call
+    /// loses no message.
     ///
     /// # Errors
     ///
-    /// As [`Consumer::next`], once; what had been taken before it was lost with the channel.
+    /// As [`Consumer::next`], once. Messages of the unfinished batch are lost with the channel, and will
+    /// be redelivered.
     pub async fn next_batch(
         &mut self,
         max: usize,
@@ -139,10 +140,10 @@ impl Consumer {
         let until = Instant::now() + linger;
         let mut bytes: usize = self.batch.iter().map(|it| it.message.body.len()).sum();
         while self.batch.len() < max && bytes < BATCH_BYTES {
-            // What is here already is taken without asking the clock.
+            // Messages that have arrived are received without a timer.
             let delivery = match self.stream.next().now_or_never() {
                 Some(delivery) => delivery,
-                // A timer waits for a millisecond or two also when there is nothing to wait for.
+                // A timer takes a millisecond or two even for a wait of zero.
                 None if linger.is_zero() => break,
                 None => match timeout_at(until, self.stream.next()).await {
                     Ok(delivery) => delivery,
@@ -169,12 +170,12 @@ impl Consumer {
         Some(Ok(std::mem::take(&mut self.batch)))
     }
 
-    /// Stops for good: asks the broker for no more messages and gives back those that were
-    /// delivered but not taken from here. Messages that were taken can still be settled.
+    /// Stops: asks the broker for no more messages and requeues those that the caller has not received.
+    /// Received messages can still be settled.
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Lost`]; then the broker has everything back anyway.
+    /// [`BrokerError::Lost`]; then the broker requeues all unsettled messages itself.
     pub async fn cancel(mut self) -> Result<(), BrokerError> {
         if self.ended {
             return Ok(());
@@ -187,7 +188,7 @@ impl Consumer {
         while let Some(Ok(delivery)) = self.stream.next().await {
             rest.extend(self.incoming(delivery));
         }
-        let given_back = join_all(rest.into_iter().map(|incoming| incoming.settle.give_back()));
+        let given_back = join_all(rest.into_iter().map(|incoming| incoming.settle.requeue()));
         given_back.await.into_iter().collect()
     }
 
@@ -196,7 +197,7 @@ impl Consumer {
         Arc::clone(&self.channel.arrived)
     }
 
-    /// `connection` is the consumer's own, with the large messages that come in by it.
+    /// `connection` is the consumer's own, with the large messages that arrive over it.
     pub(crate) async fn open(
         (connection, arrivals): (Arc<Connection>, Arrivals),
         queue: Queue,
@@ -230,8 +231,8 @@ impl Consumer {
         Ok(Self { stream, channel, queue, batch: Vec::new(), returns, ended: false })
     }
 
-    /// The message of a delivery; `None` if there was no room for its body, so that it must come
-    /// again.
+    /// The message of a delivery; `None` if its body did not fit into the memory, so that it must be
+    /// redelivered.
     fn incoming(&mut self, delivery: lapin::message::Delivery) -> Option<Incoming> {
         let tag = delivery.delivery_tag;
         self.channel.unsettled().insert(tag);
@@ -249,7 +250,7 @@ impl Consumer {
                 size,
                 "a large message has to wait for room"
             );
-            self.returns.add(size, settle.give_back());
+            self.returns.add(size, settle.requeue());
             return None;
         }
         let Received { message, delivery_count, exchange, routing_key, unreadable } =
@@ -271,7 +272,7 @@ impl Consumer {
         })
     }
 
-    /// The channel is gone, and with it the right to settle what was collected.
+    /// The channel is gone, and with it the right to settle the messages of the batch.
     fn fail(&mut self) {
         self.ended = true;
         self.batch.clear();
@@ -283,7 +284,7 @@ impl Settle {
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Lost`]: the message will come again although its work is done.
+    /// [`BrokerError::Lost`]: the message will be redelivered although its work is done.
     pub async fn ack(self) -> Result<(), BrokerError> {
         self.ack_with(BasicAckOptions::default()).await
     }
@@ -293,25 +294,25 @@ impl Settle {
         self.settled("acknowledging a message of", answer)
     }
 
-    /// The work was not done: the message returns to its queue, for anyone to take. Not a way to
-    /// try again later; that is what the [ladder](crate::ladder) is for.
+    /// Requeues the message: it returns to its queue at once, for any consumer. To try it again later,
+    /// use the [delay ladder](crate::ladder).
     ///
     /// # Errors
     ///
     /// [`BrokerError::Lost`]: the message returns anyway.
-    pub async fn give_back(self) -> Result<(), BrokerError> {
+    pub async fn requeue(self) -> Result<(), BrokerError> {
         let answer = self.acker.nack(BasicNackOptions { multiple: false, requeue: true }).await;
         self.settled("giving back a message of", answer)
     }
 
-    /// Only now the tag counts as settled: until the word is sent, an acknowledgement of several
-    /// messages must not take this one along.
+    /// Counts the tag as settled. This is done after the method is sent, because an acknowledgement of
+    /// several messages must not include this one before.
     fn settled(&self, doing: &str, answer: lapin::Result<bool>) -> Result<(), BrokerError> {
         self.channel.unsettled().remove(&self.tag);
         let doing = || format!("{doing} {}", self.queue);
         match answer {
             Ok(true) => Ok(()),
-            // The library's way to say that the channel is gone.
+            // The library reports a closed channel in this way.
             Ok(false) => Err(BrokerError::Lost { doing: doing(), source: None }),
             Err(error) => Err(BrokerError::of(doing(), &error)),
         }
@@ -324,8 +325,8 @@ impl fmt::Debug for Settle {
     }
 }
 
-/// Acknowledges all of them. Those below which everything of their consumer is settled or among them
-/// take one message to the broker and one entry in the queue's log there, instead of one each.
+/// Acknowledges all of them. Messages are acknowledged together, with one method and one entry in the
+/// queue's log, if all earlier messages of their consumer are settled or among them.
 ///
 /// # Errors
 ///

@@ -1,12 +1,12 @@
-//! What can go wrong with the broker, told so that an operator knows what to do.
+//! The errors of the broker. Their texts say what an operator can do.
 
-use crate::place::Place;
+use crate::host::BrokerHost;
 use lapin::ErrorKind;
 
 /// The cause under an error of this crate.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// A failure of the broker, or of the way to it.
+/// A failure of the broker, or of the connection to it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
@@ -16,7 +16,7 @@ pub enum BrokerError {
         /// What is wrong with it.
         reason: String,
     },
-    /// What the configured address says of TLS can't be used.
+    /// The TLS parameters of the configured address can't be used.
     #[error("TLS to the broker can't be set up")]
     Tls(#[source] fanfare_tls::TlsError),
     /// No connection could be made. Try again.
@@ -28,7 +28,7 @@ pub enum BrokerError {
         #[source]
         source: Cause,
     },
-    /// Something accepted the connection and then said nothing. Try again.
+    /// A peer accepted the connection and did not answer. Try again.
     #[error("RabbitMQ at {broker} did not answer within {seconds} s")]
     NoAnswer {
         /// Host, port and virtual host.
@@ -84,7 +84,8 @@ pub enum BrokerError {
         /// What was asked for and what there is, in the broker's words.
         difference: String,
     },
-    /// The exchange of the report server is of no use. It is not Fanfare's to change.
+    /// The exchange of the report server can't be used. It belongs to the report server, so Fanfare
+    /// never changes it.
     #[error(
         "exchange {exchange} has another {property} than Fanfare can use ({difference}): have the \
          report server declare it as a durable topic exchange; Fanfare uses it as it is otherwise, \
@@ -98,7 +99,7 @@ pub enum BrokerError {
         /// What was asked for and what there is, in the broker's words.
         difference: String,
     },
-    /// An exchange or queue is not there.
+    /// An exchange or queue does not exist.
     #[error("{doing}: it does not exist in the broker, and the next start of a router creates it")]
     Missing {
         /// What was being done, and with what.
@@ -119,8 +120,8 @@ pub enum BrokerError {
         #[source]
         source: Cause,
     },
-    /// The connection or the channel is gone. What was taken and not acknowledged comes again:
-    /// give up this session and open another.
+    /// The connection or the channel is gone. Messages that are not acknowledged will be redelivered.
+    /// Give up this session and open another one.
     #[error("{doing}: the connection to the broker was lost")]
     Lost {
         /// What was being done.
@@ -140,11 +141,11 @@ pub enum BrokerError {
     Publish(#[from] PublishError),
 }
 
-/// Why a message was not published for certain.
+/// Why it is not certain that a message was published.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// No queue takes it: a queue or a binding is missing. The message is nowhere.
+    /// No queue receives it: a queue or a binding is missing. The message was not stored.
     #[error(
         "no queue takes messages sent to {destination}: the queue or its binding is missing, and \
          the next start of Fanfare makes them"
@@ -153,7 +154,7 @@ pub enum PublishError {
         /// Exchange and routing key.
         destination: String,
     },
-    /// The broker could not take it. The message is nowhere; publish it again later.
+    /// The broker refused it. The message was not stored; publish it again later.
     #[error("the broker did not take a message sent to {destination}")]
     Refused {
         /// Exchange and routing key.
@@ -165,14 +166,14 @@ pub enum PublishError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The broker did not confirm in time, as when a queue is broken: the messages may or may not be
-    /// there. Publish them again with the same identity.
+    /// The broker did not confirm in time, as when a queue is broken: the messages may have been
+    /// stored or not. Publish them again with the same identity.
     #[error("the broker did not confirm messages within {seconds} s: they may have arrived or not")]
     NoConfirm {
         /// How long was waited.
         seconds: u64,
     },
-    /// The connection broke before the broker's confirm: the message may or may not be there.
+    /// The connection broke before the broker's confirm: the message may have been stored or not.
     /// Publish it again with the same identity.
     #[error("the broker's confirm of a message did not come: it may have arrived or not")]
     Unknown {
@@ -183,7 +184,7 @@ pub enum PublishError {
 }
 
 impl BrokerError {
-    /// Sorts what lapin answered to an operation on an open connection.
+    /// Classifies lapin's error of an operation on an open connection.
     pub(crate) fn of(doing: impl Into<String>, error: &lapin::Error) -> Self {
         let doing = doing.into();
         let source = cause(error);
@@ -197,9 +198,9 @@ impl BrokerError {
         }
     }
 
-    /// Sorts what lapin answered to an attempt to connect.
-    pub(crate) fn connecting(place: &Place, error: &lapin::Error) -> Self {
-        let (broker, user) = (place.told.clone(), place.user().to_owned());
+    /// Classifies lapin's error of an attempt to connect.
+    pub(crate) fn connecting(host: &BrokerHost, error: &lapin::Error) -> Self {
+        let (broker, user) = (host.label.clone(), host.user().to_owned());
         let source = cause(error);
         match reply_code(error) {
             Some((403, _)) => Self::LoginRefused { broker, user },
@@ -207,7 +208,7 @@ impl BrokerError {
             Some((530, text)) if !text.contains("connection limit") => {
                 Self::VirtualHostRefused { broker, user, source }
             }
-            _ => match fanfare_tls::advice(source.as_ref(), place.secure.is_some()) {
+            _ => match fanfare_tls::advice(source.as_ref(), host.secure.is_some()) {
                 // A broker that stops ends handshakes, too.
                 Some(advice) if advice == fanfare_tls::ENDED => {
                     Self::Unreachable { broker, source: format!("{source}: {advice}").into() }
@@ -220,8 +221,8 @@ impl BrokerError {
         }
     }
 
-    /// Whether waiting does not help: a person has to change the broker, the user's rights, or the
-    /// address.
+    /// Whether the failure is permanent: a person has to change the broker, the user's permissions, or
+    /// the address.
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
         matches!(
@@ -257,7 +258,7 @@ fn reply_code(error: &lapin::Error) -> Option<(u16, &str)> {
 }
 
 /// Reads `PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'a' in vhost '/':
-/// received '1' but current is '2'`. Other failed preconditions are none of this kind.
+/// received '1' but current is '2'`; `None` for other failed preconditions.
 fn inequivalent(text: &str) -> Option<BrokerError> {
     let (argument, rest) = text.split_once("inequivalent arg '")?.1.split_once("' for ")?;
     let (what, rest) = rest.split_once(" in vhost ").unwrap_or((rest, ""));
@@ -291,10 +292,10 @@ mod tests {
 
     #[test]
     fn a_limit_of_connections_may_be_free_again_soon_and_a_refusal_stays() {
-        let place = Place::parse("amqp://anna@localhost/limited").unwrap();
+        let host = BrokerHost::parse("amqp://anna@localhost/limited").unwrap();
         let refused = |text: &str| {
             let error = lapin::protocol::AMQPError::from_id(530, text.into()).unwrap();
-            BrokerError::connecting(&place, &lapin::ErrorKind::ProtocolError(error).into())
+            BrokerError::connecting(&host, &lapin::ErrorKind::ProtocolError(error).into())
         };
         let to = "NOT_ALLOWED - access to vhost 'limited' refused for user 'anna'";
         for limit in [

@@ -1,17 +1,17 @@
-//! The delay ladder: how a message waits in the broker for any time between a second and three days.
+//! The delay ladder: lets a message wait in the broker for any time between a second and three days.
 //!
 //! Level `NN` of the ladder is a queue in which a message waits 2^NN seconds. The routing key
-//! names the levels that its delay is the sum of, from the highest down, and then the way back; the
-//! bindings (see [`crate::topology`]) lead a message from each level straight to the next one that
-//! is named. Every queue has one fixed time, so the message at its head is always the next one due: no
-//! message waits behind a later one.
+//! names the levels whose sum is its delay, from the highest down, and then the destination. The
+//! bindings (see [`crate::topology`]) route a message from each level straight to the next level that
+//! is named. Every queue has one fixed time to live, so the message at its head is always due first,
+//! and no message waits behind one that is due later.
 
 use std::time::Duration;
 
 /// How many levels the ladder has. Level 17 waits 2^17 seconds, about 36 hours.
 pub const LEVELS: u32 = 18;
 
-/// The one bits that a delay may have, and so the most queues on its way.
+/// The most one bits of a delay, and so the most queues that a message passes.
 pub(crate) const BITS: u32 = 4;
 
 /// The longest delay in seconds: the four highest levels one after the other, about 68 hours.
@@ -31,7 +31,7 @@ pub struct Delay {
     seconds: u64,
 }
 
-/// Where a message comes back when its delay is over.
+/// The destination of a message after its delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BackTo {
     /// To `fanfare.retries`.
@@ -45,8 +45,8 @@ impl Delay {
     /// The shortest delay of the ladder that is not shorter than `wait`.
     ///
     /// `wait` is rounded up to a whole second (at least one), then to four significant
-    /// bits: 1, 2, … 16, 18, 20, … 32, 36, … seconds, by an eighth at most. What is longer than the
-    /// ladder is cut to its longest delay, about 68 hours.
+    /// bits: 1, 2, … 16, 18, 20, … 32, 36, … seconds, by an eighth at most. A longer wait is cut to the
+    /// longest delay of the ladder, about 68 hours.
     #[must_use]
     pub fn at_least(wait: Duration) -> Self {
         let whole = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
@@ -55,8 +55,8 @@ impl Delay {
         Self { seconds: wanted.next_multiple_of(step).min(LONGEST) }
     }
 
-    /// The shortest level that is not shorter than `wait`: for a wait that need not be exact, which
-    /// then costs the broker one queue on the way, and shares it with others.
+    /// The shortest level that is not shorter than `wait`, for a wait that need not be exact. It costs
+    /// the broker one queue, and many messages share the level.
     #[must_use]
     pub fn one_level(wait: Duration) -> Self {
         let seconds = Self::at_least(wait).seconds.next_power_of_two();

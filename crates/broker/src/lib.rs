@@ -1,17 +1,17 @@
-//! Everything that Fanfare says to its message broker.
+//! The client of the message broker.
 //!
-//! The story: a role process keeps one [`Session`] alive with [`supervise()`]. Opening a session
-//! connects and declares the [`topology`]; with it the process takes messages from a queue through
-//! a [`Consumer`], publishes through a confirmed [`Publisher`], and sends what must wait down the
-//! [delay ladder](ladder). Messages that nobody can take further lie in the dead letter queues;
-//! [`dead_letters`] writes them there and walks over them for a person.
+//! A role process keeps one [`Session`] alive with [`supervise()`]. Opening a session connects and
+//! declares the [`topology`]. With it the process receives the messages of a queue through a
+//! [`Consumer`], publishes through a confirmed [`Publisher`], and delays messages with the
+//! [delay ladder](ladder). Messages that were given up are in the dead letter queues;
+//! [`dead_letters`] writes them there, and lists, replays and discards them for a person.
 //!
 //! Three promises hold everywhere in this crate:
 //!
 //! - A publish that answers `Ok` was confirmed by the broker and routed to a queue.
-//! - A message is settled exactly once, by value; an acknowledgement that did not reach the broker
-//!   is an error, because the message will come again.
-//! - Every failure ends the session within moments. Nothing recovers behind the caller's back.
+//! - A message is settled exactly once, by value. An acknowledgement that did not reach the broker is
+//!   an error, because the message will be redelivered.
+//! - Every failure ends the session soon. Nothing recovers without the caller's knowledge.
 
 pub mod topology;
 
@@ -21,10 +21,10 @@ mod connect;
 mod consumer;
 pub mod dead_letters;
 mod error;
+mod host;
 pub mod job;
 pub mod ladder;
 mod message;
-mod place;
 mod policies;
 mod probe;
 mod publisher;

@@ -1,4 +1,4 @@
-//! Publishing: a message counts as sent when the broker has confirmed it and a queue has it.
+//! Publishing: a message counts as published when the broker has confirmed it and a queue has it.
 
 use crate::dead_letters::fit::{fit, instead};
 use crate::error::{BrokerError, PublishError, cause};
@@ -17,37 +17,38 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// Publishes that run side by side, each on a channel of its own. A quorum queue confirms in a few
-/// milliseconds, so this is some thousands of single messages a second.
+/// The most publishes at the same time, each on a channel of its own. A quorum queue confirms in a few
+/// milliseconds, so this allows some thousands of single messages a second.
 const CHANNELS: usize = 32;
 
-/// Messages of one [`Publisher::publish_all`] that wait for their confirm at the same time.
+/// The most messages of one [`Publisher::publish_all`] that wait for their confirm at the same time.
 const IN_FLIGHT: usize = 256;
 
-/// How long a publish may take. Under load confirms take seconds, not more.
+/// The time-out of a publish. Under load, confirms take seconds at most.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a header frame holds beside the properties: what surrounds a frame, and class, weight, size.
+/// The bytes of a header frame in addition to the properties: the frame's envelope, and class, weight
+/// and size.
 const AROUND_PROPERTIES: usize = AROUND + 12;
 
-/// AMQP's mark for a message that is written to disk.
+/// AMQP's delivery mode of a message that is written to disk.
 const PERSISTENT: u8 = 2;
 
-/// Publishes with confirms. Clones share the same channels; use it from as many tasks as you like.
+/// Publishes with confirms. Clones share the same channels, and any number of tasks may use them.
 ///
-/// When the broker is short of memory or disk it stops reading, and publishes wait until it goes
-/// on.
+/// When the broker is short of memory or disk it stops reading, and publishes wait until it reads
+/// again.
 #[derive(Clone)]
 pub struct Publisher {
     pool: Arc<Pool>,
 }
 
 impl Publisher {
-    /// Publishes one message and waits until the broker has it.
+    /// Publishes one message and waits until the broker has confirmed it.
     ///
     /// # Errors
     ///
-    /// [`PublishError`]; only after `Unknown` may the message be in a queue nevertheless.
+    /// [`PublishError`]; only after `Unknown` may the message be in a queue all the same.
     pub async fn publish(
         &self,
         destination: &Destination,
@@ -57,12 +58,12 @@ impl Publisher {
     }
 
     /// Publishes many messages, without waiting for one confirm before the next message, and waits
-    /// until the broker has all of them.
+    /// until the broker has confirmed all of them.
     ///
     /// # Errors
     ///
-    /// The first failure. Of the other messages some may be in their queues, some not: publish all
-    /// of them again with the same identities.
+    /// The first failure. Some of the other messages may be in their queues: publish all messages again
+    /// with the same identities.
     pub async fn publish_all(
         &self,
         messages: Vec<(Destination, Message)>,
@@ -99,11 +100,11 @@ impl Publisher {
         }
     }
 
-    /// Publishes many messages as [`publish_all`](Self::publish_all) does, and tells what became of
-    /// each, in their order. The first failure keeps no other message from being published.
+    /// Publishes many messages as [`publish_all`](Self::publish_all) does, and returns the result of
+    /// each, in their order. A failure of one message does not stop the others.
     ///
-    /// Which of several messages was unroutable can't be known for certain: use it for messages that
-    /// take the same way.
+    /// It is not certain which of several messages was unroutable: use it for messages with the same
+    /// destination.
     pub async fn publish_each(
         &self,
         messages: Vec<(Destination, Message)>,
@@ -143,7 +144,7 @@ impl Publisher {
             .collect();
         let sending = stream::iter(sends).buffered(IN_FLIGHT).collect::<Vec<_>>();
         let Ok(sent) = self.in_time(sending).await else {
-            // Which of them were confirmed is not known; the channel is closed with its lease.
+            // It is not known which of them were confirmed. The channel is closed with its lease.
             let seconds = CONFIRM_TIMEOUT.as_secs();
             return messages.iter().map(|_| Err(PublishError::NoConfirm { seconds })).collect();
         };
@@ -165,8 +166,8 @@ impl Publisher {
         results
     }
 
-    /// Waits for confirms, but not for ever: a broken queue gives none. While the broker takes no
-    /// messages from anybody, that is waited for.
+    /// Waits for confirms, with a time-out because a broken queue sends none. While the broker blocks
+    /// all publishers, there is no time-out.
     async fn in_time<T>(&self, sending: impl Future<Output = T>) -> Result<T, PublishError> {
         let mut sending = pin!(sending);
         loop {
@@ -180,14 +181,14 @@ impl Publisher {
         }
     }
 
-    /// Whether the connection still stands.
+    /// Whether the connection is open.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.pool.connection.status().connected()
     }
 
-    /// Publishes one of several messages by itself, to find the one that the broker refuses. That one
-    /// is replaced by a letter without all that may be wrong with it.
+    /// Publishes one of several messages alone, to find the one that the broker refuses. That message is
+    /// replaced by a dead letter without the parts that may have caused the refusal.
     async fn publish_alone(
         &self,
         destination: Destination,
@@ -200,11 +201,11 @@ impl Publisher {
         let Some((to, letter)) = instead(&destination, &message, &why) else {
             return Err(PublishError::Unsendable { reason: why });
         };
-        tracing::warn!(reason = why, "the broker refused a message; it is kept as a dead letter");
+        tracing::warn!(reason = why, "the broker refused a message; it becomes a dead letter");
         self.send_alone(to, letter).await
     }
 
-    /// Publishes one message on a channel of its own call.
+    /// Publishes one message on a channel that only this call uses.
     async fn send_alone(
         &self,
         destination: Destination,
@@ -221,8 +222,8 @@ impl Publisher {
         }
     }
 
-    /// The message in a form that fits in a frame: a dead letter without its largest headers, and a
-    /// dead letter in place of an event that can't be sent round.
+    /// The message in a form that fits into a frame: a dead letter without its largest headers, and a
+    /// dead letter in place of an event that can't be delayed.
     fn sendable(
         &self,
         (destination, message): (Destination, Message),
@@ -257,12 +258,11 @@ impl Publisher {
     }
 }
 
-/// Confirm channels, lent to one publish at a time.
+/// Confirm channels, each leased to one publish at a time.
 ///
-/// The protocol library hands a returned message to whichever confirm of its channel comes next.
-/// On a channel of several callers an unroutable message would pass for sent, and a sent one for
-/// unroutable. So each call has its channel for itself, and a channel goes back only when nothing
-/// on it is outstanding.
+/// The protocol library attaches a returned message to the next confirm of its channel. On a shared
+/// channel, an unroutable message would count as published, and a published one as unroutable. So each
+/// call has a channel of its own, and a channel goes back only when nothing on it is outstanding.
 struct Pool {
     connection: Connection,
     frame_max: u32,
@@ -299,8 +299,8 @@ impl Lease<'_> {
         &self.channel
     }
 
-    /// Gives a clean channel back; any other is closed with this lease, as it is when a publish is
-    /// dropped half way. Returns whether the channel is closed.
+    /// Gives back a clean channel. Any other channel is closed with this lease, and so is the channel of
+    /// a publish that is dropped before its end. Returns whether the channel is closed.
     fn end(self, clean: bool) -> bool {
         let is_open = self.channel.status().connected();
         if clean && is_open {
@@ -311,8 +311,8 @@ impl Lease<'_> {
     }
 }
 
-/// Whether a channel is not to be used again after such an end. RabbitMQ 3.10 goes on refusing what
-/// comes over a channel that a full queue has refused, also when the queue's limit is lifted.
+/// Whether a channel may not be used again after this result. RabbitMQ 3.10 goes on refusing messages
+/// on a channel on which a full queue has refused one, even when the queue's limit is lifted.
 fn spoils_channel(sent: &Result<(), PublishError>) -> bool {
     matches!(sent, Err(PublishError::Unknown { .. } | PublishError::Refused { .. }))
 }
@@ -411,7 +411,7 @@ fn unknown(source: crate::error::Cause) -> PublishError {
 }
 
 impl PublishError {
-    /// Whether the session's connection is to blame, so that another session may succeed.
+    /// Whether the session's connection is the cause, so that another session may succeed.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Unknown { .. })

@@ -12,7 +12,7 @@
 use crate::config::Config;
 use crate::connect::{Connected, connect};
 use crate::error::BrokerError;
-use crate::place::unusable;
+use crate::host::unusable;
 use crate::probe::problem_of;
 use crate::topology::Queue;
 use fanfare_core::chain::chain;
@@ -59,15 +59,15 @@ impl QueueConnections {
 
 /// Connects to the first host that can be used.
 pub(crate) async fn connect_any(config: &Config, purpose: &str) -> Result<Connected, BrokerError> {
-    let mut places = config.places().iter().peekable();
+    let mut hosts = config.hosts().iter().peekable();
     loop {
-        let Some(place) = places.next() else {
+        let Some(host) = hosts.next() else {
             return Err(unusable("it names no host"));
         };
-        match connect(place, format!("{} ({purpose})", config.name()), config.room()).await {
-            Err(error) if places.peek().is_some() => {
+        match connect(host, format!("{} ({purpose})", config.name()), config.room()).await {
+            Err(error) if hosts.peek().is_some() => {
                 tracing::warn!(
-                    broker = place.told,
+                    broker = host.label,
                     error = chain(&error),
                     "one host of the broker can't be used; trying the next one"
                 );

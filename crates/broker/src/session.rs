@@ -1,8 +1,8 @@
-//! A session: what a process has with the broker from one connect to the next failure.
+//! A session: a process's connection to the broker, from one connect to the next failure.
 //!
-//! Nothing in it recovers. When the connection breaks, every consumer ends with an error, every
-//! publish and acknowledgement fails, and [`Session::lost`] resolves; then the whole session is
-//! given up and [`supervise`](crate::supervise()) opens another.
+//! A session never recovers. When the connection breaks, every consumer ends with an error, every
+//! publish and acknowledgement fails, and [`Session::lost`] resolves. Then the whole session is given
+//! up, and [`supervise`](crate::supervise()) opens another one.
 
 use crate::config::Config;
 use crate::connect::Connected;
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// A graceful close is worth this long; a blocked broker would let it wait for ever.
+/// The time-out of a graceful close. A blocked broker never answers one.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A live connection with the topology declared. Clones are the same session.
@@ -38,8 +38,8 @@ pub struct Session {
 
 struct Inner {
     config: Config,
-    /// Declaring and looking has a connection of its own: a broker that is short of memory stops
-    /// reading from connections that publish.
+    /// The connection for declaring and inspecting. It is separate because a broker that is short of
+    /// memory stops reading from connections that publish.
     consuming: Connection,
     /// The large messages that have come in by that connection.
     arrivals: Arrivals,
@@ -53,7 +53,7 @@ struct Inner {
 /// What a queue holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
-    /// Messages that wait to be taken; those that are taken and unsettled are not counted.
+    /// The messages that wait in the queue. Messages that are delivered and unsettled are not counted.
     pub ready: u32,
     /// Consumers of the queue, in all processes.
     pub consumers: u32,
@@ -115,7 +115,7 @@ impl Session {
         }
     }
 
-    /// Connects without declaring anything: for a look at a broker as it is.
+    /// Connects without declaring anything, to inspect a broker without changing it.
     ///
     /// # Errors
     ///
@@ -140,9 +140,8 @@ impl Session {
         self.inner.publisher.clone()
     }
 
-    /// Begins to take messages from a queue, with at most `prefetch` unsettled ones (at least one),
-    /// over a connection of its own, which ends with this session. A broken queue ends only its
-    /// consumer.
+    /// Begins to consume a queue, with at most `prefetch` unsettled messages (at least one), over a
+    /// connection of its own, which ends with this session. A broken queue ends only its consumer.
     ///
     /// # Errors
     ///
@@ -179,8 +178,7 @@ impl Session {
         Ok(consumer)
     }
 
-    /// The queue of a consumer that failed because it is not there is made again, where this user
-    /// may; routers make it otherwise.
+    /// Declares a missing queue again, if this user may. Otherwise a router declares it.
     pub(crate) async fn restore(&self, queue: Queue) {
         match probe::restore(&self.inner.config, queue.name()).await {
             Ok(true) => {
@@ -200,7 +198,7 @@ impl Session {
         &self.inner.config
     }
 
-    /// How much a queue holds now.
+    /// The present depth of a queue.
     ///
     /// # Errors
     ///
@@ -232,7 +230,7 @@ impl Session {
         topology::check(&self.inner.consuming, self.inner.config.delivery_queues()).await
     }
 
-    /// Resolves when the connection is gone, by whatever cause.
+    /// Resolves when the connection is gone, for any reason.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         self.inner.lost.clone().cancelled_owned()
     }
@@ -243,14 +241,14 @@ impl Session {
         self.inner.lost.is_cancelled()
     }
 
-    /// Whether the broker has stopped taking messages because it is short of memory or disk; and
-    /// its changes.
+    /// Whether the broker blocks publishers because it is short of memory or disk. The receiver is
+    /// notified of changes.
     #[must_use]
     pub fn blocked(&self) -> watch::Receiver<bool> {
         self.inner.blocked.clone()
     }
 
-    /// Closes the connections: the broker takes back what was not settled.
+    /// Closes the connections. The broker requeues the unsettled messages.
     pub async fn close(&self) {
         let publishing = self.inner.publisher.connection();
         let close = async {
@@ -263,7 +261,7 @@ impl Session {
         self.inner.lost.cancel();
     }
 
-    /// A channel beside those of consumers and publishers.
+    /// A channel that is separate from those of consumers and publishers.
     pub(crate) async fn channel(&self) -> Result<Channel, BrokerError> {
         self.inner
             .consuming

@@ -1,5 +1,5 @@
-//! The loops that keep a process with the broker: connect, work, and after any failure wait a
-//! little and start again. One for the session, and one for each queue that is consumed over it.
+//! The loops that keep a process connected to the broker: connect, work, and after any failure pause
+//! and start again. There is one for the session, and one for each queue that is consumed over it.
 
 use crate::config::Config;
 use crate::error::{BrokerError, Cause};
@@ -11,24 +11,24 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// The pause after a first failure, and the longest one.
+/// The first and the longest pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A session that lived this long was a good one: the next failure counts as a first.
+/// After a session that lasted this long, the next failure counts as the first one.
 const STEADY: Duration = Duration::from_secs(30);
 
 /// Connections that end within this time of each other have ended together.
 const TOGETHER: Duration = Duration::from_millis(200);
 
-/// How it stands with the broker, for a readiness page.
+/// The state of the connection to the broker, for the readiness check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// An attempt to connect is under way.
     Connecting,
     /// Connected, with the topology declared.
     Connected,
-    /// Connected, but the broker takes no messages: it is short of memory or disk.
+    /// Connected, but the broker blocks publishers, because it is short of memory or disk.
     Blocked,
     /// Not connected; the next attempt follows after a pause.
     Down,
@@ -37,13 +37,13 @@ pub enum State {
 /// Opens a session and runs `body` with it, again and again, until `body` ends well or `stop` is
 /// cancelled.
 ///
-/// After an error of `body`, or when no session could be opened, one warning tells why and when the
-/// next attempt comes: after 0.2 s, doubling up to 5 s, each with jitter. `on_state` hears of every
-/// change.
+/// After an error of `body`, or when no session could be opened, one warning says why, and when the
+/// next attempt follows: after 0.2 s, doubling up to 5 s, each with jitter. `on_state` is called with
+/// every new state.
 ///
 /// `stop` ends waiting and connecting at once. A running `body` is not interrupted: it watches
-/// `stop` (and [`Session::lost`], where it waits for something else) itself, so that it can hand
-/// its work back. When `body` returns, its session is closed.
+/// `stop` (and [`Session::lost`], where it waits for something else) itself, so that it can requeue
+/// its work. When `body` returns, its session is closed.
 pub async fn supervise<E, Work>(
     config: &Config,
     stop: &CancellationToken,
@@ -85,8 +85,8 @@ pub async fn supervise<E, Work>(
 ///
 /// After an error of `body` the queue counts as not consumed
 /// ([`QueueHealth`](crate::QueueHealth)), and `body` is run again after a pause: 0.2 s, doubling up
-/// to 5 s, each with jitter. A queue that is missing is made again, if this user may. The first error
-/// is a warning; while the queue goes on failing, warnings come at growing intervals.
+/// to 5 s, each with jitter. A missing queue is declared again, if this user may. The first error is a
+/// warning. While the queue goes on failing, further warnings follow at growing intervals.
 pub async fn keep_consuming<E, Work>(
     session: &Session,
     queue: Queue,
@@ -139,7 +139,7 @@ fn is_missing(failure: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-/// When to warn of a failure that repeats itself: at once, after a minute, then after twice the
+/// When to warn of a repeated failure: at once, after a minute, and then each time after twice the
 /// time before.
 #[derive(Default)]
 struct Warnings {
@@ -161,7 +161,7 @@ impl Warnings {
     }
 }
 
-/// Does the body's work, telling when the broker blocks meanwhile, and closes the session after it.
+/// Runs the body, reports meanwhile when the broker blocks publishers, and then closes the session.
 async fn run<E>(
     session: &Session,
     on_state: &impl Fn(State),
@@ -198,7 +198,8 @@ fn warn(config: &Config, failure: &(dyn std::error::Error + 'static), wait: Dura
     );
 }
 
-/// Between half of the pause and all of it, so that processes do not come back in step.
+/// A random time between half of the pause and all of it, so that processes do not reconnect at the
+/// same time.
 fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

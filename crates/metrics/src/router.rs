@@ -53,12 +53,12 @@ impl Router {
         Self {
             received: registry.family(
                 "events_received",
-                "Events and directory documents that were taken from the broker, by filter",
+                "Events and directory documents received from the broker, by filter",
                 counters(filters.map(|filter| [("filter", filter)])),
             ),
             known: registry.family(
                 "events_known",
-                "Events that came although they were in the ledger already",
+                "Duplicate events, which the ledger had already",
                 Counter::default(),
             ),
             differing: registry.family(
@@ -107,7 +107,7 @@ impl Router {
             ),
             rejected: registry.family(
                 "events_rejected",
-                "Events and directory documents that can't be taken, by reason",
+                "Events and directory documents that were refused, by reason",
                 counters(reasons().map(|reason| [("reason", reason)])),
             ),
             dead_letters: registry.family(
@@ -133,7 +133,7 @@ impl Router {
             ),
             republished: registry.family(
                 "deliveries_republished",
-                "Deliveries whose jobs had got lost and were published again",
+                "Deliveries whose jobs were lost and published again",
                 Counter::default(),
             ),
             clock_offset: registry.seconds(

@@ -110,7 +110,7 @@ impl Worker {
             ),
             delivery_latency: registry.seconds(
                 "delivery_latency",
-                "From an event's receipt, or from its replay, until its delivery",
+                "The time from an event's receipt, or from its replay, to its delivery",
                 Histogram::new(LATENCIES),
             ),
             in_flight: registry.family(
@@ -125,12 +125,12 @@ impl Worker {
             ),
             deferred: registry.family(
                 "deliveries_deferred",
-                "Times that a delivery was put off without an attempt, by reason",
+                "Deferrals of deliveries without an attempt, by reason",
                 counters(Deferral::ALL.map(|reason| [("reason", reason.code())])),
             ),
             dropped: registry.family(
                 "deliveries_dropped",
-                "Deliveries that are not sent any more, by reason",
+                "Deliveries that were dropped, by reason",
                 counters(DROPS.map(|reason| [("reason", reason.code())])),
             ),
             partial: registry.family(

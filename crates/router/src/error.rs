@@ -1,10 +1,10 @@
-//! What ends a session's work.
+//! Why a session's work ended.
 
 use fanfare_broker::{BrokerError, PublishError};
 use fanfare_store::StoreError;
 use fanfare_store::patience::Impatient;
 
-/// Why the work of a session ended. What was taken and not settled comes again.
+/// Why the work of a session ended. Messages that are not settled are redelivered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouterError {
     /// The process is stopping.
@@ -13,11 +13,11 @@ pub(crate) enum RouterError {
     /// The broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// The database refused something that is not one message's fault.
+    /// The database rejected a statement for a reason that is not in one message.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A job can't be written.
-    #[error("failed to write a job")]
+    /// A job can't be serialised.
+    #[error("failed to serialise a job")]
     Job(#[from] serde_json::Error),
 }
 

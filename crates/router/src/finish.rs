@@ -1,8 +1,7 @@
-//! The end of routing: what follows from messages goes to the broker, and then they are acknowledged.
+//! The end of routing: publishes what follows from messages, and then acknowledges them.
 //!
-//! Jobs are in the ledger as well: those that their queue does not take are left to the reconciler.
-//! Dead letters and messages that go round are nowhere else, and are kept here until a queue has
-//! them.
+//! The ledger has every job, so jobs that their queue refuses are left to the reconciler. Dead letters
+//! and held messages are nowhere else, so they are kept here until a queue has accepted them.
 
 use std::time::{Duration, Instant};
 
@@ -16,33 +15,33 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use crate::Config;
+use crate::batch_metrics::BatchMetrics;
 use crate::error::RouterError;
-use crate::taken::Outgoing;
-use crate::tally::Tally;
+use crate::inbound::Outgoing;
 
-/// The pause before what a queue has not taken is tried again, and the longest one.
+/// The first and the longest pause before a refused message is published again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Messages whose events are in the ledger, as far as they belong there.
+/// Messages that are decided: their events are in the ledger, unless they are refused or held.
 pub(crate) struct Decided {
     pub(crate) began: Instant,
     pub(crate) events: usize,
-    /// Of the events. What is done for several at once is a part of the first one's trace.
+    /// The spans of the events. What is done for several events belongs to the first one's trace.
     pub(crate) spans: Vec<Span>,
-    /// What the ledger knows of: if its queue does not take it, the reconciler publishes it.
+    /// Jobs. If a queue refuses one, the reconciler publishes it again.
     pub(crate) jobs: Outgoing,
-    /// What nobody else knows of: dead letters, and messages that go round.
+    /// Dead letters and held messages. No other place has them.
     pub(crate) kept: Outgoing,
-    pub(crate) tally: Tally,
-    /// Of messages that are done with their jobs.
+    pub(crate) metrics: BatchMetrics,
+    /// The settlements of messages that are done when their jobs are published.
     pub(crate) settles: Vec<Settle>,
-    /// Of messages that are done when the rest is published too.
+    /// The settlements of messages that are done when `kept` is published too.
     pub(crate) kept_settles: Vec<Settle>,
 }
 
-/// Publishes what follows from messages, then acknowledges them. A queue that does not take dead
-/// letters, or messages that go round, holds up only those that have some.
+/// Publishes what follows from messages, and then acknowledges them. A queue that refuses dead letters
+/// or held messages delays only the messages that have some.
 pub(crate) async fn finish(
     config: &Config,
     session: &Session,
@@ -60,14 +59,14 @@ pub(crate) async fn finish(
                 continue;
             }
         };
-        let Some(Decided { began, events, spans, jobs, kept, tally, settles, kept_settles }) = next
+        let Some(Decided { began, events, spans, jobs, kept, metrics, settles, kept_settles }) = next
         else {
             break;
         };
         publish_jobs(&publisher, jobs).instrument(first_recorded(&spans)).await?;
         drop(spans);
         config.metrics.batch(events, began.elapsed());
-        tally.count(&config.metrics);
+        metrics.report(&config.metrics);
         ack_all(settles).await?;
         if !kept_settles.is_empty() {
             keeping.push(keep(publisher.clone(), stop, kept, kept_settles));
@@ -79,7 +78,7 @@ pub(crate) async fn finish(
     Ok(())
 }
 
-/// Publishes jobs. Those that their queue does not take are left to the reconciler.
+/// Publishes jobs. Those that their queue refuses are left to the reconciler.
 async fn publish_jobs(publisher: &Publisher, jobs: Outgoing) -> Result<(), RouterError> {
     let results = publisher.publish_each(jobs).await;
     let mut refused: Vec<_> = results.into_iter().filter_map(Result::err).collect();
@@ -90,13 +89,14 @@ async fn publish_jobs(publisher: &Publisher, jobs: Outgoing) -> Result<(), Route
     tracing::warn!(
         jobs = refused.len() + 1,
         error = chain(&first),
-        "a queue does not take jobs; they are left to the ledger and published again later"
+        "a queue refuses jobs; they are published again later from the ledger"
     );
     Ok(())
 }
 
-/// Publishes what nobody else knows of, however long that takes, and then acknowledges the messages
-/// that it follows from. Meanwhile they count towards the prefetch, which bounds how many wait.
+/// Publishes dead letters and held messages until a queue has accepted all of them, and then
+/// acknowledges the messages that they follow from. Meanwhile these count towards the prefetch, which
+/// bounds how many wait.
 async fn keep(
     publisher: Publisher,
     stop: &CancellationToken,
@@ -119,7 +119,7 @@ async fn keep(
         tracing::warn!(
             messages = kept.len(),
             error = chain(&error),
-            "a queue does not take dead letters or held events; trying again"
+            "a queue refuses dead letters or held events; trying again"
         );
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return Err(RouterError::Stopping);

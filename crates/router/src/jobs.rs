@@ -1,4 +1,4 @@
-//! What workers are asked to do: plans packed into messages, and spread over the delivery queues.
+//! Jobs for workers: packs plans into messages, and spreads them over the delivery queues.
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::job::set_queued_at;
@@ -11,13 +11,13 @@ use fanfare_store::routing::Routed;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-/// A job's notifications stay below this: a worker holds hundreds of jobs. What is larger is not
-/// carried by the broker a second time; workers read it from the ledger when they send it.
+/// The most bytes of notifications in a job, because a worker holds hundreds of jobs. Larger events
+/// are sent by reference: workers read them from the ledger.
 const MAX_BYTES: usize = 64 * 1024;
 
 type Outgoing = Vec<(Destination, Message)>;
 
-/// The unit of a message's events that are new; `None` when nobody gets any.
+/// The unit of a message's new events; `None` when no webhook gets any.
 pub(crate) fn unit(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<Unit> {
     let mut only: BTreeMap<WebhookId, Vec<usize>> = BTreeMap::new();
     let mut unit = None;
@@ -52,19 +52,20 @@ pub(crate) fn unit(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<Un
     (!unit.deliveries.is_empty()).then_some(unit)
 }
 
-/// Packs units into jobs for the delivery queues: many small ones into one, a wide one into several.
-pub(crate) fn fresh(units: Vec<Unit>, shares: Shares) -> Result<Outgoing, serde_json::Error> {
+/// Packs units into jobs for the delivery queues: many small units into one job, a wide unit into
+/// several.
+pub(crate) fn inline(units: Vec<Unit>, shares: Shares) -> Result<Outgoing, serde_json::Error> {
     let mut jobs = Outgoing::new();
     let mut packs: BTreeMap<Share, Pack> = BTreeMap::new();
     let (large, units): (Vec<Unit>, Vec<Unit>) =
         units.into_iter().partition(|unit| size(unit) > MAX_BYTES);
     for unit in &large {
-        for due in dues_of(unit) {
+        for due in attempt_refs(unit) {
             let job = Job::First(vec![due]);
             jobs.push(message(Queue::Retries, &job, Some(unit.received_at))?);
         }
     }
-    let parts = units.into_iter().flat_map(|unit| spread(unit, shares));
+    let parts = units.into_iter().flat_map(|unit| by_queue(unit, shares));
     for (share, part) in parts.flat_map(|(share, part)| split(part).map(move |it| (share, it))) {
         let pack = packs.entry(share).or_default();
         if !pack.has_room_for(&part) {
@@ -79,7 +80,7 @@ pub(crate) fn fresh(units: Vec<Unit>, shares: Shares) -> Result<Outgoing, serde_
     Ok(jobs)
 }
 
-/// A job in the making.
+/// A job that is being packed.
 #[derive(Default)]
 struct Pack {
     units: Vec<Unit>,
@@ -94,7 +95,7 @@ impl Pack {
         self.units.is_empty() || fits
     }
 
-    /// The newest of its events says when it came into the queue.
+    /// The job's message. The time of its newest event counts as its enqueue time.
     fn message(self, share: Share) -> Result<(Destination, Message), serde_json::Error> {
         let at = self.units.iter().map(|unit| unit.received_at).max();
         message(Queue::Deliveries(share), &Job::Fresh(self.units), at)
@@ -107,13 +108,14 @@ impl Pack {
     }
 }
 
-/// The first attempts of a unit, as due ones.
-fn dues_of(unit: &Unit) -> impl Iterator<Item = Due> + '_ {
+/// The first attempts of a unit, by reference.
+fn attempt_refs(unit: &Unit) -> impl Iterator<Item = Due> + '_ {
     unit.deliveries.iter().map(|to| Due { batch: unit.batch, webhook: to.webhook, entry: 1 })
 }
 
-/// Jobs for first attempts that may be on their way already, each through the same queue.
-pub(crate) fn copies(dues: &[Due], shares: Shares) -> Result<Outgoing, serde_json::Error> {
+/// Rechecks of first attempts whose jobs may be in a queue already. Each goes through the same queue as
+/// that job.
+pub(crate) fn rechecks(dues: &[Due], shares: Shares) -> Result<Outgoing, serde_json::Error> {
     let mut spread: BTreeMap<Share, Vec<Due>> = BTreeMap::new();
     for due in dues {
         spread.entry(shares.of(due.webhook)).or_default().push(*due);
@@ -127,14 +129,14 @@ pub(crate) fn copies(dues: &[Due], shares: Shares) -> Result<Outgoing, serde_jso
     Ok(jobs)
 }
 
-/// Jobs for first attempts whose other jobs are surely done with or lost.
+/// Jobs for first attempts whose earlier jobs are surely done or lost.
 pub(crate) fn first(dues: &[Due], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
     let job = |chunk: &[Due]| message(Queue::Retries, &Job::First(chunk.to_vec()), Some(at));
     dues.chunks(MAX_DELIVERIES).map(job).collect()
 }
 
-/// Jobs for attempts whose time has come at `at`.
-pub(crate) fn due(dues: &[Due], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
+/// Jobs for later attempts that are due at `at`.
+pub(crate) fn later(dues: &[Due], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
     let job = |chunk: &[Due]| message(Queue::Retries, &Job::Due(chunk.to_vec()), Some(at));
     dues.chunks(MAX_DELIVERIES).map(job).collect()
 }
@@ -152,12 +154,12 @@ fn message(
 }
 
 /// Splits a unit by the queues of its webhooks.
-fn spread(mut unit: Unit, shares: Shares) -> Vec<(Share, Unit)> {
+fn by_queue(mut unit: Unit, shares: Shares) -> Vec<(Share, Unit)> {
     let mut spread: BTreeMap<Share, Vec<Addressee>> = BTreeMap::new();
     for to in std::mem::take(&mut unit.deliveries) {
         spread.entry(shares.of(to.webhook)).or_default().push(to);
     }
-    // The last one takes the unit itself, which with a single queue is the only one.
+    // The last part takes the unit itself. With a single queue, that is the only part.
     let last = spread.pop_last();
     let mut parts: Vec<(Share, Unit)> =
         spread.into_iter().map(|(share, deliveries)| (share, part(&unit, deliveries))).collect();
@@ -165,7 +167,7 @@ fn spread(mut unit: Unit, shares: Shares) -> Vec<(Share, Unit)> {
     parts
 }
 
-/// Splits a unit that has more deliveries than a job takes.
+/// Splits a unit that has more deliveries than a job may have.
 fn split(mut unit: Unit) -> impl Iterator<Item = Unit> {
     let mut parts = Vec::new();
     while unit.deliveries.len() > MAX_DELIVERIES {
@@ -213,7 +215,7 @@ mod tests {
     }
 
     fn widths(units: Vec<Unit>) -> Vec<usize> {
-        let jobs = fresh(units, Shares::ONE).unwrap();
+        let jobs = inline(units, Shares::ONE).unwrap();
         let width = |(_, message): &(Destination, Message)| match Job::from_bytes(&message.body) {
             Ok(Job::Fresh(units)) => units.iter().map(|unit| unit.deliveries.len()).sum(),
             other => panic!("expected a fresh job, got {other:?}"),
@@ -229,11 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_large_goes_by_reference() {
+    fn jobs_over_64_kib_are_sent_by_reference() {
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BYTES));
         let unit =
             Unit { notifications: vec![RawValue::from_string(large).unwrap()], ..unit_for(3) };
-        let jobs = fresh(vec![unit, unit_for(1)], Shares::ONE).unwrap();
+        let jobs = inline(vec![unit, unit_for(1)], Shares::ONE).unwrap();
         let queues: Vec<&Destination> = jobs.iter().map(|(to, _)| to).collect();
         let due = Destination::from(Queue::Retries);
         assert_eq!(queues, [&due, &due, &due, &Queue::DELIVERIES.into()]);
@@ -259,11 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn jobs_and_their_copies_take_the_same_of_several_queues() {
+    fn jobs_and_their_rechecks_use_the_same_of_several_queues() {
         let shares = Shares::new(4).unwrap();
         let unit = unit_for(400);
-        let dues: Vec<Due> = dues_of(&unit).collect();
-        for jobs in [fresh(vec![unit], shares).unwrap(), copies(&dues, shares).unwrap()] {
+        let dues: Vec<Due> = attempt_refs(&unit).collect();
+        for jobs in [inline(vec![unit], shares).unwrap(), rechecks(&dues, shares).unwrap()] {
             let jobs = webhooks(&jobs);
             for (number, webhooks) in &jobs {
                 assert!((1..=MAX_DELIVERIES).contains(&webhooks.len()));
@@ -277,6 +279,6 @@ mod tests {
         }
         // Small ones of one queue share a job there.
         let small = || unit_for(1);
-        assert_eq!(fresh(vec![small(), small(), small()], shares).unwrap().len(), 1);
+        assert_eq!(inline(vec![small(), small(), small()], shares).unwrap().len(), 1);
     }
 }

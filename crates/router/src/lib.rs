@@ -1,9 +1,14 @@
-//! Events in, plans and jobs out.
+//! A router: events in, plans and jobs out.
 //!
-//! A router does three things over one session with the broker: `intake` takes events, `jobs`
-//! says what workers are asked to do for them; `documents` keeps the directory; and `reconcile`
-//! finds what a crash or a wiped broker left undone. `repair` makes broken queues of jobs again, `upkeep` removes what is old, and `sample` looks
-//! how the queues and the ledger stand. Any number of routers run side by side.
+//! A router does three things over one session with the broker:
+//!
+//! - `events` receives events as `inbound` messages, plans them in the ledger, and publishes `jobs`.
+//!   `finish` publishes and acknowledges; `refusal` describes documents that are refused.
+//! - `directory` applies the documents of users, roles and permissions.
+//! - `reconcile` finds deliveries whose jobs were lost in a crash or with the broker's data.
+//!
+//! Besides, `repair` declares broken job queues again, `maintenance` removes old rows, and `gauges`
+//! measures the queues and the ledger. Any number of routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +23,20 @@ use fanfare_store::patience::patiently;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-mod documents;
+mod batch_metrics;
+mod directory;
 mod error;
+mod event_id;
+mod events;
 mod finish;
-mod intake;
+mod gauges;
+mod inbound;
 mod jobs;
+mod maintenance;
 mod reconcile;
-mod refused;
+mod refusal;
 mod repair;
-mod sample;
-mod taken;
-mod tally;
 mod telemetry;
-mod told;
-mod upkeep;
 
 use error::RouterError;
 use reconcile::Observed;
@@ -39,35 +44,34 @@ use reconcile::Observed;
 /// What a router needs.
 #[derive(Clone)]
 pub struct Config {
-    /// The broker.
+    /// The connection to the broker.
     pub broker: fanfare_broker::Config,
     /// The database.
     pub store: Store,
-    /// Events taken at a time, and so the most that are held unacknowledged.
+    /// The prefetch for events: the most messages that are unacknowledged at a time.
     pub prefetch: u16,
     /// How long an event waits for its directory revision.
     pub hold: Duration,
-    /// How long a document that was passed over is waited for before it is taken for lost.
+    /// How long to wait for a missing directory revision before it counts as lost.
     pub gap_wait: Duration,
-    /// Whether events go on without a document that is taken for lost, instead of being held.
+    /// Whether events are decided without a lost revision, instead of being held.
     pub pass_gaps: bool,
     /// How long the directory's history is kept.
     pub history: Duration,
-    /// How often the reconciler looks, and old things are removed.
+    /// The interval of the reconciler. The interval of the maintenance is twice as long.
     pub reconcile_every: Duration,
-    /// What of an event's data is neither stored nor sent.
+    /// The parts of an event's data that are masked.
     pub mask: MaskPolicy,
-    /// What is counted and measured.
+    /// The router's metrics.
     pub metrics: Arc<Metrics>,
-    /// How often the queues and the ledger are looked at for the metrics; never when nobody reads
-    /// them.
+    /// The interval of measuring the queues and the ledger; `None` when the metrics are not served.
     pub sample_every: Option<Duration>,
-    /// What the time is, by the database's clock.
+    /// The time of the database's clock.
     pub clock: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
 }
 
-/// Routes until `stop` is cancelled, over any outage. `on_state` hears how it stands with the
-/// broker.
+/// Routes until `stop` is cancelled, through outages of the broker and the database. `on_state` is
+/// called with each state of the connection to the broker.
 pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(State)) {
     let broker = config.broker.clone();
     let config = Arc::new(config);
@@ -84,9 +88,9 @@ async fn work(
     stop: CancellationToken,
     observed: &Mutex<Observed>,
 ) -> Result<(), RouterError> {
-    // Nothing is taken while nothing can be done with it.
+    // No message is received while the database is away.
     patiently(&stop, async || config.store.directory_revision().await.map(drop)).await?;
-    // Times are the database's; until one is known nothing can be decided.
+    // Decisions use the database's clock, so it must be known first.
     patiently(&stop, || config.store.sample_clock()).await?;
     let on_sample = |clock: &DatabaseClock| {
         if let Some(offset) = clock.offset() {
@@ -98,18 +102,18 @@ async fn work(
         config.store.keep_clock(stop, on_sample).await;
         Ok(())
     };
-    // Each queue has a consumer of its own: one that can't be consumed stops only what comes from it.
+    // Each queue has a consumer of its own, so that a queue that can't be consumed stops no other.
     let events =
-        keep_consuming(session, Queue::Events, stop, || intake::run(config, session, stop));
+        keep_consuming(session, Queue::Events, stop, || events::run(config, session, stop));
     let documents =
-        keep_consuming(session, Queue::Directory, stop, || documents::run(config, session, stop));
+        keep_consuming(session, Queue::Directory, stop, || directory::run(config, session, stop));
     let result = tokio::try_join!(
         clock,
         async { Ok(tokio::join!(events, documents)) },
         repair::unless_refused(stop, || reconcile::run(config, session, stop, observed)),
         repair::run(config, stop),
-        upkeep::run(config, stop),
-        sample::run(config, session, stop),
+        maintenance::run(config, stop),
+        gauges::run(config, session, stop),
         lost(session, stop),
     );
     match result {
@@ -118,7 +122,7 @@ async fn work(
     }
 }
 
-/// Ends the work when the session is lost while all its parts happen to wait for something else.
+/// Ends the work when the session is lost, because all other parts may be waiting for something else.
 async fn lost(session: &Session, stop: &CancellationToken) -> Result<(), RouterError> {
     match stop.run_until_cancelled(session.lost()).await {
         Some(()) => Err(BrokerError::Lost { doing: "routing".to_owned(), source: None }.into()),

@@ -1,19 +1,19 @@
 //! The reconciler: finds deliveries that are owed and that no job carries, and publishes their jobs
 //! again.
 //!
-//! Every router runs one; the database lets one look at a time. A job is lost when its queue has
-//! passed it: workers were handed a job that came into the queue later, or the queue is empty while
-//! workers consume it. So what is lost is found while others are busy, and what only waits in a long
-//! queue is left alone.
+//! Every router runs one, and the database admits one at a time. A job is lost when its queue has
+//! passed it: workers have received a job that was enqueued later, or the queue is empty while workers
+//! consume it. So lost jobs are found while others are under way, and jobs that only wait in a long
+//! queue are left alone.
 //!
-//! It is lost for certain when its queue has passed it for longer than a worker needs until what it
-//! was handed has left a trace in the ledger: a row, a claim, or the note of a deferral. So the new job
-//! goes straight to `fanfare.retries`, where every attempt is claimed first. Dying between any two
-//! steps costs a second copy of a job, of which one is attempted.
+//! A job is certainly lost when its queue has passed it for longer than a worker needs to leave a
+//! trace of it in the ledger: a row, a claim, or the note of a deferral. So the new job goes straight
+//! to `fanfare.retries`, where every attempt is claimed first. If a router dies between two steps, there
+//! may be a second copy of a job, and one of the two is attempted.
 //!
 //! Jobs for first attempts may wait in delivery queues beyond those of this router's setting, if
-//! another router has, or had, a higher one. These are looked at only when something seems lost:
-//! each one that is not there is an error in the broker's log.
+//! another router has, or had, a higher setting. These queues are checked only when a job seems lost,
+//! because each missing queue is an error in the broker's log.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -33,26 +33,26 @@ use crate::Config;
 use crate::error::RouterError;
 use crate::jobs;
 
-/// Events of each kind looked at in one statement: few, because others wait for the database
+/// The events of each kind that one statement examines: few, because others wait for the database
 /// meanwhile.
-const AT_A_TIME: i64 = 200;
+const BATCH: i64 = 200;
 
-/// How long a job has left its queue, at least, before nothing done about it means that it is lost.
-/// It is also how long the database must have answered without a break: workers first record what
-/// they hold.
+/// The shortest time since a job left its queue before a missing trace means that it is lost. The
+/// database must have been available without a break for the same time, because workers first record
+/// their attempts.
 const CERTAIN_AFTER: Duration = Duration::from_secs(15);
 
-/// The same where no worker says how long it needs; enough for workers with default settings.
-const CERTAIN_UNLESS_TOLD: Duration = Duration::from_secs(30);
+/// The same if no worker has written how long it needs: enough for workers with default settings.
+const DEFAULT_CERTAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// Observations of the queues closer to each other than this are not kept.
-const APART: Duration = Duration::from_secs(1);
+/// The shortest time between two samples of the queues.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long publishing may take: a queue without a majority of its nodes confirms nothing.
+/// The time-out of publishing: a queue without a majority of its nodes confirms nothing.
 const PUBLISH_TIME: Duration = Duration::from_secs(20);
 
-/// How long a queue is not asked for its depth that could not say it. Some failures end the session.
-const NOT_ASKED: Duration = Duration::from_mins(1);
+/// How long a queue is not asked for its depth again after a failure. Some failures end the session.
+const DEPTH_RETRY: Duration = Duration::from_mins(1);
 
 pub(crate) async fn run(
     config: &Config,
@@ -60,22 +60,22 @@ pub(crate) async fn run(
     stop: &CancellationToken,
     observed: &Mutex<Observed>,
 ) -> Result<(), RouterError> {
-    // Nobody else has it: one session ends before the next one begins.
+    // The lock is free: one session ends before the next one begins.
     let mut observed = observed.lock().await;
     loop {
         let began = Instant::now();
-        let looked = stop.run_until_cancelled(look(config, session, &mut observed)).await;
-        let more = match looked {
+        let checked = stop.run_until_cancelled(check(config, session, &mut observed)).await;
+        let more = match checked {
             None => return Ok(()),
             Some(Ok(more)) => more,
             Some(Err(RouterError::Store(error))) => {
-                tracing::debug!(error = error.chain(), "failed to look for lost jobs");
+                tracing::debug!(error = error.chain(), "failed to find lost jobs");
                 observed.forget();
                 false
             }
             Some(Err(error)) => return Err(error),
         };
-        // While there is much to look at, half of the time is for others.
+        // While there is much to examine, half of the time is for others.
         let pause = if more { began.elapsed() } else { config.reconcile_every };
         let pause = tokio::time::sleep(pause);
         if stop.run_until_cancelled(pause).await.is_none() {
@@ -84,8 +84,8 @@ pub(crate) async fn run(
     }
 }
 
-/// Looks once; returns whether there may be more to look at.
-async fn look(
+/// Examines the ledger once; returns whether there may be more to examine.
+async fn check(
     config: &Config,
     session: &Session,
     observed: &mut Observed,
@@ -93,7 +93,7 @@ async fn look(
     let shares = config.broker.delivery_queues();
     observe(config, session, shares, observed).await?;
     let Some(passed) = observed.certain() else { return Ok(false) };
-    let Some(found) = config.store.reconcile(AT_A_TIME, passed).await? else { return Ok(false) };
+    let Some(found) = config.store.reconcile(BATCH, passed).await? else { return Ok(false) };
     if !found.unattempted.is_empty() || !found.overdue.is_empty() {
         tracing::warn!(
             unattempted = found.unattempted.len(),
@@ -101,20 +101,20 @@ async fn look(
             "some deliveries are owed and no job carries them; their jobs are published again"
         );
     }
-    if wait_elsewhere(&found.unattempted, session, shares).await? {
-        // They count as queued now, and are looked at again when the queues have passed that.
+    if wait_in_unused_queues(&found.unattempted, session, shares).await? {
+        // They count as enqueued now, and are examined again when the queues have passed that time.
         let batches = batches(&found.unattempted);
         config.store.reconcile_postponed(&batches, found.at).await?;
     } else {
         let first = jobs::first(&found.unattempted, found.at)?;
         publish(config, session, &found.unattempted, first, found.at).await?;
     }
-    let due = jobs::due(&found.overdue, found.at)?;
+    let due = jobs::later(&found.overdue, found.at)?;
     publish(config, session, &found.overdue, due, found.at).await?;
-    Ok(i64::try_from(found.looked).unwrap_or(i64::MAX) >= AT_A_TIME)
+    Ok(i64::try_from(found.looked).unwrap_or(i64::MAX) >= BATCH)
 }
 
-/// Publishes jobs and notes that. What can't be published is found again in some seconds.
+/// Publishes jobs and notes that. Jobs that can't be published are found again in some seconds.
 async fn publish(
     config: &Config,
     session: &Session,
@@ -129,11 +129,11 @@ async fn publish(
         Ok(Ok(())) => {}
         Ok(Err(error)) if error.is_lost() => return Err(error.into()),
         Ok(Err(error)) => {
-            tracing::warn!(%error, "lost jobs could not be published again");
+            tracing::warn!(%error, "failed to publish lost jobs");
             return Ok(());
         }
         Err(_) => {
-            tracing::warn!("lost jobs could not be published again: the broker did not confirm");
+            tracing::warn!("failed to publish lost jobs: the broker did not confirm");
             return Ok(());
         }
     }
@@ -146,47 +146,47 @@ fn batches(dues: &[Due]) -> Vec<BatchKey> {
     batches.into_iter().collect()
 }
 
-/// What was observed of the queues, the oldest first. It stays true when the session ends: what was
-/// handed out then and comes back is not attempted without a claim.
+/// Samples of the queues' progress, the oldest first. They stay valid when the session ends, because
+/// redelivered jobs are not attempted without a claim.
 #[derive(Default)]
 pub(crate) struct Observed {
     samples: VecDeque<(Instant, Passed)>,
-    /// How long ago a sample was taken of which everything is certain.
+    /// The age at which a sample is certain.
     certain_after: Duration,
-    /// Queues that could not say how many messages they hold, and when.
+    /// Queues whose depth could not be read, and when.
     silent: Vec<(Queue, Instant)>,
 }
 
 impl Observed {
-    /// What the queues have passed long enough ago.
+    /// The newest sample that is certain.
     fn certain(&self) -> Option<Passed> {
         let old = |(at, _): &&(Instant, Passed)| at.elapsed() >= self.certain_after;
         self.samples.iter().rev().find(old).map(|(_, passed)| *passed)
     }
 
     fn add(&mut self, passed: Passed) {
-        if self.samples.back().is_some_and(|(at, _)| at.elapsed() < APART) {
+        if self.samples.back().is_some_and(|(at, _)| at.elapsed() < SAMPLE_INTERVAL) {
             return;
         }
-        let longest = self.certain_after.max(CERTAIN_UNLESS_TOLD);
+        let longest = self.certain_after.max(DEFAULT_CERTAIN_AFTER);
         while self.samples.get(1).is_some_and(|(at, _)| at.elapsed() >= longest) {
             self.samples.pop_front();
         }
         self.samples.push_back((Instant::now(), passed));
     }
 
-    /// The database was away: nothing is certain.
+    /// Forgets all samples. After an outage of the database nothing is certain.
     fn forget(&mut self) {
         self.samples.clear();
     }
 
     fn is_silent(&mut self, queue: Queue) -> bool {
-        self.silent.retain(|(_, since)| since.elapsed() < NOT_ASKED);
+        self.silent.retain(|(_, since)| since.elapsed() < DEPTH_RETRY);
         self.silent.iter().any(|(silent, _)| *silent == queue)
     }
 }
 
-/// Observes how far the queues have come now.
+/// Adds a sample of the queues' progress.
 async fn observe(
     config: &Config,
     session: &Session,
@@ -196,17 +196,17 @@ async fn observe(
     let began = Instant::now();
     let progress = config.store.queue_progress().await?;
     observed.certain_after =
-        progress.settles_within.unwrap_or(CERTAIN_UNLESS_TOLD).max(CERTAIN_AFTER);
+        progress.settles_within.unwrap_or(DEFAULT_CERTAIN_AFTER).max(CERTAIN_AFTER);
     if began.elapsed() > CERTAIN_AFTER {
         observed.forget();
     }
-    // It may have been away for less than the time between two looks.
+    // The database may have been away for less than the time between two samples.
     let server_age = (progress.at - progress.started_at).to_std().unwrap_or_default();
     observed.samples.retain(|(at, _)| at.elapsed() < server_age);
     let mut deliveries = Some(progress.at);
     for share in shares.all() {
         let queue = passed(session, &progress, observed, Queue::Deliveries(share)).await;
-        // The slowest of them counts.
+        // The slowest queue counts.
         deliveries = deliveries.zip(queue).map(|(one, other)| one.min(other));
     }
     let retries = passed(session, &progress, observed, Queue::Retries).await;
@@ -214,7 +214,7 @@ async fn observe(
     Ok(())
 }
 
-/// How far a queue has come; `None` when that is not known.
+/// The progress of a queue; `None` when it is not known.
 async fn passed(
     session: &Session,
     progress: &Progress,
@@ -227,11 +227,11 @@ async fn passed(
         return noted;
     }
     match session.depth(queue).await {
-        // A queue whose leader is away says that it is empty, too; then nobody consumes it.
+        // A queue without a leader reports that it is empty, too, but then it has no consumers.
         Ok(depth) if depth.ready == 0 && depth.consumers > 0 => Some(shortly),
         Ok(_) => noted,
         Err(error) => {
-            tracing::debug!(queue = queue.name(), %error, "a queue does not say what it holds");
+            tracing::debug!(queue = queue.name(), %error, "failed to read the depth of a queue");
             observed.silent.push((queue, Instant::now()));
             noted
         }
@@ -240,7 +240,7 @@ async fn passed(
 
 /// Whether the jobs of deliveries that were never attempted may be waiting in a queue that this
 /// router doesn't use.
-async fn wait_elsewhere(
+async fn wait_in_unused_queues(
     unattempted: &[Due],
     session: &Session,
     shares: Shares,
@@ -256,12 +256,12 @@ async fn wait_elsewhere(
         queue = queue.name(),
         used = shares.count(),
         "jobs wait in a delivery queue that routers with this FANFARE_DELIVERY_QUEUES don't use; \
-         until workers have emptied it nothing is taken for lost"
+         until workers have emptied it, no job counts as lost"
     );
     Ok(true)
 }
 
-/// The first of these delivery queues in which jobs wait. What is not there holds nothing.
+/// The first of these delivery queues in which jobs wait. A missing queue counts as empty.
 async fn waiting(
     session: &Session,
     shares: impl Iterator<Item = Share>,
@@ -273,7 +273,7 @@ async fn waiting(
             Err(BrokerError::Missing { .. }) => {}
             Err(error) if error.is_lost() => return Err(error),
             Err(error) => {
-                tracing::debug!(queue = queue.name(), %error, "a queue does not say what it holds");
+                tracing::debug!(queue = queue.name(), %error, "failed to read the depth of a queue");
             }
         }
     }
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_passed_long_enough_ago_is_certain() {
+    fn the_newest_sample_older_than_the_limit_is_certain() {
         let mut observed = Observed { certain_after: CERTAIN_AFTER, ..Observed::default() };
         assert_eq!(observed.certain(), None);
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();

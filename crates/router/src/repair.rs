@@ -1,9 +1,9 @@
-//! Repairs queues: makes those that are missing, and deletes and makes again those of jobs that are
-//! broken.
+//! Repairs queues: declares those that are missing, and deletes and declares again the job queues that
+//! are broken.
 //!
-//! A quorum queue can break so that it serves nobody, and stays so until it is deleted. What a queue of
-//! jobs held, the ledger knows as well, so the reconciler provides it again. Queues of events and of
-//! dead letters are never deleted.
+//! A quorum queue can break so that it serves no client, and stays broken until it is deleted. The
+//! ledger shows the jobs that such a queue held, so the reconciler publishes them again. Queues of
+//! events and of dead letters are never deleted.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::error::RouterError;
 
-/// How often the queues are asked whether they answer.
+/// How often the queues are probed.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
-/// How long a queue of jobs must be broken until it is made again: an election of its leader, or the
+/// How long a job queue must be broken until it is declared again. An election of its leader, or the
 /// restart of a node, takes less.
 const BROKEN_FOR: Duration = Duration::from_mins(2);
 
@@ -32,13 +32,13 @@ pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(),
             None => return Ok(()),
             Some(Ok(found)) => {
                 for probe in found {
-                    look_after(config, &mut broken_since, probe).await;
+                    inspect(config, &mut broken_since, probe).await;
                 }
             }
-            // The session notices as well when the broker is away.
+            // The session notices too when the broker is away.
             Some(Err(error)) => {
                 let error = chain(&error);
-                tracing::debug!(error, "the queues could not be asked whether they answer");
+                tracing::debug!(error, "failed to probe the queues");
             }
         }
         if stop.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await.is_none() {
@@ -47,13 +47,13 @@ pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(),
     }
 }
 
-/// Does for one queue what is to be done.
-async fn look_after(config: &Config, broken_since: &mut HashMap<String, Instant>, probe: Probe) {
+/// Repairs one queue if its condition requires it.
+async fn inspect(config: &Config, broken_since: &mut HashMap<String, Instant>, probe: Probe) {
     let Probe { queue, repairable, condition } = probe;
     let reason = match condition {
         Condition::Answers => {
             if broken_since.remove(&queue).is_some() {
-                tracing::info!(queue, "a queue that did not answer answers again");
+                tracing::info!(queue, "a queue has recovered");
             }
             return;
         }
@@ -64,7 +64,7 @@ async fn look_after(config: &Config, broken_since: &mut HashMap<String, Instant>
                     queue,
                     error,
                     repairable,
-                    "a queue does not answer; a queue of jobs is made again when it goes on so"
+                    "a queue does not answer; a job queue that stays so is declared again"
                 );
                 Instant::now()
             });
@@ -80,19 +80,19 @@ async fn look_after(config: &Config, broken_since: &mut HashMap<String, Instant>
             tracing::warn!(
                 queue,
                 reason,
-                "made a queue again; jobs that it held are published again from the ledger"
+                "declared a queue again; its jobs are published again from the ledger"
             );
         }
         Ok(false) | Err(BrokerError::Forbidden { .. }) => {}
         Err(error) => {
             let error = chain(&error);
-            tracing::warn!(queue, error, "a queue could not be made again; trying again");
+            tracing::warn!(queue, error, "failed to declare a queue again; trying again");
         }
     }
 }
 
-/// Runs `work` again when a queue does not take what it publishes: that queue's fault must
-/// not end the session, over which all else is done.
+/// Runs `work` again when a queue refuses its messages, because one broken queue must not end the
+/// session that all other work uses.
 pub(crate) async fn unless_refused<Work>(
     stop: &CancellationToken,
     mut work: impl FnMut() -> Work,
@@ -109,7 +109,7 @@ where
             ))) => chain(&error),
             ended => return ended,
         };
-        tracing::warn!(error, "jobs could not be published again; trying again");
+        tracing::warn!(error, "failed to publish lost jobs; trying again");
         if stop.run_until_cancelled(tokio::time::sleep(REFUSED_PAUSE)).await.is_none() {
             return Ok(());
         }

@@ -336,7 +336,7 @@ async fn settle_jobs(jobs: Vec<(Settle, Result<(), WorkerError>)>) {
 
 async fn requeue(settles: Vec<Settle>) {
     for settle in settles {
-        if let Err(error) = settle.give_back().await {
+        if let Err(error) = settle.requeue().await {
             tracing::debug!(%error, "failed to requeue a job; it will be redelivered");
         }
     }

@@ -53,7 +53,7 @@ async fn what_is_given_back_comes_again_and_is_counted() {
     let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
     let first = next(&mut consumer).await;
     assert_eq!((first.redelivered, first.delivery_count), (false, 0));
-    first.settle.give_back().await.unwrap();
+    first.settle.requeue().await.unwrap();
     let second = next(&mut consumer).await;
     assert_eq!((second.redelivered, second.delivery_count), (true, 1));
     second.settle.ack().await.unwrap();
@@ -85,7 +85,7 @@ async fn acknowledging_many_leaves_out_those_that_are_not_among_them() {
     ack_all(done.into_iter().map(|incoming| incoming.settle)).await.unwrap();
     let mut kept = kept.into_iter();
     // Once the lower one is settled the higher one may be acknowledged with all below it.
-    kept.next().unwrap().settle.give_back().await.unwrap();
+    kept.next().unwrap().settle.requeue().await.unwrap();
     ack_all(kept.map(|incoming| incoming.settle)).await.unwrap();
     let again = next(&mut consumer).await;
     assert_eq!(body(&again), "3");

@@ -172,7 +172,7 @@ async fn what_the_broker_moves_after_too_many_returns_is_told_as_that() {
     let mut consumer = session.consumer(Queue::DELIVERIES, 1).await.unwrap();
     // The limit is 1000 returns; the one after it moves the message.
     for _ in 0..=1000 {
-        next(&mut consumer).await.settle.give_back().await.unwrap();
+        next(&mut consumer).await.settle.requeue().await.unwrap();
     }
     wait_for_depth(&session, Queue::DeliveriesDead, 1).await;
     let mut letters = Vec::new();

@@ -1,4 +1,4 @@
-//! The directory in: documents from their own queue into the database.
+//! The directory: applies the documents of its own queue to the database.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::error::RouterError;
-use crate::refused::{entry_json, jump, taken_away, with_consequences};
-use crate::taken::{Copies, is_document, parse, set_aside};
+use crate::inbound::{Copies, is_document, parse, set_aside};
+use crate::refusal::{entry_json, implausible_revision, voided, with_consequences};
 
-/// Documents taken at a time.
-const MOST: u16 = 64;
+/// The most documents at a time.
+const MAX_BATCH: u16 = 64;
 const LINGER: Duration = Duration::from_millis(1);
 
 pub(crate) async fn run(
@@ -25,17 +25,17 @@ pub(crate) async fn run(
     session: &Session,
     stop: &CancellationToken,
 ) -> Result<(), RouterError> {
-    let mut consumer = session.consumer(Queue::Directory, MOST).await?;
+    let mut consumer = session.consumer(Queue::Directory, MAX_BATCH).await?;
     let next = async |consumer: &mut fanfare_broker::Consumer| {
-        stop.run_until_cancelled(consumer.next_batch(usize::from(MOST), LINGER)).await
+        stop.run_until_cancelled(consumer.next_batch(usize::from(MAX_BATCH), LINGER)).await
     };
     while let Some(Some(batch)) = next(&mut consumer).await {
-        take(config, session, stop, batch?).await?;
+        apply_batch(config, session, stop, batch?).await?;
     }
     Ok(consumer.cancel().await?)
 }
 
-async fn take(
+async fn apply_batch(
     config: &Config,
     session: &Session,
     stop: &CancellationToken,
@@ -47,15 +47,15 @@ async fn take(
     for incoming in &batch {
         for found in documents_of(config, incoming) {
             match found {
-                Ok((document, place)) => {
+                Ok((document, position)) => {
                     all.push(document);
-                    sources.push(Source { incoming, place: Some(place) });
+                    sources.push(Source { incoming, position: Some(position) });
                 }
                 Err((reject, raw)) => {
                     let Incoming { message, routing_key, .. } = incoming;
-                    let away = taken_away(message, routing_key, &reject, raw.as_deref());
+                    let away = voided(message, routing_key, &reject, raw.as_deref());
                     let reject = with_consequences(reject, &away);
-                    sources.extend(away.iter().map(|_| Source { incoming, place: None }));
+                    sources.extend(away.iter().map(|_| Source { incoming, position: None }));
                     all.extend(away);
                     dead.push(letter(config, incoming, &reject, raw));
                     reasons.push(reject.reason);
@@ -65,18 +65,18 @@ async fn take(
     }
     let Outcome { refused, failing } = apply(config, stop, &all, &sources).await?;
     for (reject, source) in refused {
-        let place = source.place.unwrap_or_default();
-        dead.push(letter(config, source.incoming, &reject, place.json(source.incoming)));
+        let position = source.position.unwrap_or_default();
+        dead.push(letter(config, source.incoming, &reject, position.json(source.incoming)));
         reasons.push(reject.reason);
     }
-    // They come back with the events, whose documents are taken, too.
+    // They come back by the queue of events, whose documents are applied, too.
     let set_aside = |it: &&Incoming| set_aside(&it.message, &it.routing_key, Copies::One);
     let aside = failing.iter().map(set_aside);
-    let taken = sources.iter().filter(|source| source.place.is_some()).count();
+    let applied = sources.iter().filter(|source| source.position.is_some()).count();
     config.metrics.set_aside(failing.len());
     session.publisher().publish_all(dead).await?;
     session.publisher().publish_all(aside.collect()).await?;
-    config.metrics.documents(taken);
+    config.metrics.documents(applied);
     for reason in reasons {
         config.metrics.dead_letter(reason, 1);
     }
@@ -84,34 +84,35 @@ async fn take(
     Ok(())
 }
 
-/// Where a document comes from.
+/// The origin of a document.
 struct Source<'a> {
     incoming: &'a Incoming,
-    /// Its place in the message; `None` for what a refused one takes away, which has its letter.
-    place: Option<Place>,
+    /// Its position in the message; `None` for a document that voids what a refused one names, which
+    /// has its dead letter.
+    position: Option<Position>,
 }
 
-/// The place of a document in a message: its number in a batch.
+/// The position of a document in a message: its number in a batch.
 #[derive(Clone, Copy, Default)]
-struct Place(Option<usize>);
+struct Position(Option<usize>);
 
-impl Place {
-    /// The document's own JSON where the message has more.
+impl Position {
+    /// The document's own JSON, if the message is a batch.
     fn json(self, incoming: &Incoming) -> Option<String> {
-        self.0.and_then(|place| entry_json(&incoming.message.body, place))
+        self.0.and_then(|position| entry_json(&incoming.message.body, position))
     }
 }
 
-/// What became of documents that were not taken.
+/// The documents that were not applied.
 #[derive(Default)]
 struct Outcome<'s, 'a> {
-    /// Those that the database refuses, or whose revisions are not believed.
+    /// Those that the database rejects, or whose revisions are not plausible.
     refused: Vec<(Reject, &'s Source<'a>)>,
-    /// The messages of those with which the database fails.
+    /// The messages with whose documents the database fails.
     failing: Vec<&'a Incoming>,
 }
 
-/// Takes documents, one by one if they can't be taken together.
+/// Applies documents, one by one if they can't be applied together.
 async fn apply<'s, 'a>(
     config: &Config,
     stop: &CancellationToken,
@@ -123,12 +124,13 @@ async fn apply<'s, 'a>(
         Ok(Answered { value: applied, .. }) => {
             log_paused(&applied);
             let jumps = applied.jumps.iter();
-            let letter = |place: &usize| Some((all.get(*place)?, sources.get(*place)?));
+            let letter = |position: &usize| Some((all.get(*position)?, sources.get(*position)?));
             let letters = jumps.filter_map(letter);
-            outcome.refused =
-                letters.map(|(document, it)| (jump(document, applied.revision), it)).collect();
+            outcome.refused = letters
+                .map(|(document, it)| (implausible_revision(document, applied.revision), it))
+                .collect();
         }
-        // One of them is to blame; the others must not suffer for it.
+        // One of the documents is the cause. The others must be applied all the same.
         Err(Impatient::Refused(_) | Impatient::Failing(_)) if all.len() > 1 => {
             for (document, source) in all.chunks(1).zip(sources.chunks(1)) {
                 let one = Box::pin(apply(config, stop, document, source)).await?;
@@ -148,16 +150,16 @@ async fn apply<'s, 'a>(
                 Err(error) => return Err(error.into()),
             }
             let reject = || with_consequences(Reject::new(Reason::BadData, &why), &away);
-            let named = sources.iter().filter(|it| it.place.is_some());
+            let named = sources.iter().filter(|it| it.position.is_some());
             outcome.refused = named.map(|it| (reject(), it)).collect();
         }
         Err(Impatient::Failing(error)) => {
             outcome.failing = sources.iter().map(|source| source.incoming).collect();
             for incoming in &outcome.failing {
                 tracing::warn!(
-                    event.id = crate::told::event_id(&incoming.message),
+                    event.id = crate::event_id::event_id(&incoming.message),
                     error = error.chain(),
-                    "a directory document can't be applied; it is set aside and tried again"
+                    "failed to apply a directory document; it is set aside and tried again"
                 );
             }
         }
@@ -166,7 +168,7 @@ async fn apply<'s, 'a>(
     Ok(outcome)
 }
 
-/// Reports webhooks that were paused, since their owners are other persons now.
+/// Logs webhooks that were paused because their owners are other persons now.
 pub(crate) fn log_paused(applied: &Applied) {
     if applied.paused > 0 {
         tracing::warn!(
@@ -178,20 +180,20 @@ pub(crate) fn log_paused(applied: &Applied) {
     }
 }
 
-/// A document and its place, or what can't be taken and why.
-type Found = Result<(Document, Place), (Reject, Option<String>)>;
+/// A document and its position, or a refusal with the JSON of its entry.
+type Found = Result<(Document, Position), (Reject, Option<String>)>;
 
-/// The documents of a message, and what can't be taken. Events are left out: the queue
-/// `fanfare.events` has every message too, but for single documents that are replayed.
+/// The documents and the refusals of a message. Events are left out, because the queue
+/// `fanfare.events` has every message too, except for single documents that are replayed.
 fn documents_of(config: &Config, incoming: &Incoming) -> Vec<Found> {
     let published = match parse(config, incoming) {
         Err(reject) => return vec![Err((reject, None))],
         Ok(published) => published,
     };
     let batch = published.batch;
-    let document = |(place, entry)| match entry {
+    let document = |(position, entry)| match entry {
         Entry::Event(_) => None,
-        Entry::Directory(document) => Some(Ok((*document, Place(batch.then_some(place))))),
+        Entry::Directory(document) => Some(Ok((*document, Position(batch.then_some(position))))),
         Entry::Rejected { reject, raw } => is_document(&raw).then_some(Err((reject, Some(raw)))),
     };
     published.entries.into_iter().enumerate().filter_map(document).collect()
@@ -210,10 +212,10 @@ fn letter(
     }
     let code = why.reason.code();
     tracing::warn!(
-        event.id = crate::told::event_id(&message),
+        event.id = crate::event_id::event_id(&message),
         reason = code,
         detail = why.detail,
-        "a directory document can't be taken; it is kept as a dead letter"
+        "refused a directory document; it becomes a dead letter"
     );
     let now = (config.clock)();
     (Queue::EventsDead.into(), reject(&message, &incoming.routing_key, code, &why.detail, now))

@@ -1,15 +1,15 @@
-//! Events in: messages from the queue to the ledger to jobs, then the acknowledgement.
+//! Events in: from the queue to the ledger, then jobs to the broker, then the acknowledgement.
 //!
-//! The order is what makes it safe. A router that dies before the ledger has the events has done
-//! nothing; one that dies after it gets the messages again, finds the events known, and publishes
-//! copies of the jobs that may be lost. One that only lost the ledger's answer finds its own rows by
-//! their mark, and publishes their jobs as if it had been answered. While the jobs of one batch are
-//! on their way to the broker, the next batch is on its way into the ledger.
+//! This order makes it safe. A router that dies before the ledger has the events has done nothing. If
+//! it dies later, the messages are redelivered, their events are found in the ledger, and rechecks are
+//! published for jobs that may be lost. A router that only lost the ledger's answer finds its own rows
+//! by their mark, and publishes their jobs as if it had received the answer. While the jobs of one
+//! batch are published, the next batch is written to the ledger.
 //!
-//! A statement that fails although the database answers is divided, until one message is left. That
-//! one is set aside for a while, so that it does not block what is behind it.
+//! A statement that fails although the database is available is divided until one message is left. That
+//! message is set aside for a while, so that it does not block the messages behind it.
 
-mod documents;
+mod directory;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -27,24 +27,23 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use crate::Config;
+use crate::batch_metrics::BatchMetrics;
 use crate::error::RouterError;
 use crate::finish::{Decided, finish};
+use crate::inbound::{InboundMessage, Outgoing};
 use crate::jobs;
-use crate::taken::{Outgoing, TakenMessage};
-use crate::tally::Tally;
-use documents::take_documents;
+use directory::apply_from_events;
 
-/// How long the first event of a batch waits for others, where the last one did not come alone:
-/// under load batches are larger for it, and an event on a quiet day does not wait.
+/// How long the first event of a batch waits for others if the last batch had several. So batches are
+/// larger under load, and a single event does not wait.
 const LINGER: Duration = Duration::from_millis(1);
 
-/// How often those that wait in memory are looked at when nothing else comes.
-const AGAIN: Duration = Duration::from_millis(20);
-/// The most messages that wait in memory, so that there is room for others.
-const MOST_WAITING: usize = 64;
+/// How often the messages that wait in memory are decided again when no other message comes.
+const RECHECK: Duration = Duration::from_millis(20);
+/// The most messages that wait in memory, so that the prefetch has room for others.
+const MAX_WAITING: usize = 64;
 
-/// How long a router waits before it tries a failing statement again, if the database fails as a
-/// whole.
+/// The pause before a failing statement is tried again if the database fails with every statement.
 const UNWELL_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(
@@ -53,29 +52,29 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> Result<(), RouterError> {
     let (decided, finishing) = mpsc::channel(1);
-    let taken = take(config, session, stop, decided);
-    tokio::try_join!(taken, finish(config, session, stop, finishing)).map(drop)
+    let receiving = receive(config, session, stop, decided);
+    tokio::try_join!(receiving, finish(config, session, stop, finishing)).map(drop)
 }
 
-/// Takes messages and routes them.
-async fn take(
+/// Receives messages and routes them.
+async fn receive(
     config: &Config,
     session: &Session,
     stop: &CancellationToken,
     done: mpsc::Sender<Decided>,
 ) -> Result<(), RouterError> {
     let mut consumer = session.consumer(Queue::Events, config.prefetch).await?;
-    // Two batches are under way, one here and one that is finished.
+    // Two batches are under way at a time: one is routed here, the other one is published.
     let most = usize::from(config.prefetch / 2).max(1);
-    let parse = |incoming| TakenMessage::parse(config, incoming);
-    let mut waiting: Vec<TakenMessage> = Vec::new();
+    let parse = |incoming| InboundMessage::parse(config, incoming);
+    let mut waiting: Vec<InboundMessage> = Vec::new();
     let mut linger = Duration::ZERO;
     loop {
-        config.metrics.waiting(waiting.iter().map(TakenMessage::len).sum());
+        config.metrics.waiting(waiting.iter().map(InboundMessage::len).sum());
         config.metrics.oldest_waiting(oldest(config, &waiting));
-        let longest = if waiting.is_empty() { Duration::MAX } else { AGAIN };
+        let longest = if waiting.is_empty() { Duration::MAX } else { RECHECK };
         let next = tokio::time::timeout(longest, consumer.next_batch(most, linger));
-        let mut messages: Vec<TakenMessage> = match stop.run_until_cancelled(next).await {
+        let mut messages: Vec<InboundMessage> = match stop.run_until_cancelled(next).await {
             None | Some(Ok(None)) => break,
             Some(Ok(Some(batch))) => {
                 let batch = batch?;
@@ -90,20 +89,20 @@ async fn take(
     Ok(consumer.cancel().await?)
 }
 
-/// Routes messages and hands them on; returns those that wait here for the directory.
+/// Routes messages and sends them to `finish`; returns those that wait here for the directory.
 async fn route(
     config: &Config,
     stop: &CancellationToken,
-    mut messages: Vec<TakenMessage>,
+    mut messages: Vec<InboundMessage>,
     done: &mpsc::Sender<Decided>,
     routing: Routing,
-) -> Result<Vec<TakenMessage>, RouterError> {
+) -> Result<Vec<InboundMessage>, RouterError> {
     let began = Instant::now();
     config.metrics.oldest_waiting(oldest(config, &messages));
-    let failing = take_documents(config, stop, &mut messages).await?;
+    let failing = apply_from_events(config, stop, &mut messages).await?;
     let (failing, messages) = divide(messages, &failing);
     if !failing.is_empty() {
-        hand_on(done, aside(config, failing)).await;
+        send_on(done, aside(config, failing)).await;
     }
     let spans: Vec<Span> = messages.iter().flat_map(|it| &it.spans).cloned().collect();
     let first = first_recorded(&spans);
@@ -119,7 +118,7 @@ async fn route(
     let Answered { value: routed, in_doubt } = match answered(stop, statement).await {
         Err(Impatient::Failing(error)) if messages.len() == 1 => {
             if config.store.route(&[], gap_wait).await.is_err() {
-                // The database fails as a whole: this message is not to blame.
+                // The database fails with every statement, so this message is not the cause.
                 if stop.run_until_cancelled(tokio::time::sleep(UNWELL_PAUSE)).await.is_none() {
                     return Err(RouterError::Stopping);
                 }
@@ -129,13 +128,13 @@ async fn route(
                 event.id = messages[0].events.first().map(|event| event.id.as_str()),
                 events = messages[0].len(),
                 error = error.chain(),
-                "the statement that plans an event fails; the event is set aside and tried again"
+                "failed to plan an event; it is set aside and tried again"
             );
-            hand_on(done, aside(config, messages)).await;
+            send_on(done, aside(config, messages)).await;
             return Ok(Vec::new());
         }
         Err(Impatient::Failing(_)) => {
-            // It may be too much at once, or one of them may be to blame.
+            // There may be too many messages for one statement, or one of them may be the cause.
             let mut first = messages;
             let second = first.split_off(first.len() / 2);
             let mut waiting = Box::pin(route(config, stop, first, done, routing)).await?;
@@ -143,12 +142,12 @@ async fn route(
             return Ok(waiting);
         }
         Err(Impatient::Refused(error)) if messages.len() == 1 => {
-            tracing::warn!(error = error.chain(), "the database refused an event");
-            hand_on(done, refused(config, messages, &error.chain())).await;
+            tracing::warn!(error = error.chain(), "the database rejected an event");
+            send_on(done, refused(config, messages, &error.chain())).await;
             return Ok(Vec::new());
         }
         Err(Impatient::Refused(_)) => {
-            // One of them is to blame; the others must not suffer for it.
+            // One of the messages is the cause. The others must be routed all the same.
             let mut waiting = Vec::new();
             for message in messages {
                 waiting.extend(Box::pin(route(config, stop, vec![message], done, routing)).await?);
@@ -162,44 +161,44 @@ async fn route(
     for ((arrival, owner), routed) in arrivals.iter().zip(owners).zip(routed) {
         results[owner].push((arrival.event, routed));
     }
-    let Consequences { kept, has_kept, held, units, suspects, tally } =
+    let Consequences { kept, has_kept, held, units, suspects, metrics } =
         consequences(config, &messages, results, in_doubt);
     let copies = patiently(stop, || config.store.route_unsettled(&suspects)).await?;
     config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
-    let mut jobs = jobs::fresh(units, config.broker.delivery_queues())?;
-    jobs.extend(jobs::copies(&copies, config.broker.delivery_queues())?);
+    let mut jobs = jobs::inline(units, config.broker.delivery_queues())?;
+    jobs.extend(jobs::rechecks(&copies, config.broker.delivery_queues())?);
     let events = arrivals.len();
     let (waiting, settled): (Vec<_>, Vec<_>) =
         messages.into_iter().enumerate().partition(|(index, _)| held.contains(index));
     let (kept_ones, done_ones): (Vec<_>, Vec<_>) =
         settled.into_iter().partition(|(index, _)| has_kept.contains(index));
-    let settles = |ones: Vec<(usize, TakenMessage)>| -> Vec<Settle> {
+    let settles = |ones: Vec<(usize, InboundMessage)>| -> Vec<Settle> {
         ones.into_iter().map(|(_, message)| message.settle).collect()
     };
     let (kept_settles, settles) = (settles(kept_ones), settles(done_ones));
-    let decided = Decided { began, events, spans, jobs, kept, tally, settles, kept_settles };
-    hand_on(done, decided).await;
+    let decided = Decided { began, events, spans, jobs, kept, metrics, settles, kept_settles };
+    send_on(done, decided).await;
     Ok(waiting.into_iter().map(|(_, message)| message.waiting()).collect())
 }
 
-/// What follows from messages once the ledger has answered.
+/// What follows from messages after the ledger's answer.
 #[derive(Default)]
 struct Consequences {
-    /// Dead letters, and messages that go round; and the messages that have some.
+    /// Dead letters and held messages to publish, and the inbound messages that have some.
     kept: Outgoing,
     has_kept: HashSet<usize>,
     /// Messages that wait here for the directory.
     held: HashSet<usize>,
-    /// New events, for jobs.
+    /// The new events, for jobs.
     units: Vec<Unit>,
-    /// Events whose jobs may be lost.
+    /// The events whose jobs may be lost.
     suspects: Vec<EventKey>,
-    tally: Tally,
+    metrics: BatchMetrics,
 }
 
 fn consequences(
     config: &Config,
-    messages: &[TakenMessage],
+    messages: &[InboundMessage],
     results: Vec<Vec<(&Event, Routed)>>,
     in_doubt: bool,
 ) -> Consequences {
@@ -208,20 +207,20 @@ fn consequences(
         if results.iter().any(|(_, routed)| *routed == Routed::Forgotten) {
             it.kept.push(message.forgotten(config));
             it.has_kept.insert(index);
-            message.count_dead(&mut it.tally, Reason::DirectoryBehind);
+            message.count_dead(&mut it.metrics, Reason::DirectoryBehind);
             continue;
         }
         if results.iter().any(|(_, routed)| *routed == Routed::Held) {
             if !message.has_waited() {
                 config.metrics.held(message.len());
             }
-            if message.may_wait_here() && it.held.len() < MOST_WAITING {
+            if message.may_wait_here() && it.held.len() < MAX_WAITING {
                 it.held.insert(index);
                 continue;
             }
             if message.is_overdue(config) {
                 it.kept.push(message.overdue(config));
-                message.count_dead(&mut it.tally, Reason::DirectoryBehind);
+                message.count_dead(&mut it.metrics, Reason::DirectoryBehind);
             } else {
                 it.kept.push(message.hold(config));
             }
@@ -233,15 +232,15 @@ fn consequences(
             it.kept.extend(rejected);
             it.has_kept.insert(index);
         }
-        message.count(&mut it.tally, &results, (config.clock)());
+        message.count(&mut it.metrics, &results, (config.clock)());
         it.suspects.extend(message.suspects(&results, in_doubt));
         it.units.extend(jobs::unit(message.batch_key(), results));
     }
     it
 }
 
-/// Takes what an earlier try of this routing wrote for new, since nobody else knows of it. Warns of
-/// events that came with the identity of another one.
+/// Counts events that an earlier try of this routing wrote as new, because no other router knows that
+/// try. Warns of events that have the identity of another event.
 async fn recognise(
     config: &Config,
     stop: &CancellationToken,
@@ -260,7 +259,7 @@ async fn recognise(
             *routed = written;
         }
     }
-    // Only a warning hangs on it: without an answer there is none.
+    // This is only for a warning, so an error is ignored.
     if let Ok(kept) = config.store.route_notifications(&known(&routed)).await {
         for Arrival { event, .. } in arrivals {
             if kept.get(&event.key).is_some_and(|kept| *kept != event.notification) {
@@ -279,31 +278,32 @@ async fn recognise(
 
 /// Messages that are set aside, and the others.
 fn divide(
-    messages: Vec<TakenMessage>,
+    messages: Vec<InboundMessage>,
     aside: &HashSet<usize>,
-) -> (Vec<TakenMessage>, Vec<TakenMessage>) {
+) -> (Vec<InboundMessage>, Vec<InboundMessage>) {
     let (aside, others): (Vec<_>, Vec<_>) =
         messages.into_iter().enumerate().partition(|(index, _)| aside.contains(index));
-    let messages = |numbered: Vec<(usize, TakenMessage)>| {
+    let messages = |numbered: Vec<(usize, InboundMessage)>| {
         numbered.into_iter().map(|(_, message)| message).collect()
     };
     (messages(aside), messages(others))
 }
 
-async fn hand_on(done: &mpsc::Sender<Decided>, decided: Decided) {
-    // Nobody takes it when publishing has failed; then this session is at its end, and the messages
-    // come again.
+async fn send_on(done: &mpsc::Sender<Decided>, decided: Decided) {
+    // The receiver is gone if publishing has failed. Then this session ends, and the messages are
+    // redelivered.
     let _ = done.send(decided).await;
 }
 
-/// When the oldest event of these happened (Unix milliseconds); just now, if it does not say.
-fn oldest(config: &Config, messages: &[TakenMessage]) -> Option<i64> {
+/// The time of the oldest of these events, in Unix milliseconds. An event without a time counts from
+/// now, or from when it was first held.
+fn oldest(config: &Config, messages: &[InboundMessage]) -> Option<i64> {
     let now = (config.clock)();
     messages.iter().filter_map(|message| message.oldest(now)).min()
 }
 
-/// Every event of the messages, each key once, and the message that each belongs to.
-fn arrivals(messages: &[TakenMessage]) -> (Vec<Arrival<'_>>, Vec<usize>) {
+/// The events of the messages, each key once, and the index of the message of each.
+fn arrivals(messages: &[InboundMessage]) -> (Vec<Arrival<'_>>, Vec<usize>) {
     let mut seen: HashSet<EventKey> = HashSet::new();
     let (mut arrivals, mut owners) = (Vec::new(), Vec::new());
     for (owner, message) in messages.iter().enumerate() {
@@ -319,37 +319,37 @@ fn arrivals(messages: &[TakenMessage]) -> (Vec<Arrival<'_>>, Vec<usize>) {
 }
 
 /// Messages to set aside.
-fn aside(config: &Config, messages: Vec<TakenMessage>) -> Decided {
-    let events = messages.iter().map(TakenMessage::len).sum();
+fn aside(config: &Config, messages: Vec<InboundMessage>) -> Decided {
+    let events = messages.iter().map(InboundMessage::len).sum();
     config.metrics.set_aside(messages.len());
     Decided {
         began: Instant::now(),
         events,
         spans: Vec::new(),
         jobs: Outgoing::new(),
-        kept: messages.iter().map(TakenMessage::set_aside).collect(),
-        tally: Tally::default(),
+        kept: messages.iter().map(InboundMessage::set_aside).collect(),
+        metrics: BatchMetrics::default(),
         settles: Vec::new(),
         kept_settles: messages.into_iter().map(|message| message.settle).collect(),
     }
 }
 
 /// Messages to dead-letter whole.
-fn refused(config: &Config, messages: Vec<TakenMessage>, detail: &str) -> Decided {
-    let letter = |message: &TakenMessage| {
+fn refused(config: &Config, messages: Vec<InboundMessage>, detail: &str) -> Decided {
+    let letter = |message: &InboundMessage| {
         message.dead(&Reject::new(Reason::BadData, detail), (config.clock)())
     };
-    let mut tally = Tally::default();
+    let mut metrics = BatchMetrics::default();
     for message in &messages {
-        message.count_dead(&mut tally, Reason::BadData);
+        message.count_dead(&mut metrics, Reason::BadData);
     }
     Decided {
         began: Instant::now(),
-        events: messages.iter().map(TakenMessage::len).sum(),
+        events: messages.iter().map(InboundMessage::len).sum(),
         spans: Vec::new(),
         jobs: Outgoing::new(),
         kept: messages.iter().map(letter).collect(),
-        tally,
+        metrics,
         settles: Vec::new(),
         kept_settles: messages.into_iter().map(|message| message.settle).collect(),
     }

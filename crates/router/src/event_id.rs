@@ -1,11 +1,11 @@
-//! How the log names an event that can't be taken: by its id, where one can be read.
+//! The id by which the log names an event that is refused.
 
 use fanfare_broker::Message;
 
-/// Ids are the publisher's; a log line is not to be as long as they may be.
+/// The most characters of an id in a log line. Publishers may choose longer ids.
 const LONGEST: usize = 128;
 
-/// The id of the event, or of the document, in a message, as far as it is one.
+/// The id of the event or document in a message; `None` if it can't be read.
 pub(crate) fn event_id(message: &Message) -> Option<String> {
     Some(message.as_event().id()?.chars().take(LONGEST).collect())
 }
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_id_is_cut() {
+    fn an_id_over_128_characters_is_cut() {
         let named = |id: &str| Message::new(format!(r#"{{"id":"{id}"}}"#), "application/json");
         assert_eq!(event_id(&named("e1")).as_deref(), Some("e1"));
         assert_eq!(event_id(&named(&"x".repeat(1000))).map(|id| id.len()), Some(LONGEST));

@@ -1,4 +1,4 @@
-//! One host of the broker: its address, read from a URL in RabbitMQ's own words.
+//! One host of the broker: its address, parsed from a URL with RabbitMQ's own parameters.
 
 use crate::error::BrokerError;
 use crate::wire::{LARGEST_FRAME, LIBRARY_FRAME};
@@ -7,7 +7,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use std::sync::atomic::AtomicBool;
 use url::{Host, Url};
 
-/// How long a connection may take to be open: name, TCP, TLS and login together.
+/// The time-out of a connection: name resolution, TCP, TLS and login together.
 pub(crate) const CONNECT_TIMEOUT_S: u64 = 10;
 
 /// A dead connection is noticed within two of these.
@@ -21,15 +21,15 @@ const READ_ELSEWHERE: [&str; 5] =
     ["heartbeat", "connection_timeout", "channel_max", "frame_max", "auth_mechanism"];
 
 /// One host.
-pub(crate) struct Place {
+pub(crate) struct BrokerHost {
     /// The scheme is always the one without TLS, which is ours to add.
     pub(crate) uri: AMQPUri,
     /// Host, port and virtual host, for people to read.
-    pub(crate) told: String,
+    pub(crate) label: String,
     pub(crate) secure: Option<Secure>,
     /// The largest frame to agree on with the broker, in bytes; the one in `uri` is the library's.
     pub(crate) frame_max: u32,
-    /// Whether it accepted the last connection and then said nothing.
+    /// Whether it accepted the last connection and then did not answer.
     pub(crate) silent: AtomicBool,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Secure {
     pub(crate) server_name: String,
 }
 
-impl Place {
+impl BrokerHost {
     /// Reads a URL with one host.
     pub(crate) fn parse(address: &str) -> Result<Self, BrokerError> {
         let url = Url::parse(address).map_err(|error| unusable(&error.to_string()))?;
@@ -53,7 +53,8 @@ impl Place {
         uri.authority.host = match url.host() {
             Some(Host::Domain(host)) if !host.is_empty() => host.to_owned(),
             Some(Host::Ipv4(host)) => host.to_string(),
-            // The protocol library takes an IPv6 address for a missing host, and that for this one.
+            // The protocol library treats an IPv6 address as a missing host, and a missing host as
+            // localhost.
             Some(Host::Ipv6(host)) => host.to_string(),
             _ => return Err(unusable("it names no host")),
         };
@@ -69,9 +70,9 @@ impl Place {
         uri.query.frame_max = Some(frame_max.min(LIBRARY_FRAME));
         let secure = secure(&url, &uri)?;
         uri.scheme = AMQPScheme::AMQP;
-        let told =
+        let label =
             format!("{}:{}, virtual host {}", uri.authority.host, uri.authority.port, uri.vhost);
-        Ok(Self { uri, told, secure, frame_max, silent: AtomicBool::new(false) })
+        Ok(Self { uri, label, secure, frame_max, silent: AtomicBool::new(false) })
     }
 
     /// The user that logs in.
@@ -80,8 +81,8 @@ impl Place {
     }
 }
 
-/// Reads what the query says of TLS. A word that nobody reads is an error: misspelled, it would
-/// leave out a check.
+/// Reads the TLS parameters of the query. An unknown parameter is an error, because a misspelled one
+/// would silently turn off a check.
 fn secure(url: &Url, uri: &AMQPUri) -> Result<Option<Secure>, BrokerError> {
     let (mut roots, mut certificate, mut key) = (None, None, None);
     let mut check = Check::SignatureAndName;
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     fn secure(address: &str) -> Option<Secure> {
-        Place::parse(address).unwrap().secure
+        BrokerHost::parse(address).unwrap().secure
     }
 
     #[test]
@@ -151,7 +152,7 @@ mod tests {
             ("amqps://a:hidden@mq?certfile=/c", "given together"),
             ("amqps://a:hidden@mq?verify=full", "verify_peer or verify_none"),
         ] {
-            let error = Place::parse(address).map(drop).unwrap_err().to_string();
+            let error = BrokerHost::parse(address).map(drop).unwrap_err().to_string();
             assert!(error.contains(said) && !error.contains("hidden"), "{error}");
         }
     }

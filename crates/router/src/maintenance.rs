@@ -1,4 +1,4 @@
-//! Upkeep: removes what is old, and tells of directory documents that seem to be lost.
+//! Maintenance: removes old rows, and warns of directory documents that seem to be lost.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::error::RouterError;
 
-/// Versions of users and roles removed in one statement: each may have thousands of permissions.
-const AT_A_TIME: i64 = 100;
-/// Pages of the claims' table swept in one statement: a few megabytes.
+/// The versions of users and roles that one statement removes: each may have thousands of permissions.
+const BATCH: i64 = 100;
+/// The pages of the table of claims that one statement sweeps: a few megabytes.
 const PAGES: i64 = 1000;
-/// Between two such statements, so that the database has time for others.
+/// The pause between two such statements, so that the database has time for others.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(), RouterError> {
-    let (mut told, mut hold) = (Vec::new(), None);
+    let (mut logged, mut hold) = (Vec::new(), None);
     let mut page = 0;
     loop {
         let sweep = patiently(stop, || config.store.claims_sweep(page, PAGES)).await;
@@ -28,10 +28,10 @@ pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(),
         or_later(paces, "remove old paces of webhooks")?;
         let state = patiently(stop, || config.store.directory_state()).await;
         if let Some(state) = or_later(state, "read the directory's state")? {
-            hold = tell_hold(&state, hold);
-            told = tell_gaps(config, state, &told);
+            hold = log_hold(&state, hold);
+            logged = log_gaps(config, state, &logged);
         }
-        let trim = || config.store.directory_trim(config.history, AT_A_TIME);
+        let trim = || config.store.directory_trim(config.history, BATCH);
         let trimmed = or_later(patiently(stop, trim).await, "trim the directory's history")?;
         let more = trimmed.is_some_and(|removed| removed > 0);
         let pause = if more { PAUSE } else { 2 * config.reconcile_every };
@@ -41,8 +41,8 @@ pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(),
     }
 }
 
-/// What a statement answered; `None` when it fails although the database answers. That is no reason
-/// to stop routing: it is tried again the next time.
+/// The result of a statement; `None` if it fails although the database is available. Such a failure
+/// does not stop routing: the statement is tried again the next time.
 fn or_later<T>(result: Result<T, Impatient>, doing: &str) -> Result<Option<T>, RouterError> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -54,11 +54,11 @@ fn or_later<T>(result: Result<T, Impatient>, doing: &str) -> Result<Option<T>, R
     }
 }
 
-/// Tells of gaps that are too old to fill by themselves, once, and of those that were filled.
-fn tell_gaps(
+/// Warns once of gaps that are too old to be filled by late documents, and logs when all are filled.
+fn log_gaps(
     config: &Config,
     state: DirectoryState,
-    told: &[Gap<DateTime<Utc>>],
+    logged: &[Gap<DateTime<Utc>>],
 ) -> Vec<Gap<DateTime<Utc>>> {
     let wait = TimeDelta::from_std(config.gap_wait).unwrap_or(TimeDelta::MAX);
     let mut gaps = state.revisions.gaps;
@@ -66,7 +66,7 @@ fn tell_gaps(
     let standing = config.metrics.standing();
     standing.directory(state.revisions.newest, gaps.iter().map(|gap| (gap.first, gap.last)));
     standing.directory_hold(state.hold, state.voids.len());
-    let mut new = gaps.iter().filter(|gap| !told.contains(gap));
+    let mut new = gaps.iter().filter(|gap| !logged.contains(gap));
     if let Some(first) = new.next() {
         tracing::warn!(
             first = first.first,
@@ -77,17 +77,17 @@ fn tell_gaps(
              have the report server publish a directory.snapshot (`fanfare doctor` lists them)"
         );
     }
-    if gaps.is_empty() && !told.is_empty() {
+    if gaps.is_empty() && !logged.is_empty() {
         tracing::info!(
             newest = state.revisions.newest,
-            "no directory revision is missing any more"
+            "no directory revision is missing any longer"
         );
     }
     gaps
 }
 
-/// Reports that every event is held, and why, and that none is any more.
-fn tell_hold(state: &DirectoryState, before: Option<Hold>) -> Option<Hold> {
+/// Logs that every event is held, and why, and that events are no longer held.
+fn log_hold(state: &DirectoryState, before: Option<Hold>) -> Option<Hold> {
     let newest = state.revisions.newest;
     match state.hold {
         hold if hold == before => {}

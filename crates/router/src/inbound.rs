@@ -1,5 +1,5 @@
-//! A message from the events' queue, taken apart: what it brings, what is to be done about it, and
-//! the letters that follow when it can't be taken or has to wait.
+//! A parsed message from the queue of events, and the messages that follow from it when it is refused
+//! or has to wait.
 
 use std::time::{Duration, Instant};
 
@@ -14,63 +14,64 @@ use fanfare_core::reject::{Reason, Reject};
 use fanfare_store::routing::Routed;
 
 use crate::Config;
-use crate::refused::{entry_json, jump, taken_away, with_consequences};
-use crate::tally::Tally;
+use crate::batch_metrics::BatchMetrics;
+use crate::refusal::{entry_json, implausible_revision, voided, with_consequences};
 use crate::telemetry;
 
-/// How long a held event waits in memory before it goes round by the ladder: documents that were
-/// published just before it are mostly a few milliseconds away, in another router.
-const SHORTLY: Duration = Duration::from_millis(300);
+/// How long a held event waits in memory before it waits in the delay ladder. Documents that were
+/// published just before it usually arrive within a few milliseconds, in another router.
+const MAX_MEMORY_WAIT: Duration = Duration::from_millis(300);
 
 /// When an event was first held for its directory revision (Unix milliseconds).
 const HELD_SINCE: &str = "x-fanfare-held-since";
 /// The routing key that a held event was published with.
 const ROUTING_KEY: &str = "x-fanfare-routing-key";
 
-/// That a message was set aside because the database failed with it.
+/// Marks a message that was set aside because the database failed with it.
 const SET_ASIDE: &str = "x-fanfare-set-aside";
-/// Whether the queue `fanfare.directory` did not get a copy of this message, or is done with it.
+/// Whether this is the only copy: the queue `fanfare.directory` got none, or is done with it.
 const ONLY_COPY: &str = "x-fanfare-only-copy";
-/// How long it is set aside.
-const ASIDE: Duration = Duration::from_secs(30);
+/// How long a message is set aside.
+const SET_ASIDE_TIME: Duration = Duration::from_secs(30);
 /// Messages to publish.
 pub(crate) type Outgoing = Vec<(Destination, Message)>;
 
-/// Which copies of a message there are.
+/// The copies of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Copies {
-    /// This is the only one.
+    /// This is the only copy.
     One,
-    /// The queue `fanfare.directory` has one too, where its documents are refused.
+    /// The queue `fanfare.directory` has a copy too, and dead letters for refused documents are made
+    /// there.
     Two,
 }
 
-/// A message from the queue, taken apart.
-pub(crate) struct TakenMessage {
+/// A parsed message from the queue.
+pub(crate) struct InboundMessage {
     message: Message,
     routing_key: String,
     redelivered: bool,
     copies: Copies,
     pub(crate) settle: Settle,
-    taken: Instant,
-    /// Whether it has waited in memory for its directory revision.
+    received_at: Instant,
+    /// Whether it has waited in memory for the directory.
     waited: bool,
-    /// When it was first sent round to wait (Unix milliseconds), if it was.
+    /// When it first began to wait in the delay ladder (Unix milliseconds), if it did.
     held_since: Option<i64>,
     batch: bool,
     pub(crate) events: Vec<Event>,
     pub(crate) documents: Vec<Document>,
-    /// The places in the message of `documents`.
-    places: Vec<usize>,
-    /// What refused documents take away.
-    pub(crate) taken_away: Vec<Document>,
-    /// What can't be taken: an entry's own JSON, or nothing for the message as a whole.
+    /// The position of each of `documents` in the message.
+    positions: Vec<usize>,
+    /// The documents that void what refused documents name.
+    pub(crate) voided: Vec<Document>,
+    /// The refusals, each with the JSON of its entry, or `None` for the message as a whole.
     rejects: Vec<(Reject, Option<String>)>,
-    /// Of its events.
+    /// The spans of its events.
     pub(crate) spans: Vec<tracing::Span>,
 }
 
-impl TakenMessage {
+impl InboundMessage {
     pub(crate) fn parse(config: &Config, incoming: Incoming) -> Self {
         let came_back = is_own(&incoming);
         let parsed = parse(config, &incoming);
@@ -81,18 +82,18 @@ impl TakenMessage {
         let copies = if is_only { Copies::One } else { Copies::Two };
         let held_since = message.headers.int(HELD_SINCE).filter(|_| came_back);
         let (mut events, mut documents, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
-        let mut places = Vec::new();
+        let mut positions = Vec::new();
         let mut batch = false;
         match parsed {
             Err(reject) => rejects.push((reject, None)),
             Ok(published) => {
                 batch = published.batch;
-                for (place, entry) in published.entries.into_iter().enumerate() {
+                for (position, entry) in published.entries.into_iter().enumerate() {
                     match entry {
                         Entry::Event(event) => events.push(*event),
                         Entry::Directory(document) => {
                             documents.push(*document);
-                            places.push(place);
+                            positions.push(position);
                         }
                         Entry::Rejected { reject, raw } => rejects.push((reject, Some(raw))),
                     }
@@ -101,13 +102,13 @@ impl TakenMessage {
         }
         let mut away = Vec::new();
         for (reject, raw) in &mut rejects {
-            let more = taken_away(&message, &routing_key, reject, raw.as_deref());
+            let more = voided(&message, &routing_key, reject, raw.as_deref());
             *reject = with_consequences(reject.clone(), &more);
             away.extend(more);
         }
         if copies == Copies::Two {
-            // What is wrong with a document is told once, by those who read that queue; what is
-            // wrong with an event of this message is told here.
+            // A refused document has one dead letter, from the queue `fanfare.directory`. The refused
+            // events of this message have theirs from here.
             rejects.retain(|(_, raw)| raw.as_ref().is_some_and(|raw| !is_document(raw)));
         }
         let spans = telemetry::begin(&mut events);
@@ -117,20 +118,20 @@ impl TakenMessage {
             redelivered,
             copies,
             settle,
-            taken: Instant::now(),
+            received_at: Instant::now(),
             waited: false,
             held_since,
             batch,
             events,
             documents,
-            places,
-            taken_away: away,
+            positions,
+            voided: away,
             rejects,
             spans,
         }
     }
 
-    /// When its oldest event happened, as far as the event's time can be believed; else when it
+    /// The time of its oldest event. For an event whose time is not plausible it is when the message
     /// began to wait.
     pub(crate) fn oldest(&self, now: DateTime<Utc>) -> Option<i64> {
         let began = self.held_since(now.timestamp_millis());
@@ -141,12 +142,12 @@ impl TakenMessage {
         self.events.iter().map(|event| since(event).unwrap_or(began)).min()
     }
 
-    /// How many events it brought.
+    /// The number of its events.
     pub(crate) fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// What its deliveries are known by.
+    /// The key of its batch, from which the ids of its deliveries are derived.
     pub(crate) fn batch_key(&self) -> BatchKey {
         match self.events.as_slice() {
             [event] if !self.batch => BatchKey::single(event.key),
@@ -154,69 +155,69 @@ impl TakenMessage {
         }
     }
 
-    /// Takes out a document whose revision is not believed.
-    pub(crate) fn refuse_jump(&mut self, at: usize, newest: i64) {
+    /// Removes a document whose revision is not plausible, and refuses it.
+    pub(crate) fn refuse_implausible_revision(&mut self, at: usize, newest: i64) {
         if let Some(document) = self.documents.get(at) {
-            self.refuse(at, jump(document, newest));
+            self.refuse(at, implausible_revision(document, newest));
         }
     }
 
-    /// Takes out a document that is refused. Those who read the directory's own queue make its letter,
-    /// if they have it too.
+    /// Removes a document, and refuses it. If the directory's own queue has it too, its dead letter is
+    /// made there.
     pub(crate) fn refuse(&mut self, at: usize, reject: Reject) {
         self.documents.remove(at);
-        let place = self.places.remove(at);
+        let position = self.positions.remove(at);
         if self.copies == Copies::One {
-            let raw = self.batch.then(|| entry_json(&self.message.body, place)).flatten();
+            let raw = self.batch.then(|| entry_json(&self.message.body, position)).flatten();
             self.rejects.push((reject, raw));
         }
     }
 
-    /// Whether no other queue has a copy of it.
+    /// Whether this is the only copy.
     pub(crate) fn is_only_copy(&self) -> bool {
         self.copies == Copies::One
     }
 
-    /// It waits in memory.
+    /// The message after a wait in memory.
     pub(crate) fn waiting(self) -> Self {
         Self { waited: true, ..self }
     }
 
-    /// Whether it was taken so recently that the directory may catch up at once.
+    /// Whether it was received so recently that the directory may catch up soon.
     pub(crate) fn may_wait_here(&self) -> bool {
-        self.taken.elapsed() < SHORTLY
+        self.received_at.elapsed() < MAX_MEMORY_WAIT
     }
 
-    /// Whether it has waited for the directory before, here or on the ladder.
+    /// Whether it has waited for the directory before, in memory or in the delay ladder.
     pub(crate) fn has_waited(&self) -> bool {
         self.waited || self.held_since.is_some()
     }
 
-    /// When it was first sent round to wait (Unix milliseconds); now, if it was not yet.
+    /// When it first began to wait in the delay ladder (Unix milliseconds); `now` if it did not.
     fn held_since(&self, now: i64) -> i64 {
-        // A time to come would let it wait for ever.
+        // A time in the future would let it wait for ever.
         self.held_since.unwrap_or(now).min(now)
     }
 
-    /// Whether it has waited as long as it may.
+    /// Whether it has waited for the longest time allowed.
     pub(crate) fn is_overdue(&self, config: &Config) -> bool {
         let now = (config.clock)().timestamp_millis();
         now.saturating_sub(self.held_since(now))
             > i64::try_from(config.hold.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// The dead letter of one that must be judged by a revision that nobody remembers.
+    /// The dead letter of a message whose directory revision is no longer in the history.
     pub(crate) fn forgotten(&self, config: &Config) -> (Destination, Message) {
         let wanted = self.events.iter().filter_map(|event| event.access_revision).min();
         let detail = format!(
             "the directory's history as of revision {} is not kept any more; \
-             publish the event anew with a later accessrevision, or without one",
+             publish the event again with a later accessrevision, or without one",
             wanted.unwrap_or_default(),
         );
         self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
     }
 
-    /// The dead letter of one that waited in vain.
+    /// The dead letter of a message that has waited too long for the directory.
     pub(crate) fn overdue(&self, config: &Config) -> (Destination, Message) {
         let wanted = self.events.iter().filter_map(|event| event.access_revision).max();
         let unless = wanted.map_or_else(String::new, |wanted| {
@@ -226,14 +227,14 @@ impl TakenMessage {
         });
         let detail = format!(
             "{unless}{or}the directory is not complete or a snapshot of it was refused, for {} s; \
-             `fanfare doctor` says which; replay it when that is mended",
+             `fanfare doctor` says which; replay it when that is repaired",
             config.hold.as_secs(),
             or = if unless.is_empty() { "" } else { "or " },
         );
         self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
     }
 
-    /// Sends it back to the queue in a second.
+    /// The message that brings it back to the queue after a second.
     pub(crate) fn hold(&self, config: &Config) -> (Destination, Message) {
         let since = self.held_since((config.clock)().timestamp_millis());
         let mut message = self.message.clone();
@@ -243,12 +244,13 @@ impl TakenMessage {
         (Destination::Later { delay, back_to: BackTo::Events }, message)
     }
 
-    /// Sends it back to the queue in half a minute, because the database fails with it.
+    /// The message that brings it back to the queue after half a minute, because the database fails
+    /// with it.
     pub(crate) fn set_aside(&self) -> (Destination, Message) {
         set_aside(&self.message, &self.routing_key, self.copies)
     }
 
-    /// The dead letters of what can't be taken.
+    /// The dead letters of its refusals.
     pub(crate) fn rejected(&self, now: DateTime<Utc>) -> Outgoing {
         let letter = |(reject, raw): &(Reject, Option<String>)| match raw {
             None => self.dead(reject, now),
@@ -273,7 +275,7 @@ impl TakenMessage {
     /// Counts it as settled, with the answers of the ledger.
     pub(crate) fn count(
         &self,
-        tally: &mut Tally,
+        metrics: &mut BatchMetrics,
         results: &[(&Event, Routed)],
         now: DateTime<Utc>,
     ) {
@@ -281,24 +283,25 @@ impl TakenMessage {
         for (event, routed) in results {
             if let Routed::Taken { webhooks, .. } = routed {
                 new += 1;
-                tally.routed(!webhooks.is_empty(), event::waited(event.time, now));
+                metrics.routed(!webhooks.is_empty(), event::waited(event.time, now));
             }
         }
-        tally.events(self.events.iter().map(|event| event.filter), self.len() - new);
+        metrics.events(self.events.iter().map(|event| event.filter), self.len() - new);
         if self.copies == Copies::One {
-            tally.documents(self.documents.len());
+            metrics.documents(self.documents.len());
         }
-        self.rejects.iter().for_each(|(reject, _)| tally.unreadable(reject.reason));
+        self.rejects.iter().for_each(|(reject, _)| metrics.unreadable(reject.reason));
     }
 
     /// Counts it as one dead letter.
-    pub(crate) fn count_dead(&self, tally: &mut Tally, reason: Reason) {
-        tally.events(self.events.iter().map(|event| event.filter), 0);
-        tally.letter(reason, self.len().max(1));
+    pub(crate) fn count_dead(&self, metrics: &mut BatchMetrics, reason: Reason) {
+        metrics.events(self.events.iter().map(|event| event.filter), 0);
+        metrics.letter(reason, self.len().max(1));
     }
 
-    /// The events that an earlier taking of this message wrote, perhaps without their jobs.
-    /// `in_doubt` says that an answer of the ledger was lost, after which the same may be so.
+    /// The events whose jobs may be lost: an earlier delivery of this message may have written them
+    /// without publishing their jobs. `in_doubt` says that an answer of the ledger was lost, which may
+    /// have the same result.
     pub(crate) fn suspects(&self, results: &[(&Event, Routed)], in_doubt: bool) -> Vec<EventKey> {
         let known = results.iter().filter(|(_, routed)| *routed == Routed::Known);
         let keys = known.map(|(event, _)| event.key);
@@ -306,7 +309,7 @@ impl TakenMessage {
     }
 }
 
-/// Sends a message to the queue `fanfare.events` in half a minute.
+/// The message that brings a message to the queue `fanfare.events` after half a minute.
 pub(crate) fn set_aside(
     message: &Message,
     routing_key: &str,
@@ -315,7 +318,10 @@ pub(crate) fn set_aside(
     let mut message = message.clone();
     message.headers.set(SET_ASIDE, true).set(ROUTING_KEY, routing_key);
     message.headers.set(ONLY_COPY, copies == Copies::One);
-    (Destination::Later { delay: Delay::at_least(ASIDE), back_to: BackTo::Events }, message)
+    (
+        Destination::Later { delay: Delay::at_least(SET_ASIDE_TIME), back_to: BackTo::Events },
+        message,
+    )
 }
 
 fn dead(
@@ -326,21 +332,21 @@ fn dead(
 ) -> (Destination, Message) {
     let code = why.reason.code();
     tracing::warn!(
-        event.id = crate::told::event_id(message),
+        event.id = crate::event_id::event_id(message),
         reason = code,
         detail = why.detail,
-        "an event can't be taken; it is kept as a dead letter"
+        "refused an event; it becomes a dead letter"
     );
     (Queue::EventsDead.into(), reject(message, routing_key, code, &why.detail, now))
 }
 
-/// Whether a message's own headers are Fanfare's word: it came back from the delay ladder, or from
-/// the dead letters. What comes by the report server's exchange may have any headers.
+/// Whether a message's headers are Fanfare's own, because it came back from the delay ladder or from
+/// the dead letters. A message from the report server's exchange may have any headers.
 pub(crate) fn is_own(incoming: &Incoming) -> bool {
     incoming.exchange != EVENTS_EXCHANGE
 }
 
-/// Takes a message's body apart, if the message is such that its body means something.
+/// Parses a message's body, if the message's properties could be decoded.
 pub(crate) fn parse(config: &Config, incoming: &Incoming) -> Result<Published, Reject> {
     if let Some(why) = &incoming.unreadable {
         let detail = format!("the message's AMQP properties can't be decoded: {why}");
@@ -349,13 +355,14 @@ pub(crate) fn parse(config: &Config, incoming: &Incoming) -> Result<Published, R
     event::parse_message(&incoming.message.as_event(), &config.mask)
 }
 
-/// Whether the queue `fanfare.directory` gets what is published with this key: it is bound with
+/// Whether messages with this routing key go to the queue `fanfare.directory` too, which is bound with
 /// `directory.*`.
 fn is_for_directory_queue(routing_key: &str) -> bool {
     routing_key.strip_prefix("directory.").is_some_and(|rest| !rest.contains('.'))
 }
 
-/// Whether a message that came back is the only copy. A replayed dead letter is: it says nothing.
+/// Whether a message that came back is the only copy. A replayed dead letter, which has no such header,
+/// is.
 fn is_only_copy(message: &Message) -> bool {
     message.headers.flag(ONLY_COPY).unwrap_or(true)
 }

@@ -1,7 +1,7 @@
-//! Directory documents that come by the events' queue.
+//! Directory documents that come by the queue of events.
 //!
-//! Most are copies of what the directory's own queue has. The documents of a batch with another
-//! routing key, and those of a message that was set aside or replayed, come here only.
+//! Most of them are in the directory's own queue too. The documents of a batch with another routing
+//! key, and those of a message that was set aside or replayed, come only by the queue of events.
 
 use std::collections::HashSet;
 
@@ -11,18 +11,18 @@ use fanfare_store::patience::{Answered, Impatient, answered};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::documents::log_paused;
+use crate::directory::log_paused;
 use crate::error::RouterError;
-use crate::refused::with_consequences;
-use crate::taken::TakenMessage;
+use crate::inbound::InboundMessage;
+use crate::refusal::with_consequences;
 
-/// Takes the directory documents that came with the events, so that an event published after a
-/// document is judged by it also when the directory's own queue lags behind. Returns which messages
+/// Applies the directory documents that came with the events. So an event that was published after a
+/// document is decided by it even if the directory's own queue lags behind. Returns the messages that
 /// are to be set aside.
-pub(super) async fn take_documents(
+pub(super) async fn apply_from_events(
     config: &Config,
     stop: &CancellationToken,
-    messages: &mut [TakenMessage],
+    messages: &mut [InboundMessage],
 ) -> Result<HashSet<usize>, RouterError> {
     let mut failing = HashSet::new();
     match apply_documents(config, stop, messages).await {
@@ -30,15 +30,15 @@ pub(super) async fn take_documents(
         Err(Impatient::Refused(_) | Impatient::Failing(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    // One of them is to blame. Readers of the directory's own queue find out which, of the messages
-    // that it has too; the others come here, and only here.
+    // One of the documents is the cause. Those that the directory's own queue has too are examined
+    // there. The others are only here.
     for (index, message) in messages.iter_mut().enumerate().filter(|(_, it)| it.is_only_copy()) {
         match apply_singly(config, stop, message).await {
             Ok(()) => {}
             Err(Impatient::Failing(error)) => {
                 tracing::warn!(
                     error = error.chain(),
-                    "a directory document can't be applied; it is set aside and tried again"
+                    "failed to apply a directory document; it is set aside and tried again"
                 );
                 failing.insert(index);
             }
@@ -48,12 +48,12 @@ pub(super) async fn take_documents(
     Ok(failing)
 }
 
-/// Takes the documents of a message one by one. One that the database refuses becomes a refusal of
-/// its message, and what it names has no grants until it is mended.
+/// Applies the documents of a message one by one. One that the database rejects becomes a refusal of
+/// its message, and the user or role that it names has no grants until the next valid document.
 async fn apply_singly(
     config: &Config,
     stop: &CancellationToken,
-    message: &mut TakenMessage,
+    message: &mut InboundMessage,
 ) -> Result<(), Impatient> {
     let apply = async |document: &Document| {
         let document = std::slice::from_ref(document);
@@ -67,7 +67,7 @@ async fn apply_singly(
                 if applied.jumps.is_empty() {
                     at += 1;
                 } else {
-                    message.refuse_jump(at, applied.revision);
+                    message.refuse_implausible_revision(at, applied.revision);
                 }
             }
             Err(Impatient::Refused(error)) => {
@@ -75,12 +75,12 @@ async fn apply_singly(
                 let reject = Reject::new(Reason::BadData, &why);
                 let away = document.voided(&why);
                 message.refuse(at, with_consequences(reject, std::slice::from_ref(&away)));
-                message.taken_away.push(away);
+                message.voided.push(away);
             }
             Err(error) => return Err(error),
         }
     }
-    for away in &message.taken_away {
+    for away in &message.voided {
         match apply(away).await {
             Ok(_) | Err(Impatient::Refused(_)) => {}
             Err(error) => return Err(error),
@@ -89,19 +89,19 @@ async fn apply_singly(
     Ok(())
 }
 
-/// Takes the documents of messages together. Those whose revisions are not believed become refusals
+/// Applies the documents of messages together. Those whose revisions are not plausible become refusals
 /// of their messages.
 async fn apply_documents(
     config: &Config,
     stop: &CancellationToken,
-    messages: &mut [TakenMessage],
+    messages: &mut [InboundMessage],
 ) -> Result<(), Impatient> {
     let (mut documents, mut sources) = (Vec::<Document>::new(), Vec::new());
     for (owner, message) in messages.iter().enumerate() {
         documents.extend(message.documents.iter().cloned());
         sources.extend((0..message.documents.len()).map(|at| (owner, at)));
     }
-    documents.extend(messages.iter().flat_map(|message| message.taken_away.iter().cloned()));
+    documents.extend(messages.iter().flat_map(|message| message.voided.iter().cloned()));
     if documents.is_empty() {
         return Ok(());
     }
@@ -109,12 +109,12 @@ async fn apply_documents(
     let applied = answered(stop, apply).await?.value;
     log_paused(&applied);
     let mut jumps: Vec<(usize, usize)> =
-        applied.jumps.iter().filter_map(|place| sources.get(*place).copied()).collect();
-    // From the last one on, so that the places of the others stay what they are.
+        applied.jumps.iter().filter_map(|position| sources.get(*position).copied()).collect();
+    // From the last one to the first, so that the positions of the others stay valid.
     jumps.sort_unstable_by(|one, other| other.cmp(one));
     for (owner, at) in jumps {
         if let Some(message) = messages.get_mut(owner) {
-            message.refuse_jump(at, applied.revision);
+            message.refuse_implausible_revision(at, applied.revision);
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! A look now and then at what no process can count: how much waits, and for how long.
+//! Gauges of the whole system, which no process can count: how much waits, and for how long.
 //!
-//! Only for the metrics, and so never in the way of the work: what can't be had is left as it was.
+//! They serve only the metrics, so a failure never stops the router: the gauge keeps its value.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::error::RouterError;
 
-/// A pause is at least so many times as long as the look before it, which a ledger with a long
-/// backlog makes slow.
-const REST: u32 = 20;
+/// A pause is at least this many times as long as the measurement before it. A ledger with a long
+/// backlog makes a measurement slow.
+const PAUSE_FACTOR: u32 = 20;
 
 pub(crate) async fn run(
     config: &Config,
@@ -24,22 +24,22 @@ pub(crate) async fn run(
     };
     loop {
         let began = Instant::now();
-        if stop.run_until_cancelled(look(config, session)).await.is_none() {
+        if stop.run_until_cancelled(sample(config, session)).await.is_none() {
             return Ok(());
         }
-        let pause = every.max(began.elapsed() * REST);
+        let pause = every.max(began.elapsed() * PAUSE_FACTOR);
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return Ok(());
         }
     }
 }
 
-async fn look(config: &Config, session: &Session) {
+async fn sample(config: &Config, session: &Session) {
     for queue in Queue::all(config.broker.delivery_queues()) {
         match session.depth(queue).await {
             Ok(depth) => config.metrics.standing().queue(queue.name(), depth.ready),
             Err(error) => {
-                tracing::debug!(%error, "failed to look at a queue for the metrics");
+                tracing::debug!(%error, "failed to measure a queue");
                 return;
             }
         }
@@ -47,7 +47,7 @@ async fn look(config: &Config, session: &Session) {
     match session.ladder().await {
         Ok(levels) => config.metrics.standing().retries_waiting(levels),
         Err(error) => {
-            tracing::debug!(%error, "failed to look at the delay ladder for the metrics");
+            tracing::debug!(%error, "failed to measure the delay ladder");
             return;
         }
     }
@@ -55,7 +55,7 @@ async fn look(config: &Config, session: &Session) {
         Ok(held) => config.metrics.standing().webhooks_held(held),
         Err(error) => {
             let error = error.chain();
-            tracing::debug!(error, "failed to count the webhooks on hold for the metrics");
+            tracing::debug!(error, "failed to count the webhooks on hold");
         }
     }
     match config.store.oldest_unsettled().await {
@@ -65,7 +65,7 @@ async fn look(config: &Config, session: &Session) {
         }
         Err(error) => {
             let error = error.chain();
-            tracing::debug!(error, "failed to look at the ledger for the metrics");
+            tracing::debug!(error, "failed to measure the ledger");
         }
     }
 }

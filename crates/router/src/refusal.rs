@@ -1,5 +1,5 @@
-//! Directory documents that can't be taken in: what they take away, and the letters of those whose
-//! revisions are not believed.
+//! Refused directory documents: what they void in the directory, and the reason for those whose
+//! revision is not plausible.
 
 use fanfare_broker::Message;
 use fanfare_core::directory::{Document, refused};
@@ -7,8 +7,8 @@ use fanfare_core::json::without_byte_order_mark;
 use fanfare_core::reject::{Reason, Reject};
 use serde_json::value::RawValue;
 
-/// What a refused message, or a refused entry of it, takes away.
-pub(crate) fn taken_away(
+/// The documents that void what a refused message, or a refused entry of it, names.
+pub(crate) fn voided(
     message: &Message,
     routing_key: &str,
     reject: &Reject,
@@ -22,29 +22,29 @@ pub(crate) fn taken_away(
     refused::in_message(&message.as_event(), routing_key, why)
 }
 
-/// The refusal, with what follows from it.
-pub(crate) fn with_consequences(reject: Reject, taken_away: &[Document]) -> Reject {
+/// The refusal, with its consequences in the detail.
+pub(crate) fn with_consequences(reject: Reject, voided: &[Document]) -> Reject {
     let mut detail = reject.detail;
-    for document in taken_away {
+    for document in voided {
         detail.push_str("; ");
         detail.push_str(&document.consequence());
     }
     Reject { detail, ..reject }
 }
 
-/// The refusal of a document whose revision is not believed.
-pub(crate) fn jump(document: &Document, newest: i64) -> Reject {
+/// The refusal of a document whose revision is not plausible.
+pub(crate) fn implausible_revision(document: &Document, newest: i64) -> Reject {
     let revision = document.revision;
     let detail = format!(
         "the revision {revision} is too far ahead of the newest one, {newest}; if it is right, run \
          `fanfare directory accept-revision {revision}`, then `fanfare dead-letters replay --reason \
-         revision-jump`; if not, have the document published again with the right one"
+         revision-implausible_revision`; if not, have the document published again with the right one"
     );
     Reject::new(Reason::RevisionJump, detail)
 }
 
 /// An entry of a batch as it was published.
-pub(crate) fn entry_json(body: &[u8], place: usize) -> Option<String> {
+pub(crate) fn entry_json(body: &[u8], position: usize) -> Option<String> {
     let entries: Vec<&RawValue> = serde_json::from_slice(without_byte_order_mark(body)).ok()?;
-    entries.get(place).map(|raw| raw.get().to_owned())
+    entries.get(position).map(|raw| raw.get().to_owned())
 }
