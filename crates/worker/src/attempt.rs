@@ -15,7 +15,7 @@ use fanfare_core::outcome::{
     DeadReason, DropReason, Next, Outcome, Progress, State, decide, plan_holds,
 };
 use fanfare_core::request::UnsignedRequest;
-use fanfare_core::webhook::Webhook;
+use fanfare_core::webhook::{PauseReason, Webhook};
 use fanfare_store::attempts::{Entry, Post};
 use futures_util::future::{OptionFuture, join};
 
@@ -135,7 +135,7 @@ pub(crate) async fn attempt(
     if next == Next::Gone {
         // Before the row: a worker that dies in between attempts again and learns it again.
         let store = &context.config.store;
-        let pause = || store.address_pause(webhook.id, &webhook.uri, "gone");
+        let pause = || store.address_pause(webhook.id, &webhook.uri, &PauseReason::Gone);
         Box::pin(context.patiently(pause)).await?;
     }
     let (state, reason, delay) = match next {
