@@ -73,6 +73,12 @@ impl Action {
         (fits && plain).then(|| Self(text.to_owned()))
     }
 
+    /// The action of an event's whole type; `None` when it has none.
+    #[must_use]
+    pub fn of_type(event_type: &str) -> Option<Self> {
+        event_type.split_once('.').and_then(|(_, action)| Self::parse(action))
+    }
+
     /// The action as published.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -85,6 +91,13 @@ impl Action {
     pub fn is_delete(&self) -> bool {
         self.0.eq_ignore_ascii_case("delete")
     }
+}
+
+/// Whether a type is of an event that says that its resource is gone: the one exception to the rule
+/// that nothing is sent without access. A text that is no event's type is no exception.
+#[must_use]
+pub fn is_delete(event_type: &str) -> bool {
+    Action::of_type(event_type).is_some_and(|action| action.is_delete())
 }
 
 impl PartialEq for Action {
@@ -185,6 +198,15 @@ mod tests {
     #[track_caller]
     fn check(wanted: &[&str], shown: &[&str]) {
         assert_eq!(Filters::parse(wanted).unwrap().shown(), shown, "{wanted:?}");
+    }
+
+    #[test]
+    fn only_the_action_delete_says_that_a_resource_is_gone() {
+        assert!(is_delete("reports.delete"));
+        assert!(is_delete("Reports.DELETE"));
+        for other in ["reports.undelete", "reports.soft.delete", "reports.", "delete", ".", ""] {
+            assert!(!is_delete(other), "{other}");
+        }
     }
 
     #[test]

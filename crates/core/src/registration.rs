@@ -204,6 +204,7 @@ impl<'a> Read<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhook::PauseReason;
     use serde_json::json;
     use uuid::Uuid;
 
@@ -361,13 +362,13 @@ mod tests {
 
     #[test]
     fn a_change_keeps_the_reason_of_a_pause_while_it_lasts() {
-        for (paused, reason) in [(true, Some("gone")), (false, None)] {
+        for (paused, reason) in [(true, Some(PauseReason::Gone)), (false, None)] {
             let wanted = json!({ "WebHookUri": "http://x/", "IsPaused": paused });
             let mut before = webhook();
             before.paused = true;
-            before.paused_reason = Some("gone".to_owned());
+            before.paused_reason = Some(PauseReason::Gone);
             let changed = read(&wanted.to_string()).unwrap().applied_to(before);
-            assert_eq!((changed.paused, changed.paused_reason.as_deref()), (paused, reason));
+            assert_eq!((changed.paused, changed.paused_reason), (paused, reason));
         }
     }
 }

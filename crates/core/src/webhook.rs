@@ -31,7 +31,7 @@ pub struct Webhook {
     /// Whether it gets nothing for now.
     pub paused: bool,
     /// Why the service paused it; `None` when its owner did.
-    pub paused_reason: Option<String>,
+    pub paused_reason: Option<PauseReason>,
     /// What it asks for.
     pub filters: Filters,
     /// Headers that it adds to each POST.
@@ -66,7 +66,7 @@ impl Pacing {
 }
 
 /// Why the service paused a webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PauseReason {
     /// Its receiver answered 410.
     Gone,
@@ -74,26 +74,36 @@ pub enum PauseReason {
     Failing,
     /// Its owner was deleted, and another person has the name now.
     OwnerRecreated,
+    /// A code that this version does not know, from an import or a later version; kept as it is.
+    Other(String),
 }
 
 impl PauseReason {
-    /// All reasons.
+    /// All reasons that this version gives.
     pub const ALL: [Self; 3] = [Self::Gone, Self::Failing, Self::OwnerRecreated];
 
     /// The code that is stored and shown.
     #[must_use]
-    pub fn code(self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::Gone => "gone",
             Self::Failing => "failing",
             Self::OwnerRecreated => "owner-recreated",
+            Self::Other(code) => code,
         }
     }
 
     /// The reason with this code.
     #[must_use]
-    pub fn parse(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    pub fn parse(code: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|reason| reason.code() == code);
+        known.unwrap_or_else(|| Self::Other(code.to_owned()))
+    }
+}
+
+impl fmt::Display for PauseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
     }
 }
 
@@ -107,8 +117,7 @@ impl Webhook {
     /// Whether only an administrator may resume it: it was another person's of the same name.
     #[must_use]
     pub fn is_of_former_owner(&self) -> bool {
-        let reason = self.paused_reason.as_deref().and_then(PauseReason::parse);
-        self.paused && reason == Some(PauseReason::OwnerRecreated)
+        self.paused && self.paused_reason == Some(PauseReason::OwnerRecreated)
     }
 }
 
@@ -386,6 +395,16 @@ impl Properties {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_pause_reason_keeps_its_code_known_or_not() {
+        for reason in PauseReason::ALL {
+            assert_eq!(PauseReason::parse(reason.code()), reason);
+        }
+        let other = PauseReason::parse("Gone");
+        assert_eq!(other, PauseReason::Other("Gone".to_owned()));
+        assert_eq!(other.code(), "Gone");
+    }
 
     #[test]
     fn uris_must_be_absolute_and_http() {

@@ -1,5 +1,8 @@
 //! Who may read what, as of a revision, and through which grant.
 
+pub(crate) mod rule;
+mod statement;
+
 use fanfare_core::access::{Resource, Scope, administrator_key};
 use fanfare_core::explain::{By, Grant, OwnerState};
 use fanfare_core::name::Name;
@@ -8,6 +11,8 @@ use tokio_postgres::Row;
 use crate::directory::UserStatus;
 use crate::error::StoreError;
 use crate::pool::Store;
+pub(crate) use statement::REACH;
+use statement::{CHECK, MAY_READ, READERS};
 
 /// Whether a user may read a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,33 +55,6 @@ impl Store {
     /// Answers questions of access as of now, in their order. That the user is enabled is not
     /// part of the question.
     pub async fn may_read(&self, questions: &[Question<'_>]) -> Result<Vec<bool>, StoreError> {
-        const SQL: &str = "-- may_read
-            with asked as (
-                select * from unnest($1::int[], $2::text[], $3::text[], $4::text[])
-                    as q(idx, user_key, scope, target)
-            ), asker as (
-                select u.id, u.name_key, s.revision
-                from (select distinct user_key from asked) q
-                cross join directory_state s
-                join directory_versions u on u.kind = 'user' and u.name_key = q.user_key
-                    and u.begin_revision <= s.revision
-                    and (u.end_revision is null or u.end_revision > s.revision)
-            ), holder as (
-                select name_key as user_key, id from asker
-                union all
-                select u.name_key, r.id
-                from asker u
-                join directory_members m on m.version_id = u.id
-                join directory_versions r on r.kind = 'role' and r.name_key = m.role_key
-                    and r.begin_revision <= u.revision
-                    and (r.end_revision is null or r.end_revision > u.revision)
-            )
-            select distinct q.idx from asked q
-            where exists (select from holder h join directory_grants g on g.version_id = h.id
-                          where h.user_key = q.user_key
-                            and g.scope = q.scope and g.target = q.target)
-               or exists (select from asker u join directory_members m on m.version_id = u.id
-                          where u.name_key = q.user_key and m.role_key = $5)";
         let (mut idx, mut users, mut scopes, mut targets) = (vec![], vec![], vec![], vec![]);
         for (index, question) in (0i32..).zip(questions) {
             for (scope, target) in &question.scopes {
@@ -88,7 +66,7 @@ impl Store {
         }
         let doing = "check access";
         let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(MAY_READ).await.map_err(StoreError::at(doing))?;
         let rows = client
             .query(&statement, &[&idx, &users, &scopes, &targets, &administrator_key()])
             .await
@@ -112,24 +90,29 @@ impl Store {
         resource: &Resource,
         revision: i64,
     ) -> Result<Access, StoreError> {
-        const SQL: &str = "-- access_check
-            select enabled, deleted from directory_versions
-            where kind = 'user' and name_key = $1
-              and begin_revision <= $2 and (end_revision is null or end_revision > $2)";
-        let doing = "look up the user";
+        let doing = "look up what a user may read through";
+        let (scopes, targets) = scopes_of(resource);
         let client = self.client().await?;
-        let row = client.query_opt(SQL, &[&user.key(), &revision]).await;
-        // Given back before the next question takes one.
-        drop(client);
-        let state = match row.map_err(StoreError::at(doing))? {
-            Some(row) => {
-                let read = || Ok(owner_state(row.try_get(0)?, row.try_get(1)?));
-                read().map_err(StoreError::at(doing))?
-            }
-            None => OwnerState::Deleted,
+        let rows = client
+            .query(
+                CHECK,
+                &[
+                    /* revision */ &revision,
+                    /* scope */ &scopes,
+                    /* target */ &targets,
+                    /* administrator */ &administrator_key(),
+                    /* user */ &user.key(),
+                ],
+            )
+            .await
+            .map_err(StoreError::at(doing))?;
+        let Some(first) = rows.first() else {
+            return Ok(Access { state: OwnerState::Deleted, grants: Vec::new() });
         };
-        let ways = self.ways(resource, revision, Some(user.key())).await?;
-        Ok(Access { state, grants: ways.into_iter().map(|(_, reader)| reader.grant).collect() })
+        let read = || Ok(owner_state(first.try_get(5)?, first.try_get(6)?));
+        let state = read().map_err(StoreError::at(doing))?;
+        let grants = rows.iter().filter_map(|row| grant(row, 0).transpose());
+        Ok(Access { state, grants: grants.collect::<Result<_, _>>()? })
     }
 
     /// Everybody who may read a resource as of a revision, by name, each with what decides.
@@ -140,71 +123,29 @@ impl Store {
         resource: &Resource,
         revision: i64,
     ) -> Result<Vec<Reader>, StoreError> {
-        let mut ways = self.ways(resource, revision, None).await?;
-        ways.dedup_by(|later, first| later.0 == first.0);
-        Ok(ways.into_iter().map(|(_, reader)| reader).collect())
-    }
-
-    /// All ways in which enabled users, or one, may read a resource: by the user's folded name,
-    /// then what decides first.
-    async fn ways(
-        &self,
-        resource: &Resource,
-        revision: i64,
-        user: Option<&str>,
-    ) -> Result<Vec<(String, Reader)>, StoreError> {
-        const SQL: &str = "-- access_ways
-            with granted as (
-                select v.id, v.kind, v.name, v.name_key, v.begin_revision, q.rank, g.scope, g.target
-                from unnest($2::text[], $3::text[]) with ordinality as q(scope, target, rank)
-                join directory_grants g on g.scope = q.scope and g.target = q.target
-                join directory_versions v on v.id = g.version_id and v.begin_revision <= $1
-                    and (v.end_revision is null or v.end_revision > $1)
-            ), way as (
-                select id as user_id, 0 as precedence, rank, scope, target, null::text as role,
-                       begin_revision
-                from granted where kind = 'user'
-                union
-                select m.version_id, 1, g.rank, g.scope, g.target, g.name, g.begin_revision
-                from granted g join directory_members m on m.role_key = g.name_key
-                where g.kind = 'role'
-                union
-                select m.version_id, 2, 0, null, null, null, 0
-                from directory_members m where m.role_key = $4
-            )
-            select w.precedence, w.scope, w.target, w.role,
-                   greatest(w.begin_revision, u.begin_revision), u.name_key, u.name
-            from way w
-            join directory_versions u on u.id = w.user_id and u.kind = 'user' and u.enabled
-                and u.begin_revision <= $1 and (u.end_revision is null or u.end_revision > $1)
-            where $5::text is null or u.name_key = $5
-            order by u.name_key, w.precedence, w.rank, w.role";
         let doing = "look up who may read";
-        let scopes = resource.read_scopes();
-        let (scopes, targets): (Vec<_>, Vec<_>) =
-            scopes.into_iter().map(|(scope, target)| (scope.name(), target)).unzip();
+        let (scopes, targets) = scopes_of(resource);
         let client = self.client().await?;
         let rows = client
-            .query(
-                SQL,
-                &[
-                    /* revision */ &revision,
-                    /* scope */ &scopes,
-                    /* target */ &targets,
-                    /* administrator */ &administrator_key(),
-                    /* user */ &user,
-                ],
-            )
+            .query(READERS, &[&revision, &scopes, &targets, &administrator_key()])
             .await
             .map_err(StoreError::at(doing))?;
-        let reader = |row: &Row| {
-            let read = || Ok((row.try_get(5)?, row.try_get(6)?));
+        let way = |row: &Row| {
+            let read = || Ok((row.try_get::<_, String>(5)?, row.try_get(6)?));
             let (key, user) = read().map_err(StoreError::at(doing))?;
             let grant = grant(row, 0)?.ok_or_else(|| inconsistent("scope"))?;
             Ok((key, Reader { user, grant }))
         };
-        rows.iter().map(reader).collect()
+        let mut ways = rows.iter().map(way).collect::<Result<Vec<_>, StoreError>>()?;
+        ways.dedup_by(|later, first| later.0 == first.0);
+        Ok(ways.into_iter().map(|(_, reader)| reader).collect())
     }
+}
+
+/// What gives `read` on a resource, as the statements take it.
+pub(crate) fn scopes_of(resource: &Resource) -> (Vec<&'static str>, Vec<&str>) {
+    let scopes = resource.read_scopes().into_iter();
+    scopes.map(|(scope, target)| (scope.name(), target)).unzip()
 }
 
 /// How a user stands whose version says so, if there is one.

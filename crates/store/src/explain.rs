@@ -1,5 +1,7 @@
 //! Why webhooks were told of an event, or why not: the facts, gathered as of the decision.
 
+mod statement;
+
 use chrono::{DateTime, Utc};
 use fanfare_core::access::{Resource, administrator_key};
 use fanfare_core::explain::{Decision, Explanation, Facts, Grant, WebhookThen, explain};
@@ -11,10 +13,11 @@ use fanfare_core::test_event::SOURCE;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::access::{grant, owner_state};
+use crate::access::{grant, owner_state, scopes_of};
 use crate::error::StoreError;
 use crate::events;
 use crate::pool::Store;
+use statement::FACTS;
 
 /// Which webhooks to explain; `None` does not ask.
 #[derive(Debug, Clone)]
@@ -112,82 +115,13 @@ impl Store {
         decided: &Decided,
         filter: &ExplainFilter,
     ) -> Result<Vec<Row>, StoreError> {
-        // Access is asked of the other end: whom the resource's few scopes name, and which of the
-        // owners these are or have as a role.
-        const SQL: &str = "-- explain
-            with page as (
-                select w.id, w.owner, w.owner_key, w.created_at
-                from webhooks w
-                where ($1::uuid is null or w.id = $1) and ($2::text is null or w.owner_key = $2)
-                order by w.created_at, w.id
-                limit $3
-            ), considered as (
-                select p.*, coalesce(v.owner_key, p.owner_key) as owner_then,
-                       v.deleted, v.paused, v.filters
-                from page p
-                left join lateral (
-                    select * from webhook_versions v
-                    where v.webhook = p.id and v.begin_at <= $5
-                      and (v.end_at is null or v.end_at > $5)
-                    order by v.begin_at desc limit 1
-                ) v on true
-            ), owner as (
-                select u.id, u.name_key, u.enabled, u.deleted, u.begin_revision
-                from (select distinct owner_then from considered) o
-                join directory_versions u on u.kind = 'user' and u.name_key = o.owner_then
-                    and u.begin_revision <= $6
-                    and (u.end_revision is null or u.end_revision > $6)
-            ), granted as (
-                select v.id, v.kind, v.name, v.name_key, v.begin_revision, q.rank, g.scope, g.target
-                from unnest($7::text[], $8::text[]) with ordinality as q(scope, target, rank)
-                join directory_grants g on g.scope = q.scope and g.target = q.target
-                join directory_versions v on v.id = g.version_id and v.begin_revision <= $6
-                    and (v.end_revision is null or v.end_revision > $6)
-            ), member as (
-                select o.id, o.begin_revision, m.role_key
-                from owner o join directory_members m on m.version_id = o.id
-            ), way as (
-                select id as user_id, 0 as precedence, rank, scope, target, null::text as role,
-                       begin_revision as since
-                from granted where kind = 'user'
-                union all
-                select m.id, 1, g.rank, g.scope, g.target, g.name,
-                       greatest(g.begin_revision, m.begin_revision)
-                from member m join granted g on g.kind = 'role' and g.name_key = m.role_key
-                union all
-                select id, 2, 0, null, null, null, begin_revision from member where role_key = $9
-            ), decides as (
-                select distinct on (user_id) * from way order by user_id, precedence, rank, role
-            ), plan as (
-                select p.webhook, e.batch
-                from events e cross join unnest(e.webhooks) as p(webhook) where e.key = $4
-            )
-            select d.precedence, d.scope, d.target, d.role, d.since,
-                   c.id, case when c.owner_then = c.owner_key then c.owner else c.owner_then end,
-                   c.deleted, c.paused, c.filters, o.enabled, o.deleted,
-                   p.webhook is not null, a.state, a.reason,
-                   case when a.state = 'dropped' then a.detail end,
-                   case when p.webhook is not null and h.hold_until > now()
-                         and coalesce(a.state, 'pending') in ('pending', 'retrying')
-                        then h.hold_until end
-            from considered c
-            left join webhook_paces h on h.webhook = c.id
-            left join owner o on o.name_key = c.owner_then
-            left join decides d on d.user_id = o.id
-            left join plan p on p.webhook = c.id
-            left join lateral (select a.state, a.reason, a.detail from attempts a
-                               where a.batch = p.batch and a.webhook = p.webhook
-                               order by a.entry desc limit 1) a on true
-            order by c.created_at, c.id";
         let doing = "explain the event";
-        let scopes = decided.decision.resource.read_scopes();
-        let (scopes, targets): (Vec<_>, Vec<_>) =
-            scopes.into_iter().map(|(scope, target)| (scope.name(), target)).unzip();
+        let (scopes, targets) = scopes_of(&decided.decision.resource);
         let one_more = i64::try_from(filter.limit).unwrap_or(i64::MAX).saturating_add(1);
         let client = self.client().await?;
         client
             .query(
-                SQL,
+                FACTS,
                 &[
                     /* webhook */ &filter.webhook.map(|id| id.0),
                     /* owner_key */ &filter.owner.as_ref().map(Name::key),
@@ -210,7 +144,7 @@ fn decided(row: &Row) -> Result<Decided, StoreError> {
     let doing = "read the event's decision";
     let inconsistent = |column| StoreError::Inconsistent { table: "events", column };
     let text = |column: usize| row.try_get::<_, &str>(column).map_err(StoreError::at(doing));
-    let action = text(2)?.split_once('.').and_then(|(_, action)| Action::parse(action));
+    let action = Action::of_type(text(2)?);
     let resource = Resource::parse(text(3)?).map_err(|_| inconsistent("subject"))?;
     let action = action.ok_or_else(|| inconsistent("event_type"))?;
     let read = || {

@@ -5,6 +5,8 @@
 //! says of each what became of it. One statement is one transaction: a router that dies before it
 //! is over has done nothing, one that dies after it leaves the rest to the reconciler.
 
+mod statement;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::random;
+use statement::ROUTE;
 
 /// An event on its way into the ledger.
 #[derive(Debug, Clone, Copy)]
@@ -87,91 +90,10 @@ impl Store {
         arrivals: &[Arrival<'_>],
         gap_wait: Option<Duration>,
     ) -> Result<Vec<Routed>, StoreError> {
-        const SQL: &str = "-- route
-            with arrival as (
-                select a.*, coalesce(a.access_revision, s.revision) as revision,
-                       bool_or(s.hold is not null or a.access_revision > s.revision
-                               or exists (select from directory_gaps g
-                                          where g.first_revision <= a.access_revision
-                                            and ($19::float8 is null or g.noticed_at > now()
-                                                 - $19 * interval '1 second')))
-                           over batch as held,
-                       bool_or(a.access_revision < s.oldest) over batch as forgotten
-                from unnest($1::int[], $2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::text[],
-                            $7::text[], $8::text[], $9::timestamptz[], $10::bigint[], $11::text[],
-                            $12::text[], $13::text[], $14::text[])
-                    as a(idx, key, batch, position, source, event_id, event_type, subject,
-                         occurred_at, access_revision, traceparent, notification, filter, typed)
-                cross join directory_state s
-                window batch as (partition by a.batch)
-            ), open as (
-                select * from arrival where held is not true and forgotten is not true
-            ), asked as (
-                select a.idx, a.revision, q.scope, q.target
-                from unnest($15::int[], $16::text[], $17::text[]) as q(idx, scope, target)
-                join open a using (idx)
-            ), granted as (
-                select distinct a.idx, a.revision, v.kind, v.name_key, v.enabled
-                from asked a
-                join directory_grants g on g.scope = a.scope and g.target = a.target
-                join directory_versions v on v.id = g.version_id
-                    and v.begin_revision <= a.revision
-                    and (v.end_revision is null or v.end_revision > a.revision)
-            ), holder as (
-                select idx, revision, name_key as role_key from granted where kind = 'role'
-                union all
-                select idx, revision, $18 from open
-            ), member as (
-                -- Once for all events of the batch: a role may have every user as a member.
-                select r.revision, r.role_key, u.name_key as user_key
-                from (select distinct revision, role_key from holder) r
-                join directory_members m on m.role_key = r.role_key
-                join directory_versions u on u.id = m.version_id and u.enabled
-                    and u.begin_revision <= r.revision
-                    and (u.end_revision is null or u.end_revision > r.revision)
-                -- The offset keeps the planner from reading all of a table that it thinks small: it
-                -- looks each owner up. So below.
-                where exists (select from webhook_wants w where w.owner_key = u.name_key offset 0)
-            ), reader as (
-                select idx, name_key as user_key from granted where kind = 'user' and enabled
-                union
-                select h.idx, m.user_key from holder h join member m using (revision, role_key)
-            ), plan as (
-                -- A webhook may want an event for two reasons, by its filter and by its type. Each
-                -- is asked for alone: of any of three the planner may read all that the owner has.
-                select a.idx, array_agg(distinct w.webhook order by w.webhook) as webhooks
-                from reader r
-                join open a on a.idx = r.idx
-                cross join lateral unnest(array['*', a.filter, a.typed]) as reason(wants)
-                cross join lateral (
-                    select webhook from webhook_wants
-                    where owner_key = r.user_key and wants = reason.wants
-                    offset 0
-                ) w
-                group by a.idx
-            ), taken as (
-                insert into events (key, batch, position, source, event_id, event_type, subject,
-                                    occurred_at, access_revision, decided_revision, traceparent,
-                                    notification, webhooks, look_at, first_pending, routed_by)
-                select a.key, a.batch, a.position, a.source, a.event_id, a.event_type, a.subject,
-                       a.occurred_at, a.access_revision, a.revision, a.traceparent,
-                       a.notification, coalesce(p.webhooks, '{}'),
-                       case when p.webhooks is not null then now() + interval '20 seconds' end,
-                       p.webhooks is not null, $20
-                from open a left join plan p using (idx)
-                -- The same order everywhere: routers that have some of the same events wait for
-                -- each other instead of ending in a deadlock.
-                order by a.key
-                on conflict (key) do nothing
-                returning key, webhooks, received_at
-            )
-            select a.held, a.forgotten, t.webhooks, t.received_at
-            from arrival a left join taken t using (key)
-            order by a.idx";
         let columns = Columns::of(arrivals);
         let doing = "route events";
         let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let statement = client.prepare_cached(ROUTE).await.map_err(StoreError::at(doing))?;
         let (administrator, gap_wait) = (administrator_key(), gap_wait.map(|it| it.as_secs_f64()));
         let parameters = columns.parameters(&administrator, &gap_wait, &routing.0);
         let rows = client.query(&statement, &parameters).await;

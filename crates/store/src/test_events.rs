@@ -10,7 +10,7 @@ use fanfare_core::name::Name;
 use fanfare_core::test_event::Readable;
 use tokio_postgres::Row;
 
-use crate::access::owner_state;
+use crate::access::{REACH, owner_state};
 use crate::error::StoreError;
 use crate::pool::Store;
 
@@ -28,35 +28,9 @@ pub struct Reach {
 impl Store {
     /// What a user may read right now.
     pub async fn reach(&self, user: &Name) -> Result<Reach, StoreError> {
-        const SQL: &str = "-- reach
-            with asker as (
-                select u.id, u.enabled, u.deleted, s.revision
-                from directory_state s
-                left join directory_versions u on u.kind = 'user' and u.name_key = $1
-                    and u.begin_revision <= s.revision
-                    and (u.end_revision is null or u.end_revision > s.revision)
-            ), holder as (
-                select id from asker
-                union all
-                select r.id
-                from asker u
-                join directory_members m on m.version_id = u.id
-                join directory_versions r on r.kind = 'role' and r.name_key = m.role_key
-                    and r.begin_revision <= u.revision
-                    and (r.end_revision is null or r.end_revision > u.revision)
-            ), granted as (
-                select g.scope, min(g.target) as target
-                from holder h join directory_grants g on g.version_id = h.id
-                group by g.scope
-            )
-            select u.enabled, u.deleted, u.revision,
-                   exists (select from directory_members m
-                           where m.version_id = u.id and m.role_key = $2),
-                   g.scope, g.target
-            from asker u left join granted g on true";
         let doing = "look up what a user may read";
         let client = self.client().await?;
-        let rows = client.query(SQL, &[&user.key(), &administrator_key()]).await;
+        let rows = client.query(REACH, &[&user.key(), &administrator_key()]).await;
         let rows = rows.map_err(StoreError::at(doing))?;
         let first = rows
             .first()

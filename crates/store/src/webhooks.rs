@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::webhook::{Pacing, Properties, Webhook, WebhookUri};
+use fanfare_core::webhook::{Pacing, PauseReason, Properties, Webhook, WebhookUri};
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
@@ -114,7 +114,8 @@ impl Store {
                     /* uri */ &webhook.uri.as_str(),
                     /* description */ &webhook.description,
                     /* paused */ &webhook.paused,
-                    /* paused_reason */ &webhook.paused_reason,
+                    /* paused_reason */
+                    &webhook.paused_reason.as_ref().map(PauseReason::code),
                     /* filters */ &webhook.filters.stored(),
                     /* properties */ &webhook.properties.to_json(),
                     /* sealed */ &sealed,
@@ -170,7 +171,8 @@ impl Store {
                     /* uri */ &changed.uri.as_str(),
                     /* description */ &changed.description,
                     /* paused */ &changed.paused,
-                    /* paused_reason */ &changed.paused_reason,
+                    /* paused_reason */
+                    &changed.paused_reason.as_ref().map(PauseReason::code),
                     /* filters */ &changed.filters.stored(),
                     /* properties */ &changed.properties.to_json(),
                     /* sealed */ &sealed,
@@ -254,7 +256,7 @@ impl Store {
         &self,
         id: WebhookId,
         paused: bool,
-        reason: Option<&str>,
+        reason: Option<&PauseReason>,
     ) -> Result<bool, StoreError> {
         const SQL: &str = "-- webhook_pause
             update webhooks
@@ -265,7 +267,7 @@ impl Store {
             where id = $1 and deleted_at is null";
         let client = self.client().await?;
         client
-            .execute(SQL, &[&id.0, &paused, &reason])
+            .execute(SQL, &[&id.0, &paused, &reason.map(PauseReason::code)])
             .await
             .map(|rows| rows == 1)
             .map_err(StoreError::at("pause or resume the webhook"))
@@ -347,6 +349,8 @@ fn webhook(keyring: &Keyring, row: &Row) -> Result<WebhookRead, StoreError> {
     let holds = confidential.holds(read_at);
     let filters: Vec<&str> = row.try_get("filters").map_err(StoreError::at(doing))?;
     let properties = serde_json::from_str(text("properties")?);
+    let paused_reason: Option<&str> =
+        row.try_get("paused_reason").map_err(StoreError::at(doing))?;
     let webhook = Webhook {
         id: WebhookId(id),
         owner: Name::parse(text("owner")?).ok_or_else(|| inconsistent("owner"))?,
@@ -354,7 +358,7 @@ fn webhook(keyring: &Keyring, row: &Row) -> Result<WebhookRead, StoreError> {
         secrets: confidential.secrets(read_at)?,
         description: row.try_get("description").map_err(StoreError::at(doing))?,
         paused: row.try_get("paused").map_err(StoreError::at(doing))?,
-        paused_reason: row.try_get("paused_reason").map_err(StoreError::at(doing))?,
+        paused_reason: paused_reason.map(PauseReason::parse),
         filters: Filters::parse(&filters).map_err(|_| inconsistent("filters"))?,
         headers: confidential.headers()?,
         properties: properties

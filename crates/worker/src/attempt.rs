@@ -15,7 +15,7 @@ use fanfare_core::outcome::{
     DeadReason, DropReason, Next, Outcome, Progress, State, decide, plan_holds,
 };
 use fanfare_core::request::UnsignedRequest;
-use fanfare_core::webhook::Webhook;
+use fanfare_core::webhook::{PauseReason, Webhook};
 use fanfare_store::attempts::{Entry, Post};
 use fanfare_trace::propagation;
 use futures_util::future::{OptionFuture, join};
@@ -145,7 +145,7 @@ async fn send_and_record(
     if next == Next::Gone {
         // Paused before the row is written: if the worker dies in between, the next attempt pauses it.
         let store = &context.config.store;
-        let pause = || store.address_pause(webhook.id, &webhook.uri, "gone");
+        let pause = || store.address_pause(webhook.id, &webhook.uri, &PauseReason::Gone);
         Box::pin(context.retry_until_available(pause)).await?;
     }
     let (state, reason, delay) = match next {

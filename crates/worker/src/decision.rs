@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::access::Resource;
+use fanfare_core::filter::is_delete;
 use fanfare_core::job::Due;
 use fanfare_core::outcome::{DeadReason, DropReason, State, plan_holds};
 use fanfare_core::suspect::Suspicion;
@@ -202,10 +203,7 @@ fn questions_of<'a>(
     history: &'a Standing,
     webhook: &'a Webhook,
 ) -> Vec<(usize, (&'a str, Resource))> {
-    let open = |event: &PlannedEvent| {
-        let is_delete = event.event_type.to_ascii_lowercase().ends_with(".delete");
-        !is_delete && !is_decided(history, event)
-    };
+    let open = |event: &PlannedEvent| !is_delete(&event.event_type) && !is_decided(history, event);
     let question = |(index, event): (usize, &'a PlannedEvent)| {
         let resource = Resource::parse(&event.subject).ok()?;
         Some((index, (webhook.owner.key(), resource)))

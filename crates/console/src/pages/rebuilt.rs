@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use fanfare_core::access::Resource;
-use fanfare_core::filter::Action;
+use fanfare_core::filter::is_delete;
 use fanfare_core::ids::{BatchKey, DeliveryId};
 use fanfare_core::job::Due;
 use fanfare_core::name::Name;
@@ -107,11 +107,8 @@ async fn readable(
     let questions: Vec<Question<'_>> =
         resources.iter().map(|resource| question(key, resource.as_ref())).collect();
     let may = app.store.may_read(&questions).await?;
-    let gone = |event: &PlannedEvent| {
-        let action = event.event_type.split_once('.').map(|(_, action)| action);
-        action.and_then(Action::parse).is_some_and(|action| action.is_delete())
-    };
-    Ok(events.iter().zip(may).map(|(event, may)| may || gone(event)).collect())
+    let shown = |(event, may): (&PlannedEvent, bool)| may || is_delete(&event.event_type);
+    Ok(events.iter().zip(may).map(shown).collect())
 }
 
 /// What to ask of a resource; what is none lets nobody read.

@@ -69,7 +69,7 @@ pub(super) async fn of(
             filters: shortened(&filters(webhook), SHOWN),
             description: shortened(webhook.description.as_deref().unwrap_or_default(), SHOWN),
             paused: webhook.paused,
-            paused_why: text::paused(webhook.paused_reason.as_deref()),
+            paused_why: text::paused(webhook.paused_reason.as_ref()),
             health: health.remove(&webhook.id).unwrap_or_default(),
         }
     };

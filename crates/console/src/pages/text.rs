@@ -1,6 +1,7 @@
 //! The texts for codes and states; all other texts are in the templates.
 
 use fanfare_core::outcome::State;
+use fanfare_core::webhook::PauseReason;
 use fanfare_store::deliveries::Ended;
 use fanfare_store::directory::UserStatus;
 
@@ -19,15 +20,17 @@ pub(super) fn state(state: State) -> (&'static str, &'static str) {
 }
 
 /// Why a webhook is paused; `None` when its owner did it.
-pub(super) fn paused(reason: Option<&str>) -> String {
+pub(super) fn paused(reason: Option<&PauseReason>) -> String {
     match reason {
         None => "by its owner".to_owned(),
-        Some("gone") => "the receiver answered 410: it accepts no more notifications".to_owned(),
-        Some("failing") => "all attempts failed for too long".to_owned(),
-        Some("owner-recreated") => {
+        Some(PauseReason::Gone) => {
+            "the receiver answered 410: it accepts no more notifications".to_owned()
+        }
+        Some(PauseReason::Failing) => "all attempts failed for too long".to_owned(),
+        Some(PauseReason::OwnerRecreated) => {
             "it belonged to a former user of the same name; an administrator decides".to_owned()
         }
-        Some(other) => other.to_owned(),
+        Some(PauseReason::Other(code)) => code.clone(),
     }
 }
 

@@ -25,37 +25,7 @@ impl Store {
         // The restart writes the entry that a worker may be about to attempt. So it takes the same
         // lock as a claim, in the same row: a live claim for that entry refuses the restart; and
         // since the restart leaves the next entry in the row, a claim that comes after it is refused.
-        const SQL: &str = "-- delivery_restart
-            with last as (
-                select * from attempts where batch = $1 and webhook = $2
-                order by entry desc limit 1
-            ), wanted as (
-                select * from last where state <> 'pending' and (not $3 or state = 'dead')
-            ), free as (
-                insert into claims as c (batch, webhook, entry, until)
-                select batch, webhook, entry + 2, now() from wanted
-                on conflict (batch, webhook) do update
-                    set entry = excluded.entry, until = excluded.until, token = null,
-                        deferred_until = null, alone = false, unrecorded = 0, unrecorded_alone = 0
-                    where c.entry < excluded.entry - 1
-                       or (c.entry = excluded.entry - 1
-                           and ((c.token is null and c.until <= now())
-                                or (c.until < now() and pg_postmaster_start_time()
-                                                        < now() - interval '10 seconds')))
-                returning batch
-            ), begun as (
-                insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
-                                      revision)
-                select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision
-                from wanted join free using (batch)
-                on conflict do nothing
-                returning batch, entry
-            ), looked as (
-                update events set look_at = now() + interval '20 seconds'
-                where batch = (select batch from begun)
-            )
-            select (select entry + 1 from begun), exists (select from wanted),
-                   exists (select from last)";
+        const SQL: &str = include_str!("../sql/delivery_restart.sql");
         let doing = "begin the delivery again";
         let client = self.client().await?;
         let row = client.query_one(SQL, &[&batch.0, &webhook.0, &only_dead]).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
-use fanfare_core::webhook::WebhookUri;
+use fanfare_core::webhook::{PauseReason, WebhookUri};
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -23,7 +23,7 @@ impl Store {
         &self,
         id: WebhookId,
         uri: &WebhookUri,
-        reason: &str,
+        reason: &PauseReason,
     ) -> Result<bool, StoreError> {
         const SQL: &str = "-- address_pause
             update webhooks
@@ -33,7 +33,7 @@ impl Store {
             where id = $1 and uri = $2 and deleted_at is null";
         let client = self.client().await?;
         client
-            .execute(SQL, &[&id.0, &uri.as_str(), &reason])
+            .execute(SQL, &[&id.0, &uri.as_str(), &reason.code()])
             .await
             .map(|rows| rows == 1)
             .map_err(StoreError::at("pause the webhook"))
@@ -79,38 +79,20 @@ impl Store {
     ) -> Result<bool, StoreError> {
         // The attempts of a chain that began before the webhook failed count too. Chains begin no
         // earlier than a month before: that bounds the look by an index.
-        const SQL: &str = "-- address_pause_failing
-            with webhook as (
-                select id, failing_since from webhooks
-                where id = $1 and uri = $2 and deleted_at is null and not paused
-                  and failing_since is not null
-            ), attempt as (
-                select a.at, lag(a.at) over (order by a.at) as before
-                from webhook w join attempts a
-                  on a.webhook = w.id and a.since > w.failing_since - interval '31 days'
-                 and a.at >= w.failing_since - $4::float8 * interval '1 second'
-                where a.outcome is not null
-            ), streak as (
-                select greatest(w.failing_since,
-                                max(a.at) filter (where a.at - a.before
-                                                        > $4::float8 * interval '1 second'))
-                           as since
-                from webhook w left join attempt a on true
-                group by w.failing_since
-            )
-            update webhooks w
-            set failing_since = s.since,
-                paused = s.since <= now() - $3::float8 * interval '1 second',
-                paused_reason = case when s.since <= now() - $3::float8 * interval '1 second'
-                                     then 'failing' else w.paused_reason end,
-                updated_at = now()
-            from streak s
-            where w.id = $1 and w.uri = $2 and w.deleted_at is null and not w.paused
-            returning w.paused";
+        const SQL: &str = include_str!("../sql/address_pause_failing.sql");
         let doing = "pause a failing webhook";
         let client = self.client().await?;
         let row = client
-            .query_opt(SQL, &[&id.0, &uri.as_str(), &pause_after.as_secs_f64(), &gap.as_secs_f64()])
+            .query_opt(
+                SQL,
+                &[
+                    /* webhook */ &id.0,
+                    /* uri */ &uri.as_str(),
+                    /* pause_after */ &pause_after.as_secs_f64(),
+                    /* gap */ &gap.as_secs_f64(),
+                    /* reason */ &PauseReason::Failing.code(),
+                ],
+            )
             .await
             .map_err(StoreError::at(doing))?;
         row.map_or(Ok(false), |row| row.try_get(0)).map_err(StoreError::at(doing))

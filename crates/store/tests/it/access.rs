@@ -359,7 +359,7 @@ async fn check_now(database: &Database, directory: &Directory) -> Result<(), Tes
 }
 
 /// Runs a check with this many random histories, all on one database with the same webhooks.
-pub(crate) fn holds<C>(cases: u32, check: C)
+pub(crate) fn holds<C>(cases: u32, check: &C)
 where
     C: AsyncFn(&Database, &[Webhook], &Case) -> Result<(), TestCaseError>,
 {
@@ -383,5 +383,5 @@ where
 #[test]
 fn the_database_decides_as_the_reference_does() {
     // PROPTEST_CASES asks for more.
-    holds(Config::default().cases.max(1000), check);
+    holds(Config::default().cases.max(1000), &check);
 }

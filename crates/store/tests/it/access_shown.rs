@@ -236,5 +236,5 @@ async fn check_explained(
 #[test]
 fn the_database_shows_people_what_the_reference_says() {
     // Half of what PROPTEST_CASES asks for: each case asks several times as much as a decision.
-    holds(Config::default().cases / 2, check);
+    holds(Config::default().cases / 2, &check);
 }

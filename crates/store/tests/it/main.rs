@@ -12,5 +12,6 @@ mod pages;
 mod reconcile;
 mod refold;
 mod refusals;
+mod routing;
 mod statements;
 mod support;

@@ -1,7 +1,6 @@
 //! `fanfare webhooks import`: takes over what another server's API lists, ids and secrets included,
 //! so that receivers notice nothing.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::anyhow;
@@ -9,7 +8,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::registration::{Members, Registration};
-use fanfare_core::webhook::Webhook;
+use fanfare_core::webhook::{PauseReason, Webhook};
 use fanfare_outbound::{Client, skips_verification};
 use fanfare_store::Store;
 use futures_util::{StreamExt as _, stream};
@@ -148,9 +147,10 @@ fn webhook(entry: &Entry<'_>, owner: Option<&Name>, now: DateTime<Utc>) -> anyho
     let Some(secret) = secret else {
         return Ok(Parsed::WithoutSecret(id));
     };
-    let reason = members.text("PausedReason")?.filter(|_| wanted.paused).map(Cow::into_owned);
+    let reason = members.text("PausedReason")?.filter(|_| wanted.paused);
+    let paused_reason = reason.map(|code| PauseReason::parse(&code));
     let webhook = wanted.into_webhook(id, owner, secret, now);
-    Ok(Parsed::Whole(Box::new(Webhook { paused_reason: reason, ..webhook })))
+    Ok(Parsed::Whole(Box::new(Webhook { paused_reason, ..webhook })))
 }
 
 /// Asks all new addresses to return an echo, and says which did not.

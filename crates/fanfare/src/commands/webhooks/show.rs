@@ -8,7 +8,7 @@ use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::notification;
 use fanfare_core::request::UnsignedRequest;
-use fanfare_core::webhook::{Secret, Webhook};
+use fanfare_core::webhook::{PauseReason, Secret, Webhook};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -49,7 +49,7 @@ pub(super) fn json(webhook: &Webhook, owner: OwnerState) -> Json<'_> {
         headers: webhook.headers.iter().map(header).collect(),
         properties: webhook.properties.as_map(),
         user: webhook.owner.as_str(),
-        paused_reason: webhook.paused_reason.as_deref(),
+        paused_reason: webhook.paused_reason.as_ref().map(PauseReason::code),
         owner_state: owner.name(),
         rate_limit: webhook.rate_limit,
         held_until: webhook.pacing.held_until(clock::now()).map(clock::rfc3339),
@@ -176,7 +176,7 @@ mod tests {
             secrets: vec![SECRET.parse().unwrap()],
             description: None,
             paused: true,
-            paused_reason: Some("the receiver answered 410".to_owned()),
+            paused_reason: Some(PauseReason::parse("the receiver answered 410")),
             filters: Filters::parse(&["reports.delete"]).unwrap(),
             headers: Headers::parse([("X-A".to_owned(), "1".to_owned())]).unwrap(),
             properties: Properties::parse(properties).unwrap(),

@@ -1,0 +1,147 @@
+//! The access rule in SQL, once: pieces that every statement about access is put together from.
+//!
+//! A user may read a resource as of a revision when the user is enabled and a version that holds then,
+//! the user's own or that of one of the user's roles, has a grant for one of the resource's scopes, or
+//! when the user is a member of the administrators' role. `granting!`, `having_role!` and
+//! `grants_of_readers!` ask this from the resource, `asking!` and `is_administrator!` from the user.
+//! They are macros and not SQL functions, so that the planner sees one statement and chooses its
+//! indexes for the whole.
+//!
+//! Arguments are pieces of SQL: the alias of a table, an expression for a revision, the parameter with
+//! the administrators' role.
+
+/// That a version holds as of a revision.
+macro_rules! holds {
+    ($version:literal, $revision:literal) => {
+        concat!(
+            $version,
+            ".begin_revision <= ",
+            $revision,
+            " and (",
+            $version,
+            ".end_revision is null or ",
+            $version,
+            ".end_revision > ",
+            $revision,
+            ")"
+        )
+    };
+}
+
+/// From `asked` (scope, target, revision) as `a` to the grants `g` of it and the versions `v` of users
+/// and roles that have them.
+macro_rules! granting {
+    () => {
+        concat!(
+            "asked a
+             join directory_grants g on g.scope = a.scope and g.target = a.target
+             join directory_versions v on v.id = g.version_id
+                 and ",
+            $crate::access::rule::holds!("v", "a.revision")
+        )
+    };
+}
+
+/// From a table with `role_key` and `revision` to the enabled users `u` who have the role.
+macro_rules! having_role {
+    ($roles:literal) => {
+        concat!(
+            $roles,
+            " r
+             join directory_members m on m.role_key = r.role_key
+             join directory_versions u on u.id = m.version_id and u.enabled
+                 and ",
+            $crate::access::rule::holds!("u", "r.revision")
+        )
+    };
+}
+
+/// The common tables from `asked`, which has a rank of its scopes too, to `way`: the grants that give
+/// a user's version, were it enabled, `read`. The lowest `precedence`, then `rank`, then `role`
+/// decides.
+///
+/// `$members` is `directory_members`, or a part of it when only some users are asked for: a role may
+/// have every user as a member.
+macro_rules! grants_of_readers {
+    ($members:literal, $administrator:literal) => {
+        concat!(
+            "granted as (
+                select v.id, v.kind, v.name, v.name_key, v.begin_revision, a.rank, g.scope, g.target
+                from ",
+            $crate::access::rule::granting!(),
+            "
+            ), way as (
+                select id as user_id, 0 as precedence, rank, scope, target, null::text as role,
+                       begin_revision as since
+                from granted where kind = 'user'
+                union all
+                select m.version_id, 1, g.rank, g.scope, g.target, g.name, g.begin_revision
+                from granted g join ",
+            $members,
+            " m on m.role_key = g.name_key
+                where g.kind = 'role'
+                union all
+                select m.version_id, 2, 0, null, null, null, 0
+                from ",
+            $members,
+            " m where m.role_key = ",
+            $administrator,
+            ")"
+        )
+    };
+}
+
+/// The common table `asked` of one resource's scopes and targets, the first of which counts most.
+macro_rules! asked_of_resource {
+    ($scopes:literal, $targets:literal, $revision:literal) => {
+        concat!(
+            "asked as (
+                select q.scope, q.target, q.rank, ",
+            $revision,
+            "::bigint as revision
+                from unnest(",
+            $scopes,
+            "::text[], ",
+            $targets,
+            "::text[]) with ordinality as q(scope, target, rank)
+            )"
+        )
+    };
+}
+
+/// The common table `holder`: from `asker`, versions of users with the revision that is asked for, to
+/// the versions whose grants count for them, their own and those of their roles.
+macro_rules! asking {
+    () => {
+        concat!(
+            "holder as (
+                select name_key as user_key, id from asker
+                union all
+                select u.name_key, r.id
+                from asker u
+                join directory_members m on m.version_id = u.id
+                join directory_versions r on r.kind = 'role' and r.name_key = m.role_key
+                    and ",
+            $crate::access::rule::holds!("r", "u.revision"),
+            "
+            )"
+        )
+    };
+}
+
+/// Whether a version of a user is a member of the administrators' role, who may read everything.
+macro_rules! is_administrator {
+    ($user:literal, $administrator:literal) => {
+        concat!(
+            "exists (select from directory_members m where m.version_id = ",
+            $user,
+            ".id and m.role_key = ",
+            $administrator,
+            ")"
+        )
+    };
+}
+
+pub(crate) use {
+    asked_of_resource, asking, granting, grants_of_readers, having_role, holds, is_administrator,
+};
