@@ -220,8 +220,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "OTEL_EXPORTER_OTLP_HEADERS",
-        flag: "otlp-headers",
-        key: "otlp_headers",
+        flag: "otel-exporter-otlp-headers",
+        key: "otel_exporter_otlp_headers",
         default: Some(""),
         shown: Shown::Nothing,
         form: form(
@@ -233,8 +233,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "OTEL_TRACES_SAMPLER",
-        flag: "traces-sampler",
-        key: "traces_sampler",
+        flag: "otel-traces-sampler",
+        key: "otel_traces_sampler",
         default: Some("parentbased_always_on"),
         shown: Shown::Whole,
         form: form(
@@ -247,8 +247,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "OTEL_TRACES_SAMPLER_ARG",
-        flag: "traces-sampler-arg",
-        key: "traces_sampler_arg",
+        flag: "otel-traces-sampler-arg",
+        key: "otel_traces_sampler_arg",
         default: Some("1"),
         shown: Shown::Whole,
         form: form("RATIO", "a number from 0 to 1, such as 0.1"),
@@ -489,7 +489,10 @@ mod tests {
     #[test]
     fn the_three_names_of_a_setting_agree() {
         for setting in SETTINGS {
-            assert_eq!(setting.name, format!("FANFARE_{}", setting.key.to_uppercase()));
+            // OpenTelemetry's own settings keep the names that its users know.
+            let name = setting.name.strip_prefix("FANFARE_").unwrap_or(setting.name);
+            assert_eq!(name, setting.key.to_uppercase());
+            assert!(["FANFARE_", "OTEL_"].iter().any(|own| setting.name.starts_with(own)));
             assert_eq!(setting.flag, setting.key.replace('_', "-"));
         }
     }
