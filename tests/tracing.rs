@@ -7,10 +7,13 @@ use fanfare_testkit::receiver::{Receiver, Reply, Request};
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::world::{SOON, World, event};
+use crate::world::{SOON, World, event, unique};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PUBLISHER: &str = "b7ad6b7169203331";
+
+/// Events for each bad answer of a collector.
+const EVENTS: usize = 5;
 
 fn traceparent() -> String {
     format!("00-{TRACE}-{PUBLISHER}-01")
@@ -110,8 +113,11 @@ async fn a_trace_goes_on_from_the_publisher_to_the_receiver() {
     worker.terminate();
     assert!(worker.wait_exit(SOON).await.success());
 
-    let all =
-        until_collected(&collector, "both attempts", |all| named(all, "POST").len() == 2).await;
+    let all = until_collected(&collector, "each attempt with its parents", |all| {
+        let count = |name| named(all, name).len();
+        [count("POST"), count("deliver"), count("route tasks.execute")] == [2, 2, 1]
+    })
+    .await;
     let routed = only(&all, "route tasks.execute");
     assert_eq!((routed.service.as_str(), &routed.span["kind"]), ("fanfare-router", &json!(5)));
     assert_eq!((routed.text("traceId"), routed.text("parentSpanId")), (TRACE, PUBLISHER));
@@ -148,15 +154,17 @@ async fn a_trace_has_the_statements_and_publishes_that_belong_to_it() {
     world.webhook(&receiver.url("/")).await;
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     publish(&world, "application/cloudevents+json", &event()).await;
-    let all = until_collected(&collector, "the row's statement", |all| {
-        !named(all, "attempts_record").is_empty() && !named(all, "route").is_empty()
-    })
-    .await;
-    for (name, service, parent, kind) in [
+    let expected = [
         ("route", "fanfare-router", "route tasks.execute", 3),
         ("publish fanfare.deliveries", "fanfare-router", "route tasks.execute", 4),
         ("attempts_record", "fanfare-worker", "deliver", 3),
-    ] {
+    ];
+    let all = until_collected(&collector, "each span and its parent", |all| {
+        let is_there = |name| !named(all, name).is_empty();
+        expected.iter().all(|(name, _, parent, _)| is_there(name) && is_there(parent))
+    })
+    .await;
+    for (name, service, parent, kind) in expected {
         let (span, parent) = (only(&all, name), only(&all, parent));
         assert_eq!((span.service.as_str(), &span.span["kind"]), (service, &json!(kind)), "{name}");
         assert_eq!(span.text("traceId"), TRACE, "{name}");
@@ -212,4 +220,79 @@ async fn without_a_collector_everything_goes_on() {
     publish(&world, "application/cloudevents+json", &event()).await;
     receiver.wait_for(2, SOON).await;
     router.wait_for_line("spans can't be sent for now", SOON).await;
+}
+
+#[tokio::test]
+async fn a_sampler_that_is_off_sends_nothing_and_passes_traces_on() {
+    let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
+    let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
+    let world = world.with("OTEL_TRACES_SAMPLER", "always_off");
+    world.webhook(&receiver.url("/")).await;
+    let (mut router, mut worker) = (world.start("router").await, world.start("worker").await);
+    publish(&world, "application/cloudevents+json", &event()).await;
+    let requests = receiver.wait_for(1, SOON).await;
+    assert_eq!(requests[0].header("traceparent"), Some(traceparent().as_str()));
+    // One that begins here says that nobody needs to record it.
+    world.publish(&event()).await;
+    let begun = receiver.wait_for(2, SOON).await[1].header("traceparent").unwrap().to_owned();
+    assert!(begun.ends_with("-00"), "{begun}");
+    for process in [&mut router, &mut worker] {
+        process.terminate();
+        assert!(process.wait_exit(SOON).await.success());
+    }
+    assert_eq!(collector.count(), 0);
+}
+
+#[tokio::test]
+async fn an_unknown_sampler_is_refused_with_those_that_there_are() {
+    let world = World::new().await.with("OTEL_TRACES_SAMPLER", "sometimes");
+    let output = world.run(&["config"], None).await;
+    assert_eq!(output.status.code(), Some(2));
+    let said = &output.stderr;
+    assert!(said.contains("OTEL_TRACES_SAMPLER") && said.contains("traceidratio"), "{said}");
+}
+
+#[tokio::test]
+async fn requests_to_the_collector_carry_the_headers_that_are_set() {
+    let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
+    let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
+    let file = std::env::temp_dir().join(format!("fanfare-{}", unique()));
+    std::fs::write(&file, "authorization=Bearer%20the-key,x-tenant=main\n").unwrap();
+    let world = world.with("OTEL_EXPORTER_OTLP_HEADERS_FILE", file.to_str().unwrap());
+    world.webhook(&receiver.url("/")).await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    let request = &collector.wait_for(1, SOON).await[0];
+    assert_eq!(request.header("authorization"), Some("Bearer the-key"));
+    assert_eq!(request.header("x-tenant"), Some("main"));
+    assert!(!world.fanfare(&["config"]).await.contains("the-key"));
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[tokio::test]
+async fn a_bad_collector_neither_slows_deliveries_nor_the_end() {
+    let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
+    let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
+    world.webhook(&receiver.url("/")).await;
+    let (mut router, mut worker) = (world.start("router").await, world.start("worker").await);
+    let answers = [
+        Reply::status(500),
+        Reply::status(429).with_header("retry-after", "3600"),
+        Reply::Endless { status: 200 },
+        Reply::Hang,
+    ];
+    for (round, answer) in answers.into_iter().enumerate() {
+        collector.answer_with(move |_, _| answer.clone());
+        let asked = collector.count();
+        for _ in 0..EVENTS {
+            world.publish(&event()).await;
+        }
+        receiver.wait_for((round + 1) * EVENTS, SOON).await;
+        collector.wait_for(asked + 2, SOON).await;
+    }
+    // Both ask the collector that hangs now, and end all the same.
+    for process in [&mut router, &mut worker] {
+        process.terminate();
+        assert!(process.wait_exit(SOON).await.success());
+    }
 }

@@ -24,6 +24,9 @@ pub(crate) fn begin(events: &mut [Event]) -> Vec<Span> {
             cloudevents.event_id = event.id.as_str(),
             cloudevents.event_type = event.event_type.as_str(),
         );
+        if span.is_disabled() {
+            return spans;
+        }
         propagation::set_parent(&span, event.traceparent.as_deref());
         event.traceparent = propagation::traceparent(&span, event.traceparent.as_deref());
         if !propagation::is_recorded(&span) {

@@ -130,6 +130,8 @@ impl Exporter {
         let layer: OpenTelemetryLayer<S, SdkTracer> = tracing_opentelemetry::layer()
             .with_tracer(self.provider.tracer("fanfare"))
             .with_location(false)
+            .with_level(false)
+            .with_target(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_context_activation(false);

@@ -1,38 +1,8 @@
 //! The one table of settings: flags, environment, file, `fanfare config` and the documents all
 //! come from it.
 
-use super::distance::edits;
-use super::form::{COUNT, DURATION, Form, form};
-
-/// A setting: its three names, its default and what to say about it.
-#[derive(Debug)]
-pub(crate) struct Setting {
-    /// The environment variable.
-    pub(crate) name: &'static str,
-    /// The long flag, without its dashes.
-    pub(crate) flag: &'static str,
-    /// The key in `fanfare.toml`.
-    pub(crate) key: &'static str,
-    /// The value when it is not set; `None` when there is none.
-    pub(crate) default: Option<&'static str>,
-    /// How much of its value may be shown.
-    pub(crate) shown: Shown,
-    /// What a value must be.
-    pub(crate) form: Form,
-    /// What it does.
-    pub(crate) about: &'static str,
-}
-
-/// How much of a value may be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
-    /// All of it.
-    Whole,
-    /// A URL without its password.
-    WithoutPassword,
-    /// Nothing of it.
-    Nothing,
-}
+use super::form::{COUNT, DURATION, form};
+pub(crate) use super::setting::{Setting, Shown};
 
 /// All settings, in the order in which they are listed.
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -220,8 +190,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "OTEL_EXPORTER_OTLP_HEADERS",
-        flag: "otlp-headers",
-        key: "otlp_headers",
+        flag: "otel-exporter-otlp-headers",
+        key: "otel_exporter_otlp_headers",
         default: Some(""),
         shown: Shown::Nothing,
         form: form(
@@ -233,8 +203,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "OTEL_TRACES_SAMPLER",
-        flag: "traces-sampler",
-        key: "traces_sampler",
+        flag: "otel-traces-sampler",
+        key: "otel_traces_sampler",
         default: Some("parentbased_always_on"),
         shown: Shown::Whole,
         form: form(
@@ -247,8 +217,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "OTEL_TRACES_SAMPLER_ARG",
-        flag: "traces-sampler-arg",
-        key: "traces_sampler_arg",
+        flag: "otel-traces-sampler-arg",
+        key: "otel_traces_sampler_arg",
         default: Some("1"),
         shown: Shown::Whole,
         form: form("RATIO", "a number from 0 to 1, such as 0.1"),
@@ -463,46 +433,3 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "How the log looks",
     },
 ];
-
-impl Setting {
-    /// The setting with this key in the file.
-    pub(crate) fn by_key(key: &str) -> Option<&'static Self> {
-        SETTINGS.iter().find(|setting| setting.key == key)
-    }
-
-    /// The known key that is spelled most like `key`.
-    pub(crate) fn nearest_key(key: &str) -> &'static str {
-        let folded = key.to_lowercase().replace('-', "_");
-        let folded = folded.strip_prefix("fanfare_").unwrap_or(&folded);
-        SETTINGS
-            .iter()
-            .map(|setting| setting.key)
-            .min_by_key(|known| edits(folded, known))
-            .unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_three_names_of_a_setting_agree() {
-        for setting in SETTINGS {
-            assert_eq!(setting.name, format!("FANFARE_{}", setting.key.to_uppercase()));
-            assert_eq!(setting.flag, setting.key.replace('_', "-"));
-        }
-    }
-
-    #[test]
-    fn the_nearest_key_is_found() {
-        for (wrong, right) in [
-            ("databse_url", "database_url"),
-            ("FANFARE_TIMEOUT", "timeout"),
-            ("retry-attempt", "retry_attempts"),
-            ("log_fromat", "log_format"),
-        ] {
-            assert_eq!(Setting::nearest_key(wrong), right);
-        }
-    }
-}

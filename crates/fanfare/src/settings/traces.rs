@@ -21,12 +21,12 @@ pub(crate) struct Traces {
 
 impl Traces {
     pub(super) fn read(values: &Values) -> Result<Self, SettingsError> {
-        let ratio = values.read("traces_sampler_arg", ratio)?;
+        let ratio = values.read("otel_traces_sampler_arg", ratio)?;
         let sampling = |text: &str| Sampling::parse(text.trim(), ratio);
         Ok(Self {
             endpoint: values.read("otlp_endpoint", endpoint_or_off)?.0,
-            headers: values.read("otlp_headers", headers)?,
-            sampling: values.read("traces_sampler", sampling)?,
+            headers: values.read("otel_exporter_otlp_headers", headers)?,
+            sampling: values.read("otel_traces_sampler", sampling)?,
         })
     }
 }
