@@ -146,9 +146,9 @@ fn rewrite(text: &str, mut new_target: impl FnMut(&str) -> Option<String>) -> St
                 new.push('`');
             }
             if number % 2 == 0 {
-                rewrite_part(part, &mut new, &mut new_target)
+                rewrite_part(part, &mut new, &mut new_target);
             } else {
-                new.push_str(part)
+                new.push_str(part);
             }
         }
     }
@@ -165,7 +165,7 @@ fn rewrite_part(
     {
         new.push_str(before);
         if let Some(target) = new_target(target) {
-            new.push_str(&format!("]({target})"));
+            new.extend(["](", &target, ")"]);
         } else if let Some(start) = new.rfind('[') {
             new.remove(start);
         }
