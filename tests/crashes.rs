@@ -15,7 +15,7 @@ use crate::world::{SOON, World, publish_on};
 const LATER: Duration = Duration::from_mins(4);
 
 /// Numbered events, so that what is missing can be told.
-async fn publish_numbered(world: &World, numbers: std::ops::Range<usize>) {
+pub(crate) async fn publish_numbered(world: &World, numbers: std::ops::Range<usize>) {
     let amqp = world.amqp().await;
     for number in numbers {
         let event = json!({
@@ -49,7 +49,7 @@ fn counts(receiver: &Receiver) -> HashMap<String, usize> {
 }
 
 /// Waits until every webhook got every number; returns how many POSTs were duplicates.
-async fn all_arrive(receiver: &Receiver, webhooks: usize, numbers: usize) -> usize {
+pub(crate) async fn all_arrive(receiver: &Receiver, webhooks: usize, numbers: usize) -> usize {
     eventually("every event arrives at every webhook", LATER, async || {
         let arrived = arrived(receiver);
         let counts: Vec<usize> = arrived.values().map(HashMap::len).collect();
@@ -68,7 +68,7 @@ async fn all_arrive(receiver: &Receiver, webhooks: usize, numbers: usize) -> usi
     posts - webhooks * numbers
 }
 
-async fn three_webhooks(world: &World, receiver: &Receiver) -> Vec<String> {
+pub(crate) async fn three_webhooks(world: &World, receiver: &Receiver) -> Vec<String> {
     let mut webhooks = Vec::new();
     for path in ["/a", "/b", "/c"] {
         webhooks.push(world.webhook(&receiver.url(path)).await);
@@ -76,7 +76,7 @@ async fn three_webhooks(world: &World, receiver: &Receiver) -> Vec<String> {
     webhooks
 }
 
-async fn nothing_is_left(world: &World) {
+pub(crate) async fn nothing_is_left(world: &World) {
     for state in ["pending", "retrying", "dropped", "dead"] {
         eventually(&format!("no delivery {state}"), SOON, async || {
             let list = world.json(&["deliveries", "list", "--state", state, "--limit", "5"]).await;

@@ -4,6 +4,7 @@
 
 mod access;
 mod alerts;
+mod all;
 mod api;
 mod api_v1;
 mod broken_queues;

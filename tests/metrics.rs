@@ -40,7 +40,11 @@ impl Watched {
         self.process.is_running()
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         send(self.address, "GET", path, &[], b"").await.unwrap()
     }
 
@@ -83,7 +87,7 @@ impl Watched {
     }
 
     /// Waits until all of these are told.
-    async fn tells(&self, expected: &[(&str, f64)]) {
+    pub(crate) async fn tells(&self, expected: &[(&str, f64)]) {
         eventually("the numbers are right", SOON, async || {
             let samples = self.samples().await;
             let of = |name: &str| samples.get(&format!("fanfare_{name}")).copied();
@@ -108,7 +112,7 @@ pub(crate) fn behind_proxy(url: &str, port: u16) -> (String, Proxy) {
     (url.into(), proxy)
 }
 
-fn listening(world: World) -> World {
+pub(crate) fn listening(world: World) -> World {
     world.with("FANFARE_METRICS_LISTEN", "127.0.0.1:0")
 }
 

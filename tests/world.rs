@@ -82,9 +82,15 @@ impl World {
             "router" => "fanfare_router",
             "worker" => "fanfare_worker",
             "console" => "fanfare_console",
+            "all" => "fanfare_all",
             _ => "fanfare_admin",
         };
-        let user = if command == "publish" { REPORT_SERVER } else { role };
+        let user = match command {
+            "publish" => REPORT_SERVER,
+            // A router may do with the broker all that the other roles may.
+            "all" => "fanfare_router",
+            _ => role,
+        };
         let value = |(name, value): &(String, String)| match name.as_str() {
             "FANFARE_DATABASE_URL" => as_role(value, role),
             "FANFARE_AMQP_URL" => as_role(value, user),

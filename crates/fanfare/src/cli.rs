@@ -21,7 +21,9 @@ Usage: fanfare <COMMAND>
 First steps:
   fanfare doctor     Check settings, database, broker and keys, and say what to correct
   fanfare migrate    Create the database's tables, or bring them up to date
-  fanfare router     Run a router; `fanfare worker` and `fanfare console` run beside it
+  fanfare all        Run a router, a worker and a console in one process
+
+On more than one machine, run `fanfare router`, `fanfare worker` and `fanfare console` instead.
 
 `fanfare --help` lists all commands, `fanfare help settings` all settings.
 ";

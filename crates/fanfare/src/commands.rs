@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Worker,
     /// Run a console: the API at which users register their webhooks
     Console,
+    /// Run a router, a worker and a console in one process, for a small installation
+    All,
     /// Accounts that may sign in
     #[command(subcommand)]
     Users(users::Command),
@@ -70,7 +72,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it is a process that runs until it is stopped.
     pub(crate) fn is_role(&self) -> bool {
-        matches!(self, Self::Migrate | Self::Router | Self::Worker | Self::Console)
+        matches!(self, Self::Migrate | Self::Router | Self::Worker | Self::Console | Self::All)
     }
 
     /// The name of the process, if it takes part in traces.
@@ -78,6 +80,7 @@ impl Command {
         match self {
             Self::Router => Some("router"),
             Self::Worker => Some("worker"),
+            Self::All => Some("all"),
             _ => None,
         }
     }
@@ -89,6 +92,7 @@ impl Command {
             Self::Router => roles::router(settings).await,
             Self::Worker => roles::worker(settings).await,
             Self::Console => roles::console(settings).await,
+            Self::All => roles::all(settings).await,
             Self::Users(command) => users::run(command, settings).await,
             Self::Directory(command) => directory::run(command, settings).await,
             Self::Webhooks(command) => webhooks::run(command, settings).await,

@@ -1,17 +1,20 @@
-//! The life of a process: it starts, works until it is told to stop, hands back its work, and ends
+//! The life of a process: its roles start, work until they are stopped, hand back their work, and end
 //! in time.
 
+use std::fmt::{self, Display, Formatter};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// How long a role may take to hand back its work: what supervisors grant at least is 30 s, and
+/// How long roles may take to hand back their work: what supervisors grant at least is 30 s, and
 /// the rest is for the process itself to end.
 const GRACE: Duration = Duration::from_secs(25);
 
@@ -30,44 +33,115 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     result
 }
 
-/// Runs a role until SIGTERM or SIGINT, then gives it time to hand back its work.
+/// A role that is ready to run. It ends when its token is cancelled and its work is handed back.
+pub(crate) struct Role {
+    name: &'static str,
+    run: Box<dyn FnOnce(CancellationToken) -> LocalBoxFuture<'static, ()>>,
+}
+
+impl Role {
+    pub(crate) fn new<F, Fut>(name: &'static str, run: F) -> Self
+    where
+        F: FnOnce(CancellationToken) -> Fut + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        Self { name, run: Box::new(move |stop| run(stop).boxed_local()) }
+    }
+}
+
+/// Runs the roles of this process until SIGTERM or SIGINT, then gives them time to hand back their
+/// work. When one of them fails, the others hand back theirs, and the process ends. `beside` runs
+/// until the last role has ended.
 ///
 /// # Errors
 ///
-/// The role crashed or ended by itself, or it did not hand back its work: within the grace period,
-/// or before a second signal.
-pub(crate) async fn run_role<F, Fut>(name: &'static str, role: F) -> anyhow::Result<()>
+/// A role crashed or ended by itself, or the roles did not hand back their work: within the grace
+/// period, or before a second signal.
+pub(crate) async fn run_roles<F, Fut>(roles: Vec<Role>, beside: F) -> anyhow::Result<()>
 where
     F: FnOnce(CancellationToken) -> Fut,
     Fut: Future<Output = ()>,
 {
-    let mut signals = Signals::new()?;
+    let signals = Signals::new()?;
     let stop = CancellationToken::new();
-    // A panic becomes an error here, which ends in the exit code of every failure.
-    let mut running = Box::pin(AssertUnwindSafe(role(stop.clone())).catch_unwind());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the {name} starts");
-    let signal = tokio::select! {
-        ended = &mut running => {
-            ended.map_err(|_| crashed(name))?;
-            bail!("the {name} ended although nobody stopped it; its log says why");
-        }
-        signal = signals.next() => signal,
-    };
-    tracing::info!("{signal}: the {name} hands back its work and ends");
-    stop.cancel();
-    let ended = tokio::select! {
-        ended = timeout(GRACE, running) => ended,
-        signal = signals.next() => bail!("{signal} again: the {name} ends at once; {UNDONE}"),
-    };
-    let ended = ended
-        .map_err(|_| anyhow!("the {name} did not hand back its work within {GRACE:?}; {UNDONE}"))?;
-    ended.map_err(|_| crashed(name))?;
-    tracing::info!("the {name} has ended");
-    Ok(())
+    let beside = AssertUnwindSafe(beside(stop.clone())).catch_unwind();
+    tokio::select! {
+        ended = supervise(Running::start(roles, &stop), stop, signals) => ended,
+        _ = beside => bail!("the server of the metrics crashed; its log says where, and {UNDONE}"),
+    }
 }
 
-fn crashed(name: &str) -> anyhow::Error {
-    anyhow!("the {name} crashed; its log says where, and {UNDONE}")
+async fn supervise(
+    mut roles: Running,
+    stop: CancellationToken,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
+    let failure = tokio::select! {
+        Some((name, ended)) = roles.next() => {
+            if !roles.names.is_empty() {
+                tracing::error!("the {name} failed; handing back the work of the {roles}");
+            }
+            let unasked = "ended although nobody stopped it; its log says why";
+            Some(ended.err().unwrap_or_else(|| anyhow!("the {name} {unasked}")))
+        }
+        signal = signals.next() => {
+            tracing::info!("{signal}: handing back the work of the {roles}");
+            None
+        }
+    };
+    stop.cancel();
+    let outcome = tokio::select! {
+        outcome = timeout(GRACE, roles.end(failure)) => outcome.ok(),
+        signal = signals.next() => bail!("{signal} again: the process ends at once; {UNDONE}"),
+    };
+    outcome.unwrap_or_else(|| {
+        bail!("the work of the {roles} was not handed back within {GRACE:?}; {UNDONE}")
+    })
+}
+
+/// The roles that have not ended.
+struct Running {
+    roles: FuturesUnordered<LocalBoxFuture<'static, (&'static str, anyhow::Result<()>)>>,
+    /// Their names.
+    names: Vec<&'static str>,
+}
+
+impl Running {
+    fn start(roles: Vec<Role>, stop: &CancellationToken) -> Self {
+        let names = roles.iter().map(|role| role.name).collect();
+        let start = |Role { name, run }: Role| {
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), "the {name} starts");
+            // A panic becomes an error here, which ends in the exit code of every failure.
+            let running = AssertUnwindSafe(run(stop.clone())).catch_unwind();
+            let crashed = move |_| anyhow!("the {name} crashed; its log says where, and {UNDONE}");
+            async move { (name, running.await.map_err(crashed)) }.boxed_local()
+        };
+        Self { roles: roles.into_iter().map(start).collect(), names }
+    }
+
+    /// Waits for the next role to end; `None` when all have.
+    async fn next(&mut self) -> Option<(&'static str, anyhow::Result<()>)> {
+        let (name, ended) = self.roles.next().await?;
+        self.names.retain(|running| *running != name);
+        Some((name, ended))
+    }
+
+    /// Waits until all have ended. The first failure counts, and may have happened before.
+    async fn end(&mut self, mut failure: Option<anyhow::Error>) -> anyhow::Result<()> {
+        while let Some((name, ended)) = self.next().await {
+            match ended {
+                Ok(()) => tracing::info!("the {name} has ended"),
+                Err(crashed) => failure = failure.or(Some(crashed)),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl Display for Running {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.names.join(", "))
+    }
 }
 
 /// The signals that ask a process to end.
@@ -98,8 +172,14 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
     use std::future::pending;
     use std::process::Command;
+    use std::rc::Rc;
+
+    fn run(roles: Vec<Role>) -> anyhow::Result<()> {
+        block_on(run_roles(roles, |_| pending()))
+    }
 
     fn signal_myself() {
         let pid = std::process::id().to_string();
@@ -109,25 +189,41 @@ mod tests {
     /// One test, since signals reach every role of the process.
     #[test]
     fn signals_end_a_role_and_a_second_one_at_once() {
-        block_on(run_role("tester", |stop| async move {
+        run(vec![Role::new("tester", |stop| async move {
             signal_myself();
             stop.cancelled().await;
-        }))
+        })])
         .unwrap();
-        let ended = block_on(run_role("tester", |stop| async move {
+        let ended = run(vec![Role::new("tester", |stop| async move {
             signal_myself();
             stop.cancelled().await;
             signal_myself();
             pending::<()>().await;
-        }));
+        })]);
         assert!(ended.unwrap_err().to_string().starts_with("SIGTERM again"));
     }
 
     #[test]
     fn a_role_that_ends_by_itself_has_failed() {
-        let ended = block_on(run_role("tester", |_| async {}));
+        let ended = run(vec![Role::new("tester", |_| async {})]);
         assert!(ended.unwrap_err().to_string().contains("nobody stopped it"));
-        let crashed = block_on(run_role("tester", |_| async { panic!("on purpose") }));
+        let crashed = run(vec![Role::new("tester", |_| async { panic!("on purpose") })]);
         assert!(crashed.unwrap_err().to_string().contains("the tester crashed"));
+    }
+
+    #[test]
+    fn a_role_that_fails_ends_the_process_after_the_others_have_handed_back() {
+        let handed_back = Rc::new(Cell::new(false));
+        let noted = Rc::clone(&handed_back);
+        let ended = run(vec![
+            Role::new("first", |stop| async move {
+                stop.cancelled().await;
+                tokio::task::yield_now().await;
+                noted.set(true);
+            }),
+            Role::new("second", |_| async { panic!("on purpose") }),
+        ]);
+        assert!(ended.unwrap_err().to_string().contains("the second crashed"));
+        assert!(handed_back.get());
     }
 }

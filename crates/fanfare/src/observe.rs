@@ -1,11 +1,12 @@
-//! What a role tells of itself over HTTP: `/metrics`, `/healthz` and `/readyz`.
+//! What a process says of its roles: `/metrics`, `/healthz` and `/readyz` over HTTP.
 //!
-//! [`readiness`] says whether the role can do its work, [`serve`] answers requests. The role itself
-//! only adds to the numbers that it is given; with `FANFARE_METRICS_LISTEN` off nobody reads them.
+//! [`readiness`] says whether the roles can do their work, [`serve`] answers requests. The roles
+//! only add to the numbers that they are given; with `FANFARE_METRICS_LISTEN` off nobody reads them.
 
 mod readiness;
 mod serve;
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,11 @@ use anyhow::Context as _;
 use fanfare_broker::{Queue, QueueHealth, State};
 use fanfare_metrics::{Broker, Process, Registry, Router, Worker};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle;
+use crate::lifecycle::{self, Role};
 use crate::parts;
 use crate::settings::Settings;
-use readiness::{BrokerStanding, Readiness};
+use readiness::{BrokerSession, BrokerSessions, Readiness};
 use serve::Page;
 
 /// How often a router looks how much waits. Whoever reads the metrics does so about as often.
@@ -28,29 +28,29 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// The commit that the program was built from, where the build says so.
 const COMMIT: Option<&str> = option_env!("FANFARE_COMMIT");
 
-/// One role's metrics and how it stands.
+/// The metrics of one process, and the state of its roles.
 pub(crate) struct Observer {
-    role: &'static str,
+    name: &'static str,
     registry: Registry,
     process: Process,
-    broker: Option<Arc<BrokerStanding>>,
+    broker: Option<BrokerSessions>,
     listener: Option<TcpListener>,
 }
 
 impl Observer {
-    /// Begins to listen, if the settings say where.
+    /// Begins to listen, if the settings say where. `name` is the process's.
     ///
     /// # Errors
     ///
     /// The address can't be listened on.
-    pub(crate) async fn new(settings: &Settings, role: &'static str) -> anyhow::Result<Self> {
+    pub(crate) async fn new(settings: &Settings, name: &'static str) -> anyhow::Result<Self> {
         let listener = match settings.metrics_listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
         let mut registry = Registry::new();
         let process = Process::new(&mut registry, env!("CARGO_PKG_VERSION"), COMMIT);
-        Ok(Self { role, registry, process, broker: None, listener })
+        Ok(Self { name, registry, process, broker: None, listener })
     }
 
     /// The numbers of a router.
@@ -63,12 +63,14 @@ impl Observer {
         Arc::new(Worker::new(&mut self.registry, Queue::DeliveriesDead.name()))
     }
 
-    /// From now on the role is ready only while the broker is; what is returned hears how it stands.
+    /// Adds a role's session with the broker, without which the process is not ready. What is
+    /// returned takes each new state of the session.
     pub(crate) fn broker(&mut self, queues: &Arc<QueueHealth>) -> impl Fn(State) + use<> {
-        let broker = Broker::new(&mut self.registry);
-        let standing = Arc::new(BrokerStanding::new(broker, Arc::clone(queues)));
-        self.broker = Some(Arc::clone(&standing));
-        move |state| standing.set(state)
+        let broker =
+            self.broker.get_or_insert_with(|| BrokerSessions::new(Broker::new(&mut self.registry)));
+        let session = Arc::new(BrokerSession::new(Arc::clone(queues)));
+        broker.add(Arc::clone(&session));
+        move |state| session.set(state)
     }
 
     /// How often to look at what can't be counted; never when nobody asks.
@@ -76,33 +78,26 @@ impl Observer {
         self.listener.is_some().then_some(SAMPLE_EVERY)
     }
 
-    /// Runs the role, and answers requests until it ends.
+    /// Runs the roles, and answers requests until all of them have ended.
     ///
-    /// Connections are accepted by the very task that drives the role: when that is stuck, nobody
-    /// is answered, which is what a supervisor that asks `/healthz` wants to know.
+    /// Connections are accepted by the very task that drives the roles: when one of them is stuck,
+    /// nobody is answered, which is what a supervisor that asks `/healthz` wants to know.
     ///
     /// # Errors
     ///
-    /// The settings of the database can't be used.
-    pub(crate) async fn beside<F, Fut>(self, settings: &Settings, run: F) -> anyhow::Result<()>
-    where
-        F: FnOnce(CancellationToken) -> Fut,
-        Fut: Future<Output = ()>,
-    {
-        let Some(listener) = self.listener else {
-            return lifecycle::run_role(self.role, run).await;
-        };
-        // One connection of its own: a look must not wait behind the work.
-        let store = parts::probe(settings, self.role)?;
-        lifecycle::run_role(self.role, |stop| async move {
-            let readiness = Readiness::new(store, self.broker, self.process, stop.clone());
-            let page = Page { registry: self.registry, readiness };
-            tokio::select! {
-                () = run(stop) => {}
-                () = serve::serve(&listener, page) => {}
-            }
-        })
-        .await
+    /// The settings of the database can't be used, or a role failed.
+    pub(crate) async fn run(self, settings: &Settings, roles: Vec<Role>) -> anyhow::Result<()> {
+        if let Some(listener) = self.listener {
+            // One connection of its own: a look must not wait behind the work.
+            let store = parts::probe(settings, self.name)?;
+            let answer = |stop| async move {
+                let readiness = Readiness::new(store, self.broker, self.process, stop);
+                serve::serve(&listener, Page { registry: self.registry, readiness }).await;
+            };
+            lifecycle::run_roles(roles, answer).await
+        } else {
+            lifecycle::run_roles(roles, |_| pending()).await
+        }
     }
 }
 

@@ -1,7 +1,12 @@
 //! The text that is scraped.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry as Families, Unit};
+
+use crate::labels::{Counters, Labels};
 
 /// The media type of [`Registry::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -10,13 +15,17 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 #[derive(Debug)]
 pub struct Registry {
     families: Families,
+    // Routers and workers have these two in common. A process that is both registers each once.
+    dead_letters: Option<Counters<2>>,
+    clock_offset: Option<Gauge<f64, AtomicU64>>,
 }
 
 impl Registry {
     /// None yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { families: Families::with_prefix("fanfare") }
+        let families = Families::with_prefix("fanfare");
+        Self { families, dead_letters: None, clock_offset: None }
     }
 
     /// All families with their present values, as `OpenMetrics` 1.0.
@@ -39,6 +48,41 @@ impl Registry {
     pub(crate) fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, family: M) -> M {
         self.families.register_with_unit(name, help, Unit::Seconds, family.clone());
         family
+    }
+
+    /// The dead letters, by queue and reason; counts of these labels begin with zero.
+    pub(crate) fn dead_letters(
+        &mut self,
+        labels: impl IntoIterator<Item = Labels<2>>,
+    ) -> Counters<2> {
+        let known = self.dead_letters.take();
+        let family = known.unwrap_or_else(|| {
+            self.family(
+                "dead_letters",
+                "Messages that were put into a dead letter queue, by queue and reason",
+                Counters::default(),
+            )
+        });
+        for labels in labels {
+            drop(family.get_or_create(&labels));
+        }
+        self.dead_letters = Some(family.clone());
+        family
+    }
+
+    /// How far the database's clock is from this machine's.
+    pub(crate) fn clock_offset(&mut self) -> Gauge<f64, AtomicU64> {
+        let known = self.clock_offset.take();
+        let gauge = known.unwrap_or_else(|| {
+            self.seconds(
+                "clock_offset",
+                "By how much the database's clock is ahead of this machine's; negative when it is \
+                 behind",
+                Gauge::default(),
+            )
+        });
+        self.clock_offset = Some(gauge.clone());
+        gauge
     }
 
     /// Registers what never changes.

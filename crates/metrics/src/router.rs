@@ -110,11 +110,7 @@ impl Router {
                 "Events and directory documents that were refused, by reason",
                 counters(reasons().map(|reason| [("reason", reason)])),
             ),
-            dead_letters: registry.family(
-                "dead_letters",
-                "Messages that were put into a dead letter queue, by queue and reason",
-                counters(reasons().map(dead)),
-            ),
+            dead_letters: registry.dead_letters(reasons().map(dead)),
             dead_queue,
             batch_size: registry.family(
                 "routing_batch_size",
@@ -136,12 +132,7 @@ impl Router {
                 "Deliveries whose jobs were lost and published again",
                 Counter::default(),
             ),
-            clock_offset: registry.seconds(
-                "clock_offset",
-                "By how much the database's clock is ahead of this machine's; negative when it is \
-                 behind",
-                Gauge::default(),
-            ),
+            clock_offset: registry.clock_offset(),
             standing: Standing::new(registry),
         }
     }

@@ -143,11 +143,7 @@ impl Worker {
                 "The wait until the next attempt, of each retry that was scheduled",
                 Histogram::new(RETRIES),
             ),
-            dead_letters: registry.family(
-                "dead_letters",
-                "Messages that were put into a dead letter queue, by queue and reason",
-                counters(DEATHS.map(dead).into_iter().chain([unreadable(dead_queue)])),
-            ),
+            dead_letters: registry.dead_letters(DEATHS.map(dead).into_iter().chain([unreadable(dead_queue)])),
             dead_queue,
             unpublished: registry.family(
                 "follow_ups_unpublished",
@@ -176,12 +172,7 @@ impl Worker {
                 "Attempts that the ledger had already: the receivers got duplicates",
                 Counter::default(),
             ),
-            clock_offset: registry.seconds(
-                "clock_offset",
-                "By how much the database's clock is ahead of this machine's; negative when it is \
-                 behind",
-                Gauge::default(),
-            ),
+            clock_offset: registry.clock_offset(),
         }
     }
 

@@ -16,8 +16,14 @@ pub(crate) const DATABASE: &str = include_str!("../../../deploy/postgres/databas
 const DEFINITIONS: &str = include_str!("../../../deploy/rabbitmq/definitions.json");
 
 /// The database's roles, all of which may log in.
-const DATABASE_ROLES: [&str; 5] =
-    ["fanfare_migrate", "fanfare_router", "fanfare_worker", "fanfare_console", "fanfare_admin"];
+const DATABASE_ROLES: [&str; 6] = [
+    "fanfare_migrate",
+    "fanfare_router",
+    "fanfare_worker",
+    "fanfare_console",
+    "fanfare_all",
+    "fanfare_admin",
+];
 
 /// What a user of the broker may do, as regular expressions of names.
 #[derive(Debug, Deserialize)]

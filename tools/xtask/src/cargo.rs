@@ -32,6 +32,15 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
+/// Runs a command that must succeed; returns what it printed. What it says otherwise is in the error.
+pub(crate) fn output_of(command: &mut Command) -> Result<String> {
+    let name = words(command);
+    let output = command.output().with_context(|| format!("running `{name}`"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{name}` failed ({}):\n{}", output.status, said.trim_end());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 fn words(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = std::iter::once(program).chain(command.get_args());

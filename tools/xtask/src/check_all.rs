@@ -1,6 +1,7 @@
 //! `cargo check-all`: every check there is, the quick ones first, up to the first that fails.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -8,7 +9,7 @@ use fanfare_testkit::build::workspace;
 use fanfare_testkit::shared::Shared;
 
 use crate::cargo::{cargo, program, run as show, succeeds};
-use crate::{deny, tidy};
+use crate::{deb, deny, tidy};
 
 struct Step {
     name: &'static str,
@@ -18,7 +19,7 @@ struct Step {
 }
 
 /// The tests come last: what they end with is what the whole ends with.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step {
         name: "format",
         run: format,
@@ -45,6 +46,11 @@ const STEPS: [Step; 8] = [
         name: "benchmarks run",
         run: benchmarks,
         advice: "see docs/performance.md; its parts can be run alone",
+    },
+    Step {
+        name: "Debian package",
+        run: package,
+        advice: "see crates/fanfare/Cargo.toml for what it has, and deploy/debian for its scripts",
     },
     Step {
         name: "tests",
@@ -91,10 +97,7 @@ fn examples() -> Result<()> {
 
 /// Whether the benchmarks work and lose nothing. How fast is another question, for a quiet machine.
 fn benchmarks() -> Result<()> {
-    // Beside this program; asked first, since the build may replace it.
-    let own = std::env::current_exe().context("looking for this program")?;
-    let [bench, fanfare] = ["fanfare-bench", "fanfare"].map(|name| own.with_file_name(name));
-    show(cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
+    let [bench, fanfare] = binaries(["fanfare-bench", "fanfare"])?;
     let output = program(bench)
         .args(["--smoke", "--binary"])
         .arg(fanfare)
@@ -104,6 +107,20 @@ fn benchmarks() -> Result<()> {
         bail!("the benchmarks said:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
     Ok(())
+}
+
+/// Makes and tries the Debian package.
+pub(crate) fn package() -> Result<()> {
+    let [fanfare] = binaries(["fanfare"])?;
+    deb::check(&fanfare)
+}
+
+/// Builds the workspace's programs; returns where these are.
+fn binaries<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
+    // Beside this program; asked first, since the build may replace it.
+    let own = std::env::current_exe().context("looking for this program")?;
+    show(cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
+    Ok(names.map(|name| own.with_file_name(name)))
 }
 
 fn tests() -> Result<()> {

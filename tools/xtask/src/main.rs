@@ -5,10 +5,13 @@
 
 mod cargo;
 mod check_all;
+mod deb;
 mod demo;
 mod deny;
 mod documents;
 mod edges;
+mod installed;
+mod site;
 mod tidy;
 
 use std::fs::OpenOptions;
@@ -24,8 +27,15 @@ struct Command {
     run: fn() -> Result<()>,
 }
 
-const COMMANDS: [Command; 3] = [
+const COMMANDS: [Command; 6] = [
     Command { name: "check-all", about: "every test and every check", run: check_all::run },
+    Command {
+        name: "check-deb",
+        about: "installs the Debian package of this build into a folder, and removes it again",
+        run: check_all::package,
+    },
+    Command { name: "deb", about: "the Debian package of a release", run: deb::run },
+    Command { name: "site", about: "the documents as a site, in target/site", run: site::run },
     Command {
         name: "test-binary",
         about: "builds the binary for the end-to-end tests; nextest runs this before them",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use fanfare_testkit::build::workspace;
 
-use crate::{documents, edges};
+use crate::{documents, edges, site};
 
 /// A file of one idea; its tests apart.
 const MAX_LINES: usize = 450;
@@ -56,6 +56,7 @@ fn faults(root: &Path) -> Result<Vec<String>> {
     let mut faults = edges::faults()?;
     let files = text_files(root)?;
     faults.extend(documents::faults(root, &files)?);
+    faults.extend(site::faults(root, &files)?);
     for file in files {
         let text =
             fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;

@@ -1,4 +1,4 @@
-//! The processes that do the work: each gets its configuration and runs until it is stopped.
+//! The processes that do the work: each role gets its configuration and runs until it is stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use fanfare_broker::State;
 
 use crate::clock;
+use crate::lifecycle::Role;
 use crate::observe::Observer;
 use crate::parts;
 use crate::settings::Settings;
@@ -14,9 +15,37 @@ use crate::settings::Settings;
 /// How often the ledger is asked what got lost.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 
+/// Makes a role from the settings, and lets it be observed.
+type Prepare = fn(&Settings, &mut Observer) -> anyhow::Result<Role>;
+
 /// Runs a router: events in, plans and jobs out.
 pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
-    let mut observer = Observer::new(settings, "router").await?;
+    run(settings, "router", &[prepare_router]).await
+}
+
+/// Runs a worker: jobs in, POSTs out, attempts recorded.
+pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
+    run(settings, "worker", &[prepare_worker]).await
+}
+
+/// Runs a console: the API at which users register their webhooks.
+pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
+    run(settings, "console", &[prepare_console]).await
+}
+
+/// Runs one of each. They share nothing but the process: each has its own connections.
+pub(crate) async fn all(settings: &Settings) -> anyhow::Result<()> {
+    run(settings, "all", &[prepare_router, prepare_worker, prepare_console]).await
+}
+
+async fn run(settings: &Settings, process: &'static str, roles: &[Prepare]) -> anyhow::Result<()> {
+    let mut observer = Observer::new(settings, process).await?;
+    let prepared = roles.iter().map(|prepare| prepare(settings, &mut observer));
+    let roles = prepared.collect::<anyhow::Result<Vec<Role>>>()?;
+    observer.run(settings, roles).await
+}
+
+fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Result<Role> {
     let broker = parts::broker(settings, "router")?;
     let standing = observer.broker(broker.queue_health());
     let store = parts::store_for_queue(settings, "router")?;
@@ -35,13 +64,10 @@ pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
         sample_every: observer.sample_every(),
         clock: Arc::new(move || clock.now()),
     };
-    let run = |stop| fanfare_router::run(config, stop, telling(standing));
-    observer.beside(settings, run).await
+    Ok(Role::new("router", |stop| fanfare_router::run(config, stop, telling(standing))))
 }
 
-/// Runs a worker: jobs in, POSTs out, attempts recorded.
-pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
-    let mut observer = Observer::new(settings, "worker").await?;
+fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Result<Role> {
     let broker = parts::broker(settings, "worker")?;
     let standing = observer.broker(broker.queue_health());
     let config = fanfare_worker::Config {
@@ -56,13 +82,10 @@ pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
         prefetch: settings.prefetch,
         metrics: observer.worker(),
     };
-    let run = |stop| fanfare_worker::run(config, stop, telling(standing));
-    observer.beside(settings, run).await
+    Ok(Role::new("worker", |stop| fanfare_worker::run(config, stop, telling(standing))))
 }
 
-/// Runs a console: the API at which users register their webhooks.
-pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
-    let observer = Observer::new(settings, "console").await?;
+fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role> {
     let config = fanfare_console::Config {
         store: parts::store_for_people(settings, "console")?,
         background: parts::store_for_upkeep(settings, "console")?,
@@ -85,7 +108,7 @@ pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
                  machine and a port that is free"
         )
     })?;
-    observer.beside(settings, |stop| fanfare_console::run(config, listener, stop)).await
+    Ok(Role::new("console", |stop| fanfare_console::run(config, listener, stop)))
 }
 
 /// Tells each state with the broker in the log, and to `standing`.

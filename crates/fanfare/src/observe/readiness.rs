@@ -1,4 +1,4 @@
-//! Whether a role can do its work: everything that it can't do without is there.
+//! Whether the roles of a process can do their work: everything that they can't do without is there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,26 +17,44 @@ const FRESH: Duration = Duration::from_secs(2);
 /// A database that takes longer does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How a role stands with the broker.
-pub(crate) struct BrokerStanding {
+/// A role's session with the broker.
+pub(crate) struct BrokerSession {
     /// One of [`STATES`].
     state: AtomicU8,
     queues: Arc<QueueHealth>,
-    metrics: Broker,
 }
 
 const STATES: [State; 4] = [State::Down, State::Connecting, State::Connected, State::Blocked];
 
-impl BrokerStanding {
-    pub(crate) fn new(metrics: Broker, queues: Arc<QueueHealth>) -> Self {
-        Self { state: AtomicU8::new(0), queues, metrics }
+impl BrokerSession {
+    pub(crate) fn new(queues: Arc<QueueHealth>) -> Self {
+        Self { state: AtomicU8::new(0), queues }
     }
 
     pub(crate) fn set(&self, state: State) {
         let known = STATES.iter().position(|it| *it == state).unwrap_or_default();
         self.state.store(u8::try_from(known).unwrap_or_default(), Ordering::Relaxed);
-        let blocked = state == State::Blocked;
-        self.metrics.state(blocked || state == State::Connected, blocked);
+    }
+
+    fn state(&self) -> State {
+        let state = usize::from(self.state.load(Ordering::Relaxed));
+        STATES.get(state).copied().unwrap_or(State::Down)
+    }
+}
+
+/// The sessions of all roles of this process.
+pub(crate) struct BrokerSessions {
+    sessions: Vec<Arc<BrokerSession>>,
+    metrics: Broker,
+}
+
+impl BrokerSessions {
+    pub(crate) fn new(metrics: Broker) -> Self {
+        Self { sessions: Vec::new(), metrics }
+    }
+
+    pub(crate) fn add(&mut self, session: Arc<BrokerSession>) {
+        self.sessions.push(session);
     }
 
     /// The queues that can't be consumed, a line each.
@@ -45,25 +63,31 @@ impl BrokerStanding {
             self.metrics.queue(queue, problem.is_none());
             problem.map(|problem| format!("queue {queue} can't be consumed: {problem}"))
         };
-        self.queues.queues().into_iter().filter_map(problem).collect()
+        let queues = self.sessions.iter().flat_map(|session| session.queues.queues());
+        queues.filter_map(problem).collect()
     }
 
+    /// What is wrong with the worst of the sessions. It sets the metrics too.
     fn problem(&self) -> Option<&'static str> {
-        let state = usize::from(self.state.load(Ordering::Relaxed));
-        match STATES.get(state) {
-            Some(State::Connected) => None,
-            Some(State::Blocked) => {
-                Some("the broker takes no messages: it is short of memory or disk")
-            }
-            Some(State::Down | State::Connecting) | None => Some("not connected to the broker"),
+        let is_up = |state| matches!(state, State::Connected | State::Blocked);
+        let states: Vec<State> = self.sessions.iter().map(|session| session.state()).collect();
+        let up = states.iter().copied().all(is_up);
+        let blocked = states.contains(&State::Blocked);
+        self.metrics.state(up, blocked);
+        if !up {
+            Some("not connected to the broker")
+        } else if blocked {
+            Some("the broker takes no messages: it is short of memory or disk")
+        } else {
+            None
         }
     }
 }
 
-/// What a role needs.
+/// What the roles of a process need.
 pub(crate) struct Readiness {
     store: Store,
-    broker: Option<Arc<BrokerStanding>>,
+    broker: Option<BrokerSessions>,
     process: Process,
     stop: CancellationToken,
     /// The database's last answer and when it came. Who asks meanwhile waits for the same one.
@@ -73,26 +97,31 @@ pub(crate) struct Readiness {
 impl Readiness {
     pub(crate) fn new(
         store: Store,
-        broker: Option<Arc<BrokerStanding>>,
+        broker: Option<BrokerSessions>,
         process: Process,
         stop: CancellationToken,
     ) -> Self {
         Self { store, broker, process, stop, database: Mutex::default() }
     }
 
-    /// Why the role can't do its work, a line each; none when it can.
+    /// Why the roles can't do their work, a line each; none when they can.
     pub(crate) async fn problems(&self) -> Vec<String> {
         let stopping = self.stop.is_cancelled().then(|| "the process is ending".to_owned());
-        let broker = self.broker.as_ref().and_then(|broker| broker.problem()).map(str::to_owned);
+        let broker = self.broker().map(str::to_owned);
         // Without the broker there are no queues either.
         let queues = if broker.is_none() { self.queues() } else { Vec::new() };
         let problems = [stopping, broker, self.database().await].into_iter().flatten();
         problems.chain(queues).collect()
     }
 
+    /// What is wrong with the sessions with the broker.
+    pub(crate) fn broker(&self) -> Option<&'static str> {
+        self.broker.as_ref().and_then(BrokerSessions::problem)
+    }
+
     /// The queues that can't be consumed now, a line each.
     pub(crate) fn queues(&self) -> Vec<String> {
-        self.broker.as_ref().map(|broker| broker.queue_problems()).unwrap_or_default()
+        self.broker.as_ref().map(BrokerSessions::queue_problems).unwrap_or_default()
     }
 
     /// What is wrong with the database, as of at most two seconds ago.
@@ -131,23 +160,29 @@ mod tests {
     use fanfare_metrics::Registry;
 
     #[test]
-    fn only_a_broker_that_takes_messages_is_no_problem() {
+    fn a_process_is_ready_only_while_every_session_takes_messages() {
         let mut registry = Registry::new();
-        let standing = BrokerStanding::new(Broker::new(&mut registry), Arc::default());
-        assert_eq!(standing.problem(), Some("not connected to the broker"));
-        for (state, up, blocked, ready) in [
-            (State::Connecting, 0, 0, false),
-            (State::Connected, 1, 0, true),
-            (State::Blocked, 1, 1, false),
-            (State::Connected, 1, 0, true),
-            (State::Down, 0, 0, false),
+        let mut sessions = BrokerSessions::new(Broker::new(&mut registry));
+        let [router, worker] = [(); 2].map(|()| Arc::new(BrokerSession::new(Arc::default())));
+        sessions.add(Arc::clone(&router));
+        sessions.add(Arc::clone(&worker));
+        assert_eq!(sessions.problem(), Some("not connected to the broker"));
+        for (states, up, blocked) in [
+            ([State::Connecting, State::Connected], 0, 0),
+            ([State::Connected, State::Connected], 1, 0),
+            ([State::Blocked, State::Connected], 1, 1),
+            ([State::Blocked, State::Down], 0, 1),
+            ([State::Connected, State::Down], 0, 0),
         ] {
-            standing.set(state);
-            assert_eq!(standing.problem().is_none(), ready, "{state:?}");
+            let [of_router, of_worker] = states;
+            router.set(of_router);
+            worker.set(of_worker);
+            let is_ready = (up, blocked) == (1, 0);
+            assert_eq!(sessions.problem().is_none(), is_ready, "{states:?}");
             let text = registry.text();
             for (name, value) in [("up", up), ("blocked", blocked)] {
                 let line = format!("fanfare_broker_{name} {value}\n");
-                assert!(text.contains(&line), "{state:?}: {text}");
+                assert!(text.contains(&line), "{states:?}: {text}");
             }
         }
     }

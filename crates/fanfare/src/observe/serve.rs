@@ -82,8 +82,10 @@ impl Page {
                 refused
             }
             "/metrics" => {
-                // For `database_up` and `queue_consumed`, which nothing else would keep.
+                // For `database_up`, `broker_up`, `broker_blocked` and `queue_consumed`, which
+                // nothing else would keep.
                 self.readiness.database().await;
+                self.readiness.broker();
                 self.readiness.queues();
                 respond(StatusCode::OK, CONTENT_TYPE, self.registry.text())
             }

@@ -112,6 +112,21 @@ fn the_documents_list_every_family() {
 }
 
 #[test]
+fn a_router_and_a_worker_share_a_registry() {
+    let mut registry = Registry::new();
+    let router = Router::new(&mut registry, "events.dead");
+    let worker = Worker::new(&mut registry, "deliveries.dead");
+    router.dead_letter(Reason::NotJson, 2);
+    worker.dead_letter(DeadReason::Exhausted);
+    let samples = samples(&registry.text());
+    let dead = |queue: &str, reason: &str| {
+        samples[&format!("fanfare_dead_letters_total{{queue=\"{queue}\",reason=\"{reason}\"}}")]
+    };
+    assert!((dead("events.dead", "not-json") - 1.0).abs() < f64::EPSILON);
+    assert!((dead("deliveries.dead", "exhausted") - 1.0).abs() < f64::EPSILON);
+}
+
+#[test]
 fn every_label_value_is_there_before_anything_happened() {
     let all = All::new();
     let before: BTreeSet<String> = all.samples().into_keys().collect();

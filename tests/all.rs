@@ -1,0 +1,118 @@
+//! `fanfare all`: router, worker and console in one process do what they do in three.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fanfare_testkit::process::Process;
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::sandbox::Sandbox;
+
+use crate::api::client::send;
+use crate::crashes::{all_arrive, nothing_is_left, publish_numbered, three_webhooks};
+use crate::metrics::{Watched, behind_proxy, listening};
+use crate::world::{SOON, World, event};
+
+fn installation(world: World) -> World {
+    listening(world).with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0")
+}
+
+/// Whether the console answers and asks who calls.
+async fn console_answers(process: &Process) {
+    let line = process.wait_for_line(" listening on http://", SOON).await;
+    let address: SocketAddr = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
+    let answer = send(address, "GET", "/api/webhooks/filters", &[], b"").await.unwrap();
+    assert_eq!(answer.status, 401, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_routes_delivers_and_answers_with_the_metrics_of_all_roles() {
+    let world = installation(World::new().await);
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let mut all = Watched::start(&world, "all").await;
+    world.publish(&event()).await;
+    world.deliveries(&webhook, "delivered", 1).await;
+    console_answers(all.process()).await;
+    all.tells(&[
+        ("broker_up", 1.0),
+        ("database_up", 1.0),
+        ("events_received_total{filter=\"tasks\"}", 1.0),
+        ("attempts_total{outcome=\"delivered\",status=\"2xx\"}", 1.0),
+        ("dead_letters_total{queue=\"fanfare.events.dead\",reason=\"not-json\"}", 0.0),
+        ("dead_letters_total{queue=\"fanfare.deliveries.dead\",reason=\"exhausted\"}", 0.0),
+        ("queue_consumed{queue=\"fanfare.events\"}", 1.0),
+        ("queue_consumed{queue=\"fanfare.deliveries\"}", 1.0),
+    ])
+    .await;
+    let metrics = all.get("/metrics").await.body;
+    let mut families = BTreeSet::new();
+    for family in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        assert!(families.insert(family), "{family} is there twice");
+    }
+    let process = all.process();
+    process.terminate();
+    assert!(process.wait_exit(SOON).await.success());
+    for role in ["router", "worker", "console"] {
+        process.wait_for_line(&format!("the {role} has ended"), SOON).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_that_is_stopped_requeues_what_the_next_one_delivers() {
+    const EVENTS: usize = 300;
+    let world = installation(World::new().await).with("FANFARE_LOG", "info");
+    let receiver = Receiver::start().await;
+    // Slow, so that POSTs are under way and jobs wait when the process is stopped.
+    receiver.answer_with(|_, _| Reply::status(200).after(Duration::from_millis(700)));
+    three_webhooks(&world, &receiver).await;
+    let mut stopped = world.start("all").await;
+    publish_numbered(&world, 0..EVENTS).await;
+    receiver.wait_for(50, SOON).await;
+    stopped.terminate();
+    let status = stopped.wait_exit(Duration::from_secs(30)).await;
+    assert!(status.success(), "{status}");
+    assert!(receiver.count() < 3 * EVENTS, "it had nothing to requeue");
+    let _next = world.start("all").await;
+    assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
+    nothing_is_left(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_that_is_killed_loses_nothing() {
+    const EVENTS: usize = 300;
+    let world =
+        installation(World::new().await).with("FANFARE_LOG", "info").with("FANFARE_TIMEOUT", "2s");
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(200).after(Duration::from_millis(100)));
+    three_webhooks(&world, &receiver).await;
+    let mut all = world.start("all").await;
+    let kills = async {
+        for posts in [100, 400] {
+            receiver.wait_for(posts, SOON).await;
+            all.kill9();
+            all = world.start("all").await;
+        }
+    };
+    tokio::join!(publish_numbered(&world, 0..EVENTS), kills);
+    all_arrive(&receiver, 3, EVENTS).await;
+    nothing_is_left(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_waits_for_the_broker_while_its_console_answers() {
+    let sandbox = Sandbox::new().await;
+    let (amqp_url, mut broker) = behind_proxy(&sandbox.amqp_url, 5672);
+    let world = installation(World::on(&sandbox.database_url, &amqp_url).await);
+    let receiver = Receiver::start().await;
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    broker.cut().await;
+    let mut all = Watched::spawn(&world, "all").await;
+    all.is_not_ready("not connected to the broker").await;
+    all.tells(&[("broker_up", 0.0), ("database_up", 1.0)]).await;
+    console_answers(all.process()).await;
+    broker.resume();
+    all.is_ready().await;
+    world.publish(&event()).await;
+    world.deliveries(&webhook, "delivered", 1).await;
+}
