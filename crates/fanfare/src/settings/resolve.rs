@@ -38,9 +38,11 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    /// The value as it may be shown.
+    /// The value as it may be shown. A default is no secret.
     pub(crate) fn shown(&self) -> Option<String> {
-        self.value.as_deref().map(|text| value::mask(text, self.setting.shown))
+        let is_default = self.value.as_deref() == self.setting.default;
+        let shown = if is_default { Shown::Whole } else { self.setting.shown };
+        self.value.as_deref().map(|text| value::mask(text, shown))
     }
 }
 
