@@ -31,7 +31,7 @@ pub(crate) struct Export(Option<JoinHandle<()>>);
 
 /// The tracer of a role, and what sends its spans.
 pub(crate) fn start(settings: &Settings, role: &'static str) -> anyhow::Result<(Tracer, Export)> {
-    let Some(endpoint) = settings.otlp_endpoint.clone() else {
+    let Some(endpoint) = settings.telemetry.otlp_endpoint.clone() else {
         return Ok((Tracer::off(), Export(None)));
     };
     let client = Client::new(USER_AGENT)?;

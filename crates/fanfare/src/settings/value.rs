@@ -9,15 +9,36 @@ use base64::engine::general_purpose::STANDARD;
 use fanfare_core::share::Shares;
 use fanfare_core::{duration, hosts};
 use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::table::Shown;
+use super::setting::Shown;
 
 /// Keys with their ids; the first one encrypts.
 pub(crate) type Keys = Vec<(String, [u8; 32])>;
 
+/// A value, or `None` for the text `off`.
+pub(crate) type OrOff<T> = Option<T>;
+
+/// What a duration must be.
+pub(super) const DURATION: &str = "a whole number with a unit, such as 500ms, 5s, 2m, 12h or 3d";
+
+/// What a count must be.
+pub(super) const COUNT: &str = "a whole number, at least 1";
+
 /// What stands in place of what may not be shown.
 const MASK: &str = "***";
+
+/// The parser of an argument from a function that knows only whether a text is of its form. What the
+/// form is, the argument says.
+pub(super) fn by<T>(
+    read: fn(&str) -> Option<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: 'static,
+{
+    move |text| read(text).ok_or_else(String::new)
+}
 
 /// Reads a duration; nothing shorter than a millisecond.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
@@ -31,31 +52,38 @@ pub(crate) fn count(text: &str) -> Option<usize> {
     text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))
 }
 
+/// Reads a whole number from 1, of 32 bits.
+pub(crate) fn count_u32(text: &str) -> Option<u32> {
+    count(text).and_then(|count| u32::try_from(count).ok())
+}
+
+/// Reads how many messages a process holds.
+pub(crate) fn prefetch(text: &str) -> Option<u16> {
+    text.trim().parse().ok().filter(|number| *number > 0)
+}
+
 /// Reads how many delivery queues there are.
 pub(crate) fn delivery_queues(text: &str) -> Option<Shares> {
     text.trim().parse().ok().and_then(Shares::new)
 }
 
-/// Where to listen, if at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+/// Reads the address of a socket.
+pub(crate) fn listen(text: &str) -> Option<SocketAddr> {
+    text.trim().parse().ok()
+}
 
-/// Reads a socket address, or `off`.
-pub(crate) fn listen_or_off(text: &str) -> Option<Listen> {
+/// Reads the address of a socket, or `off`.
+pub(crate) fn listen_or_off(text: &str) -> Option<OrOff<SocketAddr>> {
     match text.trim() {
-        "" | "off" => Some(Listen(None)),
-        text => text.parse().ok().map(|address| Listen(Some(address))),
+        "" | "off" => Some(None),
+        text => listen(text).map(Some),
     }
 }
 
-/// Where to send spans, if anywhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Collector(pub(crate) Option<Url>);
-
 /// Reads where spans go, as the whole address, or `off`.
-pub(crate) fn otlp_or_off(text: &str) -> Option<Collector> {
+pub(crate) fn otlp_or_off(text: &str) -> Option<OrOff<Url>> {
     if matches!(text.trim(), "" | "off") {
-        return Some(Collector(None));
+        return Some(None);
     }
     let mut url = Url::parse(text.trim()).ok()?;
     if !matches!(url.scheme(), "http" | "https") || url.query().is_some() {
@@ -63,7 +91,32 @@ pub(crate) fn otlp_or_off(text: &str) -> Option<Collector> {
     }
     let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
     url.set_path(&path);
-    Some(Collector(Some(url)))
+    Some(Some(url))
+}
+
+/// Reads `yes` or `no`.
+pub(crate) fn yes_or_no(text: &str) -> Option<bool> {
+    one_of(text, "yes", "no")
+}
+
+/// Reads whether events pass a revision that is missing.
+pub(crate) fn pass_or_hold(text: &str) -> Option<bool> {
+    one_of(text, "pass", "hold")
+}
+
+/// Reads whether the log is JSON.
+pub(crate) fn json_or_text(text: &str) -> Option<bool> {
+    one_of(text, "json", "text")
+}
+
+fn one_of(text: &str, yes: &str, no: &str) -> Option<bool> {
+    let text = text.trim();
+    (text == yes || text == no).then_some(text == yes)
+}
+
+/// What is not a filter of the log is refused here; it is read again when the log starts.
+pub(crate) fn log_filter(text: &str) -> Option<String> {
+    EnvFilter::try_new(text).is_ok().then(|| text.to_owned())
 }
 
 /// The library reads URLs and `key=value` texts; only what is neither is refused here.
@@ -208,7 +261,7 @@ mod tests {
             ("otel:4318", None),
         ] {
             let read = otlp_or_off(text);
-            let read = read.as_ref().map(|collector| collector.0.as_ref().map(Url::as_str));
+            let read = read.as_ref().map(|collector| collector.as_ref().map(Url::as_str));
             assert_eq!(read, expected, "{text}");
         }
     }

@@ -18,7 +18,8 @@ fn help_and_version_succeed() {
     assert_eq!(settings.code, Some(0));
     assert!(settings.stdout.contains("--database-url <URL>"), "{}", settings.stdout);
     assert!(settings.stdout.contains("FANFARE_TIMEOUT"));
-    assert_eq!(place.run(&["settings"]).stdout, settings.stdout);
+    let wrong = [("FANFARE_TIMEOUT", "never"), ("FANFARE_DATABASE_URL", "hidden")];
+    assert_eq!(place.run_with(&wrong, &["settings"]).stdout, settings.stdout);
 }
 
 #[test]
