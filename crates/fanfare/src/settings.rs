@@ -1,9 +1,10 @@
 //! Settings: from flags, else the environment, else `fanfare.toml`, else the default.
 //!
 //! The only module that reads the environment. [`Settings`] declares each setting once, as an
-//! argument of clap's: flags, help, `fanfare config` and the documents come from that. Every value is
-//! of its type, or the program has ended with an error that names the setting, where it was set, and
-//! what it should look like.
+//! argument of clap's: its option, its environment variable, its default, what it does (`help`) and
+//! what a value must be (`long_help`, to follow "give"). Flags, help, `fanfare config` and the
+//! documents come from that. Every value is of its type, or the program has ended with an error that
+//! names the setting, where it was set, and what it should look like.
 
 #[cfg(test)]
 mod document;
@@ -80,7 +81,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads the settings of this process.
     pub(crate) fn load(flags: &Flags) -> Result<Self, SettingsError> {
-        Self::from_sources(flags, &resolve::process_environment)
+        Self::from_sources(flags, &|name| std::env::var_os(name))
     }
 
     fn from_sources(flags: &Flags, environment: Environment<'_>) -> Result<Self, SettingsError> {

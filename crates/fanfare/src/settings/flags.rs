@@ -12,8 +12,8 @@ const CONFIG: &str = "config";
 
 /// The order in which a setting's sources count, for the command that lists the settings.
 const ORDER: &str = "\
-An option counts before the environment variable, and that before the file that the variable with \
-_FILE behind its name names, and that before fanfare.toml.";
+Fanfare uses the first of these that is set: the option, the environment variable, the file that \
+the variable with the suffix _FILE names, the key in fanfare.toml, the default.";
 
 /// Settings given as options.
 #[derive(Debug, Default)]

@@ -21,11 +21,6 @@ const FILE_SUFFIX: &str = "_FILE";
 /// How variables are looked up.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// The environment of this process.
-pub(super) fn process_environment(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
-}
-
 /// A setting as it was given.
 #[derive(Debug)]
 pub(crate) struct Resolved {
@@ -110,14 +105,15 @@ pub(super) fn parse(resolved: &[Resolved]) -> Result<ArgMatches, SettingsError> 
 
 /// The parser's error in terms of settings.
 fn explain(error: &clap::Error, resolved: &[Resolved]) -> SettingsError {
-    // The argument is named with its value, such as `--timeout <DURATION>`.
-    let flag = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument)) => argument.split(' ').next(),
+    let found = match error.get(ContextKind::InvalidArg) {
+        // With the name of its value, such as `--timeout <DURATION>`.
+        Some(ContextValue::String(argument)) => resolved.iter().find(|one| {
+            argument.strip_prefix("--").and_then(|rest| rest.split(' ').next())
+                == Some(one.setting.flag())
+        }),
         _ => None,
     };
-    let named =
-        |one: &&Resolved| flag.and_then(|it| it.strip_prefix("--")) == Some(one.setting.flag());
-    let Some(found) = resolved.iter().find(named) else {
+    let Some(found) = found else {
         return SettingsError::Unreadable(error.kind());
     };
     let problem = error.source().map(ToString::to_string).unwrap_or_default();

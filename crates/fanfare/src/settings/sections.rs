@@ -1,7 +1,4 @@
-//! The settings by section, each declared once: its option, its environment variable, its default,
-//! what it does (`help`) and what a value must be (`long_help`, to follow "give").
-//!
-//! `hide_env_values` marks a value that holds a secret, see [`Setting::shown`](super::Setting::shown).
+//! The settings by section. `hide_env_values` marks a value that holds a secret.
 
 #![expect(clippy::doc_markdown, reason = "the command line's help is plain text")]
 
@@ -15,7 +12,7 @@ use fanfare_core::share::Shares;
 use fanfare_core::target::TargetPolicy;
 use url::Url;
 
-use super::value::{self, COUNT, DURATION, Keys, by};
+use super::value::{self, COUNT, DURATION, Keys, by, either};
 
 /// Servers and keys; [`Settings`](super::Settings) gives them out.
 #[derive(Debug, Args)]
@@ -87,7 +84,7 @@ pub(crate) struct Sending {
     retry_max_delay: Duration,
     /// The attempts after which a delivery becomes a dead letter
     #[arg(long, env = "FANFARE_RETRY_ATTEMPTS", value_name = "COUNT", default_value = "12")]
-    #[arg(value_parser = by(value::count_u32), long_help = COUNT)]
+    #[arg(value_parser = by(value::count::<u32>), long_help = COUNT)]
     retry_attempts: u32,
     /// The age after which a delivery is not tried again
     #[arg(long, env = "FANFARE_DELIVERY_DEADLINE", value_name = "DURATION", default_value = "72h")]
@@ -130,7 +127,7 @@ pub(crate) struct Directory {
     /// FANFARE_DIRECTORY_GAP_WAIT, by permissions that may be out of date
     #[arg(id = "directory_gap", long = "directory-gap", env = "FANFARE_DIRECTORY_GAP")]
     #[arg(value_name = "hold|pass", default_value = "hold", action = ArgAction::Set)]
-    #[arg(value_parser = by(value::pass_or_hold), long_help = "hold or pass")]
+    #[arg(long_help = "hold or pass", value_parser = by(|text| either(text, "pass", "hold")))]
     pub(crate) pass_gaps: bool,
     /// How long a missing directory revision is waited for before it is treated as lost
     #[arg(id = "directory_gap_wait", long = "directory-gap-wait")]
@@ -151,7 +148,7 @@ pub(crate) struct Directory {
 pub(crate) struct Load {
     /// The messages that a process holds at a time; a worker no more than FANFARE_CONCURRENCY
     #[arg(long, env = "FANFARE_PREFETCH", value_name = "COUNT", default_value = "256")]
-    #[arg(value_parser = by(value::prefetch), long_help = "a whole number from 1 to 65535")]
+    #[arg(value_parser = by(value::count::<u16>), long_help = "a whole number from 1 to 65535")]
     pub(crate) prefetch: u16,
     /// The queues that jobs for first attempts are spread over, by webhook; raise it for workers
     /// first, lower it for routers first
@@ -160,15 +157,15 @@ pub(crate) struct Load {
     pub(crate) delivery_queues: Shares,
     /// The attempts that a worker makes side by side, and as many more that take longer than usual
     #[arg(long, env = "FANFARE_CONCURRENCY", value_name = "COUNT", default_value = "1024")]
-    #[arg(value_parser = by(value::count_u32), long_help = COUNT)]
+    #[arg(value_parser = by(value::count::<u32>), long_help = COUNT)]
     pub(crate) concurrency: u32,
     /// The most attempts that a worker makes side by side to one webhook
     #[arg(long, env = "FANFARE_WEBHOOK_CONCURRENCY", value_name = "COUNT", default_value = "64")]
-    #[arg(value_parser = by(value::count_u32), long_help = COUNT)]
+    #[arg(value_parser = by(value::count::<u32>), long_help = COUNT)]
     pub(crate) webhook_concurrency: u32,
     /// The most webhooks that one user may have; who has more keeps them
     #[arg(long, env = "FANFARE_WEBHOOKS_PER_OWNER", value_name = "COUNT", default_value = "100")]
-    #[arg(value_parser = by(value::count_u32), long_help = COUNT)]
+    #[arg(value_parser = by(value::count::<u32>), long_help = COUNT)]
     pub(crate) webhooks_per_owner: u32,
     /// How long all retries to a webhook may fail before it is paused
     #[arg(
@@ -181,7 +178,7 @@ pub(crate) struct Load {
     pub(crate) pause_failing_after: Duration,
     /// The database connections that a process may open
     #[arg(long, env = "FANFARE_DATABASE_CONNECTIONS", value_name = "COUNT", default_value = "8")]
-    #[arg(value_parser = by(value::count), long_help = COUNT)]
+    #[arg(value_parser = by(value::count::<usize>), long_help = COUNT)]
     pub(crate) database_connections: usize,
 }
 
@@ -197,7 +194,7 @@ pub(crate) struct Log {
     /// How the log looks
     #[arg(id = "log_format", long = "log-format", env = "FANFARE_LOG_FORMAT")]
     #[arg(value_name = "text|json", default_value = "text", action = ArgAction::Set)]
-    #[arg(value_parser = by(value::json_or_text), long_help = "text or json")]
+    #[arg(long_help = "text or json", value_parser = by(|text| either(text, "json", "text")))]
     pub(crate) json: bool,
     /// Whether the filter was set by anyone.
     #[arg(skip)]

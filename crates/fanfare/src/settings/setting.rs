@@ -68,7 +68,7 @@ impl Setting {
         self.0.get_help_heading().unwrap_or_default()
     }
 
-    /// How much of a value may be shown.
+    /// How much of a value may be shown: a secret is marked by `hide_env_values`.
     pub(super) fn shown(&self) -> Shown {
         let is_url = self.0.get_value_names().is_some_and(|names| names == ["URL"]);
         match (self.0.is_hide_env_values_set(), is_url) {

@@ -7,8 +7,8 @@ use clap::{ArgAction, Args};
 use fanfare_console::oidc::{self, ClaimNames, Config};
 use url::Url;
 
-use super::value::{by, yes_or_no};
-use super::{Setting, SettingsError};
+use super::SettingsError;
+use super::value::{by, either};
 use crate::parts::USER_AGENT;
 
 /// Who may sign in, as it is set.
@@ -26,7 +26,8 @@ pub(crate) struct SignIn {
     pub(crate) console_url: Option<Url>,
     /// Whether people may sign in with accounts made by 'fanfare users add'
     #[arg(long, env = "FANFARE_LOCAL_ACCOUNTS", value_name = "yes|no", default_value = "yes")]
-    #[arg(action = ArgAction::Set, value_parser = by(yes_or_no), long_help = "yes or no")]
+    #[arg(action = ArgAction::Set, value_parser = by(|text| either(text, "yes", "no")))]
+    #[arg(long_help = "yes or no")]
     pub(crate) local_accounts: bool,
     /// The OpenID Connect provider that people sign in with
     #[arg(long, env = "FANFARE_OIDC_ISSUER", value_name = "URL", value_parser = by(issuer))]
@@ -96,11 +97,9 @@ impl SignIn {
         let console_url =
             self.console_url.clone().ok_or_else(|| SettingsError::missing("console_url"))?;
         if oidc::address(console_url.as_str()).is_none() {
-            return Err(together(
-                "console_url",
-                "an identity provider sends what signs people in there, so that it must be an https \
-                 address, or one of this machine",
-            ));
+            let problem = "an identity provider sends what signs people in there, so that it must \
+                           be an https address, or one of this machine";
+            return Err(SettingsError::Together { key: "console_url", problem });
         }
         let administrator = match (&self.oidc_admin_claim, &self.oidc_admin_value) {
             (Some(claim), Some(value)) => Some((claim.clone(), value.clone())),
@@ -110,11 +109,10 @@ impl SignIn {
         };
         if self.oidc_audience.as_ref() == Some(&client_id) {
             // What somebody signs in with would open the API too, for whoever comes by it.
-            return Err(together(
-                "oidc_audience",
-                "it is the same as FANFARE_OIDC_CLIENT_ID, so that access tokens could not be told \
-                 from ID tokens; register the API at the provider under a name of its own",
-            ));
+            let problem = "it is the same as FANFARE_OIDC_CLIENT_ID, so that access tokens could \
+                           not be told from ID tokens; register the API at the provider under a \
+                           name of its own";
+            return Err(SettingsError::Together { key: "oidc_audience", problem });
         }
         Ok(Some(Config {
             issuer: issuer.clone(),
@@ -133,7 +131,7 @@ impl SignIn {
     fn check_alone(&self) -> Result<(), SettingsError> {
         if !self.local_accounts {
             let problem = "nobody could sign in; set FANFARE_OIDC_ISSUER, or leave it out";
-            return Err(together("local_accounts", problem));
+            return Err(SettingsError::Together { key: "local_accounts", problem });
         }
         let needless = [
             ("oidc_client_id", self.oidc_client_id.is_some()),
@@ -143,15 +141,13 @@ impl SignIn {
             ("oidc_admin_value", self.oidc_admin_value.is_some()),
         ];
         match needless.iter().find(|(_, is_set)| *is_set) {
-            Some((key, _)) => Err(together(key, "it says nothing without FANFARE_OIDC_ISSUER")),
+            Some(&(key, _)) => Err(SettingsError::Together {
+                key,
+                problem: "it says nothing without FANFARE_OIDC_ISSUER",
+            }),
             None => Ok(()),
         }
     }
-}
-
-fn together(key: &'static str, problem: &'static str) -> SettingsError {
-    let name = Setting::by_key(key).map_or_else(|| key.to_owned(), |setting| setting.name());
-    SettingsError::Together { name, problem }
 }
 
 /// An address without a path, which routes don't have.

@@ -29,8 +29,8 @@ pub(super) const COUNT: &str = "a whole number, at least 1";
 /// What stands in place of what may not be shown.
 const MASK: &str = "***";
 
-/// The parser of an argument from a function that knows only whether a text is of its form. What the
-/// form is, the argument says.
+/// The parser of an argument, from a function that knows only whether a text is of its form. The
+/// argument says what the form is.
 pub(super) fn by<T>(
     read: fn(&str) -> Option<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
@@ -46,20 +46,11 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     duration::parse(text.trim()).filter(|duration| within.contains(duration))
 }
 
-/// Reads a whole number from 1.
-pub(crate) fn count(text: &str) -> Option<usize> {
+/// Reads a whole number from 1 to a million, or to what the type holds.
+pub(crate) fn count<T: TryFrom<u32>>(text: &str) -> Option<T> {
     // The bound keeps it within what semaphores and pools take.
-    text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))
-}
-
-/// Reads a whole number from 1, of 32 bits.
-pub(crate) fn count_u32(text: &str) -> Option<u32> {
-    count(text).and_then(|count| u32::try_from(count).ok())
-}
-
-/// Reads how many messages a process holds.
-pub(crate) fn prefetch(text: &str) -> Option<u16> {
-    text.trim().parse().ok().filter(|number| *number > 0)
+    let count = text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))?;
+    T::try_from(count).ok()
 }
 
 /// Reads how many delivery queues there are.
@@ -94,24 +85,10 @@ pub(crate) fn otlp_or_off(text: &str) -> Option<OrOff<Url>> {
     Some(Some(url))
 }
 
-/// Reads `yes` or `no`.
-pub(crate) fn yes_or_no(text: &str) -> Option<bool> {
-    one_of(text, "yes", "no")
-}
-
-/// Reads whether events pass a revision that is missing.
-pub(crate) fn pass_or_hold(text: &str) -> Option<bool> {
-    one_of(text, "pass", "hold")
-}
-
-/// Reads whether the log is JSON.
-pub(crate) fn json_or_text(text: &str) -> Option<bool> {
-    one_of(text, "json", "text")
-}
-
-fn one_of(text: &str, yes: &str, no: &str) -> Option<bool> {
+/// Reads one of two words: whether it is the first.
+pub(crate) fn either(text: &str, first: &str, second: &str) -> Option<bool> {
     let text = text.trim();
-    (text == yes || text == no).then_some(text == yes)
+    (text == first || text == second).then_some(text == first)
 }
 
 /// What is not a filter of the log is refused here; it is read again when the log starts.
