@@ -32,10 +32,8 @@ On more than one machine, run `fanfare router`, `fanfare worker` and `fanfare co
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version, max_term_width = 100)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) flags: Flags,
     #[command(subcommand)]
-    pub(crate) task: Task,
+    task: Task,
 }
 
 /// What the program is asked for.
@@ -50,27 +48,28 @@ pub(crate) enum Task {
 }
 
 impl Cli {
-    /// Reads the arguments of this process.
+    /// Reads the arguments of this process: the task, and the settings that are among them.
     ///
     /// # Errors
     ///
     /// The arguments are wrong, or ask for help or the version.
-    pub(crate) fn read() -> Result<Self, clap::Error> {
+    pub(crate) fn read() -> Result<(Task, Flags), clap::Error> {
         let mut command = command();
         let matches = command.try_get_matches_from_mut(std::env::args_os())?;
-        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        Ok((cli.task, Flags::of(&matches)))
     }
 }
 
 /// The command with all its subcommands, whose help points to the settings.
 pub(crate) fn command() -> clap::Command {
-    with_hint(Cli::command())
+    with_hint(Flags::add_to(Cli::command()))
 }
 
 fn with_hint(command: clap::Command) -> clap::Command {
-    command.after_help(SETTINGS_HINT).mut_subcommands(|subcommand| {
-        // The list of the settings does not point to itself.
-        if subcommand.get_name() == "settings" { subcommand } else { with_hint(subcommand) }
+    command.after_help(SETTINGS_HINT).mut_subcommands(|subcommand| match subcommand.get_name() {
+        "settings" => Flags::list_in(subcommand),
+        _ => with_hint(subcommand),
     })
 }
 

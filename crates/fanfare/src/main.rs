@@ -33,10 +33,8 @@ fn main() -> ExitCode {
         return output::finish_without_command(cli::FIRST_STEPS);
     }
     match Cli::read() {
-        Ok(Cli { task: Task::Describe(command), .. }) => {
-            output::finish(&command.run(cli::command()))
-        }
-        Ok(Cli { task: Task::Work(command), flags }) => output::finish(&run(command, &flags)),
+        Ok((Task::Describe(command), _)) => output::finish(&command.run(cli::command())),
+        Ok((Task::Work(command), flags)) => output::finish(&run(command, &flags)),
         Err(error) => output::finish_usage(&error),
     }
 }

@@ -44,7 +44,7 @@ impl Observer {
     ///
     /// The address can't be listened on.
     pub(crate) async fn new(settings: &Settings, name: &'static str) -> anyhow::Result<Self> {
-        let listener = match settings.metrics_listen {
+        let listener = match settings.telemetry.metrics_listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };

@@ -14,12 +14,12 @@ pub(crate) const USER_AGENT: &str = concat!("Fanfare/", env!("CARGO_PKG_VERSION"
 
 /// The database; connects to nothing yet. `process` is what operators see of it there.
 pub(crate) fn store(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.database_connections, Asks::ThisAndThat)
+    store_with(settings, process, settings.load.database_connections, Asks::ThisAndThat)
 }
 
 /// The same for people who wait for each answer.
 pub(crate) fn store_for_people(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.database_connections, Asks::Interactive)
+    store_with(settings, process, settings.load.database_connections, Asks::Interactive)
 }
 
 /// The same for what a process does beside answering, with few connections.
@@ -29,7 +29,7 @@ pub(crate) fn store_for_upkeep(settings: &Settings, process: &str) -> anyhow::Re
 
 /// The same for a role that works through a queue.
 pub(crate) fn store_for_queue(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.database_connections, Asks::TheSame)
+    store_with(settings, process, settings.load.database_connections, Asks::TheSame)
 }
 
 /// The database with a single connection, for looks that must not wait behind a role's work.
@@ -58,7 +58,7 @@ fn store_with(
 pub(crate) fn broker(settings: &Settings, process: &str) -> anyhow::Result<BrokerConfig> {
     let name = format!("fanfare-{process}");
     let config = BrokerConfig::new(settings.amqp_url()?, &name)?;
-    Ok(config.with_delivery_queues(settings.delivery_queues))
+    Ok(config.with_delivery_queues(settings.load.delivery_queues))
 }
 
 /// A session with the broker, in which all exchanges and queues exist.
@@ -69,11 +69,11 @@ pub(crate) async fn session(settings: &Settings, process: &str) -> anyhow::Resul
 /// The HTTP client that reaches receivers.
 pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
     Client::new(OutboundConfig {
-        allow: settings.targets.clone(),
-        connect_timeout: settings.connect_timeout,
-        timeout: settings.timeout,
+        allow: settings.receivers.allow_targets.clone(),
+        connect_timeout: settings.sending.connect_timeout,
+        timeout: settings.sending.timeout,
         user_agent: USER_AGENT.to_owned(),
-        ca_file: settings.receiver_ca_file.clone(),
+        ca_file: settings.receivers.receiver_ca_file.clone(),
     })
     .context("failed to prepare for HTTP requests")
 }

@@ -22,11 +22,12 @@ const LAST: Duration = Duration::from_secs(2);
 ///
 /// There is no HTTP client, or the address can't be used.
 pub(crate) fn start(settings: &Settings, role: &str) -> anyhow::Result<Option<Exporter>> {
-    let Some(endpoint) = settings.traces.endpoint.clone() else { return Ok(None) };
+    let traces = &settings.telemetry.traces;
+    let Some(endpoint) = traces.otlp_endpoint.clone() else { return Ok(None) };
     let config = Config {
         endpoint: endpoint.to_string(),
-        headers: settings.traces.headers.iter().cloned().collect(),
-        sampling: settings.traces.sampling,
+        headers: traces.otel_exporter_otlp_headers.iter().cloned().collect(),
+        sampling: traces.sampling().context("there is no such sampler")?,
         service: format!("fanfare-{role}"),
         version: env!("CARGO_PKG_VERSION"),
     };

@@ -33,31 +33,31 @@ struct Row<'a> {
 
 fn row<'a>(resolved: &'a Resolved, settings: &Settings) -> Row<'a> {
     let source = match (&resolved.value, &resolved.source, settings.key_file()) {
-        (None, Source::Default, Some(path)) if resolved.setting.key == "secret_keys" => {
+        (None, Source::Default, Some(path)) if resolved.setting.key() == "secret_keys" => {
             format!("default, the key file {}", path.display())
         }
         (None, Source::Default, _) => "not set".to_owned(),
-        (_, source, _) => source.to_string(),
+        (_, source, _) => source.name(&resolved.setting),
     };
     Row { resolved, value: resolved.shown(), source }
 }
 
 impl Row<'_> {
     fn to_json(&self) -> Value {
-        let setting = self.resolved.setting;
+        let setting = &self.resolved.setting;
         json!({
-            "name": setting.name,
-            "flag": format!("--{}", setting.flag),
-            "key": setting.key,
+            "name": setting.name(),
+            "flag": format!("--{}", setting.flag()),
+            "key": setting.key(),
             "value": self.value,
             "from": self.source,
-            "default": setting.default,
-            "description": setting.about,
+            "default": setting.default(),
+            "description": setting.about(),
         })
     }
 
     fn cells(&self) -> Vec<String> {
         let value = self.value.as_deref().filter(|text| !text.is_empty()).unwrap_or("-");
-        vec![self.resolved.setting.name.to_owned(), value.to_owned(), self.source.clone()]
+        vec![self.resolved.setting.name(), value.to_owned(), self.source.clone()]
     }
 }

@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
         Ok(session) => {
             let config = parts::broker(settings, "doctor")?;
             let broken = queues::look(&mut report, &config, args.repair).await?;
-            look_at_broker(&mut report, &session, settings.delivery_queues, &broken).await?;
+            look_at_broker(&mut report, &session, settings.load.delivery_queues, &broken).await?;
             policies::look(&mut report, &config).await?;
             session.close().await;
         }

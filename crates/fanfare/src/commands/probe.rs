@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 /// Asks at the address of `FANFARE_METRICS_LISTEN`, and prints the answer.
 pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
-    let Some(listen) = settings.metrics_listen else {
+    let Some(listen) = settings.telemetry.metrics_listen else {
         bail!(
             "there is nothing to ask: FANFARE_METRICS_LISTEN is off; set it as the process has it"
         );

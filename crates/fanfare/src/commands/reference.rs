@@ -7,13 +7,12 @@ use anyhow::Context as _;
 use clap_complete::Shell;
 
 use crate::output;
-use crate::settings::ListedFlags;
 
 /// What can be shown of the program itself.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List the settings, each with its option, its environment variable and its default
-    Settings(ListedFlags),
+    Settings,
     /// Print the completions for a shell
     ///
     /// For bash: `fanfare completions bash > /etc/bash_completion.d/fanfare`
@@ -43,7 +42,7 @@ impl Command {
     /// Runs it; `cli` is the command line that it describes.
     pub(crate) fn run(self, cli: clap::Command) -> anyhow::Result<()> {
         match self {
-            Self::Settings(_) => settings(cli),
+            Self::Settings => settings(cli),
             Self::Completions(args) => completions(args.shell, cli),
             Self::Man(args) => man(&args.directory, cli),
         }

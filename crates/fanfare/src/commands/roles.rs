@@ -53,7 +53,7 @@ fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
     let config = fanfare_router::Config {
         broker,
         store,
-        prefetch: settings.prefetch,
+        prefetch: settings.load.prefetch,
         hold: settings.directory.hold,
         gap_wait: settings.directory.gap_wait,
         pass_gaps: settings.directory.pass_gaps,
@@ -74,12 +74,12 @@ fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
         broker,
         store: parts::store_for_queue(settings, "worker")?,
         client: parts::outbound(settings)?,
-        policy: settings.retry,
-        timeout: settings.timeout,
-        concurrency: settings.concurrency,
-        per_webhook: settings.webhook_concurrency,
-        pause_after: settings.pause_after,
-        prefetch: settings.prefetch,
+        policy: settings.sending.retry_policy(),
+        timeout: settings.sending.timeout,
+        concurrency: settings.load.concurrency,
+        per_webhook: settings.load.webhook_concurrency,
+        pause_after: settings.load.pause_failing_after,
+        prefetch: settings.load.prefetch,
         metrics: observer.worker(),
     };
     Ok(Role::new("worker", |stop| fanfare_worker::run(config, stop, telling(standing))))
@@ -92,11 +92,11 @@ fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role
         broker: parts::broker(settings, "console")?,
         client: parts::outbound(settings)?,
         // The ladder may lengthen the last wait by an eighth; an hour is for clocks and attempts.
-        longest_chain: settings.retry.deadline * 9 / 8 + Duration::from_hours(1),
+        longest_chain: settings.sending.delivery_deadline * 9 / 8 + Duration::from_hours(1),
         // A minute is for the row's way into the database, and for clocks that differ.
-        settled: settings.timeout + Duration::from_mins(1),
+        settled: settings.sending.timeout + Duration::from_mins(1),
         clock: clock::now,
-        webhooks_per_owner: settings.webhooks_per_owner,
+        webhooks_per_owner: settings.load.webhooks_per_owner,
         local_accounts: settings.sign_in.local_accounts,
         url: settings.sign_in.console_url.clone(),
         provider: parts::provider(settings)?,

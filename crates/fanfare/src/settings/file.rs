@@ -6,23 +6,22 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::SettingsError;
-use super::table::Setting;
+use super::{Setting, SettingsError};
 
 /// The file that is read when it is there and no other one is named.
-pub(crate) const DEFAULT_FILE: &str = "fanfare.toml";
+const DEFAULT_FILE: &str = "fanfare.toml";
 
 /// Settings from a file.
 #[derive(Debug, Default)]
-pub(crate) struct FileSettings {
-    /// The file; `None` when there is none.
-    pub(crate) path: Option<PathBuf>,
-    /// Values by key.
-    pub(crate) values: BTreeMap<&'static str, String>,
+pub(super) struct FileSettings {
+    /// The file.
+    pub(super) path: PathBuf,
+    /// Values by key; none when there is no file.
+    pub(super) values: BTreeMap<String, String>,
 }
 
 /// Reads the named file, or the default one if it is there.
-pub(crate) fn read(named: Option<&Path>) -> Result<FileSettings, SettingsError> {
+pub(super) fn read(named: Option<&Path>) -> Result<FileSettings, SettingsError> {
     let path = named.unwrap_or(Path::new(DEFAULT_FILE));
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -34,7 +33,7 @@ pub(crate) fn read(named: Option<&Path>) -> Result<FileSettings, SettingsError> 
         }
     };
     let values = parse(&text).map_err(|problem| problem.in_file(path))?;
-    Ok(FileSettings { path: Some(path.to_owned()), values })
+    Ok(FileSettings { path: path.to_owned(), values })
 }
 
 /// What is wrong with a file's text.
@@ -47,28 +46,34 @@ impl Problem {
     }
 }
 
-fn parse(text: &str) -> Result<BTreeMap<&'static str, String>, Problem> {
+fn parse(text: &str) -> Result<BTreeMap<String, String>, Problem> {
     let table: Table = toml::from_str(text).map_err(|error| {
         // The library's own rendering quotes the line, which may hold a secret.
         let start = error.span().map_or(0, |span| span.start);
         let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
         Problem(format!("line {line} is not TOML; write key = \"value\", one a line"))
     })?;
-    table.into_iter().map(|(key, value)| entry(&key, &value)).collect()
+    table.into_iter().map(|(key, value)| entry(key, &value)).collect()
 }
 
-fn entry(key: &str, value: &Value) -> Result<(&'static str, String), Problem> {
-    let Some(setting) = Setting::by_key(key) else {
-        let nearest = Setting::nearest_key(key);
+fn entry(key: String, value: &Value) -> Result<(String, String), Problem> {
+    let Some(setting) = Setting::by_key(&key) else {
+        let nearest = nearest_key(&key);
         return Err(Problem(format!("there is no setting {key:?}; did you mean {nearest:?}?")));
     };
     let text = scalar(value).or_else(|| list(value)).ok_or_else(|| {
-        Problem(format!(
-            "{key} must be a text, a number or a list of texts; give {}",
-            setting.form.text
-        ))
+        let form = setting.form();
+        Problem(format!("{key} must be a text, a number or a list of texts; give {form}"))
     })?;
-    Ok((setting.key, text))
+    Ok((key, text))
+}
+
+/// The known key that is spelled most like `key`.
+fn nearest_key(key: &str) -> String {
+    let folded = key.to_lowercase().replace('-', "_");
+    let folded = folded.strip_prefix("fanfare_").unwrap_or(&folded);
+    let nearest = Setting::all().min_by_key(|known| strsim::levenshtein(folded, known.key()));
+    nearest.map(|setting| setting.key().to_owned()).unwrap_or_default()
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -119,5 +124,17 @@ mod tests {
     fn other_types_are_refused() {
         assert!(parse("timeout = 1.5").unwrap_err().0.contains("timeout must be"));
         assert!(parse("[timeout]\nfirst = 1").unwrap_err().0.contains("timeout must be"));
+    }
+
+    #[test]
+    fn the_nearest_key_is_found() {
+        for (wrong, right) in [
+            ("databse_url", "database_url"),
+            ("FANFARE_TIMEOUT", "timeout"),
+            ("retry-attempt", "retry_attempts"),
+            ("log_fromat", "log_format"),
+        ] {
+            assert_eq!(nearest_key(wrong), right);
+        }
     }
 }

@@ -1,112 +1,64 @@
-//! Every setting as a flag of every command.
+//! Settings as options: of every command, where only the help of one command lists them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::table::SETTINGS;
+use super::Setting;
 
-/// The heading in the help under which settings stand.
-const HEADING: &str = "Settings (also from the environment and fanfare.toml)";
-
-/// The argument that names the settings file.
+/// The option that names the settings file.
 const CONFIG: &str = "config";
 
-/// Settings given as flags.
+/// The order in which a setting's sources count, for the command that lists the settings.
+const ORDER: &str = "\
+Fanfare uses the first of these that is set: the option, the environment variable, the file that \
+the variable with the suffix _FILE names, the key in fanfare.toml, the default.";
+
+/// Settings given as options.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
-    config: Option<PathBuf>,
-    values: BTreeMap<&'static str, String>,
+    /// The settings file that was named.
+    pub(super) config: Option<PathBuf>,
+    /// Values by key.
+    pub(super) values: BTreeMap<String, String>,
 }
 
 impl Flags {
-    /// The settings file that was named.
-    pub(crate) fn config(&self) -> Option<&Path> {
-        self.config.as_deref()
+    /// Adds the options to the program, for every command.
+    pub(crate) fn add_to(fanfare: Command) -> Command {
+        let config = config().global(true).hide(true);
+        fanfare.arg(config).args(Setting::all().map(Setting::into_flag))
     }
 
-    /// The value of a setting, by key.
-    pub(crate) fn value(&self, key: &str) -> Option<&str> {
-        self.values.get(key).map(String::as_str)
+    /// Adds the options to the command whose help lists them.
+    pub(crate) fn list_in(command: Command) -> Command {
+        command.arg(config()).args(Setting::all().map(Setting::into_listed)).after_help(ORDER)
+    }
+
+    /// The options that were given to the program, or to one of its commands.
+    pub(crate) fn of(matches: &ArgMatches) -> Self {
+        let given = |setting: Setting| {
+            let value = matches.get_raw(setting.key())?.next()?.to_str()?;
+            Some((setting.key().to_owned(), value.to_owned()))
+        };
+        Self {
+            config: matches.get_one(CONFIG).cloned(),
+            values: Setting::all().filter_map(given).collect(),
+        }
     }
 
     #[cfg(test)]
-    pub(crate) fn of(values: &[(&'static str, &str)]) -> Self {
-        let values = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-        Self { config: None, values }
+    pub(super) fn with(values: &[(&str, &str)]) -> Self {
+        let values = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Self { config: None, values: values.collect() }
     }
 }
 
-/// An option for the settings file, and one for each setting.
-fn options() -> impl Iterator<Item = Arg> {
-    let config = Arg::new(CONFIG)
+fn config() -> Arg {
+    Arg::new(CONFIG)
         .long("config")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .help("The settings file [env: FANFARE_CONFIG] [default: fanfare.toml, if it is there]");
-    let settings = SETTINGS.iter().map(|setting| {
-        let default = setting.default.filter(|text| !text.is_empty());
-        let default = default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
-        Arg::new(setting.name)
-            .long(setting.flag)
-            .value_name(setting.form.name)
-            .help(format!("{} [env: {}]{default}", setting.about, setting.name))
-    });
-    std::iter::once(config).chain(settings)
-}
-
-impl Args for Flags {
-    fn augment_args(command: Command) -> Command {
-        // A command's help is about the command; one command lists the settings.
-        command.args(options().map(|option| option.global(true).hide(true)))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Flags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut flags = Self::default();
-        flags.update_from_arg_matches(matches)?;
-        Ok(flags)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        if let Some(path) = matches.get_one::<PathBuf>(CONFIG) {
-            self.config = Some(path.clone());
-        }
-        for setting in SETTINGS {
-            if let Some(value) = matches.get_one::<String>(setting.name) {
-                self.values.insert(setting.key, value.clone());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The same options where the help lists them.
-#[derive(Debug)]
-pub(crate) struct ListedFlags;
-
-impl Args for ListedFlags {
-    fn augment_args(command: Command) -> Command {
-        command.args(options().map(|option| option.help_heading(HEADING)))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for ListedFlags {
-    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self)
-    }
-
-    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
-        Ok(())
-    }
+        .help("The settings file [env: FANFARE_CONFIG] [default: fanfare.toml, if it is there]")
 }

@@ -3,32 +3,80 @@
 //! These settings belong together; that they do is checked when a console starts, which is the only
 //! process that they are for.
 
+use clap::{ArgAction, Args};
 use fanfare_console::oidc::{self, ClaimNames, Config};
 use url::Url;
 
-use super::resolve::Values;
-use super::{SettingsError, missing, table};
+use super::SettingsError;
+use super::value::{by, either};
 use crate::parts::USER_AGENT;
 
 /// Who may sign in, as it is set.
-#[derive(Debug)]
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signing in at the console")]
 pub(crate) struct SignIn {
-    /// Whether accounts of the console's own may.
-    pub(crate) local_accounts: bool,
-    /// The console's address as clients see it.
+    /// The console's address as browsers and API clients see it. Set it where a proxy stands before
+    /// the console: forms sent from it are taken, answers with a Location name it, and if it is
+    /// https, cookies are Secure. Needed, with https, for signing in with an identity provider,
+    /// which sends browsers back to /sign-in/callback there
+    #[arg(long, env = "FANFARE_CONSOLE_URL", value_name = "URL", value_parser = by(console_url))]
+    #[arg(
+        long_help = "an http or https address without a path, such as https://fanfare.example.org"
+    )]
     pub(crate) console_url: Option<Url>,
-    issuer: Option<String>,
-    client_id: Option<String>,
-    // Never printed, see `Secret`.
-    client_secret: Option<Secret>,
-    scopes: String,
-    user_claim: String,
-    admin_claim: Option<String>,
-    admin_value: Option<String>,
-    audience: Option<String>,
-    label: String,
+    /// Whether people may sign in with accounts made by 'fanfare users add'
+    #[arg(long, env = "FANFARE_LOCAL_ACCOUNTS", value_name = "yes|no", default_value = "yes")]
+    #[arg(action = ArgAction::Set, value_parser = by(|text| either(text, "yes", "no")))]
+    #[arg(long_help = "yes or no")]
+    pub(crate) local_accounts: bool,
+    /// The OpenID Connect provider that people sign in with
+    #[arg(long, env = "FANFARE_OIDC_ISSUER", value_name = "URL", value_parser = by(issuer))]
+    #[arg(long_help = "the https address by which the provider calls itself, such as \
+        https://id.example.org/realms/reports")]
+    oidc_issuer: Option<String>,
+    /// The console's name at the provider
+    #[arg(long, env = "FANFARE_OIDC_CLIENT_ID", value_name = "ID", value_parser = by(word))]
+    #[arg(long_help = "the name under which the console is registered at the provider, without \
+        spaces")]
+    oidc_client_id: Option<String>,
+    /// The console's secret at the provider; none for a public client
+    #[arg(long, env = "FANFARE_OIDC_CLIENT_SECRET", value_name = "SECRET", hide_env_values = true)]
+    #[arg(value_parser = by(|text| line(text).map(Secret)))]
+    #[arg(long_help = "the secret that the provider gave out for the console")]
+    oidc_client_secret: Option<Secret>,
+    /// What the provider is asked to tell about users
+    #[arg(long, env = "FANFARE_OIDC_SCOPES", value_name = "SCOPES")]
+    #[arg(default_value = "openid profile", value_parser = by(scopes))]
+    #[arg(long_help = "scopes separated by spaces, openid among them")]
+    oidc_scopes: String,
+    /// The claim that holds a user's name at the report server
+    #[arg(long, env = "FANFARE_OIDC_USER_CLAIM", value_name = "CLAIM")]
+    #[arg(default_value = "preferred_username", value_parser = by(word), long_help = CLAIM)]
+    oidc_user_claim: String,
+    /// The claim that says who is an administrator, beside the members of the report server's role
+    /// System Administrator
+    #[arg(long, env = "FANFARE_OIDC_ADMIN_CLAIM", value_name = "CLAIM")]
+    #[arg(value_parser = by(word), long_help = CLAIM)]
+    oidc_admin_claim: Option<String>,
+    /// What that claim is, or holds in its list, for an administrator
+    #[arg(long, env = "FANFARE_OIDC_ADMIN_VALUE", value_name = "TEXT", value_parser = by(line))]
+    #[arg(long_help = "a text on one line")]
+    oidc_admin_value: Option<String>,
+    /// The audience of the provider's access tokens (JWT) that open the API; when not set, none do
+    #[arg(long, env = "FANFARE_OIDC_AUDIENCE", value_name = "AUDIENCE", value_parser = by(word))]
+    #[arg(long_help = "a text without spaces, other than the client id")]
+    oidc_audience: Option<String>,
+    /// What people call the provider: the button says 'Sign in with …'
+    #[arg(long, env = "FANFARE_OIDC_LABEL", value_name = "TEXT", default_value = "single sign-on")]
+    #[arg(value_parser = by(label), long_help = "a text of at most 60 characters")]
+    oidc_label: String,
 }
 
+/// What the name of a claim must be.
+const CLAIM: &str = "the name of a claim, or a path of names with dots between them";
+
+/// What is never printed.
+#[derive(Clone)]
 struct Secret(String);
 
 impl std::fmt::Debug for Secret {
@@ -38,59 +86,42 @@ impl std::fmt::Debug for Secret {
 }
 
 impl SignIn {
-    pub(super) fn read(values: &Values) -> Result<Self, SettingsError> {
-        Ok(Self {
-            local_accounts: values.read("local_accounts", yes_or_no)?,
-            console_url: values.read_if_set("console_url", console_url)?,
-            issuer: values.read_if_set("oidc_issuer", issuer)?,
-            client_id: values.read_if_set("oidc_client_id", word)?,
-            client_secret: values.read_if_set("oidc_client_secret", |it| line(it).map(Secret))?,
-            scopes: values.read("oidc_scopes", scopes)?,
-            user_claim: values.read("oidc_user_claim", word)?,
-            admin_claim: values.read_if_set("oidc_admin_claim", word)?,
-            admin_value: values.read_if_set("oidc_admin_value", line)?,
-            audience: values.read_if_set("oidc_audience", word)?,
-            label: values.read("oidc_label", label)?,
-        })
-    }
-
     /// The identity provider, if one is set and everything with it that it needs.
     pub(crate) fn provider(&self) -> Result<Option<Config>, SettingsError> {
-        let Some(issuer) = &self.issuer else {
+        let Some(issuer) = &self.oidc_issuer else {
             self.check_alone()?;
             return Ok(None);
         };
-        let client_id = self.client_id.clone().ok_or_else(|| missing("oidc_client_id"))?;
-        let console_url = self.console_url.clone().ok_or_else(|| missing("console_url"))?;
+        let client_id =
+            self.oidc_client_id.clone().ok_or_else(|| SettingsError::missing("oidc_client_id"))?;
+        let console_url =
+            self.console_url.clone().ok_or_else(|| SettingsError::missing("console_url"))?;
         if oidc::address(console_url.as_str()).is_none() {
-            return Err(together(
-                "console_url",
-                "an identity provider sends what signs people in there, so that it must be an https \
-                 address, or one of this machine",
-            ));
+            let problem = "an identity provider sends what signs people in there, so that it must \
+                           be an https address, or one of this machine";
+            return Err(SettingsError::Together { key: "console_url", problem });
         }
-        let administrator = match (&self.admin_claim, &self.admin_value) {
+        let administrator = match (&self.oidc_admin_claim, &self.oidc_admin_value) {
             (Some(claim), Some(value)) => Some((claim.clone(), value.clone())),
             (None, None) => None,
-            (Some(_), None) => return Err(missing("oidc_admin_value")),
-            (None, Some(_)) => return Err(missing("oidc_admin_claim")),
+            (Some(_), None) => return Err(SettingsError::missing("oidc_admin_value")),
+            (None, Some(_)) => return Err(SettingsError::missing("oidc_admin_claim")),
         };
-        if self.audience.as_ref() == Some(&client_id) {
+        if self.oidc_audience.as_ref() == Some(&client_id) {
             // What somebody signs in with would open the API too, for whoever comes by it.
-            return Err(together(
-                "oidc_audience",
-                "it is the same as FANFARE_OIDC_CLIENT_ID, so that access tokens could not be told \
-                 from ID tokens; register the API at the provider under a name of its own",
-            ));
+            let problem = "it is the same as FANFARE_OIDC_CLIENT_ID, so that access tokens could \
+                           not be told from ID tokens; register the API at the provider under a \
+                           name of its own";
+            return Err(SettingsError::Together { key: "oidc_audience", problem });
         }
         Ok(Some(Config {
             issuer: issuer.clone(),
             client_id,
-            client_secret: self.client_secret.as_ref().map(|Secret(text)| text.clone()),
-            scopes: self.scopes.clone(),
-            claims: ClaimNames { user: self.user_claim.clone(), administrator },
-            audience: self.audience.clone(),
-            label: self.label.clone(),
+            client_secret: self.oidc_client_secret.as_ref().map(|Secret(text)| text.clone()),
+            scopes: self.oidc_scopes.clone(),
+            claims: ClaimNames { user: self.oidc_user_claim.clone(), administrator },
+            audience: self.oidc_audience.clone(),
+            label: self.oidc_label.clone(),
             console_url,
             user_agent: USER_AGENT.to_owned(),
         }))
@@ -100,32 +131,22 @@ impl SignIn {
     fn check_alone(&self) -> Result<(), SettingsError> {
         if !self.local_accounts {
             let problem = "nobody could sign in; set FANFARE_OIDC_ISSUER, or leave it out";
-            return Err(together("local_accounts", problem));
+            return Err(SettingsError::Together { key: "local_accounts", problem });
         }
         let needless = [
-            ("oidc_client_id", self.client_id.is_some()),
-            ("oidc_client_secret", self.client_secret.is_some()),
-            ("oidc_audience", self.audience.is_some()),
-            ("oidc_admin_claim", self.admin_claim.is_some()),
-            ("oidc_admin_value", self.admin_value.is_some()),
+            ("oidc_client_id", self.oidc_client_id.is_some()),
+            ("oidc_client_secret", self.oidc_client_secret.is_some()),
+            ("oidc_audience", self.oidc_audience.is_some()),
+            ("oidc_admin_claim", self.oidc_admin_claim.is_some()),
+            ("oidc_admin_value", self.oidc_admin_value.is_some()),
         ];
         match needless.iter().find(|(_, is_set)| *is_set) {
-            Some((key, _)) => Err(together(key, "it says nothing without FANFARE_OIDC_ISSUER")),
+            Some(&(key, _)) => Err(SettingsError::Together {
+                key,
+                problem: "it says nothing without FANFARE_OIDC_ISSUER",
+            }),
             None => Ok(()),
         }
-    }
-}
-
-fn together(key: &'static str, problem: &'static str) -> SettingsError {
-    let name = table::Setting::by_key(key).map_or(key, |setting| setting.name);
-    SettingsError::Together { name, problem }
-}
-
-fn yes_or_no(text: &str) -> Option<bool> {
-    match text.trim() {
-        "yes" => Some(true),
-        "no" => Some(false),
-        _ => None,
     }
 }
 
@@ -172,8 +193,8 @@ mod tests {
         ("console_url", "https://fanfare.example.org"),
     ];
 
-    fn provider(settings: &[(&'static str, &str)]) -> Result<Option<Config>, String> {
-        let settings = Settings::from_sources(&Flags::of(settings), &|_| None);
+    fn provider(settings: &[(&str, &str)]) -> Result<Option<Config>, String> {
+        let settings = Settings::from_sources(&Flags::with(settings), &|_| None);
         settings.and_then(|it| it.sign_in.provider()).map_err(|error| error.to_string())
     }
 

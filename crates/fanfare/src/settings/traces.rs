@@ -1,44 +1,57 @@
 //! Which spans are sent, and where.
 
+use clap::Args;
 use fanfare_trace::sampling::Sampling;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::SettingsError;
-use super::resolve::Values;
+use super::value::{OrOff, by};
+
+/// The headers of a request, by name.
+pub(crate) type Headers = Vec<(String, String)>;
 
 /// Which spans are sent, and where.
-#[derive(Debug)]
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Metrics and traces")]
 pub(crate) struct Traces {
-    /// The whole address of the collector; `None` when there is none.
-    pub(crate) endpoint: Option<Url>,
-    /// What requests to it carry beside the spans, such as what authenticates them.
-    pub(crate) headers: Vec<(String, String)>,
-    /// Which traces are recorded.
-    pub(crate) sampling: Sampling,
+    /// Where a router and a worker send their spans, to /v1/traces there
+    #[arg(long, env = "FANFARE_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true)]
+    #[arg(default_value = "off", value_parser = by(endpoint_or_off))]
+    #[arg(long_help = "the address of an OTLP/HTTP receiver that takes JSON, such as \
+        http://127.0.0.1:4318, or off")]
+    pub(crate) otlp_endpoint: OrOff<Url>,
+    /// Headers that requests with spans carry, such as those that authenticate them
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", value_name = "HEADERS")]
+    #[arg(hide_env_values = true, hide_default_value = true, default_value = "")]
+    #[arg(value_parser = by(headers))]
+    #[arg(long_help = "name=value[,name=value…] with values percent-encoded, such as \
+        authorization=Bearer%20secret")]
+    pub(crate) otel_exporter_otlp_headers: Headers,
+    /// Which traces are recorded; with `parentbased_` a publisher's decision counts, and the rest is
+    /// about traces that begin here
+    #[arg(long, env = "OTEL_TRACES_SAMPLER", value_name = "SAMPLER")]
+    #[arg(default_value = "parentbased_always_on", value_parser = by(sampler))]
+    #[arg(long_help = "always_on, always_off, traceidratio, parentbased_always_on, \
+        parentbased_always_off, or parentbased_traceidratio")]
+    otel_traces_sampler: String,
+    /// The share of traces that the samplers with `traceidratio` record
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "RATIO", default_value = "1")]
+    #[arg(value_parser = by(ratio), long_help = "a number from 0 to 1, such as 0.1")]
+    otel_traces_sampler_arg: f64,
 }
 
 impl Traces {
-    pub(super) fn read(values: &Values) -> Result<Self, SettingsError> {
-        let ratio = values.read("otel_traces_sampler_arg", ratio)?;
-        let sampling = |text: &str| Sampling::parse(text.trim(), ratio);
-        Ok(Self {
-            endpoint: values.read("otlp_endpoint", endpoint_or_off)?.0,
-            headers: values.read("otel_exporter_otlp_headers", headers)?,
-            sampling: values.read("otel_traces_sampler", sampling)?,
-        })
+    /// Which traces are recorded; `None` for a name that no sampler has, which the parser refuses.
+    pub(crate) fn sampling(&self) -> Option<Sampling> {
+        Sampling::parse(&self.otel_traces_sampler, self.otel_traces_sampler_arg)
     }
 }
 
-/// A collector's address, if there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Endpoint(Option<Url>);
-
 /// Reads where spans go, as the whole address, or `off`.
-fn endpoint_or_off(text: &str) -> Option<Endpoint> {
+fn endpoint_or_off(text: &str) -> Option<OrOff<Url>> {
     if matches!(text.trim(), "" | "off") {
-        return Some(Endpoint(None));
+        return Some(None);
     }
     let mut url = Url::parse(text.trim()).ok()?;
     if !matches!(url.scheme(), "http" | "https") || url.query().is_some() {
@@ -46,12 +59,18 @@ fn endpoint_or_off(text: &str) -> Option<Endpoint> {
     }
     let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
     url.set_path(&path);
-    Some(Endpoint(Some(url)))
+    Some(Some(url))
+}
+
+/// Reads the name of a sampler.
+fn sampler(text: &str) -> Option<String> {
+    let name = text.trim();
+    Sampling::parse(name, 1.0).map(|_| name.to_owned())
 }
 
 /// Reads `name=value[,…]` with values percent-encoded, as OpenTelemetry's specification of the
 /// exporter has it.
-fn headers(text: &str) -> Option<Vec<(String, String)>> {
+fn headers(text: &str) -> Option<Headers> {
     let header = |part: &str| {
         let (name, value) = part.split_once('=')?;
         let name = HeaderName::try_from(name.trim()).ok()?;
@@ -81,7 +100,7 @@ mod tests {
             ("otel:4318", None),
         ] {
             let read = endpoint_or_off(text);
-            let read = read.as_ref().map(|endpoint| endpoint.0.as_ref().map(Url::as_str));
+            let read = read.as_ref().map(|endpoint| endpoint.as_ref().map(Url::as_str));
             assert_eq!(read, expected, "{text}");
         }
     }

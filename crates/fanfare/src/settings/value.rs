@@ -9,15 +9,36 @@ use base64::engine::general_purpose::STANDARD;
 use fanfare_core::share::Shares;
 use fanfare_core::{duration, hosts};
 use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::table::Shown;
+use super::setting::Shown;
 
 /// Keys with their ids; the first one encrypts.
 pub(crate) type Keys = Vec<(String, [u8; 32])>;
 
+/// A value, or `None` for the text `off`.
+pub(crate) type OrOff<T> = Option<T>;
+
+/// What a duration must be.
+pub(super) const DURATION: &str = "a whole number with a unit, such as 500ms, 5s, 2m, 12h or 3d";
+
+/// What a count must be.
+pub(super) const COUNT: &str = "a whole number, at least 1";
+
 /// What stands in place of what may not be shown.
 const MASK: &str = "***";
+
+/// The parser of an argument, from a function that knows only whether a text is of its form. The
+/// argument says what the form is.
+pub(super) fn by<T>(
+    read: fn(&str) -> Option<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: 'static,
+{
+    move |text| read(text).ok_or_else(String::new)
+}
 
 /// Reads a duration; nothing shorter than a millisecond.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
@@ -25,10 +46,11 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     duration::parse(text.trim()).filter(|duration| within.contains(duration))
 }
 
-/// Reads a whole number from 1.
-pub(crate) fn count(text: &str) -> Option<usize> {
+/// Reads a whole number from 1 to a million, or to what the type holds.
+pub(crate) fn count<T: TryFrom<u32>>(text: &str) -> Option<T> {
     // The bound keeps it within what semaphores and pools take.
-    text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))
+    let count = text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))?;
+    T::try_from(count).ok()
 }
 
 /// Reads how many delivery queues there are.
@@ -36,16 +58,28 @@ pub(crate) fn delivery_queues(text: &str) -> Option<Shares> {
     text.trim().parse().ok().and_then(Shares::new)
 }
 
-/// Where to listen, if at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+/// Reads the address of a socket.
+pub(crate) fn listen(text: &str) -> Option<SocketAddr> {
+    text.trim().parse().ok()
+}
 
-/// Reads a socket address, or `off`.
-pub(crate) fn listen_or_off(text: &str) -> Option<Listen> {
+/// Reads the address of a socket, or `off`.
+pub(crate) fn listen_or_off(text: &str) -> Option<OrOff<SocketAddr>> {
     match text.trim() {
-        "" | "off" => Some(Listen(None)),
-        text => text.parse().ok().map(|address| Listen(Some(address))),
+        "" | "off" => Some(None),
+        text => listen(text).map(Some),
     }
+}
+
+/// Reads one of two words: whether it is the first.
+pub(crate) fn either(text: &str, first: &str, second: &str) -> Option<bool> {
+    let text = text.trim();
+    (text == first || text == second).then_some(text == first)
+}
+
+/// What is not a filter of the log is refused here; it is read again when the log starts.
+pub(crate) fn log_filter(text: &str) -> Option<String> {
+    EnvFilter::try_new(text).is_ok().then(|| text.to_owned())
 }
 
 /// The library reads URLs and `key=value` texts; only what is neither is refused here.

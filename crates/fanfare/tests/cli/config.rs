@@ -29,6 +29,153 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
     assert_eq!(setting(&ended, "FANFARE_DATABASE_URL"), (Value::Null, "not set".to_owned()));
 }
 
+/// The contract's, where it has one.
+const DEFAULTS: [(&str, &str); 32] = [
+    ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:8080"),
+    ("FANFARE_LOCAL_ACCOUNTS", "yes"),
+    ("FANFARE_OIDC_SCOPES", "openid profile"),
+    ("FANFARE_OIDC_USER_CLAIM", "preferred_username"),
+    ("FANFARE_OIDC_LABEL", "single sign-on"),
+    ("FANFARE_METRICS_LISTEN", "off"),
+    ("FANFARE_OTLP_ENDPOINT", "off"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", ""),
+    ("OTEL_TRACES_SAMPLER", "parentbased_always_on"),
+    ("OTEL_TRACES_SAMPLER_ARG", "1"),
+    ("FANFARE_ALLOW_TARGETS", ""),
+    ("FANFARE_RETRY_FIRST", "5s"),
+    ("FANFARE_RETRY_MAX_DELAY", "12h"),
+    ("FANFARE_RETRY_ATTEMPTS", "12"),
+    ("FANFARE_DELIVERY_DEADLINE", "72h"),
+    ("FANFARE_CONNECT_TIMEOUT", "5s"),
+    ("FANFARE_TIMEOUT", "15s"),
+    ("FANFARE_DIRECTORY_HOLD", "30s"),
+    ("FANFARE_DIRECTORY_GAP", "hold"),
+    ("FANFARE_DIRECTORY_GAP_WAIT", "5s"),
+    ("FANFARE_DIRECTORY_HISTORY", "7d"),
+    ("FANFARE_MASK", "connection-strings"),
+    ("FANFARE_PREFETCH", "256"),
+    ("FANFARE_DELIVERY_QUEUES", "1"),
+    ("FANFARE_CONCURRENCY", "1024"),
+    ("FANFARE_WEBHOOK_CONCURRENCY", "64"),
+    ("FANFARE_WEBHOOKS_PER_OWNER", "100"),
+    ("FANFARE_PAUSE_FAILING_AFTER", "5d"),
+    ("FANFARE_DATABASE_CONNECTIONS", "8"),
+    ("FANFARE_LOG", "info"),
+    ("FANFARE_LOG_FORMAT", "text"),
+    // No default, and in the end no value.
+    ("FANFARE_RECEIVER_CA_FILE", "null"),
+];
+
+#[test]
+fn settings_have_their_defaults_and_three_names_that_agree() {
+    let place = Place::new();
+    let all = settings(&place);
+    for (name, default) in DEFAULTS {
+        let found = all.iter().find(|setting| setting["name"] == name).unwrap();
+        let default = if default == "null" { Value::Null } else { default.into() };
+        assert_eq!((&found["default"], &found["value"]), (&default, &default), "{name}");
+    }
+    for setting in &all {
+        let [name, flag, key] = ["name", "flag", "key"].map(|it| setting[it].as_str().unwrap());
+        // OpenTelemetry gives some variables their names.
+        if !name.starts_with("OTEL_") {
+            assert_eq!(name, format!("FANFARE_{}", key.to_uppercase()));
+        }
+        assert_eq!(flag, format!("--{}", key.replace('_', "-")));
+    }
+    let with_default = all.iter().filter(|setting| !setting["default"].is_null()).count();
+    assert_eq!(with_default, DEFAULTS.len() - 1);
+}
+
+fn settings(place: &Place) -> Vec<Value> {
+    let ended = place.run(&["config", "--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+/// Nothing that any setting means.
+const NONSENSE: &str = "=no\u{1}[sense";
+
+#[test]
+fn every_setting_refuses_nonsense_from_everywhere_by_name() {
+    let place = Place::new();
+    place.file("value", NONSENSE);
+    for setting in settings(&place) {
+        let [name, flag, key] = ["name", "flag", "key"].map(|it| setting[it].as_str().unwrap());
+        // A connection string is checked when it is used.
+        let wrong = if key == "database_url" { "nonsense" } else { NONSENSE };
+        place.file("value", wrong);
+        let by_flag = place.run(&["config", &format!("{flag}={wrong}")]);
+        let by_variable = place.run_with(&[(name, wrong)], &["config"]);
+        let by_file = place.run_with(&[(&format!("{name}_FILE"), "value")], &["config"]);
+        let toml = place.file("fanfare.toml", &format!("{key} = {}\n", serde_json::json!(wrong)));
+        let by_toml = place.run(&["config"]);
+        std::fs::remove_file(toml).unwrap();
+        for (ended, source) in [
+            (by_flag, format!("(from the flag {flag})")),
+            (by_variable, "(from the environment)".to_owned()),
+            (by_file, "(from the file value)".to_owned()),
+            (by_toml, "(from the file fanfare.toml)".to_owned()),
+        ] {
+            let message = ended.failed_with(2);
+            assert!(message.starts_with(&format!("{name} is ")), "{message}");
+            assert!(message.contains(&source) && message.contains("; give "), "{message}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let place = Place::new();
+    place.file("fanfare.toml", "timeout = \"9s\"\n");
+    let variables = [
+        ("FANFARE_TIMEOUT", ""),
+        ("FANFARE_RETRY_FIRST", ""),
+        ("FANFARE_RETRY_FIRST_FILE", ""),
+        ("FANFARE_DATABASE_URL", ""),
+        ("FANFARE_CONFIG", ""),
+    ];
+    let ended = place.run_with(&variables, &["config", "--json"]);
+    assert_eq!(setting(&ended, "FANFARE_TIMEOUT"), ("9s".into(), "file fanfare.toml".to_owned()));
+    assert_eq!(setting(&ended, "FANFARE_RETRY_FIRST"), ("5s".into(), "default".to_owned()));
+    assert_eq!(setting(&ended, "FANFARE_DATABASE_URL"), (Value::Null, "not set".to_owned()));
+    // A flag or a file that is empty says so on purpose.
+    let ended = place.run(&["config", "--timeout", ""]);
+    assert!(ended.failed_with(2).starts_with("FANFARE_TIMEOUT is \"\" (from the flag --timeout)"));
+    place.file("fanfare.toml", "timeout = \"\"\n");
+    assert!(place.run(&["config"]).failed_with(2).contains("(from the file fanfare.toml)"));
+}
+
+#[test]
+fn a_value_may_have_a_file_of_its_own() {
+    let place = Place::new();
+    place.file("fanfare.toml", "database_url = \"postgres://db/toml\"\n");
+    place.file("secret", "postgres://db/file\r\n");
+    let file = ("FANFARE_DATABASE_URL_FILE", "secret");
+    let both = [file, ("FANFARE_DATABASE_URL", "postgres://db/variable")];
+    let name = "FANFARE_DATABASE_URL";
+    let ended = place.run_with(&[file], &["config", "--json"]);
+    assert_eq!(setting(&ended, name), ("postgres://db/file".into(), "file secret".to_owned()));
+    let ended = place.run_with(&both, &["config", "--json"]);
+    assert_eq!(setting(&ended, name).0, "postgres://db/variable");
+    let ended = place.run_with(&[("FANFARE_DATABASE_URL_FILE", "missing")], &["config"]);
+    let message = ended.failed_with(2);
+    assert!(message.contains("failed to read missing, which FANFARE_DATABASE_URL_FILE names"));
+}
+
+#[test]
+fn what_is_missing_is_told_with_all_three_names() {
+    let message = Place::new().run(&["webhooks", "list"]).failed_with(2).to_owned();
+    for part in [
+        "FANFARE_DATABASE_URL is not set",
+        "--database-url",
+        "database_url = ",
+        "a PostgreSQL URL such as postgres://",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
 #[test]
 fn another_file_can_be_named() {
     let place = Place::new();
@@ -63,6 +210,29 @@ fn secrets_are_masked_wherever_they_come_from() {
             assert!(!ended.stdout.contains(secret), "{}", ended.stdout);
         }
     }
+}
+
+#[test]
+fn a_wrong_secret_is_not_repeated() {
+    let place = Place::new();
+    for (name, value) in [
+        ("FANFARE_SECRET_KEYS", "k:hidden"),
+        ("FANFARE_AMQP_URL", "http://anna:hidden@mq"),
+        ("FANFARE_DATABASE_URL", "mysql://anna:hidden@db"),
+        ("FANFARE_OTLP_ENDPOINT", "ftp://anna:hidden@otel"),
+        ("FANFARE_OIDC_CLIENT_SECRET", "hidden\u{1}"),
+    ] {
+        let ended = place.run_with(&[(name, value)], &["config"]);
+        let message = ended.failed_with(2);
+        assert!(
+            message.starts_with(&format!("{name} is not usable (from the environment); give "))
+        );
+        assert!(!message.contains("hidden"), "{message}");
+    }
+    place.file("fanfare.toml", "log = \"info\"\nsecret_keys = k:hidden\n");
+    let ended = place.run(&["config"]);
+    let message = ended.failed_with(2);
+    assert!(message.contains("line 2 ") && !message.contains("hidden"), "{message}");
 }
 
 #[test]

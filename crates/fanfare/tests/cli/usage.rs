@@ -18,7 +18,8 @@ fn help_and_version_succeed() {
     assert_eq!(settings.code, Some(0));
     assert!(settings.stdout.contains("--database-url <URL>"), "{}", settings.stdout);
     assert!(settings.stdout.contains("FANFARE_TIMEOUT"));
-    assert_eq!(place.run(&["settings"]).stdout, settings.stdout);
+    let wrong = [("FANFARE_TIMEOUT", "never"), ("FANFARE_DATABASE_URL", "hidden")];
+    assert_eq!(place.run_with(&wrong, &["settings"]).stdout, settings.stdout);
 }
 
 #[test]
@@ -46,9 +47,12 @@ fn no_command_shows_the_first_steps_and_fails() {
 
 #[test]
 fn a_group_without_a_command_shows_its_help_and_fails() {
-    let ended = Place::new().run(&["webhooks"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
-    assert!(ended.stderr.contains("Usage: fanfare webhooks"), "{}", ended.stderr);
+    // That the environment says something, as in any installation, is no argument.
+    for variables in [&[][..], &[("FANFARE_TIMEOUT", "1s")]] {
+        let ended = Place::new().run_with(variables, &["webhooks"]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+        assert!(ended.stderr.contains("Usage: fanfare webhooks"), "{}", ended.stderr);
+    }
 }
 
 #[test]
@@ -57,7 +61,7 @@ fn completions_and_manual_pages_need_no_settings() {
     place.file("fanfare.toml", "timeout = \"never\"");
     assert_eq!(place.run(&["config"]).code, Some(2));
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let script = place.run(&["completions", shell]);
+        let script = place.run_with(&[("FANFARE_TIMEOUT", "never")], &["completions", shell]);
         assert_eq!(script.code, Some(0), "{}", script.stderr);
         assert!(script.stdout.contains("dead-letters"), "{shell}");
     }

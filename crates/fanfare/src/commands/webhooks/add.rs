@@ -79,7 +79,7 @@ pub(super) async fn add(
         self::verify(&webhook, settings).await?;
     }
     warn_about_owner(&webhook.owner, store).await?;
-    store.webhook_register(&webhook, settings.webhooks_per_owner).await?;
+    store.webhook_register(&webhook, settings.load.webhooks_per_owner).await?;
     Ok(webhook)
 }
 

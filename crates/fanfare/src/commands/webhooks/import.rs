@@ -87,7 +87,7 @@ pub(super) async fn import(
     for owner in webhooks.iter().map(|webhook| &webhook.owner).collect::<BTreeSet<_>>() {
         add::warn_about_owner(owner, store).await?;
     }
-    let n_new = store.webhooks_import(&webhooks, settings.webhooks_per_owner).await?;
+    let n_new = store.webhooks_import(&webhooks, settings.load.webhooks_per_owner).await?;
     let n_known = u64::try_from(webhooks.len())?.saturating_sub(n_new) + n_without_secret;
     output::print(&format!("imported {n_new}; skipped {n_known} that were here before\n"))
 }
