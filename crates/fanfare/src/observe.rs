@@ -96,10 +96,12 @@ impl Observer {
         let store = parts::probe(settings, self.role)?;
         lifecycle::run_role(self.role, |stop| async move {
             let readiness = Readiness::new(store, self.broker, self.process, stop.clone());
-            let page = Page { registry: self.registry, readiness };
+            let router = serve::router(Page { registry: self.registry, readiness });
+            // They are told how it stands until the role has ended.
+            let ever = CancellationToken::new();
             tokio::select! {
                 () = run(stop) => {}
-                () = serve::serve(&listener, page) => {}
+                () = fanfare_http::serve(listener, router, serve::LIMITS, &ever) => {}
             }
         })
         .await

@@ -88,7 +88,7 @@ pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
         provider: parts::provider(settings)?,
     };
     let wanted = settings.console_listen;
-    let listener = fanfare_console::listen(wanted).with_context(|| {
+    let listener = fanfare_http::listen(wanted).with_context(|| {
         format!(
             "failed to listen on {wanted}; set FANFARE_CONSOLE_LISTEN to an address of this \
                  machine and a port that is free"
