@@ -15,8 +15,8 @@
 //!    is done again.
 //! 7. `pages`: all of that for people. A session in a cookie (`auth::cookie`) opens them, and the
 //!    APIs too; `auth::forgery` tells what another site has a browser send.
-//! 8. `server`: connections, their limits, and how they end. `site` is how clients see us through
-//!    proxies, `security` what every answer gets.
+//! 8. `site` is how clients see us through proxies, `security` what every answer gets. Connections
+//!    are those of [`fanfare_http`], within [`LIMITS`].
 //! 9. `upkeep`: what goes on beside all that.
 //!
 //! There is no CORS: a page of another origin can't read an answer. Whoever wants to call the API
@@ -29,7 +29,6 @@ pub mod oidc;
 mod pages;
 mod routes;
 mod security;
-mod server;
 mod site;
 mod test_events;
 mod upkeep;
@@ -40,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_http::Limits;
 use fanfare_outbound::Client;
 use fanfare_store::Store;
 use fanfare_store::patience::{Impatient, patiently};
@@ -48,12 +48,23 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use app::App;
-pub use server::listen;
 pub use v1::view;
 
 /// How often sessions that have ended are swept. As often a database that is away is noticed, and
 /// told once.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// What clients may do. Idle connections stay longer than common proxies keep them: nginx and AWS
+/// 60 s, Caddy and IIS 2 min, Google Cloud 10 min. Who closes first should be the proxy, which knows
+/// that it is about to send no request; what it sends on a connection that is being closed is
+/// answered with 502.
+const LIMITS: Limits = Limits {
+    connections: 512,
+    head: Duration::from_secs(30),
+    idle: Duration::from_mins(11),
+    life: Duration::from_mins(10),
+    max_head: 64 * 1024,
+};
 
 /// What the console needs.
 pub struct Config {
@@ -84,13 +95,17 @@ pub struct Config {
 /// Serves on `listener` until `stop` is cancelled and the requests that are under way are answered,
 /// over any outage of the database: requests that need it are answered with 503 meanwhile.
 pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) {
+    match listener.local_addr() {
+        Ok(address) => tracing::info!("listening on http://{address}"),
+        Err(error) => tracing::warn!(%error, "listening on an address that can't be told"),
+    }
     let app = Arc::new(App::new(config));
     let router = routes::router(Arc::clone(&app));
     // A sweep may be left at any point: what it did not delete has ended all the same.
     let beside =
         async { tokio::join!(sweep(&app, &stop), upkeep::count(&app), upkeep::resend(&app)) };
     let beside = stop.run_until_cancelled(beside);
-    tokio::join!(server::serve(listener, router, &stop), beside);
+    tokio::join!(fanfare_http::serve(listener, router, LIMITS, &stop), beside);
 }
 
 async fn sweep(app: &App, stop: &CancellationToken) {
@@ -103,5 +118,16 @@ async fn sweep(app: &App, stop: &CancellationToken) {
             }
         }
         tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_connections_outlive_what_common_proxies_keep() {
+        assert!(LIMITS.idle > Duration::from_mins(10), "Google Cloud's load balancers");
+        assert!(LIMITS.head <= Duration::from_secs(30));
     }
 }

@@ -1,12 +1,14 @@
 //! Every path that is served.
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use serde_json::Value;
+use tower::ServiceExt as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,13 +26,16 @@ const TOKEN: &str = "/Token";
 /// The route table. Its paths are the folded ones: see [`fold`].
 pub(crate) fn router(app: Shared) -> Router {
     let (apis, description) = apis();
-    apis.route(v1::OPENAPI, get(v1::openapi::answer(&description)))
+    let router = apis
+        .route(v1::OPENAPI, get(v1::openapi::answer(&description)))
         .route(v1::DOCS, get(v1::docs::answer(&description)))
         .merge(pages())
         .fallback(pages::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(from_fn(security::every_answer))
-        .with_state(app)
+        .with_state(app);
+    // A layer of the router itself would come after its choice of a route.
+    Router::new().fallback_service(router.map_request(fold::<Body>))
 }
 
 /// The APIs, and their description.
@@ -107,7 +112,7 @@ fn pages() -> Router<Shared> {
 
 /// Folds the case of the API's own paths and takes a slash off their end, as the report server's
 /// routes don't mind either; other paths stay as they are.
-pub(crate) fn fold<B>(mut request: Request<B>) -> Request<B> {
+fn fold<B>(mut request: Request<B>) -> Request<B> {
     if let Some(folded) = folded(request.uri()) {
         *request.uri_mut() = folded;
     }
@@ -171,6 +176,17 @@ mod tests {
         let all = ids.len();
         ids.dedup();
         assert_eq!(ids.len(), all, "{ids:?}");
+    }
+
+    #[test]
+    fn the_page_shows_every_operation_and_schema_without_a_script() {
+        let (_, document) = apis();
+        let page = v1::docs::page(&document);
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        for name in document["paths"].as_object().unwrap().keys().chain(schemas.keys()) {
+            assert!(page.contains(&format!("<code>{name}</code>")), "{name}");
+        }
+        assert!(!page.contains("<script"));
     }
 
     #[track_caller]

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use fanfare_broker::{Queue, QueueHealth, State};
 use fanfare_metrics::{Broker, Process, Registry, Router, Worker};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::{self, Role};
 use crate::parts;
@@ -87,17 +88,19 @@ impl Observer {
     ///
     /// The settings of the database can't be used, or a role failed.
     pub(crate) async fn run(self, settings: &Settings, roles: Vec<Role>) -> anyhow::Result<()> {
-        if let Some(listener) = self.listener {
-            // One connection of its own: a look must not wait behind the work.
-            let store = parts::probe(settings, self.name)?;
-            let answer = |stop| async move {
-                let readiness = Readiness::new(store, self.broker, self.process, stop);
-                serve::serve(&listener, Page { registry: self.registry, readiness }).await;
-            };
-            lifecycle::run_roles(roles, answer).await
-        } else {
-            lifecycle::run_roles(roles, |_| pending()).await
-        }
+        let Some(listener) = self.listener else {
+            return lifecycle::run_roles(roles, |_| pending()).await;
+        };
+        // One connection of its own: a probe must not wait behind the work.
+        let store = parts::probe(settings, self.name)?;
+        let answer = |stop| async move {
+            let readiness = Readiness::new(store, self.broker, self.process, stop);
+            let router = serve::router(Page { registry: self.registry, readiness });
+            // Requests are answered until the roles have ended.
+            let never = CancellationToken::new();
+            fanfare_http::serve(listener, router, serve::LIMITS, &never).await;
+        };
+        lifecycle::run_roles(roles, answer).await
     }
 }
 

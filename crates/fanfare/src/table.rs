@@ -1,5 +1,8 @@
 //! Aligned tables for people.
 
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+
 use crate::output::plain;
 
 /// The widest that a cell gets before it is cut, except in the last column.
@@ -7,24 +10,26 @@ const WIDEST: usize = 60;
 
 /// Renders rows under headings, in columns as wide as they need to be.
 pub(crate) fn render(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let headings = headings.iter().map(|text| (*text).to_owned()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(headings).chain(rows).map(cells).collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    rows.iter().map(|row| line(row, &widths)).collect()
+    let mut table = Table::new();
+    table.set_header(headings).add_rows(rows.into_iter().map(cells));
+    text(table)
 }
 
 /// Renders names and values one below the other, for one thing with many properties.
 pub(crate) fn facts(facts: &[(&str, String)]) -> String {
-    let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
-    let line = |(name, value): &(&str, String)| {
-        format!("{name:width$}  {}\n", plain(value)).trim_end().to_owned() + "\n"
-    };
-    facts.iter().map(line).collect()
+    let mut table = Table::new();
+    table.add_rows(facts.iter().map(|(name, value)| [(*name).to_owned(), plain(value)]));
+    text(table)
+}
+
+/// The same for terminals of all widths and for programs: no lines, no colours, nothing wrapped, and
+/// no spaces at the ends.
+fn text(mut table: Table) -> String {
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt() + "\n"
 }
 
 fn cells(row: Vec<String>) -> Vec<String> {
@@ -40,12 +45,6 @@ fn cells(row: Vec<String>) -> Vec<String> {
     row.into_iter().enumerate().map(fit).collect()
 }
 
-fn line(row: &[String], widths: &[usize]) -> String {
-    let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-    let line = padded.collect::<Vec<_>>().join("  ");
-    format!("{}\n", line.trim_end())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +57,17 @@ mod tests {
         assert_eq!(lines[0].find("NAME"), Some(62));
         assert_eq!(lines[1], format!("1{}ü", " ".repeat(61)));
         assert_eq!(lines[2], format!("{}…  {}", "x".repeat(59), "y".repeat(70)));
+    }
+
+    #[test]
+    fn characters_of_two_columns_are_aligned() {
+        let rows = [["東京", "x"], ["ab", "y"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(render(&["NAME", "Z"], rows), "NAME  Z\n東京  x\nab    y\n");
+    }
+
+    #[test]
+    fn no_rows_leave_the_headings() {
+        assert_eq!(render(&["A", "B"], []), "A  B\n");
     }
 
     #[test]

@@ -16,6 +16,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "fanfare-worker",
             "fanfare-console",
             "fanfare-app",
+            "fanfare-http",
             "fanfare-store",
             "fanfare-broker",
             "fanfare-outbound",
@@ -43,6 +44,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
         "fanfare-console",
         &[
             "fanfare-app",
+            "fanfare-http",
             "fanfare-store",
             "fanfare-broker",
             "fanfare-outbound",
@@ -53,6 +55,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("fanfare-app", &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"]),
     ("fanfare-store", &["fanfare-core", "fanfare-tls"]),
     ("fanfare-broker", &["fanfare-core", "fanfare-tls"]),
+    ("fanfare-http", &[]),
     ("fanfare-outbound", &["fanfare-core"]),
     ("fanfare-metrics", &["fanfare-core"]),
     ("fanfare-core", &[]),

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fanfare_core::duration::seconds_to_wait;
+use fanfare_http::Peer;
 use serde::Serialize;
 use url::form_urlencoded;
 use utoipa::ToSchema;
@@ -18,7 +19,6 @@ use super::json::json;
 use super::problem::{AWAY, AWAY_SECONDS, Problem};
 use crate::app::Shared;
 use crate::auth::passwords::{Denied, SESSION, sign_in};
-use crate::server::Peer;
 
 /// The form that a client sends.
 // What is read of it is a `Form`; this only describes it.

@@ -9,6 +9,9 @@
 //! How many passwords are hashed at a time is bounded elsewhere. For an account whose owner signed in
 //! from this source before, only the limit of the two together holds: neither strangers elsewhere
 //! nor those behind the same proxy can lock the owner out.
+//!
+//! `governor` has the same algorithm (GCRA), but can neither give a try back, nor look at three
+//! limits before it takes from any, nor keep the busiest when there are too many keys.
 
 use std::collections::HashMap;
 use std::hash::Hash;

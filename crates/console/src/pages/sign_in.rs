@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use fanfare_core::duration::seconds_to_wait;
+use fanfare_http::Peer;
 
 use super::error::Failed;
 use super::fields::{self, Fields};
@@ -17,7 +18,6 @@ use crate::app::{App, Shared};
 use crate::auth::forgery::Sender;
 use crate::auth::passwords::{Denied, sign_in};
 use crate::auth::{cookie, forgery, token};
-use crate::server::Peer;
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]

@@ -102,7 +102,7 @@ fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role
         provider: parts::provider(settings)?,
     };
     let wanted = settings.console_listen;
-    let listener = fanfare_console::listen(wanted).with_context(|| {
+    let listener = fanfare_http::listen(wanted).with_context(|| {
         format!(
             "failed to listen on {wanted}; set FANFARE_CONSOLE_LISTEN to an address of this \
                  machine and a port that is free"

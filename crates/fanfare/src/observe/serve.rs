@@ -1,122 +1,70 @@
-//! The answers to whoever asks, with limits that keep anybody from costing the role much.
+//! The answers of `/metrics`, `/healthz` and `/readyz`.
 
-use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::response::Response;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use fanfare_http::Limits;
 use fanfare_metrics::{CONTENT_TYPE, Registry};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 
 use super::readiness::Readiness;
 
-/// Connections at a time; more wait until one ends.
-const MAX_CONNECTIONS: usize = 32;
+/// What clients may do: ask for little, with one request a connection.
+pub(super) const LIMITS: Limits = Limits {
+    connections: 32,
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(10),
+    life: Duration::ZERO,
+    max_head: 16 * 1024,
+};
 
-/// The longest life of a connection. Each serves one request.
-const LIFE: Duration = Duration::from_secs(10);
-
-/// The size of a request's head, in bytes, from which on it is refused.
-const MAX_HEAD: usize = 16 * 1024;
-
-/// The pause after a connection could not be accepted, mostly for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
-
-const TEXT: &str = "text/plain; charset=utf-8";
+/// The methods that each path has.
+const ALLOWED: (HeaderName, &str) = (header::ALLOW, "GET, HEAD");
 
 /// What is told.
-pub(crate) struct Page {
-    pub(crate) registry: Registry,
-    pub(crate) readiness: Readiness,
+pub(super) struct Page {
+    pub(super) registry: Registry,
+    pub(super) readiness: Readiness,
 }
 
-/// Answers for ever. Connections end with it.
-pub(crate) async fn serve(listener: &TcpListener, page: Page) {
-    let page = Arc::new(page);
-    let mut open = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = open.join_next() => {}
-            accepted = listener.accept(), if open.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => drop(open.spawn(connection(stream, Arc::clone(&page)))),
-                Err(error) => {
-                    tracing::warn!(%error, "failed to accept a connection for the metrics");
-                    sleep(PAUSE).await;
-                }
-            },
-        }
-    }
+/// The route table.
+pub(super) fn router(page: Page) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        // Whoever answers is alive: what is away comes back without a restart.
+        .route("/healthz", get("ok\n"))
+        .route("/readyz", get(readiness))
+        .fallback((StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"))
+        .method_not_allowed_fallback(async || {
+            (StatusCode::METHOD_NOT_ALLOWED, [ALLOWED], "only GET\n")
+        })
+        .layer(map_response(not_stored))
+        .with_state(Arc::new(page))
 }
 
-async fn connection(stream: TcpStream, page: Arc<Page>) {
-    let service = service_fn(|request| {
-        let page = Arc::clone(&page);
-        async move { Ok::<_, Infallible>(page.answer(request.method(), request.uri().path()).await) }
-    });
-    let mut http = http1::Builder::new();
-    http.keep_alive(false).max_buf_size(MAX_HEAD);
-    let served = http.serve_connection(TokioIo::new(stream), service);
-    match timeout(LIFE, served).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection for the metrics broke"),
-        Err(_) => tracing::debug!("a connection for the metrics took too long"),
-    }
+async fn metrics(State(page): State<Arc<Page>>) -> impl IntoResponse {
+    // For `database_up`, `broker_up`, `broker_blocked` and `queue_consumed`, which nothing else would
+    // keep.
+    page.readiness.database().await;
+    page.readiness.broker();
+    page.readiness.queues();
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page.registry.text())
 }
 
-impl Page {
-    async fn answer(&self, method: &Method, path: &str) -> Response {
-        let known = ["/metrics", "/healthz", "/readyz"].contains(&path);
-        match path {
-            _ if known && !matches!(*method, Method::GET | Method::HEAD) => {
-                let mut refused =
-                    respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
-                refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-                refused
-            }
-            "/metrics" => {
-                // For `database_up`, `broker_up`, `broker_blocked` and `queue_consumed`, which
-                // nothing else would keep.
-                self.readiness.database().await;
-                self.readiness.broker();
-                self.readiness.queues();
-                respond(StatusCode::OK, CONTENT_TYPE, self.registry.text())
-            }
-            // Whoever answers is alive: what is away comes back without a restart.
-            "/healthz" => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
-            "/readyz" => readiness(&self.readiness.problems().await),
-            _ => {
-                let text = "there are /metrics, /healthz and /readyz\n".to_owned();
-                respond(StatusCode::NOT_FOUND, TEXT, text)
-            }
-        }
-    }
-}
-
-fn readiness(problems: &[String]) -> Response {
+async fn readiness(State(page): State<Arc<Page>>) -> (StatusCode, String) {
+    let problems = page.readiness.problems().await;
     if problems.is_empty() {
-        return respond(StatusCode::OK, TEXT, "ready\n".to_owned());
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n")
     }
-    let mut text = String::new();
-    for problem in problems {
-        // Writing into a string does not fail.
-        let _ = writeln!(text, "{problem}");
-    }
-    respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+async fn not_stored(answer: Response) -> impl IntoResponse {
+    ([(header::CACHE_CONTROL, "no-store")], answer)
 }

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::Limits;
+
 /// How long a peer may take nothing of its answer without counting as one that waits.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -40,15 +42,6 @@ pub(super) struct Slot {
     id: u64,
     activity: Arc<Activity>,
     evicted: CancellationToken,
-}
-
-/// How long a connection may wait for its peer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
-    /// From the first byte of a request's head to its last; a new connection begins with it.
-    pub(super) head: Duration,
-    /// Between an answer and the next request.
-    pub(super) idle: Duration,
 }
 
 /// What a connection does.
@@ -138,16 +131,16 @@ impl Slot {
     }
 
     /// Waits until the peer has taken too long to send a request.
-    pub(super) async fn overdue(&self, times: Times) {
+    pub(super) async fn overdue(&self, limits: Limits) {
         loop {
             let now = Instant::now();
-            let left = match self.activity.due(times) {
+            let left = match self.activity.due(limits) {
                 Some(due) if due <= now => return,
                 Some(due) => due.saturating_duration_since(now),
-                None => times.head,
+                None => limits.head,
             };
             // What begins meanwhile may be due earlier.
-            sleep(left.min(times.head).min(times.idle)).await;
+            sleep(left.min(limits.head).min(limits.idle)).await;
         }
     }
 
@@ -192,12 +185,12 @@ impl Activity {
     }
 
     /// Until when the peer must have sent a request; `None` while one is being answered.
-    fn due(&self, times: Times) -> Option<Instant> {
+    fn due(&self, limits: Limits) -> Option<Instant> {
         let state = self.state();
         match state.head {
             _ if state.answering > 0 => None,
-            Some(since) => Some(since + times.head),
-            None => Some(state.moved + times.idle),
+            Some(since) => Some(since + limits.head),
+            None => Some(state.moved + limits.idle),
         }
     }
 

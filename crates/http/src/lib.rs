@@ -1,5 +1,5 @@
-//! Connections: how many, how long they may take to say what they want and to read the answer, and
-//! how they end.
+//! The HTTP server of every process: how many connections there are, how long they may take to say
+//! what they want and to read the answer, and how they end.
 //!
 //! A connection that says nothing, or does not read what it asked for, is closed after a while. When
 //! all slots are taken that happens at once to the one that can best be spared (`slots`), so that a
@@ -27,25 +27,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt as _, service_fn};
 
-use crate::routes;
-use slots::{Slot, Slots, Times};
+use slots::{Slot, Slots};
 use stream::Watched;
 
-/// Connections at a time.
-const MAX_CONNECTIONS: usize = 512;
-/// How long a connection may wait for its peer. Idle ones stay longer than common proxies keep them:
-/// nginx and AWS 60 s, Caddy and IIS 2 min, Google Cloud 10 min. Who closes first should be the
-/// proxy, which knows that it is about to send no request; what it sends on a connection that is
-/// being closed is answered with 502.
-const TIMES: Times = Times { head: Duration::from_secs(30), idle: Duration::from_mins(11) };
 /// The longest time for which a peer may take nothing of an answer.
 const WRITE_TIME: Duration = Duration::from_secs(30);
-/// How long a connection may be used before it is asked to end after the current answer, …
-const LIFE: Duration = Duration::from_mins(10);
-/// … and how long it has for that.
+/// How long a connection may take for the last answer.
 const LAST_ANSWER: Duration = Duration::from_mins(1);
-/// The size, in bytes, from which on the head of a request is too large; one read may pass it.
-const MAX_HEAD: usize = 64 * 1024;
 /// The most headers of a request.
 const MAX_HEADERS: usize = 100;
 /// The pause after a connection could not be accepted, mostly for want of file descriptors.
@@ -62,10 +50,27 @@ const SEND_BUFFER: u32 = 128 * 1024;
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 1024;
 
+/// What a server allows its clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most connections at a time.
+    pub connections: usize,
+    /// How long the head of a request may take, from its first byte to its last; a new connection
+    /// begins with it.
+    pub head: Duration,
+    /// How long a connection may be idle between an answer and the next request.
+    pub idle: Duration,
+    /// How long a connection may be used before it is asked to end after the current answer. With
+    /// zero it serves one request.
+    pub life: Duration,
+    /// The size, in bytes, from which the head of a request is too large; one read may pass it.
+    pub max_head: usize,
+}
+
 /// Listens on an address. What it accepts inherits the size of the buffer.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A console that is started again takes the place of the one before at once.
+    // A process that is started again takes the place of the one before at once.
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
@@ -74,16 +79,18 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// The address that sends a request: the last proxy's, if there is one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+pub struct Peer(pub IpAddr);
 
-/// Serves until `stop` is cancelled, and then what is under way.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &CancellationToken) {
-    match listener.local_addr() {
-        Ok(address) => tracing::info!("listening on http://{address}"),
-        Err(error) => tracing::warn!(%error, "listening on an address that can't be told"),
-    }
-    let connections = Connections::new(router, TIMES);
-    let slots = Slots::new(MAX_CONNECTIONS);
+/// Serves until `stop` is cancelled, and then what is under way. Each request has its [`Peer`] as an
+/// extension. Connections end when the future is dropped.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: &CancellationToken,
+) {
+    let connections = Connections::new(router, limits);
+    let slots = Slots::new(limits.connections);
     // Owns all connections: what is still there at the end is closed with it.
     let mut open = JoinSet::new();
     loop {
@@ -122,12 +129,12 @@ struct Connections {
     router: Router,
     graceful: GracefulShutdown,
     http: http1::Builder,
-    times: Times,
+    limits: Limits,
 }
 
 impl Connections {
-    fn new(router: Router, times: Times) -> Self {
-        Self { router, graceful: GracefulShutdown::new(), http: http(times), times }
+    fn new(router: Router, limits: Limits) -> Self {
+        Self { router, graceful: GracefulShutdown::new(), http: http(limits), limits }
     }
 
     fn serve(
@@ -139,15 +146,16 @@ impl Connections {
         let router = self.router.clone();
         let activity = Arc::clone(slot.activity());
         let since = Instant::now();
+        let limits = self.limits;
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
             let answering = activity.answering(!request.body().is_end_stream());
-            let answer = router.clone().map_request(routes::fold::<Incoming>).oneshot(request);
+            let answer = router.clone().oneshot(request);
             async move {
                 let mut answer = answer.await;
                 drop(answering);
                 if let Ok(answer) = &mut answer
-                    && since.elapsed() > LIFE
+                    && since.elapsed() > limits.life
                 {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(header::CONNECTION, close);
@@ -159,7 +167,6 @@ impl Connections {
         let service = TowerToHyperService::new(service);
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let watched = self.graceful.watch(connection);
-        let times = self.times;
         async move {
             tokio::select! {
                 served = watched => if let Err(error) = served {
@@ -168,11 +175,11 @@ impl Connections {
                 () = slot.evicted() => {
                     tracing::debug!(%peer, "closed a connection to make room for another");
                 }
-                () = slot.overdue(times) => {
+                () = slot.overdue(limits) => {
                     tracing::debug!(%peer, "closed a connection that sent no request");
                 }
                 // The last request may come at the end of what an idle connection has.
-                () = sleep(LIFE + times.idle + LAST_ANSWER) => {
+                () = sleep(limits.life + limits.idle + LAST_ANSWER) => {
                     tracing::debug!(%peer, "closed a connection that was open for too long");
                 }
             }
@@ -180,12 +187,12 @@ impl Connections {
     }
 }
 
-fn http(times: Times) -> http1::Builder {
+fn http(limits: Limits) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         // From the last answer on, whatever trickles in: `Slot::overdue` knows more of it.
-        .header_read_timeout(times.idle + times.head)
-        .max_buf_size(MAX_HEAD)
+        .header_read_timeout(limits.idle + limits.head)
+        .max_buf_size(limits.max_head)
         .max_headers(MAX_HEADERS);
     http
 }
@@ -202,19 +209,18 @@ mod tests {
     const LONG: Duration = Duration::from_mins(5);
     const SHORT: Duration = Duration::from_secs(2);
 
+    fn limits(head: Duration, idle: Duration) -> Limits {
+        Limits { connections: 10, head, idle, life: LONG, max_head: 64 * 1024 }
+    }
+
     /// A server of one answer, and a way to connect to it.
-    async fn served(times: Times) -> (JoinSet<()>, SocketAddr) {
+    async fn served(limits: Limits) -> (JoinSet<()>, SocketAddr) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(async || "answer").post(async || "answer"));
-        let connections = Connections::new(router, times);
         let mut serving = JoinSet::new();
         serving.spawn(async move {
-            let (slots, mut open) = (Slots::new(10), JoinSet::new());
-            while let Ok((stream, peer)) = listener.accept().await {
-                let slot = slots.take(peer.ip()).unwrap();
-                open.spawn(connections.serve(stream, peer.ip(), slot));
-            }
+            serve(listener, router, limits, &CancellationToken::new()).await;
         });
         (serving, address)
     }
@@ -232,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_outlives_those_that_do_not_finish_a_head() {
-        let (_serving, address) = served(Times { head: SHORT, idle: LONG }).await;
+        let (_serving, address) = served(limits(SHORT, LONG)).await;
         let mut idle = Vec::new();
         for request in [GET, POST] {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -255,15 +261,20 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_is_closed_in_the_end() {
-        let (_serving, address) = served(Times { head: LONG, idle: SHORT }).await;
+        let (_serving, address) = served(limits(LONG, SHORT)).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         ask(&mut stream, GET).await;
         assert_eq!(timeout(LONG, stream.read(&mut [0])).await.unwrap().unwrap(), 0);
     }
 
-    #[test]
-    fn idle_connections_outlive_what_common_proxies_keep() {
-        assert!(TIMES.idle > Duration::from_mins(10), "Google Cloud's load balancers");
-        assert!(TIMES.head <= Duration::from_secs(30));
+    #[tokio::test]
+    async fn a_connection_without_a_life_serves_one_request() {
+        let once = Limits { life: Duration::ZERO, ..limits(LONG, LONG) };
+        let (_serving, address) = served(once).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(GET.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.contains("connection: close") && answer.ends_with("answer"), "{answer}");
     }
 }
