@@ -11,6 +11,7 @@ use crate::api::{filters, problem, registrations, token};
 use crate::app::Shared;
 use crate::oidc::flow;
 use crate::pages;
+use crate::paths::REGISTRATIONS;
 use crate::security;
 use crate::v1;
 
@@ -18,8 +19,6 @@ use crate::v1;
 const TOKEN: &str = "/token";
 /// What can be asked for.
 const FILTERS: &str = "/api/webhooks/filters";
-/// Webhooks.
-pub(crate) const REGISTRATIONS: &str = "/api/webhooks/registrations";
 /// A webhook.
 const REGISTRATION: &str = "/api/webhooks/registrations/{id}";
 

@@ -1,8 +1,8 @@
 //! `/api/v1`: deliveries, events, dead letters, statistics, and what is done to webhooks.
 //!
 //! Handlers by subject: [`deliveries`], [`webhooks`], [`events`], [`dead_letters`], [`statistics`].
-//! [`request`] reads what a request brings, [`list`] makes pages, [`problem`] is every failure,
-//! [`view`] how things look in JSON. [`openapi`] describes all of it, and the drop-in API too, for
+//! [`request`] reads what a request brings, [`list`] makes pages, [`problem`] is every failure;
+//! `fanfare_app::json` is how things look in JSON. [`openapi`] describes all of it, and the drop-in API too, for
 //! programs; [`docs`] shows that to people.
 
 pub(crate) mod dead_letters;
@@ -17,8 +17,9 @@ pub(crate) mod problem;
 mod request;
 pub(crate) mod resends;
 pub(crate) mod statistics;
-pub mod view;
 pub(crate) mod webhooks;
+
+use fanfare_app::json as view;
 
 /// What all its paths begin with.
 pub(crate) const BASE: &str = "/api/v1";

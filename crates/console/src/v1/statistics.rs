@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use fanfare_app::clock::rfc3339;
+use fanfare_app::webhooks;
 use fanfare_store::statistics::{Hour, LastAttempt, Statistics, StatisticsFilter};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::request::{Query, User, id, name, number};
-use super::view::rfc3339;
 use crate::api::json::json;
 use crate::app::Shared;
-use crate::webhooks;
 
 /// How many hours are told of when nothing else is asked for, and the most.
 const HOURS: i64 = 24;
@@ -79,11 +79,11 @@ pub(crate) async fn show(
     let hours = query.take("hours", number(1, MOST_HOURS)).unwrap_or(HOURS);
     query.end()?;
     if let Some(webhook) = webhook {
-        webhooks::find(&app, &user.0, webhook).await?;
+        webhooks::find(&app.context, &user.0.actor(), webhook).await?;
     }
     let filter = StatisticsFilter {
         webhook,
-        owner: user.whose(owner)?,
+        owner: user.owner_filter(owner)?,
         hours: u32::try_from(hours).unwrap_or(1),
         longest_chain: app.longest_chain,
     };
