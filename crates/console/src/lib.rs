@@ -26,6 +26,7 @@ mod auth;
 pub mod oidc;
 mod pages;
 mod paths;
+mod peer;
 mod routes;
 mod security;
 mod server;

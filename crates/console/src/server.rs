@@ -27,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt as _, service_fn};
 
+use crate::peer::Peer;
 use crate::routes;
 use slots::{Slot, Slots, Times};
 use stream::Watched;
@@ -71,10 +72,6 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
-
-/// The address that sends a request: the last proxy's, if there is one.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// Serves until `stop` is cancelled, and then what is under way.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: &CancellationToken) {

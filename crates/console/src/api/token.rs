@@ -17,7 +17,7 @@ use super::json::json;
 use super::problem::{AWAY, AWAY_SECONDS, Problem};
 use crate::app::Shared;
 use crate::auth::passwords::{Denied, SESSION, sign_in};
-use crate::server::Peer;
+use crate::peer::Peer;
 
 /// An access token.
 #[derive(Serialize, ToSchema)]

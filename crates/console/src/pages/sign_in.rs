@@ -17,7 +17,7 @@ use crate::app::{App, Shared};
 use crate::auth::forgery::Sender;
 use crate::auth::passwords::{Denied, sign_in};
 use crate::auth::{cookie, forgery, token};
-use crate::server::Peer;
+use crate::peer::Peer;
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
