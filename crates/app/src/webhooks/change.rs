@@ -147,8 +147,8 @@ fn log_change(actor: &Actor, id: WebhookId) {
     tracing::info!(webhook.id = %id, by = %actor, "changed a webhook");
 }
 
-/// Whether the webhook belonged to a former user of the owner's name, and the actor may
-/// not resume it.
+/// Whether the webhook belonged to a former user of the owner's name, so that the actor may not
+/// resume it.
 fn is_reserved(actor: &Actor, webhook: &Webhook) -> bool {
     webhook.is_of_former_owner() && !actor.is_administrator()
 }
