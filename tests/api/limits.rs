@@ -1,5 +1,6 @@
 //! How many webhooks an owner may have.
 
+use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::sandbox::Sandbox;
 use futures_util::future::join_all;
 use serde_json::json;
@@ -73,4 +74,19 @@ async fn commands_keep_to_the_most_and_who_has_more_keeps_them() {
         api.world.json(&["webhooks", "list", "--owner", "anna"]).await.as_array().unwrap().len(),
         6
     );
+}
+
+#[tokio::test]
+async fn an_address_is_not_asked_when_its_owner_has_the_most_webhooks() {
+    let api = start().await;
+    let anna = api.user("anna", &[]).await;
+    for _ in 0..MOST {
+        anna.register().await;
+    }
+    let receiver = Receiver::start().await;
+    let url = receiver.url("/");
+    assert_eq!(anna.post(&json!({ "WebHookUri": url })).await.status, 400);
+    let output = api.world.run(&["webhooks", "add", "--owner", "anna", "--url", &url], None).await;
+    assert!(output.stderr.contains("FANFARE_WEBHOOKS_PER_OWNER"), "{}", output.stderr);
+    assert_eq!(receiver.connections(), 0);
 }

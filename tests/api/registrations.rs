@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::client::send;
 use super::{Api, QUIET, REGISTRATIONS, failure, id, of};
-use crate::world::unique;
+use crate::world::{SOON, unique};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -248,4 +248,26 @@ async fn what_was_a_former_users_is_resumed_by_an_administrator_only() {
     let olga = api.user("olga", &["--admin"]).await;
     olga.put(&id, &resumed).await.is(200, None);
     assert_eq!(anna.get(&of(&id)).await.json()["IsPaused"], false);
+}
+
+#[tokio::test]
+async fn each_change_is_logged_with_the_webhook_and_who_asked_for_it() {
+    let api = Api::start().await;
+    let (anna, root) = (api.user("anna", &[]).await, api.user("root", &["--admin"]).await);
+    let id = anna.registered().await;
+    root.put(&id, &json!({ "WebHookUri": QUIET, "IsPaused": true })).await.is(200, None);
+    root.send("PATCH", &format!("/api/v1/webhooks/{id}"), br#"{"rateLimit":5}"#).await;
+    root.send("POST", &format!("/api/v1/webhooks/{id}/secret"), b"").await;
+    anna.send("DELETE", &of(&id), b"").await.is(200, None);
+    anna.send("DELETE", REGISTRATIONS, b"").await.is(200, None);
+    for (message, by) in [
+        ("registered a webhook", "anna"),
+        ("changed a webhook", "root"),
+        ("replaced a webhook's secret", "root"),
+        ("deleted a webhook", "anna"),
+    ] {
+        let line = api.process.wait_for_line(message, SOON).await;
+        assert!(line.contains(&id) && line.contains(&format!("by={by}")), "{line}");
+    }
+    api.process.wait_for_line("deleted all webhooks of an owner", SOON).await;
 }

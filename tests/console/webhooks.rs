@@ -1,10 +1,14 @@
 //! Making, changing and deleting webhooks by their forms.
 
+use std::sync::Arc;
+
 use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::sandbox::Sandbox;
+use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
 use super::{Console, QUIET};
-use crate::world::SECRET;
+use crate::world::{SECRET, SOON, World};
 
 fn id(path: &str) -> &str {
     path.rsplit('/').next().unwrap()
@@ -262,4 +266,46 @@ async fn a_signature_is_explained_part_by_part() {
         assert!(ms(&html).contains(told), "{}", ms(&html));
         assert!(html.contains("<strong>webhook-signature</strong>"));
     }
+}
+
+/// Another person gets the owner's name just when the owner resumes the webhook: the transaction
+/// that says so ends while the request to resume waits for the webhook's row.
+#[tokio::test]
+async fn a_webhook_that_becomes_a_former_owner_s_while_it_is_resumed_stays_paused() {
+    const BECOMES_A_FORMER_OWNERS: &str = "
+        update webhooks set paused = true, paused_reason = 'owner-recreated';
+        do $$ begin
+            for n in 1..1200 loop
+                perform pg_stat_clear_snapshot();
+                exit when exists (select from pg_stat_activity
+                                  where datname = current_database() and wait_event_type = 'Lock');
+                perform pg_sleep(0.05);
+            end loop;
+        end $$";
+    const IS_LOCKED: &str = "
+        select count(*) from pg_locks l join pg_class c on c.oid = l.relation
+        where c.relname = 'webhooks' and l.mode = 'RowExclusiveLock' and l.granted";
+    let sandbox = Arc::new(Sandbox::new().await);
+    let console = Console::on(World::on(&sandbox.database_url, &sandbox.amqp_url).await).await;
+    let mut anna = console.user("anna").await;
+    let path = anna.create(&[("url", QUIET), ("filter", "*")]).await;
+    anna.submit_part("/webhooks", &format!("{path}/pause")).await;
+    let page = anna.page(&path).await;
+    assert!(page.contains("/resume"), "{page}");
+    let departure = tokio::task::spawn_blocking({
+        let sandbox = Arc::clone(&sandbox);
+        move || sandbox.sql(BECOMES_A_FORMER_OWNERS)
+    });
+    eventually("the webhook's row is locked", SOON, async || {
+        let locks = sandbox.sql(IS_LOCKED).unwrap();
+        if locks.trim() == "0" { Err(locks) } else { Ok(()) }
+    })
+    .await;
+    anna.submit_part(&path, &format!("{path}/resume")).await;
+    departure.await.unwrap().unwrap();
+    let shown = console.world.json(&["webhooks", "show", id(&path)]).await;
+    assert_eq!(
+        (&shown["IsPaused"], &shown["PausedReason"]),
+        (&json!(true), &json!("owner-recreated"))
+    );
 }

@@ -1,5 +1,7 @@
 //! Who asks for something.
 
+use std::fmt;
+
 use fanfare_core::name::Name;
 
 /// Who asks for something.
@@ -13,14 +15,68 @@ pub enum Actor {
     User(Name),
 }
 
+/// Only an operator or a System Administrator may do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("only a System Administrator may do this")]
+pub struct NotAdministrator;
+
 impl Actor {
+    /// The user who is signed in; `None` for an operator.
+    #[must_use]
+    pub fn user(&self) -> Option<&Name> {
+        match self {
+            Self::Operator => None,
+            Self::Administrator(name) | Self::User(name) => Some(name),
+        }
+    }
+
+    /// Whether the actor may see and change what belongs to any owner.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        matches!(self, Self::Operator | Self::Administrator(_))
+    }
+
+    /// Whether this is the owner.
+    #[must_use]
+    pub fn is(&self, owner: &Name) -> bool {
+        self.user() == Some(owner)
+    }
+
     /// Whether the actor may see and change what belongs to this owner's webhooks.
     #[must_use]
     pub fn may_manage(&self, owner: Option<&str>) -> bool {
-        match self {
-            Self::Operator | Self::Administrator(_) => true,
-            Self::User(name) => owner.and_then(Name::parse).is_some_and(|owner| owner == *name),
+        let owner = owner.and_then(Name::parse);
+        self.is_administrator() || owner.is_some_and(|owner| self.is(&owner))
+    }
+
+    /// Fails unless the actor is an operator or a System Administrator.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAdministrator`]
+    pub fn administrator(&self) -> Result<(), NotAdministrator> {
+        if self.is_administrator() { Ok(()) } else { Err(NotAdministrator) }
+    }
+
+    /// The owner to whose webhooks a question of the actor is limited, who asks about those of
+    /// `wanted`, or about all that the actor may see; `None` for every owner.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAdministrator`]: a user asks about another one.
+    pub fn owner_filter(&self, wanted: Option<Name>) -> Result<Option<Name>, NotAdministrator> {
+        match (self, wanted) {
+            (Self::Operator | Self::Administrator(_), wanted) => Ok(wanted),
+            (Self::User(name), Some(wanted)) if wanted != *name => Err(NotAdministrator),
+            (Self::User(name), _) => Ok(Some(name.clone())),
         }
+    }
+}
+
+/// The user's name, or `operator`: for logs, and for what is kept about who asked.
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.user().map_or("operator", Name::as_str))
     }
 }
 
@@ -28,15 +84,31 @@ impl Actor {
 mod tests {
     use super::*;
 
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
     #[test]
     fn a_user_manages_only_what_is_the_users_own() {
-        let name = |text: &str| Name::parse(text).unwrap();
         let user = Actor::User(name("anna"));
         assert!(user.may_manage(Some("Anna")));
         assert!(!user.may_manage(Some("bob")));
         assert!(!user.may_manage(None));
         for all in [Actor::Operator, Actor::Administrator(name("root"))] {
             assert!(all.may_manage(Some("bob")) && all.may_manage(None));
+        }
+    }
+
+    #[test]
+    fn a_question_of_a_user_is_limited_to_the_users_own_webhooks() {
+        let user = Actor::User(name("anna"));
+        for wanted in [None, Some(name("ANNA"))] {
+            assert_eq!(user.owner_filter(wanted), Ok(Some(name("anna"))));
+        }
+        assert_eq!(user.owner_filter(Some(name("bob"))), Err(NotAdministrator));
+        for all in [Actor::Operator, Actor::Administrator(name("root"))] {
+            assert_eq!(all.owner_filter(None), Ok(None));
+            assert_eq!(all.owner_filter(Some(name("bob"))), Ok(Some(name("bob"))));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Replaying and discarding dead letters.
+//! Dead letters: listed, shown, replayed and discarded.
 
 use std::time::Instant;
 
@@ -8,8 +8,8 @@ use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Restart;
 use fanfare_store::{Store, StoreError};
 
-use crate::NotReceiving;
 use crate::receiving::not_receiving;
+use crate::{Actor, NotAdministrator, NotReceiving};
 
 /// What is done with dead letters.
 #[derive(Clone, Copy)]
@@ -77,6 +77,9 @@ impl Kept {
 /// Why the work stopped. What was done until then stays done; all other letters are kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Stopped {
+    /// It is for an operator or a System Administrator.
+    #[error(transparent)]
+    NotAdministrator(#[from] NotAdministrator),
     /// The broker did not answer.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -91,6 +94,75 @@ impl From<PublishError> for Stopped {
     }
 }
 
+/// Which dead letters are listed.
+pub struct Listing {
+    /// Which ones.
+    pub choice: Choice,
+    /// Where to go on; `None` for the beginning.
+    pub from: Option<Position>,
+    /// When to stop at the latest; `None` for no limit.
+    pub until: Option<Instant>,
+    /// The most that are listed; `None` for all.
+    pub limit: Option<usize>,
+}
+
+/// Lists dead letters, the oldest of each queue first: `on_letter` gets each of them, since all
+/// together may be many and large. Returns where to go on; `None` when that was all.
+///
+/// # Errors
+///
+/// [`Stopped`]
+pub async fn list(
+    session: &Session,
+    actor: &Actor,
+    listing: Listing,
+    mut on_letter: impl FnMut(Kind, DeadLetter),
+) -> Result<Option<Position>, Stopped> {
+    actor.administrator()?;
+    let Listing { choice, from, until, limit } = listing;
+    let mut look = look(session, choice, from, until);
+    let mut count = 0;
+    let next = loop {
+        let is_full = limit.is_some_and(|limit| count >= limit);
+        let here = look.position();
+        match look.next().await? {
+            // This one is the first that the next page has.
+            Some(_) if is_full => break here,
+            Some((kind, letter)) => on_letter(kind, letter),
+            None => break look.position(),
+        }
+        count += 1;
+    };
+    look.end().await?;
+    Ok(next)
+}
+
+/// Finds a dead letter by its id; `None` when there is none.
+///
+/// # Errors
+///
+/// [`Stopped`]
+pub async fn show(
+    session: &Session,
+    actor: &Actor,
+    id: String,
+) -> Result<Option<(Kind, DeadLetter)>, Stopped> {
+    actor.administrator()?;
+    let choice = Choice { ids: vec![id], ..Choice::default() };
+    let mut look = look(session, choice, None, None);
+    let found = look.next().await?;
+    look.end().await?;
+    Ok(found)
+}
+
+fn look(session: &Session, choice: Choice, from: Option<Position>, until: Option<Instant>) -> Look {
+    let look = Look::begin(session, choice, from);
+    match until {
+        Some(until) => look.until(until),
+        None => look,
+    }
+}
+
 /// Replays or discards dead letters, the oldest of each queue first. `on_kept` gets each letter that
 /// can't be replayed.
 ///
@@ -99,17 +171,15 @@ impl From<PublishError> for Stopped {
 /// [`Stopped`]
 pub async fn settle(
     session: &Session,
+    actor: &Actor,
     action: Action<'_>,
     request: Request,
     mut on_kept: impl FnMut(DeadLetter, Kept),
 ) -> Result<Outcome, Stopped> {
+    actor.administrator()?;
     let Request { choice, from, until, dry_run } = request;
     let publisher = session.publisher();
-    let look = Look::begin(session, choice, from);
-    let mut look = match until {
-        Some(until) => look.until(until),
-        None => look,
-    };
+    let mut look = look(session, choice, from, until);
     let mut count = 0;
     while let Some((kind, letter)) = look.next().await? {
         let kept = match action {
@@ -127,7 +197,10 @@ pub async fn settle(
         count += 1;
     }
     let next = look.position();
-    Ok(Outcome { count, next, missing: look.end().await? })
+    let missing = look.end().await?;
+    let is_replay = matches!(action, Action::Replay(_));
+    tracing::info!(count, dry_run, is_replay, by = %actor, "took dead letters on a person's demand");
+    Ok(Outcome { count, next, missing })
 }
 
 /// Why a letter would be kept, as far as that can be seen without replaying it.

@@ -1,11 +1,57 @@
-//! Attempting a delivery again.
+//! Deliveries: listed, shown, and attempted again.
 
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Restart;
 use fanfare_store::StoreError;
+use fanfare_store::deliveries::{AttemptLog, Delivery, DeliveryFilter, DeliveryPage};
 
 use crate::receiving::not_receiving;
-use crate::{Actor, Context, NotReceiving};
+use crate::{Actor, Context, NotAdministrator, NotReceiving};
+
+/// Why deliveries are not shown.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The actor asks about what belongs to others.
+    #[error(transparent)]
+    NotAdministrator(#[from] NotAdministrator),
+    /// There is no such delivery, or the actor may not see it.
+    #[error("there is no such delivery")]
+    Unknown,
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Lists a page of deliveries, the newest first. A page may end before it is full, with a place
+/// where the next one begins. A user gets the deliveries to the user's own webhooks.
+///
+/// # Errors
+///
+/// [`DeliveryError`]
+pub async fn list(
+    context: &Context,
+    actor: &Actor,
+    filter: DeliveryFilter,
+) -> Result<DeliveryPage, DeliveryError> {
+    let owner = actor.owner_filter(filter.owner)?;
+    Ok(context.store.deliveries_page(&DeliveryFilter { owner, ..filter }).await?)
+}
+
+/// Shows a delivery with its attempts.
+///
+/// # Errors
+///
+/// [`DeliveryError`]
+pub async fn show(
+    context: &Context,
+    actor: &Actor,
+    id: DeliveryId,
+) -> Result<(Delivery, Vec<AttemptLog>), DeliveryError> {
+    let found = context.store.delivery_show(id).await?;
+    found
+        .filter(|(delivery, _)| actor.may_manage(delivery.owner.as_deref()))
+        .ok_or(DeliveryError::Unknown)
+}
 
 /// A delivery will be attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,18 +68,21 @@ pub enum Retried {
 /// Why a delivery is not attempted again. It stays in the state that it has.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
-    /// There is no such delivery, or the actor may not see it.
-    #[error("there is no such delivery")]
-    Unknown,
+    /// The delivery is not there, or could not be read.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
     /// The webhook is sent nothing.
     #[error(transparent)]
     NotReceiving(#[from] NotReceiving),
     /// An attempt is being made. Another one beside it could arrive twice.
     #[error("an attempt is being made now; wait until it has ended")]
     InProgress,
-    /// The database did not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+}
+
+impl From<StoreError> for RetryError {
+    fn from(error: StoreError) -> Self {
+        Self::Delivery(error.into())
+    }
 }
 
 /// Begins a new series of attempts for a delivery, in whatever state it is.
@@ -47,14 +96,11 @@ pub async fn retry(
     id: DeliveryId,
 ) -> Result<Retried, RetryError> {
     let store = &context.store;
-    let found = store.delivery_show(id).await?;
-    let (delivery, _) = found
-        .filter(|(delivery, _)| actor.may_manage(delivery.owner.as_deref()))
-        .ok_or(RetryError::Unknown)?;
+    let (delivery, _) = show(context, actor, id).await?;
     if let Some(why) = not_receiving(store, delivery.webhook).await? {
         return Err(why.into());
     }
-    let (batch, webhook) = store.delivery_find(id).await?.ok_or(RetryError::Unknown)?;
+    let (batch, webhook) = store.delivery_find(id).await?.ok_or(DeliveryError::Unknown)?;
     match store.delivery_restart(batch, webhook, false).await? {
         Restart::Begun(due) => {
             Ok(Retried::Begun { enqueued: context.publisher.enqueue(&[due]).await })

@@ -4,17 +4,26 @@
 //! what must hold, does the work, and answers with a typed result or a typed error. The console's
 //! API, its pages and the commands read the input and write the answer, and decide nothing.
 
+//!
+//! [`json`] is how what they answer looks in JSON, and [`clock`] how a time is written.
+
 mod actor;
+pub mod clock;
 pub mod dead_letters;
 pub mod deliveries;
+pub mod events;
+pub mod json;
 mod publisher;
 mod receiving;
+pub mod request_preview;
 pub mod resends;
+pub mod test_events;
+pub mod webhooks;
 
 use fanfare_store::Store;
 use tokio::sync::Notify;
 
-pub use actor::Actor;
+pub use actor::{Actor, NotAdministrator};
 pub use publisher::Publisher;
 pub use receiving::NotReceiving;
 
@@ -24,14 +33,23 @@ pub struct Context {
     pub store: Store,
     /// The broker.
     pub publisher: Publisher,
+    /// The most webhooks that one owner may have.
+    webhooks_per_owner: u32,
+    test_events: test_events::Limiter,
     resend_begun: Notify,
 }
 
 impl Context {
-    /// Connects to nothing yet.
+    /// Connects to nothing yet. An owner may have at most `webhooks_per_owner` webhooks.
     #[must_use]
-    pub fn new(store: Store, publisher: Publisher) -> Self {
-        Self { store, publisher, resend_begun: Notify::new() }
+    pub fn new(store: Store, publisher: Publisher, webhooks_per_owner: u32) -> Self {
+        Self {
+            store,
+            publisher,
+            webhooks_per_owner,
+            test_events: test_events::Limiter::new(),
+            resend_begun: Notify::new(),
+        }
     }
 
     /// Waits until a person has begun a resend in this process.

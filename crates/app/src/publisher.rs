@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// The broker.
 pub struct Publisher {
-    config: Config,
+    config: Option<Config>,
     state: Mutex<State>,
 }
 
@@ -28,20 +28,27 @@ enum State {
 }
 
 impl Publisher {
+    /// Publishes nothing: routers find in the ledger what is owed. For commands that need no broker.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { config: None, state: Mutex::new(State::NotConnected) }
+    }
+
     /// Connects when it is first used.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, state: Mutex::new(State::NotConnected) }
+        Self { config: Some(config), state: Mutex::new(State::NotConnected) }
     }
 
     /// Uses a session that is open, and connects again if that is lost.
     #[must_use]
     pub fn connected(config: Config, session: Session) -> Self {
-        Self { config, state: Mutex::new(State::Connected(session)) }
+        Self { config: Some(config), state: Mutex::new(State::Connected(session)) }
     }
 
     /// A session; `None` while the broker is away.
     pub async fn session(&self) -> Option<Session> {
+        let config = self.config.as_ref()?;
         let mut state = self.state.lock().await;
         match &*state {
             State::Connected(session) if session.lost().now_or_never().is_none() => {
@@ -50,22 +57,17 @@ impl Publisher {
             State::Away(since) if since.elapsed() < PAUSE => return None,
             _ => {}
         }
-        match Session::open(&self.config).await {
+        match Session::open(config).await {
             Ok(session) => {
                 *state = State::Connected(session.clone());
                 Some(session)
             }
             Err(error) => {
-                self.log_unreachable(&error);
+                log_unreachable(config, &error);
                 *state = State::Away(Instant::now());
                 None
             }
         }
-    }
-
-    fn log_unreachable(&self, error: &BrokerError) {
-        let broker = self.config.broker();
-        tracing::warn!(broker, error = chain(error), "the broker can't be reached");
     }
 
     /// Enqueues attempts that are in the ledger, and returns whether the broker has confirmed them
@@ -90,4 +92,9 @@ impl Publisher {
         }
         published.is_ok()
     }
+}
+
+fn log_unreachable(config: &Config, error: &BrokerError) {
+    let broker = config.broker();
+    tracing::warn!(broker, error = chain(error), "the broker can't be reached");
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
-use fanfare_core::name::Name;
 use fanfare_core::webhook::Webhook;
-use fanfare_store::StoreError;
-use fanfare_store::deliveries::{NewResend, Resend};
+use fanfare_store::deliveries::{Became, NewResend, Resend};
+use fanfare_store::{Store, StoreError};
 use uuid::Uuid;
 
-use crate::{Context, NotReceiving};
+use crate::webhooks::{self, WebhookError};
+use crate::{Actor, Context, NotReceiving};
 
 /// The most deliveries that are counted before a resend begins.
 const MOST_COUNTED: i64 = 100_000;
@@ -40,9 +40,35 @@ pub enum Origin {
     Program,
 }
 
-/// Why a resend did not begin.
+/// Which resend of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The one that was asked for last.
+    Newest,
+    /// The one with this id.
+    Id(Uuid),
+}
+
+/// How far a resend has come.
+#[derive(Debug)]
+pub struct Progress {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// The resend.
+    pub resend: Resend,
+    /// What became of the deliveries that were begun.
+    pub became: Became,
+}
+
+/// Why a resend did not begin, or is not shown.
 #[derive(Debug, thiserror::Error)]
-pub enum BeginError {
+pub enum ResendError {
+    /// The actor may not see the webhook, or it could not be read.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
+    /// There is no such resend.
+    #[error("no resend was asked for")]
+    Unknown,
     /// The webhook is sent nothing.
     #[error(transparent)]
     NotReceiving(#[from] NotReceiving),
@@ -58,12 +84,14 @@ pub enum BeginError {
 ///
 /// # Errors
 ///
-/// [`StoreError`]
+/// [`ResendError`]
 pub async fn count(
     context: &Context,
+    actor: &Actor,
     webhook: WebhookId,
     since: DateTime<Utc>,
-) -> Result<Counted, StoreError> {
+) -> Result<Counted, ResendError> {
+    webhooks::find(context, actor, webhook).await?;
     let found = context.store.deliveries_dead(webhook, since, MOST_COUNTED + 1).await?;
     Ok(Counted { count: found.min(MOST_COUNTED), more: found > MOST_COUNTED })
 }
@@ -72,45 +100,73 @@ pub async fn count(
 ///
 /// # Errors
 ///
-/// [`BeginError`]
+/// [`ResendError`]
 pub async fn begin(
     context: &Context,
-    by: &Name,
-    webhook: &Webhook,
+    actor: &Actor,
+    webhook: WebhookId,
     since: DateTime<Utc>,
     origin: Origin,
-) -> Result<Resend, BeginError> {
-    if webhook.paused {
-        return Err(NotReceiving::Paused(webhook.id).into());
+) -> Result<Resend, ResendError> {
+    if webhooks::find(context, actor, webhook).await?.paused {
+        return Err(NotReceiving::Paused(webhook).into());
     }
     let same_within = match origin {
         Origin::Form => DOUBLE_CLICK,
         Origin::Program => Duration::ZERO,
     };
-    let wanted = NewResend { webhook: webhook.id, since, by, same_within };
-    let resend = context.store.resend_ask(&wanted, MOST_OPEN).await?.ok_or(BeginError::TooMany)?;
+    let by = &actor.to_string();
+    let wanted = NewResend { webhook, since, by, same_within };
+    let resend = context.store.resend_ask(&wanted, MOST_OPEN).await?.ok_or(ResendError::TooMany)?;
     tracing::info!(
-        webhook.id = %webhook.id, resend.id = %resend.id, %by, since = %resend.since,
+        webhook.id = %webhook, resend.id = %resend.id, by, since = %resend.since,
         total = resend.total, "asked to attempt again what is dead"
     );
     context.resend_begun.notify_one();
     Ok(resend)
 }
 
-/// Cancels a resend of this webhook. What was not begun stays dead. One that has ended is left
-/// alone.
+/// Shows how far a resend has come.
 ///
 /// # Errors
 ///
-/// [`StoreError`]
+/// [`ResendError`]
+pub async fn show(
+    context: &Context,
+    actor: &Actor,
+    webhook: WebhookId,
+    which: Which,
+) -> Result<Progress, ResendError> {
+    let webhook = webhooks::find(context, actor, webhook).await?;
+    let resend = find(&context.store, webhook.id, which).await?;
+    let became = context.store.resend_became(webhook.id, &resend).await?;
+    Ok(Progress { webhook, resend, became })
+}
+
+/// Cancels a resend and shows how far it came. What was not begun stays dead. One that has ended is
+/// left alone.
+///
+/// # Errors
+///
+/// [`ResendError`]
 pub async fn cancel(
     context: &Context,
-    by: &Name,
+    actor: &Actor,
     webhook: WebhookId,
-    resend: Uuid,
-) -> Result<(), StoreError> {
-    if context.store.resend_cancel(webhook, resend).await? {
-        tracing::info!(webhook.id = %webhook, resend.id = %resend, %by, "cancelled a resend");
+    which: Which,
+) -> Result<Progress, ResendError> {
+    webhooks::find(context, actor, webhook).await?;
+    let Resend { id, .. } = find(&context.store, webhook, which).await?;
+    if context.store.resend_cancel(webhook, id).await? {
+        tracing::info!(webhook.id = %webhook, resend.id = %id, by = %actor, "cancelled a resend");
     }
-    Ok(())
+    show(context, actor, webhook, Which::Id(id)).await
+}
+
+async fn find(store: &Store, webhook: WebhookId, which: Which) -> Result<Resend, ResendError> {
+    let found = match which {
+        Which::Newest => store.resend_newest(webhook).await?,
+        Which::Id(id) => store.resend_show(webhook, id).await?,
+    };
+    found.ok_or(ResendError::Unknown)
 }

@@ -6,4 +6,6 @@ pub(crate) mod json;
 pub(crate) mod problem;
 pub(crate) mod registrations;
 pub(crate) mod token;
-pub(crate) mod view;
+mod webhook_request;
+
+pub(crate) use fanfare_app::json::webhook as view;

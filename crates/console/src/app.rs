@@ -9,10 +9,9 @@ use fanfare_outbound::Client;
 use fanfare_store::Store;
 
 use crate::Config;
-use crate::auth::passwords::Passwords;
+use crate::auth::passwords::{Accounts, Passwords};
 use crate::oidc::provider::Provider;
 use crate::site::Site;
-use crate::test_events::Sending;
 
 /// The state of the console.
 pub(crate) struct App {
@@ -24,12 +23,7 @@ pub(crate) struct App {
     pub(crate) longest_chain: Duration,
     pub(crate) settled: Duration,
     pub(crate) clock: fn() -> DateTime<Utc>,
-    pub(crate) passwords: Passwords,
-    pub(crate) test_events: Sending,
-    /// The most webhooks of one owner.
-    pub(crate) webhooks_per_owner: u32,
-    /// Whether people with accounts here may sign in.
-    pub(crate) local_accounts: bool,
+    pub(crate) accounts: Accounts,
     pub(crate) site: Site,
     pub(crate) provider: Option<Provider>,
 }
@@ -52,7 +46,9 @@ impl App {
             url,
             provider,
         } = config;
-        let context = Context::new(store.clone(), Publisher::new(broker));
+        let context = Context::new(store.clone(), Publisher::new(broker), webhooks_per_owner);
+        let passwords = Passwords::default();
+        let accounts = Accounts { enabled: local_accounts, store: store.clone(), clock, passwords };
         Self {
             store,
             background,
@@ -61,10 +57,7 @@ impl App {
             longest_chain,
             settled,
             clock,
-            passwords: Passwords::default(),
-            test_events: Sending::default(),
-            webhooks_per_owner,
-            local_accounts,
+            accounts,
             site: Site::new(url),
             provider,
         }

@@ -1,5 +1,6 @@
 //! Who may do what: names and passwords become access tokens, and tokens callers.
 
+pub(crate) mod bearer;
 pub(crate) mod caller;
 pub(crate) mod cookie;
 pub(crate) mod forgery;

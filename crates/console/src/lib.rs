@@ -7,17 +7,15 @@
 //! 2. `auth`: `caller` says who sends a request, by the access token that it brings; `token` is how
 //!    one is had, `passwords` and `throttle` what guards that.
 //! 3. [`oidc`]: the same by an identity provider, for people and for the API.
-//! 4. `webhooks`: what can be done with webhooks, and who may; it knows no HTTP. `test_events`
-//!    sends one.
-//! 5. `api`: the handlers, thin, and the answers: `view` a webhook in JSON, `problem` every failure.
-//! 6. `v1`: the API beside that, about deliveries, events, dead letters and statistics, with its
-//!    description; its [`view`] is what `fanfare … --json` prints too. `broker` is the way to what
-//!    is done again.
-//! 7. `pages`: all of that for people. A session in a cookie (`auth::cookie`) opens them, and the
+//! 4. `api`: the handlers of the drop-in API. They read the request, call the use case in
+//!    `fanfare-app`, and write the answer; `problem` is every failure.
+//! 5. `v1`: the same for the API about deliveries, events, dead letters and statistics, with its
+//!    description.
+//! 6. `pages`: all of that for people. A session in a cookie (`auth::cookie`) opens them, and the
 //!    APIs too; `auth::forgery` tells what another site has a browser send.
-//! 8. `site` is how clients see us through proxies, `security` what every answer gets. Connections
+//! 7. `site` is how clients see us through proxies, `security` what every answer gets. Connections
 //!    are those of [`fanfare_http`], within [`LIMITS`].
-//! 9. `upkeep`: what goes on beside all that.
+//! 8. `upkeep`: what goes on beside all that.
 //!
 //! There is no CORS: a page of another origin can't read an answer. Whoever wants to call the API
 //! from a browser puts a page of the same origin before it.
@@ -27,13 +25,12 @@ mod app;
 mod auth;
 pub mod oidc;
 mod pages;
+mod paths;
 mod routes;
 mod security;
 mod site;
-mod test_events;
 mod upkeep;
 mod v1;
-mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +45,6 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use app::App;
-pub use v1::view;
 
 /// How often sessions that have ended are swept. As often a database that is away is noticed, and
 /// told once.

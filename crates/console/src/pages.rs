@@ -11,6 +11,7 @@
 pub(crate) mod assets;
 pub(crate) mod deliveries;
 pub(crate) mod delivery;
+mod denied;
 pub(crate) mod edit;
 mod error;
 mod fields;
@@ -20,7 +21,6 @@ mod health;
 mod page;
 mod parts;
 pub(crate) mod provider;
-mod rebuilt;
 mod receivers;
 pub(crate) mod remove;
 pub(crate) mod resend;

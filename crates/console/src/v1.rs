@@ -1,9 +1,9 @@
 //! `/api/v1`: deliveries, events, dead letters, statistics, and what is done to webhooks.
 //!
 //! Handlers by subject: [`deliveries`], [`webhooks`], [`events`], [`dead_letters`], [`statistics`].
-//! [`request`] reads what a request brings, [`list`] makes pages, [`problem`] is every failure,
-//! [`view`] how things look in JSON. [`openapi`] completes the description of all of it, and of the
-//! drop-in API too, that stands beside each handler; [`docs`] shows that to people.
+//! [`request`] reads what a request brings, [`list`] makes pages, [`problem`] is every failure;
+//! `fanfare_app::json` has the JSON forms. [`openapi`] completes the description of all of it, and of
+//! the drop-in API too, that stands beside each handler; [`docs`] shows that to people.
 
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
@@ -16,7 +16,6 @@ pub(crate) mod problem;
 mod request;
 pub(crate) mod resends;
 pub(crate) mod statistics;
-pub mod view;
 pub(crate) mod webhooks;
 
 /// What all its paths begin with.

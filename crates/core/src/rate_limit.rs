@@ -4,9 +4,10 @@
 pub const MOST_RATE_LIMIT: u32 = 1_000_000;
 
 /// What becomes of a webhook's limit on attempts a minute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RateLimit {
     /// It stays as it is: the drop-in API does not know it.
+    #[default]
     Kept,
     /// It is this one; `None` takes it away.
     Set(Option<u32>),

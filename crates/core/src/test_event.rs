@@ -11,7 +11,6 @@ use crate::access::{Resource, Scope};
 use crate::event::{Entry, Event, parse};
 use crate::filter::{Filter, Filters};
 use crate::mask::MaskPolicy;
-use crate::name::Name;
 
 /// The source of test events, under which no publisher's ids are found.
 pub const SOURCE: &str = "/fanfare/test";
@@ -90,7 +89,7 @@ fn resource_of(scope: Scope, target: &str) -> Resource {
 /// A test event about a resource, decided by `revision`; `None` when the resource can't be the
 /// subject of an event. `id` is its own, `by` the user who asked for it.
 #[must_use]
-pub fn event(id: &str, resource: &Resource, by: &Name, revision: i64) -> Option<Event> {
+pub fn event(id: &str, resource: &Resource, by: &str, revision: i64) -> Option<Event> {
     let body = json!({
         "specversion": "1.0",
         "id": id,
@@ -107,7 +106,7 @@ pub fn event(id: &str, resource: &Resource, by: &Name, revision: i64) -> Option<
     }
 }
 
-fn data(resource: &Resource, by: &Name) -> Value {
+fn data(resource: &Resource, by: &str) -> Value {
     let name = format!("A test, asked for by {by}");
     match resource {
         Resource::Report { category, id } => {
@@ -163,8 +162,8 @@ mod tests {
     fn every_test_is_an_event_that_its_scope_lets_read() {
         for scope in Scope::ALL {
             let resource = resource_of(scope, if scope.has_target() { "x1" } else { "" });
-            let by = Name::parse("Anna").unwrap();
-            let event = event("1", &resource, &by, 7).unwrap();
+            let by = "Anna";
+            let event = event("1", &resource, by, 7).unwrap();
             assert_eq!(event.resource, resource);
             assert_eq!(event.event_type, format!("{}.test", resource.filter()));
             let scopes: Vec<Scope> = resource.read_scopes().iter().map(|(it, _)| *it).collect();

@@ -4,7 +4,6 @@
 //! configuration of its own.
 
 mod cli;
-mod clock;
 mod commands;
 mod input;
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! The parts that commands are made of, built from the settings.
 
 use anyhow::Context as _;
+use fanfare_app::{Context, Publisher};
 use fanfare_broker::{Config as BrokerConfig, Session};
 use fanfare_console::oidc::Provider;
 use fanfare_outbound::{Client, Config as OutboundConfig};
@@ -52,6 +53,20 @@ fn store_with(
         application_name: format!("fanfare {process}"),
         keyring,
     })?)
+}
+
+/// What use cases work with, for a command that needs no broker.
+pub(crate) fn context(settings: &Settings, process: &str) -> anyhow::Result<Context> {
+    context_with(settings, process, Publisher::none())
+}
+
+/// The same with a broker.
+pub(crate) fn context_with(
+    settings: &Settings,
+    process: &str,
+    publisher: Publisher,
+) -> anyhow::Result<Context> {
+    Ok(Context::new(store(settings, process)?, publisher, settings.load.webhooks_per_owner))
 }
 
 /// Where the broker is. `process` is what operators see of it there.

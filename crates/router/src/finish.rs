@@ -59,7 +59,8 @@ pub(crate) async fn finish(
                 continue;
             }
         };
-        let Some(Decided { began, events, spans, jobs, kept, metrics, settles, kept_settles }) = next
+        let Some(Decided { began, events, spans, jobs, kept, metrics, settles, kept_settles }) =
+            next
         else {
             break;
         };

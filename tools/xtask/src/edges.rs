@@ -1,4 +1,5 @@
-//! Which of the workspace's packages may depend on which: the layers, as a table.
+//! Which of the workspace's packages may depend on which: the layers, as a table. And which
+//! commands may use a role: the one that runs it, and no other.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -7,8 +8,16 @@ use crate::cargo;
 
 const TESTKIT: &str = "fanfare-testkit";
 
+/// The commands.
+const COMMANDS: &str = "crates/fanfare/src/commands/";
+/// Those that run roles.
+const RUNS_ROLES: &str = "crates/fanfare/src/commands/roles";
+/// The roles' libraries, spelled in two parts, so that this file does not name them either.
+const ROLES: [&str; 3] =
+    [concat!("fanfare", "_router"), concat!("fanfare", "_worker"), concat!("fanfare", "_console")];
+
 /// Each package and what it may use. Nothing goes sideways, nothing upwards.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     (
         "fanfare",
         &[
@@ -79,6 +88,19 @@ pub(crate) fn faults() -> Result<Vec<String>> {
     Ok(list(&metadata["packages"]).iter().flat_map(faults_of).collect())
 }
 
+/// Finds lines of a command that use a role, with their numbers. What commands share with a role is
+/// in `fanfare-app` or below it.
+pub(crate) fn faults_of_command(path: &str, text: &str) -> Vec<(usize, String)> {
+    if !path.starts_with(COMMANDS) || path.starts_with(RUNS_ROLES) {
+        return Vec::new();
+    }
+    let uses = |(number, line): (usize, &str)| {
+        let role = ROLES.into_iter().find(|role| line.contains(role))?;
+        Some((number, format!("a command does not use {role}, which only commands/roles.rs runs")))
+    };
+    (1..).zip(text.lines()).filter_map(uses).collect()
+}
+
 fn faults_of(package: &Value) -> Vec<String> {
     let name = text(&package["name"]);
     let Some((_, allowed)) = ALLOWED.iter().find(|(it, _)| *it == name) else {
@@ -117,6 +139,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn finds_a_command_that_uses_a_role() {
+        let text = format!("//! A command.\nuse {}::oidc;\n", ROLES[2]);
+        let found = |path: &str| faults_of_command(&format!("crates/{path}"), &text);
+        let faults = found("fanfare/src/commands/webhooks/add.rs");
+        assert_eq!(faults.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
+        for path in ["fanfare/src/commands/roles.rs", "fanfare/src/parts.rs", "app/src/lib.rs"] {
+            assert!(found(path).is_empty(), "{path}");
+        }
+    }
 
     #[test]
     fn finds_an_edge_that_goes_up() {

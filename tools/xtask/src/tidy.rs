@@ -81,6 +81,9 @@ fn faults_of(path: &str, text: &str) -> Vec<String> {
     if source.is_module && !text.starts_with("//!") {
         add(1, "a module opens with //! and what it is for");
     }
+    for (number, why) in edges::faults_of_command(path, text) {
+        add(number, &why);
+    }
     let n_lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
     if source.is_module && n_lines > MAX_LINES {
         add(n_lines, &format!("{n_lines} lines: a file of one idea has at most {MAX_LINES}"));

@@ -5,16 +5,14 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fanfare_app::webhooks::WebhookError;
 use fanfare_core::registration::{Malformed, RegistrationError};
 use fanfare_store::StoreError;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use thiserror::Error;
 
 use super::json::json;
-use crate::oidc::claims::Nameless;
-use crate::oidc::tokens::BadToken;
-use crate::webhooks::Refused;
+use crate::auth::bearer::BadBearer;
 
 /// What is told when the database is away.
 pub(crate) const AWAY: &str = "The service can't reach its database for now. Try again later.";
@@ -51,34 +49,6 @@ pub(crate) enum Problem {
     Away,
     /// Something that the log tells more of.
     Internal,
-}
-
-/// Why an access token opens nothing, in words that a header may hold.
-#[derive(Debug, Clone, Copy, Error)]
-pub(crate) enum BadBearer {
-    /// It is not known, or its session has ended.
-    #[error("the token is unknown or its session has ended")]
-    Unknown,
-    /// It is not to be believed.
-    #[error(transparent)]
-    Token(BadToken),
-    /// It names nobody.
-    #[error(transparent)]
-    Nameless(Nameless),
-    /// The report server does not know whom it names.
-    #[error("the directory has no user of the name that the token holds")]
-    UnknownUser,
-    /// Whom it names is disabled there.
-    #[error("the user whom the token names is disabled in the directory")]
-    DisabledUser,
-}
-
-impl BadBearer {
-    /// The challenge of RFC 6750, section 3.
-    pub(crate) fn challenge(self) -> HeaderValue {
-        let text = format!("Bearer error=\"invalid_token\", error_description=\"{self}\"");
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("Bearer"))
-    }
 }
 
 #[derive(Serialize)]
@@ -197,15 +167,15 @@ impl From<Malformed> for Problem {
     }
 }
 
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::NotAdministrator => Self::NotAdministrator,
-            Refused::Unknown => Self::Unknown,
-            Refused::TooMany(limit) => Self::NotRegistered(limit.to_string()),
-            Refused::Wrong(error) => error.into(),
-            Refused::NotVerified(error) => Self::NotRegistered(error.to_string()),
-            Refused::Store(error) => error.into(),
+impl From<WebhookError> for Problem {
+    fn from(error: WebhookError) -> Self {
+        match error {
+            WebhookError::NotAdministrator(_) => Self::NotAdministrator,
+            WebhookError::Unknown => Self::Unknown,
+            WebhookError::Invalid(error) => error.into(),
+            error @ WebhookError::TooMany { .. } => Self::NotRegistered(error.to_string()),
+            WebhookError::NotVerified(error) => Self::NotRegistered(error.to_string()),
+            WebhookError::Store(error) => error.into(),
         }
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use fanfare_app::webhooks::{self, NewWebhook, OwnerScope, Verification};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::registration::Registration;
@@ -13,12 +14,12 @@ use url::form_urlencoded;
 use super::body;
 use super::json::json;
 use super::problem::Problem;
-use super::view::{self, View, WebHookRequest};
+use super::view::{self, View};
+use super::webhook_request::WebHookRequest;
 use crate::app::Shared;
 use crate::auth::caller::Caller;
-use crate::webhooks::{self, Whose};
+use crate::paths::REGISTRATIONS;
 
-const REGISTRATIONS: &str = "/api/webhooks/registrations";
 const REGISTRATION: &str = "/api/webhooks/registrations/{id}";
 
 /// The webhook that a path names. What is no id names none.
@@ -57,13 +58,12 @@ pub(crate) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let whose = whose(uri.query().unwrap_or_default());
-    let show = if whose == Whose::Own { view::seen_by } else { view::with_user };
-    let webhooks = webhooks::list(&app, &caller, &whose).await?;
-    Ok(json(
-        StatusCode::OK,
-        &webhooks.iter().map(|webhook| show(&caller, webhook)).collect::<Vec<_>>(),
-    ))
+    let scope = scope(uri.query().unwrap_or_default());
+    let show = if scope == OwnerScope::Own { view::seen_by } else { view::with_user };
+    let actor = caller.actor();
+    let webhooks = webhooks::list(&app.context, &actor, &scope).await?;
+    let shown = webhooks.iter().map(|webhook| show(&actor, webhook));
+    Ok(json(StatusCode::OK, &shown.collect::<Vec<_>>()))
 }
 
 /// Show a webhook.
@@ -78,8 +78,9 @@ pub(crate) async fn show(
     caller: Caller,
     Id(id): Id,
 ) -> Result<Response, Problem> {
-    let webhook = webhooks::find(&app, &caller, id).await?;
-    Ok(json(StatusCode::OK, &view::seen_by(&caller, &webhook)))
+    let actor = caller.actor();
+    let webhook = webhooks::find(&app.context, &actor, id).await?;
+    Ok(json(StatusCode::OK, &view::seen_by(&actor, &webhook)))
 }
 
 /// Register a webhook.
@@ -103,7 +104,9 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let members = body::members(&headers, body).await?;
     let wanted = Registration::parse(&members)?;
-    let webhook = webhooks::register(&app, &caller, wanted).await?;
+    let verification = Verification::Ask(&app.client);
+    let new = NewWebhook { owner: caller.name.clone(), wanted, verification };
+    let webhook = webhooks::register(&app.context, &caller.actor(), new).await?;
     let path = format!("{REGISTRATIONS}/{}", webhook.id);
     let location = app.site.absolute(&headers, &path);
     let answer = json(StatusCode::CREATED, &view::own(&webhook));
@@ -125,13 +128,15 @@ pub(crate) async fn update(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    let webhook = webhooks::find(&app, &caller, id).await?;
+    let actor = caller.actor();
+    webhooks::find(&app.context, &actor, id).await?;
     let members = body::members(&headers, body).await?;
     if let Some(named) = members.text("Id")?.filter(|named| named.parse() != Ok(id)) {
         let reason = format!("The Id '{named}' is not the one in the path, '{id}'.");
         return Err(Problem::NotRegistered(reason));
     }
-    webhooks::change(&app, &caller, &webhook, Registration::parse(&members)?).await?;
+    let (wanted, verification) = (Registration::parse(&members)?, Verification::Ask(&app.client));
+    webhooks::replace(&app.context, &actor, id, wanted, verification).await?;
     Ok(StatusCode::OK)
 }
 
@@ -147,7 +152,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Id(id): Id,
 ) -> Result<StatusCode, Problem> {
-    webhooks::delete(&app, &caller, id).await?;
+    webhooks::delete(&app.context, &caller.actor(), id).await?;
     Ok(StatusCode::OK)
 }
 
@@ -162,18 +167,18 @@ pub(crate) async fn delete_all(
     State(app): State<Shared>,
     caller: Caller,
 ) -> Result<StatusCode, Problem> {
-    webhooks::delete_all(&app, &caller).await?;
+    webhooks::delete_own(&app.context, &caller.actor()).await?;
     Ok(StatusCode::OK)
 }
 
 /// Whose webhooks a query asks for, by the parameter `user`.
-fn whose(query: &str) -> Whose {
+fn scope(query: &str) -> OwnerScope {
     let user = form_urlencoded::parse(query.as_bytes())
         .find(|(name, value)| name.eq_ignore_ascii_case("user") && !value.is_empty());
     match user {
-        None => Whose::Own,
-        Some((_, value)) if value.eq_ignore_ascii_case("all") => Whose::All,
-        Some((_, value)) => Name::parse(&value).map_or(Whose::Nobody, Whose::Of),
+        None => OwnerScope::Own,
+        Some((_, value)) if value.eq_ignore_ascii_case("all") => OwnerScope::All,
+        Some((_, value)) => Name::parse(&value).map_or(OwnerScope::NotAName, OwnerScope::Of),
     }
 }
 
@@ -183,11 +188,11 @@ mod tests {
 
     #[test]
     fn a_query_says_whose_webhooks_are_meant() {
-        let of = |name| Whose::Of(Name::parse(name).unwrap());
-        assert_eq!(whose(""), Whose::Own);
-        assert_eq!(whose("a=b&user="), Whose::Own);
-        assert_eq!(whose("USER=All"), Whose::All);
-        assert_eq!(whose("user=%C3%A4nna+b"), of("änna b"));
-        assert_eq!(whose("user=%07"), Whose::Nobody);
+        let of = |name| OwnerScope::Of(Name::parse(name).unwrap());
+        assert_eq!(scope(""), OwnerScope::Own);
+        assert_eq!(scope("a=b&user="), OwnerScope::Own);
+        assert_eq!(scope("USER=All"), OwnerScope::All);
+        assert_eq!(scope("user=%C3%A4nna+b"), of("änna b"));
+        assert_eq!(scope("user=%07"), OwnerScope::NotAName);
     }
 }

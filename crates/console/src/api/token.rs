@@ -69,7 +69,7 @@ pub(crate) async fn grant(
 ) -> Result<Response, Failed> {
     let form = body::read(body).await.map_err(Failed::Body)?;
     let Form { username, password } = Form::parse(&form)?;
-    let token = sign_in(&app, peer.0.into(), &username, password).await?;
+    let token = sign_in(&app.accounts, peer.0.into(), &username, password).await?;
     let granted = Granted {
         access_token: token.reveal(),
         token_type: "bearer",

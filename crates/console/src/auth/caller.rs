@@ -3,14 +3,14 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
 use fanfare_app::Actor;
 use fanfare_core::name::Name;
 use fanfare_store::StoreError;
 use fanfare_store::sessions::SessionUser;
 
-use super::{cookie, forgery, token};
-use crate::api::problem::{BadBearer, Problem};
+use super::bearer::BadBearer;
+use super::{bearer, cookie, forgery, token};
+use crate::api::problem::Problem;
 use crate::app::{App, Shared};
 use crate::oidc::admission::{Authority, NotAdmitted, admit};
 use crate::oidc::claims::Person;
@@ -24,11 +24,17 @@ pub(crate) struct Caller {
     pub(crate) administrator: bool,
 }
 
+impl From<Person> for Caller {
+    fn from(Person { name, administrator }: Person) -> Self {
+        Self { name, administrator }
+    }
+}
+
 impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
-        if let Some(token) = bearer(&parts.headers) {
+        if let Some(token) = bearer::token(&parts.headers) {
             return Self::bearing(app, token).await;
         }
         let session = session(app, parts).ok_or(Problem::Unauthorized)?;
@@ -52,14 +58,14 @@ impl Caller {
     fn of_session(app: &App, user: SessionUser) -> Option<Self> {
         let SessionUser { name, administrator, issuer, standing } = user;
         let (authority, holds) = match issuer {
-            None => (Authority::Account, app.local_accounts),
+            None => (Authority::Account, app.accounts.enabled),
             Some(issuer) => {
                 let holds = app.provider.as_ref().is_some_and(|it| it.config.issuer == issuer);
                 (Authority::Provider, holds)
             }
         };
         let admitted = admit(Person { name, administrator }, authority, standing);
-        admitted.ok().filter(|_| holds)
+        admitted.ok().filter(|_| holds).map(Self::from)
     }
 
     /// Whose access token this is.
@@ -82,7 +88,8 @@ impl Caller {
         let person =
             person.map_err(|nameless| Problem::BadBearer(BadBearer::Nameless(nameless)))?;
         let standing = app.store.user_standing(&person.name).await?;
-        admit(person, Authority::Provider, standing).map_err(|refused| {
+        let admitted = admit(person, Authority::Provider, standing);
+        admitted.map(Self::from).map_err(|refused| {
             Problem::BadBearer(match refused {
                 NotAdmitted::Unknown(_) => BadBearer::UnknownUser,
                 NotAdmitted::Disabled(_) => BadBearer::DisabledUser,
@@ -96,35 +103,4 @@ impl Caller {
 fn session<'a>(app: &App, parts: &'a Parts) -> Option<&'a str> {
     let ours = || forgery::sender(&app.site, &parts.headers) == forgery::Sender::Us;
     cookie::token(&app.site, &parts.headers).filter(|_| forgery::is_safe(&parts.method) || ours())
-}
-
-/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim_matches(' ');
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(value: &'static str, expected: Option<&str>) {
-        let value = axum::http::HeaderValue::from_static(value);
-        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
-        assert_eq!(bearer(&headers), expected);
-    }
-
-    #[test]
-    fn a_bearer_token_is_found() {
-        check("Bearer abc", Some("abc"));
-        check("bearer  abc", Some("abc"));
-        check("Bearer", None);
-        check("Bearer  ", None);
-        check("Basic abc", None);
-        check("abc", None);
-        assert_eq!(bearer(&HeaderMap::new()), None);
-    }
 }

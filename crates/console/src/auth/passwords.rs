@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use fanfare_core::name::Name;
 use fanfare_core::password::MAX_BYTES;
-use fanfare_store::StoreError;
 use fanfare_store::accounts::{Credentials, verify_password};
 use fanfare_store::sessions::NewSession;
+use fanfare_store::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::throttle::{Source, Throttle};
 use super::token::Token;
-use crate::app::App;
 use crate::oidc::admission::{Authority, admit};
 use crate::oidc::claims::Person;
 
@@ -36,6 +36,15 @@ const MAX_OF_A_SOURCE: usize = 16;
 const TURN_TIME: Duration = Duration::from_secs(10);
 /// When to try again after there was no turn.
 const NO_TURN: Denied = Denied::TooMany { wait: Duration::from_secs(1) };
+
+/// The accounts of this installation, with what their passwords are checked with.
+pub(crate) struct Accounts {
+    /// Whether people may sign in with them.
+    pub(crate) enabled: bool,
+    pub(crate) store: Store,
+    pub(crate) clock: fn() -> DateTime<Utc>,
+    pub(crate) passwords: Passwords,
+}
 
 /// What guards passwords.
 pub(crate) struct Passwords {
@@ -93,12 +102,12 @@ impl Default for Passwords {
 
 /// Checks a password and begins a session of [`SESSION`].
 pub(crate) async fn sign_in(
-    app: &App,
+    accounts: &Accounts,
     source: Source,
     name: &str,
     password: String,
 ) -> Result<Token, Denied> {
-    if !app.local_accounts {
+    if !accounts.enabled {
         return Err(Denied::NoAccounts);
     }
     // What is no name is nobody's, and what no account can have is nobody's password.
@@ -106,29 +115,29 @@ pub(crate) async fn sign_in(
     if password.len() > MAX_BYTES {
         return Err(Denied::Wrong);
     }
-    let guard = &app.passwords;
+    let guard = &accounts.passwords;
     let is_familiar = guard.throttle().is_familiar(name.key(), source);
     let _turn = guard.turn(source, is_familiar).ok_or(NO_TURN)?;
     guard
         .throttle()
         .take(name.key(), source, Instant::now())
         .map_err(|wait| Denied::TooMany { wait })?;
-    let checked = check(app, &name, password).await;
+    let checked = check(accounts, &name, password).await;
     // What failed for another reason was no try.
     if !matches!(checked, Err(Denied::Wrong)) {
         guard.throttle().give_back(name.key(), source, Instant::now());
     }
-    let token = begin(app, &name, &checked?).await?;
+    let token = begin(accounts, &name, &checked?).await?;
     guard.throttle().signed_in(name.key(), source, Instant::now());
     Ok(token)
 }
 
 /// Returns the hash that the password belongs to, if its user may come in.
-async fn check(app: &App, name: &Name, password: String) -> Result<String, Denied> {
-    let account = app.store.account_credentials(name).await?;
+async fn check(accounts: &Accounts, name: &Name, password: String) -> Result<String, Denied> {
+    let account = accounts.store.account_credentials(name).await?;
     // Asked before the password is checked, so that the answer takes as long either way.
-    let standing = app.store.user_standing(name).await?;
-    let turn = timeout(TURN_TIME, Arc::clone(&app.passwords.hashing).acquire_owned()).await;
+    let standing = accounts.store.user_standing(name).await?;
+    let turn = timeout(TURN_TIME, Arc::clone(&accounts.passwords.hashing).acquire_owned()).await;
     let permit = turn.map_err(|_| NO_TURN)?;
     let (right, account) = hashing(permit.ok(), password, account).await?;
     let account = account.filter(|_| right).ok_or(Denied::Wrong)?;
@@ -159,9 +168,9 @@ async fn hashing(
     done.map_err(|error| StoreError::Password(error.to_string()))?
 }
 
-async fn begin(app: &App, name: &Name, password_hash: &str) -> Result<Token, Denied> {
+async fn begin(accounts: &Accounts, name: &Name, password_hash: &str) -> Result<Token, Denied> {
     let token = Token::random()?;
-    let now = (app.clock)();
+    let now = (accounts.clock)();
     let session = NewSession {
         digest: &token.digest(),
         account: name,
@@ -169,7 +178,7 @@ async fn begin(app: &App, name: &Name, password_hash: &str) -> Result<Token, Den
         created_at: now,
         expires_at: now + SESSION,
     };
-    let begun = app.store.session_add(session).await?;
+    let begun = accounts.store.session_add(session).await?;
     // Otherwise the password was changed at this very moment.
     if begun { Ok(token) } else { Err(Denied::Wrong) }
 }

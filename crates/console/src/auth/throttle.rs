@@ -56,7 +56,7 @@ pub(crate) struct Spent(Option<Instant>);
 
 /// What was spent by each of many.
 #[derive(Debug)]
-pub(crate) struct Spending<K>(HashMap<K, Spent>);
+struct Spending<K>(HashMap<K, Spent>);
 
 impl<K> Default for Spending<K> {
     fn default() -> Self {
@@ -125,13 +125,6 @@ impl Throttle {
 }
 
 impl<K: Hash + Eq> Spending<K> {
-    /// Takes one. An error says how long to wait for the next one; nothing is taken then.
-    pub(crate) fn take(&mut self, key: K, limit: Limit, now: Instant) -> Result<(), Duration> {
-        let spent = self.after(&key, limit, now)?;
-        self.put(key, spent, now);
-        Ok(())
-    }
-
     /// What is spent after one more. An error says how long to wait.
     fn after(&self, key: &K, limit: Limit, now: Instant) -> Result<Spent, Duration> {
         let mut spent = self.0.get(key).copied().unwrap_or_default();

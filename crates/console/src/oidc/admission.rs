@@ -9,7 +9,6 @@ use fanfare_store::directory::UserStatus;
 use fanfare_store::sessions::Standing;
 
 use super::claims::Person;
-use crate::auth::caller::Caller;
 
 /// Who says who somebody is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +28,13 @@ pub(crate) enum NotAdmitted {
     Disabled(Name),
 }
 
-/// Decides it. Somebody has to be there before the directory is, so administrators whom it never
+/// Decides it, and whether it is an administrator by the directory too. Somebody has to be there before the directory is, so administrators whom it never
 /// named come in, and so do local accounts, which an operator made.
 pub(crate) fn admit(
     person: Person,
     authority: Authority,
     standing: Standing,
-) -> Result<Caller, NotAdmitted> {
+) -> Result<Person, NotAdmitted> {
     let Person { name, administrator } = person;
     let is_vouched_for = administrator || authority == Authority::Account;
     let needs_no_directory = !standing.known && is_vouched_for;
@@ -43,7 +42,7 @@ pub(crate) fn admit(
         UserStatus::Disabled => Err(NotAdmitted::Disabled(name)),
         UserStatus::Deleted if !needs_no_directory => Err(NotAdmitted::Unknown(name)),
         UserStatus::Enabled | UserStatus::Deleted => {
-            Ok(Caller { name, administrator: administrator || standing.administrator })
+            Ok(Person { name, administrator: administrator || standing.administrator })
         }
     }
 }

@@ -6,16 +6,16 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use fanfare_app::NotReceiving;
-use fanfare_app::deliveries::{Retried, RetryError, retry};
+use fanfare_app::deliveries::{self as use_cases, DeliveryError, Retried, RetryError, retry};
+use fanfare_app::request_preview::{RequestPreview, preview};
 use fanfare_core::answer::Trace;
-use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
+use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
 use super::error::Failed;
 use super::page::{Frame, page, see_other};
 use super::parts::{FormToken, Moment, shortened};
-use super::rebuilt::{self, Rebuilt};
 use super::visitor::{Posted, Visitor};
 use super::{WEBHOOKS, deliveries, fields, text};
 use crate::app::{App, Shared};
@@ -126,7 +126,7 @@ pub(crate) async fn show(
     uri: Uri,
 ) -> Result<Response, Failed> {
     let webhook = visitor.webhook(&app, id).await?;
-    let (delivery, log) = find(&app, id, delivery).await?;
+    let (delivery, log) = find(&app, &visitor, id, delivery).await?;
     let query = deliveries::query(&uri);
     let chosen = chosen(&log, query.text("attempt"));
     let base = format!("{WEBHOOKS}/{id}/deliveries/{}", delivery.id);
@@ -146,7 +146,7 @@ pub(crate) async fn show(
     let held_until = webhook.pacing.held_until((app.clock)());
     let held_until = held_until.filter(|_| !delivery.state.is_final());
     let shown = DeliveryPage {
-        frame: Frame::of(&visitor),
+        frame: visitor.frame(),
         token: visitor.form_token(),
         done: text::done(query.text("done")),
         problem: text::problem(query.text("problem")),
@@ -176,11 +176,11 @@ pub(crate) async fn body(
     uri: Uri,
 ) -> Result<Response, Failed> {
     let webhook = visitor.webhook(&app, id).await?;
-    let (delivery, log) = find(&app, id, delivery).await?;
+    let (delivery, log) = find(&app, &visitor, id, delivery).await?;
     let query = deliveries::query(&uri);
     let attempt = chosen(&log, query.text("attempt")).ok_or(Failed::Unknown)?;
-    let rebuilt = rebuild(&app, &visitor, &webhook, &delivery, attempt).await?;
-    let Rebuilt { body, .. } = rebuilt.ok_or(Failed::Unknown)?;
+    let preview = preview(&app.context, &visitor.actor(), &webhook, delivery.id, attempt).await?;
+    let RequestPreview { body, .. } = preview.ok_or(Failed::Unknown)?;
     let file = format!("attachment; filename=\"{}-{}.json\"", delivery.id, attempt.attempt);
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
@@ -195,34 +195,38 @@ pub(crate) async fn resend(
     Ids(id, delivery): Ids,
     posted: Posted,
 ) -> Result<Response, Failed> {
-    posted.visitor.webhook(&app, id).await?;
-    let (delivery, _) = find(&app, id, delivery).await?;
-    let retried = retry(&app.context, &posted.visitor.caller.actor(), delivery.id).await;
+    let (delivery, _) = find(&app, &posted.visitor, id, delivery).await?;
+    let retried = retry(&app.context, &posted.visitor.actor(), delivery.id).await;
     let (name, said) = match retried {
         Ok(Retried::Begun { .. }) => ("done", "resent"),
         Ok(Retried::AlreadyDue) => ("done", "not-resent"),
         Err(RetryError::InProgress) => ("problem", "under-way"),
         Err(RetryError::NotReceiving(NotReceiving::Paused(_))) => ("problem", "paused"),
-        Err(RetryError::NotReceiving(NotReceiving::Deleted(_)) | RetryError::Unknown) => {
-            return Err(Failed::Unknown);
-        }
-        Err(RetryError::Store(error)) => return Err(error.into()),
+        Err(RetryError::NotReceiving(NotReceiving::Deleted(_))) => return Err(Failed::Unknown),
+        Err(RetryError::Delivery(error)) => return Err(error.into()),
     };
     let path = format!("{WEBHOOKS}/{id}/deliveries/{}", delivery.id);
     Ok(see_other(&fields::path(&path, &[(name, said)])))
 }
 
+/// A delivery to this webhook.
 async fn find(
     app: &App,
+    visitor: &Visitor,
     webhook: WebhookId,
     id: DeliveryId,
 ) -> Result<(Delivery, Vec<AttemptLog>), Failed> {
-    let found = app.store.delivery_show(id).await?;
-    found.filter(|(delivery, _)| delivery.webhook == webhook).ok_or(Failed::Unknown)
+    let found = use_cases::show(&app.context, &visitor.actor(), id).await?;
+    if found.0.webhook == webhook { Ok(found) } else { Err(Failed::Unknown) }
 }
 
-async fn key(app: &App, id: DeliveryId) -> Result<(BatchKey, WebhookId), Failed> {
-    app.store.delivery_find(id).await?.ok_or(Failed::Unknown)
+impl From<DeliveryError> for Failed {
+    fn from(error: DeliveryError) -> Self {
+        match error {
+            DeliveryError::Store(error) => error.into(),
+            DeliveryError::Unknown | DeliveryError::NotAdministrator(_) => Self::Unknown,
+        }
+    }
 }
 
 /// The attempt of this number, or the last one.
@@ -290,17 +294,6 @@ fn duration(ms: i32) -> String {
     }
 }
 
-async fn rebuild(
-    app: &App,
-    visitor: &Visitor,
-    webhook: &Webhook,
-    delivery: &Delivery,
-    attempt: &AttemptLog,
-) -> Result<Option<Rebuilt>, Failed> {
-    let (batch, _) = key(app, delivery.id).await?;
-    rebuilt::request(app, visitor, webhook, batch, attempt).await
-}
-
 async fn request(
     app: &App,
     visitor: &Visitor,
@@ -309,8 +302,8 @@ async fn request(
     attempt: &AttemptLog,
     base: &str,
 ) -> Result<Option<Request>, Failed> {
-    let rebuilt = rebuild(app, visitor, webhook, delivery, attempt).await?;
-    Ok(rebuilt.map(|Rebuilt { line, headers, body, changed_at, hidden }| Request {
+    let preview = preview(&app.context, &visitor.actor(), webhook, delivery.id, attempt).await?;
+    Ok(preview.map(|RequestPreview { line, headers, body, changed_at, hidden }| Request {
         number: attempt.attempt,
         changed_at: changed_at.map(Moment),
         hidden,

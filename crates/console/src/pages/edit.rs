@@ -4,6 +4,8 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use fanfare_app::webhooks::{self, NewWebhook, Verification, WebhookError};
+use fanfare_core::registration::RegistrationError;
 
 use super::WEBHOOKS;
 use super::error::Failed;
@@ -12,8 +14,6 @@ use super::page::{Frame, page, see_other};
 use super::parts::FormToken;
 use super::visitor::{Id, Posted, Visitor};
 use crate::app::Shared;
-use crate::webhooks::{self, Refused};
-use fanfare_core::registration::RegistrationError;
 
 #[derive(Template)]
 #[template(path = "edit.html")]
@@ -42,10 +42,14 @@ pub(crate) async fn create(State(app): State<Shared>, posted: Posted) -> Result<
         return Ok(form(&visitor, &Place::New, StatusCode::OK, more, Errors::default()));
     }
     let refused = match sent.check() {
-        Ok(wanted) => match webhooks::register(&app, &visitor.caller, wanted).await {
-            Ok(made) => return Ok(see_other(&format!("{WEBHOOKS}/{}?done=created", made.id))),
-            Err(refused) => errors(refused)?,
-        },
+        Ok(wanted) => {
+            let verification = Verification::Ask(&app.client);
+            let new = NewWebhook { owner: visitor.caller.name.clone(), wanted, verification };
+            match webhooks::register(&app.context, &visitor.actor(), new).await {
+                Ok(made) => return Ok(see_other(&format!("{WEBHOOKS}/{}?done=created", made.id))),
+                Err(error) => errors(error)?,
+            }
+        }
         Err(errors) => *errors,
     };
     Ok(form(&visitor, &Place::New, StatusCode::BAD_REQUEST, sent, refused))
@@ -73,20 +77,23 @@ pub(crate) async fn save(
     posted: Posted,
 ) -> Result<Response, Failed> {
     let Posted { visitor, fields } = posted;
-    let webhook = visitor.webhook(&app, id).await?;
+    visitor.webhook(&app, id).await?;
     let place = Place::Of(format!("{WEBHOOKS}/{id}"));
     let sent = Form::read(&fields);
     if let Some(more) = more(&fields, sent.clone()) {
         return Ok(form(&visitor, &place, StatusCode::OK, more, Errors::default()));
     }
     let refused = match sent.check() {
-        Ok(wanted) => match webhooks::change(&app, &visitor.caller, &webhook, wanted).await {
-            Ok(()) => return Ok(see_other(&format!("{WEBHOOKS}/{id}?done=saved"))),
-            Err(Refused::Wrong(RegistrationError::FormerOwner)) => {
-                return Ok(see_other(&format!("{WEBHOOKS}/{id}?problem=former-owner")));
+        Ok(wanted) => {
+            let (actor, verification) = (visitor.actor(), Verification::Ask(&app.client));
+            match webhooks::replace(&app.context, &actor, id, wanted, verification).await {
+                Ok(()) => return Ok(see_other(&format!("{WEBHOOKS}/{id}?done=saved"))),
+                Err(WebhookError::Invalid(RegistrationError::FormerOwner)) => {
+                    return Ok(see_other(&format!("{WEBHOOKS}/{id}?problem=former-owner")));
+                }
+                Err(error) => errors(error)?,
             }
-            Err(refused) => errors(refused)?,
-        },
+        }
         Err(errors) => *errors,
     };
     Ok(form(&visitor, &place, StatusCode::BAD_REQUEST, sent, refused))
@@ -116,7 +123,7 @@ fn form(
         Place::New => (WEBHOOKS.to_owned(), WEBHOOKS.to_owned(), true),
         Place::Of(path) => (format!("{path}/edit"), path.clone(), false),
     };
-    let (frame, token, wrong) = (Frame::of(visitor), visitor.form_token(), errors.count());
+    let (frame, token, wrong) = (visitor.frame(), visitor.form_token(), errors.count());
     page(status, &Edit { frame, token, action, back, new, form, errors, wrong })
 }
 
@@ -130,13 +137,12 @@ fn more(fields: &super::fields::Fields, mut form: Form) -> Option<Form> {
     Some(form)
 }
 
-/// What was refused after the form itself was right is about the address.
-fn errors(refused: Refused) -> Result<Errors, Failed> {
-    match refused {
-        Refused::NotVerified(error) => {
+/// What is refused although the form itself is valid is about the address.
+fn errors(error: WebhookError) -> Result<Errors, Failed> {
+    match error {
+        error @ (WebhookError::NotVerified(_) | WebhookError::TooMany { .. }) => {
             Ok(Errors { url: Some(error.to_string()), ..Errors::default() })
         }
-        Refused::TooMany(limit) => Ok(Errors { url: Some(limit.to_string()), ..Errors::default() }),
         other => Err(other.into()),
     }
 }

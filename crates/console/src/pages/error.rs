@@ -4,12 +4,12 @@ use askama::Template;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fanfare_app::webhooks::WebhookError;
 use fanfare_store::StoreError;
 
 use super::page::{Frame, page, see_other};
 use super::{SIGN_IN, fields};
 use crate::api::problem::{AWAY_SECONDS, Problem};
-use crate::webhooks::Refused;
 
 /// Why a page can't be shown, or what was asked for was not done.
 #[derive(Debug)]
@@ -140,8 +140,8 @@ impl From<Problem> for Failed {
     }
 }
 
-impl From<Refused> for Failed {
-    fn from(refused: Refused) -> Self {
-        Problem::from(refused).into()
+impl From<WebhookError> for Failed {
+    fn from(error: WebhookError) -> Self {
+        Problem::from(error).into()
     }
 }

@@ -73,7 +73,7 @@ pub(crate) async fn show(
     let is_more = to < found.found;
     let (sort, order) = asked.order();
     let grid = Grid {
-        frame: Frame::of(&visitor),
+        frame: visitor.frame(),
         token: visitor.form_token(),
         done: text::done(query.text("done")),
         headings: headings(&asked, administrator),

@@ -6,7 +6,6 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::assets::{PATHS, Paths};
 use super::parts::FormToken;
-use super::visitor::Visitor;
 
 /// Nothing runs, loads or is sent but what is ours; nothing inline.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -42,12 +41,7 @@ impl Frame {
     }
 
     /// For somebody who is.
-    pub(super) fn of(visitor: &Visitor) -> Self {
-        let who = Who {
-            name: visitor.caller.name.to_string(),
-            administrator: visitor.caller.administrator,
-            token: visitor.form_token(),
-        };
+    pub(super) fn of(who: Who) -> Self {
         Self { paths: &PATHS, who: Some(who) }
     }
 }

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use askama::filters::HtmlSafe;
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::visitor::FORM_TOKEN;
+/// The name of the field that shows that a form is ours.
+pub(super) const FORM_TOKEN: &str = "token";
 
 /// The hidden field that shows that a form is ours.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use fanfare_app::webhooks;
 use fanfare_core::ids::WebhookId;
 
 use super::WEBHOOKS;
@@ -12,7 +13,6 @@ use super::page::{Frame, page, see_other};
 use super::parts::FormToken;
 use super::visitor::{Id, Posted, Visitor};
 use crate::app::Shared;
-use crate::webhooks;
 
 #[derive(Template)]
 #[template(path = "delete.html")]
@@ -32,7 +32,7 @@ pub(crate) async fn ask(
 ) -> Result<Response, Failed> {
     let webhook = visitor.webhook(&app, id).await?;
     let question = Delete {
-        frame: Frame::of(&visitor),
+        frame: visitor.frame(),
         token: visitor.form_token(),
         id,
         url: webhook.uri.as_str().to_owned(),
@@ -47,6 +47,6 @@ pub(crate) async fn delete(
     Id(id): Id,
     posted: Posted,
 ) -> Result<Response, Failed> {
-    webhooks::delete(&app, &posted.visitor.caller, id).await?;
+    webhooks::delete(&app.context, &posted.visitor.actor(), id).await?;
     Ok(see_other(&format!("{WEBHOOKS}?done=deleted")))
 }

@@ -7,9 +7,8 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
-use fanfare_app::resends::{self, BeginError, Counted, Origin};
+use fanfare_app::resends::{self, Counted, Origin, Progress, ResendError, Which};
 use fanfare_core::ids::WebhookId;
-use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{Became, Resend};
 use uuid::Uuid;
 
@@ -111,14 +110,16 @@ pub(crate) async fn ask(
     let name = query.text("since");
     let since = since(&query, (app.clock)());
     let counted = match since {
-        Some(since) => Some(counted(since, resends::count(&app.context, id, since).await?)),
+        Some(since) => {
+            Some(counted(since, resends::count(&app.context, &visitor.actor(), id, since).await?))
+        }
         None => None,
     };
     let open = app.store.resend_open(id).await?;
     let choices = CHOICES.iter().map(|(name, label, _)| (*name, *label));
     let choices = choices.chain([(EVER, "Ever"), (EXACT, "The time below")]);
     let asked = Ask {
-        frame: Frame::of(&visitor),
+        frame: visitor.frame(),
         token: visitor.form_token(),
         id,
         url: webhook.uri.as_str().to_owned(),
@@ -140,14 +141,13 @@ pub(crate) async fn begin(
     Id(id): Id,
     posted: Posted,
 ) -> Result<Response, Failed> {
-    let webhook = posted.visitor.webhook(&app, id).await?;
+    let actor = posted.visitor.actor();
     let since = posted.fields.text("since").parse().map_err(|_| Failed::Unknown)?;
-    let by = &posted.visitor.caller.name;
-    let problem = match resends::begin(&app.context, by, &webhook, since, Origin::Form).await {
+    let problem = match resends::begin(&app.context, &actor, id, since, Origin::Form).await {
         Ok(resend) => return Ok(see_other(&path(id, resend.id))),
-        Err(BeginError::NotReceiving(_)) => "paused",
-        Err(BeginError::TooMany) => "resends",
-        Err(BeginError::Store(error)) => return Err(error.into()),
+        Err(ResendError::NotReceiving(_)) => "paused",
+        Err(ResendError::TooMany) => "resends",
+        Err(error) => return Err(error.into()),
     };
     Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &[("problem", problem)])))
 }
@@ -158,10 +158,8 @@ pub(crate) async fn show(
     visitor: Visitor,
     Ids(id, resend): Ids,
 ) -> Result<Response, Failed> {
-    let webhook = visitor.webhook(&app, id).await?;
-    let resend = app.store.resend_show(id, resend).await?.ok_or(Failed::Unknown)?;
-    let became = app.store.resend_became(id, &resend).await?;
-    Ok(page(StatusCode::OK, &resending(&visitor, &webhook, resend, became)))
+    let found = resends::show(&app.context, &visitor.actor(), id, Which::Id(resend)).await?;
+    Ok(page(StatusCode::OK, &resending(&visitor, found)))
 }
 
 /// `POST`: ends it where it is.
@@ -170,9 +168,20 @@ pub(crate) async fn cancel(
     Ids(id, resend): Ids,
     posted: Posted,
 ) -> Result<Response, Failed> {
-    posted.visitor.webhook(&app, id).await?;
-    resends::cancel(&app.context, &posted.visitor.caller.name, id, resend).await?;
+    resends::cancel(&app.context, &posted.visitor.actor(), id, Which::Id(resend)).await?;
     Ok(see_other(&path(id, resend)))
+}
+
+impl From<ResendError> for Failed {
+    fn from(error: ResendError) -> Self {
+        match error {
+            ResendError::Webhook(error) => error.into(),
+            ResendError::Store(error) => error.into(),
+            ResendError::Unknown | ResendError::NotReceiving(_) | ResendError::TooMany => {
+                Self::Unknown
+            }
+        }
+    }
 }
 
 /// Where a request is seen going on.
@@ -180,9 +189,10 @@ pub(super) fn path(webhook: WebhookId, resend: Uuid) -> String {
     format!("{WEBHOOKS}/{webhook}/resend/{}", resend.simple())
 }
 
-fn resending(visitor: &Visitor, webhook: &Webhook, resend: Resend, became: Became) -> Resending {
+fn resending(visitor: &Visitor, found: Progress) -> Resending {
+    let Progress { webhook, resend, became } = found;
     Resending {
-        frame: Frame::of(visitor),
+        frame: visitor.frame(),
         token: visitor.form_token(),
         id: webhook.id,
         url: webhook.uri.as_str().to_owned(),

@@ -4,8 +4,9 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use fanfare_app::webhooks::{self, Owners, WebhookError};
 use fanfare_core::ids::WebhookId;
-use fanfare_core::name::Name;
+use fanfare_core::registration::RegistrationError;
 use fanfare_core::webhook::Webhook;
 
 use super::error::{Failed, whole_page};
@@ -15,7 +16,6 @@ use super::parts::shortened;
 use super::visitor::{Id, Posted, Visitor};
 use super::{WEBHOOKS, fields, text};
 use crate::app::{App, Shared};
-use crate::webhooks;
 
 /// How much of an address or a description is shown, in characters.
 const SHOWN: usize = 90;
@@ -56,22 +56,18 @@ pub(super) async fn of(
     visitor: &Visitor,
     webhooks: &[Webhook],
 ) -> Result<Vec<Row>, Failed> {
-    let keys: Vec<&str> = webhooks.iter().map(|webhook| Name::key(&webhook.owner)).collect();
-    let owners = app.store.user_status(&keys).await?;
+    let owners: Owners = webhooks::owners(&app.context, webhooks).await?;
     let mut health = health::of(app, webhooks).await?;
-    let row = |webhook: &Webhook| {
-        let owner = owners.get(webhook.owner.key());
-        Row {
-            id: webhook.id,
-            user: visitor.caller.administrator.then(|| webhook.owner.to_string()),
-            owner_problem: owner.and_then(|status| text::owner(*status)),
-            url: shortened(webhook.uri.as_str(), SHOWN),
-            filters: shortened(&filters(webhook), SHOWN),
-            description: shortened(webhook.description.as_deref().unwrap_or_default(), SHOWN),
-            paused: webhook.paused,
-            paused_why: text::paused(webhook.paused_reason.as_ref()),
-            health: health.remove(&webhook.id).unwrap_or_default(),
-        }
+    let row = |webhook: &Webhook| Row {
+        id: webhook.id,
+        user: visitor.caller.administrator.then(|| webhook.owner.to_string()),
+        owner_problem: text::owner(owners.state(&webhook.owner)),
+        url: shortened(webhook.uri.as_str(), SHOWN),
+        filters: shortened(&filters(webhook), SHOWN),
+        description: shortened(webhook.description.as_deref().unwrap_or_default(), SHOWN),
+        paused: webhook.paused,
+        paused_why: text::paused(webhook.paused_reason.as_ref()),
+        health: health.remove(&webhook.id).unwrap_or_default(),
     };
     Ok(webhooks.iter().map(row).collect())
 }
@@ -104,12 +100,17 @@ pub(crate) async fn resume(
 
 async fn set(app: &App, id: WebhookId, posted: &Posted, paused: bool) -> Result<Response, Failed> {
     let visitor = &posted.visitor;
-    let webhook = visitor.webhook(app, id).await?;
-    if !paused && webhooks::may_resume(&visitor.caller, &webhook).is_err() {
+    let (context, actor) = (&app.context, visitor.actor());
+    let set = if paused {
+        webhooks::pause(context, &actor, id).await
+    } else {
+        webhooks::resume(context, &actor, id).await
+    };
+    if let Err(WebhookError::Invalid(RegistrationError::FormerOwner)) = set {
         let path = fields::path(&format!("{WEBHOOKS}/{id}"), &[("problem", "former-owner")]);
         return Ok(if visitor.htmx { whole_page(StatusCode::OK, &path) } else { see_other(&path) });
     }
-    app.store.webhook_pause(id, paused, None).await?;
+    set?;
     if !visitor.htmx {
         let done = if paused { "paused" } else { "resumed" };
         return Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &[("done", done)])));

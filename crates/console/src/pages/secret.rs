@@ -6,16 +6,16 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use fanfare_app::webhooks;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::signature::library_secret;
-use fanfare_core::webhook::{Secret, Webhook};
-use fanfare_store::random;
+use fanfare_core::webhook::Secret;
 
 use super::WEBHOOKS;
 use super::error::Failed;
 use super::page::{Frame, page, see_other};
 use super::visitor::{Id, Posted};
-use crate::app::{App, Shared};
+use crate::app::Shared;
 
 /// How long a replaced secret goes on signing, by what the form says.
 const OVERLAPS: [(&str, Duration); 4] = [
@@ -53,7 +53,7 @@ pub(crate) async fn reveal(
     Id(id): Id,
     posted: Posted,
 ) -> Result<Response, Failed> {
-    let webhook = owned(&app, id, &posted).await?;
+    let webhook = webhooks::reveal(&app.context, &posted.visitor.actor(), id).await?;
     let shown = |secret: &Secret| Shown {
         secret: secret.reveal().to_owned(),
         library: library_secret(secret),
@@ -63,7 +63,7 @@ pub(crate) async fn reveal(
         return Ok(page(StatusCode::OK, &Revealed { secrets }));
     }
     let url = webhook.uri.as_str().to_owned();
-    let frame = Frame::of(&posted.visitor);
+    let frame = posted.visitor.frame();
     Ok(page(StatusCode::OK, &RevealedPage { frame, id, url, secrets }))
 }
 
@@ -73,16 +73,14 @@ pub(crate) async fn rotate(
     Id(id): Id,
     posted: Posted,
 ) -> Result<Response, Failed> {
-    owned(&app, id, &posted).await?;
+    // An administrator has no use for another owner's new secret, which no page shows to them.
+    let visitor = &posted.visitor;
+    if !visitor.owns(&visitor.webhook(&app, id).await?) {
+        return Err(Failed::Unknown);
+    }
     let asked = posted.fields.text("overlap");
     let overlap = OVERLAPS.iter().find(|(name, _)| *name == asked).map(|(_, overlap)| *overlap);
     let overlap = overlap.ok_or(Failed::Unknown)?;
-    app.store.webhook_rotate(id, &random::secret()?, overlap).await?.ok_or(Failed::Unknown)?;
+    webhooks::rotate(&app.context, &visitor.actor(), id, None, overlap).await?;
     Ok(see_other(&format!("{WEBHOOKS}/{id}?done=rotated")))
-}
-
-/// The webhook, if it is the visitor's own: nobody else sees its secret here or replaces it.
-async fn owned(app: &App, id: WebhookId, posted: &Posted) -> Result<Webhook, Failed> {
-    let webhook = posted.visitor.webhook(app, id).await?;
-    if posted.visitor.owns(&webhook) { Ok(webhook) } else { Err(Failed::Unknown) }
 }

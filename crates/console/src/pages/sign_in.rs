@@ -78,7 +78,14 @@ pub(crate) async fn enter(
     }
     let fields = visitor::read(body).await?;
     let (name, next) = (fields.text("name"), fields.text("next"));
-    let denied = match sign_in(&app, peer.0.into(), name, fields.raw("password").to_owned()).await {
+    let denied = match sign_in(
+        &app.accounts,
+        peer.0.into(),
+        name,
+        fields.raw("password").to_owned(),
+    )
+    .await
+    {
         Ok(token) => {
             let cookie = cookie::begin(&app.site, &headers, &token).ok_or(Failed::Internal)?;
             return Ok(([(header::SET_COOKIE, cookie)], see_other(local(next))).into_response());
@@ -153,7 +160,7 @@ pub(super) fn form(app: &App, status: StatusCode, form: &Form<'_>) -> Response {
             &[("next", form.next), ("anew", if form.anew { "yes" } else { "" })],
         ),
     });
-    let accounts = app.local_accounts;
+    let accounts = app.accounts.enabled;
     page(status, &SignIn { frame: Frame::anonymous(), form, accounts, provider })
 }
 

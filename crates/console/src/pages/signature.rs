@@ -96,7 +96,7 @@ fn help(
 ) -> Response {
     let kept = |text: &str| text.chars().take(KEPT).collect();
     let shown = Help {
-        frame: Frame::of(visitor),
+        frame: visitor.frame(),
         token: visitor.form_token(),
         id: webhook.id,
         url: webhook.uri.as_str().to_owned(),

@@ -2,13 +2,13 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use fanfare_app::test_events::{self, SendError};
 
 use super::WEBHOOKS;
 use super::error::Failed;
 use super::page::see_other;
 use super::visitor::{Id, Posted};
 use crate::app::Shared;
-use crate::test_events::{self, NotSent};
 
 /// `POST`.
 pub(crate) async fn send(
@@ -16,14 +16,14 @@ pub(crate) async fn send(
     Id(id): Id,
     posted: Posted,
 ) -> Result<Response, Failed> {
-    let webhook = posted.visitor.webhook(&app, id).await?;
-    let said = match test_events::send(&app, &posted.visitor.caller.name, &webhook).await {
+    let said = match test_events::send(&app.context, &posted.visitor.actor(), id).await {
         Ok(_) => "done=tested",
-        Err(NotSent::Paused) => "problem=paused",
-        Err(NotSent::OwnerDisabled | NotSent::OwnerDeleted) => "problem=owner",
-        Err(NotSent::NothingReadable) => "problem=no-test",
-        Err(NotSent::TooMany { .. }) => "problem=too-many-tests",
-        Err(NotSent::Store(error)) => return Err(error.into()),
+        Err(SendError::NotReceiving(_)) => "problem=paused",
+        Err(SendError::OwnerDisabled(_) | SendError::OwnerDeleted(_)) => "problem=owner",
+        Err(SendError::NothingReadable(_)) => "problem=no-test",
+        Err(SendError::TooMany { .. }) => "problem=too-many-tests",
+        Err(SendError::Webhook(error)) => return Err(error.into()),
+        Err(SendError::Store(error)) => return Err(error.into()),
     };
     Ok(see_other(&format!("{WEBHOOKS}/{id}?{said}")))
 }

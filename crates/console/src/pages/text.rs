@@ -1,11 +1,11 @@
 //! The texts for codes and states; all other texts are in the templates.
 
+use fanfare_core::explain::OwnerState;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::PauseReason;
 use fanfare_store::deliveries::Ended;
-use fanfare_store::directory::UserStatus;
 
-use super::provider::Denied;
+use super::denied::Denied;
 use crate::oidc::claims::Nameless;
 
 /// The label of a state, and the class of its badge.
@@ -79,11 +79,11 @@ pub(super) fn resend_ended(ended: Ended) -> &'static str {
 }
 
 /// What is wrong with a webhook's owner, if anything.
-pub(super) fn owner(status: UserStatus) -> Option<&'static str> {
-    match status {
-        UserStatus::Enabled => None,
-        UserStatus::Disabled => Some("Disabled: gets nothing"),
-        UserStatus::Deleted => Some("Not in the directory: gets nothing"),
+pub(super) fn owner(state: OwnerState) -> Option<&'static str> {
+    match state {
+        OwnerState::Enabled => None,
+        OwnerState::Disabled => Some("Disabled: gets nothing"),
+        OwnerState::Deleted => Some("Not in the directory: gets nothing"),
     }
 }
 

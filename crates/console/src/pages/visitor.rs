@@ -3,21 +3,19 @@
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
+use fanfare_app::{Actor, webhooks};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 
 use super::error::Failed;
 use super::fields::Fields;
-use super::parts::FormToken;
+use super::page::{Frame, Who};
+use super::parts::{FORM_TOKEN, FormToken};
 use crate::api::body;
 use crate::app::{App, Shared};
 use crate::auth::caller::Caller;
 use crate::auth::forgery::Sender;
 use crate::auth::{cookie, forgery};
-use crate::webhooks;
-
-/// The name of the field that shows that a form is ours.
-pub(super) const FORM_TOKEN: &str = "token";
 
 /// Somebody who is signed in. A handler that takes one sends everybody else to sign in.
 #[derive(Debug)]
@@ -44,9 +42,23 @@ impl Visitor {
         FormToken(forgery::form_token(&self.session))
     }
 
-    /// A webhook of the visitor's, or anybody's for an administrator.
+    /// What is around a page of the visitor's.
+    pub(super) fn frame(&self) -> Frame {
+        Frame::of(Who {
+            name: self.caller.name.to_string(),
+            administrator: self.caller.administrator,
+            token: self.form_token(),
+        })
+    }
+
+    /// The visitor as use cases know them.
+    pub(super) fn actor(&self) -> Actor {
+        self.caller.actor()
+    }
+
+    /// A webhook of the visitor's, or of any owner for an administrator.
     pub(super) async fn webhook(&self, app: &App, id: WebhookId) -> Result<Webhook, Failed> {
-        Ok(webhooks::find(app, &self.caller, id).await?)
+        Ok(webhooks::find(&app.context, &self.actor(), id).await?)
     }
 
     /// Whether the visitor is whose webhook this is.

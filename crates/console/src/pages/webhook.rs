@@ -69,7 +69,7 @@ pub(crate) async fn show(
         (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     };
     let shown = WebhookPage {
-        frame: Frame::of(&visitor),
+        frame: visitor.frame(),
         token: visitor.form_token(),
         done: text::done(query.text("done")),
         problem: text::problem(query.text("problem")),

@@ -9,9 +9,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use fanfare_app::dead_letters::{Action, Outcome, Request, settle};
+use fanfare_app::Actor;
+use fanfare_app::dead_letters::{self, Action, Listing, Outcome, Request, settle};
+use fanfare_app::json::dead_letter as view;
 use fanfare_broker::Session;
-use fanfare_broker::dead_letters::{Choice, Kind, Look, NoPosition, Position};
+use fanfare_broker::dead_letters::{Choice, Kind, NoPosition, Position};
 use fanfare_core::ids::WebhookId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -20,7 +22,6 @@ use utoipa::{IntoParams, ToSchema};
 use super::list::{Limit, limit};
 use super::problem::{BROKER_AWAY, Problem, Wrong};
 use super::request::{Administrator, Parameter, Query, members, parameter};
-use super::view::dead_letter as view;
 use crate::api::json::json;
 use crate::app::{App, Shared};
 
@@ -83,31 +84,21 @@ pub(crate) struct Listed {
 )]
 pub(crate) async fn list(
     State(app): State<Shared>,
-    _: Administrator,
+    Administrator(caller): Administrator,
     Query(wanted): Query<Listed>,
 ) -> Result<Response, Problem> {
     let Listed { queue: kind, reason, webhook, limit: most, cursor: from } = wanted;
     let choice = Choice { ids: Vec::new(), kind, reason, webhook };
-    let limit = usize::try_from(limit(most)).unwrap_or(0);
-    let until = Instant::now() + LONGEST_LOOK;
+    let until = Some(Instant::now() + LONGEST_LOOK);
+    let listing = Listing { choice, from, until, limit: usize::try_from(limit(most)).ok() };
     // Only what is shown is kept: the messages themselves may be many and large.
     let mut items = Vec::new();
-    let mut look = Look::begin(&session(&app).await?, choice, from).until(until);
-    let next = loop {
-        if items.len() >= limit {
-            let here = look.position();
-            // One more is looked for, to see whether there is more.
-            break if look.next().await?.is_some() { here } else { look.position() };
-        }
-        match look.next().await? {
-            Some((kind, letter)) => {
-                let item = to_raw_value(&view::json(kind, &letter));
-                items.push(item.map_err(|_| Problem::Internal)?);
-            }
-            None => break look.position(),
-        }
-    };
-    look.end().await?;
+    let (session, actor) = (session(&app).await?, caller.actor());
+    let next = dead_letters::list(&session, &actor, listing, |kind, letter| {
+        items.push(to_raw_value(&view::json(kind, &letter)));
+    });
+    let next = next.await?;
+    let items = items.into_iter().collect::<Result<_, _>>().map_err(|_| Problem::Internal)?;
     let next = next.map(|next| next.to_string());
     Ok(json(StatusCode::OK, &Found { items, complete: next.is_none(), next }))
 }
@@ -188,10 +179,10 @@ pub(crate) struct KeptLetter {
 )]
 pub(crate) async fn replay_all(
     State(app): State<Shared>,
-    _: Administrator,
+    Administrator(caller): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    take(&app, members(body).await?, true).await
+    take(&app, &caller.actor(), members(body).await?, true).await
 }
 
 /// Throw dead letters away for good.
@@ -211,27 +202,31 @@ pub(crate) async fn replay_all(
 )]
 pub(crate) async fn discard(
     State(app): State<Shared>,
-    _: Administrator,
+    Administrator(caller): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    take(&app, members(body).await?, false).await
+    take(&app, &caller.actor(), members(body).await?, false).await
 }
 
-async fn take(app: &App, meant: Meant, is_replay: bool) -> Result<Response, Problem> {
+async fn take(
+    app: &App,
+    actor: &Actor,
+    meant: Meant,
+    is_replay: bool,
+) -> Result<Response, Problem> {
     let dry_run = meant.dry_run;
     let (choice, from) = choice(meant)?;
     let session = session(app).await?;
     let action = if is_replay { Action::Replay(&app.store) } else { Action::Discard };
     let request = Request { choice, from, until: Some(Instant::now() + LONGEST_LOOK), dry_run };
     let mut kept_because = Vec::new();
-    let settled = settle(&session, action, request, |letter, why| {
+    let settled = settle(&session, actor, action, request, |letter, why| {
         let (code, detail) = (why.code(), why.to_string());
         kept_because.push(KeptLetter { id: letter.id, code, detail });
     });
     let Outcome { count, next, missing } = settled.await?;
     let next = next.map(|next| next.to_string());
     let complete = next.is_none();
-    tracing::info!(count, dry_run, is_replay, "took dead letters on a person's demand");
     // What was not looked at is not known to be missing.
     let missing = if complete { missing } else { Vec::new() };
     let kept = kept_because.iter().map(|letter| letter.id.clone()).collect();

@@ -4,20 +4,20 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use fanfare_app::deliveries::{self, Retried as Retry, RetryError};
+use fanfare_app::deliveries::{self, DeliveryError, Retried as Retry, RetryError};
+use fanfare_app::json::delivery as view;
 use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome;
-use fanfare_store::deliveries::{AttemptLog, Delivery, DeliveryFilter, Position};
+use fanfare_store::deliveries::{DeliveryFilter, Position};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::list::{Limit, Page, cursor, limit, page};
 use super::problem::{Conflict, Problem};
 use super::request::{Id, Parameter, Query, User, parameter};
-use super::view::delivery as view;
 use crate::api::json::json;
-use crate::app::{App, Shared};
+use crate::app::Shared;
 
 /// What was asked for is on its way.
 #[derive(Serialize, ToSchema)]
@@ -89,14 +89,14 @@ pub(crate) async fn list(
     let filter = DeliveryFilter {
         webhook: wanted.webhook,
         event: wanted.event,
-        owner: user.whose(wanted.owner)?,
+        owner: user.owner_filter(wanted.owner)?,
         state: wanted.state,
         since: wanted.since,
         until: wanted.until,
         after: wanted.cursor,
         limit: limit(wanted.limit),
     };
-    let found = app.store.deliveries_page(&filter).await?;
+    let found = deliveries::list(&app.context, &user.0.actor(), filter).await?;
     let items = found.deliveries.iter().map(view::json).collect();
     Ok(page(items, found.next.as_ref().map(cursor)))
 }
@@ -116,7 +116,7 @@ pub(crate) async fn show(
     user: User,
     Id(id): Id<DeliveryId>,
 ) -> Result<Response, Problem> {
-    let (delivery, attempts) = find(&app, &user, id).await?;
+    let (delivery, attempts) = deliveries::show(&app.context, &user.0.actor(), id).await?;
     Ok(json(StatusCode::OK, &view::json_with_attempts(&delivery, &attempts)))
 }
 
@@ -141,31 +141,28 @@ pub(crate) async fn retry(
     Ok(json(StatusCode::ACCEPTED, &Retried { id: id.to_string(), begun }))
 }
 
+impl From<DeliveryError> for Problem {
+    fn from(error: DeliveryError) -> Self {
+        match error {
+            DeliveryError::NotAdministrator(error) => error.into(),
+            DeliveryError::Unknown => Self::NotFound("There is no such delivery."),
+            DeliveryError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<RetryError> for Problem {
     fn from(error: RetryError) -> Self {
         match error {
-            RetryError::Unknown => NOTHING,
+            RetryError::Delivery(error) => error.into(),
             RetryError::NotReceiving(why) => why.into(),
             RetryError::InProgress => Self::Conflict(Conflict {
                 code: "attempt-under-way",
                 title: "An attempt is being made",
                 detail: "An attempt is being made now; wait until it has ended.".to_owned(),
             }),
-            RetryError::Store(error) => error.into(),
         }
     }
-}
-
-const NOTHING: Problem = Problem::NotFound("There is no such delivery.");
-
-/// A delivery that the user may see.
-async fn find(
-    app: &App,
-    user: &User,
-    id: DeliveryId,
-) -> Result<(Delivery, Vec<AttemptLog>), Problem> {
-    let found = app.store.delivery_show(id).await?;
-    found.filter(|(delivery, _)| user.sees(delivery.owner.as_deref())).ok_or(NOTHING)
 }
 
 impl Parameter for outcome::State {

@@ -4,21 +4,22 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
+use fanfare_app::events::{self, EventError, EventPage};
+use fanfare_app::json::{event as view, explanation};
 use fanfare_core::access::Resource;
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_store::events::{EventFilter, EventPosition, EventSummary};
-use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
+use fanfare_store::events::{EventFilter, EventPosition};
+use fanfare_store::explain::ExplainFilter;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::list::{Limit, Page, cursor, limit, page};
-use super::problem::{Conflict, Problem};
+use super::problem::{Conflict, NO_WEBHOOK, Problem};
 use super::request::{Administrator, Id, Parameter, Query, User, Within, parameter};
-use super::view::{event as view, explanation};
 use crate::api::json::json;
-use crate::app::{App, Shared};
+use crate::app::Shared;
 
 /// The webhooks that one explanation tells of, when nothing else is asked for, and at most.
 const EXPLAINED: u32 = 10_000;
@@ -73,7 +74,7 @@ pub(crate) struct Listed {
 )]
 pub(crate) async fn list(
     State(app): State<Shared>,
-    _: Administrator,
+    Administrator(caller): Administrator,
     Query(wanted): Query<Listed>,
 ) -> Result<Response, Problem> {
     let filter = EventFilter {
@@ -84,13 +85,8 @@ pub(crate) async fn list(
         after: wanted.cursor,
         limit: limit(wanted.limit),
     };
-    let limit = usize::try_from(filter.limit).unwrap_or(0);
-    let more = EventFilter { limit: filter.limit + 1, ..filter };
-    let mut events = app.store.events_list(&more).await?;
-    let is_more = events.len() > limit;
-    events.truncate(limit);
-    let next = events.last().filter(|_| is_more).map(|last| cursor(&last.place()));
-    Ok(page(events.iter().map(view::json).collect(), next))
+    let EventPage { events, next } = events::list(&app.context, &caller.actor(), filter).await?;
+    Ok(page(events.iter().map(view::json).collect(), next.as_ref().map(cursor)))
 }
 
 /// Which of the events with an id is meant.
@@ -121,12 +117,12 @@ pub(crate) struct Published {
 )]
 pub(crate) async fn show(
     State(app): State<Shared>,
-    _: Administrator,
+    Administrator(caller): Administrator,
     Id(id): Id<String>,
     Query(Published { source }): Query<Published>,
 ) -> Result<Response, Problem> {
-    let event = find(&app, &id, source.as_deref()).await?;
-    let detail = app.store.event_show(event.key).await?.ok_or(NOTHING)?;
+    let (event, detail) =
+        events::show(&app.context, &caller.actor(), &id, source.as_deref()).await?;
     let shown = view::json_with_detail(&event, &detail).map_err(|error| {
         tracing::error!(%error, "the notification of an event is not JSON");
         Problem::Internal
@@ -182,26 +178,14 @@ pub(crate) async fn explain(
     Id(id_text): Id<String>,
     Query(Asked { source, webhook, owner, limit }): Query<Asked>,
 ) -> Result<Response, Problem> {
-    let owner = user.whose(owner)?;
     let limit = limit.map_or(EXPLAINED, |limit| limit.0);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let filter = ExplainFilter { webhook, owner, limit };
-    let explained = if user.0.administrator {
-        let event = find(&app, &id_text, source.as_deref()).await?;
-        app.store.explain(event.key, &filter).await?.ok_or(NOTHING)?
-    } else {
-        explain_to_owner(&app, &id_text, source.as_deref(), &filter).await?
-    };
-    if webhook.is_some() && explained.webhooks.is_empty() {
-        return Err(Problem::NotFound(super::problem::NO_WEBHOOK));
-    }
-    let verdicts = explained.webhooks.iter().map(|one| {
-        if user.0.administrator {
-            explanation::json(None, &explained, one)
-        } else {
-            explanation::json_for_owner(&explained, one)
-        }
-    });
+    let actor = user.0.actor();
+    let explained =
+        events::explain(&app.context, &actor, &id_text, source.as_deref(), filter).await?.explained;
+    let verdicts =
+        explained.webhooks.iter().map(|one| explanation::seen_by(&actor, &explained, one));
     let answer = json(StatusCode::OK, &verdicts.collect::<Vec<_>>());
     let cut = explained.cut.then_some([(CUT, HeaderValue::from_static("true"))]);
     Ok(match cut {
@@ -210,57 +194,19 @@ pub(crate) async fn explain(
     })
 }
 
-const NOTHING: Problem = Problem::NotFound("There is no such event.");
-
-/// The most events of one id that are looked at for an owner.
-const SAME_ID: usize = 20;
-
-/// The explanation for an owner. Of several events with this id only those count that the owner may
-/// know of: an id that somebody else's event has as well makes no difference.
-async fn explain_to_owner(
-    app: &App,
-    id: &str,
-    source: Option<&str>,
-    filter: &ExplainFilter,
-) -> Result<Explained, Problem> {
-    let (mut known, mut other) = (Vec::new(), None);
-    for event in events(app, id, source).await?.into_iter().take(SAME_ID) {
-        let Some(explained) = app.store.explain(event.key, filter).await? else { continue };
-        let may_know = |one: &WebhookExplained| one.grant.is_some() || one.delivery.is_some();
-        if explained.webhooks.iter().any(may_know) {
-            known.push((event.source, explained));
-        } else {
-            other.get_or_insert(explained);
+impl From<EventError> for Problem {
+    fn from(error: EventError) -> Self {
+        match error {
+            EventError::NotAdministrator(error) => error.into(),
+            EventError::Unknown => Self::NotFound("There is no such event."),
+            EventError::UnknownWebhook => Self::NotFound(NO_WEBHOOK),
+            EventError::Ambiguous(sources) => ambiguous(&sources),
+            EventError::Store(error) => error.into(),
         }
     }
-    if known.len() > 1 {
-        let sources: Vec<&str> = known.iter().map(|(source, _)| source.as_str()).collect();
-        return Err(ambiguous(&sources));
-    }
-    known.pop().map(|(_, explained)| explained).or(other).ok_or(NOTHING)
 }
 
-/// The event with this id of its publisher, which must be the only one.
-async fn find(app: &App, id: &str, source: Option<&str>) -> Result<EventSummary, Problem> {
-    let mut found = events(app, id, source).await?;
-    let event = found.pop().ok_or(NOTHING)?;
-    if found.is_empty() {
-        return Ok(event);
-    }
-    found.push(event);
-    let sources: Vec<&str> = found.iter().map(|event| event.source.as_str()).collect();
-    Err(ambiguous(&sources))
-}
-
-/// The events with this id of their publishers.
-async fn events(app: &App, id: &str, source: Option<&str>) -> Result<Vec<EventSummary>, Problem> {
-    if id.contains('\0') {
-        return Ok(Vec::new());
-    }
-    Ok(app.store.events_find(&[id.to_owned()], source).await?)
-}
-
-fn ambiguous(sources: &[&str]) -> Problem {
+fn ambiguous(sources: &[String]) -> Problem {
     Problem::Conflict(Conflict {
         code: "ambiguous-event",
         title: "Several events have this id",

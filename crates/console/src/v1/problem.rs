@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fanfare_app::NotReceiving;
 use fanfare_app::dead_letters::Stopped;
+use fanfare_app::webhooks::WebhookError;
+use fanfare_app::{NotAdministrator, NotReceiving};
 use fanfare_broker::BrokerError;
 use fanfare_core::chain::chain;
 use fanfare_core::duration::seconds_to_wait;
@@ -15,10 +16,8 @@ use fanfare_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::problem::{
-    AWAY, AWAY_SECONDS, BadBearer, PROVIDER_AWAY, Problem as ApiProblem, is_outage,
-};
-use crate::webhooks::Refused;
+use crate::api::problem::{AWAY, AWAY_SECONDS, PROVIDER_AWAY, Problem as ApiProblem, is_outage};
+use crate::auth::bearer::BadBearer;
 
 /// A request that was not done.
 #[derive(Debug)]
@@ -239,6 +238,7 @@ impl From<BrokerError> for Problem {
 impl From<Stopped> for Problem {
     fn from(error: Stopped) -> Self {
         match error {
+            Stopped::NotAdministrator(error) => error.into(),
             Stopped::Broker(error) => error.into(),
             Stopped::Store(error) => error.into(),
         }
@@ -267,15 +267,21 @@ impl From<NotReceiving> for Problem {
 pub(crate) const BROKER_AWAY: &str =
     "The service can't reach its message broker for now. Try again later.";
 
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Store(error) => error.into(),
-            Refused::NotAdministrator => Self::Forbidden("see the webhooks of others"),
-            Refused::Unknown => Self::NotFound(NO_WEBHOOK),
-            Refused::TooMany(limit) => Self::invalid("", limit.to_string()),
-            Refused::Wrong(error) => Self::invalid("", error.to_string()),
-            Refused::NotVerified(error) => Self::invalid("", error.to_string()),
+impl From<NotAdministrator> for Problem {
+    fn from(_: NotAdministrator) -> Self {
+        Self::Forbidden("ask for what is of other users")
+    }
+}
+
+impl From<WebhookError> for Problem {
+    fn from(error: WebhookError) -> Self {
+        match error {
+            WebhookError::Store(error) => error.into(),
+            WebhookError::NotAdministrator(_) => Self::Forbidden("see the webhooks of others"),
+            WebhookError::Unknown => Self::NotFound(NO_WEBHOOK),
+            WebhookError::TooMany { .. }
+            | WebhookError::Invalid(_)
+            | WebhookError::NotVerified(_) => Self::invalid("", error.to_string()),
         }
     }
 }

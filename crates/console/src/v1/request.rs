@@ -33,7 +33,7 @@ impl FromRequestParts<Shared> for User {
 }
 
 /// The same, for what is for System Administrators.
-pub(crate) struct Administrator;
+pub(crate) struct Administrator(pub(crate) Caller);
 
 impl FromRequestParts<Shared> for Administrator {
     type Rejection = Problem;
@@ -41,26 +41,14 @@ impl FromRequestParts<Shared> for Administrator {
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         let User(caller) = User::from_request_parts(parts, app).await?;
         let refused = Problem::Forbidden("do this");
-        if caller.administrator { Ok(Self) } else { Err(refused) }
+        if caller.administrator { Ok(Self(caller)) } else { Err(refused) }
     }
 }
 
 impl User {
-    /// Whose things are asked for: everybody's only by an administrator.
-    pub(crate) fn whose(&self, asked: Option<Name>) -> Result<Option<Name>, Problem> {
-        let Self(caller) = self;
-        match asked {
-            asked if caller.administrator => Ok(asked),
-            Some(other) if other != caller.name => {
-                Err(Problem::Forbidden("ask for what is of other users"))
-            }
-            _ => Ok(Some(caller.name.clone())),
-        }
-    }
-
-    /// Whether something of this owner's is there for the user.
-    pub(crate) fn sees(&self, owner: Option<&str>) -> bool {
-        self.0.actor().may_manage(owner)
+    /// Limits a question to the owner whose things are asked for.
+    pub(crate) fn owner_filter(&self, wanted: Option<Name>) -> Result<Option<Name>, Problem> {
+        Ok(self.0.actor().owner_filter(wanted)?)
     }
 }
 

@@ -5,18 +5,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use fanfare_app::resends::{self, BeginError, Counted, Origin};
+use fanfare_app::clock::rfc3339;
+use fanfare_app::resends::{self, Counted, Origin, Progress as Found, ResendError, Which};
 use fanfare_core::ids::WebhookId;
-use fanfare_store::deliveries::{Became, Resend};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Conflict, Problem};
 use super::request::{Id, Query, User, parameter};
-use super::view::rfc3339;
 use crate::api::json::json;
-use crate::app::{App, Shared};
-use crate::webhooks;
+use crate::app::Shared;
 
 /// How many deliveries are attempted again.
 #[derive(Serialize, ToSchema)]
@@ -104,14 +102,13 @@ pub(crate) async fn begin(
 ) -> Result<Response, Problem> {
     let since = since.unwrap_or(DateTime::UNIX_EPOCH);
     let dry_run = dry_run.unwrap_or(false);
-    let webhook = webhooks::find(&app, &user.0, id).await?;
+    let actor = user.0.actor();
     if dry_run {
-        let Counted { count, more } = resends::count(&app.context, id, since).await?;
+        let Counted { count, more } = resends::count(&app.context, &actor, id, since).await?;
         let counted = RetriedFailed { count, dry_run, more, resend: None };
         return Ok(json(StatusCode::OK, &counted));
     }
-    let by = &user.0.name;
-    let resend = resends::begin(&app.context, by, &webhook, since, Origin::Program).await?;
+    let resend = resends::begin(&app.context, &actor, id, since, Origin::Program).await?;
     let id = resend.id.simple().to_string();
     let begun = RetriedFailed { count: resend.total, dry_run, more: false, resend: Some(id) };
     Ok(json(StatusCode::ACCEPTED, &begun))
@@ -129,9 +126,8 @@ pub(crate) async fn show(
     user: User,
     Id(id): Id<WebhookId>,
 ) -> Result<Response, Problem> {
-    webhooks::find(&app, &user.0, id).await?;
-    let resend = newest(&app, id).await?;
-    progress(&app, id, resend).await
+    let found = resends::show(&app.context, &user.0.actor(), id, Which::Newest).await?;
+    Ok(progress(found))
 }
 
 /// Cancel the resend that goes on.
@@ -148,21 +144,11 @@ pub(crate) async fn cancel(
     user: User,
     Id(id): Id<WebhookId>,
 ) -> Result<Response, Problem> {
-    webhooks::find(&app, &user.0, id).await?;
-    let resend = newest(&app, id).await?;
-    resends::cancel(&app.context, &user.0.name, id, resend.id).await?;
-    let resend = app.store.resend_show(id, resend.id).await?.ok_or(NOTHING)?;
-    progress(&app, id, resend).await
+    let found = resends::cancel(&app.context, &user.0.actor(), id, Which::Newest).await?;
+    Ok(progress(found))
 }
 
-const NOTHING: Problem = Problem::NotFound("No resend was asked for.");
-
-async fn newest(app: &App, webhook: WebhookId) -> Result<Resend, Problem> {
-    app.store.resend_newest(webhook).await?.ok_or(NOTHING)
-}
-
-async fn progress(app: &App, webhook: WebhookId, resend: Resend) -> Result<Response, Problem> {
-    let Became { delivered, open, failed } = app.store.resend_became(webhook, &resend).await?;
+fn progress(Found { resend, became, .. }: Found) -> Response {
     let progress = Progress {
         id: resend.id.simple().to_string(),
         since: rfc3339(resend.since),
@@ -170,27 +156,29 @@ async fn progress(app: &App, webhook: WebhookId, resend: Resend) -> Result<Respo
         asked_by: resend.asked_by,
         total: resend.total,
         begun: resend.begun,
-        delivered,
-        open,
-        failed,
+        delivered: became.delivered,
+        open: became.open,
+        failed: became.failed,
         ended_at: resend.ended.map(|(at, _)| rfc3339(at)),
         ended: resend.ended.map(|(_, ended)| ended.code()),
     };
-    Ok(json(StatusCode::OK, &progress))
+    json(StatusCode::OK, &progress)
 }
 
-impl From<BeginError> for Problem {
-    fn from(error: BeginError) -> Self {
+impl From<ResendError> for Problem {
+    fn from(error: ResendError) -> Self {
         match error {
-            BeginError::NotReceiving(why) => why.into(),
-            BeginError::TooMany => Self::Conflict(Conflict {
+            ResendError::Webhook(error) => error.into(),
+            ResendError::Unknown => Self::NotFound("No resend was asked for."),
+            ResendError::NotReceiving(why) => why.into(),
+            ResendError::TooMany => Self::Conflict(Conflict {
                 code: "too-many-resends",
                 title: "Too many resends are open",
                 detail: "Failed deliveries of several other webhooks of this user are being sent \
                          again. Wait until one is done, or cancel one."
                     .to_owned(),
             }),
-            BeginError::Store(error) => error.into(),
+            ResendError::Store(error) => error.into(),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use fanfare_app::clock::rfc3339;
+use fanfare_app::webhooks;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_store::statistics::{Hour, LastAttempt, Statistics, StatisticsFilter};
@@ -13,10 +15,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
 use super::request::{Query, User, Within, parameter};
-use super::view::rfc3339;
 use crate::api::json::json;
 use crate::app::Shared;
-use crate::webhooks;
 
 /// How many hours are told of when nothing else is asked for, and the most.
 const HOURS: u32 = 24;
@@ -107,11 +107,11 @@ pub(crate) async fn show(
     Query(Counted { webhook, owner, hours }): Query<Counted>,
 ) -> Result<Response, Problem> {
     if let Some(webhook) = webhook {
-        webhooks::find(&app, &user.0, webhook).await?;
+        webhooks::find(&app.context, &user.0.actor(), webhook).await?;
     }
     let filter = StatisticsFilter {
         webhook,
-        owner: user.whose(owner)?,
+        owner: user.owner_filter(owner)?,
         hours: hours.map_or(HOURS, |hours| hours.0),
         longest_chain: app.longest_chain,
     };

@@ -6,22 +6,20 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use fanfare_app::NotReceiving;
+use fanfare_app::clock::rfc3339;
+use fanfare_app::test_events::{self, SendError, Sent};
+use fanfare_app::webhooks::{self, Patch, Verification};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::rate_limit::{BadRateLimit, RateLimit};
 use fanfare_core::webhook::{Secret, Webhook};
-use fanfare_store::random;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::problem::{Conflict, Problem, Wrong};
 use super::request::{self, Id, User, members};
-use super::view::rfc3339;
 use crate::api::json::json;
 use crate::app::{App, Shared};
-use crate::test_events::{self, NotSent, Sent};
-use crate::webhooks;
 
 /// How long a replaced secret signs beside the new one, when nothing else is asked for; at most a
 /// week.
@@ -80,7 +78,7 @@ pub(crate) async fn show(
     user: User,
     Id(id): Id<WebhookId>,
 ) -> Result<Response, Problem> {
-    let webhook = webhooks::find(&app, &user.0, id).await?;
+    let webhook = webhooks::find(&app.context, &user.0.actor(), id).await?;
     Ok(json(StatusCode::OK, &shown(&app, &webhook)))
 }
 
@@ -105,9 +103,10 @@ pub(crate) async fn change(
     Id(id): Id<WebhookId>,
     body: Body,
 ) -> Result<Response, Problem> {
-    webhooks::find(&app, &user.0, id).await?;
+    let actor = user.0.actor();
+    webhooks::find(&app.context, &actor, id).await?;
     let WebhookChange { rate_limit } = members(body).await?;
-    let limit = match rate_limit {
+    let rate_limit = match rate_limit {
         None => RateLimit::Kept,
         Some(Value::Null) => RateLimit::Set(None),
         Some(value) => {
@@ -116,8 +115,9 @@ pub(crate) async fn change(
             limit.map_err(|error| Problem::invalid("rateLimit", error.to_string()))?
         }
     };
-    webhooks::set_rate_limit(&app, &user.0, id, limit).await?;
-    let changed = webhooks::find(&app, &user.0, id).await?;
+    let patch = Patch { rate_limit, ..Patch::default() };
+    let verification = Verification::Ask(&app.client);
+    let changed = webhooks::patch(&app.context, &actor, id, patch, verification).await?;
     Ok(json(StatusCode::OK, &shown(&app, &changed)))
 }
 
@@ -173,9 +173,8 @@ pub(crate) async fn test(
     user: User,
     Id(id): Id<WebhookId>,
 ) -> Result<Response, Problem> {
-    let webhook = webhooks::find(&app, &user.0, id).await?;
-    let sent = test_events::send(&app, &user.0.name, &webhook).await;
-    let Sent { event, due, received_at } = sent.map_err(|error| not_sent(&webhook, error))?;
+    let sent = test_events::send(&app.context, &user.0.actor(), id).await?;
+    let Sent { event, due, received_at } = sent;
     let tested = Tested {
         delivery: due.id().to_string(),
         event: event.id,
@@ -187,32 +186,36 @@ pub(crate) async fn test(
     Ok(json(StatusCode::ACCEPTED, &tested))
 }
 
-fn not_sent(webhook: &Webhook, error: NotSent) -> Problem {
-    let refused = |code, title, detail: String| Problem::Conflict(Conflict { code, title, detail });
-    let owner = &webhook.owner;
-    match error {
-        NotSent::TooMany { wait } => Problem::TooMany { wait },
-        NotSent::Paused => NotReceiving::Paused(webhook.id).into(),
-        NotSent::OwnerDisabled => {
-            let detail = format!("{owner} is disabled, so that nothing is sent to their webhooks.");
-            refused("owner-disabled", "The owner is disabled", detail)
+impl From<SendError> for Problem {
+    fn from(error: SendError) -> Self {
+        let refused =
+            |code, title, detail: String| Self::Conflict(Conflict { code, title, detail });
+        match error {
+            SendError::Webhook(error) => error.into(),
+            SendError::Store(error) => error.into(),
+            SendError::TooMany { wait } => Self::TooMany { wait },
+            SendError::NotReceiving(why) => why.into(),
+            SendError::OwnerDisabled(owner) => {
+                let detail =
+                    format!("{owner} is disabled, so that nothing is sent to their webhooks.");
+                refused("owner-disabled", "The owner is disabled", detail)
+            }
+            SendError::OwnerDeleted(owner) => {
+                let detail = format!(
+                    "{owner} is not in the report server's directory, so that nothing is sent to \
+                     their webhooks."
+                );
+                refused("owner-deleted", "The owner is not in the directory", detail)
+            }
+            SendError::NothingReadable(owner) => {
+                let detail = format!(
+                    "{owner} may read nothing of the kinds that the webhook asks for, so that it \
+                     gets no events: give {owner} a permission, or change the webhook's filters."
+                );
+                let title = "The owner may read nothing that the webhook asks for";
+                refused("nothing-readable", title, detail)
+            }
         }
-        NotSent::OwnerDeleted => {
-            let detail = format!(
-                "{owner} is not in the report server's directory, so that nothing is sent to \
-                 their webhooks."
-            );
-            refused("owner-deleted", "The owner is not in the directory", detail)
-        }
-        NotSent::NothingReadable => {
-            let detail = format!(
-                "{owner} may read nothing of the kinds that the webhook asks for, so that it gets \
-                 no events: give {owner} a permission, or change the webhook's filters."
-            );
-            let title = "The owner may read nothing that the webhook asks for";
-            refused("nothing-readable", title, detail)
-        }
-        NotSent::Store(error) => error.into(),
     }
 }
 
@@ -260,7 +263,8 @@ pub(crate) async fn rotate(
     Id(id): Id<WebhookId>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let webhook = webhooks::find(&app, &user.0, id).await?;
+    let actor = user.0.actor();
+    webhooks::find(&app.context, &actor, id).await?;
     let Rotation { secret: wanted, overlap } = members(body).await?;
     let mut wrong = Vec::new();
     let mut refuse = |name: &str, detail| wrong.push(Wrong { name: name.to_owned(), detail });
@@ -276,18 +280,12 @@ pub(crate) async fn rotate(
     if !wrong.is_empty() {
         return Err(Problem::Invalid(wrong));
     }
-    let new = match wanted {
-        Some(secret) => secret,
-        None => random::secret()?,
-    };
     let overlap = overlap.unwrap_or(OVERLAP);
-    let until = app.store.webhook_rotate(webhook.id, &new, overlap).await?;
-    let until = until.ok_or(Problem::NotFound(super::problem::NO_WEBHOOK))?;
-    tracing::info!(webhook.id = %webhook.id, %until, "replaced a webhook's secret");
+    let new = webhooks::rotate(&app.context, &actor, id, wanted, overlap).await?;
     let rotated = Rotated {
-        webhook: webhook.id.to_string(),
-        secret: new.reveal().to_owned(),
-        previous_until: rfc3339(until),
+        webhook: id.to_string(),
+        secret: new.secret.reveal().to_owned(),
+        previous_until: rfc3339(new.previous_until),
     };
     Ok(json(StatusCode::OK, &rotated))
 }

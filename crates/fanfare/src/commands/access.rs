@@ -1,6 +1,6 @@
 //! `fanfare access`: who may read what, now or as of an earlier revision, and through which grant.
 
-use fanfare_console::view::explanation::{GrantJson, grant_json};
+use fanfare_app::json::explanation::{GrantJson, grant_json};
 use fanfare_core::access::Resource;
 use fanfare_core::explain::{OwnerState, asked, scope_text};
 use fanfare_core::name::Name;

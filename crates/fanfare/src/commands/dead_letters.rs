@@ -5,10 +5,10 @@ mod show;
 use std::collections::BTreeMap;
 
 use anyhow::{anyhow, bail};
-use fanfare_app::NotReceiving;
-use fanfare_app::dead_letters::{Action, Kept, Outcome, Request, settle};
-use fanfare_broker::dead_letters::{Choice, Kind, Look};
-use fanfare_console::view::dead_letter as view;
+use fanfare_app::dead_letters::{self, Action, Kept, Listing, Outcome, Request, Stopped, settle};
+use fanfare_app::json::dead_letter as view;
+use fanfare_app::{Actor, NotReceiving};
+use fanfare_broker::dead_letters::{Choice, Kind};
 use fanfare_core::ids::WebhookId;
 
 use super::{deliveries, ids};
@@ -112,30 +112,29 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
     let session = parts::session(settings, "dead-letters").await?;
-    let mut look = Look::begin(&session, args.choice.choice(&[]), None);
+    let choice = args.choice.choice(&[]);
+    let listing = Listing { choice, from: None, until: None, limit: None };
     let (mut shown, mut rows) = (Vec::new(), Vec::new());
     // Only what is shown is kept: the messages themselves may be many and large.
-    while let Some((kind, letter)) = look.next().await? {
+    let listed = dead_letters::list(&session, &Actor::Operator, listing, |kind, letter| {
         if args.json {
-            shown.push(serde_json::to_value(view::json(kind, &letter))?);
+            shown.push(serde_json::to_value(view::json(kind, &letter)));
         } else {
             rows.push(show::row(kind, &letter));
         }
-    }
-    look.end().await?;
+    });
+    listed.await.map_err(failed)?;
     session.close().await;
     if args.json {
-        return output::print_json(&shown);
+        return output::print_json(&shown.into_iter().collect::<Result<Vec<_>, _>>()?);
     }
     output::print(&table::render(&show::HEADINGS, rows))
 }
 
 async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
     let session = parts::session(settings, "dead-letters").await?;
-    let choice = Choice { ids: vec![args.id.clone()], ..Choice::default() };
-    let mut look = Look::begin(&session, choice, None);
-    let found = look.next().await?;
-    look.end().await?;
+    let found = dead_letters::show(&session, &Actor::Operator, args.id.clone()).await;
+    let found = found.map_err(failed)?;
     session.close().await;
     let Some((kind, letter)) = found else {
         return Err(unknown(&args.id));
@@ -168,9 +167,12 @@ async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Resul
     let session = parts::session(settings, "dead-letters").await?;
     let mut kept = KeptLetters::new(!args.ids.is_empty());
     let request = Request { choice, from: None, until: None, dry_run };
-    let settled = settle(&session, action, request, |letter, why| kept.add(&letter.id, why)).await;
+    let settled = settle(&session, &Actor::Operator, action, request, |letter, why| {
+        kept.add(&letter.id, why);
+    });
+    let settled = settled.await;
     kept.report();
-    let Outcome { count, missing, .. } = settled?;
+    let Outcome { count, missing, .. } = settled.map_err(failed)?;
     session.close().await;
     let done = match (fate, dry_run) {
         (Fate::Replay, false) => "replayed",
@@ -237,6 +239,14 @@ fn reason(why: Kept) -> &'static str {
         Kept::Unknown(_) => "the database does not know the delivery; publish its event again",
         Kept::InProgress(_) => "an attempt is being made now",
         Kept::Unsendable => "the broker does not take the message",
+    }
+}
+
+fn failed(error: Stopped) -> anyhow::Error {
+    match error {
+        Stopped::Broker(error) => error.into(),
+        Stopped::Store(error) => error.into(),
+        other @ Stopped::NotAdministrator(_) => other.into(),
     }
 }
 

@@ -3,13 +3,12 @@
 mod show;
 
 use anyhow::{anyhow, bail};
-use fanfare_app::deliveries::{self, Retried, RetryError};
+use fanfare_app::deliveries::{self, DeliveryError, Retried, RetryError};
+use fanfare_app::json::delivery as view;
 use fanfare_app::{Actor, Context, NotReceiving, Publisher};
-use fanfare_console::view::delivery as view;
 use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
-use fanfare_store::Store;
 use fanfare_store::deliveries::DeliveryFilter;
 
 use super::ids::{self, Ids};
@@ -71,15 +70,14 @@ fn state(text: &str) -> Result<State, String> {
 
 /// Runs a command about deliveries.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "deliveries")?;
     match command {
-        Command::List(args) => list(args, &store).await,
-        Command::Show(args) => show(&args, &store).await,
-        Command::Retry(args) => retry(&args.ids, &store, settings).await,
+        Command::List(args) => list(args, &parts::context(settings, "deliveries")?).await,
+        Command::Show(args) => show(&args, &parts::context(settings, "deliveries")?).await,
+        Command::Retry(args) => retry(&args.ids, settings).await,
     }
 }
 
-async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
+async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
     let mut filter = DeliveryFilter {
         webhook: args.webhook,
         event: args.event,
@@ -91,7 +89,8 @@ async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
     let mut deliveries = Vec::new();
     // A page may end before it is full, with a place to go on from.
     while filter.limit > 0 {
-        let page = store.deliveries_page(&filter).await?;
+        let page = deliveries::list(context, &Actor::Operator, filter.clone()).await;
+        let page = page.map_err(failed)?;
         filter.limit -= i64::try_from(page.deliveries.len()).unwrap_or(i64::MAX);
         deliveries.extend(page.deliveries);
         let Some(next) = page.next else { break };
@@ -103,9 +102,9 @@ async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
     output::print(&table::render(&show::HEADINGS, deliveries.iter().map(show::row)))
 }
 
-async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
-    let found = store.delivery_show(args.id).await?;
-    let (delivery, attempts) = found.ok_or_else(|| unknown(args.id))?;
+async fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
+    let shown = deliveries::show(context, &Actor::Operator, args.id).await;
+    let (delivery, attempts) = shown.map_err(|error| failed_for(args.id, error))?;
     if args.json {
         return output::print_json(&view::json_with_attempts(&delivery, &attempts));
     }
@@ -117,11 +116,11 @@ async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
     output::print(&format!("\n{}", table::render(&show::ATTEMPT_HEADINGS, rows)))
 }
 
-async fn retry(ids: &[DeliveryId], store: &Store, settings: &Settings) -> anyhow::Result<()> {
+async fn retry(ids: &[DeliveryId], settings: &Settings) -> anyhow::Result<()> {
     // Without the broker nothing is begun.
     let session = parts::session(settings, "deliveries").await?;
     let publisher = Publisher::connected(parts::broker(settings, "deliveries")?, session.clone());
-    let context = Context::new(store.clone(), publisher);
+    let context = parts::context_with(settings, "deliveries", publisher)?;
     let (mut begun, mut refused) = (0, 0);
     for &id in ids {
         match deliveries::retry(&context, &Actor::Operator, id).await {
@@ -137,8 +136,7 @@ async fn retry(ids: &[DeliveryId], store: &Store, settings: &Settings) -> anyhow
             Ok(Retried::AlreadyDue) => {
                 output::note(&format!("fanfare: {id} is about to be attempted anyway"));
             }
-            Err(RetryError::Unknown) => return Err(unknown(id)),
-            Err(RetryError::Store(error)) => return Err(error.into()),
+            Err(RetryError::Delivery(error)) => return Err(failed_for(id, error)),
             Err(RetryError::NotReceiving(why)) => {
                 refused += 1;
                 output::note(&format!("fanfare: {id} is not retried: {why}{}", advice(why)));
@@ -167,6 +165,18 @@ pub(super) fn advice(why: NotReceiving) -> String {
     }
 }
 
-fn unknown(id: DeliveryId) -> anyhow::Error {
-    anyhow!("there is no delivery {id}; `fanfare deliveries list` lists them")
+fn failed_for(id: DeliveryId, error: DeliveryError) -> anyhow::Error {
+    match error {
+        DeliveryError::Unknown => {
+            anyhow!("there is no delivery {id}; `fanfare deliveries list` lists them")
+        }
+        other => failed(other),
+    }
+}
+
+fn failed(error: DeliveryError) -> anyhow::Error {
+    match error {
+        DeliveryError::Store(error) => error.into(),
+        other => other.into(),
+    }
 }

@@ -9,13 +9,13 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::bail;
 use chrono::{DateTime, TimeDelta, Utc};
+use fanfare_app::clock;
 use fanfare_broker::{BrokerError, Depth, Queue, Session};
 use fanfare_core::revisions::{Gap, Hold};
 use fanfare_core::share::{Share, Shares};
 use fanfare_store::directory::{DirectoryState, Refusal, Void};
 use fanfare_store::{SchemaState, Store};
 
-use crate::clock;
 use crate::output;
 use crate::parts;
 use crate::settings::Settings;

@@ -6,13 +6,14 @@ mod show;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use fanfare_console::view::event as view;
+use fanfare_app::events::{self, EventError, EventPage};
+use fanfare_app::json::event as view;
+use fanfare_app::{Actor, Context};
 use fanfare_core::access::Resource;
 use fanfare_core::duration;
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
-use fanfare_store::Store;
-use fanfare_store::events::{EventFilter, EventSummary};
+use fanfare_store::events::EventFilter;
 
 use super::{access, ids};
 use crate::output::{self, Misuse};
@@ -81,15 +82,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs a command about events.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "events")?;
+    let context = parts::context(settings, "events")?;
     match command {
-        Command::List(args) => list(args, &store).await,
-        Command::Show(args) => show(&args, &store).await,
-        Command::Explain(args) => explain::run(&args, &store).await,
+        Command::List(args) => list(args, &context).await,
+        Command::Show(args) => show(&args, &context).await,
+        Command::Explain(args) => explain::run(&args, &context).await,
     }
 }
 
-async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
+async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
     let filter = EventFilter {
         event_type: args.event_type,
         subject: args.subject,
@@ -98,19 +99,18 @@ async fn list(args: ListArgs, store: &Store) -> anyhow::Result<()> {
         after: None,
         limit: args.limit,
     };
-    let events = store.events_list(&filter).await?;
+    let listed = events::list(context, &Actor::Operator, filter).await;
+    let EventPage { events, .. } = listed.map_err(failed)?;
     if args.json {
         return output::print_json(&events.iter().map(view::json).collect::<Vec<_>>());
     }
     output::print(&table::render(&show::HEADINGS, events.iter().map(show::row)))
 }
 
-async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
-    let ids = std::slice::from_ref(&args.id);
+async fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
     let source = args.source.as_deref();
-    let found = find(store, ids, source).await?.pop();
-    let event = found.ok_or_else(|| unknown(&args.id, source))?;
-    let detail = store.event_show(event.key).await?.ok_or_else(|| unknown(&args.id, source))?;
+    let shown = events::show(context, &Actor::Operator, &args.id, source).await;
+    let (event, detail) = shown.map_err(|error| failed_for(&args.id, source, error))?;
     if args.json {
         let json = view::json_with_detail(&event, &detail)
             .context("the event's notification in the database is not JSON")?;
@@ -124,22 +124,24 @@ async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<()> {
     output::print(&format!("\n{}", table::render(&show::DELIVERY_HEADINGS, rows)))
 }
 
-/// The events with these ids of their publishers, in this order; each must be the only one.
-async fn find(
-    store: &Store,
-    ids: &[String],
-    source: Option<&str>,
-) -> anyhow::Result<Vec<EventSummary>> {
-    let found = store.events_find(ids, source).await?;
-    let one = |id: &String| {
-        let same: Vec<&EventSummary> = found.iter().filter(|event| event.id == *id).collect();
-        match same.as_slice() {
-            [] => Err(unknown(id, source)),
-            [event] => Ok((*event).clone()),
-            several => Err(ambiguous(id, several)),
-        }
-    };
-    ids.iter().map(one).collect()
+fn failed_for(id: &str, source: Option<&str>, error: EventError) -> anyhow::Error {
+    match error {
+        EventError::Unknown => unknown(id, source),
+        EventError::Ambiguous(sources) => Misuse(format!(
+            "{} sources have an event {id}: {}; choose one with --source",
+            sources.len(),
+            sources.join(", ")
+        ))
+        .into(),
+        other => failed(other),
+    }
+}
+
+fn failed(error: EventError) -> anyhow::Error {
+    match error {
+        EventError::Store(error) => error.into(),
+        other => other.into(),
+    }
 }
 
 fn unknown(id: &str, source: Option<&str>) -> anyhow::Error {
@@ -148,14 +150,6 @@ fn unknown(id: &str, source: Option<&str>) -> anyhow::Error {
         "there is no event {id}{source}; `fanfare events list` lists what was taken, \
          `fanfare dead-letters list --queue events` what was not"
     )
-}
-
-fn ambiguous(id: &str, events: &[&EventSummary]) -> anyhow::Error {
-    let sources: Vec<&str> = events.iter().map(|event| event.source.as_str()).collect();
-    let n_sources = sources.len();
-    let sources = sources.join(", ");
-    Misuse(format!("{n_sources} sources have an event {id}: {sources}; choose one with --source"))
-        .into()
 }
 
 #[cfg(test)]

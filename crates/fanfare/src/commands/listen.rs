@@ -17,13 +17,13 @@ use axum::body::{self, Body};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use fanfare_app::clock;
 use fanfare_core::webhook::Secret;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use url::form_urlencoded;
 
-use crate::clock;
 use crate::lifecycle::Signals;
 use crate::output;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fanfare_app::clock;
 use fanfare_broker::State;
 
-use crate::clock;
 use crate::lifecycle::Role;
 use crate::observe::Observer;
 use crate::parts;

@@ -9,11 +9,11 @@ use fanfare_store::Store;
 use fanfare_store::accounts::Account;
 use serde::Serialize;
 
-use crate::clock::rfc3339;
 use crate::output::{self, Misuse};
 use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use fanfare_app::clock::rfc3339;
 
 /// The reason of an account that an operator disabled without giving one.
 const BY_AN_OPERATOR: &str = "disabled by an operator";

@@ -5,15 +5,15 @@ mod import;
 mod set;
 mod show;
 
-use std::collections::{BTreeSet, HashMap};
-
 use anyhow::anyhow;
+use fanfare_app::json::webhook::for_operator;
+use fanfare_app::webhooks::{self, OwnerScope, WebhookError};
+use fanfare_app::{Actor, Context, clock};
 use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::webhook::Webhook;
-use fanfare_store::Store;
-use fanfare_store::directory::UserStatus;
+use fanfare_store::StoreError;
 
 use super::ids::{self, Ids};
 use super::users;
@@ -77,63 +77,58 @@ pub(crate) struct PingArgs {
 
 /// Runs a command about webhooks.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "webhooks")?;
+    let context = &parts::context(settings, "webhooks")?;
     match command {
-        Command::List(args) => list(&args, &store).await,
-        Command::Show(args) => print(&get(&store, args.id).await?, args.json, &store).await,
+        Command::List(args) => list(&args, context).await,
+        Command::Show(args) => print(&get(context, args.id).await?, args.json, context).await,
         Command::Add(args) => {
             let json = args.json;
-            print(&add::add(*args, &store, settings).await?, json, &store).await
+            print(&add::add(*args, context, settings).await?, json, context).await
         }
         Command::Set(args) => {
             let json = args.json;
-            print(&set::set(*args, &store, settings).await?, json, &store).await
+            print(&set::set(*args, context, settings).await?, json, context).await
         }
-        Command::Import(args) => import::import(&args, &store, settings).await,
-        Command::Pause(ids) => change(&ids, Change::Pause, &store).await,
-        Command::Resume(ids) => change(&ids, Change::Resume, &store).await,
-        Command::Delete(ids) => change(&ids, Change::Delete, &store).await,
-        Command::Ping(args) => ping(&get(&store, args.id).await?, settings).await,
+        Command::Import(args) => import::import(&args, context, settings).await,
+        Command::Pause(ids) => change(&ids, Change::Pause, context).await,
+        Command::Resume(ids) => change(&ids, Change::Resume, context).await,
+        Command::Delete(ids) => change(&ids, Change::Delete, context).await,
+        Command::Ping(args) => ping(&get(context, args.id).await?, settings).await,
     }
 }
 
-async fn list(args: &ListArgs, store: &Store) -> anyhow::Result<()> {
-    let webhooks = store.webhooks_list(args.owner.as_ref()).await?;
-    let owners = Owners::of(&webhooks, store).await?;
+async fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
+    let scope = args.owner.clone().map_or(OwnerScope::All, OwnerScope::Of);
+    let listed = webhooks::list(context, &Actor::Operator, &scope).await;
+    let webhooks = listed.map_err(failed)?;
+    let owners = webhooks::owners(context, &webhooks).await?;
+    let state = |webhook: &Webhook| owners.state(&webhook.owner);
     if args.json {
-        let shown = webhooks.iter().map(|webhook| show::json(webhook, owners.state(webhook)));
+        let shown = webhooks.iter().map(|webhook| for_operator(webhook, state(webhook)));
         return output::print_json(&shown.collect::<Vec<_>>());
     }
-    let rows = webhooks.iter().map(|webhook| show::row(webhook, owners.state(webhook)));
+    let rows = webhooks.iter().map(|webhook| show::row(webhook, state(webhook)));
     output::print(&table::render(&show::HEADINGS, rows))
 }
 
-async fn print(webhook: &Webhook, json: bool, store: &Store) -> anyhow::Result<()> {
-    let owner = Owners::of(std::slice::from_ref(webhook), store).await?.state(webhook);
+async fn print(webhook: &Webhook, json: bool, context: &Context) -> anyhow::Result<()> {
+    let owner = owner(webhook, context).await?;
     if json {
-        output::print_json(&show::json(webhook, owner))
+        output::print_json(&for_operator(webhook, owner))
     } else {
         output::print(&table::facts(&show::facts(webhook, owner)))
     }
 }
 
-/// How the owners of webhooks stand right now.
-struct Owners(HashMap<String, UserStatus>);
-
-impl Owners {
-    async fn of(webhooks: &[Webhook], store: &Store) -> anyhow::Result<Self> {
-        let keys: BTreeSet<&str> = webhooks.iter().map(|webhook| webhook.owner.key()).collect();
-        Ok(Self(store.user_status(&keys.into_iter().collect::<Vec<_>>()).await?))
-    }
-
-    fn state(&self, webhook: &Webhook) -> OwnerState {
-        let status = self.0.get(webhook.owner.key()).copied();
-        status.map_or(OwnerState::Deleted, OwnerState::from)
-    }
+/// How the owner of a webhook stands right now.
+async fn owner(webhook: &Webhook, context: &Context) -> Result<OwnerState, StoreError> {
+    let owners = webhooks::owners(context, std::slice::from_ref(webhook)).await?;
+    Ok(owners.state(&webhook.owner))
 }
 
-async fn get(store: &Store, id: WebhookId) -> anyhow::Result<Webhook> {
-    store.webhooks_get(&[id]).await?.pop().ok_or_else(|| unknown(id))
+async fn get(context: &Context, id: WebhookId) -> anyhow::Result<Webhook> {
+    let found = webhooks::find(context, &Actor::Operator, id).await;
+    found.map_err(|error| failed_for(id, error))
 }
 
 #[derive(Clone, Copy)]
@@ -143,28 +138,59 @@ enum Change {
     Delete,
 }
 
-async fn change(ids: &Ids<WebhookId>, change: Change, store: &Store) -> anyhow::Result<()> {
+async fn change(ids: &Ids<WebhookId>, change: Change, context: &Context) -> anyhow::Result<()> {
+    let actor = &Actor::Operator;
     for &id in &ids.ids {
-        let (found, done) = match change {
-            Change::Pause => (store.webhook_pause(id, true, None).await?, "paused"),
-            Change::Resume => (store.webhook_pause(id, false, None).await?, "resumed"),
-            Change::Delete => (store.webhook_delete(id).await?, "deleted"),
+        let (changed, done) = match change {
+            Change::Pause => (webhooks::pause(context, actor, id).await, "paused"),
+            Change::Resume => (webhooks::resume(context, actor, id).await, "resumed"),
+            Change::Delete => (webhooks::delete(context, actor, id).await, "deleted"),
         };
-        if !found {
-            return Err(unknown(id));
-        }
+        changed.map_err(|error| failed_for(id, error))?;
         output::print(&format!("{done} {id}\n"))?;
     }
     Ok(())
 }
 
-fn unknown(id: WebhookId) -> anyhow::Error {
-    anyhow!("there is no webhook {id}; `fanfare webhooks list` lists them")
+fn failed_for(id: WebhookId, error: WebhookError) -> anyhow::Error {
+    match error {
+        WebhookError::Unknown => {
+            anyhow!("there is no webhook {id}; `fanfare webhooks list` lists them")
+        }
+        other => failed(other),
+    }
+}
+
+fn failed(error: WebhookError) -> anyhow::Error {
+    match error {
+        // In the words for an operator, who may raise the limit.
+        WebhookError::TooMany { owner, most } => {
+            StoreError::TooManyWebhooks { owner: owner.to_string(), most }.into()
+        }
+        WebhookError::NotVerified(error) => {
+            anyhow!("{error} Nothing was changed; --no-verify does not ask.")
+        }
+        WebhookError::Store(error) => error.into(),
+        other => other.into(),
+    }
+}
+
+/// Warns of an owner who is sent nothing; the directory may name the owner later.
+fn warn_about_owner(owner: &Name, state: OwnerState) {
+    let problem = match state {
+        OwnerState::Enabled => return,
+        OwnerState::Disabled => "is disabled",
+        OwnerState::Deleted => "is not in the directory",
+    };
+    let owner = output::plain(owner.as_str());
+    output::note(&format!(
+        "fanfare: warning: the user {owner} {problem}: the webhook gets nothing while that is so"
+    ));
 }
 
 /// Sends one POST that looks like any other but tells of no event.
 async fn ping(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
-    let post = show::Ping::new(webhook, crate::clock::now());
+    let post = show::Ping::new(webhook, clock::now());
     let client = parts::outbound(settings)?;
     let answer = client.post(&webhook.uri, &post.headers, post.body).await;
     let told = show::answer(&answer)?;

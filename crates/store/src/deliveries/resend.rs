@@ -11,7 +11,6 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::Due;
-use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -47,7 +46,7 @@ pub struct NewResend<'a> {
     /// What is dead of chains of attempts that began at this time or later.
     pub since: DateTime<Utc>,
     /// Who asks.
-    pub by: &'a Name,
+    pub by: &'a str,
     /// The same request of the same person within this time is returned instead of a new one.
     pub same_within: Duration,
 }
@@ -145,7 +144,7 @@ impl Store {
         }
         let id = Uuid::now_v7();
         client
-            .execute(ASK, &[&id, &webhook.0, &since, &by.as_str(), &same_within.as_secs_f64()])
+            .execute(ASK, &[&id, &webhook.0, &since, &by, &same_within.as_secs_f64()])
             .await
             .map_err(StoreError::at(doing))?;
         let row = client.query_one(NEWEST, &[&webhook.0]).await;

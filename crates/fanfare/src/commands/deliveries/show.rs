@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::answer::Trace;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
-use crate::clock::rfc3339;
+use fanfare_app::clock::rfc3339;
 
 /// The headings of a list.
 pub(super) const HEADINGS: [&str; 8] =

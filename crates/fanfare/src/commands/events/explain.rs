@@ -1,15 +1,14 @@
 //! `fanfare events explain`: each webhook's verdict on an event, with its reasons.
 
 use anyhow::anyhow;
-use fanfare_console::view::explanation::json;
+use fanfare_app::events::{self, EventError, Explanation};
+use fanfare_app::json::explanation::json;
+use fanfare_app::{Actor, Context, clock};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_store::Store;
-use fanfare_store::events::EventSummary;
-use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
+use fanfare_store::explain::{ExplainFilter, WebhookExplained};
 
 use super::super::{ids, users};
-use crate::clock;
 use crate::output;
 use crate::table;
 
@@ -42,55 +41,50 @@ fn limit(text: &str) -> Result<usize, String> {
 }
 
 /// Explains events.
-pub(super) async fn run(args: &ExplainArgs, store: &Store) -> anyhow::Result<()> {
-    let events = super::find(store, &args.ids, args.source.as_deref()).await?;
+pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<()> {
     let mut all = Vec::new();
-    for event in events {
-        let explained = explain(args, store, &event).await?;
-        all.push((event, explained));
+    for id in &args.ids {
+        all.push(explain(args, context, id).await?);
     }
     if args.json {
         let is_one = all.len() == 1;
-        let objects = all.iter().flat_map(|(event, explained)| {
+        let objects = all.iter().flat_map(|Explanation { event, explained }| {
             let event = (!is_one).then_some(event.id.as_str());
             explained.webhooks.iter().map(move |one| json(event, explained, one))
         });
         return output::print_json(&objects.collect::<Vec<_>>());
     }
-    let texts: Vec<String> = all.iter().map(|(event, explained)| text(event, explained)).collect();
+    let texts: Vec<String> = all.iter().map(text).collect();
     output::print(&texts.join("\n"))
 }
 
-async fn explain(
-    args: &ExplainArgs,
-    store: &Store,
-    event: &EventSummary,
-) -> anyhow::Result<Explained> {
+async fn explain(args: &ExplainArgs, context: &Context, id: &str) -> anyhow::Result<Explanation> {
     let filter =
         ExplainFilter { webhook: args.webhook, owner: args.owner.clone(), limit: args.limit };
-    let explained = store.explain(event.key, &filter).await?;
-    let explained = explained.ok_or_else(|| super::unknown(&event.id, Some(&event.source)))?;
-    if let Some(webhook) = args.webhook.filter(|_| explained.webhooks.is_empty()) {
-        let owner = args.owner.as_ref().map(|owner| format!(" of {owner}")).unwrap_or_default();
-        return Err(anyhow!(
-            "there is no webhook {webhook}{owner}; `fanfare webhooks list` lists them"
-        ));
-    }
-    if explained.cut {
+    let source = args.source.as_deref();
+    let explanation = events::explain(context, &Actor::Operator, id, source, filter).await;
+    let explanation = explanation.map_err(|error| match (error, args.webhook) {
+        (EventError::UnknownWebhook, Some(webhook)) => {
+            let owner = args.owner.as_ref().map(|owner| format!(" of {owner}")).unwrap_or_default();
+            anyhow!("there is no webhook {webhook}{owner}; `fanfare webhooks list` lists them")
+        }
+        (error, _) => super::failed_for(id, source, error),
+    })?;
+    if explanation.explained.cut {
         output::note(&format!(
             "fanfare: only the first {} webhooks are told of for the event {}; \
              raise --limit, or ask for a --webhook or an --owner",
             args.limit,
-            output::plain(&event.id),
+            output::plain(id),
         ));
     }
-    Ok(explained)
+    Ok(explanation)
 }
 
 const HEADINGS: [&str; 5] = ["WEBHOOK", "OWNER", "VERDICT", "DELIVERY", "WHY"];
 
 /// The event in a line, and a table of its webhooks.
-fn text(event: &EventSummary, explained: &Explained) -> String {
+fn text(Explanation { event, explained }: &Explanation) -> String {
     let line = format!(
         "{} {} on {}, decided by revision {}",
         event.id, event.event_type, event.subject, event.decided_revision

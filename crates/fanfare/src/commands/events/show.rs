@@ -2,7 +2,7 @@
 
 use fanfare_store::events::{EventDetail, EventSummary, Planned};
 
-use crate::clock::rfc3339;
+use fanfare_app::clock::rfc3339;
 
 /// The headings of a list.
 pub(super) const HEADINGS: [&str; 6] =

@@ -8,8 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::check::Post;
-use crate::clock;
 use crate::output::plain;
+use fanfare_app::clock;
 
 /// A POST with its answer.
 pub(super) struct Shown<'a> {

@@ -1,20 +1,17 @@
 //! `fanfare webhooks add`.
 
-use anyhow::bail;
+use fanfare_app::webhooks::{NewWebhook, Verification, register};
+use fanfare_app::{Actor, Context};
 use fanfare_core::filter::Filters;
-use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::rate_limit::MOST_RATE_LIMIT;
-use fanfare_core::webhook::{Headers, Pacing, Properties, Secret, Webhook, WebhookUri};
-use fanfare_outbound::skips_verification;
-use fanfare_store::directory::UserStatus;
-use fanfare_store::{Store, random};
+use fanfare_core::rate_limit::{MOST_RATE_LIMIT, RateLimit};
+use fanfare_core::registration::Registration;
+use fanfare_core::webhook::{Headers, Properties, Secret, Webhook, WebhookUri};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
-use crate::clock;
+use super::{failed, warn_about_owner};
 use crate::commands::users;
-use crate::output::{self, Misuse};
+use crate::output::Misuse;
 use crate::parts;
 use crate::settings::Settings;
 
@@ -67,70 +64,36 @@ fn property(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Registers a webhook, after its URL has proved that it wants to be one.
+/// Registers a webhook.
 pub(super) async fn add(
     args: AddArgs,
-    store: &Store,
+    context: &Context,
     settings: &Settings,
 ) -> anyhow::Result<Webhook> {
-    let verify = !args.no_verify && !skips_verification(args.url.url());
-    let webhook = webhook(args)?;
-    if verify {
-        self::verify(&webhook, settings).await?;
-    }
-    warn_about_owner(&webhook.owner, store).await?;
-    store.webhook_register(&webhook, settings.load.webhooks_per_owner).await?;
+    let client = if args.no_verify { None } else { Some(parts::outbound(settings)?) };
+    let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
+    let (owner, wanted) = wanted(args)?;
+    let new = NewWebhook { owner, wanted, verification };
+    let webhook = register(context, &Actor::Operator, new).await.map_err(failed)?;
+    warn_about_owner(&webhook.owner, super::owner(&webhook, context).await?);
     Ok(webhook)
 }
 
-fn webhook(args: AddArgs) -> anyhow::Result<Webhook> {
+fn wanted(args: AddArgs) -> anyhow::Result<(Name, Registration)> {
     let misuse = |error: &dyn std::error::Error| Misuse(error.to_string());
     let properties: Map<String, Value> =
         args.properties.into_iter().map(|(name, value)| (name, value.into())).collect();
-    let secret = match args.secret {
-        Some(secret) => secret,
-        None => random::secret()?,
-    };
-    Ok(Webhook {
-        id: WebhookId(Uuid::now_v7()),
-        owner: args.owner,
+    let wanted = Registration {
         uri: args.url,
-        secrets: vec![secret],
+        secret: args.secret,
         description: args.description,
         paused: args.paused,
-        paused_reason: None,
         filters: Filters::parse(&args.filters).map_err(|error| misuse(&error))?,
         headers: Headers::parse(args.headers).map_err(|error| misuse(&error))?,
         properties: Properties::parse(properties).map_err(|error| misuse(&error))?,
-        created_at: clock::now(),
-        failing_since: None,
-        rate_limit: args.rate_limit,
-        pacing: Pacing::default(),
-    })
-}
-
-pub(super) async fn verify(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
-    let echo = Uuid::new_v4().simple().to_string();
-    let client = parts::outbound(settings)?;
-    if let Err(error) = client.verify(&webhook.uri, webhook.headers.as_slice(), &echo).await {
-        bail!("{error} Nothing was changed; --no-verify does not ask.");
-    }
-    Ok(())
-}
-
-/// A webhook of nobody gets nothing; its owner may be published later.
-pub(super) async fn warn_about_owner(owner: &Name, store: &Store) -> anyhow::Result<()> {
-    let status = store.user_status(&[owner.key()]).await?;
-    let problem = match status.get(owner.key()) {
-        Some(UserStatus::Enabled) => return Ok(()),
-        Some(UserStatus::Disabled) => "is disabled",
-        Some(UserStatus::Deleted) | None => "is not in the directory",
+        rate_limit: RateLimit::Set(args.rate_limit),
     };
-    let owner = output::plain(owner.as_str());
-    output::note(&format!(
-        "fanfare: warning: the user {owner} {problem}: the webhook gets nothing while that is so"
-    ));
-    Ok(())
+    Ok((args.owner, wanted))
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! `fanfare webhooks set`.
 
+use fanfare_app::webhooks::{Patch, Verification, patch};
+use fanfare_app::{Actor, Context};
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::rate_limit::RateLimit;
 use fanfare_core::webhook::{Webhook, WebhookUri};
-use fanfare_outbound::skips_verification;
-use fanfare_store::Store;
 
-use super::{add, get, ids, unknown};
+use super::{failed_for, ids};
 use crate::output::Misuse;
+use crate::parts;
 use crate::settings::Settings;
 
 /// The arguments of `fanfare webhooks set`. What is left out stays as it is.
@@ -42,10 +43,10 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
     RateLimit::parse(text).map_err(|error| error.to_string())
 }
 
-/// Changes a webhook, after another URL has proved that it wants to be one.
+/// Changes a webhook.
 pub(super) async fn set(
     args: SetArgs,
-    store: &Store,
+    context: &Context,
     settings: &Settings,
 ) -> anyhow::Result<Webhook> {
     let filters = if args.filters.is_empty() {
@@ -53,26 +54,17 @@ pub(super) async fn set(
     } else {
         Some(Filters::parse(&args.filters).map_err(|error| Misuse(error.to_string()))?)
     };
-    let before = get(store, args.id).await?;
-    let is_moved = args.url.as_ref().is_some_and(|url| *url != before.uri);
-    let change = |webhook: Webhook| Webhook {
-        uri: args.url.clone().unwrap_or(webhook.uri),
-        filters: filters.clone().unwrap_or(webhook.filters),
-        description: match &args.description {
-            Some(text) => Some(text.clone()).filter(|text| !text.is_empty()),
-            None => webhook.description,
-        },
-        rate_limit: args.rate_limit.unwrap_or(RateLimit::Kept).over(webhook.rate_limit),
-        ..webhook
+    let asks = args.url.is_some() && !args.no_verify;
+    let client = if asks { Some(parts::outbound(settings)?) } else { None };
+    let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
+    let wanted = Patch {
+        uri: args.url,
+        filters,
+        description: args.description,
+        rate_limit: args.rate_limit.unwrap_or_default(),
     };
-    let changed = change(before);
-    if is_moved && !args.no_verify && !skips_verification(changed.uri.url()) {
-        add::verify(&changed, settings).await?;
-    }
-    if !store.webhook_change(args.id, change).await? {
-        return Err(unknown(args.id));
-    }
-    get(store, args.id).await
+    let changed = patch(context, &Actor::Operator, args.id, wanted, verification).await;
+    changed.map_err(|error| failed_for(args.id, error))
 }
 
 #[cfg(test)]

@@ -3,58 +3,16 @@
 use anyhow::bail;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use fanfare_app::clock;
 use fanfare_core::answer::Answer;
 use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::notification;
 use fanfare_core::request::UnsignedRequest;
-use fanfare_core::webhook::{PauseReason, Secret, Webhook};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use fanfare_core::webhook::Webhook;
 use uuid::Uuid;
 
-use crate::clock;
 use crate::output::plain;
-
-/// A webhook in JSON: the API's keys, then those for operators.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Json<'a> {
-    id: String,
-    #[serde(rename = "WebHookUri")]
-    uri: &'a str,
-    secret: Option<&'a str>,
-    description: Option<&'a str>,
-    is_paused: bool,
-    filters: Vec<&'a str>,
-    headers: Map<String, Value>,
-    properties: &'a Map<String, Value>,
-    user: &'a str,
-    paused_reason: Option<&'a str>,
-    owner_state: &'static str,
-    rate_limit: Option<u32>,
-    held_until: Option<String>,
-}
-
-/// A webhook in JSON.
-pub(super) fn json(webhook: &Webhook, owner: OwnerState) -> Json<'_> {
-    let header = |(name, value): (&str, &str)| (name.to_owned(), Value::from(value));
-    Json {
-        id: webhook.id.to_string(),
-        uri: webhook.uri.as_str(),
-        secret: webhook.secrets.first().map(Secret::reveal),
-        description: webhook.description.as_deref(),
-        is_paused: webhook.paused,
-        filters: webhook.filters.shown(),
-        headers: webhook.headers.iter().map(header).collect(),
-        properties: webhook.properties.as_map(),
-        user: webhook.owner.as_str(),
-        paused_reason: webhook.paused_reason.as_ref().map(PauseReason::code),
-        owner_state: owner.name(),
-        rate_limit: webhook.rate_limit,
-        held_until: webhook.pacing.held_until(clock::now()).map(clock::rfc3339),
-    }
-}
 
 /// The headings of a list.
 pub(super) const HEADINGS: [&str; 6] = ["ID", "OWNER", "OWNER IS", "STATE", "FILTERS", "URI"];
@@ -163,7 +121,7 @@ mod tests {
         MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, verify_ms_signature,
         verify_webhook_signature,
     };
-    use fanfare_core::webhook::{Headers, Pacing, Properties};
+    use fanfare_core::webhook::{Headers, Pacing, PauseReason, Properties};
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -185,19 +143,6 @@ mod tests {
             rate_limit: None,
             pacing: Pacing::default(),
         }
-    }
-
-    #[test]
-    fn json_has_the_api_s_keys_in_order_and_those_for_operators() {
-        let text = serde_json::to_string(&json(&webhook(), OwnerState::Disabled)).unwrap();
-        let expected = concat!(
-            r#"{"Id":"00000000000000000000000000000007","WebHookUri":"https://example.org/hook?a=b","#,
-            r#""Secret":"0123456789abcdef0123456789abcdef","Description":null,"IsPaused":true,"#,
-            r#""Filters":["reports.delete"],"Headers":{"X-A":"1"},"Properties":{"b":1,"a":"x"},"#,
-            r#""User":"Anna","PausedReason":"the receiver answered 410","#,
-            r#""OwnerState":"disabled","RateLimit":null,"HeldUntil":null}"#,
-        );
-        assert_eq!(text, expected);
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! What the API and `fanfare … --json` show: one form for both.
+//! The time, and how it is written.
 
-pub mod dead_letter;
-pub mod delivery;
-pub mod event;
-pub mod explanation;
+use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+
+/// Now.
+#[must_use]
+pub fn now() -> DateTime<Utc> {
+    SystemTime::now().into()
+}
 
 /// A time for machines and people alike: RFC 3339 in UTC, with milliseconds.
 #[must_use]

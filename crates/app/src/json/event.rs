@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::rfc3339;
+use crate::clock::rfc3339;
 
 /// What the report server published.
 #[derive(Serialize, ToSchema)]

@@ -1,4 +1,4 @@
-//! The request of an attempt, made once more from the ledger.
+//! The request of an attempt, reconstructed from the ledger.
 //!
 //! The ledger keeps what an attempt came to, not its bytes: those follow from the events, the
 //! attempt's number and time, and the webhook. When the webhook was changed since, the page says
@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use fanfare_core::access::Resource;
 use fanfare_core::filter::is_delete;
-use fanfare_core::ids::{BatchKey, DeliveryId};
+use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Due;
 use fanfare_core::name::Name;
 use fanfare_core::notification::render;
@@ -17,10 +17,9 @@ use fanfare_store::access::Question;
 use fanfare_store::attempts::PlannedEvent;
 use fanfare_store::deliveries::AttemptLog;
 use fanfare_store::directory::UserStatus;
+use fanfare_store::{Store, StoreError};
 
-use super::error::Failed;
-use super::visitor::Visitor;
-use crate::app::App;
+use crate::{Actor, Context};
 
 /// More than the events of any message have together, in bytes.
 const LARGEST: usize = 4 * 1024 * 1024;
@@ -29,42 +28,49 @@ const LARGEST: usize = 4 * 1024 * 1024;
 ///
 /// What HTTP/2 makes of the first line and of `host` is not told apart.
 #[derive(Debug)]
-pub(super) struct Rebuilt {
+pub struct RequestPreview {
     /// Method, address and version.
-    pub(super) line: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: String,
+    pub line: String,
+    /// The headers in order, the webhook's own with hidden values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
     /// When the webhook was changed after the attempt; `None` when it was not.
-    pub(super) changed_at: Option<DateTime<Utc>>,
+    pub changed_at: Option<DateTime<Utc>>,
     /// Events that are left out because the owner may not read their resources by now.
-    pub(super) hidden: usize,
+    pub hidden: usize,
 }
 
 /// What stands for a header's own value, which may be a credential.
 const HIDDEN: &str = "••••••";
 
 /// The request of one attempt; `None` when nothing of it may be shown.
-pub(super) async fn request(
-    app: &App,
-    visitor: &Visitor,
+///
+/// # Errors
+///
+/// [`StoreError`]
+pub async fn preview(
+    context: &Context,
+    actor: &Actor,
     webhook: &Webhook,
-    batch: BatchKey,
+    id: DeliveryId,
     attempt: &AttemptLog,
-) -> Result<Option<Rebuilt>, Failed> {
+) -> Result<Option<RequestPreview>, StoreError> {
+    let store = &context.store;
+    let Some((batch, _)) = store.delivery_find(id).await? else { return Ok(None) };
     let due = Due { batch, webhook: webhook.id, entry: 1 };
-    let standing = app.store.attempts_standing(&[due], LARGEST).await?.pop();
+    let standing = store.attempts_standing(&[due], LARGEST).await?.pop();
     let events = standing.map(|standing| standing.events).unwrap_or_default();
-    let shown = readable(app, visitor, webhook, &events).await?;
+    let shown = readable(store, actor, webhook, &events).await?;
     let readable: Vec<&PlannedEvent> =
         events.iter().zip(&shown).filter(|(_, shown)| **shown).map(|(event, _)| event).collect();
     if readable.is_empty() {
         return Ok(None);
     }
     let notifications = readable.iter().filter_map(|event| event.notification.as_deref());
-    let id = DeliveryId::of(batch, webhook.id);
     let body = render(id, attempt.attempt, &webhook.properties, notifications);
     let traceparent = readable.iter().find_map(|event| event.traceparent.as_deref());
-    let then = app.store.webhook_then(webhook.id, attempt.at).await?.ok_or(Failed::Unknown)?;
+    let Some(then) = store.webhook_then(webhook.id, attempt.at).await? else { return Ok(None) };
     let signed = UnsignedRequest {
         own: &webhook.headers,
         secrets: &then.secrets,
@@ -73,7 +79,7 @@ pub(super) async fn request(
         traceparent,
         body: body.as_bytes(),
     };
-    Ok(Some(Rebuilt {
+    Ok(Some(RequestPreview {
         line: line(webhook),
         headers: as_sent(
             signed.sign(),
@@ -87,18 +93,18 @@ pub(super) async fn request(
     }))
 }
 
-/// Which of these events the visitor may see.
+/// Which of these events the actor may see.
 async fn readable(
-    app: &App,
-    visitor: &Visitor,
+    store: &Store,
+    actor: &Actor,
     webhook: &Webhook,
     events: &[PlannedEvent],
-) -> Result<Vec<bool>, Failed> {
-    if visitor.caller.administrator {
+) -> Result<Vec<bool>, StoreError> {
+    if actor.is_administrator() {
         return Ok(vec![true; events.len()]);
     }
     let key = Name::key(&webhook.owner);
-    let status = app.store.user_status(&[key]).await?;
+    let status = store.user_status(&[key]).await?;
     if status.get(key) != Some(&UserStatus::Enabled) {
         return Ok(vec![false; events.len()]);
     }
@@ -106,7 +112,7 @@ async fn readable(
         events.iter().map(|event| Resource::parse(&event.subject).ok()).collect();
     let questions: Vec<Question<'_>> =
         resources.iter().map(|resource| question(key, resource.as_ref())).collect();
-    let may = app.store.may_read(&questions).await?;
+    let may = store.may_read(&questions).await?;
     let shown = |(event, may): (&PlannedEvent, bool)| may || is_delete(&event.event_type);
     Ok(events.iter().zip(may).map(shown).collect())
 }

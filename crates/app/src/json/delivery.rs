@@ -5,7 +5,7 @@ use fanfare_store::deliveries::{AttemptLog, Delivery};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::rfc3339;
+use crate::clock::rfc3339;
 
 /// What was sent, or is to be, to one webhook: an event, or those of a batch together.
 #[derive(Serialize, ToSchema)]

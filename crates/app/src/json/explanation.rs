@@ -6,7 +6,8 @@ use fanfare_store::explain::{Explained, WebhookExplained};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::rfc3339;
+use crate::Actor;
+use crate::clock::rfc3339;
 
 /// A webhook's verdict on an event.
 #[derive(Serialize, ToSchema)]
@@ -86,10 +87,11 @@ pub fn json<'a>(
     }
 }
 
-/// The same for an owner who may not see everything: what they could not read is not named.
-pub(crate) fn json_for_owner<'a>(explained: &'a Explained, one: &'a WebhookExplained) -> Json<'a> {
+/// A verdict in JSON as this actor may see it: to a user, what the user could not read is not named.
+#[must_use]
+pub fn seen_by<'a>(actor: &Actor, explained: &'a Explained, one: &'a WebhookExplained) -> Json<'a> {
     let full = json(None, explained, one);
-    if one.grant.is_some() || one.delivery.is_some() {
+    if actor.is_administrator() || one.grant.is_some() || one.delivery.is_some() {
         return full;
     }
     let detail = if one.explanation.reasons.contains(&Reason::NoAccess) {

@@ -1,0 +1,170 @@
+//! Events: listed, shown, and explained webhook by webhook.
+
+use fanfare_store::StoreError;
+use fanfare_store::events::{EventDetail, EventFilter, EventPosition, EventSummary};
+use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
+
+use crate::{Actor, Context, NotAdministrator};
+
+/// The most events of one id that are looked at for an owner.
+const SAME_ID: usize = 20;
+
+/// Why an event is not shown or explained.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// The actor asks about what belongs to others.
+    #[error(transparent)]
+    NotAdministrator(#[from] NotAdministrator),
+    /// There is no such event.
+    #[error("there is no such event")]
+    Unknown,
+    /// Several sources published an event with this id.
+    #[error("several sources have such an event: {}", .0.join(", "))]
+    Ambiguous(Vec<String>),
+    /// The webhook that the question is limited to does not exist for the actor.
+    #[error("there is no such webhook")]
+    UnknownWebhook,
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A page of events, the newest first.
+#[derive(Debug)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<EventSummary>,
+    /// Where the next page begins; `None` when this is the last one.
+    pub next: Option<EventPosition>,
+}
+
+/// An event, and each webhook's verdict on it.
+#[derive(Debug)]
+pub struct Explanation {
+    /// The event.
+    pub event: EventSummary,
+    /// The verdicts.
+    pub explained: Explained,
+}
+
+/// Lists events. Only an administrator sees all of them.
+///
+/// # Errors
+///
+/// [`EventError`]
+pub async fn list(
+    context: &Context,
+    actor: &Actor,
+    filter: EventFilter,
+) -> Result<EventPage, EventError> {
+    actor.administrator()?;
+    let limit = usize::try_from(filter.limit).unwrap_or(0);
+    let one_more = EventFilter { limit: filter.limit.saturating_add(1), ..filter };
+    let mut events = context.store.events_list(&one_more).await?;
+    let is_more = events.len() > limit;
+    events.truncate(limit);
+    let next = events.last().filter(|_| is_more).map(EventSummary::place);
+    Ok(EventPage { events, next })
+}
+
+/// Shows an event with what its receivers get and its deliveries. `source` is needed when several
+/// sources have an event of this id.
+///
+/// # Errors
+///
+/// [`EventError`]
+pub async fn show(
+    context: &Context,
+    actor: &Actor,
+    id: &str,
+    source: Option<&str>,
+) -> Result<(EventSummary, EventDetail), EventError> {
+    actor.administrator()?;
+    let event = find(context, id, source).await?;
+    let detail = context.store.event_show(event.key).await?.ok_or(EventError::Unknown)?;
+    Ok((event, detail))
+}
+
+/// Explains for each webhook why it was sent an event, or why not. A user gets the verdicts on the
+/// user's own webhooks.
+///
+/// # Errors
+///
+/// [`EventError`]
+pub async fn explain(
+    context: &Context,
+    actor: &Actor,
+    id: &str,
+    source: Option<&str>,
+    filter: ExplainFilter,
+) -> Result<Explanation, EventError> {
+    let owner = actor.owner_filter(filter.owner)?;
+    let filter = ExplainFilter { owner, ..filter };
+    let explanation = if actor.is_administrator() {
+        let event = find(context, id, source).await?;
+        let explained = context.store.explain(event.key, &filter).await?;
+        Explanation { event, explained: explained.ok_or(EventError::Unknown)? }
+    } else {
+        explain_to_owner(context, id, source, &filter).await?
+    };
+    if filter.webhook.is_some() && explanation.explained.webhooks.is_empty() {
+        return Err(EventError::UnknownWebhook);
+    }
+    Ok(explanation)
+}
+
+/// The explanation for an owner. Of several events with this id only those count that the owner may
+/// know of: an id that another owner's event has as well makes no difference.
+async fn explain_to_owner(
+    context: &Context,
+    id: &str,
+    source: Option<&str>,
+    filter: &ExplainFilter,
+) -> Result<Explanation, EventError> {
+    let (mut known, mut other) = (Vec::new(), None);
+    for event in events(context, id, source).await?.into_iter().take(SAME_ID) {
+        let Some(explained) = context.store.explain(event.key, filter).await? else { continue };
+        let may_know = |one: &WebhookExplained| one.grant.is_some() || one.delivery.is_some();
+        let is_known = explained.webhooks.iter().any(may_know);
+        let explanation = Explanation { event, explained };
+        if is_known {
+            known.push(explanation);
+        } else {
+            other.get_or_insert(explanation);
+        }
+    }
+    if known.len() > 1 {
+        return Err(ambiguous(known.iter().map(|known| &known.event)));
+    }
+    known.pop().or(other).ok_or(EventError::Unknown)
+}
+
+/// The event with this id of its publisher, which must be the only one.
+async fn find(
+    context: &Context,
+    id: &str,
+    source: Option<&str>,
+) -> Result<EventSummary, EventError> {
+    let mut found = events(context, id, source).await?;
+    if found.len() > 1 {
+        return Err(ambiguous(&found));
+    }
+    found.pop().ok_or(EventError::Unknown)
+}
+
+/// The events with this id of their publishers.
+async fn events(
+    context: &Context,
+    id: &str,
+    source: Option<&str>,
+) -> Result<Vec<EventSummary>, StoreError> {
+    // The database has no room for this character, so no event has it.
+    if id.contains('\0') {
+        return Ok(Vec::new());
+    }
+    context.store.events_find(&[id.to_owned()], source).await
+}
+
+fn ambiguous<'a>(events: impl IntoIterator<Item = &'a EventSummary>) -> EventError {
+    EventError::Ambiguous(events.into_iter().map(|event| event.source.clone()).collect())
+}

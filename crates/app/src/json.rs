@@ -1,0 +1,7 @@
+//! How things look in JSON: one form for the console's API and for `fanfare … --json`.
+
+pub mod dead_letter;
+pub mod delivery;
+pub mod event;
+pub mod explanation;
+pub mod webhook;

@@ -1,0 +1,311 @@
+//! Importing webhooks that another server's API lists, ids and secrets included, so that receivers
+//! notice nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use fanfare_core::explain::OwnerState;
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_core::registration::{Malformed, Members, Registration, RegistrationError};
+use fanfare_core::webhook::{PauseReason, Webhook};
+use fanfare_outbound::VerifyError;
+use fanfare_store::{Store, StoreError};
+use futures_util::{StreamExt as _, stream};
+
+use super::{Verification, owners};
+use crate::{Actor, Context, NotAdministrator, clock};
+
+/// Addresses verified side by side.
+const VERIFIED_AT_A_TIME: usize = 8;
+
+/// A webhook in a list.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The line of the file at which it begins, from 1.
+    pub line: usize,
+    /// Its JSON.
+    pub json: &'a str,
+}
+
+/// Where an entry is: its line and its number, both from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryPosition {
+    line: usize,
+    number: usize,
+}
+
+impl fmt::Display for EntryPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, entry {}", self.line, self.number)
+    }
+}
+
+/// What was imported.
+#[derive(Debug)]
+pub struct Imported {
+    /// How many webhooks are new.
+    pub new: u64,
+    /// How many were there before.
+    pub known: u64,
+    /// Owners who are disabled or not in the directory.
+    pub absent_owners: Vec<(Name, OwnerState)>,
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// It is for an operator or a System Administrator.
+    #[error(transparent)]
+    NotAdministrator(#[from] NotAdministrator),
+    /// Entries that can't be imported.
+    #[error("{} entries can't be imported", .0.len())]
+    Entries(Vec<(EntryPosition, EntryError)>),
+    /// The database did not answer, or an owner has too many webhooks.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an entry can't be imported.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// It is no webhook.
+    #[error(transparent)]
+    Invalid(#[from] RegistrationError),
+    /// It has no id.
+    #[error("it has no Id")]
+    NoId,
+    /// Its id is none.
+    #[error("its Id '{0}' has not 32 hex digits")]
+    BadId(String),
+    /// Another entry has its id.
+    #[error("its Id is the one of {0}")]
+    SameId(EntryPosition),
+    /// It has no owner.
+    #[error("it has no User")]
+    NoOwner,
+    /// Its owner's name is none.
+    #[error("its User '{0}' is no name")]
+    BadOwner(String),
+    /// With a new secret its receiver would refuse every notification.
+    #[error("it has no Secret")]
+    NoSecret,
+    /// Its address did not answer as a receiver does.
+    #[error(transparent)]
+    NotVerified(#[from] VerifyError),
+}
+
+impl From<Malformed> for EntryError {
+    fn from(error: Malformed) -> Self {
+        Self::Invalid(error.into())
+    }
+}
+
+/// Imports all webhooks of a list, or none. `owner` is that of entries that name none.
+///
+/// # Errors
+///
+/// [`ImportError`]
+pub async fn import(
+    context: &Context,
+    actor: &Actor,
+    entries: &[Entry<'_>],
+    owner: Option<&Name>,
+    verification: Verification<'_>,
+) -> Result<Imported, ImportError> {
+    actor.administrator()?;
+    let store = &context.store;
+    let Parsed { whole, without_secret, mut wrong } = parse(entries, owner, clock::now());
+    wrong.extend(unknown(store, &without_secret).await?);
+    if wrong.is_empty() {
+        wrong = verify(store, &whole, verification).await?;
+    }
+    if !wrong.is_empty() {
+        return Err(ImportError::Entries(wrong));
+    }
+    let webhooks: Vec<Webhook> = whole.into_iter().map(|(_, webhook)| webhook).collect();
+    let absent_owners = absent_owners(context, &webhooks).await?;
+    let new = store.webhooks_import(&webhooks, context.webhooks_per_owner).await?;
+    tracing::info!(count = new, by = %actor, "imported webhooks");
+    let all = u64::try_from(webhooks.len() + without_secret.len()).unwrap_or(u64::MAX);
+    Ok(Imported { new, known: all.saturating_sub(new), absent_owners })
+}
+
+/// What the entries of a list are.
+#[derive(Default)]
+struct Parsed {
+    /// Those that can be imported.
+    whole: Vec<(EntryPosition, Webhook)>,
+    /// Those without a secret: they can only be webhooks that are registered, as an administrator
+    /// reads those of others.
+    without_secret: Vec<(EntryPosition, WebhookId)>,
+    /// Those that can't be imported.
+    wrong: Vec<(EntryPosition, EntryError)>,
+}
+
+/// An entry that is valid.
+enum Valid {
+    Whole(Box<Webhook>),
+    WithoutSecret(WebhookId),
+}
+
+fn parse(entries: &[Entry<'_>], owner: Option<&Name>, now: DateTime<Utc>) -> Parsed {
+    let mut parsed = Parsed::default();
+    let mut places = HashMap::new();
+    for (number, entry) in (1..).zip(entries) {
+        let place = EntryPosition { line: entry.line, number };
+        let valid = match parse_one(entry, owner, now) {
+            Ok(valid) => valid,
+            Err(error) => {
+                parsed.wrong.push((place, error));
+                continue;
+            }
+        };
+        let id = match &valid {
+            Valid::Whole(webhook) => webhook.id,
+            Valid::WithoutSecret(id) => *id,
+        };
+        if let Some(other) = places.insert(id, place) {
+            parsed.wrong.push((place, EntryError::SameId(other)));
+            continue;
+        }
+        match valid {
+            Valid::Whole(webhook) => parsed.whole.push((place, *webhook)),
+            Valid::WithoutSecret(id) => parsed.without_secret.push((place, id)),
+        }
+    }
+    parsed
+}
+
+fn parse_one(
+    entry: &Entry<'_>,
+    owner: Option<&Name>,
+    now: DateTime<Utc>,
+) -> Result<Valid, EntryError> {
+    let members = Members::parse(entry.json.as_bytes())?;
+    let id = members.text("Id")?.ok_or(EntryError::NoId)?;
+    let id: WebhookId = id.parse().map_err(|_| EntryError::BadId(id.into_owned()))?;
+    let owner = match members.text("User")? {
+        Some(user) => Name::parse(&user).ok_or_else(|| EntryError::BadOwner(user.into_owned()))?,
+        None => owner.cloned().ok_or(EntryError::NoOwner)?,
+    };
+    let mut wanted = Registration::parse(&members)?;
+    let Some(secret) = wanted.secret.take() else {
+        return Ok(Valid::WithoutSecret(id));
+    };
+    let reason = members
+        .text("PausedReason")?
+        .filter(|_| wanted.paused)
+        .map(|code| PauseReason::parse(&code));
+    let webhook = wanted.into_webhook(id, owner, secret, now);
+    Ok(Valid::Whole(Box::new(Webhook { paused_reason: reason, ..webhook })))
+}
+
+/// Entries without a secret that are not registered.
+async fn unknown(
+    store: &Store,
+    without_secret: &[(EntryPosition, WebhookId)],
+) -> Result<Vec<(EntryPosition, EntryError)>, StoreError> {
+    let ids: Vec<WebhookId> = without_secret.iter().map(|(_, id)| *id).collect();
+    let known = registered(store, &ids).await?;
+    let unknown = without_secret.iter().filter(|(_, id)| !known.contains(id));
+    Ok(unknown.map(|(place, _)| (*place, EntryError::NoSecret)).collect())
+}
+
+/// Verifies the addresses of webhooks that are not registered, and returns those that failed.
+async fn verify(
+    store: &Store,
+    webhooks: &[(EntryPosition, Webhook)],
+    verification: Verification<'_>,
+) -> Result<Vec<(EntryPosition, EntryError)>, StoreError> {
+    let ids: Vec<WebhookId> = webhooks.iter().map(|(_, webhook)| webhook.id).collect();
+    let known = registered(store, &ids).await?;
+    let new = webhooks.iter().filter(|(_, webhook)| !known.contains(&webhook.id));
+    let verified: Vec<_> = stream::iter(new)
+        .map(async |(place, webhook)| (*place, verification.check(webhook).await))
+        .buffered(VERIFIED_AT_A_TIME)
+        .collect()
+        .await;
+    let failed =
+        |(place, result): (_, Result<(), VerifyError>)| Some((place, result.err()?.into()));
+    Ok(verified.into_iter().filter_map(failed).collect())
+}
+
+async fn registered(store: &Store, ids: &[WebhookId]) -> Result<BTreeSet<WebhookId>, StoreError> {
+    Ok(store.webhooks_get(ids).await?.iter().map(|webhook| webhook.id).collect())
+}
+
+async fn absent_owners(
+    context: &Context,
+    webhooks: &[Webhook],
+) -> Result<Vec<(Name, OwnerState)>, StoreError> {
+    let states = owners(context, webhooks).await?;
+    let names: BTreeSet<&Name> = webhooks.iter().map(|webhook| &webhook.owner).collect();
+    let owners = names.into_iter().map(|name| (name.clone(), states.state(name)));
+    Ok(owners.filter(|(_, state)| *state != OwnerState::Enabled).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: &str = r#"{"Id":"0F8FAD5BD9CB469FA16570867728950E","WebHookUri":"https://x/",
+        "Secret":"0123456789abcdef0123456789abcdef","IsPaused":true,"Filters":["*"],
+        "Headers":{},"Properties":{"A":1},"Description":"d","User":"Anna"}"#;
+
+    #[track_caller]
+    fn check(texts: &[&str], owner: Option<&str>, expected_wrong: &[&str]) -> Vec<Webhook> {
+        let owner = owner.and_then(Name::parse);
+        let lines = (1..).step_by(3);
+        let entries: Vec<Entry<'_>> =
+            lines.zip(texts).map(|(line, json)| Entry { line, json }).collect();
+        let Parsed { whole, wrong, .. } = parse(&entries, owner.as_ref(), DateTime::UNIX_EPOCH);
+        let wrong: Vec<String> =
+            wrong.iter().map(|(place, error)| format!("{place}: {error}")).collect();
+        assert_eq!(wrong.len(), expected_wrong.len(), "{wrong:?}");
+        for (wrong, expected) in wrong.iter().zip(expected_wrong) {
+            assert!(wrong.contains(expected), "{wrong}");
+        }
+        whole.into_iter().map(|(_, webhook)| webhook).collect()
+    }
+
+    #[test]
+    fn an_entry_without_a_secret_can_only_be_known() {
+        let json = ENTRY.replace("\"Secret\"", "\"X\"");
+        let read = parse(&[Entry { line: 1, json: &json }], None, DateTime::UNIX_EPOCH);
+        assert!(read.whole.is_empty() && read.wrong.is_empty());
+        let id = "0f8fad5bd9cb469fa16570867728950e".parse().unwrap();
+        assert_eq!(read.without_secret, [(EntryPosition { line: 1, number: 1 }, id)]);
+    }
+
+    #[test]
+    fn ids_secrets_and_owners_are_kept() {
+        let read = check(&[ENTRY], Some("bob"), &[]);
+        let webhook = &read[0];
+        assert_eq!(webhook.id.to_string(), "0f8fad5bd9cb469fa16570867728950e");
+        assert_eq!(webhook.secrets[0].reveal(), "0123456789abcdef0123456789abcdef");
+        assert_eq!((webhook.owner.as_str(), webhook.paused), ("Anna", true));
+        let others = check(&[&ENTRY.replace("\"User\"", "\"X\"")], Some("bob"), &[]);
+        assert_eq!(others[0].owner.as_str(), "bob");
+    }
+
+    #[test]
+    fn entries_that_are_not_valid_are_named_by_line_and_number() {
+        let texts = [
+            ENTRY.to_owned(),
+            ENTRY.replace("0F8F", "0f8f"),
+            ENTRY.replace("0F8F", "1F8F").replace("\"User\"", "\"X\""),
+            ENTRY.replace("0F8F", "3F8F").replace("https:", "ftp:"),
+            "5".to_owned(),
+        ];
+        let expected = [
+            "line 4, entry 2: its Id is the one of line 1, entry 1",
+            "line 7, entry 3: it has no User",
+            "entry 4: The WebHook URI must be absolute",
+            "entry 5: The body is no webhook",
+        ];
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        check(&texts, None, &expected);
+    }
+}

@@ -1,0 +1,104 @@
+//! Who may do what.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use fanfare_app::events::{self, EventError};
+use fanfare_app::resends::{self, Origin, ResendError, Which};
+use fanfare_app::test_events::{self, SendError};
+use fanfare_app::webhooks::{self, NewWebhook, OwnerScope, Patch, Verification, WebhookError};
+use fanfare_app::{Actor, deliveries};
+use fanfare_store::deliveries::DeliveryFilter;
+use fanfare_store::events::EventFilter;
+use fanfare_store::explain::ExplainFilter;
+
+use crate::support::{Installation, name, wanted};
+
+const EVENTS: EventFilter = EventFilter {
+    event_type: None,
+    subject: None,
+    webhook: None,
+    since: None,
+    after: None,
+    limit: 1,
+};
+
+#[tokio::test]
+async fn another_users_webhook_does_not_exist_for_any_use_case() {
+    let installation = Installation::new().await;
+    let (context, id) = (&installation.context, installation.webhook("anna").await);
+    let bob = &Actor::User(name("bob"));
+    let skip = Verification::Skip;
+    let results = [
+        webhooks::find(context, bob, id).await.map(drop),
+        webhooks::reveal(context, bob, id).await.map(drop),
+        webhooks::rotate(context, bob, id, None, Duration::ZERO).await.map(drop),
+        webhooks::replace(context, bob, id, wanted(), skip).await,
+        webhooks::patch(context, bob, id, Patch::default(), skip).await.map(drop),
+        webhooks::pause(context, bob, id).await,
+        webhooks::resume(context, bob, id).await,
+        webhooks::delete(context, bob, id).await,
+    ];
+    for (number, result) in results.into_iter().enumerate() {
+        assert!(matches!(result, Err(WebhookError::Unknown)), "{number}: {result:?}");
+    }
+    let sent = test_events::send(context, bob, id).await.map(drop);
+    assert!(matches!(sent, Err(SendError::Webhook(WebhookError::Unknown))), "{sent:?}");
+    let since = DateTime::UNIX_EPOCH;
+    let results = [
+        resends::count(context, bob, id, since).await.map(drop),
+        resends::begin(context, bob, id, since, Origin::Program).await.map(drop),
+        resends::show(context, bob, id, Which::Newest).await.map(drop),
+        resends::cancel(context, bob, id, Which::Newest).await.map(drop),
+    ];
+    for (number, result) in results.into_iter().enumerate() {
+        let is_unknown = matches!(result, Err(ResendError::Webhook(WebhookError::Unknown)));
+        assert!(is_unknown, "{number}: {result:?}");
+    }
+    webhooks::delete_own(context, bob).await.unwrap();
+    let anna = &Actor::User(name("anna"));
+    assert!(!webhooks::find(context, anna, id).await.unwrap().paused);
+}
+
+#[tokio::test]
+async fn a_user_sees_and_makes_nothing_of_other_users() {
+    let installation = Installation::new().await;
+    let context = &installation.context;
+    let bob = &Actor::User(name("bob"));
+    for scope in [OwnerScope::All, OwnerScope::Of(name("anna")), OwnerScope::NotAName] {
+        let listed = webhooks::list(context, bob, &scope).await.map(drop);
+        assert!(matches!(listed, Err(WebhookError::NotAdministrator(_))), "{listed:?}");
+    }
+    let new =
+        NewWebhook { owner: name("anna"), wanted: wanted(), verification: Verification::Skip };
+    let registered = webhooks::register(context, bob, new).await.map(drop);
+    assert!(matches!(registered, Err(WebhookError::NotAdministrator(_))), "{registered:?}");
+    assert!(webhooks::import(context, bob, &[], None, Verification::Skip).await.is_err());
+    let owner = Some(name("anna"));
+    let filter = DeliveryFilter { owner: owner.clone(), limit: 1, ..DeliveryFilter::default() };
+    assert!(deliveries::list(context, bob, filter).await.is_err());
+    let filter = ExplainFilter { webhook: None, owner, limit: 1 };
+    for result in [
+        events::list(context, bob, EVENTS).await.map(drop),
+        events::show(context, bob, "1", None).await.map(drop),
+        events::explain(context, bob, "1", None, filter).await.map(drop),
+    ] {
+        assert!(matches!(result, Err(EventError::NotAdministrator(_))), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_whose_secrets_do_not_open_can_still_be_paused_and_deleted() {
+    let installation = Installation::new().await;
+    let id = installation.webhook("anna").await;
+    let context = &installation.with_key("other");
+    for actor in [Actor::Operator, Actor::Administrator(name("root"))] {
+        let found = webhooks::find(context, &actor, id).await.map(drop);
+        assert!(matches!(found, Err(WebhookError::Store(_))), "{found:?}");
+        webhooks::pause(context, &actor, id).await.unwrap();
+        webhooks::resume(context, &actor, id).await.unwrap();
+    }
+    webhooks::delete(context, &Actor::Administrator(name("root")), id).await.unwrap();
+    let deleted = webhooks::delete(context, &Actor::Operator, id).await;
+    assert!(matches!(deleted, Err(WebhookError::Unknown)), "{deleted:?}");
+}

@@ -1,0 +1,59 @@
+//! A migrated database, and use cases that work on it without a broker.
+
+use fanfare_app::webhooks::{NewWebhook, Verification, register};
+use fanfare_app::{Actor, Context, Publisher};
+use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
+use fanfare_core::registration::{Members, Registration};
+use fanfare_store::keyring::Keyring;
+use fanfare_store::{Asks, Config, Store};
+use fanfare_testkit::sandbox::Sandbox;
+
+/// A context on a database of its own.
+pub(crate) struct Installation {
+    pub(crate) context: Context,
+    sandbox: Sandbox,
+}
+
+impl Installation {
+    pub(crate) async fn new() -> Self {
+        let sandbox = Sandbox::new().await;
+        let context = context(&sandbox, "test");
+        context.store.migrate().await.unwrap();
+        Self { context, sandbox }
+    }
+
+    /// Use cases of a process that has lost the key of all secrets, and has this one instead.
+    pub(crate) fn with_key(&self, key: &str) -> Context {
+        context(&self.sandbox, key)
+    }
+
+    /// Registers a webhook of this owner.
+    pub(crate) async fn webhook(&self, owner: &str) -> WebhookId {
+        let owner = name(owner);
+        let actor = Actor::User(owner.clone());
+        let new = NewWebhook { owner, wanted: wanted(), verification: Verification::Skip };
+        register(&self.context, &actor, new).await.unwrap().id
+    }
+}
+
+fn context(sandbox: &Sandbox, key: &str) -> Context {
+    let store = Store::new(Config {
+        url: sandbox.database_url.clone(),
+        max_connections: 2,
+        asks: Asks::ThisAndThat,
+        application_name: "fanfare tests".to_owned(),
+        keyring: Keyring::new(vec![(key.to_owned(), [7; 32])]).unwrap(),
+    });
+    Context::new(store.unwrap(), Publisher::none(), 100)
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// A webhook as a client wants it.
+pub(crate) fn wanted() -> Registration {
+    let members = Members::parse(br#"{"WebHookUri":"https://example.org/hook"}"#).unwrap();
+    Registration::parse(&members).unwrap()
+}
