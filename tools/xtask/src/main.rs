@@ -71,8 +71,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds the binary and gives its path to the tests by the file that nextest names.
+/// Builds the binary, unless there is one to take, and gives its path to the tests by the file that
+/// nextest names.
 fn test_binary() -> Result<()> {
+    if std::env::var_os(TEST_BINARY).is_some() {
+        return Ok(());
+    }
     let binary = build_for_tests()?;
     let Some(file) = std::env::var_os("NEXTEST_ENV") else {
         println!("{}", binary.display());
