@@ -1,0 +1,542 @@
+//! What can happen, and what it changes.
+
+use crate::state::{
+    ATTEMPTS, Body, FollowUp, Lease, Message, Outcome, Process, Routing, Row, State, Working,
+};
+
+/// A step. The names are those of the failpoints in the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// A router gets the event.
+    RouterTakes(u8),
+    /// A router commits the plan, or finds that it is there.
+    RouterPlans(u8),
+    /// A router publishes the job of the plan.
+    RouterPublishes(u8),
+    /// A router acknowledges the event.
+    RouterAcknowledges(u8),
+    /// The reconciler publishes a job for what is owed and has none.
+    Reconciles(u8),
+    /// A worker gets a job.
+    WorkerTakes(u8, Body),
+    /// A worker looks at its job: it asks for a lease where one is needed.
+    WorkerBegins(u8),
+    /// A worker reads the history after it got its lease, and has access decided.
+    WorkerReads(u8),
+    /// The POST leaves, and succeeds or fails.
+    WorkerSends(u8, bool),
+    /// A slow attempt takes a lease, and acknowledges its job.
+    WorkerReleases(u8),
+    /// A worker commits the row.
+    WorkerRecords(u8),
+    /// A worker publishes what follows.
+    WorkerPublishes(u8),
+    /// A worker acknowledges its job.
+    WorkerAcknowledges(u8),
+    /// The owner loses access.
+    Revoked,
+    /// A lease expires whose holder is not about to use it.
+    LeaseExpires,
+    /// Half a minute has passed since the plan.
+    PlanAges,
+    /// A stopped process goes on.
+    Continues(Process),
+    /// The broker ends the session of a stopped process.
+    SessionExpires(Process),
+    /// Fault: SIGKILL, and a new process.
+    Killed(Process),
+    /// Fault: SIGSTOP.
+    Stopped(Process),
+    /// Fault: the session ends, and the process goes on with what it has under way.
+    SessionLost(Process),
+    /// Fault: the broker loses all messages.
+    Wiped,
+    /// Fault: a queue refuses the job that follows; the ledger has it.
+    PublishRefused(u8),
+}
+
+/// A mistake that is put into the model on purpose, to see that it is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bug {
+    /// None.
+    #[default]
+    None,
+    /// The job is acknowledged when it is taken.
+    AckBeforeRecord,
+    /// The follow-up is published and the job acknowledged, and then the row is written.
+    RecordAfterAck,
+    /// Retries take no lease.
+    RetryWithoutLease,
+    /// The lease ends with the answer, before the row.
+    LeaseGivenBack,
+    /// Rechecks go through a queue of their own, so they may overtake the job.
+    RecheckOvertakes,
+    /// Retries are judged by the plan.
+    RetryByPlan,
+    /// A slow attempt acknowledges its job though a dead letter may follow, which the ledger does not
+    /// bring back.
+    LastIsReleased,
+    /// A worker sends whatever happened since it looked.
+    LateSend,
+    /// Nothing looks for lost jobs.
+    NoReconciler,
+}
+
+/// The protocol, with one mistake or none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Model {
+    /// The mistake.
+    pub bug: Bug,
+}
+
+impl Model {
+    /// All that can happen next.
+    #[must_use]
+    pub fn actions(self, state: &State) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for number in 0..state.routers.len() {
+            self.of_router(state, index(number), &mut actions);
+        }
+        for number in 0..state.workers.len() {
+            self.of_worker(state, index(number), &mut actions);
+        }
+        of_time(state, &mut actions);
+        faults(state, &mut actions);
+        actions
+    }
+
+    fn of_router(self, state: &State, router: u8, actions: &mut Vec<Action>) {
+        if !state.runs(Process::Router(router)) {
+            return;
+        }
+        match state.routers[usize::from(router)] {
+            Routing::Idle => {
+                if ready(state, Body::Event).is_some() {
+                    actions.push(Action::RouterTakes(router));
+                }
+                if self.bug != Bug::NoReconciler && is_lost(state) {
+                    actions.push(Action::Reconciles(router));
+                }
+            }
+            Routing::Taken => actions.push(Action::RouterPlans(router)),
+            Routing::Planned(_) => actions.push(Action::RouterPublishes(router)),
+            Routing::Published => actions.push(Action::RouterAcknowledges(router)),
+        }
+    }
+
+    fn of_worker(self, state: &State, worker: u8, actions: &mut Vec<Action>) {
+        if !state.runs(Process::Worker(worker)) {
+            return;
+        }
+        match state.workers[usize::from(worker)] {
+            Working::Idle => {
+                let mut bodies: Vec<Body> = state
+                    .messages
+                    .iter()
+                    .filter(|message| message.holder.is_none() && message.body != Body::Event)
+                    .map(|message| message.body)
+                    .filter(|body| *body != Body::Recheck || self.recheck_is_due(state, worker))
+                    .collect();
+                bodies.dedup();
+                let take = |body| Action::WorkerTakes(worker, body);
+                actions.extend(bodies.into_iter().map(take));
+            }
+            Working::Taken(_) => actions.push(Action::WorkerBegins(worker)),
+            Working::Leased(_) => actions.push(Action::WorkerReads(worker)),
+            Working::Sending { seq, .. } => {
+                actions.extend([true, false].map(|well| Action::WorkerSends(worker, well)));
+                let lasts = seq == ATTEMPTS && self.bug != Bug::LastIsReleased;
+                if state.held(Process::Worker(worker)).is_some() && !lasts {
+                    actions.push(Action::WorkerReleases(worker));
+                }
+            }
+            Working::Answered { .. } => actions.push(Action::WorkerRecords(worker)),
+            Working::Recorded(_) => actions.push(Action::WorkerPublishes(worker)),
+            Working::Published => actions.push(Action::WorkerAcknowledges(worker)),
+        }
+    }
+
+    /// Whether the outcome of the first attempt must be known: no job for it is before the recheck,
+    /// and no process that runs is in the middle of one.
+    fn recheck_is_due(self, state: &State, worker: u8) -> bool {
+        if self.bug == Bug::RecheckOvertakes {
+            return true;
+        }
+        let others =
+            |other: &usize| index(*other) != worker && state.runs(Process::Worker(index(*other)));
+        ready(state, Body::Inline).is_none()
+            && !(0..state.workers.len()).filter(others).any(|other| is_first(state.workers[other]))
+    }
+
+    /// The state after an action.
+    #[must_use]
+    pub fn next(self, state: &State, action: Action) -> State {
+        let mut next = state.clone();
+        match action {
+            Action::RouterTakes(router) => {
+                take(&mut next, Process::Router(router), Body::Event);
+                next.routers[usize::from(router)] = Routing::Taken;
+            }
+            Action::RouterPlans(router) => {
+                let what = plans(&mut next, router);
+                next.routers[usize::from(router)] = Routing::Planned(what);
+            }
+            Action::RouterPublishes(router) => {
+                if let Routing::Planned(FollowUp::Job(body)) = next.routers[usize::from(router)] {
+                    next.publish(body);
+                }
+                next.routers[usize::from(router)] = Routing::Published;
+            }
+            Action::RouterAcknowledges(router) => {
+                next.acknowledge(Process::Router(router));
+                next.routers[usize::from(router)] = Routing::Idle;
+            }
+            Action::Reconciles(_) => next.publish(owed(state)),
+            Action::WorkerTakes(worker, body) => {
+                take(&mut next, Process::Worker(worker), body);
+                next.in_doubt.retain(|other| *other != worker);
+                next.workers[usize::from(worker)] = Working::Taken(body);
+                if self.bug == Bug::AckBeforeRecord {
+                    next.acknowledge(Process::Worker(worker));
+                }
+            }
+            Action::WorkerBegins(worker) => self.begins(&mut next, worker),
+            Action::WorkerReads(worker) => self.reads(&mut next, worker),
+            Action::WorkerSends(worker, well) => self.sends(&mut next, worker, well),
+            Action::WorkerReleases(worker) => releases(&mut next, worker),
+            Action::WorkerRecords(worker) => records(&mut next, worker),
+            Action::WorkerPublishes(worker) => {
+                match next.workers[usize::from(worker)] {
+                    Working::Recorded(FollowUp::Job(body)) => next.publish(body),
+                    Working::Recorded(FollowUp::DeadLetter) => next.dead_letter = true,
+                    _ => {}
+                }
+                next.workers[usize::from(worker)] = Working::Published;
+            }
+            Action::WorkerAcknowledges(worker) => {
+                next.acknowledge(Process::Worker(worker));
+                next.workers[usize::from(worker)] = Working::Idle;
+            }
+            Action::Revoked => next.revoked = true,
+            Action::LeaseExpires => {
+                next.lease = next.lease.map(|lease| Lease { live: false, ..lease });
+            }
+            Action::PlanAges => next.plan_is_old = true,
+            Action::Continues(process) => {
+                next.stopped.retain(|other| *other != process);
+                doubt(&mut next, process);
+            }
+            Action::SessionExpires(process) => next.requeue(process),
+            Action::Killed(process) => {
+                fault(&mut next);
+                excuse(&mut next, process);
+                next.requeue(process);
+                next.stopped.retain(|other| *other != process);
+                match process {
+                    Process::Router(router) => next.routers[usize::from(router)] = Routing::Idle,
+                    Process::Worker(worker) => next.workers[usize::from(worker)] = Working::Idle,
+                }
+            }
+            Action::Stopped(process) => {
+                fault(&mut next);
+                excuse(&mut next, process);
+                next.stopped.push(process);
+                next.stopped.sort_unstable();
+            }
+            Action::SessionLost(process) => {
+                fault(&mut next);
+                next.requeue(process);
+                doubt(&mut next, process);
+                if let Process::Worker(worker) = process {
+                    secures(&mut next, worker);
+                }
+            }
+            Action::Wiped => {
+                fault(&mut next);
+                next.messages.clear();
+                next.wiped = true;
+            }
+            Action::PublishRefused(worker) => {
+                fault(&mut next);
+                next.workers[usize::from(worker)] = Working::Published;
+            }
+        }
+        next
+    }
+
+    fn begins(self, next: &mut State, worker: u8) {
+        let Working::Taken(body) = next.workers[usize::from(worker)] else { return };
+        let redelivered =
+            next.held(Process::Worker(worker)).is_none_or(|at| next.messages[at].redelivered)
+                && self.bug != Bug::AckBeforeRecord;
+        let doubt = redelivered || next.in_doubt.contains(&worker);
+        let step = match body {
+            Body::Event => Working::Published,
+            Body::Inline if !doubt && !next.plan_is_old => {
+                Working::Sending { seq: 1, leased: false, allowed: true }
+            }
+            Body::Inline | Body::Recheck if next.rows.is_empty() => {
+                Working::Recorded(FollowUp::Job(Body::Attempt(1)))
+            }
+            Body::Inline | Body::Recheck => Working::Recorded(next.follow_up(1)),
+            Body::Attempt(seq) if next.rows.len() >= usize::from(seq) => {
+                Working::Recorded(next.follow_up(seq))
+            }
+            Body::Attempt(seq) if self.bug == Bug::RetryWithoutLease => Working::Leased(seq),
+            Body::Attempt(seq) => match next.lease {
+                // Held elsewhere: the job comes back when the lease must be over.
+                Some(lease) if lease.live && lease.seq == seq => {
+                    next.acknowledge(Process::Worker(worker));
+                    next.publish(body);
+                    Working::Idle
+                }
+                _ => {
+                    next.lease = Some(Lease { seq, by: worker, live: true });
+                    Working::Leased(seq)
+                }
+            },
+        };
+        next.workers[usize::from(worker)] = step;
+    }
+
+    fn reads(self, next: &mut State, worker: u8) {
+        let Working::Leased(seq) = next.workers[usize::from(worker)] else { return };
+        next.workers[usize::from(worker)] = if next.rows.len() >= usize::from(seq) {
+            Working::Recorded(next.follow_up(seq))
+        } else if next.revoked && self.bug != Bug::RetryByPlan {
+            Working::Answered { seq, outcome: Outcome::Dropped }
+        } else {
+            Working::Sending { seq, leased: true, allowed: !next.revoked }
+        };
+    }
+
+    fn sends(self, next: &mut State, worker: u8, well: bool) {
+        let Working::Sending { seq, leased, allowed } = next.workers[usize::from(worker)] else {
+            return;
+        };
+        // What waited for too long may be another's by now: it is put off.
+        if next.in_doubt.contains(&worker) && self.bug != Bug::LateSend {
+            let own = |lease: &Lease| lease.by == worker && lease.seq == seq;
+            if leased && next.lease.as_ref().is_some_and(own) {
+                next.lease = None;
+            }
+            next.workers[usize::from(worker)] =
+                Working::Recorded(FollowUp::Job(Body::Attempt(seq)));
+            return;
+        }
+        next.posts[usize::from(seq) - 1] += 1;
+        next.leaked |= !allowed;
+        let outcome = if well {
+            Outcome::Delivered
+        } else if seq < ATTEMPTS {
+            Outcome::Retrying
+        } else {
+            Outcome::Dead
+        };
+        if self.bug == Bug::LeaseGivenBack {
+            next.lease = None;
+        }
+        if self.bug == Bug::RecordAfterAck {
+            next.acknowledge(Process::Worker(worker));
+        }
+        next.workers[usize::from(worker)] = Working::Answered { seq, outcome };
+    }
+}
+
+/// Commits the plan. One that was there may be without its job.
+fn plans(next: &mut State, router: u8) -> FollowUp {
+    if !next.planned {
+        next.planned = true;
+        return FollowUp::Job(Body::Inline);
+    }
+    let redelivered =
+        next.held(Process::Router(router)).is_none_or(|at| next.messages[at].redelivered);
+    if redelivered && next.rows.is_empty() { FollowUp::Job(Body::Recheck) } else { FollowUp::None }
+}
+
+/// Commits the row, unless there is one, and finds what follows.
+fn records(next: &mut State, worker: u8) {
+    let Working::Answered { seq, outcome } = next.workers[usize::from(worker)] else { return };
+    if next.rows.len() + 1 == usize::from(seq) {
+        next.rows.push(Row { outcome, by: worker });
+    }
+    let ours = next.rows.get(usize::from(seq) - 1) == Some(&Row { outcome, by: worker });
+    let follow_up = if ours { next.follow_up(seq) } else { FollowUp::None };
+    next.workers[usize::from(worker)] = Working::Recorded(follow_up);
+}
+
+/// What time brings about. A process that runs is quick; one that is stopped is not.
+fn of_time(state: &State, actions: &mut Vec<Action>) {
+    if state.planned && !state.revoked {
+        actions.push(Action::Revoked);
+    }
+    if let Some(lease) = state.lease
+        && lease.live
+        && !(state.runs(Process::Worker(lease.by))
+            && uses(state.workers[usize::from(lease.by)], lease.seq))
+    {
+        actions.push(Action::LeaseExpires);
+    }
+    if state.planned && !state.plan_is_old && half_a_minute_may_pass(state) {
+        actions.push(Action::PlanAges);
+    }
+    for process in &state.stopped {
+        actions.push(Action::Continues(*process));
+        if state.held(*process).is_some() {
+            actions.push(Action::SessionExpires(*process));
+        }
+    }
+}
+
+/// Whether no process that runs is between two steps that together take less than half a minute.
+fn half_a_minute_may_pass(state: &State) -> bool {
+    let routers = (0..state.routers.len()).all(|router| {
+        !state.runs(Process::Router(index(router))) || state.routers[router] == Routing::Idle
+    });
+    let workers = (0..state.workers.len()).all(|worker| {
+        !state.runs(Process::Worker(index(worker))) || !is_first(state.workers[worker])
+    });
+    routers && workers
+}
+
+fn index(number: usize) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+fn ready(state: &State, body: Body) -> Option<usize> {
+    state.messages.iter().position(|message| message.holder.is_none() && message.body == body)
+}
+
+fn take(next: &mut State, by: Process, body: Body) {
+    if let Some(at) = ready(next, body) {
+        next.messages[at] = Message { holder: Some(by), ..next.messages[at] };
+        next.messages.sort_unstable();
+    }
+}
+
+/// The job that the ledger says is needed.
+fn owed(state: &State) -> Body {
+    Body::Attempt(index(state.rows.len()) + 1)
+}
+
+/// Whether the delivery is owed, and its queue has passed its job for longer than a worker that runs
+/// needs.
+fn is_lost(state: &State) -> bool {
+    let owes = match state.rows.last() {
+        None => state.planned,
+        Some(row) => row.outcome == Outcome::Retrying,
+    };
+    let carried = state.messages.iter().any(|message| match message.holder {
+        None => message.body != Body::Event,
+        Some(Process::Worker(worker)) => state.runs(Process::Worker(worker)),
+        Some(Process::Router(_)) => false,
+    });
+    let worked = (0..state.workers.len()).any(|worker| {
+        state.runs(Process::Worker(index(worker))) && state.workers[worker] != Working::Idle
+    });
+    owes && state.plan_is_old && !carried && !worked
+}
+
+fn is_first(working: Working) -> bool {
+    match working {
+        Working::Taken(body) => body == Body::Inline,
+        Working::Sending { seq, leased, .. } => seq == 1 && !leased,
+        Working::Answered { seq, .. } => seq == 1,
+        _ => false,
+    }
+}
+
+fn uses(working: Working, seq: u8) -> bool {
+    match working {
+        Working::Leased(used)
+        | Working::Sending { seq: used, .. }
+        | Working::Answered { seq: used, .. } => used == seq,
+        _ => false,
+    }
+}
+
+fn releases(next: &mut State, worker: u8) {
+    let Working::Sending { seq, leased, allowed } = next.workers[usize::from(worker)] else {
+        return;
+    };
+    let free = next.lease.is_none_or(|lease| !lease.live || lease.seq != seq);
+    if leased || (free && next.rows.len() < usize::from(seq)) {
+        if !leased {
+            next.lease = Some(Lease { seq, by: worker, live: true });
+        }
+        next.acknowledge(Process::Worker(worker));
+        next.workers[usize::from(worker)] = Working::Sending { seq, leased: true, allowed };
+    }
+}
+
+/// A worker that lost its session takes a lease on the attempt that it has under way.
+fn secures(next: &mut State, worker: u8) {
+    let (Working::Answered { seq, .. } | Working::Sending { seq, leased: false, .. }) =
+        next.workers[usize::from(worker)]
+    else {
+        return;
+    };
+    if next.lease.is_none_or(|lease| !lease.live || lease.seq != seq)
+        && next.rows.len() < usize::from(seq)
+    {
+        next.lease = Some(Lease { seq, by: worker, live: true });
+        if let Working::Sending { leased, .. } = &mut next.workers[usize::from(worker)] {
+            *leased = true;
+        }
+    }
+}
+
+fn doubt(next: &mut State, process: Process) {
+    if let Process::Worker(worker) = process
+        && !next.in_doubt.contains(&worker)
+        && next.workers[usize::from(worker)] != Working::Idle
+    {
+        next.in_doubt.push(worker);
+        next.in_doubt.sort_unstable();
+    }
+}
+
+/// A POST whose row this process can't write in time may be made once more.
+fn excuse(next: &mut State, process: Process) {
+    let Process::Worker(worker) = process else { return };
+    if let Working::Answered { seq, .. } | Working::Sending { seq, leased: true, .. } =
+        next.workers[usize::from(worker)]
+    {
+        next.excused[usize::from(seq) - 1] += 1;
+    }
+}
+
+fn fault(next: &mut State) {
+    next.faults -= 1;
+    next.happened += 1;
+}
+
+fn faults(state: &State, actions: &mut Vec<Action>) {
+    if state.faults == 0 {
+        return;
+    }
+    let routers = (0..state.routers.len()).map(|router| Process::Router(index(router)));
+    let workers = (0..state.workers.len()).map(|worker| Process::Worker(index(worker)));
+    for process in routers.chain(workers) {
+        let idle = match process {
+            Process::Router(router) => state.routers[usize::from(router)] == Routing::Idle,
+            Process::Worker(worker) => state.workers[usize::from(worker)] == Working::Idle,
+        };
+        if idle {
+            continue;
+        }
+        actions.push(Action::Killed(process));
+        if state.runs(process) {
+            actions.push(Action::Stopped(process));
+            actions.push(Action::SessionLost(process));
+        }
+    }
+    if state.planned && !state.messages.is_empty() {
+        actions.push(Action::Wiped);
+    }
+    for worker in 0..state.workers.len() {
+        if matches!(state.workers[worker], Working::Recorded(FollowUp::Job(_))) {
+            actions.push(Action::PublishRefused(index(worker)));
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! A model of the protocol that carries one delivery from its plan to its end.
+//!
+//! Routers, workers, the broker, the ledger and the reconciler are a few enums in [`state`]. A step,
+//! in [`actions`], is what the real system does between two durable writes. After every step its
+//! process may be killed, stopped for a while, or cut off from the broker, and the broker may lose all
+//! messages. [`check`](check()) reaches every state and looks at the promises in each;
+//! `docs/internals/delivery.md` describes the same protocol in words.
+//!
+//! The model assumes of time what the real timers give: a process that runs finishes what it began
+//! before its lease expires and before the recheck of its job is due. A stopped process breaks this,
+//! and costs at most one POST more. A database that loses a commit is not modelled.
+//!
+//! There are libraries that check models. The ones at hand check "in the end" only on paths without
+//! circles, and jobs here go in circles; what is wanted is that the end can be reached from every
+//! state, which is a search backwards of a few lines.
+
+mod actions;
+mod check;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use actions::{Action, Bug, Model};
+pub use check::{Failure, Promise, Report, check};
+pub use state::{Body, Message, Outcome, Process, State};

@@ -1,0 +1,245 @@
+//! What there is: messages, rows, a lease, processes.
+
+/// A delivery is dead after this many attempts.
+pub(crate) const ATTEMPTS: u8 = 2;
+
+/// A process, by its number among those of its role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Process {
+    /// A router, which is also a reconciler.
+    Router(u8),
+    /// A worker.
+    Worker(u8),
+}
+
+/// What a message asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Body {
+    /// Route the event.
+    Event,
+    /// Make the first attempt, without a question to the ledger unless it is in doubt.
+    Inline,
+    /// See whether the first attempt was made, when its outcome must be known.
+    Recheck,
+    /// Make the attempt that writes this row, under a lease.
+    Attempt(u8),
+}
+
+/// A message in the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Message {
+    /// What it asks for.
+    pub body: Body,
+    /// The broker has delivered it before.
+    pub redelivered: bool,
+    /// Its consumer, which has not acknowledged it.
+    pub holder: Option<Process>,
+}
+
+/// How a row ended its attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Delivered.
+    Delivered,
+    /// Failed; another attempt follows.
+    Retrying,
+    /// Failed for the last time.
+    Dead,
+    /// Not sent, because the owner may not read the resource.
+    Dropped,
+}
+
+/// A row of the ledger: the outcome, and the worker that wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Row {
+    /// The outcome.
+    pub(crate) outcome: Outcome,
+    /// The writer.
+    pub(crate) by: u8,
+}
+
+/// The exclusive right to write a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Lease {
+    /// The row's number.
+    pub(crate) seq: u8,
+    /// The worker that has it.
+    pub(crate) by: u8,
+    /// It has not expired.
+    pub(crate) live: bool,
+}
+
+/// What follows from a row, or from a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum FollowUp {
+    /// Nothing.
+    None,
+    /// A job.
+    Job(Body),
+    /// A dead letter.
+    DeadLetter,
+}
+
+/// Where a router is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Routing {
+    /// It has no message.
+    Idle,
+    /// It has an event.
+    Taken,
+    /// The ledger has the plan; the job is to be published.
+    Planned(FollowUp),
+    /// The job is published; the event is to be acknowledged.
+    Published,
+}
+
+/// Where a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Working {
+    /// It has no job.
+    Idle,
+    /// It has a job, and has not looked at it.
+    Taken(Body),
+    /// It has a lease, and reads the history next.
+    Leased(u8),
+    /// It is about to send.
+    Sending {
+        /// The row's number.
+        seq: u8,
+        /// It has the lease.
+        leased: bool,
+        /// The access rule allowed it.
+        allowed: bool,
+    },
+    /// The answer is there: the row is to be written.
+    Answered {
+        /// The row's number.
+        seq: u8,
+        /// How the attempt ended.
+        outcome: Outcome,
+    },
+    /// The row is there: what follows is to be published.
+    Recorded(FollowUp),
+    /// What follows is published: the job is to be acknowledged.
+    Published,
+}
+
+/// The state of all peers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct State {
+    /// The messages, in no order.
+    pub(crate) messages: Vec<Message>,
+    /// The ledger has the event and its plan.
+    pub(crate) planned: bool,
+    /// The rows of the delivery.
+    pub(crate) rows: Vec<Row>,
+    /// The lease, live or expired.
+    pub(crate) lease: Option<Lease>,
+    /// There is a dead letter, or there was one before the broker lost its data.
+    pub(crate) dead_letter: bool,
+    /// The broker has lost its data. Dead deliveries are then in the ledger alone.
+    pub(crate) wiped: bool,
+    /// The owner's access was revoked.
+    pub(crate) revoked: bool,
+    /// How many POSTs each row number had.
+    pub(crate) posts: [u8; ATTEMPTS as usize],
+    /// How many POSTs of each row number could not be recorded in time, because their worker was killed
+    /// or stopped: each may be made once more.
+    pub(crate) excused: [u8; ATTEMPTS as usize],
+    /// A POST left that the access rule refused.
+    pub(crate) leaked: bool,
+    /// The first attempt was planned so long ago that it is decided as a retry is.
+    pub(crate) plan_is_old: bool,
+    /// The routers.
+    pub(crate) routers: Vec<Routing>,
+    /// The workers.
+    pub(crate) workers: Vec<Working>,
+    /// The processes that are stopped, and the jobs that were held across a stop or a lost session.
+    pub(crate) stopped: Vec<Process>,
+    /// Workers whose job may have been redelivered.
+    pub(crate) in_doubt: Vec<u8>,
+    /// Faults that may still happen.
+    pub(crate) faults: u8,
+    /// Faults that happened.
+    pub(crate) happened: u8,
+}
+
+impl State {
+    /// The beginning: an event that the broker has confirmed.
+    #[must_use]
+    pub fn confirmed(routers: usize, workers: usize, faults: u8) -> Self {
+        Self {
+            messages: vec![Message { body: Body::Event, redelivered: false, holder: None }],
+            planned: false,
+            rows: Vec::new(),
+            lease: None,
+            dead_letter: false,
+            wiped: false,
+            revoked: false,
+            posts: [0; ATTEMPTS as usize],
+            excused: [0; ATTEMPTS as usize],
+            leaked: false,
+            plan_is_old: false,
+            routers: vec![Routing::Idle; routers],
+            workers: vec![Working::Idle; workers],
+            stopped: Vec::new(),
+            in_doubt: Vec::new(),
+            faults,
+            happened: 0,
+        }
+    }
+
+    /// Whether the delivery has ended as its ledger says.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        match self.rows.last().map(|row| row.outcome) {
+            Some(Outcome::Delivered | Outcome::Dropped) => true,
+            Some(Outcome::Dead) => self.dead_letter || self.wiped,
+            Some(Outcome::Retrying) | None => false,
+        }
+    }
+
+    /// What follows from the row with this number, if it is the last one.
+    #[must_use]
+    pub(crate) fn follow_up(&self, seq: u8) -> FollowUp {
+        match self.rows.last() {
+            Some(row) if self.rows.len() == usize::from(seq) => match row.outcome {
+                Outcome::Retrying => FollowUp::Job(Body::Attempt(seq + 1)),
+                Outcome::Dead => FollowUp::DeadLetter,
+                Outcome::Delivered | Outcome::Dropped => FollowUp::None,
+            },
+            _ => FollowUp::None,
+        }
+    }
+
+    pub(crate) fn publish(&mut self, body: Body) {
+        self.messages.push(Message { body, redelivered: false, holder: None });
+        self.messages.sort_unstable();
+    }
+
+    pub(crate) fn held(&self, by: Process) -> Option<usize> {
+        self.messages.iter().position(|message| message.holder == Some(by))
+    }
+
+    pub(crate) fn acknowledge(&mut self, by: Process) {
+        if let Some(at) = self.held(by) {
+            self.messages.remove(at);
+        }
+    }
+
+    /// The broker takes back what a process holds.
+    pub(crate) fn requeue(&mut self, of: Process) {
+        for message in &mut self.messages {
+            if message.holder == Some(of) {
+                message.holder = None;
+                message.redelivered = true;
+            }
+        }
+        self.messages.sort_unstable();
+    }
+
+    pub(crate) fn runs(&self, process: Process) -> bool {
+        !self.stopped.contains(&process)
+    }
+}
