@@ -14,7 +14,7 @@
 //! 6. `pages`: all of that for people. A session in a cookie (`auth::cookie`) opens them, and the
 //!    APIs too; `auth::forgery` tells what another site has a browser send.
 //! 7. `site` is how clients see us through proxies, `security` what every answer gets. Connections
-//!    are those of [`fanfare_http`], within [`LIMITS`].
+//!    are those of [`fanfare_http`], within `LIMITS`.
 //! 8. `upkeep`: what goes on beside all that.
 //!
 //! There is no CORS: a page of another origin can't read an answer. Whoever wants to call the API
