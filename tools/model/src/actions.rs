@@ -1,5 +1,6 @@
 //! What can happen, and what it changes.
 
+use crate::environment;
 use crate::state::{
     ATTEMPTS, Body, FollowUp, Lease, Message, Outcome, Process, Routing, Row, State, Working,
 };
@@ -100,8 +101,8 @@ impl Model {
         for number in 0..state.workers.len() {
             self.of_worker(state, index(number), &mut actions);
         }
-        of_time(state, &mut actions);
-        faults(state, &mut actions);
+        environment::time(state, &mut actions);
+        environment::faults(state, &mut actions);
         actions
     }
 
@@ -224,12 +225,12 @@ impl Model {
             Action::PlanAges => next.plan_is_old = true,
             Action::Continues(process) => {
                 next.stopped.retain(|other| *other != process);
-                doubt(&mut next, process);
+                environment::doubt(&mut next, process);
             }
             Action::SessionExpires(process) => next.requeue(process),
             Action::Killed(process) => {
-                fault(&mut next);
-                excuse(&mut next, process);
+                environment::fault(&mut next);
+                environment::excuse(&mut next, process);
                 next.requeue(process);
                 next.stopped.retain(|other| *other != process);
                 match process {
@@ -238,26 +239,26 @@ impl Model {
                 }
             }
             Action::Stopped(process) => {
-                fault(&mut next);
-                excuse(&mut next, process);
+                environment::fault(&mut next);
+                environment::excuse(&mut next, process);
                 next.stopped.push(process);
                 next.stopped.sort_unstable();
             }
             Action::SessionLost(process) => {
-                fault(&mut next);
+                environment::fault(&mut next);
                 next.requeue(process);
-                doubt(&mut next, process);
+                environment::doubt(&mut next, process);
                 if let Process::Worker(worker) = process {
                     secures(&mut next, worker);
                 }
             }
             Action::Wiped => {
-                fault(&mut next);
+                environment::fault(&mut next);
                 next.messages.clear();
                 next.wiped = true;
             }
             Action::PublishRefused(worker) => {
-                fault(&mut next);
+                environment::fault(&mut next);
                 next.workers[usize::from(worker)] = Working::Published;
             }
         }
@@ -365,41 +366,7 @@ fn records(next: &mut State, worker: u8) {
     next.workers[usize::from(worker)] = Working::Recorded(follow_up);
 }
 
-/// What time brings about. A process that runs is quick; one that is stopped is not.
-fn of_time(state: &State, actions: &mut Vec<Action>) {
-    if state.planned && !state.revoked {
-        actions.push(Action::Revoked);
-    }
-    if let Some(lease) = state.lease
-        && lease.live
-        && !(state.runs(Process::Worker(lease.by))
-            && uses(state.workers[usize::from(lease.by)], lease.seq))
-    {
-        actions.push(Action::LeaseExpires);
-    }
-    if state.planned && !state.plan_is_old && half_a_minute_may_pass(state) {
-        actions.push(Action::PlanAges);
-    }
-    for process in &state.stopped {
-        actions.push(Action::Continues(*process));
-        if state.held(*process).is_some() {
-            actions.push(Action::SessionExpires(*process));
-        }
-    }
-}
-
-/// Whether no process that runs is between two steps that together take less than half a minute.
-fn half_a_minute_may_pass(state: &State) -> bool {
-    let routers = (0..state.routers.len()).all(|router| {
-        !state.runs(Process::Router(index(router))) || state.routers[router] == Routing::Idle
-    });
-    let workers = (0..state.workers.len()).all(|worker| {
-        !state.runs(Process::Worker(index(worker))) || !is_first(state.workers[worker])
-    });
-    routers && workers
-}
-
-fn index(number: usize) -> u8 {
+pub(crate) fn index(number: usize) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
@@ -437,20 +404,11 @@ fn is_lost(state: &State) -> bool {
     owes && state.plan_is_old && !carried && !worked
 }
 
-fn is_first(working: Working) -> bool {
+pub(crate) fn is_first(working: Working) -> bool {
     match working {
         Working::Taken(body) => body == Body::Inline,
         Working::Sending { seq, leased, .. } => seq == 1 && !leased,
         Working::Answered { seq, .. } => seq == 1,
-        _ => false,
-    }
-}
-
-fn uses(working: Working, seq: u8) -> bool {
-    match working {
-        Working::Leased(used)
-        | Working::Sending { seq: used, .. }
-        | Working::Answered { seq: used, .. } => used == seq,
         _ => false,
     }
 }
@@ -482,61 +440,6 @@ fn secures(next: &mut State, worker: u8) {
         next.lease = Some(Lease { seq, by: worker, live: true });
         if let Working::Sending { leased, .. } = &mut next.workers[usize::from(worker)] {
             *leased = true;
-        }
-    }
-}
-
-fn doubt(next: &mut State, process: Process) {
-    if let Process::Worker(worker) = process
-        && !next.in_doubt.contains(&worker)
-        && next.workers[usize::from(worker)] != Working::Idle
-    {
-        next.in_doubt.push(worker);
-        next.in_doubt.sort_unstable();
-    }
-}
-
-/// A POST whose row this process can't write in time may be made once more.
-fn excuse(next: &mut State, process: Process) {
-    let Process::Worker(worker) = process else { return };
-    if let Working::Answered { seq, .. } | Working::Sending { seq, leased: true, .. } =
-        next.workers[usize::from(worker)]
-    {
-        next.excused[usize::from(seq) - 1] += 1;
-    }
-}
-
-fn fault(next: &mut State) {
-    next.faults -= 1;
-    next.happened += 1;
-}
-
-fn faults(state: &State, actions: &mut Vec<Action>) {
-    if state.faults == 0 {
-        return;
-    }
-    let routers = (0..state.routers.len()).map(|router| Process::Router(index(router)));
-    let workers = (0..state.workers.len()).map(|worker| Process::Worker(index(worker)));
-    for process in routers.chain(workers) {
-        let idle = match process {
-            Process::Router(router) => state.routers[usize::from(router)] == Routing::Idle,
-            Process::Worker(worker) => state.workers[usize::from(worker)] == Working::Idle,
-        };
-        if idle {
-            continue;
-        }
-        actions.push(Action::Killed(process));
-        if state.runs(process) {
-            actions.push(Action::Stopped(process));
-            actions.push(Action::SessionLost(process));
-        }
-    }
-    if state.planned && !state.messages.is_empty() {
-        actions.push(Action::Wiped);
-    }
-    for worker in 0..state.workers.len() {
-        if matches!(state.workers[worker], Working::Recorded(FollowUp::Job(_))) {
-            actions.push(Action::PublishRefused(index(worker)));
         }
     }
 }

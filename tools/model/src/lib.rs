@@ -1,7 +1,7 @@
 //! A model of the protocol that carries one delivery from its plan to its end.
 //!
 //! Routers, workers, the broker, the ledger and the reconciler are a few enums in `state`. A step,
-//! in `actions`, is what the real system does between two durable writes. After every step its
+//! in `actions` and `environment`, is what the real system does between two durable writes. After every step its
 //! process may be killed, stopped for a while, or cut off from the broker, and the broker may lose all
 //! messages. [`check`](check()) reaches every state and looks at the promises in each;
 //! `docs/internals/delivery.md` describes the same protocol in words.
@@ -16,6 +16,7 @@
 
 mod actions;
 mod check;
+mod environment;
 mod state;
 #[cfg(test)]
 mod tests;

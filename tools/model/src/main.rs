@@ -15,6 +15,6 @@ fn main() -> ExitCode {
     let report = check(Model::default(), State::confirmed(1, usize::from(workers), faults));
     println!("{} states with {faults} faults and {workers} workers", report.states);
     let Some(failure) = report.failure else { return ExitCode::SUCCESS };
-    println!("broken: {:?}\nby: {:#?}\nin: {:#?}", failure.promise, failure.steps, failure.state);
+    println!("broken: {:?}\nby: {:?}\nin: {:?}", failure.promise, failure.steps, failure.state);
     ExitCode::FAILURE
 }
