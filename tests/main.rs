@@ -17,6 +17,7 @@ mod console;
 mod crashes;
 mod decisions;
 mod delivery_queues;
+mod duplicates;
 mod examples;
 mod explain;
 mod fail_closed;

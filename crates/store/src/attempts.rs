@@ -126,10 +126,10 @@ pub struct PlannedEvent {
 }
 
 impl Store {
-    /// Writes rows. A row that is there already stays. Of these, the number that tells of another
-    /// attempt is returned: it was made twice. A row that this call wrote before, when its answer was
-    /// lost, is none of them.
-    pub async fn attempts_record(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+    /// Writes rows. A row that is there already stays. The positions in `entries` are returned whose
+    /// rows are those of another attempt: it was made twice. A row that this call wrote before, when
+    /// its answer was lost, is none of them.
+    pub async fn attempts_record(&self, entries: &[Entry]) -> Result<Vec<usize>, StoreError> {
         const SQL: &str = "-- attempts_record
             insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
                                   at, duration_ms, outcome, status, error, response_body,
@@ -185,17 +185,18 @@ impl Store {
             .map_err(StoreError::at(doing))?;
         drop(client);
         if usize::try_from(written).is_ok_and(|written| written == entries.len()) {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         self.attempts_of_others(entries).await
     }
 
-    /// How many of these rows stand in the ledger as another attempt's, which began at another time.
-    async fn attempts_of_others(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+    /// The positions of the rows that the ledger has from another attempt, which began at another
+    /// time.
+    async fn attempts_of_others(&self, entries: &[Entry]) -> Result<Vec<usize>, StoreError> {
         const SQL: &str = "-- attempts_of_others
-            select count(*)
+            select e.position
             from unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[])
-                as e(batch, webhook, entry, at)
+                with ordinality as e(batch, webhook, entry, at, position)
             join attempts a using (batch, webhook, entry)
             where a.at <> e.at";
         let doing = "look for attempts that were made twice";
@@ -204,9 +205,13 @@ impl Store {
         let at: Vec<DateTime<Utc>> = entries.iter().map(|entry| entry.at).collect();
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let row = client.query_one(&statement, &[&batches, &webhooks, &numbers, &at]).await;
-        let count: i64 = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
-        Ok(usize::try_from(count).unwrap_or_default())
+        let rows = client.query(&statement, &[&batches, &webhooks, &numbers, &at]).await;
+        let rows = rows.map_err(StoreError::at(doing))?;
+        let position = |row: &Row| {
+            let position: i64 = row.try_get(0).map_err(StoreError::at(doing))?;
+            Ok(usize::try_from(position - 1).unwrap_or_default())
+        };
+        rows.iter().map(position).collect()
     }
 
     /// Where deliveries stand; the answers are in their order. Notifications are read of deliveries

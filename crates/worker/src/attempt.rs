@@ -29,6 +29,7 @@ use crate::error::WorkerError;
 use crate::follow_up::{DeadLetter, FollowUp};
 use crate::guard::DeliveryGuard;
 use crate::pacer::Slot;
+use crate::recorder::Recorded;
 use crate::solo::{SharedGuard, SoloGuard};
 use crate::webhook_cache::TRUSTED;
 use crate::{metrics, slow_attempt, telemetry};
@@ -176,11 +177,14 @@ async fn send_and_record(
     let learn = |feedback| Box::pin(context.pacer.learn(context, webhook, feedback));
     let learned = OptionFuture::from(feedback.map(learn));
     let (recorded, _) = join(context.recorder.record(entry), learned).await;
-    recorded?;
+    let recorded = recorded?;
     metrics::attempt(context, &answer, duration, next, ready.series.started_at);
     if let Some(health) = changed_health(webhook, &ready.series, is_success(&answer)) {
         // Boxed because it is rare: the futures of thousands of attempts stay small.
         Box::pin(note_health(context, webhook, health)).await?;
+    }
+    if recorded == Recorded::Another {
+        return Box::pin(FollowUp::of_row(context, due, Some(webhook))).await;
     }
     let next_entry = Due { entry: due.entry + 1, ..due };
     Ok(match (delay, reason) {
@@ -310,20 +314,23 @@ async fn note_health(
     }
 }
 
-/// Records that a delivery is dropped.
+/// Records that a delivery is dropped. Returns the follow-up if another attempt wrote the row before.
 pub(crate) async fn drop_delivery(
     context: &Context,
     due: Due,
     series: RetrySeries,
     reason: DropReason,
     detail: String,
-) -> Result<(), WorkerError> {
+) -> Result<Option<FollowUp>, WorkerError> {
     let code = reason.code();
     tracing::info!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, detail, "dropped a delivery");
     context.config.metrics.dropped(reason);
     let entry = without_post(context, due, series, State::Dropped, code);
     let entry = Entry { detail: Some(detail), ..entry };
-    context.recorder.record(entry).await
+    match context.recorder.record(entry).await? {
+        Recorded::Ours => Ok(None),
+        Recorded::Another => FollowUp::of_row(context, due, None).await,
+    }
 }
 
 /// Records that a delivery is given up without another attempt.
@@ -332,7 +339,7 @@ pub(crate) async fn give_up(
     due: Due,
     series: RetrySeries,
     reason: DeadReason,
-) -> Result<(), WorkerError> {
+) -> Result<Recorded, WorkerError> {
     let code = reason.code();
     tracing::warn!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, "gave up a delivery");
     context.config.metrics.dead_letter(reason);

@@ -158,7 +158,7 @@ async fn drop_for(
     series: RetrySeries,
     reason: DropReason,
 ) -> Result<Option<FollowUp>, WorkerError> {
-    drop_delivery(context, due, series, reason, reason.sentence("", &[], 0)).await.map(|()| None)
+    drop_delivery(context, due, series, reason, reason.sentence("", &[], 0)).await
 }
 
 /// The notifications of a unit that a webhook gets.

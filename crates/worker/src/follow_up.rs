@@ -18,6 +18,7 @@ use fanfare_store::attempts::{Last, Standing};
 
 use crate::context::Context;
 use crate::endpoint_limiter::Deferred;
+use crate::error::WorkerError;
 
 /// A message to publish before the job is acknowledged.
 pub(crate) enum FollowUp {
@@ -193,26 +194,38 @@ impl FollowUp {
         Self::Deferred { due, delay }
     }
 
-    /// The follow-up of the last row of a delivery, when it may not have been published; `None` if the
-    /// row has none.
-    pub(crate) fn of_last_row(
+    /// The follow-up of the row with this number, read from the ledger. `None` if it is not the
+    /// delivery's last row, or if nothing follows from it.
+    pub(crate) async fn of_row(
         context: &Context,
         due: Due,
-        history: &Standing,
         webhook: Option<&Webhook>,
-    ) -> Option<Self> {
-        let last = history.last.as_ref().filter(|last| last.entry == due.entry)?;
-        match last.state {
+    ) -> Result<Option<Self>, WorkerError> {
+        let history = read_whole(context, due).await?;
+        let Some(last) = history.last.as_ref().filter(|last| last.entry == due.entry) else {
+            return Ok(None);
+        };
+        Ok(match last.state {
             State::Retrying => {
                 let left = last.next_attempt_at.map(|at| at - context.now());
                 let left = left.and_then(|left| left.to_std().ok()).unwrap_or_default();
                 let due = Due { entry: due.entry + 1, ..due };
                 Some(Self::Retry { due, delay: Delay::at_least(left) })
             }
-            State::Dead => Some(Self::Dead(Box::new(DeadLetter::of(due, last, history, webhook)))),
+            State::Dead => Some(Self::Dead(Box::new(DeadLetter::of(due, last, &history, webhook)))),
             State::Pending | State::Delivered | State::Dropped => None,
-        }
+        })
     }
+}
+
+/// Reads the history of a delivery with its notifications, however large they are.
+async fn read_whole(context: &Context, due: Due) -> Result<Standing, WorkerError> {
+    let store = &context.config.store;
+    let mut found = context
+        .retry_until_available(|| store.attempts_standing(std::slice::from_ref(&due), usize::MAX))
+        .await?;
+    // The statement returns one history for each delivery.
+    found.pop().ok_or(WorkerError::Stopping)
 }
 
 impl DeadLetter {

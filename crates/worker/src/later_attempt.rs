@@ -26,7 +26,7 @@ use crate::context::{Context, HeldLease};
 use crate::decision::{Decision, time_left};
 use crate::endpoint_limiter::{Arrival, Deferred};
 use crate::error::WorkerError;
-use crate::follow_up::{DeadLetter, FollowUp};
+use crate::follow_up::FollowUp;
 use crate::follow_up_publisher::FollowUpPublisher;
 use crate::guard::{DeliveryGuard, JobGuard};
 use crate::ledger_lost;
@@ -101,8 +101,7 @@ pub(crate) async fn defer(
     for (due, history) in dues.iter().zip(&histories) {
         let webhook = found.webhooks.get(&due.webhook).map(AsRef::as_ref);
         if history.last.is_some() {
-            let history = read_whole(context, *due).await?;
-            follow_ups.extend(FollowUp::of_last_row(context, *due, &history, webhook));
+            follow_ups.extend(FollowUp::of_row(context, *due, webhook).await?);
         } else if history.events.is_empty() {
             follow_ups.push(ledger_lost::letter(context, *due, units, webhook)?);
         } else {
@@ -224,8 +223,7 @@ pub(crate) async fn split(
     for (delivery, history) in deliveries.iter().zip(&histories) {
         let webhook = found.webhooks.get(&delivery.due.webhook).map(AsRef::as_ref);
         if history.last.as_ref().is_some_and(|last| last.entry >= delivery.due.entry) {
-            let history = read_whole(context, delivery.due).await?;
-            follow_ups.extend(FollowUp::of_last_row(context, delivery.due, &history, webhook));
+            follow_ups.extend(FollowUp::of_row(context, delivery.due, webhook).await?);
         } else {
             follow_ups.push(delivery.again(AT_ONCE));
         }
@@ -291,7 +289,7 @@ async fn act(
                 | DropReason::OwnerDeleted
                 | DropReason::AccessRevoked => after_wait(context, history, detail),
             };
-            drop_delivery(context, due, series(history), reason, detail).await.map(|()| None)
+            drop_delivery(context, due, series(history), reason, detail).await
         }
         Decision::Contended => {
             context.config.metrics.deferred(Deferral::Claimed);
@@ -315,10 +313,7 @@ async fn act(
             let letter = ledger_lost::letter(context, due, claimed.units, webhook)?;
             not_begun(context, claimed, letter).await
         }
-        Decision::RepublishFollowUp => {
-            let history = read_whole(context, due).await?;
-            Ok(FollowUp::of_last_row(context, due, &history, webhook))
-        }
+        Decision::RepublishFollowUp => FollowUp::of_row(context, due, webhook).await,
         Decision::OutOfSequence => {
             context.release(due, claimed.held).await?;
             Ok(None)
@@ -380,9 +375,7 @@ async fn give_up(
     reason: DeadReason,
 ) -> Result<Option<FollowUp>, WorkerError> {
     attempt::give_up(context, due, series(history), reason).await?;
-    let history = read_whole(context, due).await?;
-    let dead = history.last.as_ref().map(|last| DeadLetter::of(due, last, &history, webhook));
-    Ok(dead.map(|letter| FollowUp::Dead(Box::new(letter))))
+    FollowUp::of_row(context, due, webhook).await
 }
 
 /// The present series of attempts.
@@ -402,16 +395,6 @@ pub(crate) fn series(history: &Standing) -> RetrySeries {
             revision: history.revision,
         },
     }
-}
-
-/// Reads the history of a delivery with its notifications, however large they are.
-async fn read_whole(context: &Context, due: Due) -> Result<Standing, WorkerError> {
-    let store = &context.config.store;
-    let mut found = context
-        .retry_until_available(|| store.attempts_standing(std::slice::from_ref(&due), usize::MAX))
-        .await?;
-    // The statement returns one history for each delivery.
-    found.pop().ok_or(WorkerError::Stopping)
 }
 
 /// Reads the webhooks of deliveries and their histories. A history has its notifications if these

@@ -29,7 +29,17 @@ const CAPACITY: usize = 4096;
 /// How long a stopping worker still tries to reach the database.
 const LAST_TRY: Duration = Duration::from_secs(10);
 
-type Done = oneshot::Sender<Result<(), StoreError>>;
+/// Whose row the ledger has for an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// This attempt's.
+    Ours,
+    /// Another attempt's under the same number: this one was a duplicate. What follows from the
+    /// delivery is what follows from that row.
+    Another,
+}
+
+type Done = oneshot::Sender<Result<Recorded, StoreError>>;
 
 /// A row, where to say that it is written, and the span of its delivery.
 type Waiting = (Entry, Done, Span);
@@ -74,7 +84,7 @@ impl Recorder {
     }
 
     /// Writes a row and waits until it is committed.
-    pub(crate) async fn record(&self, entry: Entry) -> Result<(), WorkerError> {
+    pub(crate) async fn record(&self, entry: Entry) -> Result<Recorded, WorkerError> {
         let (done, committed) = oneshot::channel();
         let waiting = (entry, done, Span::current());
         self.queue.send(waiting).await.map_err(|_| WorkerError::Stopping)?;
@@ -103,7 +113,11 @@ impl Writer {
             let (entries, done): (Vec<Entry>, Vec<Done>) =
                 batch.drain(..).map(|(entry, done, _)| (entry, done)).unzip();
             match self.write(&entries).instrument(first).await {
-                Ok(()) => done.into_iter().for_each(|done| answer(done, Ok(()))),
+                Ok(recorded) => {
+                    for (done, recorded) in done.into_iter().zip(recorded) {
+                        answer(done, Ok(recorded));
+                    }
+                }
                 Err(Impatient::Refused(_) | Impatient::Failing(_)) => {
                     self.write_singly(entries, done).await;
                 }
@@ -126,7 +140,9 @@ impl Writer {
                 result = self.write(std::slice::from_ref(&entry)).await;
             }
             match result {
-                Ok(()) => answer(done, Ok(())),
+                Ok(recorded) => {
+                    answer(done, Ok(recorded.first().copied().unwrap_or(Recorded::Ours)));
+                }
                 Err(Impatient::Refused(error) | Impatient::Failing(error)) => {
                     answer(done, Err(error));
                 }
@@ -135,8 +151,8 @@ impl Writer {
         }
     }
 
-    /// Writes rows in one statement; waits while the database is away.
-    async fn write(&self, entries: &[Entry]) -> Result<(), Impatient> {
+    /// Writes rows in one statement; waits while the database is away. Returns whose row each is.
+    async fn write(&self, entries: &[Entry]) -> Result<Vec<Recorded>, Impatient> {
         let write = || async {
             let began = Instant::now();
             let result = self.database.watch(self.store.attempts_record(entries)).await;
@@ -147,23 +163,29 @@ impl Writer {
             self.health.send_if_modified(|known| std::mem::replace(known, healthy) != healthy);
             result
         };
-        let duplicates = match entries {
+        let others = match entries {
             [_] => patiently(&self.give_up, write).await?,
             // Rows that can't be written together may be written one by one.
             _ => answered(&self.give_up, write).await?.value,
         };
-        if duplicates > 0 {
-            self.metrics.duplicates(duplicates);
+        if !others.is_empty() {
+            self.metrics.duplicates(others.len());
             tracing::warn!(
-                attempts = duplicates,
+                attempts = others.len(),
                 "attempts were made that were in the ledger already: receivers got duplicates"
             );
         }
-        Ok(())
+        let mut recorded = vec![Recorded::Ours; entries.len()];
+        for position in others {
+            if let Some(recorded) = recorded.get_mut(position) {
+                *recorded = Recorded::Another;
+            }
+        }
+        Ok(recorded)
     }
 }
 
 /// Sends the result to the attempt that waits. It may have stopped waiting, which changes nothing.
-fn answer(done: Done, result: Result<(), StoreError>) {
+fn answer(done: Done, result: Result<Recorded, StoreError>) {
     drop(done.send(result));
 }

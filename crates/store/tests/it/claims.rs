@@ -115,7 +115,7 @@ async fn attempts_that_were_never_recorded_count_until_one_is() {
     assert_eq!(database.store.claims_sweep(0, 1000).await.unwrap(), 0);
     // The next entry begins with nothing against it.
     let row = entry(due(1, 1), State::Retrying, Utc::now());
-    assert_eq!(database.store.attempts_record(&[row]).await.unwrap(), 0);
+    assert!(database.store.attempts_record(&[row]).await.unwrap().is_empty());
     assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::Past);
     assert_eq!(claim(&database, due(1, 2), minute()).await, OURS);
 }
@@ -137,10 +137,10 @@ async fn a_row_written_twice_by_one_call_is_no_duplicate() {
     let at = Utc::now();
     let rows = [entry(due(1, 1), State::Delivered, at), entry(due(2, 1), State::Delivered, at)];
     for _ in 0..2 {
-        assert_eq!(database.store.attempts_record(&rows).await.unwrap(), 0);
+        assert!(database.store.attempts_record(&rows).await.unwrap().is_empty());
     }
     let other = entry(due(1, 1), State::Delivered, at + Duration::from_secs(1));
-    assert_eq!(database.store.attempts_record(&[other]).await.unwrap(), 1);
+    assert_eq!(database.store.attempts_record(&[other]).await.unwrap(), [0]);
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ impl Rows {
                 entries.extend(self.webhooks.iter().map(|id| went_well(event, *id)));
             }
             let twice = self.store.attempts_record(&entries).await?;
-            ensure!(twice == 0, "{twice} rows were there already");
+            ensure!(twice.is_empty(), "{} rows were there already", twice.len());
             entries.clear();
         }
         Ok(())
