@@ -154,7 +154,7 @@ async fn a_router_makes_a_queue_of_jobs_again_that_stays_broken() {
     world.publish(&event()).await;
     router.wait_for_line("a queue does not answer", SOON).await;
     assert_eq!(receiver.count(), 0);
-    router.wait_for_line("made a queue again", AGAIN).await;
+    router.wait_for_line("declared a queue again", AGAIN).await;
     // The worker takes from it again by itself, and what was planned meanwhile is sent.
     worker.wait_for_line("a queue that could not be consumed is again", SOON).await;
     provided_again(&receiver, 1).await;
@@ -170,7 +170,7 @@ async fn a_dead_letter_is_kept_until_its_queue_takes_it() {
     let _router = world.start("router").await;
     let worker = world.start("worker").await;
     world.limit_queues("^fanfare.deliveries.dead$", 1);
-    let refusing = "does not take retries, deferrals or dead letters";
+    let refusing = "a queue refuses retries, deferrals or dead letters";
     let count = publish_until(&world, &event, &worker, refusing).await;
     world.deliveries(&webhook, "dead", count).await;
     // What was refused goes round; a worker that is killed meanwhile takes nothing with it.
@@ -194,7 +194,7 @@ async fn a_full_queue_of_dead_events_holds_up_no_other_event() {
         malformed
     };
     world.limit_queues("^fanfare.events.dead$", 1);
-    let refusing = "a queue does not take dead letters";
+    let refusing = "a queue refuses dead letters or held events";
     let count = publish_until(&world, &malformed, &router, refusing).await;
     world.publish(&event()).await;
     receiver.wait_for(1, SOON).await;
@@ -210,7 +210,7 @@ async fn jobs_that_a_full_queue_does_not_take_are_provided_by_the_ledger() {
     let webhook = world.webhook(&receiver.url("/")).await;
     let router = world.start("router").await;
     world.limit_queues("^fanfare.deliveries$", 1);
-    let count = publish_until(&world, &event, &router, "a queue does not take jobs").await;
+    let count = publish_until(&world, &event, &router, "a queue refuses jobs").await;
     // What comes behind is routed all the same.
     world.publish(&event()).await;
     eventually("all are in the ledger", SOON, async || {
@@ -239,7 +239,7 @@ async fn a_delivery_queue_that_confirms_nothing_stops_no_routing() {
     .await;
     world.break_queue("fanfare.deliveries", Break::Silent);
     world.publish(&event()).await;
-    router.wait_for_line("a queue does not take jobs", 2 * SOON).await;
+    router.wait_for_line("a queue refuses jobs", 2 * SOON).await;
     world.publish(&event()).await;
     eventually("what comes behind is routed", 2 * SOON, async || {
         world.sql("select count(*) from events") == "3"
@@ -268,7 +268,7 @@ async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
     world.publish(&event()).await;
     receiver.wait_for(1, SOON).await;
 
-    worker.wait_for_line("not known to this version", SOON).await;
+    worker.wait_for_line("this version of the worker does not know this kind of job", SOON).await;
     let letters = eventually("the letters", SOON, async || {
         let letters = world.json(&["dead-letters", "list"]).await;
         let letters: Vec<Value> = letters.as_array().unwrap().clone();
@@ -283,7 +283,7 @@ async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
         }
     })
     .await;
-    let warned = worker.lines().iter().filter(|line| line.contains("not known to")).count();
+    let warned = worker.lines().iter().filter(|line| line.contains("does not know this kind of job")).count();
     assert_eq!(warned, 1);
     // They come back, and are what they were, for whoever knows them.
     drop(worker);
@@ -350,7 +350,7 @@ async fn delay_queues_that_refuse_cost_no_delivery_and_make_no_copies() {
     for _ in 0..150 {
         publish_on(&amqp, &event()).await;
     }
-    worker.wait_for_line("does not take retries, deferrals or dead letters", SOON).await;
+    worker.wait_for_line("a queue refuses retries, deferrals or dead letters", SOON).await;
     // What is refused is left to the ledger: it is not handed back over and over.
     eventually("the jobs are done with", SOON, async || {
         let first = amqp.queue_len("fanfare.deliveries").await.unwrap();

@@ -112,7 +112,7 @@ async fn the_number_is_raised_and_lowered_while_events_come() {
     // Raised: workers first, which do with what is there.
     let router = spread.start_with("router", "1").await;
     let worker = spread.start_with("worker", "4").await;
-    worker.wait_for_line("a delivery queue is not there yet", SOON).await;
+    worker.wait_for_line("a delivery queue does not exist yet", SOON).await;
     world.publish(&event()).await;
     spread.arrived(1).await;
     stop(router).await;

@@ -99,7 +99,7 @@ async fn queues_that_expire_unused_lose_no_delivery() {
     let webhook = world.webhook(&receiver.url("/")).await;
     let (router, worker) = (world.start("router").await, world.start("worker").await);
     world.set_blanket_policy("{<<\"expires\">>, 1500}");
-    router.wait_for_line("made a queue again", AGAIN).await;
+    router.wait_for_line("declared a queue again", AGAIN).await;
     world.publish(&event()).await;
     let waited = second_comes_after(&receiver).await;
     assert!(waited > Duration::from_millis(7_500), "{waited:?}");

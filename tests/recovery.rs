@@ -204,7 +204,7 @@ async fn an_event_that_the_database_fails_with_holds_up_no_other() {
         world.publish(&event()).await;
     }
     receiver.wait_for(20, SOON).await;
-    router.wait_for_line("the event is set aside and tried again", SOON).await;
+    router.wait_for_line("failed to plan an event; it is set aside and tried again", SOON).await;
     world.publish(&event()).await;
     receiver.wait_for(21, SOON).await;
     let held = world.sql("select count(*) from events where event_id = 'slow'");

@@ -2,7 +2,7 @@
 
 use crate::environment;
 use crate::state::{
-    ATTEMPTS, Body, FollowUp, Lease, Message, Outcome, Process, Routing, Row, State, Working,
+    ATTEMPTS, Body, FollowUp, Lease, Message, Outcome, Process, Routing, State, Working,
 };
 
 /// A step. The names are those of the failpoints in the code.
@@ -280,8 +280,10 @@ impl Model {
                 Working::Recorded(FollowUp::Job(Body::Attempt(1)))
             }
             Body::Inline | Body::Recheck => Working::Recorded(next.follow_up(1)),
+            // It is past. Its follow-up may be missing only if its worker did not acknowledge it.
             Body::Attempt(seq) if next.rows.len() >= usize::from(seq) => {
-                Working::Recorded(next.follow_up(seq))
+                let missing = if redelivered { next.follow_up(seq) } else { FollowUp::None };
+                Working::Recorded(missing)
             }
             Body::Attempt(seq) if self.bug == Bug::RetryWithoutLease => Working::Leased(seq),
             Body::Attempt(seq) => match next.lease {
@@ -355,15 +357,13 @@ fn plans(next: &mut State, router: u8) -> FollowUp {
     if redelivered && next.rows.is_empty() { FollowUp::Job(Body::Recheck) } else { FollowUp::None }
 }
 
-/// Commits the row, unless there is one, and finds what follows.
+/// Commits the row, unless there is one. What follows is what follows from the row that is there.
 fn records(next: &mut State, worker: u8) {
     let Working::Answered { seq, outcome } = next.workers[usize::from(worker)] else { return };
     if next.rows.len() + 1 == usize::from(seq) {
-        next.rows.push(Row { outcome, by: worker });
+        next.rows.push(outcome);
     }
-    let ours = next.rows.get(usize::from(seq) - 1) == Some(&Row { outcome, by: worker });
-    let follow_up = if ours { next.follow_up(seq) } else { FollowUp::None };
-    next.workers[usize::from(worker)] = Working::Recorded(follow_up);
+    next.workers[usize::from(worker)] = Working::Recorded(next.follow_up(seq));
 }
 
 pub(crate) fn index(number: usize) -> u8 {
@@ -391,7 +391,7 @@ fn owed(state: &State) -> Body {
 fn is_lost(state: &State) -> bool {
     let owes = match state.rows.last() {
         None => state.planned,
-        Some(row) => row.outcome == Outcome::Retrying,
+        Some(outcome) => *outcome == Outcome::Retrying,
     };
     let carried = state.messages.iter().any(|message| match message.holder {
         None => message.body != Body::Event,

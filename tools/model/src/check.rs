@@ -108,9 +108,9 @@ fn broken(state: &State) -> Option<Promise> {
     if state.leaked {
         return Some(Promise::NoLeak);
     }
-    let ended = |outcome: Outcome| outcome != Outcome::Retrying;
+    let ended = |outcome: &Outcome| *outcome != Outcome::Retrying;
     let until_last = state.rows.len().saturating_sub(1);
-    if state.rows[..until_last].iter().any(|row| ended(row.outcome)) {
+    if state.rows[..until_last].iter().any(ended) {
         return Some(Promise::OneSeries);
     }
     None

@@ -49,15 +49,6 @@ pub enum Outcome {
     Dropped,
 }
 
-/// A row of the ledger: the outcome, and the worker that wrote it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Row {
-    /// The outcome.
-    pub(crate) outcome: Outcome,
-    /// The writer.
-    pub(crate) by: u8,
-}
-
 /// The exclusive right to write a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Lease {
@@ -132,8 +123,8 @@ pub struct State {
     pub(crate) messages: Vec<Message>,
     /// The ledger has the event and its plan.
     pub(crate) planned: bool,
-    /// The rows of the delivery.
-    pub(crate) rows: Vec<Row>,
+    /// The rows of the delivery: how each attempt ended.
+    pub(crate) rows: Vec<Outcome>,
     /// The lease, live or expired.
     pub(crate) lease: Option<Lease>,
     /// There is a dead letter, or there was one before the broker lost its data.
@@ -193,7 +184,7 @@ impl State {
     /// Whether the delivery has ended as its ledger says.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        match self.rows.last().map(|row| row.outcome) {
+        match self.rows.last() {
             Some(Outcome::Delivered | Outcome::Dropped) => true,
             Some(Outcome::Dead) => self.dead_letter || self.wiped,
             Some(Outcome::Retrying) | None => false,
@@ -204,7 +195,7 @@ impl State {
     #[must_use]
     pub(crate) fn follow_up(&self, seq: u8) -> FollowUp {
         match self.rows.last() {
-            Some(row) if self.rows.len() == usize::from(seq) => match row.outcome {
+            Some(outcome) if self.rows.len() == usize::from(seq) => match outcome {
                 Outcome::Retrying => FollowUp::Job(Body::Attempt(seq + 1)),
                 Outcome::Dead => FollowUp::DeadLetter,
                 Outcome::Delivered | Outcome::Dropped => FollowUp::None,
