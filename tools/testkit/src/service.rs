@@ -74,6 +74,12 @@ impl Home {
         Self { folder: servers.folder().to_owned(), logs: logs.folder.clone() }
     }
 
+    /// The folder of the logs.
+    #[must_use]
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
     /// The log of a service.
     #[must_use]
     pub fn log(&self, name: &str) -> PathBuf {
