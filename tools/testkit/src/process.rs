@@ -13,7 +13,6 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncWriteExt;
 
-pub use crate::service::tail;
 use crate::wait::eventually;
 
 /// A program that says more than this has its oldest lines forgotten.
@@ -224,21 +223,6 @@ pub fn command<'a>(
         }
     }
     command.args(args).envs(envs);
-    command
-}
-
-/// A program that is to run in the `folder` of [private servers](crate::servers::Servers), in the
-/// environment of [`Process::spawn`]. It is killed when its child is dropped. A group of its own
-/// keeps a Ctrl-C on the terminal away; no `fanfare.toml` is there; and once its id is in the folder
-/// `pids`, the servers' keeper ends it with them.
-pub fn command_in<'a>(
-    folder: &Path,
-    binary: &Path,
-    args: &[&str],
-    envs: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> tokio::process::Command {
-    let mut command = tokio::process::Command::from(command(binary, args, envs));
-    command.current_dir(folder).process_group(0).kill_on_drop(true);
     command
 }
 
