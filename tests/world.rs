@@ -1,4 +1,5 @@
-//! A small installation for one test: servers of its own, a directory, webhooks, and processes.
+//! A small installation for one test: a database and a virtual host, a directory, webhooks, and
+//! processes.
 //!
 //! Every process logs in as a real installation's does, with the rights that `deploy/postgres` and
 //! `deploy/rabbitmq` give its role, and no more.
@@ -7,15 +8,16 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use fanfare_core::ids::DeliveryId;
-use fanfare_testkit::Break;
 use fanfare_testkit::amqp::Amqp;
-use fanfare_testkit::build::{SECRET_KEYS, under_test};
+use fanfare_testkit::build::under_test;
+use fanfare_testkit::installation::REPORT_SERVER;
 use fanfare_testkit::pgproxy::PgProxy;
-use fanfare_testkit::process::{self, Process};
+use fanfare_testkit::process::{Output, Process};
 use fanfare_testkit::roles::as_role;
 use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::shared;
 use fanfare_testkit::wait::eventually;
+use fanfare_testkit::{Break, Installation};
 use serde_json::{Value, json};
 
 /// Long enough for anything that is not meant to take long, on a busy machine.
@@ -24,24 +26,16 @@ pub(crate) const SOON: Duration = Duration::from_mins(1);
 /// A secret that webhooks of the tests have.
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// The broker's user that publishes events, and may do nothing else.
-const REPORT_SERVER: &str = "report_server";
-
-/// A broker and a database with a directory, and the settings that all processes get.
+/// An installation with what the tests ask of it.
 pub(crate) struct World {
-    envs: Vec<(String, String)>,
+    installation: Installation,
     pub(crate) amqp_url: String,
-    // Dropped last: it takes the servers' parts away.
-    sandbox: Option<Sandbox>,
 }
 
 impl World {
     /// A migrated installation of its own.
     pub(crate) async fn new() -> Self {
-        let sandbox = Sandbox::migrated().await;
-        let mut world = Self::unmigrated(&sandbox.database_url, &sandbox.amqp_url);
-        world.sandbox = Some(sandbox);
-        world
+        Self::of(Installation::in_sandbox(under_test(), Sandbox::migrated().await))
     }
 
     /// A migrated installation on these servers.
@@ -53,50 +47,25 @@ impl World {
 
     /// The settings of an installation on these servers.
     pub(crate) fn unmigrated(database_url: &str, amqp_url: &str) -> Self {
-        let settings = [
-            ("FANFARE_DATABASE_URL", database_url),
-            ("FANFARE_AMQP_URL", amqp_url),
-            ("FANFARE_SECRET_KEYS", SECRET_KEYS),
-            ("FANFARE_ALLOW_TARGETS", "127.0.0.0/8"),
-            ("FANFARE_RETRY_FIRST", "1s"),
-            ("FANFARE_RETRY_MAX_DELAY", "1s"),
-            ("FANFARE_RETRY_ATTEMPTS", "4"),
-            ("FANFARE_TIMEOUT", "5s"),
-            ("FANFARE_LOG", "info,fanfare=debug,fanfare_router=debug,fanfare_worker=debug"),
-        ];
-        let envs = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { envs: envs.to_vec(), amqp_url: amqp_url.to_owned(), sandbox: None }
+        Self::of(Installation::new(under_test(), database_url, amqp_url))
+    }
+
+    fn of(installation: Installation) -> Self {
+        let installation = installation
+            .with_accounts()
+            .with("FANFARE_RETRY_FIRST", "1s")
+            .with("FANFARE_RETRY_MAX_DELAY", "1s")
+            .with("FANFARE_RETRY_ATTEMPTS", "4")
+            .with("FANFARE_TIMEOUT", "5s")
+            .with("FANFARE_LOG", "info,fanfare=debug,fanfare_router=debug,fanfare_worker=debug");
+        let amqp_url = installation.setting("FANFARE_AMQP_URL").unwrap().to_owned();
+        Self { installation, amqp_url }
     }
 
     /// The same with one setting changed.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        self.envs.retain(|(known, _)| known != name);
-        self.envs.push((name.to_owned(), value.to_owned()));
+        self.installation = self.installation.with(name, value);
         self
-    }
-
-    /// The settings of a command, with the accounts that it runs under.
-    fn envs(&self, command: &str) -> Vec<(&str, String)> {
-        let role = match command {
-            "migrate" => "fanfare_migrate",
-            "router" => "fanfare_router",
-            "worker" => "fanfare_worker",
-            "console" => "fanfare_console",
-            "all" => "fanfare_all",
-            _ => "fanfare_admin",
-        };
-        let user = match command {
-            "publish" => REPORT_SERVER,
-            // A router may do with the broker all that the other roles may.
-            "all" => "fanfare_router",
-            _ => role,
-        };
-        let value = |(name, value): &(String, String)| match name.as_str() {
-            "FANFARE_DATABASE_URL" => as_role(value, role),
-            "FANFARE_AMQP_URL" => as_role(value, user),
-            _ => value.clone(),
-        };
-        self.envs.iter().map(|env| (env.0.as_str(), value(env))).collect()
     }
 
     /// Runs a command that must succeed; returns its stdout.
@@ -106,20 +75,17 @@ impl World {
 
     /// The same, with something on stdin.
     pub(crate) async fn fanfare_with(&self, args: &[&str], stdin: Option<&str>) -> String {
-        self.run(args, stdin).await.success().unwrap()
+        self.installation.run(args, stdin).await.unwrap()
     }
 
     /// Runs a command, however it ends.
-    pub(crate) async fn run(&self, args: &[&str], stdin: Option<&str>) -> process::Output {
-        let envs = self.envs(args.first().unwrap());
-        let envs = envs.iter().map(|(name, value)| (*name, value.as_str()));
-        process::run(under_test(), args, envs, stdin).await.unwrap()
+    pub(crate) async fn run(&self, args: &[&str], stdin: Option<&str>) -> Output {
+        self.installation.output(args, stdin).await.unwrap()
     }
 
     /// Runs a command with `--json`.
     pub(crate) async fn json(&self, args: &[&str]) -> Value {
-        let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
-        serde_json::from_str(&self.fanfare(&args).await).unwrap()
+        self.installation.json(args).await.unwrap()
     }
 
     /// Starts a process of a role and waits until it works.
@@ -136,17 +102,15 @@ impl World {
 
     /// The same with some of its environment changed.
     pub(crate) fn spawn_with_envs(&self, role: &str, changed: &[(&str, &str)]) -> Process {
-        let envs = self.envs(role);
-        let kept = envs.iter().map(|(name, value)| (*name, value.as_str()));
-        Process::spawn(under_test(), &[role], kept.chain(changed.iter().copied()))
+        let mut command = self.installation.command(&[role]);
+        command.envs(changed.iter().copied());
+        Process::of(command)
     }
 
     /// A proxy before the database, and the URL with which a process of a role uses it.
     pub(crate) fn proxied_database(&self, role: &str) -> (PgProxy, String) {
         let proxy = PgProxy::start(shared::endpoints().database_addr().unwrap());
-        let envs = self.envs(role);
-        let (_, url) = envs.iter().find(|(name, _)| *name == "FANFARE_DATABASE_URL").unwrap();
-        let url = proxy.url(url);
+        let url = proxy.url(&self.installation.database_url(role).unwrap());
         (proxy, url)
     }
 
@@ -158,18 +122,14 @@ impl World {
         (proxy, process)
     }
 
-    /// Starts a command and goes on beside it.
+    /// Starts a command, without waiting for it.
     pub(crate) fn spawn_with(&self, args: &[&str]) -> Process {
-        let envs = self.envs(args.first().unwrap());
-        Process::spawn(under_test(), args, envs.iter().map(|(name, value)| (*name, value.as_str())))
+        self.installation.spawn(args)
     }
 
     /// Imports a directory.
     pub(crate) async fn directory(&self, document: &Value) {
-        let file = std::env::temp_dir().join(format!("fanfare-{}.json", unique()));
-        std::fs::write(&file, document.to_string()).unwrap();
-        self.fanfare(&["directory", "import", &file.to_string_lossy()]).await;
-        std::fs::remove_file(&file).unwrap();
+        self.fanfare_with(&["directory", "import", "-"], Some(&document.to_string())).await;
     }
 
     /// Registers a webhook of `anna`, who may read everything.
@@ -205,7 +165,7 @@ impl World {
         publish_on(&amqp, event).await;
     }
 
-    /// Waits until nothing of a webhook is on its way any more.
+    /// Waits until every delivery of a webhook has ended.
     pub(crate) async fn deliveries_settle(&self, webhook: &str) {
         for state in ["pending", "retrying"] {
             eventually(&format!("no delivery {state}"), SOON, async || {
@@ -217,51 +177,55 @@ impl World {
         }
     }
 
+    fn sandbox(&self) -> &Sandbox {
+        self.installation.sandbox().unwrap()
+    }
+
     /// Breaks a queue.
     pub(crate) fn break_queue(&self, queue: &str, how: Break) {
-        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        let (servers, vhost) = self.sandbox().on_servers();
         servers.break_queue(vhost, queue, how).unwrap();
     }
 
     /// Closes all connections to the broker.
     pub(crate) fn close_broker_connections(&self) {
-        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        let (servers, vhost) = self.sandbox().on_servers();
         servers.close_connections(vhost).unwrap();
     }
 
-    /// Lets queues hold no more than so many messages, and refuse the rest.
+    /// Lets queues hold `length` messages at most, and refuse the rest.
     pub(crate) fn limit_queues(&self, pattern: &str, length: u32) {
-        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        let (servers, vhost) = self.sandbox().on_servers();
         servers.limit_queues(vhost, pattern, length).unwrap();
     }
 
-    /// Takes that limit away.
+    /// Removes that limit.
     pub(crate) fn unlimit_queues(&self) {
-        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        let (servers, vhost) = self.sandbox().on_servers();
         servers.unlimit_queues(vhost).unwrap();
     }
 
     /// Sets a policy of the broker for all that it holds.
     pub(crate) fn set_blanket_policy(&self, definition: &str) {
-        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        let (servers, vhost) = self.sandbox().on_servers();
         servers.set_policy(vhost, "blanket", ".*", definition).unwrap();
     }
 
     /// Takes the router's right to make or change the report server's exchange.
     pub(crate) fn may_not_configure_the_events_exchange(&self) {
-        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        let (servers, vhost) = self.sandbox().on_servers();
         servers.let_configure(vhost, "fanfare_router", "^fanfare\\..+$").unwrap();
     }
 
-    /// Takes that policy away.
+    /// Removes that policy.
     pub(crate) fn clear_blanket_policy(&self) {
-        let (servers, vhost) = self.sandbox.as_ref().unwrap().on_servers();
+        let (servers, vhost) = self.sandbox().on_servers();
         servers.clear_policy(vhost, "blanket").unwrap();
     }
 
-    /// What a statement answers, as text.
+    /// The rows of a statement, as text.
     pub(crate) fn sql(&self, statement: &str) -> String {
-        self.sandbox.as_ref().unwrap().sql(statement).unwrap().trim().to_owned()
+        self.sandbox().sql(statement).unwrap().trim().to_owned()
     }
 
     /// The Ids of the deliveries that the ledger has attempts of.
@@ -274,7 +238,7 @@ impl World {
         rows.lines().map(id).collect()
     }
 
-    /// Waits until a webhook's deliveries, the newest first, all stand as `state`.
+    /// Waits until a webhook has `count` deliveries, all in `state`; returns them, the newest first.
     pub(crate) async fn deliveries(&self, webhook: &str, state: &str, count: usize) -> Vec<Value> {
         let what = format!("{count} deliveries {state}");
         eventually(&what, SOON, async || {
@@ -305,7 +269,7 @@ pub(crate) fn event() -> Value {
     })
 }
 
-/// A text that no other test has.
+/// A text that is different each time.
 pub(crate) fn unique() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }

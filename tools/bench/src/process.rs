@@ -1,180 +1,82 @@
-//! The processes of a run: commands that end by themselves, parts that run until they are ended, and
-//! helpers, which are this binary in another role and answer commands.
-//!
-//! Each runs in a group of its own and inside the servers' folder, with a file in its folder `pids`:
-//! should the benchmark be killed, the servers' keeper ends them with the servers.
+//! The processes of a run: commands whose memory is measured, and helpers, which are this binary in
+//! another role and answer commands.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use fanfare_testkit::process::{command_in, tail};
+use fanfare_testkit::Installation;
+use fanfare_testkit::process::command;
+use fanfare_testkit::service::{Home, Service, tail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::usage::{self, Memory};
 use crate::wire::Reply;
 
-/// A part that has not said that it works within this time never will.
-const START_PATIENCE: Duration = Duration::from_mins(1);
+/// The name of the log of all commands.
+const COMMANDS: &str = "commands";
 
-/// How often a log or a memory is looked at.
+/// No command should take longer, not even the import of a large directory.
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// How often the memory of a command is measured.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Where processes run, and where their output goes.
-#[derive(Debug, Clone)]
-pub(crate) struct Home {
-    pub(crate) folder: PathBuf,
-    /// The folder of the logs.
-    pub(crate) logs: PathBuf,
-}
-
-/// The environment of a process, beside this one's own.
-pub(crate) type Settings = Vec<(String, String)>;
-
-impl Home {
-    /// Runs a command that must succeed within `patience`; returns the most memory it was seen with.
-    pub(crate) async fn run(
-        &self,
-        program: &Path,
-        arguments: &[&str],
-        settings: &Settings,
-        patience: Duration,
-    ) -> Result<Memory> {
-        let words = arguments.join(" ");
-        let log = self.logs.join("commands.log");
-        let output = open(&log)?;
-        let mut child = self
-            .command(program, arguments, settings)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("running {}", program.display()))?;
-        let mut most = Memory::default();
-        let id = child.id();
-        let ended = timeout(patience, async {
-            loop {
-                if let Some(status) = child.try_wait()? {
-                    return Ok::<_, std::io::Error>(status);
-                }
-                most = id.and_then(usage::memory).unwrap_or(most);
-                sleep(POLL).await;
+/// Runs a command that must succeed; returns the most memory that it was seen with.
+pub(crate) async fn run(
+    home: &Home,
+    installation: &Installation,
+    words: &[&str],
+) -> Result<Memory> {
+    let output = home.open_log(COMMANDS)?;
+    let mut child = Command::from(installation.command(words))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("running {}", installation.binary().display()))?;
+    let mut most = Memory::default();
+    let id = child.id();
+    let ended = timeout(COMMAND_TIMEOUT, async {
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok::<_, std::io::Error>(status);
             }
-        });
-        let status = ended.await.with_context(|| format!("`{words}` took over {patience:?}"))??;
-        ensure!(status.success(), "`{words}` failed ({status}); its log ends:\n{}", tail(&log));
-        Ok(most)
-    }
-
-    /// Starts a part whose output goes to a log file of its name.
-    pub(crate) fn start(
-        &self,
-        name: &str,
-        program: &Path,
-        arguments: &[&str],
-        settings: &Settings,
-    ) -> Result<Part> {
-        let log = self.logs.join(format!("{name}.log"));
-        let output = open(&log)?;
-        let mut command = self.command(program, arguments, settings);
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        self.spawn(name, command, log)
-    }
-
-    /// Starts this binary in another role.
-    pub(crate) fn helper(&self, role: &str) -> Result<Helper> {
-        let own = std::env::current_exe().context("looking for this binary")?;
-        let log = self.logs.join(format!("{role}.log"));
-        let mut command = self.command(&own, &[role], &Settings::new());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(open(&log)?);
-        let mut part = self.spawn(role, command, log)?;
-        let pipes = (part.child.stdin.take(), part.child.stdout.take());
-        let (Some(stdin), Some(stdout)) = pipes else { bail!("the {role} has no pipes") };
-        Ok(Helper { part, stdin, lines: BufReader::new(stdout).lines() })
-    }
-
-    fn spawn(&self, name: &str, mut command: Command, log: PathBuf) -> Result<Part> {
-        let child = command.spawn().with_context(|| format!("starting the {name}"))?;
-        let id = child.id().with_context(|| format!("the {name} ended at once"))?;
-        let pid_file = self.folder.join("pids").join(format!("{name}-{id}"));
-        fs::write(&pid_file, format!("KILL {id}\n"))?;
-        Ok(Part { name: name.to_owned(), child, id, log, pid_file })
-    }
-
-    fn command(&self, program: &Path, arguments: &[&str], settings: &Settings) -> Command {
-        let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        command_in(&self.folder, program, arguments, settings)
-    }
-}
-
-/// A process that runs until it is ended; it is killed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Part {
-    name: String,
-    child: Child,
-    id: u32,
-    log: PathBuf,
-    pid_file: PathBuf,
-}
-
-impl Part {
-    pub(crate) fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// An error, with the end of its log, if it has ended by itself.
-    pub(crate) fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            let (name, tail) = (&self.name, tail(&self.log));
-            bail!("the {name} ended although nobody stopped it ({status}); its log ends:\n{tail}");
+            most = id.and_then(usage::memory).unwrap_or(most);
+            sleep(POLL).await;
         }
-        Ok(())
-    }
-
-    /// Waits for a line of its log that holds `text`, below the first `skipped` bytes.
-    pub(crate) async fn says(&mut self, text: &str, skipped: usize) -> Result<()> {
-        let found = timeout(START_PATIENCE, async {
-            loop {
-                let log = fs::read(&self.log).unwrap_or_default();
-                let new = log.get(skipped..).unwrap_or_default();
-                if String::from_utf8_lossy(new).contains(text) {
-                    return Ok(());
-                }
-                self.check()?;
-                sleep(POLL).await;
-            }
-        });
-        found.await.unwrap_or_else(|_| {
-            let (name, tail) = (&self.name, tail(&self.log));
-            bail!("the {name} did not start within {START_PATIENCE:?}; its log ends:\n{tail}")
-        })
-    }
-
-    /// Ends it at once, and waits until it is gone.
-    pub(crate) async fn end(mut self) {
-        // It only fails for a process that has ended, and then there is nothing to do.
-        let _ = self.child.kill().await;
-        let _ = fs::remove_file(&self.pid_file);
-    }
+    });
+    let words = words.join(" ");
+    let status =
+        ended.await.with_context(|| format!("`{words}` took over {COMMAND_TIMEOUT:?}"))??;
+    let log = || tail(&home.log(COMMANDS));
+    ensure!(status.success(), "`{words}` failed ({status}); its log ends:\n{}", log());
+    Ok(most)
 }
 
 /// A process of this binary that answers commands.
 #[derive(Debug)]
 pub(crate) struct Helper {
-    part: Part,
+    service: Service,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Helper {
+    /// Starts this binary in another role.
+    pub(crate) fn start(home: &Home, role: &str) -> Result<Self> {
+        let own = std::env::current_exe().context("looking for this binary")?;
+        let (service, stdin, stdout) = home.start_with_pipes(role, command(&own, &[role], []))?;
+        Ok(Self { service, stdin, lines: BufReader::new(stdout).lines() })
+    }
+
     pub(crate) fn id(&self) -> u32 {
-        self.part.id()
+        self.service.id()
     }
 
     /// Sends a command and waits for its answer.
@@ -188,13 +90,13 @@ impl Helper {
             self.stdin.write_all(line.as_bytes()).await?;
             self.lines.next_line().await
         });
-        let name = &self.part.name;
+        let name = self.service.name();
         let answer = answered
             .await
             .with_context(|| format!("the {name} did not answer within {patience:?}"))?
             .with_context(|| format!("speaking with the {name}"))?;
         let Some(answer) = answer else {
-            bail!("the {name} ended; its log ends:\n{}", tail(&self.part.log));
+            bail!("the {name} ended; its log ends:\n{}", tail(self.service.log()));
         };
         match serde_json::from_str(&answer).with_context(|| format!("the {name} said {answer}"))? {
             Reply::Done(answer) => Ok(answer),
@@ -204,19 +106,6 @@ impl Helper {
 
     /// Ends it at once, and waits until it is gone.
     pub(crate) async fn end(self) {
-        self.part.end().await;
+        self.service.kill().await;
     }
-}
-
-/// How long a part's log is so far.
-pub(crate) fn log_length(home: &Home, name: &str) -> usize {
-    fs::read(home.logs.join(format!("{name}.log"))).map_or(0, |log| log.len())
-}
-
-fn open(log: &Path) -> Result<File> {
-    File::options()
-        .create(true)
-        .append(true)
-        .open(log)
-        .with_context(|| format!("opening {}", log.display()))
 }

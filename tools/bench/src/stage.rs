@@ -1,13 +1,12 @@
 //! What a whole run shares: the servers, the sink, and the binary that is measured.
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use fanfare_testkit::build::workspace;
 use fanfare_testkit::servers::Servers;
+use fanfare_testkit::service::{Home, Logs};
 
-use crate::process::Home;
 use crate::progress::say;
 use crate::sink::Sink;
 
@@ -16,6 +15,7 @@ pub(crate) struct Stage {
     /// The binary that is measured.
     pub(crate) binary: PathBuf,
     pub(crate) home: Home,
+    logs: Logs,
     /// Private servers.
     pub(crate) servers: Servers,
     /// What takes the POSTs.
@@ -27,13 +27,12 @@ impl Stage {
     /// Starts the servers and the sink.
     pub(crate) async fn start(binary: PathBuf) -> Result<Self> {
         let folder = workspace().join("target/bench");
-        let logs = folder.join(format!("logs-{}", std::process::id()));
-        fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
+        let logs = Logs::create(&folder)?;
         say("starting PostgreSQL, RabbitMQ, and the sink");
         let servers = Servers::start(&folder)?;
-        let home = Home { folder: servers.folder().to_owned(), logs };
+        let home = Home::new(&servers, &logs);
         let sink = Sink::start(&home).await?;
-        Ok(Self { binary, home, servers, sink, n_worlds: 0 })
+        Ok(Self { binary, home, logs, servers, sink, n_worlds: 0 })
     }
 
     /// A name for a database and a virtual host.
@@ -52,10 +51,6 @@ impl Stage {
         say("ending everything");
         self.sink.end().await;
         self.servers.stop();
-        if failed {
-            eprintln!("the logs stay in {}", self.home.logs.display());
-        } else {
-            let _ = fs::remove_dir_all(&self.home.logs);
-        }
+        self.logs.end(failed);
     }
 }

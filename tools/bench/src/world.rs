@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use fanfare_store::keyring::Keyring;
 use fanfare_store::{Asks, Config, Store};
+use fanfare_testkit::Installation;
 use fanfare_testkit::amqp::Amqp;
+use fanfare_testkit::installation::ready_line;
+use fanfare_testkit::service::Service;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::process::{Helper, Part, Settings, log_length};
+use crate::process::{self, Helper};
 use crate::publisher::{Answer, Command};
 use crate::sink::{Command as SinkCommand, Manner, Seen};
 use crate::stage::Stage;
@@ -26,10 +29,7 @@ pub(crate) const OWNER: &str = "bench";
 /// The secret of all webhooks.
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// No command should take longer, not even the import of a large directory.
-const COMMAND_PATIENCE: Duration = Duration::from_mins(10);
-
-/// Nor should publishing, at any rate that is measured.
+/// Publishing takes less, at any rate that is measured.
 const PUBLISH_PATIENCE: Duration = Duration::from_mins(10);
 
 /// The last rows are written after the sink has answered.
@@ -70,11 +70,11 @@ pub(crate) struct Load<'a> {
 /// An installation that works.
 pub(crate) struct World {
     pub(crate) name: String,
-    settings: Settings,
+    installation: Installation,
     amqp_url: String,
     database_url: String,
     pub(crate) publisher: Helper,
-    roles: Vec<(&'static str, Part)>,
+    roles: Vec<Service>,
     n_hooks: usize,
     next: u64,
     /// How far behind its pace the publisher was at worst, in milliseconds, in the last load.
@@ -89,30 +89,23 @@ impl World {
     /// An installation without webhooks, whose processes do not run yet. The sink forgets all others.
     pub(crate) async fn new(stage: &mut Stage, settings: &[(&str, &str)]) -> Result<Self> {
         let name = stage.next_name();
-        stage.servers.create_database(&name)?;
-        stage.servers.create_vhost(&name)?;
         stage.sink.tell(&SinkCommand::Reset).await?;
-        let (database_url, amqp_url) =
-            (stage.servers.database_url(&name), stage.servers.amqp_url(&name));
-        let own = [
-            ("FANFARE_DATABASE_URL", database_url.as_str()),
-            ("FANFARE_AMQP_URL", &amqp_url),
-            ("FANFARE_SECRET_KEYS", "bench:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
-            ("FANFARE_ALLOW_TARGETS", "127.0.0.0/8"),
-            ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0"),
+        let endpoints = stage.servers.endpoints();
+        let mut installation = Installation::create(&stage.binary, endpoints, &name)?
+            .in_folder_of_servers(stage.servers.folder())
+            .with("FANFARE_SECRET_KEYS", "bench:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+            .with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0")
             // All webhooks are one owner's.
-            ("FANFARE_WEBHOOKS_PER_OWNER", "1000000"),
-        ];
-        let all = own.iter().chain(settings);
-        let settings: Settings =
-            all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let publisher = stage.home.helper("publisher")?;
+            .with("FANFARE_WEBHOOKS_PER_OWNER", "1000000");
+        for (name, value) in settings {
+            installation = installation.with(name, value);
+        }
         let world = Self {
+            amqp_url: endpoints.amqp_url(&name),
+            database_url: endpoints.database_url(&name),
+            publisher: Helper::start(&stage.home, "publisher")?,
             name,
-            settings,
-            amqp_url,
-            database_url,
-            publisher,
+            installation,
             roles: Vec::new(),
             n_hooks: 0,
             next: 0,
@@ -152,12 +145,10 @@ impl World {
 
     /// Starts one more process of a role, and waits until it works: a console listens, the others
     /// are connected.
-    pub(crate) async fn start_more(&mut self, stage: &Stage, role: &'static str) -> Result<()> {
-        let skipped = log_length(&stage.home, role);
-        let mut part = stage.home.start(role, &stage.binary, &[role], &self.settings)?;
-        let works = if role == "console" { "listening on" } else { "connected to the broker" };
-        part.says(works, skipped).await?;
-        self.roles.push((role, part));
+    pub(crate) async fn start_more(&mut self, stage: &Stage, role: &str) -> Result<()> {
+        let mut service = stage.home.start(role, self.installation.command(&[role]))?;
+        service.wait_for_line(ready_line(role)).await?;
+        self.roles.push(service);
         Ok(())
     }
 
@@ -210,9 +201,7 @@ impl World {
     ) -> Result<Seen> {
         let owed = self.owed.get(group).copied().unwrap_or_default();
         let come = stage.sink.wait(group, owed, patience).await;
-        for (_, role) in &mut self.roles {
-            role.check()?;
-        }
+        self.roles.iter_mut().try_for_each(Service::check)?;
         come
     }
 
@@ -268,8 +257,8 @@ impl World {
 
     /// The id of a role's process.
     pub(crate) fn id(&self, role: &str) -> Result<u32> {
-        let found = self.roles.iter().find(|(name, _)| *name == role);
-        found.map(|(_, part)| part.id()).with_context(|| format!("no {role} runs"))
+        let found = self.roles.iter().find(|service| service.name() == role);
+        found.map(Service::id).with_context(|| format!("no {role} runs"))
     }
 
     /// The installation's database, past its processes; asked as some of them would.
@@ -295,20 +284,20 @@ impl World {
 
     /// Writes a file that goes with the logs.
     pub(crate) fn file(&self, stage: &Stage, text: &str) -> Result<PathBuf> {
-        let file = stage.home.logs.join(format!("{}.json", self.name));
+        let file = stage.home.logs().join(format!("{}.json", self.name));
         fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
         Ok(file)
     }
 
     /// Runs a command; returns the most memory that it was seen with.
     pub(crate) async fn fanfare(&self, stage: &Stage, words: &[&str]) -> Result<usage::Memory> {
-        stage.home.run(&stage.binary, words, &self.settings, COMMAND_PATIENCE).await
+        process::run(&stage.home, &self.installation, words).await
     }
 
     /// Ends its processes, and drops its database and its virtual host.
     pub(crate) async fn close(self, stage: &Stage) -> Result<()> {
-        for (_, part) in self.roles {
-            part.end().await;
+        for service in self.roles {
+            service.kill().await;
         }
         self.publisher.end().await;
         stage.servers.drop_vhost(&self.name)?;

@@ -5,13 +5,15 @@
 //! - [`sandbox::Sandbox`] is what most tests want: a database, empty or migrated, and an empty
 //!   virtual host of their own, on servers that one run of the tests shares ([`shared`]).
 //! - [`servers::Servers`] are servers that belong to one test, to be stopped, killed, and wiped.
+//! - [`Installation`] is Fanfare on such servers: its settings, accounts, commands and processes.
 //! - [`roles`] are the accounts with which Fanfare's processes run in a real installation.
 //! - [`proxy::Proxy`] stands between a program and a server and breaks the connection on demand.
 //! - [`pgproxy::PgProxy`] stands before PostgreSQL and breaks chosen statements.
 //! - [`pooler::Pooler`] is a `PgBouncer` before the servers' database, and [`servers::Standby`] a
 //!   PostgreSQL that follows it.
 //! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
-//! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says.
+//! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says;
+//!   [`service::Service`] is one whose output goes to a file.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
 //! - [`faketime`] gives a process a clock that is wrong.
 //! - [`chromium::ChromeDriver`] drives a real browser.
@@ -27,6 +29,7 @@ pub mod amqp_raw;
 pub mod build;
 pub mod chromium;
 pub mod faketime;
+pub mod installation;
 pub mod nginx;
 pub mod pgproxy;
 pub mod pooler;
@@ -37,6 +40,7 @@ pub mod receiver;
 pub mod roles;
 pub mod sandbox;
 pub mod servers;
+pub mod service;
 pub mod shared;
 pub mod wait;
 
@@ -50,3 +54,4 @@ mod rabbitmq;
 mod template;
 
 pub use endpoints::{Break, Endpoints};
+pub use installation::Installation;

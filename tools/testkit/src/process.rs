@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,13 +41,24 @@ impl Process {
         args: &[&str],
         envs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
-        let name = format!("{} {}", file_name(binary), args.first().unwrap_or(&""));
-        let mut child = command(binary, args, envs)
+        Self::of(command(binary, args, envs))
+    }
+
+    /// Starts a command, otherwise as [`spawn`](Self::spawn).
+    ///
+    /// # Panics
+    ///
+    /// If the program can't be started.
+    #[must_use]
+    pub fn of(mut command: Command) -> Self {
+        let first = command.get_args().next().map(OsStr::to_string_lossy).unwrap_or_default();
+        let name = format!("{} {first}", file_name(Path::new(command.get_program())));
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("can't start {}: {error}", binary.display()));
+            .unwrap_or_else(|error| panic!("can't start {name}: {error}"));
         let said = Arc::default();
         let prefix = format!("{}[{}]", name.trim_end(), child.id());
         if let Some(stdout) = child.stdout.take() {
@@ -169,13 +179,19 @@ pub async fn run<'a>(
     envs: impl IntoIterator<Item = (&'a str, &'a str)>,
     stdin: Option<&str>,
 ) -> Result<Output> {
-    let mut child = tokio::process::Command::from(command(binary, args, envs))
+    let output = output_of(command(binary, args, envs), stdin).await;
+    output.with_context(|| format!("running {} {}", binary.display(), args.join(" ")))
+}
+
+/// Runs a command as [`run`] does.
+pub(crate) async fn output_of(command: Command, stdin: Option<&str>) -> Result<Output> {
+    let mut child = tokio::process::Command::from(command)
         .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("starting {}", binary.display()))?;
+        .context("it can't be started")?;
     let pipe = child.stdin.take();
     let feed = async {
         if let (Some(mut pipe), Some(text)) = (pipe, stdin) {
@@ -186,7 +202,7 @@ pub async fn run<'a>(
     let ended = async { tokio::join!(feed, child.wait_with_output()).1 };
     let output = tokio::time::timeout(RUN_TIMEOUT, ended)
         .await
-        .with_context(|| format!("{} {} takes too long", binary.display(), args.join(" ")))??;
+        .with_context(|| format!("it takes longer than {RUN_TIMEOUT:?}"))??;
     Ok(Output {
         status: output.status,
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -195,7 +211,7 @@ pub async fn run<'a>(
 }
 
 /// A program with the environment of [`Process::spawn`].
-pub(crate) fn command<'a>(
+pub fn command<'a>(
     binary: &Path,
     args: &[&str],
     envs: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -208,32 +224,6 @@ pub(crate) fn command<'a>(
     }
     command.args(args).envs(envs);
     command
-}
-
-/// A program that is to run in the `folder` of [private servers](crate::servers::Servers), in the
-/// environment of [`Process::spawn`]. It is killed when its child is dropped. A group of its own
-/// keeps a Ctrl-C on the terminal away; no `fanfare.toml` is there; and once its id is in the folder
-/// `pids`, the servers' keeper ends it with them.
-pub fn command_in<'a>(
-    folder: &Path,
-    binary: &Path,
-    args: &[&str],
-    envs: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> tokio::process::Command {
-    let mut command = tokio::process::Command::from(command(binary, args, envs));
-    command.current_dir(folder).process_group(0).kill_on_drop(true);
-    command
-}
-
-/// The last ten lines of a log file, indented.
-#[must_use]
-pub fn tail(log: &Path) -> String {
-    let log = fs::read(log).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
-    let lines: Vec<&str> = log.lines().collect();
-    let start = lines.len().saturating_sub(10);
-    let last = lines.iter().skip(start).map(|line| format!("    {line}\n"));
-    last.collect::<String>().trim_end().to_owned()
 }
 
 /// Reads a stream to its end in a thread, so that it is read whatever the test is busy with.

@@ -6,7 +6,6 @@
 //! everything came as expected; otherwise it goes on until Ctrl-C. Nothing stays behind.
 
 mod ledger;
-mod parts;
 mod progress;
 mod sample;
 mod screen;
@@ -19,15 +18,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use fanfare_testkit::build;
+use fanfare_testkit::service::Service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{interval, sleep, timeout};
 
 use ledger::{Ledger, Registered};
-use parts::{Fanfare, Part};
 use progress::step;
 use sample::Sample;
 use screen::Screen;
-use stage::Stage;
+use stage::{Fanfare, Stage};
 
 const USAGE: &str = "\
 usage: cargo demo [-- --once]
@@ -125,7 +124,7 @@ async fn play(stage: &mut Stage, once: bool) -> Result<()> {
     step("loading the sample", fanfare.run(&["migrate"], None)).await?;
     let directory = ["directory", "import", "-"];
     step("loading the sample", fanfare.run(&directory, Some(sample::DIRECTORY))).await?;
-    let registered = stage.start_parts(&fanfare).await?;
+    let registered = stage.start_services(&fanfare).await?;
     let mut ledger = Ledger::new(sample);
     step("publishing the sample", fanfare.run(&["publish", "-"], Some(sample::EVENTS))).await?;
     ledger.publish_sample();
@@ -137,7 +136,7 @@ async fn play(stage: &mut Stage, once: bool) -> Result<()> {
         screen: Screen::new(),
         told: String::new(),
     };
-    let mut differences = show.settle(&mut stage.parts).await?;
+    let mut differences = show.settle(&mut stage.services).await?;
     if differences.is_empty() {
         differences = verdict::of_others(&fanfare, &show.ledger, &registered).await?;
     }
@@ -148,7 +147,7 @@ async fn play(stage: &mut Stage, once: bool) -> Result<()> {
         return Ok(());
     }
     println!("\n{}\n", stage.hints(&fanfare, &registered)?);
-    show.stay(&mut stage.parts).await
+    show.stay(&mut stage.services).await
 }
 
 /// What is shown, and from what.
@@ -163,7 +162,7 @@ struct Show<'a> {
 
 impl Show<'_> {
     /// Watches until the sample is settled as expected, or time is up; what differs then.
-    async fn settle(&mut self, parts: &mut [Part]) -> Result<Vec<String>> {
+    async fn settle(&mut self, services: &mut [Service]) -> Result<Vec<String>> {
         let started = Instant::now();
         loop {
             self.look().await?;
@@ -180,13 +179,13 @@ impl Show<'_> {
             if differences.is_empty() || started.elapsed() > SETTLE_PATIENCE {
                 return Ok(differences);
             }
-            parts.iter_mut().try_for_each(Part::check)?;
+            services.iter_mut().try_for_each(Service::check)?;
             sleep(REFRESH).await;
         }
     }
 
     /// Publishes another event now and then, until it is dropped.
-    async fn stay(&mut self, parts: &mut [Part]) -> Result<()> {
+    async fn stay(&mut self, services: &mut [Service]) -> Result<()> {
         let mut ticks = interval(REFRESH);
         let mut round = 0;
         let mut note = String::new();
@@ -199,10 +198,10 @@ impl Show<'_> {
                 round += 1;
                 note.clear();
             }
-            for part in parts.iter_mut() {
-                // Killing one is among what people try.
-                if part.revive(self.fanfare)? {
-                    note = format!("The {} ended and was started again. ", part.name());
+            for service in services.iter_mut() {
+                // People try to kill one.
+                if service.restart_if_ended(&self.fanfare.home)? {
+                    note = format!("The {} ended and was started again. ", service.name());
                 }
             }
             self.look().await?;

@@ -53,7 +53,12 @@ impl Messages {
         let vhost = stage.next_name();
         stage.servers.create_vhost(&vhost)?;
         let amqp_url = stage.servers.amqp_url(&vhost);
-        Ok(Self { ends: stage.home.helper("queue")?, vhost, amqp_url, in_flight: plan.in_flight })
+        Ok(Self {
+            ends: Helper::start(&stage.home, "queue")?,
+            vhost,
+            amqp_url,
+            in_flight: plan.in_flight,
+        })
     }
 
     /// Publishes so many messages and consumes them, and tells how many seconds that took.

@@ -65,7 +65,7 @@ pub(super) struct Beside {
 
 impl Beside {
     pub(super) fn start(stage: &Stage) -> Result<Self> {
-        Ok(Self { helper: stage.home.helper("client")?, next: 0 })
+        Ok(Self { helper: Helper::start(&stage.home, "client")?, next: 0 })
     }
 
     /// POSTs a second at this moment.

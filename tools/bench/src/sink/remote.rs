@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use fanfare_testkit::service::Home;
 
 use super::{Answer, Command, Manner, Seen};
-use crate::process::{Helper, Home};
+use crate::process::Helper;
 
 /// The sink answers at once, unless the machine is on its knees.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,7 +24,7 @@ pub(crate) struct Sink {
 
 impl Sink {
     pub(crate) async fn start(home: &Home) -> Result<Self> {
-        let mut helper = home.helper("sink")?;
+        let mut helper = Helper::start(home, "sink")?;
         match helper.ask(&Command::Ports, PATIENCE).await? {
             Answer::Ports { open, closed } => Ok(Self { helper, open, closed }),
             other => bail!("the sink said {other:?} of its ports"),

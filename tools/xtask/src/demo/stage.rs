@@ -5,13 +5,14 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use fanfare_testkit::Installation;
 use fanfare_testkit::build::workspace;
+use fanfare_testkit::installation::ready_line;
 use fanfare_testkit::servers::Servers;
-use serde_json::Value;
+use fanfare_testkit::service::{Home, Logs, Service};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::ledger::Registered;
-use super::parts::{Fanfare, Part};
 use super::progress::{long_step, step};
 use super::sample::{ATTEMPTS, HOOKS, Hook, Manner};
 
@@ -24,49 +25,55 @@ pub(crate) struct Stage {
     /// Whether the sample came as expected, once that is known.
     pub(crate) is_as_expected: Option<bool>,
     /// The product's processes and the receivers, in the order of their start.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) services: Vec<Service>,
     starting: Option<JoinHandle<Result<Servers>>>,
     servers: Option<Servers>,
-    logs: Option<PathBuf>,
+    logs: Option<Logs>,
+}
+
+/// The installation that is shown, and where its services run.
+#[derive(Debug)]
+pub(crate) struct Fanfare {
+    pub(crate) installation: Installation,
+    pub(crate) home: Home,
+}
+
+impl Fanfare {
+    /// Runs a command that must succeed, and returns what it printed.
+    pub(crate) async fn run(&self, arguments: &[&str], stdin: Option<&str>) -> Result<String> {
+        self.installation.run(arguments, stdin).await
+    }
 }
 
 impl Stage {
     /// Starts private servers; the binary with settings to reach them.
     pub(crate) async fn start_servers(&mut self, binary: PathBuf) -> Result<Fanfare> {
         let folder = workspace().join("target/demo");
-        let logs = folder.join(format!("logs-{}", std::process::id()));
-        fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
-        eprintln!("the output of all parts goes to {}", logs.display());
-        self.logs = Some(logs.clone());
+        let logs = self.logs.insert(Logs::create(&folder)?);
+        eprintln!("the output of all processes goes to {}", logs.folder().display());
 
         let starting = self.starting.insert(spawn_blocking(move || Servers::start(&folder)));
         let servers = long_step("getting PostgreSQL and RabbitMQ to run", starting).await;
         self.starting = None;
         let servers = self.servers.insert(servers??);
         let endpoints = servers.endpoints().clone();
-        let create = spawn_blocking(move || {
-            endpoints.create_database(NAME)?;
-            endpoints.create_vhost(NAME)
-        });
-        step("creating a database and a virtual host", create).await??;
-        Ok(Fanfare {
-            binary,
-            settings: settings(servers)?,
-            home: servers.folder().to_owned(),
-            logs,
-        })
+        let create = spawn_blocking(move || Installation::create(binary, &endpoints, NAME));
+        let created = step("creating a database and a virtual host", create).await??;
+        let installation = configured(created)?.in_folder_of_servers(servers.folder());
+        Ok(Fanfare { installation, home: Home::new(servers, logs) })
     }
 
     /// Starts receivers, registers webhooks at them, and starts a router and two workers.
-    pub(crate) async fn start_parts(&mut self, fanfare: &Fanfare) -> Result<Vec<Registered>> {
+    pub(crate) async fn start_services(&mut self, fanfare: &Fanfare) -> Result<Vec<Registered>> {
         let secret = random_hex(16)?;
         let mut urls = Vec::new();
         for receiver in Manner::ALL {
             let own = receiver.arguments();
             let mut words = vec!["listen", "--port", "0", "--json", "--secret", &secret];
             words.extend(own.iter().map(String::as_str));
-            let part = self.start(fanfare, &receiver.slug(), &words)?;
-            let line = step("starting the receivers", part.says("listening on ")).await?;
+            let service = self.start(fanfare, &receiver.slug(), &words)?;
+            let line = step("starting the receivers", service.wait_for_line("listening on "));
+            let line = line.await?;
             let (_, url) = line.split_once("listening on ").unwrap_or_default();
             urls.push((receiver, format!("{url}/hook")));
         }
@@ -79,32 +86,25 @@ impl Stage {
             registered.push(Registered { hook, id });
         }
         for (name, role) in [("router", "router"), ("worker-1", "worker"), ("worker-2", "worker")] {
-            let part = self.start(fanfare, name, &[role])?;
-            step(&format!("starting the {name}"), part.says("connected to the broker")).await?;
+            let ready = self.start(fanfare, name, &[role])?.wait_for_line(ready_line(role));
+            step(&format!("starting the {name}"), ready).await?;
         }
         Ok(registered)
     }
 
     /// How to try things by hand.
     pub(crate) fn hints(&self, fanfare: &Fanfare, all: &[Registered]) -> Result<String> {
-        let settings = fanfare.settings.iter();
-        let exports: Vec<String> = settings
-            .map(|(name, value)| {
-                format!(
-                    "export {name}='{value}'
-"
-                )
-            })
-            .collect();
-        let exports = exports.concat();
-        let file = fanfare.logs.join("env.sh");
-        let alias = format!("alias fanfare='{}'\n", fanfare.binary.display());
+        let settings = fanfare.installation.settings().iter();
+        let exports = settings.map(|(name, value)| format!("export {name}='{value}'\n"));
+        let exports: String = exports.collect();
+        let file = fanfare.home.logs().join("env.sh");
+        let alias = format!("alias fanfare='{}'\n", fanfare.installation.binary().display());
         fs::write(&file, format!("{exports}{alias}"))
             .with_context(|| format!("writing {}", file.display()))?;
         let paused = all.iter().find(|registered| registered.hook.paused);
         let paused = paused.map(|registered| registered.id.as_str()).unwrap_or_default();
-        let worker = self.parts.iter().rev().find_map(Part::id).unwrap_or_default();
-        let log = self.parts.first().map(|part| part.log().display().to_string());
+        let worker = self.services.last().map(Service::id).unwrap_or_default();
+        let log = self.services.first().map(|service| service.log().display().to_string());
         Ok(format!(
             "To try things by hand, in another terminal:\n\n\
              {exports}{alias}\n\
@@ -129,62 +129,52 @@ impl Stage {
             let started = step("waiting for the start of the servers, to end them", starting);
             self.servers = started.await.ok().and_then(Result::ok);
         }
-        self.parts.iter().for_each(Part::terminate);
-        step("ending the parts", async {
-            for part in &mut self.parts {
-                part.ended().await;
+        self.services.iter().for_each(Service::terminate);
+        step("ending the processes", async {
+            for service in self.services.drain(..) {
+                service.stopped().await;
             }
         })
         .await;
-        self.parts.clear();
         if let Some(servers) = self.servers.take() {
             // It fails only if it panics, and then the keeper ends them.
             let _ = step("ending the servers", spawn_blocking(move || servers.stop())).await;
         }
-        match self.logs.take() {
-            Some(logs) if failed => eprintln!("the logs stay in {}", logs.display()),
-            Some(logs) => {
-                let _ = fs::remove_dir_all(logs);
-            }
-            None => {}
+        if let Some(logs) = self.logs.take() {
+            logs.end(failed);
         }
     }
 
-    fn start(&mut self, fanfare: &Fanfare, name: &str, words: &[&str]) -> Result<&mut Part> {
-        self.parts.push(fanfare.start(name, words)?);
-        self.parts.last_mut().context("a part was just added")
+    fn start(&mut self, fanfare: &Fanfare, name: &str, words: &[&str]) -> Result<&mut Service> {
+        self.services.push(fanfare.home.start(name, fanfare.installation.command(words))?);
+        self.services.last_mut().context("a service was just added")
     }
 }
 
 /// An event that a person may change and publish.
 const EXAMPLE: &str = r#"{"specversion":"1.0","id":"mine-1","source":"/me","type":"alerts.edit","subject":"alerts/a96e0f8d2c4","data":{"Name":"Mine"}}"#;
 
-/// Retries that people can watch, and the right to reach receivers on this machine.
-fn settings(servers: &Servers) -> Result<Vec<(&'static str, String)>> {
+/// Retries that people can watch, and a key of the demo's own.
+fn configured(installation: Installation) -> Result<Installation> {
     // 42 of the 64 digits and one whose last bits are zero: 32 bytes in base64.
     let key = format!("demo:{}A=", random_hex(21)?);
-    Ok(vec![
-        ("FANFARE_DATABASE_URL", servers.database_url(NAME)),
-        ("FANFARE_AMQP_URL", servers.amqp_url(NAME)),
-        ("FANFARE_SECRET_KEYS", key),
-        ("FANFARE_ALLOW_TARGETS", "127.0.0.0/8".to_owned()),
-        ("FANFARE_RETRY_FIRST", "1s".to_owned()),
-        ("FANFARE_RETRY_MAX_DELAY", "2s".to_owned()),
-        ("FANFARE_RETRY_ATTEMPTS", ATTEMPTS.to_string()),
-    ])
+    Ok(installation
+        .with("FANFARE_SECRET_KEYS", &key)
+        .with("FANFARE_RETRY_FIRST", "1s")
+        .with("FANFARE_RETRY_MAX_DELAY", "2s")
+        .with("FANFARE_RETRY_ATTEMPTS", &ATTEMPTS.to_string()))
 }
 
 async fn register(fanfare: &Fanfare, hook: &Hook, url: &str, secret: &str) -> Result<String> {
     let mut words = vec!["webhooks", "add", "--owner", hook.owner, "--url", url];
-    words.extend(["--secret", secret, "--json"]);
+    words.extend(["--secret", secret]);
     for filter in hook.filters {
         words.extend(["--filter", filter]);
     }
     if hook.paused {
         words.push("--paused");
     }
-    let webhook = fanfare.run(&words, None).await?;
-    let webhook: Value = serde_json::from_str(&webhook).context("reading a new webhook")?;
+    let webhook = fanfare.installation.json(&words).await?;
     let id = webhook["Id"].as_str().context("a new webhook has no Id")?;
     Ok(id.to_owned())
 }

@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use fanfare_testkit::service;
 use serde_json::Value;
 use tokio::time::sleep;
 
 use super::ledger::{Ledger, Registered};
-use super::parts::{self, Fanfare};
 use super::sample::Manner;
+use super::stage::Fanfare;
 
 /// A dead letter follows its delivery's end within moments.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -24,7 +25,7 @@ pub(crate) async fn of_others(
 ) -> Result<Vec<String>> {
     let mut differences = dead_letters(fanfare, ledger, all).await?;
     for receiver in Manner::ALL {
-        let log = parts::read(&fanfare.logs.join(format!("{}.log", receiver.slug())));
+        let log = service::read(&fanfare.home.log(&receiver.slug()));
         let (accepted, problems) = seen(&log);
         differences.extend(
             problems.into_iter().map(|problem| {

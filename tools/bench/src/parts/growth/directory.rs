@@ -27,7 +27,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
             World::close(world, stage).await?;
         }
         let world = World::new(stage, &[]).await?;
-        let file = stage.home.logs.join("directory.json");
+        let file = stage.home.logs().join("directory.json");
         write(&plan.directory, File::create(&file)?)
             .with_context(|| format!("writing {}", file.display()))?;
         let start = Instant::now();
