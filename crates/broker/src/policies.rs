@@ -6,8 +6,8 @@
 //! `message-ttl` of a day is not.
 
 use crate::config::Config;
+use crate::connect::connect_any;
 use crate::error::BrokerError;
-use crate::queue_connection::connect_any;
 use lapin::options::{
     BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
     QueueDeclareOptions, QueueDeleteOptions,

@@ -11,8 +11,8 @@
 //! in any case.
 
 use crate::config::Config;
+use crate::connect::connect_any;
 use crate::error::BrokerError;
-use crate::queue_connection::connect_any;
 use crate::topology;
 use fanfare_core::chain::chain;
 use lapin::options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueueDeleteOptions};

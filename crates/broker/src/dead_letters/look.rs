@@ -1,8 +1,9 @@
 //! A look at chosen dead letters, which can end early and go on later.
 
 use super::choice::{Choice, Kind};
-use super::{DeadLetter, Walk};
+use super::walk::Walk;
 use crate::error::BrokerError;
+use crate::letter::DeadLetter;
 use crate::session::Session;
 use std::fmt;
 use std::str::FromStr;

@@ -3,9 +3,10 @@
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::{Addressee, Due, Job, Unit};
 
-use super::{DeadLetter, Kind, ROUTING_KEY};
+use super::choice::Kind;
 use crate::error::PublishError;
 use crate::job;
+use crate::letter::{DeadLetter, ROUTING_KEY};
 use crate::message::Message;
 use crate::topology::Queue;
 

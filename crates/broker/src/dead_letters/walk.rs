@@ -1,7 +1,7 @@
 //! A walk through a dead letter queue, step by step.
 
-use super::{DeadLetter, RETURN_TIMEOUT};
 use crate::error::BrokerError;
+use crate::letter::DeadLetter;
 use crate::session::Session;
 use crate::topology::Queue;
 use crate::wire::envelope::left_out;
@@ -24,6 +24,9 @@ const WINDOW: u16 = 32;
 /// Windows that are returned before a wait for the broker, which joins what more than 32 commands of
 /// a channel ask of a queue, in any order (`SOFT_LIMIT` of its `rabbit_fifo_client`).
 const RETURNED_AT_ONCE: usize = 16;
+
+/// How long the end of a walk waits until the broker has all returned letters.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After this without a letter the broker is asked whether there is one.
 const QUIET: Duration = Duration::from_millis(500);

@@ -106,7 +106,7 @@ pub(crate) fn instead(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letters::reject;
+    use crate::letter::reject;
 
     const LIMIT: usize = 100_000;
 
