@@ -31,10 +31,9 @@ impl Process {
         build.extend(commit.map(|commit| ("commit", commit)));
         registry.constant("build", "The program", Info::new(build));
         Self {
-            database_up: registry.family(
+            database_up: registry.gauge(
                 "database_up",
                 "Whether the database answers and has the tables that this program needs",
-                Gauge::default(),
             ),
         }
     }
@@ -49,16 +48,8 @@ impl Broker {
     /// Registers them.
     pub fn new(registry: &mut Registry) -> Self {
         Self {
-            up: registry.family(
-                "broker_up",
-                "Whether this process has a session with the broker",
-                Gauge::default(),
-            ),
-            blocked: registry.family(
-                "broker_blocked",
-                "Whether the broker takes no messages because it is short of memory or disk",
-                Gauge::default(),
-            ),
+            up: registry.gauge("broker_up", "Whether this process has a session with the broker"),
+            blocked: registry.gauge("broker_blocked", "Whether the broker takes no messages because it is short of memory or disk"),
             queue_consumed: registry.family(
                 "queue_consumed",
                 "Whether this process takes the messages of a queue that it is to consume; 0 while it \

@@ -3,7 +3,9 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry as Families, Unit};
 
 use crate::labels::{Counters, Labels};
@@ -48,6 +50,26 @@ impl Registry {
     pub(crate) fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, family: M) -> M {
         self.families.register_with_unit(name, help, Unit::Seconds, family.clone());
         family
+    }
+
+    /// Registers a counter that begins with zero.
+    pub(crate) fn counter(&mut self, name: &str, help: &str) -> Counter {
+        self.family(name, help, Counter::default())
+    }
+
+    /// Registers a gauge that begins with zero.
+    pub(crate) fn gauge(&mut self, name: &str, help: &str) -> Gauge {
+        self.family(name, help, Gauge::default())
+    }
+
+    /// Registers a histogram of times.
+    pub(crate) fn times(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: impl IntoIterator<Item = f64>,
+    ) -> Histogram {
+        self.seconds(name, help, Histogram::new(buckets))
     }
 
     /// The dead letters, by queue and reason; counts of these labels begin with zero.
