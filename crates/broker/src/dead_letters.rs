@@ -1,10 +1,10 @@
-//! Dead letters: how a message becomes one, and how a person looks through them.
+//! Dead letters: how a message becomes one, and how a person inspects, replays and discards them.
 //!
-//! A dead letter keeps its body, its content type and its headers; what Fanfare has to say about it
-//! is added in headers of its own. Looking takes every letter without acknowledging it, and returns
-//! all but the taken ones by closing the channel. So a look costs the broker a little and loses
-//! nothing, even when the process dies in the middle of it. However large the letters are, only one
-//! and some that the broker sends ahead are in memory.
+//! A dead letter keeps its body, its content type and its headers. Fanfare adds headers of its own
+//! that say why it was given up. A walk receives every letter without acknowledging it, and returns
+//! all letters that were not removed. So a walk costs the broker little and loses nothing, even if
+//! the process dies in the middle of it. Only one letter, and some that the broker sends ahead, are
+//! in memory at a time.
 
 mod choice;
 mod look;
@@ -21,27 +21,27 @@ pub use look::{Look, NoPosition, Position};
 pub use replay::{Replay, replay};
 pub use walk::{Walk, Walked};
 
-/// What becomes of a letter.
+/// The decision about a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays.
+    /// It stays in the queue.
     Keep,
     /// It leaves the queue.
     Take,
-    /// It stays, and the walk is over.
+    /// It stays in the queue, and the walk ends.
     Stop,
 }
 
-/// Goes once through a dead letter queue, as long as it was at the start, and asks `visit` about
-/// each letter, the oldest first. A taken letter leaves the queue when `visit` has answered, so that
-/// what `visit` does with it (such as publishing it again) is done before.
+/// Walks once over the letters that a dead letter queue has at the start, the oldest first, and
+/// calls `visit` for each. A removed letter leaves the queue after `visit` has returned, so that
+/// everything that `visit` does with it, such as publishing it again, is done before.
 ///
-/// Letters are hidden from others during the walk; the broker ends a walk of more than its consumer
-/// timeout (30 minutes by default).
+/// Letters are hidden from others during the walk. The broker ends a walk that takes longer than
+/// its consumer time-out (30 minutes by default).
 ///
 /// # Errors
 ///
-/// Those of `visit`, and the connection's. Taken letters stay taken; all others are back.
+/// Those of `visit`, and the connection's. Removed letters stay removed; all others are back.
 pub async fn walk<E: From<BrokerError>>(
     session: &Session,
     queue: Queue,

@@ -25,28 +25,28 @@ pub(crate) const LAST_STATUS: &str = "x-fanfare-last-status";
 pub(crate) const DELIVERY: &str = "x-fanfare-delivery";
 pub(crate) const BATCH: &str = "x-fanfare-batch";
 
-/// The reason of a dead letter that came without one.
+/// The reason of a dead letter without one.
 pub const POISON: &str = "poison";
 
-/// A detail is for a person to read, not to hold the message a second time.
+/// The most bytes of a detail: it is for a person to read, and need not repeat the message.
 const LONGEST_DETAIL: usize = 1024;
 
-/// What a stranger calls a reason or a queue is shown as far as this.
+/// The most bytes of a reason or a queue's name that another program wrote.
 const LONGEST_NAME: usize = 255;
 
-/// AMQP allows no longer one.
+/// The protocol's limit for a routing key.
 const LONGEST_ROUTING_KEY: usize = 255;
 
 /// A message in a dead letter queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
-    /// A name for it that stays the same in every look.
+    /// An id that stays the same whenever the letter is read.
     pub id: String,
-    /// Why it is here: a stable code.
+    /// Why it was given up: a stable code.
     pub reason: String,
     /// More about the reason, for a person; may be empty.
     pub detail: String,
-    /// When it came here (RFC 3339), if that was written down.
+    /// When it became a dead letter (RFC 3339), if a header says so.
     pub dead_at: Option<String>,
     /// The routing key that it had before.
     pub routing_key: String,
@@ -79,8 +79,8 @@ pub fn reject(
 }
 
 impl DeadLetter {
-    /// The message as it was before, to be published again with [`Self::routing_key`] or to its
-    /// queue: without what its death added.
+    /// The message as it was before, without the headers of the dead letter, for publishing it
+    /// again with [`Self::routing_key`] or to its queue.
     #[must_use]
     pub fn original(&self) -> Message {
         let mut message = self.message.clone();
@@ -102,8 +102,8 @@ impl DeadLetter {
     fn of(received: Received) -> Self {
         let Received { message, routing_key, unreadable, .. } = received;
         let headers = &message.headers;
-        // What Fanfare publishes has no trace of an earlier death. So where there is one, the broker
-        // moved the message, and what else its headers say is a stranger's word.
+        // Messages that Fanfare publishes have no trace of an earlier death. So if there is one,
+        // the broker moved the message, and its other headers are not Fanfare's.
         let moved = headers.moved_by_broker();
         let own = |name: &str| headers.text(name).filter(|_| moved.is_none()).map(str::to_owned);
         let (reason, detail) = match (moved, &unreadable) {
@@ -127,13 +127,13 @@ impl DeadLetter {
     }
 }
 
-/// Whether a name has the form of those that Fanfare gives, so that it can be shown and typed.
+/// Whether an id has the form of Fanfare's own ids, so that it can be shown and typed.
 fn is_id(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// The code for the broker's own word of why it moved a message.
+/// The code for the broker's own reason for moving a message.
 fn code(reason: &str) -> &'static str {
     match reason {
         "expired" => Reason::MessageExpired.code(),
@@ -148,7 +148,7 @@ fn moved_detail(reason: &str, queue: &str) -> String {
     format!("moved here by the broker from {queue} ({reason})")
 }
 
-/// A name for a letter that was given none. Equal letters have equal names.
+/// The id of a letter without one. Equal letters have equal ids.
 fn digest(message: &Message) -> String {
     let mut hash = Sha256::new();
     hash.update(message.headers.canonical());
@@ -171,7 +171,7 @@ mod tests {
     use lapin::types::{AMQPValue, DecimalValue, FieldTable};
 
     #[test]
-    fn keeps_the_message_and_says_why() {
+    fn a_rejected_message_keeps_its_content_and_gets_a_reason() {
         let mut original = Message::new("{}", "application/json");
         original.headers.set("traceparent", "00-1-2-01");
         let letter = reject(&original, "reports.upload", "bad-data", "no", DateTime::UNIX_EPOCH);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_a_long_detail_between_characters() {
+    fn a_long_detail_is_cut_between_characters() {
         let detail = "ä".repeat(600) + "x";
         let letter = reject(
             &Message::default(),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_broker_moved_is_told_by_its_latest_death() {
+    fn a_message_that_the_broker_moved_has_the_reason_of_its_latest_death() {
         for (word, code) in [
             ("expired", "message-expired"),
             ("maxlen", "queue-overflow"),
@@ -226,7 +226,7 @@ mod tests {
             headers.set_value("x-death", AMQPValue::FieldArray(deaths.into()));
             headers.set("x-first-death-reason", "expired");
             headers.set("x-first-death-queue", "fanfare.delay.00");
-            // A stranger's word, which counts for nothing here.
+            // Headers that another program wrote, which do not count here.
             headers.set(REASON, "made-up").set(ID, "made-up");
             let letter = letter(headers);
             assert_eq!(letter.reason, code);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_letters_have_equal_names_whatever_types_their_headers_have() {
+    fn equal_letters_have_equal_ids_whatever_types_their_headers_have() {
         let values = vec![
             AMQPValue::Void,
             AMQPValue::Float(f32::NAN),

@@ -1,8 +1,8 @@
 //! The metrics of Fanfare's processes.
 //!
 //! Each role has its families in one table, with name, unit and help: [`Router`], [`Worker`], and
-//! [`Process`] and [`Broker`] for those that all processes have. A table registers its families and is
-//! the handle to them; nothing is global. [`Registry`] renders the text that is scraped.
+//! [`Process`] and [`Broker`] for those that all processes have. A table registers its families and
+//! is the handle to them; nothing is global. [`Registry`] renders the text that is scraped.
 //!
 //! Label values come from closed sets, and all of them exist from the start, so that the rate of
 //! something that never happened is zero and not unknown. No URL, user or id is a label value. An

@@ -93,7 +93,7 @@ impl Batches {
 }
 
 impl Router {
-    /// Registers them. `dead_queue` is where a router's dead letters go.
+    /// Registers the families. `dead_queue` is the queue of a router's dead letters.
     pub fn new(registry: &mut Registry, dead_queue: &'static str) -> Self {
         let filters = Filter::ALL.map(Filter::name);
         let filters = filters.into_iter().chain([DIRECTORY, UNKNOWN]);

@@ -148,7 +148,7 @@ impl Ledger {
 }
 
 impl Worker {
-    /// Registers them. `dead_queue` is where a worker's dead letters go.
+    /// Registers the families. `dead_queue` is the queue of a worker's dead letters.
     pub fn new(registry: &mut Registry, dead_queue: &'static str) -> Self {
         let dead = |reason: DeadReason| [("queue", dead_queue), ("reason", reason.code())];
         Self {
@@ -191,7 +191,7 @@ impl Worker {
         self.attempt_duration.observe(took.as_secs_f64());
     }
 
-    /// Notes how long after its beginning a delivery has succeeded.
+    /// Notes how long after the beginning of its series a delivery has succeeded.
     pub fn delivered(&self, after: Duration) {
         self.delivery_latency.observe(after.as_secs_f64());
     }
@@ -206,7 +206,7 @@ impl Worker {
         self.not_sent.deferred.get_or_create(&[("reason", reason.code())]).inc();
     }
 
-    /// Counts a delivery that is not sent any more.
+    /// Counts a delivery that was dropped.
     pub fn dropped(&self, reason: DropReason) {
         self.not_sent.dropped.get_or_create(&[("reason", reason.code())]).inc();
     }
@@ -217,22 +217,22 @@ impl Worker {
         self.dead_letters.get_or_create(&labels).inc();
     }
 
-    /// Counts a message on a queue of jobs that is none, and is kept as a dead letter.
+    /// Counts a message on a queue of jobs that is not a job and becomes a dead letter.
     pub fn unreadable(&self) {
         self.dead_letters.get_or_create(&unreadable(self.dead_queue)).inc();
     }
 
-    /// Counts retries and deferrals that a queue did not take and that are left to the ledger.
+    /// Counts retries and deferrals that a queue refused and that are left to the ledger.
     pub fn unpublished(&self, queue: &'static str, count: usize) {
         self.unpublished.get_or_create(&[("queue", queue)]).inc_by(number(count));
     }
 
-    /// Counts a job of an unknown kind that is sent round.
+    /// Counts a job of an unknown kind that goes back through the delay ladder.
     pub fn unknown_job(&self) {
         self.unknown_jobs.inc();
     }
 
-    /// Counts an attempt if it leaves out events which the owner may not have any more.
+    /// Counts an attempt if it leaves out events that the owner may no longer read.
     pub fn partial(&self, is: bool) {
         self.not_sent.partial.inc_by(u64::from(is));
     }
@@ -260,7 +260,7 @@ impl Worker {
     }
 }
 
-/// The labels of a dead letter that is no job.
+/// The labels of a dead letter that is not a job.
 fn unreadable(dead_queue: &'static str) -> Labels<2> {
     [("queue", dead_queue), ("reason", "unreadable")]
 }
@@ -277,7 +277,8 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// What an attempt can come to. Other classes of a `status` outcome are rare, and there once seen.
+/// The labels of the results of attempts. Other classes of a `status` outcome are rare; they appear
+/// with their first attempt.
 fn answers() -> impl Iterator<Item = Labels<2>> {
     let statuses = [
         (Outcome::Delivered, "2xx"),
