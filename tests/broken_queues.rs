@@ -283,7 +283,11 @@ async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
         }
     })
     .await;
-    let warned = worker.lines().iter().filter(|line| line.contains("does not know this kind of job")).count();
+    let warned = worker
+        .lines()
+        .iter()
+        .filter(|line| line.contains("does not know this kind of job"))
+        .count();
     assert_eq!(warned, 1);
     // They come back, and are what they were, for whoever knows them.
     drop(worker);

@@ -266,5 +266,7 @@ async fn every_word_must_be_found_and_odd_addresses_do_no_harm() {
         let html = anna.page(&format!("/webhooks?sort=url&{odd}")).await;
         assert!(html.contains("2 webhooks"), "{odd}: {html}");
     }
-    assert!(anna.page(&format!("/webhooks?sort=url&{beyond}")).await.contains("This page is empty"));
+    assert!(
+        anna.page(&format!("/webhooks?sort=url&{beyond}")).await.contains("This page is empty")
+    );
 }

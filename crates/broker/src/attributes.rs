@@ -1,5 +1,5 @@
-//! The attributes of a `CloudEvent` in binary mode: headers with a prefix (AMQP Protocol Binding for
-//! `CloudEvents` 1.0.2, section 3.1).
+//! The attributes of a `CloudEvent` in binary mode: headers with a prefix (AMQP Protocol Binding
+//! for `CloudEvents` 1.0.2, section 3.1).
 
 use chrono::{DateTime, SecondsFormat};
 use fanfare_core::event::{AttributeValue, EventMessage};
@@ -7,12 +7,12 @@ use lapin::types::AMQPValue;
 
 use crate::message::{Headers, Message, as_int, as_text};
 
-/// The prefixes. Compared without case: a header that is passed over for the case of its prefix could
-/// be the one that decides about access.
+/// The prefixes. They are compared without case: a header that is ignored for the case of its
+/// prefix could be the one that decides about access.
 const PREFIXES: [&str; 2] = ["cloudEvents:", "cloudEvents_"];
 
 impl Message {
-    /// What of the message says which events it holds.
+    /// The parts of the message that its events are parsed from.
     #[must_use]
     pub fn as_event(&self) -> EventMessage<'_> {
         EventMessage {
@@ -60,7 +60,7 @@ fn value(header: &AMQPValue) -> AttributeValue {
     }
 }
 
-/// AMQP counts seconds since 1970.
+/// The text of an AMQP timestamp, which counts seconds since 1970.
 fn time(seconds: u64) -> AttributeValue {
     let time = i64::try_from(seconds).ok().and_then(|it| DateTime::from_timestamp(it, 0));
     let text = time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));

@@ -1,11 +1,13 @@
-//! Opening a connection to one host of the broker.
+//! Opening a connection to the broker.
 
-use crate::error::BrokerError;
-use crate::host::{BrokerHost, CONNECT_TIMEOUT_S, Secure};
+use crate::config::Config;
+use crate::error::{BrokerError, cause, reply_code};
+use crate::host::{BrokerHost, CONNECT_TIMEOUT_S, Secure, unusable};
 use crate::wire::FrameMax;
 use crate::wire::room::{Arrivals, Room};
 use crate::wire::stream::{Filtered, Kit};
 use async_rs::Runtime;
+use fanfare_core::chain::chain;
 use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector, TLSConfig};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties, Error};
 use std::sync::Arc;
@@ -26,13 +28,29 @@ pub(crate) struct Connected {
     pub(crate) arrivals: Arrivals,
 }
 
+/// Connects to the first host that can be used.
+pub(crate) async fn connect_any(config: &Config, purpose: &str) -> Result<Connected, BrokerError> {
+    let mut hosts = config.hosts().iter().peekable();
+    loop {
+        let Some(host) = hosts.next() else {
+            return Err(unusable("it names no host"));
+        };
+        match connect(host, format!("{} ({purpose})", config.name()), config.room()).await {
+            Err(error) if hosts.peek().is_some() => {
+                tracing::warn!(
+                    broker = host.label,
+                    error = chain(&error),
+                    "one host of the broker can't be used; trying the next one"
+                );
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// Connects under a name that operators see. Large messages are received while there is memory for
 /// them.
-pub(crate) async fn connect(
-    host: &BrokerHost,
-    name: String,
-    room: &Room,
-) -> Result<Connected, BrokerError> {
+async fn connect(host: &BrokerHost, name: String, room: &Room) -> Result<Connected, BrokerError> {
     if host.silent.load(Ordering::Relaxed) {
         probe(host).await?;
     }
@@ -68,8 +86,7 @@ async fn open(host: &BrokerHost, name: String, room: &Room) -> Result<Connected,
         },
         properties,
     );
-    let connection =
-        connecting.await.map_err(|error: Error| BrokerError::connecting(host, &error))?;
+    let connection = connecting.await.map_err(|error: Error| connect_error(host, &error))?;
     Ok(Connected { connection, frame_max: agreed.get(), arrivals })
 }
 
@@ -101,4 +118,50 @@ async fn probe(host: &BrokerHost) -> Result<(), BrokerError> {
 
 fn no_answer(host: &BrokerHost) -> BrokerError {
     BrokerError::NoAnswer { broker: host.label.clone(), seconds: CONNECT_TIMEOUT_S }
+}
+
+/// Classifies lapin's error of an attempt to connect.
+fn connect_error(host: &BrokerHost, error: &Error) -> BrokerError {
+    let (broker, user) = (host.label.clone(), host.user().to_owned());
+    let source = cause(error);
+    match reply_code(error) {
+        Some((403, _)) => BrokerError::LoginRefused { broker, user },
+        // A limit of connections has the same code, and may be free again soon.
+        Some((530, text)) if !text.contains("connection limit") => {
+            BrokerError::VirtualHostRefused { broker, user, source }
+        }
+        _ => match fanfare_tls::advice(source.as_ref(), host.secure.is_some()) {
+            // A broker that stops ends handshakes, too.
+            Some(advice) if advice == fanfare_tls::ENDED => {
+                BrokerError::Unreachable { broker, source: format!("{source}: {advice}").into() }
+            }
+            Some(advice) => {
+                BrokerError::TlsRefused { broker, source: format!("{source}: {advice}").into() }
+            }
+            None => BrokerError::Unreachable { broker, source },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_connections_may_be_free_again_soon_and_a_refusal_stays() {
+        let host = BrokerHost::parse("amqp://anna@localhost/limited").unwrap();
+        let refused = |text: &str| {
+            let error = lapin::protocol::AMQPError::from_id(530, text.into()).unwrap();
+            connect_error(&host, &lapin::ErrorKind::ProtocolError(error).into())
+        };
+        let to = "NOT_ALLOWED - access to vhost 'limited' refused for user 'anna'";
+        for limit in [
+            format!("{to}: connection limit (1) is reached"),
+            "NOT_ALLOWED - connection refused for user 'anna': user connection limit (1) is reached"
+                .to_owned(),
+        ] {
+            assert!(matches!(refused(&limit), BrokerError::Unreachable { .. }), "{limit}");
+        }
+        assert!(matches!(refused(to), BrokerError::VirtualHostRefused { .. }));
+    }
 }

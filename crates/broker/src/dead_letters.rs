@@ -1,125 +1,47 @@
-//! Dead letters: how a message becomes one, and how a person looks through them.
+//! Dead letters: how a message becomes one, and how a person inspects, replays and discards them.
 //!
-//! A dead letter keeps its body, its content type and its headers; what Fanfare has to say about it
-//! is added in headers of its own. Looking takes every letter without acknowledging it, and returns
-//! all but the taken ones by closing the channel. So a look costs the broker a little and loses
-//! nothing, even when the process dies in the middle of it. However large the letters are, only one
-//! and some that the broker sends ahead are in memory.
+//! A dead letter keeps its body, its content type and its headers. Fanfare adds headers of its own
+//! that say why it was given up. A walk receives every letter without acknowledging it, and returns
+//! all letters that were not removed. So a walk costs the broker little and loses nothing, even if
+//! the process dies in the middle of it. Only one letter, and some that the broker sends ahead, are
+//! in memory at a time.
 
 mod choice;
-pub(crate) mod fit;
 mod look;
 mod replay;
 mod walk;
 
 use crate::error::BrokerError;
-use crate::message::Message;
-use crate::received::{RAW_PROPERTIES, RAW_ROUTING_KEY, Received};
 use crate::session::Session;
 use crate::topology::Queue;
-use chrono::{DateTime, SecondsFormat, Utc};
-use fanfare_core::reject::Reason;
-use lapin::message::Delivery;
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
-use std::time::Duration;
-use uuid::Uuid;
 
+pub use crate::letter::{DeadLetter, POISON, reject};
 pub use choice::{Choice, Kind};
 pub use look::{Look, NoPosition, Position};
 pub use replay::{Replay, replay};
 pub use walk::{Walk, Walked};
 
-const REASON: &str = "x-fanfare-reason";
-const DETAIL: &str = "x-fanfare-detail";
-const ROUTING_KEY: &str = "x-fanfare-routing-key";
-const DEAD_AT: &str = "x-fanfare-dead-at";
-const ID: &str = "x-fanfare-dead-letter-id";
-const WEBHOOK: &str = "x-fanfare-webhook";
-const OWNER: &str = "x-fanfare-owner";
-const EVENT: &str = "x-fanfare-event";
-const ATTEMPTS: &str = "x-fanfare-attempts";
-const LAST_STATUS: &str = "x-fanfare-last-status";
-const DELIVERY: &str = "x-fanfare-delivery";
-const BATCH: &str = "x-fanfare-batch";
-
-/// The reason of a dead letter that came without one.
-pub const POISON: &str = "poison";
-
-/// A detail is for a person to read, not to hold the message a second time.
-const LONGEST_DETAIL: usize = 1024;
-
-/// What a stranger calls a reason or a queue is shown as far as this.
-const LONGEST_NAME: usize = 255;
-
-/// AMQP allows no longer one.
-const LONGEST_ROUTING_KEY: usize = 255;
-
-/// How long a finished look waits for the broker to have everything back.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A message in a dead letter queue.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeadLetter {
-    /// A name for it that stays the same in every look.
-    pub id: String,
-    /// Why it is here: a stable code.
-    pub reason: String,
-    /// More about the reason, for a person; may be empty.
-    pub detail: String,
-    /// When it came here (RFC 3339), if that was written down.
-    pub dead_at: Option<String>,
-    /// The routing key that it had before.
-    pub routing_key: String,
-    /// The message, with all its headers.
-    pub message: Message,
-}
-
-/// What becomes of a letter.
+/// The decision about a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays.
+    /// It stays in the queue.
     Keep,
     /// It leaves the queue.
     Take,
-    /// It stays, and the walk is over.
+    /// It stays in the queue, and the walk ends.
     Stop,
 }
 
-/// Makes the dead letter of a message, to be published to a queue's
-/// [dead letters](Queue::dead_letters).
+/// Walks once over the letters that a dead letter queue has at the start, the oldest first, and
+/// calls `visit` for each. A removed letter leaves the queue after `visit` has returned, so that
+/// everything that `visit` does with it, such as publishing it again, is done before.
 ///
-/// `reason` is one of the contract's codes; `detail` is cut to 1 KiB. Headers that do not fit in a
-/// frame with the additions are left out when it is published, the largest first.
-#[must_use]
-pub fn reject(
-    original: &Message,
-    routing_key: &str,
-    reason: &str,
-    detail: &str,
-    at: DateTime<Utc>,
-) -> Message {
-    let mut message = original.clone();
-    message
-        .headers
-        .set(REASON, reason)
-        .set(DETAIL, cut(detail, LONGEST_DETAIL))
-        .set(ROUTING_KEY, cut(routing_key, LONGEST_ROUTING_KEY))
-        .set(DEAD_AT, at.to_rfc3339_opts(SecondsFormat::Millis, true))
-        .set(ID, Uuid::new_v4().simple().to_string());
-    message
-}
-
-/// Goes once through a dead letter queue, as long as it was at the start, and asks `visit` about
-/// each letter, the oldest first. A taken letter leaves the queue when `visit` has answered, so that
-/// what `visit` does with it (such as publishing it again) is done before.
-///
-/// Letters are hidden from others during the walk; the broker ends a walk of more than its consumer
-/// timeout (30 minutes by default).
+/// Letters are hidden from others during the walk. The broker ends a walk that takes longer than
+/// its consumer time-out (30 minutes by default).
 ///
 /// # Errors
 ///
-/// Those of `visit`, and the connection's. Taken letters stay taken; all others are back.
+/// Those of `visit`, and the connection's. Removed letters stay removed; all others are back.
 pub async fn walk<E: From<BrokerError>>(
     session: &Session,
     queue: Queue,
@@ -134,189 +56,4 @@ pub async fn walk<E: From<BrokerError>>(
         }
     }
     Ok(walk.end().await?)
-}
-
-impl DeadLetter {
-    /// The message as it was before, to be published again with [`Self::routing_key`] or to its
-    /// queue: without what its death added.
-    #[must_use]
-    pub fn original(&self) -> Message {
-        let mut message = self.message.clone();
-        for name in [REASON, DETAIL, ROUTING_KEY, DEAD_AT, ID, RAW_PROPERTIES, RAW_ROUTING_KEY] {
-            message.headers.remove(name);
-        }
-        message
-    }
-
-    fn read(delivery: Delivery) -> Self {
-        Self::of(Received::read(
-            delivery.data,
-            &delivery.properties,
-            &delivery.exchange,
-            &delivery.routing_key,
-        ))
-    }
-
-    fn of(received: Received) -> Self {
-        let Received { message, routing_key, unreadable, .. } = received;
-        let headers = &message.headers;
-        // What Fanfare publishes has no trace of an earlier death. So where there is one, the broker
-        // moved the message, and what else its headers say is a stranger's word.
-        let moved = headers.moved_by_broker();
-        let own = |name: &str| headers.text(name).filter(|_| moved.is_none()).map(str::to_owned);
-        let (reason, detail) = match (moved, &unreadable) {
-            (Some((reason, queue)), _) => (code(reason).to_owned(), moved_detail(reason, queue)),
-            (None, None) => {
-                (own(REASON).unwrap_or_else(|| POISON.to_owned()), own(DETAIL).unwrap_or_default())
-            }
-            (None, Some(why)) => (
-                own(REASON).unwrap_or_else(|| Reason::Unreadable.code().to_owned()),
-                own(DETAIL).unwrap_or_else(|| why.clone()),
-            ),
-        };
-        Self {
-            id: own(ID).filter(|id| is_id(id)).unwrap_or_else(|| digest(&message)),
-            reason: cut(&reason, LONGEST_NAME).to_owned(),
-            detail: cut(&detail, 2 * LONGEST_DETAIL).to_owned(),
-            dead_at: own(DEAD_AT).filter(|at| DateTime::parse_from_rfc3339(at).is_ok()),
-            routing_key: cut(&own(ROUTING_KEY).unwrap_or(routing_key), LONGEST_NAME).to_owned(),
-            message,
-        }
-    }
-}
-
-/// Whether a name has the form of those that Fanfare gives, so that it can be shown and typed.
-fn is_id(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-/// The code for the broker's own word of why it moved a message.
-fn code(reason: &str) -> &'static str {
-    match reason {
-        "expired" => Reason::MessageExpired.code(),
-        "maxlen" => Reason::QueueOverflow.code(),
-        "delivery_limit" => Reason::DeliveryLimit.code(),
-        _ => POISON,
-    }
-}
-
-fn moved_detail(reason: &str, queue: &str) -> String {
-    let (reason, queue) = (cut(reason, LONGEST_NAME), cut(queue, LONGEST_NAME));
-    format!("moved here by the broker from {queue} ({reason})")
-}
-
-/// A name for a letter that was given none. Equal letters have equal names.
-fn digest(message: &Message) -> String {
-    let mut hash = Sha256::new();
-    hash.update(message.headers.canonical());
-    hash.update(&message.body);
-    let mut id = String::with_capacity(32);
-    for byte in hash.finalize().iter().take(16) {
-        let _ = write!(id, "{byte:02x}");
-    }
-    id
-}
-
-fn cut(text: &str, longest: usize) -> &str {
-    text.get(..text.floor_char_boundary(longest)).unwrap_or(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::Headers;
-    use lapin::types::{AMQPValue, DecimalValue, FieldTable};
-
-    #[test]
-    fn keeps_the_message_and_says_why() {
-        let mut original = Message::new("{}", "application/json");
-        original.headers.set("traceparent", "00-1-2-01");
-        let letter = reject(&original, "reports.upload", "bad-data", "no", DateTime::UNIX_EPOCH);
-        assert_eq!(letter.body, original.body);
-        assert_eq!(letter.headers.text("traceparent"), Some("00-1-2-01"));
-        assert_eq!(letter.headers.text(REASON), Some("bad-data"));
-        assert_eq!(letter.headers.text(DEAD_AT), Some("1970-01-01T00:00:00.000Z"));
-    }
-
-    #[test]
-    fn cuts_a_long_detail_between_characters() {
-        let detail = "ä".repeat(600) + "x";
-        let letter = reject(
-            &Message::default(),
-            "",
-            "bad-data",
-            &format!("x{detail}"),
-            DateTime::UNIX_EPOCH,
-        );
-        assert_eq!(letter.headers.text(DETAIL).map(str::len), Some(1023));
-    }
-
-    fn letter(headers: Headers) -> DeadLetter {
-        let message = Message { headers, ..Message::new("{}", "application/json") };
-        DeadLetter::of(Received {
-            message,
-            delivery_count: 0,
-            exchange: String::new(),
-            routing_key: "tasks.edit".to_owned(),
-            unreadable: None,
-        })
-    }
-
-    fn died(reason: &str, queue: &str) -> AMQPValue {
-        let mut death = FieldTable::default();
-        for (name, value) in [("reason", reason), ("queue", queue)] {
-            death.insert(name.into(), AMQPValue::LongString(value.into()));
-        }
-        AMQPValue::FieldTable(death)
-    }
-
-    #[test]
-    fn what_the_broker_moved_is_told_by_its_latest_death() {
-        for (word, code) in [
-            ("expired", "message-expired"),
-            ("maxlen", "queue-overflow"),
-            ("delivery_limit", "delivery-limit"),
-            ("rejected", "poison"),
-        ] {
-            let mut headers = Headers::default();
-            let deaths = vec![died(word, "fanfare.events"), died("expired", "fanfare.delay.00")];
-            headers.set_value("x-death", AMQPValue::FieldArray(deaths.into()));
-            headers.set("x-first-death-reason", "expired");
-            headers.set("x-first-death-queue", "fanfare.delay.00");
-            // A stranger's word, which counts for nothing here.
-            headers.set(REASON, "made-up").set(ID, "made-up");
-            let letter = letter(headers);
-            assert_eq!(letter.reason, code);
-            assert_eq!(
-                letter.detail,
-                format!("moved here by the broker from fanfare.events ({word})")
-            );
-            assert_ne!(letter.id, "made-up");
-        }
-        assert_eq!(letter(Headers::default()).reason, POISON);
-    }
-
-    #[test]
-    fn equal_letters_have_equal_names_whatever_types_their_headers_have() {
-        let values = vec![
-            AMQPValue::Void,
-            AMQPValue::Float(f32::NAN),
-            AMQPValue::Double(f64::NEG_INFINITY),
-            AMQPValue::Timestamp(u64::MAX),
-            AMQPValue::DecimalValue(DecimalValue { scale: 255, value: u32::MAX }),
-            AMQPValue::ByteArray(vec![0xff, 0].into()),
-            AMQPValue::LongString(vec![0xfe].into()),
-            died("a", "b"),
-        ];
-        let named = |values: &[AMQPValue]| {
-            let mut headers = Headers::default();
-            headers.set_value("values", AMQPValue::FieldArray(values.to_vec().into()));
-            letter(headers).id
-        };
-        assert_eq!(named(&values), named(&values));
-        for cut in 0..values.len() {
-            assert_ne!(named(values.get(..cut).unwrap()), named(&values));
-        }
-    }
 }

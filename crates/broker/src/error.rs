@@ -1,6 +1,5 @@
 //! The errors of the broker. Their texts say what an operator can do.
 
-use crate::host::BrokerHost;
 use lapin::ErrorKind;
 
 /// The cause under an error of this crate.
@@ -198,29 +197,6 @@ impl BrokerError {
         }
     }
 
-    /// Classifies lapin's error of an attempt to connect.
-    pub(crate) fn connecting(host: &BrokerHost, error: &lapin::Error) -> Self {
-        let (broker, user) = (host.label.clone(), host.user().to_owned());
-        let source = cause(error);
-        match reply_code(error) {
-            Some((403, _)) => Self::LoginRefused { broker, user },
-            // A limit of connections has the same code, and may be free again soon.
-            Some((530, text)) if !text.contains("connection limit") => {
-                Self::VirtualHostRefused { broker, user, source }
-            }
-            _ => match fanfare_tls::advice(source.as_ref(), host.secure.is_some()) {
-                // A broker that stops ends handshakes, too.
-                Some(advice) if advice == fanfare_tls::ENDED => {
-                    Self::Unreachable { broker, source: format!("{source}: {advice}").into() }
-                }
-                Some(advice) => {
-                    Self::TlsRefused { broker, source: format!("{source}: {advice}").into() }
-                }
-                None => Self::Unreachable { broker, source },
-            },
-        }
-    }
-
     /// Whether the failure is permanent: a person has to change the broker, the user's permissions, or
     /// the address.
     #[must_use]
@@ -250,7 +226,7 @@ pub(crate) fn cause(error: &lapin::Error) -> Cause {
     }
 }
 
-fn reply_code(error: &lapin::Error) -> Option<(u16, &str)> {
+pub(crate) fn reply_code(error: &lapin::Error) -> Option<(u16, &str)> {
     match error.kind() {
         ErrorKind::ProtocolError(error) => Some((error.get_id(), error.get_message().as_str())),
         _ => None,
@@ -288,24 +264,6 @@ mod tests {
                  first, or undo what changed it"
             )
         );
-    }
-
-    #[test]
-    fn a_limit_of_connections_may_be_free_again_soon_and_a_refusal_stays() {
-        let host = BrokerHost::parse("amqp://anna@localhost/limited").unwrap();
-        let refused = |text: &str| {
-            let error = lapin::protocol::AMQPError::from_id(530, text.into()).unwrap();
-            BrokerError::connecting(&host, &lapin::ErrorKind::ProtocolError(error).into())
-        };
-        let to = "NOT_ALLOWED - access to vhost 'limited' refused for user 'anna'";
-        for limit in [
-            format!("{to}: connection limit (1) is reached"),
-            "NOT_ALLOWED - connection refused for user 'anna': user connection limit (1) is reached"
-                .to_owned(),
-        ] {
-            assert!(matches!(refused(&limit), BrokerError::Unreachable { .. }), "{limit}");
-        }
-        assert!(matches!(refused(to), BrokerError::VirtualHostRefused { .. }));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod error;
 mod host;
 pub mod job;
 pub mod ladder;
+mod letter;
 mod message;
 mod policies;
 mod probe;

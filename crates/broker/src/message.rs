@@ -1,4 +1,4 @@
-//! What travels: a message, its headers, and the places it can be sent to.
+//! A message, its headers, and its destination.
 
 use crate::ladder::{BackTo, Delay};
 use crate::topology::Queue;
@@ -8,66 +8,63 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// The broker's count of how often a message came back unsettled.
+/// The broker's count of how often a message was returned unsettled.
 const DELIVERY_COUNT: &str = "x-delivery-count";
-/// And of how often it was handed out.
+/// The broker's count of how often a message was delivered.
 const ACQUIRED_COUNT: &str = "x-acquired-count";
-/// AMQP's mark for a message that need not be written to disk.
+/// AMQP's delivery mode of a message that need not be written to disk.
 pub(crate) const TRANSIENT: u8 = 1;
 
-/// The header that sends copies of a message elsewhere, and the name under which it is kept.
+/// The header that routes copies of a message to other queues, and the name under which it is kept.
 const COPIES: &str = "CC";
 const KEPT_COPIES: &str = "x-fanfare-cc";
 
-/// A message as Fanfare sees it. What is published is always persistent.
+/// A message as Fanfare sees it. Every published message is persistent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Message {
-    /// The bytes, as they are.
     pub body: Bytes,
-    /// What the bytes are, such as `application/json`.
+    /// The media type of the body, such as `application/json`.
     pub content_type: Option<String>,
-    /// The sender's name for this message, if it has one.
+    /// The sender's identifier of this message.
     pub message_id: Option<String>,
-    /// Everything else that is said about the message.
     pub headers: Headers,
-    /// Properties that Fanfare passes on and does not read, but for the encoding.
+    /// Properties that Fanfare passes on. It reads only the encoding.
     pub properties: Properties,
 }
 
-/// The properties of AMQP beside content type, id and headers.
+/// The properties of AMQP other than content type, id and headers.
 ///
-/// Two are left out, because nobody may publish them again for somebody else: `user_id`, which the
-/// broker compares with who publishes, and `expiration`, which would let the message vanish.
+/// Two properties are left out, because Fanfare must not publish them again: the broker compares
+/// `user_id` with the user that publishes, and `expiration` would let the message expire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
     /// Such as `gzip`.
     pub content_encoding: Option<String>,
-    /// What the sender calls messages of this kind.
+    /// The sender's name for messages of this kind: `type` in AMQP.
     pub kind: Option<String>,
-    /// What the message belongs to.
     pub correlation_id: Option<String>,
-    /// Where an answer would go.
+    /// The queue for an answer.
     pub reply_to: Option<String>,
     /// The sender's program.
     pub app_id: Option<String>,
-    /// Of no meaning since AMQP 0-9-1; some send it.
+    /// Without a meaning since AMQP 0-9-1; some clients send it.
     pub cluster_id: Option<String>,
     /// When it was sent, in seconds since 1970.
     pub timestamp: Option<u64>,
     /// From 0 to 9.
     pub priority: Option<u8>,
-    /// `TRANSIENT`, or nothing for a message that is to be kept on disk.
+    /// `TRANSIENT`, or `None` for a persistent message.
     pub delivery_mode: Option<u8>,
 }
 
 impl Message {
-    /// A message of these bytes with no headers.
+    /// A message without headers.
     #[must_use]
     pub fn new(body: impl Into<Bytes>, content_type: &str) -> Self {
         Self { body: body.into(), content_type: Some(content_type.to_owned()), ..Self::default() }
     }
 
-    /// How many bytes the properties take on the wire at most, headers included.
+    /// The most bytes that the properties take on the wire, headers included.
     pub(crate) fn properties_size(&self) -> usize {
         let Properties {
             content_encoding, kind, correlation_id, reply_to, app_id, cluster_id, ..
@@ -83,15 +80,15 @@ impl Message {
             cluster_id,
         ];
         let texts = texts.into_iter().flatten().map(|text| 1 + text.len()).sum::<usize>();
-        // Flags, timestamp, priority, delivery mode; and CC under its longer name.
+        // Flags, timestamp, priority and delivery mode, and CC under its longer name.
         2 + 8 + 1 + 1 + KEPT_COPIES.len() + texts + table_size(&self.headers.0)
     }
 
-    /// Takes apart what the broker delivered: the message, and how often it came back before.
+    /// The message of a delivery, and how often it was returned unsettled.
     pub(crate) fn from_delivery(body: Bytes, properties: &BasicProperties) -> (Self, u64) {
         let mut headers = Headers::from_table(properties.headers().as_ref());
         let delivery_count = headers.int(DELIVERY_COUNT).unwrap_or(0);
-        // The broker writes these anew each time; a copy would only mislead.
+        // The broker sets these for each delivery, so a copy would mislead.
         for name in [DELIVERY_COUNT, ACQUIRED_COUNT] {
             headers.remove(name);
         }
@@ -139,28 +136,27 @@ pub enum HeaderValue {
 }
 
 impl Headers {
-    /// The text under this name; `None` when there is none or it is not a text.
+    /// The text of a header; `None` if it is missing or not a text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         as_text(self.0.get(name)?)
     }
 
-    /// The whole number under this name; `None` when there is none or it is not a number.
+    /// The whole number of a header; `None` if it is missing or not a number.
     #[must_use]
     pub fn int(&self, name: &str) -> Option<i64> {
         as_int(self.0.get(name)?)
     }
 
-    /// The flag under this name; `None` when there is none or it is not a flag.
+    /// The flag of a header; `None` if it is missing or not a flag.
     #[must_use]
     pub fn flag(&self, name: &str) -> Option<bool> {
         self.0.get(name)?.as_bool()
     }
 
-    /// Sets a header, in place of an earlier one of that name.
+    /// Sets a header and replaces an earlier one of that name.
     ///
-    /// The name is a constant of the program; the protocol takes at most 255 bytes, and a longer
-    /// name sets nothing.
+    /// The protocol allows names of at most 255 bytes. A longer name sets nothing.
     pub fn set(&mut self, name: &'static str, value: impl Into<HeaderValue>) -> &mut Self {
         debug_assert!(name.len() <= 255, "the header name {name} is too long");
         if let Ok(name) = ShortString::try_new(name) {
@@ -169,12 +165,11 @@ impl Headers {
         self
     }
 
-    /// Removes a header if it is there.
     pub fn remove(&mut self, name: &str) {
         self.0.remove(name);
     }
 
-    /// The headers that are texts, numbers or flags, in the order of their names.
+    /// The headers that are texts, numbers or flags, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, HeaderValue)> {
         self.0.iter().filter_map(|(name, value)| Some((name.as_str(), readable(value)?)))
     }
@@ -184,13 +179,14 @@ impl Headers {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The headers without what the broker made of an earlier way of the message.
+    /// The headers for publishing a message again: without those that the broker added, and without
+    /// those that route copies.
     ///
-    /// `x-death` and its like tell where a message expired before. The broker takes a message that
-    /// expires in the same queue again for a cycle and drops it, so a message that is published
-    /// again must start without them. `CC` and `BCC` are instructions to route a copy somewhere
-    /// else; they were meant for the exchange that the message first came to. What `CC` said is kept
-    /// under another name (the broker removes `BCC` itself).
+    /// `x-death` and similar headers list the queues in which a message expired. If a message
+    /// expires in the same queue again, the broker considers it a cycle and drops it, so a message
+    /// that is published again must not have them. `CC` and `BCC` route copies; they were meant for
+    /// the exchange that the message was first published to. The value of `CC` is kept under
+    /// another name (the broker itself removes `BCC`).
     pub(crate) fn to_publish(&self) -> FieldTable {
         let kept = self.0.iter().filter(|(name, _)| !is_trace_of_the_way(name.as_str()));
         let mut table: BTreeMap<_, _> =
@@ -213,13 +209,14 @@ impl Headers {
         }
     }
 
-    /// The headers in a form that is the same whenever they are the same.
+    /// The canonical form of the headers: equal headers have equal bytes.
     pub(crate) fn canonical(&self) -> Vec<u8> {
-        // Plain data with names as keys: there is nothing in it that JSON could refuse.
+        // Plain data with names as keys, which JSON can always represent.
         serde_json::to_vec(&self.0).unwrap_or_default()
     }
 
-    /// The reason in the broker's own note of why it moved the message last, and from where.
+    /// The reason for which the broker itself moved the message last, and the queue it moved it
+    /// from.
     pub(crate) fn moved_by_broker(&self) -> Option<(&str, &str)> {
         self.last_death().or_else(|| {
             let noted = |which: &str| {
@@ -230,7 +227,7 @@ impl Headers {
         })
     }
 
-    /// `x-death` begins with the latest.
+    /// `x-death` begins with the latest death.
     fn last_death(&self) -> Option<(&str, &str)> {
         let deaths = self.0.get("x-death")?.as_array()?;
         let death = deaths.as_slice().first()?.as_field_table()?.inner();
@@ -277,25 +274,20 @@ impl From<bool> for HeaderValue {
     }
 }
 
-/// Where a message is sent.
+/// The destination of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// Straight to one of Fanfare's queues.
+    /// One of Fanfare's queues, without an exchange in between.
     Queue(Queue),
-    /// To an exchange, as the report server does.
+    /// An exchange, as the report server uses it.
     Exchange {
         /// The exchange's name.
         exchange: String,
         /// The routing key, at most 255 bytes.
         routing_key: String,
     },
-    /// Down the delay ladder, to come back later.
-    Later {
-        /// How long it waits.
-        delay: Delay,
-        /// Where it comes back.
-        back_to: BackTo,
-    },
+    /// The delay ladder, from which the message comes back later.
+    Later { delay: Delay, back_to: BackTo },
 }
 
 impl Destination {

@@ -1,13 +1,13 @@
-//! Which policies of the broker act on Fanfare's queues, found by what they do to a queue of this kind.
+//! Finds policies of the broker that act on Fanfare's queues, by their effect on a test queue.
 //!
-//! AMQP tells nobody of policies, and no argument of a queue protects it from one: the lower limit
-//! counts. So a queue is made whose name such a policy would match too, and it is looked what becomes
-//! of the messages in it. What acts within seconds, or on a few messages, is found so; a
-//! `message-ttl` of a day is not.
+//! AMQP does not show policies, and no argument of a queue protects it from one, because the lower
+//! limit applies. So a queue is declared whose name such a policy would match too, and its messages
+//! are watched. This finds policies that act within seconds or on a few messages. It does not find
+//! a `message-ttl` of a day.
 
 use crate::config::Config;
+use crate::connect::connect_any;
 use crate::error::BrokerError;
-use crate::queue_connection::connect_any;
 use lapin::options::{
     BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
     QueueDeclareOptions, QueueDeleteOptions,
@@ -18,29 +18,28 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-/// How long a message is watched. RabbitMQ looks for queues that have expired every five seconds.
+/// How long a message is watched. RabbitMQ checks every five seconds for queues that have expired.
 const WATCH: Duration = Duration::from_secs(6);
-/// How often they are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often a message is given back. RabbitMQ's own default limit is 20 from version 4 on.
+/// The time between two checks of the queue.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// How often a message is requeued. RabbitMQ's own default limit is 20 from version 4 on.
 const RETURNS: u32 = 24;
-/// How many messages are put into the queue.
+/// The number of messages that are published to the queue.
 const MESSAGES: u32 = 1000;
-/// How long all of it may take: a broker that is short of memory takes no messages.
+/// The time-out of the whole test: a broker that is short of memory accepts no messages.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long the broker may take to delete the queue.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A queue that is left behind goes by itself after this time.
+/// The time after which the broker itself deletes a queue that was left behind.
 const LEFT_BEHIND_MS: i64 = 60_000;
 
-/// A key of a policy that loses messages, or brings them before their time.
+/// A key of a policy that loses messages or shortens their delays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HarmfulPolicy {
-    /// `message-ttl`: messages vanish after a while.
+    /// `message-ttl`: messages expire.
     MessageTtl,
-    /// `expires`: queues that nobody consumes vanish with their messages.
+    /// `expires`: queues without a consumer are deleted with their messages.
     Expires,
-    /// `delivery-limit`: messages vanish that came back a few times.
+    /// `delivery-limit`: messages that were returned a few times are dropped.
     DeliveryLimit,
     /// `max-length` or `max-length-bytes`: a full queue refuses or drops messages.
     MaxLength,
@@ -59,11 +58,11 @@ impl HarmfulPolicy {
     }
 }
 
-/// Looks what policies do to a queue with a name like Fanfare's; takes some seconds.
+/// Tests the effect of policies on a queue with a name like Fanfare's. This takes some seconds.
 ///
 /// # Errors
 ///
-/// [`BrokerError::Forbidden`] for a user that may not make queues; otherwise what broke.
+/// [`BrokerError::Forbidden`] for a user that may not declare queues; otherwise the connection's.
 pub async fn harmful_policies(config: &Config) -> Result<Vec<HarmfulPolicy>, BrokerError> {
     let connection = connect_any(config, "policies").await?.connection;
     let queue = format!("fanfare.doctor.{}", Uuid::new_v4().simple());
@@ -73,13 +72,13 @@ pub async fn harmful_policies(config: &Config) -> Result<Vec<HarmfulPolicy>, Bro
     let test = TestQueue { channel: opened("opening a channel").await?, name: queue };
     let found = timeout(LONGEST, test.find()).await;
     let delete = async {
-        // What was found may have closed the channel.
+        // The effect of a policy may have closed the channel.
         let channel = opened("opening a channel").await?;
         let name = test.name.as_str().into();
         let deleted = channel.queue_delete(name, QueueDeleteOptions::default()).await;
         deleted.map_err(|error| BrokerError::of("deleting a test queue", &error))
     };
-    // One that stays goes by itself.
+    // If this fails, the broker deletes the queue when it expires.
     let _ = timeout(DELETE_TIMEOUT, delete).await;
     let _ = timeout(DELETE_TIMEOUT, connection.close(200, "OK".into())).await;
     found.unwrap_or_else(|_| {
@@ -88,7 +87,7 @@ pub async fn harmful_policies(config: &Config) -> Result<Vec<HarmfulPolicy>, Bro
     })
 }
 
-/// The queue, and the channel for all that is done with it.
+/// The test queue, and the channel for its messages.
 struct TestQueue {
     channel: Channel,
     name: String,
@@ -122,10 +121,10 @@ impl TestQueue {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         arguments.insert("x-expires".into(), AMQPValue::LongLongInt(LEFT_BEHIND_MS));
-        // Otherwise the broker's own default would be taken for a policy.
+        // Otherwise the broker's own default would look like a policy.
         let limit = AMQPValue::LongLongInt(i64::from(i32::MAX));
         arguments.insert("x-delivery-limit".into(), limit);
-        let failed = |error: &lapin::Error| BrokerError::of("making a test queue", error);
+        let failed = |error: &lapin::Error| BrokerError::of("declaring a test queue", error);
         let (name, durable) = (self.name.as_str().into(), QueueDeclareOptions::durable());
         let declared = self.channel.queue_declare(name, durable, arguments).await;
         declared.map_err(|error| failed(&error))?;
@@ -133,7 +132,7 @@ impl TestQueue {
         confirms.map_err(|error| failed(&error))
     }
 
-    /// Puts messages into the queue; returns whether it took all of them.
+    /// Publishes messages to the queue; returns whether it accepted all of them.
     async fn publish(&self, count: u32) -> Result<bool, BrokerError> {
         let failed = |error: &lapin::Error| BrokerError::of("publishing to a test queue", error);
         let mut confirms = Vec::new();
@@ -152,19 +151,19 @@ impl TestQueue {
         Ok(all)
     }
 
-    /// Whether a message stays, as long as it is watched.
+    /// Whether a message stays in the queue while it is watched.
     async fn watch(&self) -> Result<bool, BrokerError> {
         let until = Instant::now() + WATCH;
         while Instant::now() < until {
             if self.length().await? == 0 {
                 return Ok(false);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
         Ok(true)
     }
 
-    /// Whether a message stays that is given back over and over.
+    /// Whether a message stays in the queue although it is requeued many times.
     async fn comes_back(&self) -> Result<bool, BrokerError> {
         let failed = |error: &lapin::Error| BrokerError::of("asking a test queue", error);
         for _ in 0..RETURNS {
@@ -182,7 +181,7 @@ impl TestQueue {
         let passive = QueueDeclareOptions::durable().passive();
         let name = self.name.as_str().into();
         let found = self.channel.queue_declare(name, passive, FieldTable::default()).await;
-        let found = found.map_err(|error| BrokerError::of("looking at a test queue", &error))?;
+        let found = found.map_err(|error| BrokerError::of("checking a test queue", &error))?;
         Ok(found.message_count())
     }
 }

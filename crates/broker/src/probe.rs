@@ -1,18 +1,18 @@
-//! Whether each queue answers, and mending those that don't.
+//! Probes whether each queue answers, and repairs queues that do not.
 //!
-//! A quorum queue without a living leader looks well from outside: it can be declared, with or
-//! without `passive`, and is then said to hold nothing. Only a request that its leader must answer
-//! tells. `basic.get` is one, which RabbitMQ answers with `INTERNAL_ERROR` on the connection, or not
-//! at all. It is asked of a queue that is said to be empty and without consumers, so it takes a
-//! message only if one arrives at that moment, and gives it back.
+//! A quorum queue without a living leader looks healthy from outside: it can be declared, with or
+//! without `passive`, and the broker says that it is empty. Only a request that its leader must
+//! answer shows the difference. `basic.get` is such a request: RabbitMQ answers it with
+//! `INTERNAL_ERROR` on the connection, or not at all. It is sent to queues that seem to be empty
+//! and without consumers, so it gets a message only if one arrives at that moment, and requeues it.
 //!
-//! Where a policy sets `expires`, RabbitMQ deletes a queue that nobody consumes, with all that it
-//! holds, unless it is asked for a message now and then. So the queues in which events wait are asked
-//! in any case.
+//! If a policy sets `expires`, RabbitMQ deletes a queue without a consumer, with all of its
+//! messages, unless a client requests a message now and then. So the queues in which events wait
+//! always get the request.
 
 use crate::config::Config;
+use crate::connect::connect_any;
 use crate::error::BrokerError;
-use crate::queue_connection::connect_any;
 use crate::topology;
 use fanfare_core::chain::chain;
 use lapin::options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueueDeleteOptions};
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 /// How long a queue may take to answer. One that elects a leader takes a second or two.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Deleting waits until the broker has given up asking the queue's leader.
+/// The time-out of a deletion, which waits until the broker has given up on the queue's leader.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A queue, and whether it answers.
@@ -35,22 +35,21 @@ pub struct Probe {
     /// Whether it carries only jobs, which the ledger can provide again, so that [`repair`] may
     /// delete it.
     pub repairable: bool,
-    /// How it is.
     pub condition: Condition,
 }
 
-/// How a queue is.
+/// The condition of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// It answers.
     Answers,
     /// It does not exist.
     Missing,
-    /// It exists and does not answer; why, as far as is known.
+    /// It exists and does not answer, for this reason.
     Broken(String),
 }
 
-/// Asks every queue of the table.
+/// Probes every queue of the table.
 ///
 /// # Errors
 ///
@@ -66,20 +65,19 @@ pub async fn probe(config: &Config) -> Result<Vec<Probe>, BrokerError> {
     Ok(found)
 }
 
-/// Deletes a queue of jobs that is broken and makes it again, or makes one that is missing; returns
-/// whether there was something to do. What the queue held is lost with it; the ledger can provide
-/// it again.
+/// Deletes a queue of jobs that is broken and declares it again, or declares a missing one; returns
+/// whether it did. The messages of the queue are lost with it; the ledger can provide them again.
 ///
 /// # Errors
 ///
-/// What the broker answered; [`BrokerError::Forbidden`] for a user that may not declare.
+/// The broker's answer; [`BrokerError::Forbidden`] for a user that may not declare.
 pub async fn repair(config: &Config, queue: &str) -> Result<bool, BrokerError> {
     let rows = topology::queue_rows(config.delivery_queues());
     let Some(row) = rows.into_iter().find(|row| row.name == queue) else {
         return Ok(false);
     };
     let mut prober = Prober::new(config);
-    // Asked once more: another process may have repaired it meanwhile.
+    // Probed again, because another process may have repaired it in the meantime.
     let condition = prober.condition(queue, false).await?;
     let delete = match condition {
         Condition::Answers => return Ok(false),
@@ -103,7 +101,7 @@ pub async fn repair(config: &Config, queue: &str) -> Result<bool, BrokerError> {
     Ok(true)
 }
 
-/// Makes a queue that is missing; returns whether it was.
+/// Declares a queue if it is missing; returns whether it was.
 ///
 /// # Errors
 ///
@@ -123,7 +121,7 @@ pub(crate) async fn restore(config: &Config, queue: &str) -> Result<bool, Broker
     Ok(is_missing)
 }
 
-/// Why a queue does not answer; `None` when it does.
+/// The reason why a queue does not answer; `None` if it answers.
 pub(crate) async fn problem_of(
     config: &Config,
     queue: &str,
@@ -138,7 +136,7 @@ pub(crate) async fn problem_of(
     })
 }
 
-/// A connection for questions, replaced when an answer closes it.
+/// Probes queues over a connection that is replaced when an answer closes it.
 struct Prober<'a> {
     config: &'a Config,
     connection: Option<Connection>,
@@ -149,7 +147,8 @@ impl<'a> Prober<'a> {
         Self { config, connection: None }
     }
 
-    /// How a queue is. `touch` asks for a message also where that is not needed to know.
+    /// The condition of a queue. With `touch`, a message is requested even if the probe does not
+    /// need it.
     async fn condition(&mut self, queue: &str, touch: bool) -> Result<Condition, BrokerError> {
         let channel = self.channel().await?;
         let asked = timeout(ANSWER_TIMEOUT, ask(&channel, queue, touch)).await;
@@ -160,7 +159,7 @@ impl<'a> Prober<'a> {
             Ok(Err(error)) => chain(&error),
             Err(_) => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
         };
-        // The question is still open on this connection, or has closed it.
+        // The request is still open on this connection, or it has closed the connection.
         self.close().await;
         Ok(Condition::Broken(problem))
     }
@@ -185,13 +184,13 @@ impl<'a> Prober<'a> {
 }
 
 async fn ask(channel: &Channel, queue: &str, touch: bool) -> Result<(), BrokerError> {
-    let failed = |error: &lapin::Error| BrokerError::of(format!("asking queue {queue}"), error);
+    let failed = |error: &lapin::Error| BrokerError::of(format!("probing queue {queue}"), error);
     let options = QueueDeclareOptions::durable().passive();
     let found = channel
         .queue_declare(queue.into(), options, FieldTable::default())
         .await
         .map_err(|error| failed(&error))?;
-    // Both numbers are the leader's; without one they are zero.
+    // Both numbers come from the leader; without a leader they are zero.
     if touch || found.message_count() == 0 && found.consumer_count() == 0 {
         let got = channel.basic_get(queue.into(), BasicGetOptions { no_ack: false }).await;
         if let Some(message) = got.map_err(|error| failed(&error))? {

@@ -1,7 +1,7 @@
 //! Publishing: a message counts as published when the broker has confirmed it and a queue has it.
 
-use crate::dead_letters::fit::{fit, instead};
 use crate::error::{BrokerError, PublishError, cause};
+use crate::letter::fit::{fit, instead};
 use crate::message::{Destination, Message, Properties, TRANSIENT};
 use crate::spans;
 use crate::topology::Queue;

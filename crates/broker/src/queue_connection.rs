@@ -10,12 +10,8 @@
 //! connection is closed, and the consumer ends with an error.
 
 use crate::config::Config;
-use crate::connect::{Connected, connect};
-use crate::error::BrokerError;
-use crate::host::unusable;
 use crate::probe::problem_of;
 use crate::topology::Queue;
-use fanfare_core::chain::chain;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
@@ -53,26 +49,6 @@ impl QueueConnections {
         for connection in open.iter().filter_map(Weak::upgrade) {
             // An error means that it was closed already.
             let _ = connection.close(200, "OK".into()).await;
-        }
-    }
-}
-
-/// Connects to the first host that can be used.
-pub(crate) async fn connect_any(config: &Config, purpose: &str) -> Result<Connected, BrokerError> {
-    let mut hosts = config.hosts().iter().peekable();
-    loop {
-        let Some(host) = hosts.next() else {
-            return Err(unusable("it names no host"));
-        };
-        match connect(host, format!("{} ({purpose})", config.name()), config.room()).await {
-            Err(error) if hosts.peek().is_some() => {
-                tracing::warn!(
-                    broker = host.label,
-                    error = chain(&error),
-                    "one host of the broker can't be used; trying the next one"
-                );
-            }
-            opened => return opened,
         }
     }
 }

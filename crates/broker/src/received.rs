@@ -1,4 +1,5 @@
-//! A message as it came from a queue: taken out of its envelope, and as far as it can be decoded.
+//! A message as it was received from a queue: without its envelope, and as far as it can be
+//! decoded.
 
 use crate::message::Message;
 use crate::wire::envelope::{self, Names};
@@ -7,25 +8,24 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 
-/// The properties of a message that can't be decoded, byte for byte.
+/// The header for the bytes of properties that can't be decoded.
 pub(crate) const RAW_PROPERTIES: &str = "x-fanfare-raw-properties";
-/// A routing key that is not UTF-8, byte for byte.
+/// The header for the bytes of a routing key that is not UTF-8.
 pub(crate) const RAW_ROUTING_KEY: &str = "x-fanfare-raw-routing-key";
 
-/// What the broker delivered.
+/// A message that the broker delivered.
 pub(crate) struct Received {
     pub(crate) message: Message,
-    /// How often it came back unsettled.
+    /// How often it was returned unsettled.
     pub(crate) delivery_count: u64,
     pub(crate) exchange: String,
-    /// What of it can't be decoded is left out.
+    /// Without the bytes that can't be decoded.
     pub(crate) routing_key: String,
-    /// What can't be decoded, for a person; the message holds the rest.
+    /// A sentence about the parts that can't be decoded; the message holds the others.
     pub(crate) unreadable: Option<String>,
 }
 
 impl Received {
-    /// Reads a delivery.
     pub(crate) fn read(
         body: Vec<u8>,
         properties: &BasicProperties,
@@ -69,7 +69,7 @@ impl Received {
     }
 }
 
-/// At most 255 bytes, as the protocol wants them.
+/// The text without invalid bytes, cut to the 255 bytes that the protocol allows.
 fn lossy(bytes: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(bytes).into_owned();
     text.truncate(text.floor_char_boundary(255));

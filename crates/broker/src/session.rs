@@ -5,13 +5,13 @@
 //! up, and [`supervise`](crate::supervise()) opens another one.
 
 use crate::config::Config;
-use crate::connect::Connected;
+use crate::connect::{Connected, connect_any};
 use crate::consumer::Consumer;
 use crate::error::BrokerError;
 use crate::ladder::{LEVELS, level_name};
 use crate::probe;
 use crate::publisher::Publisher;
-use crate::queue_connection::{QueueConnections, Watched, connect_any, watch};
+use crate::queue_connection::{QueueConnections, Watched, watch};
 use crate::topology::{self, Fault, Queue};
 use crate::wire::room::Arrivals;
 use fanfare_core::chain::chain;

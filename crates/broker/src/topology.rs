@@ -1,9 +1,9 @@
 //! Every exchange, queue and binding of Fanfare, in one table.
 //!
-//! The named queues are those of the contract, with more of the delivery queue for who wants them;
-//! the delay ladder is a rule over its levels. Nobody else names a queue. `declare` makes the broker
-//! agree with the table each time a session opens, `expect` is for users that may not, `check` looks
-//! without changing anything that is there, and [`render`] prints the table.
+//! The named queues have names that scripts rely on, and there may be several delivery queues. The
+//! queues of the delay ladder follow from its levels. No other module names a queue. `declare`
+//! declares the table each time a session opens, `expect` is for users that may not declare,
+//! `check` compares the broker with the table and changes nothing, and [`render`] prints the table.
 
 mod apply;
 
@@ -19,16 +19,16 @@ use std::fmt::Write as _;
 /// The exchange that the report server publishes to.
 pub const EVENTS_EXCHANGE: &str = "reportserver.events";
 
-/// Redeliveries after which the broker moves a message to the dead letters. A last resort: what
-/// Fanfare cannot take it dead-letters itself, and an outage of a few hours, in which each
-/// reconnect counts, must not use it up.
+/// Redeliveries after which the broker moves a message to the dead letters. It is a last resort:
+/// Fanfare itself dead-letters messages that it refuses, and an outage of a few hours, in which
+/// each reconnect counts, must not reach the limit.
 const DELIVERY_LIMIT: i64 = 1000;
 
-/// As good as none. Looking into a queue returns its messages, which counts, and the broker sets a
-/// limit of 20 where none is given, from its version 4 on.
+/// The limit of a queue that needs none. Inspecting a queue requeues its messages, which counts,
+/// and from version 4 on the broker sets a limit of 20 if no other one is given.
 const NO_DELIVERY_LIMIT: i64 = i32::MAX as i64;
 
-/// The delivery queues by their numbers. The first has the name that it has alone.
+/// The delivery queues by their numbers. The first one has the same name if it is the only one.
 const DELIVERIES: [&str; 16] = [
     "fanfare.deliveries",
     "fanfare.deliveries.2",
@@ -55,21 +55,21 @@ pub enum Queue {
     Events,
     /// Users, roles and permissions from the report server.
     Directory,
-    /// Jobs for the workers: first attempts. One queue, or several for who outgrows it.
+    /// Jobs for first attempts. Large installations spread them over several queues.
     Deliveries(Share),
-    /// Jobs for the workers: attempts that were put off and are due.
+    /// Jobs for retries and deferred attempts that are due.
     Retries,
-    /// Events and directory documents that cannot be taken.
+    /// Events and directory documents that were refused.
     EventsDead,
-    /// Deliveries that nobody can take further.
+    /// Deliveries that were given up.
     DeliveriesDead,
 }
 
 impl Queue {
-    /// The delivery queue that is always there.
+    /// The delivery queue that always exists.
     pub const DELIVERIES: Self = Self::Deliveries(Share::FIRST);
 
-    /// All of them, with so many delivery queues.
+    /// All queues, with this number of delivery queues.
     pub fn all(delivery_queues: Shares) -> impl Iterator<Item = Self> {
         let before = [Self::Events, Self::Directory];
         let after = [Self::Retries, Self::EventsDead, Self::DeliveriesDead];
@@ -89,7 +89,7 @@ impl Queue {
         }
     }
 
-    /// Where its dead letters go; `None` for the dead letter queues themselves.
+    /// The queue of its dead letters; `None` for the dead letter queues themselves.
     #[must_use]
     pub const fn dead_letters(self) -> Option<Self> {
         match self {
@@ -99,7 +99,8 @@ impl Queue {
         }
     }
 
-    /// The pattern of the report server's routing keys that lead here, if any do.
+    /// The pattern of the report server's routing keys that are bound to this queue, if there is
+    /// one.
     const fn events_pattern(self) -> Option<&'static str> {
         match self {
             Self::Events => Some("#"),
@@ -126,15 +127,15 @@ struct Table {
 pub(crate) struct QueueRow {
     pub(crate) name: String,
     delivery_limit: i64,
-    /// How long a message stays, in seconds.
+    /// The time to live of a message, in seconds.
     stay: Option<i64>,
     dead_letters_to: Option<Target>,
-    /// Whether it carries only jobs, which the ledger knows of as well: what it holds may be lost.
+    /// Whether it carries only jobs. The ledger has them too, so the queue's messages may be lost.
     pub(crate) carries_jobs: bool,
 }
 
 impl QueueRow {
-    /// Whether events wait in it that nobody else knows of, and nobody consumes it.
+    /// Whether events wait in it that no other place has, and no process consumes it.
     pub(crate) fn holds_events(&self) -> bool {
         self.stay.is_some() && !self.carries_jobs
     }
@@ -151,12 +152,12 @@ enum Target {
     Exchange(String),
 }
 
-/// One thing that is not as the table says.
+/// A difference between the broker and the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Such as `queue fanfare.events`.
     pub what: String,
-    /// What is wrong with it, and what to do.
+    /// What is wrong, and what to do.
     pub problem: String,
 }
 
@@ -171,7 +172,7 @@ fn table(delivery_queues: Shares) -> Table {
         queues: Vec::new(),
         bindings: Vec::new(),
     };
-    // The dead letter queues come first: a dead letter must have somewhere to go.
+    // The dead letter queues come first, because the others dead-letter to them.
     let (last, first): (Vec<Queue>, Vec<Queue>) =
         Queue::all(delivery_queues).partition(|queue| queue.dead_letters().is_some());
     for queue in first.into_iter().chain(last) {
@@ -201,12 +202,13 @@ impl Table {
         }
     }
 
-    /// A level of the ladder: a message comes in by its exchange when its key begins with it, and out
-    /// by the exchange below, which leads to the level that the key names next, or to the end of the
-    /// wait. Not more than a few levels lie between two that a key names.
+    /// Adds a level of the ladder. A message enters it by the level's exchange if its routing key
+    /// begins with the level. It leaves by the exchange below, which routes it to the next level
+    /// that the key names, or to the end of the wait. A key skips no more than a few levels at a
+    /// time.
     ///
-    /// One exchange a level, and short keys: matching a long key with wildcards, level by level, cost the
-    /// broker more than all the rest of a message's way.
+    /// Each level has an exchange and keys are short, because matching a long key with wildcards at
+    /// each level cost the broker more than everything else that it does for a message.
     fn add_level(&mut self, level: u32) {
         let name = level_name(level);
         let word = level_word(level);
@@ -224,7 +226,7 @@ impl Table {
             let pattern = format!("#.{word}.{}.#", level_word(next));
             self.bind(&below, &pattern, &level_name(next));
         }
-        // Events go round by queues of their own; those of an earlier release may still come by.
+        // Events have queues of their own; those that an earlier release delayed may still come by.
         for back_to in BackTo::ALL {
             let queue = match back_to {
                 BackTo::Retries => Queue::Retries,
@@ -235,8 +237,8 @@ impl Table {
         }
     }
 
-    /// A queue in which events wait that can't be decided yet. They are in no ledger, so they must not
-    /// share a queue with jobs, which may be deleted when it is broken.
+    /// Adds a queue in which events wait that can't be decided yet. They are not in the ledger, so
+    /// they must not share a queue with jobs, which may be deleted when it is broken.
     fn add_held(&mut self, level: u32) {
         self.queues.push(QueueRow {
             name: held_name(level),
@@ -256,7 +258,7 @@ impl Table {
     }
 }
 
-/// The argument that says what becomes of messages for a queue that is full.
+/// The argument for what a full queue does with new messages.
 const OVERFLOW: &str = "x-overflow";
 
 impl QueueRow {
@@ -268,8 +270,8 @@ impl QueueRow {
         if let Some(seconds) = self.stay {
             arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(seconds * 1000));
         }
-        // A queue that is full refuses what is published to it, instead of dropping what it holds. And
-        // at-least-once needs it: an overflow that drops could not promise that.
+        // A full queue refuses new messages instead of dropping old ones. At-least-once
+        // dead-lettering requires it.
         arguments.insert(OVERFLOW.into(), text("reject-publish"));
         let (exchange, key) = match &self.dead_letters_to {
             None => return arguments,
@@ -285,7 +287,7 @@ impl QueueRow {
     }
 }
 
-/// The table as text, with so many delivery queues.
+/// The table as text, with this number of delivery queues.
 #[must_use]
 pub fn render(delivery_queues: Shares) -> String {
     let table = table(delivery_queues);
@@ -305,9 +307,9 @@ pub fn render(delivery_queues: Shares) -> String {
 }
 
 impl QueueRow {
-    /// Whether the queue differs as one does that an earlier version made: dead letters had no
-    /// `x-overflow`. It can't be changed while it holds letters, and serves as well, if the rest of it
-    /// is as the [earlier version](Self::earlier_arguments) made it.
+    /// Whether the queue may be one that an earlier version declared: dead letter queues had no
+    /// `x-overflow`. It can't be changed while it holds letters, and it serves as well if its other
+    /// arguments are [those of the earlier version](Self::earlier_arguments).
     fn may_be_of_earlier_version(&self, error: &BrokerError) -> bool {
         self.dead_letters_to.is_none()
             && matches!(error, BrokerError::Different { argument, .. } if argument == OVERFLOW)

@@ -1,4 +1,4 @@
-//! Families by labels whose values are known beforehand.
+//! Families by labels whose values are known in advance.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,7 +22,7 @@ pub(crate) fn counters<const N: usize>(all: impl IntoIterator<Item = Labels<N>>)
     counters
 }
 
-/// A count as counters take it.
+/// A count in the type of a counter.
 pub(crate) fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }

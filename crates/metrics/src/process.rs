@@ -1,4 +1,4 @@
-//! What every process tells of itself.
+//! The metrics that every process has.
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -21,7 +21,8 @@ pub struct Broker {
 }
 
 impl Process {
-    /// Registers them. `commit` is what the program was built from, when that is known.
+    /// Registers the families. `commit` is the commit that the program was built from, if it is
+    /// known.
     pub fn new(
         registry: &mut Registry,
         version: &'static str,
@@ -31,34 +32,25 @@ impl Process {
         build.extend(commit.map(|commit| ("commit", commit)));
         registry.constant("build", "The program", Info::new(build));
         Self {
-            database_up: registry.family(
+            database_up: registry.gauge(
                 "database_up",
                 "Whether the database answers and has the tables that this program needs",
-                Gauge::default(),
             ),
         }
     }
 
-    /// Notes whether the database can be worked with.
+    /// Notes whether the database can be used.
     pub fn database(&self, up: bool) {
         self.database_up.set(i64::from(up));
     }
 }
 
 impl Broker {
-    /// Registers them.
+    /// Registers the families.
     pub fn new(registry: &mut Registry) -> Self {
         Self {
-            up: registry.family(
-                "broker_up",
-                "Whether this process has a session with the broker",
-                Gauge::default(),
-            ),
-            blocked: registry.family(
-                "broker_blocked",
-                "Whether the broker takes no messages because it is short of memory or disk",
-                Gauge::default(),
-            ),
+            up: registry.gauge("broker_up", "Whether this process has a session with the broker"),
+            blocked: registry.gauge("broker_blocked", "Whether the broker takes no messages because it is short of memory or disk"),
             queue_consumed: registry.family(
                 "queue_consumed",
                 "Whether this process takes the messages of a queue that it is to consume; 0 while it \
@@ -68,12 +60,12 @@ impl Broker {
         }
     }
 
-    /// Notes whether a queue's messages arrive.
+    /// Notes whether this process receives a queue's messages.
     pub fn queue(&self, queue: &'static str, consumed: bool) {
         self.queue_consumed.get_or_create(&[("queue", queue)]).set(i64::from(consumed));
     }
 
-    /// Notes how it stands with the broker.
+    /// Notes the state of the connection to the broker.
     pub fn state(&self, up: bool, blocked: bool) {
         self.up.set(i64::from(up));
         self.blocked.set(i64::from(blocked));

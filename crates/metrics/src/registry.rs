@@ -3,7 +3,9 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry as Families, Unit};
 
 use crate::labels::{Counters, Labels};
@@ -15,13 +17,12 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 #[derive(Debug)]
 pub struct Registry {
     families: Families,
-    // Routers and workers have these two in common. A process that is both registers each once.
+    // Routers and workers share these two. A process with both roles registers each once.
     dead_letters: Option<Counters<2>>,
     clock_offset: Option<Gauge<f64, AtomicU64>>,
 }
 
 impl Registry {
-    /// None yet.
     #[must_use]
     pub fn new() -> Self {
         let families = Families::with_prefix("fanfare");
@@ -32,25 +33,45 @@ impl Registry {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing into a string fails only where a value can't be shown, which none of ours is.
+        // Writing into a string fails only for values that have no text, and there are none.
         let _ = encode(&mut text, &self.families);
         text
     }
 
-    /// Registers a family; the exposition adds `fanfare_` before its name, and `_total` after that
-    /// of a counter.
+    /// Registers a family. The exposition adds the prefix `fanfare_` to its name, and the suffix
+    /// `_total` to that of a counter.
     pub(crate) fn family<M: Metric + Clone>(&mut self, name: &str, help: &str, family: M) -> M {
         self.families.register(name, help, family.clone());
         family
     }
 
-    /// Registers a family that is measured in seconds, as its name will say.
+    /// Registers a family in seconds. The exposition adds the suffix `_seconds` to its name.
     pub(crate) fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, family: M) -> M {
         self.families.register_with_unit(name, help, Unit::Seconds, family.clone());
         family
     }
 
-    /// The dead letters, by queue and reason; counts of these labels begin with zero.
+    /// Registers a counter that begins with zero.
+    pub(crate) fn counter(&mut self, name: &str, help: &str) -> Counter {
+        self.family(name, help, Counter::default())
+    }
+
+    /// Registers a gauge that begins with zero.
+    pub(crate) fn gauge(&mut self, name: &str, help: &str) -> Gauge {
+        self.family(name, help, Gauge::default())
+    }
+
+    /// Registers a histogram of times.
+    pub(crate) fn times(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: impl IntoIterator<Item = f64>,
+    ) -> Histogram {
+        self.seconds(name, help, Histogram::new(buckets))
+    }
+
+    /// The dead letters, by queue and reason. The counts of these labels begin with zero.
     pub(crate) fn dead_letters(
         &mut self,
         labels: impl IntoIterator<Item = Labels<2>>,
@@ -70,7 +91,7 @@ impl Registry {
         family
     }
 
-    /// How far the database's clock is from this machine's.
+    /// The offset of the database's clock from this machine's.
     pub(crate) fn clock_offset(&mut self) -> Gauge<f64, AtomicU64> {
         let known = self.clock_offset.take();
         let gauge = known.unwrap_or_else(|| {
@@ -85,7 +106,7 @@ impl Registry {
         gauge
     }
 
-    /// Registers what never changes.
+    /// Registers a family whose value never changes.
     pub(crate) fn constant(&mut self, name: &str, help: &str, family: impl Metric) {
         self.families.register(name, help, family);
     }

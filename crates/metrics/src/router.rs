@@ -1,4 +1,4 @@
-//! What a router tells: events in, plans out, and how the whole installation stands.
+//! The metrics of a router: events in, plans out, and the gauges of the whole installation.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::buckets::{LATENCIES, SIZES, STATEMENTS};
+use crate::gauges::SystemGauges;
 use crate::labels::{Counters, counters, number};
 use crate::registry::Registry;
-use crate::standing::Standing;
 
 /// Directory documents, among events by filter.
 const DIRECTORY: &str = "directory";
-/// What can't be taken, among events by filter.
+/// Events that were refused, among events by filter.
 const UNKNOWN: &str = "unknown";
 
 /// The families of a router.
@@ -29,22 +29,71 @@ pub struct Router {
     matched: Counter,
     planned: Counter,
     event_wait: Histogram,
-    held: Counter,
-    waiting: Gauge,
-    oldest_waiting: Gauge<f64, AtomicU64>,
+    waiting: Waiting,
     rejected: Counters<1>,
     dead_letters: Counters<2>,
     dead_queue: &'static str,
-    batch_size: Histogram,
-    batch_duration: Histogram,
-    statement_duration: Histogram,
+    batches: Batches,
     republished: Counter,
     clock_offset: Gauge<f64, AtomicU64>,
-    standing: Standing,
+    system: SystemGauges,
+}
+
+/// The families of events that wait for the directory.
+#[derive(Debug)]
+struct Waiting {
+    held: Counter,
+    events: Gauge,
+    oldest: Gauge<f64, AtomicU64>,
+}
+
+impl Waiting {
+    fn new(registry: &mut Registry) -> Self {
+        Self {
+            held: registry.counter("events_held", "Events that had to wait for their directory revision"),
+            events: registry.gauge("events_waiting", "Events that wait in the memory of this router for their directory revision"),
+            oldest: registry.seconds(
+                "oldest_waiting_event_timestamp",
+                "The `time` of the oldest event that this router has taken and not yet routed, as far \
+                 as it can be believed, else when it came, in seconds since 1970; 0 when there is none",
+                Gauge::default(),
+            ),
+        }
+    }
+}
+
+/// The families of batches of routing.
+#[derive(Debug)]
+struct Batches {
+    size: Histogram,
+    duration: Histogram,
+    statement_duration: Histogram,
+}
+
+impl Batches {
+    fn new(registry: &mut Registry) -> Self {
+        Self {
+            size: registry.family(
+                "routing_batch_size",
+                "Events in one batch of routing",
+                Histogram::new(SIZES),
+            ),
+            duration: registry.times(
+                "routing_batch_duration",
+                "The time of one batch of routing, from its messages to their acknowledgement",
+                STATEMENTS,
+            ),
+            statement_duration: registry.times(
+                "route_statement_duration",
+                "The time of the statement that plans a batch",
+                STATEMENTS,
+            ),
+        }
+    }
 }
 
 impl Router {
-    /// Registers them. `dead_queue` is where a router's dead letters go.
+    /// Registers the families. `dead_queue` is the queue of a router's dead letters.
     pub fn new(registry: &mut Registry, dead_queue: &'static str) -> Self {
         let filters = Filter::ALL.map(Filter::name);
         let filters = filters.into_iter().chain([DIRECTORY, UNKNOWN]);
@@ -56,55 +105,16 @@ impl Router {
                 "Events and directory documents received from the broker, by filter",
                 counters(filters.map(|filter| [("filter", filter)])),
             ),
-            known: registry.family(
-                "events_known",
-                "Duplicate events, which the ledger had already",
-                Counter::default(),
-            ),
-            differing: registry.family(
-                "events_differing",
-                "Events that were not delivered because an earlier one with other content had the \
-                 same source and id",
-                Counter::default(),
-            ),
-            set_aside: registry.family(
-                "events_set_aside",
-                "Messages that were put off for half a minute because the database failed with \
-                 them, each time",
-                Counter::default(),
-            ),
-            matched: registry.family(
-                "events_matched",
-                "New events that go to at least one webhook",
-                Counter::default(),
-            ),
-            planned: registry.family(
-                "deliveries_planned",
-                "Deliveries in the plans of new events",
-                Counter::default(),
-            ),
-            event_wait: registry.seconds(
-                "event_wait",
-                "From an event's own `time` until its deliveries were published; a week at most, and \
-                 nothing of a time that is years off",
-                Histogram::new(LATENCIES),
-            ),
-            held: registry.family(
-                "events_held",
-                "Events that had to wait for their directory revision",
-                Counter::default(),
-            ),
-            waiting: registry.family(
-                "events_waiting",
-                "Events that wait in the memory of this router for their directory revision",
-                Gauge::default(),
-            ),
-            oldest_waiting: registry.seconds(
-                "oldest_waiting_event_timestamp",
-                "The `time` of the oldest event that this router has taken and not yet routed, as far \
-                 as it can be believed, else when it came, in seconds since 1970; 0 when there is none",
-                Gauge::default(),
-            ),
+            known: registry.counter("events_known", "Duplicate events, which the ledger had already"),
+            differing: registry.counter("events_differing", "Events that were not delivered because an earlier one with other content had the \
+                 same source and id"),
+            set_aside: registry.counter("events_set_aside", "Messages that were put off for half a minute because the database failed with \
+                 them, each time"),
+            matched: registry.counter("events_matched", "New events that go to at least one webhook"),
+            planned: registry.counter("deliveries_planned", "Deliveries in the plans of new events"),
+            event_wait: registry.times("event_wait", "From an event's own `time` until its deliveries were published; a week at most, and \
+                 nothing of a time that is years off", LATENCIES),
+            waiting: Waiting::new(registry),
             rejected: registry.family(
                 "events_rejected",
                 "Events and directory documents that were refused, by reason",
@@ -112,32 +122,14 @@ impl Router {
             ),
             dead_letters: registry.dead_letters(reasons().map(dead)),
             dead_queue,
-            batch_size: registry.family(
-                "routing_batch_size",
-                "Events in one batch of routing",
-                Histogram::new(SIZES),
-            ),
-            batch_duration: registry.seconds(
-                "routing_batch_duration",
-                "The time of one batch of routing, from its messages to their acknowledgement",
-                Histogram::new(STATEMENTS),
-            ),
-            statement_duration: registry.seconds(
-                "route_statement_duration",
-                "The time of the statement that plans a batch",
-                Histogram::new(STATEMENTS),
-            ),
-            republished: registry.family(
-                "deliveries_republished",
-                "Deliveries whose jobs were lost and published again",
-                Counter::default(),
-            ),
+            batches: Batches::new(registry),
+            republished: registry.counter("deliveries_republished", "Deliveries whose jobs were lost and published again"),
             clock_offset: registry.clock_offset(),
-            standing: Standing::new(registry),
+            system: SystemGauges::new(registry),
         }
     }
 
-    /// Counts an event that was taken.
+    /// Counts an event that was accepted.
     pub fn event(&self, filter: Filter) {
         self.received.get_or_create(&[("filter", filter.name())]).inc();
     }
@@ -157,8 +149,8 @@ impl Router {
         self.set_aside.inc_by(number(messages));
     }
 
-    /// Counts a new event: whether it goes to anybody, and, if it says when it happened, how long
-    /// it took until its deliveries were published.
+    /// Counts a new event: whether it goes to a webhook, and, if it has a time, how long after that
+    /// time its deliveries were published.
     pub fn routed(&self, is_matched: bool, after: Option<Duration>) {
         self.matched.inc_by(u64::from(is_matched));
         if let Some(after) = after {
@@ -173,18 +165,18 @@ impl Router {
 
     /// Counts events that begin to wait for their directory revision.
     pub fn held(&self, events: usize) {
-        self.held.inc_by(number(events));
+        self.waiting.held.inc_by(number(events));
     }
 
     /// Notes how many events wait in memory for their directory revision.
     pub fn waiting(&self, events: usize) {
-        self.waiting.set(i64::try_from(events).unwrap_or(i64::MAX));
+        self.waiting.events.set(i64::try_from(events).unwrap_or(i64::MAX));
     }
 
     /// Notes when the oldest event that is not yet routed happened (Unix milliseconds).
     pub fn oldest_waiting(&self, time: Option<i64>) {
         #[expect(clippy::cast_precision_loss, reason = "exact for 200,000 years")]
-        self.oldest_waiting.set(time.unwrap_or(0) as f64 / 1000.0);
+        self.waiting.oldest.set(time.unwrap_or(0) as f64 / 1000.0);
     }
 
     /// Notes by how many seconds the database's clock is ahead of this machine's.
@@ -192,12 +184,12 @@ impl Router {
         self.clock_offset.set(seconds);
     }
 
-    /// Counts directory documents that were taken.
+    /// Counts directory documents that were accepted.
     pub fn documents(&self, count: usize) {
         self.received.get_or_create(&[("filter", DIRECTORY)]).inc_by(number(count));
     }
 
-    /// Counts events that were taken and can't be read.
+    /// Counts received events that can't be parsed.
     pub fn unreadable(&self, count: usize) {
         self.received.get_or_create(&[("filter", UNKNOWN)]).inc_by(number(count));
     }
@@ -212,23 +204,23 @@ impl Router {
     /// Notes one batch of routing.
     pub fn batch(&self, events: usize, took: Duration) {
         #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
-        self.batch_size.observe(events as f64);
-        self.batch_duration.observe(took.as_secs_f64());
+        self.batches.size.observe(events as f64);
+        self.batches.duration.observe(took.as_secs_f64());
     }
 
     /// Notes one statement that plans a batch.
     pub fn statement(&self, took: Duration) {
-        self.statement_duration.observe(took.as_secs_f64());
+        self.batches.statement_duration.observe(took.as_secs_f64());
     }
 
-    /// Counts deliveries whose jobs had got lost and were published again.
+    /// Counts deliveries whose jobs were lost and published again.
     pub fn republished(&self, count: usize) {
         self.republished.inc_by(number(count));
     }
 
-    /// How the whole installation stands.
+    /// The gauges of the whole installation.
     #[must_use]
-    pub fn standing(&self) -> &Standing {
-        &self.standing
+    pub fn system(&self) -> &SystemGauges {
+        &self.system
     }
 }

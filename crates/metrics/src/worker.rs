@@ -1,4 +1,4 @@
-//! What a worker tells: attempts, what followed from them, and what was not attempted.
+//! The metrics of a worker: attempts, their follow-ups, and deliveries that were not attempted.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::registry::Registry;
 /// Why a delivery was put off without an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deferral {
-    /// It may be done or under way elsewhere, which can't be known yet.
+    /// It is in doubt: another worker may have made the attempt, or be making it.
     Uncertain,
     /// Another worker has claimed it.
     Claimed,
     /// Its time has not come: the wait is longer than the ladder.
     Early,
-    /// Its endpoint gets nothing now.
+    /// Its endpoint gets no request now, or it can't be decided now.
     Endpoint(Cause),
 }
 
@@ -79,50 +79,27 @@ pub struct Worker {
     delivery_latency: Histogram,
     in_flight: Gauge,
     breakers_open: Gauge,
-    deferred: Counters<1>,
-    dropped: Counters<1>,
-    partial: Counter,
+    not_sent: NotSent,
     retry_delay: Histogram,
     dead_letters: Counters<2>,
     dead_queue: &'static str,
     unpublished: Counters<1>,
     unknown_jobs: Counter,
-    ledger_batch_size: Histogram,
-    ledger_write_duration: Histogram,
-    duplicates: Counter,
+    ledger: Ledger,
     clock_offset: Gauge<f64, AtomicU64>,
 }
 
-impl Worker {
-    /// Registers them. `dead_queue` is where a worker's dead letters go.
-    pub fn new(registry: &mut Registry, dead_queue: &'static str) -> Self {
-        let dead = |reason: DeadReason| [("queue", dead_queue), ("reason", reason.code())];
+/// The families of what was not sent.
+#[derive(Debug)]
+struct NotSent {
+    deferred: Counters<1>,
+    dropped: Counters<1>,
+    partial: Counter,
+}
+
+impl NotSent {
+    fn new(registry: &mut Registry) -> Self {
         Self {
-            attempts: registry.family(
-                "attempts",
-                "POSTs by outcome and class of the answer's status",
-                counters(answers()),
-            ),
-            attempt_duration: registry.seconds(
-                "attempt_duration",
-                "The time of a POST until its answer or failure",
-                Histogram::new(ATTEMPTS),
-            ),
-            delivery_latency: registry.seconds(
-                "delivery_latency",
-                "The time from an event's receipt, or from its replay, to its delivery",
-                Histogram::new(LATENCIES),
-            ),
-            in_flight: registry.family(
-                "requests_in_flight",
-                "POSTs that wait for their answer",
-                Gauge::default(),
-            ),
-            breakers_open: registry.family(
-                "breakers_open",
-                "Webhooks whose circuit breaker is open in this worker",
-                Gauge::default(),
-            ),
             deferred: registry.family(
                 "deliveries_deferred",
                 "Deferrals of deliveries without an attempt, by reason",
@@ -133,16 +110,59 @@ impl Worker {
                 "Deliveries that were dropped, by reason",
                 counters(DROPS.map(|reason| [("reason", reason.code())])),
             ),
-            partial: registry.family(
+            partial: registry.counter(
                 "attempts_partial",
                 "Attempts that left out events which the owner may not have any more",
-                Counter::default(),
             ),
-            retry_delay: registry.seconds(
-                "retry_delay",
-                "The wait until the next attempt, of each retry that was scheduled",
-                Histogram::new(RETRIES),
+        }
+    }
+}
+
+/// The families of the writes to the ledger.
+#[derive(Debug)]
+struct Ledger {
+    batch_size: Histogram,
+    write_duration: Histogram,
+    duplicates: Counter,
+}
+
+impl Ledger {
+    fn new(registry: &mut Registry) -> Self {
+        Self {
+            batch_size: registry.family(
+                "ledger_batch_size",
+                "Rows that were written into the ledger in one statement",
+                Histogram::new(SIZES),
             ),
+            write_duration: registry.times(
+                "ledger_write_duration",
+                "The time of a statement that writes into the ledger",
+                STATEMENTS,
+            ),
+            duplicates: registry.counter(
+                "attempts_duplicate",
+                "Attempts that the ledger had already: the receivers got duplicates",
+            ),
+        }
+    }
+}
+
+impl Worker {
+    /// Registers the families. `dead_queue` is the queue of a worker's dead letters.
+    pub fn new(registry: &mut Registry, dead_queue: &'static str) -> Self {
+        let dead = |reason: DeadReason| [("queue", dead_queue), ("reason", reason.code())];
+        Self {
+            attempts: registry.family(
+                "attempts",
+                "POSTs by outcome and class of the answer's status",
+                counters(answers()),
+            ),
+            attempt_duration: registry.times("attempt_duration", "The time of a POST until its answer or failure", ATTEMPTS),
+            delivery_latency: registry.times("delivery_latency", "The time from an event's receipt, or from its replay, to its delivery", LATENCIES),
+            in_flight: registry.gauge("requests_in_flight", "POSTs that wait for their answer"),
+            breakers_open: registry.gauge("breakers_open", "Webhooks whose circuit breaker is open in this worker"),
+            not_sent: NotSent::new(registry),
+            retry_delay: registry.times("retry_delay", "The wait until the next attempt, of each retry that was scheduled", RETRIES),
             dead_letters: registry.dead_letters(DEATHS.map(dead).into_iter().chain([unreadable(dead_queue)])),
             dead_queue,
             unpublished: registry.family(
@@ -151,27 +171,9 @@ impl Worker {
                  the ledger knows of them",
                 Counters::default(),
             ),
-            unknown_jobs: registry.family(
-                "jobs_unknown",
-                "Jobs of a kind that this version does not know, each time that one was sent round \
-                 for a newer worker",
-                Counter::default(),
-            ),
-            ledger_batch_size: registry.family(
-                "ledger_batch_size",
-                "Rows that were written into the ledger in one statement",
-                Histogram::new(SIZES),
-            ),
-            ledger_write_duration: registry.seconds(
-                "ledger_write_duration",
-                "The time of a statement that writes into the ledger",
-                Histogram::new(STATEMENTS),
-            ),
-            duplicates: registry.family(
-                "attempts_duplicate",
-                "Attempts that the ledger had already: the receivers got duplicates",
-                Counter::default(),
-            ),
+            unknown_jobs: registry.counter("jobs_unknown", "Jobs of a kind that this version does not know, each time that one was sent round \
+                 for a newer worker"),
+            ledger: Ledger::new(registry),
             clock_offset: registry.clock_offset(),
         }
     }
@@ -189,7 +191,7 @@ impl Worker {
         self.attempt_duration.observe(took.as_secs_f64());
     }
 
-    /// Notes how long after its beginning a delivery has succeeded.
+    /// Notes how long after the beginning of its series a delivery has succeeded.
     pub fn delivered(&self, after: Duration) {
         self.delivery_latency.observe(after.as_secs_f64());
     }
@@ -201,12 +203,12 @@ impl Worker {
 
     /// Counts a delivery that is put off without an attempt.
     pub fn deferred(&self, reason: Deferral) {
-        self.deferred.get_or_create(&[("reason", reason.code())]).inc();
+        self.not_sent.deferred.get_or_create(&[("reason", reason.code())]).inc();
     }
 
-    /// Counts a delivery that is not sent any more.
+    /// Counts a delivery that was dropped.
     pub fn dropped(&self, reason: DropReason) {
-        self.dropped.get_or_create(&[("reason", reason.code())]).inc();
+        self.not_sent.dropped.get_or_create(&[("reason", reason.code())]).inc();
     }
 
     /// Counts a dead letter.
@@ -215,29 +217,29 @@ impl Worker {
         self.dead_letters.get_or_create(&labels).inc();
     }
 
-    /// Counts a message on a queue of jobs that is none, and is kept as a dead letter.
+    /// Counts a message on a queue of jobs that is not a job and becomes a dead letter.
     pub fn unreadable(&self) {
         self.dead_letters.get_or_create(&unreadable(self.dead_queue)).inc();
     }
 
-    /// Counts retries and deferrals that a queue did not take and that are left to the ledger.
+    /// Counts retries and deferrals that a queue refused and that are left to the ledger.
     pub fn unpublished(&self, queue: &'static str, count: usize) {
         self.unpublished.get_or_create(&[("queue", queue)]).inc_by(number(count));
     }
 
-    /// Counts a job of an unknown kind that is sent round.
+    /// Counts a job of an unknown kind that goes back through the delay ladder.
     pub fn unknown_job(&self) {
         self.unknown_jobs.inc();
     }
 
-    /// Counts an attempt if it leaves out events which the owner may not have any more.
+    /// Counts an attempt if it leaves out events that the owner may no longer read.
     pub fn partial(&self, is: bool) {
-        self.partial.inc_by(u64::from(is));
+        self.not_sent.partial.inc_by(u64::from(is));
     }
 
     /// Counts attempts that the ledger had already.
     pub fn duplicates(&self, count: usize) {
-        self.duplicates.inc_by(number(count));
+        self.ledger.duplicates.inc_by(number(count));
     }
 
     /// Notes by how many seconds the database's clock is ahead of this machine's.
@@ -253,12 +255,12 @@ impl Worker {
     /// Notes a statement that wrote rows into the ledger.
     pub fn ledger(&self, rows: usize, took: Duration) {
         #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
-        self.ledger_batch_size.observe(rows as f64);
-        self.ledger_write_duration.observe(took.as_secs_f64());
+        self.ledger.batch_size.observe(rows as f64);
+        self.ledger.write_duration.observe(took.as_secs_f64());
     }
 }
 
-/// The labels of a dead letter that is no job.
+/// The labels of a dead letter that is not a job.
 fn unreadable(dead_queue: &'static str) -> Labels<2> {
     [("queue", dead_queue), ("reason", "unreadable")]
 }
@@ -275,7 +277,8 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// What an attempt can come to. Other classes of a `status` outcome are rare, and there once seen.
+/// The labels of the results of attempts. Other classes of a `status` outcome are rare; they appear
+/// with their first attempt.
 fn answers() -> impl Iterator<Item = Labels<2>> {
     let statuses = [
         (Outcome::Delivered, "2xx"),

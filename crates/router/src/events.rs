@@ -9,12 +9,13 @@
 //! A statement that fails although the database is available is divided until one message is left. That
 //! message is set aside for a while, so that it does not block the messages behind it.
 
+mod consequences;
 mod directory;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use fanfare_broker::{Queue, Session, Settle};
+use fanfare_broker::{Queue, Session};
 use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
 use fanfare_core::job::Unit;
@@ -32,6 +33,7 @@ use crate::error::RouterError;
 use crate::finish::{Decided, finish};
 use crate::inbound::{InboundMessage, Outgoing};
 use crate::jobs;
+use consequences::{Consequences, Fate, consequences};
 use directory::apply_from_events;
 
 /// How long the first event of a batch waits for others if the last batch had several. So batches are
@@ -40,8 +42,6 @@ const LINGER: Duration = Duration::from_millis(1);
 
 /// How often the messages that wait in memory are decided again when no other message comes.
 const RECHECK: Duration = Duration::from_millis(20);
-/// The most messages that wait in memory, so that the prefetch has room for others.
-const MAX_WAITING: usize = 64;
 
 /// The pause before a failing statement is tried again if the database fails with every statement.
 const UNWELL_PAUSE: Duration = Duration::from_secs(1);
@@ -67,6 +67,7 @@ async fn receive(
     // Two batches are under way at a time: one is routed here, the other one is published.
     let most = usize::from(config.prefetch / 2).max(1);
     let parse = |incoming| InboundMessage::parse(config, incoming);
+    let batches = Batches { config, stop, done: &done };
     let mut waiting: Vec<InboundMessage> = Vec::new();
     let mut linger = Duration::ZERO;
     loop {
@@ -84,159 +85,168 @@ async fn receive(
             Some(Err(_)) => Vec::new(),
         };
         messages.append(&mut waiting);
-        waiting = route(config, stop, messages, &done, Routing::new()?).await?;
+        waiting = batches.route(messages, Routing::new()?).await?;
     }
     Ok(consumer.cancel().await?)
 }
 
-/// Routes messages and sends them to `finish`; returns those that wait here for the directory.
-async fn route(
-    config: &Config,
-    stop: &CancellationToken,
-    mut messages: Vec<InboundMessage>,
-    done: &mpsc::Sender<Decided>,
-    routing: Routing,
-) -> Result<Vec<InboundMessage>, RouterError> {
-    let began = Instant::now();
-    config.metrics.oldest_waiting(oldest(config, &messages));
-    let failing = apply_from_events(config, stop, &mut messages).await?;
-    let (failing, messages) = divide(messages, &failing);
-    if !failing.is_empty() {
-        send_on(done, aside(config, failing)).await;
-    }
-    let spans: Vec<Span> = messages.iter().flat_map(|it| &it.spans).cloned().collect();
-    let first = first_recorded(&spans);
-    let (arrivals, owners) = arrivals(&messages);
-    let gap_wait = config.pass_gaps.then_some(config.gap_wait);
-    let statement = async || {
+/// What the batches of a session have in common.
+#[derive(Clone, Copy)]
+struct Batches<'a> {
+    config: &'a Config,
+    stop: &'a CancellationToken,
+    done: &'a mpsc::Sender<Decided>,
+}
+
+impl Batches<'_> {
+    /// Routes messages and sends them to `finish`; returns those that wait here for the directory.
+    async fn route(
+        self,
+        mut messages: Vec<InboundMessage>,
+        routing: Routing,
+    ) -> Result<Vec<InboundMessage>, RouterError> {
         let began = Instant::now();
-        let plan = config.store.route_as(routing, &arrivals, gap_wait);
-        let routed = plan.instrument(first.clone()).await?;
-        config.metrics.statement(began.elapsed());
-        Ok(routed)
-    };
-    let Answered { value: routed, in_doubt } = match answered(stop, statement).await {
-        Err(Impatient::Failing(error)) if messages.len() == 1 => {
-            if config.store.route(&[], gap_wait).await.is_err() {
-                // The database fails with every statement, so this message is not the cause.
+        let Self { config, stop, .. } = self;
+        config.metrics.oldest_waiting(oldest(config, &messages));
+        let failing = apply_from_events(config, stop, &mut messages).await?;
+        let (failing, messages) = divide(messages, &failing);
+        if !failing.is_empty() {
+            self.send_on(aside(config, failing)).await;
+        }
+        if messages.is_empty() {
+            return Ok(messages);
+        }
+        let spans: Vec<Span> = messages.iter().flat_map(|it| &it.spans).cloned().collect();
+        let (arrivals, owners) = arrivals(&messages);
+        let Answered { value: routed, in_doubt } = match self
+            .plan(routing, &arrivals, first_recorded(&spans))
+            .await
+        {
+            Ok(answered) => answered,
+            Err(Impatient::Stopping) => return Err(RouterError::Stopping),
+            Err(error) if messages.len() == 1 => return self.route_without(messages, error).await,
+            Err(error) => return self.route_parts(messages, routing, error).await,
+        };
+        let routed = recognise(config, stop, routing, &arrivals, routed).await?;
+        let events = arrivals.len();
+        let mut results: Vec<Vec<(&Event, Routed)>> = messages.iter().map(|_| Vec::new()).collect();
+        for ((arrival, owner), routed) in arrivals.iter().zip(owners).zip(routed) {
+            results[owner].push((arrival.event, routed));
+        }
+        let Consequences { kept, fates, units, suspects, metrics, .. } =
+            consequences(config, &messages, results, in_doubt);
+        let jobs = self.jobs(units, &suspects).await?;
+        let (settles, kept_settles) = (Vec::new(), Vec::new());
+        let mut decided =
+            Decided { began, events, spans, jobs, kept, metrics, settles, kept_settles };
+        let mut waiting = Vec::new();
+        for (message, fate) in messages.into_iter().zip(fates) {
+            match fate {
+                Fate::Done => decided.settles.push(message.settle),
+                Fate::Kept => decided.kept_settles.push(message.settle),
+                Fate::Waits => waiting.push(message.waiting()),
+            }
+        }
+        self.send_on(decided).await;
+        Ok(waiting)
+    }
+
+    /// Writes events with their plans to the ledger.
+    async fn plan(
+        self,
+        routing: Routing,
+        arrivals: &[Arrival<'_>],
+        span: Span,
+    ) -> Result<Answered<Vec<Routed>>, Impatient> {
+        let statement = async || {
+            let began = Instant::now();
+            let plan = self.config.store.route_as(routing, arrivals, self.gap_wait());
+            let routed = plan.instrument(span.clone()).await?;
+            self.config.metrics.statement(began.elapsed());
+            Ok(routed)
+        };
+        answered(self.stop, statement).await
+    }
+
+    fn gap_wait(self) -> Option<Duration> {
+        self.config.pass_gaps.then_some(self.config.gap_wait)
+    }
+
+    /// Refuses a message that the database rejected, or sets it aside. Returns the messages that wait:
+    /// it is the message if the database fails with every statement, so that the message is not the
+    /// cause.
+    async fn route_without(
+        self,
+        messages: Vec<InboundMessage>,
+        error: Impatient,
+    ) -> Result<Vec<InboundMessage>, RouterError> {
+        let Self { config, stop, .. } = self;
+        let decided = match error {
+            Impatient::Stopping => return Err(RouterError::Stopping),
+            Impatient::Refused(error) => {
+                tracing::warn!(error = error.chain(), "the database rejected an event");
+                refused(config, messages, &error.chain())
+            }
+            Impatient::Failing(_) if config.store.route(&[], self.gap_wait()).await.is_err() => {
                 if stop.run_until_cancelled(tokio::time::sleep(UNWELL_PAUSE)).await.is_none() {
                     return Err(RouterError::Stopping);
                 }
                 return Ok(messages);
             }
-            tracing::warn!(
-                event.id = messages[0].events.first().map(|event| event.id.as_str()),
-                events = messages[0].len(),
-                error = error.chain(),
-                "failed to plan an event; it is set aside and tried again"
-            );
-            send_on(done, aside(config, messages)).await;
-            return Ok(Vec::new());
-        }
-        Err(Impatient::Failing(_)) => {
-            // There may be too many messages for one statement, or one of them may be the cause.
-            let mut first = messages;
-            let second = first.split_off(first.len() / 2);
-            let mut waiting = Box::pin(route(config, stop, first, done, routing)).await?;
-            waiting.extend(Box::pin(route(config, stop, second, done, routing)).await?);
-            return Ok(waiting);
-        }
-        Err(Impatient::Refused(error)) if messages.len() == 1 => {
-            tracing::warn!(error = error.chain(), "the database rejected an event");
-            send_on(done, refused(config, messages, &error.chain())).await;
-            return Ok(Vec::new());
-        }
-        Err(Impatient::Refused(_)) => {
-            // One of the messages is the cause. The others must be routed all the same.
-            let mut waiting = Vec::new();
-            for message in messages {
-                waiting.extend(Box::pin(route(config, stop, vec![message], done, routing)).await?);
+            Impatient::Failing(error) => {
+                let first = messages.iter().flat_map(|message| &message.events).next();
+                tracing::warn!(
+                    event.id = first.map(|event| event.id.as_str()),
+                    events = messages.iter().map(InboundMessage::len).sum::<usize>(),
+                    error = error.chain(),
+                    "failed to plan an event; it is set aside and tried again"
+                );
+                aside(config, messages)
             }
-            return Ok(waiting);
-        }
-        routed => routed?,
-    };
-    let routed = recognise(config, stop, routing, &arrivals, routed).await?;
-    let mut results: Vec<Vec<(&Event, Routed)>> = messages.iter().map(|_| Vec::new()).collect();
-    for ((arrival, owner), routed) in arrivals.iter().zip(owners).zip(routed) {
-        results[owner].push((arrival.event, routed));
+        };
+        self.send_on(decided).await;
+        Ok(Vec::new())
     }
-    let Consequences { kept, has_kept, held, units, suspects, metrics } =
-        consequences(config, &messages, results, in_doubt);
-    let copies = patiently(stop, || config.store.route_unsettled(&suspects)).await?;
-    config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
-    let mut jobs = jobs::inline(units, config.broker.delivery_queues())?;
-    jobs.extend(jobs::rechecks(&copies, config.broker.delivery_queues())?);
-    let events = arrivals.len();
-    let (waiting, settled): (Vec<_>, Vec<_>) =
-        messages.into_iter().enumerate().partition(|(index, _)| held.contains(index));
-    let (kept_ones, done_ones): (Vec<_>, Vec<_>) =
-        settled.into_iter().partition(|(index, _)| has_kept.contains(index));
-    let settles = |ones: Vec<(usize, InboundMessage)>| -> Vec<Settle> {
-        ones.into_iter().map(|(_, message)| message.settle).collect()
-    };
-    let (kept_settles, settles) = (settles(kept_ones), settles(done_ones));
-    let decided = Decided { began, events, spans, jobs, kept, metrics, settles, kept_settles };
-    send_on(done, decided).await;
-    Ok(waiting.into_iter().map(|(_, message)| message.waiting()).collect())
-}
 
-/// What follows from messages after the ledger's answer.
-#[derive(Default)]
-struct Consequences {
-    /// Dead letters and held messages to publish, and the inbound messages that have some.
-    kept: Outgoing,
-    has_kept: HashSet<usize>,
-    /// Messages that wait here for the directory.
-    held: HashSet<usize>,
-    /// The new events, for jobs.
-    units: Vec<Unit>,
-    /// The events whose jobs may be lost.
-    suspects: Vec<EventKey>,
-    metrics: BatchMetrics,
-}
-
-fn consequences(
-    config: &Config,
-    messages: &[InboundMessage],
-    results: Vec<Vec<(&Event, Routed)>>,
-    in_doubt: bool,
-) -> Consequences {
-    let mut it = Consequences::default();
-    for (index, (message, results)) in messages.iter().zip(results).enumerate() {
-        if results.iter().any(|(_, routed)| *routed == Routed::Forgotten) {
-            it.kept.push(message.forgotten(config));
-            it.has_kept.insert(index);
-            message.count_dead(&mut it.metrics, Reason::DirectoryBehind);
-            continue;
-        }
-        if results.iter().any(|(_, routed)| *routed == Routed::Held) {
-            if !message.has_waited() {
-                config.metrics.held(message.len());
+    /// Routes several messages in parts, because one of them may be why the statement failed.
+    async fn route_parts(
+        self,
+        mut messages: Vec<InboundMessage>,
+        routing: Routing,
+        error: Impatient,
+    ) -> Result<Vec<InboundMessage>, RouterError> {
+        let parts = match error {
+            Impatient::Stopping => return Err(RouterError::Stopping),
+            // There may also be too many messages for one statement.
+            Impatient::Failing(_) => {
+                let second = messages.split_off(messages.len() / 2);
+                vec![messages, second]
             }
-            if message.may_wait_here() && it.held.len() < MAX_WAITING {
-                it.held.insert(index);
-                continue;
-            }
-            if message.is_overdue(config) {
-                it.kept.push(message.overdue(config));
-                message.count_dead(&mut it.metrics, Reason::DirectoryBehind);
-            } else {
-                it.kept.push(message.hold(config));
-            }
-            it.has_kept.insert(index);
-            continue;
+            // The other messages must be routed all the same.
+            Impatient::Refused(_) => messages.into_iter().map(|message| vec![message]).collect(),
+        };
+        let mut waiting = Vec::new();
+        for part in parts {
+            waiting.extend(Box::pin(self.route(part, routing)).await?);
         }
-        let rejected = message.rejected((config.clock)());
-        if !rejected.is_empty() {
-            it.kept.extend(rejected);
-            it.has_kept.insert(index);
-        }
-        message.count(&mut it.metrics, &results, (config.clock)());
-        it.suspects.extend(message.suspects(&results, in_doubt));
-        it.units.extend(jobs::unit(message.batch_key(), results));
+        Ok(waiting)
     }
-    it
+
+    /// The jobs of new events, and rechecks for events whose jobs may be lost.
+    async fn jobs(self, units: Vec<Unit>, suspects: &[EventKey]) -> Result<Outgoing, RouterError> {
+        let Self { config, stop, .. } = self;
+        let copies = patiently(stop, || config.store.route_unsettled(suspects)).await?;
+        config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
+        let mut jobs = jobs::inline(units, config.broker.delivery_queues())?;
+        jobs.extend(jobs::rechecks(&copies, config.broker.delivery_queues())?);
+        Ok(jobs)
+    }
+
+    async fn send_on(self, decided: Decided) {
+        // The receiver is gone if publishing has failed. Then this session ends, and the messages are
+        // redelivered.
+        let _ = self.done.send(decided).await;
+    }
 }
 
 /// Counts events that an earlier try of this routing wrote as new, because no other router knows that
@@ -287,12 +297,6 @@ fn divide(
         numbered.into_iter().map(|(_, message)| message).collect()
     };
     (messages(aside), messages(others))
-}
-
-async fn send_on(done: &mpsc::Sender<Decided>, decided: Decided) {
-    // The receiver is gone if publishing has failed. Then this session ends, and the messages are
-    // redelivered.
-    let _ = done.send(decided).await;
 }
 
 /// The time of the oldest of these events, in Unix milliseconds. An event without a time counts from

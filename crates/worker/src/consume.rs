@@ -12,7 +12,7 @@ use fanfare_broker::{
     BrokerError, Consumer, Incoming, Queue, Session, Settle, ack_all, keep_consuming,
 };
 use fanfare_core::chain::chain;
-use fanfare_core::job::{Job, JobError, MAX_DELIVERIES, Unit};
+use fanfare_core::job::{Job, JobError, MAX_DELIVERIES};
 use futures_util::future::{join, join_all};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -21,11 +21,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::context::{Context, MAX_PREFETCH_AGE};
 use crate::endpoint_limiter::lanes;
 use crate::error::WorkerError;
-use crate::first_attempt::{attempt_all, attempt_refs};
+use crate::first_attempt::attempt_all;
 use crate::follow_up::FollowUp;
 use crate::follow_up_publisher::FollowUpPublisher;
 use crate::guard::JobGuard;
 use crate::later_attempt::defer;
+use crate::units::{attempt_refs, delivery_count};
 use group::later_attempts;
 
 /// How long a worker whose session is lost needs to claim its attempts in flight. Until then their
@@ -111,15 +112,17 @@ pub(crate) async fn run(
     let (to_later, dues) = mpsc::channel(capacity);
     let shares = context.config.broker.delivery_queues();
     let each = (prefetch / u16::from(shares.count())).max(1);
-    let deliveries = shares.all().map(|share| {
-        keep_receiving(&context, &session, Queue::Deliveries(share), each, to_first.clone())
-    });
-    let deliveries: Vec<_> = deliveries.collect();
+    let intake =
+        |queue, prefetch, to| Intake { context: &context, session: &session, queue, prefetch, to };
+    let deliveries: Vec<_> = shares
+        .all()
+        .map(|share| intake(Queue::Deliveries(share), each, to_first.clone()).run())
+        .collect();
     // First attempts end when the last of these senders does.
     drop(to_first);
     tokio::join!(
         join_all(deliveries),
-        keep_receiving(&context, &session, Queue::Retries, prefetch, to_later),
+        intake(Queue::Retries, prefetch, to_later).run(),
         first_attempts(lane(first), firsts),
         later_attempts(lane(retries), dues),
     );
@@ -134,104 +137,94 @@ fn lost() -> BrokerError {
     BrokerError::Lost { doing: "delivering".to_owned(), source: None }
 }
 
-/// Receives the jobs of a queue until the session or the process ends. If its consumer ends, another
-/// one is opened.
-async fn keep_receiving(
-    context: &Context,
-    session: &Session,
+/// Receives the jobs of one queue.
+struct Intake<'a> {
+    context: &'a Context,
+    session: &'a Session,
     queue: Queue,
     prefetch: u16,
     to: mpsc::Sender<Received>,
-) {
-    keep_consuming(session, queue, &context.stop, || {
-        receive_until_end(context, session, queue, prefetch, &to)
-    })
-    .await;
 }
 
-/// Receives the jobs of a queue until its consumer ends, and then makes sure that its attempts in
-/// flight are settled or claimed.
-async fn receive_until_end(
-    context: &Context,
-    session: &Session,
-    queue: Queue,
-    prefetch: u16,
-    to: &mpsc::Sender<Received>,
-) -> Result<(), WorkerError> {
-    let Some(consumer) = open(context, session, queue, prefetch).await? else {
-        return Ok(());
-    };
-    let of_consumer = TaskTracker::new();
-    let result = receive(context, queue, session, consumer, &of_consumer, to).await;
-    of_consumer.close();
-    // Attempts in flight are settled before the consumer's connection ends, if there is time.
-    let settled = match &result {
-        Ok(()) => tokio::time::timeout(GRACE, of_consumer.wait()).await.is_ok(),
-        Err(_) => false,
-    };
-    if !settled {
-        // They go on and are recorded, while the broker redelivers their jobs to other workers.
-        context.claim_in_flight().await?;
+impl Intake<'_> {
+    /// Receives jobs until the session or the process ends. If the consumer ends, another one is
+    /// opened.
+    async fn run(self) {
+        let stop = &self.context.stop;
+        keep_consuming(self.session, self.queue, stop, || self.receive_until_end()).await;
     }
-    result
-}
 
-/// Begins to consume a queue; `None` when the process stops. Only the first delivery queue always
-/// exists. The others are declared by the routers that spread jobs over them, and the routers are best
-/// configured after the workers.
-async fn open(
-    context: &Context,
-    session: &Session,
-    queue: Queue,
-    prefetch: u16,
-) -> Result<Option<Consumer>, WorkerError> {
-    let mut logged = false;
-    loop {
-        match session.consumer(queue, prefetch).await {
-            Ok(consumer) => return Ok(Some(consumer)),
-            Err(BrokerError::Missing { .. })
-                if queue != Queue::DELIVERIES && queue != Queue::Retries => {}
-            Err(error) => return Err(error.into()),
-        }
-        if !std::mem::replace(&mut logged, true) {
-            let queue = queue.name();
-            tracing::info!(
-                queue,
-                "a delivery queue does not exist yet; a router with this FANFARE_DELIVERY_QUEUES \
-                 declares it"
-            );
-        }
-        tokio::select! {
-            () = tokio::time::sleep(QUEUE_CHECK_INTERVAL) => {}
-            () = context.stop.cancelled() => return Ok(None),
-            () = session.lost() => return Err(lost().into()),
-        }
-    }
-}
-
-/// Receives messages and notes when each arrived.
-async fn receive(
-    context: &Context,
-    queue: Queue,
-    session: &Session,
-    mut consumer: Consumer,
-    of_consumer: &TaskTracker,
-    to: &mpsc::Sender<Received>,
-) -> Result<(), WorkerError> {
-    loop {
-        let next = tokio::select! {
-            next = consumer.next() => next,
-            () = context.stop.cancelled() => break,
-            () = session.lost() => return Err(lost().into()),
+    /// Receives jobs until the consumer ends, and then makes sure that the attempts in flight are
+    /// settled or claimed.
+    async fn receive_until_end(&self) -> Result<(), WorkerError> {
+        let Some(consumer) = self.open().await? else {
+            return Ok(());
         };
-        let Some(incoming) = next.transpose()? else { break };
-        context.progress.note(queue, &incoming);
-        let received = Received { incoming, at: Instant::now(), open: of_consumer.token() };
-        if to.send(received).await.is_err() {
-            break;
+        let of_consumer = TaskTracker::new();
+        let result = self.receive(consumer, &of_consumer).await;
+        of_consumer.close();
+        // Attempts in flight are settled before the consumer's connection ends, if there is time.
+        let settled = match &result {
+            Ok(()) => tokio::time::timeout(GRACE, of_consumer.wait()).await.is_ok(),
+            Err(_) => false,
+        };
+        if !settled {
+            // They go on and are recorded, while the broker redelivers their jobs to other workers.
+            self.context.claim_in_flight().await?;
+        }
+        result
+    }
+
+    /// Begins to consume; `None` when the process stops. Only the first delivery queue always exists.
+    /// The others are declared by the routers that spread jobs over them, and the routers are best
+    /// configured after the workers.
+    async fn open(&self) -> Result<Option<Consumer>, WorkerError> {
+        let Self { context, session, queue, prefetch, .. } = *self;
+        let mut logged = false;
+        loop {
+            match session.consumer(queue, prefetch).await {
+                Ok(consumer) => return Ok(Some(consumer)),
+                Err(BrokerError::Missing { .. })
+                    if queue != Queue::DELIVERIES && queue != Queue::Retries => {}
+                Err(error) => return Err(error.into()),
+            }
+            if !std::mem::replace(&mut logged, true) {
+                let queue = queue.name();
+                tracing::info!(
+                    queue,
+                    "a delivery queue does not exist yet; a router with this \
+                     FANFARE_DELIVERY_QUEUES declares it"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep(QUEUE_CHECK_INTERVAL) => {}
+                () = context.stop.cancelled() => return Ok(None),
+                () = session.lost() => return Err(lost().into()),
+            }
         }
     }
-    Ok(consumer.cancel().await?)
+
+    /// Receives messages and notes when each arrived.
+    async fn receive(
+        &self,
+        mut consumer: Consumer,
+        of_consumer: &TaskTracker,
+    ) -> Result<(), WorkerError> {
+        loop {
+            let next = tokio::select! {
+                next = consumer.next() => next,
+                () = self.context.stop.cancelled() => break,
+                () = self.session.lost() => return Err(lost().into()),
+            };
+            let Some(incoming) = next.transpose()? else { break };
+            self.context.progress.note(self.queue, &incoming);
+            let received = Received { incoming, at: Instant::now(), open: of_consumer.token() };
+            if self.to.send(received).await.is_err() {
+                break;
+            }
+        }
+        Ok(consumer.cancel().await?)
+    }
 }
 
 async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
@@ -305,10 +298,6 @@ fn width(job: &Job) -> usize {
         // These are not attempted here but published again.
         Job::Copy(_) | Job::First(_) | Job::Due(_) => 1,
     }
-}
-
-fn delivery_count(units: &[Unit]) -> usize {
-    units.iter().map(|unit| unit.deliveries.len()).sum()
 }
 
 /// Acknowledges jobs that are done, and requeues those that failed.

@@ -2,25 +2,25 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::job::Due;
-use fanfare_store::claims::{Claim, Lease};
-use fanfare_store::patience::{Impatient, patiently};
-use fanfare_store::{Store, StoreError};
+use fanfare_store::StoreError;
+use fanfare_store::claims::Claim;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
-use crate::database::{DatabaseHealth, SETTLE_TIME};
+use crate::claimer::{Claimer, HeldLease, RECORD_MARGIN};
+use crate::database::{Database, DatabaseHealth, SETTLE_TIME};
 use crate::endpoint_limiter::EndpointLimiter;
 use crate::error::WorkerError;
 use crate::pacer::Pacer;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
-use crate::slow_attempt::SlowClaims;
+use crate::slow_claims::SlowClaims;
 use crate::solo::SoloLock;
 use crate::webhook_cache::WebhookCache;
 
@@ -34,10 +34,6 @@ const BODY_MEMORY: u32 = 24 * 1024;
 
 /// Bodies below this many KiB are sent without a reservation of memory.
 const SMALL: u32 = 64;
-
-/// The margin for writing an attempt's row to the ledger. Every time-out that waits for an attempt
-/// includes it.
-pub(crate) const RECORD_MARGIN: Duration = Duration::from_secs(5);
 
 /// The shared state.
 pub(crate) struct Context {
@@ -55,42 +51,10 @@ pub(crate) struct Context {
     in_flight: Mutex<HashSet<Due>>,
     /// Separates solo attempts from all others of the process.
     pub(crate) solo: SoloLock,
-    database: DatabaseHealth,
+    database: Database,
     claimer: Claimer,
     /// Claims first attempts whose POSTs are slow.
     pub(crate) slow_claims: SlowClaims,
-}
-
-/// Claims attempts for this worker.
-#[derive(Clone)]
-pub(crate) struct Claimer {
-    store: Store,
-    database: DatabaseHealth,
-    stop: CancellationToken,
-    /// The duration of a claim.
-    length: Duration,
-}
-
-impl Claimer {
-    /// Claims attempts; the answers are in their order.
-    pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
-        let held = HeldLease { lease: Lease::new(self.length, false), from: Instant::now() };
-        let claims = patiently(&self.stop, || {
-            // Computed for each try: there may have been an outage since the last one.
-            let may_take_over = self.database.is_settled();
-            let lease = Lease { may_take_over, ..held.lease };
-            self.database.watch(self.store.attempts_claim(dues, lease))
-        });
-        Ok((claims.await?, held))
-    }
-}
-
-/// The lease of the claims that one statement made.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct HeldLease {
-    pub(crate) lease: Lease,
-    /// The time from which they are surely held.
-    pub(crate) from: Instant,
 }
 
 impl Context {
@@ -101,17 +65,13 @@ impl Context {
         tracker: &TaskTracker,
     ) -> Self {
         let webhooks = WebhookCache::start(config.store.clone(), end, tracker);
-        let database = DatabaseHealth::new();
-        let recorder = Recorder::start(&config, database.clone(), stop.clone(), tracker);
+        let health = DatabaseHealth::new();
+        let recorder = Recorder::start(&config, health.clone(), stop.clone(), tracker);
+        let database = Database::new(config.store.clone(), health, stop.clone());
         let limiter = EndpointLimiter::new(config.per_webhook, config.concurrency);
-        let claimer = Claimer {
-            store: config.store.clone(),
-            database: database.clone(),
-            stop: stop.clone(),
-            length: config.timeout + 2 * RECORD_MARGIN,
-        };
+        let claimer = Claimer::new(database.clone(), config.timeout);
         let slow_claims = SlowClaims::start(claimer.clone(), tracker);
-        let pacer = Pacer::new(config.concurrency);
+        let pacer = Pacer::new(database.clone(), config.concurrency, config.policy.deadline);
         Self {
             config,
             webhooks,
@@ -131,12 +91,7 @@ impl Context {
 
     /// The time of the database's clock. All times in the ledger are compared with it.
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        self.config.store.clock().now()
-    }
-
-    /// The duration of a claim: the longest POST and twice the margin for its record.
-    pub(crate) fn lease(&self) -> Duration {
-        self.claimer.length
+        self.database.now()
     }
 
     /// After this time, a first attempt that another worker received has been recorded, claimed or
@@ -161,16 +116,15 @@ impl Context {
     /// The delay of an attempt that another worker has claimed.
     pub(crate) fn until_free(&self) -> Duration {
         // Claims that expired during an outage are free as soon as the database has settled.
-        if self.database.is_settled() { self.lease() } else { SETTLE_TIME }
+        if self.database.is_settled() { self.claimer.length() } else { SETTLE_TIME }
     }
 
-    /// Calls the database until it is available; see [`patiently`].
-    pub(crate) async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreError>>>(
+    /// Calls the database until it is available; see [`Database::retry_until_available`].
+    pub(crate) fn retry_until_available<T, Answer: Future<Output = Result<T, StoreError>>>(
         &self,
-        mut call: impl FnMut() -> Answer,
-    ) -> Result<T, WorkerError> {
-        let watched = || self.database.watch(call());
-        patiently(&self.stop, watched).await.map_err(|error: Impatient| error.into())
+        call: impl FnMut() -> Answer,
+    ) -> impl Future<Output = Result<T, WorkerError>> {
+        self.database.retry_until_available(call)
     }
 
     /// Reserves memory for a body. It waits for a limited time only, because the claim of the attempt
@@ -229,10 +183,4 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.context.lock().remove(&self.due);
     }
-}
-
-/// A random number from 0 to 1, without a system call, because each delivery needs two. It is good
-/// enough to spread load, and for nothing else.
-pub(crate) fn chance() -> f64 {
-    fastrand::f64()
 }

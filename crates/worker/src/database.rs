@@ -1,4 +1,4 @@
-//! How long the database has been available to this worker.
+//! The database as attempts use it, and how long it has been available to this worker.
 //!
 //! During an outage, claims expire while their holders still have attempts to record. The holders
 //! record them soon after the database is back. So no worker takes over a claim before the database
@@ -7,7 +7,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fanfare_store::StoreError;
+use chrono::{DateTime, Utc};
+use fanfare_store::patience::{Impatient, patiently};
+use fanfare_store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::WorkerError;
 
 /// The time within which each worker that waits for the database reaches it again, over a new
 /// connection.
@@ -47,5 +52,43 @@ impl DatabaseHealth {
 
     fn lock(&self) -> MutexGuard<'_, Instant> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The database as attempts use it.
+#[derive(Clone)]
+pub(crate) struct Database {
+    store: Store,
+    health: DatabaseHealth,
+    /// Cancelled when the process stops: no statement is repeated then.
+    stop: CancellationToken,
+}
+
+impl Database {
+    pub(crate) fn new(store: Store, health: DatabaseHealth, stop: CancellationToken) -> Self {
+        Self { store, health, stop }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The time of the database's clock. All times in the ledger are compared with it.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.store.clock().now()
+    }
+
+    /// Whether all workers have recorded the attempts that they made during the last outage.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.health.is_settled()
+    }
+
+    /// Calls the database until it is available; see [`patiently`].
+    pub(crate) async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreError>>>(
+        &self,
+        mut call: impl FnMut() -> Answer,
+    ) -> Result<T, WorkerError> {
+        let watched = || self.health.watch(call());
+        patiently(&self.stop, watched).await.map_err(|error: Impatient| error.into())
     }
 }

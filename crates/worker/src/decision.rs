@@ -16,8 +16,9 @@ use fanfare_store::claims::Claim;
 use fanfare_store::directory::UserStatus;
 
 use crate::context::Context;
+use crate::due_delivery::DueDelivery;
 use crate::error::WorkerError;
-use crate::later_attempt::{DueDelivery, series};
+use crate::series::RetrySeries;
 use crate::webhook_cache::Found;
 
 /// How much later than its decision a row may be dated. The order of two times that are nearer than
@@ -187,7 +188,7 @@ fn is_next(due: Due, history: &Standing) -> bool {
 /// Whether a delivery that was deferred many times is past its deadline. A retry is never due so late,
 /// even if the ladder lengthens its wait by an eighth.
 fn expired(history: &Standing, now: DateTime<Utc>, deadline: Duration) -> bool {
-    let age = (now - series(history).started_at).to_std().unwrap_or_default();
+    let age = (now - RetrySeries::of(history).started_at).to_std().unwrap_or_default();
     !history.events.is_empty() && age > deadline + deadline / 8 + CLOCKS
 }
 

@@ -8,7 +8,7 @@ use fanfare_core::webhook::{Headers, Pacing, Properties};
 use fanfare_store::attempts::Last;
 
 use super::*;
-use crate::later_attempt::AttemptKind;
+use crate::due_delivery::AttemptKind;
 
 const DEADLINE: Duration = Duration::from_hours(72);
 

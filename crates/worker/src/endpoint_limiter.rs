@@ -17,7 +17,7 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use tokio::sync::oneshot;
 
-use crate::context::chance;
+use crate::chance::chance;
 use lane::{Lane, Slow};
 
 /// The most endpoints that are remembered, and the most groups of each kind. Beyond this number, idle

@@ -11,15 +11,20 @@ use fanfare_core::webhook::Webhook;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::attempt::{Ready, RetrySeries, attempt, drop_delivery};
+use crate::attempt::attempt;
 use crate::context::{Context, InFlight};
+use crate::due_delivery::DueDelivery;
+use crate::ending::drop_delivery;
 use crate::endpoint_limiter::{Arrival, Deferred};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::follow_up_publisher::FollowUpPublisher;
 use crate::guard::{DeliveryGuard, JobGuard};
-use crate::later_attempt::{DueDelivery, attempt_each};
+use crate::later_attempt::attempt_each;
 use crate::pacer::Turn;
+use crate::ready::{Attempt, Holds, Ready};
+use crate::series::RetrySeries;
+use crate::units::{attempt_refs, notifications};
 
 /// Attempts all deliveries of a job concurrently, records the attempts and publishes their follow-ups.
 /// Each delivery gives back its part of `permit` and releases its job when it is over or slow, so that
@@ -76,12 +81,6 @@ pub(crate) async fn attempt_all(
     join_all(attempts).await;
 }
 
-/// The deliveries of a job.
-pub(crate) fn attempt_refs(units: &[Unit]) -> Vec<Due> {
-    let due = |unit: &Unit, webhook: WebhookId| Due { batch: unit.batch, webhook, entry: 1 };
-    units.iter().flat_map(|unit| unit.deliveries.iter().map(|to| due(unit, to.webhook))).collect()
-}
-
 /// A delivery of a job.
 #[derive(Clone, Copy)]
 struct Addressed<'a> {
@@ -99,12 +98,7 @@ async fn one(
 ) -> Result<Option<FollowUp>, WorkerError> {
     let Addressed { unit, to, webhook, from } = addressed;
     let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
-    let series = RetrySeries {
-        attempts: 0,
-        attempts_in_series: 0,
-        started_at: unit.received_at,
-        revision: 0,
-    };
+    let series = RetrySeries::first(unit.received_at, 0);
     let webhook = match webhook {
         None => {
             return Box::pin(drop_for(context, due, series, DropReason::WebhookDeleted)).await;
@@ -115,12 +109,11 @@ async fn one(
         Some(webhook) => webhook,
     };
     let defer = |deferred| Ok(Some(FollowUp::deferred(context, due, deferred)));
-    let slot = match context.pacer.turn(context, webhook, Arrival::New).await? {
+    let slot = match context.pacer.turn(webhook, Arrival::New).await? {
         Turn::Free => None,
         Turn::Soon(waiting) => Some(waiting.wait().await),
         Turn::Defer(deferred) => {
-            let pacer = &context.pacer;
-            match pacer.but_for_deadline(context, webhook.id, deferred, series.started_at) {
+            match context.pacer.but_for_deadline(webhook.id, deferred, series.started_at) {
                 Some(deferred) => return defer(deferred),
                 None => None,
             }
@@ -130,17 +123,11 @@ async fn one(
         Ok(permit) => permit,
         Err(deferred) => return defer(deferred),
     };
-    let ready = Ready {
+    let holds =
+        Holds { permit, slot, memory: None, from, held: None, solo: None, is_solo: false, guard };
+    let first = Attempt {
         due,
         webhook,
-        permit,
-        slot,
-        memory: None,
-        from,
-        held: None,
-        solo: None,
-        is_solo: false,
-        guard,
         by_plan: true,
         series,
         event_ids: unit.event_ids.iter().map(String::as_str).collect(),
@@ -148,7 +135,7 @@ async fn one(
         traceparent: unit.traceparent.as_deref(),
         detail: None,
     };
-    attempt(context, ready).await
+    attempt(context, Ready { attempt: first, holds }).await
 }
 
 /// Drops a delivery for a reason that depends on the webhook alone.
@@ -159,13 +146,4 @@ async fn drop_for(
     reason: DropReason,
 ) -> Result<Option<FollowUp>, WorkerError> {
     drop_delivery(context, due, series, reason, reason.sentence("", &[], 0)).await
-}
-
-/// The notifications of a unit that a webhook gets.
-pub(crate) fn notifications<'a>(unit: &'a Unit, to: &Addressee) -> Vec<&'a str> {
-    let all: Vec<&str> = unit.notifications.iter().map(|raw| raw.get()).collect();
-    match &to.only {
-        None => all,
-        Some(only) => only.iter().filter_map(|index| all.get(*index).copied()).collect(),
-    }
 }

@@ -13,24 +13,26 @@ use std::time::Duration;
 use fanfare_broker::Delay;
 use fanfare_core::chain::chain as error_chain;
 use fanfare_core::ids::WebhookId;
-use fanfare_core::job::{Due, Job, Unit};
-use fanfare_core::outcome::{DeadReason, DropReason, decided_again};
+use fanfare_core::job::{Due, Unit};
+use fanfare_core::outcome::{DropReason, decided_again};
 use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{PlannedEvent, Standing};
 use futures_util::future::{join, join_all};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::attempt::{self, RetrySeries, drop_delivery};
-use crate::context::{Context, HeldLease};
+use crate::claimer::HeldLease;
+use crate::context::Context;
 use crate::decision::{Decision, time_left};
+use crate::due_delivery::DueDelivery;
+use crate::ending::{self, drop_delivery};
 use crate::endpoint_limiter::{Arrival, Deferred};
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::follow_up_publisher::FollowUpPublisher;
 use crate::guard::{DeliveryGuard, JobGuard};
 use crate::ledger_lost;
-use crate::pacer::Slot;
+use crate::series::RetrySeries;
 use crate::webhook_cache::Found;
 use admission::{Admission, admit};
 use load::{Loaded, load};
@@ -48,43 +50,6 @@ const INLINE: usize = 16 * 1024;
 
 /// The value for `inline` when no notifications are needed.
 const NO_PAYLOAD: usize = 0;
-
-/// The kind of job that names a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AttemptKind {
-    /// A job for first attempts.
-    First,
-    /// A job for retries and deferred attempts.
-    Later,
-}
-
-/// A delivery whose attempt is due, with the broker's information about its job.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DueDelivery {
-    pub(crate) due: Due,
-    pub(crate) kind: AttemptKind,
-    pub(crate) redelivered: bool,
-    /// The reserved slot, if its webhook has a pace.
-    pub(crate) slot: Option<Slot>,
-}
-
-impl DueDelivery {
-    /// A first attempt of a job that the broker delivers for the first time.
-    pub(crate) fn first(due: Due) -> Self {
-        Self { due, kind: AttemptKind::First, redelivered: false, slot: None }
-    }
-
-    /// The same job again after a delay.
-    fn again(self, wait: Duration) -> FollowUp {
-        let (due, delay) = (self.due, Delay::at_least(wait));
-        match (self.redelivered, self.kind) {
-            (true, AttemptKind::First) => FollowUp::Split { job: Job::First(vec![due]), delay },
-            (true, AttemptKind::Later) => FollowUp::Split { job: Job::Due(vec![due]), delay },
-            (false, AttemptKind::First) => FollowUp::First { due, delay },
-            (false, AttemptKind::Later) => FollowUp::Retry { due, delay },
-        }
-    }
-}
 
 /// Defers first attempts that are in doubt, because another worker may have made them or be making
 /// them. An attempt without a row in the ledger comes back as a job by reference after `wait`, when
@@ -250,65 +215,34 @@ async fn act(
     admission: Admission,
     guard: &mut DeliveryGuard,
 ) -> Result<Option<FollowUp>, WorkerError> {
-    let Claimed { delivery, history, webhook, .. } = claimed;
+    let Claimed { delivery, webhook, history, .. } = claimed;
     let due = delivery.due;
+    let defer = |deferred| FollowUp::deferred(context, due, deferred);
     match decision {
         Decision::Attempt { events, by_plan, solo } => {
             let Some(webhook) = webhook else { return Ok(None) };
-            let permit = match admission {
-                Admission::Permit(permit) => permit,
-                Admission::Deferred(deferred) => {
-                    let started_at = series(history).started_at;
-                    let admitted =
-                        admission::admit_despite_hold(context, webhook, deferred, started_at);
-                    match admitted.await {
-                        Ok(permit) => permit,
-                        Err(deferred) => {
-                            let again = FollowUp::deferred(context, due, deferred);
-                            return not_begun(context, claimed, again).await;
-                        }
-                    }
-                }
-                // Its webhook was resumed in the meantime.
-                Admission::Soon(_) | Admission::Unneeded | Admission::Unreadable => {
-                    return not_begun(context, claimed, delivery.again(AT_ONCE)).await;
-                }
-            };
-            let start = Start { events, by_plan, solo, guard };
+            let start = Start { webhook, events, by_plan, solo, guard };
             // Boxed because it is large: thousands of deliveries may wait here.
-            Box::pin(start.attempt(context, claimed, webhook, permit)).await
+            Box::pin(start.attempt(context, claimed, admission)).await
         }
-        Decision::Drop(reason) => {
-            let owner = webhook.map_or("", |webhook| webhook.owner.as_str());
-            let subjects: Vec<&str> =
-                history.events.iter().map(|event| event.subject.as_str()).collect();
-            let detail = reason.sentence(owner, &subjects, history.revision);
-            let detail = match reason {
-                DropReason::WebhookDeleted | DropReason::WebhookPaused => detail,
-                DropReason::OwnerDisabled
-                | DropReason::OwnerDeleted
-                | DropReason::AccessRevoked => after_wait(context, history, detail),
-            };
-            drop_delivery(context, due, series(history), reason, detail).await
-        }
+        Decision::Drop(reason) => drop_claimed(context, claimed, reason).await,
         Decision::Contended => {
             context.config.metrics.deferred(Deferral::Claimed);
             Ok(Some(delivery.again(context.until_free())))
         }
         Decision::DirectoryHeld => {
-            let again = FollowUp::deferred(context, due, Deferred::DIRECTORY_HELD);
-            not_begun(context, claimed, again).await
+            not_begun(context, claimed, defer(Deferred::DIRECTORY_HELD)).await
         }
-        Decision::Unreadable => {
-            let again = FollowUp::deferred(context, due, Deferred::UNREADABLE);
-            not_begun(context, claimed, again).await
-        }
+        Decision::Unreadable => not_begun(context, claimed, defer(Deferred::UNREADABLE)).await,
         Decision::NotYetDue => {
             // Its permit is for deliveries whose time has come.
             drop(admission);
             not_yet_due(context, claimed).await
         }
-        Decision::GiveUp(reason) => self::give_up(context, due, history, webhook, reason).await,
+        Decision::GiveUp(reason) => {
+            let series = RetrySeries::of(history);
+            ending::give_up(context, due, series, reason, webhook).await
+        }
         Decision::Lost => {
             let letter = ledger_lost::letter(context, due, claimed.units, webhook)?;
             not_begun(context, claimed, letter).await
@@ -320,6 +254,26 @@ async fn act(
         }
         Decision::Superseded => Ok(None),
     }
+}
+
+/// Records that a claimed delivery is dropped, with a sentence that says why.
+async fn drop_claimed(
+    context: &Context,
+    claimed: Claimed<'_>,
+    reason: DropReason,
+) -> Result<Option<FollowUp>, WorkerError> {
+    let Claimed { delivery, history, webhook, .. } = claimed;
+    let owner = webhook.map_or("", |webhook| webhook.owner.as_str());
+    let subjects: Vec<&str> = history.events.iter().map(|event| event.subject.as_str()).collect();
+    let detail = reason.sentence(owner, &subjects, history.revision);
+    let detail = match reason {
+        DropReason::WebhookDeleted | DropReason::WebhookPaused => detail,
+        DropReason::OwnerDisabled | DropReason::OwnerDeleted | DropReason::AccessRevoked => {
+            after_wait(context, history, detail)
+        }
+    };
+    let series = RetrySeries::of(history);
+    drop_delivery(context, delivery.due, series, reason, detail).await
 }
 
 /// Releases the claim of an attempt that is not begun now.
@@ -365,36 +319,6 @@ fn left_out(history: &Standing, webhook: &Webhook, sent: &[usize]) -> Option<Str
     let why = DropReason::AccessRevoked;
     let why = || why.sentence(webhook.owner.as_str(), &subjects, history.revision);
     (!subjects.is_empty()).then(|| format!("{} events left out: {}", subjects.len(), why()))
-}
-
-async fn give_up(
-    context: &Context,
-    due: Due,
-    history: &Standing,
-    webhook: Option<&Webhook>,
-    reason: DeadReason,
-) -> Result<Option<FollowUp>, WorkerError> {
-    attempt::give_up(context, due, series(history), reason).await?;
-    FollowUp::of_row(context, due, webhook).await
-}
-
-/// The present series of attempts.
-pub(crate) fn series(history: &Standing) -> RetrySeries {
-    let received_at = history.events.first().map(|event| event.received_at);
-    match &history.last {
-        Some(last) => RetrySeries {
-            attempts: last.attempt,
-            attempts_in_series: last.tries,
-            started_at: last.since,
-            revision: history.revision,
-        },
-        None => RetrySeries {
-            attempts: 0,
-            attempts_in_series: 0,
-            started_at: received_at.unwrap_or_default(),
-            revision: history.revision,
-        },
-    }
 }
 
 /// Reads the webhooks of deliveries and their histories. A history has its notifications if these

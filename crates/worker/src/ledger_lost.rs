@@ -9,8 +9,8 @@ use fanfare_core::webhook::{Properties, Webhook};
 
 use crate::context::Context;
 use crate::error::WorkerError;
-use crate::first_attempt::notifications;
 use crate::follow_up::{DeadLetter, FollowUp};
+use crate::units::notifications;
 
 /// The dead letter of a delivery whose events the database does not know. Its body is the one to be
 /// sent if the job carried events (`units`), and otherwise the job.

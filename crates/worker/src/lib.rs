@@ -29,10 +29,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod attempt;
+mod chance;
+mod claimer;
 mod consume;
 mod context;
 mod database;
 mod decision;
+mod due_delivery;
+mod ending;
 mod endpoint_limiter;
 mod error;
 mod first_attempt;
@@ -44,11 +48,16 @@ mod ledger_lost;
 mod metrics;
 mod pacer;
 mod progress;
+mod ready;
 mod recorder;
+mod series;
 mod slow_attempt;
+mod slow_claims;
 mod solo;
 mod telemetry;
+mod units;
 mod webhook_cache;
+mod webhook_health;
 
 use context::Context;
 
@@ -92,10 +101,11 @@ pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(Stat
     let work = supervise(&broker, &stop, on_state, |session| {
         consume::run(Arc::clone(&context), session, tracker.clone())
     });
+    let Context { config, progress, .. } = &*context;
     tokio::select! {
         () = work => {}
         () = metrics::gauges(&context) => {}
-        () = progress::write(&context) => {}
+        () = progress.write(&config.store, context.in_doubt_window()) => {}
     }
     // The recorder ends when its last user is dropped.
     drop(context);

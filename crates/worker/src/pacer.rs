@@ -18,7 +18,8 @@ use fanfare_core::pace::{Feedback, Pace, Turn as Reserved, last_chance, longest_
 use fanfare_core::webhook::Webhook;
 use tokio::sync::Semaphore;
 
-use crate::context::{Context, chance};
+use crate::chance::chance;
+use crate::database::Database;
 use crate::endpoint_limiter::{Arrival, Deferred};
 use crate::error::WorkerError;
 
@@ -72,6 +73,9 @@ impl Slot {
 
 /// This worker's view of the paces of webhooks.
 pub(crate) struct Pacer {
+    database: Database,
+    /// The age of a series after which there is no further attempt.
+    deadline: Duration,
     max_waiting: u32,
     statements: Semaphore,
     state: Mutex<State>,
@@ -127,9 +131,11 @@ impl Drop for Waiting {
 }
 
 impl Pacer {
-    pub(crate) fn new(concurrency: u32) -> Arc<Self> {
+    pub(crate) fn new(database: Database, concurrency: u32, deadline: Duration) -> Arc<Self> {
         let max_waiting = (concurrency / WAITING_PART).max(1);
         Arc::new(Self {
+            database,
+            deadline,
             max_waiting,
             statements: Semaphore::new(MAX_STATEMENTS),
             state: Mutex::default(),
@@ -139,11 +145,10 @@ impl Pacer {
     /// Asks for a slot of a webhook.
     pub(crate) async fn turn(
         self: &Arc<Self>,
-        context: &Context,
         webhook: &Webhook,
         arrival: Arrival,
     ) -> Result<Turn, WorkerError> {
-        let now = context.now();
+        let now = self.database.now();
         match self.lock().admit(webhook, now, arrival, self.max_waiting) {
             Admission::Free => return Ok(Turn::Free),
             Admission::Defer(deferred) => return Ok(Turn::Defer(deferred)),
@@ -152,33 +157,28 @@ impl Pacer {
         let slot = Slot(Instant::now());
         let waiting = Waiting { pacer: Arc::clone(self), webhook: webhook.id, slot };
         // Boxed because it is rare: the futures of thousands of attempts stay small.
-        Box::pin(self.reserve(context, webhook, waiting)).await
+        Box::pin(self.reserve(webhook, waiting)).await
     }
 
     /// Reserves a slot in the ledger.
-    async fn reserve(
-        &self,
-        context: &Context,
-        webhook: &Webhook,
-        mut waiting: Waiting,
-    ) -> Result<Turn, WorkerError> {
+    async fn reserve(&self, webhook: &Webhook, mut waiting: Waiting) -> Result<Turn, WorkerError> {
         let _permit = self.statements.acquire().await;
         // Earlier statements may have reserved all slots that come soon.
-        let far = self.lock().entry(webhook.id).defer_if_far(context.now());
+        let far = self.lock().entry(webhook.id).defer_if_far(self.database.now());
         if let Some(deferred) = far {
             return Ok(Turn::Defer(deferred));
         }
-        let store = &context.config.store;
+        let store = self.database.store();
         let take = || {
             store.pace_change(webhook.id, &webhook.uri, |pace| {
-                let now = context.now();
+                let now = self.database.now();
                 let reserved = pace.take(now, webhook.rate_limit, MAX_SLOT_WAIT);
                 let next = pace.clone().take(now, webhook.rate_limit, Duration::ZERO);
                 (reserved, next, Seen::of(pace, now))
             })
         };
-        let changed = context.retry_until_available(take).await?;
-        let now = context.now();
+        let changed = self.database.retry_until_available(take).await?;
+        let now = self.database.now();
         let mut state = self.lock();
         let Some((reserved, next, seen)) = changed else {
             return Ok(Turn::Defer(state.entry(webhook.id).defer(now, Cause::Paced, now)));
@@ -205,13 +205,8 @@ impl Pacer {
 
     /// The deferral of an attempt that was admitted before its webhook was held; `None` if it may begin.
     /// `started_at` is when its series began.
-    pub(crate) fn held(
-        &self,
-        context: &Context,
-        webhook: &Webhook,
-        started_at: DateTime<Utc>,
-    ) -> Option<Deferred> {
-        let now = context.now();
+    pub(crate) fn held(&self, webhook: &Webhook, started_at: DateTime<Utc>) -> Option<Deferred> {
+        let now = self.database.now();
         let deferred = {
             let mut state = self.lock();
             let seen = state.known.get(&webhook.id).and_then(|known| known.held(now));
@@ -220,7 +215,7 @@ impl Pacer {
             known.hold_until = Some(hold);
             known.defer(hold, Cause::Held, now)
         };
-        self.but_for_deadline(context, webhook.id, deferred, started_at)
+        self.but_for_deadline(webhook.id, deferred, started_at)
     }
 
     /// Shortens a deferral by a hold that ends after the delivery's deadline, so that one more attempt
@@ -228,18 +223,16 @@ impl Pacer {
     /// series began.
     pub(crate) fn but_for_deadline(
         &self,
-        context: &Context,
         webhook: WebhookId,
         deferred: Deferred,
         started_at: DateTime<Utc>,
     ) -> Option<Deferred> {
-        let now = context.now();
+        let now = self.database.now();
         let state = self.lock();
         let hold = state.known.get(&webhook).and_then(|known| known.hold_until);
         let hold = hold.filter(|_| deferred.cause == Cause::Held);
         drop(state);
-        let chance =
-            hold.and_then(|hold| last_chance(hold, started_at, context.config.policy.deadline));
+        let chance = hold.and_then(|hold| last_chance(hold, started_at, self.deadline));
         match chance {
             None => Some(deferred),
             Some(chance) if chance <= now => None,
@@ -253,13 +246,12 @@ impl Pacer {
     /// this worker at once.
     pub(crate) fn feedback(
         &self,
-        context: &Context,
         webhook: &Webhook,
         answer: &Answer,
         began: DateTime<Utc>,
     ) -> Option<Feedback> {
-        let now = context.now();
-        let longest = longest_hold(context.config.policy.deadline);
+        let now = self.database.now();
+        let longest = longest_hold(self.deadline);
         let feedback = Feedback::of(answer, began, now, longest);
         if !feedback.matters() && !self.learns(webhook) {
             return None;
@@ -270,18 +262,18 @@ impl Pacer {
 
     /// Learns from an answer. All workers learn from it as soon as the ledger has it. The attempt is
     /// recorded even if this fails.
-    pub(crate) async fn learn(&self, context: &Context, webhook: &Webhook, feedback: Feedback) {
+    pub(crate) async fn learn(&self, webhook: &Webhook, feedback: Feedback) {
         let _permit = self.statements.acquire().await;
-        let store = &context.config.store;
+        let store = self.database.store();
         let learn = || {
             store.pace_change(webhook.id, &webhook.uri, |pace| {
                 pace.learn(&feedback);
                 Seen::of(pace, feedback.now)
             })
         };
-        match context.retry_until_available(learn).await {
+        match self.database.retry_until_available(learn).await {
             Ok(Some(seen)) => {
-                self.lock().see(webhook.id, seen, context.now());
+                self.lock().see(webhook.id, seen, self.database.now());
             }
             // Other workers have learnt the same, or the webhook's address has changed.
             Ok(None) => {}

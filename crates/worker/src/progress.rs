@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use fanfare_broker::job::queued_at;
 use fanfare_broker::{Incoming, Queue};
+use fanfare_store::Store;
 use fanfare_store::progress::WorkerId;
-
-use crate::context::Context;
 
 /// How often the progress is written, if it has changed.
 const EVERY: Duration = Duration::from_secs(1);
@@ -46,32 +45,37 @@ impl Progress {
         let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *passed).into_iter().collect()
     }
-}
 
-/// Writes the progress repeatedly, and never returns. Progress that can't be written is written with
-/// the next one.
-pub(crate) async fn write(context: &Context) {
-    let store = &context.config.store;
-    let worker = WorkerId::random();
-    let mut seen: Option<Instant> = None;
-    loop {
-        if seen.is_none_or(|seen| seen.elapsed() >= SEEN_EVERY) {
-            match store.worker_seen(worker, context.in_doubt_window()).await {
-                Ok(()) => seen = Some(Instant::now()),
-                Err(error) => {
-                    tracing::debug!(error = error.chain(), "failed to write that this worker runs");
+    /// Writes the progress repeatedly, and never returns. Progress that can't be written is written
+    /// with the next one. `in_doubt_window` is how long an attempt of this worker may be in doubt.
+    pub(crate) async fn write(&self, store: &Store, in_doubt_window: Duration) {
+        let worker = WorkerId::random();
+        let mut seen: Option<Instant> = None;
+        loop {
+            if seen.is_none_or(|seen| seen.elapsed() >= SEEN_EVERY) {
+                match store.worker_seen(worker, in_doubt_window).await {
+                    Ok(()) => seen = Some(Instant::now()),
+                    Err(error) => {
+                        tracing::debug!(
+                            error = error.chain(),
+                            "failed to write that this worker runs"
+                        );
+                    }
                 }
             }
-        }
-        tokio::time::sleep(EVERY).await;
-        let passed = context.progress.take();
-        if passed.is_empty() {
-            continue;
-        }
-        if let Err(error) = store.queue_progress_note(&passed).await {
-            tracing::debug!(error = error.chain(), "failed to write the progress of the queues");
-            for (queue, at) in passed {
-                context.progress.raise(queue, at);
+            tokio::time::sleep(EVERY).await;
+            let passed = self.take();
+            if passed.is_empty() {
+                continue;
+            }
+            if let Err(error) = store.queue_progress_note(&passed).await {
+                tracing::debug!(
+                    error = error.chain(),
+                    "failed to write the progress of the queues"
+                );
+                for (queue, at) in passed {
+                    self.raise(queue, at);
+                }
             }
         }
     }

@@ -6,12 +6,33 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::receiver::Request;
-
 /// More than any webhook's headers.
 const MAX_HEAD: usize = 64 * 1024;
 /// A thousand events of 1 KiB and more fit.
 const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// One request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// When its last byte had come.
+    pub at: Instant,
+    /// As sent, such as `POST`.
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
+    /// In the order sent; the names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The bytes as they came.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// The value of the first header of that name, which is given in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+    }
+}
 
 /// Reads the next request; `None` at the end of the connection. `buffer` keeps what came too early.
 pub(crate) async fn read_request(

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,33 +15,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::http::read_request;
 use crate::wait::eventually;
 
+pub use crate::http::Request;
+
 /// Connections at a time; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 4096;
 /// Requests that are kept; later ones are answered and counted only.
 const MAX_KEPT: usize = 200_000;
-
-/// One request as it came.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// When its last byte had come.
-    pub at: Instant,
-    /// As sent, such as `POST`.
-    pub method: String,
-    /// The path with its query.
-    pub path: String,
-    /// In the order sent; the names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// The bytes as they came.
-    pub body: Bytes,
-}
-
-impl Request {
-    /// The value of the first header of that name, which is given in lower case.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
-    }
-}
 
 /// How a request is answered.
 #[derive(Clone, Debug)]

@@ -1,13 +1,13 @@
-//! Which dead letters somebody means, and what letters say of themselves.
+//! The choice of dead letters, and the facts about a letter that its headers hold.
 
 use fanfare_core::event::MAX_ATTRIBUTE;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::Job;
 
-use super::{ATTEMPTS, DeadLetter, EVENT, LAST_STATUS, OWNER, WEBHOOK, cut};
+use crate::letter::{ATTEMPTS, DeadLetter, EVENT, LAST_STATUS, OWNER, WEBHOOK, cut};
 use crate::topology::Queue;
 
-/// What kind of message died.
+/// The kind of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Events and directory documents.
@@ -20,7 +20,7 @@ impl Kind {
     /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Events, Self::Deliveries];
 
-    /// The queue of such letters.
+    /// The queue of these letters.
     #[must_use]
     pub fn queue(self) -> Queue {
         match self {
@@ -29,7 +29,7 @@ impl Kind {
         }
     }
 
-    /// What people call the queue.
+    /// The name that people use for the queue.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -38,17 +38,17 @@ impl Kind {
         }
     }
 
-    /// The kind that people call so.
+    /// The kind that people use this name for.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
-/// Which dead letters: all, unless something narrows it.
+/// A choice of dead letters: all of them, unless a field narrows it.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
-    /// Only these, by their ids; none for all.
+    /// Only letters with these ids; empty for all.
     pub ids: Vec<String>,
     /// Only of this kind.
     pub kind: Option<Kind>,
@@ -59,7 +59,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Whether it says more than a kind.
+    /// Whether anything but the kind narrows it.
     #[must_use]
     pub fn narrows(&self) -> bool {
         !self.ids.is_empty() || self.reason.is_some() || self.webhook.is_some()
@@ -72,8 +72,8 @@ impl Choice {
     }
 }
 
-/// What the headers of a dead delivery say. Those of a dead event are the publisher's, who may have
-/// written anything.
+/// The facts in the headers of a dead delivery. The headers of a dead event come from its publisher
+/// and may say anything.
 impl DeadLetter {
     /// The webhook of a dead delivery.
     #[must_use]
@@ -87,7 +87,7 @@ impl DeadLetter {
         match Job::from_bytes(&self.message.body) {
             Ok(Job::Due(dues)) => match dues.as_slice() {
                 [due] => Some(due.webhook),
-                // One letter of several webhooks names none.
+                // A letter with several webhooks names none of them.
                 _ => None,
             },
             _ => None,
@@ -100,7 +100,7 @@ impl DeadLetter {
         self.text(kind, OWNER)
     }
 
-    /// The event's `CloudEvents` id: of a dead event its own, as far as it can be read.
+    /// The event's `CloudEvents` id. That of a dead event is read from the event, if it can be.
     #[must_use]
     pub fn event(&self, kind: Kind) -> Option<String> {
         if kind == Kind::Deliveries {

@@ -1,20 +1,21 @@
-//! A look at chosen dead letters, which can end early and go on later.
+//! Reads the chosen dead letters; the reading can end early and go on later.
 
 use super::choice::{Choice, Kind};
-use super::{DeadLetter, Walk};
+use super::walk::Walk;
 use crate::error::BrokerError;
+use crate::letter::DeadLetter;
 use crate::session::Session;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Instant;
 
-/// How far a look came. The text form is for clients, who give it back unread.
+/// Where a reading ended. The text form is opaque to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     kind: Kind,
-    /// Letters before this place that are still in the queue.
+    /// The number of letters before this position that are still in the queue.
     passed: u64,
-    /// The id of the last one of them, by which a queue that changed meanwhile is noticed.
+    /// The id of the last one of them, which shows whether the queue has changed in the meantime.
     last: String,
 }
 
@@ -30,7 +31,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// A text that is no [`Position`].
+/// A text that is not a [`Position`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is no `next` of an earlier answer")]
 pub struct NoPosition;
@@ -47,25 +48,25 @@ impl FromStr for Position {
     }
 }
 
-/// A look at the chosen dead letters, the oldest of each kind first; see [`Walk`].
+/// Reads the chosen dead letters, the oldest of each kind first; see [`Walk`].
 pub struct Look {
     session: Session,
     choice: Choice,
     walk: Option<(Kind, Walk)>,
-    /// The kinds that are still to come, and where each begins.
+    /// The kinds that follow, and the position at which each begins.
     kinds: Vec<Position>,
     missing: Vec<String>,
-    /// Behind the letter that was shown last.
+    /// The position behind the letter that was returned last.
     position: Option<Position>,
-    /// The letter that was looked at last, until it is taken.
+    /// The letter that was read last, until it is removed.
     current: Option<String>,
     until: Option<Instant>,
-    /// Letters that were looked at.
+    /// The number of letters that were read.
     looked_at: u64,
 }
 
 impl Look {
-    /// Begins a look, at the front or where an earlier look of the same choice ended.
+    /// Begins at the front, or where an earlier reading of the same choice ended.
     #[must_use]
     pub fn begin(session: &Session, choice: Choice, from: Option<Position>) -> Self {
         let mut kinds: Vec<Position> = Kind::ALL.map(Position::start).into();
@@ -92,15 +93,15 @@ impl Look {
         }
     }
 
-    /// The same, but it shows nothing more after this time. It looks at one letter at least, so that
-    /// a look that goes on from its [position](Self::position) always gets further.
+    /// The same, but it returns no letter after this time. It reads at least one letter, so that a
+    /// reading that goes on from its [position](Self::position) always makes progress.
     #[must_use]
     pub fn until(self, until: Instant) -> Self {
         Self { until: Some(until), ..self }
     }
 
-    /// The next chosen letter; the one before stays, unless it was taken. `None` at the end, or when
-    /// the time is over.
+    /// The next chosen letter. The one before it stays in the queue unless it was removed. `None`
+    /// at the end, or when the time is over.
     pub async fn next(&mut self) -> Result<Option<(Kind, DeadLetter)>, BrokerError> {
         loop {
             self.keep_current();
@@ -126,7 +127,7 @@ impl Look {
         }
     }
 
-    /// Takes the letter that was shown last out of its queue.
+    /// Removes the letter that was returned last from its queue.
     pub async fn take(&mut self) -> Result<(), BrokerError> {
         self.current = None;
         match &mut self.walk {
@@ -135,20 +136,20 @@ impl Look {
         }
     }
 
-    /// Where to go on behind the letter that was shown last; `None` at the end.
+    /// The position behind the letter that was returned last; `None` at the end.
     #[must_use]
     pub fn position(&mut self) -> Option<Position> {
         self.keep_current();
         self.position.clone()
     }
 
-    /// Ends the look, and returns the ids of the choice that it did not find.
+    /// Ends the reading, and returns the ids of the choice that were not found.
     pub async fn end(mut self) -> Result<Vec<String>, BrokerError> {
         self.end_walk().await?;
         Ok(self.missing)
     }
 
-    /// The letter that was looked at last stays.
+    /// Lets the letter that was read last stay.
     fn keep_current(&mut self) {
         let Some((kind, walk)) = &self.walk else { return };
         let walked = walk.walked();
@@ -161,7 +162,7 @@ impl Look {
         self.position = Some(Position { kind: *kind, passed, last });
     }
 
-    /// Begins with the next kind, if there is one.
+    /// Goes on to the next kind, if there is one.
     async fn begin_walk(&mut self) -> Result<bool, BrokerError> {
         let Some(from) = self.kinds.pop() else {
             self.position = None;
@@ -174,7 +175,8 @@ impl Look {
             walk.skip(before).await?;
             let last = walk.next().await?;
             if last.is_none_or(|last| last.id != from.last) {
-                // Letters have gone meanwhile. Better some twice than some not at all.
+                // Letters were removed in the meantime. It is better to read some twice than to
+                // miss one.
                 walk.end().await?;
                 walk = Walk::begin(&self.session, kind.queue()).await?;
             }

@@ -1,24 +1,25 @@
-//! A dead letter's way back.
+//! The replay of a dead letter.
 
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::{Addressee, Due, Job, Unit};
 
-use super::{DeadLetter, Kind, ROUTING_KEY};
+use super::choice::Kind;
 use crate::error::PublishError;
 use crate::job;
+use crate::letter::{DeadLetter, ROUTING_KEY};
 use crate::message::Message;
 use crate::topology::Queue;
 
-/// What brings a letter back into the flow.
+/// How a letter is replayed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Replay {
-    /// Its message goes to a queue: an event to its router, a job to the workers.
+    /// Its message is published to a queue: an event for the routers, a job for the workers.
     Message(Queue, Box<Message>),
-    /// A delivery that was given up: the ledger is to begin a new chain of its attempts.
+    /// A delivery that was given up: a new series of its attempts begins in the ledger.
     Delivery(BatchKey, WebhookId),
 }
 
-/// Says what brings a letter back. It can be taken when that is done.
+/// How to replay a letter. The letter can be removed when that is done.
 ///
 /// # Errors
 ///
@@ -34,14 +35,14 @@ pub fn replay(kind: Kind, letter: &DeadLetter) -> Result<Replay, PublishError> {
     })
 }
 
-/// The delivery that a worker gave up, from the letter's headers.
+/// The delivery that a worker gave up, from the headers of its letter.
 fn dead_delivery(letter: &DeadLetter) -> Option<(BatchKey, WebhookId)> {
     let id = |name| letter.message.headers.text(name);
     let batch = id("x-fanfare-batch")?.parse().ok()?;
     Some((batch, id("x-fanfare-webhook")?.parse().ok()?))
 }
 
-/// A job that the broker itself put aside, for the workers.
+/// A job that the broker itself moved to the dead letters, for the workers.
 fn job_again(letter: &DeadLetter) -> Result<(Queue, Message), PublishError> {
     let mut message = letter.original();
     let queue = match Job::from_bytes(&message.body) {
@@ -52,13 +53,13 @@ fn job_again(letter: &DeadLetter) -> Result<(Queue, Message), PublishError> {
             message.body = job::bytes(&Job::Copy(copies(&units)))?.into();
             Queue::DELIVERIES
         }
-        // What is no job of this version is for a worker to judge.
+        // A worker decides about messages that are not jobs of this version.
         Ok(Job::Copy(_)) | Err(_) => Queue::DELIVERIES,
     };
     Ok((queue, message))
 }
 
-/// First attempts, without their contents.
+/// First attempts, without their content.
 fn copies(units: &[Unit]) -> Vec<Due> {
     let copies = units.iter().flat_map(|unit| {
         let copy = |to: &Addressee| Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
@@ -67,18 +68,19 @@ fn copies(units: &[Unit]) -> Vec<Due> {
     copies.collect()
 }
 
-/// The message as it was, which still tells with what routing key it was published.
+/// The message as it was, with the routing key that it was published with.
 fn event(letter: &DeadLetter) -> Message {
     let mut message = letter.original();
     message.headers.set(ROUTING_KEY, letter.routing_key.as_str());
     message
 }
 
-/// The queue of those who read the message. Straight back there, so that nobody else who is bound to
-/// the exchange gets it twice.
+/// The queue whose consumers read the message. It is published to that queue alone, so that no
+/// other queue that is bound to the exchange gets it twice.
 ///
-/// Readers of the directory's queue leave events out, since the other queue has them as well. After a
-/// replay it has not: so whatever may hold an event goes to the queue whose readers take both.
+/// Consumers of the directory's queue ignore events, because the other queue has them too. After a
+/// replay it does not have them, so a message that may hold an event is published to the queue of
+/// events, whose consumers handle both.
 fn event_queue(letter: &DeadLetter) -> Queue {
     let document = letter.routing_key.strip_prefix("directory.");
     let is_bound = document.is_some_and(|document| !document.contains('.'));

@@ -1,7 +1,7 @@
-//! A walk through a dead letter queue, step by step.
+//! A walk over a dead letter queue, letter by letter.
 
-use super::{DeadLetter, RETURN_TIMEOUT};
 use crate::error::BrokerError;
+use crate::letter::DeadLetter;
 use crate::session::Session;
 use crate::topology::Queue;
 use crate::wire::envelope::left_out;
@@ -17,30 +17,36 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-/// Letters that the broker sends ahead. The bodies of large ones come while there is room for them. Of
-/// more that are returned together, not every version of RabbitMQ's quorum queues keeps the order.
+/// The letters that the broker sends ahead. Large bodies are admitted while there is room for them.
+/// If more letters are returned together, not every version of RabbitMQ's quorum queues keeps their
+/// order.
 const WINDOW: u16 = 32;
 
-/// Windows that are returned before a wait for the broker, which joins what more than 32 commands of
-/// a channel ask of a queue, in any order (`SOFT_LIMIT` of its `rabbit_fifo_client`).
+/// The windows that are returned before a wait for the broker. Beyond 32 commands of a channel, the
+/// broker combines their requests to a queue in any order (`SOFT_LIMIT` of its
+/// `rabbit_fifo_client`).
 const RETURNED_AT_ONCE: usize = 16;
 
-/// After this without a letter the broker is asked whether there is one.
+/// How long the end of a walk waits until the broker has all returned letters.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time without a letter after which the broker is asked whether there is one.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// After so many times without one there is none.
+/// The number of such times after which the queue is considered empty.
 const LONGEST_QUIET: u32 = 8;
 
-/// What a walk did.
+/// The counts of a walk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Walked {
-    /// Letters that were looked at or passed over.
+    /// Letters that were read or skipped.
     pub seen: u64,
     /// Letters that left the queue.
     pub taken: u64,
 }
 
-/// Takes letters without acknowledging them. Ended or dropped, it gives back all that were not taken.
+/// Receives letters without acknowledging them. When it ends or is dropped, all letters that were
+/// not removed return to the queue.
 pub struct Walk {
     session: Session,
     channel: Channel,
@@ -48,19 +54,20 @@ pub struct Walk {
     length: u64,
     walked: Walked,
     window: Option<Window>,
-    /// The letter that was shown last, until it is taken.
+    /// The letter that was returned last, until it is removed.
     shown: Option<Shown>,
-    /// What stays of the windows that have ended.
+    /// The letters that stay, of the windows that have ended.
     kept: Vec<Kept>,
-    /// Letters whose bodies there was no room for.
+    /// Letters for whose bodies there was no room.
     returns: Returns,
-    /// The letters of the next window. After one of those it is that one alone; then more and more,
-    /// since what is behind a body that was left out is sent twice.
+    /// The number of letters in the next window. After a letter whose body was left out it is one,
+    /// and then it grows, because the letters behind a body that was left out are sent twice.
     ahead: u16,
 }
 
-/// A consumer that gets only so many letters: then the broker waits for an acknowledgement that may
-/// never come, and the next window takes its place. So letters come fast, and few are in memory.
+/// A consumer that gets a limited number of letters. Then the broker waits for an acknowledgement
+/// that may never come, and the next window replaces this one. So letters arrive fast, and few of
+/// them are in memory.
 struct Window {
     letters: Consumer,
     /// Letters that it may still get.
@@ -76,7 +83,7 @@ struct Kept {
     last: u64,
 }
 
-/// A letter that is shown, and what its body takes of the room.
+/// The letter that was returned last, and the share of the room that its body has.
 struct Shown {
     acker: Acker,
     tag: u64,
@@ -84,7 +91,8 @@ struct Shown {
 }
 
 impl Walk {
-    /// Begins a walk through a queue. One that is dropped in the middle gives its letters back too.
+    /// Begins a walk over a queue. If it is dropped in the middle, its letters return to the queue
+    /// too.
     pub async fn begin(session: &Session, queue: Queue) -> Result<Self, BrokerError> {
         let length = u64::from(session.depth(queue).await?.ready);
         let channel = session.channel().await?;
@@ -94,7 +102,7 @@ impl Walk {
         Ok(Self { session, channel, queue, length, walked, window, shown, kept, returns, ahead })
     }
 
-    /// Passes over letters from the front, without reading them.
+    /// Skips letters from the front, without reading them.
     pub async fn skip(&mut self, count: u64) -> Result<(), BrokerError> {
         let until = self.walked.seen + count;
         self.keep_shown();
@@ -107,7 +115,7 @@ impl Walk {
         Ok(())
     }
 
-    /// The next letter; the one before stays, unless it was taken.
+    /// The next letter. The one before it stays in the queue unless it was removed.
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, BrokerError> {
         self.keep_shown();
         while let Some(delivery) = self.receive(u64::from(self.ahead)).await? {
@@ -127,8 +135,9 @@ impl Walk {
         Ok(None)
     }
 
-    /// Puts a letter whose body was left out back to the front of its queue, once there is room for
-    /// it. The letters behind it in this window follow it, so that all come again in their order.
+    /// Returns a letter whose body was left out to the front of its queue when there is room for
+    /// it. The letters behind it in this window follow it, so that all are redelivered in their
+    /// order.
     async fn put_back(&mut self, size: u64, acker: Acker) -> Result<(), BrokerError> {
         let queue = self.queue;
         let lost = move || BrokerError::Lost {
@@ -152,14 +161,14 @@ impl Walk {
         is_done.await.map_err(|_| lost())
     }
 
-    /// Ends the window when all of its letters are here, and returns those that were not looked at.
+    /// Ends the window when all of its letters have arrived, and returns those that were not read.
     async fn end_window(&mut self) -> Result<Vec<Acker>, BrokerError> {
         let Some(mut window) = self.window.take() else { return Ok(Vec::new()) };
         let queue = self.queue;
         let failed =
             |error: &lapin::Error| BrokerError::of(format!("looking through {queue}"), error);
         let mut rest = Vec::new();
-        // Others may have taken some.
+        // Other walks may have removed some.
         while window.room > 0
             && let Ok(Some(delivery)) = timeout(QUIET, window.letters.next()).await
         {
@@ -167,7 +176,7 @@ impl Walk {
             window.room -= 1;
         }
         self.cancel(&window).await.map_err(|error| failed(&error))?;
-        // What was sent before the answer to that.
+        // Letters that the broker sent before it answered.
         while let Some(delivery) = window.letters.next().await {
             rest.push(delivery.map_err(|error| failed(&error))?);
         }
@@ -178,7 +187,7 @@ impl Walk {
         Ok(rest.into_iter().map(acker).collect())
     }
 
-    /// Takes the letter that was shown last out of the queue.
+    /// Removes the letter that was returned last from the queue.
     pub async fn take(&mut self) -> Result<(), BrokerError> {
         let Some(Shown { acker, .. }) = self.shown.take() else { return Ok(()) };
         let queue = self.queue;
@@ -201,13 +210,13 @@ impl Walk {
         Ok(())
     }
 
-    /// What was done so far.
+    /// The counts so far.
     #[must_use]
     pub fn walked(&self) -> Walked {
         self.walked
     }
 
-    /// Ends the walk: all others are back in the queue, in their order.
+    /// Ends the walk. All letters that were not removed are back in the queue, in their order.
     pub async fn end(mut self) -> Result<Walked, BrokerError> {
         let (queue, expected) = (self.queue, self.length - self.walked.taken);
         let failed = |error| BrokerError::of(format!("returning letters to {queue}"), &error);
@@ -221,8 +230,8 @@ impl Walk {
         Ok(self.walked)
     }
 
-    /// Gives back what was kept, window by window, to the front of the queue. What a channel has when
-    /// it is closed comes back too, but one consumer's before another's in any order.
+    /// Returns the letters that stay to the front of the queue, window by window. A channel that is
+    /// closed returns its letters too, but not in the order of its consumers.
     async fn give_back(&self) -> Result<(), BrokerError> {
         let mut expected = u64::from(self.session.depth(self.queue).await?.ready);
         let mut are_alone = true;
@@ -234,27 +243,27 @@ impl Walk {
                 })?;
                 expected += kept.letters;
             }
-            // Where others take letters meanwhile, there is no order to keep.
+            // If others remove letters in the meantime, there is no order to keep.
             are_alone = are_alone && is_back(&self.session, self.queue, expected).await?;
         }
         Ok(())
     }
 
-    /// The letter that was shown last stays.
+    /// Lets the letter that was returned last stay.
     fn keep_shown(&mut self) {
         if let Some(shown) = self.shown.take() {
             self.keep(shown.tag);
         }
     }
 
-    /// A letter of this window stays.
+    /// Lets a letter of this window stay.
     fn keep(&mut self, tag: u64) {
         if let Some(window) = &mut self.window {
             window.kept = Kept { letters: window.kept.letters + 1, last: tag };
         }
     }
 
-    /// The next message. At most `most` are asked for when a new window begins.
+    /// The next message. A new window requests at most `most` messages.
     async fn receive(&mut self, most: u64) -> Result<Option<Delivery>, BrokerError> {
         let left = self.length.saturating_sub(self.walked.seen);
         if left == 0 {
@@ -273,7 +282,8 @@ impl Walk {
                     break delivery.map_err(|error| failed(&error))?;
                 }
                 Ok(None) => return Err(BrokerError::ConsumerGone { queue: queue.name() }),
-                // Some are about to come again, the broker is slow, or others have taken some.
+                // Some are about to be redelivered, the broker is slow, or others have removed
+                // some.
                 Err(_) if self.returns.is_waiting() => quiet = 0,
                 Err(_) if self.session.depth(queue).await?.ready > 0 => quiet = 0,
                 Err(_) if quiet < LONGEST_QUIET => quiet += 1,
@@ -284,7 +294,7 @@ impl Walk {
         Ok(Some(delivery))
     }
 
-    /// A window that may still get letters.
+    /// The present window if it may still get letters, or a new one.
     async fn window(&mut self, room: u16) -> Result<&mut Window, lapin::Error> {
         let window = match self.window.take() {
             Some(window) if window.room > 0 => window,
@@ -305,15 +315,15 @@ impl Walk {
         Ok(self.window.insert(window))
     }
 
-    /// Ends a window's consumer. What it got stays with the channel.
+    /// Ends a window's consumer. Its letters stay with the channel.
     async fn cancel(&mut self, window: &Window) -> Result<(), lapin::Error> {
         self.kept.extend(Some(window.kept).filter(|kept| kept.letters > 0));
         self.channel.basic_cancel(window.letters.tag(), BasicCancelOptions::default()).await
     }
 }
 
-/// Waits until the queue has its letters back, so that a look right after this one sees them all.
-/// Another walker may hold some: the wait has an end. Returns whether they are back.
+/// Waits until the queue has its letters back, so that the next walk sees all of them. Another walk
+/// may hold some, so the wait has a time-out. Returns whether they are back.
 async fn is_back(session: &Session, queue: Queue, expected: u64) -> Result<bool, BrokerError> {
     let until = Instant::now() + RETURN_TIMEOUT;
     while u64::from(session.depth(queue).await?.ready) < expected {

@@ -1,9 +1,10 @@
-//! The form in which a message passes through the library when that can't take its header frame.
+//! The form in which a message passes through the library if the library can't handle its header
+//! frame.
 //!
-//! The stub's only property is one header, [`MARK`], whose value says how many bytes of the body are
-//! the envelope: names of the delivery that are not UTF-8, if there are any, and the properties as
-//! they were. A message that somebody else published with that header is put into an envelope too,
-//! so that the mark is never a stranger's.
+//! The stub's only property is one header, [`MARK`], whose value says how many bytes of the body
+//! are the envelope: names of the delivery that are not UTF-8, if there are any, and the properties
+//! as they were. A message that another program published with that header is put into an envelope
+//! too, so that the mark is always Fanfare's own.
 
 use super::properties::{Flaw, Reader};
 use lapin::BasicProperties;
@@ -13,7 +14,7 @@ use lapin::types::AMQPValue;
 pub(crate) const MARK: &str = "x-fanfare-envelope";
 
 /// The name of the only header of a message whose body was left out. It begins with [`MARK`], so a
-/// stranger's header of this name is put into an envelope too.
+/// message that another program published with it is put into an envelope too.
 const LEFT_OUT: &str = "x-fanfare-envelope-left-out";
 
 /// Exchange and routing key of a delivery, when one of them is not UTF-8.
@@ -23,7 +24,7 @@ pub(crate) struct Names {
     pub(crate) routing_key: Vec<u8>,
 }
 
-/// What was in an envelope.
+/// The content of an envelope, and the body behind it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened<'a> {
     pub(crate) names: Option<Names>,
@@ -50,7 +51,7 @@ pub(crate) fn stub(class: [u8; 2], body_size: u64, envelope: usize) -> Vec<u8> {
     header_frame(class, body_size.saturating_add(envelope), MARK, envelope)
 }
 
-/// The payload of the header frame of a message whose body is left out, of so many bytes.
+/// The payload of the header frame of a message whose body, of `left_out` bytes, is left out.
 pub(crate) fn without_body(class: [u8; 2], left_out: u64) -> Vec<u8> {
     header_frame(class, 0, LEFT_OUT, left_out)
 }
@@ -71,7 +72,7 @@ fn header_frame(class: [u8; 2], body_size: u64, name: &str, value: u64) -> Vec<u
     payload
 }
 
-/// How many bytes the body had, if it was left out.
+/// The size of the body in bytes, if it was left out.
 pub(crate) fn left_out(properties: &BasicProperties) -> Option<u64> {
     number(properties, LEFT_OUT)
 }
@@ -82,7 +83,7 @@ fn number(properties: &BasicProperties, name: &str) -> Option<u64> {
     u64::try_from(*value).ok()
 }
 
-/// Whether bytes might be properties with the mark.
+/// Whether bytes may be properties with the mark.
 pub(crate) fn has_mark(properties: &[u8]) -> bool {
     properties.windows(MARK.len()).any(|window| window == MARK.as_bytes())
 }

@@ -1,5 +1,5 @@
-//! The filter itself: bytes of the broker in, bytes for the library out. Nothing here waits or fails
-//! for a message's content.
+//! The filter itself: bytes of the broker in, bytes for the library out. It never waits, and no
+//! content of a message makes it fail.
 
 use super::envelope::{self, Names};
 use super::properties::{Flaw, Reader, is_readable};
@@ -17,11 +17,11 @@ const FRAME_END: u8 = 0xCE;
 /// Type, channel and size.
 const HEAD: usize = 7;
 
-/// Class, method: how the broker says what it allows.
+/// Class and method of `tune`, with which the broker states its limits.
 const TUNE: [u8; 4] = [0, 10, 0, 30];
-/// And how the client says what it takes of that.
+/// Class and method of `tune-ok`, with which the client chooses its limits.
 const TUNE_OK: [u8; 4] = [0, 10, 0, 31];
-/// The methods that bring a message, with the bytes between them and the name of the exchange.
+/// The methods that precede a message, with the bytes between them and the name of the exchange.
 const DELIVER: [u8; 4] = [0, 60, 0, 60];
 const GET_OK: [u8; 4] = [0, 60, 0, 71];
 const RETURN: [u8; 4] = [0, 60, 0, 50];
@@ -42,32 +42,32 @@ pub(crate) struct TooLarge(usize);
 enum At {
     /// Before a frame, or in its first bytes.
     Head,
-    /// In a frame that passes: so many bytes are left.
+    /// In a frame that passes, with this number of bytes left.
     Passing(usize),
-    /// In a method or header frame, which is kept until all of it is here.
+    /// In a method or header frame, which is kept until it is whole.
     Keeping(usize),
-    /// In a body frame that is larger than the library takes: so many bytes of its payload are left.
+    /// In a body frame that is too large for the library, with this number of payload bytes left.
     Splitting { channel: [u8; 2], left: usize },
     /// Before the end of such a frame.
     SplitEnd,
-    /// In a frame of a body that is left out: so many bytes are left.
+    /// In a frame of a body that is left out, with this number of bytes left.
     LeavingOut(usize),
 }
 
-/// The way from the broker to the library.
+/// Filters the bytes from the broker to the library.
 pub(crate) struct Filter {
     at: At,
     /// The frame that is kept, from its first byte.
     kept: Vec<u8>,
-    /// By channel, the names that were taken out of a method, for the header that follows it.
+    /// For each channel, the names that were removed from a method, for the header that follows it.
     names: HashMap<[u8; 2], Names>,
-    /// By channel, the tag of a delivery whose header follows.
+    /// For each channel, the tag of a delivery whose header follows.
     delivering: HashMap<[u8; 2], u64>,
-    /// By channel, the bytes of a body that are still to be left out.
+    /// For each channel, the number of bytes of a body that are still to be left out.
     leaving_out: HashMap<[u8; 2], u64>,
     arrivals: Arrivals,
     frame_max: FrameMax,
-    /// The largest frame that the library takes.
+    /// The largest frame that the library accepts.
     limit: usize,
 }
 
@@ -86,7 +86,7 @@ impl Filter {
         }
     }
 
-    /// Takes what came from the broker; what the library is to get is added to `out`.
+    /// Filters bytes from the broker, and adds those for the library to `out`.
     pub(crate) fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TooLarge> {
         while !bytes.is_empty() {
             match self.at {
@@ -120,7 +120,8 @@ impl Filter {
                     };
                 }
                 At::Splitting { channel, left } => {
-                    // A frame of what is here: this needs no memory for a whole one.
+                    // A frame of the bytes that have arrived, so that no memory is needed for a
+                    // whole one.
                     let most = left.min(self.limit - AROUND);
                     let (taken, rest) = bytes.split_at(bytes.len().min(most));
                     frame(BODY, channel, taken, out);
@@ -147,7 +148,7 @@ impl Filter {
         Ok(())
     }
 
-    /// A frame's head is here.
+    /// Begins a frame whose head has arrived.
     fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), TooLarge> {
         let [kind, channel @ .., a, b, c, d] = self.kept.as_slice() else { return Ok(()) };
         let (kind, channel) = (*kind, [channel[0], channel[1]]);
@@ -183,7 +184,7 @@ impl Filter {
         true
     }
 
-    /// A kept frame is whole.
+    /// Handles a kept frame that is whole.
     fn whole(&mut self, out: &mut Vec<u8>) {
         let mut kept = std::mem::take(&mut self.kept);
         if let [kind, c1, c2, _, _, _, _, payload @ .., _] = kept.as_slice() {
@@ -203,7 +204,7 @@ impl Filter {
         }
     }
 
-    /// Writes another method in place of one whose names are not UTF-8; false if this one can pass.
+    /// Replaces a method whose names are not UTF-8; false if the method can pass.
     fn method(&mut self, channel: [u8; 2], payload: &[u8], out: &mut Vec<u8>) -> bool {
         let Some((method, arguments)) = payload.split_first_chunk() else { return false };
         let mut reader = Reader(arguments);
@@ -216,7 +217,7 @@ impl Filter {
                 }
                 return false;
             }
-            // The consumer's tag is our own.
+            // The consumer's tag is Fanfare's own.
             DELIVER => reader.short().and_then(|_| self.delivery(channel, &mut reader)),
             GET_OK => self.delivery(channel, &mut reader),
             RETURN => reader.take(2).and_then(|_| reader.short()).map(drop),
@@ -238,7 +239,7 @@ impl Filter {
             return false;
         }
         let mut other = payload.get(..head).unwrap_or_default().to_vec();
-        // Empty names; the true ones follow in the envelope.
+        // The names are empty; the real ones follow in the envelope.
         other.extend([0, 0]);
         other.extend_from_slice(reader.0);
         frame(METHOD, channel, &other, out);
@@ -247,7 +248,7 @@ impl Filter {
         true
     }
 
-    /// Notes the tag of a delivery, which is followed by whether it was delivered before.
+    /// Notes the tag of a delivery, which is followed by the redelivered flag.
     fn delivery(&mut self, channel: [u8; 2], reader: &mut Reader<'_>) -> Result<(), Flaw> {
         let mut tag = [0; 8];
         tag.copy_from_slice(reader.take(8)?);
@@ -255,7 +256,7 @@ impl Filter {
         reader.take(1).map(drop)
     }
 
-    /// Puts a header into an envelope if the library can't take it; false if this one can pass.
+    /// Puts a header into an envelope if the library can't handle it; false if it can pass.
     fn header(&mut self, channel: [u8; 2], payload: &[u8], out: &mut Vec<u8>) -> bool {
         let names = if self.names.is_empty() { None } else { self.names.remove(&channel) };
         let delivery = self.delivering.remove(&channel);
@@ -297,11 +298,11 @@ fn frame(kind: u8, channel: [u8; 2], payload: &[u8], out: &mut Vec<u8>) {
     out.push(FRAME_END);
 }
 
-/// The way from the library to the broker, up to the end of the handshake: the frame that is agreed
-/// on becomes the larger one, which the library does not know of.
+/// Rewrites the bytes from the library to the broker until the end of the handshake: the negotiated
+/// frame becomes the larger one, which the library does not know of.
 #[derive(Clone)]
 pub(crate) struct Handshake {
-    /// Bytes of the greeting or the frame so far.
+    /// The number of bytes of the greeting or the frame so far.
     seen: usize,
     /// The frame's head and class and method.
     first: [u8; HEAD + 4],

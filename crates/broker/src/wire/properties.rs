@@ -1,4 +1,4 @@
-//! The properties in a content header, read without trust in what they hold.
+//! The properties in a content header, read without trust in their content.
 
 use lapin::BasicProperties;
 use lapin::protocol::basic::parse_properties;
@@ -10,16 +10,16 @@ use std::fmt;
 /// thread with 2 MiB of stack.
 pub(crate) const DEEPEST: usize = 16;
 
-/// Why something can't be decoded.
+/// The reason why bytes can't be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     /// A short string is not UTF-8.
     NotUtf8,
     /// Tables are nested deeper than [`DEEPEST`].
     TooDeep,
-    /// A value is of a type that nobody knows.
+    /// A value has an unknown type.
     UnknownType,
-    /// A length points behind the end, or bytes are left over.
+    /// A length goes beyond the end, or bytes are left over.
     Truncated,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// How a property is written.
+/// The encoding of a property.
 #[derive(Clone, Copy)]
 enum Form {
     Short,
@@ -121,7 +121,7 @@ fn value(reader: &mut Reader<'_>, depth: usize) -> Result<(), Flaw> {
     reader.take(size).map(drop)
 }
 
-/// What can be decoded of properties that the library can't take, and a sentence about the rest.
+/// The parts of undecodable properties that can be decoded, and a sentence about the others.
 pub(crate) fn salvage(bytes: &[u8]) -> (BasicProperties, String) {
     let mut found = BasicProperties::default();
     let mut flaws = Vec::new();
@@ -174,12 +174,12 @@ fn with_text(found: BasicProperties, name: &str, text: ShortString) -> BasicProp
         "type" => found.with_type(text),
         "app_id" => found.with_app_id(text),
         "cluster_id" => found.with_cluster_id(text),
-        // Those of which nothing is ever published again.
+        // The properties that Fanfare never publishes again.
         _ => found,
     }
 }
 
-/// The headers of which both name and value can be decoded.
+/// The headers whose name and value can both be decoded.
 fn salvage_table(bytes: &[u8], flaws: &mut Vec<String>) -> FieldTable {
     let mut found = FieldTable::default();
     let mut reader = Reader(bytes);
@@ -192,7 +192,7 @@ fn salvage_table(bytes: &[u8], flaws: &mut Vec<String>) -> FieldTable {
         let from = reader.0;
         let checked = value(&mut reader, 0);
         if checked.is_err() {
-            // The check stopped somewhere inside: go to the value's end by its outermost length.
+            // The check stopped inside the value, so its end is found by its outermost length.
             reader = Reader(from);
             if let Err(flaw) = skip(&mut reader) {
                 why = Some(flaw);
@@ -221,7 +221,7 @@ fn salvage_table(bytes: &[u8], flaws: &mut Vec<String>) -> FieldTable {
     found
 }
 
-/// Steps over a value of which the inside does not matter.
+/// Skips a value, whatever its content is.
 fn skip(reader: &mut Reader<'_>) -> Result<(), Flaw> {
     match reader.0.first() {
         Some(b'F' | b'A') => {

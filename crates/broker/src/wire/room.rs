@@ -1,12 +1,13 @@
-//! How much memory large messages may take.
+//! The memory for large messages.
 //!
-//! RabbitMQ takes messages of up to 128 MiB by default, and sends a consumer as many of them as its
-//! prefetch allows. So a large body is let in only while the process has room for it. Otherwise the
-//! [filter](super::filter) leaves it out: what is delivered is an empty stub, and the broker keeps
-//! the message, which is not acknowledged. The consumer of a stub [reserves](Room::reserve) room and
-//! gives the message back to its queue; it comes again, and then its body is let in.
+//! RabbitMQ accepts messages of up to 128 MiB by default, and sends a consumer as many of them as
+//! its prefetch allows. So a large body is admitted only while the process has room for it.
+//! Otherwise the [filter](super::filter) leaves it out: an empty stub is delivered, and the broker
+//! keeps the message, because it is not acknowledged. The consumer of a stub
+//! [reserves](Room::reserve) room and requeues the message. When the message is redelivered, its
+//! body is admitted.
 //!
-//! Small bodies always pass: the prefetch bounds how many there are.
+//! Small bodies always pass, because the prefetch bounds their number.
 
 use crate::error::BrokerError;
 use std::collections::HashMap;
@@ -19,14 +20,15 @@ use tokio::time::timeout;
 /// A body of at most this many bytes always passes. Nearly all jobs have less than half of it.
 pub(crate) const SMALL: u64 = 128 * 1024;
 
-/// Room for larger bodies, in KiB. One that is larger than all of it takes all of it.
+/// The room for larger bodies, in KiB. A body that is larger than the whole room gets the whole
+/// room.
 const ROOM_KIB: u32 = 16 * 1024;
 
 /// A message that was given back comes again in milliseconds, unless another process gets it. After
 /// this long another large message may have its room, so that a reservation never stops them all.
 const RESERVED_ALONE: Duration = Duration::from_secs(1);
 
-/// And after this long nothing is reserved for it any more.
+/// The time after which a reservation ends.
 const RESERVED: Duration = Duration::from_secs(10);
 
 /// The room of a process. Clones share it.
@@ -43,12 +45,12 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Share(OwnedSemaphorePermit);
 
-/// Room that is kept for a message which was given back to its queue.
+/// Room that is reserved for a message that was requeued.
 #[derive(Debug)]
 struct Reserved {
     share: Share,
     since: Instant,
-    /// Dropped when the room is used, and closed when nobody waits for the message any more.
+    /// Dropped when the room is used, and closed when no consumer waits for the message any more.
     unused: oneshot::Sender<()>,
 }
 
@@ -60,7 +62,7 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Room for a body of this many bytes, if there is some now.
+    /// Room for a body of this many bytes, if it is free now.
     fn take(&self, size: u64) -> Option<Share> {
         let wanted = kib(size);
         let mut reserved = self.reserved();
@@ -76,8 +78,8 @@ impl Room {
         Arc::clone(&self.0.free).try_acquire_many_owned(wanted).ok().map(Share)
     }
 
-    /// Waits for room and keeps it for a message of this size that is about to come again. The
-    /// receiver ends when the room is used.
+    /// Waits for room and reserves it for a message of this size that is about to be redelivered.
+    /// The receiver ends when the room is used.
     async fn reserve(&self, size: u64) -> Option<oneshot::Receiver<()>> {
         let free = Arc::clone(&self.0.free);
         let share = Share(free.acquire_many_owned(kib(size)).await.ok()?);
@@ -86,7 +88,7 @@ impl Room {
         Some(used)
     }
 
-    /// Frees what is reserved for messages that nobody waits for any more.
+    /// Frees the room of messages that no consumer waits for any more.
     fn expire(&self) {
         self.reserved().retain(|it| !it.unused.is_closed());
     }
@@ -106,7 +108,7 @@ fn kib(size: u64) -> u32 {
     u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX).min(ROOM_KIB)
 }
 
-/// The large bodies that a connection has let in, until their consumers take their shares.
+/// The large bodies that a connection has admitted, until their consumers take over their shares.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Arrivals {
     room: Room,
@@ -119,7 +121,7 @@ impl Arrivals {
         Self { room, let_in: Arc::default() }
     }
 
-    /// Whether a delivery's body may come in.
+    /// Whether a delivery's body is admitted.
     pub(crate) fn admit(&self, channel: u16, tag: u64, size: u64) -> bool {
         if size <= SMALL {
             return true;
@@ -129,12 +131,12 @@ impl Arrivals {
         true
     }
 
-    /// The share of a delivery that was let in, for whoever has the message now.
+    /// The share of a delivery that was admitted, for the present holder of the message.
     pub(crate) fn share(&self, channel: u16, tag: u64) -> Option<Share> {
         self.let_in().remove(&(channel, tag))
     }
 
-    /// A channel has ended: nobody takes what came by it.
+    /// Frees the shares of a channel that has ended.
     pub(crate) fn forget(&self, channel: u16) {
         self.let_in().retain(|(of, _), _| *of != channel);
     }
@@ -144,7 +146,7 @@ impl Arrivals {
     }
 }
 
-/// Messages whose bodies were left out, on their way back to their queue. Those that still wait for
+/// Messages whose bodies were left out and that are to be requeued. Messages that still wait for
 /// room stay with their channel when this is dropped.
 pub(crate) struct Returns {
     room: Room,
@@ -156,7 +158,7 @@ impl Returns {
         Self { room: arrivals.room.clone(), waiting: JoinSet::new() }
     }
 
-    /// Gives a message back as soon as there is room for its body.
+    /// Requeues a message as soon as there is room for its body.
     pub(crate) fn add(
         &mut self,
         size: u64,
@@ -167,21 +169,21 @@ impl Returns {
         self.waiting.spawn(async move {
             let expire = Expire(room);
             let Some(used) = expire.0.reserve(size).await else { return };
-            // Without its channel the message is back in its queue, for whoever consumes that next.
+            // Without its channel the message is back in its queue, for the next consumer.
             if give_back.await.is_ok() {
                 let _ = timeout(RESERVED, used).await;
             }
         });
     }
 
-    /// Whether some are still to come again.
+    /// Whether some of them have not been redelivered yet.
     pub(crate) fn is_waiting(&mut self) -> bool {
         while self.waiting.try_join_next().is_some() {}
         !self.waiting.is_empty()
     }
 }
 
-/// Frees what was reserved for a message, however its task ends.
+/// Frees the reservation of a message, however its task ends.
 struct Expire(Room);
 
 impl Drop for Expire {

@@ -18,15 +18,15 @@ use std::time::{Duration, Instant};
 /// Bytes that are read at a time.
 const CHUNK: usize = 32 * 1024;
 
-/// What a stream is before the filter: TCP, with TLS or without.
+/// The stream below the filter: TCP, with TLS or without.
 type Inner = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
-/// A stream of which the library sees only what it can take.
+/// A stream from which the library reads only frames that it can handle.
 pub(crate) struct Filtered {
     inner: Inner,
     chunk: Box<[u8]>,
     filter: Filter,
-    /// What the library is still to get, from `taken` on.
+    /// The bytes for the library; those from `taken` on have not been read yet.
     out: Vec<u8>,
     taken: usize,
     handshake: Handshake,
@@ -54,7 +54,7 @@ impl AsyncRead for Filtered {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        // What comes in may be only a part of a frame that is kept.
+        // The bytes that were read may be only a part of a frame that is kept until it is whole.
         while this.taken == this.out.len() {
             this.out.clear();
             this.out.shrink_to(2 * CHUNK);
@@ -89,7 +89,7 @@ impl AsyncWrite for Filtered {
         let frame_max = this.frame_max.get();
         let other = this.handshake.clone().pass(buf, frame_max);
         let count = ready!(Pin::new(&mut this.inner).poll_write(cx, &other))?;
-        // Only what was written counts; the rest comes again.
+        // Only the written bytes count; the library sends the others again.
         let _ = this.handshake.pass(buf.get(..count).unwrap_or_default(), frame_max);
         Poll::Ready(Ok(count))
     }
@@ -115,8 +115,8 @@ impl AsyncWrite for Filtered {
     }
 }
 
-/// Tokio, whose streams are filtered. It exists because the library asks its runtime for the type of
-/// a connection's stream.
+/// Tokio, whose streams are filtered. It exists because the library asks its runtime for the type
+/// of a connection's stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Kit {
     tokio: Tokio,
@@ -125,7 +125,7 @@ pub(crate) struct Kit {
 }
 
 impl Kit {
-    /// The runtime that this is called in.
+    /// The runtime of the caller.
     pub(crate) fn current(frame_max: FrameMax, arrivals: Arrivals) -> Self {
         Self { tokio: Tokio::current(), frame_max, arrivals }
     }

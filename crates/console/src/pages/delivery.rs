@@ -10,7 +10,6 @@ use fanfare_app::deliveries::{self as use_cases, DeliveryError, Retried, RetryEr
 use fanfare_app::request_preview::{RequestPreview, preview};
 use fanfare_core::answer::Trace;
 use fanfare_core::ids::{DeliveryId, WebhookId};
-use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
 use super::error::Failed;
@@ -118,6 +117,23 @@ struct Request {
     file: String,
 }
 
+impl Request {
+    /// What is shown of the request of an attempt. `base` is the path of the delivery's page.
+    fn of(preview: RequestPreview, number: i32, base: &str) -> Self {
+        let RequestPreview { line, headers, body, changed_at, hidden } = preview;
+        Self {
+            number,
+            changed_at: changed_at.map(Moment),
+            hidden,
+            line: shortened(&line, BODY),
+            headers,
+            more: body.chars().nth(BODY).is_some(),
+            body: shortened(&body, BODY),
+            file: format!("{base}/body?attempt={number}"),
+        }
+    }
+}
+
 /// `GET`: the page.
 pub(crate) async fn show(
     State(app): State<Shared>,
@@ -131,7 +147,9 @@ pub(crate) async fn show(
     let chosen = chosen(&log, query.text("attempt"));
     let base = format!("{WEBHOOKS}/{id}/deliveries/{}", delivery.id);
     let request = match chosen {
-        Some(attempt) => request(&app, &visitor, &webhook, &delivery, attempt, &base).await?,
+        Some(attempt) => preview(&app.context, &visitor.actor(), &webhook, delivery.id, attempt)
+            .await?
+            .map(|preview| Request::of(preview, attempt.attempt, &base)),
         None => None,
     };
     let number = chosen.map(|attempt| attempt.attempt);
@@ -292,25 +310,4 @@ fn duration(ms: i32) -> String {
         1..1000 => format!("{ms} ms"),
         _ => format!("{:.1} s", f64::from(ms) / 1000.0),
     }
-}
-
-async fn request(
-    app: &App,
-    visitor: &Visitor,
-    webhook: &Webhook,
-    delivery: &Delivery,
-    attempt: &AttemptLog,
-    base: &str,
-) -> Result<Option<Request>, Failed> {
-    let preview = preview(&app.context, &visitor.actor(), webhook, delivery.id, attempt).await?;
-    Ok(preview.map(|RequestPreview { line, headers, body, changed_at, hidden }| Request {
-        number: attempt.attempt,
-        changed_at: changed_at.map(Moment),
-        hidden,
-        line: shortened(&line, BODY),
-        headers,
-        more: body.chars().nth(BODY).is_some(),
-        body: shortened(&body, BODY),
-        file: format!("{base}/body?attempt={}", attempt.attempt),
-    }))
 }

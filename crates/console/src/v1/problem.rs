@@ -97,71 +97,60 @@ impl Problem {
         Self::Invalid(vec![Wrong { name: name.to_owned(), detail: detail.into() }])
     }
 
-    fn parts(self) -> (StatusCode, &'static str, &'static str, String, Vec<Wrong>) {
-        let of = |status, code, title, detail: &str| {
-            (status, code, title, detail.to_owned(), Vec::new())
-        };
+    /// The status, the last part of the `type`, and the title.
+    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Unauthorized => of(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "Not signed in",
-                "Bring an access token as 'Authorization: Bearer …': from /Token, or from the \
-                 identity provider if one is set up.",
-            ),
-            Self::BadBearer(bad) => {
-                let (status, title) = (StatusCode::UNAUTHORIZED, "Not signed in");
-                of(status, "unauthorized", title, &format!("The access token is not taken: {bad}."))
+            Self::Unauthorized | Self::BadBearer(_) => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "Not signed in")
             }
-            Self::Forbidden(what) => of(
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                "Not allowed",
-                &format!("Only a System Administrator may {what}."),
-            ),
-            Self::NotFound(what) => of(StatusCode::NOT_FOUND, "not-found", "Not found", what),
-            Self::NoMethod => of(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "Method not allowed",
-                "The path does not support this HTTP method.",
-            ),
-            Self::Invalid(errors) => {
-                let told: Vec<String> = errors.iter().map(Wrong::sentence).collect();
-                let (status, title) = (StatusCode::BAD_REQUEST, "The request is invalid");
-                (status, "invalid-request", title, told.join(" "), errors)
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::NoMethod => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed")
             }
-            Self::Conflict(Conflict { code, title, detail }) => {
-                (StatusCode::CONFLICT, code, title, detail, Vec::new())
+            Self::Invalid(_) => {
+                (StatusCode::BAD_REQUEST, "invalid-request", "The request is invalid")
             }
-            Self::TooMany { wait } => of(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many-requests",
-                "That was asked for too often",
-                &format!("Try again in {} s.", seconds_to_wait(wait)),
-            ),
-            Self::TooLarge => of(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "The request is too large",
-                "The body of a request has at most 1 MiB.",
-            ),
-            Self::Away(detail) => {
-                of(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available for now", detail)
+            Self::Conflict(conflict) => (StatusCode::CONFLICT, conflict.code, conflict.title),
+            Self::TooMany { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "That was asked for too often")
             }
-            Self::TookTooLong => of(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "took-too-long",
-                "The request took too long",
-                "Ask for less, or try again later.",
-            ),
-            Self::Internal => of(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "An error has occurred",
-                "The log of the service says more.",
-            ),
+            Self::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large")
+            }
+            Self::Away(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available for now")
+            }
+            Self::TookTooLong => {
+                (StatusCode::SERVICE_UNAVAILABLE, "took-too-long", "The request took too long")
+            }
+            Self::Internal => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal", "An error has occurred")
+            }
         }
+    }
+
+    /// What happened, and what to do about it.
+    fn detail(&self) -> String {
+        let text = match self {
+            Self::Unauthorized => {
+                "Bring an access token as 'Authorization: Bearer …': from /Token, or from the \
+                 identity provider if one is set up."
+            }
+            Self::BadBearer(bad) => return format!("The access token is not taken: {bad}."),
+            Self::Forbidden(what) => return format!("Only a System Administrator may {what}."),
+            Self::NotFound(what) | Self::Away(what) => what,
+            Self::NoMethod => "The path does not support this HTTP method.",
+            Self::Invalid(errors) => {
+                return errors.iter().map(Wrong::sentence).collect::<Vec<_>>().join(" ");
+            }
+            Self::Conflict(conflict) => &conflict.detail,
+            Self::TooMany { wait } => return format!("Try again in {} s.", seconds_to_wait(*wait)),
+            Self::TooLarge => "The body of a request has at most 1 MiB.",
+            Self::TookTooLong => "Ask for less, or try again later.",
+            Self::Internal => "The log of the service says more.",
+        };
+        text.to_owned()
     }
 }
 
@@ -184,8 +173,9 @@ impl IntoResponse for Problem {
             Self::TooMany { wait } => HeaderValue::from(seconds_to_wait(wait)),
             _ => AWAY_SECONDS,
         };
-        let (status, code, title, detail, errors) = self.parts();
+        let ((status, code, title), detail) = (self.kind(), self.detail());
         let r#type = format!("/problems/{code}");
+        let errors = if let Self::Invalid(errors) = self { errors } else { Vec::new() };
         let body = Body { r#type, title, status: status.as_u16(), detail, errors };
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();

@@ -28,9 +28,9 @@ impl All {
         }
         let [for_router, for_worker] = &mut registries;
         let router = Router::new(for_router, "events.dead");
-        router.standing().queue("events", 0);
-        router.standing().retries_waiting([0; 18]);
-        router.standing().directory_hold(None, 0);
+        router.system().queue("events", 0);
+        router.system().retries_waiting([0; 18]);
+        router.system().directory_hold(None, 0);
         let worker = Worker::new(for_worker, "deliveries.dead");
         worker.unpublished("delay", 0);
         Self { registries, router, worker }
@@ -138,7 +138,7 @@ fn every_label_value_is_there_before_anything_happened() {
     }
     all.router.documents(1);
     all.router.unreadable(1);
-    all.router.standing().queue("events", 7);
+    all.router.system().queue("events", 7);
     let took = Duration::from_millis(20);
     for (outcome, status) in [
         (Outcome::Delivered, 204),
@@ -201,12 +201,12 @@ fn numbers_are_what_was_told() {
     all.router.event(Filter::Tasks);
     all.router.event(Filter::Tasks);
     all.router.dead_letter(Reason::DirectoryBehind, 5);
-    all.router.standing().directory(420, [(3, 3), (10, 12)]);
-    all.router.standing().oldest_unsettled(Duration::from_millis(1500));
+    all.router.system().directory(420, [(3, 3), (10, 12)]);
+    all.router.system().oldest_unsettled(Duration::from_millis(1500));
     all.router.oldest_waiting(Some(1_795_000_000_500));
     all.router.routed(true, Some(Duration::from_millis(700)));
     all.router.routed(false, None);
-    all.router.standing().retries_waiting([3, 0, 7]);
+    all.router.system().retries_waiting([3, 0, 7]);
     all.worker.attempt(Outcome::Status, Some(500), Duration::from_millis(300));
     all.worker.retry(Duration::from_secs(6));
     all.worker.ledger(64, Duration::from_millis(3));

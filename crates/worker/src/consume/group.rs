@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Lane, MAX_LOOKUP, Received, defer_job, park, requeue, settle_jobs};
+use crate::due_delivery::{AttemptKind, DueDelivery};
 use crate::follow_up::FOLLOW_UP_MISSING;
 use crate::guard::JobGuard;
-use crate::later_attempt::{AttemptKind, DueDelivery, attempt_each, split};
+use crate::later_attempt::{attempt_each, split};
 
 /// How long a job waits for others that share its statements to the database. Delays are exact to about
 /// a second.
@@ -30,21 +31,22 @@ pub(super) async fn later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received
     let mut batch = Vec::with_capacity(MAX_DELIVERIES);
     while gather(&mut jobs, &mut batch).await {
         let mut group = Group::default();
-        for Received { incoming, open, .. } in batch.drain(..) {
+        for received in batch.drain(..) {
             if lane.context.stop.is_cancelled() {
-                requeue(vec![incoming.settle]).await;
+                requeue(vec![received.incoming.settle]).await;
                 continue;
             }
-            match Job::from_bytes(&incoming.message.body) {
+            match Job::from_bytes(&received.incoming.message.body) {
                 Ok(Job::First(dues)) => {
-                    add_job(&lane, &mut group, incoming, open, &dues, AttemptKind::First);
+                    add_job(&lane, &mut group, received, &dues, AttemptKind::First);
                 }
                 Ok(Job::Due(dues)) => {
-                    add_job(&lane, &mut group, incoming, open, &dues, AttemptKind::Later);
+                    add_job(&lane, &mut group, received, &dues, AttemptKind::Later);
                 }
                 // A job of a delivery queue that an older worker has put off because it did not know
                 // its kind.
                 Ok(job) => {
+                    let Received { incoming, open, .. } = received;
                     let for_job = Arc::clone(&lane);
                     lane.tracker.spawn(async move {
                         let result = defer_job(&for_job, &job).await;
@@ -52,7 +54,7 @@ pub(super) async fn later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received
                         drop(open);
                     });
                 }
-                Err(error) => park(&lane, incoming, open, error),
+                Err(error) => park(&lane, received.incoming, received.open, error),
             }
             if group.deliveries.len() >= MAX_DELIVERIES {
                 attempt_group(&lane, std::mem::take(&mut group)).await;
@@ -67,8 +69,7 @@ pub(super) async fn later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received
 fn add_job(
     lane: &Arc<Lane>,
     group: &mut Group,
-    incoming: Incoming,
-    open: TaskTrackerToken,
+    Received { incoming, open, .. }: Received,
     dues: &[Due],
     kind: AttemptKind,
 ) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fanfare_core::group::{Group, Kind, Load, Refusal};
 
 use super::MOST;
-use crate::context::chance;
+use crate::chance::chance;
 
 /// The slow requests of all lanes. They no longer count in their lanes.
 #[derive(Debug, Clone, Copy)]

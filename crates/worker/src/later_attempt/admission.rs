@@ -6,8 +6,8 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use futures_util::future::try_join_all;
 
-use super::DueDelivery;
 use crate::context::Context;
+use crate::due_delivery::DueDelivery;
 use crate::endpoint_limiter::{Arrival, Deferred, Permit};
 use crate::error::WorkerError;
 use crate::pacer::{Slot, Turn, Waiting};
@@ -54,7 +54,7 @@ async fn admit_one(
     slot: Option<Slot>,
 ) -> Result<Admission, WorkerError> {
     if slot.is_none() {
-        match context.pacer.turn(context, webhook, arrival).await? {
+        match context.pacer.turn(webhook, arrival).await? {
             Turn::Free => {}
             Turn::Soon(waiting) => return Ok(Admission::Soon(waiting)),
             Turn::Defer(deferred) => return Ok(Admission::Deferred(deferred)),
@@ -74,7 +74,7 @@ pub(super) async fn admit_despite_hold(
     deferred: Deferred,
     started_at: DateTime<Utc>,
 ) -> Result<Permit, Deferred> {
-    match context.pacer.but_for_deadline(context, webhook.id, deferred, started_at) {
+    match context.pacer.but_for_deadline(webhook.id, deferred, started_at) {
         Some(deferred) => Err(deferred),
         None => context.limiter.acquire(webhook, Arrival::Returning).await,
     }

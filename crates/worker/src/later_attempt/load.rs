@@ -7,13 +7,16 @@ use fanfare_store::attempts::Standing;
 use fanfare_store::claims::Claim;
 
 use super::admission::Admission;
-use super::{DueDelivery, INLINE, NO_PAYLOAD, read, series};
-use crate::context::{Context, HeldLease};
+use super::{INLINE, NO_PAYLOAD, read};
+use crate::claimer::HeldLease;
+use crate::context::Context;
 use crate::decision::{Decision, decisions};
+use crate::due_delivery::DueDelivery;
 use crate::endpoint_limiter::Deferred;
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::follow_up_publisher::FollowUpPublisher;
+use crate::series::RetrySeries;
 use crate::webhook_cache::Found;
 
 /// What is known of deliveries before they are attempted.
@@ -84,12 +87,10 @@ async fn still_owed(
     let deferral = |(deferred, admission): (Option<(DueDelivery, Deferred)>, &Admission)| {
         let Some((delivery, deferred)) = deferred else { return unreadable(admission) };
         let is_owed = matches!(decisions.next(), Some(Decision::Attempt { .. }));
-        let started_at = series(histories.next()?).started_at;
+        let started_at = RetrySeries::of(histories.next()?).started_at;
         let pacer = &context.pacer;
         // A delivery that must not wait any longer is handled as an admitted one.
-        pacer
-            .but_for_deadline(context, delivery.due.webhook, deferred, started_at)
-            .filter(|_| is_owed)
+        pacer.but_for_deadline(delivery.due.webhook, deferred, started_at).filter(|_| is_owed)
     };
     Ok(deferred.into_iter().zip(admissions).map(deferral).collect())
 }

@@ -1,5 +1,5 @@
-//! Dead letters that can be published: what does not fit in a frame is left out, and so is, in the
-//! last resort, everything that the broker might refuse.
+//! Dead letters that can be published: headers that do not fit in a frame are left out, and, as a
+//! last resort, everything that the broker may refuse.
 
 use super::{
     ATTEMPTS, BATCH, DEAD_AT, DELIVERY, DETAIL, ID, LAST_STATUS, REASON, ROUTING_KEY, WEBHOOK,
@@ -11,16 +11,16 @@ use chrono::{DateTime, Utc};
 use fanfare_core::reject::Reason;
 use std::time::SystemTime;
 
-/// What Fanfare itself says of a letter, all of it short.
+/// Fanfare's own headers of a letter, all of them short.
 const OWN: [&str; 10] =
     [REASON, DETAIL, ROUTING_KEY, DEAD_AT, ID, WEBHOOK, ATTEMPTS, LAST_STATUS, DELIVERY, BATCH];
 
-/// A detail says how many headers were left out, and names this many of them.
+/// A detail states the number of headers that were left out, and names this many of them.
 const NAMED: usize = 3;
 const LONGEST_NAME: usize = 40;
 
-/// The message, with its largest headers left out until its properties take at most `limit` bytes.
-/// The detail says which.
+/// Leaves out the largest headers of a message until its properties take at most `limit` bytes. The
+/// detail names them.
 pub(crate) fn fit(mut message: Message, limit: usize) -> Message {
     let size = message.properties_size();
     if size <= limit {
@@ -58,7 +58,7 @@ fn note(message: &mut Message, left_out: &[String]) {
     message.headers.set(DETAIL, detail.trim_start());
 }
 
-/// The letter with nothing but its body and what Fanfare says of it.
+/// The letter with nothing but its body and Fanfare's own headers.
 pub(crate) fn bare(message: &Message, why: &str) -> Message {
     let mut headers = Headers::default();
     for (name, value) in message.headers.iter() {
@@ -75,8 +75,8 @@ pub(crate) fn bare(message: &Message, why: &str) -> Message {
     Message { body: message.body.clone(), content_type, message_id, headers, properties }
 }
 
-/// What is published in place of a message that can't be: it is this message's fault only, so
-/// nothing else may fail with it. `None` where it is Fanfare's own.
+/// The replacement of a message that can't be published: no other message may fail with it. `None`
+/// for Fanfare's own messages.
 pub(crate) fn instead(
     destination: &Destination,
     message: &Message,
@@ -106,7 +106,7 @@ pub(crate) fn instead(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letters::reject;
+    use crate::letter::reject;
 
     const LIMIT: usize = 100_000;
 
@@ -126,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_untouched() {
+    fn a_message_that_fits_is_unchanged() {
         let mut original = Message::default();
         original.headers.set("large", "x".repeat(LIMIT - 1000));
         assert_eq!(fit(original.clone(), LIMIT), original);
     }
 
     #[test]
-    fn thousands_of_headers_of_a_stranger_are_left_out_as_far_as_it_takes() {
+    fn headers_of_another_program_are_left_out_until_the_message_fits() {
         const NAMES: [&str; 4] = ["x-fanfare-a", "x-fanfare-b", "x-fanfare-event", "c"];
         let mut original = Message::default();
         for name in NAMES {

@@ -1,4 +1,4 @@
-//! How the whole installation stands: the ledger, the queues and the directory.
+//! Gauges of the whole installation: the ledger, the queues and the directory.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -15,9 +15,9 @@ const DELAYS: [&str; 18] = [
     "16384", "32768", "65536", "131072",
 ];
 
-/// The families that each router tells alike: take the greatest, not the sum.
+/// The families that have the same values in each router: take the maximum, not the sum.
 #[derive(Debug)]
-pub struct Standing {
+pub struct SystemGauges {
     oldest_unsettled: Gauge<f64, AtomicU64>,
     queue_ready: Gauges,
     retries_waiting: Gauges,
@@ -29,7 +29,7 @@ pub struct Standing {
     webhooks_held: Gauge,
 }
 
-impl Standing {
+impl SystemGauges {
     pub(crate) fn new(registry: &mut Registry) -> Self {
         Self {
             oldest_unsettled: registry.seconds(
@@ -49,50 +49,30 @@ impl Standing {
                  seconds of the step that they wait in; a long wait has up to four steps",
                 Gauges::default(),
             ),
-            revision: registry.family(
-                "directory_revision",
-                "The newest directory revision seen",
-                Gauge::default(),
-            ),
-            gaps: registry.family(
-                "directory_gaps",
-                "Gaps in the directory's revisions that are too old to fill by themselves",
-                Gauge::default(),
-            ),
-            missing: registry.family(
-                "directory_revisions_missing",
-                "Directory revisions in those gaps",
-                Gauge::default(),
-            ),
+            revision: registry.gauge("directory_revision", "The newest directory revision seen"),
+            gaps: registry.gauge("directory_gaps", "Gaps in the directory's revisions that are too old to fill by themselves"),
+            missing: registry.gauge("directory_revisions_missing", "Directory revisions in those gaps"),
             held: registry.family(
                 "directory_held",
                 "1 while every event is held for this reason, else 0",
                 Gauges::default(),
             ),
-            void: registry.family(
-                "directory_void",
-                "Users and roles whose newest document was refused, so that they grant nothing",
-                Gauge::default(),
-            ),
-            webhooks_held: registry.family(
-                "webhooks_held",
-                "Webhooks whose receivers asked to wait, so that nothing is sent to them now",
-                Gauge::default(),
-            ),
+            void: registry.gauge("directory_void", "Users and roles whose newest document was refused, so that they grant nothing"),
+            webhooks_held: registry.gauge("webhooks_held", "Webhooks whose receivers asked to wait, so that nothing is sent to them now"),
         }
     }
 
-    /// Notes the age of the oldest event of which something is owed; zero when nothing is.
+    /// Notes the age of the oldest event with a delivery that is owed; zero if there is none.
     pub fn oldest_unsettled(&self, age: Duration) {
         self.oldest_unsettled.set(age.as_secs_f64());
     }
 
-    /// Notes how many webhooks are held because their receivers asked for that.
+    /// Notes how many webhooks are held because their receivers asked for a wait.
     pub fn webhooks_held(&self, count: i64) {
         self.webhooks_held.set(count);
     }
 
-    /// Notes how many messages wait in a queue; of one that nobody looked at yet nothing is told.
+    /// Notes how many messages wait in a queue. A queue has no sample before its first note.
     pub fn queue(&self, name: &'static str, ready: u32) {
         self.queue_ready.get_or_create(&[("queue", name)]).set(i64::from(ready));
     }
@@ -104,8 +84,8 @@ impl Standing {
         }
     }
 
-    /// Notes why every event is held, if one is, and how many users and roles grant nothing since
-    /// their newest document was refused.
+    /// Notes why every event is held, if that is so, and how many users and roles grant nothing
+    /// because their newest document was refused.
     pub fn directory_hold(&self, hold: Option<Hold>, void: usize) {
         for reason in Hold::ALL {
             let applies = i64::from(hold == Some(reason));
@@ -114,8 +94,8 @@ impl Standing {
         self.void.set(i64::try_from(void).unwrap_or(i64::MAX));
     }
 
-    /// Notes how the directory stands: the newest revision, and the first and last revision of each
-    /// gap that is too old to fill by itself.
+    /// Notes the state of the directory: the newest revision, and the first and last revision of
+    /// each gap that is too old to fill by itself.
     pub fn directory(&self, newest: i64, gaps: impl IntoIterator<Item = (i64, i64)>) {
         let (mut count, mut missing) = (0, 0_i64);
         for (first, last) in gaps {
