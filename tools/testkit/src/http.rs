@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as a receiver needs: requests with a body of known length.
+//! The part of HTTP/1.1 that a receiver needs: requests with a body of known length.
 
 use std::io;
 use std::time::Instant;
@@ -13,7 +13,7 @@ const MAX_HEAD: usize = 64 * 1024;
 /// A thousand events of 1 KiB and more fit.
 const MAX_BODY: usize = 64 * 1024 * 1024;
 
-/// Reads the next request; `None` at the end of the connection. `buffer` keeps what came too early.
+/// Reads the next request; `None` at the end of the connection. `buffer` keeps the bytes after it.
 pub(crate) async fn read_request(
     stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,

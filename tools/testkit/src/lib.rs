@@ -1,6 +1,7 @@
 //! Real servers and breakable networks for Fanfare's tests, its demo, and its benchmarks.
 //!
-//! Nothing here imitates PostgreSQL or RabbitMQ: the installed programs run, privately, on loopback.
+//! PostgreSQL and RabbitMQ are not simulated: private instances of the installed programs run on
+//! loopback.
 //!
 //! - [`sandbox::Sandbox`] is what most tests want: a database, empty or migrated, and an empty
 //!   virtual host of their own, on servers that one run of the tests shares ([`shared`]).
@@ -10,8 +11,8 @@
 //! - [`pgproxy::PgProxy`] stands before PostgreSQL and breaks chosen statements.
 //! - [`pooler::Pooler`] is a `PgBouncer` before the servers' database, and [`servers::Standby`] a
 //!   PostgreSQL that follows it.
-//! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
-//! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says.
+//! - [`receiver::Receiver`] takes webhooks' POSTs and gives any answer, or none.
+//! - [`build`] makes the binary; [`process::Process`] runs one and reads its output.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
 //! - [`faketime`] gives a process a clock that is wrong.
 //! - [`chromium::ChromeDriver`] drives a real browser.

@@ -1,4 +1,4 @@
-//! Running a binary: what it says, and how it ends.
+//! Running a binary: its output and its end.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -16,10 +16,10 @@ use tokio::io::AsyncWriteExt;
 
 use crate::wait::eventually;
 
-/// A program that says more than this has its oldest lines forgotten.
+/// The number of lines that are kept of a program's output; the oldest are dropped.
 const MAX_LINES: usize = 100_000;
 
-/// No command of ours should take longer.
+/// The time limit of a command.
 const RUN_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A running program. It is killed when this is dropped.
@@ -65,13 +65,13 @@ impl Process {
         self.child.id()
     }
 
-    /// All that the program has said on stdout and stderr, in the order it was read.
+    /// All lines of the program's stdout and stderr, in the order in which they were read.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         hold(&self.said).iter().cloned().collect()
     }
 
-    /// Waits for a line that holds `text`, said before or said now, and returns the first such line.
+    /// Waits for a line that contains `text`, also among earlier lines, and returns the first one.
     ///
     /// # Panics
     ///
@@ -136,7 +136,7 @@ impl Drop for Process {
     }
 }
 
-/// What a program left when it ended.
+/// The exit status and the output of a program.
 #[derive(Clone, Debug)]
 pub struct Output {
     pub status: ExitStatus,
@@ -147,7 +147,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// The standard output of a program that succeeded; else an error with what it said.
+    /// The standard output of a program that succeeded; else an error with its output.
     pub fn success(self) -> Result<String> {
         ensure!(
             self.status.success(),
@@ -236,7 +236,7 @@ pub fn tail(log: &Path) -> String {
     last.collect::<String>().trim_end().to_owned()
 }
 
-/// Reads a stream to its end in a thread, so that it is read whatever the test is busy with.
+/// Reads a stream to its end in a thread, so that it is read while the test does something else.
 fn listen(stream: impl Read + Send + 'static, prefix: String, said: Arc<Mutex<VecDeque<String>>>) {
     thread::spawn(move || {
         let mut reader = BufReader::new(stream);

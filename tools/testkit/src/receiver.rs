@@ -1,4 +1,4 @@
-//! A receiver of webhooks that keeps what it gets, and answers as badly as it is told to.
+//! A receiver of webhooks that keeps its requests, and gives any answer, or none.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,13 +17,13 @@ use crate::wait::eventually;
 
 /// Connections at a time; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 4096;
-/// Requests that are kept; later ones are answered and counted only.
+/// The number of requests that are kept; later ones are answered and counted only.
 const MAX_KEPT: usize = 200_000;
 
-/// One request as it came.
+/// One unchanged request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// When its last byte had come.
+    /// The time at which its last byte had arrived.
     pub at: Instant,
     /// As sent, such as `POST`.
     pub method: String,
@@ -31,7 +31,7 @@ pub struct Request {
     pub path: String,
     /// In the order sent; the names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The bytes as they came.
+    /// The unchanged bytes.
     pub body: Bytes,
 }
 
@@ -43,19 +43,19 @@ impl Request {
     }
 }
 
-/// How a request is answered.
+/// The answer to a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// As HTTP wants it.
+    /// A regular HTTP answer.
     Answer {
         status: u16,
         /// Headers besides `content-length`.
         headers: Vec<(String, String)>,
         body: Bytes,
     },
-    /// The reply, but not before some time.
+    /// The reply after a delay.
     After(Duration, Box<Reply>),
-    /// Nothing ever comes, and the connection stays open.
+    /// No answer; the connection stays open.
     Hang,
     /// The connection is closed without an answer.
     Close,
@@ -160,13 +160,13 @@ impl Receiver {
         hold(&self.shared.requests).clone()
     }
 
-    /// How many requests have come.
+    /// The number of requests so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.shared.n_requests.load(Ordering::SeqCst)
     }
 
-    /// How many connections have been accepted.
+    /// The number of accepted connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.n_connections.load(Ordering::SeqCst)
@@ -176,7 +176,7 @@ impl Receiver {
     ///
     /// # Panics
     ///
-    /// If they don't come in time.
+    /// If they don't arrive in time.
     pub async fn wait_for(&self, n: usize, timeout: Duration) -> Vec<Request> {
         eventually(&format!("{n} requests at the receiver"), timeout, async || {
             let count = self.count();
@@ -208,7 +208,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 shared.n_connections.fetch_add(1, Ordering::SeqCst);
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
-                    // A broken connection is the sender's matter, or the test's own wish.
+                    // The sender, or the test itself, may break a connection.
                     let _ = serve(stream, &shared).await;
                     drop(slot);
                 });
@@ -238,21 +238,21 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 impl Shared {
-    /// Keeps a request and decides its answer.
+    /// Keeps a request and selects its answer.
     fn take(&self, request: &Request, answering: &Answering) -> Reply {
         let n_before = {
             let mut requests = hold(&self.requests);
             if requests.len() < MAX_KEPT {
                 requests.push(request.clone());
             }
-            // Counted last, so that whoever sees the count finds the request.
+            // Counted last, so that a caller who sees the count finds the request.
             self.n_requests.fetch_add(1, Ordering::SeqCst)
         };
         answering(request, n_before)
     }
 }
 
-/// Sends a reply and tells whether the connection can take another request.
+/// Sends a reply; returns whether the connection can take another request.
 async fn send(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
     match reply {
         Reply::Answer { status, headers, body } => {
