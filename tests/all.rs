@@ -9,7 +9,7 @@ use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::sandbox::Sandbox;
 
 use crate::api::client::send;
-use crate::crashes::{all_arrive, nothing_is_left, publish_numbered, three_webhooks};
+use crate::crashes::{all_arrive, no_delivery_is_open, publish_numbered, three_webhooks};
 use crate::metrics::{Watched, behind_proxy, listening};
 use crate::world::{SOON, World, event};
 
@@ -75,7 +75,7 @@ async fn stopped_process_requeues_jobs_and_the_next_one_delivers_them() {
     assert!(receiver.count() < 3 * EVENTS, "the process had no jobs to requeue");
     let _next = world.start("all").await;
     assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +96,7 @@ async fn killed_process_loses_no_delivery() {
     };
     tokio::join!(publish_numbered(&world, 0..EVENTS), kills);
     all_arrive(&receiver, 3, EVENTS).await;
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

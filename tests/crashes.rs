@@ -76,7 +76,7 @@ pub(crate) async fn three_webhooks(world: &World, receiver: &Receiver) -> Vec<St
     webhooks
 }
 
-pub(crate) async fn nothing_is_left(world: &World) {
+pub(crate) async fn no_delivery_is_open(world: &World) {
     for state in ["pending", "retrying", "dropped", "dead"] {
         eventually(&format!("no delivery {state}"), SOON, async || {
             let list = world.json(&["deliveries", "list", "--state", state, "--limit", "5"]).await;
@@ -117,7 +117,7 @@ async fn no_delivery_is_missing_after_kills_under_load() {
     };
     tokio::join!(publish_numbered(&world, 0..EVENTS), kills);
     all_arrive(&receiver, 3, EVENTS).await;
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
     assert_eq!(world.attempted().len(), 3 * EVENTS);
     let duplicates = receiver.count() - 3 * EVENTS;
     println!("{duplicates} duplicates of {} deliveries; {} possible", 3 * EVENTS, in_flight.len());
@@ -145,7 +145,7 @@ async fn stopped_worker_requeues_its_jobs() {
     assert!(status.success(), "{status}");
     assert!(receiver.count() < 3 * EVENTS, "the worker had no jobs to requeue");
     assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
 }
 
 #[tokio::test]
@@ -169,5 +169,5 @@ async fn wiped_broker_loses_no_delivery_of_the_ledger() {
     servers.wipe_broker().unwrap();
     let _worker = world.start("worker").await;
     assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
 }

@@ -1,5 +1,5 @@
-//! What decides about an attempt: for a while its plan, and after that the current directory. The
-//! attempt's row records the directory revision of the decision.
+//! Decisions about attempts: for a while the plan decides, and after that the current directory.
+//! The attempt's row records the directory revision of the decision.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What follows from a receiver's answer.
+//! The outcomes of attempts, and their effects on deliveries and webhooks.
 
 use std::time::Duration;
 

@@ -118,7 +118,7 @@ async fn restored_backup_taken_under_load_loses_no_owed_delivery() {
     let is_unknown = |number: &usize| !backup.contains_key(number);
     let unknown: Vec<usize> = (0..published).filter(annas).filter(is_unknown).collect();
     all_arrive("what the backup did not know", &unknown, again).await;
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
     assert_owed_deliveries_arrive_once(&backup, published, &posts(&before), &again());
     assert_ben_gets_nothing(&world, &backup).await;
 }
@@ -269,7 +269,7 @@ async fn all_arrive(what: &str, numbers: &[usize], come: impl Fn() -> HashMap<us
     .await;
 }
 
-async fn nothing_is_left(world: &World) {
+async fn no_delivery_is_open(world: &World) {
     for state in ["pending", "retrying", "dead"] {
         eventually(&format!("no delivery {state}"), LATER, async || {
             let list = world.json(&["deliveries", "list", "--state", state, "--limit", "5"]).await;

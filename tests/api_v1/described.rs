@@ -1,4 +1,4 @@
-//! The OpenAPI description, compared with the answers.
+//! The `OpenAPI` description, compared with the answers.
 
 use fanfare_testkit::receiver::Receiver;
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-//! Where the servers answer, and how to make and drop a database or a virtual host on them.
+//! The addresses of the servers, and the means to create and drop databases and virtual hosts.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -21,7 +21,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Postgres {
     programs: PathBuf,
     folder: PathBuf,
-    /// What its files, and its process, are called.
+    /// The name of its files and of its process.
     name: &'static str,
     home: PathBuf,
     /// The user and group that the server runs as, when we are root: it refuses root.

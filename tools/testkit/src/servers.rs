@@ -42,7 +42,7 @@ pub struct Servers {
 impl Servers {
     /// Starts both servers with no data, in a new folder under `dir`, and waits until they answer.
     ///
-    /// What PostgreSQL commits reaches the disk. Missing programs are installed where that is
+    /// PostgreSQL's commits reach the disk. Missing programs are installed where that is
     /// possible. If `dir` is closed to other users and this process is root, the folder is made in
     /// the system's folder for temporary files instead, because PostgreSQL does not run as root.
     pub fn start(dir: &Path) -> Result<Self> {
