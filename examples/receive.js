@@ -105,7 +105,7 @@ const server = createServer((request, response) => {
 });
 server.listen(Number(options.port), "127.0.0.1", () => {
   if (options["port-file"]) {
-    // Written beside and moved, so that a reader never sees half of it.
+    // Written to another file and moved, so that a reader never sees half of it.
     writeFileSync(`${options["port-file"]}.draft`, String(server.address().port));
     renameSync(`${options["port-file"]}.draft`, options["port-file"]);
   }

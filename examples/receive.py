@@ -132,7 +132,7 @@ def main():
     server.inbox = Inbox(args.inbox)
     threading.Thread(target=server.inbox.work, daemon=True).start()
     if args.port_file:
-        # Written beside and moved, so that a reader never sees half of it.
+        # Written to another file and moved, so that a reader never sees half of it.
         with open(args.port_file + ".draft", "w", encoding="utf-8") as file:
             file.write(str(server.server_port))
         os.replace(args.port_file + ".draft", args.port_file)

@@ -1,4 +1,4 @@
-//! Who is told of what, and who is not any more.
+//! Which owners get which events, and which no longer do after the directory has changed.
 
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
@@ -19,7 +19,7 @@ fn reader(name: &str) -> Value {
 
 /// Webhooks of users whose deliveries all fail, then a change of the directory, then the reasons.
 #[tokio::test]
-async fn an_owner_who_lost_access_gets_nothing_more() {
+async fn owner_who_lost_access_gets_no_more_events() {
     let world =
         World::new().await.with("FANFARE_RETRY_MAX_DELAY", "2s").with("FANFARE_RETRY_FIRST", "2s");
     let receiver = Receiver::start().await;
@@ -50,7 +50,7 @@ async fn an_owner_who_lost_access_gets_nothing_more() {
 }
 
 #[tokio::test]
-async fn documents_published_with_events_decide_who_hears_of_them() {
+async fn documents_published_with_events_decide_who_gets_them() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
@@ -64,7 +64,7 @@ async fn documents_published_with_events_decide_who_hears_of_them() {
     };
     world.publish(&at(1)).await;
     world.deliveries(&own, "delivered", 1).await;
-    // The event asks for a revision that comes after it.
+    // The event names a revision that arrives after it.
     world.publish(&at(2)).await;
     world.publish(&user(&reader("bob"), 2)).await;
     world.deliveries(&other, "delivered", 1).await;
@@ -79,7 +79,7 @@ async fn documents_published_with_events_decide_who_hears_of_them() {
 }
 
 #[tokio::test]
-async fn a_delete_event_still_goes_to_those_who_could_read() {
+async fn delete_event_goes_to_owners_who_could_read_the_resource() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, count| Reply::status(if count == 0 { 500 } else { 200 }));
@@ -96,7 +96,7 @@ async fn a_delete_event_still_goes_to_those_who_could_read() {
 }
 
 #[tokio::test]
-async fn the_same_event_twice_is_delivered_once_and_a_batch_in_one_post() {
+async fn repeated_event_is_delivered_once_and_a_batch_in_one_post() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
@@ -131,7 +131,7 @@ fn notifications(body: &[u8]) -> usize {
 }
 
 #[tokio::test]
-async fn what_an_owner_may_not_read_any_more_stays_left_out_of_every_further_attempt() {
+async fn events_an_owner_may_no_longer_read_stay_out_of_further_attempts() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, count| Reply::status(if count < 3 { 500 } else { 200 }));
@@ -162,7 +162,7 @@ async fn what_an_owner_may_not_read_any_more_stays_left_out_of_every_further_att
     let detail = shown["detail"].as_str().unwrap();
     assert!(detail.contains("may not read tasks/t2 as of directory revision 2"), "{detail}");
 
-    // Nor does a person's retry bring it back.
+    // A retry that a person asks for leaves it out, too.
     world.publish(&user(&may(&[]), 3)).await;
     eventually("the directory is at revision 3", SOON, async || {
         let check = ["access", "check", "anna", "tasks/t1"];

@@ -1,4 +1,4 @@
-//! The alerts and the dashboard that are shipped, with a real Prometheus and real processes.
+//! The shipped alerts and dashboard, tested with a real Prometheus and real processes.
 
 mod dashboard;
 mod files;
@@ -48,7 +48,7 @@ async fn each_outage_raises_its_alert_and_shows_on_its_panel() {
     database.resume();
     monitoring.raises(&[]).await;
     monitoring.shows("Are notifications arriving?", "delivered", |value| value > 0.0).await;
-    // Whatever is asked has an answer by now, so each label that is asked for is there.
+    // Every query returns data by now, so each label that it selects exists.
     monitoring.answers_every_question().await;
 
     worker.process.kill9();
@@ -59,7 +59,7 @@ async fn each_outage_raises_its_alert_and_shows_on_its_panel() {
 
     let looking = world.amqp().await;
     let publishing = Amqp::connect(&world.report_server_url()).await.unwrap();
-    // Events that come quickly share a job.
+    // Events that arrive in quick succession share a job.
     while looking.queue_len("fanfare.deliveries").await.unwrap() < BACKLOG {
         publish_on(&publishing, &event()).await;
     }
@@ -77,8 +77,8 @@ async fn dead_receivers_and_dead_letters_raise_their_alerts_and_show_on_their_pa
         .await
         .with("FANFARE_METRICS_LISTEN", "127.0.0.1:0")
         .with("FANFARE_TIMEOUT", "2s")
-        // The alert is about waits that several failures in a row lead to. Whatever the jitter makes
-        // of this one, it lies between 64 and 128 s, so the retries wait in one known queue.
+        // The alert is about the long waits after several failures in a row. With any jitter this
+        // wait is between 64 and 128 s, so the retries are in one known queue.
         .with("FANFARE_RETRY_FIRST", "96s")
         .with("FANFARE_RETRY_MAX_DELAY", "12h");
     let hanging = Receiver::start().await;
@@ -112,5 +112,5 @@ async fn dead_receivers_and_dead_letters_raise_their_alerts_and_show_on_their_pa
     monitoring.shows(waiting, "fanfare.events.dead", |value| value >= 1.0).await;
 }
 
-/// How often Prometheus looks, in these tests.
+/// The interval at which Prometheus scrapes and evaluates rules in these tests.
 const EVERY: Duration = Duration::from_millis(500);

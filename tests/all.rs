@@ -1,4 +1,4 @@
-//! `fanfare all`: router, worker and console in one process do what they do in three.
+//! `fanfare all`: router, worker and console work in one process as they do in three.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::sandbox::Sandbox;
 
 use crate::api::client::send;
-use crate::crashes::{all_arrive, nothing_is_left, publish_numbered, three_webhooks};
+use crate::crashes::{all_arrive, no_delivery_is_open, publish_numbered, three_webhooks};
 use crate::metrics::{Watched, behind_proxy, listening};
 use crate::world::{SOON, World, event};
 
@@ -17,7 +17,7 @@ fn installation(world: World) -> World {
     listening(world).with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0")
 }
 
-/// Whether the console answers and asks who calls.
+/// Checks that the console answers and requires sign-in.
 async fn console_answers(process: &Process) {
     let line = process.wait_for_line(" listening on http://", SOON).await;
     let address: SocketAddr = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
@@ -34,7 +34,7 @@ async fn one_process_routes_delivers_and_answers_with_the_metrics_of_all_roles()
     world.publish(&event()).await;
     world.deliveries(&webhook, "delivered", 1).await;
     console_answers(all.process()).await;
-    all.tells(&[
+    all.exports(&[
         ("broker_up", 1.0),
         ("database_up", 1.0),
         ("events_received_total{filter=\"tasks\"}", 1.0),
@@ -48,7 +48,7 @@ async fn one_process_routes_delivers_and_answers_with_the_metrics_of_all_roles()
     let metrics = all.get("/metrics").await.body;
     let mut families = BTreeSet::new();
     for family in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        assert!(families.insert(family), "{family} is there twice");
+        assert!(families.insert(family), "the metric {family} is exported twice");
     }
     let process = all.process();
     process.terminate();
@@ -59,11 +59,11 @@ async fn one_process_routes_delivers_and_answers_with_the_metrics_of_all_roles()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_that_is_stopped_requeues_what_the_next_one_delivers() {
+async fn stopped_process_requeues_jobs_and_the_next_one_delivers_them() {
     const EVENTS: usize = 300;
     let world = installation(World::new().await).with("FANFARE_LOG", "info");
     let receiver = Receiver::start().await;
-    // Slow, so that POSTs are under way and jobs wait when the process is stopped.
+    // A slow receiver, so that POSTs are in progress and jobs wait when the process is stopped.
     receiver.answer_with(|_, _| Reply::status(200).after(Duration::from_millis(700)));
     three_webhooks(&world, &receiver).await;
     let mut stopped = world.start("all").await;
@@ -72,14 +72,14 @@ async fn one_process_that_is_stopped_requeues_what_the_next_one_delivers() {
     stopped.terminate();
     let status = stopped.wait_exit(Duration::from_secs(30)).await;
     assert!(status.success(), "{status}");
-    assert!(receiver.count() < 3 * EVENTS, "it had nothing to requeue");
+    assert!(receiver.count() < 3 * EVENTS, "the process had no jobs to requeue");
     let _next = world.start("all").await;
     assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_that_is_killed_loses_nothing() {
+async fn killed_process_loses_no_delivery() {
     const EVENTS: usize = 300;
     let world =
         installation(World::new().await).with("FANFARE_LOG", "info").with("FANFARE_TIMEOUT", "2s");
@@ -96,7 +96,7 @@ async fn one_process_that_is_killed_loses_nothing() {
     };
     tokio::join!(publish_numbered(&world, 0..EVENTS), kills);
     all_arrive(&receiver, 3, EVENTS).await;
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +109,7 @@ async fn one_process_waits_for_the_broker_while_its_console_answers() {
     broker.cut().await;
     let mut all = Watched::spawn(&world, "all").await;
     all.is_not_ready("not connected to the broker").await;
-    all.tells(&[("broker_up", 0.0), ("database_up", 1.0)]).await;
+    all.exports(&[("broker_up", 0.0), ("database_up", 1.0)]).await;
     console_answers(all.process()).await;
     broker.resume();
     all.is_ready().await;

@@ -1,4 +1,4 @@
-//! The webhooks API, asked as clients ask that were written for the report server.
+//! The webhooks API, used as clients that were written for the report server use it.
 
 mod accounts;
 pub(crate) mod client;
@@ -24,7 +24,7 @@ use client::{Answer, send};
 
 const REGISTRATIONS: &str = "/api/webhooks/registrations";
 
-/// An address that needs no verification, and that nobody asks.
+/// An address that needs no verification, and to which no request is sent.
 const QUIET: &str = "http://192.0.2.1/hook?noecho";
 
 /// An installation with a console.
@@ -35,12 +35,12 @@ struct Api {
     sandbox: Sandbox,
 }
 
-/// The password of an account.
+/// The password of the test account `name`.
 pub(crate) fn password(name: &str) -> String {
     format!("{name}-of-the-tests")
 }
 
-/// Somebody who is signed in.
+/// A user with an access token.
 struct User<'a> {
     api: &'a Api,
     token: String,
@@ -102,7 +102,7 @@ impl User<'_> {
         send(self.api.address, method, path, &headers, body).await.unwrap()
     }
 
-    /// The same with another type of content, or none.
+    /// The same with another content type, or with none if `kind` is empty.
     async fn send_as(&self, kind: &str, method: &str, path: &str, body: &[u8]) -> Answer {
         let bearer = format!("Bearer {}", self.token);
         let mut headers = vec![("Authorization", bearer.as_str())];
@@ -129,7 +129,7 @@ impl User<'_> {
         answer.json()
     }
 
-    /// Registers one and returns its id.
+    /// Registers a webhook and returns its id.
     async fn registered(&self) -> String {
         id(&self.register().await).to_owned()
     }
@@ -150,7 +150,7 @@ fn id(webhook: &Value) -> &str {
     webhook["Id"].as_str().unwrap()
 }
 
-/// What is answered when a webhook can't be registered for this reason.
+/// The answer's body when a webhook can't be registered for this reason.
 fn failure(reason: &str) -> Value {
     json!({ "Message": format!("Could not register WebHook due to error: {reason}") })
 }

@@ -1,4 +1,4 @@
-//! `/api/v1`: deliveries, events, dead letters, statistics, and what is done to webhooks.
+//! `/api/v1`: deliveries, events, dead letters, statistics, and changes of webhooks.
 
 mod dead_letters;
 mod deliveries;
@@ -18,26 +18,26 @@ use crate::api::client::{Answer, send};
 use crate::api::password;
 use crate::world::{SOON, World, event};
 
-/// An id that nothing has.
+/// An id that does not exist.
 const NOBODY_S: &str = "00000000000000000000000000000007";
 
 /// An installation with a console.
 struct Api {
-    // Ends before the servers' parts that it uses are taken away.
+    // Dropped before `world`, whose servers it uses.
     _console: Process,
     world: World,
     address: SocketAddr,
 }
 
-/// Somebody who is signed in.
+/// A user with an access token.
 struct User {
     address: SocketAddr,
     token: String,
 }
 
 impl Api {
-    /// With `root`, a System Administrator, and `anna` and `bob`, who may read all tasks; each has
-    /// an account.
+    /// An installation with `root`, a System Administrator, and `anna` and `bob`, who may read all
+    /// tasks. Each has an account.
     async fn start() -> Self {
         let world = World::new().await.with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
         let console = world.spawn("console");
@@ -70,7 +70,7 @@ impl Api {
         User { address: self.address, token }
     }
 
-    /// Publishes an event and waits until each of these webhooks has got it; returns the event.
+    /// Publishes an event and waits until it is delivered to each of these webhooks; returns it.
     async fn delivered(&self, webhooks: &[&str]) -> Value {
         let event = event();
         self.world.publish(&event).await;
@@ -97,7 +97,7 @@ impl User {
         self.send("GET", path, "").await
     }
 
-    /// What must succeed.
+    /// The JSON of a request that must succeed.
     async fn read(&self, path: &str) -> Value {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
@@ -123,7 +123,7 @@ fn refused(answer: &Answer, status: u16, code: &str) -> Value {
     problem
 }
 
-/// What is wrong with each part of a request.
+/// The names of the request's invalid members, from the problem document.
 fn wrong(problem: &Value) -> Vec<&str> {
     let errors = problem["errors"].as_array().unwrap();
     errors.iter().map(|error| error["name"].as_str().unwrap()).collect()

@@ -1,5 +1,5 @@
-//! Queues that are broken, refuse messages, or hold messages that are no jobs: only their own traffic
-//! stops, and nothing is lost.
+//! Queues that are broken, refuse messages, or hold invalid jobs: only their own traffic stops, and
+//! no delivery is lost.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,25 +15,26 @@ use uuid::Uuid;
 
 use crate::world::{SOON, World, event, publish_on};
 
-/// Long enough for what the ledger provides again, on a busy machine.
+/// Long enough for the reconciler to publish lost jobs again, on a busy machine.
 const AGAIN: Duration = Duration::from_mins(4);
 
-/// How many sessions with the broker a process has had to give up.
+/// The number of sessions with the broker that a process has lost.
 fn ended_sessions(process: &Process) -> usize {
     process.lines().iter().filter(|line| line.contains("session with the broker ended")).count()
 }
 
-/// Waits until a receiver has had this many requests, some of them from what the reconciler found.
-async fn provided_again(receiver: &Receiver, count: usize) {
-    eventually("the ledger provides what is owed", AGAIN, async || {
+/// Waits until a receiver has had this many requests, some of them for jobs that the reconciler has
+/// published again.
+async fn reconciled(receiver: &Receiver, count: usize) {
+    eventually("all owed deliveries are attempted", AGAIN, async || {
         let had = receiver.count();
         if had >= count { Ok(()) } else { Err(format!("{had} of {count}")) }
     })
     .await;
 }
 
-/// Publishes events until a process says these words: a full queue refuses only some messages after
-/// the one that fills it. Returns how many it took.
+/// Publishes events until a process logs these words: a full queue refuses only some messages after
+/// the one that fills it. Returns the number of published events.
 async fn publish_until(
     world: &World,
     event: &impl Fn() -> Value,
@@ -41,7 +42,7 @@ async fn publish_until(
     words: &str,
 ) -> usize {
     let mut count = 0;
-    eventually(&format!("{words:?} is said"), SOON, async || {
+    eventually(&format!("{words:?} is logged"), SOON, async || {
         if process.lines().iter().any(|line| line.contains(words)) {
             return Ok(());
         }
@@ -63,7 +64,7 @@ async fn dead_letters(world: &World, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_queue_of_retries_stops_retries_alone_and_can_be_repaired() {
+async fn broken_retry_queue_stops_retries_only_and_can_be_repaired() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, n| Reply::status(if n == 0 { 500 } else { 204 }));
@@ -74,7 +75,7 @@ async fn a_broken_queue_of_retries_stops_retries_alone_and_can_be_repaired() {
 
     world.publish(&event()).await;
     world.deliveries(&webhook, "retrying", 1).await;
-    // Its retry can't arrive. First attempts do, also those of a worker that starts now.
+    // Its retry can't be made. First attempts can, also by a worker that starts now.
     drop(worker);
     let worker = world.start("worker").await;
     for n in 2..=4 {
@@ -83,7 +84,7 @@ async fn a_broken_queue_of_retries_stops_retries_alone_and_can_be_repaired() {
     }
     worker.wait_for_line("can't be consumed", SOON).await;
     assert_eq!((ended_sessions(&router), ended_sessions(&worker)), (0, 0));
-    // Not even for a moment were first attempts without their consumer.
+    // First attempts had a consumer all the time.
     let failed = |line: &&String| line.contains("can't be consumed");
     let lines = worker.lines();
     let of_others: Vec<_> =
@@ -98,13 +99,13 @@ async fn a_broken_queue_of_retries_stops_retries_alone_and_can_be_repaired() {
     assert!(repaired.stdout.contains("deleted and made again"), "{}", repaired.stdout);
     world.fanfare(&["doctor"]).await;
 
-    provided_again(&receiver, 5).await;
+    reconciled(&receiver, 5).await;
     world.deliveries(&webhook, "delivered", 4).await;
-    assert_eq!(receiver.count(), 5, "once more for the one that failed");
+    assert_eq!(receiver.count(), 5, "one retry for the event that failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retries_that_a_broken_delay_queue_does_not_take_arrive_all_the_same() {
+async fn retries_refused_by_a_broken_delay_queue_still_arrive() {
     for how in [Break::Dead, Break::Silent] {
         let world = World::new().await;
         let receiver = Receiver::start().await;
@@ -117,7 +118,7 @@ async fn retries_that_a_broken_delay_queue_does_not_take_arrive_all_the_same() {
         let webhook = world.webhook_of("anna", &receiver.url("/"), &["--filter", "tasks"]).await;
         let _router = world.start("router").await;
         let worker = world.start("worker").await;
-        // A channel to it that is open already is not refused, but gets no confirms.
+        // A channel that is already open is not closed, but gets no confirms.
         world.publish(&event()).await;
         receiver.wait_for(2, SOON).await;
         for queue in ["fanfare.delay.00", "fanfare.delay.01"] {
@@ -137,14 +138,14 @@ async fn retries_that_a_broken_delay_queue_does_not_take_arrive_all_the_same() {
             waiting("fanfare.delay.09").await + waiting("fanfare.delay.10").await == 1
         })
         .await;
-        provided_again(&receiver, 3).await;
+        reconciled(&receiver, 3).await;
         world.deliveries(&webhook, "delivered", 1).await;
         assert_eq!(ended_sessions(&worker), 0, "{how:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_makes_a_queue_of_jobs_again_that_stays_broken() {
+async fn router_declares_a_job_queue_again_when_it_stays_broken() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/")).await;
@@ -155,14 +156,14 @@ async fn a_router_makes_a_queue_of_jobs_again_that_stays_broken() {
     router.wait_for_line("a queue does not answer", SOON).await;
     assert_eq!(receiver.count(), 0);
     router.wait_for_line("declared a queue again", AGAIN).await;
-    // The worker takes from it again by itself, and what was planned meanwhile is sent.
+    // The worker consumes from it again by itself, and sends the deliveries planned in between.
     worker.wait_for_line("a queue that could not be consumed is again", SOON).await;
-    provided_again(&receiver, 1).await;
+    reconciled(&receiver, 1).await;
     world.deliveries(&webhook, "delivered", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_is_kept_until_its_queue_takes_it() {
+async fn dead_letter_is_kept_until_its_queue_accepts_it() {
     let world = World::new().await.with("FANFARE_RETRY_ATTEMPTS", "1");
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, _| Reply::status(500));
@@ -173,16 +174,16 @@ async fn a_dead_letter_is_kept_until_its_queue_takes_it() {
     let refusing = "a queue refuses retries, deferrals or dead letters";
     let count = publish_until(&world, &event, &worker, refusing).await;
     world.deliveries(&webhook, "dead", count).await;
-    // What was refused goes round; a worker that is killed meanwhile takes nothing with it.
+    // The jobs of refused dead letters are requeued, so a worker that is killed loses nothing.
     drop(worker);
     world.unlimit_queues();
     let _worker = world.start("worker").await;
     dead_letters(&world, count).await;
-    assert_eq!(receiver.count(), count, "nothing is attempted again for it");
+    assert_eq!(receiver.count(), count, "no delivery is attempted again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_of_dead_events_holds_up_no_other_event() {
+async fn full_dead_event_queue_delays_no_other_event() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/")).await;
@@ -204,14 +205,14 @@ async fn a_full_queue_of_dead_events_holds_up_no_other_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_a_full_queue_does_not_take_are_provided_by_the_ledger() {
+async fn jobs_refused_by_a_full_queue_are_restored_from_the_ledger() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/")).await;
     let router = world.start("router").await;
     world.limit_queues("^fanfare.deliveries$", 1);
     let count = publish_until(&world, &event, &router, "a queue refuses jobs").await;
-    // What comes behind is routed all the same.
+    // Later events are still routed.
     world.publish(&event()).await;
     eventually("all are in the ledger", SOON, async || {
         let events = world.sql("select count(*) from events");
@@ -219,19 +220,20 @@ async fn jobs_that_a_full_queue_does_not_take_are_provided_by_the_ledger() {
     })
     .await;
     let _worker = world.start("worker").await;
-    provided_again(&receiver, count + 1).await;
+    reconciled(&receiver, count + 1).await;
     world.deliveries(&webhook, "delivered", count + 1).await;
     assert_eq!(receiver.count(), count + 1);
     assert_eq!(ended_sessions(&router), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_queue_that_confirms_nothing_stops_no_routing() {
+async fn delivery_queue_without_confirms_does_not_stop_routing() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/")).await;
     let router = world.start("router").await;
-    // A channel that is open before the queue falls silent gets no refusal, and no confirm.
+    // A channel that was open before the queue stopped answering gets neither a refusal nor a
+    // confirm.
     world.publish(&event()).await;
     eventually("the first event is routed", SOON, async || {
         world.sql("select count(*) from events") == "1"
@@ -241,14 +243,14 @@ async fn a_delivery_queue_that_confirms_nothing_stops_no_routing() {
     world.publish(&event()).await;
     router.wait_for_line("a queue refuses jobs", 2 * SOON).await;
     world.publish(&event()).await;
-    eventually("what comes behind is routed", 2 * SOON, async || {
+    eventually("later events are routed", 2 * SOON, async || {
         world.sql("select count(*) from events") == "3"
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
+async fn jobs_of_a_newer_version_are_requeued_and_invalid_jobs_are_kept() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/")).await;
@@ -264,7 +266,7 @@ async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
         publish(queue, newer).await;
         publish(queue, b"no job").await;
     }
-    // The heads are not blocked.
+    // The messages at the heads of the queues block nothing.
     world.publish(&event()).await;
     receiver.wait_for(1, SOON).await;
 
@@ -283,13 +285,9 @@ async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
         }
     })
     .await;
-    let warned = worker
-        .lines()
-        .iter()
-        .filter(|line| line.contains("does not know this kind of job"))
-        .count();
+    let warned = worker.lines().iter().filter(|line| line.contains("does not know this kind of job")).count();
     assert_eq!(warned, 1);
-    // They come back, and are what they were, for whoever knows them.
+    // They return unchanged, so that a newer version can use them.
     drop(worker);
     let back = eventually("both are back", AGAIN, async || {
         match amqp.queue_len("fanfare.retries").await.unwrap() {
@@ -305,7 +303,7 @@ async fn jobs_of_a_newer_version_go_round_and_what_is_no_job_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_wider_than_any_that_a_router_makes_stops_no_worker() {
+async fn job_with_too_many_webhooks_stops_no_worker() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/")).await;
@@ -327,7 +325,7 @@ async fn a_job_wider_than_any_that_a_router_makes_stops_no_worker() {
     }
     world.publish(&event()).await;
     receiver.wait_for(1, SOON).await;
-    eventually("the jobs are done with", AGAIN, async || {
+    eventually("the queues of jobs are empty", AGAIN, async || {
         let waiting = amqp.queue_len("fanfare.retries").await.unwrap()
             + amqp.queue_len("fanfare.delay.00").await.unwrap()
             + amqp.queue_len("fanfare.delay.02").await.unwrap();
@@ -338,7 +336,7 @@ async fn a_job_wider_than_any_that_a_router_makes_stops_no_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn delay_queues_that_refuse_cost_no_delivery_and_make_no_copies() {
+async fn delay_queues_that_refuse_cause_no_loss_and_no_duplicates() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world
@@ -355,8 +353,8 @@ async fn delay_queues_that_refuse_cost_no_delivery_and_make_no_copies() {
         publish_on(&amqp, &event()).await;
     }
     worker.wait_for_line("a queue refuses retries, deferrals or dead letters", SOON).await;
-    // What is refused is left to the ledger: it is not handed back over and over.
-    eventually("the jobs are done with", SOON, async || {
+    // Refused retries are left to the ledger: their jobs are not requeued over and over.
+    eventually("the queues of jobs are empty", SOON, async || {
         let first = amqp.queue_len("fanfare.deliveries").await.unwrap();
         let later = amqp.queue_len("fanfare.retries").await.unwrap();
         let planned = world.sql("select count(*) from events");
@@ -368,7 +366,7 @@ async fn delay_queues_that_refuse_cost_no_delivery_and_make_no_copies() {
     })
     .await;
     world.unlimit_queues();
-    provided_again(&receiver, 150).await;
+    reconciled(&receiver, 150).await;
     world.deliveries_settle(&webhook).await;
     assert_eq!(world.sql("select count(*) from attempts where state <> 'delivered'"), "0");
     let ids: HashSet<String> = receiver.requests().iter().map(id).collect();

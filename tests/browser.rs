@@ -1,4 +1,4 @@
-//! The console as people use it: in a real Chromium, with nothing in between.
+//! The console in a real Chromium, as people use it.
 
 mod axe;
 mod journey;
@@ -17,7 +17,7 @@ use window::Window;
 struct Desk {
     driver: ChromeDriver,
     console: Console,
-    // Ends before the servers' parts that they use are taken away.
+    // Dropped before `world`, whose servers they use.
     _delivering: [Process; 2],
 }
 
@@ -31,12 +31,12 @@ impl Desk {
         Self { driver, console, _delivering: delivering }
     }
 
-    /// A browser of its own in which nobody is signed in.
+    /// A new browser without a session.
     async fn window(&self) -> Window {
         Window::open(&self.driver, self.console.address).await
     }
 
-    /// A browser of its own whose user has signed in by the form.
+    /// A new browser whose user has signed in with the form.
     async fn signed_in(&self, name: &str) -> Window {
         let window = self.window().await;
         window.go("/").await;

@@ -1,4 +1,4 @@
-//! What a worker keeps in memory is used only while the database proves that it is right.
+//! A worker uses a cached webhook only while the database confirms that it is current.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::world::{SOON, World, event};
 
-/// After this long every POST must know of a change.
+/// The time after which every POST must respect a change.
 const SEEN: Duration = Duration::from_secs(2);
 
-/// A world in which failed attempts are repeated every second, for as long as a test takes.
+/// An installation that retries failed attempts every second for the whole test.
 async fn world() -> World {
     World::new().await.with("FANFARE_RETRY_ATTEMPTS", "1000")
 }
@@ -69,7 +69,7 @@ async fn new_address_is_used_while_the_listening_connection_is_silent() {
 }
 
 #[tokio::test]
-async fn new_address_is_used_behind_a_pooler_that_passes_no_notifications_on() {
+async fn new_address_is_used_behind_a_pooler_without_notifications() {
     let world = world().await;
     let (old, new) = (Receiver::start().await, Receiver::start().await);
     let webhook = world.webhook(&old.url("/hook")).await;
@@ -88,16 +88,16 @@ async fn new_address_is_used_behind_a_pooler_that_passes_no_notifications_on() {
     assert_eq!(old.count(), 1);
 }
 
-/// The worker knows the webhook, and then waits for something else before it sends.
+/// The worker reads the webhook, and then waits for something else before it sends.
 #[tokio::test]
-async fn change_is_seen_by_an_attempt_that_waited_after_it_had_looked() {
+async fn change_is_seen_by_an_attempt_that_waited_after_its_read() {
     let world = world().await;
     let (old, new) = (Receiver::start().await, Receiver::start().await);
     old.answer_with(|_, _| Reply::status(500));
     let webhook = world.webhook(&old.url("/hook")).await;
     let _router = world.start("router").await;
     let (proxy, _worker) = world.start_proxied("worker").await;
-    // A retry reads its events twice: large notifications are read only before they are sent.
+    // A retry reads its events twice: large notifications are read just before they are sent.
     let mut held = proxy.hold_after(Marker::statement("planned_events"), 1);
     let mut event = event();
     event["data"]["Padding"] = json!("x".repeat(20_000));

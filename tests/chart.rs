@@ -1,11 +1,11 @@
-//! The Helm chart, rendered by Helm's own library and judged by the schemas of what it is for.
+//! The Helm chart, rendered by Helm's own library and validated with Kubernetes' schemas.
 
 use fanfare_testkit::process::run;
 
 use crate::python_env::{python_with, root};
 
 #[tokio::test]
-async fn the_chart_renders_to_what_kubernetes_takes_and_keeps_its_promises() {
+async fn chart_renders_to_valid_kubernetes_objects() {
     let make = || python_with("tests/chart/requirements.txt", "target/tests-chart");
     let python = tokio::task::spawn_blocking(make).await.unwrap();
     let (script, top) = (root().join("tests/chart/check.py"), root().canonicalize().unwrap());

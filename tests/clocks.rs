@@ -1,4 +1,4 @@
-//! One clock decides, the database's: a process whose own is wrong does no harm.
+//! The database's clock decides. A process with a wrong clock causes no error.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::world::{SOON, World, event};
 
-/// Starts a process of a role on a machine whose clock is off, as in `+5d`.
+/// Starts a process of a role whose clock is off by a time such as `+5d`.
 async fn start_off(world: &World, role: &str, off: &str) -> Process {
     let faked = tokio::task::spawn_blocking({
         let off = off.to_owned();
@@ -40,7 +40,7 @@ async fn message_in(world: &World, queue: &str) {
 }
 
 #[tokio::test]
-async fn worker_whose_clock_is_days_ahead_lets_nothing_expire() {
+async fn worker_with_a_clock_days_ahead_lets_no_delivery_expire() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, n| Reply::status(if n < 2 { 500 } else { 200 }));
@@ -59,10 +59,10 @@ async fn worker_whose_clock_is_days_ahead_lets_nothing_expire() {
 }
 
 #[tokio::test]
-async fn worker_whose_clock_is_behind_sends_no_retry_twice_or_early() {
+async fn worker_with_a_clock_behind_sends_no_retry_twice_or_early() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
-    // The first answer asks for a wait that is longer than what the reconciler allows for.
+    // The first answer asks for a wait that is longer than the reconciler's margin.
     receiver.answer_with(|_, n| match n {
         0 => Reply::status(503).with_header("retry-after", "20"),
         _ => Reply::status(200),
@@ -82,7 +82,7 @@ async fn worker_whose_clock_is_behind_sends_no_retry_twice_or_early() {
 }
 
 #[tokio::test]
-async fn router_whose_clock_is_ahead_holds_events_as_long_as_it_should() {
+async fn router_with_a_clock_ahead_holds_events_for_the_full_time() {
     let world = World::new().await.with("FANFARE_DIRECTORY_HOLD", "1h");
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
@@ -92,7 +92,7 @@ async fn router_whose_clock_is_ahead_holds_events_as_long_as_it_should() {
     held["accessrevision"] = json!(3);
     world.publish(&held).await;
     message_in(&world, "fanfare.held.00").await;
-    // A router takes it from here whose clock is wrong.
+    // From here on the router has a wrong clock.
     drop(router);
     message_in(&world, "fanfare.events").await;
     let router = start_off(&world, "router", "+5d").await;

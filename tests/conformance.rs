@@ -1,5 +1,5 @@
-//! The contract as a whole: many users, webhooks and events; everybody gets exactly what the rules
-//! say, byte for byte, signed so that libraries of others agree.
+//! The contract as a whole: with many users, webhooks and events, each receiver gets exactly the
+//! bytes that the rules define, and independent libraries verify the signatures.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -21,7 +21,8 @@ fn permission(scope: &str, target: &str) -> Value {
     json!({ "access": ["modify", "read"], "scope": scope, "target": target })
 }
 
-/// Six users: by role, by own permissions of each scope, disabled, administrator, with nothing.
+/// Six users: with roles, with their own permissions of each scope, disabled, an administrator, and
+/// without permissions.
 fn directory() -> Value {
     json!({
         "accessrevision": 7,
@@ -83,7 +84,7 @@ async fn webhooks(world: &World, receiver: &Receiver) -> Vec<Hook> {
     hooks
 }
 
-/// An event; the numbers decide what it is about.
+/// An event; its number decides its type and subject.
 fn event(number: usize) -> Value {
     let resources = [
         ("reports", format!("categories/c{}/reports/r{}", number % 3, number % 7)),
@@ -102,7 +103,7 @@ fn event(number: usize) -> Value {
     })
 }
 
-/// The messages: singles, batches, and some of both twice.
+/// The messages: single events and batches, some of them twice.
 fn messages() -> Vec<Vec<usize>> {
     let mut messages: Vec<Vec<usize>> = Vec::new();
     let mut number = 0;
@@ -111,7 +112,7 @@ fn messages() -> Vec<Vec<usize>> {
         let mut message: Vec<usize> = (number..EVENTS.min(number + size)).collect();
         number += message.len();
         if message.len() > 4 {
-            // Twice in one batch, and one that was published before.
+            // One event is twice in the batch, and one was published before.
             message.push(message[1]);
             message.push(number / 2);
         }
@@ -123,7 +124,7 @@ fn messages() -> Vec<Vec<usize>> {
     messages
 }
 
-/// What each webhook should get: one list of notifications for each POST.
+/// The notifications that each webhook should get: one list for each POST.
 fn expected(hooks: &[Hook]) -> BTreeMap<String, Vec<Vec<String>>> {
     let (users, roles) = users_and_roles();
     let mut seen = HashSet::new();
@@ -143,7 +144,7 @@ fn expected(hooks: &[Hook]) -> BTreeMap<String, Vec<Vec<String>>> {
     expected
 }
 
-/// The directory as the rules read it.
+/// The users and roles of the directory, as the reference rules take them.
 fn users_and_roles() -> (Vec<UserDocument>, Vec<RoleDocument>) {
     let text = directory().to_string();
     let raw: &RawValue = serde_json::from_str(&text).unwrap();
@@ -157,7 +158,7 @@ fn is_owed(hook: &Hook, event: &Value, users: &[UserDocument], roles: &[RoleDocu
     why_not(hook, event, users, roles).is_empty()
 }
 
-/// All reasons why a webhook does not hear of an event, as an explanation should give them.
+/// All reasons why a webhook does not get an event, as an explanation should list them.
 fn why_not(
     hook: &Hook,
     event: &Value,
@@ -180,7 +181,7 @@ fn why_not(
     .collect()
 }
 
-/// Has every event explained for every webhook; returns how many were sent.
+/// Checks the explanation of every event for every webhook; returns the number of sent events.
 async fn explained(world: &World, hooks: &[Hook], ids: &HashSet<String>) -> usize {
     let (users, roles) = users_and_roles();
     let numbers: Vec<String> = (0..EVENTS).map(|number| number.to_string()).collect();
@@ -188,10 +189,10 @@ async fn explained(world: &World, hooks: &[Hook], ids: &HashSet<String>) -> usiz
     let mut n_sent = 0;
     for chunk in numbers.chunks(100) {
         let args = ["events", "explain"].into_iter().chain(chunk.iter().map(String::as_str));
-        let told = world.json(&args.collect::<Vec<_>>()).await;
-        let told = told.as_array().unwrap();
-        assert_eq!(told.len(), chunk.len() * hooks.len());
-        for one in told {
+        let explained_events = world.json(&args.collect::<Vec<_>>()).await;
+        let explained_events = explained_events.as_array().unwrap();
+        assert_eq!(explained_events.len(), chunk.len() * hooks.len());
+        for one in explained_events {
             let event = event(one["event"].as_str().unwrap().parse().unwrap());
             let hook = by_id[one["webhook"].as_str().unwrap()];
             let reasons = why_not(hook, &event, &users, &roles);
@@ -207,7 +208,7 @@ async fn explained(world: &World, hooks: &[Hook], ids: &HashSet<String>) -> usiz
     n_sent
 }
 
-/// Written by hand, not by the code under test.
+/// The notification that is expected, rendered without the code under test.
 fn notification(event: &Value) -> String {
     let (filter, action) = event["type"].as_str().unwrap().split_once('.').unwrap();
     let data = event["data"].to_string();
@@ -215,7 +216,7 @@ fn notification(event: &Value) -> String {
 }
 
 #[tokio::test]
-async fn every_receiver_gets_exactly_what_the_contract_says() {
+async fn every_receiver_gets_exactly_the_requests_of_the_contract() {
     let world = World::new().await.with("FANFARE_LOG", "info");
     let receiver = Receiver::start().await;
     world.directory(&directory()).await;
@@ -224,7 +225,7 @@ async fn every_receiver_gets_exactly_what_the_contract_says() {
     let _workers = [world.start("worker").await, world.start("worker").await];
     let scratch = std::env::temp_dir().join(format!("fanfare-{}.jsonl", unique()));
     let line = |numbers: &Vec<usize>| match numbers.as_slice() {
-        // Some of those that are alone are batches nevertheless.
+        // Some single events are published as batches of one.
         [number] if number % 2 == 0 => event(*number).to_string(),
         numbers => numbers.iter().map(|number| event(*number)).collect::<Value>().to_string(),
     };
@@ -236,7 +237,11 @@ async fn every_receiver_gets_exactly_what_the_contract_says() {
     let expected = expected(&hooks);
     for hook in &hooks {
         let is_silent = hook.paused || matches!(hook.owner, "carl" | "finn");
-        assert!(!is_silent || expected[&hook.path].is_empty(), "{} is owed something", hook.path);
+        assert!(
+            !is_silent || expected[&hook.path].is_empty(),
+            "a delivery to {} is owed",
+            hook.path
+        );
     }
     let total: usize = expected.values().map(Vec::len).sum();
     receiver.wait_for(total, 2 * SOON).await;
@@ -244,7 +249,7 @@ async fn every_receiver_gets_exactly_what_the_contract_says() {
         world.deliveries_settle(&hook.id).await;
     }
     let requests = receiver.requests();
-    assert_eq!(requests.len(), total, "nothing else is sent");
+    assert_eq!(requests.len(), total, "unexpected requests");
     let mut ids = HashSet::new();
     let mut got: BTreeMap<String, Vec<String>> =
         expected.keys().map(|path| (path.clone(), Vec::new())).collect();
@@ -252,7 +257,7 @@ async fn every_receiver_gets_exactly_what_the_contract_says() {
         check_headers(request);
         let body = std::str::from_utf8(&request.body).unwrap();
         let (id, notifications) = split(body, &request.path);
-        assert!(ids.insert(id.to_owned()), "the Id {id} is there twice");
+        assert!(ids.insert(id.to_owned()), "two requests have the Id {id}");
         got.get_mut(&request.path).unwrap().push(notifications.to_owned());
     }
     for (path, wanted) in &expected {
@@ -280,7 +285,7 @@ async fn every_receiver_gets_exactly_what_the_contract_says() {
 fn check_headers(request: &Request) {
     let headers: HashMap<&str, &str> =
         request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(headers.len(), request.headers.len(), "a header is there twice");
+    assert_eq!(headers.len(), request.headers.len(), "a header is repeated");
     assert_eq!(request.method, "POST");
     assert_eq!(headers["content-type"], "application/json; charset=utf-8");
     assert_eq!(headers["user-agent"], concat!("Fanfare/", env!("CARGO_PKG_VERSION")));
@@ -288,7 +293,7 @@ fn check_headers(request: &Request) {
     assert!(request.body.starts_with(format!(r#"{{"Id":"{}""#, headers["webhook-id"]).as_bytes()));
 }
 
-/// The Id, and the notifications as one text, of a body whose form is the contract's.
+/// The Id and the notifications, as one text, of a body in the contract's form.
 fn split<'a>(body: &'a str, path: &str) -> (&'a str, &'a str) {
     let rest = body.strip_prefix(r#"{"Id":""#).unwrap();
     let (id, rest) = rest.split_at(32);
@@ -298,7 +303,7 @@ fn split<'a>(body: &'a str, path: &str) -> (&'a str, &'a str) {
     (id, rest.strip_suffix("]}").unwrap())
 }
 
-/// Has all requests verified by Python's own HMAC and the Standard Webhooks library.
+/// Verifies all requests with Python's own HMAC and the Standard Webhooks library.
 async fn verified_by_others(requests: &[Request], file: &str) -> usize {
     use base64::Engine as _;
     let encode = |body: &[u8]| base64::engine::general_purpose::STANDARD.encode(body);
@@ -311,9 +316,9 @@ async fn verified_by_others(requests: &[Request], file: &str) -> usize {
     script("tests/python/verify.py", &[file]).await.trim().parse().unwrap()
 }
 
-/// Sample bodies of a real server, whose signatures it made.
+/// Sample bodies of a real report server, with its signatures.
 #[test]
-fn the_report_servers_own_signatures_are_ours() {
+fn signatures_match_those_of_the_report_server() {
     let vectors: [(&[u8], &str); 3] = [
         (
             include_bytes!("../crates/core/vectors/v2-task-execute-attempt1.body"),
@@ -334,7 +339,7 @@ fn the_report_servers_own_signatures_are_ours() {
 }
 
 #[tokio::test]
-async fn names_of_the_queues_are_the_contracts() {
+async fn queue_names_match_the_contract() {
     let world = World::new().await;
     let _router = world.start("router").await;
     let amqp = world.amqp().await;

@@ -1,4 +1,4 @@
-//! The pages, as a browser sees them.
+//! The console's pages, requested as a browser does.
 
 mod browser;
 mod deliveries;
@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::world::{SOON, World};
 use browser::Browser;
 
-/// An address that needs no verification, and that nobody asks.
+/// An address that needs no verification, and to which no request is sent.
 const QUIET: &str = "http://192.0.2.1/hook?noecho";
 
 /// The password of all accounts.
@@ -26,7 +26,7 @@ pub(crate) const PASSWORD: &str = "password-of-tests";
 
 /// An installation with a console.
 pub(crate) struct Console {
-    // Ends before the servers' parts that it uses are taken away.
+    // Dropped before `world`, whose servers it uses.
     _process: Process,
     pub(crate) world: World,
     pub(crate) address: SocketAddr,
@@ -62,18 +62,18 @@ impl Console {
         }
     }
 
-    /// The directory: these users are enabled, and nobody else is there.
+    /// Imports a directory in which these users, and no others, are enabled.
     pub(crate) async fn directory(&self, names: &[&str]) {
         let users: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
         self.world.directory(&json!({ "users": users, "roles": [] })).await;
     }
 
-    /// A browser in which nobody is signed in.
+    /// A browser without a session.
     fn browser(&self) -> Browser {
         Browser::new(self.address)
     }
 
-    /// A browser in which an account's owner is signed in.
+    /// A browser in which this account is signed in.
     async fn signed_in(&self, name: &str) -> Browser {
         let mut browser = self.browser();
         let answer = browser.sign_in(name, PASSWORD).await;
@@ -81,12 +81,12 @@ impl Console {
         browser
     }
 
-    /// What the page of webhooks shows to an account's owner.
+    /// The HTML of the page of webhooks for this account.
     pub(crate) async fn webhooks_page(&self, name: &str) -> String {
         self.signed_in(name).await.page("/webhooks").await
     }
 
-    /// A new account's owner, signed in.
+    /// Adds an account and signs it in.
     async fn user(&self, name: &str) -> Browser {
         self.add(&[name], &[]).await;
         self.signed_in(name).await

@@ -1,4 +1,4 @@
-//! Processes that die in the middle: nothing is lost, and duplicates are the same delivery again.
+//! Processes that are killed under load: no delivery is lost, and a duplicate has the same `Id`.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::world::{SOON, World, publish_on};
 
-/// Long enough for what is only found by the reconciler, which looks at what is a minute old.
+/// Long enough for the reconciler, which inspects deliveries that are a minute old.
 const LATER: Duration = Duration::from_mins(4);
 
-/// Numbered events, so that what is missing can be told.
+/// Publishes events with these numbers, by which a missing one can be named.
 pub(crate) async fn publish_numbered(world: &World, numbers: std::ops::Range<usize>) {
     let amqp = world.amqp().await;
     for number in numbers {
@@ -26,7 +26,7 @@ pub(crate) async fn publish_numbered(world: &World, numbers: std::ops::Range<usi
     }
 }
 
-/// For each path, the numbers that arrived and how often each did; for each delivery, one number.
+/// For each path, the numbers that arrived, each with the Ids of its deliveries.
 fn arrived(receiver: &Receiver) -> HashMap<String, HashMap<u64, Vec<String>>> {
     let mut arrived: HashMap<String, HashMap<u64, Vec<String>>> = HashMap::new();
     for request in receiver.requests() {
@@ -38,7 +38,7 @@ fn arrived(receiver: &Receiver) -> HashMap<String, HashMap<u64, Vec<String>>> {
     arrived
 }
 
-/// The Ids of the deliveries that came, with how often each did.
+/// The number of POSTs of each delivery, by its Id.
 fn counts(receiver: &Receiver) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for request in receiver.requests() {
@@ -48,7 +48,7 @@ fn counts(receiver: &Receiver) -> HashMap<String, usize> {
     counts
 }
 
-/// Waits until every webhook got every number; returns how many POSTs were duplicates.
+/// Waits until every webhook got every number; returns the number of duplicate POSTs.
 pub(crate) async fn all_arrive(receiver: &Receiver, webhooks: usize, numbers: usize) -> usize {
     eventually("every event arrives at every webhook", LATER, async || {
         let arrived = arrived(receiver);
@@ -76,7 +76,7 @@ pub(crate) async fn three_webhooks(world: &World, receiver: &Receiver) -> Vec<St
     webhooks
 }
 
-pub(crate) async fn nothing_is_left(world: &World) {
+pub(crate) async fn no_delivery_is_open(world: &World) {
     for state in ["pending", "retrying", "dropped", "dead"] {
         eventually(&format!("no delivery {state}"), SOON, async || {
             let list = world.json(&["deliveries", "list", "--state", state, "--limit", "5"]).await;
@@ -88,7 +88,7 @@ pub(crate) async fn nothing_is_left(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_missing_after_kills_in_the_middle() {
+async fn no_delivery_is_missing_after_kills_under_load() {
     const EVENTS: usize = 2_000;
     const KILLS: [usize; 6] = [200, 900, 1_700, 2_600, 3_600, 4_600];
     let world = World::new().await.with("FANFARE_TIMEOUT", "2s").with("FANFARE_LOG", "info");
@@ -96,7 +96,7 @@ async fn nothing_is_missing_after_kills_in_the_middle() {
     three_webhooks(&world, &receiver).await;
     let mut router = world.start("router").await;
     let mut workers = [world.start("worker").await, world.start("worker").await];
-    // What had come and was not in the ledger yet: a killed worker's share of it comes again.
+    // POSTs that had arrived and were not yet in the ledger: those of a killed worker are repeated.
     let mut in_flight = HashSet::new();
     let kills = async {
         for (step, at) in KILLS.into_iter().enumerate() {
@@ -108,7 +108,7 @@ async fn nothing_is_missing_after_kills_in_the_middle() {
             let recorded = world.attempted();
             victim.kill9();
             *victim = world.start(role).await;
-            // Counted now, when all that the killed one had sent has been read.
+            // Counted now, when all requests of the killed worker have been read.
             if role == "worker" {
                 let came = counts(&receiver).into_keys();
                 in_flight.extend(came.filter(|id| !recorded.contains(id)));
@@ -117,7 +117,7 @@ async fn nothing_is_missing_after_kills_in_the_middle() {
     };
     tokio::join!(publish_numbered(&world, 0..EVENTS), kills);
     all_arrive(&receiver, 3, EVENTS).await;
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
     assert_eq!(world.attempted().len(), 3 * EVENTS);
     let duplicates = receiver.count() - 3 * EVENTS;
     println!("{duplicates} duplicates of {} deliveries; {} possible", 3 * EVENTS, in_flight.len());
@@ -128,11 +128,11 @@ async fn nothing_is_missing_after_kills_in_the_middle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_stopped_hands_its_work_back() {
+async fn stopped_worker_requeues_its_jobs() {
     const EVENTS: usize = 600;
     let world = World::new().await.with("FANFARE_LOG", "info");
     let receiver = Receiver::start().await;
-    // Slow, so that the worker has hundreds of POSTs under way and jobs that it has not begun.
+    // A slow receiver, so that the worker has hundreds of POSTs in progress and jobs not yet begun.
     receiver.answer_with(|_, _| Reply::status(200).after(Duration::from_millis(700)));
     three_webhooks(&world, &receiver).await;
     let _router = world.start("router").await;
@@ -143,13 +143,13 @@ async fn a_worker_that_is_stopped_hands_its_work_back() {
     stopped.terminate();
     let status = stopped.wait_exit(Duration::from_secs(30)).await;
     assert!(status.success(), "{status}");
-    assert!(receiver.count() < 3 * EVENTS, "it had nothing to hand back");
+    assert!(receiver.count() < 3 * EVENTS, "the worker had no jobs to requeue");
     assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
 }
 
 #[tokio::test]
-async fn a_wiped_broker_loses_nothing_that_the_ledger_has() {
+async fn wiped_broker_loses_no_delivery_of_the_ledger() {
     const EVENTS: usize = 100;
     let servers = Servers::start(&std::env::temp_dir()).unwrap();
     servers.create_database("fanfare").unwrap();
@@ -169,5 +169,5 @@ async fn a_wiped_broker_loses_nothing_that_the_ledger_has() {
     servers.wipe_broker().unwrap();
     let _worker = world.start("worker").await;
     assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
-    nothing_is_left(&world).await;
+    no_delivery_is_open(&world).await;
 }

@@ -1,5 +1,5 @@
-//! What an attempt is decided by: the plan for a while, and then what the directory says at that
-//! moment; and what its row says of that.
+//! Decisions about attempts: for a while the plan decides, and after that the current directory.
+//! The attempt's row records the directory revision of the decision.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::world::{SOON, World, event};
 
-/// How long the plan's decision holds, and a moment more.
+/// A little longer than the time for which the plan decides.
 const PLAN_IS_OLD: Duration = Duration::from_secs(31);
 
 fn reader(name: &str) -> Value {
@@ -32,7 +32,7 @@ async fn directory_reaches(world: &World, revision: i64) {
     .await;
 }
 
-/// An event of the first revision.
+/// An event that names directory revision 1.
 fn event_of(kind: &str, padding: usize) -> Value {
     let mut event = event();
     event["type"] = json!(kind);
@@ -41,10 +41,10 @@ fn event_of(kind: &str, padding: usize) -> Value {
     event
 }
 
-/// The worker has asked about a retry, and then reads the payload, which is too large to have been
-/// read before. The owner loses access in between.
+/// The worker has a verdict for a retry, and then reads the payload, which was too large to be read
+/// before. The owner loses access in between.
 #[tokio::test]
-async fn a_revocation_between_the_question_and_the_payload_holds_for_every_further_retry() {
+async fn revocation_during_a_decision_holds_for_every_further_retry() {
     let world = World::new()
         .await
         .with("FANFARE_RETRY_FIRST", "2s")
@@ -59,7 +59,7 @@ async fn a_revocation_between_the_question_and_the_payload_holds_for_every_furth
     let mut held = proxy.hold(Marker::statement("may_read"));
     world.publish(&event_of("tasks.execute", 20_000)).await;
     receiver.wait_for(1, SOON).await;
-    // Another user's document makes the worker ask again.
+    // Another user's document makes the worker read the directory again.
     world.publish(&user(&reader("bob"), 2)).await;
     tokio::time::timeout(SOON, held.reached()).await.unwrap();
     world.publish(&user(&json!({ "name": "anna" }), 3)).await;
@@ -68,13 +68,14 @@ async fn a_revocation_between_the_question_and_the_payload_holds_for_every_furth
     held.release();
     let dropped = world.deliveries(&webhook, "dropped", 1).await;
     assert_eq!(dropped[0]["reason"], "access-revoked");
-    // The attempt that had been allowed.
+    // The attempt that was allowed before.
     assert!(receiver.count() <= before + 1, "{} POSTs after the revocation", receiver.count());
 }
 
-/// A large event's first attempt goes by reference, when the directory is beyond the plan's revision.
+/// A large event's job is by reference. The directory is newer than the plan's revision when the
+/// job is attempted.
 #[tokio::test]
-async fn a_first_attempt_that_only_the_plan_allowed_is_asked_about_before_its_retry() {
+async fn first_attempt_allowed_by_plan_alone_is_decided_before_its_retry() {
     let world = World::new().await.with("FANFARE_RETRY_ATTEMPTS", "1000");
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, _| Reply::status(500));
@@ -91,7 +92,7 @@ async fn a_first_attempt_that_only_the_plan_allowed_is_asked_about_before_its_re
 }
 
 #[tokio::test]
-async fn a_first_attempt_that_is_put_off_for_a_while_is_judged_by_its_plan() {
+async fn briefly_deferred_first_attempt_is_decided_by_its_plan() {
     const EVENTS: usize = 5;
     let world = World::new().await;
     let receiver = Receiver::start().await;
@@ -109,10 +110,10 @@ async fn a_first_attempt_that_is_put_off_for_a_while_is_judged_by_its_plan() {
     world.deliveries(&webhook, "delivered", EVENTS).await;
 }
 
-/// Fresh jobs wait in the queue, as under a long backlog: those that carry their event, and one that
-/// names it.
+/// Jobs of first attempts wait in the queue, as under a long backlog: inline ones, and one by
+/// reference.
 #[tokio::test]
-async fn a_first_attempt_that_waited_for_too_long_is_decided_again() {
+async fn first_attempt_deferred_for_too_long_is_decided_again() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let users = [reader("anna"), reader("ben")];
@@ -136,7 +137,8 @@ async fn a_first_attempt_that_waited_for_too_long_is_decided_again() {
     let since = Instant::now();
     world.publish(&user(&json!({ "name": "anna" }), 2)).await;
     directory_reaches(&world, 2).await;
-    eventually("the plans are old", SOON, async || since.elapsed() > PLAN_IS_OLD).await;
+    eventually("the plans are too old to decide", SOON, async || since.elapsed() > PLAN_IS_OLD)
+        .await;
     let _worker = world.start("worker").await;
     world.deliveries(&bens, "delivered", events.len()).await;
     world.deliveries_settle(&annas).await;
@@ -159,10 +161,10 @@ async fn a_first_attempt_that_waited_for_too_long_is_decided_again() {
     }
 }
 
-/// The answer to a claim is lost: the worker repeats it, and finds that the claim is its own.
+/// The answer to a claim is lost. The worker repeats the claim, and recognises it as its own.
 #[tokio::test]
-async fn a_claim_whose_answer_is_lost_costs_no_time() {
-    // A claim holds for 70 s then.
+async fn claim_with_a_lost_answer_causes_no_delay() {
+    // With this time-out a claim is valid for 70 s.
     let world = World::new().await.with("FANFARE_TIMEOUT", "60s");
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, count| Reply::status(if count == 0 { 500 } else { 200 }));

@@ -1,5 +1,5 @@
-//! More than one delivery queue: jobs are spread, everything arrives once, and the number can be
-//! raised and lowered while events come.
+//! Several delivery queues: jobs are spread over them, each delivery arrives once, and their number
+//! can be raised and lowered under load.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -17,7 +17,7 @@ const WEBHOOKS: usize = 24;
 struct Spread {
     world: World,
     receiver: Receiver,
-    /// How many webhooks go through each queue, by its number.
+    /// The number of webhooks whose jobs use each queue, by the queue's number.
     by_queue: BTreeMap<u8, usize>,
 }
 
@@ -41,7 +41,7 @@ impl Spread {
         Self { world, receiver, by_queue }
     }
 
-    /// Starts a process that has another number.
+    /// Starts a process with another number of delivery queues.
     async fn start_with(&self, role: &str, queues: &str) -> Process {
         let process = self.world.spawn_with(&[role, "--delivery-queues", queues]);
         process.wait_for_line("connected to the broker", SOON).await;
@@ -68,7 +68,8 @@ impl Spread {
         .await;
     }
 
-    /// Waits until so many events have arrived at all webhooks, and nothing came twice.
+    /// Waits until this many events have arrived at all webhooks, and checks that none arrived
+    /// twice.
     async fn arrived(&self, events: usize) {
         let all = events * WEBHOOKS;
         self.receiver.wait_for(all, SOON).await;
@@ -91,7 +92,7 @@ async fn stop(mut process: Process) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_are_spread_over_the_queues_and_everything_arrives_once() {
+async fn jobs_are_spread_over_delivery_queues_and_arrive_once() {
     const EVENTS: usize = 10;
     let spread = Spread::new().await;
     let _router = spread.world.start("router").await;
@@ -105,11 +106,11 @@ async fn jobs_are_spread_over_the_queues_and_everything_arrives_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_number_is_raised_and_lowered_while_events_come() {
+async fn delivery_queues_can_be_added_and_removed_under_load() {
     let spread = Spread::new().await;
     let world = &spread.world;
 
-    // Raised: workers first, which do with what is there.
+    // Raise the number, workers first: they work with the existing queues.
     let router = spread.start_with("router", "1").await;
     let worker = spread.start_with("worker", "4").await;
     worker.wait_for_line("a delivery queue does not exist yet", SOON).await;
@@ -120,7 +121,7 @@ async fn the_number_is_raised_and_lowered_while_events_come() {
     world.publish(&event()).await;
     spread.arrived(2).await;
 
-    // Lowered, but workers too early: what is in the upper queues waits.
+    // Lower it for workers too early: the jobs in the upper queues wait.
     stop(worker).await;
     world.publish(&event()).await;
     spread.jobs_wait_in(spread.by_queue.keys().copied()).await;
@@ -130,23 +131,27 @@ async fn the_number_is_raised_and_lowered_while_events_come() {
     let upper: Vec<u8> = spread.by_queue.keys().copied().filter(|number| *number > 1).collect();
     spread.jobs_wait_in(upper.iter().copied()).await;
     let doctor = ["doctor", "--delivery-queues", "1"];
-    let told = world.run(&doctor, None).await;
-    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    let output = world.run(&doctor, None).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
     for number in &upper {
         let wrong =
             format!("WRONG  fanfare.deliveries.{number}: FANFARE_DELIVERY_QUEUES is 1 here");
         let advice = format!("run a worker with FANFARE_DELIVERY_QUEUES={number} or more");
-        assert!(told.stdout.contains(&wrong) && told.stdout.contains(&advice), "{}", told.stdout);
+        assert!(
+            output.stdout.contains(&wrong) && output.stdout.contains(&advice),
+            "{}",
+            output.stdout
+        );
     }
 
-    // They are not lost, whenever the reconciler looks.
+    // The reconciler does not count them as lost.
     world.sql("update events set look_at = now()");
     router.wait_for_line("until workers have emptied it, no job counts as lost", SOON).await;
     let _upper_worker = spread.start_with("worker", "4").await;
     spread.arrived(3).await;
     spread.jobs_wait_in([]).await;
-    let told = world.run(&doctor, None).await.success().unwrap();
-    assert!(told.contains("give it to these workers too"), "{told}");
+    let output = world.run(&doctor, None).await.success().unwrap();
+    assert!(output.contains("give it to these workers too"), "{output}");
     world.publish(&event()).await;
     spread.arrived(4).await;
     stop(worker).await;

@@ -1,4 +1,4 @@
-//! The examples, run as their readers would.
+//! The examples, run as their documents say.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::world::{SECRET, SOON, World, event, unique};
 /// The secret that a rotation replaces.
 const OLD_SECRET: &str = "fedcba9876543210fedcba9876543210";
 
-/// A language that has a receiver and a publisher in `examples`, and a toolchain here.
+/// A language with a receiver and a publisher in `examples` that the tests can run.
 struct Language {
     interpreter: PathBuf,
     receive: PathBuf,
@@ -70,15 +70,15 @@ fn scratch() -> PathBuf {
 
 #[tokio::test]
 async fn events_of_the_python_publisher_reach_the_python_receiver() {
-    events_of_the_publisher_reach_the_receiver(&Language::python()).await;
+    check_publisher(&Language::python()).await;
 }
 
 #[tokio::test]
 async fn events_of_the_node_publisher_reach_the_node_receiver() {
-    events_of_the_publisher_reach_the_receiver(&Language::node()).await;
+    check_publisher(&Language::node()).await;
 }
 
-async fn events_of_the_publisher_reach_the_receiver(language: &Language) {
+async fn check_publisher(language: &Language) {
     let world = World::new().await;
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     let folder = scratch();
@@ -87,19 +87,19 @@ async fn events_of_the_publisher_reach_the_receiver(language: &Language) {
         "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
     });
     world.directory(&owner).await;
-    // Registered with verification: the receiver returns the echo.
+    // The webhook is registered with verification, so the receiver must return the value.
     let url = format!("http://{address}/");
     let add = ["webhooks", "add", "--owner", "anna", "--url", &url, "--secret", SECRET];
     let webhook = world.json(&add).await["Id"].as_str().unwrap().to_owned();
     let file = folder.join("events").to_string_lossy().into_owned();
     std::fs::write(&file, format!("{}\n{}\n", event(), event())).unwrap();
     let broker = world.report_server_url();
-    let said = language.publish(&["--url", &broker, &file]).await;
-    assert!(said.contains("published 2 events"), "{said}");
+    let output = language.publish(&["--url", &broker, &file]).await;
+    assert!(output.contains("published 2 events"), "{output}");
     world.deliveries(&webhook, "delivered", 2).await;
     std::fs::write(&file, json!([event(), event(), event()]).to_string()).unwrap();
-    let said = language.publish(&["--url", &broker, "--batch", &file]).await;
-    assert!(said.contains("published 3 events"), "{said}");
+    let output = language.publish(&["--url", &broker, "--batch", &file]).await;
+    assert!(output.contains("published 3 events"), "{output}");
     world.deliveries(&webhook, "delivered", 3).await;
     let notifications = eventually("three bodies", SOON, async || {
         let bodies: Vec<Value> =
@@ -112,14 +112,14 @@ async fn events_of_the_publisher_reach_the_receiver(language: &Language) {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// A POST as a worker makes it, with one header or the body changed at will.
+/// A POST as a worker makes it; tests change one header or the body.
 struct Post {
     headers: Vec<(&'static str, String)>,
     body: String,
 }
 
 impl Post {
-    /// Signs with these secrets, the newest first, at a time that is so many seconds away.
+    /// Signs with these secrets, the newest first, at a time `seconds_away` from now.
     fn signed(id: &str, secrets: &[&str], seconds_away: i64) -> Self {
         let secrets: Vec<Secret> = secrets.iter().map(|secret| secret.parse().unwrap()).collect();
         let id: DeliveryId = id.parse().unwrap();
@@ -156,16 +156,16 @@ impl Post {
 }
 
 #[tokio::test]
-async fn the_python_receiver_takes_what_is_signed_and_works_on_it_once() {
-    the_receiver_takes_what_is_signed_and_works_on_it_once(&Language::python()).await;
+async fn python_receiver_accepts_signed_events_and_handles_each_once() {
+    check_receiver(&Language::python()).await;
 }
 
 #[tokio::test]
-async fn the_node_receiver_takes_what_is_signed_and_works_on_it_once() {
-    the_receiver_takes_what_is_signed_and_works_on_it_once(&Language::node()).await;
+async fn node_receiver_accepts_signed_events_and_handles_each_once() {
+    check_receiver(&Language::node()).await;
 }
 
-async fn the_receiver_takes_what_is_signed_and_works_on_it_once(language: &Language) {
+async fn check_receiver(language: &Language) {
     let folder = scratch();
     let (receiver, address) = language.receiver(&folder, &[SECRET, OLD_SECRET]).await;
     let echo = send(address, "GET", "/?a=b&echo=c0ffee", &[], b"").await.unwrap();
@@ -184,15 +184,15 @@ async fn the_receiver_takes_what_is_signed_and_works_on_it_once(language: &Langu
         ("no ms-signature", signed().without("ms-signature")),
         ("another id", signed().with("webhook-id", &unique())),
         ("an old time", Post::signed(&id, &[SECRET], -600)),
-        ("a time of the future", Post::signed(&id, &[SECRET], 600)),
+        ("a future time", Post::signed(&id, &[SECRET], 600)),
         ("no time", signed().without("webhook-timestamp")),
-        ("no number as the time", signed().with("webhook-timestamp", "now")),
+        ("a time that is no number", signed().with("webhook-timestamp", "now")),
         ("no webhook-signature", signed().without("webhook-signature")),
         ("another version", signed().with("webhook-signature", "v2,AAAA")),
     ] {
         assert_eq!(refused.status(address).await, 401, "{what}");
     }
-    // Sent again, and with other signatures during a rotation.
+    // A repeated notification, also with the two signatures of a rotation.
     for secrets in [&[SECRET][..], &[SECRET], &[OLD_SECRET], &[SECRET, OLD_SECRET]] {
         assert_eq!(Post::signed(&id, secrets, 0).status(address).await, 200);
     }
@@ -204,7 +204,7 @@ async fn the_receiver_takes_what_is_signed_and_works_on_it_once(language: &Langu
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// The blocks of JSON in a document.
+/// The JSON blocks of a document.
 fn json_blocks(document: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(document)).unwrap();
     let blocks = text.split("```json\n").skip(1);
@@ -212,7 +212,7 @@ fn json_blocks(document: &str) -> Vec<String> {
 }
 
 #[test]
-fn each_event_in_the_documents_is_accepted() {
+fn every_event_in_the_documents_is_accepted() {
     let blocks: Vec<String> =
         ["README.md", "docs/publishing.md"].into_iter().flat_map(json_blocks).collect();
     let events: Vec<&String> = blocks.iter().filter(|it| it.contains("\"type\"")).collect();

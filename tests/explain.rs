@@ -1,4 +1,4 @@
-//! Why somebody was told of an event, or was not, and who may read what: told afterwards.
+//! Explanations of past decisions: why a webhook got an event or did not, and who could read what.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ fn user(revision: i64, document: &Value) -> Value {
     json!({ "type": "directory.user", "accessrevision": revision, "data": document })
 }
 
-/// Readers of the task t1 by each kind of grant, and users who are none.
+/// Users who may read the task t1 by each kind of grant, and users who may not.
 fn directory() -> Value {
     json!({
         "accessrevision": 1,
@@ -37,7 +37,7 @@ fn directory() -> Value {
     })
 }
 
-/// A command that must fail; its exit code and what it says.
+/// Runs a command that must fail; returns its exit code and its messages.
 async fn fails(sandbox: &Sandbox, args: &[&str]) -> (Option<i32>, String) {
     let envs = [
         ("FANFARE_DATABASE_URL", sandbox.database_url.as_str()),
@@ -48,7 +48,7 @@ async fn fails(sandbox: &Sandbox, args: &[&str]) -> (Option<i32>, String) {
 }
 
 struct Hooks {
-    /// Ids by what is expected of them.
+    /// The webhooks' ids by the names of their cases.
     ids: BTreeMap<&'static str, String>,
 }
 
@@ -65,7 +65,7 @@ impl Hooks {
         self.ids.insert(name, world.webhook_of(owner, &url, more).await);
     }
 
-    /// What an explanation says of each webhook, by its name here.
+    /// The explanation of each webhook, by the name of its case.
     fn named(&self, explained: &Value) -> BTreeMap<&'static str, Value> {
         let explained = explained.as_array().unwrap();
         assert_eq!(explained.len(), self.ids.len());
@@ -74,7 +74,7 @@ impl Hooks {
     }
 }
 
-/// A webhook for each verdict; the late one comes later.
+/// A webhook for each verdict; the late one is registered after the event.
 async fn hooks(world: &World, receiver: &Receiver) -> Hooks {
     let mut hooks = Hooks { ids: BTreeMap::new() };
     for (name, owner, more) in [
@@ -95,7 +95,7 @@ async fn hooks(world: &World, receiver: &Receiver) -> Hooks {
     hooks
 }
 
-/// What must be told of each webhook, whatever has changed since.
+/// Checks the explanation of each webhook, which must not depend on later changes.
 fn check(named: &BTreeMap<&'static str, Value>) {
     let lacks = "owner lacks read: none of any-task, task t1 as of revision 1";
     for (name, reasons, words) in [
@@ -140,7 +140,7 @@ fn check(named: &BTreeMap<&'static str, Value>) {
 }
 
 #[tokio::test]
-async fn each_webhook_is_told_why_whatever_changes_afterwards() {
+async fn explanations_hold_after_later_changes() {
     let sandbox = Sandbox::new().await;
     let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
     let receiver = Receiver::start().await;
@@ -196,7 +196,7 @@ async fn each_webhook_is_told_why_whatever_changes_afterwards() {
     check(&after);
     assert_eq!(after, before);
 
-    // One owner's, one webhook, a few; and as people read it.
+    // Limited to one owner, one webhook, and a number; and as text for people.
     let narrow = ["events", "explain", id, "--owner", "NICK"];
     assert_eq!(world.json(&narrow).await.as_array().unwrap().len(), 2);
     let narrow = ["events", "explain", id, "--webhook", &hooks.ids["no-access"]];
@@ -205,7 +205,7 @@ async fn each_webhook_is_told_why_whatever_changes_afterwards() {
     let few = world.json(&["events", "explain", id, "--limit", "2"]).await;
     assert_eq!(few, json!([after["own"], after["role"]]));
 
-    // When the directory's history has been dropped, only the webhooks' own reasons are known.
+    // After the directory's history has been trimmed, only the webhooks' own reasons are known.
     sandbox.sql("update directory_state set oldest = 2").unwrap();
     let forgotten = explain().await;
     for (name, verdict) in [
@@ -220,7 +220,7 @@ async fn each_webhook_is_told_why_whatever_changes_afterwards() {
 }
 
 #[tokio::test]
-async fn events_are_listed_shown_and_told_apart_by_source() {
+async fn events_with_the_same_id_are_distinguished_by_source() {
     let sandbox = Sandbox::new().await;
     let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
     let receiver = Receiver::start().await;
@@ -245,7 +245,7 @@ async fn events_are_listed_shown_and_told_apart_by_source() {
         if list.as_array().unwrap().len() == 2 { Ok(list) } else { Err(list) }
     })
     .await;
-    // The newest first.
+    // The list begins with the newest event.
     assert_eq!((&list[0]["source"], &list[1]["source"]), (&json!("/elsewhere"), &json!("/tests")));
     assert_eq!((&list[0]["webhooks"], &list[0]["settled"]), (&json!(0), &json!(true)));
     assert_eq!((&list[0]["accessRevision"], &list[1]["accessRevision"]), (&json!(1), &Value::Null));
@@ -287,7 +287,7 @@ async fn events_are_listed_shown_and_told_apart_by_source() {
 }
 
 #[tokio::test]
-async fn who_may_read_is_told_as_of_any_revision_that_is_kept() {
+async fn readers_are_listed_as_of_any_kept_revision() {
     let sandbox = Sandbox::new().await;
     let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
     world.directory(&directory()).await;

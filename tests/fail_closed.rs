@@ -1,6 +1,5 @@
-//! What the directory does not know, it does not grant: refused documents, missing revisions, a
-//! beginning that is not there, revisions that can't be believed, and names that are another
-//! person's by now.
+//! The directory grants nothing that it does not know: with refused documents, missing revisions,
+//! an incomplete directory, implausible revisions, and names that another person has now.
 
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
@@ -31,7 +30,8 @@ fn at(revision: i64) -> Value {
     event
 }
 
-/// A directory at revision 1 in which both may read tasks, each with a webhook; the webhooks' ids.
+/// Imports revision 1, in which both may read tasks, and registers a webhook for each; returns
+/// their ids.
 async fn anna_and_ben(world: &World, receiver: &Receiver) -> [String; 2] {
     let users = [user("anna", &[reads(TASKS)]), user("ben", &[reads(TASKS)])];
     world.directory(&json!({ "accessrevision": 1, "users": users, "roles": [] })).await;
@@ -55,14 +55,14 @@ async fn doctor_says(world: &World, words: &str) {
     assert!(found.stdout.contains(words), "{}", found.stdout);
 }
 
-/// Who was sent how many.
+/// The number of requests that the webhook `name` got.
 fn sent(receiver: &Receiver, name: &str) -> usize {
     let path = format!("/{name}");
     receiver.requests().iter().filter(|request| request.path == path).count()
 }
 
 #[tokio::test]
-async fn a_refused_document_voids_the_grants_of_its_user_until_it_is_mended() {
+async fn refused_document_voids_its_users_grants_until_it_is_corrected() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let [anna, ben] = anna_and_ben(&world, &receiver).await;
@@ -81,9 +81,9 @@ async fn a_refused_document_voids_the_grants_of_its_user_until_it_is_mended() {
     assert!(detail.contains("the permissions of the user Anna count for nothing"), "{detail}");
     doctor_says(&world, "WRONG  directory: documents were refused").await;
 
-    // The mended document has the same revision.
+    // The corrected document has the same revision.
     world.publish(&document("user", 2, &user("anna", &[reads(TASKS)]))).await;
-    eventually("the directory is mended", SOON, async || {
+    eventually("the directory is corrected", SOON, async || {
         let check = ["access", "check", "anna", "tasks/t1"];
         world.json(&check).await["mayRead"] == true
     })
@@ -95,7 +95,7 @@ async fn a_refused_document_voids_the_grants_of_its_user_until_it_is_mended() {
 }
 
 #[tokio::test]
-async fn an_unknown_scope_does_not_keep_a_revocation_from_taking_effect() {
+async fn revocation_with_an_unknown_scope_takes_effect() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let [_, ben] = anna_and_ben(&world, &receiver).await;
@@ -108,7 +108,7 @@ async fn an_unknown_scope_does_not_keep_a_revocation_from_taking_effect() {
 }
 
 #[tokio::test]
-async fn a_refused_snapshot_holds_every_event_until_an_administrator_decides() {
+async fn refused_snapshot_holds_every_event_until_an_administrator_decides() {
     let world = World::new().await.with("FANFARE_DIRECTORY_HOLD", "3s");
     let receiver = Receiver::start().await;
     let [anna, ben] = anna_and_ben(&world, &receiver).await;
@@ -128,7 +128,8 @@ async fn a_refused_snapshot_holds_every_event_until_an_administrator_decides() {
     world.deliveries(&anna, "delivered", 2).await;
     world.deliveries(&ben, "delivered", 2).await;
 
-    // What is no JSON at all is a snapshot by its routing key; a newer one says everything.
+    // A body that is no JSON counts as a snapshot by its routing key. A newer snapshot replaces
+    // all.
     let amqp = world.amqp().await;
     let (key, kind) = ("directory.snapshot", "application/cloudevents+json");
     amqp.publish("reportserver.events", key, kind, &[], b"{\"type\":").await.unwrap();
@@ -143,7 +144,7 @@ async fn a_refused_snapshot_holds_every_event_until_an_administrator_decides() {
 }
 
 #[tokio::test]
-async fn a_retry_waits_while_a_snapshot_is_refused() {
+async fn retry_waits_while_a_snapshot_is_refused() {
     let world = World::new().await.with("FANFARE_RETRY_FIRST", "5s");
     let world = world.with("FANFARE_RETRY_MAX_DELAY", "5s");
     let receiver = Receiver::start().await;
@@ -152,7 +153,7 @@ async fn a_retry_waits_while_a_snapshot_is_refused() {
     let (_router, worker) = (world.start("router").await, world.start("worker").await);
     world.publish(&at(1)).await;
     receiver.wait_for(2, SOON).await;
-    // It takes anna's access away, and can't be taken in.
+    // The snapshot revokes anna's access, and is refused.
     let wrong = json!({ "users": [{ "name": "ben", "enabled": "no" }], "roles": [] });
     world.publish(&document("snapshot", 2, &wrong)).await;
     worker.wait_for_line("directory-held", SOON).await;
@@ -173,7 +174,7 @@ async fn events_are_held_until_the_directory_is_complete() {
     world.publish(&event()).await;
     world.publish(&document("user", 413, &user("ben", &[reads(TASKS)]))).await;
     world.publish(&at(413)).await;
-    eventually("the document was taken", SOON, async || {
+    eventually("the document is stored", SOON, async || {
         world.sql("select revision from directory_state") == "413"
     })
     .await;
@@ -185,7 +186,7 @@ async fn events_are_held_until_the_directory_is_complete() {
 }
 
 #[tokio::test]
-async fn an_event_is_not_decided_without_a_missing_document_unless_that_is_asked_for() {
+async fn event_is_not_decided_without_a_missing_document_unless_configured() {
     for (gap, delivered) in [("hold", false), ("pass", true)] {
         let world = World::new()
             .await
@@ -195,7 +196,7 @@ async fn an_event_is_not_decided_without_a_missing_document_unless_that_is_asked
         let receiver = Receiver::start().await;
         let [anna, _] = anna_and_ben(&world, &receiver).await;
         let (_router, _worker) = (world.start("router").await, world.start("worker").await);
-        // Revision 2 is lost: it took anna's permission away.
+        // Revision 2, which revoked anna's permission, is lost.
         world.publish(&document("role", 3, &json!({ "name": "r" }))).await;
         world.publish(&at(3)).await;
         if delivered {
@@ -208,7 +209,7 @@ async fn an_event_is_not_decided_without_a_missing_document_unless_that_is_asked
 }
 
 #[tokio::test]
-async fn a_revision_that_jumps_is_kept_until_an_administrator_accepts_it() {
+async fn jump_of_the_revision_waits_until_an_administrator_accepts_it() {
     const FAR: i64 = 5_000_000;
     let world = World::new().await;
     let receiver = Receiver::start().await;
@@ -220,7 +221,7 @@ async fn a_revision_that_jumps_is_kept_until_an_administrator_accepts_it() {
     world.publish(&document("snapshot", i64::MAX, &json!({ "users": [], "roles": [] }))).await;
     letters(&world, "revision-jump", 3).await;
     assert_eq!(world.sql("select revision from directory_state"), "1");
-    // The next change is an ordinary one, and an event waits for it as ever.
+    // The next change is an ordinary one, and an event waits for it as usual.
     world.publish(&at(2)).await;
     world.publish(&document("role", 2, &json!({ "name": "r" }))).await;
     world.deliveries(&anna, "delivered", 1).await;
@@ -228,7 +229,7 @@ async fn a_revision_that_jumps_is_kept_until_an_administrator_accepts_it() {
 
     world.fanfare(&["directory", "accept-revision", &FAR.to_string()]).await;
     world.fanfare(&["dead-letters", "replay", "--reason", "revision-jump"]).await;
-    eventually("the accepted revision is taken", SOON, async || {
+    eventually("the accepted revision is applied", SOON, async || {
         let revision = world.sql("select revision from directory_state");
         if revision == FAR.to_string() { Ok(()) } else { Err(revision) }
     })
@@ -240,31 +241,31 @@ async fn a_revision_that_jumps_is_kept_until_an_administrator_accepts_it() {
 }
 
 #[tokio::test]
-async fn a_directory_with_a_mistaken_revision_begins_again_with_an_import() {
+async fn import_replaces_a_mistaken_directory_revision() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let [_, ben] = anna_and_ben(&world, &receiver).await;
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
-    // As an earlier version took it.
+    // The state that an earlier version left.
     world.sql("update directory_state set revision = 9223372036854775807");
     let file = std::env::temp_dir().join(format!("fanfare-{}.json", unique()));
     let all = json!({ "accessrevision": 7, "users": [user("ben", &[reads(TASKS)])], "roles": [] });
     std::fs::write(&file, all.to_string()).unwrap();
     let import = ["directory", "import", &file.to_string_lossy(), "--reset-revision"];
-    let told = world.fanfare(&import).await;
+    let output = world.fanfare(&import).await;
     std::fs::remove_file(&file).unwrap();
-    assert!(told.contains("the directory is at revision 7"), "{told}");
+    assert!(output.contains("the directory is at revision 7"), "{output}");
     world.publish(&at(8)).await;
     world.publish(&document("user", 8, &user("ben", &[reads(TASKS)]))).await;
     world.deliveries(&ben, "delivered", 1).await;
-    // What came before is not remembered, so nothing is decided by it.
+    // The earlier history is gone, so no event is decided by it.
     world.publish(&at(6)).await;
     letters(&world, "directory-behind", 1).await;
     assert_eq!(receiver.count(), 1);
 }
 
 #[tokio::test]
-async fn a_user_who_is_deleted_and_created_again_gets_none_of_the_former_ones_webhooks() {
+async fn recreated_user_gets_none_of_the_former_users_webhooks() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let [anna, ben] = anna_and_ben(&world, &receiver).await;
@@ -284,7 +285,7 @@ async fn a_user_who_is_deleted_and_created_again_gets_none_of_the_former_ones_we
 }
 
 #[tokio::test]
-async fn names_that_the_report_server_keeps_apart_are_two() {
+async fn names_that_the_report_server_distinguishes_are_distinct() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let users = [user("weiß", &[reads(TASKS)]), user("weiss", &[]), user("admın", &[reads(TASKS)])];
@@ -299,7 +300,8 @@ async fn names_that_the_report_server_keeps_apart_are_two() {
     assert_eq!(sent(&receiver, "other"), 0);
 }
 
-/// Publishes a batch with one routing key, as a report server does that takes its first entry's.
+/// Publishes a batch with one routing key, as a report server does that uses its first entry's
+/// type.
 async fn publish_batch(world: &World, key: &str, entries: &[Value]) {
     let (kind, body) = ("application/cloudevents-batch+json", json!(entries).to_string());
     let amqp = world.amqp().await;
@@ -307,7 +309,7 @@ async fn publish_batch(world: &World, key: &str, entries: &[Value]) {
 }
 
 #[tokio::test]
-async fn a_replayed_batch_with_a_document_s_routing_key_keeps_its_events() {
+async fn replayed_batch_with_the_routing_key_of_a_document_keeps_its_events() {
     let world = World::new().await.with("FANFARE_DIRECTORY_HOLD", "3s");
     let receiver = Receiver::start().await;
     let [anna, ben] = anna_and_ben(&world, &receiver).await;
@@ -325,7 +327,7 @@ async fn a_replayed_batch_with_a_document_s_routing_key_keeps_its_events() {
 }
 
 #[tokio::test]
-async fn a_document_that_the_database_refuses_is_kept_whichever_queue_it_came_by() {
+async fn document_refused_by_the_database_is_kept_from_either_queue() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let [anna, ben] = anna_and_ben(&world, &receiver).await;
@@ -341,7 +343,7 @@ async fn a_document_that_the_database_refuses_is_kept_whichever_queue_it_came_by
              for each row execute function refuse()",
     );
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
-    // Only the queue of the events has this batch. What else is in it is taken.
+    // Only the queue of events has this batch. Its other entries are accepted.
     let role = document("role", 3, &json!({ "name": "r" }));
     let entries = [document("user", 2, &user("anna", &[reads(TASKS)])), role, at(3)];
     publish_batch(&world, "tasks.execute", &entries).await;
@@ -353,7 +355,7 @@ async fn a_document_that_the_database_refuses_is_kept_whichever_queue_it_came_by
 
     world.sql("drop trigger refuse on directory_versions");
     world.fanfare(&["dead-letters", "replay", "--reason", "bad-data"]).await;
-    eventually("the document is taken", SOON, async || {
+    eventually("the document is applied", SOON, async || {
         let check = ["access", "check", "anna", "tasks/t1"];
         world.json(&check).await["mayRead"] == true
     })

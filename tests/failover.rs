@@ -1,4 +1,4 @@
-//! A database that fails over, or allows no writes for a while: work goes on without a restart.
+//! A database that fails over, or allows no writes for a while: work continues without a restart.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ fn servers() -> Servers {
     servers
 }
 
-/// Publishes an event and waits until it has arrived.
+/// Publishes an event and waits until it is delivered.
 async fn delivers(world: &World, receiver: &Receiver, what: &str) {
     let (before, since) = (receiver.count(), Instant::now());
     world.publish(&event()).await;
@@ -28,10 +28,10 @@ async fn delivers(world: &World, receiver: &Receiver, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn routing_goes_on_after_a_standby_is_promoted() {
+async fn routing_continues_after_a_standby_is_promoted() {
     let servers = servers();
     let standby = servers.start_standby().unwrap();
-    // Both hosts in one URL, the standby first: it is passed over while it only reads.
+    // Both hosts are in one URL, the standby first: it is skipped while it is read-only.
     let (first, second) = (standby.database_url("fanfare"), servers.database_url("fanfare"));
     let host = |url: &str| url.split(['@', '/']).nth(3).unwrap().to_owned();
     let both = second.replace(&host(&second), &format!("{},{}", host(&first), host(&second)));
@@ -46,9 +46,9 @@ async fn routing_goes_on_after_a_standby_is_promoted() {
     assert!(processes.iter_mut().all(Process::is_running));
 }
 
-/// Neither ends a session: nothing but a look shows that the connections are of no use any more.
+/// Neither setting ends a session, so processes must check that their connections allow writes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_allows_no_writes_is_left_for_the_one_that_does() {
+async fn read_only_server_is_left_for_a_writable_one() {
     let servers = servers();
     let standby = servers.start_standby().unwrap();
     let mut url = Url::parse(&servers.database_url("fanfare")).unwrap();
@@ -87,7 +87,7 @@ async fn a_server_that_allows_no_writes_is_left_for_the_one_that_does() {
     for process in &processes {
         process.is_ready().await;
     }
-    // Changes are heard of where they are made now.
+    // Workers listen for changes at the current server.
     world.fanfare(&["webhooks", "pause", &webhook]).await;
     let before = receiver.count();
     world.publish(&event()).await;

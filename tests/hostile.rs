@@ -1,5 +1,5 @@
-//! Messages that no report server would send, and that RabbitMQ takes from anybody who may publish:
-//! each is its own fault only. What is behind it passes, no session ends, and it is kept.
+//! Messages that no report server sends, but that RabbitMQ accepts from every publisher: each one
+//! is kept, later messages are processed, and no session ends.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,8 @@ const EVENTS: &str = "reportserver.events";
 const DEAD: &str = "fanfare.events.dead";
 const SESSION_ENDED: &str = "session with the broker ended";
 
-/// Far below the minutes that a loop of ended sessions takes, and far above a busy machine's noise.
+/// Far less than the minutes that a loop of ended sessions takes, and far more than the delays of a
+/// busy machine.
 const PROMPTLY: Duration = Duration::from_secs(15);
 
 fn structured() -> RawProperties {
@@ -46,7 +47,7 @@ async fn dead(amqp: &Amqp, count: usize) -> Vec<Message> {
     amqp.drain(DEAD).await.unwrap()
 }
 
-/// A good event that is published now arrives soon.
+/// Checks that a valid event that is published now arrives soon.
 async fn passes(world: &World, receiver: &Receiver, already: usize) {
     let published = Instant::now();
     world.publish(&event()).await;
@@ -58,7 +59,7 @@ fn shown<T: ToString>(text: Option<&T>) -> Option<String> {
     text.map(ToString::to_string)
 }
 
-fn nobody_lost_its_session(processes: &[&Process]) {
+fn assert_no_session_ended(processes: &[&Process]) {
     for process in processes {
         let lines = process.lines();
         let ended: Vec<_> = lines.iter().filter(|line| line.contains(SESSION_ENDED)).collect();
@@ -67,7 +68,7 @@ fn nobody_lost_its_session(processes: &[&Process]) {
 }
 
 #[tokio::test]
-async fn a_message_that_the_library_can_t_decode_is_kept_and_stops_nobody() {
+async fn undecodable_message_is_kept_and_stops_no_other() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/hook")).await;
@@ -85,7 +86,7 @@ async fn a_message_that_the_library_can_t_decode_is_kept_and_stops_nobody() {
         ),
         (b"tasks.\xe9xecute", structured(), "", "unreadable"),
         (b"tasks.execute", structured().headers(&header(b"deep", deep)), "", "unreadable"),
-        // A document's queue has it too; it is refused once by each that may have to read it.
+        // The queue of documents has it too. Each queue's consumer refuses it once.
         (b"tasks.execute", malformed, "{ no JSON", "not-json"),
     ];
     for (index, (key, properties, body, _)) in cases.iter().enumerate() {
@@ -112,11 +113,11 @@ async fn a_message_that_the_library_can_t_decode_is_kept_and_stops_nobody() {
         let content_type = shown(letter.properties.content_type().as_ref());
         assert_eq!(content_type.as_deref(), Some("application/cloudevents+json"));
     }
-    nobody_lost_its_session(&[&router, &worker]);
+    assert_no_session_ended(&[&router, &worker]);
 }
 
 #[tokio::test]
-async fn an_event_with_headers_larger_than_the_library_s_frame_is_an_event_like_any_other() {
+async fn event_with_headers_larger_than_a_frame_is_delivered() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/hook")).await;
@@ -127,18 +128,18 @@ async fn an_event_with_headers_larger_than_the_library_s_frame_is_an_event_like_
         publish(&mut raw, b"tasks.execute", &with(size), &event().to_string()).await;
         receiver.wait_for(index + 1, SOON).await;
     }
-    // As a letter it has no room for what is to be said about it.
+    // As a dead letter, this message has no room for Fanfare's headers.
     publish(&mut raw, b"tasks.execute", &with(130_900), "{").await;
     passes(&world, &receiver, 2).await;
     let letters = dead(&world.amqp().await, 1).await;
     assert_eq!(letters[0].header("x"), None);
     let detail = letters[0].header("x-fanfare-detail").unwrap();
     assert!(detail.ends_with("(left out, because they are too large: x)"), "{detail}");
-    nobody_lost_its_session(&[&router]);
+    assert_no_session_ended(&[&router]);
 }
 
 #[tokio::test]
-async fn a_long_attribute_is_too_large_alone_and_in_a_batch() {
+async fn overlong_attribute_is_refused_alone_and_in_a_batch() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
@@ -164,13 +165,13 @@ async fn a_long_attribute_is_too_large_alone_and_in_a_batch() {
         assert_eq!(letter.header("x-fanfare-reason").as_deref(), Some("too-large"));
         assert!(letter.header("x-fanfare-detail").unwrap().len() < 200);
     }
-    // No line of a log holds what a publisher wrote without an end.
+    // No log line has a publisher's text at full length.
     assert!(router.lines().iter().all(|line| line.len() < 4000));
-    nobody_lost_its_session(&[&router, &worker]);
+    assert_no_session_ended(&[&router, &worker]);
 }
 
 #[tokio::test]
-async fn a_refused_event_keeps_its_properties_and_a_replay_puts_them_back() {
+async fn refused_event_keeps_its_properties_through_a_replay() {
     let world = World::new().await;
     let _router = world.start("router").await;
     let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
@@ -203,7 +204,7 @@ async fn a_refused_event_keeps_its_properties_and_a_replay_puts_them_back() {
     };
     check().await;
     assert_eq!(world.fanfare(&["dead-letters", "replay", "--all"]).await, "replayed 1\n");
-    // It is still the same, so it comes back.
+    // The event is unchanged, so it becomes a dead letter again.
     check().await;
     let letter = dead(&amqp, 1).await.remove(0);
     let kept = &letter.properties;
@@ -222,7 +223,7 @@ async fn a_refused_event_keeps_its_properties_and_a_replay_puts_them_back() {
 }
 
 #[tokio::test]
-async fn an_unreadable_letter_s_replay_routes_what_can_be_read_of_it() {
+async fn replay_of_an_unreadable_letter_routes_its_readable_part() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/hook")).await;
@@ -232,7 +233,7 @@ async fn an_unreadable_letter_s_replay_routes_what_can_be_read_of_it() {
     publish(&mut raw, b"tasks.\xe9xecute", &unreadable, &event().to_string()).await;
     publish(&mut raw, b"tasks.execute", &structured().text("message_id", b"\xff"), "{").await;
     let reasons = async |expected: &[&str]| {
-        eventually("the letters are there", SOON, async || {
+        eventually("all letters are in the queue", SOON, async || {
             let list = world.json(&["dead-letters", "list"]).await;
             let found: Vec<_> = list.as_array().unwrap().iter().map(|it| &it["reason"]).collect();
             if found == expected { Ok(()) } else { Err(list) }
@@ -242,16 +243,17 @@ async fn an_unreadable_letter_s_replay_routes_what_can_be_read_of_it() {
     reasons(&["unreadable", "unreadable"]).await;
     let replay = ["dead-letters", "replay", "--reason", "unreadable"];
     assert_eq!(world.fanfare(&replay).await, "replayed 2\n");
-    // One is an event without what could not be read; the other is none, and a letter once more.
+    // Without its unreadable part, one is a valid event. The other is not, and is a dead letter
+    // again.
     receiver.wait_for(1, SOON).await;
     reasons(&["not-json"]).await;
     let letter = dead(&world.amqp().await, 1).await.remove(0);
     assert!(!letter.headers.inner().contains_key("x-fanfare-raw-properties"));
-    nobody_lost_its_session(&[&router, &worker]);
+    assert_no_session_ended(&[&router, &worker]);
 }
 
 #[tokio::test]
-async fn a_replayed_event_with_the_routing_key_of_a_document_is_kept_again() {
+async fn replayed_event_with_the_routing_key_of_a_document_is_refused_again() {
     let world = World::new().await;
     let _router = world.start("router").await;
     let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
@@ -272,7 +274,7 @@ async fn a_replayed_event_with_the_routing_key_of_a_document_is_kept_again() {
 }
 
 #[tokio::test]
-async fn what_the_broker_moved_is_told_as_what_it_was() {
+async fn letter_moved_by_the_broker_has_its_original_kind() {
     let world = World::new().await;
     world.directory(&json!({ "users": [], "roles": [] })).await;
     let mut router = world.start("router").await;
@@ -286,10 +288,10 @@ async fn what_the_broker_moved_is_told_as_what_it_was() {
         if list[0]["reason"] == json!("message-expired") { Ok(()) } else { Err(list) }
     })
     .await;
-    // Without its time to live it is an event like any other.
+    // The replay is without the time to live, so the event is routed.
     assert_eq!(world.fanfare(&["dead-letters", "replay", "--all"]).await, "replayed 1\n");
     let _router = world.start("router").await;
-    eventually("it is taken", SOON, async || {
+    eventually("the event is stored", SOON, async || {
         let events = world.sql("select count(*) from events");
         if events == "1" { Ok(()) } else { Err(events) }
     })
@@ -297,7 +299,7 @@ async fn what_the_broker_moved_is_told_as_what_it_was() {
 }
 
 #[tokio::test]
-async fn a_stranger_s_headers_do_not_hold_an_event_for_ever() {
+async fn foreign_headers_do_not_hold_an_event_for_ever() {
     let world = World::new().await.with("FANFARE_DIRECTORY_HOLD", "2s");
     let router = world.start("router").await;
     let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
@@ -328,5 +330,5 @@ async fn a_stranger_s_headers_do_not_hold_an_event_for_ever() {
     assert!(letters.iter().all(|letter| {
         letter.header("x-fanfare-routing-key").as_deref() == Some("tasks.execute")
     }));
-    nobody_lost_its_session(&[&router]);
+    assert_no_session_ended(&[&router]);
 }

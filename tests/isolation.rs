@@ -1,4 +1,4 @@
-//! One bad endpoint costs the others nothing, and gets what it is owed when it is well again.
+//! A failing endpoint does not affect others, and gets its deliveries after it has recovered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ async fn publish(world: &World, count: usize) {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_hangs_holds_up_nobody_and_loses_nothing() {
+async fn hanging_endpoint_delays_no_other_and_loses_nothing() {
     const EVENTS: usize = 300;
     let world = World::new().await.with("FANFARE_TIMEOUT", "1s").with("FANFARE_LOG", "info");
     let receiver = Receiver::start().await;
@@ -35,9 +35,9 @@ async fn an_endpoint_that_hangs_holds_up_nobody_and_loses_nothing() {
     publish(&world, EVENTS).await;
     world.deliveries_settle(&good).await;
     let to_bad = receiver.requests().iter().filter(|it| it.path == "/bad").count();
-    assert!(to_bad < EVENTS / 3, "{to_bad} requests went to the endpoint that hangs");
+    assert!(to_bad < EVENTS / 3, "{to_bad} requests went to the hanging endpoint");
     well.store(true, Ordering::SeqCst);
-    // What was deferred comes back spread over some seconds.
+    // Deferred deliveries return over some seconds.
     let all = eventually("everything is delivered", 3 * SOON, async || {
         let list =
             ["deliveries", "list", "--webhook", &bad, "--state", "delivered", "--limit", "999"];
@@ -45,16 +45,16 @@ async fn an_endpoint_that_hangs_holds_up_nobody_and_loses_nothing() {
         if list.len() == EVENTS { Ok(list) } else { Err(list.len()) }
     })
     .await;
-    // Waiting is not counted as an attempt.
+    // A deferral does not count as an attempt.
     let once = all.iter().filter(|delivery| delivery["attempts"] == 1).count();
     assert!(once > EVENTS / 2, "{once} were delivered by their first attempt");
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
 }
 
-/// Long enough that nothing in a test is waiting for it.
+/// Longer than any test runs.
 const NO_TIMEOUT: &str = "5m";
 
-/// Some hosts: each is a receiver on a port of its own, which hangs once `hangs` is set.
+/// Receivers that stand for hosts: each has its own port, and hangs once `hangs` is set.
 async fn hosts(count: usize, hangs: &Arc<AtomicBool>) -> Vec<Receiver> {
     let mut hosts = Vec::new();
     for _ in 0..count {
@@ -76,14 +76,14 @@ async fn arrive(receiver: &Receiver, count: usize) {
     .await;
 }
 
-/// A worker with few slots, so that a test can fill them.
+/// An installation whose worker has few permits, so that a test can use all of them.
 async fn small_world() -> World {
     let world = World::new().await.with("FANFARE_TIMEOUT", NO_TIMEOUT).with("FANFARE_LOG", "info");
     world.with("FANFARE_CONCURRENCY", "256")
 }
 
 #[tokio::test]
-async fn an_owner_whose_webhooks_all_hang_leaves_the_others_their_slots() {
+async fn owner_with_hanging_webhooks_leaves_permits_to_others() {
     const EVENTS: usize = 100;
     let world = small_world().await;
     let administrator = json!(["System Administrator"]);
@@ -102,12 +102,12 @@ async fn an_owner_whose_webhooks_all_hang_leaves_the_others_their_slots() {
     world.webhook_of("anna", &well.url("/hook"), &[]).await;
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     publish(&world, EVENTS).await;
-    // None of bob's requests ends before all of anna's have arrived.
+    // No request to bob ends before all of anna's have arrived.
     arrive(&well, EVENTS).await;
 }
 
 #[tokio::test]
-async fn a_host_that_begins_to_hang_leaves_the_others_their_slots() {
+async fn hanging_host_leaves_permits_to_others() {
     const USERS: usize = 12;
     const EVENTS: usize = 100;
     let world = small_world().await;
@@ -130,8 +130,8 @@ async fn a_host_that_begins_to_hang_leaves_the_others_their_slots() {
     arrive(&well, 2 * EVENTS).await;
 }
 
-/// A worker that is handed one job at a time, and a receiver on which everything hangs until `well` is
-/// set. Both webhooks are one owner's.
+/// An installation whose worker has a prefetch of one job, and a receiver on which every request
+/// hangs until `well` is set. Both webhooks have the same owner.
 async fn narrow_world(timeout: &str) -> (World, Receiver, Arc<AtomicBool>) {
     let world = World::new().await.with("FANFARE_TIMEOUT", timeout).with("FANFARE_LOG", "info");
     let well = Arc::new(AtomicBool::new(false));
@@ -143,7 +143,7 @@ async fn narrow_world(timeout: &str) -> (World, Receiver, Arc<AtomicBool>) {
     (world.with("FANFARE_PREFETCH", "1"), receiver, well)
 }
 
-/// How often each delivery came to a receiver.
+/// The number of POSTs of each delivery at a receiver.
 fn counts(receiver: &Receiver) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for request in receiver.requests() {
@@ -153,7 +153,7 @@ fn counts(receiver: &Receiver) -> HashMap<String, usize> {
 }
 
 #[tokio::test]
-async fn a_host_that_hangs_does_not_hold_what_the_broker_hands_out() {
+async fn hanging_host_does_not_hold_the_prefetched_jobs() {
     const EVENTS: usize = 60;
     let (world, bad, _) = narrow_world(NO_TIMEOUT).await;
     for path in ["/1", "/2", "/3"] {
@@ -163,20 +163,20 @@ async fn a_host_that_hangs_does_not_hold_what_the_broker_hands_out() {
     world.webhook(&well.url("/hook")).await;
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     publish(&world, EVENTS).await;
-    // No request to the other host is ever answered, and no job waits for one.
+    // The other host answers no request, and no job waits for it.
     arrive(&well, EVENTS).await;
     let open = bad.count();
-    assert!((4..EVENTS).contains(&open), "{open} requests went to the host that hangs");
+    assert!((4..EVENTS).contains(&open), "{open} requests went to the hanging host");
 }
 
 #[tokio::test]
-async fn a_slow_attempt_is_made_once_and_its_retry_comes() {
+async fn slow_attempt_is_made_once_and_retried() {
     const EVENTS: usize = 2;
     let (world, receiver, well) = narrow_world("4s").await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     publish(&world, EVENTS).await;
-    // The second job comes while the first attempt is open.
+    // The second job arrives while the first attempt is in progress.
     arrive(&receiver, EVENTS).await;
     well.store(true, Ordering::SeqCst);
     let all = world.deliveries(&webhook, "delivered", EVENTS).await;
@@ -185,14 +185,14 @@ async fn a_slow_attempt_is_made_once_and_its_retry_comes() {
 }
 
 #[tokio::test]
-async fn slow_attempts_of_a_worker_that_dies_are_made_again() {
+async fn slow_attempts_of_a_dead_worker_are_made_again() {
     const EVENTS: usize = 3;
     let (world, receiver, well) = narrow_world("20s").await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
     let (_router, mut worker) = (world.start("router").await, world.start("worker").await);
     publish(&world, EVENTS).await;
     arrive(&receiver, EVENTS).await;
-    // Two of the three have no job any more.
+    // Two of the three have given back their jobs.
     eventually("the attempts are claimed", SOON, async || {
         let claims = world.sql("select count(*) from claims where entry = 1 and until > now()");
         if claims == EVENTS.to_string() { Ok(()) } else { Err(claims) }
@@ -213,7 +213,7 @@ async fn slow_attempts_of_a_worker_that_dies_are_made_again() {
 }
 
 #[tokio::test]
-async fn a_worker_that_stops_records_its_slow_attempts() {
+async fn stopping_worker_records_its_slow_attempts() {
     const EVENTS: usize = 2;
     let (world, receiver, _) = narrow_world("15s").await;
     receiver.answer_with(|_, _| Reply::status(200).after(Duration::from_secs(5)));
@@ -228,7 +228,7 @@ async fn a_worker_that_stops_records_its_slow_attempts() {
 }
 
 #[tokio::test]
-async fn a_retry_does_not_wait_for_another_endpoint_of_its_event_that_hangs() {
+async fn retry_does_not_wait_for_a_hanging_endpoint_of_the_same_event() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let failed = AtomicBool::new(false);
@@ -243,13 +243,13 @@ async fn a_retry_does_not_wait_for_another_endpoint_of_its_event_that_hangs() {
     publish(&world, 1).await;
     let delivered = &world.deliveries(&fails, "delivered", 1).await[0];
     assert_eq!(delivered["attempts"], 2);
-    // Both were in one job, of which this one is not over yet.
+    // Both were in one job, and this attempt is still in progress.
     let pending = &world.deliveries(&hangs, "pending", 1).await[0];
     assert_eq!(pending["attempts"], 0);
 }
 
 #[tokio::test]
-async fn a_webhook_that_fails_for_too_long_is_paused_and_says_so() {
+async fn webhook_that_fails_for_too_long_is_paused_with_a_reason() {
     let world = World::new().await.with("FANFARE_PAUSE_FAILING_AFTER", "1s");
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, _| Reply::status(500));
@@ -257,7 +257,7 @@ async fn a_webhook_that_fails_for_too_long_is_paused_and_says_so() {
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     publish(&world, 1).await;
     let show = ["webhooks", "show", &webhook];
-    eventually("it is paused", SOON, async || {
+    eventually("the webhook is paused", SOON, async || {
         let shown = world.json(&show).await;
         let paused = shown["IsPaused"] == true && shown["PausedReason"] == "failing";
         if paused { Ok(()) } else { Err(shown) }
@@ -267,7 +267,7 @@ async fn a_webhook_that_fails_for_too_long_is_paused_and_says_so() {
     receiver.answer_with(|_, _| Reply::status(200));
     world.fanfare(&["webhooks", "resume", &webhook]).await;
     publish(&world, 1).await;
-    eventually("it works again", SOON, async || {
+    eventually("the webhook is attempted again", SOON, async || {
         let list = world.json(&["deliveries", "list", "--webhook", &webhook]).await;
         if list[0]["state"] == "delivered" { Ok(()) } else { Err(list) }
     })
@@ -276,7 +276,7 @@ async fn a_webhook_that_fails_for_too_long_is_paused_and_says_so() {
 }
 
 #[tokio::test]
-async fn an_owner_s_rate_limit_is_kept() {
+async fn rate_limit_of_a_webhook_is_kept() {
     const EVENTS: usize = 40;
     let world = World::new().await;
     let receiver = Receiver::start().await;
@@ -293,13 +293,13 @@ async fn an_owner_s_rate_limit_is_kept() {
         let until = from + Duration::from_secs(3);
         times.iter().filter(|&&at| from <= at && at < until).count()
     });
-    // Five a second, and a second's worth at once, in any three seconds.
+    // Five a second, and a burst of one second, in any three seconds.
     let most = most.max().unwrap();
     assert!(most <= 21, "{most} within three seconds");
 }
 
 #[tokio::test]
-async fn large_events_reach_everybody_whole() {
+async fn large_events_reach_every_receiver_whole() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let mut webhooks = Vec::new();
@@ -327,7 +327,7 @@ async fn large_events_reach_everybody_whole() {
 }
 
 #[tokio::test]
-async fn a_webhook_whose_key_is_missing_waits_and_is_in_nobodys_way() {
+async fn webhook_with_a_missing_key_waits_and_blocks_no_other() {
     const EVENTS: usize = 100;
     let other_key = "other:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
     let world = World::new().await;
@@ -339,7 +339,7 @@ async fn a_webhook_whose_key_is_missing_waits_and_is_in_nobodys_way() {
     publish(&world, EVENTS).await;
     world.deliveries(&open, "delivered", EVENTS).await;
     worker.wait_for_line("a webhook can't be read; its deliveries wait", SOON).await;
-    // Nothing is dropped, and nothing given up.
+    // No delivery is dropped or dead.
     world.deliveries(&sealed, "pending", EVENTS).await;
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
     assert_eq!(receiver.count(), EVENTS);

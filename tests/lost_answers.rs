@@ -1,8 +1,9 @@
-//! Each statement of routers and workers loses its answer once, waits for it once, and fails to reach
-//! the database once: all that is published arrives, nothing twice, nothing at one who may not have it.
+//! Each statement of routers and workers once loses its answer, once gets it late, and once does
+//! not reach the database. Every published event still arrives, none twice, and none at an owner
+//! who may not read it.
 //!
-//! The statements are not listed here: those that pass the proxy while the traffic runs are broken one
-//! after the other, so that a new one is covered as soon as the traffic uses it.
+//! The statements are not listed here: faults hit those that pass the proxy while the traffic runs,
+//! so that a new statement is covered as soon as the traffic uses it.
 
 mod sweep;
 mod traffic;
@@ -21,20 +22,20 @@ use crate::world::{SOON, World};
 use sweep::{Hit, Sweep};
 use traffic::{Traffic, Wrong};
 
-/// What must arrive has arrived after this time.
+/// The time in which every expected event must arrive.
 const ARRIVES: Duration = Duration::from_secs(90);
 
-/// How long the traffic runs unbroken, so that its statements are known.
+/// The time in which the traffic runs without faults, so that its statements are known.
 const UNBROKEN: Duration = Duration::from_secs(5);
 
 /// The time for all faults.
 const FAULTS: Duration = Duration::from_mins(2);
 
-/// The longest time for those faults that must hit something.
+/// The longest time for the faults that must hit a statement.
 const LONGEST: Duration = Duration::from_mins(4);
 
-/// Statements that the traffic is made for. One that is gone from here and from the code may go; one
-/// that is merely not seen any more is not covered any more.
+/// Statements that the traffic must use. Remove a statement from this list only when the code no
+/// longer has it: one that the traffic does not use is not tested.
 const OF_ROUTER: [&str; 6] =
     ["route", "directory_put", "directory_state", "reconcile", "claims_sweep", "clock"];
 const OF_WORKER: [&str; 8] = [
@@ -48,10 +49,10 @@ const OF_WORKER: [&str; 8] = [
     "address_pause",
 ];
 
-/// Between two processes of a role that come and go beside those that stay.
-const COMES: Duration = Duration::from_secs(2);
+/// The time between two short-lived processes of a role.
+const RESTART_EVERY: Duration = Duration::from_secs(2);
 
-/// Faults that are named when something is wrong.
+/// The number of faults that a failure message names.
 const MOST_SUSPECTS: usize = 20;
 
 /// Two processes of a role behind one proxy.
@@ -73,22 +74,22 @@ impl Role {
         Self { name, proxy, url, processes }
     }
 
-    /// Starts a process and ends it in good order, again and again, so that what is asked when one
-    /// begins is asked often.
-    async fn come_and_go(&self, world: &World) {
+    /// Starts a process and stops it in order, again and again, so that the statements of a start
+    /// are sent often.
+    async fn restart_repeatedly(&self, world: &World) {
         loop {
-            pass(COMES).await;
+            pass(RESTART_EVERY).await;
             let mut process = spawn(world, self.name, &self.url);
             process.wait_for_line("connected to the broker", SOON).await;
-            // It begins to work behind that line.
-            pass(COMES).await;
+            // The process begins to work after this line.
+            pass(RESTART_EVERY).await;
             process.terminate();
             process.wait_exit(SOON).await;
         }
     }
 }
 
-/// The statements that a role is seen to use whatever happens.
+/// The statements that a role must be seen to use.
 fn expected(role: &str) -> &'static [&'static str] {
     if role == "router" { &OF_ROUTER } else { &OF_WORKER }
 }
@@ -99,7 +100,7 @@ fn spawn(world: &World, role: &str, url: &str) -> Process {
 }
 
 #[tokio::test]
-async fn every_statement_may_lose_its_answer() {
+async fn lost_answers_of_every_statement_lose_no_delivery() {
     let world = World::new().await;
     let traffic = Traffic::new(&world).await;
     let mut roles = [Role::start(&world, "router").await, Role::start(&world, "worker").await];
@@ -115,7 +116,7 @@ async fn every_statement_may_lose_its_answer() {
         let each = roles.iter().zip(&sweeps).map(async |(role, sweep)| {
             tokio::select! {
                 () = sweep.run() => {}
-                () = role.come_and_go(&world) => {}
+                () = role.restart_repeatedly(&world) => {}
             }
         });
         let mut all = std::pin::pin!(join_all(each));
@@ -124,10 +125,10 @@ async fn every_statement_may_lose_its_answer() {
             roles.iter().zip(&sweeps).any(|(role, it)| !it.never(expected(role.name)).is_empty())
         };
         while !ended && is_missing() && began.elapsed() < LONGEST {
-            ended = tokio::time::timeout(COMES, &mut all).await.is_ok();
+            ended = tokio::time::timeout(RESTART_EVERY, &mut all).await.is_ok();
         }
         if !ended {
-            // Some statements are asked only when something else goes wrong.
+            // Some statements are sent only after another fault.
             let open: Vec<String> = sweeps.iter().flat_map(Sweep::open).collect();
             println!("these faults did not hit anything within {FAULTS:?}: {}", open.join(", "));
         }
@@ -137,7 +138,7 @@ async fn every_statement_may_lose_its_answer() {
             assert!(never.is_empty(), "these faults never hit anything: {never:#?}");
         }
     };
-    // The traffic goes on: what was lost has to be found although there is other work.
+    // The traffic continues: lost jobs have to be found while there is other work.
     let work = async {
         faults.await;
         traffic.is_light_load_from_now();
@@ -165,13 +166,13 @@ async fn every_statement_may_lose_its_answer() {
     );
 }
 
-/// The faults that hit while wrong events may have been under way; first those whose other events
-/// are wrong too.
+/// The faults that hit while wrong events may have been in progress, those with the largest share
+/// of wrong events first.
 fn suspects(hits: &[Hit], wrong: &[Wrong], all: &[Instant]) -> String {
     let is_near = |hit: &Hit, published: Instant, after: Duration| {
         hit.at + Duration::from_secs(1) > published && hit.at < published + after
     };
-    // A reconciler looks every ten seconds; all others are quicker.
+    // A reconciler runs every ten seconds; everything else is faster.
     let after = |event: &Wrong| Duration::from_secs(if event.is_lost_job() { 11 } else { 3 });
     let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for hit in hits {
@@ -186,5 +187,5 @@ fn suspects(hits: &[Hit], wrong: &[Wrong], all: &[Instant]) -> String {
         format!("{what}: {near} wrong events, {of} events around it")
     };
     let lines: Vec<String> = counts.iter().take(MOST_SUSPECTS).map(line).collect();
-    format!("Faults while these events were under way:\n{}", lines.join("\n"))
+    format!("Faults while these events were in progress:\n{}", lines.join("\n"))
 }

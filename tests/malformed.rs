@@ -1,4 +1,4 @@
-//! Events that can't be taken: each kept with its reason, none in the way of those behind it.
+//! Malformed events: each is kept with its reason, and none blocks later events.
 
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::wait::eventually;
@@ -18,7 +18,7 @@ fn without(name: &str) -> String {
     event.to_string()
 }
 
-/// What is published, and the reason that it must be kept with.
+/// Bodies that are published, and the reasons with which they must be kept.
 fn cases() -> Vec<(String, &'static str)> {
     let too_many = Value::from(vec![event(); 1001]).to_string();
     let too_large = with("data", json!({ "Id": "t1", "Filler": "x".repeat(1024 * 1024) }));
@@ -47,7 +47,7 @@ fn cases() -> Vec<(String, &'static str)> {
 }
 
 #[tokio::test]
-async fn each_malformed_event_is_kept_untouched_with_its_reason_and_blocks_nobody() {
+async fn malformed_events_are_kept_unchanged_with_their_reasons_and_block_no_others() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
@@ -60,7 +60,7 @@ async fn each_malformed_event_is_kept_untouched_with_its_reason_and_blocks_nobod
         let sent = amqp.publish("reportserver.events", key, content_type, &[], body.as_bytes());
         sent.await.unwrap();
     }
-    // A bad event in a batch is kept alone; the good one behind it goes out.
+    // A malformed event of a batch is kept alone; the valid one behind it is delivered.
     let bad = without("source");
     let batch = format!("[{bad}, {}]", event());
     let batch_type = "application/cloudevents-batch+json";
@@ -80,14 +80,14 @@ async fn each_malformed_event_is_kept_untouched_with_its_reason_and_blocks_nobod
     let letters = amqp.drain("fanfare.events.dead").await.unwrap();
     for (body, reason) in &cases {
         let letter = letters.iter().find(|letter| letter.body == body.as_bytes());
-        let letter = letter.unwrap_or_else(|| panic!("no untouched letter of {body:.80}"));
+        let letter = letter.unwrap_or_else(|| panic!("no unchanged letter of {body:.80}"));
         assert_eq!(letter.header("x-fanfare-reason").as_deref(), Some(*reason), "{body:.80}");
         assert!(!letter.header("x-fanfare-detail").unwrap().is_empty());
     }
 }
 
 #[tokio::test]
-async fn a_mended_directory_lets_a_held_event_through_by_replay() {
+async fn replay_after_a_directory_correction_delivers_a_held_event() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
@@ -96,7 +96,7 @@ async fn a_mended_directory_lets_a_held_event_through_by_replay() {
     ahead["accessrevision"] = json!(1_000);
     world.publish(&ahead).await;
     world.publish(&event()).await;
-    // The event behind it does not wait.
+    // The next event does not wait.
     world.deliveries(&webhook, "delivered", 1).await;
     let behind = |letters: &Value| letters[0]["reason"] == "directory-behind";
     eventually("the held event is a dead letter", 2 * SOON, async || {

@@ -1,4 +1,4 @@
-//! Confidential data of events: what receivers, the ledger and the logs get to see of it.
+//! Confidential data of events in requests, in the ledger and in logs.
 
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::sandbox::Sandbox;
@@ -27,8 +27,8 @@ fn report() -> Value {
 }
 
 /// Publishes one event with the setting at `mask`. Returns the data that the receiver got, without
-/// the action's two keys, and all that the ledger holds of it and the processes said.
-async fn told(mask: Option<&str>, event: Value) -> (Value, String) {
+/// the action's two keys, and everything that the ledger has of it and that the processes logged.
+async fn deliver(mask: Option<&str>, event: Value) -> (Value, String) {
     let sandbox = Sandbox::new().await;
     let mut world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
     if let Some(mask) = mask {
@@ -52,8 +52,8 @@ async fn told(mask: Option<&str>, event: Value) -> (Value, String) {
 }
 
 #[tokio::test]
-async fn a_connection_s_password_is_neither_sent_nor_kept_nor_logged() {
-    let (data, kept) = told(None, connection()).await;
+async fn connection_password_is_neither_sent_nor_stored_nor_logged() {
+    let (data, kept) = deliver(None, connection()).await;
     let mut expected = connection()["data"].take();
     expected["ConnectionString"] = json!("Server=db;User ID=sa;Password=***;Encrypt=True");
     assert_eq!(data.to_string(), expected.to_string());
@@ -61,14 +61,14 @@ async fn a_connection_s_password_is_neither_sent_nor_kept_nor_logged() {
 }
 
 #[tokio::test]
-async fn with_masking_off_a_receiver_gets_the_password() {
-    let (data, _) = told(Some("off"), connection()).await;
+async fn receiver_gets_the_password_when_masking_is_off() {
+    let (data, _) = deliver(Some("off"), connection()).await;
     assert_eq!(data.to_string(), connection()["data"].to_string());
 }
 
 #[tokio::test]
-async fn a_path_masks_what_it_names_in_events_of_its_filter() {
-    let (data, kept) = told(Some("connection-strings,reports:$.Owner.Email"), report()).await;
+async fn mask_path_applies_to_events_of_its_filter() {
+    let (data, kept) = deliver(Some("connection-strings,reports:$.Owner.Email"), report()).await;
     let mut expected = report()["data"].take();
     expected["Owner"]["Email"] = json!("***");
     assert_eq!(data.to_string(), expected.to_string());

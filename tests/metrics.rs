@@ -1,4 +1,4 @@
-//! What the processes tell of themselves: whether they can work, and what they count.
+//! The health and the metrics of processes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ use url::Url;
 use crate::api::client::{Answer, send};
 use crate::world::{SOON, World, event};
 
-/// A process that is asked how it does.
+/// A process whose health and metrics are read.
 pub(crate) struct Watched {
     process: Process,
     address: SocketAddr,
 }
 
 impl Watched {
-    /// Starts a process of a role, which may have to wait for what it needs.
+    /// Starts a process of a role, which may have to wait for a server.
     pub(crate) async fn spawn(world: &World, role: &str) -> Self {
         let process = world.spawn(role);
         let line = process.wait_for_line("/readyz on http://", SOON).await;
@@ -49,7 +49,7 @@ impl Watched {
     }
 
     pub(crate) async fn is_ready(&self) {
-        eventually("it is ready", SOON, async || {
+        eventually("the process is ready", SOON, async || {
             let answer = self.get("/readyz").await;
             if (answer.status, answer.body.as_str()) == (200, "ready\n") {
                 Ok(())
@@ -60,9 +60,9 @@ impl Watched {
         .await;
     }
 
-    /// Waits until it is not ready for a single reason, and yet alive.
+    /// Waits until the process is alive but not ready, for this reason only.
     pub(crate) async fn is_not_ready(&self, reason: &str) {
-        eventually(&format!("it is not ready: {reason}"), SOON, async || {
+        eventually(&format!("the process is not ready: {reason}"), SOON, async || {
             let answer = self.get("/readyz").await;
             let lines: Vec<&str> = answer.body.lines().collect();
             let is_so = matches!(lines.as_slice(), [line] if line.contains(reason));
@@ -86,9 +86,9 @@ impl Watched {
         lines.map(sample).collect()
     }
 
-    /// Waits until all of these are told.
-    pub(crate) async fn tells(&self, expected: &[(&str, f64)]) {
-        eventually("the numbers are right", SOON, async || {
+    /// Waits until the process exports all of these values.
+    pub(crate) async fn exports(&self, expected: &[(&str, f64)]) {
+        eventually("the metrics have these values", SOON, async || {
             let samples = self.samples().await;
             let of = |name: &str| samples.get(&format!("fanfare_{name}")).copied();
             let wrong: Vec<_> = expected
@@ -102,7 +102,7 @@ impl Watched {
     }
 }
 
-/// The same server through a proxy, which can take it away.
+/// The URL of a server through a proxy, which can make it unreachable.
 pub(crate) fn behind_proxy(url: &str, port: u16) -> (String, Proxy) {
     let mut url = Url::parse(url).unwrap();
     let target = *url.socket_addrs(|| Some(port)).unwrap().first().unwrap();
@@ -117,7 +117,7 @@ pub(crate) fn listening(world: World) -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_is_ready_while_it_can_do_its_work() {
+async fn process_is_ready_while_it_can_work() {
     let sandbox = Sandbox::new().await;
     let (database_url, mut database) = behind_proxy(&sandbox.database_url, 5432);
     let (amqp_url, mut broker) = behind_proxy(&sandbox.amqp_url, 5672);
@@ -131,7 +131,7 @@ async fn a_process_is_ready_while_it_can_do_its_work() {
     let [router, worker, console] = all.as_slice() else { panic!("there are three") };
     for waiting in [router, worker] {
         waiting.is_not_ready("not connected to the broker").await;
-        waiting.tells(&[("broker_up", 0.0), ("database_up", 1.0)]).await;
+        waiting.exports(&[("broker_up", 0.0), ("database_up", 1.0)]).await;
     }
     console.is_ready().await;
     broker.resume();
@@ -141,9 +141,9 @@ async fn a_process_is_ready_while_it_can_do_its_work() {
     database.cut().await;
     for watched in &all {
         watched.is_not_ready("failed to reach the database").await;
-        watched.tells(&[("database_up", 0.0)]).await;
+        watched.exports(&[("database_up", 0.0)]).await;
     }
-    router.tells(&[("broker_up", 1.0)]).await;
+    router.exports(&[("broker_up", 1.0)]).await;
     database.resume();
     for watched in &all {
         watched.is_ready().await;
@@ -155,14 +155,14 @@ async fn a_process_is_ready_while_it_can_do_its_work() {
     database.resume();
     for watched in &mut all {
         watched.is_ready().await;
-        // Asking is no trouble to a process that ends.
+        // Requests do not keep a process from stopping.
         watched.process.terminate();
         assert!(watched.process.wait_exit(SOON).await.success());
     }
 }
 
 #[tokio::test]
-async fn other_requests_are_told_what_there_is() {
+async fn unknown_path_lists_the_known_ones() {
     let world = listening(World::new().await);
     let router = Watched::start(&world, "router").await;
     let unknown = router.get("/").await;
@@ -173,7 +173,7 @@ async fn other_requests_are_told_what_there_is() {
 }
 
 #[tokio::test]
-async fn a_time_that_no_clock_has_spoils_no_metric() {
+async fn impossible_event_time_spoils_no_metric() {
     let world = listening(World::new().await);
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/good")).await;
@@ -190,7 +190,7 @@ async fn a_time_that_no_clock_has_spoils_no_metric() {
     world.publish(&ahead).await;
     world.deliveries(&webhook, "delivered", times.len() + 1).await;
     router
-        .tells(&[
+        .exports(&[
             ("event_wait_seconds_count", 1.0),
             ("event_wait_seconds_sum", 0.0),
             ("oldest_waiting_event_timestamp_seconds", 0.0),
@@ -199,7 +199,7 @@ async fn a_time_that_no_clock_has_spoils_no_metric() {
 }
 
 #[tokio::test]
-async fn counters_move_by_what_was_sent() {
+async fn counters_match_the_requests_sent() {
     let world = listening(World::new().await);
     let receiver = Receiver::start().await;
     receiver
@@ -232,7 +232,7 @@ async fn counters_move_by_what_was_sent() {
     world.deliveries(&good, "delivered", 3).await;
     world.deliveries(&bad, "dead", 3).await;
     router
-        .tells(&[
+        .exports(&[
             ("events_received_total{filter=\"tasks\"}", 4.0),
             ("events_received_total{filter=\"reports\"}", 0.0),
             ("events_received_total{filter=\"directory\"}", 1.0),
@@ -246,7 +246,7 @@ async fn counters_move_by_what_was_sent() {
             ("events_rejected_total{reason=\"unknown-filter\"}", 1.0),
             ("events_rejected_total{reason=\"bad-data\"}", 0.0),
             ("dead_letters_total{queue=\"fanfare.events.dead\",reason=\"not-json\"}", 2.0),
-            // As they were found when they were looked at last.
+            // Gauges have the values of their last update.
             ("queue_ready{queue=\"fanfare.events.dead\"}", 3.0),
             ("queue_ready{queue=\"fanfare.deliveries.dead\"}", 3.0),
             ("queue_ready{queue=\"fanfare.events\"}", 0.0),
@@ -258,7 +258,7 @@ async fn counters_move_by_what_was_sent() {
     })
     .await;
     worker
-        .tells(&[
+        .exports(&[
             ("attempts_total{outcome=\"delivered\",status=\"2xx\"}", 3.0),
             ("attempts_total{outcome=\"status\",status=\"5xx\"}", 12.0),
             ("attempts_total{outcome=\"connect\",status=\"none\"}", 0.0),
@@ -276,13 +276,13 @@ async fn counters_move_by_what_was_sent() {
 }
 
 #[tokio::test]
-async fn a_directory_revision_that_was_passed_over_is_told() {
+async fn missing_directory_revision_is_reported() {
     let world = listening(World::new().await)
         .with("FANFARE_DIRECTORY_GAP_WAIT", "1s")
         .with("FANFARE_DIRECTORY_HOLD", "2s");
     world.directory(&json!({ "accessrevision": 10, "users": [], "roles": [] })).await;
     let router = Watched::start(&world, "router").await;
-    router.tells(&[("directory_revision", 10.0), ("directory_gaps", 0.0)]).await;
+    router.exports(&[("directory_revision", 10.0), ("directory_gaps", 0.0)]).await;
     world
         .publish(&json!({
             "specversion": "1.0", "id": "d14", "source": "/tests", "type": "directory.user",
@@ -293,7 +293,7 @@ async fn a_directory_revision_that_was_passed_over_is_told() {
     ahead["accessrevision"] = json!(15);
     world.publish(&ahead).await;
     router
-        .tells(&[
+        .exports(&[
             ("directory_revision", 14.0),
             ("directory_gaps", 1.0),
             ("directory_revisions_missing", 3.0),
@@ -304,7 +304,7 @@ async fn a_directory_revision_that_was_passed_over_is_told() {
         .await;
     world.directory(&json!({ "accessrevision": 20, "users": [], "roles": [] })).await;
     router
-        .tells(&[
+        .exports(&[
             ("directory_revision", 20.0),
             ("directory_gaps", 0.0),
             ("directory_revisions_missing", 0.0),

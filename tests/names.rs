@@ -1,5 +1,5 @@
-//! Names are compared as the report server does, wherever they come from: without case, one character
-//! by one, and never one beyond ASCII with one within it.
+//! Names are compared as by the report server, in every place: without case, character by
+//! character, and a character beyond ASCII never equals one within it.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use url::form_urlencoded;
 
 const QUIET: &str = "http://192.0.2.1/hook?noecho";
 
-/// Pairs of names that are two, which a coarser comparison takes for one.
+/// Pairs of distinct names that a coarser comparison would treat as equal.
 const PAIRS: [(&str, &str); 6] = [
     ("strau\u{df}", "strauss"),
     ("\u{212a}arl", "karl"),
@@ -43,14 +43,14 @@ fn query(path: &str, name: &str, value: &str) -> String {
 }
 
 #[tokio::test]
-async fn accounts_and_webhooks_belong_to_one_of_two_names() {
+async fn accounts_and_webhooks_belong_to_one_of_two_similar_names() {
     let console = Console::start().await;
     console.add(&["root"], &["--admin"]).await;
     let root = bearer(&console, "root").await;
     for (one, other) in PAIRS {
         console.add(&[one], &[]).await;
         assert_eq!(token(&console, other, PASSWORD).await.status, 400, "{other}");
-        // It is free for an account of its own.
+        // The other name is free for another account.
         let add = ["users", "add", other, "--password-stdin"];
         let added = console.world.fanfare_with(&add, Some("other password")).await;
         assert!(added.starts_with("added"), "{added}");
@@ -70,7 +70,7 @@ async fn accounts_and_webhooks_belong_to_one_of_two_names() {
         let own = get(&console, &bearer(&console, one).await, "/api/webhooks/registrations").await;
         assert_eq!(own.json()[0]["Id"], id.as_str());
     }
-    // And these are one.
+    // These names are equal.
     console.add(&["\u{c4}NNE"], &[]).await;
     assert_eq!(token(&console, "\u{e4}nne", PASSWORD).await.status, 200);
     let again = ["users", "add", "\u{e4}nne", "--password-stdin"];
@@ -78,8 +78,8 @@ async fn accounts_and_webhooks_belong_to_one_of_two_names() {
     assert!(again.starts_with("there before"), "{again}");
 }
 
-/// A world whose directory grants `strauss` all tasks, and whose `mallory` is in a role that is named
-/// nearly like the built-in one.
+/// An installation whose directory grants `strauss` all tasks, and whose `mallory` has a role with
+/// almost the name of the built-in one.
 async fn world() -> World {
     let world = World::new().await;
     world
@@ -99,7 +99,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn rights_are_those_of_one_of_two_names() {
+async fn rights_belong_to_one_of_two_similar_names() {
     let world = world().await;
     let _router = world.start("router").await;
     let mut ids = Vec::new();
@@ -117,8 +117,8 @@ async fn rights_are_those_of_one_of_two_names() {
     })
     .await;
     assert_eq!(owners("strauss").await, [ids[0].as_str()]);
-    assert_eq!(owners("strau\u{df}").await, [""; 0], "has not the rights of strauss");
-    assert_eq!(owners("mallory").await, [""; 0], "is no administrator");
+    assert_eq!(owners("strau\u{df}").await, [""; 0], "strau\u{df} got the rights of strauss");
+    assert_eq!(owners("mallory").await, [""; 0], "mallory is an administrator");
     assert_eq!(owners("\u{c4}NNE").await, [ids[3].as_str()]);
 
     let console = Console::on(world).await;

@@ -1,4 +1,4 @@
-//! The console behind nginx, by the example of `docs/proxies.md`.
+//! The console behind nginx with the example configuration of `docs/proxies.md`.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -20,14 +20,14 @@ use crate::world::{SOON, World, unique};
 /// The name in the example.
 const HOST: &str = "fanfare.example.org";
 const REGISTRATIONS: &str = "/api/webhooks/registrations";
-/// An address that needs no verification, and that nobody asks.
+/// An address that needs no verification, and to which no request is sent.
 const QUIET: &str = "http://192.0.2.1/hook?noecho";
 
-/// A console with nginx before it.
+/// A console behind nginx.
 struct Site {
     _nginx: Process,
     console: Console,
-    /// As browsers see it.
+    /// The origin that browsers use.
     origin: String,
     open: String,
     http: Client,
@@ -35,7 +35,7 @@ struct Site {
     folder: PathBuf,
 }
 
-/// The example on the page.
+/// The example configuration from the page.
 fn example() -> String {
     let page = fs::read_to_string(root().join("docs/proxies.md")).unwrap();
     let (_, rest) = page.split_once("```nginx\n").unwrap();
@@ -43,8 +43,8 @@ fn example() -> String {
 }
 
 impl Site {
-    /// The example with its ports and files replaced, and `changed` in it; `named` tells the console
-    /// its address.
+    /// Starts nginx with the example, its ports and files replaced, and the changes of `changed`;
+    /// `named` sets the console's address.
     async fn start(changed: &[(&str, &str)], named: bool) -> Self {
         let folder = std::env::temp_dir().join(format!("fanfare-nginx-{}", unique()));
         fs::create_dir(&folder).unwrap();
@@ -103,7 +103,7 @@ impl Site {
         }
     }
 
-    /// Sends a form as a browser without `Sec-Fetch-Site`.
+    /// Sends a form as a browser does that has no `Sec-Fetch-Site`.
     async fn post(&self, path: &str, form: String) -> Response {
         self.request(Method::POST, path)
             .header("Content-Type", "application/x-www-form-urlencoded")
@@ -114,7 +114,7 @@ impl Site {
             .unwrap()
     }
 
-    /// Signs in, and makes a webhook by its form.
+    /// Signs in, and creates a webhook with the form.
     async fn check_pages(&mut self) {
         let answer = self.post("/sign-in", format!("name=anna&password={PASSWORD}")).await;
         assert_eq!(answer.status(), 303);
@@ -172,7 +172,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // What is left of it is in the folder of temporary files.
+        // Its remaining files are in the folder of temporary files.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -186,7 +186,7 @@ async fn json_of(answer: Response) -> Value {
 }
 
 #[tokio::test]
-async fn the_example_serves_pages_and_the_api() {
+async fn example_configuration_serves_pages_and_the_api() {
     let mut site = Site::start(&[], false).await;
     let answer = site.http.get(format!("{}/webhooks?a=b", site.open)).send().await.unwrap();
     assert_eq!(answer.status(), 301);
@@ -197,13 +197,13 @@ async fn the_example_serves_pages_and_the_api() {
 }
 
 #[tokio::test]
-async fn a_host_without_its_port_keeps_no_form_out() {
+async fn forms_are_accepted_when_nginx_omits_the_port() {
     let mut site = Site::start(&[("$http_host;", "$host;")], false).await;
     site.check_pages().await;
 }
 
 #[tokio::test]
-async fn the_console_s_address_is_enough_for_a_proxy_that_says_nothing() {
+async fn configured_address_suffices_for_a_proxy_without_headers() {
     let changed = [
         ("        proxy_set_header Host              $http_host;\n", ""),
         ("        proxy_set_header X-Forwarded-Proto $scheme;\n", ""),

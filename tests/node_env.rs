@@ -1,4 +1,4 @@
-//! Node.js with packages from the registry, got once for all tests that want them.
+//! Node.js with packages from the registry, downloaded once for all tests.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -6,8 +6,8 @@ use std::process::Command;
 
 use crate::python_env::root;
 
-/// A script in a folder of its own under `target`, beside the packages that it imports. `source` is
-/// the script's folder from the top, which also holds `package.json` and `package-lock.json`.
+/// Copies a script into a folder of its own under `target`, next to the packages that it imports.
+/// `source` is the script's folder in the repository, with `package.json` and `package-lock.json`.
 pub(crate) fn node_script(source: &str, script: &str, folder: &str) -> PathBuf {
     let files = ["package.json", "package-lock.json", script];
     let (source, folder) = (root().join(source), root().join(folder));

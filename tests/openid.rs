@@ -1,4 +1,4 @@
-//! Signing in with an identity provider: the certified `oidc-provider`, as a process of its own.
+//! Sign-in with an identity provider: the certified `oidc-provider`, as a separate process.
 
 mod browser;
 mod provider;
@@ -18,7 +18,7 @@ use crate::world::{SOON, World};
 use browser::Browser;
 use provider::Provider;
 
-/// Where browsers, and so the provider, take the console to be.
+/// The console's address as browsers and the provider know it.
 const CONSOLE: &str = "http://localhost:8080";
 /// The audience of tokens for the API.
 const AUDIENCE: &str = "https://fanfare.example.org/api";
@@ -36,7 +36,7 @@ struct OpenId {
 }
 
 impl OpenId {
-    /// The users `anna` and `chief` are in the directory, and `disabled`.
+    /// An installation whose directory has the users `anna`, `chief` and `disabled`.
     async fn start() -> Self {
         Self::with(&[]).await
     }
@@ -84,7 +84,7 @@ impl OpenId {
         Browser::new(self.address)
     }
 
-    /// A browser in which somebody is signed in.
+    /// A browser in which a user is signed in.
     async fn signed_in(&self, name: &str) -> Browser {
         let mut browser = self.browser();
         let answer = browser.sign_in(name, "").await;
@@ -92,7 +92,7 @@ impl OpenId {
         browser
     }
 
-    /// Asks the API with an access token.
+    /// Sends a request to the API with an access token.
     async fn ask(&self, path: &str, token: &str) -> Answer {
         let authorization = format!("Bearer {token}");
         let headers = [("Authorization", authorization.as_str())];
@@ -108,7 +108,7 @@ async fn console(world: &World) -> (Process, SocketAddr) {
     (process, address)
 }
 
-/// Checks that somebody was not signed in, and is told so.
+/// Checks that the sign-in was refused with this text.
 #[track_caller]
 fn check_denied(browser: &Browser, answer: &Answer, status: u16, text: &str) {
     assert_eq!(answer.status, status, "{answer:?}");

@@ -1,4 +1,4 @@
-//! A broker or a database that is away: everybody waits, nobody ends, nothing is lost.
+//! Outages of the broker and the database: processes wait, none ends, and no delivery is lost.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use url::Url;
 
 use crate::world::{SOON, World, event};
 
-/// How long a server stays away.
+/// The length of an outage.
 const AWAY: Duration = Duration::from_secs(10);
 
-/// Publishes numbered events as a report server does that keeps what was not confirmed; a tick at a
-/// time, until told to stop. Returns how many.
+/// Publishes numbered events, a few in each tick, until `stop` is notified. Unconfirmed events are
+/// published again. Returns the number of events.
 pub(crate) async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) -> usize {
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     let mut amqp: Option<Amqp> = None;
@@ -49,7 +49,8 @@ pub(crate) async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) 
             connected.publish("reportserver.events", "tasks.execute", kind, &[], body.as_bytes());
         match tokio::time::timeout(Duration::from_secs(2), sent).await {
             Ok(Ok(())) => number += 1,
-            // Whether it arrived is not known: it is sent again, and delivered once.
+            // It is unknown whether the broker stored it: it is published again, and delivered
+            // once.
             _ => amqp = None,
         }
     }
@@ -71,7 +72,7 @@ fn cpu_seconds(process: &Process) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn broker_and_database_may_go_away_under_load() {
+async fn outages_of_broker_and_database_under_load_lose_nothing() {
     let servers = Servers::start(&std::env::temp_dir()).unwrap();
     servers.create_database("fanfare").unwrap();
     servers.create_vhost("fanfare").unwrap();
@@ -98,13 +99,14 @@ async fn broker_and_database_may_go_away_under_load() {
             };
             tokio::task::block_in_place(|| switch(false)).unwrap();
             let since = Instant::now();
-            eventually("it was away long enough", SOON, async || since.elapsed() > AWAY).await;
+            eventually("the outage has lasted long enough", SOON, async || since.elapsed() > AWAY)
+                .await;
             for ((process, lines), cpu) in processes.iter_mut().zip(lines).zip(cpu) {
-                assert!(process.is_running(), "a process ended with the {part}");
+                assert!(process.is_running(), "a process ended during the outage of the {part}");
                 let (said, used) = (process.lines().len() - lines, cpu_seconds(process) - cpu);
-                println!("{part} away: {said} lines, {used} s of CPU");
-                assert!(said < 100, "{said} lines while the {part} was away");
-                assert!(used < 3, "{used} s of CPU while the {part} was away");
+                println!("outage of the {part}: {said} lines, {used} s of CPU");
+                assert!(said < 100, "{said} lines during the outage of the {part}");
+                assert!(used < 3, "{used} s of CPU during the outage of the {part}");
             }
             tokio::task::block_in_place(|| switch(true)).unwrap();
         }
@@ -120,7 +122,7 @@ async fn broker_and_database_may_go_away_under_load() {
     .await;
     world.deliveries_settle(&webhook).await;
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
-    assert_eq!(numbers(&receiver).len(), published, "there were duplicates, and nobody died");
+    assert_eq!(numbers(&receiver).len(), published, "there were duplicates without a kill");
     assert!(processes.iter_mut().all(Process::is_running));
 }
 
@@ -147,10 +149,10 @@ async fn processes_start_in_any_order() {
     world.deliveries(&webhook, "delivered", 1).await;
 }
 
-/// The broker hands a cut-off worker's jobs to the other one while their POSTs are still under way,
-/// for longer than the other one waits before it looks.
+/// The broker redelivers a cut-off worker's jobs to the other one while their POSTs are in
+/// progress, for longer than the other one waits before it reads the ledger.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_cut_off_from_the_broker_makes_no_duplicates() {
+async fn worker_cut_off_from_the_broker_makes_no_duplicates() {
     const EVENTS: usize = 50;
     let sandbox = Sandbox::new().await;
     let broker = Url::parse(&sandbox.amqp_url).unwrap();
@@ -174,7 +176,7 @@ async fn a_worker_that_is_cut_off_from_the_broker_makes_no_duplicates() {
     first.wait_for_line("the connection to the broker was lost", SOON).await;
     world.deliveries(&webhook, "delivered", EVENTS).await;
     proxy.resume();
-    // Work goes on.
+    // Work continues.
     world.publish(&event()).await;
     world.deliveries(&webhook, "delivered", EVENTS + 1).await;
     assert!(first.is_running());

@@ -1,4 +1,4 @@
-//! What follows from what a receiver answers.
+//! The outcomes of attempts, and their effects on deliveries and webhooks.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::world::{SOON, World, event};
 
 #[tokio::test]
-async fn a_receiver_that_fails_twice_gets_its_third_attempt() {
+async fn receiver_that_fails_twice_gets_a_third_attempt() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, count| Reply::status(if count < 2 { 500 } else { 204 }));
@@ -31,7 +31,7 @@ async fn a_receiver_that_fails_twice_gets_its_third_attempt() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_always_fails_ends_in_the_dead_letters_and_can_be_replayed() {
+async fn delivery_that_always_fails_becomes_a_dead_letter_and_can_be_replayed() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, _| Reply::text(500, "out of order"));
@@ -56,7 +56,7 @@ async fn a_receiver_that_always_fails_ends_in_the_dead_letters_and_can_be_replay
     assert_eq!(letter["attempts"], 4);
     assert_eq!(letter["lastStatus"], 500);
     assert_eq!(letter["event"], event["id"]);
-    // Still broken: the letter comes back after another four attempts.
+    // The receiver still fails: the letter returns after another four attempts.
     let dry_run = world.fanfare(&["dead-letters", "replay", "--all", "--dry-run"]).await;
     assert!(dry_run.contains('1'), "{dry_run}");
     assert_eq!(receiver.count(), 4);
@@ -72,7 +72,7 @@ async fn a_receiver_that_always_fails_ends_in_the_dead_letters_and_can_be_replay
 }
 
 #[tokio::test]
-async fn a_retry_is_not_made_sooner_than_the_receiver_asks() {
+async fn retry_is_not_made_before_the_receivers_retry_after() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, count| match count {
@@ -88,7 +88,7 @@ async fn a_retry_is_not_made_sooner_than_the_receiver_asks() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_pauses_its_webhook() {
+async fn answer_410_pauses_the_webhook() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, _| Reply::status(410));
@@ -100,7 +100,7 @@ async fn a_receiver_that_is_gone_pauses_its_webhook() {
     assert_eq!(shown["attemptLog"][0]["outcome"], "gone");
     let paused = world.json(&["webhooks", "show", &webhook]).await;
     assert_eq!((&paused["IsPaused"], &paused["PausedReason"]), (&json!(true), &json!("gone")));
-    // Another event is not even planned for it, until its owner resumes it.
+    // The next event is not planned for the webhook until its owner resumes it.
     world.publish(&event()).await;
     world.fanfare(&["webhooks", "resume", &webhook]).await;
     receiver.answer_with(|_, _| Reply::status(200));
@@ -111,7 +111,7 @@ async fn a_receiver_that_is_gone_pauses_its_webhook() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_a_failure_and_not_followed() {
+async fn redirect_is_a_failure_and_is_not_followed() {
     let world = World::new().await;
     let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
     let location = elsewhere.url("/other");
@@ -125,7 +125,7 @@ async fn a_redirect_is_a_failure_and_not_followed() {
 }
 
 #[tokio::test]
-async fn retries_that_share_a_job_are_all_made_once_even_when_its_workers_died() {
+async fn retries_of_one_job_are_made_once_after_its_workers_died() {
     const WEBHOOKS: usize = 10;
     const RETRIES: &str = "fanfare.retries";
     let world = World::new().await;
@@ -141,7 +141,7 @@ async fn retries_that_share_a_job_are_all_made_once_even_when_its_workers_died()
     let (_router, mut worker) = (world.start("router").await, world.start("worker").await);
     world.publish(&event()).await;
     receiver.wait_for(WEBHOOKS, SOON).await;
-    eventually("all are to be retried", SOON, async || {
+    eventually("all wait for a retry", SOON, async || {
         let retrying = world.sql("select count(*) from attempts where state = 'retrying'");
         if retrying == WEBHOOKS.to_string() { Ok(()) } else { Err(retrying) }
     })
@@ -151,10 +151,13 @@ async fn retries_that_share_a_job_are_all_made_once_even_when_its_workers_died()
     let amqp = world.amqp().await;
     eventually("the retries are due", SOON, async || amqp.queue_len(RETRIES).await.unwrap() > 0)
         .await;
-    // They share one message, and three workers in a row die of it.
+    // They share one message, which ends three workers in a row.
     for _ in 0..3 {
         assert_eq!(amqp.give_back(RETRIES).await.unwrap(), 1);
-        eventually("it is back", SOON, async || amqp.queue_len(RETRIES).await.unwrap() == 1).await;
+        eventually("the message is requeued", SOON, async || {
+            amqp.queue_len(RETRIES).await.unwrap() == 1
+        })
+        .await;
     }
     let _worker = world.start("worker").await;
     receiver.wait_for(2 * WEBHOOKS, SOON).await;
@@ -165,16 +168,16 @@ async fn retries_that_share_a_job_are_all_made_once_even_when_its_workers_died()
     assert_eq!(receiver.count(), 2 * WEBHOOKS);
 }
 
-/// What a failover or a restore without the last commits leaves: jobs of which the database knows
-/// nothing. Nothing is sent, and nothing is lost without a trace.
+/// A failover or a restore without the last commits leaves jobs of deliveries that the database
+/// does not know. They are not sent, and become dead letters.
 #[tokio::test]
-async fn what_the_database_forgot_is_kept_as_dead_letters_with_what_the_job_holds() {
+async fn deliveries_lost_by_the_database_become_dead_letters_with_the_jobs_content() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, count| Reply::status(if count == 0 { 500 } else { 200 }));
     let webhook = world.webhook(&receiver.url("/hook")).await;
     let _router = world.start("router").await;
-    // One whose first attempt failed: its retry is a job that only names it.
+    // The first attempt of this delivery failed: the job of its retry is by reference.
     let (retried, first) = (event(), event());
     {
         let _worker = world.start("worker").await;
@@ -184,10 +187,10 @@ async fn what_the_database_forgot_is_kept_as_dead_letters_with_what_the_job_hold
         world.sql("delete from attempts");
         letters(&world, 1).await;
     }
-    // One whose job was handed out, and came back.
+    // The job of this delivery is redelivered.
     world.publish(&first).await;
     let amqp = world.amqp().await;
-    eventually("its job is there", SOON, async || {
+    eventually("the job is in the queue", SOON, async || {
         let ready = amqp.queue_len("fanfare.deliveries").await.unwrap();
         if ready > 0 { Ok(()) } else { Err(ready) }
     })
@@ -212,12 +215,12 @@ async fn what_the_database_forgot_is_kept_as_dead_letters_with_what_the_job_hold
     let shown = world.fanfare(&["dead-letters", "show", of_first["id"].as_str().unwrap()]).await;
     assert!(shown.contains("Nightly orders") && shown.contains("\"Attempt\":1"), "{shown}");
 
-    // It can't be replayed as long as the database does not know it, and is kept.
+    // The letter can't be replayed while the database does not know its event, and is kept.
     let replay = ["dead-letters", "replay", "--reason", "ledger-lost"];
     let replayed = world.run(&replay, None).await;
     assert!(replayed.stdout.contains("replayed 0"), "{}", replayed.stdout);
     assert!(replayed.stderr.contains("publish its event again"), "{}", replayed.stderr);
-    // Published again, it is delivered; then its letter has nothing more to say.
+    // The event is published again and delivered. After that the letter has no effect.
     world.publish(&first).await;
     world.deliveries(&webhook, "delivered", 1).await;
     assert_eq!(world.fanfare(&replay).await, "replayed 1\n");

@@ -1,4 +1,4 @@
-//! A receiver, or an owner, that says how fast a webhook wants its notifications.
+//! The pace of webhooks: rate limits of owners, and holds and limits that receivers ask for.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 
 use crate::world::{SOON, World, event, publish_on};
 
-/// Long enough for what is to be slow.
+/// Long enough for a paced webhook.
 const SLOWLY: Duration = Duration::from_mins(4);
 
-/// When a receiver was asked, and whether it took the request.
+/// The times of a receiver's requests, and whether it accepted each.
 type Log = Arc<Mutex<Vec<(Instant, bool)>>>;
 
 fn log(log: &Log) -> Vec<(Instant, bool)> {
     log.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Takes one request in each `every`, and refuses the others.
+/// Accepts one request in each `every`, and refuses the others.
 fn one_each(receiver: &Receiver, every: Duration, retry_after: &'static str) -> Log {
     let seen = Log::default();
     let kept = Arc::clone(&seen);
@@ -63,13 +63,13 @@ async fn delivered(world: &World, webhook: &str, count: usize) -> Vec<Value> {
     .await
 }
 
-/// With the delays that a real installation has.
+/// An installation with the default delays of retries.
 async fn usual_world() -> World {
     let world = World::new().await.with("FANFARE_RETRY_FIRST", "5s");
     world.with("FANFARE_RETRY_MAX_DELAY", "12h").with("FANFARE_RETRY_ATTEMPTS", "12")
 }
 
-/// How many events arrived, by how many POSTs, in what time.
+/// Delivers events to such a receiver; returns the number of POSTs and the time.
 async fn deliver(events: usize, every: Duration, retry_after: &'static str) -> (usize, Duration) {
     let world = usual_world().await;
     let receiver = Receiver::start().await;
@@ -85,15 +85,15 @@ async fn deliver(events: usize, every: Duration, retry_after: &'static str) -> (
 }
 
 #[tokio::test]
-async fn a_receiver_of_one_request_a_second_gets_forty_events_in_a_minute_by_sixty_posts() {
+async fn receiver_limited_to_one_request_a_second_gets_forty_events_in_a_minute() {
     let (posts, took) = deliver(40, Duration::from_secs(1), "3").await;
     assert!(posts <= 60 && took <= Duration::from_mins(1), "{posts} POSTs in {took:?}");
 }
 
 #[tokio::test]
-async fn a_receiver_of_five_requests_a_second_gets_a_hundred_events() {
+async fn receiver_limited_to_five_requests_a_second_gets_a_hundred_events() {
     let (posts, took) = deliver(100, Duration::from_millis(200), "1").await;
-    // What is put off while the pace is still slow comes back late; refusals are what it is about.
+    // Deliveries that are deferred while the pace is slow return late. The test is about refusals.
     assert!(posts <= 140 && took <= Duration::from_mins(2), "{posts} POSTs in {took:?}");
 }
 
@@ -105,7 +105,7 @@ fn seconds(receiver: &Receiver) -> Vec<f64> {
 }
 
 #[tokio::test]
-async fn a_hold_is_kept_by_every_worker_and_everything_that_waits() {
+async fn hold_is_kept_by_every_worker_and_every_waiting_delivery() {
     const HOLD: Duration = Duration::from_secs(20);
     let world = World::new().await;
     let receiver = Receiver::start().await;
@@ -120,21 +120,21 @@ async fn a_hold_is_kept_by_every_worker_and_everything_that_waits() {
     publish(&world, 1).await;
     receiver.wait_for(2, SOON).await;
     let held = Instant::now();
-    // Another worker, fresh events, a person who sends again, and the first worker after a restart.
+    // Another worker, new events, a person who sends again, and the first worker after a restart.
     let _second = world.start("worker").await;
     publish(&world, 10).await;
     world.fanfare(&["deliveries", "retry", before[0]["id"].as_str().unwrap()]).await;
     drop(first);
     let _third = world.start("worker").await;
     publish(&world, 10).await;
-    let shown = eventually("all are put off", SOON, async || {
+    let shown = eventually("all are deferred", SOON, async || {
         let list = world.json(&["deliveries", "list", "--webhook", &webhook]).await;
         let list = list.as_array().unwrap().clone();
         let waits = list.iter().all(|it| it["nextAttemptAt"].is_string());
         if list.len() == 22 && waits { Ok(list) } else { Err(format!("{list:?}")) }
     });
     let shown = shown.await;
-    assert!(held.elapsed() < HOLD, "too slow a machine to see anything");
+    assert!(held.elapsed() < HOLD, "the machine is too slow for this test");
     assert_eq!(receiver.count(), 2);
     for delivery in &shown {
         let attempts = usize::from(delivery["state"] == "retrying");
@@ -159,7 +159,7 @@ async fn a_hold_is_kept_by_every_worker_and_everything_that_waits() {
 }
 
 #[tokio::test]
-async fn a_wait_beyond_the_deadline_leaves_each_delivery_one_more_attempt() {
+async fn hold_beyond_the_deadline_leaves_each_delivery_one_more_attempt() {
     const DEADLINE: f64 = 40.0;
     let world = World::new().await.with("FANFARE_DELIVERY_DEADLINE", "40s");
     let world = world.with("FANFARE_RETRY_ATTEMPTS", "12");
@@ -187,7 +187,7 @@ async fn a_wait_beyond_the_deadline_leaves_each_delivery_one_more_attempt() {
 }
 
 #[tokio::test]
-async fn what_the_rate_limit_headers_say_is_waited_for() {
+async fn workers_wait_as_the_rate_limit_headers_ask() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/")).await;
@@ -209,7 +209,7 @@ async fn what_the_rate_limit_headers_say_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_owner_s_limit_counts_for_all_workers_together() {
+async fn rate_limit_counts_for_all_workers_together() {
     let world = usual_world().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/other")).await;
@@ -229,6 +229,6 @@ async fn an_owner_s_limit_counts_for_all_workers_together() {
     });
     let (most, took) = (most.max().unwrap(), times[29].duration_since(times[0]));
     assert!(most <= 11, "{most} within ten seconds");
-    // Nearly every slot is used.
+    // Almost every slot is used.
     assert!(took < Duration::from_mins(1), "{took:?}");
 }

@@ -1,4 +1,4 @@
-//! A pause is for the address that was tried.
+//! A webhook is paused only for answers of its current address.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::world::{SOON, World, event};
 
-/// The owner moves the webhook while the old address is being attempted, which then says that it is
-/// gone, or fails once more.
+/// The owner moves the webhook during an attempt at the old address, which then answers 410, or
+/// fails again.
 #[tokio::test]
-async fn what_an_old_address_answers_does_not_pause_the_new_one() {
+async fn answer_of_an_old_address_does_not_pause_the_new_one() {
     let world = World::new().await.with("FANFARE_PAUSE_FAILING_AFTER", "1s");
     let receiver = Receiver::start().await;
     receiver.answer_with(|request, _| match request.path.as_str() {
@@ -20,7 +20,7 @@ async fn what_an_old_address_answers_does_not_pause_the_new_one() {
     });
     let gone = world.webhook(&receiver.url("/gone")).await;
     let fails = world.webhook_of("anna", &receiver.url("/fails"), &[]).await;
-    // It failed for a while before.
+    // The webhook has failed for a while.
     let failing = "update webhooks set failing_since = now() - interval '10 minutes'";
     world.sql(&format!("{failing} where id = '{fails}'"));
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
@@ -29,7 +29,7 @@ async fn what_an_old_address_answers_does_not_pause_the_new_one() {
         let to = receiver.url("/new");
         world.sql(&format!("update webhooks set uri = '{to}' where id = '{webhook}'"));
     };
-    // The first attempts, and then the retry of the one that failed.
+    // The first attempts, and then the retry of the failed one.
     receiver.wait_for(2, SOON).await;
     moves(&gone);
     receiver.wait_for(3, SOON).await;
@@ -45,9 +45,10 @@ async fn what_an_old_address_answers_does_not_pause_the_new_one() {
     }
 }
 
-/// Nothing was sent to it for days, and it failed before that: one more failure is not days of failing.
+/// The webhook failed, and then nothing was sent to it for days. One more failure does not mean
+/// that it has failed for days.
 #[tokio::test]
-async fn a_failure_after_a_long_silence_does_not_pause() {
+async fn failure_after_a_long_idle_time_does_not_pause() {
     let world = World::new()
         .await
         .with("FANFARE_PAUSE_FAILING_AFTER", "24h")
@@ -58,7 +59,7 @@ async fn a_failure_after_a_long_silence_does_not_pause() {
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     world.publish(&event()).await;
     world.deliveries(&webhook, "dead", 1).await;
-    // That was two days ago.
+    // The failure was two days ago.
     world.sql("update attempts set at = at - interval '2 days', since = since - interval '2 days'");
     world.sql("update webhooks set failing_since = failing_since - interval '2 days'");
     world.publish(&event()).await;
@@ -67,7 +68,7 @@ async fn a_failure_after_a_long_silence_does_not_pause() {
     assert_eq!(shown["IsPaused"], json!(false), "{shown}");
     let since = "select failing_since > now() - interval '1 hour' from webhooks";
     assert_eq!(world.sql(since), "t");
-    // When it has failed for that long, without a silence, it is paused.
+    // After that much time of failures, without an idle time, the webhook is paused.
     world.sql(
         "update attempts set at = at - interval '25 hours' where at > now() - interval '1 day'",
     );
@@ -79,7 +80,7 @@ async fn a_failure_after_a_long_silence_does_not_pause() {
     );
     world.sql("update webhooks set failing_since = now() - interval '25 hours'");
     world.publish(&event()).await;
-    fanfare_testkit::wait::eventually("it is paused", SOON, async || {
+    fanfare_testkit::wait::eventually("the webhook is paused", SOON, async || {
         let shown = world.json(&["webhooks", "show", &webhook]).await;
         if shown["PausedReason"] == "failing" { Ok(()) } else { Err(shown) }
     })

@@ -1,4 +1,5 @@
-//! Which delivery ends its workers: found by attempting it alone, never by how often its job came.
+//! A delivery that ends its workers is found by a solo attempt, and never by the number of times
+//! that its job was redelivered.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,9 @@ use serde_json::{Value, json};
 
 use crate::world::{SOON, World, event, unique};
 
-/// Sessions that end hand back what they had, whatever it was.
+/// A session that ends requeues all its messages, also those that are not to blame.
 #[tokio::test]
-async fn jobs_that_came_back_often_are_attempted_all_the_same() {
+async fn jobs_redelivered_many_times_are_still_attempted() {
     const TIMES: usize = 30;
     let world = World::new().await;
     let receiver = Receiver::start().await;
@@ -20,7 +21,7 @@ async fn jobs_that_came_back_often_are_attempted_all_the_same() {
         world.publish(&event()).await;
     }
     let amqp = world.amqp().await;
-    eventually("the jobs are there", SOON, async || {
+    eventually("the jobs are in the queue", SOON, async || {
         let planned = world.sql("select count(*) from events");
         let ready = amqp.queue_len("fanfare.deliveries").await.unwrap();
         if planned == "3" && ready > 0 { Ok(()) } else { Err((planned, ready)) }
@@ -35,10 +36,10 @@ async fn jobs_that_came_back_often_are_attempted_all_the_same() {
     drop(router);
 }
 
-/// Each worker that sends to `/bad` is killed before it can record that. What is sent to `/good` at
-/// the same time is not to blame.
+/// Each worker that sends to `/bad` is killed before it can record the attempt. Concurrent
+/// deliveries to `/good` are not to blame.
 #[tokio::test]
-async fn a_delivery_that_ends_its_workers_is_attempted_alone_and_then_given_up() {
+async fn delivery_that_ends_its_workers_is_attempted_solo_and_then_given_up() {
     let world = World::new().await.with("FANFARE_TIMEOUT", "6s");
     let receiver = Receiver::start().await;
     receiver.answer_with(|request, _| match request.path.as_str() {
@@ -59,9 +60,9 @@ async fn a_delivery_that_ends_its_workers_is_attempted_alone_and_then_given_up()
         list.as_array().unwrap().last().unwrap().clone()
     };
     loop {
-        assert!(began.elapsed() < give_up, "it is not given up: {}", state().await);
+        assert!(began.elapsed() < give_up, "the delivery is not given up: {}", state().await);
         let mut worker = world.start("worker").await;
-        eventually("it is attempted, or given up", 2 * SOON, async || {
+        eventually("the delivery is attempted or given up", 2 * SOON, async || {
             to("/bad") > attempts || state().await["state"] == "dead"
         })
         .await;
@@ -71,15 +72,15 @@ async fn a_delivery_that_ends_its_workers_is_attempted_alone_and_then_given_up()
         attempts += 1;
         if worker.lines().iter().any(|line| line.contains("attempting a delivery alone")) {
             alone += 1;
-            // Nothing else is attempted meanwhile.
+            // No other delivery is attempted meanwhile.
             let before = to("/good");
             world.publish(&for_good_alone()).await;
             events += 1;
             pass(Duration::from_secs(1)).await;
-            assert_eq!(to("/good"), before, "it was not alone");
+            assert_eq!(to("/good"), before, "the attempt was not solo");
         }
         worker.kill9();
-        // To have it over sooner: two attempts beside others were not recorded.
+        // To shorten the test: two attempts among others were not recorded.
         world.sql(
             "update claims set unrecorded = greatest(unrecorded, 2) where webhook in \
                    (select id from webhooks where uri like '%/bad')",
@@ -89,7 +90,7 @@ async fn a_delivery_that_ends_its_workers_is_attempted_alone_and_then_given_up()
     let dead = state().await;
     assert_eq!((&dead["state"], &dead["reason"]), (&json!("dead"), &json!("poison")));
     let _worker = world.start("worker").await;
-    let letters = eventually("its dead letter", SOON, async || {
+    let letters = eventually("the delivery's dead letter is in the queue", SOON, async || {
         let letters = world.json(&["dead-letters", "list", "--webhook", &bad]).await;
         let letters = letters.as_array().unwrap().clone();
         if letters.is_empty() { Err(letters) } else { Ok(letters) }
@@ -99,7 +100,7 @@ async fn a_delivery_that_ends_its_workers_is_attempted_alone_and_then_given_up()
     world.deliveries(&good, "delivered", events).await;
 }
 
-/// An event that only `/good` asks for.
+/// An event to which only `/good` is subscribed.
 fn for_good_alone() -> Value {
     json!({
         "specversion": "1.0", "id": unique(), "source": "/tests", "type": "alerts.create",

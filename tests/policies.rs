@@ -1,5 +1,5 @@
-//! Policies that somebody set for all queues of a broker: they lose no delivery, and nothing is
-//! attempted before its time.
+//! Blanket policies for all queues of a broker: no delivery is lost, and no retry is made before
+//! its time.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,23 @@ use serde_json::json;
 
 use crate::world::{SOON, World, event};
 
-/// Long enough for what the ledger provides again, on a busy machine.
+/// Long enough for the reconciler to publish lost jobs again, on a busy machine.
 const AGAIN: Duration = Duration::from_mins(4);
 
 /// Waits until a receiver has had this many requests.
-async fn provided(receiver: &Receiver, count: usize) {
-    eventually("the ledger provides what is owed", AGAIN, async || {
+async fn requests_arrive(receiver: &Receiver, count: usize) {
+    eventually("all owed deliveries are attempted", AGAIN, async || {
         let had = receiver.count();
         if had >= count { Ok(()) } else { Err(format!("{had} of {count}")) }
     })
     .await;
 }
 
-/// When a receiver's requests came, from the first on.
+/// The time between a receiver's first two requests.
 async fn second_comes_after(receiver: &Receiver) -> Duration {
     receiver.wait_for(1, SOON).await;
     let first = Instant::now();
-    provided(receiver, 2).await;
+    requests_arrive(receiver, 2).await;
     first.elapsed()
 }
 
@@ -34,7 +34,7 @@ fn slow_retries(world: World) -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_names_a_policy_that_takes_messages_away() {
+async fn doctor_names_a_policy_that_removes_messages() {
     let world = World::new().await;
     world.directory(&json!({ "users": [], "roles": [] })).await;
     let _router = world.start("router").await;
@@ -53,15 +53,15 @@ async fn doctor_names_a_policy_that_takes_messages_away() {
         assert!(found.success().is_err());
     }
     world.clear_blanket_policy();
-    // Queues that expired are there again when a router has made them.
-    eventually("all is well again", AGAIN, async || {
+    // A router declares the expired queues again.
+    eventually("doctor finds no fault", AGAIN, async || {
         world.run(&["doctor"], None).await.success().map_err(|error| error.to_string())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_that_expire_soon_bring_no_retry_early_and_lose_no_delivery() {
+async fn message_ttl_policy_makes_no_retry_early_and_loses_no_delivery() {
     let world = slow_retries(World::new().await);
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, n| Reply::status(if n == 0 { 500 } else { 204 }));
@@ -70,10 +70,10 @@ async fn messages_that_expire_soon_bring_no_retry_early_and_lose_no_delivery() {
     world.set_blanket_policy("{<<\"message-ttl\">>, 500}");
     world.publish(&event()).await;
     let waited = second_comes_after(&receiver).await;
-    // Jitter takes a fifth at most, and this clock began a little late.
+    // Jitter shortens a wait by a fifth at most, and the measurement began a little late.
     assert!(waited > Duration::from_millis(7_500), "{waited:?}");
     world.deliveries(&webhook, "delivered", 1).await;
-    // Jobs that nobody takes in time vanish; the ledger has them.
+    // Jobs that no worker consumes in time expire; the ledger has their deliveries.
     drop(worker);
     let amqp = world.amqp().await;
     for _ in 0..3 {
@@ -86,13 +86,13 @@ async fn messages_that_expire_soon_bring_no_retry_early_and_lose_no_delivery() {
     })
     .await;
     let _worker = world.start("worker").await;
-    provided(&receiver, 5).await;
+    requests_arrive(&receiver, 5).await;
     world.deliveries(&webhook, "delivered", 4).await;
     assert_eq!(receiver.count(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queues_that_expire_unused_lose_no_delivery() {
+async fn queue_expiry_policy_loses_no_delivery() {
     let world = slow_retries(World::new().await);
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, n| Reply::status(if n == 0 { 500 } else { 204 }));
@@ -104,18 +104,18 @@ async fn queues_that_expire_unused_lose_no_delivery() {
     let waited = second_comes_after(&receiver).await;
     assert!(waited > Duration::from_millis(7_500), "{waited:?}");
     world.deliveries(&webhook, "delivered", 1).await;
-    // The queue of jobs goes with its last consumer.
+    // The queue of jobs expires without a consumer.
     drop(worker);
     for _ in 0..3 {
         world.publish(&event()).await;
     }
     let _worker = world.start("worker").await;
-    provided(&receiver, 5).await;
+    requests_arrive(&receiver, 5).await;
     world.deliveries(&webhook, "delivered", 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn full_queues_lose_no_dead_letter_and_no_delivery() {
+async fn max_length_policy_loses_no_dead_letter_and_no_delivery() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/")).await;
@@ -131,12 +131,12 @@ async fn full_queues_lose_no_dead_letter_and_no_delivery() {
         let kind = "application/cloudevents+json";
         let sent =
             amqp.publish("reportserver.events", "tasks.execute", kind, &[], body.as_bytes()).await;
-        // What is refused was never confirmed, so its publisher still has it.
+        // A refused message was not confirmed, so its publisher still has it.
         let counted = if n % 2 == 0 { &mut good } else { &mut bad };
         *counted += usize::from(sent.is_ok());
     }
     assert!(bad > 3 && good > 3, "{good} {bad}");
-    provided(&receiver, good).await;
+    requests_arrive(&receiver, good).await;
     world.clear_blanket_policy();
     eventually("all dead letters are there", AGAIN, async || {
         let letters = world.json(&["dead-letters", "list"]).await;

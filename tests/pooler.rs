@@ -1,4 +1,4 @@
-//! `PgBouncer` between Fanfare and the database.
+//! A `PgBouncer` between Fanfare and the database.
 
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::servers::Servers;
@@ -15,11 +15,11 @@ fn servers() -> Servers {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_works_through_a_pooler_of_sessions() {
+async fn deliveries_work_through_a_session_pooler() {
     let servers = servers();
     let pooler = servers.start_pooler("pool_mode = session").unwrap();
     let amqp_url = servers.amqp_url("fanfare");
-    // Migrates through it, too.
+    // The migration uses the pooler, too.
     let world = World::on(&pooler.database_url("fanfare"), &amqp_url).await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
@@ -32,7 +32,7 @@ async fn everything_works_through_a_pooler_of_sessions() {
     let page = console.webhooks_page("anna").await;
     assert!(page.contains(&receiver.url("/hook")), "{page}");
 
-    // A change is heard of, and so the worker listens.
+    // The worker notices a change, so its notifications work.
     world.fanfare(&["webhooks", "pause", &webhook]).await;
     world.fanfare(&["webhooks", "resume", &webhook]).await;
     world.publish(&event()).await;
@@ -46,7 +46,7 @@ async fn everything_works_through_a_pooler_of_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_shares_sessions_is_refused_until_it_gives_each_client_its_own() {
+async fn transaction_pooler_is_refused_until_it_pools_sessions() {
     const REFUSED: &str = "set pool_mode = session";
     let servers = servers();
     let amqp_url = servers.amqp_url("fanfare");
@@ -77,16 +77,16 @@ async fn a_pooler_that_shares_sessions_is_refused_until_it_gives_each_client_its
     }
 }
 
-/// What a role finds out while it runs: the pooler's mode was changed under it.
+/// The pooler's mode is changed while the role runs.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_begins_to_share_sessions_is_noticed() {
+async fn change_to_transaction_pooling_is_detected() {
     let servers = servers();
     let pooler = servers.start_pooler("pool_mode = session").unwrap();
     let world = World::on(&pooler.database_url("fanfare"), &servers.amqp_url("fanfare")).await;
     let world = world.with("FANFARE_METRICS_LISTEN", "127.0.0.1:0");
     let router = Watched::start(&world, "router").await;
     pooler.change("pool_mode = transaction").unwrap();
-    // The sessions that there are stay whole; those that follow are not.
+    // Existing sessions stay exclusive; new ones are shared.
     servers
         .sql(
             "postgres",

@@ -1,4 +1,4 @@
-//! Events as publishers of other languages and libraries really send them.
+//! Events in the forms in which publishers of other languages and libraries send them.
 
 use fanfare_testkit::amqp::{Amqp, Message};
 use fanfare_testkit::amqp_raw::{RawAmqp, RawProperties, text, value};
@@ -13,7 +13,7 @@ const DEAD: &str = "fanfare.events.dead";
 
 type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The attributes of an event in binary mode, as texts.
+/// The attributes of an event in binary mode, as text headers.
 fn attributes(prefix: &str, event: &Value) -> Headers {
     let attributes = event.as_object().unwrap().iter().filter(|(name, _)| *name != "data");
     let header = |(name, value): (&String, &Value)| {
@@ -39,14 +39,14 @@ impl Publisher {
         self.0.confirm().await.unwrap();
     }
 
-    /// In structured mode.
+    /// Publishes in structured mode.
     async fn structured(&mut self, content_type: &str, body: &[u8]) {
         let properties = RawProperties::default().text("content_type", content_type.as_bytes());
         self.publish("tasks.execute", &properties, body).await;
     }
 }
 
-/// The dead letters, once there are so many.
+/// Waits until there are `count` dead letters; returns them.
 async fn dead(amqp: &Amqp, count: usize) -> Vec<Message> {
     eventually(&format!("{count} dead letters"), SOON, async || {
         let found = amqp.queue_len(DEAD).await.unwrap() as usize;
@@ -62,14 +62,14 @@ fn notification(body: &[u8]) -> Value {
 }
 
 #[tokio::test]
-async fn events_and_documents_in_binary_mode_are_like_any_others() {
+async fn events_and_documents_in_binary_mode_are_accepted() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.directory(&json!({ "accessrevision": 1, "users": [], "roles": [] })).await;
     let webhook = world.webhook_of("anna", &receiver.url("/hook"), &[]).await;
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     let mut publisher = Publisher::of(&world).await;
-    // The document comes in binary mode too, and its revision as a number of AMQP.
+    // The document is in binary mode too, and its revision is an AMQP number.
     let mut document = attributes("cloudEvents:", &json!({ "type": "directory.user" }));
     document.push((b"cloudEvents:accessrevision".to_vec(), value(b'l', &2_i64.to_be_bytes())));
     let user = json!({ "name": "anna", "roles": ["System Administrator"] }).to_string();
@@ -99,20 +99,20 @@ async fn events_and_documents_in_binary_mode_are_like_any_others() {
     let times = world.sql("select distinct occurred_at at time zone 'utc' from events");
     assert_eq!(times, "2026-11-23 10:00:00");
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
-    // The revision decides in this mode too: what it has not reached waits and is kept.
+    // The revision counts in this mode too: an event beyond the directory waits and is kept.
     let late = event();
     let mut headers = attributes("cloudEvents:", &late);
     headers.push((b"cloudEvents:accessrevision".to_vec(), text(b"3")));
     publisher
         .publish("tasks.execute", &binary(&headers), late["data"].to_string().as_bytes())
         .await;
-    let letter = eventually("it is kept", 2 * SOON, async || {
+    let letter = eventually("the held event is a dead letter", 2 * SOON, async || {
         let list = world.json(&["dead-letters", "list"]).await;
         if list[0]["reason"] == json!("directory-behind") { Ok(list[0].clone()) } else { Err(list) }
     })
     .await;
     assert_eq!(letter["event"], late["id"]);
-    // A replay keeps its headers, and so its attributes.
+    // A replay keeps the headers, and so the attributes.
     let role = json!({
         "specversion": "1.0", "id": unique(), "source": "/tests", "type": "directory.role",
         "accessrevision": "3", "data": { "name": "r" }
@@ -124,7 +124,7 @@ async fn events_and_documents_in_binary_mode_are_like_any_others() {
 }
 
 #[tokio::test]
-async fn forms_that_mean_the_same_are_taken() {
+async fn equivalent_message_forms_are_accepted() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
@@ -158,17 +158,17 @@ async fn forms_that_mean_the_same_are_taken() {
     let carried = requests.iter().filter(|it| it.header("traceparent") == Some(traced)).count();
     assert_eq!(carried, expected);
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
-    // A file with a mark before each line is published line by line.
+    // A file with a byte order mark before each line is published line by line.
     let lines = format!("\u{feff}{}\n\u{feff}{}\n", event(), event());
     assert_eq!(world.fanfare_with(&["publish", "-"], Some(&lines)).await, "published 2 events\n");
     world.deliveries(&webhook, "delivered", expected + 3).await;
-    // The lists of people hold times that a clock can't have.
+    // Lists for people can show times that no clock has.
     let times = world.json(&["events", "list"]).await;
     assert_eq!(times.as_array().unwrap().len(), expected + 4);
 }
 
 #[tokio::test]
-async fn what_can_t_be_taken_says_what_to_do() {
+async fn refused_message_has_a_remedy_in_its_reason() {
     let world = World::new().await;
     world.directory(&json!({ "users": [], "roles": [] })).await;
     let _router = world.start("router").await;
@@ -209,7 +209,7 @@ async fn what_can_t_be_taken_says_what_to_do() {
     let said = |letter: &Message| {
         (letter.header("x-fanfare-reason").unwrap(), letter.header("x-fanfare-detail").unwrap())
     };
-    // The router keeps letters side by side, so they come in any order.
+    // The router publishes dead letters concurrently, so their order varies.
     let find = |body: &[u8], words: &str| {
         let letter = letters.iter().find(|it| it.body == body && said(it).1.contains(words));
         letter.unwrap_or_else(|| panic!("no letter says {words:?}"))
@@ -221,12 +221,12 @@ async fn what_can_t_be_taken_says_what_to_do() {
     let empty = find(b"", "data is missing");
     assert_eq!(said(empty).0, "bad-data");
     find(b"{}", "accessRevision");
-    // The attributes are still where they were.
+    // The attributes are still in the headers.
     assert!(empty.headers.inner().contains_key("cloudEvents:subject"));
 }
 
 #[tokio::test]
-async fn the_exchange_is_used_as_the_report_server_declared_it() {
+async fn exchange_is_used_as_the_report_server_declared_it() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;

@@ -1,4 +1,4 @@
-//! Python with the libraries of the examples, made once for all tests that want it.
+//! Python with the libraries of the examples, installed once for all tests.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,12 +9,13 @@ pub(crate) fn root() -> &'static Path {
     fanfare_testkit::build::workspace()
 }
 
-/// The interpreter, with what `examples/requirements.txt` names.
+/// The interpreter with the packages of `examples/requirements.txt`.
 pub(crate) fn python() -> PathBuf {
     python_with("examples/requirements.txt", "target/tests-python")
 }
 
-/// An interpreter in a folder of its own, with what a file names; both as paths from the top.
+/// An interpreter in a folder of its own, with the packages of a requirements file. Both paths are
+/// relative to the repository.
 pub(crate) fn python_with(requirements: &str, folder: &str) -> PathBuf {
     let (requirements, folder) = (root().join(requirements), root().join(folder));
     fs::create_dir_all(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! Permissions and events published within milliseconds of each other: every decision is right.
+//! Changes of permissions within milliseconds of events: every decision is right.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -25,10 +25,11 @@ fn document(revision: i64, kind: &str, data: &Value) -> Value {
     })
 }
 
-/// The change of a round: it grants to or takes from one user, or the role that two of them have.
+/// The change of a round: it grants or revokes a permission of one user, or of a role that two
+/// have.
 fn change(round: i64) -> (Kind, Value) {
     let permission = json!({ "access": ["read"], "scope": "task", "target": "t1" });
-    // Everybody's turn comes with and without it.
+    // Each user has rounds with and without the permission.
     let grants = (round / 5) % 2 == 0;
     let permissions = if grants { vec![permission] } else { Vec::new() };
     match usize::try_from(round % 5).ok().and_then(|index| OWNERS.get(index)) {
@@ -43,8 +44,8 @@ fn change(round: i64) -> (Kind, Value) {
     }
 }
 
-/// The event of a round: judged by the round's change, or by the one before it. Every third one is
-/// a `delete`, whose permissions vanish with the round's change.
+/// The event of a round: decided by the round's change, or by the one before it. Every third one is
+/// a `delete`, whose permissions are revoked by the round's change.
 fn event(round: i64) -> Value {
     let (action, revision) = match round % 3 {
         0 => ("delete", round - 1),
@@ -58,7 +59,7 @@ fn event(round: i64) -> Value {
     })
 }
 
-/// Who may hear of each round, by the plain reference.
+/// The users who may get each round's event, by the plain reference.
 fn expected() -> BTreeMap<i64, Vec<&'static str>> {
     let parse = |round: i64| {
         let (kind, data) = change(round);
@@ -70,7 +71,7 @@ fn expected() -> BTreeMap<i64, Vec<&'static str>> {
     let resource = Resource::parse("tasks/t1").unwrap();
     let hear = |round: i64| {
         let revision = event(round)["accessrevision"].as_i64().unwrap();
-        // What is older than a whole turn of changes is covered by newer ones.
+        // Changes that are older than a whole cycle are replaced by newer ones.
         let first = usize::try_from((revision - 10).max(0)).unwrap();
         let last = usize::try_from(revision).unwrap();
         let directory = Directory::as_of(&documents[first..last], revision);
@@ -101,7 +102,7 @@ async fn publish(documents: &Amqp, events: &Amqp, round: i64) {
 }
 
 #[tokio::test]
-async fn changes_within_milliseconds_of_events_are_never_decided_wrong() {
+async fn directory_changes_close_to_events_are_decided_correctly() {
     let world = World::new().await.with("FANFARE_LOG", "warn,fanfare=info");
     let receiver = Receiver::start().await;
     for name in OWNERS {
@@ -132,8 +133,8 @@ async fn changes_within_milliseconds_of_events_are_never_decided_wrong() {
         let plan = planned.remove(round.to_string().as_str()).unwrap_or_default();
         assert_eq!(plan, wanted.join(","), "round {round}");
     }
-    // A busy worker puts some off, and an owner who lost access meanwhile gets those no more; but
-    // nobody else gets anything.
+    // A busy worker defers some, and an owner who lost access meanwhile does not get them. No other
+    // user gets anything.
     receiver.wait_for(total / 2, 2 * SOON).await;
     for request in receiver.requests() {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
@@ -147,7 +148,7 @@ async fn changes_within_milliseconds_of_events_are_never_decided_wrong() {
 const VISIBLE: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn a_thousand_waiting_retries_of_lost_owners_are_dropped_without_a_post() {
+async fn a_thousand_retries_of_owners_who_lost_access_are_dropped_without_a_post() {
     const EACH: usize = 340;
     let world = World::new()
         .await
@@ -200,7 +201,7 @@ async fn a_thousand_waiting_retries_of_lost_owners_are_dropped_without_a_post() 
         let detail = shown["detail"].as_str().unwrap();
         assert!(detail.starts_with(words), "{detail}");
     }
-    // A first attempt that the receiver's limits put off is still judged by its plan for a while.
+    // A first attempt that the receiver's limits defer is still decided by its plan for a while.
     let is_retry = |body: &[u8]| {
         let body: Value = serde_json::from_slice(body).unwrap();
         body["Attempt"] != 1

@@ -1,4 +1,4 @@
-//! What gets lost on the way is found within a minute and a half, also while others are busy.
+//! Lost jobs are found within a minute and a half, also while other work goes on.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::world::{SOON, World, event, unique};
 
 mod faults;
 
-/// What is lost is found and delivered within this.
+/// The time in which a lost job is found and its delivery made.
 const FOUND: Duration = Duration::from_secs(90);
 
-/// The same installation as processes see it that reach the database through the proxy.
+/// An installation, and the same one for processes that reach the database through a proxy.
 async fn behind(sandbox: &Sandbox) -> (World, World, PgProxy) {
     let database = Url::parse(&sandbox.database_url).unwrap();
     let proxy = PgProxy::start(*database.socket_addrs(|| Some(5432)).unwrap().first().unwrap());
@@ -26,7 +26,7 @@ async fn behind(sandbox: &Sandbox) -> (World, World, PgProxy) {
     (direct, behind, proxy)
 }
 
-/// An event that only bob hears of.
+/// An event that only bob gets.
 fn busy_event() -> Value {
     json!({
         "specversion": "1.0", "id": unique(), "source": "/tests", "type": "alerts.execute",
@@ -50,7 +50,7 @@ async fn webhooks(world: &World, anna: &Receiver, bob: &Receiver) -> String {
     world.webhook_of("anna", &anna.url("/anna"), &["--filter", "tasks"]).await
 }
 
-/// Publishes an event of bob's every so often, for ever.
+/// Publishes an event for bob in each interval, for ever.
 async fn keep_busy(world: &World, every: Duration) {
     let mut tick = tokio::time::interval(every);
     loop {
@@ -65,7 +65,7 @@ fn distinct(receiver: &Receiver) -> usize {
     ids.len()
 }
 
-/// Waits until `count` deliveries have come, each once; returns how long that took.
+/// Waits until `count` deliveries have arrived, each once; returns the time.
 async fn arrive(receiver: &Receiver, count: usize, within: Duration) -> Duration {
     let since = Instant::now();
     eventually(&format!("{count} deliveries"), within, async || {
@@ -73,12 +73,12 @@ async fn arrive(receiver: &Receiver, count: usize, within: Duration) -> Duration
         if came == count { Ok(()) } else { Err(came) }
     })
     .await;
-    assert_eq!(receiver.count(), count, "there were duplicates, and nobody died");
+    assert_eq!(receiver.count(), count, "there were duplicates without a kill");
     since.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_delivered_at_once_although_the_answer_of_its_routing_was_lost() {
+async fn event_is_delivered_at_once_when_the_answer_to_its_routing_is_lost() {
     let sandbox = Sandbox::new().await;
     let (world, behind, proxy) = behind(&sandbox).await;
     let world = world.with("FANFARE_PREFETCH", "8").with("FANFARE_CONCURRENCY", "8");
@@ -87,7 +87,7 @@ async fn an_event_is_delivered_at_once_although_the_answer_of_its_routing_was_lo
     webhooks(&world, &anna, &bob).await;
     let (_router, _worker) = (behind.start("router").await, world.start("worker").await);
 
-    // While nothing else is going on.
+    // While the installation is idle.
     let lost = proxy.inject(Marker::statement("route"), Fault::LoseAnswer);
     world.publish(&event()).await;
     let took = arrive(&anna, 1, SOON).await;
@@ -95,7 +95,7 @@ async fn an_event_is_delivered_at_once_although_the_answer_of_its_routing_was_lo
     println!("idle: {took:?}");
     assert!(took < Duration::from_secs(15), "it took {took:?}");
 
-    // While the worker is busy with others.
+    // While the worker is busy with other deliveries.
     let busy = keep_busy(&world, Duration::from_secs(1));
     let lost = async {
         eventually("the worker is busy", SOON, async || bob.count() >= 8).await;
@@ -114,10 +114,10 @@ async fn an_event_is_delivered_at_once_although_the_answer_of_its_routing_was_lo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_purged_queue_held_is_delivered_while_others_are_busy() {
+async fn jobs_of_a_purged_queue_are_delivered_while_other_queues_are_busy() {
     const EVENTS: usize = 20;
-    // Few jobs at a time, each of which waits for its record: nothing is deferred, and jobs wait in the
-    // queue.
+    // The worker has few jobs at a time, and each waits for its record. So no delivery is deferred,
+    // and jobs wait in the queue.
     let sandbox = Sandbox::new().await;
     let (world, behind, proxy) = behind(&sandbox).await;
     let behind = behind.with("FANFARE_PREFETCH", "2");
@@ -139,7 +139,7 @@ async fn what_a_purged_queue_held_is_delivered_while_others_are_busy() {
     world.amqp().await.drain("fanfare.deliveries").await.unwrap();
     let amqp = world.amqp().await;
     let found = async {
-        // More than the worker can do, so that its queue is never empty.
+        // More events than the worker can deliver, so that its queue is never empty.
         let len = async || amqp.queue_len("fanfare.deliveries").await.unwrap();
         eventually("jobs wait", SOON, async || len().await > 10).await;
         let _worker = behind.start("worker").await;
@@ -154,7 +154,7 @@ async fn what_a_purged_queue_held_is_delivered_while_others_are_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_reconciler_found_is_published_although_its_answer_was_lost() {
+async fn reconciler_publishes_lost_jobs_when_its_answer_is_lost() {
     const EVENTS: usize = 9;
     let sandbox = Sandbox::new().await;
     let (world, behind, proxy) = behind(&sandbox).await;
@@ -179,7 +179,7 @@ async fn what_the_reconciler_found_is_published_although_its_answer_was_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_the_database_fails_with_holds_up_no_other() {
+async fn event_that_fails_in_the_database_delays_no_other() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/hook")).await;
@@ -209,14 +209,14 @@ async fn an_event_that_the_database_fails_with_holds_up_no_other() {
     receiver.wait_for(21, SOON).await;
     let held = world.sql("select count(*) from events where event_id = 'slow'");
     assert_eq!(held, "0");
-    // When the database takes it, it is delivered.
+    // It is delivered when the database accepts it.
     world.sql("drop trigger take_long on events");
     receiver.wait_for(22, FOUND).await;
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_the_database_fails_with_holds_up_no_other() {
+async fn document_that_fails_in_the_database_delays_no_other() {
     let world = World::new().await;
     world.sql(
         "create function take_long() returns trigger language plpgsql as $$
@@ -252,7 +252,7 @@ async fn a_document_that_the_database_fails_with_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_with_the_identity_of_another_one_is_warned_of() {
+async fn event_with_the_identity_of_another_is_logged_as_a_warning() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
@@ -260,7 +260,7 @@ async fn an_event_with_the_identity_of_another_one_is_warned_of() {
     let first = event();
     world.publish(&first).await;
     world.deliveries(&webhook, "delivered", 1).await;
-    // The same once more says nothing.
+    // An identical event causes no warning.
     world.publish(&first).await;
     let mut other = first;
     other["data"]["Name"] = json!("Another name");

@@ -1,6 +1,6 @@
-//! Restoring a backup that was taken under load, with all of the broker's data lost: what the
-//! backup owes is sent, what came after it is published again, and what it knows as done is not
-//! repeated. The steps are those of `docs/operating.md`.
+//! The restore of a backup that was taken under load, after the loss of the broker's data:
+//! deliveries that the backup owes are sent, later events are published again, and deliveries that
+//! the backup has as done are not repeated. The steps are those of `docs/operating.md`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,33 +16,33 @@ use serde_json::{Value, json};
 
 use crate::world::{SOON, World, publish_on};
 
-/// Long enough for what is only found by the reconciler, which waits a minute, and a second one for
-/// a retry that was not overdue by then.
+/// Long enough for the reconciler, which waits a minute, and a second one for a retry that was not
+/// overdue by then.
 const LATER: Duration = Duration::from_mins(3);
 
-/// Between two events of the load.
+/// The time between two events of the load.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What a POST said of itself.
+/// The `Id` and `Attempt` of a POST.
 struct Post {
     id: String,
     attempt: u64,
 }
 
-/// How a delivery stands in the backup.
-struct Standing {
+/// The history of a delivery in the backup.
+struct DeliveryHistory {
     state: String,
     posts: u64,
 }
 
-impl Standing {
+impl DeliveryHistory {
     fn is_owed(&self) -> bool {
         matches!(self.state.as_str(), "pending" | "retrying")
     }
 }
 
-/// A webhook and the only kind of event that goes there. An event for several might be left alone
-/// for five minutes by the reconciler, after it has found one of its deliveries, not yet another.
+/// A webhook and the only type of event that it gets. With an event for several webhooks, the
+/// reconciler might find one delivery first, and leave the others alone for five minutes.
 struct Target {
     path: &'static str,
     owner: &'static str,
@@ -59,7 +59,7 @@ const DOWN: Target =
 const LEFT: Target =
     Target { path: "/left", owner: "ben", kind: "connections.edit", subject: "connections/d1" };
 
-/// Where the event with a number goes.
+/// The target of the event with this number.
 fn target(number: usize) -> &'static Target {
     match number % 10 {
         0 => &DOWN,
@@ -74,7 +74,7 @@ fn is_bens(number: usize) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_taken_under_load_loses_nothing_that_was_owed() {
+async fn restored_backup_taken_under_load_loses_no_owed_delivery() {
     let servers = Servers::start(&std::env::temp_dir()).unwrap();
     servers.create_database("fanfare").unwrap();
     servers.create_vhost("fanfare").unwrap();
@@ -99,32 +99,32 @@ async fn a_backup_taken_under_load_loses_nothing_that_was_owed() {
         restore(&servers, "restored", &file);
     });
     let world = installation(&servers, "restored").await;
-    let backup = standings(&servers, "restored");
+    let backup = delivery_histories(&servers, "restored");
     let before = receiver.requests();
     assert_all_kinds(&backup, published);
 
-    // Before any process starts: what the report server says of its users now.
+    // The report server's current directory is imported before any process starts.
     world.directory(&directory(false)).await;
     receiver.answer_with(|_, _| Reply::status(200));
     let _processes =
         [world.start("router").await, world.start("worker").await, world.start("worker").await];
     let again = || posts(receiver.requests().get(before.len()..).unwrap_or_default());
-    let is_owed = |number: &usize| backup.get(number).is_some_and(Standing::is_owed);
+    let is_owed = |number: &usize| backup.get(number).is_some_and(DeliveryHistory::is_owed);
     let annas = |number: &usize| !is_bens(*number);
     let owed: Vec<usize> = (0..published).filter(annas).filter(is_owed).collect();
-    all_come("what the backup owed", &owed, again).await;
-    // More than is needed does no harm.
+    all_arrive("what the backup owed", &owed, again).await;
+    // Publishing more than necessary does no harm.
     publish(&world, 0..published).await;
     let is_unknown = |number: &usize| !backup.contains_key(number);
     let unknown: Vec<usize> = (0..published).filter(annas).filter(is_unknown).collect();
-    all_come("what the backup did not know", &unknown, again).await;
-    nothing_is_left(&world).await;
-    assert_each_comes_as_often_as_it_must(&backup, published, &posts(&before), &again());
-    assert_ben_is_told_of_nothing(&world, &backup).await;
+    all_arrive("what the backup did not know", &unknown, again).await;
+    no_delivery_is_open(&world).await;
+    assert_owed_deliveries_arrive_once(&backup, published, &posts(&before), &again());
+    assert_ben_gets_nothing(&world, &backup).await;
 }
 
-/// Publishes steadily, takes a backup in the middle, goes on a little, and ends all processes by
-/// force. Returns how many events the report server had confirmed.
+/// Publishes steadily, takes a backup in the middle, continues for a while, and kills all
+/// processes. Returns the number of events that were confirmed.
 async fn load_with_backup_and_crash(
     servers: &Servers,
     world: &World,
@@ -150,7 +150,7 @@ async fn load_with_backup_and_crash(
 /// Processes on a database of these servers.
 async fn installation(servers: &Servers, database: &str) -> World {
     let world = World::on(&servers.database_url(database), &servers.amqp_url("fanfare")).await;
-    // What fails goes on failing until the disaster.
+    // A failing delivery is retried until the disaster.
     world.with("FANFARE_RETRY_ATTEMPTS", "1000").with("FANFARE_LOG", "info")
 }
 
@@ -180,7 +180,7 @@ async fn publish(world: &World, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// Publishes numbered events until told to stop; returns how many.
+/// Publishes numbered events until `stop` is notified; returns their number.
 async fn publish_until(world: &World, stop: &tokio::sync::Notify) -> usize {
     let amqp = Amqp::connect(&world.report_server_url()).await.unwrap();
     let mut tick = tokio::time::interval(TICK);
@@ -203,7 +203,7 @@ fn dump(servers: &Servers, database: &str, file: &Path) {
     run(Command::new("pg_dump").args(["--format", "custom", "--dbname", &url, "--file"]).arg(file));
 }
 
-/// Brings a backup into an empty database.
+/// Restores a backup into an empty database.
 fn restore(servers: &Servers, database: &str, file: &Path) {
     let url = as_role(&servers.database_url(database), "fanfare_migrate");
     let to = ["--single-transaction", "--exit-on-error", "--dbname", &url];
@@ -215,23 +215,23 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// How the delivery of each event of the ledger stands.
-fn standings(servers: &Servers, database: &str) -> HashMap<usize, Standing> {
+/// The delivery of each event in the ledger, by the event's number.
+fn delivery_histories(servers: &Servers, database: &str) -> HashMap<usize, DeliveryHistory> {
     const SQL: &str = "
         select e.event_id, coalesce((array_agg(a.state order by a.entry desc))[1], 'pending'),
                count(a.outcome)
         from events e left join attempts a on a.batch = e.batch
         group by e.event_id";
     let rows = servers.endpoints().sql(database, SQL).unwrap();
-    let standing = |row: &str| {
+    let history = |row: &str| {
         let columns: Vec<&str> = row.split('|').collect();
         let (number, posts) = (columns[0].parse().unwrap(), columns[2].parse().unwrap());
-        (number, Standing { state: columns[1].to_owned(), posts })
+        (number, DeliveryHistory { state: columns[1].to_owned(), posts })
     };
-    rows.lines().map(standing).collect()
+    rows.lines().map(history).collect()
 }
 
-/// What came of each event.
+/// The POSTs of each event, by its number.
 fn posts(requests: &[Request]) -> HashMap<usize, Vec<Post>> {
     let mut posts: HashMap<usize, Vec<Post>> = HashMap::new();
     for request in requests {
@@ -246,21 +246,21 @@ fn posts(requests: &[Request]) -> HashMap<usize, Vec<Post>> {
     posts
 }
 
-/// The backup has some of all that a backup can have, or the test shows nothing.
-fn assert_all_kinds(backup: &HashMap<usize, Standing>, published: usize) {
+/// Checks that the backup has deliveries in every state, without which the test shows nothing.
+fn assert_all_kinds(backup: &HashMap<usize, DeliveryHistory>, published: usize) {
     let count = |of: &Target, state: &str| {
         let is_it = |number: usize| target(number).path == of.path;
         backup.iter().filter(|(number, it)| is_it(**number) && it.state == state).count()
     };
     println!("{} of {published} events are in the backup", backup.len());
-    assert!(count(&QUICK, "delivered") > 0, "nothing was done before the backup");
-    assert!(count(&SLOW, "pending") > 0, "nothing was under way at the backup");
-    assert!(count(&DOWN, "retrying") > 0, "nothing was waiting for its retry at the backup");
-    assert!(count(&LEFT, "retrying") > 0, "nothing was owed to ben at the backup");
-    assert!(backup.len() < published, "nothing was published after the backup");
+    assert!(count(&QUICK, "delivered") > 0, "no delivery was done before the backup");
+    assert!(count(&SLOW, "pending") > 0, "no delivery was pending at the backup");
+    assert!(count(&DOWN, "retrying") > 0, "no delivery waited for its retry at the backup");
+    assert!(count(&LEFT, "retrying") > 0, "no delivery to ben was owed at the backup");
+    assert!(backup.len() < published, "no event was published after the backup");
 }
 
-async fn all_come(what: &str, numbers: &[usize], come: impl Fn() -> HashMap<usize, Vec<Post>>) {
+async fn all_arrive(what: &str, numbers: &[usize], come: impl Fn() -> HashMap<usize, Vec<Post>>) {
     eventually(&format!("{what} arrives"), LATER, async || {
         let come = come();
         let missing: Vec<&usize> = numbers.iter().filter(|it| !come.contains_key(it)).collect();
@@ -269,7 +269,7 @@ async fn all_come(what: &str, numbers: &[usize], come: impl Fn() -> HashMap<usiz
     .await;
 }
 
-async fn nothing_is_left(world: &World) {
+async fn no_delivery_is_open(world: &World) {
     for state in ["pending", "retrying", "dead"] {
         eventually(&format!("no delivery {state}"), LATER, async || {
             let list = world.json(&["deliveries", "list", "--state", state, "--limit", "5"]).await;
@@ -280,26 +280,27 @@ async fn nothing_is_left(world: &World) {
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
 }
 
-/// What the backup knows as done comes no more; all else comes once, under its old `Id`, and counts
-/// its attempts on from the backup. So what comes twice was done without the backup's knowledge.
-fn assert_each_comes_as_often_as_it_must(
-    backup: &HashMap<usize, Standing>,
+/// Checks that deliveries that the backup has as done are not repeated. All others arrive once,
+/// with their old `Id`, and their attempt numbers continue from the backup. So a delivery that
+/// arrives twice was done after the backup.
+fn assert_owed_deliveries_arrive_once(
+    backup: &HashMap<usize, DeliveryHistory>,
     published: usize,
     before: &HashMap<usize, Vec<Post>>,
     again: &HashMap<usize, Vec<Post>>,
 ) {
     let mut twice = 0;
     for number in 0..published {
-        let standing = backup.get(&number);
-        let recorded = standing.map_or(0, |it| it.posts);
+        let history = backup.get(&number);
+        let recorded = history.map_or(0, |it| it.posts);
         let earlier = before.get(&number).map(Vec::as_slice).unwrap_or_default();
         let later = again.get(&number).map(Vec::as_slice).unwrap_or_default();
         let (path, times) = (target(number).path, later.len());
-        if is_bens(number) || standing.is_some_and(|it| !it.is_owed()) {
-            assert_eq!(times, 0, "{number} for {path} was not owed, and came after the restore");
+        if is_bens(number) || history.is_some_and(|it| !it.is_owed()) {
+            assert_eq!(times, 0, "{number} for {path} was not owed, but arrived after the restore");
             continue;
         }
-        assert_eq!(times, 1, "{number} for {path} came so often after the restore");
+        assert_eq!(times, 1, "POSTs of {number} for {path} after the restore");
         assert_eq!(later[0].attempt, recorded + 1, "{number} for {path}");
         assert!(earlier.iter().all(|it| it.id == later[0].id), "{number} had two Ids");
         if path != DOWN.path && !earlier.is_empty() {
@@ -307,12 +308,12 @@ fn assert_each_comes_as_often_as_it_must(
             assert_eq!((earlier.len(), recorded), (1, 0), "{number} for {path} was recorded");
         }
     }
-    println!("{twice} deliveries were done after the backup, and came twice");
-    assert!(twice > 0, "nothing was done after the backup");
+    println!("{twice} deliveries were done after the backup, and arrived twice");
+    assert!(twice > 0, "no delivery was done after the backup");
 }
 
-/// He was enabled in the backup, and is not any more.
-async fn assert_ben_is_told_of_nothing(world: &World, backup: &HashMap<usize, Standing>) {
+/// Checks that ben, who was enabled in the backup and is now disabled, gets no events.
+async fn assert_ben_gets_nothing(world: &World, backup: &HashMap<usize, DeliveryHistory>) {
     let owed = backup.iter().filter(|(number, it)| is_bens(**number) && it.is_owed()).count();
     let list = world.json(&["deliveries", "list", "--owner", "ben", "--limit", "1000"]).await;
     let list = list.as_array().unwrap();

@@ -1,4 +1,4 @@
-//! What each process's accounts may not do. That they may do enough, every other test shows.
+//! Actions that each process's accounts may not do. All other tests show that their rights suffice.
 
 use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::roles::as_role;
@@ -7,7 +7,7 @@ use fanfare_testkit::sandbox::Sandbox;
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_s_roles_reach_only_what_is_theirs() {
+async fn database_roles_have_only_their_rights() {
     let sandbox = Sandbox::new().await;
     World::on(&sandbox.database_url, &sandbox.amqp_url).await;
     for (role, statement) in [
@@ -49,7 +49,7 @@ async fn the_database_s_roles_reach_only_what_is_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_s_users_reach_only_what_is_theirs() {
+async fn broker_users_have_only_their_rights() {
     let sandbox = Sandbox::new().await;
     let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
     world.start("router").await;

@@ -1,4 +1,4 @@
-//! Keys of the database's secrets are replaced while everything runs.
+//! The keys that seal secrets are replaced while all processes run.
 
 use fanfare_testkit::receiver::Receiver;
 use serde_json::{Value, json};
@@ -8,10 +8,10 @@ use crate::world::{SECRET, SOON, World, event, unique};
 const OLD: &str = "old:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const NEW: &str = "new:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
-/// More than two batches, so that one can be interrupted between them.
+/// A number of webhooks for more than two batches, so that the command can be interrupted.
 const WEBHOOKS: usize = 1101;
 
-/// The secrets that a key seals.
+/// The number of secrets that a key seals.
 fn sealed_by(world: &World, key: &str) -> usize {
     let sql = format!(
         "select count(*) from webhooks where sealed <> '' \
@@ -34,14 +34,14 @@ async fn import(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_replaced_while_everything_runs() {
+async fn keys_can_be_replaced_while_all_processes_run() {
     let receiver = Receiver::start().await;
     let world = World::new().await.with("FANFARE_SECRET_KEYS", OLD);
     let world = world.with("FANFARE_WEBHOOKS_PER_OWNER", "2000");
     world.webhook(&receiver.url("/")).await;
     import(&world).await;
 
-    // Every process learns the new key before any of them uses it.
+    // Every process has the new key before any of them uses it.
     let world = world.with("FANFARE_SECRET_KEYS", &format!("{NEW},{OLD}"));
     let (_router, worker) = (world.start("router").await, world.start("worker").await);
     let all = WEBHOOKS + 1;
@@ -49,20 +49,20 @@ async fn keys_are_replaced_while_everything_runs() {
     assert!(plan.contains(&format!("old: the secrets of {all} webhooks would be")), "{plan}");
     assert_eq!((sealed_by(&world, "old"), sealed_by(&world, "new")), (all, 0));
 
-    // Ended in the middle, it leaves whole batches.
+    // When the command is stopped in the middle, it leaves complete batches.
     let mut interrupted = world.spawn_with(&["secrets", "rotate-keys"]);
     interrupted.wait_for_line("sealed anew", SOON).await;
     interrupted.kill9();
     let left = sealed_by(&world, "old");
     assert!(left < all && left + sealed_by(&world, "new") == all, "{left}");
 
-    // Run again, it does the rest; a third time there is nothing to do.
+    // A second run completes the work; a third one finds nothing to do.
     let done = world.fanfare(&["secrets", "rotate-keys"]).await;
     assert!(done.contains("the key old seals nothing any more"), "{done}");
     assert_eq!((sealed_by(&world, "old"), sealed_by(&world, "new")), (0, all));
     assert_eq!(world.fanfare(&["secrets", "rotate-keys"]).await, done);
 
-    // Processes go on that know both keys, and so do those that know the new one alone.
+    // Processes with both keys work, and so do processes with the new one only.
     world.publish(&event()).await;
     receiver.wait_for(1, SOON).await;
     drop(worker);
@@ -75,7 +75,7 @@ async fn keys_are_replaced_while_everything_runs() {
 }
 
 #[tokio::test]
-async fn a_secret_whose_key_is_missing_is_named_and_left_alone() {
+async fn secret_with_a_missing_key_is_named_and_left_unchanged() {
     let world = World::new().await.with("FANFARE_SECRET_KEYS", OLD);
     let webhook = world.webhook("http://127.0.0.1:9/").await;
     let world = world.with("FANFARE_SECRET_KEYS", NEW);

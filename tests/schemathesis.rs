@@ -1,5 +1,5 @@
-//! The description of the APIs, tried out by schemathesis: whatever is sent, right or wrong, nothing
-//! breaks, and no answer is other than it is described.
+//! Schemathesis tests the APIs against their description: no valid or invalid request causes a
+//! server error, and every response matches the description.
 
 use std::fs;
 
@@ -12,13 +12,13 @@ use crate::console::{Console, PASSWORD};
 use crate::python_env::{python_with, root};
 use crate::world::{World, event};
 
-/// A member of every thing that has one.
+/// A text member of a JSON object.
 fn id<'a>(thing: &'a Value, member: &str) -> &'a str {
     thing[member].as_str().unwrap()
 }
 
-/// Webhooks, deliveries and events that are there; returns their ids.
-async fn furnish(world: &World) -> Vec<String> {
+/// Creates webhooks, deliveries and events; returns their ids.
+async fn create_objects(world: &World) -> Vec<String> {
     let receiver = Receiver::start().await;
     receiver
         .answer_with(|request, _| Reply::status(if request.path == "/good" { 200 } else { 500 }));
@@ -40,11 +40,11 @@ async fn furnish(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn nothing_breaks_and_no_answer_is_other_than_described() {
+async fn schemathesis_finds_no_error_and_no_undescribed_response() {
     let world = World::new().await;
     let _delivering = [world.start("router").await, world.start("worker").await];
-    let things = furnish(&world).await;
-    // Addresses that are made up may name what listens on this machine.
+    let things = create_objects(&world).await;
+    // Generated addresses may name a port on which another program of this machine listens.
     let console = Console::on(world.with("FANFARE_ALLOW_TARGETS", "")).await;
     console.add(&["root"], &["--admin"]).await;
     let form = format!("grant_type=password&username=root&password={PASSWORD}");

@@ -1,4 +1,4 @@
-//! A database with a standby that no commit waits for.
+//! A database with a standby for which no commit waits.
 
 use std::process::{Child, Command, Stdio};
 
@@ -7,7 +7,7 @@ use fanfare_testkit::wait::eventually;
 
 use crate::world::{SOON, World};
 
-/// What follows the database as a standby does, until it is dropped.
+/// A replication client that follows the database as a standby does, until it is dropped.
 struct Standby(Child);
 
 impl Standby {
@@ -25,7 +25,7 @@ impl Drop for Standby {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn migrate_and_doctor_say_that_a_failover_would_lose_commits() {
+async fn migrate_and_doctor_warn_that_a_failover_would_lose_commits() {
     const NOTE: &str = "synchronous_standby_names is empty: a failover loses the last commits";
     let servers = Servers::start(&std::env::temp_dir()).unwrap();
     servers.create_database("fanfare").unwrap();
@@ -37,7 +37,7 @@ async fn migrate_and_doctor_say_that_a_failover_would_lose_commits() {
     let folder = std::env::temp_dir().join(format!("fanfare-wal-{}", crate::world::unique()));
     std::fs::create_dir(&folder).unwrap();
     let standby = Standby::of(&url, &folder);
-    eventually("migrate says so", SOON, async || {
+    eventually("migrate warns of it", SOON, async || {
         let migrated = world.run(&["migrate"], None).await;
         if migrated.stderr.contains(NOTE) { Ok(()) } else { Err(migrated.stderr) }
     })

@@ -5,7 +5,7 @@ use fanfare_testkit::receiver::Receiver;
 use crate::world::{World, event};
 
 #[tokio::test]
-async fn private_addresses_are_not_reached_and_the_attempt_says_why() {
+async fn private_address_is_not_contacted_and_the_attempt_says_why() {
     let world =
         World::new().await.with("FANFARE_ALLOW_TARGETS", "").with("FANFARE_RETRY_ATTEMPTS", "1");
     let receiver = Receiver::start().await;
@@ -35,7 +35,7 @@ async fn private_addresses_are_not_reached_and_the_attempt_says_why() {
 }
 
 #[tokio::test]
-async fn an_allowed_private_address_is_reached() {
+async fn allowed_private_address_is_contacted() {
     let world = World::new().await.with("FANFARE_ALLOW_TARGETS", "127.0.0.1/32");
     let receiver = Receiver::start().await;
     let port = receiver.addr().port();

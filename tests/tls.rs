@@ -1,5 +1,5 @@
-//! TLS to the database and the broker, with an authority of our own and client certificates; and
-//! several hosts in one URL.
+//! TLS to the database and the broker, with a private certificate authority and client
+//! certificates; and several hosts in one URL.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -19,14 +19,14 @@ use url::Url;
 
 use crate::world::{SOON, World, event};
 
-/// Who may connect: the testkit's own user to its own database, and otherwise only who has a
-/// certificate.
+/// The `pg_hba.conf`: the testkit's own user may connect to its own database, all other clients
+/// need a certificate.
 const CLIENTS: &str = "\
 host    postgres all 127.0.0.1/32 password
 hostssl all      all 127.0.0.1/32 password clientcert=verify-ca
 ";
 
-/// An authority with what it has signed, in PEM files.
+/// A certificate authority and the certificates that it has signed, in PEM files.
 pub(crate) struct Authority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
@@ -68,13 +68,13 @@ fn named(name: &str, hosts: &[&str]) -> CertificateParams {
     params
 }
 
-/// Servers that speak TLS as `localhost`, and want certificates of their clients.
+/// Servers with TLS as `localhost` that require client certificates.
 struct Secured {
     ours: Authority,
     theirs: Authority,
     database: Url,
     amqp: Url,
-    /// Dropped last: the files are theirs.
+    /// Dropped last, since the servers use its files.
     servers: Servers,
 }
 
@@ -108,7 +108,7 @@ impl Secured {
         with(&self.amqp, host, query)
     }
 
-    /// The queries of a client that has all it needs.
+    /// The URL queries of a client with everything that it needs.
     fn queries(&self) -> (String, String) {
         let (ca, certificate, key) =
             (self.ours.file("ca.pem"), self.ours.file("client.pem"), self.ours.file("client.key"));
@@ -126,7 +126,7 @@ fn with(url: &Url, host: &str, query: &str) -> String {
     url.into()
 }
 
-/// Makes PostgreSQL speak TLS, without a restart.
+/// Turns on PostgreSQL's TLS, without a restart.
 fn secure_database(servers: &Servers, authority: &Authority) {
     let data = servers.folder().join("postgres/data");
     let owner = fs::metadata(&data).unwrap();
@@ -146,9 +146,9 @@ fn secure_database(servers: &Servers, authority: &Authority) {
     servers.start_database().unwrap();
 }
 
-/// Makes RabbitMQ speak TLS on a port of its own.
+/// Turns on RabbitMQ's TLS on a port of its own.
 fn secure_broker(servers: &Servers, authority: &Authority) -> u16 {
-    // Free a moment ago: Erlang says nothing of a port that it chose itself.
+    // Chosen here, because Erlang does not report a port that it chose itself.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let file = servers.folder().join("rabbitmq/rabbitmq.conf");
     let known = fs::read_to_string(&file).unwrap();
@@ -168,7 +168,7 @@ fn secure_broker(servers: &Servers, authority: &Authority) -> u16 {
     port
 }
 
-/// Runs `fanfare doctor`, which looks at both servers and tells of each what is wrong.
+/// Runs `fanfare doctor`, which checks both servers and reports the fault of each.
 async fn doctor(database_url: &str, amqp_url: &str) -> Output {
     let envs = [
         ("FANFARE_DATABASE_URL", database_url),
@@ -178,7 +178,7 @@ async fn doctor(database_url: &str, amqp_url: &str) -> Output {
     process::run(under_test(), &["doctor"], envs, None).await.unwrap()
 }
 
-/// Expects these words of the database and of the broker.
+/// Checks that the doctor reports these words of the database and of the broker.
 async fn finds(database: (&str, &str), amqp: (&str, &str)) {
     let output = doctor(database.0, amqp.0).await;
     let line = |what: &str| output.stdout.lines().find(|line| line.contains(what)).unwrap();
@@ -187,11 +187,11 @@ async fn finds(database: (&str, &str), amqp: (&str, &str)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_decide_who_talks_to_whom() {
+async fn connections_require_valid_certificates() {
     let secured = tokio::task::spawn_blocking(Secured::start).await.unwrap();
     let (database, amqp) = secured.queries();
 
-    // With everything right an event goes all the way; the first hosts are not there.
+    // With valid certificates an event is delivered; the first host of each URL is unreachable.
     let hosts = |url: String| url.replacen("@localhost", "@localhost:9,localhost", 1);
     let database_url = hosts(secured.database("localhost", &database));
     let amqp_url = hosts(secured.amqp("localhost", &amqp));
@@ -213,7 +213,7 @@ async fn certificates_decide_who_talks_to_whom() {
     let good = (secured.database("localhost", &database), secured.amqp("localhost", &amqp));
     finds((&good.0, ok), (&good.1, ok)).await;
 
-    // An authority that is not trusted, and the one of the system, which does not know ours.
+    // An untrusted authority, and the system's authorities, which don't include the test's.
     let untrusted = "signed by nobody who is trusted here";
     let (theirs, ours) = (secured.theirs.file("ca.pem"), secured.ours.file("ca.pem"));
     let other = |query: &str| query.replace(&ours, &theirs);
@@ -223,7 +223,7 @@ async fn certificates_decide_who_talks_to_whom() {
     )
     .await;
 
-    // A certificate for another name; it can be asked not to look at the name.
+    // A certificate for another name; the check of the name can be turned off.
     let other_name = "is for other names";
     finds(
         (&secured.database("127.0.0.1", &database), other_name),
@@ -244,7 +244,7 @@ async fn certificates_decide_who_talks_to_whom() {
     )
     .await;
 
-    // No certificate of ours, one of an authority that the servers don't know, and no TLS at all.
+    // No client certificate, one of an authority that the servers don't know, and no TLS.
     let (ours_only, amqp_only) =
         (format!("sslmode=verify-full&sslrootcert={ours}"), format!("cacertfile={ours}"));
     finds(
@@ -257,7 +257,7 @@ async fn certificates_decide_who_talks_to_whom() {
         let foreign = |end: &str| secured.theirs.file(&format!("client.{end}"));
         query.replace(&client("pem"), &foreign("pem")).replace(&client("key"), &foreign("key"))
     };
-    // The servers' last words may be lost; then what they may have been is told.
+    // The servers' last message may be lost; then the doctor names the likely reason.
     let refused = "not accept";
     finds(
         (&secured.database("localhost", &foreign(&database)), refused),
@@ -271,7 +271,7 @@ async fn certificates_decide_who_talks_to_whom() {
     )
     .await;
 
-    // What can't be read is told at once, with the exit code of wrong configuration.
+    // An unreadable file is reported at once, with the exit code for a wrong configuration.
     for (database_url, amqp_url) in [
         (good.0.replace("ca.pem", "nowhere.pem"), good.1.clone()),
         (good.0.clone(), good.1.replace("ca.pem", "nowhere.pem")),
@@ -288,7 +288,7 @@ async fn certificates_decide_who_talks_to_whom() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_can_t_be_used_is_passed_over() {
+async fn unusable_host_is_skipped() {
     let sandbox = Sandbox::new().await;
     let through = |url: &str| {
         let mut first = Url::parse(url).unwrap();
@@ -301,7 +301,9 @@ async fn a_host_that_can_t_be_used_is_passed_over() {
     let (database_url, mut database) = through(&sandbox.database_url);
     let (amqp_url, mut broker) = through(&sandbox.amqp_url);
     World::on(&database_url, &amqp_url).await;
-    for (frozen, what) in [(false, "is not there"), (true, "accepts and says nothing")] {
+    for (frozen, what) in
+        [(false, "is unreachable"), (true, "accepts connections and does not answer")]
+    {
         if frozen {
             database.resume();
             broker.resume();
@@ -316,7 +318,7 @@ async fn a_host_that_can_t_be_used_is_passed_over() {
             assert!(output.stdout.contains(found), "the first host {what}: {output:?}");
         }
     }
-    // A server that only reads is not what was asked for; each host is told with its reason.
+    // A read-only server is not accepted. The message names each host with its reason.
     let name = database_url.rsplit('/').next().unwrap();
     let read_only = format!("alter database {name} set default_transaction_read_only = on");
     sandbox.sql(&read_only).unwrap();

@@ -1,5 +1,5 @@
-//! The trace of an event goes on through router and worker to the receiver, and their parts of it
-//! to a collector.
+//! The trace of an event continues through router and worker to the receiver, and their spans go to
+//! a collector.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::world::{SOON, World, event, unique};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PUBLISHER: &str = "b7ad6b7169203331";
 
-/// Events for each bad answer of a collector.
+/// The number of events for each faulty answer of a collector.
 const EVENTS: usize = 5;
 
 fn traceparent() -> String {
@@ -29,7 +29,7 @@ async fn publish(world: &World, kind: &str, body: &Value) {
         .unwrap();
 }
 
-/// A span as it was collected, with the name of its service.
+/// A collected span, with the name of its service.
 #[derive(Debug, Clone)]
 struct Collected {
     service: String,
@@ -72,7 +72,7 @@ fn collected(collector: &Receiver) -> Vec<Collected> {
     all
 }
 
-/// Waits until the collector has a span that fits, and returns those that it has then.
+/// Waits until the collector's spans fulfil `fits`, and returns them.
 async fn until_collected(
     collector: &Receiver,
     what: &str,
@@ -101,7 +101,7 @@ fn sent(request: &Request) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_trace_goes_on_from_the_publisher_to_the_receiver() {
+async fn trace_continues_from_the_publisher_to_the_receiver() {
     let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
     receiver.answer_with(|_, n| Reply::status(if n == 0 { 500 } else { 204 }));
     let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
@@ -109,7 +109,7 @@ async fn a_trace_goes_on_from_the_publisher_to_the_receiver() {
     let (_router, mut worker) = (world.start("router").await, world.start("worker").await);
     publish(&world, "application/cloudevents+json", &event()).await;
     let requests = receiver.wait_for(2, SOON).await;
-    // What is left is sent when a process ends.
+    // A process exports its remaining spans when it stops.
     worker.terminate();
     assert!(worker.wait_exit(SOON).await.success());
 
@@ -148,7 +148,7 @@ async fn a_trace_goes_on_from_the_publisher_to_the_receiver() {
 }
 
 #[tokio::test]
-async fn a_trace_has_the_statements_and_publishes_that_belong_to_it() {
+async fn trace_has_its_statements_and_publishes() {
     let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
     let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
     world.webhook(&receiver.url("/")).await;
@@ -176,12 +176,12 @@ async fn a_trace_has_the_statements_and_publishes_that_belong_to_it() {
     let published = only(&all, "publish fanfare.deliveries").attributes();
     assert_eq!(published["messaging.destination.name"], "fanfare.deliveries");
     assert_eq!(published["messaging.batch.message_count"], "1");
-    // The statements that run every few seconds are no traces of their own.
+    // Periodic statements have no traces of their own.
     assert!(all.iter().all(|it| it.text("traceId") == TRACE), "{all:#?}");
 }
 
 #[tokio::test]
-async fn the_events_of_a_batch_point_to_the_trace_that_they_go_out_in() {
+async fn events_of_a_batch_link_to_the_trace_of_their_delivery() {
     let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
     let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
     world.webhook(&receiver.url("/")).await;
@@ -202,14 +202,14 @@ async fn the_events_of_a_batch_point_to_the_trace_that_they_go_out_in() {
 }
 
 #[tokio::test]
-async fn without_a_collector_everything_goes_on() {
+async fn deliveries_continue_without_a_collector() {
     let receiver = Receiver::start().await;
     let world = World::new().await;
     world.webhook(&receiver.url("/")).await;
     let (router, mut worker) = (world.start("router").await, world.start("worker").await);
     publish(&world, "application/cloudevents+json", &event()).await;
     let requests = receiver.wait_for(1, SOON).await;
-    // Untouched: nobody took part.
+    // The header is unchanged, since no process took part.
     assert_eq!(requests[0].header("traceparent"), Some(traceparent().as_str()));
     worker.terminate();
     worker.wait_exit(SOON).await;
@@ -223,7 +223,7 @@ async fn without_a_collector_everything_goes_on() {
 }
 
 #[tokio::test]
-async fn a_sampler_that_is_off_sends_nothing_and_passes_traces_on() {
+async fn sampler_that_is_off_exports_nothing_and_propagates_traces() {
     let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
     let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
     let world = world.with("OTEL_TRACES_SAMPLER", "always_off");
@@ -232,7 +232,7 @@ async fn a_sampler_that_is_off_sends_nothing_and_passes_traces_on() {
     publish(&world, "application/cloudevents+json", &event()).await;
     let requests = receiver.wait_for(1, SOON).await;
     assert_eq!(requests[0].header("traceparent"), Some(traceparent().as_str()));
-    // One that begins here says that nobody needs to record it.
+    // A trace that begins here is marked as not sampled.
     world.publish(&event()).await;
     let begun = receiver.wait_for(2, SOON).await[1].header("traceparent").unwrap().to_owned();
     assert!(begun.ends_with("-00"), "{begun}");
@@ -244,7 +244,7 @@ async fn a_sampler_that_is_off_sends_nothing_and_passes_traces_on() {
 }
 
 #[tokio::test]
-async fn an_unknown_sampler_is_refused_with_those_that_there_are() {
+async fn unknown_sampler_is_refused_with_the_list_of_known_ones() {
     let world = World::new().await.with("OTEL_TRACES_SAMPLER", "sometimes");
     let output = world.run(&["config"], None).await;
     assert_eq!(output.status.code(), Some(2));
@@ -253,7 +253,7 @@ async fn an_unknown_sampler_is_refused_with_those_that_there_are() {
 }
 
 #[tokio::test]
-async fn requests_to_the_collector_carry_the_headers_that_are_set() {
+async fn requests_to_the_collector_have_the_configured_headers() {
     let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
     let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
     let file = std::env::temp_dir().join(format!("fanfare-{}", unique()));
@@ -270,7 +270,7 @@ async fn requests_to_the_collector_carry_the_headers_that_are_set() {
 }
 
 #[tokio::test]
-async fn a_bad_collector_neither_slows_deliveries_nor_the_end() {
+async fn failing_collector_delays_neither_deliveries_nor_the_stop() {
     let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
     let world = World::new().await.with("FANFARE_OTLP_ENDPOINT", &collector.url("/"));
     world.webhook(&receiver.url("/")).await;
@@ -290,7 +290,7 @@ async fn a_bad_collector_neither_slows_deliveries_nor_the_end() {
         receiver.wait_for((round + 1) * EVENTS, SOON).await;
         collector.wait_for(asked + 2, SOON).await;
     }
-    // Both ask the collector that hangs now, and end all the same.
+    // Both are waiting for the hanging collector, and still stop in time.
     for process in [&mut router, &mut worker] {
         process.terminate();
         assert!(process.wait_exit(SOON).await.success());

@@ -1,10 +1,10 @@
-//! The shipped dashboard: its panels, their queries, and how Grafana names their lines.
+//! The shipped dashboard: its panels, their queries, and the legends of their lines.
 
 use serde_json::Value;
 
 use super::files;
 
-/// What is asked.
+/// A panel of the dashboard: its question and its queries.
 pub(crate) struct Panel {
     pub(crate) title: String,
     pub(crate) queries: Vec<Query>,
@@ -12,13 +12,13 @@ pub(crate) struct Panel {
 
 /// One query of a panel.
 pub(crate) struct Query {
-    /// As Prometheus gets it.
+    /// The expression as Prometheus gets it, without Grafana's variables.
     pub(crate) expression: String,
     legend: String,
 }
 
 impl Query {
-    /// The name and the value of a sample as the panel shows it.
+    /// The legend and the value that the panel shows for a sample.
     pub(crate) fn line(&self, sample: &Value) -> (String, f64) {
         let labels = sample["metric"].as_object().unwrap();
         let name = labels.iter().fold(self.legend.clone(), |name, (label, value)| {
@@ -27,13 +27,13 @@ impl Query {
         (name, sample["value"][1].as_str().unwrap().parse().unwrap())
     }
 
-    /// Whether it has no answer while no alert is firing.
+    /// Whether it returns no data while no alert is firing.
     pub(crate) fn is_empty_when_well(&self) -> bool {
         self.expression.starts_with("ALERTS")
     }
 }
 
-/// The panels that ask something: not the rows that they are in.
+/// The panels that have queries, without the rows that group them.
 pub(crate) fn panels() -> Vec<Panel> {
     let dashboard: Value = serde_json::from_str(&files::dashboard()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -43,7 +43,7 @@ pub(crate) fn panels() -> Vec<Panel> {
 fn panel(panel: &Value) -> Panel {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let query = |target: &Value| Query {
-        // As Grafana does for a dashboard of some hours.
+        // Grafana's values for a dashboard that shows some hours.
         expression: text(&target["expr"]).replace("$__rate_interval", "1m"),
         legend: text(&target["legendFormat"]),
     };

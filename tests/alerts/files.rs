@@ -1,4 +1,4 @@
-//! The files themselves: what they ask for exists, what they say is complete.
+//! The files themselves: every metric that they name exists, and no text is missing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,12 +8,12 @@ use fanfare_testkit::prometheus::{Prometheus, promtool};
 use super::dashboard;
 use crate::python_env::root;
 
-/// The rules.
+/// The text of the file of alert rules.
 pub(crate) fn alerts() -> String {
     read("deploy/prometheus/alerts.yml")
 }
 
-/// The dashboard.
+/// The text of the dashboard's file.
 pub(crate) fn dashboard() -> String {
     read("deploy/grafana/dashboards/fanfare.json")
 }
@@ -22,8 +22,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The names of all time series that processes tell, from the table that is checked against the
-/// code.
+/// The names of all time series that processes export, from the table that a test compares with
+/// the code.
 fn known_series() -> BTreeSet<String> {
     let documents = read("docs/metrics.md");
     let rows = documents.lines().filter_map(|line| line.strip_prefix("| `fanfare_"));
@@ -40,7 +40,7 @@ fn known_series() -> BTreeSet<String> {
     known
 }
 
-/// The series of Fanfare that an expression asks for.
+/// Fanfare's series in an expression.
 fn series_of(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("fanfare_")).collect()
@@ -59,7 +59,7 @@ fn promtool_agrees_with_the_rules_and_their_tests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_alert_says_what_to_do_about_it() {
+async fn every_alert_has_a_remedy() {
     let config = "rule_files: [alerts.yml]\n";
     let start = || Prometheus::start(config, &[("alerts.yml", &alerts())]);
     let prometheus = tokio::task::block_in_place(start).unwrap();
@@ -72,40 +72,43 @@ async fn every_alert_says_what_to_do_about_it() {
         let severity = rule["labels"]["severity"].as_str().unwrap();
         assert!(["critical", "warning", "info"].contains(&severity), "{name}: {severity}");
         let says = |annotation: &str| rule["annotations"][annotation].as_str().unwrap().to_owned();
-        assert!(says("summary").ends_with('.'), "{name}: a sentence, please");
-        assert!(says("description").ends_with('.'), "{name}: sentences, please");
+        assert!(says("summary").ends_with('.'), "{name}: the summary is no sentence");
+        assert!(says("description").ends_with('.'), "{name}: the description is no sentence");
         let anchor = format!("docs/monitoring.md#{}", name.to_lowercase());
         assert_eq!(says("runbook_url"), anchor, "{name}");
         assert!(documents.contains(&format!("\n### {name}\n")), "docs/monitoring.md lacks {name}");
         assert!(tests.contains(&format!("\"{name}\"")), "alerts_test.yml lacks {name}");
         for series in series_of(rule["query"].as_str().unwrap()) {
-            assert!(known.contains(series), "{name} asks for {series}, which nobody tells");
+            assert!(known.contains(series), "{name} uses {series}, which no process exports");
         }
     }
     let headings = documents.lines().filter_map(|line| line.strip_prefix("### Fanfare"));
     for heading in headings {
         let rule = format!("- alert: Fanfare{heading}\n");
-        assert!(alerts().contains(&rule), "docs/monitoring.md knows Fanfare{heading}");
+        assert!(
+            alerts().contains(&rule),
+            "no alert is called Fanfare{heading}, as in docs/monitoring.md"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_panel_asks_a_question_that_can_be_answered() {
+async fn every_panel_has_a_query_that_returns_data() {
     let start = || Prometheus::start("", &[]);
     let prometheus = tokio::task::block_in_place(start).unwrap();
     let (known, mut asked) = (known_series(), BTreeSet::new());
     for panel in dashboard::panels() {
         assert!(panel.title.ends_with('?'), "{} is no question", panel.title);
-        assert!(!panel.queries.is_empty(), "{} asks nothing", panel.title);
+        assert!(!panel.queries.is_empty(), "{} has no query", panel.title);
         for query in panel.queries {
             prometheus.query(&query.expression).await.unwrap();
             for series in series_of(&query.expression) {
-                assert!(known.contains(series), "{}: nobody tells {series}", panel.title);
+                assert!(known.contains(series), "{}: no process exports {series}", panel.title);
                 asked.insert(series.to_owned());
             }
         }
     }
-    // Whoever adds a metric says where it is seen; of a histogram one part is enough.
+    // Each metric is on a panel; of a histogram one part is enough.
     let base = |name: &str| {
         let parts = ["_bucket", "_sum", "_count"];
         parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name).to_owned()

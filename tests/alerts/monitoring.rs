@@ -1,4 +1,4 @@
-//! A Prometheus that watches processes with the shipped rules.
+//! A Prometheus that scrapes processes and evaluates the shipped rules.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use super::dashboard::{self, Panel};
 use super::{EVERY, files};
 use crate::world::{SOON, World};
 
-/// A process and where it is scraped.
+/// A process and the address at which it is scraped.
 pub(crate) struct Target {
     pub(crate) process: Process,
     role: &'static str,
@@ -29,14 +29,14 @@ impl Target {
     }
 }
 
-/// Prometheus and the dashboard.
+/// A Prometheus and the dashboard's panels.
 pub(crate) struct Monitoring {
     prometheus: Prometheus,
     panels: Vec<Panel>,
 }
 
 impl Monitoring {
-    /// Watches these.
+    /// Starts a Prometheus that scrapes these targets.
     ///
     /// The rules are those of the file that is shipped, without its lines with `for:`, so that an
     /// alert which would wait for minutes is raised at once.
@@ -68,7 +68,7 @@ impl Monitoring {
     pub(crate) async fn raises(&self, expected: &[&str]) {
         let expected: BTreeSet<String> = expected.iter().map(|&name| name.to_owned()).collect();
         eventually(&format!("these alerts are firing: {expected:?}"), SOON, async || {
-            // Asked with what Prometheus has seen by now, and not only with what it has concluded.
+            // Without any sample so far, an empty set of alerts would mean nothing.
             let seen = self.prometheus.query("count(up)").await.unwrap();
             let alerts = self.prometheus.alerts().await.unwrap();
             let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
@@ -80,7 +80,7 @@ impl Monitoring {
         .await;
     }
 
-    /// Waits until a line of a panel, by its legend, has a value that is as it should be.
+    /// Waits until the line of a panel with this legend has a value that `is_right` accepts.
     pub(crate) async fn shows(&self, title: &str, legend: &str, is_right: fn(f64) -> bool) {
         let panel = self.panels.iter().find(|panel| panel.title == title).unwrap();
         eventually(&format!("{legend:?} of {title:?} is right"), SOON, async || {
@@ -95,12 +95,12 @@ impl Monitoring {
         .await;
     }
 
-    /// Waits until every query of the dashboard has an answer, but for what is empty when all is
-    /// well.
+    /// Waits until every query of the dashboard returns data, except those that are empty when
+    /// everything works.
     pub(crate) async fn answers_every_question(&self) {
         for panel in &self.panels {
             for query in panel.queries.iter().filter(|query| !query.is_empty_when_well()) {
-                let what = format!("{} is answered: {}", panel.title, query.expression);
+                let what = format!("{} returns data: {}", panel.title, query.expression);
                 eventually(&what, SOON, async || {
                     !self.prometheus.query(&query.expression).await.unwrap().is_empty()
                 })

@@ -1,4 +1,4 @@
-//! Local accounts and the directory: who is disabled or deleted there is out at once.
+//! Local accounts and the directory: a user who is disabled or deleted there loses access at once.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ async fn import(api: &Api, users: &serde_json::Value) {
     api.world.directory(&json!({ "users": users, "roles": [] })).await;
 }
 
-async fn check_out(api: &Api, user: &User<'_>, name: &str) {
+async fn check_refused(api: &Api, user: &User<'_>, name: &str) {
     for path in [REGISTRATIONS, "/api/v1/deliveries"] {
         assert_eq!(user.get(path).await.status, 401, "{name}: {path}");
     }
@@ -23,7 +23,7 @@ async fn check_out(api: &Api, user: &User<'_>, name: &str) {
     answer.is(400, Some(&usual));
 }
 
-async fn check_in(api: &Api, user: &User<'_>, name: &str) {
+async fn check_accepted(api: &Api, user: &User<'_>, name: &str) {
     assert_eq!(user.get(REGISTRATIONS).await.status, 200, "{name}");
     api.sign_in(name).await;
 }
@@ -34,26 +34,26 @@ async fn accounts_of_disabled_and_deleted_users_are_refused_at_once() {
     let anna = api.user("anna", &[]).await;
     let root = api.user("root", &["--admin"]).await;
     // Before there is a directory, accounts work.
-    check_in(&api, &anna, "anna").await;
+    check_accepted(&api, &anna, "anna").await;
 
     import(&api, &json!([{ "name": "Anna" }, { "name": "root" }])).await;
-    check_in(&api, &anna, "anna").await;
+    check_accepted(&api, &anna, "anna").await;
 
     import(
         &api,
         &json!([{ "name": "Anna", "enabled": false }, { "name": "root", "enabled": false }]),
     )
     .await;
-    check_out(&api, &anna, "anna").await;
-    check_out(&api, &root, "root").await;
+    check_refused(&api, &anna, "anna").await;
+    check_refused(&api, &root, "root").await;
 
     import(&api, &json!([{ "name": "Anna" }, { "name": "root" }])).await;
-    check_in(&api, &anna, "anna").await;
+    check_accepted(&api, &anna, "anna").await;
 
     import(&api, &json!([{ "name": "bob" }])).await;
-    check_out(&api, &anna, "anna").await;
-    // Even an administrator, for the directory knew this one.
-    check_out(&api, &root, "root").await;
+    check_refused(&api, &anna, "anna").await;
+    // This holds for an administrator too, since the directory had named this one.
+    check_refused(&api, &root, "root").await;
 }
 
 #[tokio::test]
@@ -61,18 +61,18 @@ async fn accounts_work_until_the_directory_has_named_and_deleted_their_users() {
     let api = Api::start().await;
     let (carl, root) = (api.user("carl", &[]).await, api.user("root", &["--admin"]).await);
     import(&api, &json!([{ "name": "anna" }])).await;
-    check_in(&api, &carl, "carl").await;
-    check_in(&api, &root, "root").await;
-    // An account may be made before or after the directory names its user.
+    check_accepted(&api, &carl, "carl").await;
+    check_accepted(&api, &root, "root").await;
+    // An account may be added before or after the directory names its user.
     let anna = api.user("anna", &[]).await;
-    check_in(&api, &anna, "anna").await;
+    check_accepted(&api, &anna, "anna").await;
     import(&api, &json!([{ "name": "anna" }, { "name": "carl" }])).await;
-    check_in(&api, &carl, "carl").await;
+    check_accepted(&api, &carl, "carl").await;
     import(&api, &json!([{ "name": "anna" }])).await;
-    check_out(&api, &carl, "carl").await;
-    // The directory's history ends, and the user is deleted all the same.
+    check_refused(&api, &carl, "carl").await;
+    // The directory's history of the user is trimmed, and the user still counts as deleted.
     api.sandbox.sql("delete from directory_versions where name_key = 'carl'").unwrap();
-    check_out(&api, &carl, "carl").await;
+    check_refused(&api, &carl, "carl").await;
 }
 
 #[tokio::test]
@@ -82,35 +82,36 @@ async fn sessions_end_when_an_account_is_disabled_removed_or_gets_another_passwo
     let disabled = api.user("disabled", &[]).await;
     let removed = api.user("removed", &[]).await;
     api.world.fanfare(&["users", "disable", "disabled"]).await;
-    check_out(&api, &disabled, "disabled").await;
+    check_refused(&api, &disabled, "disabled").await;
     api.world.fanfare(&["users", "enable", "disabled"]).await;
-    // The account is there again, its former sessions are not.
+    // The account is added again; its former sessions stay invalid.
     assert_eq!(disabled.get(REGISTRATIONS).await.status, 401);
     api.sign_in("disabled").await;
 
     api.world.fanfare(&["users", "remove", "removed"]).await;
-    check_out(&api, &removed, "removed").await;
+    check_refused(&api, &removed, "removed").await;
     let change = ["users", "password", "anna", "--password-stdin"];
     api.world.fanfare_with(&change, Some("another password")).await;
-    check_out(&api, &anna, "anna").await;
+    check_refused(&api, &anna, "anna").await;
 }
 
 #[tokio::test]
-async fn a_session_that_began_while_the_password_changed_is_none() {
+async fn session_begun_during_a_password_change_is_not_valid() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
-    // As if it had been committed after the new password's statement had looked for sessions.
+    // A session that was committed after the new password's statement had read the sessions has an
+    // older generation than its account.
     api.sandbox.sql("update accounts set generation = generation + 1").unwrap();
     assert_eq!(anna.get(REGISTRATIONS).await.status, 401);
 }
 
 #[tokio::test]
-async fn a_password_of_a_megabyte_is_not_hashed() {
+async fn password_of_a_megabyte_is_refused_without_hashing() {
     let api = Api::start().await;
     api.add("anna", &[]).await;
     for _ in 0..20 {
         let form = format!("grant_type=password&username=anna&password={}", "a".repeat(1025));
-        // It takes no try either.
+        // It does not count as a wrong password, either.
         assert_eq!(api.token(&form).await.json()["error"], "invalid_grant");
     }
     api.sign_in("anna").await;

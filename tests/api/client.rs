@@ -1,4 +1,4 @@
-//! As much of an HTTP client as shows everything that is answered, and sends anything.
+//! A minimal HTTP client: it sends any bytes, and shows the whole answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// An answer as it came.
+/// An unchanged HTTP answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -21,19 +21,19 @@ impl Answer {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The values of a header that may come more than once.
+    /// The values of a header that may be repeated.
     pub(crate) fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body, which is JSON and says so.
+    /// The body; the content type must be JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json; charset=utf-8"));
         serde_json::from_str(&self.body).unwrap()
     }
 
-    /// Checks status and body, which is empty when none is expected.
+    /// Checks the status and the body; `None` is an empty body.
     #[track_caller]
     pub(crate) fn is(&self, status: u16, body: Option<&Value>) {
         assert_eq!(self.status, status, "{self:?}");
@@ -55,7 +55,7 @@ pub(crate) async fn send(
     send_as("reports.example.org", address, method, path, headers, body).await
 }
 
-/// The same, to a server that is taken to be `host`.
+/// The same with `host` in the `Host` header.
 pub(crate) async fn send_as(
     host: &str,
     address: SocketAddr,

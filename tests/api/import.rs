@@ -1,4 +1,4 @@
-//! `fanfare webhooks import`: what another server's API lists becomes ours.
+//! `fanfare webhooks import`: webhooks that another server's API lists are registered here.
 
 use fanfare_testkit::build::under_test;
 use fanfare_testkit::process;
@@ -29,7 +29,7 @@ async fn import(api: &Api, list: &[&Value], more: &[&str]) -> process::Output {
 }
 
 #[tokio::test]
-async fn what_the_old_server_lists_is_taken_over_whole() {
+async fn import_takes_over_every_webhook_that_the_old_server_lists() {
     let api = Api::start().await;
     let (anna, root) = (api.user("Anna", &[]).await, api.user("root", &["--admin"]).await);
     let annas = listed("https://example.org/hook", "anna");
@@ -42,14 +42,14 @@ async fn what_the_old_server_lists_is_taken_over_whole() {
     expected.as_object_mut().unwrap().remove("User");
     assert_eq!(list, json!([expected]));
 
-    // Once more, with what our own API lists.
+    // Import what Fanfare's own API lists.
     let all = root.get(&format!("{}?user=all", super::REGISTRATIONS)).await.json();
     let new = listed("https://example.org/?noecho", "carl");
     let all: Vec<&Value> = all.as_array().unwrap().iter().chain([&new]).collect();
     let output = import(&api, &all, &[]).await.success().unwrap();
     assert_eq!(output, "imported 1; skipped 2 that were here before\n");
 
-    // What is not here needs its secret.
+    // A webhook that is not registered here needs its secret.
     let mut unknown = listed("https://example.org/?noecho", "carl");
     unknown["Secret"] = Value::Null;
     let output = import(&api, &[&annas, &unknown], &[]).await;
@@ -57,15 +57,15 @@ async fn what_the_old_server_lists_is_taken_over_whole() {
 }
 
 #[tokio::test]
-async fn one_wrong_entry_keeps_all_out_and_is_told_by_its_line() {
+async fn import_with_one_wrong_entry_registers_nothing_and_names_its_line() {
     let api = Api::start().await;
     let root = api.user("root", &["--admin"]).await;
     let good = listed("https://example.org/", "anna");
     let mut short = listed("https://example.org/", "anna");
     short["Secret"] = json!("short");
-    let mut nobodys = listed("https://example.org/", "anna");
-    nobodys.as_object_mut().unwrap().remove("User");
-    let output = import(&api, &[&good, &short, &nobodys], &["--no-verify"]).await;
+    let mut without_owner = listed("https://example.org/", "anna");
+    without_owner.as_object_mut().unwrap().remove("User");
+    let output = import(&api, &[&good, &short, &without_owner], &["--no-verify"]).await;
     assert_eq!(output.status.code(), Some(1));
     for words in [
         "entry 2: The WebHook secret key parameter must be between 32 and 128 characters long.",
@@ -76,13 +76,13 @@ async fn one_wrong_entry_keeps_all_out_and_is_told_by_its_line() {
     }
     assert!(output.stderr.contains("line 19, entry 2"), "{}", output.stderr);
     assert_eq!(root.ids("?user=all").await, [""; 0]);
-    let owned = import(&api, &[&nobodys], &["--no-verify", "--owner", "dora"]).await;
+    let owned = import(&api, &[&without_owner], &["--no-verify", "--owner", "dora"]).await;
     owned.success().unwrap();
-    assert_eq!(root.ids("?user=dora").await, [super::id(&nobodys)]);
+    assert_eq!(root.ids("?user=dora").await, [super::id(&without_owner)]);
 }
 
 #[tokio::test]
-async fn addresses_are_verified_unless_told_otherwise() {
+async fn import_verifies_addresses_unless_no_verify_is_given() {
     let api = Api::start().await;
     let root = api.user("root", &["--admin"]).await;
     let receiver = Receiver::start().await;

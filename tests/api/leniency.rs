@@ -1,4 +1,4 @@
-//! What clients of the report server send that is not quite what its documentation says.
+//! Requests of the report server's clients that deviate from its documentation.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn webhook(answer: &Answer) -> Value {
 }
 
 #[tokio::test]
-async fn scalars_are_coerced_as_json_net_does() {
+async fn scalars_are_coerced_as_by_json_net() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     for (paused, expected) in [
@@ -42,7 +42,7 @@ async fn scalars_are_coerced_as_json_net_does() {
     assert_eq!(created["Description"], "5.0");
     assert_eq!(created["Headers"], json!({ "X-N": "1", "X-B": "false" }));
     assert_eq!(created["Properties"], json!({ "n": 1.5, "t": "1", "b": false }));
-    // In the order in which they were given.
+    // They keep the order in which they were given.
     assert_eq!(created["Filters"], json!(["tasks", "reports.delete", "alerts"]));
     assert_eq!(anna.get(&of(id(&created))).await.json(), created);
 
@@ -52,7 +52,7 @@ async fn scalars_are_coerced_as_json_net_does() {
 }
 
 #[tokio::test]
-async fn everything_among_other_filters_reads_back_where_it_was() {
+async fn filters_keep_the_position_of_everything() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     for (given, read) in [
@@ -67,7 +67,7 @@ async fn everything_among_other_filters_reads_back_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_form_registers_and_changes_a_webhook() {
+async fn form_body_registers_and_changes_a_webhook() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let uri = "WebHookUri=http%3A%2F%2F192.0.2.1%2Fhook%3Fnoecho";
@@ -101,7 +101,7 @@ async fn a_form_registers_and_changes_a_webhook() {
 }
 
 #[tokio::test]
-async fn json_is_read_whatever_it_is_called_and_however_it_is_encoded() {
+async fn json_is_read_with_any_content_type_and_encoding() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let body = format!(r#"{{"WebHookUri":"{QUIET}","Description":"ä"}}"#);
@@ -116,7 +116,7 @@ async fn json_is_read_whatever_it_is_called_and_however_it_is_encoded() {
         ("application/json; charset=\"UTF-16\"", &utf16),
         (JSON, &marked),
         (JSON, relaxed.as_bytes()),
-        // As `curl -d` calls everything.
+        // The content type that `curl -d` sends by default.
         (FORM, format!(" {body}").as_bytes()),
     ] {
         let created = webhook(&anna.send_as(kind, "POST", REGISTRATIONS, body).await);

@@ -1,4 +1,4 @@
-//! How many webhooks an owner may have.
+//! The limit on the number of an owner's webhooks.
 
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::sandbox::Sandbox;
@@ -17,7 +17,7 @@ async fn start() -> Api {
 }
 
 #[tokio::test]
-async fn an_owner_registers_no_more_than_the_most_even_at_the_same_moment() {
+async fn concurrent_registrations_stay_within_the_limit_of_an_owner() {
     let api = start().await;
     let (anna, bob) = (api.user("anna", &[]).await, api.user("bob", &[]).await);
     let wanted = json!({ "WebHookUri": QUIET });
@@ -28,18 +28,18 @@ async fn an_owner_registers_no_more_than_the_most_even_at_the_same_moment() {
     for answer in answers.iter().filter(|answer| answer.status != 201) {
         answer.is(400, Some(&failure(full)));
     }
-    // A deleted one leaves room, and others have their own.
+    // Deleting a webhook makes room, and each owner has a limit of their own.
     let ids = anna.ids("").await;
     anna.send("DELETE", &of(&ids[0]), b"").await.is(200, None);
     anna.register().await;
     anna.post(&wanted).await.is(400, Some(&failure(full)));
     bob.register().await;
-    // Those that there are can be changed.
+    // Existing webhooks can be changed.
     anna.put(&ids[1], &json!({ "WebHookUri": QUIET, "IsPaused": true })).await.is(200, None);
 }
 
 #[tokio::test]
-async fn commands_keep_to_the_most_and_who_has_more_keeps_them() {
+async fn commands_respect_the_limit_and_existing_webhooks_beyond_it_stay() {
     let api = start().await;
     let add = ["webhooks", "add", "--no-verify", "--owner", "anna", "--url", QUIET];
     for _ in 0..MOST {
@@ -62,7 +62,7 @@ async fn commands_keep_to_the_most_and_who_has_more_keeps_them() {
     let output = import(json!([new("bob", ids[0]), new("anna", ids[1])])).await;
     assert!(output.stderr.contains("'anna' has as many webhooks"), "{}", output.stderr);
     assert_eq!(api.world.json(&["webhooks", "list"]).await, list);
-    // Nothing new for her: nothing to refuse, even if she has more than the most.
+    // She gets no new webhook, so nothing is refused although she is beyond the limit.
     let more: Vec<&str> = add.into_iter().chain(["--webhooks-per-owner", "100"]).collect();
     for _ in 0..MOST {
         api.world.fanfare(&more).await;
@@ -77,7 +77,7 @@ async fn commands_keep_to_the_most_and_who_has_more_keeps_them() {
 }
 
 #[tokio::test]
-async fn an_address_is_not_asked_when_its_owner_has_the_most_webhooks() {
+async fn address_is_not_verified_when_its_owner_is_at_the_limit() {
     let api = start().await;
     let anna = api.user("anna", &[]).await;
     for _ in 0..MOST {

@@ -1,4 +1,4 @@
-//! What an administrator sees of other users' webhooks, and does to them.
+//! An administrator and the webhooks of other users.
 
 use fanfare_testkit::receiver::{Receiver, Reply};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ async fn one(user: &User<'_>, webhook: &str) -> Value {
 }
 
 #[tokio::test]
-async fn secrets_and_values_of_headers_are_their_owner_s_alone() {
+async fn secrets_and_header_values_are_shown_to_their_owner_only() {
     let api = Api::start().await;
     let (anna, root) = (api.user("anna", &[]).await, api.user("root", &["--admin"]).await);
     let headers = json!({ "X-Key": "anna-only", "Authorization": "Bearer anna-only" });
@@ -33,7 +33,7 @@ async fn secrets_and_values_of_headers_are_their_owner_s_alone() {
     let shown = one(&root, &webhook).await;
     assert_eq!(shown["Secret"], Value::Null);
     assert_eq!(shown["Headers"], json!({ "X-Key": MASK, "Authorization": MASK }));
-    // The own ones are shown as they are, everywhere.
+    // An administrator's own webhooks are shown with all their values.
     assert_eq!(one(&root, id(&own)).await, own);
     let all = root.get(&format!("{REGISTRATIONS}?user=all")).await.json();
     assert_eq!((&all[1]["Secret"], &all[1]["Headers"]), (&own["Secret"], &own["Headers"]));
@@ -41,7 +41,7 @@ async fn secrets_and_values_of_headers_are_their_owner_s_alone() {
 }
 
 #[tokio::test]
-async fn what_an_administrator_reads_and_sends_back_changes_no_secret_and_no_header() {
+async fn administrator_who_puts_back_a_masked_webhook_changes_no_secret_or_header() {
     let api = Api::start().await;
     let (anna, root) = (api.user("anna", &[]).await, api.user("root", &["--admin"]).await);
     let headers = json!({ "X-Key": "anna-only", "X-Other": "1" });
@@ -67,7 +67,7 @@ async fn what_an_administrator_reads_and_sends_back_changes_no_secret_and_no_hea
     assert_eq!(now["Headers"], json!({ "x-key": "anna-only", "X-New": "2" }));
     assert_eq!(now["Secret"], made["Secret"]);
 
-    // To its owner it is a value like any other.
+    // For the owner, the mask is a value like any other.
     let mut literal = now.clone();
     literal["Headers"] = json!({ "x-key": MASK });
     anna.put(webhook, &literal).await.is(200, None);

@@ -1,4 +1,4 @@
-//! A database that is away.
+//! The console while the database is unavailable.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn behind_a_proxy(ready: impl AsyncFnOnce(&mut Proxy)) -> (Api, Proxy) {
 }
 
 #[tokio::test]
-async fn the_console_starts_and_answers_while_the_database_is_away() {
+async fn console_starts_and_answers_while_the_database_is_unavailable() {
     let (api, mut proxy) = behind_a_proxy(async |proxy| proxy.cut().await).await;
     api.process.wait_for_line("waiting for the database", SOON).await;
     let away = "The service can't reach its database for now. Try again later.";
@@ -36,7 +36,7 @@ async fn the_console_starts_and_answers_while_the_database_is_away() {
     let answer = api.token("grant_type=password&username=anna&password=anna-of-the-tests").await;
     let expected = json!({ "error": "temporarily_unavailable", "error_description": away });
     answer.is(503, Some(&expected));
-    // Who is not signed in needs no database to be told so.
+    // A request without a token is refused without the database.
     assert_eq!(api.ask("GET", REGISTRATIONS).await.status, 401);
 
     proxy.resume();
@@ -54,7 +54,7 @@ async fn the_console_starts_and_answers_while_the_database_is_away() {
 }
 
 #[tokio::test]
-async fn a_database_that_says_nothing_does_not_keep_the_console_from_ending() {
+async fn console_stops_while_the_database_does_not_answer() {
     let (mut api, proxy) = behind_a_proxy(async |_| ()).await;
     let token = api.user("anna", &[]).await.token;
     proxy.freeze();
@@ -63,14 +63,15 @@ async fn a_database_that_says_nothing_does_not_keep_the_console_from_ending() {
         let bearer = format!("Bearer {token}");
         super::send(address, "GET", REGISTRATIONS, &[("Authorization", &bearer)], b"").await
     });
-    eventually("the request is there", SOON, async || is_connected(address.port())).await;
+    eventually("the request has reached the console", SOON, async || is_connected(address.port()))
+        .await;
     api.process.terminate();
     assert!(api.process.wait_exit(Duration::from_secs(29)).await.success());
-    // It was broken off: there was no answer to give.
+    // The request was aborted without an answer.
     assert!(asking.await.unwrap().is_err());
 }
 
-/// Whether somebody is connected to this port of this machine: state 01 of `/proc/net/tcp`.
+/// Whether this local port has an established connection: state 01 of `/proc/net/tcp`.
 fn is_connected(port: u16) -> bool {
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{port:04X}");

@@ -1,4 +1,4 @@
-//! What is refused, and with which words.
+//! Refused requests and their messages.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn bad_property(name: &str) -> String {
     )
 }
 
-/// Members of a webhook that can't be, and why not.
+/// Invalid members of a webhook, each with its error message.
 fn cases() -> Vec<(&'static str, Value, String)> {
     let smile = "\u{1F600}";
     let mut cases = vec![
@@ -91,7 +91,7 @@ fn cases() -> Vec<(&'static str, Value, String)> {
 }
 
 #[tokio::test]
-async fn a_webhook_that_can_t_be_is_refused_with_the_known_words() {
+async fn invalid_webhook_is_refused_with_the_report_servers_messages() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let id = anna.registered().await;
@@ -103,11 +103,11 @@ async fn a_webhook_that_can_t_be_is_refused_with_the_known_words() {
     }
     assert_eq!(anna.ids("").await, [id]);
     let lines = api.process.lines().concat();
-    assert!(!lines.contains("xxxxxxxx"), "secrets are not for the log");
+    assert!(!lines.contains("xxxxxxxx"), "the log has a secret");
 }
 
 #[tokio::test]
-async fn secrets_and_odd_values_within_the_limits_are_taken_as_they_are() {
+async fn unusual_values_within_the_limits_are_accepted_unchanged() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let long = "x".repeat(128);
@@ -130,7 +130,7 @@ async fn secrets_and_odd_values_within_the_limits_are_taken_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_body_that_can_t_be_read_is_told_by_member() {
+async fn unreadable_body_is_refused_with_the_name_of_its_member() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let id = anna.registered().await;
@@ -168,7 +168,7 @@ async fn a_body_that_can_t_be_read_is_told_by_member() {
 }
 
 #[tokio::test]
-async fn of_members_that_differ_in_case_the_last_counts() {
+async fn last_of_members_that_differ_in_case_counts() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let body = format!(
@@ -183,7 +183,7 @@ async fn of_members_that_differ_in_case_the_last_counts() {
 }
 
 #[tokio::test]
-async fn a_body_has_at_most_1_mib() {
+async fn body_over_1_mib_is_refused() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let body = |length: usize| {
@@ -201,7 +201,7 @@ async fn a_body_has_at_most_1_mib() {
 }
 
 #[tokio::test]
-async fn a_head_is_limited_in_size_and_number() {
+async fn request_headers_are_limited_in_size_and_number() {
     let api = Api::start().await;
     let headers = [("X-A", "1"); 120];
     let answer = send(api.address, "GET", REGISTRATIONS, &headers, b"").await.unwrap();

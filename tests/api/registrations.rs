@@ -1,4 +1,4 @@
-//! Webhooks: registered, read, changed and deleted, by their owners and by administrators.
+//! Owners and administrators register, read, change and delete webhooks.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::world::{SOON, unique};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 #[tokio::test]
-async fn filters_are_everything_and_the_five_kinds() {
+async fn filter_catalogue_lists_everything_and_the_five_kinds() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let answer = anna.get("/api/webhooks/filters").await;
@@ -18,12 +18,12 @@ async fn filters_are_everything_and_the_five_kinds() {
         filters.as_array().unwrap().iter().map(|one| one["Name"].as_str().unwrap()).collect();
     assert_eq!(names, ["*", "reports", "categories", "connections", "tasks", "alerts"]);
     assert!(answer.body.starts_with(r#"[{"Name":"*","Description":""#), "{}", answer.body);
-    // The report server's routes don't mind case, nor a slash at the end.
+    // The report server's routes ignore case and a slash at the end.
     assert_eq!(anna.get("/API/WebHooks/Filters/").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_webhook_lives_from_post_to_delete() {
+async fn webhook_can_be_created_read_changed_and_deleted() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let wanted = json!({
@@ -52,7 +52,7 @@ async fn a_webhook_lives_from_post_to_delete() {
     assert_eq!(anna.get(&of(id)).await.body, expected);
     assert_eq!(anna.get(REGISTRATIONS).await.body, format!("[{expected}]"));
 
-    // What a PUT leaves out goes back to its default, but for the secret.
+    // Members that a PUT leaves out return to their defaults, except the secret.
     anna.put(id, &json!({ "WebHookUri": QUIET })).await.is(200, None);
     let changed = json!({
         "Id": id, "WebHookUri": QUIET, "Secret": SECRET, "Description": null, "IsPaused": false,
@@ -69,7 +69,7 @@ async fn a_webhook_lives_from_post_to_delete() {
 }
 
 #[tokio::test]
-async fn defaults_are_filled_in_and_a_secret_is_made() {
+async fn registration_fills_in_defaults_and_generates_a_secret() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let mut secrets = Vec::new();
@@ -87,7 +87,7 @@ async fn defaults_are_filled_in_and_a_secret_is_made() {
 }
 
 #[tokio::test]
-async fn a_put_may_repeat_the_id_and_may_change_the_secret() {
+async fn put_may_repeat_the_id_and_change_the_secret() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let webhook = anna.register().await;
@@ -108,7 +108,7 @@ async fn a_put_may_repeat_the_id_and_may_change_the_secret() {
 }
 
 #[tokio::test]
-async fn others_webhooks_are_not_there() {
+async fn webhooks_of_other_users_are_not_found() {
     let api = Api::start().await;
     let (anna, bob) = (api.user("anna", &[]).await, api.user("bob", &[]).await);
     let (annas, bobs) = (anna.registered().await, bob.registered().await);
@@ -131,7 +131,7 @@ async fn others_webhooks_are_not_there() {
 }
 
 #[tokio::test]
-async fn an_administrator_manages_everybody_s() {
+async fn administrator_manages_the_webhooks_of_all_users() {
     let api = Api::start().await;
     let (anna, bob) = (api.user("Anna", &[]).await, api.user("bob", &[]).await);
     let root = api.user("root", &["--admin"]).await;
@@ -152,13 +152,13 @@ async fn an_administrator_manages_everybody_s() {
     assert_eq!(bob.ids("").await, [bobs.as_str()]);
     root.send("DELETE", &of(&bobs), b"").await.is(200, None);
     bob.get(&of(&bobs)).await.is(404, None);
-    // Of all, an administrator too deletes the own ones.
+    // `DELETE` on the collection deletes the caller's webhooks only, also for an administrator.
     root.send("DELETE", REGISTRATIONS, b"").await.is(200, None);
     assert_eq!(root.ids("?user=all").await, [annas]);
 }
 
 #[tokio::test]
-async fn the_directory_says_who_is_an_administrator() {
+async fn directory_decides_who_is_an_administrator() {
     let api = Api::start().await;
     let carl = api.user("Carl", &[]).await;
     let status = async || carl.get(&format!("{REGISTRATIONS}?user=all")).await.status;
@@ -176,7 +176,7 @@ async fn the_directory_says_who_is_an_administrator() {
 }
 
 #[tokio::test]
-async fn every_answer_forbids_browsers_to_keep_or_guess() {
+async fn every_response_forbids_caching_and_sniffing() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     for answer in [
@@ -203,7 +203,7 @@ async fn every_answer_forbids_browsers_to_keep_or_guess() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_is_resumed_or_moved_has_not_failed_yet() {
+async fn resumed_or_moved_webhook_begins_without_failures() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let id = anna.registered().await;
@@ -225,7 +225,7 @@ async fn a_webhook_that_is_resumed_or_moved_has_not_failed_yet() {
 }
 
 #[tokio::test]
-async fn what_was_a_former_users_is_resumed_by_an_administrator_only() {
+async fn webhook_of_a_former_user_is_resumed_by_an_administrator_only() {
     let api = Api::start().await;
     let directory = async |names: &[&str]| {
         let users: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
@@ -251,7 +251,7 @@ async fn what_was_a_former_users_is_resumed_by_an_administrator_only() {
 }
 
 #[tokio::test]
-async fn each_change_is_logged_with_the_webhook_and_who_asked_for_it() {
+async fn each_change_is_logged_with_its_webhook_and_its_user() {
     let api = Api::start().await;
     let (anna, root) = (api.user("anna", &[]).await, api.user("root", &["--admin"]).await);
     let id = anna.registered().await;

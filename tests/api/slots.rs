@@ -1,4 +1,4 @@
-//! Connections that cost the console a slot and give nothing for it.
+//! Connections that hold one of the console's slots without using it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::client::send;
 use crate::console::Console;
 use crate::world::SOON;
 
-/// As many as the console has slots for, and more.
+/// More connections than the console has slots.
 const MANY: usize = 700;
 
 /// The largest static file.
@@ -20,8 +20,8 @@ async fn asset(address: SocketAddr) -> String {
     names.next().unwrap().to_owned()
 }
 
-/// Opens a connection that takes little at a time, and asks for the file so often that the answers
-/// fit into no buffer, without ever reading.
+/// Opens a connection with a small receive buffer, and requests the file so often that the answers
+/// fit into no buffer. It never reads.
 async fn unread(address: SocketAddr, path: &str) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.set_recv_buffer_size(2048).ok()?;
@@ -32,7 +32,7 @@ async fn unread(address: SocketAddr, path: &str) -> Option<TcpStream> {
 }
 
 #[tokio::test]
-async fn connections_that_are_not_read_or_say_nothing_keep_nobody_out() {
+async fn idle_and_unread_connections_do_not_block_other_clients() {
     let console = Console::start().await;
     let address = console.address;
     let path = asset(address).await;
@@ -53,7 +53,7 @@ async fn connections_that_are_not_read_or_say_nothing_keep_nobody_out() {
             if answer.status == 200 && quick { Ok(()) } else { Err(format!("{answer:?}")) }
         })
         .await;
-        // And it stays so while they are held.
+        // Later requests are answered too, while these connections stay open.
         for _ in 0..20 {
             let answer = send(address, "GET", "/sign-in", &[], b"").await.unwrap();
             assert_eq!(answer.status, 200);
@@ -63,11 +63,11 @@ async fn connections_that_are_not_read_or_say_nothing_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_not_read_is_closed_after_a_while() {
+async fn unread_connection_is_closed_after_a_while() {
     let console = Console::start().await;
     let path = asset(console.address).await;
     let stream = unread(console.address, &path).await.unwrap();
-    // A peer that has closed breaks what is written to it.
+    // A write to a connection that the peer has closed fails.
     eventually("the connection is closed", SOON, async || match stream.try_write(b"G") {
         Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => Ok(()),
         other => Err(format!("{other:?}")),

@@ -1,4 +1,4 @@
-//! Signing in: `/Token`, and what its tokens open.
+//! `/Token`, and the routes that require its tokens.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn routes() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What is said of a token that is unknown (RFC 6750, section 3.1).
+/// The challenge for an unknown token (RFC 6750, section 3.1).
 const UNKNOWN: &str = "Bearer error=\"invalid_token\", \
                        error_description=\"the token is unknown or its session has ended\"";
 
@@ -33,7 +33,7 @@ fn check_denied(answer: &Answer, challenge: &str) {
 }
 
 #[tokio::test]
-async fn every_route_is_for_those_who_are_signed_in() {
+async fn every_route_requires_sign_in() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     for (method, path) in routes() {
@@ -56,7 +56,7 @@ async fn every_route_is_for_those_who_are_signed_in() {
 }
 
 #[tokio::test]
-async fn a_password_is_exchanged_for_a_token_that_only_its_holder_knows() {
+async fn password_is_exchanged_for_a_token_that_is_stored_as_a_digest() {
     let api = Api::start().await;
     api.add("anna", &[]).await;
     let answer = api.token("grant_type=password&username=ANNA&password=anna-of-the-tests").await;
@@ -68,7 +68,7 @@ async fn a_password_is_exchanged_for_a_token_that_only_its_holder_knows() {
     let stored = api.sandbox.sql("select * from sessions").unwrap();
     assert!(stored.contains("anna") && !stored.contains(token), "{stored}");
 
-    // A new password ends what the old one began.
+    // A new password ends the sessions of the old one.
     let anna = api.sign_in("anna").await;
     assert_eq!(anna.get(REGISTRATIONS).await.status, 200);
     let change = ["users", "add", "anna", "--password-stdin"];
@@ -79,7 +79,7 @@ async fn a_password_is_exchanged_for_a_token_that_only_its_holder_knows() {
 }
 
 #[tokio::test]
-async fn who_can_t_sign_in_gets_an_oauth_error() {
+async fn refused_sign_in_returns_an_oauth_error() {
     let api = Api::start().await;
     api.add("anna", &[]).await;
     let incorrect = "The user name or password is incorrect.";
@@ -116,17 +116,17 @@ async fn who_can_t_sign_in_gets_an_oauth_error() {
 }
 
 #[tokio::test]
-async fn wrong_passwords_are_limited() {
+async fn repeated_wrong_passwords_are_refused() {
     let api = Api::start().await;
     api.add("anna", &[]).await;
     api.add("bob", &[]).await;
     let wrong = "grant_type=password&username=anna&password=wrong";
     for n in 0..10 {
         assert_eq!(api.token(wrong).await.json()["error"], "invalid_grant", "{n}");
-        // Right ones don't count.
+        // Correct passwords don't count.
         api.sign_in("bob").await;
     }
-    // From here on the right one is not even looked at.
+    // From here on the correct password is refused without a check.
     for form in [wrong, "grant_type=password&username=Anna&password=anna-of-the-tests"] {
         let answer = api.token(form).await;
         assert_eq!((answer.status, &answer.json()["error"]), (429, &json!("slow_down")));
@@ -153,7 +153,7 @@ async fn token_from(source: [u8; 4], api: &Api, form: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn wrong_passwords_of_one_source_lock_nobody_else_out() {
+async fn wrong_passwords_from_one_source_do_not_lock_out_others() {
     let api = Api::start().await;
     api.user("anna", &[]).await;
     let elsewhere = [127, 0, 0, 2];
@@ -165,7 +165,7 @@ async fn wrong_passwords_of_one_source_lock_nobody_else_out() {
     assert_eq!(token_from(elsewhere, &api, right).await, 429);
     api.sign_in("anna").await;
 
-    // Even beside a flood from where she is.
+    // This holds even during a flood of requests from her own address.
     let tries = (0..64).map(|n| format!("grant_type=password&username=user{n}&password=wrong"));
     let tries: Vec<String> = tries.collect();
     for many in tries.chunks(32) {

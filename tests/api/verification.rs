@@ -1,4 +1,4 @@
-//! An address proves that it wants to be one, before anything is sent there.
+//! An address must return a value before notifications are sent to it.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn receiver() -> Receiver {
 }
 
 #[tokio::test]
-async fn the_documented_flow_ends_with_a_notification() {
+async fn documented_registration_leads_to_a_notification() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let user = json!({ "name": "anna", "roles": ["System Administrator"] });
@@ -62,7 +62,7 @@ async fn the_documented_flow_ends_with_a_notification() {
 }
 
 #[tokio::test]
-async fn an_address_that_does_not_prove_itself_is_refused() {
+async fn address_that_fails_verification_is_refused() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let receiver = receiver().await;
@@ -80,10 +80,10 @@ async fn an_address_that_does_not_prove_itself_is_refused() {
         receiver.answer_with(move |_, _| reply.clone());
         anna.post(&json!({ "WebHookUri": url })).await.is(400, Some(&expected));
     }
-    // A JSON text is not the plain text.
+    // A JSON string is not the plain text.
     receiver.answer_with(|request, _| Reply::text(200, format!("\"{}\"", echo_of(request))));
     anna.post(&json!({ "WebHookUri": url })).await.is(400, Some(&failure(NO_ECHO)));
-    // Any success is one.
+    // Any 2xx status is accepted.
     receiver.answer_with(|request, _| Reply::text(202, echo_of(request)));
     assert_eq!(anna.post(&json!({ "WebHookUri": url })).await.status, 201);
     drop(receiver);
@@ -93,7 +93,7 @@ async fn an_address_that_does_not_prove_itself_is_refused() {
 }
 
 #[tokio::test]
-async fn an_address_inside_is_refused_without_a_word_about_it() {
+async fn private_address_is_refused_without_details() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     for url in ["http://10.0.0.1/", "http://169.254.169.254/latest/meta-data", "http://[::1]:1/"] {
@@ -109,7 +109,7 @@ async fn an_address_inside_is_refused_without_a_word_about_it() {
 }
 
 #[tokio::test]
-async fn noecho_in_any_case_registers_without_asking() {
+async fn noecho_in_any_letter_case_registers_without_verification() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let receiver = Receiver::start().await;
@@ -121,7 +121,7 @@ async fn noecho_in_any_case_registers_without_asking() {
 }
 
 #[tokio::test]
-async fn a_change_is_verified_when_the_address_changes() {
+async fn change_of_the_address_is_verified() {
     let api = Api::start().await;
     let anna = api.user("anna", &[]).await;
     let receiver = receiver().await;
@@ -138,14 +138,14 @@ async fn a_change_is_verified_when_the_address_changes() {
     let wrong = anna.put(id, &json!({ "WebHookUri": receiver.url("/three") })).await;
     wrong.is(400, Some(&failure(NO_ECHO)));
     assert_eq!(anna.get(&of(id)).await.json()["WebHookUri"], receiver.url("/two"));
-    // Nobody makes us ask an address for a webhook that is not theirs.
+    // A change of another user's webhook is refused before its address is contacted.
     let bob = api.user("bob", &[]).await;
     bob.put(id, &json!({ "WebHookUri": receiver.url("/four") })).await.is(404, None);
     assert_eq!(receiver.count(), 3);
 }
 
 #[tokio::test]
-async fn what_is_under_way_at_the_end_is_answered() {
+async fn request_in_progress_is_answered_before_the_console_stops() {
     let mut api = Api::start().await;
     let receiver = Receiver::start().await;
     let delay = Duration::from_secs(2);
@@ -159,7 +159,7 @@ async fn what_is_under_way_at_the_end_is_answered() {
         super::send(address, "POST", super::REGISTRATIONS, &headers, body.as_bytes()).await
     });
     receiver.wait_for(1, SOON).await;
-    // A connection that nobody uses holds up nothing.
+    // An idle connection does not delay the stop.
     let _idle = tokio::net::TcpStream::connect(api.address).await.unwrap();
     api.process.terminate();
     assert_eq!(asking.await.unwrap().unwrap().status, 201);

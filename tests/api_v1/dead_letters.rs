@@ -1,4 +1,4 @@
-//! Dead letters, for administrators.
+//! Dead letters: administrators list, replay and discard them.
 
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
@@ -11,7 +11,7 @@ const LIST: &str = "/api/v1/dead-letters";
 const REPLAY: &str = "/api/v1/dead-letters/replay";
 const DISCARD: &str = "/api/v1/dead-letters/discard";
 
-/// Waits until there are so many; returns them.
+/// Waits until there are `count` dead letters; returns them.
 async fn letters(root: &User, count: usize) -> Vec<Value> {
     eventually("the dead letters are there", SOON, async || {
         let answer = root.get(LIST).await;
@@ -22,12 +22,12 @@ async fn letters(root: &User, count: usize) -> Vec<Value> {
     .await
 }
 
-fn taken(count: u64, dry_run: bool) -> Value {
+fn result(count: u64, dry_run: bool) -> Value {
     json!({ "count": count, "dryRun": dry_run, "complete": true, "missing": [], "kept": [] })
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_brought_back_and_thrown_away() {
+async fn dead_letters_are_listed_replayed_and_discarded() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, _| Reply::status(500));
@@ -52,8 +52,8 @@ async fn dead_letters_are_listed_brought_back_and_thrown_away() {
     assert_eq!(rest, json!({ "items": [all[1]], "complete": true }));
 
     let by_reason = json!({ "reason": "exhausted", "dryRun": true });
-    root.post(REPLAY, &by_reason).await.is(200, Some(&taken(1, true)));
-    // An attempt would only drop it, so that it stays dead until the webhook is resumed.
+    root.post(REPLAY, &by_reason).await.is(200, Some(&result(1, true)));
+    // An attempt would drop the delivery, so it stays dead until the webhook is resumed.
     api.world.fanfare(&["webhooks", "pause", &webhook]).await;
     for dry_run in [true, false] {
         let of_webhook = json!({ "webhook": webhook, "dryRun": dry_run });
@@ -65,25 +65,25 @@ async fn dead_letters_are_listed_brought_back_and_thrown_away() {
     api.world.deliveries(&webhook, "dead", 1).await;
     api.world.fanfare(&["webhooks", "resume", &webhook]).await;
     receiver.answer_with(|_, _| Reply::status(200));
-    root.post(REPLAY, &json!({ "webhook": webhook })).await.is(200, Some(&taken(1, false)));
+    root.post(REPLAY, &json!({ "webhook": webhook })).await.is(200, Some(&result(1, false)));
     api.world.deliveries(&webhook, "delivered", 1).await;
-    // What is still wrong comes back.
+    // An event that is still invalid becomes a dead letter again.
     let ids = json!({ "ids": [all[0]["id"]] });
-    root.post(REPLAY, &ids).await.is(200, Some(&taken(1, false)));
+    root.post(REPLAY, &ids).await.is(200, Some(&result(1, false)));
     letters(&root, 2).await;
     root.post(DISCARD, &json!({ "all": true, "dryRun": true }))
         .await
-        .is(200, Some(&taken(2, true)));
+        .is(200, Some(&result(2, true)));
     let missing = json!({ "ids": [all[1]["id"], "none"] });
     let answer = root.post(DISCARD, &missing).await.json();
     assert_eq!((&answer["count"], &answer["missing"]), (&json!(1), &json!(["none"])));
     let rest = json!({ "all": true, "queue": "events" });
-    root.post(DISCARD, &rest).await.is(200, Some(&taken(1, false)));
+    root.post(DISCARD, &rest).await.is(200, Some(&result(1, false)));
     letters(&root, 0).await;
 }
 
 #[tokio::test]
-async fn dead_letters_are_for_administrators_who_say_which() {
+async fn dead_letters_require_an_administrator_and_a_selection() {
     let api = Api::start().await;
     let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
     refused(&anna.get(LIST).await, 403, "forbidden");

@@ -1,4 +1,4 @@
-//! Deliveries: listed, shown, attempted again; each user sees the own ones.
+//! Users list, show and retry their own deliveries.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{Api, NOBODY_S, ids, refused, wrong};
 use crate::world::{SOON, event};
 
 #[tokio::test]
-async fn each_user_sees_the_own_deliveries_as_the_commands_show_them() {
+async fn users_see_their_deliveries_as_commands_show_them() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let annas = api.world.webhook_of("Anna", &receiver.url("/anna"), &[]).await;
@@ -52,7 +52,7 @@ async fn each_user_sees_the_own_deliveries_as_the_commands_show_them() {
 }
 
 #[tokio::test]
-async fn what_is_not_the_caller_s_or_not_right_is_refused() {
+async fn requests_for_others_deliveries_and_invalid_requests_are_refused() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let bobs = api.world.webhook_of("bob", &receiver.url("/bob"), &[]).await;
@@ -74,9 +74,9 @@ async fn what_is_not_the_caller_s_or_not_right_is_refused() {
     let names = ["page", "webhook", "state", "since", "until", "limit", "cursor", "owner"];
     assert_eq!(wrong(&problem), names);
 
-    let nobody = super::User { address: api.address, token: "x".to_owned() };
+    let unknown = super::User { address: api.address, token: "x".to_owned() };
     for path in ["deliveries", "events", "dead-letters", "statistics"] {
-        let answer = nobody.get(&format!("/api/v1/{path}")).await;
+        let answer = unknown.get(&format!("/api/v1/{path}")).await;
         refused(&answer, 401, "unauthorized");
         let challenge = answer.header("www-authenticate").unwrap();
         assert!(challenge.starts_with("Bearer error=\"invalid_token\""), "{challenge}");
@@ -88,7 +88,7 @@ async fn what_is_not_the_caller_s_or_not_right_is_refused() {
 }
 
 #[tokio::test]
-async fn a_delivery_is_attempted_again_on_demand() {
+async fn delivery_is_attempted_again_on_request() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let webhook = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
@@ -108,12 +108,12 @@ async fn a_delivery_is_attempted_again_on_demand() {
     refused(&anna.send("POST", &retry, "").await, 409, "webhook-paused");
     api.world.fanfare(&["webhooks", "delete", &webhook]).await;
     refused(&anna.send("POST", &retry, "").await, 409, "webhook-deleted");
-    // What was sent to it is there to be seen.
+    // Its deliveries can still be read.
     assert_eq!(ids(&anna.read("/api/v1/deliveries").await), [id]);
 }
 
 #[tokio::test]
-async fn what_failed_is_attempted_again_together_and_counted_by_the_hour() {
+async fn failed_deliveries_are_resent_together_and_counted_by_the_hour() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, _| Reply::status(500));
@@ -162,7 +162,7 @@ async fn what_failed_is_attempted_again_together_and_counted_by_the_hour() {
         (&done["total"], &done["begun"], &done["delivered"]),
         (&json!(3), &json!(3), &json!(3))
     );
-    // What has ended can't be cancelled.
+    // A resend that has ended can't be cancelled.
     anna.send("DELETE", &path, "").await.is(200, Some(&done));
     anna.send("POST", &format!("{path}?dryRun=true"), "").await.is(200, Some(&nothing));
     statistics(&api, &webhook, &other).await;
@@ -185,7 +185,7 @@ async fn statistics(api: &Api, webhook: &str, other: &str) {
         hours.iter().filter_map(|hour| hour["outcomes"][outcome].as_i64()).sum()
     };
     assert_eq!((count("delivered"), count("status")), (3, 12));
-    // For all that one may see it is the same, and nothing for others.
+    // Without a webhook, the statistics cover everything that the user may see, and nothing else.
     for user in [&anna, &root] {
         let all = user.read(&format!("{path}?hours=2")).await;
         assert_eq!((&all["attempts"], &all["last"]), (&json!(15), &of_webhook["last"]));
@@ -209,7 +209,7 @@ async fn statistics(api: &Api, webhook: &str, other: &str) {
 }
 
 #[tokio::test]
-async fn a_pending_delivery_is_listed_and_shown() {
+async fn pending_delivery_is_listed_and_shown() {
     let api = Api::start().await;
     let webhook = api.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
     let _router = api.world.start("router").await;
@@ -230,9 +230,9 @@ async fn a_pending_delivery_is_listed_and_shown() {
     }
 }
 
-/// Two POSTs side by side could both arrive, and the ledger would keep the outcome of one.
+/// Two concurrent POSTs could both arrive, and the ledger would keep the outcome of one.
 #[tokio::test]
-async fn sending_again_during_an_attempt_is_refused_until_that_has_ended() {
+async fn send_again_during_an_attempt_is_refused_until_it_has_ended() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, count| match count {
@@ -254,7 +254,7 @@ async fn sending_again_during_an_attempt_is_refused_until_that_has_ended() {
     assert!(command.stderr.contains(words), "{}", command.stderr);
     let delivered = api.world.deliveries(&webhook, "delivered", 1).await;
     assert_eq!((receiver.count(), &delivered[0]["attempts"]), (2, &json!(2)));
-    // Then it is sent again, and counts on.
+    // Now it is sent again, and the attempt numbers continue.
     let answer = anna.send("POST", &retry, "").await;
     assert_eq!((answer.status, &answer.json()["begun"]), (202, &json!(true)));
     let requests = receiver.wait_for(3, SOON).await;

@@ -1,4 +1,4 @@
-//! The description of the APIs, held against what is answered.
+//! The `OpenAPI` description, compared with the answers.
 
 use fanfare_testkit::receiver::Receiver;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use super::{Api, NOBODY_S};
 use crate::api::client::send;
 
 #[tokio::test]
-async fn every_described_operation_is_there_and_wants_somebody_who_is_signed_in() {
+async fn every_described_operation_exists_and_requires_sign_in() {
     let api = Api::start().await;
     let answer = send(api.address, "GET", "/api/openapi.json", &[], b"").await.unwrap();
     let document = answer.json();
@@ -36,7 +36,7 @@ fn check(document: &Value, schema: &str, answer: &Value) {
     let mut required = Vec::new();
     let parts = schema["allOf"].as_array().cloned().unwrap_or_default();
     for part in std::iter::once(schema.clone()).chain(parts) {
-        // What may be left out as a whole.
+        // Objects that may be absent as a whole.
         let option = part["anyOf"][0]["$ref"].as_str();
         let reference = option.or(part["$ref"].as_str()).map(|it| it.trim_start_matches('#'));
         let part = reference.map_or(&part, |pointer| document.pointer(pointer).unwrap());
@@ -56,7 +56,7 @@ fn check(document: &Value, schema: &str, answer: &Value) {
 }
 
 #[tokio::test]
-async fn answers_are_as_they_are_described() {
+async fn responses_match_their_description() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let webhook = api.world.webhook_of("root", &receiver.url("/hook"), &[]).await;
@@ -95,7 +95,7 @@ async fn answers_are_as_they_are_described() {
 }
 
 #[tokio::test]
-async fn people_read_the_description_without_any_script() {
+async fn description_can_be_read_without_a_script() {
     let api = Api::start().await;
     let page = send(api.address, "GET", "/api/docs", &[], b"").await.unwrap();
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));

@@ -1,4 +1,4 @@
-//! Events, and why they went where they went.
+//! Events and their explanations.
 
 use fanfare_testkit::receiver::Receiver;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{Api, ids, refused, wrong};
 use crate::world::event;
 
 #[tokio::test]
-async fn administrators_see_events_as_the_commands_show_them() {
+async fn administrators_see_events_as_commands_show_them() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let webhook = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
@@ -50,7 +50,7 @@ async fn administrators_see_events_as_the_commands_show_them() {
 }
 
 #[tokio::test]
-async fn an_id_that_two_sources_gave_asks_for_the_source() {
+async fn id_of_two_sources_requires_the_source() {
     let api = Api::start().await;
     let webhook = api.world.webhook_of("anna", "http://127.0.0.1:9/", &["--paused"]).await;
     let _router = api.world.start("router").await;
@@ -59,7 +59,7 @@ async fn an_id_that_two_sources_gave_asks_for_the_source() {
     one["source"] = json!("/other");
     api.world.publish(&one).await;
     let id = one["id"].as_str().unwrap();
-    fanfare_testkit::wait::eventually("both are taken", super::SOON, async || {
+    fanfare_testkit::wait::eventually("both events are stored", super::SOON, async || {
         (ids(&root.read("/api/v1/events").await).len() == 2).then_some(())
     })
     .await;
@@ -73,7 +73,7 @@ async fn an_id_that_two_sources_gave_asks_for_the_source() {
 }
 
 #[tokio::test]
-async fn an_id_that_somebody_else_s_event_has_too_makes_no_difference_to_an_owner() {
+async fn id_shared_with_an_unreadable_event_makes_no_difference_to_an_owner() {
     let api = Api::start().await;
     let webhook = api.world.webhook_of("anna", "http://127.0.0.1:9/", &["--paused"]).await;
     let _router = api.world.start("router").await;
@@ -84,7 +84,7 @@ async fn an_id_that_somebody_else_s_event_has_too_makes_no_difference_to_an_owne
     hidden["subject"] = json!("categories/hidden/reports/hidden");
     api.world.publish(&hidden).await;
     api.world.publish(&own).await;
-    fanfare_testkit::wait::eventually("both are taken", super::SOON, async || {
+    fanfare_testkit::wait::eventually("both events are stored", super::SOON, async || {
         (ids(&root.read("/api/v1/events").await).len() == 2).then_some(())
     })
     .await;
@@ -96,7 +96,7 @@ async fn an_id_that_somebody_else_s_event_has_too_makes_no_difference_to_an_owne
 }
 
 #[tokio::test]
-async fn explanations_are_those_of_the_commands_and_name_nothing_to_who_may_not_read() {
+async fn explanations_match_the_commands_and_reveal_nothing_unreadable() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let annas = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
@@ -119,19 +119,23 @@ async fn explanations_are_those_of_the_commands_and_name_nothing_to_who_may_not_
     refused(&bob.get(&format!("{path}?webhook={annas}")).await, 404, "not-found");
     refused(&bob.get(&format!("{path}?owner=anna")).await, 403, "forbidden");
     refused(&bob.get("/api/v1/events/none/explain").await, 404, "not-found");
-    // Of a report, of which bob may read none.
+    // An event about a report; bob may read no reports.
     let mut report = event();
     report["type"] = json!("reports.upload");
     report["subject"] = json!("categories/hidden/reports/hidden");
     api.world.publish(&report).await;
     let path = format!("/api/v1/events/{}/explain", report["id"].as_str().unwrap());
-    let told = fanfare_testkit::wait::eventually("it is taken", super::SOON, async || {
-        let answer = bob.get(&path).await;
-        (answer.status == 200).then(|| answer.json())
-    })
-    .await;
-    assert_eq!(told[0]["webhook"], bobs);
-    assert_eq!((&told[0]["verdict"], &told[0]["scopes"]), (&json!("no-access"), &json!([])));
-    assert!(!told.to_string().contains("hidden"), "{told}");
+    let explained =
+        fanfare_testkit::wait::eventually("the event is stored", super::SOON, async || {
+            let answer = bob.get(&path).await;
+            (answer.status == 200).then(|| answer.json())
+        })
+        .await;
+    assert_eq!(explained[0]["webhook"], bobs);
+    assert_eq!(
+        (&explained[0]["verdict"], &explained[0]["scopes"]),
+        (&json!("no-access"), &json!([]))
+    );
+    assert!(!explained.to_string().contains("hidden"), "{explained}");
     assert!(root.read(&path).await.to_string().contains("hidden"));
 }

@@ -1,11 +1,11 @@
-//! A webhook's limit on attempts a minute.
+//! The limit on a webhook's attempts per minute.
 
 use serde_json::{Value, json};
 
 use super::{Api, NOBODY_S, refused, wrong};
 
 #[tokio::test]
-async fn an_owner_limits_the_attempts_of_an_own_webhook() {
+async fn owner_can_limit_the_attempts_of_a_webhook() {
     let api = Api::start().await;
     let webhook = api.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
     let (anna, bob, root) =
@@ -37,7 +37,7 @@ async fn an_owner_limits_the_attempts_of_an_own_webhook() {
         refused(&bob.get(other).await, 404, "not-found");
         refused(&bob.send("PATCH", other, r#"{"rateLimit":1}"#).await, 404, "not-found");
     }
-    // The drop-in API knows nothing of it, and leaves it as it is.
+    // The drop-in API has no such member, and leaves the limit unchanged.
     anna.send("PATCH", &path, r#"{"rateLimit":7}"#).await;
     let registration = format!("/api/webhooks/registrations/{webhook}");
     assert!(anna.read(&registration).await.get("RateLimit").is_none());

@@ -1,4 +1,4 @@
-//! Pages that go on while there is more to list.
+//! Cursors of lists.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ fn batch() -> Value {
 }
 
 #[tokio::test]
-async fn pages_are_complete_and_without_doubles_while_new_deliveries_come() {
+async fn pages_have_each_delivery_once_while_new_ones_arrive() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let mut webhooks = Vec::new();
@@ -56,7 +56,7 @@ async fn pages_are_complete_and_without_doubles_while_new_deliveries_come() {
     let _router = api.world.start("router").await;
     publish(12).await;
     let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
-    // Nobody attempts them yet: what is pending becomes delivered while it is walked over.
+    // No worker runs yet. The deliveries change from pending to delivered while they are listed.
     let all = fanfare_testkit::wait::eventually("all are planned", super::SOON, async || {
         let all = ids(&root.read("/api/v1/deliveries?limit=1000").await);
         (all.len() == 2 * 12 * 3).then_some(all)

@@ -1,4 +1,4 @@
-//! A secret that is replaced without a gap.
+//! Rotation of a webhook's secret.
 
 use chrono::{DateTime, Utc};
 use fanfare_core::signature::{verify_ms_signature, verify_webhook_signature};
@@ -22,13 +22,13 @@ fn entries(request: &Request) -> usize {
 }
 
 #[tokio::test]
-async fn both_secrets_sign_until_the_old_one_s_end_and_then_the_new_one_alone() {
+async fn both_secrets_sign_until_the_old_one_expires() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let webhook = api.world.webhook_of("anna", &receiver.url("/hook"), &[]).await;
     let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
     let anna = api.sign_in("anna").await;
-    // The worker has it in memory, as it was.
+    // The worker has the webhook with the old secret in memory.
     api.delivered(&[&webhook]).await;
     let path = format!("/api/v1/webhooks/{webhook}/secret");
     let rotated = anna.post(&path, &json!({ "overlap": "6s" })).await;
@@ -37,7 +37,7 @@ async fn both_secrets_sign_until_the_old_one_s_end_and_then_the_new_one_alone() 
     let (old, new): (Secret, Secret) =
         (SECRET.parse().unwrap(), rotated["secret"].as_str().unwrap().parse().unwrap());
     let until: DateTime<Utc> = rotated["previousUntil"].as_str().unwrap().parse().unwrap();
-    // A change of something else in the meantime leaves the old one its end.
+    // A change of another member does not change the old secret's expiry.
     let mut changed = anna.read(&format!("/api/webhooks/registrations/{webhook}")).await;
     assert_eq!(changed["Secret"], rotated["secret"]);
     changed["Description"] = json!("changed");
@@ -64,14 +64,14 @@ async fn both_secrets_sign_until_the_old_one_s_end_and_then_the_new_one_alone() 
     let time = |request: &Request| -> i64 {
         request.header("webhook-timestamp").unwrap().parse().unwrap()
     };
-    // One clock serves all here.
+    // The processes of this test have the same clock.
     assert!(both.iter().all(|request| time(request) <= until.timestamp()));
     assert!(alone.iter().all(|request| time(request) >= until.timestamp()));
     assert!(alone.iter().all(|request| !signed(request, &old)));
 }
 
 #[tokio::test]
-async fn only_the_owner_and_administrators_replace_a_secret_and_only_by_a_good_one() {
+async fn secret_is_replaced_by_its_owner_or_an_administrator_and_only_by_a_valid_one() {
     let api = Api::start().await;
     let webhook = api.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
     let (anna, bob) = (api.sign_in("anna").await, api.sign_in("bob").await);
@@ -92,7 +92,7 @@ async fn only_the_owner_and_administrators_replace_a_secret_and_only_by_a_good_o
     }
     let unchanged = anna.read(&format!("/api/webhooks/registrations/{webhook}")).await;
     assert_eq!(unchanged["Secret"], SECRET);
-    // Without a body a secret is made, and the old one is valid for a day.
+    // Without a body a secret is generated, and the old one is valid for a day.
     let root = api.sign_in("root").await;
     let rotated = root.send("POST", &path, "").await.json();
     let until: DateTime<Utc> = rotated["previousUntil"].as_str().unwrap().parse().unwrap();

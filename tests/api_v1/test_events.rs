@@ -1,4 +1,4 @@
-//! Test events: the way of every event, to one webhook.
+//! Test events: they are processed as all events are, for one webhook.
 
 use fanfare_testkit::receiver::Receiver;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ fn path(webhook: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_test_event_reaches_its_webhook_alone_and_is_listed() {
+async fn test_event_reaches_its_webhook_only_and_is_listed() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let webhook = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
@@ -44,25 +44,25 @@ async fn a_test_event_reaches_its_webhook_alone_and_is_listed() {
         all.iter().find(|one| one["webhook"] == id).unwrap()["verdict"].clone()
     };
     assert_eq!((verdict(&webhook), verdict(&other)), (json!("sent"), json!("test-of-another")));
-    // An event afterwards reaches both, so that nothing of the test was on its way to the other.
+    // A later event reaches both webhooks. So the other one did not get the test event.
     api.delivered(&[&webhook, &other]).await;
     assert_eq!(receiver.requests().iter().filter(|it| it.path == "/bob").count(), 1);
 }
 
 #[tokio::test]
-async fn a_test_says_why_no_event_would_come() {
+async fn test_event_response_says_why_no_event_would_be_sent() {
     let api = Api::start().await;
     let receiver = Receiver::start().await;
     let url = receiver.url("/hook");
     let paused = api.world.webhook_of("anna", &url, &["--paused"]).await;
     let reports = api.world.webhook_of("anna", &url, &["--filter", "reports"]).await;
-    let nobody = api.world.webhook_of("carl", &url, &[]).await;
+    let ownerless = api.world.webhook_of("carl", &url, &[]).await;
     let bobs = api.world.webhook_of("bob", &url, &[]).await;
     let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
     refused(&anna.send("POST", &path(&paused), "").await, 409, "webhook-paused");
     let problem = refused(&anna.send("POST", &path(&reports), "").await, 409, "nothing-readable");
     assert!(problem["detail"].as_str().unwrap().contains("anna may read nothing"), "{problem}");
-    refused(&root.send("POST", &path(&nobody), "").await, 409, "owner-deleted");
+    refused(&root.send("POST", &path(&ownerless), "").await, 409, "owner-deleted");
     for id in [bobs.as_str(), NOBODY_S, "x"] {
         refused(&anna.send("POST", &path(id), "").await, 404, "not-found");
     }
@@ -70,19 +70,19 @@ async fn a_test_says_why_no_event_would_come() {
 }
 
 #[tokio::test]
-async fn an_owner_has_ten_test_events_at_once_whoever_asks_for_them() {
+async fn owner_has_at_most_ten_test_events_at_once_regardless_of_the_caller() {
     let api = Api::start().await;
-    let anna_s = api.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
+    let annas = api.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
     let another = api.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
-    let bob_s = api.world.webhook_of("bob", "http://127.0.0.1:9/", &[]).await;
+    let bobs = api.world.webhook_of("bob", "http://127.0.0.1:9/", &[]).await;
     let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
     for n in 0..10 {
-        let (user, webhook) = if n % 2 == 0 { (&anna, &anna_s) } else { (&root, &another) };
+        let (user, webhook) = if n % 2 == 0 { (&anna, &annas) } else { (&root, &another) };
         assert_eq!(user.send("POST", &path(webhook), "").await.status, 202, "{n}");
     }
     let answer = anna.send("POST", &path(&another), "").await;
     refused(&answer, 429, "too-many-requests");
     let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=6).contains(&seconds), "{seconds}");
-    assert_eq!(root.send("POST", &path(&bob_s), "").await.status, 202);
+    assert_eq!(root.send("POST", &path(&bobs), "").await.status, 202);
 }

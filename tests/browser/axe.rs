@@ -1,4 +1,4 @@
-//! What axe-core, which looks for what keeps people from using a page, finds in one.
+//! Accessibility checks of a page by axe-core.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::window::Window;
 use crate::python_env::root;
 
-/// The rules that a page is held to: those of WCAG 2.2, A and AA, and what is good practice.
+/// The rules that are checked: WCAG 2.2, A and AA, and best practices.
 const RULES: &str = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']";
 
-/// Finds what is wrong with the page that is shown: the rules, each with where it is broken.
+/// The rules that the current page breaks, each with the elements that break it.
 pub(super) async fn faults(window: &Window) -> Vec<String> {
     window.run(script()).await.unwrap();
     let run = format!(
@@ -27,13 +27,13 @@ pub(super) async fn faults(window: &Window) -> Vec<String> {
 
 fn broken(rule: &Value) -> Vec<String> {
     let nodes = rule["nodes"].as_array().unwrap();
-    let told = |node: &Value| {
+    let description = |node: &Value| {
         format!("{} ({}): {} {}", rule["id"], rule["impact"], node["html"], node["failureSummary"])
     };
-    nodes.iter().map(told).collect()
+    nodes.iter().map(description).collect()
 }
 
-/// The script, from the registry once for all tests that want it.
+/// The script, downloaded from the registry once for all tests.
 fn script() -> &'static str {
     static SCRIPT: OnceLock<String> = OnceLock::new();
     SCRIPT.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! From signing in to deleting, by three people.
+//! What users do from sign-in to the deletion of a webhook.
 
 use fanfare_testkit::receiver::{Receiver, Reply};
 use serde_json::json;
@@ -7,10 +7,10 @@ use super::window::Window;
 use super::{Desk, sign_in};
 use crate::console::PASSWORD;
 
-/// What nobody said is not there.
+/// A status line that the page must not show.
 const NOTHING_SAID: [&str; 0] = [];
 
-/// A receiver that gives the value back by which an address is verified, and takes the rest.
+/// A receiver that returns the value of a verification and accepts all other requests.
 async fn receiver() -> Receiver {
     let receiver = Receiver::start().await;
     receiver.answer_with(|request, _| match request.path.split_once("echo=") {
@@ -20,7 +20,7 @@ async fn receiver() -> Receiver {
     receiver
 }
 
-/// Whether the page is still the one that was marked: it was not loaded anew.
+/// Marks the page, so that [`is_marked`] can see whether it was loaded again.
 async fn mark(window: &Window) {
     window.run("window.marked = true").await.unwrap();
 }
@@ -29,7 +29,7 @@ async fn is_marked(window: &Window) -> bool {
     window.run("return window.marked === true").await.unwrap() == json!(true)
 }
 
-/// Makes a webhook by the form, after a try with mistakes in it.
+/// Creates a webhook with the form, after an attempt with mistakes.
 async fn create(window: &Window, receiver: &Receiver) -> String {
     window.choose("Create the first webhook").await;
     window.fill("#url", "ftp://receiver.example/").await;
@@ -40,7 +40,7 @@ async fn create(window: &Window, receiver: &Receiver) -> String {
     window.sees("[role=alert]", "2 fields need your attention").await;
     window.until("document.activeElement.id === 'url'").await;
     window.until("document.activeElement.value === 'ftp://receiver.example/'").await;
-    // The refused form is a 400, which the browser's console tells.
+    // The refused form is a 400, which the browser's console reports.
     assert!(window.complaints().await.iter().all(|line| line.contains("400 (Bad Request)")));
 
     window.fill("#url", &receiver.url("/hook")).await;
@@ -52,7 +52,7 @@ async fn create(window: &Window, receiver: &Receiver) -> String {
 }
 
 #[tokio::test]
-async fn a_webhook_is_made_tried_looked_into_and_deleted() {
+async fn webhook_can_be_created_tested_inspected_and_deleted() {
     let desk = Desk::new().await;
     let receiver = receiver().await;
     desk.console.add(&["anna"], &[]).await;
@@ -73,13 +73,13 @@ async fn a_webhook_is_made_tried_looked_into_and_deleted() {
     window.sees("h2", "There are no webhooks yet").await;
     let page = create(&window, &receiver).await;
 
-    // The delivery appears in the page that is there, and so does its state.
+    // The delivery and its state appear without a page load.
     window.sees("#deliveries", "Nothing was sent yet").await;
     window.choose("Send a test event").await;
     window.sees("[role=status]", "test event").await;
     mark(&window).await;
     window.sees("#deliveries .badge", "Delivered").await;
-    assert!(is_marked(&window).await, "the page was loaded anew");
+    assert!(is_marked(&window).await, "the page was loaded again");
     window.click("#deliveries tbody a").await;
     window.sees("h3", "Attempt 1").await;
     window.sees("article", "The receiver accepted it.").await;
@@ -96,14 +96,14 @@ async fn a_webhook_is_made_tried_looked_into_and_deleted() {
     window.sees("[role=status]", "resumed").await;
     rotate(&window).await;
 
-    // In the grid without going anywhere.
+    // In the grid, without a page load.
     window.go("/webhooks").await;
     mark(&window).await;
     window.choose("Pause").await;
     window.sees("tbody .badge", "Paused").await;
     window.choose("Resume").await;
     window.sees("tbody .badge", "Active").await;
-    assert!(is_marked(&window).await, "the page was loaded anew");
+    assert!(is_marked(&window).await, "the page was loaded again");
 
     window.choose("Delete").await;
     window.sees("h1", "Delete this webhook?").await;
@@ -119,7 +119,7 @@ async fn a_webhook_is_made_tried_looked_into_and_deleted() {
     window.close().await;
 }
 
-/// Replaces the secret: the old one goes on for a while beside the new one.
+/// Replaces the secret; the old one stays valid for a while.
 async fn rotate(window: &Window) {
     let secret = "document.getElementById('s1')";
     window.choose("Show secret").await;
@@ -134,7 +134,7 @@ async fn rotate(window: &Window) {
 }
 
 #[tokio::test]
-async fn two_users_see_their_own_and_an_administrator_sees_both() {
+async fn users_see_their_own_webhooks_and_an_administrator_sees_all() {
     let desk = Desk::new().await;
     desk.console.add(&["anna", "bob"], &[]).await;
     desk.console.add(&["root"], &["--admin"]).await;

@@ -1,4 +1,4 @@
-//! The grid and the form with a keyboard alone.
+//! The grid and the form, used with the keyboard only.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::Desk;
 use super::window::{ENTER, SPACE, TAB, Window};
 use crate::console::PASSWORD;
 
-/// What has the focus: its name, its id and its text.
+/// The focused element: its name, its id and its text.
 async fn focus(window: &Window) -> [String; 3] {
     let script = "const it = document.activeElement; \
                   return [it.name ?? '', it.id, it.textContent.trim()]";
@@ -14,7 +14,7 @@ async fn focus(window: &Window) -> [String; 3] {
     [0, 1, 2].map(|index| seen[index].as_str().unwrap().to_owned())
 }
 
-/// Goes on until what has the focus is called so; it must be seen that it has it.
+/// Presses Tab until an element of this name has the focus; its focus must be visible.
 async fn tab_to(window: &Window, name: &str) {
     let mut passed = Vec::new();
     for _ in 0..60 {
@@ -27,17 +27,17 @@ async fn tab_to(window: &Window, name: &str) {
         }
         passed.push(here);
     }
-    panic!("no way to {name:?}; on it: {passed:?}");
+    panic!("Tab does not reach {name:?}; it passes {passed:?}");
 }
 
 #[tokio::test]
-async fn everything_is_reached_and_done_by_keys() {
+async fn every_control_can_be_used_with_the_keyboard() {
     let desk = Desk::new().await;
     desk.console.add(&["anna"], &[]).await;
     desk.console.directory(&["anna"]).await;
     let window = desk.window().await;
     window.go("/sign-in").await;
-    // The first field has the focus already.
+    // The first field has the focus when the page opens.
     window.press("anna").await;
     tab_to(&window, "password").await;
     window.press(PASSWORD).await;
@@ -80,7 +80,7 @@ async fn everything_is_reached_and_done_by_keys() {
     tab_to(&window, "Pause").await;
     window.press(ENTER).await;
     window.sees("tbody .badge", "Paused").await;
-    // The focus is still on the button, which is another one now.
+    // The button was replaced, and the new one has the focus.
     window.until("document.activeElement.textContent.trim() === 'Resume'").await;
     tab_to(&window, "Delete").await;
     window.press(ENTER).await;

@@ -1,4 +1,4 @@
-//! A window of a real browser, driven by `WebDriver`; what it does not tell at once is waited for.
+//! A window of a real browser, driven by `WebDriver`. Its checks wait until they hold.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use crate::python_env::root;
 use crate::world::SOON;
 
-/// Keys as `WebDriver` spells them.
+/// `WebDriver`'s codes of keys.
 pub(super) const TAB: &str = "\u{e004}";
 pub(super) const ENTER: &str = "\u{e007}";
 pub(super) const SPACE: &str = " ";
 
-/// How `WebDriver` names the reference to an element.
+/// The member in which `WebDriver` returns the reference to an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A browser of its own, with one window.
@@ -31,7 +31,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Opens a window in which nobody is signed in; its paths are those of the server at `address`.
+    /// Opens a window without a session; its paths are those of the server at `address`.
     pub(super) async fn open(driver: &ChromeDriver, address: SocketAddr) -> Self {
         let options = json!({ "args": driver.browser_arguments() });
         let wanted = json!({
@@ -43,7 +43,7 @@ impl Window {
         let session = opened["sessionId"].as_str().unwrap().to_owned();
         let origin = format!("http://{address}");
         let window = Self { driver: driver.address(), session, origin };
-        window.look(1280, "light").await;
+        window.emulate(1280, "light").await;
         window
     }
 
@@ -53,8 +53,8 @@ impl Window {
         command(self.driver, "DELETE", &path, &Value::Null).await.unwrap();
     }
 
-    /// Makes the window so many pixels wide, and lets the reader prefer `light` or `dark`.
-    pub(super) async fn look(&self, width: u32, scheme: &str) {
+    /// Sets the window's width in pixels, and the preferred colour scheme, `light` or `dark`.
+    pub(super) async fn emulate(&self, width: u32, scheme: &str) {
         let metrics =
             json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
@@ -71,18 +71,18 @@ impl Window {
         self.post("/url", &json!({ "url": url })).await.unwrap();
     }
 
-    /// The path of the page that is shown, with its query.
+    /// The path of the current page, with its query.
     pub(super) async fn path(&self) -> String {
         let path = self.run("return location.pathname + location.search").await.unwrap();
         path.as_str().unwrap().to_owned()
     }
 
-    /// What a script returns.
+    /// The value that a script returns.
     pub(super) async fn run(&self, script: &str) -> Result<Value, Value> {
         self.post("/execute/sync", &json!({ "script": script, "args": [] })).await
     }
 
-    /// What a script gives to the function that it has as its only argument.
+    /// The value that a script passes to its only argument, a callback.
     pub(super) async fn run_async(&self, script: &str) -> Result<Value, Value> {
         self.post("/execute/async", &json!({ "script": script, "args": [] })).await
     }
@@ -101,21 +101,21 @@ impl Window {
         .await;
     }
 
-    /// Waits until what a selector finds, or the page, says something.
+    /// Waits until an element that the selector finds has this text.
     pub(super) async fn sees(&self, selector: &str, text: &str) {
         let (selector, text) = (json!(selector), json!(text));
         let all = format!("[...document.querySelectorAll({selector})]");
         self.until(&format!("{all}.some(it => it.textContent.includes({text}))")).await;
     }
 
-    /// Waits until a path is shown.
+    /// Waits until the page at this path is loaded.
     pub(super) async fn arrives(&self, path: &str) {
         let path = json!(path);
         self.until(&format!("location.pathname === {path} && document.readyState === 'complete'"))
             .await;
     }
 
-    /// Clicks what a selector finds, as soon as it is there.
+    /// Waits for the element that the selector finds, and clicks it.
     pub(super) async fn click(&self, selector: &str) {
         let path = format!("{}/click", self.element(selector).await);
         self.post(&path, &json!({})).await.unwrap();
@@ -136,7 +136,7 @@ impl Window {
         self.click("[data-chosen]").await;
     }
 
-    /// Types into a field, in the place of what is in it.
+    /// Replaces the content of a field.
     pub(super) async fn fill(&self, selector: &str, text: &str) {
         let element = self.element(selector).await;
         self.post(&format!("{element}/clear"), &json!({})).await.unwrap();
@@ -153,16 +153,16 @@ impl Window {
         self.post("/actions", &json!({ "actions": [keyboard] })).await.unwrap();
     }
 
-    /// What the browser's console says since it was asked last: errors of scripts, and what the
-    /// policy of a page forbade.
+    /// The messages of the browser's console since the last call: errors of scripts, and violations
+    /// of the page's content security policy.
     pub(super) async fn complaints(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({ "type": "browser" })).await.unwrap();
-        // `INFO` is what a page or the browser remarks.
+        // `INFO` messages are no errors.
         let lines = log.as_array().unwrap().iter().filter(|line| line["level"] != "INFO");
         lines.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Keeps a picture of the whole page, in `target/screenshots`.
+    /// Saves a screenshot of the whole page in `target/screenshots`.
     pub(super) async fn picture(&self, name: &str) {
         let whole = json!({ "format": "png", "captureBeyondViewport": true });
         let shot = self.devtools("Page.captureScreenshot", whole).await;
@@ -190,7 +190,7 @@ impl Window {
     }
 }
 
-/// Sends a command to the driver; what it answers, or its error.
+/// Sends a command to the driver; returns its answer or its error.
 async fn command(
     driver: SocketAddr,
     method: &str,
@@ -205,7 +205,7 @@ async fn command(
     );
     let mut stream = BufReader::new(TcpStream::connect(driver).await.unwrap());
     stream.write_all(request.as_bytes()).await.unwrap();
-    // The driver keeps its connections open: only the length tells where the answer ends.
+    // The driver keeps its connections open, so only the length says where the answer ends.
     let (mut head, mut length) = (String::new(), 0);
     while head != "\r\n" {
         head.clear();

@@ -1,4 +1,4 @@
-"""Renders the chart as Helm does, and judges what comes out. Prints how many objects were right.
+"""Renders the chart as Helm does, and validates the objects. Prints how many were valid.
 
 By the schemas of the oldest and the newest Kubernetes that the chart is for, and by those of KEDA
 and of the Prometheus operator; then by what the chart promises.
@@ -64,7 +64,7 @@ NOTHING = {
     "podDisruptionBudget": {"enabled": False},
     "networkPolicy": {"enabled": False},
 }
-# What is refused, and a word of what is said about it.
+# Values that must be refused, each with a word of the error message.
 REFUSED = [
     ({}, "secret.name is missing"),
     ({"secret": {"nam": "fanfare"}}, "nam"),
@@ -77,7 +77,7 @@ REFUSED = [
 
 
 def unknown(given, read, path=""):
-    """The members of a document that a model did not read."""
+    """The members of a document that its model does not have."""
     if isinstance(given, dict) and isinstance(read, dict):
         for key, value in given.items():
             if key not in read:
@@ -104,7 +104,7 @@ def pod_of(document):
 
 
 def check_pod(document, role):
-    """What is promised of every pod."""
+    """Checks what the chart promises of every pod."""
     pod = pod_of(document)["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -144,7 +144,7 @@ def selects(selector, labels):
 
 
 def check(values, named):
-    """What is promised of all objects together; `named` has them by kind and name."""
+    """Checks what the chart promises of all objects together; `named` has them by kind and name."""
     find = lambda kind: [document for (its, _), document in named.items() if its == kind]
     jobs, deployments = find("Job"), find("Deployment")
     assert [pod_of(job)["spec"]["containers"][0]["name"] for job in jobs] == ["migrate"]

@@ -1,5 +1,5 @@
-//! As much of a browser as pages need: a cookie, forms with what is hidden in them, redirects that
-//! are looked at.
+//! A minimal browser: one cookie, forms with their hidden fields, and redirects that are returned
+//! instead of followed.
 
 use std::net::SocketAddr;
 
@@ -7,10 +7,10 @@ use url::form_urlencoded;
 
 use crate::api::client::{Answer, send};
 
-/// Where the browser takes the console to be.
+/// The origin under which the browser knows the console.
 pub(super) const ORIGIN: &str = "http://reports.example.org";
 
-/// A browser, with the one cookie that it keeps.
+/// A browser with its one cookie.
 #[derive(Clone)]
 pub(super) struct Browser {
     address: SocketAddr,
@@ -25,7 +25,7 @@ impl Browser {
         Self { address, cookie: None }
     }
 
-    /// Sends a request with the cookie and keeps the cookie that is answered.
+    /// Sends a request with the cookie, and keeps the cookie of the answer.
     pub(super) async fn send(
         &mut self,
         method: &str,
@@ -50,19 +50,19 @@ impl Browser {
         self.send("GET", path, &[("Accept", "text/html")], "").await
     }
 
-    /// A page that must be there.
+    /// The HTML of a page, whose status must be 200.
     pub(super) async fn page(&mut self, path: &str) -> String {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.body
     }
 
-    /// Sends a form as it is.
+    /// Sends a form without hidden fields.
     pub(super) async fn post(&mut self, path: &str, fields: &Fields<'_>) -> Answer {
         self.send("POST", path, &[FORM, ("Origin", ORIGIN)], &encode(fields)).await
     }
 
-    /// Sends a form of the page `from`, with what is hidden in that page.
+    /// Sends a form of the page `from`, with that page's hidden fields.
     pub(super) async fn submit(&mut self, from: &str, path: &str, fields: &Fields<'_>) -> Answer {
         let token = self.token(from).await;
         let mut all: Vec<(&str, &str)> = vec![("token", &token)];
@@ -70,14 +70,14 @@ impl Browser {
         self.post(path, &all).await
     }
 
-    /// The same by htmx, which asks for a part of a page.
+    /// The same with htmx, which requests a part of a page.
     pub(super) async fn submit_part(&mut self, from: &str, path: &str) -> Answer {
         let token = self.token(from).await;
         let headers = [FORM, ("Origin", ORIGIN), ("HX-Request", "true")];
         self.send("POST", path, &headers, &encode(&[("token", &token)])).await
     }
 
-    /// What is hidden in the forms of a page.
+    /// The token that is hidden in a page's forms.
     pub(super) async fn token(&mut self, page: &str) -> String {
         let html = self.page(page).await;
         let (_, rest) = html.split_once(r#"name="token" value=""#).unwrap();
@@ -88,7 +88,7 @@ impl Browser {
         self.post("/sign-in", &[("name", name), ("password", password), ("next", "")]).await
     }
 
-    /// Makes a webhook by its form; returns the path of its page.
+    /// Creates a webhook with the form; returns the path of its page.
     pub(super) async fn create(&mut self, fields: &Fields<'_>) -> String {
         let answer = self.submit("/webhooks/new", "/webhooks", fields).await;
         assert_eq!(answer.status, 303, "{answer:?}");

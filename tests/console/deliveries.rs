@@ -1,4 +1,4 @@
-//! What a webhook was sent, and sending it again.
+//! The deliveries of a webhook, their attempts, and the test event.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::Console;
 use super::browser::Browser;
 use crate::world::{SOON, World, event};
 
-/// An answer that would like to be markup.
+/// An answer that contains markup.
 const ANSWER: &str = "<script>alert('answer')</script><img src=x onerror=alert(1)>";
 
-/// How long a receiver thinks that is slow.
+/// The time that a slow receiver takes to answer.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// What a receiver gets beside the body.
+/// The headers that a receiver gets.
 const HEADERS: [&str; 9] = [
     "ms-signature",
     "webhook-signature",
@@ -30,24 +30,24 @@ const HEADERS: [&str; 9] = [
     "host",
 ];
 
-/// A console beside a router and a worker that are ready.
+/// A console, with a router and a worker that are ready.
 async fn delivering() -> (Console, [Process; 2]) {
     let world = World::new().await;
     let processes = [world.start("router").await, world.start("worker").await];
     (Console::on(world).await, processes)
 }
 
-/// Waits until a page says something; returns it.
-async fn until(browser: &mut Browser, path: &str, told: &str) -> String {
-    eventually(&format!("{path} says {told}"), SOON, async || {
+/// Waits until a page has this text; returns its HTML.
+async fn until(browser: &mut Browser, path: &str, text: &str) -> String {
+    eventually(&format!("{path} says {text}"), SOON, async || {
         let html = browser.page(path).await;
-        if html.contains(told) { Ok(html) } else { Err(html) }
+        if html.contains(text) { Ok(html) } else { Err(html) }
     })
     .await
 }
 
 #[tokio::test]
-async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
+async fn delivery_can_be_followed_from_the_list_to_its_bytes() {
     let (console, _delivering) = delivering().await;
     let world = &console.world;
     let receiver = Receiver::start().await;
@@ -95,7 +95,7 @@ async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
     let body: Value = serde_json::from_slice(&again[2].body).unwrap();
     assert_eq!((&body["Attempt"], &body["Id"]), (&json!(3), &json!(delivery)));
 
-    // With another secret the signatures are not those that were sent.
+    // With another secret the signatures differ from those that were sent.
     let rotate = format!("{page}/secret/rotate");
     assert_eq!(anna.submit(&page, &rotate, &[("overlap", "24h")]).await.status, 303);
     let html = anna.page(&format!("{shown}?attempt=1")).await;
@@ -103,7 +103,7 @@ async fn a_delivery_is_followed_from_the_list_to_its_bytes() {
 }
 
 #[tokio::test]
-async fn an_attempt_says_where_its_time_went_and_what_the_answer_s_headers_were() {
+async fn attempt_page_shows_timings_and_response_headers() {
     let (console, _delivering) = delivering().await;
     let world = &console.world;
     let receiver = Receiver::start().await;
@@ -143,7 +143,7 @@ async fn an_attempt_says_where_its_time_went_and_what_the_answer_s_headers_were(
 }
 
 #[tokio::test]
-async fn what_an_owner_may_not_read_any_more_is_not_shown() {
+async fn event_an_owner_may_no_longer_read_is_not_shown() {
     let (console, _delivering) = delivering().await;
     let world = &console.world;
     let receiver = Receiver::start().await;
@@ -162,7 +162,7 @@ async fn what_an_owner_may_not_read_any_more_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_test_event_shows_whether_the_receiver_works() {
+async fn test_event_page_shows_whether_the_receiver_works() {
     let (console, _delivering) = delivering().await;
     let world = &console.world;
     let receiver = Receiver::start().await;
@@ -175,7 +175,7 @@ async fn a_test_event_shows_whether_the_receiver_works() {
     let body: Value = serde_json::from_slice(&request.body).unwrap();
     assert_eq!(body["Notifications"][0]["UserAction"], "test");
     until(&mut anna, &page, "Delivered</span>").await;
-    // Who may read nothing gets nothing, not even a test.
+    // A user who may read nothing gets no events, not even a test event.
     world.directory(&json!({ "users": [{ "name": "anna" }], "roles": [] })).await;
     let answer = anna.submit(&page, &format!("{page}/test"), &[]).await;
     let html = anna.page(answer.header("location").unwrap()).await;

@@ -1,4 +1,4 @@
-//! What another site has a browser send is not done.
+//! Requests that another site makes a browser send are refused.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ async fn is_there(browser: &mut Browser, path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_form_must_be_of_the_same_session_and_site() {
+async fn form_of_another_session_or_site_is_refused() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let mut other = console.signed_in("anna").await;
@@ -45,7 +45,7 @@ async fn a_form_must_be_of_the_same_session_and_site() {
 }
 
 #[tokio::test]
-async fn nobody_is_signed_in_by_another_site() {
+async fn sign_in_from_another_site_is_refused() {
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;
     let form = encode(&[("name", "anna"), ("password", PASSWORD)]);
@@ -55,9 +55,10 @@ async fn nobody_is_signed_in_by_another_site() {
     assert_eq!(browser.cookie, None);
 }
 
-/// The session opens the API too; browsers bring it by themselves, so the API asks the same of it.
+/// The session cookie authenticates API requests too. Browsers add cookies to requests of other
+/// sites, so the API checks their origin as forms do.
 #[tokio::test]
-async fn the_api_takes_the_session_from_our_own_pages_only() {
+async fn api_accepts_the_session_cookie_from_the_consoles_pages_only() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let body = json!({ "WebHookUri": QUIET }).to_string();

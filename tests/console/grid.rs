@@ -1,4 +1,4 @@
-//! All webhooks at a glance: who sees which, in which order, on which page.
+//! The grid of webhooks: who sees which, in which order, on which page.
 
 use fanfare_testkit::wait::eventually;
 use serde_json::json;
@@ -7,10 +7,10 @@ use super::browser::{Browser, ORIGIN};
 use super::{Console, QUIET};
 use crate::world::{SOON, World};
 
-/// The most that a page may weigh with everything that it brings, in bytes.
+/// The largest size of a page with its scripts, styles and images, in bytes.
 const MOST: usize = 150 * 1024;
 
-/// What a row gains in bytes by a busy day, beside the word that nothing was sent.
+/// The number of bytes by which a busy day makes a row longer than one without attempts.
 const HEALTH: usize = 650;
 
 async fn register(browser: &mut Browser, webhook: serde_json::Value) {
@@ -27,14 +27,14 @@ fn urls(html: &str) -> Vec<String> {
         .collect()
 }
 
-/// Where a link of this kind leads.
+/// The path of the link of this kind.
 fn linked(html: &str, kind: &str) -> String {
     let (before, _) = html.split_once(&format!(r#"" rel="{kind}">"#)).unwrap();
     before.rsplit('"').next().unwrap().replace("&#38;", "&")
 }
 
 #[tokio::test]
-async fn a_new_user_is_told_what_to_do() {
+async fn user_without_webhooks_sees_a_first_step() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let html = anna.page("/webhooks").await;
@@ -43,7 +43,7 @@ async fn a_new_user_is_told_what_to_do() {
 }
 
 #[tokio::test]
-async fn users_see_their_own_and_administrators_everybody_s() {
+async fn users_see_their_own_webhooks_and_administrators_see_all() {
     let console = Console::start().await;
     console.add(&["root"], &["--admin"]).await;
     console.world.webhook_of("anna", "http://192.0.2.1/annas", &[]).await;
@@ -74,7 +74,7 @@ async fn users_see_their_own_and_administrators_everybody_s() {
 }
 
 #[tokio::test]
-async fn many_webhooks_come_on_pages_that_stay_small() {
+async fn many_webhooks_are_divided_into_small_pages() {
     let world = World::new().await.with("FANFARE_WEBHOOKS_PER_OWNER", "120");
     let console = Console::on(world).await;
     let mut anna = console.user("anna").await;
@@ -115,7 +115,7 @@ async fn many_webhooks_come_on_pages_that_stay_small() {
     let first = anna.page(&linked(&html, "prev")).await;
     assert_eq!(urls(&first), seen[..50]);
     assert!(!first.contains(r#"rel="prev""#));
-    // A page goes on where the last one ended, whatever is deleted meanwhile.
+    // A page begins where the last one ended, even if webhooks were deleted in between.
     console.world.sql("update webhooks set deleted_at = now() where description like 'Number 7 %'");
     assert_eq!(urls(&anna.page(&linked(&first, "next")).await), seen[50..100]);
     let found = anna.page("/webhooks?q=number+119").await;
@@ -124,7 +124,7 @@ async fn many_webhooks_come_on_pages_that_stay_small() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_paused_and_resumed_in_its_row() {
+async fn webhook_is_paused_and_resumed_in_its_row() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let path = anna.create(&[("url", QUIET), ("filter", "*")]).await;
@@ -137,7 +137,7 @@ async fn a_webhook_is_paused_and_resumed_in_its_row() {
     assert_eq!(shown["IsPaused"], true);
     let row = anna.submit_part("/webhooks", &format!("{path}/resume")).await;
     assert!(row.body.contains("Active</span>"), "{}", row.body);
-    // Without scripts it is a page that follows.
+    // Without scripts the answer is a redirect to a page.
     let answer = anna.submit("/webhooks", &format!("{path}/pause"), &[]).await;
     assert_eq!(answer.status, 303);
     assert!(anna.page(answer.header("location").unwrap()).await.contains("was paused"));
@@ -147,7 +147,7 @@ async fn a_webhook_is_paused_and_resumed_in_its_row() {
 }
 
 #[tokio::test]
-async fn who_is_not_signed_in_any_more_is_sent_to_sign_in_by_htmx_too() {
+async fn expired_session_redirects_htmx_requests_to_sign_in() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let path = anna.create(&[("url", QUIET), ("filter", "*")]).await;
@@ -157,7 +157,7 @@ async fn who_is_not_signed_in_any_more_is_sent_to_sign_in_by_htmx_too() {
     assert_eq!((answer.status, answer.header("hx-redirect")), (401, Some("/sign-in")));
 }
 
-/// What a minute has seen, some time ago: so many attempts that succeeded and failed.
+/// Inserts attempts that succeeded and failed in one minute, some time ago.
 fn attempted(console: &Console, path: &str, ago: &str, succeeded: u32, failed: u32) {
     let attempts = |n: u32, outcome: &str, status: u32| {
         console.world.sql(&format!(
@@ -174,7 +174,7 @@ fn attempted(console: &Console, path: &str, ago: &str, succeeded: u32, failed: u
 }
 
 #[tokio::test]
-async fn webhooks_are_sorted_by_any_column_and_each_attempt_counts_once() {
+async fn webhooks_can_be_sorted_by_any_column_and_each_attempt_counts_once() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     for (name, filter) in [("c-none", "tasks"), ("a-good", "alerts"), ("b-bad", "reports")] {
@@ -182,7 +182,7 @@ async fn webhooks_are_sorted_by_any_column_and_each_attempt_counts_once() {
         anna.create(&[("url", &url), ("filter", filter), ("description", &name[..1])]).await;
     }
     console.world.sql("update webhooks set paused = true where uri like '%b-bad%'");
-    // Some that are to be counted, and some that are too young for it.
+    // Some attempts are old enough to be counted, and some are too young.
     attempted(&console, "a-good", "5 minutes", 8, 1);
     attempted(&console, "b-bad", "5 minutes", 1, 2);
     attempted(&console, "a-good", "0 minutes", 1, 0);
@@ -218,7 +218,7 @@ async fn webhooks_are_sorted_by_any_column_and_each_attempt_counts_once() {
         })
         .await;
     }
-    // After a day nothing is left of it but the last results.
+    // After a day only the last results are left.
     console.world.sql(
         "delete from attempts;
          update webhook_hours set hour = hour - interval '1 day';
@@ -235,7 +235,7 @@ async fn webhooks_are_sorted_by_any_column_and_each_attempt_counts_once() {
 }
 
 #[tokio::test]
-async fn every_word_must_be_found_and_odd_addresses_do_no_harm() {
+async fn search_matches_every_word_and_invalid_parameters_are_ignored() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let mut ids = Vec::new();

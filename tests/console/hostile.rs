@@ -1,4 +1,4 @@
-//! Texts of others, wherever they are shown, stay texts.
+//! Text that users or receivers wrote is shown as text, and never as markup or a header.
 
 use super::{Console, PASSWORD, QUIET};
 
@@ -7,14 +7,14 @@ const IMAGE: &str = "\"><img src=x onerror=alert(1)>'";
 
 #[track_caller]
 fn is_text(what: &str, html: &str) {
-    // Our own images are in the head of the page.
+    // The page's own images are in its head.
     for markup in ["<script>alert", "<img src=x"] {
         assert!(!html.contains(markup), "{what}: {markup}\n{html}");
     }
 }
 
 #[tokio::test]
-async fn whatever_a_user_writes_is_shown_as_text() {
+async fn user_input_is_shown_as_text() {
     let console = Console::start().await;
     console.add(&["root"], &["--admin"]).await;
     let name = "<script>alert(1)</script>";
@@ -53,7 +53,7 @@ async fn whatever_a_user_writes_is_shown_as_text() {
     is_text("the secret", &secret);
     assert!(secret.contains("&#60;script&#62;"));
 
-    // What is refused is told, and what was typed comes back.
+    // The form shows an error for each refused value, and keeps the values.
     let wrong = [
         ("url", "<img src=x onerror=alert(1)>"),
         ("actions", SCRIPT),
@@ -75,7 +75,7 @@ async fn whatever_a_user_writes_is_shown_as_text() {
 }
 
 #[tokio::test]
-async fn nothing_that_a_user_writes_becomes_a_header() {
+async fn user_input_never_becomes_a_header() {
     const LINE: &str = "\r\nX-Injected: 1\r\nSet-Cookie: a=b";
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;

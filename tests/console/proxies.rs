@@ -1,4 +1,4 @@
-//! Requests as proxies change them on their way from a browser.
+//! Requests that a proxy has changed between the browser and the console.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ const REGISTRATIONS: &str = "/api/webhooks/registrations";
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
-/// The status of a sign-in, and the cookie that it brings.
+/// The status of a sign-in, and the cookie that it sets.
 async fn sign_in(console: &Console, host: &str, headers: Headers<'_>) -> (u16, String) {
     let form = encode(&[("name", "anna"), ("password", PASSWORD)]);
     let headers: Vec<_> = headers.iter().copied().chain([FORM]).collect();
@@ -21,7 +21,7 @@ async fn sign_in(console: &Console, host: &str, headers: Headers<'_>) -> (u16, S
     (answer.status, answer.header("set-cookie").unwrap_or_default().to_owned())
 }
 
-/// The status of registering a webhook with the session in a cookie.
+/// The status of a registration that is authenticated by the session cookie.
 async fn register(
     console: &Console,
     host: &str,
@@ -37,7 +37,7 @@ async fn register(
 }
 
 #[tokio::test]
-async fn forms_come_from_our_pages_whatever_a_proxy_makes_of_the_host() {
+async fn forms_are_accepted_when_a_proxy_changes_the_host() {
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;
     for (host, origin, by_form, by_api) in [
@@ -45,7 +45,7 @@ async fn forms_come_from_our_pages_whatever_a_proxy_makes_of_the_host() {
         ("host:443", "https://host", 303, 201),
         ("host:80", "http://host", 303, 201),
         ("host:8081", "http://host:8081", 303, 201),
-        // The port is lost. A form brings a token of its session; the API has nothing else to go by.
+        // The proxy drops the port. A form has a token of its session; the API has only the host.
         ("host", "http://host:8081", 303, 401),
         ("host:8080", "http://host:8081", 403, 401),
         ("host", "https://host.evil.example", 403, 401),
@@ -61,7 +61,7 @@ async fn forms_come_from_our_pages_whatever_a_proxy_makes_of_the_host() {
 }
 
 #[tokio::test]
-async fn the_first_proxy_s_word_makes_the_cookie_secure_and_the_location_whole() {
+async fn forwarded_https_makes_the_cookie_secure_and_the_location_absolute() {
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;
     for (headers, is_secure, base) in [
@@ -87,7 +87,7 @@ async fn the_first_proxy_s_word_makes_the_cookie_secure_and_the_location_whole()
 }
 
 #[tokio::test]
-async fn the_address_that_is_set_is_ours() {
+async fn configured_address_is_used_for_forms_and_locations() {
     let world = World::new().await.with("FANFARE_CONSOLE_URL", "http://host.example:8081");
     let console = Console::on(world).await;
     console.add(&["anna"], &[]).await;

@@ -1,4 +1,4 @@
-//! Sending again all that failed.
+//! Sending all failed deliveries again.
 
 use std::collections::HashSet;
 
@@ -12,15 +12,15 @@ use super::{Console, PASSWORD};
 use crate::api::client::send;
 use crate::world::{SOON, World, event};
 
-async fn until(browser: &mut Browser, path: &str, told: &str) -> String {
-    eventually(&format!("{path} says {told}"), 3 * SOON, async || {
+async fn until(browser: &mut Browser, path: &str, text: &str) -> String {
+    eventually(&format!("{path} says {text}"), 3 * SOON, async || {
         let html = browser.page(path).await;
-        if html.contains(told) { Ok(html) } else { Err(html) }
+        if html.contains(text) { Ok(html) } else { Err(html) }
     })
     .await
 }
 
-/// Counts what failed and confirms; returns where it is seen going on.
+/// Counts failed deliveries and confirms the resend; returns the path that shows its progress.
 async fn confirmed(browser: &mut Browser, page: &str, count: &str) -> String {
     let asked = format!("{page}/resend?since=24h");
     let html = browser.page(&asked).await;
@@ -33,7 +33,7 @@ async fn confirmed(browser: &mut Browser, page: &str, count: &str) -> String {
         let asked = asked.clone();
         async move { browser.submit(&asked, &path, &[("since", &since)]).await }
     };
-    // Clicking twice is clicking once.
+    // A second click changes nothing.
     let (first, second) = tokio::join!(sent(browser), sent(browser));
     assert_eq!((first.status, second.status), (303, 303), "{first:?} {second:?}");
     let path = first.header("location").unwrap().to_owned();
@@ -41,8 +41,8 @@ async fn confirmed(browser: &mut Browser, page: &str, count: &str) -> String {
     path
 }
 
-/// Adds deliveries that are dead.
-fn die(world: &World, webhook: &str, n: u32) {
+/// Inserts dead deliveries.
+fn insert_dead(world: &World, webhook: &str, n: u32) {
     world.sql(&format!(
         "with made as (
              insert into events (key, batch, position, source, event_id, event_type, subject,
@@ -60,12 +60,12 @@ fn die(world: &World, webhook: &str, n: u32) {
     ));
 }
 
-fn put_again(world: &World) -> String {
+fn count_resent(world: &World) -> String {
     world.sql("select count(*) from attempts where entry = 2 and state = 'pending' and tries = 0")
 }
 
 #[tokio::test]
-async fn what_failed_is_counted_and_sent_again_once() {
+async fn failed_deliveries_are_counted_and_resent_once() {
     let world = World::new().await;
     let _processes = [world.start("router").await, world.start("worker").await];
     let console = Console::on(world).await;
@@ -96,7 +96,7 @@ async fn what_failed_is_counted_and_sent_again_once() {
     assert_eq!(receiver.count(), 3 * 4 + 3);
     let html = anna.page(&format!("{page}/resend?since=ever")).await;
     assert!(html.contains("No failed deliveries"), "{html}");
-    // What fails once more is dead once more, and not sent for ever.
+    // A delivery that fails again is dead again, and is not sent for ever.
     receiver.answer_with(|_, _| Reply::status(500));
     console.world.publish(&event()).await;
     eventually("it is dead", SOON, async || {
@@ -111,18 +111,18 @@ async fn what_failed_is_counted_and_sent_again_once() {
 }
 
 #[tokio::test]
-async fn it_goes_on_where_a_console_died_and_nothing_is_sent_twice() {
+async fn resend_continues_after_a_console_died_and_sends_nothing_twice() {
     let console = Console::start().await;
     let receiver = Receiver::start().await;
     let webhook = console.world.webhook(&receiver.url("/hook")).await;
-    die(&console.world, &webhook, 600);
+    insert_dead(&console.world, &webhook, 600);
     let mut anna = console.user("anna").await;
     let page = format!("/webhooks/{webhook}");
     let path = confirmed(&mut anna, &page, "600 deliveries failed").await;
-    // There is nobody to attempt them, and the next step waits for that.
+    // No worker runs, and the next step waits until the deliveries have been attempted.
     let html = until(&mut anna, &path, "250 of 600").await;
     assert!(html.contains("hx-get") && html.contains("<dt>Pending</dt><dd>250</dd>"), "{html}");
-    assert_eq!(put_again(&console.world), "250");
+    assert_eq!(count_resent(&console.world), "250");
     let html = anna.page(&format!("{page}/resend?since=ever")).await;
     assert!(html.contains("350 deliveries failed") && html.contains("See the progress"), "{html}");
     assert!(anna.page(&page).await.contains(&format!(r#"<a href="{path}">See the progress"#)));
@@ -144,10 +144,10 @@ async fn it_goes_on_where_a_console_died_and_nothing_is_sent_twice() {
 }
 
 #[tokio::test]
-async fn what_the_api_began_is_the_same_resend_on_the_page_and_is_cancelled_there() {
+async fn resend_begun_by_the_api_is_shown_and_cancelled_on_the_page() {
     let console = Console::start().await;
     let webhook = console.world.webhook("http://127.0.0.1:9/").await;
-    die(&console.world, &webhook, 300);
+    insert_dead(&console.world, &webhook, 300);
     let mut anna = console.user("anna").await;
     let page = format!("/webhooks/{webhook}");
     let api = format!("/api/v1{page}/retry-failed");
@@ -163,7 +163,7 @@ async fn what_the_api_began_is_the_same_resend_on_the_page_and_is_cancelled_ther
     let path = format!("{page}/resend/{}", begun["resend"].as_str().unwrap());
     // There is no worker, so that the next step waits.
     until(&mut anna, &path, "250 of 300").await;
-    // Asking again begins nothing.
+    // A second request begins no second resend.
     assert_eq!(asked("POST").await["resend"], begun["resend"]);
     let shown = asked("GET").await;
     assert_eq!(
@@ -173,15 +173,15 @@ async fn what_the_api_began_is_the_same_resend_on_the_page_and_is_cancelled_ther
     assert_eq!(asked("DELETE").await["ended"], "cancelled");
     let html = anna.page(&path).await;
     assert!(html.contains("Cancelled") && html.contains("250 of 300"), "{html}");
-    // A program that asks again means it, however soon.
+    // A program may begin another resend at once.
     assert_ne!(asked("POST").await["resend"], begun["resend"]);
 }
 
 #[tokio::test]
-async fn it_is_cancelled_by_its_owner_and_nobody_else_s_business() {
+async fn resend_is_visible_to_its_owner_only_and_can_be_cancelled() {
     let console = Console::start().await;
     let webhook = console.world.webhook("http://127.0.0.1:9/").await;
-    die(&console.world, &webhook, 300);
+    insert_dead(&console.world, &webhook, 300);
     let page = format!("/webhooks/{webhook}");
     let mut anna = console.user("anna").await;
     let path = confirmed(&mut anna, &page, "300 deliveries failed").await;
@@ -209,13 +209,13 @@ async fn it_is_cancelled_by_its_owner_and_nobody_else_s_business() {
     assert!(html.contains("Cancelled") && html.contains("250 of 300"), "{html}");
     let html = anna.page(&format!("{page}/resend?since=ever")).await;
     assert!(html.contains("50 deliveries failed"), "{html}");
-    assert_eq!(put_again(&console.world), "250");
-    // A paused webhook is sent nothing, and what goes on for it ends.
+    assert_eq!(count_resent(&console.world), "250");
+    // A paused webhook is sent nothing, and its resend ends.
     console.world.fanfare(&["webhooks", "pause", &webhook]).await;
     let html = anna.page(&format!("{page}/resend?since=ever")).await;
     assert!(html.contains("resume it first") && !html.contains("Send them again"), "{html}");
     console.world.fanfare(&["webhooks", "resume", &webhook]).await;
     let path = confirmed(&mut anna, &page, "50 deliveries failed").await;
     until(&mut anna, &path, "50 of 50").await;
-    assert_eq!(put_again(&console.world), "300");
+    assert_eq!(count_resent(&console.world), "300");
 }

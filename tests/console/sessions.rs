@@ -1,4 +1,4 @@
-//! Signing in and out, and what every page tells the browser to allow.
+//! Sign-in, sign-out, and the headers of every page.
 
 use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::sandbox::Sandbox;
@@ -10,7 +10,7 @@ use super::{Console, PASSWORD, QUIET};
 use crate::world::{SOON, World};
 
 #[tokio::test]
-async fn one_signs_in_goes_on_and_signs_out() {
+async fn user_signs_in_continues_to_the_page_and_signs_out() {
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;
     let mut browser = console.browser();
@@ -48,7 +48,7 @@ async fn one_signs_in_goes_on_and_signs_out() {
 }
 
 #[tokio::test]
-async fn after_signing_in_nobody_is_sent_to_another_site() {
+async fn sign_in_never_redirects_to_another_site() {
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;
     for trap in ["https://evil.example/", "//evil.example/", "/webhooks\\..\\evil", "/token"] {
@@ -59,7 +59,7 @@ async fn after_signing_in_nobody_is_sent_to_another_site() {
 }
 
 #[tokio::test]
-async fn behind_tls_the_cookie_is_bound_to_it() {
+async fn cookie_is_secure_behind_tls() {
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;
     let headers = [FORM, ("X-Forwarded-Proto", "https")];
@@ -75,7 +75,7 @@ async fn behind_tls_the_cookie_is_bound_to_it() {
 }
 
 #[tokio::test]
-async fn passwords_are_tried_ten_times() {
+async fn sign_in_is_refused_after_ten_wrong_passwords() {
     let console = Console::start().await;
     console.add(&["anna"], &[]).await;
     let mut browser = console.browser();
@@ -89,7 +89,7 @@ async fn passwords_are_tried_ten_times() {
 }
 
 #[tokio::test]
-async fn every_page_runs_only_what_is_ours() {
+async fn every_page_allows_only_its_own_scripts_and_styles() {
     let console = Console::start().await;
     let mut browser = console.user("anna").await;
     let path = browser.create(&[("url", QUIET), ("filter", "*")]).await;
@@ -117,7 +117,7 @@ async fn every_page_runs_only_what_is_ours() {
         ] {
             assert_eq!(answer.header(name), Some(value), "{path}");
         }
-        // The policy would keep these from working.
+        // The content security policy forbids these.
         for inline in [" style=", "<style", "<script>", " onclick=", " hx-on", "js:"] {
             assert!(!answer.body.contains(inline), "{path}: {inline}");
         }
@@ -125,7 +125,7 @@ async fn every_page_runs_only_what_is_ours() {
 }
 
 #[tokio::test]
-async fn static_files_are_kept_by_browsers_and_changed_ones_have_another_name() {
+async fn static_files_are_cached_under_names_with_a_digest() {
     let console = Console::start().await;
     let mut browser = console.browser();
     let html = browser.page("/sign-in").await;
@@ -142,7 +142,7 @@ async fn static_files_are_kept_by_browsers_and_changed_ones_have_another_name() 
 }
 
 #[tokio::test]
-async fn while_the_database_is_away_pages_say_so() {
+async fn pages_say_that_the_database_is_unavailable() {
     let sandbox = Sandbox::new().await;
     let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
     let mut url: Url = sandbox.database_url.parse().unwrap();
@@ -159,5 +159,8 @@ async fn while_the_database_is_away_pages_say_so() {
     let answer = console.browser().sign_in("anna", PASSWORD).await;
     assert_eq!(answer.status, 503);
     proxy.resume();
-    eventually("pages again", SOON, async || anna.get("/webhooks").await.status == 200).await;
+    eventually("pages are answered again", SOON, async || {
+        anna.get("/webhooks").await.status == 200
+    })
+    .await;
 }

@@ -1,4 +1,4 @@
-//! Making, changing and deleting webhooks by their forms.
+//! The forms that create, change and delete webhooks.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ fn id(path: &str) -> &str {
     path.rsplit('/').next().unwrap()
 }
 
-/// The text of the error beside a field.
+/// The error message of a field.
 fn error<'a>(html: &'a str, field: &str) -> Option<&'a str> {
     let (_, rest) = html.split_once(&format!(r#"class="error" id="{field}-error">"#))?;
     rest.split_once("</p>").map(|(text, _)| text)
 }
 
 #[tokio::test]
-async fn a_form_tells_what_is_wrong_beside_each_field_and_keeps_the_rest() {
+async fn form_shows_an_error_at_each_field_and_keeps_the_values() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let fields = [
@@ -48,8 +48,8 @@ async fn a_form_tells_what_is_wrong_beside_each_field_and_keeps_the_rest() {
         ("secret", "must be between 32 and 128 characters long"),
         ("rate-limit", "must be a whole number from 1 to 1000000"),
     ] {
-        let told = error(&html, field).unwrap_or_default();
-        assert!(told.contains(text), "{field}: {told}");
+        let message = error(&html, field).unwrap_or_default();
+        assert!(message.contains(text), "{field}: {message}");
     }
     assert!(html.contains("6 fields need your attention"));
     assert_eq!(html.matches(r#"aria-invalid="true""#).count(), 6);
@@ -61,7 +61,7 @@ async fn a_form_tells_what_is_wrong_beside_each_field_and_keeps_the_rest() {
 }
 
 #[tokio::test]
-async fn an_address_has_to_prove_itself() {
+async fn address_must_pass_verification() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let receiver = Receiver::start().await;
@@ -70,8 +70,8 @@ async fn an_address_has_to_prove_itself() {
     let fields = [("url", url.as_str()), ("filter", "*")];
     let answer = anna.submit("/webhooks/new", "/webhooks", &fields).await;
     assert_eq!(answer.status, 400);
-    let told = error(&answer.body, "url").unwrap();
-    assert!(told.contains("echo query parameter was not returned"), "{told}");
+    let message = error(&answer.body, "url").unwrap();
+    assert!(message.contains("echo query parameter was not returned"), "{message}");
     receiver.answer_with(|request, _| {
         let echo = request.path.rsplit("echo=").next().unwrap_or_default().to_owned();
         Reply::text(200, echo)
@@ -81,7 +81,7 @@ async fn an_address_has_to_prove_itself() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_made_changed_and_deleted() {
+async fn webhook_is_created_changed_and_deleted() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let path = anna
@@ -137,29 +137,29 @@ async fn a_webhook_is_made_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_asked_to_wait_is_shown_until_it_has_another_address() {
+async fn receivers_wait_is_shown_until_the_address_changes() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let path = anna.create(&[("url", QUIET), ("filter", "*")]).await;
-    let told = "The receiver asked to wait until";
-    assert!(!anna.page(&path).await.contains(told));
+    let wait = "The receiver asked to wait until";
+    assert!(!anna.page(&path).await.contains(wait));
     console.world.sql(&format!(
         "insert into webhook_paces (webhook, hold_until, interval_seconds)
          values ('{}', now() + interval '1 hour', 2.5)",
         id(&path)
     ));
     let html = anna.page(&path).await;
-    assert!(html.contains(told) && html.contains("one request every 2.50 s"), "{html}");
+    assert!(html.contains(wait) && html.contains("one request every 2.50 s"), "{html}");
     let edit = format!("{path}/edit");
     anna.submit(&edit, &edit, &[("url", QUIET), ("filter", "tasks")]).await;
-    assert!(anna.page(&path).await.contains(told));
+    assert!(anna.page(&path).await.contains(wait));
     let elsewhere = "http://192.0.2.7/?noecho";
     anna.submit(&edit, &edit, &[("url", elsewhere), ("filter", "*")]).await;
-    assert!(!anna.page(&path).await.contains(told));
+    assert!(!anna.page(&path).await.contains(wait));
 }
 
 #[tokio::test]
-async fn rows_are_added_without_a_script() {
+async fn form_rows_can_be_added_without_a_script() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let fields = [("url", "x"), ("header-name", "A"), ("header-value", "1"), ("more", "header")];
@@ -171,7 +171,7 @@ async fn rows_are_added_without_a_script() {
 }
 
 #[tokio::test]
-async fn a_secret_is_seen_by_its_owner_alone_and_only_when_asked_for() {
+async fn secret_is_shown_to_its_owner_only_and_on_request() {
     let console = Console::start().await;
     console.add(&["root"], &["--admin"]).await;
     let mut anna = console.user("anna").await;
@@ -206,7 +206,7 @@ async fn a_secret_is_seen_by_its_owner_alone_and_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn to_others_a_webhook_is_not_there() {
+async fn webhook_is_not_found_for_other_users() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let mut bob = console.user("bob").await;
@@ -236,7 +236,7 @@ async fn to_others_a_webhook_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_signature_is_explained_part_by_part() {
+async fn signature_is_explained_part_by_part() {
     let console = Console::start().await;
     let mut anna = console.user("anna").await;
     let path = anna.create(&[("url", QUIET), ("filter", "*"), ("secret", SECRET)]).await;
@@ -255,7 +255,7 @@ async fn a_signature_is_explained_part_by_part() {
     };
     let other = "fedcba9876543210fedcba9876543210";
     let pretty = body.replacen('{', "{ ", 1);
-    for (body, secret, told) in [
+    for (body, secret, verdict) in [
         (body, "", "It matches the body and the secret."),
         (body, SECRET, "It matches the body and the secret."),
         (body, other, "the secret is another"),
@@ -263,15 +263,15 @@ async fn a_signature_is_explained_part_by_part() {
     ] {
         let fields = [("headers", right), ("body", body), ("secret", secret)];
         let html = anna.submit(&page, &page, &fields).await.body;
-        assert!(ms(&html).contains(told), "{}", ms(&html));
+        assert!(ms(&html).contains(verdict), "{}", ms(&html));
         assert!(html.contains("<strong>webhook-signature</strong>"));
     }
 }
 
-/// Another person gets the owner's name just when the owner resumes the webhook: the transaction
-/// that says so ends while the request to resume waits for the webhook's row.
+/// The owner's name passes to another person while the owner resumes the webhook: the transaction
+/// that records it ends while the request to resume waits for the webhook's row.
 #[tokio::test]
-async fn a_webhook_that_becomes_a_former_owner_s_while_it_is_resumed_stays_paused() {
+async fn webhook_stays_paused_when_its_owner_is_replaced_during_a_resume() {
     const BECOMES_A_FORMER_OWNERS: &str = "
         update webhooks set paused = true, paused_reason = 'owner-recreated';
         do $$ begin

@@ -1,5 +1,5 @@
-//! Messages far larger than an event may be. RabbitMQ takes up to 128 MiB, and sends a router as many
-//! as its prefetch allows.
+//! Messages far larger than an event may be. RabbitMQ accepts up to 128 MiB, and sends a router as
+//! many as its prefetch allows.
 
 use std::collections::HashSet;
 
@@ -9,22 +9,22 @@ use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use super::{DEAD, EVENTS, nobody_lost_its_session, structured};
+use super::{DEAD, EVENTS, assert_no_session_ended, structured};
 use crate::world::{SOON, World, event};
 
 const MIB: usize = 1024 * 1024;
-/// All of them together have far more than the memory that a process may use.
+/// The number of large messages. Together they are far larger than the memory a process may use.
 const MESSAGES: usize = 30;
 const SIZE: usize = 8 * MIB;
-/// A good event follows every so many of them.
+/// The number of large messages between two valid events.
 const GOOD_EVERY: usize = 5;
-/// One that is larger than all the room for large messages.
+/// The size of a message that is larger than all the memory for large bodies.
 const HUGE: usize = 24 * MIB;
-/// Far below what the messages have together, in MiB. It is a debug build's; a process that has done
-/// nothing has 40.
+/// The limit of a process's memory in MiB, far below the total size of the messages. It is for a
+/// debug build, which has 40 MiB when idle.
 const MOST_MEMORY: usize = 140;
 
-/// The most memory that a process had so far, in MiB.
+/// The largest memory that a process has used so far, in MiB.
 fn peak(process: &Process) -> Option<usize> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -32,8 +32,8 @@ fn peak(process: &Process) -> Option<usize> {
     Some(kib / 1024)
 }
 
-/// Runs a command that must succeed, in little memory; returns its stdout.
-async fn frugally(world: &World, args: &[&str]) -> String {
+/// Runs a command that must succeed within the memory limit; returns its stdout.
+async fn run_in_little_memory(world: &World, args: &[&str]) -> String {
     let mut process = world.spawn_with(args);
     let mut most = 0;
     eventually("it ends", 2 * SOON, async || {
@@ -47,7 +47,7 @@ async fn frugally(world: &World, args: &[&str]) -> String {
     process.lines().join("\n")
 }
 
-/// An event that would be good if it were not so large. Those of the same number are equal.
+/// An event that is valid except for its size. Events of the same number are equal.
 fn large(number: usize, size: usize) -> Vec<u8> {
     let mut event = event();
     event["id"] = json!(format!("large-{number}"));
@@ -59,12 +59,12 @@ fn large(number: usize, size: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn large_messages_are_kept_whole_in_little_memory_and_stop_nobody() {
+async fn large_messages_are_kept_whole_in_little_memory_and_block_no_others() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/hook")).await;
     let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
-    // They lie there when the router comes, so that it gets as many at once as it can.
+    // They are in the queue before the router starts, so that it gets as many at once as possible.
     world.start("router").await.terminate();
     let mut good = 0;
     for number in 0..MESSAGES {
@@ -88,13 +88,14 @@ async fn large_messages_are_kept_whole_in_little_memory_and_stop_nobody() {
     let most = peak(&router).unwrap();
     println!("router: {most} MiB");
     assert!(most < MOST_MEMORY, "the router used {most} MiB");
-    nobody_lost_its_session(&[&router, &worker]);
+    assert_no_session_ended(&[&router, &worker]);
 
-    let listed = frugally(&world, &["dead-letters", "list", "--json"]).await;
+    let listed = run_in_little_memory(&world, &["dead-letters", "list", "--json"]).await;
     let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed.len(), MESSAGES);
     assert!(listed.iter().all(|letter| letter["reason"] == "too-large"));
-    let again = frugally(&world, &["dead-letters", "replay", "--reason", "too-large"]).await;
+    let again =
+        run_in_little_memory(&world, &["dead-letters", "replay", "--reason", "too-large"]).await;
     assert_eq!(again, format!("replayed {MESSAGES}"));
     eventually("they are refused again", 2 * SOON, async || {
         let found = amqp.queue_len(DEAD).await.unwrap() as usize;

@@ -1,4 +1,4 @@
-//! What is behind messages that can't be taken arrives as soon as what is behind good ones.
+//! An event behind malformed messages arrives as fast as one behind valid messages.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,20 +7,20 @@ use fanfare_testkit::amqp_raw::{RawAmqp, RawProperties, nested, text};
 use fanfare_testkit::receiver::Receiver;
 use serde_json::{Value, json};
 
-use super::{EVENTS, header, nobody_lost_its_session, structured};
+use super::{EVENTS, assert_no_session_ended, header, structured};
 use crate::world::{SOON, World, event};
 
-/// Good events that are measured, one after the other.
+/// The number of valid events that are measured, one after the other.
 const EVENTS_MEASURED: usize = 40;
 
-/// How long behind bad messages an event may take longer than without them.
+/// The additional time that an event behind malformed messages may take.
 const A_SECOND: Duration = Duration::from_secs(1);
 
-/// Routing key, properties and body of a message that can't be taken.
-type BadOne = (&'static [u8], RawProperties, String);
+/// Routing key, properties and body of a malformed message.
+type MalformedMessage = (&'static [u8], RawProperties, String);
 
-/// One of each kind.
-fn bad_ones() -> Vec<BadOne> {
+/// One malformed message of each kind.
+fn malformed_messages() -> Vec<MalformedMessage> {
     let key: &[u8] = b"tasks.execute";
     let large = text(&vec![b'a'; 100_000]);
     let with = |name: &[u8], value| structured().headers(&header(name, value));
@@ -39,9 +39,13 @@ fn bad_ones() -> Vec<BadOne> {
     ]
 }
 
-/// How long each good event takes from its publishing to its arrival, right behind these messages;
-/// the shortest time first.
-async fn measure(receiver: &Receiver, raw: &mut RawAmqp, bad: &[BadOne]) -> Vec<Duration> {
+/// The times from publishing to arrival of valid events right behind these messages, the shortest
+/// first.
+async fn measure(
+    receiver: &Receiver,
+    raw: &mut RawAmqp,
+    bad: &[MalformedMessage],
+) -> Vec<Duration> {
     let mut published: HashMap<String, Instant> = HashMap::new();
     let before = receiver.count();
     for number in 0..EVENTS_MEASURED {
@@ -68,14 +72,14 @@ async fn measure(receiver: &Receiver, raw: &mut RawAmqp, bad: &[BadOne]) -> Vec<
 }
 
 #[tokio::test]
-async fn a_good_event_behind_bad_ones_arrives_within_a_second() {
+async fn valid_event_behind_malformed_ones_arrives_within_a_second() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/hook")).await;
     let (router, worker) = (world.start("router").await, world.start("worker").await);
     let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
-    let bad = bad_ones();
-    // Before and after, since others may use the machine.
+    let bad = malformed_messages();
+    // Measured before and after, since other programs may use the machine.
     let alone = measure(&receiver, &mut raw, &[]).await;
     let behind = measure(&receiver, &mut raw, &bad).await;
     let again = measure(&receiver, &mut raw, &[]).await;
@@ -91,5 +95,5 @@ async fn a_good_event_behind_bad_ones_arrives_within_a_second() {
             "p{percent}: {took:?}, and {control:?} without bad ones"
         );
     }
-    nobody_lost_its_session(&[&router, &worker]);
+    assert_no_session_ended(&[&router, &worker]);
 }

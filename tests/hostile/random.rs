@@ -1,4 +1,4 @@
-//! Ten thousand random messages among good ones.
+//! Ten thousand random messages among valid ones.
 
 use std::collections::HashMap;
 use std::time::{Instant, SystemTime};
@@ -10,14 +10,14 @@ use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use super::{DEAD, EVENTS, nobody_lost_its_session, structured};
+use super::{DEAD, EVENTS, assert_no_session_ended, structured};
 use crate::world::{SOON, World, event};
 
 const MESSAGES: usize = 10_000;
-/// Every so many messages comes a good event.
+/// The number of random messages between two valid events.
 const GOOD_EVERY: usize = 500;
 
-/// Random numbers that a seed repeats (`SplitMix64`).
+/// Reproducible random numbers from a seed (`SplitMix64`).
 struct Random(u64);
 
 impl Random {
@@ -29,7 +29,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Less than `end`.
+    /// A number below `end`.
     fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).unwrap()
     }
@@ -46,7 +46,7 @@ impl Random {
         (0..self.below(most + 1)).map(|_| self.next().to_le_bytes()[0]).collect()
     }
 
-    /// What a short string may be: words, other alphabets, or no UTF-8 at all.
+    /// A short string: words, other alphabets, or bytes that are not UTF-8.
     fn short(&mut self) -> Vec<u8> {
         match self.below(12) {
             0 => self.bytes(255),
@@ -72,7 +72,7 @@ impl Random {
             8 => value(b'T', &self.next().to_be_bytes()),
             9 => value(b'D', &self.next().to_be_bytes()[..5]),
             10 => value(b'V', &[]),
-            // Finite ones: the broker knows no others.
+            // Finite numbers only: the broker supports no others.
             11 => value(b'f', &1.25e-3_f32.to_be_bytes()),
             12 => value(b'd', &(-1.5e300_f64).to_be_bytes()),
             13 => text(&self.bytes(30)),
@@ -163,13 +163,13 @@ impl Random {
     }
 
     fn routing_key(&mut self) -> Vec<u8> {
-        // Not that of a snapshot: one that can't be taken holds every event, as it must.
+        // No snapshot: a refused snapshot holds every event, as intended.
         let keys = ["reports.upload", "tasks.execute", "directory.user", "directory.role"];
         let keys = [&keys[..], &["directory.", "fanfare.deliveries", ""]].concat();
         if self.chance(3) { self.short() } else { self.pick(&keys).as_bytes().to_vec() }
     }
 
-    /// A body that can't be taken, whatever its properties say.
+    /// A body that is invalid with any properties.
     fn body(&mut self) -> Vec<u8> {
         let mut near = event();
         match self.below(12) {
@@ -191,7 +191,7 @@ impl Random {
 }
 
 #[tokio::test]
-async fn ten_thousand_random_messages_stop_nothing_and_each_is_kept() {
+async fn ten_thousand_random_messages_are_all_kept_and_stop_nothing() {
     let seed = std::env::var_os("HOSTILE_SEED").map_or_else(
         || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(),
         |seed| seed.to_str().unwrap().parse().unwrap(),
@@ -208,7 +208,7 @@ async fn ten_thousand_random_messages_stop_nothing_and_each_is_kept() {
     for index in 0..MESSAGES {
         let (properties, body) = (random.properties(), random.body());
         let key = random.routing_key();
-        // Some are put straight into a queue, as whoever may write to the default exchange can.
+        // Some are published to a queue directly, through the default exchange.
         let straight: &[u8] =
             if random.chance(2) { b"fanfare.events" } else { b"fanfare.directory" };
         let (exchange, key) = if random.chance(10) { ("", straight) } else { (EVENTS, &key[..]) };
@@ -218,7 +218,7 @@ async fn ten_thousand_random_messages_stop_nothing_and_each_is_kept() {
             raw.publish(EVENTS, b"tasks.execute", &structured(), event.as_bytes()).await.unwrap();
             raw.confirm().await.unwrap();
             good += 1;
-            // What is behind the bad ones comes through while they are dealt with.
+            // Valid events behind the malformed ones arrive while those are processed.
             receiver.wait_for(good, SOON).await;
         }
     }
@@ -237,14 +237,14 @@ async fn ten_thousand_random_messages_stop_nothing_and_each_is_kept() {
     })
     .await;
     println!("{letters} dead letters after {:?}", began.elapsed());
-    nobody_lost_its_session(&[&router, &worker]);
+    assert_no_session_ended(&[&router, &worker]);
     assert_eq!(receiver.count(), good);
     tools_work(&world, letters).await;
     println!("done after {:?}", began.elapsed());
-    nobody_lost_its_session(&[&router, &worker]);
+    assert_no_session_ended(&[&router, &worker]);
 }
 
-/// `list`, `show`, `replay` and `discard` reach every letter.
+/// Checks that `list`, `show`, `replay` and `discard` reach every letter.
 async fn tools_work(world: &World, letters: usize) {
     let listed = world.json(&["dead-letters", "list"]).await;
     let listed = listed.as_array().unwrap();
@@ -267,14 +267,15 @@ async fn tools_work(world: &World, letters: usize) {
     let replay = ["dead-letters", "replay", "--all"];
     let dry_run = [&replay[..], &["--dry-run"]].concat();
     assert_eq!(world.fanfare(&dry_run).await, all("would replay"));
-    // What was refused once is refused again, once: not what comes back meanwhile is replayed.
+    // Each replayed message is refused again, once: letters that return during a replay are not
+    // replayed again.
     assert_eq!(world.fanfare(&replay).await, all("replayed"));
     all_are_letters(world, letters).await;
     assert_eq!(world.fanfare(&["dead-letters", "discard", "--all"]).await, all("discarded"));
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
 }
 
-/// Waits until routers have nothing left to take, and so many letters are there.
+/// Waits until the routers' queues are empty and there are this many dead letters.
 async fn all_are_letters(world: &World, letters: usize) {
     let amqp = world.amqp().await;
     eventually("every message is a dead letter again", SOON, async || {

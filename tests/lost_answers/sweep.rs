@@ -1,4 +1,4 @@
-//! Breaking each statement that passes a proxy, a few at a time.
+//! Faults for each statement that passes a proxy, a few at a time.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -14,14 +14,14 @@ use crate::world::SOON;
 const FAULTS: [Fault; 3] =
     [Fault::LoseAnswer, Fault::Delay(Duration::from_secs(3)), Fault::CloseBefore];
 
-/// Faults that wait for their statements at a time: some statements are rare.
+/// The number of faults that wait for their statements at a time: some statements are rare.
 const AT_A_TIME: usize = 8;
 
-/// How often each fault hits each statement: not all that a process asks matters, as when there is
-/// nothing to route.
+/// How often each fault hits each statement: a single hit may not matter, for example when there is
+/// no event to route.
 const TIMES: usize = 3;
 
-/// Between two faults, so that the process works in between.
+/// The time between two faults, so that the process works in between.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A fault that hit a statement.
@@ -43,7 +43,7 @@ impl<'a> Sweep<'a> {
         Self { role, proxy, hits: Mutex::default(), open: Mutex::default() }
     }
 
-    /// The faults that did not hit any of these statements yet.
+    /// The faults that have not yet hit any of these statements.
     pub(crate) fn never(&self, names: &[&str]) -> Vec<String> {
         let wanted = names
             .iter()
@@ -63,7 +63,7 @@ impl<'a> Sweep<'a> {
         .await;
     }
 
-    /// Breaks every statement in every way, also those that are seen for the first time meanwhile.
+    /// Applies every fault to every statement, including statements that are first seen meanwhile.
     pub(crate) async fn run(&self) {
         let mut done: BTreeSet<(usize, String)> = BTreeSet::new();
         let mut waiting = FuturesUnordered::new();
@@ -111,8 +111,8 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// Whether a statement is one of Fanfare's, and not the library's, which asks for types. A commit is
-/// known by its statements.
+/// Whether a statement is Fanfare's own. The library asks for types with statements of its own. A
+/// commit is known by its statements.
 fn is_ours(marker: &Marker) -> bool {
     match marker {
         Marker::CommitOf(_) => true,

@@ -1,5 +1,5 @@
-//! Traffic that uses every statement: retries, deferrals, large events, batches, lost jobs, changes of
-//! the directory, webhooks that are gone, and deliveries that are dead and sent again.
+//! Traffic that uses every statement: retries, deferrals, large events, batches, lost jobs, changes
+//! of the directory, webhooks whose receiver is gone, and dead deliveries that are sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,22 +14,22 @@ use serde_json::{Value, json};
 
 use crate::world::{World, publish_on};
 
-/// Between two rounds of events.
+/// The time between two rounds of events.
 const ROUND: Duration = Duration::from_millis(400);
 
-/// The owners, each with a webhook of a path and a task of the same name.
+/// The owners. Each has a webhook path and a task of the same name.
 const OWNERS: [&str; 6] = ["anna", "rob", "rhea", "gina", "dora", "lena"];
 
-/// More than a job carries in itself.
+/// A size that no inline job carries.
 const LARGE: usize = 100_000;
 
-/// What is to become of an event.
+/// The expected end of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Arrives,
-    /// It depends on when it is attempted.
+    /// Either, depending on the time of the attempt.
     MayArrive,
-    /// Its owner may not read it.
+    /// It must not arrive, since its owner may not read it.
     Forbidden,
 }
 
@@ -38,12 +38,12 @@ struct Published {
     fate: Fate,
 }
 
-/// Whether an event's job was lost on purpose, so that a reconciler has to find it.
+/// Whether an event's job was never published, so that a reconciler has to find it.
 fn is_lost_job(event: &str) -> bool {
     event.starts_with("lost")
 }
 
-/// What went wrong with an event.
+/// An event that did not end as expected.
 pub(crate) struct Wrong {
     event: String,
     pub(crate) published: Instant,
@@ -68,7 +68,7 @@ pub(crate) struct Traffic {
     report_server: Amqp,
     dead: String,
     published: Mutex<BTreeMap<String, Published>>,
-    /// Whether what is published is expected to arrive.
+    /// Whether published events are expected to arrive.
     counts: AtomicBool,
 }
 
@@ -119,7 +119,7 @@ impl Traffic {
             *revision += 1;
             self.directory(*revision, "lena", lena_reads).await;
             let event = event("lena", round, 10, Some(*revision));
-            // A later change may take away what is attempted late, and give nothing.
+            // A later change may revoke what is attempted late, and grants nothing.
             let fate = if lena_reads { Fate::MayArrive } else { Fate::Forbidden };
             self.publish(&event, fate).await;
         }
@@ -136,27 +136,27 @@ impl Traffic {
             self.resend(world).await;
         }
         if round.is_multiple_of(6) {
-            // It was paused when it answered that it is gone.
+            // The webhook was paused when its receiver answered 410.
             let again = "update webhooks set paused = false, paused_reason = null where paused";
             world.sql(again);
             self.one("gina", round, 10).await;
         }
     }
 
-    /// What is published from now on is only there for the load; it may be cut off at the end.
+    /// Events that are published from now on are only load, and need not arrive.
     pub(crate) fn is_light_load_from_now(&self) {
         self.counts.store(false, Ordering::Relaxed);
     }
 
-    /// Publishes an event that is to arrive.
+    /// Publishes an event that should arrive.
     async fn one(&self, owner: &str, number: usize, size: usize) {
-        // What meets a paused webhook is not sent.
+        // An event for a paused webhook is not sent.
         let fate = if owner == "gina" { Fate::MayArrive } else { Fate::Arrives };
         self.publish(&event(owner, number, size, None), fate).await;
     }
 
-    /// An event that a router took five minutes ago, whose job it did not publish before it died. A
-    /// reconciler finds it.
+    /// Inserts an event that a router stored five minutes ago, and whose job it did not publish
+    /// before it died. A reconciler finds it.
     fn lost_job(&self, world: &World, number: usize) {
         let event = event("lost", number, 0, None);
         let id = event["id"].as_str().unwrap();
@@ -210,7 +210,7 @@ impl Traffic {
         publish_on(&self.report_server, &document).await;
     }
 
-    /// Sends again what is dead.
+    /// Retries the dead deliveries.
     async fn resend(&self, world: &World) {
         let dead = ["deliveries", "list", "--webhook", &self.dead, "--state", "dead"];
         for delivery in world.json(&dead).await.as_array().unwrap() {
@@ -218,7 +218,7 @@ impl Traffic {
         }
     }
 
-    /// Waits until all that is expected has arrived, but not for longer than `time`.
+    /// Waits until every expected event has arrived, but not for longer than `time`.
     pub(crate) async fn arrives(&self, world: &World, time: Duration) {
         let until = Instant::now() + time;
         eventually("all has arrived, or the time is over", time * 2, async || {
@@ -228,7 +228,7 @@ impl Traffic {
         .await;
     }
 
-    /// What is expected and has not arrived.
+    /// The expected events that have not arrived.
     fn missing(&self) -> Vec<String> {
         let arrived = self.arrived();
         let published = self.lock();
@@ -238,9 +238,10 @@ impl Traffic {
         published.iter().filter(is_missing).map(|(id, _)| id.clone()).collect()
     }
 
-    /// What did not arrive in time, arrived although it must not, or came twice. For jobs that were
-    /// lost on purpose, time counts from `calm`, if they were lost before: a reconciler publishes
-    /// nothing until the database has answered for a while, and faults hit it several times a second.
+    /// The events that did not arrive in time, arrived although they must not, or arrived twice.
+    /// For jobs that were never published, the time counts from `calm`, if it is later: a
+    /// reconciler publishes nothing until the database has answered for a while, and faults hit it
+    /// several times a second.
     pub(crate) fn wrong(&self, time: Duration, calm: Instant) -> Vec<Wrong> {
         let arrived = self.arrived();
         let mut wrong = Vec::new();
@@ -273,12 +274,12 @@ impl Traffic {
         wrong
     }
 
-    /// When each event was published.
+    /// The times at which the events were published.
     pub(crate) fn published(&self) -> Vec<Instant> {
         self.lock().values().map(|it| it.at).collect()
     }
 
-    /// When each event was taken by its receiver.
+    /// The time at which each event was accepted by its receiver.
     fn arrived(&self) -> BTreeMap<String, Instant> {
         let mut arrived = BTreeMap::new();
         for request in self.receiver.requests() {
@@ -296,8 +297,8 @@ impl Traffic {
     }
 }
 
-/// How the receivers answer: some take it at once, some at the third attempt, one is gone, and one
-/// takes only what was dead and was sent again.
+/// The receivers' answers: some accept an event at once, some at the third attempt, one is gone,
+/// and one accepts only deliveries that were dead and are sent again.
 fn answer(request: &Request) -> u16 {
     let attempt = body(request)["Attempt"].as_i64().unwrap_or_default();
     match request.path.trim_start_matches('/') {

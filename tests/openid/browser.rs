@@ -1,4 +1,4 @@
-//! As much of a browser as signing in takes: cookies of two sites, redirects, the provider's forms.
+//! A minimal browser for signing in: cookies of two sites, redirects, and the provider's forms.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,10 +8,10 @@ use url::{Url, form_urlencoded};
 use super::CONSOLE;
 use crate::api::client::{Answer, send_as};
 
-/// More redirects than that lead nowhere.
+/// The number of redirects after which the browser gives up.
 const MOST_STEPS: usize = 20;
 
-/// A browser in which nobody is signed in.
+/// A browser without a session.
 pub(super) struct Browser {
     console: SocketAddr,
     cookies: BTreeMap<(String, String), String>,
@@ -28,13 +28,13 @@ impl Browser {
         self.cookies.get(&(site, name.to_owned())).map(String::as_str)
     }
 
-    /// Puts a cookie of the console into this browser.
+    /// Sets a cookie of the console.
     pub(super) fn put_cookie(&mut self, name: &str, value: &str) {
         let site = site(&Url::parse(CONSOLE).unwrap());
         self.cookies.insert((site, name.to_owned()), value.to_owned());
     }
 
-    /// Gets a page, without following a redirect.
+    /// Requests a page without following a redirect.
     pub(super) async fn get(&mut self, url: &str) -> Answer {
         self.send("GET", &Url::parse(url).unwrap(), &[]).await
     }
@@ -44,7 +44,7 @@ impl Browser {
         self.send("POST", &Url::parse(url).unwrap(), fields).await
     }
 
-    /// Goes to a page and on to where it redirects to. Returns where that ended.
+    /// Requests a page and follows its redirects. Returns the last address and its answer.
     pub(super) async fn visit(&mut self, url: &str) -> (String, Answer) {
         let mut url = Url::parse(url).unwrap();
         for _ in 0..MOST_STEPS {
@@ -54,10 +54,10 @@ impl Browser {
                 None => return (url.into(), answer),
             }
         }
-        panic!("redirected over and over, last to {url}");
+        panic!("too many redirects, last to {url}");
     }
 
-    /// Begins a sign-in; returns the provider's address that the console sends the browser to.
+    /// Begins a sign-in; returns the provider's address to which the console redirects.
     pub(super) async fn begin(&mut self, next: &str) -> String {
         let query =
             form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
@@ -66,8 +66,8 @@ impl Browser {
         answer.header("location").unwrap().to_owned()
     }
 
-    /// Signs in at the provider and agrees to everything; returns the console's address that the
-    /// provider sends the browser to, which is not visited yet.
+    /// Signs in at the provider and consents; returns the console's address to which the provider
+    /// redirects, without requesting it.
     pub(super) async fn agree(&mut self, address: &str, name: &str) -> String {
         let mut url = Url::parse(address).unwrap();
         let mut answer = self.send("GET", &url, &[]).await;
@@ -87,10 +87,10 @@ impl Browser {
             let fields: &[_] = if asks { &login } else { &[("prompt", "consent")] };
             answer = self.send("POST", &url, fields).await;
         }
-        panic!("the provider does not send the browser back");
+        panic!("the provider does not redirect to the console");
     }
 
-    /// Signs in from beginning to end; returns what came of it.
+    /// Signs in from beginning to end; returns the last answer.
     pub(super) async fn sign_in(&mut self, name: &str, next: &str) -> Answer {
         let address = self.begin(next).await;
         let back = self.agree(&address, name).await;
@@ -135,7 +135,7 @@ fn site(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap())
 }
 
-/// What stands between two texts.
+/// The text between two others.
 #[track_caller]
 pub(super) fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     let rest = text.split_once(before).unwrap_or_else(|| panic!("no {before} in {text}")).1;

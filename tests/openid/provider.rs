@@ -1,4 +1,4 @@
-//! The provider, as a process of its own, and what else it can be told to do.
+//! The provider as a separate process, and the faults that a test can set.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,12 +18,13 @@ pub(super) struct Provider {
 }
 
 impl Provider {
-    /// Starts one; `apart` keeps claims out of ID tokens, for whoever asks for more about the user.
+    /// Starts a provider; `apart` keeps claims about the user out of ID tokens, and only its
+    /// user-info endpoint has them.
     pub(super) async fn start(apart: bool) -> Self {
         Self::on(0, apart).await
     }
 
-    /// Starts one at a port.
+    /// Starts a provider at a port.
     pub(super) async fn on(port: u16, apart: bool) -> Self {
         let script = node_script("tests/node/oidc", "provider.mjs", "target/tests-node/oidc");
         let settings = json!({ "port": port, "console": CONSOLE, "claimsApart": apart });
@@ -37,38 +38,38 @@ impl Provider {
         Self { process, address }
     }
 
-    /// What it calls itself.
+    /// Its issuer identifier.
     pub(super) fn issuer(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Ends it. Returns its port.
+    /// Stops it; returns its port.
     pub(super) fn stop(mut self) -> u16 {
         self.process.kill9();
         self.address.port()
     }
 
-    /// Has it sign with a new key from now on, and forget the former.
+    /// Makes it sign with a new key from now on, and removes the former one.
     pub(super) async fn rotate(&self) {
-        self.tell("/test/rotate", &Value::Null).await;
+        self.control("/test/rotate", &Value::Null).await;
     }
 
-    /// Has it make the ID tokens of all sign-ins so; null for as they should be.
+    /// Sets the fault of the ID tokens that it makes; null for none.
     pub(super) async fn forge(&self, how: &Value) {
-        self.tell("/test/forge", how).await;
+        self.control("/test/forge", how).await;
     }
 
-    /// Has it answer otherwise than a provider should; null for as it should.
-    pub(super) async fn meddle(&self, how: &Value) {
-        self.tell("/test/meddle", how).await;
+    /// Sets the fault of its answers; null for none.
+    pub(super) async fn set_fault(&self, how: &Value) {
+        self.control("/test/set_fault", how).await;
     }
 
     /// A token with these claims.
     pub(super) async fn token(&self, how: &Value) -> String {
-        self.tell("/test/token", how).await.body
+        self.control("/test/token", how).await.body
     }
 
-    /// An access token for a program that acts for a user, got as programs do.
+    /// An access token for a program that acts for a user, from the token endpoint.
     pub(super) async fn access_token(&self, name: &str, audience: &str) -> String {
         let form = format!(
             "grant_type=client_credentials&scope=webhooks&resource={audience}\
@@ -80,7 +81,7 @@ impl Provider {
         answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    async fn tell(&self, path: &str, body: &Value) -> Answer {
+    async fn control(&self, path: &str, body: &Value) -> Answer {
         let answer = self.send(path, &[], &body.to_string()).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer

@@ -1,4 +1,4 @@
-//! Sign-ins that somebody meddled with, and people who may not come in.
+//! Manipulated sign-ins, and users who may not sign in.
 
 use serde_json::json;
 
@@ -32,16 +32,16 @@ async fn back(it: &OpenId) -> (Browser, String) {
 }
 
 #[tokio::test]
-async fn only_the_browser_that_began_comes_in() {
+async fn sign_in_completes_only_in_the_browser_that_began_it() {
     let it = OpenId::start().await;
     let (mut browser, address) = back(&it).await;
     let begun = browser.cookie(FLOW).unwrap().to_owned();
 
-    // Somebody else's browser is made to come back from this sign-in: without one of its own …
+    // Another browser is sent to this sign-in's callback: without a sign-in of its own …
     let mut victim = it.browser();
     let answer = victim.get(&address).await;
     check_denied(&victim, &answer, 400, NOT_OURS);
-    // … and with one, into which even the state is fitted.
+    // … and with one, even with its own state in the address.
     let own = victim.begin("").await;
     let state = url::Url::parse(&own).unwrap();
     let state = state.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
@@ -59,7 +59,7 @@ async fn only_the_browser_that_began_comes_in() {
 }
 
 #[tokio::test]
-async fn a_code_is_good_once() {
+async fn authorization_code_is_accepted_once() {
     let it = OpenId::start().await;
     let (mut browser, address) = back(&it).await;
     let begun = browser.cookie(FLOW).unwrap().to_owned();
@@ -73,7 +73,7 @@ async fn a_code_is_good_once() {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_provider_or_without_a_code_is_refused() {
+async fn callback_of_another_provider_or_without_a_code_is_refused() {
     let it = OpenId::start().await;
     let (mut browser, address) = back(&it).await;
     let begun = browser.cookie(FLOW).unwrap().to_owned();
@@ -96,7 +96,7 @@ async fn an_answer_of_another_provider_or_without_a_code_is_refused() {
 }
 
 #[tokio::test]
-async fn a_sign_in_with_another_nonce_is_refused() {
+async fn sign_in_with_another_nonce_is_refused() {
     let it = OpenId::start().await;
     let mut browser = it.browser();
     let address = browser.begin("").await;
@@ -106,7 +106,7 @@ async fn a_sign_in_with_another_nonce_is_refused() {
 }
 
 #[tokio::test]
-async fn an_id_token_that_is_wrong_in_any_respect_is_refused() {
+async fn id_token_with_any_wrong_claim_is_refused() {
     let it = OpenId::start().await;
     for how in [
         json!({ "signer": "none" }),
@@ -133,7 +133,7 @@ async fn an_id_token_that_is_wrong_in_any_respect_is_refused() {
         assert_eq!(answer.status, 403, "{how}: {answer:?}");
         check_denied(&browser, &answer, 403, REFUSED);
     }
-    // The log says what was expected and found, and nothing else of a token.
+    // The log has the expected and the found value, and nothing else of a token.
     let log = it.process.lines().join("\n");
     let expected = format!("expected.iss=\"{}\"", it.provider.issuer());
     for text in [
@@ -149,13 +149,13 @@ async fn an_id_token_that_is_wrong_in_any_respect_is_refused() {
         assert!(log.contains(text), "{text} is not in {log}");
     }
     assert!(!log.contains("eyJ"), "a token is in the log");
-    // What is right but not as usual is taken.
+    // A valid but unusual token is accepted.
     let how = json!({ "claims": { "aud": ["console", "public"], "azp": "console" } });
     it.provider.forge(&how).await;
     it.signed_in("anna").await;
 }
 
-/// The page that tells somebody, by name, that they may not come in.
+/// The page that refuses the sign-in of this user.
 async fn refused(it: &OpenId, name: &str) -> Answer {
     let mut browser = it.browser();
     let answer = browser.sign_in(name, "").await;
@@ -164,13 +164,13 @@ async fn refused(it: &OpenId, name: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn who_may_not_come_in_is_told_why() {
+async fn refused_user_sees_the_reason() {
     let it = OpenId::start().await;
     let stranger = refused(&it, "stranger").await.body;
     assert!(stranger.contains("the report server has no user of that name"), "{stranger}");
-    // Otherwise the provider would send the same one back.
+    // Without this prompt the provider would sign in the same user again.
     assert!(stranger.contains("anew=yes"), "{stranger}");
-    // Its s is another letter than that of the user who is disabled.
+    // The name has another letter s than that of the disabled user.
     let other = refused(&it, "di\u{17f}abled").await.body;
     assert!(other.contains("the report server has no user of that name"), "{other}");
     let disabled = refused(&it, "disabled").await.body;
@@ -181,7 +181,7 @@ async fn who_may_not_come_in_is_told_why() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_not_verified_names_nobody() {
+async fn unverified_email_identifies_no_user() {
     let it = OpenId::with(&[("FANFARE_OIDC_USER_CLAIM", "email")]).await;
     let mut browser = it.browser();
     let answer = browser.sign_in("unverified-anna", "").await;
@@ -190,13 +190,13 @@ async fn an_address_that_is_not_verified_names_nobody() {
     let answer = browser.sign_in("anna", "").await;
     check_denied(&browser, &answer, 403, "anna@example.org");
 
-    // Where the ID token has the address and not whether it is verified, only user-info says so.
+    // The ID token has the address without `email_verified`; only user-info has that claim.
     let email = json!({ "claims": { "email": "anna@example.org" } });
     it.provider.forge(&email).await;
     let mut browser = it.browser();
     let answer = browser.sign_in("unverified-anna", "").await;
     check_denied(&browser, &answer, 403, "your e-mail address is not verified there");
-    it.provider.meddle(&json!({ "userInfo": "unreachable" })).await;
+    it.provider.set_fault(&json!({ "userInfo": "unreachable" })).await;
     let mut browser = it.browser();
     let answer = browser.sign_in("unverified-anna", "").await;
     check_denied(&browser, &answer, 503, "Example ID");

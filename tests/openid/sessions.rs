@@ -1,4 +1,4 @@
-//! What holds after signing in, until when, and how it ends.
+//! Sessions after a sign-in, and how they end.
 
 use super::browser::between;
 use super::{AUDIENCE, CONSOLE, FLOW, OpenId, Provider, SESSION, check_denied};
@@ -9,10 +9,10 @@ use fanfare_testkit::wait::eventually;
 const WEBHOOKS: &str = "http://localhost:8080/webhooks";
 
 #[tokio::test]
-async fn signing_out_ends_the_session_here_and_at_the_provider() {
+async fn sign_out_ends_the_session_here_and_at_the_provider() {
     let it = OpenId::start().await;
     let mut browser = it.signed_in("anna").await;
-    // Whoever is signed in at the provider is not asked again …
+    // A user who is signed in at the provider does not need to sign in there again …
     let address = browser.begin("").await;
     let (at, _) = browser.visit(&address).await;
     assert_eq!(at, WEBHOOKS);
@@ -34,14 +34,14 @@ async fn signing_out_ends_the_session_here_and_at_the_provider() {
     let secret = between(&asks.body, "name=\"xsrf\" value=\"", "\"").to_owned();
     let answer = browser.post(&confirm, &[("xsrf", &secret), ("logout", "yes")]).await;
     assert_eq!(answer.header("location"), Some("http://localhost:8080/sign-in"), "{answer:?}");
-    // … until signing out.
+    // … until the sign-out.
     let address = browser.begin("").await;
     let (_, asks) = browser.visit(&address).await;
     assert!(asks.body.contains("name=\"login\""), "{}", asks.body);
 }
 
 #[tokio::test]
-async fn whom_the_directory_disables_is_out_at_once() {
+async fn disabled_user_is_signed_out_at_once() {
     let it = OpenId::start().await;
     let mut browser = it.signed_in("anna").await;
     assert_eq!(browser.get(WEBHOOKS).await.status, 200);
@@ -54,7 +54,7 @@ async fn whom_the_directory_disables_is_out_at_once() {
 }
 
 #[tokio::test]
-async fn a_session_of_another_provider_holds_no_more() {
+async fn session_of_another_provider_is_not_valid() {
     let it = OpenId::start().await;
     let mut browser = it.signed_in("anna").await;
     it.world.sql("update sessions set issuer = 'https://id.example.org'");
@@ -62,7 +62,7 @@ async fn a_session_of_another_provider_holds_no_more() {
 }
 
 #[tokio::test]
-async fn nothing_but_a_session_opens_a_page() {
+async fn pages_require_a_session() {
     let it = OpenId::start().await;
     let id = it.world.webhook_of("anna", "http://192.0.2.1/?noecho", &[]).await;
     let token = it.provider.access_token("chief", AUDIENCE).await;
@@ -95,7 +95,7 @@ async fn nothing_but_a_session_opens_a_page() {
 }
 
 #[tokio::test]
-async fn while_the_provider_is_away_accounts_and_sessions_hold() {
+async fn accounts_and_sessions_work_while_the_provider_is_unreachable() {
     let it = OpenId::start().await;
     it.world.fanfare_with(&["users", "add", "chief", "--password-stdin"], Some(PASSWORD)).await;
     let mut anna = it.signed_in("anna").await;
@@ -108,7 +108,7 @@ async fn while_the_provider_is_away_accounts_and_sessions_hold() {
     assert_eq!(bob.post(&format!("{CONSOLE}/sign-in"), &fields).await.status, 303);
     assert_eq!(bob.get(WEBHOOKS).await.status, 200);
 
-    // A console that has never seen the provider says so, and goes on without it.
+    // A console that has never reached the provider says so, and works without it.
     let (_process, address) = super::console(&world).await;
     let mut browser = super::Browser::new(address);
     let answer = browser.get(&format!("{CONSOLE}/sign-in/provider?next=/webhooks/new")).await;

@@ -1,4 +1,4 @@
-//! Signing in as it should be: there, through the provider's own forms, and back.
+//! Regular sign-ins through the provider's own forms.
 
 use super::browser::{Browser, between};
 use super::{CONSOLE, FLOW, OpenId, SESSION, check_denied};
@@ -13,7 +13,7 @@ async fn page(browser: &mut Browser, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn one_comes_in_as_the_directory_s_user_and_goes_on_to_where_one_wanted_to() {
+async fn sign_in_maps_to_the_directory_user_and_continues_to_the_requested_page() {
     let it = OpenId::start().await;
     let mut browser = it.browser();
     let (at, answer) = browser.visit(&format!("{CONSOLE}/webhooks?search=a%26b")).await;
@@ -31,7 +31,7 @@ async fn one_comes_in_as_the_directory_s_user_and_goes_on_to_where_one_wanted_to
     let cookie = answer.header("set-cookie").unwrap();
     assert!(cookie.ends_with("; Path=/; Max-Age=900; HttpOnly; SameSite=Lax"), "{cookie}");
 
-    // The directory writes the name otherwise.
+    // The directory spells the name in another case.
     let back = browser.agree(address, "ANNA").await;
     let answer = browser.get(&back).await;
     assert_eq!((answer.status, answer.header("location")), (303, Some("/webhooks?search=a%26b")));
@@ -44,11 +44,11 @@ async fn one_comes_in_as_the_directory_s_user_and_goes_on_to_where_one_wanted_to
 }
 
 #[tokio::test]
-async fn administrators_are_whom_the_provider_or_the_directory_says() {
+async fn administrator_rights_come_from_the_provider_or_the_directory() {
     let it = OpenId::start().await;
     let mut chief = it.signed_in("chief").await;
     assert!(page(&mut chief, "/webhooks").await.contains(">Administrator<"));
-    // Nobody else could look at a service whose directory is not there yet.
+    // While the directory is empty, only such an administrator can sign in.
     let mut other = it.signed_in("chief-of-elsewhere").await;
     assert!(page(&mut other, "/webhooks").await.contains(">Administrator<"));
 
@@ -59,7 +59,7 @@ async fn administrators_are_whom_the_provider_or_the_directory_says() {
 }
 
 #[tokio::test]
-async fn a_public_client_and_claims_in_the_id_token_do_as_well() {
+async fn public_client_and_id_token_claims_are_sufficient() {
     let provider = Provider::start(false).await;
     let settings = [
         ("FANFARE_OIDC_CLIENT_ID", "public"),
@@ -84,7 +84,7 @@ async fn a_public_client_and_claims_in_the_id_token_do_as_well() {
 }
 
 #[tokio::test]
-async fn who_signs_in_anew_has_a_new_session() {
+async fn repeated_sign_in_begins_a_new_session() {
     let it = OpenId::start().await;
     let mut browser = it.signed_in("anna").await;
     let first = browser.cookie(SESSION).unwrap().to_owned();
@@ -96,7 +96,7 @@ async fn who_signs_in_anew_has_a_new_session() {
 }
 
 #[tokio::test]
-async fn one_goes_on_to_the_console_s_own_pages_only() {
+async fn sign_in_continues_to_the_consoles_pages_only() {
     let it = OpenId::start().await;
     for trap in ["https://evil.example/", "//evil.example", "/webhooks\r\nA: b", "/sign-out"] {
         let answer = it.browser().sign_in("anna", trap).await;

@@ -1,4 +1,4 @@
-//! Access tokens of the provider at the API.
+//! The provider's access tokens at the API.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,7 +33,7 @@ async fn check_refused(it: &OpenId, token: &str, why: &str) {
 }
 
 #[tokio::test]
-async fn a_token_of_the_provider_opens_the_api_for_its_user() {
+async fn access_token_of_the_provider_authenticates_its_user() {
     let it = OpenId::start().await;
     it.world.fanfare_with(&["users", "add", "anna", "--password-stdin"], Some(PASSWORD)).await;
     let id = it.world.webhook_of("chief", "http://192.0.2.1/?noecho", &[]).await;
@@ -49,18 +49,18 @@ async fn a_token_of_the_provider_opens_the_api_for_its_user() {
     assert_eq!(all[0]["Id"], id.as_str(), "{all}");
     assert_eq!(it.ask(&one, &chief).await.status, 200);
 
-    // What is had with a password goes on to be good.
+    // Tokens that were issued for a password stay valid.
     let mut browser = it.browser();
     let fields = [("grant_type", "password"), ("username", "anna"), ("password", PASSWORD)];
     let granted = browser.post("http://localhost:8080/Token", &fields).await.json();
     let token = granted["access_token"].as_str().unwrap();
     assert_eq!(it.ask(FILTERS, token).await.status, 200);
-    // A page is for sessions.
+    // Pages accept sessions only.
     assert_eq!(it.ask("/webhooks", &chief).await.status, 303);
 }
 
 #[tokio::test]
-async fn a_token_that_is_wrong_in_any_respect_is_refused_with_the_reason() {
+async fn access_token_with_any_wrong_claim_is_refused_with_a_reason() {
     let it = OpenId::start().await;
     let algorithm = "the token is signed with an algorithm that is not allowed";
     let form = "the token is not a JWT signed with a public key algorithm";
@@ -117,7 +117,7 @@ async fn a_token_that_is_wrong_in_any_respect_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn keys_may_change_and_former_ones_are_forgotten() {
+async fn key_set_is_refreshed_and_removed_keys_are_refused() {
     let it = OpenId::start().await;
     let before = it.provider.access_token("anna", AUDIENCE).await;
     assert_eq!(it.ask(FILTERS, &before).await.status, 200);
@@ -128,7 +128,7 @@ async fn keys_may_change_and_former_ones_are_forgotten() {
     let key = "the token is signed with a key that the provider does not have";
     check_refused(&it, &before, key).await;
 
-    // Whoever invents keys does not have the provider asked each time.
+    // Unknown keys do not cause a request to the provider each time.
     for n in 0..10 {
         let header = json!({ "kid": format!("invented-{n}") });
         let how = json!({ "claims": claims(&it, &json!({})), "header": header });
@@ -140,14 +140,14 @@ async fn keys_may_change_and_former_ones_are_forgotten() {
 }
 
 #[tokio::test]
-async fn without_an_audience_no_token_of_the_provider_is_taken() {
+async fn access_tokens_are_refused_when_no_audience_is_configured() {
     let it = OpenId::with(&[("FANFARE_OIDC_AUDIENCE", "")]).await;
     let token = it.provider.access_token("anna", AUDIENCE).await;
     check_refused(&it, &token, "the token is unknown or its session has ended").await;
 }
 
 #[tokio::test]
-async fn while_the_provider_is_away_what_is_known_of_it_holds() {
+async fn cached_keys_work_while_the_provider_is_unreachable() {
     let it = OpenId::start().await;
     let token = it.provider.access_token("anna", AUDIENCE).await;
     assert_eq!(it.ask(FILTERS, &token).await.status, 200);
@@ -159,7 +159,7 @@ async fn while_the_provider_is_away_what_is_known_of_it_holds() {
         crate::api::client::send(address, "GET", FILTERS, &headers, b"").await.unwrap()
     };
     assert_eq!(ask(address).await.status, 200);
-    // Another console has never seen the provider's keys.
+    // Another console has never read the provider's keys.
     let (_process, address) = super::console(&world).await;
     let answer = ask(address).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");

@@ -1,4 +1,4 @@
-"""Verifies captured requests with libraries that Fanfare did not write; prints how many were right.
+"""Verifies captured requests with libraries that Fanfare did not write; prints how many are valid.
 
 Each line of the file: {"secret": …, "headers": [[name, value], …], "body": base64}.
 """

@@ -1,4 +1,4 @@
-//! After the last of many faults everything arrives within a minute.
+//! Every delivery arrives within a minute after the last of many faults.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -12,19 +12,20 @@ use tokio::sync::Notify;
 use crate::outages::{numbers, publish_steadily};
 use crate::world::{SOON, World};
 
-/// How long it may take after the last fault until everything owed has arrived.
+/// The time after the last fault in which every owed delivery must arrive.
 const RECOVERED: Duration = Duration::from_mins(1);
 
-/// Jobs that a purge takes away, at least.
+/// The least number of jobs that the purge removes.
 const JOBS: u32 = 50;
 
-/// The load goes on: more deliveries come.
+/// Waits until more deliveries arrive, which shows that the load continues.
 async fn more_arrive(receiver: &Receiver) {
     let before = receiver.count();
     receiver.wait_for(before + 100, SOON).await;
 }
 
-/// Kills, cuts and a loss under load, one after the other. Returns when the last one was.
+/// Kills, lost connections and a purge under load, one after the other. Returns the time of the
+/// last.
 async fn faults(world: &World, receiver: &Receiver, processes: &mut [Process; 2]) -> Instant {
     for (index, role) in [(0, "router"), (1, "worker"), (1, "worker"), (0, "router")] {
         more_arrive(receiver).await;
@@ -39,7 +40,7 @@ async fn faults(world: &World, receiver: &Receiver, processes: &mut [Process; 2]
          where datname = current_database() and pid <> pg_backend_pid()",
     );
     more_arrive(receiver).await;
-    // Jobs gather while there is no worker, and are lost.
+    // Jobs wait while no worker runs, and are purged.
     let amqp = world.amqp().await;
     processes[1].kill9();
     eventually("jobs wait", SOON, async || {
@@ -54,7 +55,7 @@ async fn faults(world: &World, receiver: &Receiver, processes: &mut [Process; 2]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_owed_arrives_within_a_minute_after_the_last_fault() {
+async fn every_owed_delivery_arrives_within_a_minute_after_the_last_fault() {
     let world = World::new().await.with("FANFARE_LOG", "info");
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/hook")).await;

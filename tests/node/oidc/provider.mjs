@@ -1,6 +1,6 @@
 // An OpenID Connect provider for the tests: the certified oidc-provider with its own forms, in which
-// every login name is a user. Below /test/ it does what a provider does not: it changes its keys, and
-// makes tokens that are wrong in one respect.
+// every login name is a user. The routes below /test/ change its keys and make tokens that are wrong
+// in one respect.
 
 import { createServer } from "node:http";
 import { SignJWT, UnsecuredJWT, exportJWK, exportSPKI, generateKeyPair } from "jose";
@@ -15,7 +15,7 @@ const issuer = `http://127.0.0.1:${server.address().port}`;
 let rotations = 0;
 let keys;
 let provider;
-// How the next ID tokens are made instead of as they are.
+// The changes that are made to the next ID tokens.
 let forge;
 // What else is answered otherwise: `userInfo` names one of `userInfos`, `without` what an answer with
 // tokens lacks.
@@ -93,8 +93,8 @@ function newProvider() {
   return made.callback();
 }
 
-// Makes a token: `signer` is "current", "other" (a key that nobody knows, under the id of the one
-// that everybody knows), "none", or "public" (the public key as if it were a secret).
+// Makes a token: `signer` is "current", "other" (an unpublished key under the id of the published
+// one), "none", or "public" (the public key as if it were a secret).
 async function token({ claims, signer = "current", header = {} }) {
   const protectedHeader = { alg: "RS256", kid: keys.id, ...header };
   switch (signer) {
@@ -119,7 +119,7 @@ async function rotate() {
   provider = newProvider();
 }
 
-// User-info endpoints that fail.
+// The user-info endpoints that fail, by the name of the fault.
 const userInfos = {
   refused: (_, response) =>
     response.writeHead(401, { "www-authenticate": 'Bearer error="invalid_token"' }).end(),

@@ -48,13 +48,13 @@ impl Amqp {
         Ok(Self { connection, channel })
     }
 
-    /// The connection, for what this does not do.
+    /// The connection, for operations that this type does not have.
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// The channel, for what this does not do. An error on it closes it.
+    /// The channel, for operations that this type does not have. An error on the channel closes it.
     #[must_use]
     pub fn channel(&self) -> &Channel {
         &self.channel
@@ -98,7 +98,7 @@ impl Amqp {
         Ok(())
     }
 
-    /// Makes a durable topic exchange with arguments that are texts.
+    /// Declares a durable topic exchange with text arguments.
     pub async fn declare_exchange(&self, exchange: &str, arguments: &[(&str, &str)]) -> Result<()> {
         let mut table = FieldTable::default();
         for (name, value) in arguments {
@@ -110,14 +110,14 @@ impl Amqp {
         declaring.await.with_context(|| format!("declaring the exchange {exchange}"))
     }
 
-    /// Deletes a queue with what is in it.
+    /// Deletes a queue and its messages.
     pub async fn delete(&self, queue: &str) -> Result<()> {
         let deleting = self.channel.queue_delete(queue.into(), QueueDeleteOptions::default());
         deleting.await.with_context(|| format!("deleting the queue {queue}"))?;
         Ok(())
     }
 
-    /// How many messages of `queue` are ready to be taken.
+    /// The number of ready messages in `queue`.
     pub async fn queue_len(&self, queue: &str) -> Result<u32> {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declared = self
@@ -128,8 +128,8 @@ impl Amqp {
         Ok(declared.message_count())
     }
 
-    /// Takes all messages that are ready in `queue` and gives them back, as whoever had them and died
-    /// does; returns how many.
+    /// Takes all messages that are ready in `queue` and requeues them, as a consumer does that
+    /// dies; returns their number.
     pub async fn give_back(&self, queue: &str) -> Result<usize> {
         let mut taken = Vec::new();
         while let Some(got) = self

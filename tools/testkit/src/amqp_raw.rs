@@ -1,5 +1,5 @@
-//! An AMQP 0-9-1 publisher that sends any bytes: what the client library refuses to write, other
-//! clients and other languages do write.
+//! An AMQP 0-9-1 publisher that sends any bytes: other clients write messages that the client
+//! library refuses to write.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +13,9 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const FRAME_END: u8 = 0xCE;
-/// What RabbitMQ allows by default.
+/// RabbitMQ's default limit.
 const FRAME_MAX: u32 = 131_072;
-/// What surrounds a frame's payload.
+/// The bytes of a frame around its payload.
 const AROUND: usize = 8;
 
 /// The most bytes that a message's properties may take: the payload of one frame without class,
@@ -27,7 +27,7 @@ pub struct RawAmqp {
     reader: BufReader<OwnedReadHalf>,
     writer: BufWriter<OwnedWriteHalf>,
     published: u64,
-    /// The numbers of those that are not confirmed. Confirms come in any order.
+    /// The numbers of the unconfirmed messages. Confirms arrive in any order.
     open: BTreeSet<u64>,
 }
 
@@ -83,7 +83,7 @@ impl RawAmqp {
         Ok(())
     }
 
-    /// Waits until the broker has taken all that was published.
+    /// Waits until the broker has confirmed all published messages.
     pub async fn confirm(&mut self) -> Result<()> {
         self.writer.flush().await?;
         while !self.open.is_empty() {
@@ -204,7 +204,7 @@ impl RawProperties {
         self.with(6, &seconds.to_be_bytes())
     }
 
-    /// How many bytes it takes.
+    /// The size in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         2 + self.bytes.len()
@@ -227,7 +227,7 @@ pub fn value(kind: u8, bytes: &[u8]) -> Vec<u8> {
     [&[kind][..], bytes].concat()
 }
 
-/// A text, or any bytes that call themselves one.
+/// A text value, which may have any bytes.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Vec<u8> {
     value(b'S', &long(bytes))
@@ -238,7 +238,7 @@ pub fn table(headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     value(b'F', &long(&entries(headers)))
 }
 
-/// So many tables in each other, each with the next one under the name `n`.
+/// Nested tables; each has the next one under the name `n`.
 #[must_use]
 pub fn nested(depth: u32) -> Vec<u8> {
     // An entry is its name, in two bytes, and its value: a table is its type, its length, an entry.

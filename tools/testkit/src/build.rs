@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// The variable that gives the tests a binary that is built already.
+/// The variable with the path of a binary that is already built.
 pub const TEST_BINARY: &str = "FANFARE_TEST_BINARY";
 
 /// The keys with which the tests' processes encrypt secrets, as a setting.

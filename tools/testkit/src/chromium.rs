@@ -49,15 +49,15 @@ impl ChromeDriver {
         self.address
     }
 
-    /// What Chromium is to be started with so that it shows nothing on a screen, keeps its profile
-    /// in the driver's folder, and ends when the driver does.
+    /// The options with which Chromium shows nothing on a screen, keeps its profile in the driver's
+    /// folder, and ends when the driver does.
     #[must_use]
     pub fn browser_arguments(&self) -> Vec<String> {
         let mut arguments = vec![
             "--headless=new".to_owned(),
             "--disable-dev-shm-usage".to_owned(),
             "--disable-gpu".to_owned(),
-            // Pictures are as wide as their window.
+            // Screenshots are as wide as their window.
             "--hide-scrollbars".to_owned(),
             // Chromium ends when the pipe breaks, however its driver ended.
             "--remote-debugging-pipe".to_owned(),

@@ -1,5 +1,5 @@
 %% Runs inside the broker's node: makes and drops virtual hosts, and breaks queues, in milliseconds, where
-%% each rabbitmqctl would start an Erlang machine of its own. Also tells when the broker is up.
+%% each rabbitmqctl would start an Erlang machine of its own. Also reports when the broker is up.
 %% @PORT@, @USER@ and @PASSWORD@ are filled in; one line a connection: the password, then a command.
 Grant = fun(Vhost) ->
     rabbit_auth_backend_internal:set_permissions(
@@ -13,7 +13,7 @@ Run = fun
         ok = rabbit_vhost:add(Vhost, <<"testkit">>),
         ok = Grant(Vhost);
     ([<<"user">>, User, Vhost, Configure, Write, Read]) ->
-        %% One that is there already has this password too.
+        %% An existing user already has this password.
         catch rabbit_auth_backend_internal:add_user(User, <<"@PASSWORD@">>, <<"testkit">>),
         ok = rabbit_auth_backend_internal:set_permissions(
             User, Vhost, Configure, Write, Read, <<"testkit">>);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How often a change that no one announces is looked for.
+/// The interval at which a state is polled.
 const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) struct Daemon {

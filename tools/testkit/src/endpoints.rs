@@ -1,4 +1,4 @@
-//! Where the servers answer, and how to make and drop a database or a virtual host on them.
+//! The addresses of the servers, and the means to create and drop databases and virtual hosts.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::programs;
 use crate::roles::{self, Permission};
 
-/// A virtual host's queues may take a while to go.
+/// The deletion of a virtual host's queues may take a while.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Addresses of a PostgreSQL and a RabbitMQ, with the right to create things there.
@@ -26,16 +26,16 @@ pub struct Endpoints {
     pub(crate) psql: PathBuf,
 }
 
-/// How a queue is broken.
+/// The ways to break a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
-    /// Its leader and its data are gone: the broker refuses whatever concerns it.
+    /// Its leader and its data are gone: the broker refuses every operation on it.
     Dead,
-    /// Its leader answers nobody.
+    /// Its leader does not answer.
     Silent,
 }
 
-/// How virtual hosts are made.
+/// The ways to create virtual hosts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Control {
     /// Over a port that our own node listens on: `control.erl`.
@@ -87,7 +87,7 @@ impl Endpoints {
         self.copy_database("template0", name)
     }
 
-    /// Creates a database as a copy of another one that nobody is connected to.
+    /// Creates a database as a copy of another one, which must have no connections.
     pub(crate) fn copy_database(&self, template: &str, name: &str) -> Result<()> {
         check_name(name)?;
         self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {template}"))
@@ -96,7 +96,7 @@ impl Endpoints {
         Ok(())
     }
 
-    /// Makes the database's [roles], if they are not there.
+    /// Creates the database's [roles] if they are missing.
     pub(crate) fn create_roles(&self) -> Result<()> {
         let passwords = roles::passwords(roles::password_of(&self.database));
         // One process at a time, where several share a server.
@@ -106,7 +106,7 @@ impl Endpoints {
         Ok(())
     }
 
-    /// Drops a database, under whoever uses it. One that is not there is no error.
+    /// Drops a database and closes its connections. A missing database is no error.
     pub fn drop_database(&self, name: &str) -> Result<()> {
         check_name(name)?;
         self.sql("postgres", &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
@@ -174,7 +174,7 @@ impl Endpoints {
         }
     }
 
-    /// Breaks a quorum queue of a virtual host, as crashes sometimes do.
+    /// Breaks a quorum queue of a virtual host, as a crash can do.
     pub fn break_queue(&self, vhost: &str, queue: &str, how: Break) -> Result<()> {
         check_name(vhost)?;
         let server = format!(
@@ -206,7 +206,7 @@ impl Endpoints {
         .with_context(|| format!("setting the policy {name}"))
     }
 
-    /// Takes a policy away.
+    /// Removes a policy.
     pub fn clear_policy(&self, vhost: &str, name: &str) -> Result<()> {
         check_name(vhost)?;
         self.evaluate(&format!(
@@ -215,8 +215,8 @@ impl Endpoints {
         .with_context(|| format!("clearing the policy {name}"))
     }
 
-    /// Closes every connection to a virtual host, as an operator or a load balancer may. (Those of others
-    /// may end while they are looked at.)
+    /// Closes every connection to a virtual host, as an operator or a load balancer may.
+    /// (Connections to other virtual hosts may end while they are inspected.)
     pub fn close_connections(&self, vhost: &str) -> Result<()> {
         check_name(vhost)?;
         self.evaluate(&format!(
@@ -227,8 +227,8 @@ impl Endpoints {
         .context("closing connections")
     }
 
-    /// Lets quorum queues whose names match `pattern` hold at most `length` messages; what is more is
-    /// refused.
+    /// Limits quorum queues whose names match `pattern` to `length` messages; they refuse all
+    /// further messages.
     pub fn limit_queues(&self, vhost: &str, pattern: &str, length: u32) -> Result<()> {
         let limit = format!(
             "{{<<\"max-length\">>, {length}}}, {{<<\"overflow\">>, <<\"reject-publish\">>}}"
@@ -236,12 +236,13 @@ impl Endpoints {
         self.set_policy(vhost, "limit", pattern, &limit)
     }
 
-    /// Takes the limit away.
+    /// Removes the limit.
     pub fn unlimit_queues(&self, vhost: &str) -> Result<()> {
         self.clear_policy(vhost, "limit")
     }
 
-    /// Says what a user of a virtual host may make there, and otherwise read and write all.
+    /// Limits what a user of a virtual host may configure there; the user may read and write
+    /// everything.
     pub fn let_configure(&self, vhost: &str, user: &str, pattern: &str) -> Result<()> {
         check_name(vhost)?;
         let pattern = pattern.replace('\\', "\\\\");
@@ -269,7 +270,7 @@ impl Endpoints {
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
 
-    /// Whether both servers answer, and are the ones these endpoints speak of.
+    /// Whether both servers answer, and are those of these endpoints.
     pub(crate) fn answer(&self) -> bool {
         self.broker_answers() && self.sql("postgres", "SELECT 1").is_ok()
     }
@@ -324,7 +325,7 @@ fn run(words: &[String], arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Names go into statements and commands as they are.
+/// Names are put into statements and commands without escaping.
 fn check_name(name: &str) -> Result<()> {
     let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
     ensure!(

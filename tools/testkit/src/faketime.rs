@@ -1,4 +1,4 @@
-//! Processes that believe it to be another time: Debian's `libfaketime`.
+//! Processes with another time: Debian's `libfaketime`.
 
 use std::env::consts::ARCH;
 use std::path::Path;

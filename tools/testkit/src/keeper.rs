@@ -13,7 +13,7 @@ const SCRIPT: &str = include_str!("keeper.sh");
 pub(crate) struct Keeper(Child);
 
 impl Keeper {
-    /// Begins to keep what has a file under `folder/pids`.
+    /// Starts to watch the processes that have a file under `folder/pids`.
     pub(crate) fn of_owner(folder: &Path) -> Result<Self> {
         let mut command = script(folder);
         command.stdin(Stdio::piped());
@@ -28,13 +28,13 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        // Nothing can be done about a failure here, and the script bounds its own time.
+        // A failure can't be handled here, and the script limits its own time.
         let _ = self.0.wait();
     }
 }
 
-/// Keeps the servers of `folder` for whoever holds `lock`: they end `linger` after the last holder,
-/// and `state`, the file by which others find them, goes with them. Outlives this process.
+/// Keeps the servers of `folder` for the holders of `lock`: they end `linger` after the last
+/// holder, and `state`, the file by which others find them, goes with them. Outlives this process.
 pub(crate) fn keep_for_holders(
     folder: &Path,
     lock: &Path,

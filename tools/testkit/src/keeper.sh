@@ -1,8 +1,8 @@
-# Ends the servers of one folder, and removes it, when nobody wants them any more.
+# Ends the servers of one folder, and removes it, when no process uses them any more.
 #
 #   keeper.sh FOLDER                     waits for the end of its standard input: the owner holds the
 #                                        other end, so this comes true however the owner ends
-#   keeper.sh FOLDER LOCK LINGER STATE   waits until nobody has held LOCK for LINGER seconds, and
+#   keeper.sh FOLDER LOCK LINGER STATE   waits until LOCK has been free for LINGER seconds, and
 #                                        removes STATE too, if it speaks of FOLDER
 #
 # FOLDER/pids has a file for each process to end: the signal for it, and its id.
@@ -10,7 +10,7 @@ trap '' HUP INT
 
 folder=$1 lock=$2 linger=$3 state=$4
 
-# An id may have passed to a stranger since it was written down; ours work inside the folder.
+# Another process may have the id by now; the servers' processes work inside the folder.
 is_ours() {
     case "$(readlink "/proc/$1/cwd" 2>/dev/null)" in
         "$folder" | "$folder"/*) return 0 ;;
@@ -18,7 +18,7 @@ is_ours() {
     esac
 }
 
-# Signals what still runs with $1, or with the signal on file, and tells whether there was any.
+# Signals the running processes with $1, or with the signal on file; fails if there are none.
 signal_all() {
     found=1
     for file in "$folder"/pids/*; do
@@ -37,13 +37,13 @@ else
         flock --exclusive "$lock" true
         sleep "$linger"
         exec 9<"$lock"
-        # Held until this process ends: who comes now waits, and then starts servers of its own.
+        # Held until this process ends: a later test waits, and then starts servers of its own.
         flock --exclusive --nonblock 9 && break
         exec 9<&-
     done
 fi
 
-# PostgreSQL gets five seconds to end its processes. Signal 0 only asks.
+# PostgreSQL gets five seconds to end its processes. Signal 0 only checks.
 tries=0
 signal_all
 while signal_all 0; do

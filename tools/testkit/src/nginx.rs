@@ -1,4 +1,4 @@
-//! nginx, with a configuration of the test's.
+//! nginx with the configuration of a test.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ http {
 }
 ";
 
-/// Ports of 127.0.0.1 that nobody listens on.
+/// Free ports of 127.0.0.1.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     servers::free_ports()
 }

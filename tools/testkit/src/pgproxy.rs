@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use connection::{Shared, accept};
 
-/// What a fault waits for.
+/// Selects the statements that a fault hits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Marker {
     /// A statement, by the `-- name` at its beginning; one without is known by its first line in
@@ -51,24 +51,24 @@ impl fmt::Display for Marker {
     }
 }
 
-/// What happens to a statement.
+/// What the proxy does to a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The connection is closed, and the statement does not reach the server.
     CloseBefore,
     /// The server runs the statement to its end, and the connection is closed without its answer.
     LoseAnswer,
-    /// The server runs the statement to its end, and its answer comes so much later.
+    /// The server runs the statement to its end, and its answer is delayed by this time.
     Delay(Duration),
 }
 
-/// A fault that was asked for. Dropping it changes nothing.
+/// A handle of a fault. Dropping it changes nothing.
 #[derive(Debug, Clone)]
 pub struct Injected(watch::Receiver<u32>);
 
 impl Injected {
-    /// How many statements it has hit: counted once the statement has taken effect, for
-    /// [`Fault::CloseBefore`] once the connection is closed.
+    /// The number of statements that it has hit. A hit counts when the statement has taken effect,
+    /// with [`Fault::CloseBefore`] when the connection is closed.
     #[must_use]
     pub fn hits(&self) -> u32 {
         *self.0.borrow()
@@ -100,7 +100,8 @@ impl Held {
     pub fn release(self) {}
 }
 
-/// What the proxy does with a unit of the protocol: all up to the server's next `ReadyForQuery`.
+/// The proxy's action for a unit of the protocol, which lasts up to the server's next
+/// `ReadyForQuery`.
 #[derive(Debug, Clone)]
 enum Action {
     Fault(Fault),
@@ -110,9 +111,9 @@ enum Action {
 
 struct Injection {
     marker: Marker,
-    /// So many occurrences pass first.
+    /// The number of occurrences that pass first.
     skip: u32,
-    /// So many occurrences are hit; none is left when it is removed.
+    /// The number of occurrences that are still to be hit; the fault is removed at zero.
     times: u32,
     action: Action,
     hits: Arc<watch::Sender<u32>>,
@@ -212,22 +213,23 @@ impl PgProxy {
         lock(&self.plan).injections.clear();
     }
 
-    /// Connections that have said `listen` stay open and pass nothing on, in either direction.
+    /// Freezes connections that have sent `listen`: they stay open and pass nothing on, in either
+    /// direction.
     pub fn freeze_listeners(&self) {
         self.frozen.send_replace(true);
     }
 
-    /// They pass everything on again, also what was held back.
+    /// Thaws these connections: they pass everything on again, also the bytes held back.
     pub fn thaw_listeners(&self) {
         self.frozen.send_replace(false);
     }
 
-    /// Notifications do not reach clients any more, as behind a pooler of transactions.
+    /// Drops all notifications from now on, as a transaction pooler does.
     pub fn drop_notifications(&self) {
         self.notifies.send_replace(false);
     }
 
-    /// All markers that have passed, and how often.
+    /// All markers that have passed, with their counts.
     #[must_use]
     pub fn seen(&self) -> BTreeMap<Marker, u64> {
         lock(&self.plan).seen.clone()
@@ -248,7 +250,7 @@ impl Drop for PgProxy {
 }
 
 impl Plan {
-    /// Counts what passes, and finds what is to be done with it: the oldest fault that fits.
+    /// Counts a unit's markers, and returns its action: that of the oldest fault that matches.
     fn pass(&mut self, markers: &[Marker]) -> Option<Due> {
         for marker in markers {
             *self.seen.entry(marker.clone()).or_default() += 1;
@@ -271,7 +273,7 @@ impl Plan {
     }
 }
 
-/// What is to be done with a unit.
+/// The action for a unit.
 struct Due {
     action: Action,
     hits: Arc<watch::Sender<u32>>,

@@ -17,7 +17,7 @@ use crate::postgres::{Postgres, unprivileged};
 use crate::programs;
 use crate::roles;
 
-/// How long it may take to start, and to end.
+/// The time limit of a start, and of an end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running pooler. It ends when it is dropped.
@@ -69,7 +69,7 @@ impl Pooler {
         self.endpoints.database_url(name)
     }
 
-    /// Changes its settings while it runs, and waits until it has taken them.
+    /// Changes its settings while it runs, and waits until they are in effect.
     pub fn change(&self, settings: &str) -> Result<()> {
         self.write(settings)?;
         self.endpoints.sql("pgbouncer", "reload").map(drop)

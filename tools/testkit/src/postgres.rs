@@ -21,7 +21,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Postgres {
     programs: PathBuf,
     folder: PathBuf,
-    /// What its files, and its process, are called.
+    /// The name of its files and of its process.
     name: &'static str,
     home: PathBuf,
     /// The user and group that the server runs as, when we are root: it refuses root.
@@ -89,7 +89,7 @@ impl Postgres {
         if self.daemon.is_some() {
             return Ok(());
         }
-        // A killed server leaves it behind, and its last line says ready.
+        // A killed server leaves the file behind, and its last line says ready.
         let status_file = self.home.join("data/postmaster.pid");
         let _ = fs::remove_file(&status_file);
         let mut command = self.command("postgres");
@@ -100,7 +100,7 @@ impl Postgres {
             "--max_connections=300".to_owned(),
             format!("--fsync={}", if self.is_durable { "on" } else { "off" }),
         ]);
-        // Its own way to end at once and take its processes along.
+        // PostgreSQL's signal to end at once with all its processes.
         let mut daemon = Daemon::spawn(command, &self.folder, self.name, "QUIT")?;
         daemon
             .wait_until(START_PATIENCE, || {
@@ -168,7 +168,7 @@ pub(crate) fn unprivileged() -> Result<Option<(u32, u32)>> {
     rustix::process::geteuid().is_root().then(unprivileged_user).transpose()
 }
 
-/// The package's own user, or else nobody.
+/// The package's own user, or else the user `nobody`.
 fn unprivileged_user() -> Result<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
     ["postgres", "nobody"]

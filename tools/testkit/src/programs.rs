@@ -26,10 +26,10 @@ const CHROMIUM: [&str; 2] = ["chromium", "chromium-driver"];
 /// The package, and the program, of a pooler of database connections.
 const PGBOUNCER: &str = "pgbouncer";
 
-/// What Debian's maintainer scripts ask before they start a service.
+/// The program that Debian's maintainer scripts ask before they start a service.
 const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Where the programs are.
+/// The paths of the programs.
 #[derive(Debug)]
 pub(crate) struct Programs {
     /// The folder that holds `postgres` and `initdb`.
@@ -73,7 +73,7 @@ pub(crate) fn find_or_install_prometheus(program: &str) -> Result<PathBuf> {
 
 /// Finds `pgbouncer`; installs it first if it is missing, as above.
 pub(crate) fn find_or_install_pgbouncer() -> Result<PathBuf> {
-    // Debian puts it where only root's PATH leads.
+    // On Debian it is in a folder of root's PATH only.
     let beside = || Some(PathBuf::from("/usr/sbin/pgbouncer")).filter(|it| it.is_file());
     let find = || on_path(PGBOUNCER).or_else(beside);
     if let Some(found) = find() {
@@ -194,7 +194,7 @@ fn can_install() -> bool {
     rustix::process::geteuid().is_root() && on_path("apt-get").is_some()
 }
 
-/// Installs packages, unless another process has done so by the time that it is our turn.
+/// Installs packages, unless another process has installed them while this one waited for the lock.
 fn install(packages: &[&str], is_done: impl Fn() -> bool) -> Result<()> {
     let turn = env::temp_dir().join("fanfare-install.lock");
     let turn = fs::File::create(&turn).with_context(|| format!("making {}", turn.display()))?;
@@ -230,7 +230,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Keeps freshly installed packages from starting as system services: private ones are wanted.
+/// Keeps newly installed packages from starting as system services: tests start private instances.
 struct NoServiceStarts {
     is_ours: bool,
 }

@@ -98,7 +98,7 @@ impl Drop for Prometheus {
     fn drop(&mut self) {
         // The keeper ends what runs and removes the folder, and this waits for it.
         drop(self.keeper.take());
-        // Only to collect the process that has ended.
+        // Collects the process that has ended.
         let _ = self.daemon.take().map(|daemon| daemon.end(Signal::TERM, STOP_PATIENCE));
     }
 }

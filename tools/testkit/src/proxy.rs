@@ -10,12 +10,12 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What one read takes along.
+/// The size of a read.
 const CHUNK: usize = 16 * 1024;
 
 /// A proxy on a port of 127.0.0.1 that stays its own until it is dropped; with it go its connections.
 pub struct Proxy {
-    /// Where the next connection leads.
+    /// The target of the next connection.
     target: Arc<watch::Sender<SocketAddr>>,
     addr: SocketAddr,
     /// Bound but not listening: it keeps the port while the proxy is cut, and refuses connections.
@@ -149,7 +149,7 @@ async fn pump(
     let mut chunk = vec![0; CHUNK];
     loop {
         let n_bytes = from.read(&mut chunk).await?;
-        // Also an end that comes while frozen is news that must not pass.
+        // An end of the stream must not pass while frozen, either.
         if is_frozen.wait_for(|is_frozen| !is_frozen).await.is_err() {
             return Ok(());
         }

@@ -15,11 +15,11 @@ use crate::endpoints::Endpoints;
 use crate::programs::Programs;
 
 const CONTROL: &str = include_str!("control.erl");
-/// Erlang's schedulers spin for a while before they sleep, which is for machines of their own. Here
-/// they would take the processor from those they wait for.
+/// Erlang's schedulers spin for a while before they sleep, which suits a dedicated machine. Here
+/// they would take the processor from the processes for which they wait.
 const NO_BUSY_WAIT: &str = "+sbwt none +sbwtdcpu none +sbwtdio none";
 
-/// A node that recovers its queues on a busy machine takes its time.
+/// A node that recovers its queues on a busy machine is slow.
 const START_PATIENCE: Duration = Duration::from_mins(2);
 const STOP_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -27,9 +27,9 @@ const STOP_PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     pub(crate) amqp: u16,
-    /// Where `control.erl` listens.
+    /// The port of `control.erl`.
     pub(crate) control: u16,
-    /// Erlang's distribution: a node needs it for its name, although nobody else is there.
+    /// Erlang's distribution: a node needs it for its name, although it is the only one.
     pub(crate) distribution: u16,
     pub(crate) epmd: u16,
 }
@@ -71,7 +71,7 @@ impl RabbitMq {
             ),
         )?;
         fs::write(home.join("enabled_plugins"), "[].\n")?;
-        // It stands in for the machine's own, which would be read otherwise.
+        // It replaces the machine's own file, which would be read otherwise.
         fs::write(home.join("rabbitmq-env.conf"), "")?;
         let control = CONTROL
             .replace("@PORT@", &ports.control.to_string())
@@ -114,7 +114,7 @@ impl RabbitMq {
         self.end(Signal::KILL)
     }
 
-    /// Removes all that the node has stored. It must not run.
+    /// Removes the node's data. The node must not run.
     pub(crate) fn remove_data(&self) -> Result<()> {
         fs::remove_dir_all(self.home.join("data")).context("removing RabbitMQ's data")
     }
@@ -131,7 +131,7 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// Erlang would start one itself, as a daemon that nobody ends.
+    /// Erlang would start an epmd itself, as a daemon that would stay behind.
     fn spawn_epmd(&self) -> Result<Daemon> {
         let mut command = self.command(&self.epmd_program);
         command.args(["-address", "127.0.0.1", "-port", &self.ports.epmd.to_string()]);

@@ -7,10 +7,10 @@
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// Makes the roles in a cluster that lacks them.
+/// The SQL that creates missing roles in a cluster.
 pub(crate) const ROLES: &str = include_str!("../../../deploy/postgres/roles.sql");
 
-/// Lets the roles into a database.
+/// The SQL that grants the roles access to a database.
 pub(crate) const DATABASE: &str = include_str!("../../../deploy/postgres/database.sql");
 
 const DEFINITIONS: &str = include_str!("../../../deploy/rabbitmq/definitions.json");
@@ -25,7 +25,7 @@ const DATABASE_ROLES: [&str; 6] = [
     "fanfare_admin",
 ];
 
-/// What a user of the broker may do, as regular expressions of names.
+/// The permissions of a broker user, as regular expressions of names.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Permission {
     pub(crate) user: String,
@@ -34,7 +34,7 @@ pub(crate) struct Permission {
     pub(crate) read: String,
 }
 
-/// The broker's users with what each may do.
+/// The broker's users with their permissions.
 pub(crate) fn broker_permissions() -> Result<Vec<Permission>> {
     #[derive(Deserialize)]
     struct Definitions {
@@ -70,7 +70,7 @@ pub fn as_role(url: &str, role: &str) -> String {
     format!("{scheme}://{role}:{}@{host}{path}", password_of(url))
 }
 
-/// The password in a URL, as it stands there; a fixed one when there is none.
+/// The password in a URL, still encoded; a fixed one if the URL has none.
 pub(crate) fn password_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();

@@ -11,11 +11,11 @@ use crate::endpoints::Endpoints;
 use crate::shared;
 use crate::template;
 
-/// How long a test's end may wait for the cleaning. What is left then goes with the servers.
+/// The time limit of the cleaning at a test's end. The rest is removed with the servers.
 const CLEANING: Duration = Duration::from_secs(3);
 
-/// A database and a virtual host that nobody else uses, on the [shared](mod@crate::shared) servers.
-/// Both are dropped with it, under whoever still uses them.
+/// A private database and a private virtual host on the [shared](mod@crate::shared) servers. Both
+/// are dropped with it, and connections to them are closed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Sandbox {
@@ -70,7 +70,7 @@ impl Sandbox {
         let endpoints = shared::endpoints();
         let template = template(endpoints)?;
         let name = format!("test_{}", Uuid::new_v4().simple());
-        // Made now, so that it cleans up after a failure below.
+        // Created first, so that it cleans up after a failure below.
         let sandbox = Self {
             database_url: endpoints.database_url(&name),
             amqp_url: endpoints.amqp_url(&name),
@@ -96,7 +96,7 @@ impl Drop for Sandbox {
             });
         }
         drop(sender);
-        // Nothing is ever sent: this ends when both threads have let go, or in time.
+        // Nothing is sent: this returns when both threads have dropped their senders, or in time.
         let _: Result<(), _> = cleaned.recv_timeout(CLEANING);
     }
 }

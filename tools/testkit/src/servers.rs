@@ -42,7 +42,7 @@ pub struct Servers {
 impl Servers {
     /// Starts both servers with no data, in a new folder under `dir`, and waits until they answer.
     ///
-    /// What PostgreSQL commits reaches the disk. Missing programs are installed where that is
+    /// PostgreSQL's commits reach the disk. Missing programs are installed where that is
     /// possible. If `dir` is closed to other users and this process is root, the folder is made in
     /// the system's folder for temporary files instead, because PostgreSQL does not run as root.
     pub fn start(dir: &Path) -> Result<Self> {
@@ -66,7 +66,7 @@ impl Servers {
         start_in(folder, false)
     }
 
-    /// Where the servers answer. What is there can be shared between threads and processes.
+    /// The addresses of the servers, which threads and processes can share.
     #[must_use]
     pub fn endpoints(&self) -> &Endpoints {
         &self.endpoints
@@ -95,7 +95,7 @@ impl Servers {
         self.endpoints.create_database(name)
     }
 
-    /// Drops a database, under whoever uses it.
+    /// Drops a database and closes its connections.
     pub fn drop_database(&self, name: &str) -> Result<()> {
         self.endpoints.drop_database(name)
     }
@@ -128,7 +128,7 @@ impl Servers {
         hold(&self.rabbitmq).start(&self.endpoints)
     }
 
-    /// Loses all that RabbitMQ has stored, by a crash, and starts it again with empty virtual hosts.
+    /// Ends RabbitMQ by a crash, removes its data, and starts it again with empty virtual hosts.
     pub fn wipe_broker(&self) -> Result<()> {
         {
             let mut broker = hold(&self.rabbitmq);
@@ -242,7 +242,7 @@ impl Drop for Servers {
             return;
         };
         drop(keeper);
-        // Only to collect the processes that have ended.
+        // Collects the processes that have ended.
         let _ = hold(&self.postgres).kill();
         let _ = hold(&self.rabbitmq).kill();
     }
@@ -329,7 +329,7 @@ fn start_rabbitmq(
     Ok(server)
 }
 
-/// Finds ports that nobody listens on. They are held until all are found, so that they differ.
+/// Finds free ports. They are held until all are found, so that they differ.
 pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::with_capacity(N);
     for _ in 0..1000 {
@@ -351,7 +351,7 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says something on stderr if it is not dropped in time.
+/// Prints a message to stderr if it is not dropped in time.
 struct Notice {
     _until_dropped: Sender<()>,
 }

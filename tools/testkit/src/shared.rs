@@ -25,11 +25,11 @@ const LINGER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Shared {
     endpoints: Endpoints,
-    /// None for servers that are not ours to end.
+    /// None for servers that the tests must not end.
     _lock: Option<File>,
 }
 
-/// What the processes tell each other.
+/// The state that the processes share in a file.
 #[derive(Serialize, Deserialize)]
 struct State {
     folder: PathBuf,
@@ -55,7 +55,7 @@ impl Shared {
         }
     }
 
-    /// Where the servers answer.
+    /// The addresses of the servers.
     #[must_use]
     pub fn endpoints(&self) -> &Endpoints {
         &self.endpoints
@@ -64,7 +64,7 @@ impl Shared {
     /// Joins or starts the servers of `folder`, which end `linger` after the last holder.
     fn join_in(folder: &Path, linger: Duration) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        // One process at a time looks and, if need be, starts.
+        // One process at a time reads the state and, if necessary, starts the servers.
         let turn = lock_file(&folder.join("start.lock"))?;
         turn.lock().context("waiting for another process to start the servers")?;
         let holders_file = folder.join("holders.lock");
@@ -100,7 +100,7 @@ fn start(dir: &Path, holders: &Path, linger: Duration, state_file: &Path) -> Res
     let servers = Servers::start_for_holders(dir, holders, linger, state_file)?;
     let (folder, endpoints) = servers.leave();
     let state = State { folder, endpoints };
-    // Written beside and moved, so that nobody reads a half of it.
+    // Written to another file and moved, so that no process reads half of it.
     let draft = state_file.with_extension("draft");
     fs::write(&draft, serde_json::to_vec_pretty(&state)?)?;
     fs::rename(&draft, state_file)?;
@@ -121,7 +121,7 @@ pub(crate) fn lock_file(path: &Path) -> Result<File> {
         .with_context(|| format!("opening {}", path.display()))
 }
 
-/// What the processes of this workspace's tests share.
+/// The folder that the processes of this workspace's tests share.
 pub(crate) fn folder_of_workspace() -> PathBuf {
     workspace().join("target/testkit")
 }

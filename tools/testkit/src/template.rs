@@ -20,14 +20,14 @@ pub(crate) fn migrated(endpoints: &Endpoints) -> Result<String> {
     let name = name_for(binary).context("looking at the binary under test")?;
     let lock = shared::lock_file(&shared::folder_of_workspace().join("template.lock"))?;
     lock.lock().context("waiting for another test to migrate")?;
-    // It is marked at the end, so that one whose maker was killed counts for nothing.
+    // It is marked at the end, so that an incomplete database is not used.
     let is_made =
         format!("select count(*) from pg_database where datname = '{name}' and datistemplate");
     if endpoints.sql("postgres", &is_made)?.trim() == "0" {
         endpoints.drop_database(&name)?;
         endpoints.create_database(&name)?;
         migrate(binary, &endpoints.database_url(&name))?;
-        // A database can be copied only while nobody is connected to it.
+        // A database can be copied only while it has no connections.
         let mark = format!("alter database {name} with is_template true allow_connections false");
         endpoints.sql("postgres", &mark)?;
     }

@@ -3,15 +3,15 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-/// How often the state is looked at.
+/// The interval at which the state is polled.
 const POLL: Duration = Duration::from_millis(20);
 
-/// One look at a state: what was waited for, or what was there instead.
+/// The result of one poll: the awaited value, or the state that was seen instead.
 pub trait Look {
-    /// What is waited for.
+    /// The awaited value.
     type Found;
 
-    /// Separates what was waited for from the words for what was seen.
+    /// Splits the result into the awaited value or a description of the state.
     fn found(self) -> Result<Self::Found, String>;
 }
 
@@ -39,20 +39,20 @@ impl Look for bool {
     }
 }
 
-/// Lets time pass, where time itself is what a test is about: a peer that is slow, a promise that
-/// holds from a time on, a pace. To wait for a state there is [`eventually`].
+/// Lets time pass in tests about time itself: a slow peer, a promise that holds from a time on, a
+/// pace. Use [`eventually`] to wait for a state.
 pub async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// Looks again and again until `look` finds something, and returns it.
+/// Polls `look` until it returns the awaited value, and returns that.
 ///
-/// `look` answers with an `Option`, a `bool`, or a `Result` whose error says what was seen instead.
+/// `look` returns an `Option`, a `bool`, or a `Result` whose error describes the state.
 ///
 /// # Panics
 ///
-/// If it is not found within `timeout`, with `what` and what was seen last. A look that takes longer
-/// than that is given up.
+/// If the value does not appear within `timeout`, with `what` and the last state. A poll that takes
+/// longer than that is cancelled.
 pub async fn eventually<L: Look>(
     what: &str,
     timeout: Duration,
@@ -62,7 +62,7 @@ pub async fn eventually<L: Look>(
     let mut last_seen = "nothing".to_owned();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        // The first look is allowed for however short the timeout is.
+        // The first poll gets enough time even with a short timeout.
         match tokio::time::timeout(left.max(POLL), look()).await.map(Look::found) {
             Ok(Ok(found)) => return found,
             Ok(Err(seen)) => last_seen = seen,

@@ -1,6 +1,6 @@
-//! Queues that are broken: what else goes on, how they are found, and how they are repaired.
+//! Broken queues: their effect on others, their detection, and their repair.
 
-use crate::support::{PATIENCE, config, next, open, publish};
+use crate::support::{TIMEOUT, config, next, open, publish};
 use fanfare_broker::{
     BackTo, Condition, Config, Delay, Destination, Message, PublishError, Queue, Session,
     keep_consuming, probe, repair,
@@ -29,7 +29,7 @@ async fn broken(config: &Config) -> Vec<(String, bool)> {
 }
 
 #[tokio::test]
-async fn a_broken_queue_can_t_be_consumed_and_ends_nothing_else() {
+async fn broken_queue_refuses_its_consumer_and_affects_no_other() {
     for how in BOTH {
         let (sandbox, session) = open().await;
         break_queue(&sandbox, "fanfare.retries", how);
@@ -38,13 +38,13 @@ async fn a_broken_queue_can_t_be_consumed_and_ends_nothing_else() {
         publish(&session, Queue::DELIVERIES, &["1"]).await;
         let mut consumer = session.consumer(Queue::DELIVERIES, 1).await.unwrap();
         next(&mut consumer).await.settle.ack().await.unwrap();
-        // A process that starts now works too.
+        // A process that starts now can work, too.
         Session::open(&config(&sandbox.amqp_url)).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_consumer_whose_queue_breaks_ends_with_an_error() {
+async fn consumer_ends_with_an_error_when_its_queue_breaks() {
     for how in BOTH {
         let (sandbox, session) = open().await;
         let mut consumer = session.consumer(Queue::Retries, 1).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_consumer_whose_queue_breaks_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn an_idle_consumer_goes_on() {
+async fn idle_consumer_stays_open() {
     let (_sandbox, session) = open().await;
     let mut consumer = session.consumer(Queue::Retries, 1).await.unwrap();
     let idle = timeout(Duration::from_secs(25), consumer.next()).await;
@@ -66,7 +66,7 @@ async fn an_idle_consumer_goes_on() {
 }
 
 #[tokio::test]
-async fn broken_queues_are_found_and_those_of_jobs_are_repaired() {
+async fn probe_finds_broken_queues_and_repairs_those_of_jobs() {
     for how in BOTH {
         let (sandbox, session) = open().await;
         let config = config(&sandbox.amqp_url);
@@ -88,7 +88,7 @@ async fn broken_queues_are_found_and_those_of_jobs_are_repaired() {
         assert_eq!(broken(&config).await, expected[..1], "{how:?}");
         assert!(!repair(&config, "fanfare.retries").await.unwrap());
 
-        // With its bindings: the ladder leads through both queues again.
+        // The bindings are restored: messages pass the ladder through both queues again.
         let delay = Delay::at_least(Duration::from_secs(2));
         let later = Destination::Later { delay, back_to: BackTo::Retries };
         session.publisher().publish(&later, Message::new("1", "text/plain")).await.unwrap();
@@ -98,7 +98,7 @@ async fn broken_queues_are_found_and_those_of_jobs_are_repaired() {
 }
 
 #[tokio::test]
-async fn a_missing_queue_is_made_again_for_its_consumer() {
+async fn missing_queue_is_declared_again_for_its_consumer() {
     let (sandbox, session) = open().await;
     let config = config(&sandbox.amqp_url);
     let stop = CancellationToken::new();
@@ -114,7 +114,7 @@ async fn a_missing_queue_is_made_again_for_its_consumer() {
         })
         .await;
     });
-    eventually("the queue is consumed", PATIENCE, async || {
+    eventually("the queue is consumed", TIMEOUT, async || {
         let depth = session.depth(Queue::Retries).await.map_err(|error| error.to_string())?;
         if depth.consumers == 1 { Ok(()) } else { Err(format!("{depth:?}")) }
     })
@@ -126,7 +126,7 @@ async fn a_missing_queue_is_made_again_for_its_consumer() {
     let options = lapin::options::QueueDeleteOptions::default();
     channel.queue_delete("fanfare.retries".into(), options).await.unwrap();
 
-    eventually("the queue is consumed again", PATIENCE, async || {
+    eventually("the queue is consumed again", TIMEOUT, async || {
         let depth = session.depth(Queue::Retries).await.map_err(|error| error.to_string())?;
         if depth.consumers == 1 { Ok(()) } else { Err(format!("{depth:?}")) }
     })
@@ -134,32 +134,36 @@ async fn a_missing_queue_is_made_again_for_its_consumer() {
     let delay = Delay::at_least(Duration::from_secs(1));
     let later = Destination::Later { delay, back_to: BackTo::Retries };
     session.publisher().publish(&later, Message::new("1", "text/plain")).await.unwrap();
-    let incoming = timeout(PATIENCE, taken.recv()).await.unwrap().unwrap();
+    let incoming = timeout(TIMEOUT, taken.recv()).await.unwrap().unwrap();
     assert_eq!(incoming.message.body, "1");
     incoming.settle.ack().await.unwrap();
-    assert_eq!(config.queue_health().queues(), [], "each configuration has its own");
+    assert_eq!(
+        config.queue_health().queues(),
+        [],
+        "another configuration shares this queue health"
+    );
     stop.cancel();
     session.close().await;
-    timeout(PATIENCE, supervised).await.unwrap().unwrap();
+    timeout(TIMEOUT, supervised).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn each_message_is_told_whether_a_full_queue_took_it() {
+async fn each_message_gets_its_own_result_when_a_queue_is_full() {
     let (sandbox, session) = open().await;
     let (servers, vhost) = sandbox.on_servers();
     servers.limit_queues(vhost, "^fanfare.retries$", 1).unwrap();
     let to = |queue: Queue| (queue.into(), Message::new("1", "text/plain"));
     let publisher = session.publisher();
-    let refused = eventually("the queue is full", PATIENCE, async || {
+    let refused = eventually("the queue is full", TIMEOUT, async || {
         let results = publisher.publish_each(vec![to(Queue::Retries), to(Queue::DELIVERIES)]).await;
-        if results[0].is_err() { Ok(results) } else { Err("it took a message".to_owned()) }
+        if results[0].is_err() { Ok(results) } else { Err("the queue took a message".to_owned()) }
     })
     .await;
     assert!(matches!(refused[0], Err(PublishError::Refused { .. })), "{refused:?}");
     assert!(refused[1].is_ok(), "{refused:?}");
     servers.unlimit_queues(vhost).unwrap();
-    // A channel that was refused would go on being refused.
-    eventually("the queue takes messages again", PATIENCE, async || {
+    // The broker keeps refusing a channel that it has refused once.
+    eventually("the queue takes messages again", TIMEOUT, async || {
         let (destination, message) = to(Queue::Retries);
         publisher.publish(&destination, message).await.map_err(|error| error.to_string())
     })

@@ -1,6 +1,6 @@
-//! Consuming and settling.
+//! Consuming and settling messages.
 
-use crate::support::{PATIENCE, body, config, next, open, publish, through_proxy, wait_for_depth};
+use crate::support::{TIMEOUT, body, config, next, open, publish, through_proxy, wait_for_depth};
 use fanfare_broker::{BrokerError, Queue, Session, ack_all};
 use fanfare_testkit::sandbox::Sandbox;
 use lapin::options::QueueDeleteOptions;
@@ -11,11 +11,11 @@ use tokio::time::timeout;
 const LINGER: Duration = Duration::from_millis(100);
 
 #[tokio::test]
-async fn a_batch_takes_what_is_there_and_no_more_than_its_size() {
+async fn batch_has_the_messages_that_are_ready_up_to_its_size() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::Events, &["1", "2", "3", "4", "5"]).await;
     let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
-    let first = consumer.next_batch(3, PATIENCE).await.unwrap().unwrap();
+    let first = consumer.next_batch(3, TIMEOUT).await.unwrap().unwrap();
     assert_eq!(first.iter().map(body).collect::<Vec<_>>(), ["1", "2", "3"]);
     let second = consumer.next_batch(3, LINGER).await.unwrap().unwrap();
     assert_eq!(second.iter().map(body).collect::<Vec<_>>(), ["4", "5"]);
@@ -25,19 +25,19 @@ async fn a_batch_takes_what_is_there_and_no_more_than_its_size() {
 }
 
 #[tokio::test]
-async fn a_dropped_batch_call_loses_nothing() {
+async fn dropped_batch_call_loses_no_message() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::Events, &["1", "2"]).await;
     let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
-    // It has taken both and waits for a third when it is dropped.
-    let dropped = timeout(Duration::from_millis(500), consumer.next_batch(3, PATIENCE)).await;
+    // It has received both and waits for a third when it is dropped.
+    let dropped = timeout(Duration::from_millis(500), consumer.next_batch(3, TIMEOUT)).await;
     assert!(dropped.is_err());
     let batch = consumer.next_batch(3, LINGER).await.unwrap().unwrap();
     assert_eq!(batch.iter().map(body).collect::<Vec<_>>(), ["1", "2"]);
 }
 
 #[tokio::test]
-async fn prefetch_holds_back_the_rest() {
+async fn prefetch_limits_the_unsettled_messages() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::Events, &["1", "2", "3", "4", "5"]).await;
     let mut consumer = session.consumer(Queue::Events, 2).await.unwrap();
@@ -47,7 +47,7 @@ async fn prefetch_holds_back_the_rest() {
 }
 
 #[tokio::test]
-async fn what_is_given_back_comes_again_and_is_counted() {
+async fn requeued_message_is_redelivered_and_counted() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::Events, &["again"]).await;
     let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
@@ -60,7 +60,7 @@ async fn what_is_given_back_comes_again_and_is_counted() {
 }
 
 #[tokio::test]
-async fn cancel_gives_back_what_was_not_taken_and_lets_the_rest_be_settled() {
+async fn cancel_requeues_unread_messages_and_the_others_can_still_be_settled() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::Events, &["1", "2", "3", "4", "5"]).await;
     let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
@@ -75,11 +75,11 @@ async fn cancel_gives_back_what_was_not_taken_and_lets_the_rest_be_settled() {
 }
 
 #[tokio::test]
-async fn acknowledging_many_leaves_out_those_that_are_not_among_them() {
+async fn acknowledging_several_messages_leaves_others_unsettled() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::Events, &["1", "2", "3", "4", "5", "6"]).await;
     let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
-    let batch = consumer.next_batch(6, PATIENCE).await.unwrap().unwrap();
+    let batch = consumer.next_batch(6, TIMEOUT).await.unwrap().unwrap();
     let (kept, done): (Vec<_>, Vec<_>) =
         batch.into_iter().partition(|incoming| matches!(body(incoming), "3" | "5"));
     ack_all(done.into_iter().map(|incoming| incoming.settle)).await.unwrap();
@@ -94,7 +94,7 @@ async fn acknowledging_many_leaves_out_those_that_are_not_among_them() {
 }
 
 #[tokio::test]
-async fn an_unsettled_message_returns_when_its_consumer_is_gone() {
+async fn unsettled_message_is_redelivered_when_its_consumer_is_gone() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::Events, &["1"]).await;
     let mut consumer = session.consumer(Queue::Events, 10).await.unwrap();
@@ -105,7 +105,7 @@ async fn an_unsettled_message_returns_when_its_consumer_is_gone() {
 }
 
 #[tokio::test]
-async fn an_ack_after_the_loss_of_the_connection_is_an_error() {
+async fn ack_after_a_lost_connection_returns_an_error() {
     let sandbox = Sandbox::new().await;
     let (mut proxy, url) = through_proxy(&sandbox);
     let session = Session::open(&config(&url)).await.unwrap();
@@ -113,10 +113,10 @@ async fn an_ack_after_the_loss_of_the_connection_is_an_error() {
     let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
     let taken = next(&mut consumer).await;
     proxy.cut().await;
-    timeout(PATIENCE, session.lost()).await.unwrap();
+    timeout(TIMEOUT, session.lost()).await.unwrap();
 
-    // The loss of the session is noticed on either of its connections; this is the consuming one.
-    let ended = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
+    // Either connection of the session can detect the loss; this is the consuming one.
+    let ended = timeout(TIMEOUT, consumer.next()).await.unwrap().unwrap();
     assert!(ended.unwrap_err().is_lost());
     assert!(consumer.next().await.is_none());
     let refused = taken.settle.ack().await.unwrap_err();
@@ -129,7 +129,7 @@ async fn an_ack_after_the_loss_of_the_connection_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_deleted_queue_ends_its_consumer_with_an_error() {
+async fn consumer_ends_with_an_error_when_its_queue_is_deleted() {
     let (sandbox, session) = open().await;
     let mut consumer = session.consumer(Queue::Retries, 1).await.unwrap();
     let properties = ConnectionProperties::default();
@@ -137,6 +137,6 @@ async fn a_deleted_queue_ends_its_consumer_with_an_error() {
     let channel = other.create_channel().await.unwrap();
     let options = QueueDeleteOptions::default();
     channel.queue_delete("fanfare.retries".into(), options).await.unwrap();
-    let ended = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
+    let ended = timeout(TIMEOUT, consumer.next()).await.unwrap().unwrap();
     assert!(matches!(ended, Err(BrokerError::ConsumerGone { .. })), "{ended:?}");
 }

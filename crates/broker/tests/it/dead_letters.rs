@@ -1,4 +1,4 @@
-//! Walking through the dead letters.
+//! Listing and removing dead letters.
 
 use crate::support::{next, open, publish, text, wait_for_depth};
 use fanfare_broker::dead_letters::{Choice, DeadLetter, Look, Verdict, Walked, reject, walk};
@@ -30,10 +30,10 @@ async fn all(session: &Session) -> Vec<DeadLetter> {
 }
 
 #[tokio::test]
-async fn many_looks_see_the_same_and_lose_nothing() {
+async fn repeated_listings_show_the_same_and_lose_no_letter() {
     let (_sandbox, session) = open().await;
     bury(&session, &["1", "2", "3"]).await;
-    // One without an id of ours too: its name must be as stable.
+    // A letter without Fanfare's id must have a stable name, too.
     publish(&session, DEAD, &["stray"]).await;
     let first = all(&session).await;
     assert_eq!(first.len(), 4);
@@ -43,7 +43,7 @@ async fn many_looks_see_the_same_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn takes_what_it_is_told_and_keeps_the_rest() {
+async fn scan_removes_selected_letters_and_keeps_the_others() {
     let (_sandbox, session) = open().await;
     bury(&session, &["1", "2", "3", "4"]).await;
     let walked = walk(&session, DEAD, async |letter: &DeadLetter| {
@@ -59,15 +59,15 @@ async fn takes_what_it_is_told_and_keeps_the_rest() {
     assert_eq!(walked, Walked { seen: 4, taken: 2 });
     let left: Vec<_> = all(&session).await.into_iter().map(|letter| letter.detail).collect();
     assert_eq!(left, ["1", "3"]);
-    // What came back to life is as it was before.
+    // The returned letters are unchanged.
     let replayed = next(&mut session.consumer(Queue::Events, 1).await.unwrap()).await;
     assert_eq!(replayed.message, text("2"));
 }
 
-/// A queue that takes longer than one look may last: here the time is over at once, so each look shows
-/// one letter.
+/// A queue that takes longer than the time limit of one page: here the time is over at once, so
+/// each page has one letter.
 #[tokio::test]
-async fn looks_that_go_on_where_the_last_one_ended_reach_every_letter_once() {
+async fn consecutive_pages_reach_every_letter_once() {
     let (_sandbox, session) = open().await;
     let bodies: Vec<String> = (0..30).map(|number| number.to_string()).collect();
     bury(&session, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -76,7 +76,7 @@ async fn looks_that_go_on_where_the_last_one_ended_reach_every_letter_once() {
         let choice = Choice::default();
         let mut look = Look::begin(&session, choice, next.take()).until(Instant::now());
         while let Some((_, letter)) = look.next().await.unwrap() {
-            // Every third one stays.
+            // Every third letter is kept.
             if seen.len() % 3 != 0 {
                 look.take().await.unwrap();
             }
@@ -105,7 +105,7 @@ async fn letters_keep_their_order_through_many_windows() {
     }
 }
 
-/// The large ones have more than the room for large bodies.
+/// Together the large letters exceed the memory for large bodies.
 #[tokio::test]
 async fn pages_with_large_letters_reach_every_letter_once_and_in_order() {
     const PAGE: usize = 50;
@@ -133,7 +133,7 @@ async fn pages_with_large_letters_reach_every_letter_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn stop_and_failure_keep_the_rest() {
+async fn stopped_or_failed_scan_keeps_the_remaining_letters() {
     let (_sandbox, session) = open().await;
     bury(&session, &["1", "2", "3"]).await;
     let stopped = walk(&session, DEAD, async |_: &DeadLetter| Ok::<_, BrokerError>(Verdict::Stop));
@@ -153,7 +153,7 @@ async fn stop_and_failure_keep_the_rest() {
 }
 
 #[tokio::test]
-async fn a_letter_says_everything_about_itself() {
+async fn letter_has_all_its_properties() {
     let (_sandbox, session) = open().await;
     bury(&session, &["1"]).await;
     let letters = all(&session).await;
@@ -166,7 +166,7 @@ async fn a_letter_says_everything_about_itself() {
 }
 
 #[tokio::test]
-async fn what_the_broker_moves_after_too_many_returns_is_told_as_that() {
+async fn letter_moved_by_the_delivery_limit_has_that_reason() {
     let (_sandbox, session) = open().await;
     publish(&session, Queue::DELIVERIES, &["kills its worker"]).await;
     let mut consumer = session.consumer(Queue::DELIVERIES, 1).await.unwrap();

@@ -1,6 +1,6 @@
-//! The delay ladder on a real broker: everything comes back, in time and in its place.
+//! The delay ladder on a real broker: every message returns on time and to its queue.
 
-use crate::support::{PATIENCE, body, next, open, text};
+use crate::support::{TIMEOUT, body, next, open, text};
 use fanfare_broker::{BackTo, Delay, Destination, Queue};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use tokio::time::timeout;
 
 const PER_DELAY: u64 = 20;
 
-/// How late a message may be on a machine that runs all the tests at once.
+/// The delay that is allowed on a machine that runs all tests at once.
 const LATE: Duration = Duration::from_secs(2);
 
 #[tokio::test]
-async fn messages_of_many_delays_come_back_in_time() {
+async fn messages_with_many_delays_return_on_time() {
     let (_sandbox, session) = open().await;
     let mut consumer = session.consumer(Queue::Retries, 100).await.unwrap();
-    // One and two hops; the longest first, so that a queue that kept order would show.
+    // One and two hops, the longest first: a queue that kept their order would be noticed.
     let delays = [8, 6, 4, 3, 2, 1].map(|seconds| Delay::at_least(Duration::from_secs(seconds)));
     let mut sent = BTreeSet::new();
     let mut messages = Vec::new();
@@ -38,9 +38,9 @@ async fn messages_of_many_delays_come_back_in_time() {
         let name = body(&incoming).to_owned();
         let seconds = name.split(' ').next().unwrap().parse().unwrap();
         let due = Duration::from_secs(seconds);
-        assert!(waited >= due, "{name} came after {waited:?}");
-        assert!(waited <= due + published + LATE, "{name} came after {waited:?}");
-        assert!(sent.remove(&name), "{name} came twice");
+        assert!(waited >= due, "{name} returned after {waited:?}");
+        assert!(waited <= due + published + LATE, "{name} returned after {waited:?}");
+        assert!(sent.remove(&name), "{name} returned twice");
         order.push(seconds);
         incoming.settle.ack().await.unwrap();
     }
@@ -48,7 +48,7 @@ async fn messages_of_many_delays_come_back_in_time() {
 }
 
 #[tokio::test]
-async fn a_message_can_go_down_the_same_level_again_and_again() {
+async fn message_can_use_the_same_delay_level_repeatedly() {
     let (_sandbox, session) = open().await;
     let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
     let delay = Delay::at_least(Duration::from_secs(1));
@@ -57,9 +57,9 @@ async fn a_message_can_go_down_the_same_level_again_and_again() {
     for _ in 0..3 {
         let incoming = next(&mut consumer).await;
         assert_eq!(body(&incoming), "again");
-        // With its headers as they came: without stripping, the broker would see a cycle.
+        // The message keeps its headers. If they were not stripped, the broker would see a cycle.
         session.publisher().publish(&later, incoming.message).await.unwrap();
         incoming.settle.ack().await.unwrap();
     }
-    timeout(PATIENCE, consumer.cancel()).await.unwrap().unwrap();
+    timeout(TIMEOUT, consumer.cancel()).await.unwrap().unwrap();
 }

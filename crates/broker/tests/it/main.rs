@@ -1,4 +1,4 @@
-//! The broker crate against a real broker; each test has a virtual host of its own.
+//! Tests of the broker crate with a real broker; each test has a virtual host of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 mod support;

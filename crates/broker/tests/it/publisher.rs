@@ -1,4 +1,4 @@
-//! Confirmed publishing: what is `Ok` is in a queue.
+//! Confirmed publishing: a message whose result is `Ok` is in a queue.
 
 use crate::support::{body, next, open, publish, text, through_proxy, wait_for_depth};
 use fanfare_broker::topology::EVENTS_EXCHANGE;
@@ -6,11 +6,11 @@ use fanfare_broker::{Destination, Message, PublishError, Queue, Session};
 use fanfare_testkit::sandbox::Sandbox;
 
 fn to_nowhere() -> Destination {
-    Destination::Exchange { exchange: "fanfare.due".to_owned(), routing_key: "nobody".to_owned() }
+    Destination::Exchange { exchange: "fanfare.due".to_owned(), routing_key: "unbound".to_owned() }
 }
 
 #[tokio::test]
-async fn a_message_arrives_as_it_was() {
+async fn message_arrives_unchanged() {
     let (_sandbox, session) = open().await;
     let mut message = text("hello");
     message.message_id = Some("m-1".to_owned());
@@ -31,7 +31,7 @@ async fn a_message_arrives_as_it_was() {
 }
 
 #[tokio::test]
-async fn an_empty_and_a_large_body_arrive() {
+async fn empty_and_large_bodies_arrive() {
     let (_sandbox, session) = open().await;
     let large = "x".repeat(3 << 20);
     publish(&session, Queue::DELIVERIES, &["", &large]).await;
@@ -41,12 +41,12 @@ async fn an_empty_and_a_large_body_arrive() {
 }
 
 #[tokio::test]
-async fn unroutable_is_told_to_whom_it_concerns() {
+async fn only_the_unroutable_message_fails() {
     let (_sandbox, session) = open().await;
     let publisher = session.publisher();
     let good = Destination::Queue(Queue::DELIVERIES);
     let nowhere = to_nowhere();
-    // Many at once, every other one unroutable: no answer may reach the wrong caller.
+    // Many messages at once, every other one unroutable: no answer may reach the wrong caller.
     let sends = (0..200).map(|n| {
         let (publisher, good, nowhere) = (&publisher, &good, &nowhere);
         async move {
@@ -66,7 +66,7 @@ async fn unroutable_is_told_to_whom_it_concerns() {
 }
 
 #[tokio::test]
-async fn one_unroutable_message_fails_its_batch_and_no_other() {
+async fn unroutable_message_fails_its_batch_and_no_other() {
     let (_sandbox, session) = open().await;
     let publisher = session.publisher();
     let mut batch: Vec<(Destination, Message)> =
@@ -79,7 +79,7 @@ async fn one_unroutable_message_fails_its_batch_and_no_other() {
 }
 
 #[tokio::test]
-async fn thousands_go_out_in_order() {
+async fn thousands_of_messages_are_published_in_order() {
     let (_sandbox, session) = open().await;
     let numbers: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
     let bodies: Vec<&str> = numbers.iter().map(String::as_str).collect();
@@ -91,7 +91,7 @@ async fn thousands_go_out_in_order() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_is_said_and_harms_nothing() {
+async fn message_that_cannot_be_sent_returns_an_error_and_the_session_stays_open() {
     let (_sandbox, session) = open().await;
     let publisher = session.publisher();
     let mut huge = text("x");
@@ -105,7 +105,7 @@ async fn what_cannot_be_sent_is_said_and_harms_nothing() {
 }
 
 #[tokio::test]
-async fn a_missing_confirm_is_an_unknown_fate() {
+async fn missing_confirm_returns_unknown_fate() {
     let sandbox = Sandbox::new().await;
     let (mut proxy, url) = through_proxy(&sandbox);
     let session = Session::open(&crate::support::config(&url)).await.unwrap();

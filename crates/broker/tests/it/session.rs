@@ -1,4 +1,4 @@
-//! Opening a session, and the words for why it could not be opened.
+//! Opening a session, and the errors when it can't be opened.
 
 use crate::support::{config, open, publish, through_proxy, wait_for_depth};
 use fanfare_broker::{BrokerError, Queue, Session};
@@ -21,7 +21,7 @@ async fn depth_counts_messages_and_consumers() {
 }
 
 #[tokio::test]
-async fn a_missing_queue_is_missing() {
+async fn missing_queue_returns_missing() {
     let sandbox = Sandbox::new().await;
     let session = Session::look(&config(&sandbox.amqp_url)).await.unwrap();
     let missing = session.depth(Queue::Events).await.unwrap_err();
@@ -29,7 +29,7 @@ async fn a_missing_queue_is_missing() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_said_and_not_shown() {
+async fn wrong_password_returns_an_error_that_does_not_show_it() {
     let sandbox = Sandbox::new().await;
     let mut url = Url::parse(&sandbox.amqp_url).unwrap();
     url.set_password(Some("hidden")).unwrap();
@@ -39,7 +39,7 @@ async fn a_wrong_password_is_said_and_not_shown() {
 }
 
 #[tokio::test]
-async fn an_unknown_virtual_host_is_said() {
+async fn unknown_virtual_host_returns_an_error_that_names_it() {
     let sandbox = Sandbox::new().await;
     let mut url = Url::parse(&sandbox.amqp_url).unwrap();
     url.set_path("/nowhere");
@@ -49,7 +49,7 @@ async fn an_unknown_virtual_host_is_said() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_unreachable() {
+async fn unreachable_broker_returns_unreachable() {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let url = Url::parse(&format!("amqp://127.0.0.1:{port}/")).unwrap();
     let error = refusal(&url).await;
@@ -57,16 +57,16 @@ async fn nobody_there_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_peer_that_falls_silent_is_noticed_by_its_missing_heartbeats() {
+async fn silent_peer_is_detected_by_missing_heartbeats() {
     let sandbox = Sandbox::new().await;
     let (proxy, url) = through_proxy(&sandbox);
     let session = Session::open(&config(&format!("{url}?heartbeat=1"))).await.unwrap();
     proxy.freeze();
-    tokio::time::timeout(crate::support::PATIENCE, session.lost()).await.unwrap();
+    tokio::time::timeout(crate::support::TIMEOUT, session.lost()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_closed_session_is_lost_and_gives_everything_back() {
+async fn closed_session_is_lost_and_requeues_its_messages() {
     let (sandbox, session) = open().await;
     let other = Session::open(&config(&sandbox.amqp_url)).await.unwrap();
     publish(&session, Queue::Events, &["1"]).await;

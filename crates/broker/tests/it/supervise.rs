@@ -1,6 +1,6 @@
-//! The supervising loop through broken connections.
+//! The supervisor across broken connections.
 
-use crate::support::{PATIENCE, config, next, publish, through_proxy};
+use crate::support::{TIMEOUT, config, next, publish, through_proxy};
 use fanfare_broker::{BrokerError, Queue, Session, State, supervise};
 use fanfare_testkit::sandbox::Sandbox;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Takes and acknowledges events until it is stopped, and says what it took.
+/// Consumes and acknowledges events until it is stopped, and sends their bodies to the test.
 async fn work(
     session: Session,
     stop: CancellationToken,
@@ -27,7 +27,7 @@ async fn work(
 }
 
 #[tokio::test]
-async fn work_goes_on_after_the_connection_was_cut() {
+async fn work_continues_after_the_connection_was_cut() {
     let sandbox = Sandbox::new().await;
     let (mut proxy, url) = through_proxy(&sandbox);
     let direct = Session::open(&config(&sandbox.amqp_url)).await.unwrap();
@@ -45,22 +45,22 @@ async fn work_goes_on_after_the_connection_was_cut() {
     });
 
     publish(&direct, Queue::Events, &["before"]).await;
-    assert_eq!(timeout(PATIENCE, taken.recv()).await.unwrap().unwrap(), "before");
+    assert_eq!(timeout(TIMEOUT, taken.recv()).await.unwrap().unwrap(), "before");
     proxy.cut().await;
     publish(&direct, Queue::Events, &["after"]).await;
     proxy.resume();
-    // "before" may come again: the cut may have taken its acknowledgement.
-    while timeout(PATIENCE, taken.recv()).await.unwrap().unwrap() != "after" {}
+    // "before" may be redelivered: its acknowledgement may have been lost.
+    while timeout(TIMEOUT, taken.recv()).await.unwrap().unwrap() != "after" {}
 
     stop.cancel();
-    timeout(PATIENCE, supervised).await.unwrap().unwrap();
+    timeout(TIMEOUT, supervised).await.unwrap().unwrap();
     let states = states.lock().unwrap();
     assert_eq!(states[..4], [State::Connecting, State::Connected, State::Down, State::Connecting]);
     assert_eq!(states.last(), Some(&State::Connected));
 }
 
 #[tokio::test]
-async fn it_waits_for_a_broker_that_is_away() {
+async fn supervisor_waits_while_the_broker_is_unreachable() {
     let sandbox = Sandbox::new().await;
     let (mut proxy, url) = through_proxy(&sandbox);
     proxy.cut().await;
@@ -84,35 +84,35 @@ async fn it_waits_for_a_broker_that_is_away() {
         )
         .await;
     });
-    // It is still trying when the broker comes.
+    // It is still trying when the broker becomes reachable.
     assert!(timeout(Duration::from_millis(700), sessions.recv()).await.is_err());
     proxy.resume();
-    timeout(PATIENCE, sessions.recv()).await.unwrap().unwrap();
-    // A body that ends well ends it.
-    timeout(PATIENCE, supervised).await.unwrap().unwrap();
+    timeout(TIMEOUT, sessions.recv()).await.unwrap().unwrap();
+    // The supervisor ends when its body returns `Ok`.
+    timeout(TIMEOUT, supervised).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_peer_that_accepts_and_says_nothing_is_given_up_and_asked_again() {
+async fn silent_peer_times_out_and_is_tried_again() {
     let sandbox = Sandbox::new().await;
     let (mut proxy, url) = through_proxy(&sandbox);
     proxy.freeze();
-    let (told, mut states) = mpsc::unbounded_channel();
+    let (report, mut states) = mpsc::unbounded_channel();
     let config = config(&url);
     let supervised = tokio::spawn(async move {
         let stop = CancellationToken::new();
-        let on_state = |state| told.send(state).unwrap();
+        let on_state = |state| report.send(state).unwrap();
         let body = async |_| Ok::<_, BrokerError>(());
         supervise(&config, &stop, on_state, body).await;
     });
-    while timeout(PATIENCE, states.recv()).await.unwrap().unwrap() != State::Down {}
+    while timeout(TIMEOUT, states.recv()).await.unwrap().unwrap() != State::Down {}
     proxy.resume();
-    while timeout(PATIENCE, states.recv()).await.unwrap().unwrap() != State::Connected {}
-    timeout(PATIENCE, supervised).await.unwrap().unwrap();
+    while timeout(TIMEOUT, states.recv()).await.unwrap().unwrap() != State::Connected {}
+    timeout(TIMEOUT, supervised).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn sessions_that_die_at_once_do_not_spin() {
+async fn sessions_that_end_at_once_are_restarted_with_a_delay() {
     let sandbox = Sandbox::new().await;
     let stop = CancellationToken::new();
     let mut starts = Vec::new();
@@ -133,14 +133,14 @@ async fn sessions_that_die_at_once_do_not_spin() {
         },
     )
     .await;
-    // Half of 0.2, 0.4 and 0.8 seconds is the least that jitter leaves.
+    // Jitter leaves at least half of 0.2, 0.4 and 0.8 seconds.
     for (pair, least) in starts.windows(2).zip([100, 200, 400]) {
         assert!(pair[1] - pair[0] >= Duration::from_millis(least));
     }
 }
 
 #[tokio::test]
-async fn stop_ends_the_waiting() {
+async fn stop_ends_the_wait() {
     let sandbox = Sandbox::new().await;
     let (mut proxy, url) = through_proxy(&sandbox);
     proxy.cut().await;

@@ -1,4 +1,4 @@
-//! The table: printed, declared, and compared with a broker that differs.
+//! The topology: its table, its declaration, and the comparison with a broker that differs.
 
 use crate::support::{body, config, next, open, publish, text};
 use fanfare_broker::topology::render;
@@ -17,7 +17,7 @@ async fn channel(sandbox: &Sandbox) -> Channel {
     connection.create_channel().await.unwrap()
 }
 
-/// The document that shows the table, between two lines.
+/// The document that has the table between two marker lines.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/topology.md");
 const BEGIN: &str = "```text\n";
 const END: &str = "```\n";
@@ -34,13 +34,13 @@ fn the_document_has_the_table() {
         assert_eq!(
             listed, expected,
             "docs/reference/topology.md is not what the table says; run `UPDATE_DOCS=1 cargo test \
-             -p fanfare-broker the_document_has_the_table` and look at what changed"
+             -p fanfare-broker the_document_has_the_table` and review the changes"
         );
     }
 }
 
 #[tokio::test]
-async fn declaring_again_changes_nothing() {
+async fn repeated_declaration_changes_nothing() {
     let (sandbox, session) = open().await;
     let again = Session::open(&config(&sandbox.amqp_url)).await.unwrap();
     assert_eq!(session.check_topology().await.unwrap(), []);
@@ -48,7 +48,7 @@ async fn declaring_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn processes_that_start_together_declare_together() {
+async fn processes_that_start_together_can_all_declare() {
     let sandbox = Sandbox::new().await;
     let config = config(&sandbox.amqp_url);
     let sessions = futures_util::future::try_join_all((0..4).map(|_| Session::open(&config)));
@@ -56,7 +56,7 @@ async fn processes_that_start_together_declare_together() {
 }
 
 #[tokio::test]
-async fn check_lists_what_is_missing_and_makes_nothing() {
+async fn check_lists_missing_parts_and_declares_nothing() {
     let sandbox = Sandbox::new().await;
     let session = Session::look(&config(&sandbox.amqp_url)).await.unwrap();
     for _ in 0..2 {
@@ -67,7 +67,7 @@ async fn check_lists_what_is_missing_and_makes_nothing() {
 }
 
 #[tokio::test]
-async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
+async fn queue_with_other_arguments_is_named_with_a_remedy() {
     let (sandbox, session) = open().await;
     let channel = channel(&sandbox).await;
     let name = "fanfare.events";
@@ -81,12 +81,12 @@ async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
 
     let refused = Session::open(&config(&sandbox.amqp_url)).await.map(drop).unwrap_err();
     assert!(matches!(refused, BrokerError::Different { .. }), "{refused:?}");
-    let told = refused.to_string();
-    assert!(told.contains("queue fanfare.events") && told.contains("delete it"), "{told}");
+    let message = refused.to_string();
+    assert!(message.contains("queue fanfare.events") && message.contains("delete it"), "{message}");
 }
 
 #[tokio::test]
-async fn queues_of_dead_letters_that_an_earlier_version_made_are_used_on() {
+async fn dead_letter_queues_of_an_earlier_version_stay_in_use() {
     let (sandbox, session) = open().await;
     let channel = channel(&sandbox).await;
     let mut arguments = FieldTable::default();
@@ -104,7 +104,7 @@ async fn queues_of_dead_letters_that_an_earlier_version_made_are_used_on() {
 }
 
 #[tokio::test]
-async fn a_classic_queue_of_dead_letters_is_not_taken_for_an_earlier_version_s() {
+async fn classic_dead_letter_queue_is_not_mistaken_for_an_earlier_versions() {
     let (sandbox, session) = open().await;
     let channel = channel(&sandbox).await;
     let name = "fanfare.events.dead";
@@ -122,7 +122,7 @@ async fn a_classic_queue_of_dead_letters_is_not_taken_for_an_earlier_version_s()
 
 const EVENTS: &str = "reportserver.events";
 
-/// Declares the report server's exchange before Fanfare comes.
+/// Declares the report server's exchange before Fanfare does.
 async fn events_exchange(
     sandbox: &Sandbox,
     kind: ExchangeKind,
@@ -138,7 +138,7 @@ async fn events_exchange(
 }
 
 #[tokio::test]
-async fn the_report_server_s_exchange_is_used_as_it_is_found() {
+async fn report_servers_exchange_is_used_as_declared() {
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
     let internal = ExchangeDeclareOptions { internal: true, ..durable };
     let auto_delete = ExchangeDeclareOptions { auto_delete: true, ..durable };
@@ -154,7 +154,7 @@ async fn the_report_server_s_exchange_is_used_as_it_is_found() {
         let session = Session::open(&config(&sandbox.amqp_url)).await.unwrap();
         assert_eq!(session.check_topology().await.unwrap(), [], "{options:?} {arguments:?}");
         let mut consumer = session.consumer(Queue::Events, 1).await.unwrap();
-        // An internal exchange takes messages from other exchanges only.
+        // An internal exchange accepts messages from other exchanges only.
         let source = if options.internal { "amq.fanout" } else { EVENTS };
         let channel = channel(&sandbox).await;
         if options.internal {
@@ -180,7 +180,7 @@ async fn the_report_server_s_exchange_is_used_as_it_is_found() {
 }
 
 #[tokio::test]
-async fn an_exchange_of_no_use_is_named_and_nobody_is_told_to_delete_it() {
+async fn unusable_exchange_is_named_without_advice_to_delete_it() {
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
     let cases = [
         (ExchangeKind::Fanout, durable, "type"),
@@ -196,15 +196,18 @@ async fn an_exchange_of_no_use_is_named_and_nobody_is_told_to_delete_it() {
         let session = Session::look(&config(&sandbox.amqp_url)).await.unwrap();
         let faults = session.check_topology().await.unwrap();
         let fault = faults.iter().find(|fault| fault.what == format!("exchange {EVENTS}")).unwrap();
-        for told in [&refused.to_string(), &fault.problem] {
-            assert!(told.contains(EVENTS) && told.contains("durable topic exchange"), "{told}");
-            assert!(!told.contains("delete"), "{told}");
+        for message in [&refused.to_string(), &fault.problem] {
+            assert!(
+                message.contains(EVENTS) && message.contains("durable topic exchange"),
+                "{message}"
+            );
+            assert!(!message.contains("delete"), "{message}");
         }
     }
 }
 
 #[test]
-fn more_delivery_queues_are_added_and_nothing_else_changes() {
+fn raising_the_delivery_queues_adds_queues_and_changes_nothing_else() {
     let (one, four) = (render(Shares::ONE), render(Shares::new(4).unwrap()));
     let added: Vec<&str> =
         four.lines().filter(|line| !one.lines().any(|known| known == *line)).collect();
@@ -216,10 +219,11 @@ fn more_delivery_queues_are_added_and_nothing_else_changes() {
 }
 
 #[tokio::test]
-async fn delivery_queues_are_added_beside_those_that_are_there() {
+async fn new_delivery_queues_leave_existing_ones_unchanged() {
     let (sandbox, one) = open().await;
     let most = config(&sandbox.amqp_url).with_delivery_queues(Shares::MOST);
-    // What a process with the higher number finds before a router has it.
+    // The state that a process with the higher number finds before a router has declared the
+    // queues.
     let before = Session::look(&most).await.unwrap().check_topology().await.unwrap();
     assert_eq!(before.len(), 15);
     assert!(before[0].problem.starts_with("missing"), "{before:?}");

@@ -60,8 +60,8 @@ capabilities: { drop: [ALL] }
 {{- end -}}
 
 {{/*
-One role's deployment. It gets a dict of `root` and `role`; what differs between roles is told by
-the role's values, and here.
+The deployment of one role. It gets a dict of `root` and `role`; the role's values, and this template,
+have the differences between roles.
 */}}
 {{- define "fanfare.deployment" -}}
 {{- $root := .root -}}

@@ -1,5 +1,6 @@
 //! Starts a private PostgreSQL and RabbitMQ and prints their addresses, one to a line, to be used
-//! in a shell by hand. They end, with all they hold, when this program is ended, by Ctrl-C or otherwise.
+//! in a shell. They end, and their data are removed, when this program ends, by Ctrl-C or
+//! otherwise.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -19,7 +20,7 @@ fn main() -> Result<()> {
     writeln!(out, "FANFARE_SERVERS_FOLDER={}", servers.folder().display())?;
     out.flush()?;
     loop {
-        // The keeper sees to the servers when a signal ends this.
+        // The keeper ends the servers when a signal ends this program.
         thread::park();
     }
 }

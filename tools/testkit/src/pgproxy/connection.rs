@@ -34,7 +34,8 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
     loop {
         tokio::select! {
             Ok((client, _)) = listener.accept() => {
-                // An end of either side closes the connection, which is all that there is to say.
+                // The result is not needed: an end or an error on either side closes the
+                // connection.
                 connections.spawn(connect(client, shared.clone()));
             }
             Some(_) = connections.join_next() => {}
@@ -76,7 +77,7 @@ async fn connect(mut client: TcpStream, shared: Shared) -> io::Result<()> {
     }
 }
 
-/// The client's first message: what it wants once TLS was declined, or the cancelling of a query.
+/// The client's first message after TLS was declined: a start, or the cancellation of a query.
 async fn start(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     loop {
         let mut bytes = Vec::new();
@@ -89,12 +90,12 @@ async fn start(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
-/// What both directions of a connection know.
+/// The state that both directions of a connection share.
 #[derive(Default)]
 struct State {
     /// Units that the server was sent and has not answered yet.
     units: VecDeque<Option<Due>>,
-    /// Whether it has said `listen`.
+    /// Whether it has sent `listen`.
     listens: bool,
 }
 
@@ -112,13 +113,13 @@ impl Message {
         Ok(Self { kind, bytes })
     }
 
-    /// What follows the length.
+    /// The bytes after the length.
     fn body(&self) -> &[u8] {
         self.bytes.get(5..).unwrap_or_default()
     }
 }
 
-/// Reads a length and what it is the length of.
+/// Reads a length and the bytes that follow.
 async fn read_body(from: &mut (impl AsyncReadExt + Unpin), into: &mut Vec<u8>) -> io::Result<()> {
     let length = from.read_u32().await?;
     into.extend(length.to_be_bytes());
@@ -200,7 +201,7 @@ impl Requests {
         }
     }
 
-    /// Notes what is to be done with the answer of a unit; an error if it must not be sent.
+    /// Records the action for the answer of a unit; an error if the unit must not be sent.
     fn end_unit(&mut self, markers: &mut Vec<Marker>) -> io::Result<()> {
         let due = lock(&self.plan).pass(&std::mem::take(markers));
         if let Some(due @ Due { action: Action::Fault(Fault::CloseBefore), .. }) = &due {
@@ -247,7 +248,7 @@ struct Answers {
 
 impl Answers {
     async fn run(mut self) -> io::Result<()> {
-        // What is kept because something is to be done with it.
+        // The bytes that are kept until the action for their unit is done.
         let mut kept = Vec::new();
         loop {
             let message = Message::read(&mut self.from).await?;
@@ -279,7 +280,7 @@ impl Answers {
             } else {
                 self.to.write_all(&message.bytes).await?;
             }
-            // Many rows are sent together; what waits for more to come is sent at once.
+            // Many rows are sent together; the rest is sent when no more bytes are ready.
             if ends || self.from.buffer().is_empty() {
                 self.to.flush().await?;
             }

@@ -1,4 +1,4 @@
-//! The testkit, tried on real servers and sockets.
+//! Tests of the testkit with real servers and sockets.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 

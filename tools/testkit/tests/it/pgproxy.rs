@@ -1,4 +1,4 @@
-//! The proxy before PostgreSQL: each fault hits the statement that it is meant for, and no other.
+//! The proxy before PostgreSQL: each fault hits its statement, and no other.
 
 use std::future::poll_fn;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Processes: heard, signalled, and killed when dropped.
+//! Processes: their output is read, they get signals, and they are killed when dropped.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

@@ -1,4 +1,4 @@
-//! The proxy: passes, cuts, refuses, freezes, and goes on.
+//! The proxy: it passes bytes on, cuts, refuses, freezes and resumes connections.
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The receiver: keeps what comes, and answers well and badly.
+//! The receiver: it keeps its requests, and gives good and bad answers.
 
 use std::io;
 use std::time::{Duration, Instant};

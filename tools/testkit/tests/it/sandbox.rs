@@ -1,4 +1,5 @@
-//! Sandboxes: usable, apart from each other, on servers that processes share, gone afterwards.
+//! Sandboxes: they are usable and separate, on servers that processes share, and removed
+//! afterwards.
 
 use std::time::Duration;
 

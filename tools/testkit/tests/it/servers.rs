@@ -1,4 +1,4 @@
-//! Private servers: stopped, killed, wiped, and gone with their owner.
+//! Private servers: they can be stopped, killed and wiped, and end with their owner.
 
 use std::env::temp_dir;
 use std::fs;
@@ -97,7 +97,7 @@ fn processes_in(folder: &Path) -> Vec<u32> {
         .collect()
 }
 
-/// An ended child that nobody has waited for keeps its entry, without a working directory.
+/// An ended child keeps its entry until it is waited for, without a working directory.
 fn is_running(id: u32) -> bool {
     fs::read_link(format!("/proc/{id}/cwd")).is_ok()
 }
