@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::{self, Role};
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 use readiness::{BrokerSession, BrokerSessions, Readiness};
 use serve::Page;
 
@@ -92,7 +92,7 @@ impl Observer {
             return lifecycle::run_roles(roles, |_| pending()).await;
         };
         // One connection of its own: a probe must not wait behind the work.
-        let store = parts::probe(settings, self.name)?;
+        let store = wiring::probe(settings, self.name)?;
         let answer = |stop| async move {
             let readiness = Readiness::new(store, self.broker, self.process, stop);
             let router = serve::router(Page { registry: self.registry, readiness });

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn set_keys_are_used_as_they_are() {
+    fn keys_from_the_setting_are_used() {
         let keys = vec![("k".to_owned(), [5; 32])];
         let settings = load(&[("secret_keys", &value::write_keys(&keys))]);
         assert_eq!(settings.keys().unwrap(), keys);

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::users;
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
 /// What can be asked about access.
 #[derive(Debug, clap::Subcommand)]
@@ -67,7 +67,7 @@ pub(super) fn resource(text: &str) -> Result<Resource, String> {
 
 /// Runs a command about access.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "access")?;
+    let store = wiring::store(settings, "access")?;
     match command {
         Command::Check(args) => check(&args, &store).await,
         Command::Readers(args) => readers(&args, &store).await,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_a_sentence() {
+    fn access_check_answers_in_a_sentence() {
         let grant = reader(Some((Scope::AnyTask, "")), By::Role("Clerk".to_owned())).grant;
         for (state, grants, expected) in [
             (

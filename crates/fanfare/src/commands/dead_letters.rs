@@ -13,9 +13,9 @@ use fanfare_core::ids::WebhookId;
 
 use super::{deliveries, ids};
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
 /// What can be done with dead letters.
 #[derive(Debug, clap::Subcommand)]
@@ -111,7 +111,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 }
 
 async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
-    let session = parts::session(settings, "dead-letters").await?;
+    let session = wiring::session(settings, "dead-letters").await?;
     let choice = args.choice.choice(&[]);
     let listing = Listing { choice, from: None, until: None, limit: None };
     let (mut shown, mut rows) = (Vec::new(), Vec::new());
@@ -132,7 +132,7 @@ async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
 }
 
 async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
-    let session = parts::session(settings, "dead-letters").await?;
+    let session = wiring::session(settings, "dead-letters").await?;
     let found = dead_letters::show(&session, &Actor::Operator, args.id.clone()).await;
     let found = found.map_err(failed)?;
     session.close().await;
@@ -160,11 +160,11 @@ async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Resul
     }
     let dry_run = args.dry_run;
     let store = match fate {
-        Fate::Replay => Some(parts::store(settings, "dead-letters")?),
+        Fate::Replay => Some(wiring::store(settings, "dead-letters")?),
         Fate::Discard => None,
     };
     let action = store.as_ref().map_or(Action::Discard, Action::Replay);
-    let session = parts::session(settings, "dead-letters").await?;
+    let session = wiring::session(settings, "dead-letters").await?;
     let mut kept = KeptLetters::new(!args.ids.is_empty());
     let request = Request { choice, from: None, until: None, dry_run };
     let settled = settle(&session, &Actor::Operator, action, request, |letter, why| {

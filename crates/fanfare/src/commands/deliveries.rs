@@ -14,9 +14,9 @@ use fanfare_store::deliveries::DeliveryFilter;
 use super::ids::{self, Ids};
 use super::users;
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
 /// What can be done with deliveries.
 #[derive(Debug, clap::Subcommand)]
@@ -71,8 +71,8 @@ fn state(text: &str) -> Result<State, String> {
 /// Runs a command about deliveries.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
-        Command::List(args) => list(args, &parts::context(settings, "deliveries")?).await,
-        Command::Show(args) => show(&args, &parts::context(settings, "deliveries")?).await,
+        Command::List(args) => list(args, &wiring::context(settings, "deliveries")?).await,
+        Command::Show(args) => show(&args, &wiring::context(settings, "deliveries")?).await,
         Command::Retry(args) => retry(&args.ids, settings).await,
     }
 }
@@ -118,9 +118,9 @@ async fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
 
 async fn retry(ids: &[DeliveryId], settings: &Settings) -> anyhow::Result<()> {
     // Without the broker nothing is begun.
-    let session = parts::session(settings, "deliveries").await?;
-    let publisher = Publisher::connected(parts::broker(settings, "deliveries")?, session.clone());
-    let context = parts::context_with(settings, "deliveries", publisher)?;
+    let session = wiring::session(settings, "deliveries").await?;
+    let publisher = Publisher::connected(wiring::broker(settings, "deliveries")?, session.clone());
+    let context = wiring::context_with(settings, "deliveries", publisher)?;
     let (mut begun, mut refused) = (0, 0);
     for &id in ids {
         match deliveries::retry(&context, &Actor::Operator, id).await {

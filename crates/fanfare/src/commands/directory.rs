@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::input::{self, Entry};
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// What can be done with the directory.
 #[derive(Debug, clap::Subcommand)]
@@ -57,7 +57,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 }
 
 async fn import(args: &ImportArgs, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "directory")?;
+    let store = wiring::store(settings, "directory")?;
     if let Some(snapshot) = snapshot::Snapshot::in_file(&args.file) {
         let mode = if args.reset_revision { ImportMode::Reset } else { ImportMode::Continue };
         return snapshot.import(args.revision, mode, &store).await;
@@ -99,7 +99,7 @@ fn report(counted: &str, applied: &Applied) -> anyhow::Result<()> {
 }
 
 async fn accept_revision(revision: i64, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "directory")?;
+    let store = wiring::store(settings, "directory")?;
     let newest = store.directory_accept_revision(revision).await?;
     output::print(&format!(
         "revisions up to {revision} are accepted; the directory is at revision {newest}; \
@@ -108,7 +108,7 @@ async fn accept_revision(revision: i64, settings: &Settings) -> anyhow::Result<(
 }
 
 async fn accept_refused(settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "directory")?;
+    let store = wiring::store(settings, "directory")?;
     let accepted = store.directory_accept_refused().await?;
     if accepted.is_empty() {
         return output::print("no snapshot was refused\n");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_may_be_written_as_events_may_write_it() {
+    fn revisions_are_accepted_in_every_form_of_events() {
         for revision in ["7", "7.0", "\"7\""] {
             let text = format!(
                 "\u{feff}{{\"accessrevision\":{revision},\"users\":[]}}\n\u{feff}{{\"type\":\
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_document_is_named_by_its_line() {
+    fn invalid_document_is_reported_with_its_line() {
         for (text, words) in [
             ("{\"users\":[]}\n{\"a\":1}", "line 2 is not usable: it has neither"),
             (

@@ -17,8 +17,8 @@ use fanfare_store::directory::{DirectoryState, Refusal, Void};
 use fanfare_store::{SchemaState, Store};
 
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// The most users and roles that are named in a line.
 const NAMED: usize = 20;
@@ -44,13 +44,13 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
     // Values that can't be used have ended the program before it came here.
     report.ok("settings", "all values can be used")?;
     report.add("key file", &key_file(settings))?;
-    match parts::store(settings, "doctor") {
+    match wiring::store(settings, "doctor") {
         Ok(store) => look_at_database(&mut report, &store).await?,
         Err(error) => report.unusable("database", &error)?,
     }
     match look(settings).await {
         Ok(session) => {
-            let config = parts::broker(settings, "doctor")?;
+            let config = wiring::broker(settings, "doctor")?;
             let broken = queues::look(&mut report, &config, args.repair).await?;
             look_at_broker(&mut report, &session, settings.load.delivery_queues, &broken).await?;
             policies::look(&mut report, &config).await?;
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
         }
         Err(error) => report.unusable("broker", &error)?,
     }
-    match parts::outbound(settings) {
+    match wiring::outbound(settings) {
         Ok(_) => report.ok("HTTP client", "ready")?,
         Err(error) => report.wrong("HTTP client", &output::explain(&error))?,
     }
@@ -281,7 +281,7 @@ fn schema(state: SchemaState) -> Found {
 }
 
 async fn look(settings: &Settings) -> anyhow::Result<Session> {
-    Ok(Session::look(&parts::broker(settings, "doctor")?).await?)
+    Ok(Session::look(&wiring::broker(settings, "doctor")?).await?)
 }
 
 async fn look_at_broker(
@@ -370,13 +370,13 @@ mod tests {
     use fanfare_core::revisions::Revisions;
 
     #[test]
-    fn a_line_is_one_line() {
+    fn check_result_is_printed_on_one_line() {
         assert_eq!(line("a", &Ok("b".to_owned())), "ok     a: b\n");
         assert_eq!(line("a", &Err("b\nc".to_owned())), "WRONG  a: b c\n");
     }
 
     #[test]
-    fn jobs_in_a_queue_that_nobody_empties_are_a_fault() {
+    fn jobs_in_a_surplus_queue_without_consumers_are_a_fault() {
         let share = Shares::MOST.all().nth(2).unwrap();
         let look = |ready, consumers| {
             let depth = Depth { ready, consumers };
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn revisions_that_never_came_are_a_fault() {
+    fn missing_revisions_and_refused_documents_are_faults() {
         let now = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
         let gap =
             |first, last, minutes| Gap { first, last, noticed: now - TimeDelta::minutes(minutes) };
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn schema_states_say_what_to_do() {
+    fn schema_faults_say_what_to_do() {
         let behind = schema(SchemaState::Behind { database: 0, program: 1 });
         assert!(behind.unwrap_err().contains("fanfare migrate"));
         assert!(schema(SchemaState::Current(1)).is_ok());

@@ -17,9 +17,9 @@ use fanfare_store::events::EventFilter;
 
 use super::{access, ids};
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
 /// What can be asked about events.
 #[derive(Debug, clap::Subcommand)]
@@ -82,7 +82,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs a command about events.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let context = parts::context(settings, "events")?;
+    let context = wiring::context(settings, "events")?;
     match command {
         Command::List(args) => list(args, &context).await,
         Command::Show(args) => show(&args, &context).await,
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_is_a_filter_with_or_without_an_action() {
+    fn type_is_a_filter_with_or_without_an_action() {
         assert_eq!(event_type("Reports").unwrap(), "reports");
         assert_eq!(event_type("REPORTS.Upload").unwrap(), "reports.upload");
         assert!(event_type("galaxies.merge").unwrap_err().contains("galaxies.merge"));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_beyond_a_hundred_years_counts_as_a_hundred() {
+    fn durations_over_100_years_are_capped() {
         assert_eq!(duration("2d"), Ok(Duration::from_hours(48)));
         assert_eq!(duration("99999d"), Ok(duration::LONGEST));
         assert!(duration("5").is_err());

@@ -9,15 +9,15 @@ use fanfare_store::{Migrated, Store, StoreError};
 use super::doctor;
 use crate::lifecycle::Signals;
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// The pause between two attempts to reach the database.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Applies what is missing, as soon as the database is there.
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "migrate")?;
+    let store = wiring::store(settings, "migrate")?;
     let mut signals = Signals::new()?;
     // Migrations that are under way when the signal comes are rolled back by the database.
     let Migrated { applied, names } = tokio::select! {

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listening_everywhere_is_reached_here() {
+    fn unspecified_address_is_probed_on_loopback() {
         for (listen, address) in [
             ("0.0.0.0:9090", "127.0.0.1:9090"),
             ("[::]:1", "[::1]:1"),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_read() {
+    fn status_is_parsed() {
         assert_eq!(status("HTTP/1.1 503 Service Unavailable\r\nx: y"), Some(503));
         assert_eq!(status("SSH-2.0"), None);
     }

@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 use crate::input::{self, Entry};
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// Messages that are handed to the broker before their confirms are waited for.
 const CHUNK: usize = 500;
@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
 /// Publishes and waits for the broker's confirms.
 pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
-    let config = parts::broker(settings, "publish")?;
+    let config = wiring::broker(settings, "publish")?;
     let text = input::read(&args.file)?;
     let file = input::shown(&args.file);
     let entries =
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_routing_key_is_the_type() {
+    fn routing_key_is_the_event_type() {
         assert_eq!(routing_key(r#"{"id":1,"type":"reports.upload"}"#), "reports.upload");
         for event in ["42", "{}", r#"{"type":7}"#, "[]"] {
             assert_eq!(routing_key(event), "");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_holds_the_events_as_they_are() {
+    fn batch_contains_the_events_unchanged() {
         let entries = input::entries("{\"type\":\"a.b\", \"n\":1.50}\n{\"type\":\"c.d\"}").unwrap();
         let (key, message) = batch(&entries);
         assert_eq!(key, "a.b");

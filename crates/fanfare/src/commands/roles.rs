@@ -9,8 +9,8 @@ use fanfare_broker::State;
 
 use crate::lifecycle::Role;
 use crate::observe::Observer;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// How often the ledger is asked what got lost.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
@@ -46,9 +46,9 @@ async fn run(settings: &Settings, process: &'static str, roles: &[Prepare]) -> a
 }
 
 fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Result<Role> {
-    let broker = parts::broker(settings, "router")?;
+    let broker = wiring::broker(settings, "router")?;
     let standing = observer.broker(broker.queue_health());
-    let store = parts::store_for_queue(settings, "router")?;
+    let store = wiring::store_for_queue(settings, "router")?;
     let clock = store.clock().clone();
     let config = fanfare_router::Config {
         broker,
@@ -68,12 +68,12 @@ fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
 }
 
 fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Result<Role> {
-    let broker = parts::broker(settings, "worker")?;
+    let broker = wiring::broker(settings, "worker")?;
     let standing = observer.broker(broker.queue_health());
     let config = fanfare_worker::Config {
         broker,
-        store: parts::store_for_queue(settings, "worker")?,
-        client: parts::outbound(settings)?,
+        store: wiring::store_for_queue(settings, "worker")?,
+        client: wiring::outbound(settings)?,
         policy: settings.sending.retry_policy(),
         timeout: settings.sending.timeout,
         concurrency: settings.load.concurrency,
@@ -87,10 +87,10 @@ fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
 
 fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role> {
     let config = fanfare_console::Config {
-        store: parts::store_for_people(settings, "console")?,
-        background: parts::store_for_upkeep(settings, "console")?,
-        broker: parts::broker(settings, "console")?,
-        client: parts::outbound(settings)?,
+        store: wiring::store_for_people(settings, "console")?,
+        background: wiring::store_for_upkeep(settings, "console")?,
+        broker: wiring::broker(settings, "console")?,
+        client: wiring::outbound(settings)?,
         // The ladder may lengthen the last wait by an eighth; an hour is for clocks and attempts.
         longest_chain: settings.sending.delivery_deadline * 9 / 8 + Duration::from_hours(1),
         // A minute is for the row's way into the database, and for clocks that differ.
@@ -99,7 +99,7 @@ fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role
         webhooks_per_owner: settings.load.webhooks_per_owner,
         local_accounts: settings.sign_in.local_accounts,
         url: settings.sign_in.console_url.clone(),
-        provider: parts::provider(settings)?,
+        provider: wiring::provider(settings)?,
     };
     let wanted = settings.console_listen;
     let listener = fanfare_http::listen(wanted).with_context(|| {

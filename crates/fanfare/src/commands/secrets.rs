@@ -6,8 +6,8 @@ use fanfare_store::webhooks::{KeyUse, Resealed};
 use fanfare_store::{Store, StoreError};
 
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// As many as are sealed in one transaction: little is undone when it is interrupted, and nobody
 /// waits long for a webhook that is part of it.
@@ -37,7 +37,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn rotate(args: &RotateArgs, settings: &Settings) -> anyhow::Result<()> {
     let ring: Vec<String> = settings.keys()?.into_iter().map(|(id, _)| id).collect();
-    let store = parts::store(settings, "secrets")?;
+    let store = wiring::store(settings, "secrets")?;
     let first = store.sealing_key();
     let owed = others(&store.secrets_by_key().await?, first);
     if args.dry_run {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_may_go_are_told() {
+    fn outcome_names_the_keys_that_can_be_removed() {
         let ring = ["new", "old", "older"].map(str::to_owned);
         let text = outcome(&uses(&[("new", 3), ("old", 1)]), "new", &ring);
         assert!(text.contains("the key new seals the secrets of 3 webhooks"), "{text}");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_tells_of_keys_that_are_missing() {
+    fn plan_names_the_keys_that_are_missing() {
         let text = plan(&uses(&[("new", 3), ("gone", 1)]), "new", &["new".to_owned()]);
         assert!(text.contains("new: the secrets of 3 webhooks stay"), "{text}");
         assert!(text.contains("gone: the secrets of 1 webhooks can't be opened"), "{text}");

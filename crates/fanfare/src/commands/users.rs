@@ -10,9 +10,9 @@ use fanfare_store::accounts::Account;
 use serde::Serialize;
 
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 use fanfare_app::clock::rfc3339;
 
 /// The reason of an account that an operator disabled without giving one.
@@ -92,7 +92,7 @@ pub(crate) fn name(text: &str) -> Result<Name, String> {
 
 /// Runs a command about accounts.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "users")?;
+    let store = wiring::store(settings, "users")?;
     match command {
         Command::Add(args) => add(&args, &store).await,
         Command::List { json } => list(&store, json).await,

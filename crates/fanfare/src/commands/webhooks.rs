@@ -18,9 +18,9 @@ use fanfare_store::StoreError;
 use super::ids::{self, Ids};
 use super::users;
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
 /// What can be done with webhooks.
 #[derive(Debug, clap::Subcommand)]
@@ -77,7 +77,7 @@ pub(crate) struct PingArgs {
 
 /// Runs a command about webhooks.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let context = &parts::context(settings, "webhooks")?;
+    let context = &wiring::context(settings, "webhooks")?;
     match command {
         Command::List(args) => list(&args, context).await,
         Command::Show(args) => print(&get(context, args.id).await?, args.json, context).await,
@@ -191,7 +191,7 @@ fn warn_about_owner(owner: &Name, state: OwnerState) {
 /// Sends one POST that looks like any other but tells of no event.
 async fn ping(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
     let post = show::Ping::new(webhook, clock::now());
-    let client = parts::outbound(settings)?;
+    let client = wiring::outbound(settings)?;
     let answer = client.post(&webhook.uri, &post.headers, post.body).await;
     let told = show::answer(&answer)?;
     output::print(&format!("{} answered {told}\n", webhook.uri.origin()))

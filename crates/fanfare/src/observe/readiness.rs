@@ -160,7 +160,7 @@ mod tests {
     use fanfare_metrics::Registry;
 
     #[test]
-    fn a_process_is_ready_only_while_every_session_takes_messages() {
+    fn process_is_ready_only_while_every_session_takes_messages() {
         let mut registry = Registry::new();
         let mut sessions = BrokerSessions::new(Broker::new(&mut registry));
         let [router, worker] = [(); 2].map(|()| Arc::new(BrokerSession::new(Arc::default())));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_must_have_what_the_program_needs() {
+    fn schema_older_than_the_program_is_a_problem() {
         assert_eq!(problem(Ok(SchemaState::Current(5))), None);
         assert_eq!(problem(Ok(SchemaState::Ahead { database: 6, program: 5 })), None);
         let behind = problem(Ok(SchemaState::Behind { database: 4, program: 5 })).unwrap();

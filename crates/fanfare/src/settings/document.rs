@@ -38,7 +38,7 @@ fn entry(setting: &Setting) -> String {
 }
 
 #[test]
-fn the_document_has_every_setting() {
+fn configuration_document_matches_every_setting() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
     let document = std::fs::read_to_string(path).unwrap();
     let (before, rest) = document.split_once(BEGIN).unwrap();

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_name_the_nearest() {
+    fn unknown_key_error_suggests_the_nearest_key() {
         let problem = parse("retry_atempts = 3").unwrap_err().0;
         assert_eq!(
             problem,
@@ -114,20 +114,20 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_line_is_named_and_not_quoted() {
+    fn invalid_toml_error_has_the_line_number_and_not_the_text() {
         let problem = parse("log = \"info\"\nsecret_keys = k:hidden\n").unwrap_err().0;
         assert!(problem.starts_with("line 2 "), "{problem}");
         assert!(!problem.contains("hidden"), "{problem}");
     }
 
     #[test]
-    fn other_types_are_refused() {
+    fn values_of_other_types_are_refused() {
         assert!(parse("timeout = 1.5").unwrap_err().0.contains("timeout must be"));
         assert!(parse("[timeout]\nfirst = 1").unwrap_err().0.contains("timeout must be"));
     }
 
     #[test]
-    fn the_nearest_key_is_found() {
+    fn nearest_key_is_found() {
         for (wrong, right) in [
             ("databse_url", "database_url"),
             ("FANFARE_TIMEOUT", "timeout"),

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_is_made_once_and_for_its_owner_only() {
+    fn first_key_is_created_once_and_readable_by_its_owner_only() {
         let scratch = Scratch::new();
         let local = LocalKeys::new(Some(scratch.0.clone()), None).unwrap();
         let (keys, created) = local.read_or_create().unwrap();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_start_together_agree() {
+    fn concurrent_processes_create_one_key() {
         let scratch = Scratch::new();
         let local = LocalKeys::new(Some(scratch.0.clone()), None).unwrap();
         let rings: Vec<(Keys, bool)> = std::thread::scope(|scope| {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_left_alone() {
+    fn damaged_key_file_is_not_overwritten() {
         let scratch = Scratch::new();
         let local = LocalKeys::new(None, Some(scratch.0.clone())).unwrap();
         std::fs::create_dir_all(local.path().parent().unwrap()).unwrap();

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::SettingsError;
 use super::value::{by, either};
-use crate::parts::USER_AGENT;
+use crate::wiring::USER_AGENT;
 
 /// Who may sign in, as it is set.
 #[derive(Debug, Args)]
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_needs_three_settings() {
+    fn provider_needs_issuer_client_id_and_console_url() {
         assert!(provider(&[]).unwrap().is_none());
         let config = provider(&ALL).unwrap().unwrap();
         // A slash at its end is part of an issuer.
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_make_no_sense_together_are_refused() {
+    fn contradictory_settings_are_refused() {
         for (more, named) in [
             ([("oidc_audience", "fanfare"), ("oidc_label", "x")], "FANFARE_OIDC_AUDIENCE"),
             ([("oidc_admin_claim", "groups"), ("oidc_label", "x")], "FANFARE_OIDC_ADMIN_VALUE"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_address_of_the_console_is_for_accounts_only() {
+    fn http_console_url_is_refused_with_a_provider() {
         let [issuer, client_id, _] = ALL;
         let open = ("console_url", "http://fanfare.example.org:8081");
         assert!(provider(&[open]).unwrap().is_none());
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_for_secrets() {
+    fn unsuitable_addresses_and_scopes_are_refused() {
         for (key, text) in [
             ("oidc_issuer", "http://id.example.org"),
             ("oidc_issuer", "https://id.example.org/?a=b"),

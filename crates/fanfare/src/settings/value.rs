@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_one_to_sixteen_delivery_queues() {
+    fn delivery_queues_are_from_1_to_16() {
         for (text, expected) in
             [("1", Some(1)), (" 16 ", Some(16)), ("0", None), ("17", None), ("300", None)]
         {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn unusable_keys_are_refused() {
+    fn invalid_keys_are_refused() {
         let key = STANDARD.encode([7; 32]);
         let long = "i".repeat(33);
         for text in [
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_shown() {
+    fn passwords_are_masked() {
         for (value, expected) in [
             ("postgres://anna:pw@db/x", "postgres://anna:***@db/x"),
             ("postgres://db/x?user=a&password=pw", "postgres://db/x?user=a&password=***"),

@@ -16,7 +16,7 @@ fn on_terminal(place: &Place, variables: &[(&str, &str)], arguments: &str) -> St
 }
 
 #[test]
-fn colours_are_for_terminals_that_nobody_asked_to_do_without() {
+fn colours_are_used_on_terminals_unless_the_environment_refuses_them() {
     let place = Place::new();
     // It logs where it listens, and ends because no broker is named.
     let role = "router --metrics-listen 127.0.0.1:0";

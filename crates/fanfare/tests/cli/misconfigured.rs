@@ -49,7 +49,7 @@ fn wrong(url: &str) -> [(&'static str, String, &'static str); 5] {
 }
 
 #[tokio::test]
-async fn commands_end_with_what_to_do_about_a_database_that_refuses_them() {
+async fn commands_say_what_to_do_about_a_database_that_refuses_them() {
     let world = World::new().await;
     let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
     for (what, url, advice) in wrong(database) {
@@ -64,7 +64,7 @@ async fn commands_end_with_what_to_do_about_a_database_that_refuses_them() {
 }
 
 #[tokio::test]
-async fn an_account_without_rights_and_a_schema_that_does_not_fit_are_configuration() {
+async fn missing_rights_and_a_newer_schema_exit_with_2() {
     let world = World::migrated().await;
     let name = format!("stranger_{}", Uuid::new_v4().simple());
     let sql = |statement: &str| world.sandbox.sql(statement).unwrap();
@@ -90,7 +90,7 @@ async fn an_account_without_rights_and_a_schema_that_does_not_fit_are_configurat
 }
 
 #[tokio::test]
-async fn a_database_of_a_version_before_the_first_release_is_left_as_it_is() {
+async fn database_from_before_the_first_release_is_not_changed() {
     let world = World::new().await;
     let sql = |statement: &str| world.sandbox.sql(statement).unwrap();
     sql("create table refinery_schema_history \
@@ -112,7 +112,7 @@ async fn a_database_of_a_version_before_the_first_release_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn commands_end_with_what_to_do_about_a_broker_that_refuses_them() {
+async fn commands_say_what_to_do_about_a_broker_that_refuses_them() {
     let world = World::migrated().await;
     let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
     let event = world.place.file("event.json", "{}");
@@ -162,7 +162,7 @@ impl Drop for Encoded<'_> {
 }
 
 #[tokio::test]
-async fn a_database_of_another_encoding_is_left_as_it_is() {
+async fn database_of_another_encoding_is_not_changed() {
     let world = World::new().await;
     for encoding in ["SQL_ASCII", "LATIN1"] {
         let database = Encoded::new(&world, encoding);
@@ -179,7 +179,7 @@ async fn a_database_of_another_encoding_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn roles_say_once_what_a_person_has_to_change_and_wait_for_it() {
+async fn roles_log_a_configuration_error_once_and_wait() {
     let world = World::migrated().await;
     let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
     let latin = Encoded::new(&world, "LATIN1");

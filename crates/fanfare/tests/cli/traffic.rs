@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::world::{World, keys};
 
 #[tokio::test]
-async fn events_are_published_as_they_are() {
+async fn events_are_published_unchanged() {
     let world = World::new().await;
     let event = |id: u32| format!(r#"{{"id":"{id}","type":"reports.upload"}}"#);
     let file = |text: &str| world.place.file("events", text).display().to_string();
@@ -174,7 +174,7 @@ async fn deliveries_are_listed_shown_and_retried() {
 }
 
 #[tokio::test]
-async fn a_dead_delivery_is_replayed_unless_it_is_unknown() {
+async fn dead_delivery_is_replayed_unless_it_is_unknown() {
     let world = World::migrated().await;
     let session = world.session().await;
     let webhook = webhook(&world);

@@ -54,7 +54,7 @@ mod tests {
     use fanfare_broker::Message;
 
     #[test]
-    fn a_body_is_safe_for_a_terminal() {
+    fn control_characters_of_a_body_are_escaped() {
         let letter = DeadLetter {
             id: "l1".to_owned(),
             reason: "unknown-filter".to_owned(),

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_queues_of_jobs_are_said_to_be_made_again() {
+    fn repair_is_advised_only_for_queues_of_jobs() {
         let probe = |repairable| Probe {
             queue: "q".to_owned(),
             repairable,

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_post_has_no_problems() {
+    fn valid_post_has_no_problems() {
         let post = judge(&signed(1_799_999_800), BODY);
         assert_eq!(post.problems, Vec::<String>::new());
         assert!(!post.forged);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_body_matches_neither_signature() {
+    fn changed_body_matches_neither_signature() {
         let post = judge(&signed(1_800_000_000), &BODY.replace("tasks", "taskz"));
         assert!(post.forged);
         assert_eq!((post.ms_signature, post.webhook_signature), (Some(false), Some(false)));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_or_future_time_is_refused() {
+    fn old_or_future_timestamp_is_refused() {
         for (at, words) in [(1_799_999_699, "301 s behind"), (1_800_000_301, "301 s ahead of")] {
             let post = judge(&signed(at), BODY);
             assert!(post.forged);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn each_header_must_be_there_once() {
+    fn missing_or_repeated_headers_are_refused() {
         for name in [MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE] {
             let mut headers = signed(1_800_000_000);
             let value = headers.remove(name).unwrap();
@@ -225,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn the_id_is_the_body_s() {
+    fn webhook_id_that_differs_from_the_body_is_refused() {
         let mut headers = signed(1_800_000_000);
         headers.insert(WEBHOOK_ID, HeaderValue::from_static("another"));
         assert!(judge(&headers, BODY).problems.iter().any(|text| text.contains("body's Id")));
     }
 
     #[test]
-    fn without_a_secret_nothing_is_forged() {
+    fn post_without_a_secret_is_not_marked_as_forged() {
         let post = Post::new(&HeaderMap::new(), b"hello", None, now());
         assert!(!post.forged);
         assert_eq!(post.ms_signature, None);

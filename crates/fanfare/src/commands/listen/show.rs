@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_tells_all_and_keeps_the_terminal_safe() {
+    fn text_output_has_every_part_and_escapes_control_characters() {
         let expected = "2027-01-15T08:00:00Z  POST /hook  Id 0f8f  attempt 1  10 bytes  answered 401\n  \
                         reports upload  r1  A\\u{1b}[2J\n  \
                         ms-signature ok, webhook-signature WRONG, time not checked\n  \
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_is_one_line_with_the_keys_in_order() {
+    fn json_output_is_one_line_with_the_keys_in_order() {
         let expected = concat!(
             r#"{"at":"2027-01-15T08:00:00.000Z","method":"POST","path":"/hook","bytes":10,"id":"0f8f","#,
             r#""attempt":1,"msSignature":true,"webhookSignature":false,"timestamp":null,"properties":{},"#,

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use super::{failed, warn_about_owner};
 use crate::commands::users;
 use crate::output::Misuse;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// The arguments of `fanfare webhooks add`.
 #[derive(Debug, clap::Args)]
@@ -70,7 +70,7 @@ pub(super) async fn add(
     context: &Context,
     settings: &Settings,
 ) -> anyhow::Result<Webhook> {
-    let client = if args.no_verify { None } else { Some(parts::outbound(settings)?) };
+    let client = if args.no_verify { None } else { Some(wiring::outbound(settings)?) };
     let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
     let (owner, wanted) = wanted(args)?;
     let new = NewWebhook { owner, wanted, verification };

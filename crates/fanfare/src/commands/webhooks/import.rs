@@ -11,8 +11,8 @@ use super::warn_about_owner;
 use crate::commands::users;
 use crate::input;
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// Entries whose errors are printed; with more, the file is probably another one altogether.
 const MOST_PRINTED: usize = 20;
@@ -40,7 +40,7 @@ pub(super) async fn import(
     let entries = input::entries(&text)?;
     let entries: Vec<Entry<'_>> =
         entries.iter().map(|entry| Entry { line: entry.line, json: entry.raw.get() }).collect();
-    let client = if args.no_verify { None } else { Some(parts::outbound(settings)?) };
+    let client = if args.no_verify { None } else { Some(wiring::outbound(settings)?) };
     let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
     let (actor, owner) = (&Actor::Operator, args.owner.as_ref());
     let imported = webhooks::import(context, actor, &entries, owner, verification).await;

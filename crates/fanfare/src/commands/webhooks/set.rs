@@ -9,8 +9,8 @@ use fanfare_core::webhook::{Webhook, WebhookUri};
 
 use super::{failed_for, ids};
 use crate::output::Misuse;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// The arguments of `fanfare webhooks set`. What is left out stays as it is.
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub(super) async fn set(
         Some(Filters::parse(&args.filters).map_err(|error| Misuse(error.to_string()))?)
     };
     let asks = args.url.is_some() && !args.no_verify;
-    let client = if asks { Some(parts::outbound(settings)?) } else { None };
+    let client = if asks { Some(wiring::outbound(settings)?) } else { None };
     let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
     let wanted = Patch {
         uri: args.url,
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_a_number_or_none() {
+    fn rate_limit_is_a_number_or_none() {
         assert_eq!(rate_limit("60"), Ok(RateLimit::Set(Some(60))));
         assert_eq!(rate_limit("none"), Ok(RateLimit::Set(None)));
         for wrong in ["0", "-1", "1000001", "1.5", "many"] {

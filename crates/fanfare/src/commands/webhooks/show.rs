@@ -146,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_no_secret() {
+    fn row_has_no_secret() {
         let row = row(&webhook(), OwnerState::Enabled);
         assert_eq!(row.len(), HEADINGS.len());
         assert!(!row.concat().contains(SECRET));
     }
 
     #[test]
-    fn a_ping_is_signed_as_any_notification() {
+    fn ping_is_signed_like_a_notification() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let ping = Ping::new(&webhook(), now);
         let header = |name: &str| {
