@@ -1,4 +1,4 @@
-//! The key ring of a machine whose operator gave none: made once, kept in the state directory.
+//! The key of a machine for which no keys are set: created once, and kept in the state directory.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -13,7 +13,7 @@ use super::value::{self, Keys};
 /// The file's name in its directory.
 const FILE: &str = "secret-keys";
 
-/// Where the keys come from when they are not set.
+/// The key file that is used if no keys are set.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalKeys {
     directory: PathBuf,
@@ -30,12 +30,11 @@ impl LocalKeys {
         Some(Self { directory: state.join("fanfare") })
     }
 
-    /// The file.
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.join(FILE)
     }
 
-    /// Reads the keys, or makes the first one. Says whether it made one.
+    /// Reads the keys, or creates the first one. Also returns whether it created one.
     pub(crate) fn read_or_create(&self) -> Result<(Keys, bool), SettingsError> {
         let path = self.path();
         let failed = |source| SettingsError::KeyFile { path: path.clone(), source };
@@ -47,18 +46,18 @@ impl LocalKeys {
         Ok((keys, created))
     }
 
-    /// Writes a new key beside the file and links it into place, which only one of several
-    /// processes can do: the others find the winner's key, and never half a file.
+    /// Writes a new key to a draft and links the draft to the file's name. Only one of several
+    /// processes succeeds with the link; the others read its key, and none reads half a file.
     fn create(&self, path: &Path) -> io::Result<bool> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let (id, key) = (random::bytes(), random::bytes());
         let (id, key) = (id.map_err(io::Error::other)?, key.map_err(io::Error::other)?);
-        // Two machines' first keys have ids of their own, so that one ring can hold both.
+        // The id is random, so that one ring can hold the first keys of two machines.
         let id = format!("local-{:08x}", u32::from_be_bytes(id));
         let draft = self.directory.join(format!("{FILE}.{id}"));
         let text = value::write_keys(&vec![(id, key)]);
         let linked = write_new(&draft, &text).and_then(|()| std::fs::hard_link(&draft, path));
-        // The draft has served in any case; what may be left of it harms nobody.
+        // The draft is not needed any more. If it can't be removed, it does no harm.
         let _ = std::fs::remove_file(&draft);
         match linked {
             Ok(()) => File::open(&self.directory)?.sync_all().map(|()| true),
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    /// A directory that goes with the test.
+    /// A directory that is removed at the end of the test.
     struct Scratch(PathBuf);
 
     impl Scratch {
