@@ -95,7 +95,7 @@ async fn a_broken_queue_of_retries_stops_retries_alone_and_can_be_repaired() {
     assert!(line.is_some_and(|line| line.starts_with("WRONG")), "{}", found.stdout);
     assert!(found.success().is_err());
     let repaired = world.run(&["doctor", "--repair"], None).await;
-    assert!(repaired.stdout.contains("deleted and made again"), "{}", repaired.stdout);
+    assert!(repaired.stdout.contains("deleted and created again"), "{}", repaired.stdout);
     world.fanfare(&["doctor"]).await;
 
     provided_again(&receiver, 5).await;

@@ -101,13 +101,13 @@ async fn directory_is_imported_with_its_revisions() {
     let world = World::migrated().await;
     let file = |text: &str| world.place.file("directory.json", text).display().to_string();
     let bare = file(r#"{"users":[{"name":"anna","roles":["r"]}],"roles":[{"name":"r"}]}"#);
-    let took = world.ok(&["directory", "import", &bare]);
+    let imported = world.ok(&["directory", "import", &bare]);
     assert_eq!(
-        took,
-        "took a snapshot with 1 users and 1 roles: 2 new; the directory is at revision 1\n"
+        imported,
+        "imported a snapshot with 1 users and 1 roles: 2 new; the directory is at revision 1\n"
     );
-    let took = world.ok(&["directory", "import", &bare, "--revision", "7"]);
-    assert!(took.ends_with("at revision 7\n"), "{took}");
+    let imported = world.ok(&["directory", "import", &bare, "--revision", "7"]);
+    assert!(imported.ends_with("at revision 7\n"), "{imported}");
     let lines = file(
         "{\"type\":\"directory.user\",\"accessrevision\":8,\"data\":{\"name\":\"bob\"}}\n\
          {\"type\":\"directory.user\",\"accessrevision\":9,\"data\":{\"name\":\"anna\",\"deleted\":true}}\n",
