@@ -1,4 +1,4 @@
-//! Settings from flags, environment and file, and how mistakes in them are told.
+//! Settings from flags, environment and files, and the errors about invalid ones.
 
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     assert_eq!(setting(&ended, "FANFARE_DATABASE_URL"), (Value::Null, "not set".to_owned()));
 }
 
-/// The contract's, where it has one.
+/// The defaults, which operators rely on. `null` stands for a setting without one.
 const DEFAULTS: [(&str, &str); 32] = [
     ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:8080"),
     ("FANFARE_LOCAL_ACCOUNTS", "yes"),
@@ -62,7 +62,7 @@ const DEFAULTS: [(&str, &str); 32] = [
     ("FANFARE_DATABASE_CONNECTIONS", "8"),
     ("FANFARE_LOG", "info"),
     ("FANFARE_LOG_FORMAT", "text"),
-    // No default, and in the end no value.
+    // A setting without a default has no value either.
     ("FANFARE_RECEIVER_CA_FILE", "null"),
 ];
 
@@ -93,7 +93,7 @@ fn settings(place: &Place) -> Vec<Value> {
     serde_json::from_str(&ended.stdout).unwrap()
 }
 
-/// Nothing that any setting means.
+/// A text that is invalid for every setting.
 const NONSENSE: &str = "=no\u{1}[sense";
 
 #[test]
@@ -139,7 +139,7 @@ fn empty_variable_counts_as_not_set() {
     assert_eq!(setting(&ended, "FANFARE_TIMEOUT"), ("9s".into(), "file fanfare.toml".to_owned()));
     assert_eq!(setting(&ended, "FANFARE_RETRY_FIRST"), ("5s".into(), "default".to_owned()));
     assert_eq!(setting(&ended, "FANFARE_DATABASE_URL"), (Value::Null, "not set".to_owned()));
-    // A flag or a file that is empty says so on purpose.
+    // An empty flag, or an empty value in a file, is not ignored.
     let ended = place.run(&["config", "--timeout", ""]);
     assert!(ended.failed_with(2).starts_with("FANFARE_TIMEOUT is \"\" (from the flag --timeout)"));
     place.file("fanfare.toml", "timeout = \"\"\n");

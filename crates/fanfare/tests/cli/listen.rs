@@ -38,7 +38,7 @@ impl Receiver {
         Self { _place: place, process, stdout, stderr, address }
     }
 
-    /// Sends a request; answers with status, head and body.
+    /// Sends a request; returns the answer's status, head and body.
     fn request(&self, head: &str, body: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -63,7 +63,7 @@ impl Receiver {
         serde_json::from_str(&line(&mut self.stdout)).unwrap()
     }
 
-    /// Interrupts it, and gives its last words.
+    /// Interrupts the receiver, and returns the rest of stderr.
     fn stop(mut self) -> String {
         self.process.signal("INT");
         let code = self.process.0.wait().unwrap().code();

@@ -1,5 +1,5 @@
-//! Servers that are there and can't be used: what waiting can't mend ends a command, and a role says
-//! it once.
+//! Servers that answer but can't be used. A command ends with an error that says what to change; a
+//! role logs it once and waits.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::world::World;
 
-/// Far longer than anything here takes.
+/// Much longer than any step here takes.
 const SOON: Duration = Duration::from_secs(30);
 
-/// How long a role is listened to, and some pauses between its attempts.
+/// How long the log of a role is observed: longer than several pauses between its attempts.
 const LISTENED: Duration = Duration::from_secs(6);
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
@@ -40,11 +40,15 @@ fn wrong(url: &str) -> [(&'static str, String, &'static str); 5] {
         ("no such database", format!("{server}/nothing"), "createdb --encoding=UTF8"),
         ("no password", format!("{user}@{end}"), "correct the user and password"),
         (
-            "a setting that there is not",
+            "an unknown setting",
             format!("{url}?options=-c%20nothing%3D1"),
             "take this setting out of FANFARE_DATABASE_URL",
         ),
-        ("TLS that the server has not", format!("{url}?sslmode=require"), "correct sslmode"),
+        (
+            "TLS, which the server does not have",
+            format!("{url}?sslmode=require"),
+            "correct sslmode",
+        ),
     ]
 }
 
@@ -132,7 +136,7 @@ async fn commands_say_what_to_do_about_a_broker_that_refuses_them() {
     }
 }
 
-/// A database of another encoding, which goes with the test.
+/// A database of another encoding. It is dropped at the end of the test.
 struct Encoded<'a> {
     world: &'a World,
     name: String,
@@ -213,7 +217,7 @@ async fn roles_log_a_configuration_error_once_and_wait() {
     }
 }
 
-/// What a process answers to somebody who is signed in, as far as it can tell.
+/// The answer of a process to a request with an access token, which is not valid.
 async fn answer(address: &str, path: &str) -> String {
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",

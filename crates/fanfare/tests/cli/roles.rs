@@ -1,4 +1,4 @@
-//! How the long-running processes start, wait and end.
+//! Long-running processes: their start, their wait for servers, and their end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use fanfare_testkit::process::Process;
 use crate::command::Place;
 use crate::world::World;
 
-/// Far longer than anything here takes.
+/// Much longer than any step here takes.
 const SOON: Duration = Duration::from_secs(20);
 
 fn start(place: &Place, role: &str, database: &str, broker: &str) -> Process {

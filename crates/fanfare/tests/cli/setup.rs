@@ -1,4 +1,4 @@
-//! What an operator sets up: tables, keys, accounts, the directory; and the doctor.
+//! The set-up of an installation: tables, keys, accounts, the directory, and the doctor.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ async fn accounts_are_added_with_a_password_from_stdin() {
         Ended::of(command.output().unwrap())
     };
     assert!(add("a long pass word\r\n").stdout.starts_with("added Anna"));
-    assert!(add("another long one").stdout.contains("there before"));
+    assert!(add("another long one").stdout.contains("existed"));
     assert!(add("\n").failed_with(2).contains("at least 12"));
     assert!(add("eleven char\n").failed_with(2).contains("11 characters; give one of at least 12"));
     assert!(add(&"a".repeat(5000)).failed_with(2).contains("at most 1024"));

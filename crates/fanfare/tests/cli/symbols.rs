@@ -1,4 +1,4 @@
-//! The binary without its debug information, as it is installed.
+//! The installed binary, without its debug information.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

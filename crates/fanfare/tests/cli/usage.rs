@@ -1,4 +1,4 @@
-//! Wrong calls: exit code 2 and a line that says what to do.
+//! Help, and wrong calls, which exit with 2 and a line that says what to do.
 
 use std::process::Command;
 
@@ -47,7 +47,7 @@ fn call_without_a_command_shows_the_first_steps_and_fails() {
 
 #[test]
 fn command_group_without_a_command_shows_its_help_and_fails() {
-    // That the environment says something, as in any installation, is no argument.
+    // A variable in the environment does not count as an argument.
     for variables in [&[][..], &[("FANFARE_TIMEOUT", "1s")]] {
         let ended = Place::new().run_with(variables, &["webhooks"]);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));

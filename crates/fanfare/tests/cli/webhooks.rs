@@ -100,8 +100,8 @@ async fn webhooks_set_changes_only_what_is_given() {
     assert_eq!(world.json(&["webhooks", "list"])[0], moved);
 
     let not_verified = world.run(&["webhooks", "set", id, "--url", "http://127.0.0.1:1/"]);
-    let told = not_verified.failed_with(1);
-    assert!(told.contains("Nothing was changed"), "{told}");
+    let error = not_verified.failed_with(1);
+    assert!(error.contains("Nothing was changed"), "{error}");
     assert_eq!(world.json(&["webhooks", "show", id]), moved);
     for (option, value, words) in [
         ("--rate-limit", "0", "from 1 to 1000000"),

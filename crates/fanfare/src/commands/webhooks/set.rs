@@ -12,25 +12,25 @@ use crate::output::Misuse;
 use crate::settings::Settings;
 use crate::wiring;
 
-/// The arguments of `fanfare webhooks set`. What is left out stays as it is.
+/// The arguments of `fanfare webhooks set`. Members without an argument are not changed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SetArgs {
     /// The webhook's id
     #[arg(value_parser = ids::parse::<WebhookId>)]
     id: WebhookId,
-    /// Where notifications go
+    /// The URL to which notifications are sent
     #[arg(long)]
     url: Option<WebhookUri>,
-    /// What to hear of, instead of what it was; may be given more than once
+    /// A filter of events; all given filters replace the former ones; may be given more than once
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
-    /// Words for people; empty for none
+    /// A description for people; an empty text removes it
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// The most attempts a minute, of all workers together; none for no limit
+    /// The largest number of attempts a minute, of all workers together; none for no limit
     #[arg(long, value_name = "N", value_parser = rate_limit)]
     rate_limit: Option<RateLimit>,
-    /// Don't ask another URL to return an echo first
+    /// Don't verify a new URL, which must return an echo
     #[arg(long)]
     no_verify: bool,
     /// Print a JSON object
@@ -54,8 +54,8 @@ pub(super) async fn set(
     } else {
         Some(Filters::parse(&args.filters).map_err(|error| Misuse(error.to_string()))?)
     };
-    let asks = args.url.is_some() && !args.no_verify;
-    let client = if asks { Some(wiring::outbound(settings)?) } else { None };
+    let verifies = args.url.is_some() && !args.no_verify;
+    let client = if verifies { Some(wiring::outbound(settings)?) } else { None };
     let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
     let wanted = Patch {
         uri: args.url,
