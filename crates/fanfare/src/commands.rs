@@ -36,7 +36,7 @@ pub(crate) enum Command {
     /// Manage the accounts that may sign in
     #[command(subcommand)]
     Users(users::Command),
-    /// Import and accept users, roles and permissions of the report server
+    /// Import the directory (users, roles and permissions), and accept refused revisions
     #[command(subcommand)]
     Directory(directory::Command),
     /// List, add, change and test webhooks

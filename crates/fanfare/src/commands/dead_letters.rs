@@ -160,8 +160,8 @@ async fn replay_or_discard(
 ) -> anyhow::Result<()> {
     let choice = args.choice.choice(&args.ids);
     if !args.all && !choice.narrows() {
-        let text = "choose dead letters: give ids from `fanfare dead-letters list`, --queue, --reason, \
-                    --webhook, or --all";
+        let text = "choose dead letters: give ids from `fanfare dead-letters list`, --reason, --webhook, or \
+                    --all";
         return Err(Misuse(text.to_owned()).into());
     }
     let dry_run = args.dry_run;

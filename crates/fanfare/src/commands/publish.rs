@@ -95,7 +95,7 @@ fn batch(entries: &[Entry<'_>]) -> (String, Message) {
     (key, Message::new(format!("[{}]", texts.join(",")), BATCH_CONTENT_TYPE))
 }
 
-/// The event's type; empty if it has none. The queue of events is bound for an empty key too.
+/// The event's type; empty if it has none. The exchange routes every key to the queue of events.
 fn routing_key(event: &str) -> String {
     #[derive(Deserialize)]
     struct Typed {

@@ -40,7 +40,6 @@ fn limit(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| "give a whole number from 1 to 1000000".to_owned())
 }
 
-/// Explains events.
 pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<()> {
     let mut all = Vec::new();
     for id in &args.ids {

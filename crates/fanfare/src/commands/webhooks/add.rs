@@ -64,7 +64,6 @@ fn property(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Registers a webhook.
 pub(super) async fn add(
     args: AddArgs,
     context: &Context,

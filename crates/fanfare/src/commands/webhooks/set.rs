@@ -43,7 +43,6 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
     RateLimit::parse(text).map_err(|error| error.to_string())
 }
 
-/// Changes a webhook.
 pub(super) async fn set(
     args: SetArgs,
     context: &Context,
