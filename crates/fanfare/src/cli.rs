@@ -9,9 +9,8 @@ use crate::commands::{Command, reference};
 use crate::settings::Flags;
 
 /// The end of every command's help, because every command accepts the settings as options.
-const SETTINGS_HINT: &str =
-    "Settings such as --database-url are options of every command: `fanfare help settings` lists \
-     them.";
+const SETTINGS_HINT: &str = "Settings such as --database-url are options of every command: \
+                             `fanfare help settings` lists them.";
 
 /// The text that `fanfare` prints when it is called without a command.
 pub(crate) const FIRST_STEPS: &str = "\

@@ -57,7 +57,8 @@ pub(crate) struct SignIn {
     #[arg(long, env = "FANFARE_OIDC_ADMIN_CLAIM", value_name = "CLAIM")]
     #[arg(value_parser = by(word), long_help = CLAIM)]
     oidc_admin_claim: Option<String>,
-    /// The value of FANFARE_OIDC_ADMIN_CLAIM for an administrator. In a list, one element must have it
+    /// The value of the admin claim for administrators. If the claim is a list, one element must
+    /// have it
     #[arg(long, env = "FANFARE_OIDC_ADMIN_VALUE", value_name = "TEXT", value_parser = by(line))]
     #[arg(long_help = "a text on one line")]
     oidc_admin_value: Option<String>,
