@@ -96,7 +96,7 @@ async fn broken_retry_queue_stops_retries_only_and_can_be_repaired() {
     assert!(line.is_some_and(|line| line.starts_with("WRONG")), "{}", found.stdout);
     assert!(found.success().is_err());
     let repaired = world.run(&["doctor", "--repair"], None).await;
-    assert!(repaired.stdout.contains("deleted and made again"), "{}", repaired.stdout);
+    assert!(repaired.stdout.contains("deleted and created again"), "{}", repaired.stdout);
     world.fanfare(&["doctor"]).await;
 
     reconciled(&receiver, 5).await;

@@ -75,7 +75,7 @@ async fn accounts_and_webhooks_belong_to_one_of_two_similar_names() {
     assert_eq!(token(&console, "\u{e4}nne", PASSWORD).await.status, 200);
     let again = ["users", "add", "\u{e4}nne", "--password-stdin"];
     let again = console.world.fanfare_with(&again, Some(PASSWORD)).await;
-    assert!(again.starts_with("there before"), "{again}");
+    assert!(again.starts_with("the account existed"), "{again}");
 }
 
 /// An installation whose directory grants `strauss` all tasks, and whose `mallory` has a role with

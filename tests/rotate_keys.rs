@@ -51,14 +51,14 @@ async fn keys_can_be_replaced_while_all_processes_run() {
 
     // When the command is stopped in the middle, it leaves complete batches.
     let mut interrupted = world.spawn_with(&["secrets", "rotate-keys"]);
-    interrupted.wait_for_line("sealed anew", SOON).await;
+    interrupted.wait_for_line("encrypted again", SOON).await;
     interrupted.kill9();
     let left = sealed_by(&world, "old");
     assert!(left < all && left + sealed_by(&world, "new") == all, "{left}");
 
     // A second run completes the work; a third one finds nothing to do.
     let done = world.fanfare(&["secrets", "rotate-keys"]).await;
-    assert!(done.contains("the key old seals nothing any more"), "{done}");
+    assert!(done.contains("the key old encrypts nothing any more"), "{done}");
     assert_eq!((sealed_by(&world, "old"), sealed_by(&world, "new")), (0, all));
     assert_eq!(world.fanfare(&["secrets", "rotate-keys"]).await, done);
 

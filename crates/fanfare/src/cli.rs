@@ -1,4 +1,4 @@
-//! The command line: its arguments, its help, and what `fanfare` alone says.
+//! The command line: its arguments, its help, and the first steps that `fanfare` alone prints.
 
 #[cfg(test)]
 mod document;
@@ -8,19 +8,19 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::commands::{Command, reference};
 use crate::settings::Flags;
 
-/// What a command's help says of the settings, which every command takes as flags.
-const SETTINGS_HINT: &str =
-    "Settings such as --database-url are options too: `fanfare help settings` lists them.";
+/// The end of every command's help, because every command accepts the settings as options.
+const SETTINGS_HINT: &str = "Settings such as --database-url are options of every command: \
+                             `fanfare help settings` lists them.";
 
-/// What `fanfare` alone says.
+/// The text that `fanfare` prints when it is called without a command.
 pub(crate) const FIRST_STEPS: &str = "\
 Fanfare delivers the events of a report server to its users' webhooks.
 
 Usage: fanfare <COMMAND>
 
 First steps:
-  fanfare doctor     Check settings, database, broker and keys, and say what to correct
-  fanfare migrate    Create the database's tables, or bring them up to date
+  fanfare doctor     Check settings, database, broker and keys, and say how to fix each problem
+  fanfare migrate    Create or update the database's tables
   fanfare all        Run a router, a worker and a console in one process
 
 On more than one machine, run `fanfare router`, `fanfare worker` and `fanfare console` instead.
@@ -36,23 +36,24 @@ pub(crate) struct Cli {
     task: Task,
 }
 
-/// What the program is asked for.
+/// The command that was given, by whether it needs the settings.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
-    /// Work, for which settings are read.
+    /// A command that reads the settings.
     #[command(flatten)]
     Work(Command),
-    /// A description of the program. Packagers ask for it where no settings are.
+    /// A command that describes the program. It reads no settings, because packagers run it on
+    /// machines without them.
     #[command(flatten)]
     Describe(reference::Command),
 }
 
 impl Cli {
-    /// Reads the arguments of this process: the task, and the settings that are among them.
+    /// Parses the arguments of this process: the command, and the settings that were given as options.
     ///
     /// # Errors
     ///
-    /// The arguments are wrong, or ask for help or the version.
+    /// The arguments are invalid, or they ask for the help or the version.
     pub(crate) fn read() -> Result<(Task, Flags), clap::Error> {
         let mut command = command();
         let matches = command.try_get_matches_from_mut(std::env::args_os())?;
@@ -61,7 +62,7 @@ impl Cli {
     }
 }
 
-/// The command with all its subcommands, whose help points to the settings.
+/// The command with all its subcommands. The help of each points to the settings.
 pub(crate) fn command() -> clap::Command {
     with_hint(Flags::add_to(Cli::command()))
 }
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_are_consistent() {
+    fn arguments_are_consistent() {
         command().debug_assert();
     }
 }

@@ -20,62 +20,63 @@ mod webhooks;
 
 use crate::settings::Settings;
 
-/// What `fanfare` can do.
+/// The commands that read the settings.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Bring the database's tables up to date; waits for the database
+    /// Create or update the database's tables; waits until the database can be reached
     Migrate,
-    /// Run a router: decide who is told of each event
+    /// Run a router: decide which webhooks get each event
     Router,
-    /// Run a worker: send notifications, and send them again when that fails
+    /// Run a worker: send notifications, and retry those that fail
     Worker,
-    /// Run a console: the API at which users register their webhooks
+    /// Run a console: the web pages and the API with which users manage their webhooks
     Console,
     /// Run a router, a worker and a console in one process, for a small installation
     All,
-    /// Accounts that may sign in
+    /// Manage the accounts that may sign in
     #[command(subcommand)]
     Users(users::Command),
-    /// Users, roles and permissions, as the report server publishes them
+    /// Import the directory (users, roles and permissions), and accept refused revisions
     #[command(subcommand)]
     Directory(directory::Command),
-    /// Who is notified of what, and where
+    /// List, add, change and test webhooks
     #[command(subcommand)]
     Webhooks(webhooks::Command),
-    /// The keys that seal what webhooks keep secret
+    /// Manage the keys that encrypt the webhooks' secrets
     #[command(subcommand)]
     Secrets(secrets::Command),
-    /// What was published, where it went, and why it did not go elsewhere
+    /// List and show events, and explain which webhooks got them and why
     #[command(subcommand)]
     Events(events::Command),
-    /// Who may read what, and why
+    /// Show who may read a resource, and why
     #[command(subcommand)]
     Access(access::Command),
-    /// What was sent, what is on its way, and how it went
+    /// List, show and retry deliveries
     #[command(subcommand)]
     Deliveries(deliveries::Command),
-    /// What nobody could take further, kept for a person
+    /// List, show, replay and discard dead letters: events and deliveries that were given up
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
     /// Publish events as the report server does
     Publish(publish::Args),
-    /// Receive notifications on this machine and show them, for people who build receivers
+    /// Receive notifications on this machine, check and print them, for developers of receivers
     Listen(listen::Args),
-    /// Check settings, database, broker and keys, and say how to mend what is wrong
+    /// Check settings, database, broker and keys, and say how to fix each problem
     Doctor(doctor::Args),
-    /// Ask a process on this machine how it is, as supervisors do; fails unless it is well
+    /// Check the health of a process on this machine; exits with 1 if it is unhealthy
     Probe(probe::Args),
-    /// Show the settings and where each comes from
+    /// Show the settings and the source of each value
     Config(config::Args),
 }
 
 impl Command {
-    /// Whether it is a process that runs until it is stopped.
+    /// Whether the command is a process that logs as a role does. A migration is one, since it may
+    /// wait for the database.
     pub(crate) fn is_role(&self) -> bool {
         matches!(self, Self::Migrate | Self::Router | Self::Worker | Self::Console | Self::All)
     }
 
-    /// The name of the process, if it takes part in traces.
+    /// The name of the process, if it sends spans.
     pub(crate) fn traced_role(&self) -> Option<&'static str> {
         match self {
             Self::Router => Some("router"),
@@ -85,7 +86,6 @@ impl Command {
         }
     }
 
-    /// Runs it to its end.
     pub(crate) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         match self {
             Self::Migrate => migrate::run(settings).await,

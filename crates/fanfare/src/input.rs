@@ -1,20 +1,20 @@
-//! JSON from a file or stdin: one value, an array, or JSON Lines, each entry kept as it was written.
+//! JSON from a file or stdin: one value, an array, or JSON Lines, with each entry unchanged.
 
 use std::io::Read as _;
 
 use anyhow::Context as _;
 use serde_json::value::RawValue;
 
-/// An entry, exactly as it stands in the text.
+/// One JSON value of the input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry<'a> {
-    /// The line at which it begins, from 1.
+    /// The line at which the value begins, from 1.
     pub(crate) line: usize,
-    /// Its JSON.
+    /// The JSON, exactly as in the input.
     pub(crate) raw: &'a RawValue,
 }
 
-/// Reads a file, or stdin when it is named `-`.
+/// Reads a file, or stdin if the path is `-`.
 pub(crate) fn read(path: &str) -> anyhow::Result<String> {
     let text = if path == "-" {
         let mut text = String::new();
@@ -22,15 +22,17 @@ pub(crate) fn read(path: &str) -> anyhow::Result<String> {
     } else {
         std::fs::read_to_string(path)
     };
-    text.with_context(|| format!("failed to read {}; it must be text in UTF-8", shown(path)))
+    text.with_context(|| {
+        format!("failed to read {}; check that it exists and is UTF-8 text", shown(path))
+    })
 }
 
-/// How a file is named in messages.
+/// The name of a file in messages.
 pub(crate) fn shown(path: &str) -> &str {
     if path == "-" { "stdin" } else { path }
 }
 
-/// Takes the text apart: one value after the other, the elements of arrays one by one.
+/// Splits the text into its values. Each element of an array is an entry of its own.
 pub(crate) fn entries(text: &str) -> anyhow::Result<Vec<Entry<'_>>> {
     let mut entries = Vec::new();
     let mut lines = Lines { text, offset: 0, line: 1 };
@@ -40,11 +42,11 @@ pub(crate) fn entries(text: &str) -> anyhow::Result<Vec<Entry<'_>>> {
         let Some(raw) = values.next() else { break };
         let raw = raw.map_err(|error| {
             let line = lines.of(rest) + error.line() - 1;
-            // The error counts lines from the last value on.
+            // The position in the error counts from the end of the last value.
             let error = error.to_string();
             let error = error.split(" at line ").next().unwrap_or_default();
             let problem = format!("line {line} is not JSON: {error}");
-            anyhow::anyhow!("{problem}; give one object, an array, or one object a line")
+            anyhow::anyhow!("{problem}; give one object, an array, or one object per line")
         })?;
         rest = without_mark(rest.get(values.byte_offset()..).unwrap_or_default());
         if raw.get().starts_with('[') {
@@ -57,8 +59,8 @@ pub(crate) fn entries(text: &str) -> anyhow::Result<Vec<Entry<'_>>> {
     Ok(entries)
 }
 
-/// The text without white space and byte order marks before it. Some editors begin files with a mark,
-/// and files that were put together have one before each part.
+/// The text without leading white space and byte order marks. Some editors begin a file with a byte
+/// order mark, and a concatenation of such files has one at the start of each.
 fn without_mark(text: &str) -> &str {
     text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n'])
 }
@@ -71,9 +73,9 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The line at which a part of the text begins; parts are asked for in their order.
+    /// The line at which a part of the text begins. Call this for the parts in their order.
     fn of(&mut self, part: &str) -> usize {
-        // Entries are parts of the text, so the distance of their addresses is their place in it.
+        // Entries are slices of the text, so the difference of the addresses is the offset in it.
         let offset = part.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
         let passed = self.text.as_bytes().get(self.offset..offset).unwrap_or_default();
         self.line += passed.split(|byte| *byte == b'\n').count() - 1;
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_arrays_and_lines_are_taken_apart() {
+    fn objects_arrays_and_json_lines_are_split_into_entries() {
         check("{\"a\": 1.50}", &[(1, "{\"a\": 1.50}")]);
         check("\u{feff}[1,\n2,\n\n{ }]\n", &[(1, "1"), (2, "2"), (4, "{ }")]);
         check("\u{feff}{}\n\u{feff}{ }\r\n\u{feff}", &[(1, "{}"), (2, "{ }")]);
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_named_by_its_line() {
+    fn text_that_is_not_json_is_reported_with_its_line() {
         for text in ["{\"a\":1}\n{\"b\"", "{\"a\":1}\noops\n{}", "[1,\n2"] {
             let error = entries(text).unwrap_err().to_string();
             assert!(error.starts_with("line 2 is not JSON"), "{error}");

@@ -1,5 +1,5 @@
-//! The life of a process: its roles start, work until they are stopped, hand back their work, and end
-//! in time.
+//! The life of a process: its roles start, work until a signal stops them, requeue unfinished work,
+//! and end in time.
 
 use std::fmt::{self, Display, Formatter};
 use std::future::Future;
@@ -14,15 +14,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// How long roles may take to hand back their work: what supervisors grant at least is 30 s, and
-/// the rest is for the process itself to end.
+/// How long the roles may take to hand back their work. Supervisors grant 30 s or more; the rest is
+/// for the process itself to end.
 const GRACE: Duration = Duration::from_secs(25);
 
-/// What becomes of work that was under way when a process ended early.
-const UNDONE: &str = "what was under way will be done again, start it anew";
+/// The advice when a process ends before its work is handed back. The broker delivers the messages
+/// again that the process held.
+const RESTART: &str = "its unfinished work will be done again; start the process again";
 
-/// Runs a future to its end. Blocking work that is still about then, such as a name look-up, is
-/// not waited for.
+/// Runs a future to its end. Does not wait for blocking work that still runs then, such as a name
+/// look-up.
 pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -50,24 +51,24 @@ impl Role {
 }
 
 /// Runs the roles of this process until SIGTERM or SIGINT, then gives them time to hand back their
-/// work. When one of them fails, the others hand back theirs, and the process ends. `beside` runs
+/// work. If one role fails, the others hand back their work, and the process ends. `http_server` runs
 /// until the last role has ended.
 ///
 /// # Errors
 ///
-/// A role crashed or ended by itself, or the roles did not hand back their work: within the grace
-/// period, or before a second signal.
-pub(crate) async fn run_roles<F, Fut>(roles: Vec<Role>, beside: F) -> anyhow::Result<()>
+/// A role crashed or ended without a signal, or the roles did not hand back their work within the
+/// grace period or before a second signal.
+pub(crate) async fn run_roles<F, Fut>(roles: Vec<Role>, http_server: F) -> anyhow::Result<()>
 where
     F: FnOnce(CancellationToken) -> Fut,
     Fut: Future<Output = ()>,
 {
     let signals = Signals::new()?;
     let stop = CancellationToken::new();
-    let beside = AssertUnwindSafe(beside(stop.clone())).catch_unwind();
+    let http_server = AssertUnwindSafe(http_server(stop.clone())).catch_unwind();
     tokio::select! {
         ended = supervise(Running::start(roles, &stop), stop, signals) => ended,
-        _ = beside => bail!("the server of the metrics crashed; its log says where, and {UNDONE}"),
+        _ = http_server => bail!("the metrics server crashed; the log says where; {RESTART}"),
     }
 }
 
@@ -81,7 +82,7 @@ async fn supervise(
             if !roles.names.is_empty() {
                 tracing::error!("the {name} failed; handing back the work of the {roles}");
             }
-            let unasked = "ended although nobody stopped it; its log says why";
+            let unasked = "ended without a signal to stop; the log says why";
             Some(ended.err().unwrap_or_else(|| anyhow!("the {name} {unasked}")))
         }
         signal = signals.next() => {
@@ -92,17 +93,16 @@ async fn supervise(
     stop.cancel();
     let outcome = tokio::select! {
         outcome = timeout(GRACE, roles.end(failure)) => outcome.ok(),
-        signal = signals.next() => bail!("{signal} again: the process ends at once; {UNDONE}"),
+        signal = signals.next() => bail!("{signal} again: the process ends at once; {RESTART}"),
     };
     outcome.unwrap_or_else(|| {
-        bail!("the work of the {roles} was not handed back within {GRACE:?}; {UNDONE}")
+        bail!("the work of the {roles} was not handed back within {GRACE:?}; {RESTART}")
     })
 }
 
-/// The roles that have not ended.
+/// The roles that are still running.
 struct Running {
     roles: FuturesUnordered<LocalBoxFuture<'static, (&'static str, anyhow::Result<()>)>>,
-    /// Their names.
     names: Vec<&'static str>,
 }
 
@@ -111,22 +111,23 @@ impl Running {
         let names = roles.iter().map(|role| role.name).collect();
         let start = |Role { name, run }: Role| {
             tracing::info!(version = env!("CARGO_PKG_VERSION"), "the {name} starts");
-            // A panic becomes an error here, which ends in the exit code of every failure.
+            // A panic becomes an error, so that the process exits as after any other failure.
             let running = AssertUnwindSafe(run(stop.clone())).catch_unwind();
-            let crashed = move |_| anyhow!("the {name} crashed; its log says where, and {UNDONE}");
+            let crashed = move |_| anyhow!("the {name} crashed; the log says where; {RESTART}");
             async move { (name, running.await.map_err(crashed)) }.boxed_local()
         };
         Self { roles: roles.into_iter().map(start).collect(), names }
     }
 
-    /// Waits for the next role to end; `None` when all have.
+    /// Waits for the next role to end; `None` if all have ended.
     async fn next(&mut self) -> Option<(&'static str, anyhow::Result<()>)> {
         let (name, ended) = self.roles.next().await?;
         self.names.retain(|running| *running != name);
         Some((name, ended))
     }
 
-    /// Waits until all have ended. The first failure counts, and may have happened before.
+    /// Waits until all roles have ended. Returns the first failure, which is `failure` if there was one
+    /// before.
     async fn end(&mut self, mut failure: Option<anyhow::Error>) -> anyhow::Result<()> {
         while let Some((name, ended)) = self.next().await {
             match ended {
@@ -144,14 +145,14 @@ impl Display for Running {
     }
 }
 
-/// The signals that ask a process to end.
+/// The signals that stop a process.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// From now on these signals don't kill the process.
+    /// Installs the handlers: from now on these signals no longer kill the process.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("failed to listen for signals");
         Ok(Self {
@@ -160,7 +161,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one and names it.
+    /// Waits for the next signal and returns its name.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -186,9 +187,9 @@ mod tests {
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
-    /// One test, since signals reach every role of the process.
+    /// One test for both cases, because a signal reaches every role of the process.
     #[test]
-    fn signals_end_a_role_and_a_second_one_at_once() {
+    fn first_signal_stops_the_roles_and_a_second_one_ends_the_process() {
         run(vec![Role::new("tester", |stop| async move {
             signal_myself();
             stop.cancelled().await;
@@ -204,15 +205,15 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_ends_by_itself_has_failed() {
+    fn role_that_ends_without_a_signal_is_an_error() {
         let ended = run(vec![Role::new("tester", |_| async {})]);
-        assert!(ended.unwrap_err().to_string().contains("nobody stopped it"));
+        assert!(ended.unwrap_err().to_string().contains("without a signal"));
         let crashed = run(vec![Role::new("tester", |_| async { panic!("on purpose") })]);
         assert!(crashed.unwrap_err().to_string().contains("the tester crashed"));
     }
 
     #[test]
-    fn a_role_that_fails_ends_the_process_after_the_others_have_handed_back() {
+    fn failed_role_stops_the_other_roles_before_the_process_ends() {
         let handed_back = Rc::new(Cell::new(false));
         let noted = Rc::clone(&handed_back);
         let ended = run(vec![

@@ -1,4 +1,5 @@
-//! The log: on stderr, as text or JSON, filtered by the setting. Spans go beside it to a collector.
+//! The log: on stderr, as text or JSON, filtered as the setting says. Spans are exported to a
+//! collector, not logged.
 
 use std::io::{self, IsTerminal as _};
 
@@ -11,22 +12,22 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
 use crate::settings::Log;
 
-/// What commands that are no roles log when nobody chose: their own output tells the rest.
+/// The default filter of commands that are not roles. Their own output says the rest.
 const QUIET: &str = "warn";
 
-/// Libraries whose failures are handled, and told, by our own code; one of them logs whole messages.
-/// Who wants them names them in the filter, which then counts.
+/// Libraries that are not logged by default: our own code handles and logs their failures, and one of
+/// them logs whole messages. The setting's filter can turn them on.
 const SILENT: &str = "lapin=off,deadpool=off,deadpool_postgres=off";
 
-/// Starts the log of this process, and the export of its spans if there is one. A `role` runs for
-/// long and logs all that the filter says.
+/// Starts the log of this process, and the export of its spans if there is an exporter. A `role` uses
+/// the whole filter; another command does so only if the filter was set.
 pub(crate) fn start(log: &Log, role: bool, exporter: Option<&Exporter>) {
     dispatch(log, role, exporter).init();
 }
 
 fn dispatch(log: &Log, role: bool, exporter: Option<&Exporter>) -> Dispatch {
     let filter = if role || log.chosen { log.filter.as_str() } else { QUIET };
-    // Last, so that no filter brings exported spans into the log.
+    // This comes last, so that no filter adds exported spans to the log.
     let filter = EnvFilter::new(format!("{SILENT},{filter},{}=off", spans::TARGET));
     let lines =
         fmt::layer().with_ansi(log.colours && io::stderr().is_terminal()).with_writer(io::stderr);
@@ -38,7 +39,7 @@ fn dispatch(log: &Log, role: bool, exporter: Option<&Exporter>) -> Dispatch {
     let lines = lines.with_filter(filter);
     match exporter {
         Some(exporter) => registry().with(lines).with(exporter.layer()).into(),
-        // Not an absent layer: the library takes that for one that wants every span.
+        // Not `None` as a layer: the library would enable every span for it.
         None => registry().with(lines).into(),
     }
 }
@@ -51,7 +52,7 @@ mod tests {
     use tracing::{Level, span_enabled};
 
     #[test]
-    fn without_an_exporter_no_filter_enables_the_spans_of_traces() {
+    fn trace_spans_without_an_exporter_are_disabled_by_every_filter() {
         for filter in ["info", "trace", "fanfare=trace", "info,fanfare::spans=trace"] {
             let log = Log { filter: filter.into(), chosen: true, json: false, colours: false };
             with_default(&dispatch(&log, true, None), || {
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_exporter_the_log_s_own_level_bounds_all() {
+    fn maximum_level_without_an_exporter_is_that_of_the_log() {
         let log = Log { filter: "info".into(), chosen: true, json: true, colours: false };
         with_default(&dispatch(&log, true, None), || {
             assert_eq!(LevelFilter::current(), LevelFilter::INFO);

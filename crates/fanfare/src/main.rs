@@ -1,7 +1,7 @@
 //! The `fanfare` command: one binary, a process for each role, and the commands of its operators.
 //!
-//! Only this crate reads arguments, environment, files and signals; it hands each library a
-//! configuration of its own.
+//! This crate alone reads arguments, the environment, settings files and signals. Each library gets
+//! its own configuration from here.
 
 mod cli;
 mod commands;
@@ -10,10 +10,10 @@ mod lifecycle;
 mod logging;
 mod observe;
 mod output;
-mod parts;
 mod settings;
 mod spans;
 mod table;
+mod wiring;
 
 use std::process::ExitCode;
 
@@ -22,8 +22,8 @@ use commands::Command;
 use settings::{Flags, Settings};
 use tikv_jemallocator::Jemalloc;
 
-/// A delivery is some hundred small pieces of memory, made on one thread and freed on another: the
-/// system's allocator took a quarter of a worker's time (`docs/performance.md`).
+/// A delivery makes some hundred small allocations, and often frees them on another thread. With the
+/// system's allocator that took a quarter of a worker's time (`docs/performance.md`).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command, flags: &Flags) -> anyhow::Result<()> {
     let settings = Settings::load(flags)?;
-    // An error means that there is a provider already, which serves as well.
+    // An error means that a provider is installed already, and any provider will do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let exporter = match command.traced_role() {
         Some(role) => spans::start(&settings, role)?,

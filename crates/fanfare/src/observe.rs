@@ -1,7 +1,7 @@
-//! What a process says of its roles: `/metrics`, `/healthz` and `/readyz` over HTTP.
+//! The metrics and the health of a process: `/metrics`, `/healthz` and `/readyz` over HTTP.
 //!
-//! [`readiness`] says whether the roles can do their work, [`serve`] answers requests. The roles
-//! only add to the numbers that they are given; with `FANFARE_METRICS_LISTEN` off nobody reads them.
+//! [`readiness`] checks whether the roles can do their work, [`serve`] answers requests. The roles
+//! always count; if `FANFARE_METRICS_LISTEN` is off, the numbers are not served.
 
 mod readiness;
 mod serve;
@@ -18,15 +18,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::{self, Role};
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 use readiness::{BrokerSession, BrokerSessions, Readiness};
 use serve::Page;
 
-/// How often a router looks how much waits. Whoever reads the metrics does so about as often.
+/// How often a router measures its gauges. Metrics are usually read about as often.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
-/// The commit that the program was built from, where the build says so.
+/// The commit from which the program was built, if the build sets it.
 const COMMIT: Option<&str> = option_env!("FANFARE_COMMIT");
 
 /// The metrics of one process, and the state of its roles.
@@ -39,11 +39,11 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Begins to listen, if the settings say where. `name` is the process's.
+    /// Begins to listen, if the settings have an address. `name` is that of the process.
     ///
     /// # Errors
     ///
-    /// The address can't be listened on.
+    /// Listening on the address failed.
     pub(crate) async fn new(settings: &Settings, name: &'static str) -> anyhow::Result<Self> {
         let listener = match settings.telemetry.metrics_listen {
             Some(address) => Some(listen(address).await?),
@@ -54,18 +54,18 @@ impl Observer {
         Ok(Self { name, registry, process, broker: None, listener })
     }
 
-    /// The numbers of a router.
+    /// The metrics of a router.
     pub(crate) fn router(&mut self) -> Arc<Router> {
         Arc::new(Router::new(&mut self.registry, Queue::EventsDead.name()))
     }
 
-    /// The numbers of a worker.
+    /// The metrics of a worker.
     pub(crate) fn worker(&mut self) -> Arc<Worker> {
         Arc::new(Worker::new(&mut self.registry, Queue::DeliveriesDead.name()))
     }
 
-    /// Adds a role's session with the broker, without which the process is not ready. What is
-    /// returned takes each new state of the session.
+    /// Adds a role's session with the broker. The process is ready only while the session is. The
+    /// role calls the returned function with each new state of the session.
     pub(crate) fn broker(&mut self, queues: &Arc<QueueHealth>) -> impl Fn(State) + use<> {
         let broker =
             self.broker.get_or_insert_with(|| BrokerSessions::new(Broker::new(&mut self.registry)));
@@ -74,15 +74,15 @@ impl Observer {
         move |state| session.set(state)
     }
 
-    /// How often to look at what can't be counted; never when nobody asks.
+    /// How often to measure gauges; `None` if the metrics are not served.
     pub(crate) fn sample_every(&self) -> Option<Duration> {
         self.listener.is_some().then_some(SAMPLE_EVERY)
     }
 
     /// Runs the roles, and answers requests until all of them have ended.
     ///
-    /// Connections are accepted by the very task that drives the roles: when one of them is stuck,
-    /// nobody is answered, which is what a supervisor that asks `/healthz` wants to know.
+    /// The same task accepts connections and drives the roles. If a role blocks it, `/healthz` does
+    /// not answer either, and a supervisor can restart the process.
     ///
     /// # Errors
     ///
@@ -91,8 +91,8 @@ impl Observer {
         let Some(listener) = self.listener else {
             return lifecycle::run_roles(roles, |_| pending()).await;
         };
-        // One connection of its own: a probe must not wait behind the work.
-        let store = parts::probe(settings, self.name)?;
+        // A connection of its own, because a probe must not wait for the queries of the roles.
+        let store = wiring::probe(settings, self.name)?;
         let answer = |stop| async move {
             let readiness = Readiness::new(store, self.broker, self.process, stop);
             let router = serve::router(Page { registry: self.registry, readiness });
@@ -111,7 +111,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
              machine and a port that is free, another one for each process, or to off"
         )
     })?;
-    let address = listener.local_addr().context("failed to learn the port")?;
+    let address = listener.local_addr().context("failed to find out the port")?;
     tracing::info!("serving /metrics, /healthz and /readyz on http://{address}");
     Ok(listener)
 }

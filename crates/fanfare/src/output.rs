@@ -1,5 +1,5 @@
-//! What the program says and how it ends: documents on stdout, one line on stderr when it failed,
-//! and the exit code.
+//! The output of the program: documents on stdout, one line on stderr for a failure, and the exit
+//! code.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -20,7 +20,7 @@ const MISUSE: u8 = 2;
 #[error("{0}")]
 pub(crate) struct Misuse(pub(crate) String);
 
-/// Ends the program: says in one line what went wrong, if anything.
+/// Prints a failure on one line of stderr, and returns the exit code.
 pub(crate) fn finish(result: &anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -29,12 +29,12 @@ pub(crate) fn finish(result: &anyhow::Result<()>) -> ExitCode {
     if is_misconfigured(error) { ExitCode::from(MISUSE) } else { ExitCode::FAILURE }
 }
 
-/// Whether the call or the configuration is what has to be changed.
+/// Whether a person has to change the arguments or the configuration.
 pub(crate) fn is_misconfigured(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Misuse>().is_some() || error.chain().any(is_misuse)
 }
 
-/// An error with its causes, and what to do about it where they don't say so themselves.
+/// An error with its causes, and advice if the text of the causes has none.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     let chain = chain(error.as_ref());
     match error.chain().find_map(advice) {
@@ -44,7 +44,7 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
 }
 
 fn is_misuse(cause: &(dyn std::error::Error + 'static)) -> bool {
-    // What a person has to change outside of the program counts as its configuration.
+    // Servers that a person has to change count as configuration too.
     let store = match cause.downcast_ref::<StoreError>() {
         Some(StoreError::BadUrl(_) | StoreError::BadParameter { .. } | StoreError::Tls(_)) => true,
         Some(error) => error.advice().is_some(),
@@ -60,7 +60,7 @@ fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             Some("delete some with `fanfare webhooks delete`, or raise FANFARE_WEBHOOKS_PER_OWNER")
         }
         Some(StoreError::Connect(_)) => {
-            Some("check that PostgreSQL runs and that FANFARE_DATABASE_URL is right")
+            Some("check that PostgreSQL runs and that FANFARE_DATABASE_URL is correct")
         }
         Some(StoreError::BadUrl(_) | StoreError::BadParameter { .. } | StoreError::Tls(_)) => {
             Some("correct FANFARE_DATABASE_URL")
@@ -70,7 +70,7 @@ fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     };
     let broker = match cause.downcast_ref::<BrokerError>() {
         Some(BrokerError::Unreachable { .. } | BrokerError::NoAnswer { .. }) => {
-            Some("check that RabbitMQ runs and that FANFARE_AMQP_URL is right")
+            Some("check that RabbitMQ runs and that FANFARE_AMQP_URL is correct")
         }
         Some(BrokerError::Address { .. } | BrokerError::Tls(_)) => Some("correct FANFARE_AMQP_URL"),
         _ => None,
@@ -78,14 +78,14 @@ fn advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     store.or(broker)
 }
 
-/// Ends the program when it was given nothing to do: says what to do first. A script that calls it so
-/// is wrong, which is why this goes to stderr.
+/// Prints the first steps, for a call without a command, and returns the exit code. They go to
+/// stderr, because a script that calls `fanfare` like this has an error.
 pub(crate) fn finish_without_command(first_steps: &str) -> ExitCode {
     let _ = io::stderr().lock().write_all(first_steps.as_bytes());
     ExitCode::from(MISUSE)
 }
 
-/// Ends the program before it began: help, version, or a line about wrong arguments.
+/// Prints the help, the version, or a line about invalid arguments, and returns the exit code.
 pub(crate) fn finish_usage(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
     match error.kind() {
@@ -104,7 +104,7 @@ pub(crate) fn finish_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Prints text on stdout. A reader that has gone, as `head` does, is no failure.
+/// Prints text on stdout. A reader that closes the pipe early, such as `head`, is not a failure.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -118,13 +118,13 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
-/// Prints a line on stderr, for a person beside what goes to stdout.
+/// Prints a line on stderr, for a person.
 pub(crate) fn note(text: &str) {
-    // When nobody can be told, there is nobody to tell that either.
+    // If stderr is closed, the failure to write to it can't be reported anywhere.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Text from outside, safe for a terminal: control characters show as escapes.
+/// Escapes the control characters of text from outside, so that it is safe for a terminal.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
         if c.is_control() {
@@ -140,7 +140,7 @@ fn eprint_line(text: &str) {
     note(&format!("fanfare: {}", plain(&text.replace(['\n', '\r'], " "))));
 }
 
-/// The argument parser's message, whose paragraphs stand on lines of their own, as one line.
+/// The argument parser's message of several paragraphs, as one line.
 fn one_line(rendered: &str) -> String {
     let text = rendered.trim().trim_start_matches("error: ");
     let paragraphs = text.split("\n\n").map(|lines| {
@@ -156,13 +156,13 @@ mod tests {
     use anyhow::Context as _;
 
     #[test]
-    fn causes_are_told_once() {
+    fn repeated_causes_are_printed_once() {
         let error = anyhow::anyhow!("refused").context("connect: refused").context("start");
         assert_eq!(explain(&error), "start: connect: refused");
     }
 
     #[test]
-    fn misuse_anywhere_in_the_chain_is_exit_code_2() {
+    fn misuse_in_the_error_chain_exits_with_2() {
         let failed: anyhow::Result<()> = Err(anyhow::anyhow!("x"));
         assert_eq!(finish(&failed), ExitCode::FAILURE);
         let misuse: anyhow::Result<()> = Err(Misuse("x".to_owned()).into());
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_errors_fit_a_line() {
+    fn usage_errors_are_printed_on_one_line() {
         let rendered =
             "error: one is missing:\n  --port <PORT>\n\nUsage: fanfare listen\n\nTry it.\n";
         assert_eq!(
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_do_not_reach_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(plain("a\u{1b}[31mb\tü"), "a\\u{1b}[31mb\\tü");
     }
 }

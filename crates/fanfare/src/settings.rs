@@ -1,10 +1,10 @@
-//! Settings: from flags, else the environment, else `fanfare.toml`, else the default.
+//! Settings, from flags, the environment, `fanfare.toml`, or the default, in this order.
 //!
-//! The only module that reads the environment. [`Settings`] declares each setting once, as an
-//! argument of clap's: its option, its environment variable, its default, what it does (`help`) and
-//! what a value must be (`long_help`, to follow "give"). Flags, help, `fanfare config` and the
-//! documents come from that. Every value is of its type, or the program has ended with an error that
-//! names the setting, where it was set, and what it should look like.
+//! This module alone reads the environment. [`Settings`] declares each setting once, as an argument
+//! of clap: its option, its environment variable, its default, its purpose (`help`) and the form of a
+//! value (`long_help`, which follows the word "give" in messages). Flags, help, `fanfare config` and
+//! the documents are made from these declarations. An invalid value ends the program with an error
+//! that names the setting, its source, and the expected form.
 
 #[cfg(test)]
 mod document;
@@ -38,12 +38,12 @@ use resolve::Environment;
 use sections::Servers;
 use value::by;
 
-/// All settings, read and checked.
+/// All settings, parsed and checked.
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
     #[command(flatten)]
     servers: Servers,
-    /// Where the console and the API listen
+    /// The address at which the console and the API listen
     #[arg(long, env = "FANFARE_CONSOLE_LISTEN", value_name = "ADDRESS")]
     #[arg(help_heading = "Console", default_value = "127.0.0.1:8080")]
     #[arg(value_parser = by(value::listen))]
@@ -59,10 +59,10 @@ pub(crate) struct Settings {
     pub(crate) sending: Sending,
     #[command(flatten)]
     pub(crate) directory: Directory,
-    /// What of an event's data is replaced by *** before it is stored or sent: the passwords in
-    /// connection strings, and the values that JSON paths name in events of a filter
+    /// The parts of an event's data that are replaced by *** before the event is stored or sent:
+    /// passwords in connection strings, and values that a JSON path selects in events of a filter
     #[arg(long, env = "FANFARE_MASK", value_name = "RULES", default_value = "connection-strings")]
-    #[arg(help_heading = "What is kept from receivers", value_parser = MaskPolicy::parse)]
+    #[arg(help_heading = "Confidential data", value_parser = MaskPolicy::parse)]
     #[arg(
         long_help = "off, or a list of connection-strings and filter:path, separated by commas, \
         such as connection-strings,reports:$.Owner.Email"
@@ -72,7 +72,7 @@ pub(crate) struct Settings {
     pub(crate) load: Load,
     #[command(flatten)]
     pub(crate) log: Log,
-    /// Each setting as it was given.
+    /// Each setting with its text and its source.
     #[arg(skip)]
     pub(crate) resolved: Vec<Resolved>,
     #[arg(skip)]
@@ -99,23 +99,23 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The database's URL, for a command that can't do without.
+    /// The database's URL, for a command that needs it.
     pub(crate) fn database_url(&self) -> Result<&str, SettingsError> {
         self.servers.database_url.as_deref().ok_or_else(|| SettingsError::missing("database_url"))
     }
 
-    /// The broker's URL, for a command that can't do without.
+    /// The broker's URL, for a command that needs it.
     pub(crate) fn amqp_url(&self) -> Result<&str, SettingsError> {
         self.servers.amqp_url.as_deref().ok_or_else(|| SettingsError::missing("amqp_url"))
     }
 
-    /// The machine's own key file, which is used because no keys are set.
+    /// The machine's own key file; `None` if keys are set.
     pub(crate) fn key_file(&self) -> Option<PathBuf> {
         let local = self.local_keys.as_ref().filter(|_| self.servers.secret_keys.is_none())?;
         Some(local.path())
     }
 
-    /// The keys that encrypt secrets; makes the machine's own when none are set and none is there.
+    /// The keys that encrypt secrets. If none are set, reads or creates the key of this machine.
     pub(crate) fn keys(&self) -> Result<Keys, SettingsError> {
         if let Some(keys) = &self.servers.secret_keys {
             return Ok(keys.clone());
@@ -126,18 +126,19 @@ impl Settings {
         let path = path.display();
         if created {
             tracing::warn!(
-                "made a key that encrypts secrets, in {path}: keep a copy of it, and where Fanfare \
-                 runs on more than one machine, set FANFARE_SECRET_KEYS to its contents on all of them"
+                "created a key that encrypts secrets, in the file {path}; keep a copy of it, and if \
+                 Fanfare runs on more than one machine, set FANFARE_SECRET_KEYS to the contents of \
+                 this file on all of them"
             );
         } else {
-            tracing::debug!("using the keys in {path}, since FANFARE_SECRET_KEYS is not set");
+            tracing::debug!("using the keys in {path}, because FANFARE_SECRET_KEYS is not set");
         }
         Ok(keys)
     }
 }
 
-/// Whether the environment leaves colours to the program: `NO_COLOR` (<https://no-color.org>), when
-/// it is not empty, and a terminal that has none refuse them.
+/// Whether the environment allows colours. `NO_COLOR` (<https://no-color.org>) forbids them if it is
+/// not empty, and so does a terminal without colours.
 fn may_colour(environment: Environment<'_>) -> bool {
     let refused = environment("NO_COLOR").is_some_and(|text| !text.is_empty());
     let dumb = environment("TERM").is_some_and(|text| text == "dumb");
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn set_keys_are_used_as_they_are() {
+    fn keys_from_the_setting_are_used() {
         let keys = vec![("k".to_owned(), [5; 32])];
         let settings = load(&[("secret_keys", &value::write_keys(&keys))]);
         assert_eq!(settings.keys().unwrap(), keys);

@@ -1,4 +1,4 @@
-//! Sending spans to the collector that the settings name; without one nothing of it runs.
+//! Sends spans to the collector that the settings name. Without a collector nothing here runs.
 
 use std::time::Duration;
 
@@ -10,39 +10,39 @@ use http::{HeaderMap, StatusCode};
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
-use crate::parts::USER_AGENT;
 use crate::settings::Settings;
+use crate::wiring::USER_AGENT;
 
-/// How long a process that ends may take to send what is left.
-const LAST: Duration = Duration::from_secs(2);
+/// How long a process that ends may take to send its last spans.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The export of a role's spans; `None` when the settings name no collector.
+/// Starts the export of a role's spans; `None` if the settings name no collector.
 ///
 /// # Errors
 ///
-/// There is no HTTP client, or the address can't be used.
+/// The HTTP client can't be made, or the address can't be used.
 pub(crate) fn start(settings: &Settings, role: &str) -> anyhow::Result<Option<Exporter>> {
     let traces = &settings.telemetry.traces;
     let Some(endpoint) = traces.otlp_endpoint.clone() else { return Ok(None) };
     let config = Config {
         endpoint: endpoint.to_string(),
         headers: traces.otel_exporter_otlp_headers.iter().cloned().collect(),
-        sampling: traces.sampling().context("there is no such sampler")?,
+        sampling: traces.sampling().context("the sampler of OTEL_TRACES_SAMPLER is unknown")?,
         service: format!("fanfare-{role}"),
         version: env!("CARGO_PKG_VERSION"),
     };
     Ok(Some(Exporter::start(config, Collector::new(endpoint)?)?))
 }
 
-/// Sends what is left before the process ends.
+/// Sends the last spans before the process ends.
 pub(crate) fn finish(exporter: Option<Exporter>) {
     if let Some(exporter) = exporter {
-        exporter.finish(LAST);
+        exporter.finish(FLUSH_TIMEOUT);
     }
 }
 
-/// The way to the collector. It has a runtime of its own, on the exporter's thread, so that a slow
-/// collector shares nothing with deliveries.
+/// Posts spans to the collector. It has its own runtime, on the exporter's thread, so that a slow
+/// collector does not slow deliveries.
 #[derive(Debug)]
 struct Collector {
     client: Client,

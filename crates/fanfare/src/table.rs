@@ -5,7 +5,7 @@ use comfy_table::{ContentArrangement, Table};
 
 use crate::output::plain;
 
-/// The widest that a cell gets before it is cut, except in the last column.
+/// The width at which a cell is cut, in characters. The last column is never cut.
 const WIDEST: usize = 60;
 
 /// Renders rows under headings, in columns as wide as they need to be.
@@ -15,15 +15,15 @@ pub(crate) fn render(headings: &[&str], rows: impl IntoIterator<Item = Vec<Strin
     text(table)
 }
 
-/// Renders names and values one below the other, for one thing with many properties.
+/// Renders the properties of one thing, each on its own line with its name.
 pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     let mut table = Table::new();
     table.add_rows(facts.iter().map(|(name, value)| [(*name).to_owned(), plain(value)]));
     text(table)
 }
 
-/// The same for terminals of all widths and for programs: no lines, no colours, nothing wrapped, and
-/// no spaces at the ends.
+/// Renders a table in the same way for every terminal and for programs: without borders, colours,
+/// wrapping, and trailing spaces.
 fn text(mut table: Table) -> String {
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     for column in table.column_iter_mut() {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_long_cells_cut() {
+    fn columns_are_aligned_and_long_cells_are_cut() {
         let rows = [vec!["1".to_owned(), "ü".to_owned()], vec!["x".repeat(70), "y".repeat(70)]];
         let text = render(&["ID", "NAME"], rows);
         let lines: Vec<&str> = text.lines().collect();
@@ -60,13 +60,13 @@ mod tests {
     }
 
     #[test]
-    fn characters_of_two_columns_are_aligned() {
+    fn wide_characters_are_aligned() {
         let rows = [["東京", "x"], ["ab", "y"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(render(&["NAME", "Z"], rows), "NAME  Z\n東京  x\nab    y\n");
     }
 
     #[test]
-    fn no_rows_leave_the_headings() {
+    fn table_without_rows_has_the_headings() {
         assert_eq!(render(&["A", "B"], []), "A  B\n");
     }
 

@@ -147,7 +147,7 @@ mod tests {
         let found = |path: &str| faults_of_command(&format!("crates/{path}"), &text);
         let faults = found("fanfare/src/commands/webhooks/add.rs");
         assert_eq!(faults.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
-        for path in ["fanfare/src/commands/roles.rs", "fanfare/src/parts.rs", "app/src/lib.rs"] {
+        for path in ["fanfare/src/commands/roles.rs", "fanfare/src/wiring.rs", "app/src/lib.rs"] {
             assert!(found(path).is_empty(), "{path}");
         }
     }

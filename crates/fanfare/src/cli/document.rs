@@ -1,6 +1,6 @@
 //! `docs/reference/commands.md`: the help of every command.
 //!
-//! Only a test, which compares; with `UPDATE_DOCS=1` in its environment it writes.
+//! A test compares the document with the program, and writes it if `UPDATE_DOCS` is set.
 
 use std::fmt::Write as _;
 
@@ -8,12 +8,12 @@ use super::command;
 
 const HEAD: &str = "# Commands
 
-What `--help` says of every command. A test compares this page with the program.
+The help of every command. A test compares this page with the program.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 ";
 
-/// What `--help` says of the command with this path, and of all below it.
+/// Appends the help of the command with this path, and of all its subcommands.
 fn describe(fanfare: &clap::Command, path: &[&str], text: &mut String) {
     // The width is the same on every terminal.
     let arguments = path.iter().chain(&["--help"]);
@@ -28,7 +28,7 @@ fn describe(fanfare: &clap::Command, path: &[&str], text: &mut String) {
 }
 
 #[test]
-fn the_document_has_the_help_of_every_command() {
+fn commands_document_matches_the_help_of_every_command() {
     let mut text = HEAD.to_owned();
     describe(&command(), &["fanfare"], &mut text);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/commands.md");
@@ -39,13 +39,13 @@ fn the_document_has_the_help_of_every_command() {
     let document = std::fs::read_to_string(path).unwrap();
     assert!(
         document == text,
-        "docs/reference/commands.md is not what the commands' help says; run `UPDATE_DOCS=1 cargo \
-         test -p fanfare cli::document` and look at what changed"
+        "docs/reference/commands.md differs from the help of the commands; run `UPDATE_DOCS=1 cargo \
+         test -p fanfare cli::document` and review the changes"
     );
 }
 
 #[test]
-fn only_one_command_lists_the_settings() {
+fn only_the_settings_command_lists_the_settings() {
     let mut fanfare = command();
     fanfare.build();
     let mut pending = subcommands(&fanfare);

@@ -1,4 +1,5 @@
-//! `fanfare access`: who may read what, now or as of an earlier revision, and through which grant.
+//! `fanfare access`: shows who may read a resource, now or at an earlier revision, and through which
+//! grant.
 
 use fanfare_app::json::explanation::{GrantJson, grant_json};
 use fanfare_core::access::Resource;
@@ -10,16 +11,16 @@ use serde::Serialize;
 
 use super::users;
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
-/// What can be asked about access.
+/// The commands about access.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Say whether a user may read a resource, and why
     Check(CheckArgs),
-    /// List everybody who may read a resource
+    /// List the users who may read a resource
     Readers(ReadersArgs),
 }
 
@@ -29,7 +30,7 @@ pub(crate) struct CheckArgs {
     /// The user's name
     #[arg(value_parser = users::name)]
     user: Name,
-    /// The resource's path, as events have it: categories/{id}/reports/{id}, tasks/{id} and so on
+    /// The resource's path, as in events: categories/{id}/reports/{id}, tasks/{id} and so on
     #[arg(value_parser = resource)]
     subject: Resource,
     #[command(flatten)]
@@ -42,7 +43,7 @@ pub(crate) struct CheckArgs {
 /// The arguments of `fanfare access readers`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReadersArgs {
-    /// The resource's path, as events have it: categories/{id}/reports/{id}, tasks/{id} and so on
+    /// The resource's path, as in events: categories/{id}/reports/{id}, tasks/{id} and so on
     #[arg(value_parser = resource)]
     subject: Resource,
     #[command(flatten)]
@@ -52,10 +53,10 @@ pub(crate) struct ReadersArgs {
     json: bool,
 }
 
-/// As of when.
+/// The revision to answer for.
 #[derive(Debug, clap::Args)]
 struct At {
-    /// As of this revision of the directory [default: the newest]
+    /// The revision of the directory to answer for [default: the newest]
     #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(0..))]
     at: Option<i64>,
 }
@@ -67,7 +68,7 @@ pub(super) fn resource(text: &str) -> Result<Resource, String> {
 
 /// Runs a command about access.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "access")?;
+    let store = wiring::store(settings, "access")?;
     match command {
         Command::Check(args) => check(&args, &store).await,
         Command::Readers(args) => readers(&args, &store).await,
@@ -102,7 +103,7 @@ async fn readers(args: &ReadersArgs, store: &Store) -> anyhow::Result<()> {
 }
 
 impl At {
-    /// The revision asked about, if the directory can answer for it.
+    /// The revision, checked against those that the directory keeps.
     async fn revision(&self, store: &Store) -> anyhow::Result<i64> {
         let state = store.directory_state().await?;
         let (oldest, newest) = (state.oldest, state.revisions.newest);
@@ -113,8 +114,7 @@ impl At {
             ))
             .into()),
             Some(at) if at < oldest => Err(Misuse(format!(
-                "the directory's history does not go back to revision {at} any more; \
-                 give --at {oldest} or more"
+                "the directory's history begins at revision {oldest}; give --at {oldest} or more"
             ))
             .into()),
             Some(at) => Ok(at),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_a_sentence() {
+    fn access_check_answers_in_a_sentence() {
         let grant = reader(Some((Scope::AnyTask, "")), By::Role("Clerk".to_owned())).grant;
         for (state, grants, expected) in [
             (

@@ -1,4 +1,4 @@
-//! `fanfare config`: the settings in force, and where each comes from.
+//! `fanfare config`: prints the settings and the source of each value.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     output::print(&table::render(&["SETTING", "VALUE", "FROM"], table))
 }
 
-/// A setting as it is printed.
+/// A setting, for printing.
 struct Row<'a> {
     resolved: &'a Resolved,
     value: Option<String>,

@@ -1,4 +1,4 @@
-//! `fanfare dead-letters`: looked at, published again, or thrown away by a person.
+//! `fanfare dead-letters`: lists, shows, replays and discards dead letters.
 
 mod show;
 
@@ -13,38 +13,38 @@ use fanfare_core::ids::WebhookId;
 
 use super::{deliveries, ids};
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
-/// What can be done with dead letters.
+/// The commands about dead letters.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List dead letters, the oldest of each queue first
     List(ListArgs),
     /// Show a dead letter with its message
     Show(ShowArgs),
-    /// Bring dead letters back into the flow: events are routed again, deliveries attempted again
-    Replay(TakeArgs),
-    /// Throw dead letters away for good
-    Discard(TakeArgs),
+    /// Replay dead letters: events are routed again, deliveries are attempted again
+    Replay(SettleArgs),
+    /// Delete dead letters
+    Discard(SettleArgs),
 }
 
-/// Which dead letters: all, unless something narrows it.
+/// The choice of dead letters: all, unless an option narrows it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ChoiceArgs {
-    /// Only of this queue
+    /// Only dead letters of this queue
     #[arg(long, value_name = "QUEUE")]
     queue: Option<QueueName>,
-    /// Only with this reason, such as unknown-filter or exhausted
+    /// Only dead letters with this reason, such as unknown-filter or exhausted
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
-    /// Only of this webhook
+    /// Only dead letters of this webhook
     #[arg(long, value_name = "ID", value_parser = ids::parse::<WebhookId>)]
     webhook: Option<WebhookId>,
 }
 
-/// A dead letter queue, as it is called on the command line.
+/// The name of a dead letter queue on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum QueueName {
     /// Events and directory documents
@@ -86,16 +86,16 @@ pub(crate) struct ShowArgs {
 
 /// The arguments of `fanfare dead-letters replay` and `discard`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct TakeArgs {
+pub(crate) struct SettleArgs {
     /// The dead letters' ids, from the list
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// All dead letters
+    /// Choose all dead letters
     #[arg(long, conflicts_with = "ids")]
     all: bool,
     #[command(flatten)]
     choice: ChoiceArgs,
-    /// Only print how many it would be
+    /// Only print how many dead letters it would be
     #[arg(long)]
     dry_run: bool,
 }
@@ -105,17 +105,17 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
     match command {
         Command::List(args) => list(&args, settings).await,
         Command::Show(args) => show(&args, settings).await,
-        Command::Replay(args) => take(&args, Fate::Replay, settings).await,
-        Command::Discard(args) => take(&args, Fate::Discard, settings).await,
+        Command::Replay(args) => replay_or_discard(&args, Fate::Replay, settings).await,
+        Command::Discard(args) => replay_or_discard(&args, Fate::Discard, settings).await,
     }
 }
 
 async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
-    let session = parts::session(settings, "dead-letters").await?;
+    let session = wiring::session(settings, "dead-letters").await?;
     let choice = args.choice.choice(&[]);
     let listing = Listing { choice, from: None, until: None, limit: None };
     let (mut shown, mut rows) = (Vec::new(), Vec::new());
-    // Only what is shown is kept: the messages themselves may be many and large.
+    // Keep only what is shown, because there may be many messages, and large ones.
     let listed = dead_letters::list(&session, &Actor::Operator, listing, |kind, letter| {
         if args.json {
             shown.push(serde_json::to_value(view::json(kind, &letter)));
@@ -132,7 +132,7 @@ async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
 }
 
 async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
-    let session = parts::session(settings, "dead-letters").await?;
+    let session = wiring::session(settings, "dead-letters").await?;
     let found = dead_letters::show(&session, &Actor::Operator, args.id.clone()).await;
     let found = found.map_err(failed)?;
     session.close().await;
@@ -146,25 +146,31 @@ async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
     output::print(&format!("\n{}\n", show::body_text(&letter)))
 }
 
+/// The end of a dead letter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Replay,
     Discard,
 }
 
-async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Result<()> {
+async fn replay_or_discard(
+    args: &SettleArgs,
+    fate: Fate,
+    settings: &Settings,
+) -> anyhow::Result<()> {
     let choice = args.choice.choice(&args.ids);
     if !args.all && !choice.narrows() {
-        let text = "say which: ids from `fanfare dead-letters list`, --reason, --webhook, or --all";
+        let text = "choose dead letters: give ids from `fanfare dead-letters list`, --reason, --webhook, or \
+                    --all";
         return Err(Misuse(text.to_owned()).into());
     }
     let dry_run = args.dry_run;
     let store = match fate {
-        Fate::Replay => Some(parts::store(settings, "dead-letters")?),
+        Fate::Replay => Some(wiring::store(settings, "dead-letters")?),
         Fate::Discard => None,
     };
     let action = store.as_ref().map_or(Action::Discard, Action::Replay);
-    let session = parts::session(settings, "dead-letters").await?;
+    let session = wiring::session(settings, "dead-letters").await?;
     let mut kept = KeptLetters::new(!args.ids.is_empty());
     let request = Request { choice, from: None, until: None, dry_run };
     let settled = settle(&session, &Actor::Operator, action, request, |letter, why| {
@@ -188,13 +194,17 @@ async fn take(args: &TakeArgs, fate: Fate, settings: &Settings) -> anyhow::Resul
         );
     }
     if kept.named > 0 {
-        bail!("{} of {} dead letters can't be replayed; see above", kept.named, args.ids.len());
+        bail!(
+            "{} of {} dead letters can't be replayed; the lines above say why",
+            kept.named,
+            args.ids.len()
+        );
     }
     Ok(())
 }
 
-/// What is said about letters that can't be replayed: of those that were named, each; of others,
-/// only how many, since they may be a great many.
+/// The report about letters that can't be replayed: a line for each if ids were given, else only the
+/// number for each reason, because there may be many.
 struct KeptLetters {
     are_named: bool,
     named: usize,
@@ -227,7 +237,7 @@ impl KeptLetters {
     }
 }
 
-/// Why letters are kept, without a word about the single one.
+/// The reason for which letters are kept, without the ids of a single letter.
 fn reason(why: Kept) -> &'static str {
     match why {
         Kept::NotReceiving(NotReceiving::Paused(_)) => {
@@ -237,8 +247,8 @@ fn reason(why: Kept) -> &'static str {
             "the webhook is deleted; nothing is sent to it any more"
         }
         Kept::Unknown(_) => "the database does not know the delivery; publish its event again",
-        Kept::InProgress(_) => "an attempt is being made now",
-        Kept::Unsendable => "the broker does not take the message",
+        Kept::InProgress(_) => "an attempt is being made now; replay it when the attempt has ended",
+        Kept::Unsendable => "the broker does not accept the message",
     }
 }
 

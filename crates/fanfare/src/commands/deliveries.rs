@@ -14,37 +14,37 @@ use fanfare_store::deliveries::DeliveryFilter;
 use super::ids::{self, Ids};
 use super::users;
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
-/// What can be done with deliveries.
+/// The commands about deliveries.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List deliveries, the newest first
     List(ListArgs),
     /// Show a delivery with its attempts
     Show(ShowArgs),
-    /// Make a new attempt now, and further ones if it fails
+    /// Attempt deliveries again now, and retry attempts that fail
     Retry(Ids<DeliveryId>),
 }
 
 /// The arguments of `fanfare deliveries list`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
-    /// Only to this webhook
+    /// Only deliveries to this webhook
     #[arg(long, value_name = "ID", value_parser = ids::parse::<WebhookId>)]
     webhook: Option<WebhookId>,
-    /// Only of the event with this id of its publisher
+    /// Only deliveries of the event with this id, which its publisher gave it
     #[arg(long, value_name = "ID")]
     event: Option<String>,
-    /// Only to this user's webhooks
+    /// Only deliveries to this user's webhooks
     #[arg(long, value_name = "NAME", value_parser = users::name)]
     owner: Option<Name>,
-    /// Only in this state: pending, retrying, delivered, dropped or dead
+    /// Only deliveries in this state: pending, retrying, delivered, dropped or dead
     #[arg(long, value_name = "STATE", value_parser = state)]
     state: Option<State>,
-    /// The most that are listed
+    /// The largest number of deliveries to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// Print a JSON array
@@ -55,7 +55,7 @@ pub(crate) struct ListArgs {
 /// The arguments of `fanfare deliveries show`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// The delivery's id, which receivers see as Id
+    /// The delivery's id, which receivers get as Id
     #[arg(value_parser = ids::parse::<DeliveryId>)]
     id: DeliveryId,
     /// Print a JSON object
@@ -71,8 +71,8 @@ fn state(text: &str) -> Result<State, String> {
 /// Runs a command about deliveries.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
-        Command::List(args) => list(args, &parts::context(settings, "deliveries")?).await,
-        Command::Show(args) => show(&args, &parts::context(settings, "deliveries")?).await,
+        Command::List(args) => list(args, &wiring::context(settings, "deliveries")?).await,
+        Command::Show(args) => show(&args, &wiring::context(settings, "deliveries")?).await,
         Command::Retry(args) => retry(&args.ids, settings).await,
     }
 }
@@ -87,7 +87,7 @@ async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
         ..DeliveryFilter::default()
     };
     let mut deliveries = Vec::new();
-    // A page may end before it is full, with a place to go on from.
+    // A page may have fewer deliveries than its limit, with a cursor for the next page.
     while filter.limit > 0 {
         let page = deliveries::list(context, &Actor::Operator, filter.clone()).await;
         let page = page.map_err(failed)?;
@@ -117,10 +117,10 @@ async fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 async fn retry(ids: &[DeliveryId], settings: &Settings) -> anyhow::Result<()> {
-    // Without the broker nothing is begun.
-    let session = parts::session(settings, "deliveries").await?;
-    let publisher = Publisher::connected(parts::broker(settings, "deliveries")?, session.clone());
-    let context = parts::context_with(settings, "deliveries", publisher)?;
+    // Connect first, so that nothing is changed if the broker can't be reached.
+    let session = wiring::session(settings, "deliveries").await?;
+    let publisher = Publisher::connected(wiring::broker(settings, "deliveries")?, session.clone());
+    let context = wiring::context_with(settings, "deliveries", publisher)?;
     let (mut begun, mut refused) = (0, 0);
     for &id in ids {
         match deliveries::retry(&context, &Actor::Operator, id).await {
@@ -128,13 +128,15 @@ async fn retry(ids: &[DeliveryId], settings: &Settings) -> anyhow::Result<()> {
                 begun += 1;
                 if !enqueued {
                     output::note(&format!(
-                        "fanfare: the broker did not get the job of {id}; a router publishes it \
+                        "fanfare: the job of {id} could not be published now; a router publishes it \
                          within minutes"
                     ));
                 }
             }
             Ok(Retried::AlreadyDue) => {
-                output::note(&format!("fanfare: {id} is about to be attempted anyway"));
+                output::note(&format!(
+                    "fanfare: {id} is not retried, because an attempt is due now"
+                ));
             }
             Err(RetryError::Delivery(error)) => return Err(failed_for(id, error)),
             Err(RetryError::NotReceiving(why)) => {
@@ -150,12 +152,12 @@ async fn retry(ids: &[DeliveryId], settings: &Settings) -> anyhow::Result<()> {
     session.close().await;
     output::print(&format!("retrying {begun}\n"))?;
     if refused > 0 {
-        bail!("{refused} of {} deliveries are not retried; see above", ids.len());
+        bail!("{refused} of {} deliveries are not retried; the lines above say why", ids.len());
     }
     Ok(())
 }
 
-/// What to do when a webhook is sent nothing, to follow the reason.
+/// The advice if nothing is sent to a webhook, to follow the reason.
 pub(super) fn advice(why: NotReceiving) -> String {
     match why {
         NotReceiving::Paused(id) => {

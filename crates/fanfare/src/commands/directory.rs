@@ -1,5 +1,6 @@
-//! `fanfare directory`: users, roles and permissions from a file, for a start without the report
-//! server or after its documents were lost; and what only an administrator may decide about it.
+//! `fanfare directory`: imports users, roles and permissions from a file, if the report server has not
+//! published them or its documents were lost. Also accepts revisions and refusals, which only an
+//! administrator may do.
 
 mod snapshot;
 
@@ -12,24 +13,24 @@ use serde_json::value::RawValue;
 
 use crate::input::{self, Entry};
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
-/// What can be done with the directory.
+/// The commands about the directory.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Take documents: {"users": […], "roles": […]} as a snapshot, or directory.* events
+    /// Import documents from a file: {"users": […], "roles": […]} as a snapshot, or directory.* events
     Import(ImportArgs),
-    /// Accept revisions up to this one, however far ahead of the newest they are
+    /// Accept revisions up to this one, however far they are ahead of the newest one
     AcceptRevision(AcceptRevisionArgs),
-    /// Let events go on without the snapshots that were refused
+    /// Accept that snapshots were refused, and decide events without them
     AcceptRefused,
 }
 
 /// The arguments of `fanfare directory accept-revision`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AcceptRevisionArgs {
-    /// The revision
+    /// The highest revision to accept
     #[arg(value_name = "REVISION", value_parser = clap::value_parser!(i64).range(1..))]
     revision: i64,
 }
@@ -42,7 +43,7 @@ pub(crate) struct ImportArgs {
     /// The revision of a snapshot without an envelope [default: its accessrevision, or the next]
     #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(1..))]
     revision: Option<i64>,
-    /// Forget the directory, its history and its revision, and begin again with this snapshot
+    /// Delete the directory, its history and its revision, and begin again with this snapshot
     #[arg(long)]
     reset_revision: bool,
 }
@@ -57,7 +58,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 }
 
 async fn import(args: &ImportArgs, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "directory")?;
+    let store = wiring::store(settings, "directory")?;
     if let Some(snapshot) = snapshot::Snapshot::in_file(&args.file) {
         let mode = if args.reset_revision { ImportMode::Reset } else { ImportMode::Continue };
         return snapshot.import(args.revision, mode, &store).await;
@@ -68,30 +69,31 @@ async fn import(args: &ImportArgs, settings: &Settings) -> anyhow::Result<()> {
     }
     let text = input::read(&args.file)?;
     let file = input::shown(&args.file);
-    let entries = input::entries(&text).with_context(|| format!("nothing of {file} was taken"))?;
+    let entries =
+        input::entries(&text).with_context(|| format!("nothing of {file} was imported"))?;
     if entries.is_empty() {
-        bail!("{file} holds nothing; give a snapshot or directory.* events");
+        bail!("{file} is empty; give a snapshot or directory.* events");
     }
     let next = store.directory_revision().await?.saturating_add(1);
     let documents = documents(&entries, args.revision, next)
-        .with_context(|| format!("nothing of {file} was taken"))?;
+        .with_context(|| format!("nothing of {file} was imported"))?;
     let applied = store
         .directory_apply_all(&documents)
         .await
-        .with_context(|| format!("nothing of {file} was taken"))?;
+        .with_context(|| format!("nothing of {file} was imported"))?;
     report(&count(&documents), &applied)
 }
 
-/// Says what an import came to.
+/// Prints the result of an import.
 fn report(counted: &str, applied: &Applied) -> anyhow::Result<()> {
     output::print(&format!(
-        "took {counted}: {} new; the directory is at revision {}\n",
+        "imported {counted}: {} new; the directory is at revision {}\n",
         applied.versions, applied.revision,
     ))?;
     if applied.paused > 0 {
         output::note(&format!(
             "fanfare: paused {} webhooks as owner-recreated: their owners were deleted, and the users \
-             of the same names are new; `fanfare webhooks resume ID` gives one to the new user",
+             of the same names are new; `fanfare webhooks resume ID` gives a webhook to the new user",
             applied.paused
         ));
     }
@@ -99,28 +101,32 @@ fn report(counted: &str, applied: &Applied) -> anyhow::Result<()> {
 }
 
 async fn accept_revision(revision: i64, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "directory")?;
+    let store = wiring::store(settings, "directory")?;
     let newest = store.directory_accept_revision(revision).await?;
     output::print(&format!(
         "revisions up to {revision} are accepted; the directory is at revision {newest}; \
-         `fanfare dead-letters replay --reason revision-jump` takes what was kept for that\n"
+         `fanfare dead-letters replay --reason revision-jump` replays the documents that were \
+         refused for it\n"
     ))
 }
 
 async fn accept_refused(settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "directory")?;
+    let store = wiring::store(settings, "directory")?;
     let accepted = store.directory_accept_refused().await?;
     if accepted.is_empty() {
         return output::print("no snapshot was refused\n");
     }
     let line = |refusal: &Refusal| {
         let why = output::plain(&refusal.why);
-        format!("accepted to go on without the snapshot of revision {}: {why}\n", refusal.revision)
+        format!(
+            "accepted: events are decided without the snapshot of revision {}: {why}\n",
+            refusal.revision
+        )
     };
     output::print(&accepted.iter().map(line).collect::<String>())
 }
 
-/// What tells an event from a snapshot without an envelope.
+/// The members that distinguish an event from a snapshot without an envelope.
 #[derive(serde::Deserialize)]
 struct Form {
     #[serde(rename = "type")]
@@ -131,7 +137,7 @@ struct Form {
     roles: Option<IgnoredAny>,
 }
 
-/// Reads an `accessrevision` in any of the forms that events may have it in.
+/// Parses an `accessrevision` in any form that is valid in an event.
 fn revision<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let Some(raw) = Option::<Box<RawValue>>::deserialize(deserializer)? else { return Ok(None) };
     let bad = || D::Error::custom("accessrevision must be an integer that is not negative");
@@ -156,7 +162,7 @@ fn document(raw: &RawValue, given: Option<i64>, next: i64) -> anyhow::Result<Doc
         return Ok(parse_document(raw)?);
     }
     if form.users.is_none() && form.roles.is_none() {
-        bail!("it has neither a type, as events have, nor users or roles, as a snapshot has");
+        bail!("it has neither a type, as an event has, nor users or roles, as a snapshot has");
     }
     let revision = given.or(form.accessrevision).unwrap_or(next);
     Ok(Document::bare_snapshot(revision, raw)?)
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_may_be_written_as_events_may_write_it() {
+    fn revisions_are_accepted_in_every_form_of_events() {
         for revision in ["7", "7.0", "\"7\""] {
             let text = format!(
                 "\u{feff}{{\"accessrevision\":{revision},\"users\":[]}}\n\u{feff}{{\"type\":\
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_document_is_named_by_its_line() {
+    fn invalid_document_is_reported_with_its_line() {
         for (text, words) in [
             ("{\"users\":[]}\n{\"a\":1}", "line 2 is not usable: it has neither"),
             (

@@ -1,5 +1,5 @@
-//! `fanfare doctor`: looks at everything that Fanfare needs, and says how to mend what is wrong. It
-//! changes nothing, unless it is told to repair queues.
+//! `fanfare doctor`: checks everything that Fanfare needs, and says how to fix each problem. It changes
+//! nothing, except that `--repair` repairs queues.
 
 mod policies;
 mod queues;
@@ -17,20 +17,20 @@ use fanfare_store::directory::{DirectoryState, Refusal, Void};
 use fanfare_store::{SchemaState, Store};
 
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
-/// The most users and roles that are named in a line.
-const NAMED: usize = 20;
+/// The largest number of users and roles that one line names.
+const MOST_NAMED: usize = 20;
 
-/// What one look found: all is well, with a few words, or what is wrong and how to mend it.
-type Found = Result<String, String>;
+/// The result of a check: a few words if it passed, or the problem and how to fix it.
+type Finding = Result<String, String>;
 
-/// What is asked for.
+/// The arguments of `fanfare doctor`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Make missing queues again, and delete and make again queues of jobs that are broken; their
-    /// jobs are published again from the database
+    /// Create missing queues, and delete and create again broken queues of jobs; their jobs are
+    /// published again from the database
     #[arg(long)]
     repair: bool,
     /// Print a JSON array, with an object for each check
@@ -38,46 +38,46 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     let mut report = Report { json: args.json, ..Report::default() };
-    // Values that can't be used have ended the program before it came here.
-    report.ok("settings", "all values can be used")?;
+    // An invalid value has ended the program before.
+    report.ok("settings", "all values are valid")?;
     report.add("key file", &key_file(settings))?;
-    match parts::store(settings, "doctor") {
-        Ok(store) => look_at_database(&mut report, &store).await?,
+    match wiring::store(settings, "doctor") {
+        Ok(store) => check_database(&mut report, &store).await?,
         Err(error) => report.unusable("database", &error)?,
     }
-    match look(settings).await {
+    match connect(settings).await {
         Ok(session) => {
-            let config = parts::broker(settings, "doctor")?;
-            let broken = queues::look(&mut report, &config, args.repair).await?;
-            look_at_broker(&mut report, &session, settings.load.delivery_queues, &broken).await?;
-            policies::look(&mut report, &config).await?;
+            let config = wiring::broker(settings, "doctor")?;
+            let broken = queues::check(&mut report, &config, args.repair).await?;
+            check_broker(&mut report, &session, settings.load.delivery_queues, &broken).await?;
+            policies::check(&mut report, &config).await?;
             session.close().await;
         }
         Err(error) => report.unusable("broker", &error)?,
     }
-    match parts::outbound(settings) {
+    match wiring::outbound(settings) {
         Ok(_) => report.ok("HTTP client", "ready")?,
         Err(error) => report.wrong("HTTP client", &output::explain(&error))?,
     }
     report.finish()
 }
 
-/// What was found so far.
+/// The results so far.
 #[derive(Default)]
 struct Report {
-    wrong: usize,
-    /// Whether a server can't be used until its configuration, or ours, is changed.
+    failed: usize,
+    /// Whether a server can't be used until a person changes its configuration or ours.
     misconfigured: bool,
-    /// Whether all checks are printed at the end as JSON, instead of each at once as a line.
+    /// Whether to print all checks at the end as JSON, instead of a line for each.
     json: bool,
-    /// The checks so far, for JSON.
+    /// The results so far, for JSON.
     checks: Vec<CheckResult>,
 }
 
-/// A check in JSON.
+/// The result of a check, in JSON.
 #[derive(serde::Serialize)]
 struct CheckResult {
     check: String,
@@ -94,18 +94,18 @@ impl Report {
         self.add(what, &Err(text.to_owned()))
     }
 
-    fn add(&mut self, what: &str, found: &Found) -> anyhow::Result<()> {
-        self.wrong += usize::from(found.is_err());
+    fn add(&mut self, what: &str, finding: &Finding) -> anyhow::Result<()> {
+        self.failed += usize::from(finding.is_err());
         if !self.json {
-            return output::print(&line(what, found));
+            return output::print(&line(what, finding));
         }
-        let (Ok(detail) | Err(detail)) = found;
+        let (Ok(detail) | Err(detail)) = finding;
         let (check, detail) = (what.to_owned(), detail.clone());
-        self.checks.push(CheckResult { check, ok: found.is_ok(), detail });
+        self.checks.push(CheckResult { check, ok: finding.is_ok(), detail });
         Ok(())
     }
 
-    /// A server that can't be used.
+    /// Adds a server that can't be used.
     fn unusable(&mut self, what: &str, error: &anyhow::Error) -> anyhow::Result<()> {
         self.misconfigured |= output::is_misconfigured(error);
         self.wrong(what, &output::explain(error))
@@ -115,51 +115,52 @@ impl Report {
         if self.json {
             output::print_json(&self.checks)?;
         }
-        match self.wrong {
+        match self.failed {
             n if self.misconfigured => {
-                let text = format!("wrong: {n}, and a server can't be used as it is configured");
+                let text =
+                    format!("failed checks: {n}; a server can't be used as it is configured");
                 Err(output::Misuse(text).into())
             }
             0 => Ok(()),
-            1 => bail!("one thing is wrong; see above how to mend it"),
-            n => bail!("{n} things are wrong; see above how to mend them"),
+            1 => bail!("one check failed; its line above says how to fix it"),
+            n => bail!("{n} checks failed; each line above says how to fix it"),
         }
     }
 }
 
-fn line(what: &str, found: &Found) -> String {
-    let (mark, text) = match found {
+fn line(what: &str, finding: &Finding) -> String {
+    let (mark, text) = match finding {
         Ok(text) => ("ok   ", text),
         Err(text) => ("WRONG", text),
     };
     format!("{mark}  {what}: {}\n", output::plain(&text.replace('\n', " ")))
 }
 
-fn key_file(settings: &Settings) -> Found {
+fn key_file(settings: &Settings) -> Finding {
     let Some(path) = settings.key_file() else {
-        return Ok("not used, FANFARE_SECRET_KEYS is set".to_owned());
+        return Ok("not used, because FANFARE_SECRET_KEYS is set".to_owned());
     };
     let path_shown = path.display();
     let Ok(metadata) = std::fs::metadata(&path) else {
-        return Ok(format!("{path_shown} is made when it is first needed"));
+        return Ok(format!("{path_shown} is created when it is first needed"));
     };
     match metadata.permissions().mode() & 0o777 {
         mode if mode.trailing_zeros() >= 6 => {
             Ok(format!("{path_shown} is readable by its owner only"))
         }
         mode => Err(format!(
-            "{path_shown} is open to others (mode {mode:o}); run `chmod 600 {path_shown}`"
+            "{path_shown} is accessible to other users (mode {mode:o}); run `chmod 600 {path_shown}`"
         )),
     }
 }
 
-async fn look_at_database(report: &mut Report, store: &Store) -> anyhow::Result<()> {
+async fn check_database(report: &mut Report, store: &Store) -> anyhow::Result<()> {
     if let Err(error) = store.ping().await {
         return report.unusable("database", &error.into());
     }
     report.ok("database", "answers")?;
     if let Some(pooler) = store.pooler().await {
-        let text = format!("{pooler} stands before the database; each client has its own session");
+        let text = format!("{pooler} is in front of the database; each client has its own session");
         report.ok("pooler", &text)?;
     }
     if let Some(note) = standbys(store).await {
@@ -186,22 +187,22 @@ async fn look_at_database(report: &mut Report, store: &Store) -> anyhow::Result<
     report.add("directory", &directory)
 }
 
-/// What an operator should know of the database's standbys. It is no fault: some prefer a faster
-/// commit. Nothing is said when they can't be asked about.
+/// A warning about the database's standbys, if commits don't wait for them. It is not a fault, since
+/// an operator may prefer faster commits. `None` also if the database can't be asked.
 pub(super) async fn standbys(store: &Store) -> Option<String> {
     let count = store.standbys_behind().await.ok().filter(|count| *count > 0)?;
     Some(format!(
-        "{count} of them, and synchronous_standby_names is empty: a failover loses the last \
-         commits, and deliveries of events that were among them end as dead letters, ledger-lost"
+        "there are {count}, and synchronous_standby_names is empty: a failover loses the last \
+         commits, and deliveries whose events were lost become dead letters with the reason ledger-lost"
     ))
 }
 
-fn directory(state: &DirectoryState, now: DateTime<Utc>) -> Found {
+fn directory(state: &DirectoryState, now: DateTime<Utc>) -> Finding {
     let newest = state.revisions.newest;
     match state.hold {
         Some(Hold::Incomplete) if newest == 0 => {
-            let text = "empty: every event is held until the report server has published it, or \
-                        `fanfare directory import` has taken it";
+            let text = "empty: every event is held until the report server has published the \
+                        directory, or `fanfare directory import` has imported it";
             return Ok(text.to_owned());
         }
         Some(Hold::Incomplete) => {
@@ -216,7 +217,7 @@ fn directory(state: &DirectoryState, now: DateTime<Utc>) -> Found {
     if !state.voids.is_empty() {
         return Err(void(state));
     }
-    // A document that is on its way is no fault.
+    // A document may arrive a little late; that is not a fault.
     let missing = |gap: &&Gap<DateTime<Utc>>| now - gap.noticed > TimeDelta::minutes(1);
     let gaps: Vec<String> = state.revisions.gaps.iter().filter(missing).map(gap_text).collect();
     if gaps.is_empty() {
@@ -227,36 +228,37 @@ fn directory(state: &DirectoryState, now: DateTime<Utc>) -> Found {
         return Ok(format!("at revision {newest}; {history}"));
     }
     Err(format!(
-        "at revision {newest}, but the revisions {} never came, so events that ask for a later one \
-         are held (or judged by permissions that may be out of date if FANFARE_DIRECTORY_GAP is \
+        "at revision {newest}, but the revisions {} are missing, so events with a later revision are \
+         held (or decided by permissions that may be out of date, if FANFARE_DIRECTORY_GAP is \
          pass); have the report server publish a directory.snapshot",
         gaps.join(", ")
     ))
 }
 
-/// Which snapshots were refused.
+/// The problem of snapshots that were refused.
 fn refused(state: &DirectoryState) -> String {
     let one = |refusal: &Refusal| {
-        format!("of revision {} at {} ({})", refusal.revision, refusal.refused_at, refusal.why)
+        format!("revision {} at {} ({})", refusal.revision, refusal.refused_at, refusal.why)
     };
     let all: Vec<String> = state.refusals.iter().map(one).collect();
     format!(
         "a snapshot was refused, so every event is held: {}; have the report server publish a newer \
-         one, or run `fanfare directory import`, or go on without it with `fanfare directory \
-         accept-refused`",
+         one, run `fanfare directory import`, or continue without the refused one by `fanfare \
+         directory accept-refused`",
         all.join(", ")
     )
 }
 
-/// Whose documents were refused.
+/// The problem of users and roles whose documents were refused.
 fn void(state: &DirectoryState) -> String {
     let one = |void: &Void| format!("{} {} (revision {})", void.kind, void.name, void.revision);
-    let names: Vec<String> = state.voids.iter().take(NAMED).map(one).collect();
+    let names: Vec<String> = state.voids.iter().take(MOST_NAMED).map(one).collect();
     let more = state.voids.len() - names.len();
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!(
-        "documents were refused, so these grant nothing: {}{more}; mend and replay them (`fanfare \
-         dead-letters list --reason bad-data`), or have newer ones published",
+        "documents were refused, so these users and roles grant nothing: {}{more}; correct and replay \
+         the documents (`fanfare dead-letters list --reason bad-data` lists them), or have the \
+         report server publish newer ones",
         names.join(", ")
     )
 }
@@ -268,7 +270,7 @@ fn gap_text(gap: &Gap<DateTime<Utc>>) -> String {
     }
 }
 
-fn schema(state: SchemaState) -> Found {
+fn schema(state: SchemaState) -> Finding {
     match state {
         SchemaState::Current(version) => Ok(format!("up to date (version {version})")),
         SchemaState::Behind { database, program } => Err(format!(
@@ -280,11 +282,11 @@ fn schema(state: SchemaState) -> Found {
     }
 }
 
-async fn look(settings: &Settings) -> anyhow::Result<Session> {
-    Ok(Session::look(&parts::broker(settings, "doctor")?).await?)
+async fn connect(settings: &Settings) -> anyhow::Result<Session> {
+    Ok(Session::look(&wiring::broker(settings, "doctor")?).await?)
 }
 
-async fn look_at_broker(
+async fn check_broker(
     report: &mut Report,
     session: &Session,
     shares: Shares,
@@ -299,10 +301,10 @@ async fn look_at_broker(
         report.wrong(&fault.what, &fault.problem)?;
     }
     if !faults.is_empty() {
-        return look_beyond(report, session, shares).await;
+        return check_surplus_queues(report, session, shares).await;
     }
-    report.ok("queues", "all exchanges and queues are as they should be")?;
-    // What a broken queue is said to hold is not true.
+    report.ok("queues", "all exchanges and queues exist with the expected arguments")?;
+    // The depth of a broken queue is not reliable.
     for queue in Queue::all(shares).filter(|queue| !broken.contains(queue.name())) {
         let depth = match session.depth(queue).await {
             Ok(depth) => Ok(depth_text(queue, depth.ready, depth.consumers)),
@@ -310,7 +312,7 @@ async fn look_at_broker(
         };
         report.add(queue.name(), &depth)?;
     }
-    look_beyond(report, session, shares).await?;
+    check_surplus_queues(report, session, shares).await?;
     if *session.blocked().borrow() {
         let text = "takes no messages: it is short of memory or disk; give it more";
         report.wrong("broker", text)?;
@@ -318,40 +320,44 @@ async fn look_at_broker(
     Ok(())
 }
 
-/// Looks for delivery queues of a time when there were more of them.
-async fn look_beyond(report: &mut Report, session: &Session, shares: Shares) -> anyhow::Result<()> {
+/// Checks the delivery queues that remain from a higher `FANFARE_DELIVERY_QUEUES`.
+async fn check_surplus_queues(
+    report: &mut Report,
+    session: &Session,
+    shares: Shares,
+) -> anyhow::Result<()> {
     for share in shares.beyond() {
         let queue = Queue::Deliveries(share);
-        let found = match session.depth(queue).await {
-            Ok(depth) => beyond(queue, share, shares, depth),
+        let finding = match session.depth(queue).await {
+            Ok(depth) => surplus_queue(queue, share, shares, depth),
             Err(BrokerError::Missing { .. }) => continue,
             Err(error) => Err(output::explain(&error.into())),
         };
-        report.add(queue.name(), &found)?;
+        report.add(queue.name(), &finding)?;
     }
     Ok(())
 }
 
-fn beyond(queue: Queue, share: Share, shares: Shares, depth: Depth) -> Found {
+fn surplus_queue(queue: Queue, share: Share, shares: Shares, depth: Depth) -> Finding {
     let Depth { ready, consumers } = depth;
     let here = format!("FANFARE_DELIVERY_QUEUES is {} here", shares.count());
     match (ready, consumers) {
         (0, 0) => Ok(format!(
-            "{here}, and this queue is empty; unless a router still has a higher number, delete it \
-             with `rabbitmqctl delete_queue --if-empty {queue}`"
+            "{here}, and this queue is empty; if no router has a higher number any more, delete the \
+             queue with `rabbitmqctl delete_queue --if-empty {queue}`"
         )),
         (_, 0) => Err(format!(
-            "{here}, so no worker takes the {ready} messages that wait in this queue; run a worker \
+            "{here}, so no worker consumes the {ready} messages that wait in this queue; run a worker \
              with FANFARE_DELIVERY_QUEUES={} or more until it is empty",
             share.number()
         )),
         (0, _) => Ok(format!(
-            "{here}, and this queue is empty, but {consumers} processes take from it; when all \
+            "{here}, and this queue is empty, but {consumers} processes consume it; when all \
              routers have the lower number, give it to these workers too"
         )),
         (_, _) => Ok(format!(
-            "{here}, but {ready} messages wait in this queue, and {consumers} processes take them; \
-             leave these processes as they are until it is empty"
+            "{here}, but {ready} messages wait in this queue, and {consumers} processes consume them; \
+             do not change these processes until it is empty"
         )),
     }
 }
@@ -359,8 +365,8 @@ fn beyond(queue: Queue, share: Share, shares: Shares, depth: Depth) -> Found {
 fn depth_text(queue: Queue, ready: u32, consumers: u32) -> String {
     match (queue.dead_letters(), ready) {
         (None, 0) => "no dead letters".to_owned(),
-        (None, n) => format!("{n} dead letters; look at them with `fanfare dead-letters list`"),
-        (Some(_), n) => format!("{n} messages wait, {consumers} processes take them"),
+        (None, n) => format!("{n} dead letters; list them with `fanfare dead-letters list`"),
+        (Some(_), n) => format!("{n} messages wait, {consumers} processes consume them"),
     }
 }
 
@@ -370,28 +376,28 @@ mod tests {
     use fanfare_core::revisions::Revisions;
 
     #[test]
-    fn a_line_is_one_line() {
+    fn check_result_is_printed_on_one_line() {
         assert_eq!(line("a", &Ok("b".to_owned())), "ok     a: b\n");
         assert_eq!(line("a", &Err("b\nc".to_owned())), "WRONG  a: b c\n");
     }
 
     #[test]
-    fn jobs_in_a_queue_that_nobody_empties_are_a_fault() {
+    fn jobs_in_a_surplus_queue_without_consumers_are_a_fault() {
         let share = Shares::MOST.all().nth(2).unwrap();
-        let look = |ready, consumers| {
+        let check = |ready, consumers| {
             let depth = Depth { ready, consumers };
-            beyond(Queue::Deliveries(share), share, Shares::ONE, depth)
+            surplus_queue(Queue::Deliveries(share), share, Shares::ONE, depth)
         };
-        let wrong = look(7, 0).unwrap_err();
+        let wrong = check(7, 0).unwrap_err();
         assert!(wrong.contains("the 7 messages"), "{wrong}");
         assert!(wrong.contains("FANFARE_DELIVERY_QUEUES=3 or more"), "{wrong}");
-        assert!(look(7, 1).unwrap().contains("leave these processes as they are"));
-        assert!(look(0, 1).unwrap().contains("give it to these workers too"));
-        assert!(look(0, 0).unwrap().contains("delete_queue --if-empty fanfare.deliveries.3"));
+        assert!(check(7, 1).unwrap().contains("do not change these processes"));
+        assert!(check(0, 1).unwrap().contains("give it to these workers too"));
+        assert!(check(0, 0).unwrap().contains("delete_queue --if-empty fanfare.deliveries.3"));
     }
 
     #[test]
-    fn revisions_that_never_came_are_a_fault() {
+    fn missing_revisions_and_refused_documents_are_faults() {
         let now = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
         let gap =
             |first, last, minutes| Gap { first, last, noticed: now - TimeDelta::minutes(minutes) };
@@ -405,7 +411,7 @@ mod tests {
         assert!(directory(&state(vec![]), now).unwrap().starts_with("at revision 9;"));
         assert!(directory(&state(vec![gap(3, 3, 0)]), now).is_ok());
         let wrong = directory(&state(vec![gap(1, 2, 2), gap(5, 5, 3)]), now).unwrap_err();
-        assert!(wrong.contains("the revisions 1 to 2, 5 never came"), "{wrong}");
+        assert!(wrong.contains("the revisions 1 to 2, 5 are missing"), "{wrong}");
         let incomplete = DirectoryState { hold: Some(Hold::Incomplete), ..state(vec![]) };
         assert!(directory(&incomplete, now).unwrap_err().contains("not complete"));
         let refused = DirectoryState {
@@ -414,7 +420,7 @@ mod tests {
             ..state(vec![])
         };
         let wrong = directory(&refused, now).unwrap_err();
-        assert!(wrong.contains("of revision 8") && wrong.contains("accept-refused"), "{wrong}");
+        assert!(wrong.contains("revision 8 at") && wrong.contains("accept-refused"), "{wrong}");
         let void = |revision| Void { kind: "user".to_owned(), name: "anna".to_owned(), revision };
         let voids = DirectoryState { voids: (1..=21).map(void).collect(), ..state(vec![]) };
         let wrong = directory(&voids, now).unwrap_err();
@@ -425,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn schema_states_say_what_to_do() {
+    fn schema_faults_say_what_to_do() {
         let behind = schema(SchemaState::Behind { database: 0, program: 1 });
         assert!(behind.unwrap_err().contains("fanfare migrate"));
         assert!(schema(SchemaState::Current(1)).is_ok());

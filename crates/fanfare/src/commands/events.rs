@@ -1,4 +1,4 @@
-//! `fanfare events`: what was published, where it went, and why it did not go elsewhere.
+//! `fanfare events`: lists and shows events, and explains which webhooks got them and why.
 
 mod explain;
 mod show;
@@ -17,37 +17,37 @@ use fanfare_store::events::EventFilter;
 
 use super::{access, ids};
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
-/// What can be asked about events.
+/// The commands about events.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List events, the newest first
     List(ListArgs),
-    /// Show an event with what its receivers get, and its deliveries
+    /// Show an event with its notification and its deliveries
     Show(ShowArgs),
-    /// Say for each webhook why it was told of an event, or why not
+    /// Explain for each webhook why it got an event or did not
     Explain(explain::ExplainArgs),
 }
 
 /// The arguments of `fanfare events list`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
-    /// Only of this type, such as reports.upload, or of all types of reports
+    /// Only events of this type, such as reports.upload, or of this filter, such as reports
     #[arg(long = "type", value_name = "TYPE", value_parser = event_type)]
     event_type: Option<String>,
-    /// Only of this resource, by its path
+    /// Only events about the resource with this path
     #[arg(long, value_name = "PATH", value_parser = access::resource)]
     subject: Option<Resource>,
-    /// Only what goes to this webhook
+    /// Only events that go to this webhook
     #[arg(long, value_name = "ID", value_parser = ids::parse::<WebhookId>)]
     webhook: Option<WebhookId>,
-    /// Only what was taken in no longer ago, such as 30m or 2h
+    /// Only events that were received within this time, such as 30m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
-    /// The most that are listed
+    /// The largest number of events to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
     /// Print a JSON array
@@ -58,9 +58,9 @@ pub(crate) struct ListArgs {
 /// The arguments of `fanfare events show`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// The event's id, as its publisher gave it
+    /// The event's id, which its publisher gave it
     id: String,
-    /// The event's source, when several have such an id
+    /// The event's source, if several sources have an event with this id
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
     /// Print a JSON object
@@ -68,7 +68,7 @@ pub(crate) struct ShowArgs {
     json: bool,
 }
 
-/// Parses a type or a filter, in the spelling in which filters are stored.
+/// Parses a type or a filter, and returns the spelling in which filters are stored.
 fn event_type(text: &str) -> Result<String, String> {
     let filters = Filters::parse(&[text]).map_err(|error| error.to_string())?;
     let form = filters.stored().first().map(|form| (*form).to_owned());
@@ -82,7 +82,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs a command about events.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let context = parts::context(settings, "events")?;
+    let context = wiring::context(settings, "events")?;
     match command {
         Command::List(args) => list(args, &context).await,
         Command::Show(args) => show(&args, &context).await,
@@ -147,8 +147,8 @@ fn failed(error: EventError) -> anyhow::Error {
 fn unknown(id: &str, source: Option<&str>) -> anyhow::Error {
     let source = source.map(|source| format!(" of the source {source}")).unwrap_or_default();
     anyhow!(
-        "there is no event {id}{source}; `fanfare events list` lists what was taken, \
-         `fanfare dead-letters list --queue events` what was not"
+        "there is no event {id}{source}; `fanfare events list` lists the events that were accepted, \
+         `fanfare dead-letters list --queue events` those that were refused"
     )
 }
 
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_is_a_filter_with_or_without_an_action() {
+    fn type_is_a_filter_with_or_without_an_action() {
         assert_eq!(event_type("Reports").unwrap(), "reports");
         assert_eq!(event_type("REPORTS.Upload").unwrap(), "reports.upload");
         assert!(event_type("galaxies.merge").unwrap_err().contains("galaxies.merge"));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_beyond_a_hundred_years_counts_as_a_hundred() {
+    fn durations_over_100_years_are_capped() {
         assert_eq!(duration("2d"), Ok(Duration::from_hours(48)));
         assert_eq!(duration("99999d"), Ok(duration::LONGEST));
         assert!(duration("5").is_err());

@@ -11,7 +11,6 @@ pub(crate) struct Ids<T: FromStr + Debug + Clone + Send + Sync + 'static> {
     pub(crate) ids: Vec<T>,
 }
 
-/// Parses an id.
 pub(crate) fn parse<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "an id has 32 hex digits".to_owned())
 }

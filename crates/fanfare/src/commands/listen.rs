@@ -1,7 +1,7 @@
-//! `fanfare listen`: a receiver for people who build receivers. It checks each notification as a
-//! receiver should, shows it, and answers as it is told to.
+//! `fanfare listen`: a receiver for developers of receivers. It checks each notification as a receiver
+//! should, prints it, and answers as the options say.
 //!
-//! [`check`] judges a POST without any input or output, [`show`] makes text or JSON of it.
+//! [`check`] checks a POST and does no input or output, [`show`] formats it as text or JSON.
 
 mod check;
 mod show;
@@ -27,19 +27,19 @@ use url::form_urlencoded;
 use crate::lifecycle::Signals;
 use crate::output;
 
-/// The largest body that is taken: a batch of a mebibyte fits several times over.
+/// The largest body that is accepted, in bytes. A batch of events has at most a mebibyte.
 const LARGEST_BODY: usize = 8 * 1024 * 1024;
 
-/// How long requests that are under way at the end may take.
+/// How long unfinished requests may take after the signal to end.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The arguments of `fanfare listen`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The port; 0 takes a free one, which is told on stderr
+    /// The port; 0 chooses a free one, which is printed on stderr
     #[arg(long, value_name = "N")]
     port: u16,
-    /// The webhook's secret; without it notifications are shown but not checked
+    /// The webhook's secret; without it, notifications are printed but not checked
     #[arg(long, value_name = "SECRET", value_parser = secret)]
     secret: Option<Secret>,
     /// The status to answer with
@@ -48,14 +48,14 @@ pub(crate) struct Args {
     /// Answer the first N notifications with 500
     #[arg(long, value_name = "N", default_value_t = 0)]
     fail_first: u64,
-    /// How long to wait before each answer
+    /// The delay before each answer
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
     delay: u64,
     /// Print one JSON object a line for each POST
     ///
     /// Keys: at, method, path, bytes, id, attempt, msSignature, webhookSignature, timestamp (each
-    /// true, false, or null when there is no secret to check with or the header is missing),
-    /// properties, notifications, problems (texts; empty when all is well), status (the answer's).
+    /// true, false, or null if no secret was given or the header is missing),
+    /// properties, notifications, problems (texts; empty if there are none), status (the answer's).
     #[arg(long, verbatim_doc_comment)]
     json: bool,
     /// The address to listen on
@@ -67,14 +67,14 @@ fn secret(text: &str) -> Result<Secret, String> {
     text.parse().map_err(|_| "a secret has 32 to 128 characters".to_owned())
 }
 
-/// Receives until it is stopped.
+/// Receives notifications until a signal ends it.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let wanted = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(wanted).await.with_context(|| {
         format!("failed to listen on {wanted}; choose another port, or 0 for a free one")
     })?;
-    let address = listener.local_addr().context("failed to learn the port")?;
+    let address = listener.local_addr().context("failed to find out the port")?;
     output::note(&format!("listening on http://{address}"));
     let receiver = Arc::new(Receiver { args, counts: Counts::default() });
     let router = Router::new().fallback(receive).with_state(Arc::clone(&receiver));
@@ -84,17 +84,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut serving = tokio::spawn(serve.into_future());
     tokio::select! {
         ended = &mut serving => {
-            return Err(anyhow!("the receiver ended by itself: {ended:?}"));
+            return Err(anyhow!("the receiver ended without a signal: {ended:?}"));
         }
         _ = signals.next() => stop.cancel(),
     }
-    // A client that keeps its connection open must not keep us from ending.
+    // A client that keeps its connection open does not delay the end.
     let _ = timeout(GRACE, serving).await;
     output::note(&receiver.counts.summary());
     Ok(())
 }
 
-/// What the handlers share.
+/// The state that the handlers share.
 struct Receiver {
     args: Args,
     counts: Counts,
@@ -129,14 +129,14 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
     }
 }
 
-/// Answers the verification that a new webhook's address has to pass.
+/// Answers the verification of a new webhook's URL.
 fn receive_get(receiver: &Receiver, uri: &Uri) -> Response {
     let query = uri.query().unwrap_or_default();
     let echo = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "echo");
     let Some((_, value)) = echo else {
         return text(StatusCode::OK, "fanfare listen: send notifications here with POST\n");
     };
-    let line = format!("GET {} verifies this address: answered its echo", uri.path());
+    let line = format!("GET {} verifies this URL; answered with the value of echo", uri.path());
     // In JSON mode stdout holds notifications only.
     if receiver.args.json {
         output::note(&output::plain(&line));
@@ -149,7 +149,7 @@ fn receive_get(receiver: &Receiver, uri: &Uri) -> Response {
 async fn receive_post(receiver: &Receiver, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = body::to_bytes(body, LARGEST_BODY).await else {
-        output::note("a body broke off or was larger than 8 MiB; answered 413");
+        output::note("a body was incomplete or larger than 8 MiB; answered 413");
         return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 8 MiB\n");
     };
     let now = clock::now();
@@ -168,7 +168,7 @@ async fn receive_post(receiver: &Receiver, request: Request) -> Response {
 }
 
 impl Receiver {
-    /// Counts a POST and decides on its answer.
+    /// Counts a POST and decides the status of its answer.
     fn status(&self, post: &check::Post) -> StatusCode {
         self.counts.posts.fetch_add(1, Ordering::Relaxed);
         let notifications = u64::try_from(post.notifications.len()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `fanfare migrate`: brings the database's tables up to date.
+//! `fanfare migrate`: creates or updates the database's tables.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use fanfare_store::{Migrated, Store, StoreError};
 use super::doctor;
 use crate::lifecycle::Signals;
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// The pause between two attempts to reach the database.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Applies what is missing, as soon as the database is there.
+/// Applies the missing migrations, as soon as the database can be reached.
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "migrate")?;
+    let store = wiring::store(settings, "migrate")?;
     let mut signals = Signals::new()?;
-    // Migrations that are under way when the signal comes are rolled back by the database.
+    // A signal during a migration closes the connection, and the database rolls the migration back.
     let Migrated { applied, names } = tokio::select! {
         migrated = migrate(&store) => migrated?,
-        signal = signals.next() => bail!("{signal} came before the database was migrated; run it again"),
+        signal = signals.next() => bail!("{signal} came before the database was migrated; run `fanfare migrate` again"),
     };
     if let Some(note) = doctor::standbys(&store).await {
         output::note(&format!("fanfare: the database has standbys: {note}"));
@@ -35,7 +35,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     output::print(&lines.concat())
 }
 
-/// What became of names that are compared in another way now.
+/// The report about names whose comparison has changed.
 fn refolded(names: &Refolded) -> Option<String> {
     if *names == Refolded::default() {
         return None;
@@ -47,28 +47,29 @@ fn refolded(names: &Refolded) -> Option<String> {
     );
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
-        text = format!("{text}names that were taken for others: {}\n", names.join(", "));
+        text = format!("{text}names that were confused with others before: {}\n", names.join(", "));
     }
     if *documents > 0 {
         text.push_str(
-            "names that are two were one in the directory, so every event is held until it is taken \
-             in again: have the report server publish a directory.snapshot newer than what it has, or \
-             run `fanfare directory import`\n",
+            "the directory treated two names as one, so every event is held until the directory is \
+             imported again: have the report server publish a directory.snapshot with a newer \
+             revision, or run `fanfare directory import`\n",
         );
     }
     Some(text)
 }
 
-/// Migrates as soon as the database can be reached. What only a person can change ends the wait.
+/// Migrates as soon as the database can be reached. Stops waiting at an error that only a person can
+/// resolve.
 async fn migrate(store: &Store) -> Result<Migrated, StoreError> {
-    let mut said = String::new();
+    let mut logged = String::new();
     loop {
         match store.migrate().await {
             Err(error @ StoreError::Connect(_)) => {
                 let reason = error.chain();
-                if reason != said {
+                if reason != logged {
                     tracing::warn!(error = reason, "the database can't be reached; waiting for it");
-                    said = reason;
+                    logged = reason;
                 }
             }
             other => return other,

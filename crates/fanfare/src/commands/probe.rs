@@ -1,5 +1,5 @@
-//! `fanfare probe`: asks a process of this machine how it is, for containers that have no other
-//! program to ask with.
+//! `fanfare probe`: checks the health of a process on this machine, for containers without another
+//! HTTP client.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -12,43 +12,49 @@ use tokio::time::timeout;
 use crate::output;
 use crate::settings::Settings;
 
-/// A process that is well answers at once.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the answer. A healthy process answers at once.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// As much of an answer as a person wants to read in a list of containers, in bytes.
+/// The largest part of an answer that is read, in bytes. Container tools show little more.
 const LONGEST_ANSWER: u64 = 4096;
 
 /// The arguments of `fanfare probe`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Ask whether it can do its work now (/readyz), not only whether it runs (/healthz)
+    /// Check whether it can do its work now (/readyz), not only whether it runs (/healthz)
     #[arg(long)]
     ready: bool,
 }
 
-/// Asks at the address of `FANFARE_METRICS_LISTEN`, and prints the answer.
+/// Sends a request to the address of `FANFARE_METRICS_LISTEN`, and prints the answer.
 pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     let Some(listen) = settings.telemetry.metrics_listen else {
         bail!(
-            "there is nothing to ask: FANFARE_METRICS_LISTEN is off; set it as the process has it"
+            "FANFARE_METRICS_LISTEN is off, so no process can be checked; set it to the same address as \
+             for the process"
         );
     };
     let address = reachable(listen);
     let path = if args.ready { "/readyz" } else { "/healthz" };
-    let answer = timeout(PATIENCE, ask(address, path))
+    let answer = timeout(ANSWER_TIMEOUT, ask(address, path))
         .await
-        .with_context(|| format!("http://{address}{path} did not answer in {PATIENCE:?}"))?
-        .with_context(|| format!("failed to ask http://{address}{path}; does the process run?"))?;
+        .with_context(|| {
+            format!("http://{address}{path} did not answer within {ANSWER_TIMEOUT:?}")
+        })?
+        .with_context(|| {
+            format!("failed to get http://{address}{path}; check that the process runs")
+        })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let body = output::plain(body.trim_end());
     match status(head) {
         Some(200) => output::print(&format!("{body}\n")),
         Some(status) => bail!("http://{address}{path} answered {status}: {body}"),
-        None => bail!("what listens on {address} is no process of Fanfare"),
+        None => bail!("the process that listens on {address} does not belong to Fanfare"),
     }
 }
 
-/// Where a process that listens everywhere is reached.
+/// The address at which a process is reached. One that listens on all addresses is reached on the
+/// loopback address.
 fn reachable(mut listen: SocketAddr) -> SocketAddr {
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -67,7 +73,7 @@ async fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// The status of an answer's head.
+/// Parses the status from an answer's head.
 fn status(head: &str) -> Option<u16> {
     head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
 }
@@ -77,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listening_everywhere_is_reached_here() {
+    fn unspecified_address_is_probed_on_loopback() {
         for (listen, address) in [
             ("0.0.0.0:9090", "127.0.0.1:9090"),
             ("[::]:1", "[::1]:1"),
@@ -88,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_read() {
+    fn status_is_parsed() {
         assert_eq!(status("HTTP/1.1 503 Service Unavailable\r\nx: y"), Some(503));
         assert_eq!(status("SSH-2.0"), None);
     }

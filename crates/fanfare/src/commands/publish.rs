@@ -1,6 +1,6 @@
-//! `fanfare publish`: events from a file to the broker, as the report server publishes them.
+//! `fanfare publish`: publishes events from a file, as the report server does.
 //!
-//! Nothing is checked but that it is JSON: publishing what will be refused is how one sees that.
+//! It checks only that the events are JSON, so that it can also show how invalid events are refused.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,22 @@ use serde::Deserialize;
 
 use crate::input::{self, Entry};
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
-/// Messages that are handed to the broker before their confirms are waited for.
+/// The number of messages to publish before waiting for their confirms.
 const CHUNK: usize = 500;
 
 /// AMQP's limit for a routing key, in bytes.
 const LONGEST_KEY: usize = 255;
 
-/// How often the progress is told.
-const PROGRESS: Duration = Duration::from_secs(1);
+/// How often progress is reported.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// The arguments of `fanfare publish`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A file with one event, an array of events, or an event a line; - for stdin
+    /// The file with one event, an array of events, or one event per line; - for stdin
     file: String,
     /// Publish all events in one message, so that each webhook gets them in one POST
     #[arg(long)]
@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
 /// Publishes and waits for the broker's confirms.
 pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
-    let config = parts::broker(settings, "publish")?;
+    let config = wiring::broker(settings, "publish")?;
     let text = input::read(&args.file)?;
     let file = input::shown(&args.file);
     let entries =
@@ -61,17 +61,17 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
 
 async fn publish_all(publisher: &Publisher, messages: &[(String, Message)]) -> anyhow::Result<()> {
     let mut done = 0;
-    let mut told = Instant::now();
+    let mut reported_at = Instant::now();
     for chunk in messages.chunks(CHUNK) {
         let chunk_length = chunk.len();
         let chunk = chunk.iter().map(|(key, message)| (destination(key), message.clone()));
         publisher.publish_all(chunk.collect()).await.with_context(|| {
-            format!("published {done} of {} messages for certain, then one failed", messages.len())
+            format!("the broker confirmed {done} of {} messages, then one failed", messages.len())
         })?;
         done += chunk_length;
-        if told.elapsed() >= PROGRESS {
+        if reported_at.elapsed() >= PROGRESS_EVERY {
             output::note(&format!("published {done} of {}", messages.len()));
-            told = Instant::now();
+            reported_at = Instant::now();
         }
     }
     Ok(())
@@ -88,14 +88,14 @@ fn message(entry: &Entry<'_>, content_type: &str) -> Message {
     Message::new(entry.raw.get().to_owned(), content_type)
 }
 
-/// All events as one array, with the first one's routing key.
+/// All events in one message, with the routing key of the first.
 fn batch(entries: &[Entry<'_>]) -> (String, Message) {
     let texts: Vec<&str> = entries.iter().map(|entry| entry.raw.get()).collect();
     let key = texts.first().map(|text| routing_key(text)).unwrap_or_default();
     (key, Message::new(format!("[{}]", texts.join(",")), BATCH_CONTENT_TYPE))
 }
 
-/// The event's type; empty when it has none, which the events' queue takes as well.
+/// The event's type; empty if it has none. The exchange routes every key to the queue of events.
 fn routing_key(event: &str) -> String {
     #[derive(Deserialize)]
     struct Typed {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_routing_key_is_the_type() {
+    fn routing_key_is_the_event_type() {
         assert_eq!(routing_key(r#"{"id":1,"type":"reports.upload"}"#), "reports.upload");
         for event in ["42", "{}", r#"{"type":7}"#, "[]"] {
             assert_eq!(routing_key(event), "");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_holds_the_events_as_they_are() {
+    fn batch_contains_the_events_unchanged() {
         let entries = input::entries("{\"type\":\"a.b\", \"n\":1.50}\n{\"type\":\"c.d\"}").unwrap();
         let (key, message) = batch(&entries);
         assert_eq!(key, "a.b");

@@ -1,5 +1,5 @@
-//! What describes the program itself: the list of settings, completions for shells, manual pages.
-//! None of it needs a setting.
+//! The commands that describe the program: the list of settings, shell completions, manual pages.
+//! They read no settings.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use clap_complete::Shell;
 
 use crate::output;
 
-/// What can be shown of the program itself.
+/// The commands that describe the program.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List the settings, each with its option, its environment variable and its default
     Settings,
-    /// Print the completions for a shell
+    /// Print the completions of a shell
     ///
     /// For bash: `fanfare completions bash > /etc/bash_completion.d/fanfare`
     Completions(CompletionsArgs),
@@ -39,7 +39,7 @@ pub(crate) struct ManArgs {
 }
 
 impl Command {
-    /// Runs it; `cli` is the command line that it describes.
+    /// Runs the command; `cli` is the command line to describe.
     pub(crate) fn run(self, cli: clap::Command) -> anyhow::Result<()> {
         match self {
             Self::Settings => settings(cli),
@@ -49,7 +49,7 @@ impl Command {
     }
 }
 
-/// Prints what `fanfare help settings` prints.
+/// Prints the same as `fanfare help settings`.
 fn settings(mut cli: clap::Command) -> anyhow::Result<()> {
     cli.build();
     let topic = cli.find_subcommand_mut("settings").context("the settings have no help")?;

@@ -1,4 +1,4 @@
-//! The processes that do the work: each role gets its configuration and runs until it is stopped.
+//! The commands that run roles. Each role gets its configuration and runs until a signal stops it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,31 +9,31 @@ use fanfare_broker::State;
 
 use crate::lifecycle::Role;
 use crate::observe::Observer;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
-/// How often the ledger is asked what got lost.
+/// How often the router checks the ledger for lost jobs.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 
-/// Makes a role from the settings, and lets it be observed.
+/// Makes a role from the settings, and adds its metrics and state to the observer.
 type Prepare = fn(&Settings, &mut Observer) -> anyhow::Result<Role>;
 
-/// Runs a router: events in, plans and jobs out.
+/// Runs a router: it consumes events, and publishes plans as jobs.
 pub(crate) async fn router(settings: &Settings) -> anyhow::Result<()> {
     run(settings, "router", &[prepare_router]).await
 }
 
-/// Runs a worker: jobs in, POSTs out, attempts recorded.
+/// Runs a worker: it consumes jobs, sends POSTs, and records the attempts.
 pub(crate) async fn worker(settings: &Settings) -> anyhow::Result<()> {
     run(settings, "worker", &[prepare_worker]).await
 }
 
-/// Runs a console: the API at which users register their webhooks.
+/// Runs a console: it serves the web pages and the API.
 pub(crate) async fn console(settings: &Settings) -> anyhow::Result<()> {
     run(settings, "console", &[prepare_console]).await
 }
 
-/// Runs one of each. They share nothing but the process: each has its own connections.
+/// Runs one of each role in this process. Each role has its own connections.
 pub(crate) async fn all(settings: &Settings) -> anyhow::Result<()> {
     run(settings, "all", &[prepare_router, prepare_worker, prepare_console]).await
 }
@@ -46,9 +46,9 @@ async fn run(settings: &Settings, process: &'static str, roles: &[Prepare]) -> a
 }
 
 fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Result<Role> {
-    let broker = parts::broker(settings, "router")?;
-    let standing = observer.broker(broker.queue_health());
-    let store = parts::store_for_queue(settings, "router")?;
+    let broker = wiring::broker(settings, "router")?;
+    let observe = observer.broker(broker.queue_health());
+    let store = wiring::store_for_queue(settings, "router")?;
     let clock = store.clock().clone();
     let config = fanfare_router::Config {
         broker,
@@ -64,16 +64,16 @@ fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
         sample_every: observer.sample_every(),
         clock: Arc::new(move || clock.now()),
     };
-    Ok(Role::new("router", |stop| fanfare_router::run(config, stop, telling(standing))))
+    Ok(Role::new("router", |stop| fanfare_router::run(config, stop, logged(observe))))
 }
 
 fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Result<Role> {
-    let broker = parts::broker(settings, "worker")?;
-    let standing = observer.broker(broker.queue_health());
+    let broker = wiring::broker(settings, "worker")?;
+    let observe = observer.broker(broker.queue_health());
     let config = fanfare_worker::Config {
         broker,
-        store: parts::store_for_queue(settings, "worker")?,
-        client: parts::outbound(settings)?,
+        store: wiring::store_for_queue(settings, "worker")?,
+        client: wiring::outbound(settings)?,
         policy: settings.sending.retry_policy(),
         timeout: settings.sending.timeout,
         concurrency: settings.load.concurrency,
@@ -82,24 +82,25 @@ fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
         prefetch: settings.load.prefetch,
         metrics: observer.worker(),
     };
-    Ok(Role::new("worker", |stop| fanfare_worker::run(config, stop, telling(standing))))
+    Ok(Role::new("worker", |stop| fanfare_worker::run(config, stop, logged(observe))))
 }
 
 fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role> {
     let config = fanfare_console::Config {
-        store: parts::store_for_people(settings, "console")?,
-        background: parts::store_for_upkeep(settings, "console")?,
-        broker: parts::broker(settings, "console")?,
-        client: parts::outbound(settings)?,
-        // The ladder may lengthen the last wait by an eighth; an hour is for clocks and attempts.
+        store: wiring::store_for_people(settings, "console")?,
+        background: wiring::store_for_upkeep(settings, "console")?,
+        broker: wiring::broker(settings, "console")?,
+        client: wiring::outbound(settings)?,
+        // The delay ladder may lengthen the last delay by an eighth. The hour is a margin for clocks
+        // and attempts.
         longest_chain: settings.sending.delivery_deadline * 9 / 8 + Duration::from_hours(1),
-        // A minute is for the row's way into the database, and for clocks that differ.
+        // The minute is a margin for writing the row, and for clocks that differ.
         settled: settings.sending.timeout + Duration::from_mins(1),
         clock: clock::now,
         webhooks_per_owner: settings.load.webhooks_per_owner,
         local_accounts: settings.sign_in.local_accounts,
         url: settings.sign_in.console_url.clone(),
-        provider: parts::provider(settings)?,
+        provider: wiring::provider(settings)?,
     };
     let wanted = settings.console_listen;
     let listener = fanfare_http::listen(wanted).with_context(|| {
@@ -111,16 +112,16 @@ fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role
     Ok(Role::new("console", |stop| fanfare_console::run(config, listener, stop)))
 }
 
-/// Tells each state with the broker in the log, and to `standing`.
-fn telling(standing: impl Fn(State)) -> impl Fn(State) {
+/// Logs each state of the session with the broker, and passes it to `observe`.
+fn logged(observe: impl Fn(State)) -> impl Fn(State) {
     move |state| {
-        tell(state);
-        standing(state);
+        log(state);
+        observe(state);
     }
 }
 
-/// Logs how it stands with the broker; why it went away is told where it was noticed.
-fn tell(state: State) {
+/// Logs a state of the session. The broker crate logs the cause of a lost session.
+fn log(state: State) {
     match state {
         State::Connecting => tracing::debug!("connecting to the broker"),
         State::Connected => tracing::info!("connected to the broker"),

@@ -1,4 +1,4 @@
-//! `fanfare secrets`: the keys that seal what webhooks keep secret.
+//! `fanfare secrets`: manages the keys that encrypt the webhooks' secrets.
 
 use anyhow::bail;
 use fanfare_core::ids::WebhookId;
@@ -6,24 +6,25 @@ use fanfare_store::webhooks::{KeyUse, Resealed};
 use fanfare_store::{Store, StoreError};
 
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
-/// As many as are sealed in one transaction: little is undone when it is interrupted, and nobody
-/// waits long for a webhook that is part of it.
+/// The number of secrets in one transaction. An interrupted transaction undoes little, and its locks
+/// on webhooks are short.
 const BATCH: i64 = 500;
 
-/// What can be done with secrets.
+/// The commands about secrets.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Seal all secrets anew with the first key of `FANFARE_SECRET_KEYS`, so that the others can go
+    /// Encrypt all secrets with the first key of `FANFARE_SECRET_KEYS`, so that the other keys can be
+    /// removed
     RotateKeys(RotateArgs),
 }
 
 /// The arguments of `fanfare secrets rotate-keys`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RotateArgs {
-    /// Only say what would be done
+    /// Only print what would be done
     #[arg(long)]
     dry_run: bool,
 }
@@ -37,29 +38,30 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn rotate(args: &RotateArgs, settings: &Settings) -> anyhow::Result<()> {
     let ring: Vec<String> = settings.keys()?.into_iter().map(|(id, _)| id).collect();
-    let store = parts::store(settings, "secrets")?;
+    let store = wiring::store(settings, "secrets")?;
     let first = store.sealing_key();
-    let owed = others(&store.secrets_by_key().await?, first);
+    let remaining = others(&store.secrets_by_key().await?, first);
     if args.dry_run {
         return output::print(&plan(&store.secrets_by_key().await?, first, &ring));
     }
-    let failed = reseal(&store, owed).await?;
+    let failed = reseal(&store, remaining).await?;
     for (webhook, error) in &failed {
         output::note(&format!("webhook {webhook}: {}", output::plain(&error.chain())));
     }
-    // Counted again: while this ran, a process with another ring may have sealed something.
+    // Counted again, because a process with other keys may have sealed a secret meanwhile.
     output::print(&outcome(&store.secrets_by_key().await?, first, &ring))?;
     match failed.len() {
         0 => Ok(()),
         n => bail!(
-            "{n} secrets could not be opened and are as they were; put the missing keys back into \
+            "{n} secrets could not be decrypted and were not changed; put the missing keys back into \
              FANFARE_SECRET_KEYS and run this again, or delete these webhooks"
         ),
     }
 }
 
-/// Batch after batch; each is whole, so that this can end at any moment and be run again.
-async fn reseal(store: &Store, owed: u64) -> Result<Vec<(WebhookId, StoreError)>, StoreError> {
+/// Seals the secrets batch by batch. Each batch is one transaction, so that this can be interrupted
+/// and run again. Returns the secrets that could not be opened.
+async fn reseal(store: &Store, total: u64) -> Result<Vec<(WebhookId, StoreError)>, StoreError> {
     let (mut after, mut done, mut failed) = (None, 0, Vec::new());
     loop {
         let Resealed { next, done: n, failed: these } = store.secrets_reseal(after, BATCH).await?;
@@ -68,23 +70,23 @@ async fn reseal(store: &Store, owed: u64) -> Result<Vec<(WebhookId, StoreError)>
         if next.is_none() {
             return Ok(failed);
         }
-        output::note(&format!("{done} of {owed} sealed anew"));
+        output::note(&format!("{done} of {total} secrets encrypted again"));
         after = next;
     }
 }
 
-/// How many secrets other keys than this one seal.
+/// The number of secrets that other keys seal.
 fn others(uses: &[KeyUse], first: &str) -> u64 {
     uses.iter().filter(|one| one.key != first).map(|one| one.webhooks).sum()
 }
 
 fn plan(uses: &[KeyUse], first: &str, ring: &[String]) -> String {
-    let mut lines = vec![format!("the key {first} seals now\n")];
+    let mut lines = vec![format!("new secrets are encrypted with the key {first}\n")];
     for KeyUse { key, webhooks } in uses {
         let what = match (key == first, ring.contains(key)) {
-            (true, _) => "stay as they are",
-            (false, true) => "would be sealed anew",
-            (false, false) => "can't be opened: FANFARE_SECRET_KEYS lacks the key",
+            (true, _) => "stay unchanged",
+            (false, true) => "would be encrypted again",
+            (false, false) => "can't be decrypted: FANFARE_SECRET_KEYS does not contain the key",
         };
         lines.push(format!("{key}: the secrets of {webhooks} webhooks {what}\n"));
     }
@@ -93,7 +95,7 @@ fn plan(uses: &[KeyUse], first: &str, ring: &[String]) -> String {
 
 fn outcome(uses: &[KeyUse], first: &str, ring: &[String]) -> String {
     let sealed = uses.iter().find(|one| one.key == first).map_or(0, |one| one.webhooks);
-    let mut lines = vec![format!("the key {first} seals the secrets of {sealed} webhooks\n")];
+    let mut lines = vec![format!("the key {first} encrypts the secrets of {sealed} webhooks\n")];
     let is_needed = |id: &String| uses.iter().any(|one| one.key == *id);
     let (needed, free): (Vec<&String>, Vec<&String>) =
         ring.iter().filter(|id| *id != first).partition(|id| is_needed(id));
@@ -102,8 +104,8 @@ fn outcome(uses: &[KeyUse], first: &str, ring: &[String]) -> String {
     }
     for id in free {
         lines.push(format!(
-            "the key {id} seals nothing any more: take it out of FANFARE_SECRET_KEYS once every \
-             process has {first} as its first, and keep it as long as older backups\n"
+            "the key {id} encrypts nothing any more: remove it from FANFARE_SECRET_KEYS when every \
+             process has {first} as its first key, and keep a copy as long as older backups\n"
         ));
     }
     lines.concat()
@@ -120,18 +122,18 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_may_go_are_told() {
+    fn outcome_names_the_keys_that_can_be_removed() {
         let ring = ["new", "old", "older"].map(str::to_owned);
         let text = outcome(&uses(&[("new", 3), ("old", 1)]), "new", &ring);
-        assert!(text.contains("the key new seals the secrets of 3 webhooks"), "{text}");
+        assert!(text.contains("the key new encrypts the secrets of 3 webhooks"), "{text}");
         assert!(text.contains("the key old is still needed"), "{text}");
-        assert!(text.contains("the key older seals nothing any more"), "{text}");
+        assert!(text.contains("the key older encrypts nothing any more"), "{text}");
     }
 
     #[test]
-    fn a_plan_tells_of_keys_that_are_missing() {
+    fn plan_names_the_keys_that_are_missing() {
         let text = plan(&uses(&[("new", 3), ("gone", 1)]), "new", &["new".to_owned()]);
         assert!(text.contains("new: the secrets of 3 webhooks stay"), "{text}");
-        assert!(text.contains("gone: the secrets of 1 webhooks can't be opened"), "{text}");
+        assert!(text.contains("gone: the secrets of 1 webhooks can't be decrypted"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! `fanfare users`: accounts that may sign in at the API and the console.
+//! `fanfare users`: manages the accounts that may sign in at the API and the console.
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
@@ -10,18 +10,18 @@ use fanfare_store::accounts::Account;
 use serde::Serialize;
 
 use crate::output::{self, Misuse};
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 use fanfare_app::clock::rfc3339;
 
-/// The reason of an account that an operator disabled without giving one.
+/// The reason of an account that an operator disabled without giving a reason.
 const BY_AN_OPERATOR: &str = "disabled by an operator";
 
-/// What can be done with accounts.
+/// The commands about accounts.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Add an account, or give an existing one this password and role
+    /// Add an account, or change the password and the role of an existing one
     Add(AddArgs),
     /// List the accounts
     List {
@@ -31,17 +31,17 @@ pub(crate) enum Command {
     },
     /// Remove an account and end its sessions
     Remove(OneArgs),
-    /// Keep an account from signing in and end its sessions
+    /// Disable an account, so that it can't sign in, and end its sessions
     Disable {
         #[command(flatten)]
         one: OneArgs,
-        /// Why, for `fanfare users list`
+        /// The reason, which `fanfare users list` shows
         #[arg(long, value_name = "TEXT", default_value = BY_AN_OPERATOR)]
         reason: String,
     },
-    /// Let an account that is disabled sign in again
+    /// Enable a disabled account, so that it can sign in again
     Enable(OneArgs),
-    /// Give an account another password and end its sessions
+    /// Change the password of an account and end its sessions
     Password {
         #[command(flatten)]
         one: OneArgs,
@@ -67,7 +67,7 @@ pub(crate) struct AddArgs {
 /// One account.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OneArgs {
-    /// The user's name, as in the report server
+    /// The user's name at the report server
     #[arg(value_parser = name)]
     name: Name,
 }
@@ -92,7 +92,7 @@ pub(crate) fn name(text: &str) -> Result<Name, String> {
 
 /// Runs a command about accounts.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let store = parts::store(settings, "users")?;
+    let store = wiring::store(settings, "users")?;
     match command {
         Command::Add(args) => add(&args, &store).await,
         Command::List { json } => list(&store, json).await,
@@ -118,7 +118,7 @@ async fn add(args: &AddArgs, store: &Store) -> anyhow::Result<()> {
     let name = &args.one.name;
     let new = store.account_put(name, &password, args.admin).await?;
     let role = if args.admin { " as a System Administrator" } else { "" };
-    let done = if new { "added" } else { "there before, now with this password:" };
+    let done = if new { "added" } else { "the account existed, and now has this password:" };
     output::print(&format!("{done} {}{role}\n", output::plain(name.as_str())))
 }
 
@@ -131,11 +131,11 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
     output::print(&table::render(&headings, accounts.iter().map(row)))
 }
 
-/// Says what was done, or that there is no such account.
+/// Prints what was done; fails if there is no such account.
 fn done(found: bool, what: &str, name: &Name) -> anyhow::Result<()> {
     let name = output::plain(name.as_str());
     if !found {
-        anyhow::bail!("there is no account '{name}'; `fanfare users list` shows all");
+        anyhow::bail!("there is no account '{name}'; `fanfare users list` lists them");
     }
     output::print(&format!("{what} {name}\n"))
 }
@@ -166,7 +166,7 @@ fn row(account: &Account) -> Vec<String> {
     ]
 }
 
-/// Reads a password that an account is to get.
+/// Reads a new password, from stdin or from the terminal.
 fn new_password(from_stdin: bool) -> anyhow::Result<String> {
     let text = if from_stdin { read_password()? } else { ask_password()? };
     password::check(&text).map_err(|error| Misuse(error.to_string()))?;
@@ -174,7 +174,7 @@ fn new_password(from_stdin: bool) -> anyhow::Result<String> {
 }
 
 fn read_password() -> anyhow::Result<String> {
-    // One more than fits, and the end of the line: what is too long is told so.
+    // One byte more than the limit, and the line break: a longer password is then refused as too long.
     let most = u64::try_from(password::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(3);
     let mut line = Vec::new();
     std::io::BufReader::new(std::io::stdin().lock().take(most))
@@ -187,8 +187,7 @@ fn read_password() -> anyhow::Result<String> {
 
 fn ask_password() -> anyhow::Result<String> {
     if !std::io::stdin().is_terminal() {
-        let text =
-            "nobody is there to ask for the password; give it on stdin with --password-stdin";
+        let text = "stdin is not a terminal; give the password on stdin with --password-stdin";
         return Err(Misuse(text.to_owned()).into());
     }
     rpassword::prompt_password("Password: ").context("failed to ask for the password")

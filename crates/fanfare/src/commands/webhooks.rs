@@ -1,4 +1,4 @@
-//! `fanfare webhooks`: registered, looked at, paused and deleted by an operator.
+//! `fanfare webhooks`: an operator's commands to list, add, change, pause and delete webhooks.
 
 mod add;
 mod import;
@@ -18,37 +18,37 @@ use fanfare_store::StoreError;
 use super::ids::{self, Ids};
 use super::users;
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
 use crate::table;
+use crate::wiring;
 
-/// What can be done with webhooks.
+/// The commands about webhooks.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List webhooks, the oldest first
     List(ListArgs),
-    /// Show a webhook with its secret
+    /// Show a webhook, including its secret
     Show(ShowArgs),
     /// Register a webhook for a user and print it
     Add(Box<add::AddArgs>),
     /// Change a webhook and print it
     Set(Box<set::SetArgs>),
-    /// Take over webhooks from a report server, as its API lists them
+    /// Import webhooks from a report server, in the form in which its API lists them
     Import(import::ImportArgs),
-    /// Send nothing more to these webhooks until they are resumed
+    /// Pause webhooks: nothing is sent to them until they are resumed
     Pause(Ids<WebhookId>),
-    /// Send to these webhooks again
+    /// Resume paused webhooks
     Resume(Ids<WebhookId>),
-    /// Delete these webhooks
+    /// Delete webhooks
     Delete(Ids<WebhookId>),
-    /// Send a webhook a signed notification that says nothing, and tell its answer
+    /// Send a signed test notification to a webhook, and print the answer
     Ping(PingArgs),
 }
 
 /// The arguments of `fanfare webhooks list`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
-    /// Only this user's
+    /// Only this user's webhooks
     #[arg(long, value_name = "NAME", value_parser = users::name)]
     owner: Option<Name>,
     /// Print a JSON array
@@ -77,7 +77,7 @@ pub(crate) struct PingArgs {
 
 /// Runs a command about webhooks.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let context = &parts::context(settings, "webhooks")?;
+    let context = &wiring::context(settings, "webhooks")?;
     match command {
         Command::List(args) => list(&args, context).await,
         Command::Show(args) => print(&get(context, args.id).await?, args.json, context).await,
@@ -120,7 +120,7 @@ async fn print(webhook: &Webhook, json: bool, context: &Context) -> anyhow::Resu
     }
 }
 
-/// How the owner of a webhook stands right now.
+/// The present state of a webhook's owner.
 async fn owner(webhook: &Webhook, context: &Context) -> Result<OwnerState, StoreError> {
     let owners = webhooks::owners(context, std::slice::from_ref(webhook)).await?;
     Ok(owners.state(&webhook.owner))
@@ -163,19 +163,19 @@ fn failed_for(id: WebhookId, error: WebhookError) -> anyhow::Error {
 
 fn failed(error: WebhookError) -> anyhow::Error {
     match error {
-        // In the words for an operator, who may raise the limit.
+        // The store's error has advice for an operator, who may raise the limit.
         WebhookError::TooMany { owner, most } => {
             StoreError::TooManyWebhooks { owner: owner.to_string(), most }.into()
         }
         WebhookError::NotVerified(error) => {
-            anyhow!("{error} Nothing was changed; --no-verify does not ask.")
+            anyhow!("{error} Nothing was changed; --no-verify skips the verification.")
         }
         WebhookError::Store(error) => error.into(),
         other => other.into(),
     }
 }
 
-/// Warns of an owner who is sent nothing; the directory may name the owner later.
+/// Warns if nothing is sent to the owner. The directory may name or enable the owner later.
 fn warn_about_owner(owner: &Name, state: OwnerState) {
     let problem = match state {
         OwnerState::Enabled => return,
@@ -184,15 +184,15 @@ fn warn_about_owner(owner: &Name, state: OwnerState) {
     };
     let owner = output::plain(owner.as_str());
     output::note(&format!(
-        "fanfare: warning: the user {owner} {problem}: the webhook gets nothing while that is so"
+        "fanfare: warning: the user {owner} {problem}; nothing is sent to the webhook until that changes"
     ));
 }
 
-/// Sends one POST that looks like any other but tells of no event.
+/// Sends one POST like any other, but without an event.
 async fn ping(webhook: &Webhook, settings: &Settings) -> anyhow::Result<()> {
     let post = show::Ping::new(webhook, clock::now());
-    let client = parts::outbound(settings)?;
+    let client = wiring::outbound(settings)?;
     let answer = client.post(&webhook.uri, &post.headers, post.body).await;
-    let told = show::answer(&answer)?;
-    output::print(&format!("{} answered {told}\n", webhook.uri.origin()))
+    let answer = show::answer(&answer)?;
+    output::print(&format!("{} answered {answer}\n", webhook.uri.origin()))
 }

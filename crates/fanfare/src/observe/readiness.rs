@@ -1,4 +1,5 @@
-//! Whether the roles of a process can do their work: everything that they can't do without is there.
+//! Checks whether the roles of a process can do their work: whether the servers that they need are
+//! usable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,11 +12,11 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// For how long the database's last answer is good enough: many may ask.
-const FRESH: Duration = Duration::from_secs(2);
+/// How long the database's last answer is used again. Many requests may come at the same time.
+const MAX_AGE: Duration = Duration::from_secs(2);
 
-/// A database that takes longer does not answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for the database's answer.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A role's session with the broker.
 pub(crate) struct BrokerSession {
@@ -57,7 +58,7 @@ impl BrokerSessions {
         self.sessions.push(session);
     }
 
-    /// The queues that can't be consumed, a line each.
+    /// A line for each queue that can't be consumed. Sets the metrics too.
     fn queue_problems(&self) -> Vec<String> {
         let problem = |(queue, problem): (_, Option<String>)| {
             self.metrics.queue(queue, problem.is_none());
@@ -67,7 +68,7 @@ impl BrokerSessions {
         queues.filter_map(problem).collect()
     }
 
-    /// What is wrong with the worst of the sessions. It sets the metrics too.
+    /// The problem of the worst session. Sets the metrics too.
     fn problem(&self) -> Option<&'static str> {
         let is_up = |state| matches!(state, State::Connected | State::Blocked);
         let states: Vec<State> = self.sessions.iter().map(|session| session.state()).collect();
@@ -84,13 +85,13 @@ impl BrokerSessions {
     }
 }
 
-/// What the roles of a process need.
+/// The servers that the roles of a process need.
 pub(crate) struct Readiness {
     store: Store,
     broker: Option<BrokerSessions>,
     process: Process,
     stop: CancellationToken,
-    /// The database's last answer and when it came. Who asks meanwhile waits for the same one.
+    /// The database's last answer with its time. Concurrent requests wait for the same answer.
     database: Mutex<Option<(Instant, Option<String>)>>,
 }
 
@@ -104,36 +105,36 @@ impl Readiness {
         Self { store, broker, process, stop, database: Mutex::default() }
     }
 
-    /// Why the roles can't do their work, a line each; none when they can.
+    /// A line for each reason why the roles can't do their work; empty if they can.
     pub(crate) async fn problems(&self) -> Vec<String> {
         let stopping = self.stop.is_cancelled().then(|| "the process is ending".to_owned());
         let broker = self.broker().map(str::to_owned);
-        // Without the broker there are no queues either.
+        // Without the broker, the state of the queues adds nothing.
         let queues = if broker.is_none() { self.queues() } else { Vec::new() };
         let problems = [stopping, broker, self.database().await].into_iter().flatten();
         problems.chain(queues).collect()
     }
 
-    /// What is wrong with the sessions with the broker.
+    /// The problem of the sessions with the broker.
     pub(crate) fn broker(&self) -> Option<&'static str> {
         self.broker.as_ref().and_then(BrokerSessions::problem)
     }
 
-    /// The queues that can't be consumed now, a line each.
+    /// A line for each queue that can't be consumed now.
     pub(crate) fn queues(&self) -> Vec<String> {
         self.broker.as_ref().map(BrokerSessions::queue_problems).unwrap_or_default()
     }
 
-    /// What is wrong with the database, as of at most two seconds ago.
+    /// The problem of the database, at most [`MAX_AGE`] old.
     pub(crate) async fn database(&self) -> Option<String> {
         let mut known = self.database.lock().await;
         match &*known {
-            Some((at, problem)) if at.elapsed() < FRESH => return problem.clone(),
+            Some((at, problem)) if at.elapsed() < MAX_AGE => return problem.clone(),
             _ => {}
         }
-        let problem = match timeout(PATIENCE, self.store.schema_state()).await {
+        let problem = match timeout(DATABASE_TIMEOUT, self.store.schema_state()).await {
             Ok(answer) => problem(answer),
-            Err(_) => Some(format!("the database did not answer within {PATIENCE:?}")),
+            Err(_) => Some(format!("the database did not answer within {DATABASE_TIMEOUT:?}")),
         };
         self.process.database(problem.is_none());
         *known = Some((Instant::now(), problem.clone()));
@@ -141,13 +142,13 @@ impl Readiness {
     }
 }
 
-/// What an answer says is wrong. A schema that is newer than the program serves it as well: old
-/// programs run on while new ones are rolled out.
+/// The problem that an answer shows. A schema that is newer than the program is not a problem,
+/// because old programs still run while new ones are rolled out.
 fn problem(answer: Result<SchemaState, StoreError>) -> Option<String> {
     match answer {
         Ok(SchemaState::Current(_) | SchemaState::Ahead { .. }) => None,
         Ok(SchemaState::Behind { database, program }) => Some(format!(
-            "the database's schema has version {database}, this program needs {program}: \
+            "the database's schema has version {database}, this program needs {program}; \
              run `fanfare migrate`"
         )),
         Err(error) => Some(error.chain().replace('\n', " ")),
@@ -160,7 +161,7 @@ mod tests {
     use fanfare_metrics::Registry;
 
     #[test]
-    fn a_process_is_ready_only_while_every_session_takes_messages() {
+    fn process_is_ready_only_while_every_session_takes_messages() {
         let mut registry = Registry::new();
         let mut sessions = BrokerSessions::new(Broker::new(&mut registry));
         let [router, worker] = [(); 2].map(|()| Arc::new(BrokerSession::new(Arc::default())));
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_must_have_what_the_program_needs() {
+    fn schema_older_than_the_program_is_a_problem() {
         assert_eq!(problem(Ok(SchemaState::Current(5))), None);
         assert_eq!(problem(Ok(SchemaState::Ahead { database: 6, program: 5 })), None);
         let behind = problem(Ok(SchemaState::Behind { database: 4, program: 5 })).unwrap();

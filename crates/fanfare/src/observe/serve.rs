@@ -14,7 +14,7 @@ use fanfare_metrics::{CONTENT_TYPE, Registry};
 
 use super::readiness::Readiness;
 
-/// What clients may do: ask for little, with one request a connection.
+/// The limits of clients: small requests, one for each connection.
 pub(super) const LIMITS: Limits = Limits {
     connections: 32,
     head: Duration::from_secs(10),
@@ -23,10 +23,10 @@ pub(super) const LIMITS: Limits = Limits {
     max_head: 16 * 1024,
 };
 
-/// The methods that each path has.
+/// The methods of every path.
 const ALLOWED: (HeaderName, &str) = (header::ALLOW, "GET, HEAD");
 
-/// What is told.
+/// The state that the handlers share.
 pub(super) struct Page {
     pub(super) registry: Registry,
     pub(super) readiness: Readiness,
@@ -36,20 +36,22 @@ pub(super) struct Page {
 pub(super) fn router(page: Page) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        // Whoever answers is alive: what is away comes back without a restart.
+        // A process that answers is alive. An unreachable server is not a reason for a restart.
         .route("/healthz", get("ok\n"))
         .route("/readyz", get(readiness))
-        .fallback((StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"))
+        .fallback((
+            StatusCode::NOT_FOUND,
+            "not found; the paths are /metrics, /healthz and /readyz\n",
+        ))
         .method_not_allowed_fallback(async || {
-            (StatusCode::METHOD_NOT_ALLOWED, [ALLOWED], "only GET\n")
+            (StatusCode::METHOD_NOT_ALLOWED, [ALLOWED], "the method must be GET or HEAD\n")
         })
         .layer(map_response(not_stored))
         .with_state(Arc::new(page))
 }
 
 async fn metrics(State(page): State<Arc<Page>>) -> impl IntoResponse {
-    // For `database_up`, `broker_up`, `broker_blocked` and `queue_consumed`, which nothing else would
-    // keep.
+    // These calls set the gauges `database_up`, `broker_up`, `broker_blocked` and `queue_consumed`.
     page.readiness.database().await;
     page.readiness.broker();
     page.readiness.queues();

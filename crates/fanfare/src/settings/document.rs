@@ -1,12 +1,12 @@
-//! `docs/configuration.md` as the arguments of the settings have it.
+//! `docs/configuration.md`: the list of settings.
 //!
-//! Only a test, which compares; with `UPDATE_DOCS=1` in its environment it writes.
+//! A test compares the document with the declarations, and writes it if `UPDATE_DOCS` is set.
 
 use std::fmt::Write as _;
 
 use super::Setting;
 
-/// The part of the document that comes from the settings stands between these lines.
+/// The generated part of the document is between these lines.
 const BEGIN: &str = "<!-- The settings, as crates/fanfare/src/settings.rs declares them. -->";
 const END: &str = "<!-- The end of the settings. -->";
 
@@ -38,7 +38,7 @@ fn entry(setting: &Setting) -> String {
 }
 
 #[test]
-fn the_document_has_every_setting() {
+fn configuration_document_matches_every_setting() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
     let document = std::fs::read_to_string(path).unwrap();
     let (before, rest) = document.split_once(BEGIN).unwrap();
@@ -49,8 +49,8 @@ fn the_document_has_every_setting() {
     } else {
         assert_eq!(
             listed, expected,
-            "docs/configuration.md is not what the settings declare; run `UPDATE_DOCS=1 \
-             cargo test -p fanfare settings::document` and look at what changed"
+            "docs/configuration.md differs from the declarations of the settings; run \
+             `UPDATE_DOCS=1 cargo test -p fanfare settings::document` and review the changes"
         );
     }
 }

@@ -8,19 +8,18 @@ use toml::{Table, Value};
 
 use super::{Setting, SettingsError};
 
-/// The file that is read when it is there and no other one is named.
+/// The file that is read if it exists and no other file is named.
 const DEFAULT_FILE: &str = "fanfare.toml";
 
 /// Settings from a file.
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
-    /// The file.
     pub(super) path: PathBuf,
-    /// Values by key; none when there is no file.
+    /// Values by key; empty if there is no file.
     pub(super) values: BTreeMap<String, String>,
 }
 
-/// Reads the named file, or the default one if it is there.
+/// Reads the named file, or the default one if it exists.
 pub(super) fn read(named: Option<&Path>) -> Result<FileSettings, SettingsError> {
     let path = named.unwrap_or(Path::new(DEFAULT_FILE));
     let text = match std::fs::read_to_string(path) {
@@ -36,7 +35,7 @@ pub(super) fn read(named: Option<&Path>) -> Result<FileSettings, SettingsError> 
     Ok(FileSettings { path: path.to_owned(), values })
 }
 
-/// What is wrong with a file's text.
+/// An error in a file's text, for a person.
 #[derive(Debug)]
 struct Problem(String);
 
@@ -48,10 +47,10 @@ impl Problem {
 
 fn parse(text: &str) -> Result<BTreeMap<String, String>, Problem> {
     let table: Table = toml::from_str(text).map_err(|error| {
-        // The library's own rendering quotes the line, which may hold a secret.
+        // The library's own message quotes the line, which may contain a secret.
         let start = error.span().map_or(0, |span| span.start);
         let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-        Problem(format!("line {line} is not TOML; write key = \"value\", one a line"))
+        Problem(format!("line {line} is not TOML; write key = \"value\", one per line"))
     })?;
     table.into_iter().map(|(key, value)| entry(key, &value)).collect()
 }
@@ -63,12 +62,12 @@ fn entry(key: String, value: &Value) -> Result<(String, String), Problem> {
     };
     let text = scalar(value).or_else(|| list(value)).ok_or_else(|| {
         let form = setting.form();
-        Problem(format!("{key} must be a text, a number or a list of texts; give {form}"))
+        Problem(format!("{key} must be a string, an integer or a list of these; give {form}"))
     })?;
     Ok((key, text))
 }
 
-/// The known key that is spelled most like `key`.
+/// The known key whose spelling is nearest to `key`.
 fn nearest_key(key: &str) -> String {
     let folded = key.to_lowercase().replace('-', "_");
     let folded = folded.strip_prefix("fanfare_").unwrap_or(&folded);
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_name_the_nearest() {
+    fn unknown_key_error_suggests_the_nearest_key() {
         let problem = parse("retry_atempts = 3").unwrap_err().0;
         assert_eq!(
             problem,
@@ -114,20 +113,20 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_line_is_named_and_not_quoted() {
+    fn invalid_toml_error_has_the_line_number_and_not_the_text() {
         let problem = parse("log = \"info\"\nsecret_keys = k:hidden\n").unwrap_err().0;
         assert!(problem.starts_with("line 2 "), "{problem}");
         assert!(!problem.contains("hidden"), "{problem}");
     }
 
     #[test]
-    fn other_types_are_refused() {
+    fn values_of_other_types_are_refused() {
         assert!(parse("timeout = 1.5").unwrap_err().0.contains("timeout must be"));
         assert!(parse("[timeout]\nfirst = 1").unwrap_err().0.contains("timeout must be"));
     }
 
     #[test]
-    fn the_nearest_key_is_found() {
+    fn nearest_key_is_found() {
         for (wrong, right) in [
             ("databse_url", "database_url"),
             ("FANFARE_TIMEOUT", "timeout"),

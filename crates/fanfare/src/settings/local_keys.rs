@@ -1,4 +1,4 @@
-//! The key ring of a machine whose operator gave none: made once, kept in the state directory.
+//! The key of a machine for which no keys are set: created once, and kept in the state directory.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -13,7 +13,7 @@ use super::value::{self, Keys};
 /// The file's name in its directory.
 const FILE: &str = "secret-keys";
 
-/// Where the keys come from when they are not set.
+/// The key file that is used if no keys are set.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalKeys {
     directory: PathBuf,
@@ -30,12 +30,11 @@ impl LocalKeys {
         Some(Self { directory: state.join("fanfare") })
     }
 
-    /// The file.
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.join(FILE)
     }
 
-    /// Reads the keys, or makes the first one. Says whether it made one.
+    /// Reads the keys, or creates the first one. Also returns whether it created one.
     pub(crate) fn read_or_create(&self) -> Result<(Keys, bool), SettingsError> {
         let path = self.path();
         let failed = |source| SettingsError::KeyFile { path: path.clone(), source };
@@ -47,18 +46,18 @@ impl LocalKeys {
         Ok((keys, created))
     }
 
-    /// Writes a new key beside the file and links it into place, which only one of several
-    /// processes can do: the others find the winner's key, and never half a file.
+    /// Writes a new key to a draft and links the draft to the file's name. Only one of several
+    /// processes succeeds with the link; the others read its key, and none reads half a file.
     fn create(&self, path: &Path) -> io::Result<bool> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let (id, key) = (random::bytes(), random::bytes());
         let (id, key) = (id.map_err(io::Error::other)?, key.map_err(io::Error::other)?);
-        // Two machines' first keys have ids of their own, so that one ring can hold both.
+        // The id is random, so that one ring can hold the first keys of two machines.
         let id = format!("local-{:08x}", u32::from_be_bytes(id));
         let draft = self.directory.join(format!("{FILE}.{id}"));
         let text = value::write_keys(&vec![(id, key)]);
         let linked = write_new(&draft, &text).and_then(|()| std::fs::hard_link(&draft, path));
-        // The draft has served in any case; what may be left of it harms nobody.
+        // The draft is not needed any more. If it can't be removed, it does no harm.
         let _ = std::fs::remove_file(&draft);
         match linked {
             Ok(()) => File::open(&self.directory)?.sync_all().map(|()| true),
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    /// A directory that goes with the test.
+    /// A directory that is removed at the end of the test.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_is_made_once_and_for_its_owner_only() {
+    fn first_key_is_created_once_and_readable_by_its_owner_only() {
         let scratch = Scratch::new();
         let local = LocalKeys::new(Some(scratch.0.clone()), None).unwrap();
         let (keys, created) = local.read_or_create().unwrap();
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_start_together_agree() {
+    fn concurrent_processes_create_one_key() {
         let scratch = Scratch::new();
         let local = LocalKeys::new(Some(scratch.0.clone()), None).unwrap();
         let rings: Vec<(Keys, bool)> = std::thread::scope(|scope| {
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_left_alone() {
+    fn damaged_key_file_is_not_overwritten() {
         let scratch = Scratch::new();
         let local = LocalKeys::new(None, Some(scratch.0.clone())).unwrap();
         std::fs::create_dir_all(local.path().parent().unwrap()).unwrap();

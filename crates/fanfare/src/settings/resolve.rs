@@ -1,4 +1,4 @@
-//! Where each setting's value comes from.
+//! Finds the value of each setting in its sources.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -14,40 +14,34 @@ use super::{Flags, Setting, SettingsError};
 /// The environment variable that names the settings file.
 const CONFIG: &str = "FANFARE_CONFIG";
 
-/// What is added to a variable's name when it names a file that holds the value, as secrets come to
-/// containers and services.
+/// The suffix of a variable that names a file with the value. Containers and services get secrets as
+/// files.
 const FILE_SUFFIX: &str = "_FILE";
 
-/// How variables are looked up.
+/// Looks up an environment variable.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// A setting as it was given.
+/// A setting with its text and its source.
 #[derive(Debug)]
 pub(crate) struct Resolved {
-    /// The setting.
     pub(crate) setting: Setting,
-    /// The text; `None` when it is not set and has no default.
+    /// The text; `None` if the setting is not set and has no default.
     pub(crate) value: Option<String>,
-    /// Where the text comes from.
     pub(crate) source: Source,
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A flag.
     Flag,
-    /// The environment.
     Environment,
-    /// A file.
     File(PathBuf),
-    /// Nobody set it.
     Default,
 }
 
-/// Looks each setting up: flags, else the environment, else a file that the environment names for
-/// it, else the settings file, else the default. A variable that is empty counts as not set, since
-/// that is how container files unset one.
+/// Finds the value of each setting. The first of these counts: the flag, the variable, the file that
+/// the variable with `_FILE` names, the settings file, the default. An empty variable counts as not
+/// set, because container files can't unset one in another way.
 pub(super) fn resolve(
     flags: &Flags,
     environment: Environment<'_>,
@@ -83,7 +77,7 @@ fn resolve_one(
     Ok(Resolved { setting, value, source })
 }
 
-/// Reads a value that has a file of its own; the line's end is not part of it.
+/// Reads a value from its own file, without the line break at the end.
 fn read_value(name: String, path: &Path) -> Result<String, SettingsError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
@@ -91,7 +85,7 @@ fn read_value(name: String, path: &Path) -> Result<String, SettingsError> {
     }
 }
 
-/// Gives each value that was set to the parser of its argument; the others have their defaults.
+/// Parses the values that were set. For the others clap uses the defaults.
 pub(super) fn parse(resolved: &[Resolved]) -> Result<ArgMatches, SettingsError> {
     let arguments = resolved.iter().map(|one| one.setting.clone().into_argument());
     let command = Command::new("settings").no_binary_name(true).disable_help_flag(true);
@@ -103,10 +97,10 @@ pub(super) fn parse(resolved: &[Resolved]) -> Result<ArgMatches, SettingsError> 
     command.args(arguments).try_get_matches_from(given).map_err(|error| explain(&error, resolved))
 }
 
-/// The parser's error in terms of settings.
+/// Makes an error about a setting from the parser's error about an argument.
 fn explain(error: &clap::Error, resolved: &[Resolved]) -> SettingsError {
     let found = match error.get(ContextKind::InvalidArg) {
-        // With the name of its value, such as `--timeout <DURATION>`.
+        // The text includes the value's name, such as `--timeout <DURATION>`.
         Some(ContextValue::String(argument)) => resolved.iter().find(|one| {
             argument.strip_prefix("--").and_then(|rest| rest.split(' ').next())
                 == Some(one.setting.flag())
@@ -122,7 +116,7 @@ fn explain(error: &clap::Error, resolved: &[Resolved]) -> SettingsError {
 }
 
 fn refused(setting: &Setting, source: &Source, text: &str, problem: &str) -> SettingsError {
-    // Where a password stands in what is not a URL of the right kind, nobody knows.
+    // A password in an invalid URL can't be found and masked.
     let value = match setting.shown() {
         Shown::Whole => format!("{text:?}"),
         Shown::WithoutPassword | Shown::Nothing => "not usable".to_owned(),
@@ -137,14 +131,14 @@ fn refused(setting: &Setting, source: &Source, text: &str, problem: &str) -> Set
 }
 
 impl Resolved {
-    /// The value as it may be shown.
+    /// The value with its secret parts masked.
     pub(crate) fn shown(&self) -> Option<String> {
         self.value.as_deref().map(|text| self.setting.mask(text))
     }
 }
 
 impl Source {
-    /// What it is called, for a setting that has its value from it.
+    /// The name of the source, for messages about this setting.
     pub(crate) fn name(&self, setting: &Setting) -> String {
         match self {
             Self::Flag => format!("flag --{}", setting.flag()),

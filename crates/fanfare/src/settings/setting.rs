@@ -1,4 +1,4 @@
-//! A setting as its argument declares it, and the arguments of all of them.
+//! A setting, as its clap argument declares it, and the list of all settings.
 
 use clap::builder::{Resettable, ValueParser};
 use clap::{Arg, Args as _, Command};
@@ -12,11 +12,9 @@ pub(crate) struct Setting(Arg);
 /// How much of a value may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shown {
-    /// All of it.
     Whole,
     /// A URL without its password.
     WithoutPassword,
-    /// Nothing of it.
     Nothing,
 }
 
@@ -47,28 +45,28 @@ impl Setting {
         self.0.get_long().unwrap_or_default()
     }
 
-    /// The value when it is not set; `None` when there is none.
+    /// The default value; `None` if there is none.
     pub(crate) fn default(&self) -> Option<&str> {
         self.0.get_default_values().first()?.to_str()
     }
 
-    /// What it does.
+    /// The purpose of the setting, without a period at the end.
     pub(crate) fn about(&self) -> String {
         self.0.get_help().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// What a value must be, to follow "give".
+    /// The form of a value, to follow "give" in a message.
     pub(crate) fn form(&self) -> String {
         self.0.get_long_help().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// The section that it is listed in.
+    /// The section in which the setting is listed.
     #[cfg(test)]
     pub(super) fn section(&self) -> &str {
         self.0.get_help_heading().unwrap_or_default()
     }
 
-    /// How much of a value may be shown: a secret is marked by `hide_env_values`.
+    /// How much of a value may be shown. `hide_env_values` marks a secret.
     pub(super) fn shown(&self) -> Shown {
         let is_url = self.0.get_value_names().is_some_and(|names| names == ["URL"]);
         match (self.0.is_hide_env_values_set(), is_url) {
@@ -78,27 +76,29 @@ impl Setting {
         }
     }
 
-    /// A value as it may be shown. A default is no secret.
+    /// Masks the secret parts of a value. The default is not secret.
     pub(super) fn mask(&self, text: &str) -> String {
         let is_default = self.default() == Some(text);
         value::mask(text, if is_default { Shown::Whole } else { self.shown() })
     }
 
-    /// The argument with the parser of its value. The environment is read elsewhere.
+    /// The argument with the parser of its value. It does not read the environment:
+    /// [`resolve`](super::resolve) does.
     pub(super) fn into_argument(self) -> Arg {
         self.0.env(Resettable::Reset)
     }
 
-    /// An option of every command, for any text. A command's help is about the command; one command
-    /// lists the settings. The environment is not read here, since a variable would count as an
-    /// argument: a group of commands alone shows its help only when it was given none.
+    /// The setting as a hidden option of every command, which accepts any text. The settings are
+    /// listed in the help of one command only, so that the help of the others stays short. The option
+    /// does not read the environment, because clap counts a variable as an argument: a group without
+    /// a command would then not show its help.
     pub(super) fn into_flag(self) -> Arg {
         let option = self.into_argument().default_value(Resettable::Reset);
         option.value_parser(ValueParser::string()).global(true).hide(true)
     }
 
-    /// The option where the help lists it, which needs no settings: what the environment holds is
-    /// neither checked nor shown.
+    /// The setting as an option in the help that lists the settings. Its value is neither checked nor
+    /// shown, so that the help works with any environment.
     pub(super) fn into_listed(self) -> Arg {
         let option = self.0.value_parser(ValueParser::os_string());
         option.hide_env_values(true).long_help(Resettable::Reset)

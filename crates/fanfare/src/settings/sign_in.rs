@@ -1,7 +1,7 @@
-//! How people sign in at the console: with accounts of its own, with an identity provider, or both.
+//! Sign-in at the console: with local accounts, with an identity provider, or both.
 //!
-//! These settings belong together; that they do is checked when a console starts, which is the only
-//! process that they are for.
+//! These settings depend on each other. A console checks that when it starts, and no other process
+//! uses them.
 
 use clap::{ArgAction, Args};
 use fanfare_console::oidc::{self, ClaimNames, Config};
@@ -9,42 +9,41 @@ use url::Url;
 
 use super::SettingsError;
 use super::value::{by, either};
-use crate::parts::USER_AGENT;
+use crate::wiring::USER_AGENT;
 
-/// Who may sign in, as it is set.
+/// The settings for signing in.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signing in at the console")]
 pub(crate) struct SignIn {
-    /// The console's address as browsers and API clients see it. Set it where a proxy stands before
-    /// the console: forms sent from it are taken, answers with a Location name it, and if it is
-    /// https, cookies are Secure. Needed, with https, for signing in with an identity provider,
-    /// which sends browsers back to /sign-in/callback there
+    /// The console's address as browsers and API clients see it. Set it if a proxy is in front of the
+    /// console: the console accepts forms that come from this address, uses it in Location headers,
+    /// and marks cookies as Secure if it is https. Signing in with an identity provider needs it, with
+    /// https: the provider sends browsers back to /sign-in/callback at this address
     #[arg(long, env = "FANFARE_CONSOLE_URL", value_name = "URL", value_parser = by(console_url))]
     #[arg(
         long_help = "an http or https address without a path, such as https://fanfare.example.org"
     )]
     pub(crate) console_url: Option<Url>,
-    /// Whether people may sign in with accounts made by 'fanfare users add'
+    /// Whether people may sign in with accounts that 'fanfare users add' created
     #[arg(long, env = "FANFARE_LOCAL_ACCOUNTS", value_name = "yes|no", default_value = "yes")]
     #[arg(action = ArgAction::Set, value_parser = by(|text| either(text, "yes", "no")))]
     #[arg(long_help = "yes or no")]
     pub(crate) local_accounts: bool,
-    /// The OpenID Connect provider that people sign in with
+    /// The issuer of the OpenID Connect provider with which people sign in
     #[arg(long, env = "FANFARE_OIDC_ISSUER", value_name = "URL", value_parser = by(issuer))]
-    #[arg(long_help = "the https address by which the provider calls itself, such as \
+    #[arg(long_help = "the provider's issuer, an https address such as \
         https://id.example.org/realms/reports")]
     oidc_issuer: Option<String>,
-    /// The console's name at the provider
+    /// The console's client id at the provider
     #[arg(long, env = "FANFARE_OIDC_CLIENT_ID", value_name = "ID", value_parser = by(word))]
-    #[arg(long_help = "the name under which the console is registered at the provider, without \
-        spaces")]
+    #[arg(long_help = "the client id that the provider gave to the console, without spaces")]
     oidc_client_id: Option<String>,
-    /// The console's secret at the provider; none for a public client
+    /// The console's client secret at the provider. A public client has none
     #[arg(long, env = "FANFARE_OIDC_CLIENT_SECRET", value_name = "SECRET", hide_env_values = true)]
     #[arg(value_parser = by(|text| line(text).map(Secret)))]
-    #[arg(long_help = "the secret that the provider gave out for the console")]
+    #[arg(long_help = "the client secret that the provider gave to the console")]
     oidc_client_secret: Option<Secret>,
-    /// What the provider is asked to tell about users
+    /// The scopes that the console requests from the provider
     #[arg(long, env = "FANFARE_OIDC_SCOPES", value_name = "SCOPES")]
     #[arg(default_value = "openid profile", value_parser = by(scopes))]
     #[arg(long_help = "scopes separated by spaces, openid among them")]
@@ -53,29 +52,31 @@ pub(crate) struct SignIn {
     #[arg(long, env = "FANFARE_OIDC_USER_CLAIM", value_name = "CLAIM")]
     #[arg(default_value = "preferred_username", value_parser = by(word), long_help = CLAIM)]
     oidc_user_claim: String,
-    /// The claim that says who is an administrator, beside the members of the report server's role
-    /// System Administrator
+    /// The claim that says whether a user is an administrator. Members of the report server's role
+    /// System Administrator are administrators too
     #[arg(long, env = "FANFARE_OIDC_ADMIN_CLAIM", value_name = "CLAIM")]
     #[arg(value_parser = by(word), long_help = CLAIM)]
     oidc_admin_claim: Option<String>,
-    /// What that claim is, or holds in its list, for an administrator
+    /// The value of the admin claim for administrators. If the claim is a list, one element must
+    /// have it
     #[arg(long, env = "FANFARE_OIDC_ADMIN_VALUE", value_name = "TEXT", value_parser = by(line))]
     #[arg(long_help = "a text on one line")]
     oidc_admin_value: Option<String>,
-    /// The audience of the provider's access tokens (JWT) that open the API; when not set, none do
+    /// The audience of the provider's access tokens (JWT) that the API accepts. If it is not set, the
+    /// API accepts none of them
     #[arg(long, env = "FANFARE_OIDC_AUDIENCE", value_name = "AUDIENCE", value_parser = by(word))]
     #[arg(long_help = "a text without spaces, other than the client id")]
     oidc_audience: Option<String>,
-    /// What people call the provider: the button says 'Sign in with …'
+    /// The provider's name, for the button 'Sign in with …'
     #[arg(long, env = "FANFARE_OIDC_LABEL", value_name = "TEXT", default_value = "single sign-on")]
     #[arg(value_parser = by(label), long_help = "a text of at most 60 characters")]
     oidc_label: String,
 }
 
-/// What the name of a claim must be.
+/// The form of a claim's name.
 const CLAIM: &str = "the name of a claim, or a path of names with dots between them";
 
-/// What is never printed.
+/// A text that `Debug` does not show.
 #[derive(Clone)]
 struct Secret(String);
 
@@ -86,7 +87,11 @@ impl std::fmt::Debug for Secret {
 }
 
 impl SignIn {
-    /// The identity provider, if one is set and everything with it that it needs.
+    /// The identity provider; `None` if none is set.
+    ///
+    /// # Errors
+    ///
+    /// Settings that the provider needs are missing, or settings contradict each other.
     pub(crate) fn provider(&self) -> Result<Option<Config>, SettingsError> {
         let Some(issuer) = &self.oidc_issuer else {
             self.check_alone()?;
@@ -97,8 +102,8 @@ impl SignIn {
         let console_url =
             self.console_url.clone().ok_or_else(|| SettingsError::missing("console_url"))?;
         if oidc::address(console_url.as_str()).is_none() {
-            let problem = "an identity provider sends what signs people in there, so that it must \
-                           be an https address, or one of this machine";
+            let problem = "an identity provider sends sign-in codes to this address, so it must be \
+                           an https address, or an address of this machine";
             return Err(SettingsError::Together { key: "console_url", problem });
         }
         let administrator = match (&self.oidc_admin_claim, &self.oidc_admin_value) {
@@ -108,10 +113,10 @@ impl SignIn {
             (None, Some(_)) => return Err(SettingsError::missing("oidc_admin_claim")),
         };
         if self.oidc_audience.as_ref() == Some(&client_id) {
-            // What somebody signs in with would open the API too, for whoever comes by it.
-            let problem = "it is the same as FANFARE_OIDC_CLIENT_ID, so that access tokens could \
-                           not be told from ID tokens; register the API at the provider under a \
-                           name of its own";
+            // Otherwise an ID token would be accepted as an access token by the API.
+            let problem = "it equals FANFARE_OIDC_CLIENT_ID, so access tokens could not be \
+                           distinguished from ID tokens; register the API at the provider with an \
+                           audience of its own";
             return Err(SettingsError::Together { key: "oidc_audience", problem });
         }
         Ok(Some(Config {
@@ -127,10 +132,11 @@ impl SignIn {
         }))
     }
 
-    /// Checks what is set without a provider.
+    /// Checks the settings if no provider is set.
     fn check_alone(&self) -> Result<(), SettingsError> {
         if !self.local_accounts {
-            let problem = "nobody could sign in; set FANFARE_OIDC_ISSUER, or leave it out";
+            let problem = "no user could sign in without an identity provider; set \
+                           FANFARE_OIDC_ISSUER, or leave this setting out";
             return Err(SettingsError::Together { key: "local_accounts", problem });
         }
         let needless = [
@@ -143,14 +149,14 @@ impl SignIn {
         match needless.iter().find(|(_, is_set)| *is_set) {
             Some(&(key, _)) => Err(SettingsError::Together {
                 key,
-                problem: "it says nothing without FANFARE_OIDC_ISSUER",
+                problem: "it has no effect without FANFARE_OIDC_ISSUER; set both, or leave it out",
             }),
             None => Ok(()),
         }
     }
 }
 
-/// An address without a path, which routes don't have.
+/// Parses the console's address, which has no path, because the console's routes begin at the root.
 fn console_url(text: &str) -> Option<Url> {
     let url = Url::parse(text.trim()).ok()?;
     let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
@@ -159,7 +165,7 @@ fn console_url(text: &str) -> Option<Url> {
     (is_web && is_anonymous && has_no_more).then_some(url)
 }
 
-/// Issuers are compared to the letter, so that it is kept as it was given.
+/// Parses an issuer. The text is kept unchanged, because issuers are compared byte by byte.
 fn issuer(text: &str) -> Option<String> {
     let text = text.trim();
     oidc::address(text).filter(|url| url.query().is_none()).map(|_| text.to_owned())
@@ -199,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_needs_three_settings() {
+    fn provider_needs_issuer_client_id_and_console_url() {
         assert!(provider(&[]).unwrap().is_none());
         let config = provider(&ALL).unwrap().unwrap();
         // A slash at its end is part of an issuer.
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_make_no_sense_together_are_refused() {
+    fn contradictory_settings_are_refused() {
         for (more, named) in [
             ([("oidc_audience", "fanfare"), ("oidc_label", "x")], "FANFARE_OIDC_AUDIENCE"),
             ([("oidc_admin_claim", "groups"), ("oidc_label", "x")], "FANFARE_OIDC_ADMIN_VALUE"),
@@ -237,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_address_of_the_console_is_for_accounts_only() {
+    fn http_console_url_is_refused_with_a_provider() {
         let [issuer, client_id, _] = ALL;
         let open = ("console_url", "http://fanfare.example.org:8081");
         assert!(provider(&[open]).unwrap().is_none());
@@ -246,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_for_secrets() {
+    fn unsuitable_addresses_and_scopes_are_refused() {
         for (key, text) in [
             ("oidc_issuer", "http://id.example.org"),
             ("oidc_issuer", "https://id.example.org/?a=b"),

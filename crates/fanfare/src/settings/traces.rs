@@ -1,4 +1,4 @@
-//! Which spans are sent, and where.
+//! The export of traces.
 
 use clap::Args;
 use fanfare_trace::sampling::Sampling;
@@ -11,25 +11,25 @@ use super::value::{OrOff, by};
 /// The headers of a request, by name.
 pub(crate) type Headers = Vec<(String, String)>;
 
-/// Which spans are sent, and where.
+/// The export of traces.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Metrics and traces")]
 pub(crate) struct Traces {
-    /// Where a router and a worker send their spans, to /v1/traces there
+    /// The address to which routers and workers send their spans. Fanfare adds the path /v1/traces
     #[arg(long, env = "FANFARE_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true)]
     #[arg(default_value = "off", value_parser = by(endpoint_or_off))]
-    #[arg(long_help = "the address of an OTLP/HTTP receiver that takes JSON, such as \
+    #[arg(long_help = "the address of an OTLP/HTTP receiver that accepts JSON, such as \
         http://127.0.0.1:4318, or off")]
     pub(crate) otlp_endpoint: OrOff<Url>,
-    /// Headers that requests with spans carry, such as those that authenticate them
+    /// Headers of the requests that send spans, for example for authentication
     #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", value_name = "HEADERS")]
     #[arg(hide_env_values = true, hide_default_value = true, default_value = "")]
     #[arg(value_parser = by(headers))]
     #[arg(long_help = "name=value[,name=value…] with values percent-encoded, such as \
         authorization=Bearer%20secret")]
     pub(crate) otel_exporter_otlp_headers: Headers,
-    /// Which traces are recorded; with `parentbased_` a publisher's decision counts, and the rest is
-    /// about traces that begin here
+    /// The sampler, which decides what traces are recorded. With `parentbased_` the publisher decides,
+    /// and the rest of the name is for traces that begin in Fanfare
     #[arg(long, env = "OTEL_TRACES_SAMPLER", value_name = "SAMPLER")]
     #[arg(default_value = "parentbased_always_on", value_parser = by(sampler))]
     #[arg(long_help = "always_on, always_off, traceidratio, parentbased_always_on, \
@@ -42,13 +42,13 @@ pub(crate) struct Traces {
 }
 
 impl Traces {
-    /// Which traces are recorded; `None` for a name that no sampler has, which the parser refuses.
+    /// The sampler; `None` if its name is unknown, which the parser of the setting rules out.
     pub(crate) fn sampling(&self) -> Option<Sampling> {
         Sampling::parse(&self.otel_traces_sampler, self.otel_traces_sampler_arg)
     }
 }
 
-/// Reads where spans go, as the whole address, or `off`.
+/// Parses the address for spans and adds the path of traces; `None` inside for `off`.
 fn endpoint_or_off(text: &str) -> Option<OrOff<Url>> {
     if matches!(text.trim(), "" | "off") {
         return Some(None);
@@ -62,14 +62,14 @@ fn endpoint_or_off(text: &str) -> Option<OrOff<Url>> {
     Some(Some(url))
 }
 
-/// Reads the name of a sampler.
+/// Checks the name of a sampler.
 fn sampler(text: &str) -> Option<String> {
     let name = text.trim();
     Sampling::parse(name, 1.0).map(|_| name.to_owned())
 }
 
-/// Reads `name=value[,…]` with values percent-encoded, as OpenTelemetry's specification of the
-/// exporter has it.
+/// Parses `name=value[,…]` with percent-encoded values, as OpenTelemetry specifies it for the exporter
+/// (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/>).
 fn headers(text: &str) -> Option<Headers> {
     let header = |part: &str| {
         let (name, value) = part.split_once('=')?;
@@ -81,7 +81,7 @@ fn headers(text: &str) -> Option<Headers> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(header).collect()
 }
 
-/// Reads a share, from 0 to 1.
+/// Parses a number from 0 to 1.
 fn ratio(text: &str) -> Option<f64> {
     text.trim().parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
 }

@@ -1,4 +1,4 @@
-//! What the texts of settings mean, and how much of them may be shown.
+//! Parses the texts of settings, and masks those that are secret.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,23 +14,23 @@ use url::Url;
 
 use super::setting::Shown;
 
-/// Keys with their ids; the first one encrypts.
+/// Keys with their ids. The first one encrypts.
 pub(crate) type Keys = Vec<(String, [u8; 32])>;
 
 /// A value, or `None` for the text `off`.
 pub(crate) type OrOff<T> = Option<T>;
 
-/// What a duration must be.
+/// The form of a duration.
 pub(super) const DURATION: &str = "a whole number with a unit, such as 500ms, 5s, 2m, 12h or 3d";
 
-/// What a count must be.
+/// The form of a count.
 pub(super) const COUNT: &str = "a whole number, at least 1";
 
-/// What stands in place of what may not be shown.
+/// Replaces a secret part of a value.
 const MASK: &str = "***";
 
-/// The parser of an argument, from a function that knows only whether a text is of its form. The
-/// argument says what the form is.
+/// Makes an argument's parser from a function that returns `None` for an invalid text. The error has
+/// no text of its own, because the argument's `long_help` gives the form.
 pub(super) fn by<T>(
     read: fn(&str) -> Option<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
@@ -40,30 +40,30 @@ where
     move |text| read(text).ok_or_else(String::new)
 }
 
-/// Reads a duration; nothing shorter than a millisecond.
+/// Parses a duration of at least a millisecond.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let within = Duration::from_millis(1)..=duration::LONGEST;
     duration::parse(text.trim()).filter(|duration| within.contains(duration))
 }
 
-/// Reads a whole number from 1 to a million, or to what the type holds.
+/// Parses a whole number from 1 to a million, or to the maximum of the type if that is less.
 pub(crate) fn count<T: TryFrom<u32>>(text: &str) -> Option<T> {
-    // The bound keeps it within what semaphores and pools take.
+    // Semaphores and pools accept numbers up to this bound.
     let count = text.trim().parse().ok().filter(|number| (1..=1_000_000).contains(number))?;
     T::try_from(count).ok()
 }
 
-/// Reads how many delivery queues there are.
+/// Parses the number of delivery queues.
 pub(crate) fn delivery_queues(text: &str) -> Option<Shares> {
     text.trim().parse().ok().and_then(Shares::new)
 }
 
-/// Reads the address of a socket.
+/// Parses the address of a socket.
 pub(crate) fn listen(text: &str) -> Option<SocketAddr> {
     text.trim().parse().ok()
 }
 
-/// Reads the address of a socket, or `off`.
+/// Parses the address of a socket, or `off`.
 pub(crate) fn listen_or_off(text: &str) -> Option<OrOff<SocketAddr>> {
     match text.trim() {
         "" | "off" => Some(None),
@@ -71,30 +71,30 @@ pub(crate) fn listen_or_off(text: &str) -> Option<OrOff<SocketAddr>> {
     }
 }
 
-/// Reads one of two words: whether it is the first.
+/// Parses one of two words; true for the first one.
 pub(crate) fn either(text: &str, first: &str, second: &str) -> Option<bool> {
     let text = text.trim();
     (text == first || text == second).then_some(text == first)
 }
 
-/// What is not a filter of the log is refused here; it is read again when the log starts.
+/// Checks a filter of the log. It is parsed again when the log starts.
 pub(crate) fn log_filter(text: &str) -> Option<String> {
     EnvFilter::try_new(text).is_ok().then(|| text.to_owned())
 }
 
-/// The library reads URLs and `key=value` texts; only what is neither is refused here.
+/// Checks that a text looks like a URL or like `key=value`. The library parses it when it is used.
 pub(crate) fn database_url(text: &str) -> Option<String> {
     let url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
     (url || (text.contains('=') && !text.contains("://"))).then(|| text.to_owned())
 }
 
-/// What is not a URL of the broker is refused here; its parts are read when it is used.
+/// Checks the scheme of the broker's URL. The rest is parsed when it is used.
 pub(crate) fn amqp_url(text: &str) -> Option<String> {
     let url = ["amqp://", "amqps://"].iter().any(|scheme| text.starts_with(scheme));
     url.then(|| text.to_owned())
 }
 
-/// Reads networks and single addresses, separated by commas; none is fine.
+/// Parses networks and single addresses, separated by commas. The list may be empty.
 pub(crate) fn networks(text: &str) -> Option<Vec<IpNet>> {
     let one = |text: &str| {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
@@ -103,15 +103,15 @@ pub(crate) fn networks(text: &str) -> Option<Vec<IpNet>> {
     parts(text).map(one).collect()
 }
 
-/// The path of a file, which is read later.
+/// Parses the path of a file. The file is read later.
 pub(crate) fn file(text: &str) -> Option<PathBuf> {
     let text = text.trim();
     let fits = !text.is_empty() && !text.chars().any(char::is_control);
     fits.then(|| PathBuf::from(text))
 }
 
-/// Reads `id:base64[,…]` with unique ids and keys of 32 bytes; white space at either end is
-/// ignored, so that a file can hold one.
+/// Parses `id:base64[,…]` with unique ids and keys of 32 bytes. White space at either end is ignored,
+/// so that the text may come from a file.
 pub(crate) fn keys(text: &str) -> Option<Keys> {
     let mut keys = Keys::new();
     for part in parts(text) {
@@ -126,13 +126,13 @@ pub(crate) fn keys(text: &str) -> Option<Keys> {
     (!keys.is_empty()).then_some(keys)
 }
 
-/// Writes keys as [`keys`] reads them.
+/// Formats keys as [`keys`] parses them.
 pub(crate) fn write_keys(keys: &Keys) -> String {
     let one = |(id, key): &(String, [u8; 32])| format!("{id}:{}", STANDARD.encode(key));
     keys.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// The value as it may be shown.
+/// The value with its secret parts masked.
 pub(crate) fn mask(value: &str, shown: Shown) -> String {
     match shown {
         Shown::Whole => value.to_owned(),
@@ -141,8 +141,8 @@ pub(crate) fn mask(value: &str, shown: Shown) -> String {
     }
 }
 
-/// A URL without its password; nothing of what is not a URL, since nobody knows where in it a
-/// password is.
+/// Masks the passwords of a URL. A text that is not a URL is masked as a whole, because its password
+/// can't be found.
 fn mask_password(text: &str) -> String {
     let several = hosts::split(text).filter(|(_, hosts, _)| hosts.contains(','));
     let one_host = several.map(|(before, _, after)| [before, ONE_HOST, after].concat());
@@ -170,7 +170,7 @@ fn mask_password(text: &str) -> String {
     }
 }
 
-/// Stands in for several hosts, which a URL in general can't have.
+/// Replaces a list of hosts while the URL is parsed, because the parser accepts one host only.
 const ONE_HOST: &str = "one.host.instead";
 
 fn parts(text: &str) -> impl Iterator<Item = &str> {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_one_to_sixteen_delivery_queues() {
+    fn delivery_queues_are_from_1_to_16() {
         for (text, expected) in
             [("1", Some(1)), (" 16 ", Some(16)), ("0", None), ("17", None), ("300", None)]
         {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn unusable_keys_are_refused() {
+    fn invalid_keys_are_refused() {
         let key = STANDARD.encode([7; 32]);
         let long = "i".repeat(33);
         for text in [
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_shown() {
+    fn passwords_are_masked() {
         for (value, expected) in [
             ("postgres://anna:pw@db/x", "postgres://anna:***@db/x"),
             ("postgres://db/x?user=a&password=pw", "postgres://db/x?user=a&password=***"),

@@ -1,10 +1,10 @@
-//! Colours: on a terminal, unless the environment refuses them.
+//! Colours are used on a terminal, unless the environment refuses them.
 
 use std::process::{Command, Stdio};
 
 use crate::command::Place;
 
-/// What a command prints on a terminal.
+/// Runs a command on a terminal, and returns its output.
 fn on_terminal(place: &Place, variables: &[(&str, &str)], arguments: &str) -> String {
     let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_fanfare"));
     let mut terminal = Command::new("script");
@@ -16,9 +16,9 @@ fn on_terminal(place: &Place, variables: &[(&str, &str)], arguments: &str) -> St
 }
 
 #[test]
-fn colours_are_for_terminals_that_nobody_asked_to_do_without() {
+fn colours_are_used_on_terminals_unless_the_environment_refuses_them() {
     let place = Place::new();
-    // It logs where it listens, and ends because no broker is named.
+    // The router logs its address, and ends because no broker is set.
     let role = "router --metrics-listen 127.0.0.1:0";
     let help = "listen --help";
     let colourful: [(&str, &str); 2] = [("TERM", "xterm"), ("NO_COLOR", "")];

@@ -1,9 +1,9 @@
-//! Runs the binary with an environment and a directory of its own.
+//! Runs the binary with its own environment and directory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// A directory that goes with the test, and the commands that run in it.
+/// A directory that is removed at the end of the test. Commands run in it.
 pub(crate) struct Place {
     directory: PathBuf,
 }
@@ -19,14 +19,14 @@ impl Place {
         &self.directory
     }
 
-    /// Writes a file and gives its path.
+    /// Writes a file and returns its path.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    /// The command with nothing of this test's own environment.
+    /// The command, without the environment of the test.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
         command.args(arguments).current_dir(&self.directory).env_clear();
@@ -49,7 +49,7 @@ impl Drop for Place {
     }
 }
 
-/// How a command ended.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -66,7 +66,8 @@ impl Ended {
         }
     }
 
-    /// It failed with this code and one line that begins with the program's name.
+    /// Asserts that the command failed with this code and one line, and returns the line without the
+    /// program's name.
     #[track_caller]
     pub(crate) fn failed_with(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -76,7 +77,7 @@ impl Ended {
     }
 }
 
-/// A child that is killed when the test ends without having waited for it.
+/// A child process. It is killed on drop.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Running {

@@ -1,4 +1,4 @@
-//! Settings from flags, environment and file, and how mistakes in them are told.
+//! Settings from flags, environment and files, and the errors about invalid ones.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ fn setting(ended: &Ended, name: &str) -> (Value, String) {
 }
 
 #[test]
-fn flags_come_before_the_environment_and_that_before_the_file() {
+fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let place = Place::new();
     place
         .file("fanfare.toml", "timeout = \"1s\"\nconnect_timeout = \"1s\"\nretry_first = \"1s\"\n");
@@ -29,7 +29,7 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
     assert_eq!(setting(&ended, "FANFARE_DATABASE_URL"), (Value::Null, "not set".to_owned()));
 }
 
-/// The contract's, where it has one.
+/// The defaults, which operators rely on. `null` stands for a setting without one.
 const DEFAULTS: [(&str, &str); 32] = [
     ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:8080"),
     ("FANFARE_LOCAL_ACCOUNTS", "yes"),
@@ -62,7 +62,7 @@ const DEFAULTS: [(&str, &str); 32] = [
     ("FANFARE_DATABASE_CONNECTIONS", "8"),
     ("FANFARE_LOG", "info"),
     ("FANFARE_LOG_FORMAT", "text"),
-    // No default, and in the end no value.
+    // A setting without a default has no value either.
     ("FANFARE_RECEIVER_CA_FILE", "null"),
 ];
 
@@ -93,11 +93,11 @@ fn settings(place: &Place) -> Vec<Value> {
     serde_json::from_str(&ended.stdout).unwrap()
 }
 
-/// Nothing that any setting means.
+/// A text that is invalid for every setting.
 const NONSENSE: &str = "=no\u{1}[sense";
 
 #[test]
-fn every_setting_refuses_nonsense_from_everywhere_by_name() {
+fn every_setting_refuses_invalid_values_from_every_source() {
     let place = Place::new();
     place.file("value", NONSENSE);
     for setting in settings(&place) {
@@ -125,7 +125,7 @@ fn every_setting_refuses_nonsense_from_everywhere_by_name() {
 }
 
 #[test]
-fn an_empty_variable_is_one_that_is_not_set() {
+fn empty_variable_counts_as_not_set() {
     let place = Place::new();
     place.file("fanfare.toml", "timeout = \"9s\"\n");
     let variables = [
@@ -139,7 +139,7 @@ fn an_empty_variable_is_one_that_is_not_set() {
     assert_eq!(setting(&ended, "FANFARE_TIMEOUT"), ("9s".into(), "file fanfare.toml".to_owned()));
     assert_eq!(setting(&ended, "FANFARE_RETRY_FIRST"), ("5s".into(), "default".to_owned()));
     assert_eq!(setting(&ended, "FANFARE_DATABASE_URL"), (Value::Null, "not set".to_owned()));
-    // A flag or a file that is empty says so on purpose.
+    // An empty flag, or an empty value in a file, is not ignored.
     let ended = place.run(&["config", "--timeout", ""]);
     assert!(ended.failed_with(2).starts_with("FANFARE_TIMEOUT is \"\" (from the flag --timeout)"));
     place.file("fanfare.toml", "timeout = \"\"\n");
@@ -147,7 +147,7 @@ fn an_empty_variable_is_one_that_is_not_set() {
 }
 
 #[test]
-fn a_value_may_have_a_file_of_its_own() {
+fn value_is_read_from_the_file_that_a_variable_names() {
     let place = Place::new();
     place.file("fanfare.toml", "database_url = \"postgres://db/toml\"\n");
     place.file("secret", "postgres://db/file\r\n");
@@ -164,7 +164,7 @@ fn a_value_may_have_a_file_of_its_own() {
 }
 
 #[test]
-fn what_is_missing_is_told_with_all_three_names() {
+fn missing_setting_is_reported_with_all_three_names() {
     let message = Place::new().run(&["webhooks", "list"]).failed_with(2).to_owned();
     for part in [
         "FANFARE_DATABASE_URL is not set",
@@ -177,7 +177,7 @@ fn what_is_missing_is_told_with_all_three_names() {
 }
 
 #[test]
-fn another_file_can_be_named() {
+fn settings_file_can_be_chosen() {
     let place = Place::new();
     place.file("fanfare.toml", "timeout = \"1s\"\n");
     let other = place.file("other.toml", "timeout = \"9s\"\n");
@@ -213,7 +213,7 @@ fn secrets_are_masked_wherever_they_come_from() {
 }
 
 #[test]
-fn a_wrong_secret_is_not_repeated() {
+fn invalid_secret_is_not_printed() {
     let place = Place::new();
     for (name, value) in [
         ("FANFARE_SECRET_KEYS", "k:hidden"),
@@ -236,7 +236,7 @@ fn a_wrong_secret_is_not_repeated() {
 }
 
 #[test]
-fn a_mistake_names_the_setting_its_place_and_the_form() {
+fn invalid_value_error_names_the_setting_its_source_and_the_form() {
     let place = Place::new();
     let ended = place.run_with(&[("FANFARE_RETRY_ATTEMPTS", "many")], &["config"]);
     assert_eq!(
@@ -257,7 +257,7 @@ fn a_mistake_names_the_setting_its_place_and_the_form() {
 }
 
 #[test]
-fn showing_the_settings_makes_no_key() {
+fn config_command_creates_no_key() {
     let place = Place::new();
     let ended = place.run(&["config", "--json"]);
     let (value, from) = setting(&ended, "FANFARE_SECRET_KEYS");

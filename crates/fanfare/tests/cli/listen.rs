@@ -38,7 +38,7 @@ impl Receiver {
         Self { _place: place, process, stdout, stderr, address }
     }
 
-    /// Sends a request; answers with status, head and body.
+    /// Sends a request; returns the answer's status, head and body.
     fn request(&self, head: &str, body: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -63,7 +63,7 @@ impl Receiver {
         serde_json::from_str(&line(&mut self.stdout)).unwrap()
     }
 
-    /// Interrupts it, and gives its last words.
+    /// Interrupts the receiver, and returns the rest of stderr.
     fn stop(mut self) -> String {
         self.process.signal("INT");
         let code = self.process.0.wait().unwrap().code();
@@ -92,7 +92,7 @@ fn signed_at(offset: i64) -> String {
 }
 
 #[test]
-fn a_signed_notification_is_shown_and_answered() {
+fn signed_notification_is_shown_and_answered() {
     let mut receiver = Receiver::start(&["--secret", SECRET]);
     assert_eq!(receiver.post(&signed_at(0), BODY), 200);
     let head = line(&mut receiver.stdout);
@@ -108,7 +108,7 @@ fn a_signed_notification_is_shown_and_answered() {
 }
 
 #[test]
-fn a_wrong_signature_or_an_old_one_is_refused() {
+fn wrong_or_old_signature_is_refused() {
     let mut receiver = Receiver::start(&["--secret", SECRET, "--json", "--status", "204"]);
     assert_eq!(receiver.post("", BODY), 401);
     let shown = receiver.json();
@@ -132,7 +132,7 @@ fn a_wrong_signature_or_an_old_one_is_refused() {
 }
 
 #[test]
-fn it_fails_first_and_delays_as_told() {
+fn listen_fails_first_and_delays_as_configured() {
     let receiver = Receiver::start(&["--fail-first", "2", "--delay", "200", "--json"]);
     let start = Instant::now();
     let statuses: Vec<u16> = (0..3).map(|_| receiver.post("", BODY)).collect();
@@ -142,7 +142,7 @@ fn it_fails_first_and_delays_as_told() {
 }
 
 #[test]
-fn it_passes_verification() {
+fn listen_passes_verification() {
     let receiver = Receiver::start(&["--secret", SECRET]);
     let (status, head, body) = receiver.request("GET /hook?a=1&echo=0123abcd HTTP/1.1", "");
     assert_eq!((status, body.as_str()), (200, "0123abcd"));
@@ -151,7 +151,7 @@ fn it_passes_verification() {
 }
 
 #[test]
-fn a_huge_body_is_refused() {
+fn body_over_8_mib_is_refused() {
     let receiver = Receiver::start(&[]);
     let body = " ".repeat(8 * 1024 * 1024 + 1);
     assert_eq!(receiver.post("", &body), 413);
@@ -159,7 +159,7 @@ fn a_huge_body_is_refused() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error() {
+fn port_in_use_is_an_error() {
     let receiver = Receiver::start(&[]);
     let port = receiver.address.rsplit(':').next().unwrap();
     let ended = Place::new().run(&["listen", "--port", port]);

@@ -1,6 +1,6 @@
 //! The command line as scripts see it: exit codes, streams, settings, and a receiver on a socket.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
 mod colours;
 mod command;

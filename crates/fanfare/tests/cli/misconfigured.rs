@@ -1,5 +1,5 @@
-//! Servers that are there and can't be used: what waiting can't mend ends a command, and a role says
-//! it once.
+//! Servers that answer but can't be used. A command ends with an error that says what to change; a
+//! role logs it once and waits.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::world::World;
 
-/// Far longer than anything here takes.
+/// Much longer than any step here takes.
 const SOON: Duration = Duration::from_secs(30);
 
-/// How long a role is listened to, and some pauses between its attempts.
+/// How long the log of a role is observed: longer than several pauses between its attempts.
 const LISTENED: Duration = Duration::from_secs(6);
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
@@ -40,16 +40,20 @@ fn wrong(url: &str) -> [(&'static str, String, &'static str); 5] {
         ("no such database", format!("{server}/nothing"), "createdb --encoding=UTF8"),
         ("no password", format!("{user}@{end}"), "correct the user and password"),
         (
-            "a setting that there is not",
+            "an unknown setting",
             format!("{url}?options=-c%20nothing%3D1"),
             "take this setting out of FANFARE_DATABASE_URL",
         ),
-        ("TLS that the server has not", format!("{url}?sslmode=require"), "correct sslmode"),
+        (
+            "TLS, which the server does not have",
+            format!("{url}?sslmode=require"),
+            "correct sslmode",
+        ),
     ]
 }
 
 #[tokio::test]
-async fn commands_end_with_what_to_do_about_a_database_that_refuses_them() {
+async fn commands_say_what_to_do_about_a_database_that_refuses_them() {
     let world = World::new().await;
     let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
     for (what, url, advice) in wrong(database) {
@@ -64,7 +68,7 @@ async fn commands_end_with_what_to_do_about_a_database_that_refuses_them() {
 }
 
 #[tokio::test]
-async fn an_account_without_rights_and_a_schema_that_does_not_fit_are_configuration() {
+async fn missing_rights_and_a_newer_schema_exit_with_2() {
     let world = World::migrated().await;
     let name = format!("stranger_{}", Uuid::new_v4().simple());
     let sql = |statement: &str| world.sandbox.sql(statement).unwrap();
@@ -90,7 +94,7 @@ async fn an_account_without_rights_and_a_schema_that_does_not_fit_are_configurat
 }
 
 #[tokio::test]
-async fn a_database_of_a_version_before_the_first_release_is_left_as_it_is() {
+async fn database_from_before_the_first_release_is_not_changed() {
     let world = World::new().await;
     let sql = |statement: &str| world.sandbox.sql(statement).unwrap();
     sql("create table refinery_schema_history \
@@ -112,7 +116,7 @@ async fn a_database_of_a_version_before_the_first_release_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn commands_end_with_what_to_do_about_a_broker_that_refuses_them() {
+async fn commands_say_what_to_do_about_a_broker_that_refuses_them() {
     let world = World::migrated().await;
     let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
     let event = world.place.file("event.json", "{}");
@@ -132,7 +136,7 @@ async fn commands_end_with_what_to_do_about_a_broker_that_refuses_them() {
     }
 }
 
-/// A database of another encoding, which goes with the test.
+/// A database of another encoding. It is dropped at the end of the test.
 struct Encoded<'a> {
     world: &'a World,
     name: String,
@@ -162,7 +166,7 @@ impl Drop for Encoded<'_> {
 }
 
 #[tokio::test]
-async fn a_database_of_another_encoding_is_left_as_it_is() {
+async fn database_of_another_encoding_is_not_changed() {
     let world = World::new().await;
     for encoding in ["SQL_ASCII", "LATIN1"] {
         let database = Encoded::new(&world, encoding);
@@ -179,7 +183,7 @@ async fn a_database_of_another_encoding_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn roles_say_once_what_a_person_has_to_change_and_wait_for_it() {
+async fn roles_log_a_configuration_error_once_and_wait() {
     let world = World::migrated().await;
     let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
     let latin = Encoded::new(&world, "LATIN1");
@@ -213,7 +217,7 @@ async fn roles_say_once_what_a_person_has_to_change_and_wait_for_it() {
     }
 }
 
-/// What a process answers to somebody who is signed in, as far as it can tell.
+/// The answer of a process to a request with an access token, which is not valid.
 async fn answer(address: &str, path: &str) -> String {
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",

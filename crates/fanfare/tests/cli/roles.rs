@@ -1,4 +1,4 @@
-//! How the long-running processes start, wait and end.
+//! Long-running processes: their start, their wait for servers, and their end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use fanfare_testkit::process::Process;
 use crate::command::Place;
 use crate::world::World;
 
-/// Far longer than anything here takes.
+/// Much longer than any step here takes.
 const SOON: Duration = Duration::from_secs(20);
 
 fn start(place: &Place, role: &str, database: &str, broker: &str) -> Process {
@@ -21,7 +21,7 @@ fn start(place: &Place, role: &str, database: &str, broker: &str) -> Process {
 }
 
 #[tokio::test]
-async fn a_role_waits_for_what_is_away_and_ends_when_told() {
+async fn role_waits_for_unreachable_servers_and_ends_on_sigterm() {
     let place = Place::new();
     let mut router = start(&place, "router", "postgres://x@127.0.0.1:1/x", "amqp://127.0.0.1:1");
     router.wait_for_line("could not connect to RabbitMQ", SOON).await;
@@ -31,7 +31,7 @@ async fn a_role_waits_for_what_is_away_and_ends_when_told() {
 }
 
 #[tokio::test]
-async fn a_role_waits_for_its_tables() {
+async fn role_waits_for_the_migration() {
     let world = World::new().await;
     let sandbox = &world.sandbox;
     let mut router = start(&world.place, "router", &sandbox.database_url, &sandbox.amqp_url);
@@ -43,7 +43,7 @@ async fn a_role_waits_for_its_tables() {
 }
 
 #[tokio::test]
-async fn a_migration_waits_for_the_database() {
+async fn migration_waits_for_the_database() {
     let place = Place::new();
     let mut migrate = start(&place, "migrate", "postgres://x@127.0.0.1:1/x", "");
     migrate.wait_for_line("waiting for it", SOON).await;

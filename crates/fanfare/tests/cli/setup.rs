@@ -1,4 +1,4 @@
-//! What an operator sets up: tables, keys, accounts, the directory; and the doctor.
+//! The set-up of an installation: tables, keys, accounts, the directory, and the doctor.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::command::{Ended, Place};
 use crate::world::{World, keys};
 
 #[tokio::test]
-async fn the_database_is_migrated_once() {
+async fn database_is_migrated_once() {
     let world = World::new().await;
     let before = world.run(&["webhooks", "list"]);
     assert_eq!(before.code, Some(2), "{before:?}");
@@ -19,7 +19,7 @@ async fn the_database_is_migrated_once() {
 }
 
 #[tokio::test]
-async fn a_machine_gets_a_key_of_its_own_and_is_told_once() {
+async fn key_of_a_machine_is_created_and_announced_once() {
     let world = World::new().await;
     let first = world.run(&["migrate"]);
     assert!(first.stderr.contains("FANFARE_SECRET_KEYS"), "{}", first.stderr);
@@ -40,7 +40,7 @@ async fn accounts_are_added_with_a_password_from_stdin() {
         Ended::of(command.output().unwrap())
     };
     assert!(add("a long pass word\r\n").stdout.starts_with("added Anna"));
-    assert!(add("another long one").stdout.contains("there before"));
+    assert!(add("another long one").stdout.contains("existed"));
     assert!(add("\n").failed_with(2).contains("at least 12"));
     assert!(add("eleven char\n").failed_with(2).contains("11 characters; give one of at least 12"));
     assert!(add(&"a".repeat(5000)).failed_with(2).contains("at most 1024"));
@@ -97,17 +97,17 @@ async fn accounts_are_listed_disabled_enabled_and_removed() {
 }
 
 #[tokio::test]
-async fn the_directory_is_imported_with_its_revisions() {
+async fn directory_is_imported_with_its_revisions() {
     let world = World::migrated().await;
     let file = |text: &str| world.place.file("directory.json", text).display().to_string();
     let bare = file(r#"{"users":[{"name":"anna","roles":["r"]}],"roles":[{"name":"r"}]}"#);
-    let took = world.ok(&["directory", "import", &bare]);
+    let imported = world.ok(&["directory", "import", &bare]);
     assert_eq!(
-        took,
-        "took a snapshot with 1 users and 1 roles: 2 new; the directory is at revision 1\n"
+        imported,
+        "imported a snapshot with 1 users and 1 roles: 2 new; the directory is at revision 1\n"
     );
-    let took = world.ok(&["directory", "import", &bare, "--revision", "7"]);
-    assert!(took.ends_with("at revision 7\n"), "{took}");
+    let imported = world.ok(&["directory", "import", &bare, "--revision", "7"]);
+    assert!(imported.ends_with("at revision 7\n"), "{imported}");
     let lines = file(
         "{\"type\":\"directory.user\",\"accessrevision\":8,\"data\":{\"name\":\"bob\"}}\n\
          {\"type\":\"directory.user\",\"accessrevision\":9,\"data\":{\"name\":\"anna\",\"deleted\":true}}\n",
@@ -144,7 +144,7 @@ async fn the_directory_is_imported_with_its_revisions() {
 }
 
 #[tokio::test]
-async fn the_doctor_names_what_is_wrong() {
+async fn doctor_reports_each_fault() {
     let world = World::new().await;
     let ill = world.run(&["doctor"]);
     assert_eq!(ill.code, Some(1));
@@ -195,7 +195,7 @@ fn make_public(path: &Path) {
 }
 
 #[test]
-fn missing_urls_are_told_before_anything_is_done() {
+fn missing_urls_are_reported_before_anything_is_done() {
     let place = Place::new();
     for (name, command) in [
         ("FANFARE_DATABASE_URL", ["webhooks", "list"]),
@@ -209,7 +209,7 @@ fn missing_urls_are_told_before_anything_is_done() {
 }
 
 #[test]
-fn urls_that_can_t_be_used_are_misuse() {
+fn unusable_urls_exit_with_2() {
     let place = Place::new();
     let key = format!("k:{}=", "A".repeat(43));
     for (name, url, command) in [

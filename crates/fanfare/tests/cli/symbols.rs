@@ -1,4 +1,4 @@
-//! The binary without its debug information, as it is installed.
+//! The installed binary, without its debug information.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -17,7 +17,7 @@ fn sections(file: &Path) -> String {
 }
 
 #[test]
-fn a_binary_runs_without_its_debug_information_and_finds_it_beside_itself() {
+fn stripped_binary_runs_and_links_to_its_debug_information() {
     let place = Place::new();
     let binary: PathBuf = place.path().join("fanfare");
     std::fs::copy(env!("CARGO_BIN_EXE_fanfare"), &binary).unwrap();

@@ -1,4 +1,4 @@
-//! What goes through: events in, deliveries, and dead letters.
+//! Published events, deliveries, and dead letters.
 
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::{Message, Queue};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::world::{World, keys};
 
 #[tokio::test]
-async fn events_are_published_as_they_are() {
+async fn events_are_published_unchanged() {
     let world = World::new().await;
     let event = |id: u32| format!(r#"{{"id":"{id}","type":"reports.upload"}}"#);
     let file = |text: &str| world.place.file("events", text).display().to_string();
@@ -69,9 +69,9 @@ async fn dead_events_are_listed_replayed_and_discarded() {
     assert_eq!(world.depth(Queue::EventsDead).await, 3);
     assert_eq!(world.ok(&all_of[..4]), "replayed 2\n");
     assert_eq!(world.depth(Queue::Events).await, 2);
-    let ended = world.run(&["dead-letters", "discard", id, "nobody"]);
+    let ended = world.run(&["dead-letters", "discard", id, "unknown"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "discarded 1\n"));
-    assert!(ended.stderr.contains("no such dead letter: nobody"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no such dead letter: unknown"), "{}", ended.stderr);
     assert_eq!(world.json(&["dead-letters", "list"]), json!([]));
     assert_eq!(world.ok(&["dead-letters", "discard", "--all"]), "discarded 0\n");
     assert!(world.run(&["dead-letters", "discard"]).failed_with(2).contains("--all"));
@@ -165,16 +165,16 @@ async fn deliveries_are_listed_shown_and_retried() {
     assert_eq!(world.depth(Queue::Retries).await, 1);
     assert_eq!(world.json(&["deliveries", "show", &id])["state"], "pending");
     let again = world.run(&["deliveries", "retry", &id]);
-    assert!(again.stderr.contains("about to be attempted"), "{again:?}");
-    let nobody = "0".repeat(32);
-    assert!(world.run(&["deliveries", "retry", &nobody]).failed_with(1).contains("no delivery"));
+    assert!(again.stderr.contains("an attempt is due now"), "{again:?}");
+    let unknown = "0".repeat(32);
+    assert!(world.run(&["deliveries", "retry", &unknown]).failed_with(1).contains("no delivery"));
     assert!(
         world.run(&["deliveries", "list", "--state", "lost"]).failed_with(2).contains("dropped")
     );
 }
 
 #[tokio::test]
-async fn a_dead_delivery_is_replayed_unless_it_is_unknown() {
+async fn dead_delivery_is_replayed_unless_it_is_unknown() {
     let world = World::migrated().await;
     let session = world.session().await;
     let webhook = webhook(&world);
@@ -198,7 +198,7 @@ async fn a_dead_delivery_is_replayed_unless_it_is_unknown() {
     assert_eq!(shown["state"], "pending");
 }
 
-/// An attempt would only drop them, and a dropped delivery is no longer among the dead.
+/// An attempt would only drop them, and a dropped delivery can't be replayed any more.
 #[tokio::test]
 async fn dead_deliveries_of_a_paused_or_deleted_webhook_stay_dead() {
     let world = World::migrated().await;

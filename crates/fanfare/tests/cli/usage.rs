@@ -1,4 +1,4 @@
-//! Wrong calls: exit code 2 and a line that says what to do.
+//! Help, and wrong calls, which exit with 2 and a line that says what to do.
 
 use std::process::Command;
 
@@ -23,7 +23,7 @@ fn help_and_version_succeed() {
 }
 
 #[test]
-fn wrong_arguments_are_told_in_one_line() {
+fn wrong_arguments_are_reported_on_one_line() {
     let place = Place::new();
     let ended = place.run(&["listen"]);
     assert!(ended.failed_with(2).contains("--port <N>"));
@@ -36,7 +36,7 @@ fn wrong_arguments_are_told_in_one_line() {
 }
 
 #[test]
-fn no_command_shows_the_first_steps_and_fails() {
+fn call_without_a_command_shows_the_first_steps_and_fails() {
     let ended = Place::new().run(&[]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
     for words in ["Usage: fanfare", "fanfare doctor", "fanfare migrate", "fanfare --help"] {
@@ -46,8 +46,8 @@ fn no_command_shows_the_first_steps_and_fails() {
 }
 
 #[test]
-fn a_group_without_a_command_shows_its_help_and_fails() {
-    // That the environment says something, as in any installation, is no argument.
+fn command_group_without_a_command_shows_its_help_and_fails() {
+    // A variable in the environment does not count as an argument.
     for variables in [&[][..], &[("FANFARE_TIMEOUT", "1s")]] {
         let ended = Place::new().run_with(variables, &["webhooks"]);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));

@@ -6,7 +6,7 @@ use crate::listen::Receiver;
 use crate::world::{World, keys};
 
 #[tokio::test]
-async fn a_webhook_lives_from_add_to_delete() {
+async fn webhook_is_added_shown_paused_resumed_and_deleted() {
     let world = World::migrated().await;
     let secret = "0123456789abcdef0123456789abcdef";
     let added = world.run(&[
@@ -77,7 +77,7 @@ async fn a_webhook_lives_from_add_to_delete() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_changed_in_what_is_named_and_nothing_else() {
+async fn webhooks_set_changes_only_what_is_given() {
     let world = World::migrated().await;
     let add =
         ["webhooks", "add", "--owner", "anna", "--url", "https://example.org/a", "--no-verify"];
@@ -100,8 +100,8 @@ async fn a_webhook_is_changed_in_what_is_named_and_nothing_else() {
     assert_eq!(world.json(&["webhooks", "list"])[0], moved);
 
     let not_verified = world.run(&["webhooks", "set", id, "--url", "http://127.0.0.1:1/"]);
-    let told = not_verified.failed_with(1);
-    assert!(told.contains("Nothing was changed"), "{told}");
+    let error = not_verified.failed_with(1);
+    assert!(error.contains("Nothing was changed"), "{error}");
     assert_eq!(world.json(&["webhooks", "show", id]), moved);
     for (option, value, words) in [
         ("--rate-limit", "0", "from 1 to 1000000"),
@@ -114,7 +114,7 @@ async fn a_webhook_is_changed_in_what_is_named_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_wrong_webhook_is_misuse() {
+async fn invalid_webhook_exits_with_2() {
     let world = World::migrated().await;
     for (arguments, words) in [
         (["--url", "ftp://x/", "--filter", "*"], "must be absolute with a scheme"),
@@ -131,7 +131,7 @@ async fn a_wrong_webhook_is_misuse() {
 }
 
 #[tokio::test]
-async fn a_url_is_verified_and_pinged_under_the_operator_s_rules() {
+async fn verification_and_ping_respect_the_allowed_targets() {
     let world = World::migrated().await;
     let secret = "0123456789abcdef0123456789abcdef";
     let mut receiver = Receiver::start(&["--secret", secret, "--json"]);

@@ -1,4 +1,4 @@
-//! Commands against a real database and a real broker.
+//! Runs commands with a real database and a real broker.
 
 use fanfare_broker::{Config, Queue, Session};
 use fanfare_testkit::sandbox::Sandbox;
@@ -17,7 +17,7 @@ impl World {
         Self { place: Place::new(), sandbox: Sandbox::new().await }
     }
 
-    /// With the tables.
+    /// A world whose database has the tables.
     pub(crate) async fn migrated() -> Self {
         let world = Self::new().await;
         world.ok(&["migrate"]);

@@ -1,4 +1,4 @@
-//! How dead letters are shown.
+//! Formats dead letters for people.
 
 use fanfare_broker::dead_letters::{DeadLetter, Kind};
 
@@ -8,7 +8,7 @@ use crate::output::plain;
 pub(super) const HEADINGS: [&str; 7] =
     ["ID", "QUEUE", "DEAD SINCE", "REASON", "WEBHOOK", "EVENT", "DETAIL"];
 
-/// A dead letter in a list.
+/// The row of a dead letter in a list.
 pub(super) fn row(kind: Kind, letter: &DeadLetter) -> Vec<String> {
     let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
@@ -22,7 +22,7 @@ pub(super) fn row(kind: Kind, letter: &DeadLetter) -> Vec<String> {
     ]
 }
 
-/// A dead letter with all its properties.
+/// All properties of a dead letter.
 pub(super) fn facts(kind: Kind, letter: &DeadLetter) -> Vec<(&'static str, String)> {
     let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let number = |number: Option<i64>| dash(number.map(|number| number.to_string()));
@@ -42,7 +42,7 @@ pub(super) fn facts(kind: Kind, letter: &DeadLetter) -> Vec<(&'static str, Strin
     ]
 }
 
-/// The message's body, safe for a terminal.
+/// The message's body, with control characters escaped.
 pub(super) fn body_text(letter: &DeadLetter) -> String {
     let text = String::from_utf8_lossy(&letter.message.body);
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
@@ -54,7 +54,7 @@ mod tests {
     use fanfare_broker::Message;
 
     #[test]
-    fn a_body_is_safe_for_a_terminal() {
+    fn control_characters_of_a_body_are_escaped() {
         let letter = DeadLetter {
             id: "l1".to_owned(),
             reason: "unknown-filter".to_owned(),

@@ -1,4 +1,4 @@
-//! How deliveries and their attempts are shown.
+//! Formats deliveries and attempts for people.
 
 use chrono::{DateTime, Utc};
 use fanfare_core::answer::Trace;
@@ -10,7 +10,7 @@ use fanfare_app::clock::rfc3339;
 pub(super) const HEADINGS: [&str; 8] =
     ["ID", "CREATED", "STATE", "ATTEMPTS", "STATUS", "OWNER", "TYPES", "URL"];
 
-/// A delivery in a list.
+/// The row of a delivery in a list.
 pub(super) fn row(delivery: &Delivery) -> Vec<String> {
     vec![
         delivery.id.to_string(),
@@ -24,7 +24,7 @@ pub(super) fn row(delivery: &Delivery) -> Vec<String> {
     ]
 }
 
-/// A delivery with all its properties.
+/// All properties of a delivery.
 pub(super) fn facts(delivery: &Delivery) -> Vec<(&'static str, String)> {
     let time = |time: Option<DateTime<Utc>>| or_dash(time.map(rfc3339));
     vec![
@@ -49,23 +49,23 @@ pub(super) fn facts(delivery: &Delivery) -> Vec<(&'static str, String)> {
 pub(super) const ATTEMPT_HEADINGS: [&str; 7] =
     ["ATTEMPT", "AT", "MS", "OF IT", "STATUS", "OUTCOME", "ERROR OR ANSWER"];
 
-/// An attempt in a list.
+/// The row of an attempt.
 pub(super) fn attempt_row(attempt: &AttemptLog) -> Vec<String> {
-    let said = attempt.error.as_deref().or(attempt.response_body.as_deref());
-    let said: String = said.unwrap_or_default().chars().take(200).collect();
+    let text = attempt.error.as_deref().or(attempt.response_body.as_deref());
+    let text: String = text.unwrap_or_default().chars().take(200).collect();
     vec![
         attempt.attempt.to_string(),
         rfc3339(attempt.at),
         or_dash(attempt.duration_ms),
-        parts(attempt.trace.as_ref()),
+        phases(attempt.trace.as_ref()),
         or_dash(attempt.status),
         attempt.outcome.clone(),
-        said,
+        text,
     ]
 }
 
-/// What of an attempt's time went where, in milliseconds.
-fn parts(trace: Option<&Trace>) -> String {
+/// The durations of an attempt's phases, in milliseconds.
+fn phases(trace: Option<&Trace>) -> String {
     let open = || "open connection".to_owned();
     let Some(trace) = trace else { return open() };
     let known = [
@@ -74,10 +74,11 @@ fn parts(trace: Option<&Trace>) -> String {
         ("TLS", trace.tls_ms),
         ("first byte", trace.first_byte_ms),
     ];
-    let part = |(name, ms): (_, Option<u32>)| ms.map(|ms| format!("{name} {ms}"));
+    let phase = |(name, ms): (_, Option<u32>)| ms.map(|ms| format!("{name} {ms}"));
     let reused = (trace.reused() == Some(true)).then(open);
-    let parts: Vec<String> = reused.into_iter().chain(known.into_iter().filter_map(part)).collect();
-    if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
+    let phases: Vec<String> =
+        reused.into_iter().chain(known.into_iter().filter_map(phase)).collect();
+    if phases.is_empty() { "-".to_owned() } else { phases.join(", ") }
 }
 
 fn state(delivery: &Delivery) -> String {

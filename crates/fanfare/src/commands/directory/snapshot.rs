@@ -1,5 +1,6 @@
-//! A file with one snapshot, of any size: read to see what it is, then to see that all of it can be
-//! used, then to take it part by part, so that no pass needs memory for more than a part.
+//! Imports a file with one snapshot, of any size. The file is read three times: to recognise the
+//! snapshot, to check all of it, and to import it part by part. No pass needs memory for more than a
+//! part.
 
 use std::fmt;
 use std::fs::File;
@@ -22,27 +23,28 @@ use tokio::sync::mpsc;
 
 use crate::output::{self, Misuse};
 
-/// Permissions and documents of a part, roughly: some hundred milliseconds of the database's time.
-const PART: usize = 10_000;
-/// The members of a snapshot and its envelope that are used. Others that differ only by case were
-/// meant for these.
+/// The approximate number of permissions and documents of a part. The database needs some hundred
+/// milliseconds for this many.
+const PART_SIZE: usize = 10_000;
+/// The members of a snapshot and its envelope that are used. A name that differs from one of them
+/// only by case is an error.
 const NAMES: [&str; 5] = ["type", "accessrevision", "data", "users", "roles"];
-/// Parts that are ready while one is written.
-const AHEAD: usize = 2;
-/// How often progress is told.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// The number of parts that are read while one is written.
+const READ_AHEAD: usize = 2;
+/// How often progress is reported.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// A file that holds one snapshot and nothing else.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     path: PathBuf,
-    /// Its own revision.
+    /// The revision in the file.
     revision: Option<i64>,
-    /// Whether it is an event, whose revision nobody else gives.
+    /// Whether it is an event. Its revision can't be given on the command line.
     enveloped: bool,
 }
 
-/// What is looked at to see whether a file is a snapshot.
+/// The members by which a snapshot is recognised.
 #[derive(Deserialize)]
 struct Skeleton {
     #[serde(rename = "type")]
@@ -54,7 +56,7 @@ struct Skeleton {
     data: Option<IgnoredAny>,
 }
 
-/// How many there are.
+/// Numbers of users and roles.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Count {
     users: usize,
@@ -62,7 +64,7 @@ struct Count {
 }
 
 impl Snapshot {
-    /// The snapshot in a file; `None` when the file holds anything else.
+    /// The snapshot in a file; `None` if the file contains anything else.
     pub(super) fn in_file(path: &str) -> Option<Self> {
         let reader = open(Path::new(path)).ok()?;
         let mut deserializer = serde_json::Deserializer::from_reader(reader);
@@ -74,7 +76,7 @@ impl Snapshot {
             }
             None => skeleton.users.is_some() || skeleton.roles.is_some(),
         };
-        // An envelope has its own revision, which has to be there.
+        // The envelope of an event must contain the revision.
         let has_revision = skeleton.event_type.is_none() || skeleton.accessrevision.is_some();
         (is_snapshot && has_revision).then(|| Self {
             path: PathBuf::from(path),
@@ -83,16 +85,17 @@ impl Snapshot {
         })
     }
 
-    /// Takes it, as of its own revision, else the one that is given, else the next.
+    /// Imports the snapshot. An event has its own revision. Otherwise the revision is the given one,
+    /// the one in the file, or the next, in this order.
     ///
-    /// To begin again with it, it must have a revision of its own or a given one.
+    /// A reset needs a revision in the file or a given one.
     pub(super) async fn import(
         &self,
         given: Option<i64>,
         mode: ImportMode,
         store: &Store,
     ) -> anyhow::Result<()> {
-        let nothing = || format!("nothing of {} was taken", self.path.display());
+        let nothing = || format!("nothing of {} was imported", self.path.display());
         let all = self.count().await.with_context(nothing)?;
         let revision = given.filter(|_| !self.enveloped).or(self.revision);
         if mode == ImportMode::Reset && revision.is_none() {
@@ -102,7 +105,7 @@ impl Snapshot {
         let import = store.directory_import(revision, mode).await.with_context(nothing)?;
         let Some(import) = import else {
             return output::print(&format!(
-                "took nothing: the snapshot of revision {} was taken before\n",
+                "imported nothing: the snapshot of revision {} was imported before\n",
                 revision.unwrap_or_default()
             ));
         };
@@ -131,13 +134,13 @@ impl Snapshot {
         mut import: Import,
         all: Count,
     ) -> anyhow::Result<fanfare_store::directory::Applied> {
-        let (sender, mut parts) = mpsc::channel(AHEAD);
+        let (sender, mut parts) = mpsc::channel(READ_AHEAD);
         let path = self.path.clone();
         let reading = tokio::task::spawn_blocking(move || read_parts(&path, &sender));
-        let (mut done, mut told) = (Count::default(), Instant::now());
+        let (mut done, mut reported_at) = (Count::default(), Instant::now());
         while let Some(part) = parts.recv().await {
             if let Err(error) = import.put(&part).await {
-                // The reader ends when nobody takes its parts any more.
+                // The reader ends when the channel is closed.
                 parts.close();
                 import.cancel().await.ok();
                 return Err(error.into());
@@ -146,8 +149,8 @@ impl Snapshot {
                 users: done.users + part.users.len(),
                 roles: done.roles + part.roles.len(),
             };
-            if told.elapsed() > TELL_EVERY {
-                told = Instant::now();
+            if reported_at.elapsed() > PROGRESS_EVERY {
+                reported_at = Instant::now();
                 output::note(&format!(
                     "fanfare: wrote {} of {} users and {} of {} roles",
                     done.users, all.users, done.roles, all.roles
@@ -185,7 +188,7 @@ enum Item {
 fn read_parts(path: &Path, sender: &mpsc::Sender<Part>) -> anyhow::Result<()> {
     let (mut part, mut size) = (Part::default(), 0);
     let send = |part: &mut Part| {
-        sender.blocking_send(std::mem::take(part)).map_err(|_| "nobody takes it".to_owned())
+        sender.blocking_send(std::mem::take(part)).map_err(|_| "the import has ended".to_owned())
     };
     walk(path, &mut |item| {
         match item {
@@ -198,7 +201,7 @@ fn read_parts(path: &Path, sender: &mpsc::Sender<Part>) -> anyhow::Result<()> {
                 part.roles.push(role);
             }
         }
-        if size < PART {
+        if size < PART_SIZE {
             return Ok(());
         }
         size = 0;
@@ -207,7 +210,7 @@ fn read_parts(path: &Path, sender: &mpsc::Sender<Part>) -> anyhow::Result<()> {
     send(&mut part).map_err(|error| anyhow!(error))
 }
 
-/// The file from behind a byte order mark on, if it has one.
+/// Opens the file and skips a byte order mark.
 fn open(path: &Path) -> std::io::Result<BufReader<File>> {
     let mut reader = BufReader::new(File::open(path)?);
     let start = reader.fill_buf()?;
@@ -216,6 +219,7 @@ fn open(path: &Path) -> std::io::Result<BufReader<File>> {
     Ok(reader)
 }
 
+/// Is called for each user and role.
 type Each<'a> = dyn FnMut(Item) -> Result<(), String> + 'a;
 
 /// Reads all users and roles of a snapshot, in the file's order.

@@ -1,4 +1,4 @@
-//! Whether a policy of the broker takes messages away, or brings them before their time.
+//! Checks whether a policy of the broker loses messages, or returns them too early.
 
 use fanfare_broker::{BrokerError, Config, HarmfulPolicy, harmful_policies};
 
@@ -6,17 +6,17 @@ use super::Report;
 use crate::output;
 
 /// How to keep such a policy from Fanfare's queues.
-const MEND: &str = "give Fanfare's queues a policy of their own with a higher priority, as \
-                    deploy/rabbitmq/definitions.json does; `rabbitmqctl list_policies` shows which \
-                    policy it is";
+const ADVICE: &str = "give Fanfare's queues a policy of their own with a higher priority, as \
+                      deploy/rabbitmq/definitions.json does; `rabbitmqctl list_policies` lists all \
+                      policies";
 
-/// Tries what policies do to a queue of its own.
-pub(super) async fn look(report: &mut Report, config: &Config) -> anyhow::Result<()> {
+/// Creates test queues, and observes the effects of policies on them.
+pub(super) async fn check(report: &mut Report, config: &Config) -> anyhow::Result<()> {
     let found = match harmful_policies(config).await {
         Ok(found) => found,
         Err(BrokerError::Forbidden { .. }) => {
-            let text = "this user may not make a queue to try them; `rabbitmqctl list_policies` \
-                        shows all";
+            let text = "not checked, because this user may not create a test queue; `rabbitmqctl \
+                        list_policies` lists all policies";
             return report.ok("policies", text);
         }
         Err(error) => return report.wrong("policies", &output::explain(&error.into())),
@@ -25,12 +25,12 @@ pub(super) async fn look(report: &mut Report, config: &Config) -> anyhow::Result
         let (key, effect) = (policy.key(), effect(*policy));
         report.wrong(
             "policies",
-            &format!("one with `{key}` acts on queues like these: {effect}; {MEND}"),
+            &format!("a policy with `{key}` applies to queues like these: {effect}; {ADVICE}"),
         )?;
     }
     if found.is_empty() {
-        let text = "none acts on queues like these within seconds; `rabbitmqctl list_policies` shows \
-                    all";
+        let text = "none has a harmful effect on queues like these within seconds; `rabbitmqctl \
+                    list_policies` lists all policies";
         report.ok("policies", text)?;
     }
     Ok(())
@@ -39,17 +39,17 @@ pub(super) async fn look(report: &mut Report, config: &Config) -> anyhow::Result
 fn effect(policy: HarmfulPolicy) -> &'static str {
     match policy {
         HarmfulPolicy::MessageTtl => {
-            "messages vanish after a while, also events that wait and dead letters, and retries come \
-             back too soon and are put off again"
+            "messages expire, including waiting events and dead letters, and retries return too early \
+             and are deferred again"
         }
         HarmfulPolicy::Expires => {
-            "a queue that nobody consumes is deleted with what it holds, also dead letters"
+            "a queue without consumers is deleted with its messages, including dead letters"
         }
         HarmfulPolicy::DeliveryLimit => {
-            "a dead letter vanishes when it has been looked at a few times"
+            "a dead letter is removed after it has been listed a few times"
         }
         HarmfulPolicy::MaxLength => {
-            "a full queue refuses messages, or drops its oldest where the policy says so"
+            "a full queue refuses messages, or drops the oldest ones if the policy says so"
         }
     }
 }

@@ -1,53 +1,55 @@
-//! Whether each queue answers: one may exist, look well, and serve nobody.
+//! Checks whether each queue answers. A queue may exist and still not deliver messages.
 
 use std::collections::BTreeSet;
 
 use fanfare_broker::{Condition, Config, Probe, probe, repair};
 
-use super::{Found, Report};
+use super::{Finding, Report};
 use crate::output;
 
-/// Asks every queue and, if that is wanted, repairs what can be repaired. Returns the queues that are
+/// Probes every queue and, if wanted, repairs those that can be repaired. Returns the queues that are
 /// still broken.
-pub(super) async fn look(
+pub(super) async fn check(
     report: &mut Report,
     config: &Config,
     wants_repair: bool,
 ) -> anyhow::Result<BTreeSet<String>> {
-    let found = match probe(config).await {
-        Ok(found) => found,
+    let probes = match probe(config).await {
+        Ok(probes) => probes,
         Err(error) => {
             report.wrong("queues", &output::explain(&error.into()))?;
             return Ok(BTreeSet::new());
         }
     };
     let mut broken = BTreeSet::new();
-    for probe in found {
+    for probe in probes {
         let can_repair = probe.repairable || probe.condition == Condition::Missing;
         let what = format!("queue {}", probe.queue);
-        let found = match &probe.condition {
+        let finding = match &probe.condition {
             Condition::Answers => continue,
             _ if wants_repair && can_repair => repaired(config, &probe).await,
-            // The comparison with the table tells of those.
+            // The check of the topology reports missing queues.
             Condition::Missing => continue,
             Condition::Broken(problem) => Err(advice(&probe, problem)),
         };
-        if found.is_err() {
+        if finding.is_err() {
             broken.insert(probe.queue);
         }
-        report.add(&what, &found)?;
+        report.add(&what, &finding)?;
     }
     Ok(broken)
 }
 
-async fn repaired(config: &Config, probe: &Probe) -> Found {
+async fn repaired(config: &Config, probe: &Probe) -> Finding {
     match repair(config, &probe.queue).await {
         Ok(true) if probe.condition == Condition::Missing => {
-            Ok("was missing; it is made again".to_owned())
+            Ok("was missing; it has been created again".to_owned())
         }
-        Ok(true) => Ok("did not answer; it is deleted and made again, and a router publishes the \
-                        jobs that it held again from the database"
-            .to_owned()),
+        Ok(true) => {
+            Ok("did not answer; it has been deleted and created again, and a router publishes \
+                        its jobs again from the database"
+                .to_owned())
+        }
         Ok(false) => Ok("answers again".to_owned()),
         Err(error) => Err(output::explain(&error.into())),
     }
@@ -56,13 +58,14 @@ async fn repaired(config: &Config, probe: &Probe) -> Found {
 fn advice(probe: &Probe, problem: &str) -> String {
     if probe.repairable {
         format!(
-            "exists but does not answer ({problem}); routers make it again after two minutes, \
-             `fanfare doctor --repair` does so now; its jobs are published again from the database"
+            "exists but does not answer ({problem}); routers delete and create it again after two \
+             minutes, and `fanfare doctor --repair` does so now; its jobs are published again from \
+             the database"
         )
     } else {
         format!(
-            "exists but does not answer ({problem}); what it holds is nowhere else, so it is not \
-             repaired: restart the broker's nodes, one after the other"
+            "exists but does not answer ({problem}); its messages are stored nowhere else, so it is not \
+             repaired; restart the broker's nodes, one after the other"
         )
     }
 }
@@ -72,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_queues_of_jobs_are_said_to_be_made_again() {
+    fn repair_is_advised_only_for_queues_of_jobs() {
         let probe = |repairable| Probe {
             queue: "q".to_owned(),
             repairable,

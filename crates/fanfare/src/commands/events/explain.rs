@@ -1,4 +1,4 @@
-//! `fanfare events explain`: each webhook's verdict on an event, with its reasons.
+//! `fanfare events explain`: the verdict for each webhook on an event, with its reasons.
 
 use anyhow::anyhow;
 use fanfare_app::events::{self, EventError, Explanation};
@@ -15,10 +15,10 @@ use crate::table;
 /// The arguments of `fanfare events explain`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExplainArgs {
-    /// The events' ids, as their publisher gave them
+    /// The events' ids, which their publisher gave them
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
-    /// The events' source, when several have such an id
+    /// The events' source, if several sources have events with these ids
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
     /// Only for this webhook
@@ -27,10 +27,10 @@ pub(crate) struct ExplainArgs {
     /// Only for this user's webhooks
     #[arg(long, value_name = "NAME", value_parser = users::name)]
     owner: Option<Name>,
-    /// The most webhooks that are explained, the oldest first
+    /// The largest number of webhooks to explain, the oldest first
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = limit)]
     limit: usize,
-    /// Print a JSON array; with several ids each object names its event
+    /// Print a JSON array; with several ids, each object contains the event's id
     #[arg(long)]
     json: bool,
 }
@@ -40,7 +40,6 @@ fn limit(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| "give a whole number from 1 to 1000000".to_owned())
 }
 
-/// Explains events.
 pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<()> {
     let mut all = Vec::new();
     for id in &args.ids {
@@ -72,8 +71,8 @@ async fn explain(args: &ExplainArgs, context: &Context, id: &str) -> anyhow::Res
     })?;
     if explanation.explained.cut {
         output::note(&format!(
-            "fanfare: only the first {} webhooks are told of for the event {}; \
-             raise --limit, or ask for a --webhook or an --owner",
+            "fanfare: only the first {} webhooks are explained for the event {}; \
+             raise --limit, or choose with --webhook or --owner",
             args.limit,
             output::plain(id),
         ));
@@ -83,7 +82,7 @@ async fn explain(args: &ExplainArgs, context: &Context, id: &str) -> anyhow::Res
 
 const HEADINGS: [&str; 5] = ["WEBHOOK", "OWNER", "VERDICT", "DELIVERY", "WHY"];
 
-/// The event in a line, and a table of its webhooks.
+/// A line about the event, and a table of webhooks.
 fn text(Explanation { event, explained }: &Explanation) -> String {
     let line = format!(
         "{} {} on {}, decided by revision {}",

@@ -1,4 +1,4 @@
-//! How events are shown.
+//! Formats events for people.
 
 use fanfare_store::events::{EventDetail, EventSummary, Planned};
 
@@ -8,7 +8,7 @@ use fanfare_app::clock::rfc3339;
 pub(super) const HEADINGS: [&str; 6] =
     ["RECEIVED", "ID", "TYPE", "SUBJECT", "WEBHOOKS", "REVISION"];
 
-/// An event in a list.
+/// The row of an event in a list.
 pub(super) fn row(event: &EventSummary) -> Vec<String> {
     vec![
         rfc3339(event.received_at),
@@ -20,7 +20,7 @@ pub(super) fn row(event: &EventSummary) -> Vec<String> {
     ]
 }
 
-/// An event with all its properties.
+/// All properties of an event.
 pub(super) fn facts(event: &EventSummary, detail: &EventDetail) -> Vec<(&'static str, String)> {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     vec![
@@ -47,7 +47,7 @@ fn webhooks(event: &EventSummary) -> String {
 /// The headings of an event's deliveries.
 pub(super) const DELIVERY_HEADINGS: [&str; 3] = ["DELIVERY", "WEBHOOK", "STATE"];
 
-/// A delivery of an event in a list.
+/// The row of an event's delivery.
 pub(super) fn delivery_row(planned: &Planned) -> Vec<String> {
     let state = planned.state.name();
     let state = match &planned.reason {

@@ -1,4 +1,4 @@
-//! Judges a POST as a receiver should: both signatures, the time, and the body's form.
+//! Checks a POST as a receiver should: both signatures, the timestamp, and the body's form.
 
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
@@ -11,10 +11,10 @@ use fanfare_core::webhook::Secret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A POST and what there is to say about it.
+/// A POST with the results of its checks.
 #[derive(Debug, Default)]
 pub(super) struct Post {
-    /// The body's size.
+    /// The body's size, in bytes.
     pub(super) bytes: usize,
     /// The delivery's id, from the body.
     pub(super) id: Option<String>,
@@ -24,15 +24,15 @@ pub(super) struct Post {
     pub(super) ms_signature: Option<bool>,
     /// Whether `webhook-signature` is right; `None` when it could not be checked.
     pub(super) webhook_signature: Option<bool>,
-    /// Whether `webhook-timestamp` is near enough; `None` when there is none.
+    /// Whether `webhook-timestamp` is within the tolerance; `None` if it is missing.
     pub(super) timestamp: Option<bool>,
     /// The webhook's properties, as compact JSON.
     pub(super) properties: Option<String>,
     /// The notifications, as compact JSON.
     pub(super) notifications: Vec<String>,
-    /// What is wrong, for a person.
+    /// The problems, for a person.
     pub(super) problems: Vec<String>,
-    /// Whether a receiver must not trust it.
+    /// Whether a receiver must not trust the POST.
     pub(super) forged: bool,
 }
 
@@ -48,7 +48,7 @@ struct Form<'a> {
 }
 
 impl Post {
-    /// Judges a POST; without a secret, only its form.
+    /// Checks a POST; without a secret, only its form.
     pub(super) fn new(
         headers: &HeaderMap,
         body: &[u8],
@@ -118,7 +118,7 @@ impl Post {
         let near = age.is_some_and(|age| age.unsigned_abs() <= TOLERANCE_S.unsigned_abs());
         self.timestamp = Some(near);
         match age {
-            None => self.problems.push(format!("{WEBHOOK_TIMESTAMP} is no number of seconds")),
+            None => self.problems.push(format!("{WEBHOOK_TIMESTAMP} is not a number of seconds")),
             Some(age) if !near => self.problems.push(format!(
                 "{WEBHOOK_TIMESTAMP} is {} s {} our clock; at most {TOLERANCE_S} s are accepted",
                 age.unsigned_abs(),
@@ -128,14 +128,14 @@ impl Post {
         }
     }
 
-    /// The value of a header that must be there exactly once.
+    /// The value of a header that must occur exactly once.
     fn single(&mut self, headers: &HeaderMap, name: &str) -> Option<String> {
         let mut values = headers.get_all(name).iter();
         let value = values.next().and_then(|value| value.to_str().ok()).map(str::to_owned);
         if value.is_none() {
             self.problems.push(format!("{name} is missing"));
         } else if values.next().is_some() {
-            self.problems.push(format!("{name} is there more than once"));
+            self.problems.push(format!("{name} occurs more than once"));
             return None;
         }
         value
@@ -143,7 +143,7 @@ impl Post {
 }
 
 fn mismatch(name: &str) -> String {
-    format!("{name} does not match: the secret is another one, or the body was changed on its way")
+    format!("{name} does not match: the secret is different, or the body was changed in transit")
 }
 
 #[cfg(test)]
@@ -177,13 +177,13 @@ mod tests {
         pairs.into_iter().map(header).collect()
     }
 
-    fn judge(headers: &HeaderMap, body: &str) -> Post {
+    fn check(headers: &HeaderMap, body: &str) -> Post {
         Post::new(headers, body.as_bytes(), Some(&secret()), now())
     }
 
     #[test]
-    fn a_good_post_has_no_problems() {
-        let post = judge(&signed(1_799_999_800), BODY);
+    fn valid_post_has_no_problems() {
+        let post = check(&signed(1_799_999_800), BODY);
         assert_eq!(post.problems, Vec::<String>::new());
         assert!(!post.forged);
         assert_eq!((post.ms_signature, post.webhook_signature), (Some(true), Some(true)));
@@ -193,17 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_body_matches_neither_signature() {
-        let post = judge(&signed(1_800_000_000), &BODY.replace("tasks", "taskz"));
+    fn changed_body_matches_neither_signature() {
+        let post = check(&signed(1_800_000_000), &BODY.replace("tasks", "taskz"));
         assert!(post.forged);
         assert_eq!((post.ms_signature, post.webhook_signature), (Some(false), Some(false)));
         assert_eq!(post.timestamp, Some(true));
     }
 
     #[test]
-    fn an_old_or_future_time_is_refused() {
+    fn old_or_future_timestamp_is_refused() {
         for (at, words) in [(1_799_999_699, "301 s behind"), (1_800_000_301, "301 s ahead of")] {
-            let post = judge(&signed(at), BODY);
+            let post = check(&signed(at), BODY);
             assert!(post.forged);
             assert_eq!((post.webhook_signature, post.timestamp), (Some(true), Some(false)));
             assert!(post.problems[0].contains(words), "{:?}", post.problems);
@@ -211,28 +211,28 @@ mod tests {
     }
 
     #[test]
-    fn each_header_must_be_there_once() {
+    fn missing_or_repeated_headers_are_refused() {
         for name in [MS_SIGNATURE, WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE] {
             let mut headers = signed(1_800_000_000);
             let value = headers.remove(name).unwrap();
-            let post = judge(&headers, BODY);
+            let post = check(&headers, BODY);
             assert!(post.forged);
             assert_eq!(post.problems, [format!("{name} is missing")]);
             headers.append(name, value.clone());
             headers.append(name, value);
-            assert_eq!(judge(&headers, BODY).problems, [format!("{name} is there more than once")]);
+            assert_eq!(check(&headers, BODY).problems, [format!("{name} occurs more than once")]);
         }
     }
 
     #[test]
-    fn the_id_is_the_body_s() {
+    fn webhook_id_that_differs_from_the_body_is_refused() {
         let mut headers = signed(1_800_000_000);
         headers.insert(WEBHOOK_ID, HeaderValue::from_static("another"));
-        assert!(judge(&headers, BODY).problems.iter().any(|text| text.contains("body's Id")));
+        assert!(check(&headers, BODY).problems.iter().any(|text| text.contains("body's Id")));
     }
 
     #[test]
-    fn without_a_secret_nothing_is_forged() {
+    fn post_without_a_secret_is_not_marked_as_forged() {
         let post = Post::new(&HeaderMap::new(), b"hello", None, now());
         assert!(!post.forged);
         assert_eq!(post.ms_signature, None);

@@ -1,4 +1,4 @@
-//! Makes text or JSON of a POST.
+//! Formats a POST as text or JSON.
 
 use std::fmt::Write as _;
 
@@ -13,13 +13,12 @@ use fanfare_app::clock;
 
 /// A POST with its answer.
 pub(super) struct Shown<'a> {
-    /// When it came.
+    /// When the POST arrived.
     pub(super) at: DateTime<Utc>,
-    /// Where it was sent.
+    /// The path of the request.
     pub(super) path: &'a str,
-    /// The status that it is answered with.
+    /// The status of the answer.
     pub(super) status: u16,
-    /// What it is.
     pub(super) post: &'a Post,
 }
 
@@ -44,8 +43,8 @@ struct Line<'a> {
 impl Shown<'_> {
     /// One JSON object with a line break.
     pub(super) fn json_line(&self) -> String {
-        // The texts came out of a JSON parser; they go back in as they are, so that digits and key
-        // order stay the sender's.
+        // The texts are valid JSON. They are written unchanged, which keeps the sender's digits and
+        // order of keys.
         let raw = |text: &String| RawValue::from_string(text.clone()).ok();
         let line = Line {
             at: clock::rfc3339(self.at),
@@ -62,7 +61,7 @@ impl Shown<'_> {
             problems: &self.post.problems,
             status: self.status,
         };
-        // Plain data with names as keys: there is nothing in it that JSON could refuse.
+        // Serialization can't fail: the struct has only strings as keys.
         serde_json::to_string(&line).unwrap_or_default() + "\n"
     }
 
@@ -87,7 +86,7 @@ impl Shown<'_> {
     }
 
     fn signatures(&self) -> String {
-        let say = |name: &str, right: Option<bool>| {
+        let result = |name: &str, right: Option<bool>| {
             let word = match right {
                 Some(true) => "ok",
                 Some(false) => "WRONG",
@@ -96,9 +95,9 @@ impl Shown<'_> {
             format!("{name} {word}")
         };
         [
-            say("ms-signature", self.post.ms_signature),
-            say("webhook-signature", self.post.webhook_signature),
-            say("time", self.post.timestamp),
+            result("ms-signature", self.post.ms_signature),
+            result("webhook-signature", self.post.webhook_signature),
+            result("time", self.post.timestamp),
         ]
         .join(", ")
     }
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_tells_all_and_keeps_the_terminal_safe() {
+    fn text_output_has_every_part_and_escapes_control_characters() {
         let expected = "2027-01-15T08:00:00Z  POST /hook  Id 0f8f  attempt 1  10 bytes  answered 401\n  \
                         reports upload  r1  A\\u{1b}[2J\n  \
                         ms-signature ok, webhook-signature WRONG, time not checked\n  \
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_is_one_line_with_the_keys_in_order() {
+    fn json_output_is_one_line_with_the_keys_in_order() {
         let expected = concat!(
             r#"{"at":"2027-01-15T08:00:00.000Z","method":"POST","path":"/hook","bytes":10,"id":"0f8f","#,
             r#""attempt":1,"msSignature":true,"webhookSignature":false,"timestamp":null,"properties":{},"#,

@@ -12,41 +12,41 @@ use serde_json::{Map, Value};
 use super::{failed, warn_about_owner};
 use crate::commands::users;
 use crate::output::Misuse;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
 /// The arguments of `fanfare webhooks add`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArgs {
-    /// The user whose webhook it is; it hears only of what that user may read
+    /// The user who owns the webhook; it gets only events about resources that this user may read
     #[arg(long, value_name = "NAME", value_parser = users::name)]
     owner: Name,
-    /// Where notifications go
+    /// The URL to which notifications are sent
     #[arg(long)]
     url: WebhookUri,
-    /// The secret that signs, of 32 to 128 characters [default: one is made]
+    /// The secret that signs notifications, of 32 to 128 characters [default: a random one]
     #[arg(long, value_name = "SECRET")]
     secret: Option<Secret>,
-    /// What to hear of, such as reports or reports.delete; may be given more than once
-    /// [default: everything]
+    /// A filter of events, such as reports or reports.delete; may be given more than once
+    /// [default: all events]
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
-    /// Words for people
+    /// A description for people
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// A header for each POST, as 'Name: value'; may be given more than once
+    /// A header to send with each POST, as 'Name: value'; may be given more than once
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
-    /// A text for each body's Properties, as Name=value; may be given more than once
+    /// A property to send in each body, as Name=value; may be given more than once
     #[arg(long = "property", value_name = "NAME=VALUE", value_parser = property)]
     properties: Vec<(String, String)>,
-    /// The most attempts a minute, of all workers together [default: no limit]
+    /// The largest number of attempts a minute, of all workers together [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_RATE_LIMIT.into()))]
     rate_limit: Option<u32>,
-    /// Send nothing until it is resumed
+    /// Add the webhook paused: nothing is sent until it is resumed
     #[arg(long)]
     paused: bool,
-    /// Don't ask the URL to return an echo first
+    /// Don't verify the URL, which must return an echo
     #[arg(long)]
     no_verify: bool,
     /// Print a JSON object
@@ -64,13 +64,12 @@ fn property(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Registers a webhook.
 pub(super) async fn add(
     args: AddArgs,
     context: &Context,
     settings: &Settings,
 ) -> anyhow::Result<Webhook> {
-    let client = if args.no_verify { None } else { Some(parts::outbound(settings)?) };
+    let client = if args.no_verify { None } else { Some(wiring::outbound(settings)?) };
     let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
     let (owner, wanted) = wanted(args)?;
     let new = NewWebhook { owner, wanted, verification };

@@ -11,21 +11,23 @@ use super::warn_about_owner;
 use crate::commands::users;
 use crate::input;
 use crate::output;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
-/// Entries whose errors are printed; with more, the file is probably another one altogether.
+/// The largest number of entries whose errors are printed. A file with more errors is probably the
+/// wrong file.
 const MOST_PRINTED: usize = 20;
 
 /// The arguments of `fanfare webhooks import`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
-    /// What `GET /api/webhooks/registrations` answered, best with `?user=all`; `-` for stdin
+    /// The file with the answer of `GET /api/webhooks/registrations`, preferably with `?user=all`; `-`
+    /// for stdin
     file: String,
-    /// The owner of entries that have no `User`
+    /// The owner of entries without `User`
     #[arg(long, value_name = "NAME", value_parser = users::name)]
     owner: Option<Name>,
-    /// Don't ask the URLs to return an echo first
+    /// Don't verify the URLs, which must return an echo
     #[arg(long)]
     no_verify: bool,
 }
@@ -40,7 +42,7 @@ pub(super) async fn import(
     let entries = input::entries(&text)?;
     let entries: Vec<Entry<'_>> =
         entries.iter().map(|entry| Entry { line: entry.line, json: entry.raw.get() }).collect();
-    let client = if args.no_verify { None } else { Some(parts::outbound(settings)?) };
+    let client = if args.no_verify { None } else { Some(wiring::outbound(settings)?) };
     let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
     let (actor, owner) = (&Actor::Operator, args.owner.as_ref());
     let imported = webhooks::import(context, actor, &entries, owner, verification).await;
@@ -64,11 +66,11 @@ fn refuse(wrong: &[(EntryPosition, EntryError)], n_entries: usize, file: &str) -
     anyhow!("{n_wrong} of {n_entries} entries of {file} can't be taken; nothing was imported")
 }
 
-/// What to do about an entry, to follow what is wrong with it.
+/// The advice about an invalid entry, to follow its error.
 fn advice(error: &EntryError) -> &'static str {
     match error {
         EntryError::NoOwner => "; give --owner NAME",
-        EntryError::NotVerified(_) => " (--no-verify imports without asking)",
+        EntryError::NotVerified(_) => " (--no-verify skips the verification)",
         _ => "",
     }
 }

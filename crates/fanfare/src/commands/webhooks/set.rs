@@ -9,28 +9,28 @@ use fanfare_core::webhook::{Webhook, WebhookUri};
 
 use super::{failed_for, ids};
 use crate::output::Misuse;
-use crate::parts;
 use crate::settings::Settings;
+use crate::wiring;
 
-/// The arguments of `fanfare webhooks set`. What is left out stays as it is.
+/// The arguments of `fanfare webhooks set`. Members without an argument are not changed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SetArgs {
     /// The webhook's id
     #[arg(value_parser = ids::parse::<WebhookId>)]
     id: WebhookId,
-    /// Where notifications go
+    /// The URL to which notifications are sent
     #[arg(long)]
     url: Option<WebhookUri>,
-    /// What to hear of, instead of what it was; may be given more than once
+    /// A filter of events; all given filters replace the former ones; may be given more than once
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
-    /// Words for people; empty for none
+    /// A description for people; an empty text removes it
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// The most attempts a minute, of all workers together; none for no limit
+    /// The largest number of attempts a minute, of all workers together; none for no limit
     #[arg(long, value_name = "N", value_parser = rate_limit)]
     rate_limit: Option<RateLimit>,
-    /// Don't ask another URL to return an echo first
+    /// Don't verify a new URL, which must return an echo
     #[arg(long)]
     no_verify: bool,
     /// Print a JSON object
@@ -43,7 +43,6 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
     RateLimit::parse(text).map_err(|error| error.to_string())
 }
 
-/// Changes a webhook.
 pub(super) async fn set(
     args: SetArgs,
     context: &Context,
@@ -54,8 +53,8 @@ pub(super) async fn set(
     } else {
         Some(Filters::parse(&args.filters).map_err(|error| Misuse(error.to_string()))?)
     };
-    let asks = args.url.is_some() && !args.no_verify;
-    let client = if asks { Some(parts::outbound(settings)?) } else { None };
+    let verifies = args.url.is_some() && !args.no_verify;
+    let client = if verifies { Some(wiring::outbound(settings)?) } else { None };
     let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
     let wanted = Patch {
         uri: args.url,
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_a_number_or_none() {
+    fn rate_limit_is_a_number_or_none() {
         assert_eq!(rate_limit("60"), Ok(RateLimit::Set(Some(60))));
         assert_eq!(rate_limit("none"), Ok(RateLimit::Set(None)));
         for wrong in ["0", "-1", "1000001", "1.5", "many"] {

@@ -1,4 +1,4 @@
-//! How webhooks are shown, and what a ping of one is.
+//! Formats webhooks for people, and makes the request of a ping.
 
 use anyhow::bail;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::output::plain;
 /// The headings of a list.
 pub(super) const HEADINGS: [&str; 6] = ["ID", "OWNER", "OWNER IS", "STATE", "FILTERS", "URI"];
 
-/// A webhook in a list.
+/// The row of a webhook in a list.
 pub(super) fn row(webhook: &Webhook, owner: OwnerState) -> Vec<String> {
     vec![
         webhook.id.to_string(),
@@ -29,7 +29,7 @@ pub(super) fn row(webhook: &Webhook, owner: OwnerState) -> Vec<String> {
     ]
 }
 
-/// A webhook with all its properties.
+/// All properties of a webhook.
 pub(super) fn facts(webhook: &Webhook, owner: OwnerState) -> Vec<(&'static str, String)> {
     let state = match (&webhook.paused, &webhook.paused_reason) {
         (false, _) => "active".to_owned(),
@@ -41,7 +41,7 @@ pub(super) fn facts(webhook: &Webhook, owner: OwnerState) -> Vec<(&'static str, 
     vec![
         ("Id", webhook.id.to_string()),
         ("Owner", webhook.owner.to_string()),
-        ("Owner is", told(owner).to_owned()),
+        ("Owner is", owner_text(owner).to_owned()),
         ("URI", webhook.uri.as_str().to_owned()),
         ("Secret", webhook.secrets.first().map(|one| one.reveal().to_owned()).unwrap_or_default()),
         ("State", state),
@@ -66,15 +66,15 @@ pub(super) fn facts(webhook: &Webhook, owner: OwnerState) -> Vec<(&'static str, 
     ]
 }
 
-fn told(owner: OwnerState) -> &'static str {
+fn owner_text(owner: OwnerState) -> &'static str {
     match owner {
         OwnerState::Enabled => "enabled",
-        OwnerState::Disabled => "disabled: nothing is sent while that is so",
-        OwnerState::Deleted => "not in the directory: nothing is sent while that is so",
+        OwnerState::Disabled => "disabled: nothing is sent until that changes",
+        OwnerState::Deleted => "not in the directory: nothing is sent until that changes",
     }
 }
 
-/// A POST that tells of no event.
+/// A POST without an event.
 pub(super) struct Ping {
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Bytes,
@@ -97,7 +97,7 @@ impl Ping {
     }
 }
 
-/// What came back from a ping; an error when it was no success.
+/// The status of a ping's answer; an error if it is not a success.
 pub(super) fn answer(answer: &Answer) -> anyhow::Result<String> {
     match answer {
         Answer::Response { status: status @ 200..=299, .. } => Ok(status.to_string()),
@@ -146,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_no_secret() {
+    fn row_has_no_secret() {
         let row = row(&webhook(), OwnerState::Enabled);
         assert_eq!(row.len(), HEADINGS.len());
         assert!(!row.concat().contains(SECRET));
     }
 
     #[test]
-    fn a_ping_is_signed_as_any_notification() {
+    fn ping_is_signed_like_a_notification() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let ping = Ping::new(&webhook(), now);
         let header = |name: &str| {

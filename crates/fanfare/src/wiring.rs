@@ -1,4 +1,4 @@
-//! The parts that commands are made of, built from the settings.
+//! Makes the stores, sessions and clients of the commands from the settings.
 
 use anyhow::Context as _;
 use fanfare_app::{Context, Publisher};
@@ -10,30 +10,32 @@ use fanfare_store::{Asks, Config as StoreConfig, Store};
 
 use crate::settings::{Settings, SettingsError};
 
-/// How requests to receivers name their sender.
+/// The `User-Agent` of requests to receivers and to the identity provider.
 pub(crate) const USER_AGENT: &str = concat!("Fanfare/", env!("CARGO_PKG_VERSION"));
 
-/// The database; connects to nothing yet. `process` is what operators see of it there.
+/// The database; connects to nothing yet. `process` becomes part of the `application_name`, by which
+/// operators recognise its connections.
 pub(crate) fn store(settings: &Settings, process: &str) -> anyhow::Result<Store> {
     store_with(settings, process, settings.load.database_connections, Asks::ThisAndThat)
 }
 
-/// The same for people who wait for each answer.
+/// The database for a process that answers requests of people, who wait for each query.
 pub(crate) fn store_for_people(settings: &Settings, process: &str) -> anyhow::Result<Store> {
     store_with(settings, process, settings.load.database_connections, Asks::Interactive)
 }
 
-/// The same for what a process does beside answering, with few connections.
+/// The database for background work of a process, with few connections.
 pub(crate) fn store_for_upkeep(settings: &Settings, process: &str) -> anyhow::Result<Store> {
     store_with(settings, &format!("{process} background"), 2, Asks::ThisAndThat)
 }
 
-/// The same for a role that works through a queue.
+/// The database for a role that consumes a queue and repeats the same statements.
 pub(crate) fn store_for_queue(settings: &Settings, process: &str) -> anyhow::Result<Store> {
     store_with(settings, process, settings.load.database_connections, Asks::TheSame)
 }
 
-/// The database with a single connection, for looks that must not wait behind a role's work.
+/// The database with a connection of its own, for health checks that must not wait for a role's
+/// queries.
 pub(crate) fn probe(settings: &Settings, process: &str) -> anyhow::Result<Store> {
     store_with(settings, &format!("{process} probe"), 1, Asks::ThisAndThat)
 }
@@ -55,12 +57,12 @@ fn store_with(
     })?)
 }
 
-/// What use cases work with, for a command that needs no broker.
+/// The context of use cases, for a command that needs no broker.
 pub(crate) fn context(settings: &Settings, process: &str) -> anyhow::Result<Context> {
     context_with(settings, process, Publisher::none())
 }
 
-/// The same with a broker.
+/// The context of use cases, with a publisher.
 pub(crate) fn context_with(
     settings: &Settings,
     process: &str,
@@ -69,19 +71,20 @@ pub(crate) fn context_with(
     Ok(Context::new(store(settings, process)?, publisher, settings.load.webhooks_per_owner))
 }
 
-/// Where the broker is. `process` is what operators see of it there.
+/// The configuration of the broker. `process` becomes part of the connection's name, by which
+/// operators recognise it.
 pub(crate) fn broker(settings: &Settings, process: &str) -> anyhow::Result<BrokerConfig> {
     let name = format!("fanfare-{process}");
     let config = BrokerConfig::new(settings.amqp_url()?, &name)?;
     Ok(config.with_delivery_queues(settings.load.delivery_queues))
 }
 
-/// A session with the broker, in which all exchanges and queues exist.
+/// Opens a session with the broker, and declares all exchanges and queues.
 pub(crate) async fn session(settings: &Settings, process: &str) -> anyhow::Result<Session> {
     Ok(Session::open(&broker(settings, process)?).await?)
 }
 
-/// The HTTP client that reaches receivers.
+/// The HTTP client for requests to receivers.
 pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
     Client::new(OutboundConfig {
         allow: settings.receivers.allow_targets.clone(),
@@ -90,12 +93,12 @@ pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
         user_agent: USER_AGENT.to_owned(),
         ca_file: settings.receivers.receiver_ca_file.clone(),
     })
-    .context("failed to prepare for HTTP requests")
+    .context("failed to make the HTTP client")
 }
 
 /// The identity provider that people sign in with; connects to nothing yet.
 pub(crate) fn provider(settings: &Settings) -> anyhow::Result<Option<Provider>> {
     let config = settings.sign_in.provider()?;
     let provider = config.map(Provider::new).transpose();
-    provider.context("failed to prepare for HTTP requests to the identity provider")
+    provider.context("failed to make the HTTP client of the identity provider")
 }
