@@ -23,13 +23,13 @@
 mod api;
 mod app;
 mod auth;
+mod maintenance;
 pub mod oidc;
 mod pages;
 mod paths;
 mod routes;
 mod security;
 mod site;
-mod upkeep;
 mod v1;
 
 use std::sync::Arc;
@@ -98,8 +98,9 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let app = Arc::new(App::new(config));
     let router = routes::router(Arc::clone(&app));
     // A sweep may be left at any point: what it did not delete has ended all the same.
-    let beside =
-        async { tokio::join!(sweep(&app, &stop), upkeep::count(&app), upkeep::resend(&app)) };
+    let beside = async {
+        tokio::join!(sweep(&app, &stop), maintenance::count(&app), maintenance::resend(&app))
+    };
     let beside = stop.run_until_cancelled(beside);
     tokio::join!(fanfare_http::serve(listener, router, LIMITS, &stop), beside);
 }

@@ -18,7 +18,7 @@ pub(crate) mod flow;
 pub(crate) mod keys;
 pub(crate) mod metadata;
 pub(crate) mod provider;
-pub(crate) mod stated;
+pub(crate) mod token_summary;
 pub(crate) mod tokens;
 
 use std::fmt;

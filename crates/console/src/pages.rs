@@ -9,9 +9,10 @@
 //! The English of the pages is in the templates; what is chosen by data is in `text`.
 
 pub(crate) mod assets;
+mod components;
+pub(crate) mod deletion;
 pub(crate) mod deliveries;
 pub(crate) mod delivery;
-mod denied;
 pub(crate) mod edit;
 mod error;
 mod fields;
@@ -19,10 +20,9 @@ mod form;
 pub(crate) mod grid;
 mod health;
 mod page;
-mod parts;
 pub(crate) mod provider;
+mod provider_error;
 mod receivers;
-pub(crate) mod remove;
 pub(crate) mod resend;
 pub(crate) mod row;
 pub(crate) mod secret;
@@ -42,4 +42,4 @@ pub(crate) const WEBHOOKS: &str = "/webhooks";
 /// Where people sign in.
 pub(crate) const SIGN_IN: &str = "/sign-in";
 /// From where they are sent to the identity provider.
-pub(crate) const SIGN_IN_ELSEWHERE: &str = "/sign-in/provider";
+pub(crate) const SIGN_IN_PROVIDER: &str = "/sign-in/provider";

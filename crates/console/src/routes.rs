@@ -80,15 +80,15 @@ fn v1() -> (Router<Shared>, OpenApi) {
 /// The pages.
 fn pages() -> Router<Shared> {
     use pages::{
-        assets, deliveries, delivery, edit, grid, provider, remove, resend, row, secret, sign_in,
+        assets, deletion, deliveries, delivery, edit, grid, provider, resend, row, secret, sign_in,
         signature, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
-        .route(pages::SIGN_IN, get(sign_in::show).post(sign_in::enter))
-        .route(pages::SIGN_IN_ELSEWHERE, get(provider::start))
+        .route(pages::SIGN_IN, get(sign_in::show).post(sign_in::submit))
+        .route(pages::SIGN_IN_PROVIDER, get(provider::start))
         .route(flow::CALLBACK, get(provider::finish))
-        .route("/sign-out", post(sign_in::leave))
+        .route("/sign-out", post(sign_in::sign_out))
         .route("/assets/{name}", get(assets::show))
         .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
         .route("/webhooks/new", get(edit::new))
@@ -96,7 +96,7 @@ fn pages() -> Router<Shared> {
         .route("/webhooks/{id}/edit", get(edit::edit).post(edit::save))
         .route("/webhooks/{id}/pause", post(row::pause))
         .route("/webhooks/{id}/resume", post(row::resume))
-        .route("/webhooks/{id}/delete", get(remove::ask).post(remove::delete))
+        .route("/webhooks/{id}/delete", get(deletion::confirm).post(deletion::delete))
         .route("/webhooks/{id}/test", post(test::send))
         .route("/webhooks/{id}/secret", post(secret::reveal))
         .route("/webhooks/{id}/secret/rotate", post(secret::rotate))

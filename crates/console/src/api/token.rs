@@ -18,7 +18,7 @@ use super::body;
 use super::json::json;
 use super::problem::{AWAY, AWAY_SECONDS, Problem};
 use crate::app::Shared;
-use crate::auth::passwords::{Denied, SESSION, sign_in};
+use crate::auth::passwords::{SESSION, SignInError, sign_in};
 
 /// The form that a client sends.
 // What is read of it is a `Form`; this only describes it.
@@ -66,8 +66,8 @@ pub(crate) async fn grant(
     State(app): State<Shared>,
     Extension(peer): Extension<Peer>,
     body: Body,
-) -> Result<Response, Failed> {
-    let form = body::read(body).await.map_err(Failed::Body)?;
+) -> Result<Response, GrantError> {
+    let form = body::read(body).await.map_err(GrantError::Body)?;
     let Form { username, password } = Form::parse(&form)?;
     let token = sign_in(&app.accounts, peer.0.into(), &username, password).await?;
     let granted = Granted {
@@ -86,13 +86,13 @@ struct Form {
 
 /// Why no token was granted.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum GrantError {
     /// The body could not be had.
     Body(Problem),
     /// The form is wrong.
     Form(BadForm),
     /// The password was not accepted.
-    Denied(Denied),
+    SignIn(SignInError),
 }
 
 /// What is wrong with a form.
@@ -123,15 +123,15 @@ impl Form {
     }
 }
 
-impl From<BadForm> for Failed {
+impl From<BadForm> for GrantError {
     fn from(bad: BadForm) -> Self {
         Self::Form(bad)
     }
 }
 
-impl From<Denied> for Failed {
-    fn from(denied: Denied) -> Self {
-        Self::Denied(denied)
+impl From<SignInError> for GrantError {
+    fn from(denied: SignInError) -> Self {
+        Self::SignIn(denied)
     }
 }
 
@@ -141,7 +141,7 @@ struct Error<'a> {
     error_description: &'a str,
 }
 
-impl IntoResponse for Failed {
+impl IntoResponse for GrantError {
     fn into_response(self) -> Response {
         match self {
             Self::Body(problem) => problem.into_response(),
@@ -155,15 +155,15 @@ impl IntoResponse for Failed {
             Self::Form(BadForm::Twice(name)) => {
                 bad_request("invalid_request", &format!("The form has {name} more than once."))
             }
-            Self::Denied(Denied::NoAccounts) => bad_request(
+            Self::SignIn(SignInError::NoAccounts) => bad_request(
                 "unsupported_grant_type",
                 "There are no accounts here; get an access token at the identity provider.",
             ),
-            Self::Denied(Denied::Wrong) => {
+            Self::SignIn(SignInError::Wrong) => {
                 bad_request("invalid_grant", "The user name or password is incorrect.")
             }
-            Self::Denied(Denied::TooMany { wait }) => too_many(wait),
-            Self::Denied(Denied::Store(error)) => match Problem::from(error) {
+            Self::SignIn(SignInError::TooMany { wait }) => too_many(wait),
+            Self::SignIn(SignInError::Store(error)) => match Problem::from(error) {
                 Problem::Away => {
                     let answer =
                         failed(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", AWAY);

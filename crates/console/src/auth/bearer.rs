@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use thiserror::Error;
 
-use crate::oidc::claims::Nameless;
+use crate::oidc::claims::UserClaimError;
 use crate::oidc::tokens::BadToken;
 
 /// Why an access token opens nothing, in words that a header may hold.
@@ -17,7 +17,7 @@ pub(crate) enum BadBearer {
     Token(BadToken),
     /// It names nobody.
     #[error(transparent)]
-    Nameless(Nameless),
+    UserClaim(UserClaimError),
     /// The report server does not know whom it names.
     #[error("the directory has no user of the name that the token holds")]
     UnknownUser,

@@ -14,7 +14,7 @@ use crate::api::problem::Problem;
 use crate::app::{App, Shared};
 use crate::oidc::admission::{Authority, NotAdmitted, admit};
 use crate::oidc::claims::Person;
-use crate::oidc::provider::{NotTaken, Provider};
+use crate::oidc::provider::{Provider, TokenError};
 
 /// The user who sends a request. A handler that takes one is for those who are signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         if let Some(token) = bearer::token(&parts.headers) {
-            return Self::bearing(app, token).await;
+            return Self::from_bearer(app, token).await;
         }
         let session = session(app, parts).ok_or(Problem::Unauthorized)?;
         Self::of(app, session).await?.ok_or(Problem::Unauthorized)
@@ -69,24 +69,30 @@ impl Caller {
     }
 
     /// Whose access token this is.
-    async fn bearing(app: &App, token: &str) -> Result<Self, Problem> {
+    async fn from_bearer(app: &App, token: &str) -> Result<Self, Problem> {
         let provider = app.provider.as_ref().filter(|it| it.config.audience.is_some());
         match provider {
             // Ours have no dots; signed ones have two.
-            Some(provider) if token.contains('.') => Self::vouched(app, provider, token).await,
+            Some(provider) if token.contains('.') => {
+                Self::from_provider_token(app, provider, token).await
+            }
             _ => Self::of(app, token).await?.ok_or(Problem::BadBearer(BadBearer::Unknown)),
         }
     }
 
     /// Whom the provider made a token for.
-    async fn vouched(app: &App, provider: &Provider, token: &str) -> Result<Self, Problem> {
+    async fn from_provider_token(
+        app: &App,
+        provider: &Provider,
+        token: &str,
+    ) -> Result<Self, Problem> {
         let claims = provider.access_token(token).await.map_err(|error| match error {
-            NotTaken::Bad(bad) => Problem::BadBearer(BadBearer::Token(bad)),
-            NotTaken::Away => Problem::ProviderAway,
+            TokenError::Bad(bad) => Problem::BadBearer(BadBearer::Token(bad)),
+            TokenError::Away => Problem::ProviderAway,
         })?;
         let person = provider.config.claims.person(&claims);
         let person =
-            person.map_err(|nameless| Problem::BadBearer(BadBearer::Nameless(nameless)))?;
+            person.map_err(|nameless| Problem::BadBearer(BadBearer::UserClaim(nameless)))?;
         let standing = app.store.user_standing(&person.name).await?;
         let admitted = admit(person, Authority::Provider, standing);
         admitted.map(Self::from).map_err(|refused| {
@@ -101,6 +107,6 @@ impl Caller {
 /// The console's session. Browsers bring it by themselves, so that a change must also come from one
 /// of our own pages.
 fn session<'a>(app: &App, parts: &'a Parts) -> Option<&'a str> {
-    let ours = || forgery::sender(&app.site, &parts.headers) == forgery::Sender::Us;
+    let ours = || forgery::sender(&app.site, &parts.headers) == forgery::Sender::SameOrigin;
     cookie::token(&app.site, &parts.headers).filter(|_| forgery::is_safe(&parts.method) || ours())
 }

@@ -53,7 +53,7 @@ pub(crate) fn end(site: &Site, headers: &HeaderMap) -> Option<HeaderValue> {
 /// The header that begins a sign-in at the provider. Browsers bring it along when they are sent back
 /// from there, since `Lax` cookies go with addresses that are followed.
 pub(crate) fn begin_flow(site: &Site, headers: &HeaderMap, flow: &Flow) -> Option<HeaderValue> {
-    set(site, headers, &FLOW_COOKIE, &flow.cookie(), flow::LASTS)
+    set(site, headers, &FLOW_COOKIE, &flow.cookie(), flow::MAX_AGE_SECONDS)
 }
 
 /// The header that ends it.

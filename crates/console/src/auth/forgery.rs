@@ -15,13 +15,13 @@ use crate::site::{Origin, Site};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sender {
     /// One of our own pages, or the user directly.
-    Us,
+    SameOrigin,
     /// A page of our host, maybe of another program at another port of it. Such a page can't read
     /// what is hidden in ours, so that this is enough for a form that brings it, or that needs no
     /// session.
     SameHost,
     /// Another site.
-    Elsewhere,
+    CrossSite,
     /// It does not say: no browser of today.
     Unknown,
 }
@@ -31,18 +31,18 @@ pub(crate) fn sender(site: &Site, headers: &HeaderMap) -> Sender {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let origin = text(header::ORIGIN.as_str());
     if origin.is_some_and(|origin| site.is_url(origin)) {
-        return Sender::Us;
+        return Sender::SameOrigin;
     }
     // The browser compares with what it sees as our name, which a proxy may change for us.
     if let Some(relation) = text("sec-fetch-site") {
         let us = matches!(relation, "same-origin" | "none");
-        return if us { Sender::Us } else { Sender::Elsewhere };
+        return if us { Sender::SameOrigin } else { Sender::CrossSite };
     }
     match origin.map(|origin| site.origin(headers, origin)) {
         None => Sender::Unknown,
-        Some(Origin::Ours) => Sender::Us,
+        Some(Origin::Ours) => Sender::SameOrigin,
         Some(Origin::SameHost) => Sender::SameHost,
-        Some(Origin::Other) => Sender::Elsewhere,
+        Some(Origin::Other) => Sender::CrossSite,
     }
 }
 
@@ -80,25 +80,25 @@ mod tests {
     #[test]
     fn browsers_tell_where_a_request_comes_from() {
         check(&[], Sender::Unknown);
-        check(&[("sec-fetch-site", "same-origin")], Sender::Us);
-        check(&[("sec-fetch-site", "same-site")], Sender::Elsewhere);
-        check(&[("sec-fetch-site", "cross-site")], Sender::Elsewhere);
-        check(&[("host", "a:8080"), ("origin", "http://a:8080")], Sender::Us);
-        check(&[("host", "a:8080"), ("origin", "http://a:8081")], Sender::Elsewhere);
-        check(&[("host", "a"), ("origin", "https://a.example")], Sender::Elsewhere);
-        check(&[("host", "null"), ("origin", "null")], Sender::Elsewhere);
-        check(&[("host", "a:443"), ("origin", "https://a")], Sender::Us);
+        check(&[("sec-fetch-site", "same-origin")], Sender::SameOrigin);
+        check(&[("sec-fetch-site", "same-site")], Sender::CrossSite);
+        check(&[("sec-fetch-site", "cross-site")], Sender::CrossSite);
+        check(&[("host", "a:8080"), ("origin", "http://a:8080")], Sender::SameOrigin);
+        check(&[("host", "a:8080"), ("origin", "http://a:8081")], Sender::CrossSite);
+        check(&[("host", "a"), ("origin", "https://a.example")], Sender::CrossSite);
+        check(&[("host", "null"), ("origin", "null")], Sender::CrossSite);
+        check(&[("host", "a:443"), ("origin", "https://a")], Sender::SameOrigin);
         check(&[("host", "a"), ("origin", "http://a:8081")], Sender::SameHost);
         let cross = ("sec-fetch-site", "cross-site");
-        check(&[("host", "a"), ("origin", "http://a"), cross], Sender::Elsewhere);
+        check(&[("host", "a"), ("origin", "http://a"), cross], Sender::CrossSite);
     }
 
     #[test]
     fn the_console_s_own_address_is_ours_whatever_proxies_make_of_it() {
         let ours = ("origin", "https://fanfare.example");
-        check(&[("host", "127.0.0.1:8080"), ours], Sender::Us);
-        check(&[ours, ("sec-fetch-site", "cross-site")], Sender::Us);
-        check(&[("host", "b"), ("origin", "http://fanfare.example")], Sender::Elsewhere);
+        check(&[("host", "127.0.0.1:8080"), ours], Sender::SameOrigin);
+        check(&[ours, ("sec-fetch-site", "cross-site")], Sender::SameOrigin);
+        check(&[("host", "b"), ("origin", "http://fanfare.example")], Sender::CrossSite);
     }
 
     #[test]

@@ -35,7 +35,7 @@ const MAX_OF_A_SOURCE: usize = 16;
 /// The longest wait for a turn.
 const TURN_TIME: Duration = Duration::from_secs(10);
 /// When to try again after there was no turn.
-const NO_TURN: Denied = Denied::TooMany { wait: Duration::from_secs(1) };
+const NO_TURN: SignInError = SignInError::TooMany { wait: Duration::from_secs(1) };
 
 /// The accounts of this installation, with what their passwords are checked with.
 pub(crate) struct Accounts {
@@ -68,7 +68,7 @@ struct Turn<'a> {
 
 /// Why nobody was signed in.
 #[derive(Debug)]
-pub(crate) enum Denied {
+pub(crate) enum SignInError {
     /// There are no accounts to sign in with.
     NoAccounts,
     /// Name and password don't belong together, or the directory says that the user is disabled or
@@ -83,7 +83,7 @@ pub(crate) enum Denied {
     Store(StoreError),
 }
 
-impl From<StoreError> for Denied {
+impl From<StoreError> for SignInError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
@@ -106,14 +106,14 @@ pub(crate) async fn sign_in(
     source: Source,
     name: &str,
     password: String,
-) -> Result<Token, Denied> {
+) -> Result<Token, SignInError> {
     if !accounts.enabled {
-        return Err(Denied::NoAccounts);
+        return Err(SignInError::NoAccounts);
     }
     // What is no name is nobody's, and what no account can have is nobody's password.
-    let name = Name::parse(name).ok_or(Denied::Wrong)?;
+    let name = Name::parse(name).ok_or(SignInError::Wrong)?;
     if password.len() > MAX_BYTES {
-        return Err(Denied::Wrong);
+        return Err(SignInError::Wrong);
     }
     let guard = &accounts.passwords;
     let is_familiar = guard.throttle().is_familiar(name.key(), source);
@@ -121,10 +121,10 @@ pub(crate) async fn sign_in(
     guard
         .throttle()
         .take(name.key(), source, Instant::now())
-        .map_err(|wait| Denied::TooMany { wait })?;
+        .map_err(|wait| SignInError::TooMany { wait })?;
     let checked = check(accounts, &name, password).await;
     // What failed for another reason was no try.
-    if !matches!(checked, Err(Denied::Wrong)) {
+    if !matches!(checked, Err(SignInError::Wrong)) {
         guard.throttle().give_back(name.key(), source, Instant::now());
     }
     let token = begin(accounts, &name, &checked?).await?;
@@ -133,21 +133,21 @@ pub(crate) async fn sign_in(
 }
 
 /// Returns the hash that the password belongs to, if its user may come in.
-async fn check(accounts: &Accounts, name: &Name, password: String) -> Result<String, Denied> {
+async fn check(accounts: &Accounts, name: &Name, password: String) -> Result<String, SignInError> {
     let account = accounts.store.account_credentials(name).await?;
     // Asked before the password is checked, so that the answer takes as long either way.
     let standing = accounts.store.user_standing(name).await?;
     let turn = timeout(TURN_TIME, Arc::clone(&accounts.passwords.hashing).acquire_owned()).await;
     let permit = turn.map_err(|_| NO_TURN)?;
     let (right, account) = hashing(permit.ok(), password, account).await?;
-    let account = account.filter(|_| right).ok_or(Denied::Wrong)?;
+    let account = account.filter(|_| right).ok_or(SignInError::Wrong)?;
     let person = Person { name: name.clone(), administrator: account.administrator };
     admit(person, Authority::Account, standing).map_err(|_| {
         tracing::info!(
             user = name.as_str(),
             "refused to sign in a user who is not enabled in the directory"
         );
-        Denied::Wrong
+        SignInError::Wrong
     })?;
     Ok(account.password_hash)
 }
@@ -168,7 +168,11 @@ async fn hashing(
     done.map_err(|error| StoreError::Password(error.to_string()))?
 }
 
-async fn begin(accounts: &Accounts, name: &Name, password_hash: &str) -> Result<Token, Denied> {
+async fn begin(
+    accounts: &Accounts,
+    name: &Name,
+    password_hash: &str,
+) -> Result<Token, SignInError> {
     let token = Token::random()?;
     let now = (accounts.clock)();
     let session = NewSession {
@@ -180,7 +184,7 @@ async fn begin(accounts: &Accounts, name: &Name, password_hash: &str) -> Result<
     };
     let begun = accounts.store.session_add(session).await?;
     // Otherwise the password was changed at this very moment.
-    if begun { Ok(token) } else { Err(Denied::Wrong) }
+    if begun { Ok(token) } else { Err(SignInError::Wrong) }
 }
 
 impl Passwords {

@@ -31,7 +31,7 @@ pub(crate) struct Person {
 
 /// The claims name nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum Nameless {
+pub(crate) enum UserClaimError {
     /// There is no such claim.
     #[error("the claim that names the user is missing")]
     Missing,
@@ -59,13 +59,13 @@ impl ClaimNames {
     }
 
     /// Whom the claims are about.
-    pub(crate) fn person(&self, claims: &Claims) -> Result<Person, Nameless> {
+    pub(crate) fn person(&self, claims: &Claims) -> Result<Person, UserClaimError> {
         let name = match find(claims, &self.user) {
-            None | Some(Value::Null) => return Err(Nameless::Missing),
-            Some(value) => value.as_str().and_then(Name::parse).ok_or(Nameless::NoName)?,
+            None | Some(Value::Null) => return Err(UserClaimError::Missing),
+            Some(value) => value.as_str().and_then(Name::parse).ok_or(UserClaimError::NoName)?,
         };
         if self.user == EMAIL && claims.get(EMAIL_VERIFIED).is_some_and(|it| !is(it, "true")) {
-            return Err(Nameless::NotVerified);
+            return Err(UserClaimError::NotVerified);
         }
         let administrator =
             self.administrator.as_ref().is_some_and(|(claim, wanted)| match find(claims, claim) {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(names: &ClaimNames, claims: &Value, expected: Result<(&str, bool), Nameless>) {
+    fn check(names: &ClaimNames, claims: &Value, expected: Result<(&str, bool), UserClaimError>) {
         let person = names.person(claims.as_object().unwrap());
         let person = person.as_ref().map(|it| (it.name.as_str(), it.administrator));
         assert_eq!(person.map_err(|nameless| *nameless), expected, "{claims}");
@@ -114,10 +114,10 @@ mod tests {
     fn a_claim_names_the_user() {
         let plain = names("preferred_username", None);
         check(&plain, &json!({ "preferred_username": "Anna" }), Ok(("Anna", false)));
-        check(&plain, &json!({ "sub": "Anna" }), Err(Nameless::Missing));
-        check(&plain, &json!({ "preferred_username": null }), Err(Nameless::Missing));
+        check(&plain, &json!({ "sub": "Anna" }), Err(UserClaimError::Missing));
+        check(&plain, &json!({ "preferred_username": null }), Err(UserClaimError::Missing));
         for value in [json!(7), json!(["anna"]), json!(""), json!("a\u{0}b")] {
-            check(&plain, &json!({ "preferred_username": value }), Err(Nameless::NoName));
+            check(&plain, &json!({ "preferred_username": value }), Err(UserClaimError::NoName));
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
         check(&email, &claims(json!(true)), Ok(("a@b.example", false)));
         check(&email, &json!({ "email": "a@b.example" }), Ok(("a@b.example", false)));
         for value in [json!(false), json!("false"), json!(null), json!(1)] {
-            check(&email, &claims(value), Err(Nameless::NotVerified));
+            check(&email, &claims(value), Err(UserClaimError::NotVerified));
         }
         // Where an address is no name, or the ID token says it, the provider need not be asked.
         let all_in = |names: &ClaimNames, claims: Value| names.all_in(claims.as_object().unwrap());

@@ -12,10 +12,10 @@ use thiserror::Error;
 use url::form_urlencoded;
 
 use super::Config;
-use super::claims::{Claims, Nameless, Person};
+use super::claims::{Claims, Person, UserClaimError};
 use super::flow::Flow;
 use super::metadata::Metadata;
-use super::provider::{Away, NotTaken, Provider};
+use super::provider::{Provider, ProviderUnavailable, TokenError};
 use super::tokens::BadToken;
 
 /// Why it is not known who somebody is.
@@ -46,20 +46,20 @@ pub(crate) enum ExchangeError {
     Token(#[source] BadToken),
     /// The claims name nobody.
     #[error("the identity provider does not say who the user is")]
-    Nameless(#[from] Nameless),
+    UserClaim(#[from] UserClaimError),
 }
 
-impl From<Away> for ExchangeError {
-    fn from(Away: Away) -> Self {
+impl From<ProviderUnavailable> for ExchangeError {
+    fn from(ProviderUnavailable: ProviderUnavailable) -> Self {
         Self::Away
     }
 }
 
-impl From<NotTaken> for ExchangeError {
-    fn from(error: NotTaken) -> Self {
+impl From<TokenError> for ExchangeError {
+    fn from(error: TokenError) -> Self {
         match error {
-            NotTaken::Bad(bad) => Self::Token(bad),
-            NotTaken::Away => Self::Away,
+            TokenError::Bad(bad) => Self::Token(bad),
+            TokenError::Away => Self::Away,
         }
     }
 }
@@ -102,7 +102,7 @@ impl Provider {
             self.complete(&described.metadata, &tokens, &mut claims).await
         };
         match (self.config.claims.person(&claims), completed) {
-            (Err(Nameless::Missing), Err(error)) => Err(error),
+            (Err(UserClaimError::Missing), Err(error)) => Err(error),
             (person, Ok(())) => Ok(person?),
             (_, Err(error)) if !self.config.claims.says_whether_verified(&claims) => Err(error),
             (person, Err(error)) => {

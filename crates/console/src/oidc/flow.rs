@@ -18,7 +18,7 @@ use super::metadata::Metadata;
 use crate::auth::token::Token;
 
 /// How long it may take, in seconds: as long as providers' codes and forms are good for.
-pub(crate) const LASTS: u64 = 15 * 60;
+pub(crate) const MAX_AGE_SECONDS: u64 = 15 * 60;
 /// Where browsers come back to.
 pub(crate) const CALLBACK: &str = "/sign-in/callback";
 /// The longest path that one may want to go on to: cookies are small.
@@ -70,8 +70,8 @@ impl Flow {
         self.derived("verifier")
     }
 
-    /// Where to send the browser; `anew` has the provider ask who it is even if it knows.
-    pub(crate) fn address(&self, metadata: &Metadata, config: &Config, anew: bool) -> Url {
+    /// Where to send the browser; `force_login` has the provider ask who it is even if it knows.
+    pub(crate) fn address(&self, metadata: &Metadata, config: &Config, force_login: bool) -> Url {
         let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier()));
         let mut url = metadata.authorization.clone();
         url.query_pairs_mut()
@@ -83,7 +83,7 @@ impl Flow {
             .append_pair("nonce", &self.nonce())
             .append_pair("code_challenge", &challenge)
             .append_pair("code_challenge_method", "S256")
-            .extend_pairs(anew.then_some(("prompt", "login")));
+            .extend_pairs(force_login.then_some(("prompt", "login")));
         url
     }
 

@@ -20,20 +20,20 @@ use super::Config;
 use super::claims::Claims;
 use super::keys::KeySet;
 use super::metadata::{self, Metadata, MetadataError};
-use super::stated::Stated;
+use super::token_summary::TokenSummary;
 use super::tokens::{ALGORITHMS, AccessToken, BadToken, IdToken};
 use crate::auth::throttle::{Limit, Spent};
 
 /// How long what was fetched is used without asking: how long a key that the provider has withdrawn
 /// may still be believed.
-const FRESH: Duration = Duration::from_mins(10);
+const REFETCH_AFTER: Duration = Duration::from_mins(10);
 /// How long it is used while the provider can't be asked.
-const LASTING: Duration = Duration::from_hours(24);
+const MAX_STALENESS: Duration = Duration::from_hours(24);
 /// How soon the provider is asked again after it did not answer, without anything to use meanwhile,
 /// and with.
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 /// How often keys are looked for that nobody knows.
-const UNKNOWN_KEYS: Limit = Limit { burst: 5, every: Duration::from_secs(30) };
+const UNKNOWN_KEY_FETCHES: Limit = Limit { burst: 5, every: Duration::from_secs(30) };
 /// How often the log says why a token was refused.
 const REFUSALS_LOGGED: Limit = Limit { burst: 20, every: Duration::from_secs(10) };
 
@@ -61,25 +61,25 @@ struct Known {
 #[derive(Default)]
 struct Fetching {
     failed_at: Option<Instant>,
-    looked_for_keys: Spent,
+    key_fetches: Spent,
 }
 
 /// The provider can't be asked for now; the log has why.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("the identity provider is away")]
-pub(crate) struct Away;
+pub(crate) struct ProviderUnavailable;
 
 /// Why a token was not taken.
 #[derive(Debug)]
-pub(crate) enum NotTaken {
+pub(crate) enum TokenError {
     /// It is not to be believed.
     Bad(BadToken),
     /// That can't be said for now.
     Away,
 }
 
-impl From<Away> for NotTaken {
-    fn from(Away: Away) -> Self {
+impl From<ProviderUnavailable> for TokenError {
+    fn from(ProviderUnavailable: ProviderUnavailable) -> Self {
         Self::Away
     }
 }
@@ -107,19 +107,19 @@ impl Provider {
     }
 
     /// What the provider says of itself, as it was a short while ago.
-    pub(crate) async fn described(&self) -> Result<Arc<Described>, Away> {
+    pub(crate) async fn described(&self) -> Result<Arc<Described>, ProviderUnavailable> {
         let known = self.known();
         let age = known.as_ref().map(|known| known.since.elapsed());
         match known {
-            Some(known) if age.is_some_and(|age| age < FRESH) => Ok(known.described),
-            Some(known) if age.is_some_and(|age| age < LASTING) => {
+            Some(known) if age.is_some_and(|age| age < REFETCH_AFTER) => Ok(known.described),
+            Some(known) if age.is_some_and(|age| age < MAX_STALENESS) => {
                 // One asks; the others go on with what they have.
                 let Ok(fetching) = self.fetching.try_lock() else { return Ok(known.described) };
                 Ok(self.fetch(fetching, true).await.unwrap_or(known.described))
             }
             _ => {
                 let fetching = self.fetching.lock().await;
-                let meanwhile = self.known().filter(|known| known.since.elapsed() < FRESH);
+                let meanwhile = self.known().filter(|known| known.since.elapsed() < REFETCH_AFTER);
                 match meanwhile {
                     Some(known) => Ok(known.described),
                     None => self.fetch(fetching, false).await,
@@ -134,7 +134,7 @@ impl Provider {
         token: &str,
         nonce: &str,
         now: DateTime<Utc>,
-    ) -> Result<Claims, NotTaken> {
+    ) -> Result<Claims, TokenError> {
         let Config { issuer, client_id, .. } = &self.config;
         let expected = IdToken { issuer, client_id, nonce, now };
         let checked = self.check(|keys| expected.check(token, keys)).await;
@@ -142,9 +142,9 @@ impl Provider {
     }
 
     /// Checks an access token; none is good where none is taken.
-    pub(crate) async fn access_token(&self, token: &str) -> Result<Claims, NotTaken> {
+    pub(crate) async fn access_token(&self, token: &str) -> Result<Claims, TokenError> {
         let Some(audience) = &self.config.audience else {
-            return Err(NotTaken::Bad(BadToken::Audience));
+            return Err(TokenError::Bad(BadToken::Audience));
         };
         let expected = AccessToken { issuer: &self.config.issuer, audience };
         let checked = self.check(|keys| expected.check(token, keys)).await;
@@ -153,14 +153,14 @@ impl Provider {
 
     /// Says what was expected of a token and what it says instead: mostly it is a setting, here or
     /// there, that is wrong. Anybody can send a token, so that the log is protected.
-    fn log_refusal(&self, refused: &NotTaken, token: &str, audience: &str) {
-        let NotTaken::Bad(bad) = refused else { return };
+    fn log_refusal(&self, refused: &TokenError, token: &str, audience: &str) {
+        let TokenError::Bad(bad) = refused else { return };
         let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.take(REFUSALS_LOGGED, Instant::now()).is_err() {
             tracing::debug!(error = %bad, "refused another token of the identity provider");
             return;
         }
-        let found = Stated::of(token);
+        let found = TokenSummary::of(token);
         tracing::warn!(
             error = %bad,
             expected.iss = self.config.issuer,
@@ -176,7 +176,7 @@ impl Provider {
     async fn check(
         &self,
         check: impl Fn(&KeySet) -> Result<Claims, BadToken>,
-    ) -> Result<Claims, NotTaken> {
+    ) -> Result<Claims, TokenError> {
         let described = self.described().await?;
         let mut checked = check(&described.keys);
         if checked == Err(BadToken::UnknownKey)
@@ -184,7 +184,7 @@ impl Provider {
         {
             checked = check(&newer.keys);
         }
-        checked.map_err(NotTaken::Bad)
+        checked.map_err(TokenError::Bad)
     }
 
     /// What the provider says by now, when that is newer and may be asked.
@@ -194,7 +194,7 @@ impl Provider {
         if let Some(known) = self.known().filter(|known| !Arc::ptr_eq(&known.described, than)) {
             return Some(known.described);
         }
-        fetching.looked_for_keys.take(UNKNOWN_KEYS, Instant::now()).ok()?;
+        fetching.key_fetches.take(UNKNOWN_KEY_FETCHES, Instant::now()).ok()?;
         self.fetch(fetching, true).await.ok()
     }
 
@@ -206,10 +206,10 @@ impl Provider {
         &self,
         mut fetching: MutexGuard<'_, Fetching>,
         has_other: bool,
-    ) -> Result<Arc<Described>, Away> {
+    ) -> Result<Arc<Described>, ProviderUnavailable> {
         let pause = PAUSES[usize::from(has_other)];
         if fetching.failed_at.is_some_and(|failed_at| failed_at.elapsed() < pause) {
-            return Err(Away);
+            return Err(ProviderUnavailable);
         }
         match self.ask().await {
             Ok(described) => {
@@ -228,7 +228,7 @@ impl Provider {
                 } else {
                     tracing::debug!(error, "the identity provider still can't be used");
                 }
-                Err(Away)
+                Err(ProviderUnavailable)
             }
         }
     }
@@ -262,7 +262,7 @@ mod tests {
         // Ten made-up tokens a second for ten minutes.
         for n in 0..6000 {
             let now = begin + Duration::from_millis(100) * n;
-            if looked.take(UNKNOWN_KEYS, now).is_ok() {
+            if looked.take(UNKNOWN_KEY_FETCHES, now).is_ok() {
                 looks.push(now);
             }
         }

@@ -6,13 +6,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::outcome::State as Standing;
+use fanfare_core::outcome::State as DeliveryState;
 use fanfare_store::deliveries::{Delivery, DeliveryFilter, Position};
 
-use super::error::Failed;
+use super::components::{Moment, shortened};
+use super::error::PageError;
 use super::fields::{self, Fields};
 use super::page::page;
-use super::parts::{Moment, shortened};
 use super::visitor::{Id, Visitor};
 use super::{WEBHOOKS, text};
 use crate::app::{App, Shared};
@@ -62,7 +62,7 @@ pub(crate) async fn list(
     visitor: Visitor,
     Id(id): Id,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     Ok(page(StatusCode::OK, &of(&app, webhook.id, &query(&uri)).await?))
 }
@@ -73,8 +73,8 @@ pub(super) fn query(uri: &Uri) -> Fields {
 }
 
 /// The deliveries of a webhook that a query asks for.
-pub(super) async fn of(app: &App, id: WebhookId, query: &Fields) -> Result<Deliveries, Failed> {
-    let state = Standing::parse(query.text("state"));
+pub(super) async fn of(app: &App, id: WebhookId, query: &Fields) -> Result<Deliveries, PageError> {
+    let state = DeliveryState::parse(query.text("state"));
     let after = position(query.text("after"), id);
     let filter = DeliveryFilter {
         webhook: Some(id),
@@ -85,7 +85,7 @@ pub(super) async fn of(app: &App, id: WebhookId, query: &Fields) -> Result<Deliv
     };
     let found = app.store.deliveries_page(&filter).await?;
     let base = format!("{WEBHOOKS}/{id}");
-    let name = state.map_or("", Standing::name);
+    let name = state.map_or("", DeliveryState::name);
     let next = found.next.map(|position| place(&position));
     let path = |base: &str, after: &str| fields::path(base, &[("state", name), ("after", after)]);
     Ok(Deliveries {
@@ -98,14 +98,14 @@ pub(super) async fn of(app: &App, id: WebhookId, query: &Fields) -> Result<Deliv
     })
 }
 
-fn tabs(base: &str, chosen: Option<Standing>) -> Vec<Tab> {
-    let tab = |state: Standing| Tab {
+fn tabs(base: &str, chosen: Option<DeliveryState>) -> Vec<Tab> {
+    let tab = |state: DeliveryState| Tab {
         label: text::state(state).0,
         path: fields::path(base, &[("state", state.name())]),
         chosen: chosen == Some(state),
     };
     let all = Tab { label: "All", path: base.to_owned(), chosen: chosen.is_none() };
-    std::iter::once(all).chain(Standing::ALL.into_iter().map(tab)).collect()
+    std::iter::once(all).chain(DeliveryState::ALL.into_iter().map(tab)).collect()
 }
 
 fn row(base: &str, delivery: &Delivery) -> Row {

@@ -13,9 +13,9 @@ use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::webhook::Webhook;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
-use super::error::Failed;
+use super::components::{FormToken, Moment, shortened};
+use super::error::PageError;
 use super::page::{Frame, page, see_other};
-use super::parts::{FormToken, Moment, shortened};
 use super::visitor::{Posted, Visitor};
 use super::{WEBHOOKS, deliveries, fields, text};
 use crate::app::{App, Shared};
@@ -33,11 +33,11 @@ const ATTEMPTS: usize = 24;
 pub(crate) struct Ids(WebhookId, DeliveryId);
 
 impl FromRequestParts<Shared> for Ids {
-    type Rejection = Failed;
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, PageError> {
         let ids = Path::<(WebhookId, DeliveryId)>::from_request_parts(parts, app).await;
-        ids.map(|Path((webhook, delivery))| Self(webhook, delivery)).map_err(|_| Failed::Unknown)
+        ids.map(|Path((webhook, delivery))| Self(webhook, delivery)).map_err(|_| PageError::Unknown)
     }
 }
 
@@ -124,7 +124,7 @@ pub(crate) async fn show(
     visitor: Visitor,
     Ids(id, delivery): Ids,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     let (delivery, log) = find(&app, &visitor, id, delivery).await?;
     let query = deliveries::query(&uri);
@@ -174,13 +174,13 @@ pub(crate) async fn body(
     visitor: Visitor,
     Ids(id, delivery): Ids,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     let (delivery, log) = find(&app, &visitor, id, delivery).await?;
     let query = deliveries::query(&uri);
-    let attempt = chosen(&log, query.text("attempt")).ok_or(Failed::Unknown)?;
+    let attempt = chosen(&log, query.text("attempt")).ok_or(PageError::Unknown)?;
     let preview = preview(&app.context, &visitor.actor(), &webhook, delivery.id, attempt).await?;
-    let RequestPreview { body, .. } = preview.ok_or(Failed::Unknown)?;
+    let RequestPreview { body, .. } = preview.ok_or(PageError::Unknown)?;
     let file = format!("attachment; filename=\"{}-{}.json\"", delivery.id, attempt.attempt);
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
@@ -194,7 +194,7 @@ pub(crate) async fn resend(
     State(app): State<Shared>,
     Ids(id, delivery): Ids,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let (delivery, _) = find(&app, &posted.visitor, id, delivery).await?;
     let retried = retry(&app.context, &posted.visitor.actor(), delivery.id).await;
     let (name, said) = match retried {
@@ -202,7 +202,7 @@ pub(crate) async fn resend(
         Ok(Retried::AlreadyDue) => ("done", "not-resent"),
         Err(RetryError::InProgress) => ("problem", "under-way"),
         Err(RetryError::NotReceiving(NotReceiving::Paused(_))) => ("problem", "paused"),
-        Err(RetryError::NotReceiving(NotReceiving::Deleted(_))) => return Err(Failed::Unknown),
+        Err(RetryError::NotReceiving(NotReceiving::Deleted(_))) => return Err(PageError::Unknown),
         Err(RetryError::Delivery(error)) => return Err(error.into()),
     };
     let path = format!("{WEBHOOKS}/{id}/deliveries/{}", delivery.id);
@@ -215,12 +215,12 @@ async fn find(
     visitor: &Visitor,
     webhook: WebhookId,
     id: DeliveryId,
-) -> Result<(Delivery, Vec<AttemptLog>), Failed> {
+) -> Result<(Delivery, Vec<AttemptLog>), PageError> {
     let found = use_cases::show(&app.context, &visitor.actor(), id).await?;
-    if found.0.webhook == webhook { Ok(found) } else { Err(Failed::Unknown) }
+    if found.0.webhook == webhook { Ok(found) } else { Err(PageError::Unknown) }
 }
 
-impl From<DeliveryError> for Failed {
+impl From<DeliveryError> for PageError {
     fn from(error: DeliveryError) -> Self {
         match error {
             DeliveryError::Store(error) => error.into(),
@@ -301,7 +301,7 @@ async fn request(
     delivery: &Delivery,
     attempt: &AttemptLog,
     base: &str,
-) -> Result<Option<Request>, Failed> {
+) -> Result<Option<Request>, PageError> {
     let preview = preview(&app.context, &visitor.actor(), webhook, delivery.id, attempt).await?;
     Ok(preview.map(|RequestPreview { line, headers, body, changed_at, hidden }| Request {
         number: attempt.attempt,

@@ -13,7 +13,7 @@ use crate::api::problem::{AWAY_SECONDS, Problem};
 
 /// Why a page can't be shown, or what was asked for was not done.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum PageError {
     /// The visitor has to sign in, and then goes on to this path of ours.
     SignIn { next: String, htmx: bool },
     /// There is nothing here for the visitor.
@@ -38,33 +38,33 @@ struct ErrorPage {
     text: &'static str,
 }
 
-impl IntoResponse for Failed {
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
             Self::SignIn { next, htmx } => to_sign_in(&next, htmx),
-            Self::Unknown => told(
+            Self::Unknown => error_page(
                 StatusCode::NOT_FOUND,
                 "There is nothing here",
                 "The webhook or page does not exist, was deleted, or belongs to somebody else.",
             ),
-            Self::Forged => told(
+            Self::Forged => error_page(
                 StatusCode::FORBIDDEN,
                 "That was not done",
                 "The request did not come from a page of your present session. Go back, reload \
                  the page, and try again.",
             ),
-            Self::Body(Problem::TooLarge) => told(
+            Self::Body(Problem::TooLarge) => error_page(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "That is too large",
                 "A form may have at most 1 MiB.",
             ),
-            Self::Body(_) => told(
+            Self::Body(_) => error_page(
                 StatusCode::BAD_REQUEST,
                 "That did not arrive whole",
                 "The form ended too early. Go back and send it again.",
             ),
             Self::Away => {
-                let mut response = told(
+                let mut response = error_page(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "The service is not available for now",
                     "It can't reach its database. Nothing is lost; try again in a moment.",
@@ -73,7 +73,7 @@ impl IntoResponse for Failed {
                 response
             }
             Self::TookTooLong => {
-                let mut response = told(
+                let mut response = error_page(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "That took too long",
                     "The database has too much to look through. Ask for less, or try again later.",
@@ -81,7 +81,7 @@ impl IntoResponse for Failed {
                 response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
                 response
             }
-            Self::Internal => told(
+            Self::Internal => error_page(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong",
                 "The log of the service says more.",
@@ -90,7 +90,7 @@ impl IntoResponse for Failed {
     }
 }
 
-fn told(status: StatusCode, title: &'static str, text: &'static str) -> Response {
+fn error_page(status: StatusCode, title: &'static str, text: &'static str) -> Response {
     page(status, &ErrorPage { frame: Frame::anonymous(), title, text })
 }
 
@@ -117,18 +117,18 @@ pub(crate) async fn no_route(request: Request) -> Response {
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
     if browser && !request.uri().path().starts_with("/api/") {
-        return Failed::Unknown.into_response();
+        return PageError::Unknown.into_response();
     }
     crate::api::problem::no_route()
 }
 
-impl From<StoreError> for Failed {
+impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
         Problem::from(error).into()
     }
 }
 
-impl From<Problem> for Failed {
+impl From<Problem> for PageError {
     fn from(problem: Problem) -> Self {
         match problem {
             Problem::Away => Self::Away,
@@ -140,7 +140,7 @@ impl From<Problem> for Failed {
     }
 }
 
-impl From<WebhookError> for Failed {
+impl From<WebhookError> for PageError {
     fn from(error: WebhookError) -> Self {
         Problem::from(error).into()
     }

@@ -145,18 +145,18 @@ impl Form {
         let mut errors = Errors::default();
         let uri = match self.url.as_str() {
             "" => Err("Enter the address that notifications are sent to.".to_owned()),
-            url => url.parse().map_err(told),
+            url => url.parse().map_err(message),
         };
         let uri = keep(uri, &mut errors.url);
         let secret = match self.secret.as_str() {
             "" => None,
-            secret => keep(secret.parse().map_err(told), &mut errors.secret),
+            secret => keep(secret.parse().map_err(message), &mut errors.secret),
         };
         let filters = keep(self.filters(), &mut errors.filters);
-        let headers = Headers::parse(self.headers.iter().cloned()).map_err(told);
+        let headers = Headers::parse(self.headers.iter().cloned()).map_err(message);
         let headers = keep(headers, &mut errors.headers);
         let properties = keep(self.properties(), &mut errors.properties);
-        let rate_limit = RateLimit::parse(&self.rate_limit).map_err(told);
+        let rate_limit = RateLimit::parse(&self.rate_limit).map_err(message);
         let rate_limit = keep(rate_limit, &mut errors.rate_limit).unwrap_or(RateLimit::Kept);
         if self.description.contains('\0') {
             errors.description = Some(RegistrationError::Description.to_string());
@@ -190,7 +190,7 @@ impl Form {
         if wanted.is_empty() {
             return Err("Choose what the webhook is told of, or everything.".to_owned());
         }
-        Filters::parse(&wanted).map_err(told)
+        Filters::parse(&wanted).map_err(message)
     }
 
     fn properties(&self) -> Result<Properties, String> {
@@ -213,7 +213,7 @@ impl Form {
                 return Err(format!("The property '{name}' is there more than once."));
             }
         }
-        Properties::parse(map).map_err(told)
+        Properties::parse(map).map_err(message)
     }
 }
 
@@ -226,12 +226,12 @@ fn kinds(chosen: impl Fn(&str) -> bool) -> Vec<Kind> {
     Filter::ALL.into_iter().map(kind).collect()
 }
 
-fn told(error: impl std::error::Error) -> String {
+fn message(error: impl std::error::Error) -> String {
     error.to_string()
 }
 
 fn keep<T>(result: Result<T, String>, error: &mut Option<String>) -> Option<T> {
-    result.map_err(|told| *error = Some(told)).ok()
+    result.map_err(|text| *error = Some(text)).ok()
 }
 
 #[cfg(test)]
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_told_at_once() {
+    fn an_invalid_form_reports_every_wrong_field_at_once() {
         let form = "url=ftp%3A%2F%2Fx&secret=short&actions=galaxies&header-name=Host&header-value=x\
                     &property-name=a&property-kind=json&property-value=%5B%5D&rate-limit=0";
         let errors = read(form).check().unwrap_err();

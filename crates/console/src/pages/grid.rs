@@ -7,12 +7,12 @@ use axum::response::Response;
 use fanfare_core::name::Name;
 use fanfare_store::webhooks::grid::{Column, Place};
 
-use super::error::Failed;
+use super::components::FormToken;
+use super::error::PageError;
 use super::fields::Fields;
 use super::page::{Frame, page};
-use super::parts::FormToken;
 use super::row::{self, Row};
-use super::table::Asked;
+use super::table::GridQuery;
 use super::text;
 use super::visitor::Visitor;
 use crate::app::Shared;
@@ -58,9 +58,9 @@ pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
-    let asked = Asked::parse(&query);
+    let asked = GridQuery::parse(&query);
     let administrator = visitor.caller.administrator;
     let owner: Option<&Name> = (!administrator).then_some(&visitor.caller.name);
     let found = app.store.webhooks_grid(&asked.filter(owner)).await?;
@@ -92,7 +92,7 @@ pub(crate) async fn show(
     Ok(page(StatusCode::OK, &grid))
 }
 
-fn headings(asked: &Asked, administrator: bool) -> Vec<Heading> {
+fn headings(asked: &GridQuery, administrator: bool) -> Vec<Heading> {
     let link = |(label, column): &(&'static str, Column)| {
         let chosen = asked.column == *column;
         // What is sorted already is turned round.

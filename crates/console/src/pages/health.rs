@@ -7,7 +7,7 @@ use fanfare_core::webhook::Webhook;
 use fanfare_store::StoreError;
 use fanfare_store::health::{Health as Counted, Last as LastAttempt};
 
-use super::parts::{Hour, Moment, Sparkline};
+use super::components::{Hour, Moment, Sparkline};
 use crate::app::App;
 
 /// How a webhook did lately.

@@ -5,7 +5,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::assets::{PATHS, Paths};
-use super::parts::FormToken;
+use super::components::FormToken;
 
 /// Nothing runs, loads or is sent but what is ours; nothing inline.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -23,12 +23,12 @@ const HEADERS: [(HeaderName, &str); 3] = [
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) paths: &'static Paths,
-    pub(super) who: Option<Who>,
+    pub(super) user: Option<CurrentUser>,
 }
 
-/// Who looks at the page.
+/// CurrentUser looks at the page.
 #[derive(Debug)]
-pub(super) struct Who {
+pub(super) struct CurrentUser {
     pub(super) name: String,
     pub(super) administrator: bool,
     pub(super) token: FormToken,
@@ -37,12 +37,12 @@ pub(super) struct Who {
 impl Frame {
     /// For somebody who is not signed in.
     pub(super) fn anonymous() -> Self {
-        Self { paths: &PATHS, who: None }
+        Self { paths: &PATHS, user: None }
     }
 
     /// For somebody who is.
-    pub(super) fn of(who: Who) -> Self {
-        Self { paths: &PATHS, who: Some(who) }
+    pub(super) fn of(user: CurrentUser) -> Self {
+        Self { paths: &PATHS, user: Some(user) }
     }
 }
 

@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{AppendHeaders, IntoResponse as _, Response};
 use fanfare_store::sessions::NewProviderSession;
 
-use super::denied::Denied;
-use super::error::Failed;
+use super::error::PageError;
 use super::fields::Fields;
 use super::page::see_other;
+use super::provider_error::ProviderError;
 use super::sign_in::{Form, form, local};
 use super::text;
 use crate::app::{App, Shared};
@@ -21,23 +21,23 @@ use crate::auth::{cookie, token};
 use crate::oidc::admission::{Authority, admit};
 use crate::oidc::flow::Flow;
 use crate::oidc::provider::Provider;
-use crate::oidc::stated::Shown;
+use crate::oidc::token_summary::LogValue;
 
 /// `GET`: sends the browser to the provider.
 pub(crate) async fn start(
     State(app): State<Shared>,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Response, Failed> {
-    let provider = app.provider.as_ref().ok_or(Failed::Unknown)?;
+) -> Result<Response, PageError> {
+    let provider = app.provider.as_ref().ok_or(PageError::Unknown)?;
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let next = query.text("next");
     let Ok(described) = provider.described().await else {
-        return denied(&app, provider, next, Denied::Away);
+        return denied(&app, provider, next, ProviderError::Away);
     };
     let flow = Flow::begin(next)?;
     let address = flow.address(&described.metadata, &provider.config, query.has("anew"));
-    let cookie = cookie::begin_flow(&app.site, &headers, &flow).ok_or(Failed::Internal)?;
+    let cookie = cookie::begin_flow(&app.site, &headers, &flow).ok_or(PageError::Internal)?;
     Ok(([(header::SET_COOKIE, cookie)], see_other(address.as_str())).into_response())
 }
 
@@ -46,18 +46,18 @@ pub(crate) async fn finish(
     State(app): State<Shared>,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Response, Failed> {
-    let provider = app.provider.as_ref().ok_or(Failed::Unknown)?;
+) -> Result<Response, PageError> {
+    let provider = app.provider.as_ref().ok_or(PageError::Unknown)?;
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let flow = cookie::flow(&app.site, &headers);
     let next = flow.as_ref().map(|flow| local(flow.next()).to_owned()).unwrap_or_default();
-    let ended = cookie::end_flow(&app.site, &headers).ok_or(Failed::Internal)?;
-    let answer = match come_in(&app, provider, flow, &query).await {
+    let ended = cookie::end_flow(&app.site, &headers).ok_or(PageError::Internal)?;
+    let answer = match begin_session(&app, provider, flow, &query).await {
         Ok(token) => {
             if let Some(former) = cookie::token(&app.site, &headers) {
                 app.store.session_end(&token::digest(former)).await?;
             }
-            let cookie = cookie::begin(&app.site, &headers, &token).ok_or(Failed::Internal)?;
+            let cookie = cookie::begin(&app.site, &headers, &token).ok_or(PageError::Internal)?;
             ([(header::SET_COOKIE, cookie)], see_other(local(&next))).into_response()
         }
         Err(why) => denied(&app, provider, &next, why)?,
@@ -66,33 +66,33 @@ pub(crate) async fn finish(
 }
 
 /// Begins a session for whom the provider vouches for.
-async fn come_in(
+async fn begin_session(
     app: &App,
     provider: &Provider,
     flow: Option<Flow>,
     query: &Fields,
-) -> Result<Token, Denied> {
+) -> Result<Token, ProviderError> {
     // Whose sign-in it is comes before anything else that the address says.
-    let flow = flow.filter(|flow| flow.is_of(query.raw("state"))).ok_or(Denied::NotOurs)?;
-    let described = provider.described().await.map_err(|_| Denied::Away)?;
+    let flow = flow.filter(|flow| flow.is_of(query.raw("state"))).ok_or(ProviderError::NotOurs)?;
+    let described = provider.described().await.map_err(|_| ProviderError::Away)?;
     let names_other = query.raw("iss") != provider.config.issuer;
     if names_other && (query.has("iss") || described.metadata.names_itself) {
         tracing::warn!(
             expected.iss = provider.config.issuer,
-            found.iss = %Shown::text(query.raw("iss")),
+            found.iss = %LogValue::text(query.raw("iss")),
             "refused a sign-in that names another identity provider, or none"
         );
-        return Err(Denied::NotOurs);
+        return Err(ProviderError::NotOurs);
     }
     match query.raw("error") {
-        "" if query.raw("code").is_empty() => return Err(Denied::NotOurs),
+        "" if query.raw("code").is_empty() => return Err(ProviderError::NotOurs),
         "" => {}
-        "access_denied" => return Err(Denied::Cancelled),
-        "temporarily_unavailable" | "server_error" => return Err(Denied::Away),
+        "access_denied" => return Err(ProviderError::Cancelled),
+        "temporarily_unavailable" | "server_error" => return Err(ProviderError::Away),
         code => {
             let code: String = code.chars().filter(char::is_ascii_graphic).take(100).collect();
             tracing::warn!(code, "the identity provider refused a sign-in");
-            return Err(Denied::Refused);
+            return Err(ProviderError::Refused);
         }
     }
     let now = (app.clock)();
@@ -114,15 +114,23 @@ async fn come_in(
 }
 
 /// The sign-in page with what went wrong, from which one can try again.
-fn denied(app: &App, provider: &Provider, next: &str, why: Denied) -> Result<Response, Failed> {
+fn denied(
+    app: &App,
+    provider: &Provider,
+    next: &str,
+    why: ProviderError,
+) -> Result<Response, PageError> {
     let status = match why {
-        Denied::Failed(failed) => return Err(failed),
-        Denied::NotOurs => StatusCode::BAD_REQUEST,
-        Denied::Away => StatusCode::SERVICE_UNAVAILABLE,
+        ProviderError::Page(failed) => return Err(failed),
+        ProviderError::NotOurs => StatusCode::BAD_REQUEST,
+        ProviderError::Away => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::FORBIDDEN,
     };
     // Otherwise the provider, which knows the user, would send the same one back.
-    let anew = matches!(why, Denied::Nameless(_) | Denied::Unknown(_) | Denied::Disabled(_));
-    let error = Some(text::denied(&why, &provider.config.label));
-    Ok(form(app, status, &Form { next, error, anew, ..Form::default() }))
+    let force_login = matches!(
+        why,
+        ProviderError::UserClaim(_) | ProviderError::Unknown(_) | ProviderError::Disabled(_)
+    );
+    let error = Some(text::provider_error(&why, &provider.config.label));
+    Ok(form(app, status, &Form { next, error, force_login, ..Form::default() }))
 }

@@ -12,7 +12,7 @@ pub(super) struct Receiver {
 }
 
 /// What the programs are told of the webhook.
-struct Place {
+struct Endpoint {
     path: String,
     port: u16,
 }
@@ -22,7 +22,7 @@ macro_rules! receiver {
         #[derive(Template)]
         #[template(path = $path, escape = "none")]
         struct $name<'a> {
-            place: &'a Place,
+            endpoint: &'a Endpoint,
         }
     };
 }
@@ -40,7 +40,7 @@ pub(super) fn of(webhook: &Webhook) -> Vec<Receiver> {
     let path = url.path().replace(['"', '\\', '\n'], "");
     // Behind a proxy the port is another one; that of the address is the best guess.
     let port = url.port().filter(|port| *port > 1023).unwrap_or(8500);
-    let place = Place { path, port };
+    let endpoint = Endpoint { path, port };
     let receiver = |language, hint, code: askama::Result<String>| {
         // A template that only puts texts together does not fail.
         Receiver { language, hint, code: code.unwrap_or_default() }
@@ -49,16 +49,16 @@ pub(super) fn of(webhook: &Webhook) -> Vec<Receiver> {
         receiver(
             "C#",
             "In a project made by dotnet new web, as Program.cs.",
-            CSharp { place: &place }.render(),
+            CSharp { endpoint: &endpoint }.render(),
         ),
-        receiver("Python", "python receiver.py", Python { place: &place }.render()),
-        receiver("Node.js", "node receiver.mjs", Node { place: &place }.render()),
-        receiver("Go", "go run receiver.go", Go { place: &place }.render()),
+        receiver("Python", "python receiver.py", Python { endpoint: &endpoint }.render()),
+        receiver("Node.js", "node receiver.mjs", Node { endpoint: &endpoint }.render()),
+        receiver("Go", "go run receiver.go", Go { endpoint: &endpoint }.render()),
         receiver(
             "Rust",
             "cargo add axum hmac@0.13 sha2@0.11 hex && cargo add tokio --features full, as \
              src/main.rs.",
-            Rust { place: &place }.render(),
+            Rust { endpoint: &endpoint }.render(),
         ),
     ]
 }

@@ -12,10 +12,10 @@ use fanfare_core::ids::WebhookId;
 use fanfare_store::deliveries::{Became, Resend};
 use uuid::Uuid;
 
-use super::error::Failed;
+use super::components::{FormToken, Moment};
+use super::error::PageError;
 use super::fields::{self, Fields};
 use super::page::{Frame, page, see_other};
-use super::parts::{FormToken, Moment};
 use super::visitor::{Id, Posted, Visitor};
 use super::{WEBHOOKS, deliveries, text};
 use crate::app::Shared;
@@ -90,11 +90,11 @@ struct Resending {
 pub(crate) struct Ids(WebhookId, Uuid);
 
 impl FromRequestParts<Shared> for Ids {
-    type Rejection = Failed;
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, PageError> {
         let ids = Path::<(WebhookId, Uuid)>::from_request_parts(parts, app).await;
-        ids.map(|Path((webhook, id))| Self(webhook, id)).map_err(|_| Failed::Unknown)
+        ids.map(|Path((webhook, id))| Self(webhook, id)).map_err(|_| PageError::Unknown)
     }
 }
 
@@ -104,7 +104,7 @@ pub(crate) async fn ask(
     visitor: Visitor,
     Id(id): Id,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     let query = deliveries::query(&uri);
     let name = query.text("since");
@@ -140,9 +140,9 @@ pub(crate) async fn begin(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let actor = posted.visitor.actor();
-    let since = posted.fields.text("since").parse().map_err(|_| Failed::Unknown)?;
+    let since = posted.fields.text("since").parse().map_err(|_| PageError::Unknown)?;
     let problem = match resends::begin(&app.context, &actor, id, since, Origin::Form).await {
         Ok(resend) => return Ok(see_other(&path(id, resend.id))),
         Err(ResendError::NotReceiving(_)) => "paused",
@@ -157,7 +157,7 @@ pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
     Ids(id, resend): Ids,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let found = resends::show(&app.context, &visitor.actor(), id, Which::Id(resend)).await?;
     Ok(page(StatusCode::OK, &resending(&visitor, found)))
 }
@@ -167,12 +167,12 @@ pub(crate) async fn cancel(
     State(app): State<Shared>,
     Ids(id, resend): Ids,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     resends::cancel(&app.context, &posted.visitor.actor(), id, Which::Id(resend)).await?;
     Ok(see_other(&path(id, resend)))
 }
 
-impl From<ResendError> for Failed {
+impl From<ResendError> for PageError {
     fn from(error: ResendError) -> Self {
         match error {
             ResendError::Webhook(error) => error.into(),

@@ -9,10 +9,10 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::registration::RegistrationError;
 use fanfare_core::webhook::Webhook;
 
-use super::error::{Failed, whole_page};
+use super::components::shortened;
+use super::error::{PageError, whole_page};
 use super::health::{self, Health};
 use super::page::{page, see_other};
-use super::parts::shortened;
 use super::visitor::{Id, Posted, Visitor};
 use super::{WEBHOOKS, fields, text};
 use crate::app::{App, Shared};
@@ -55,7 +55,7 @@ pub(super) async fn of(
     app: &App,
     visitor: &Visitor,
     webhooks: &[Webhook],
-) -> Result<Vec<Row>, Failed> {
+) -> Result<Vec<Row>, PageError> {
     let owners: Owners = webhooks::owners(&app.context, webhooks).await?;
     let mut health = health::of(app, webhooks).await?;
     let row = |webhook: &Webhook| Row {
@@ -85,7 +85,7 @@ pub(crate) async fn pause(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     set(&app, id, &posted, true).await
 }
 
@@ -94,11 +94,16 @@ pub(crate) async fn resume(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     set(&app, id, &posted, false).await
 }
 
-async fn set(app: &App, id: WebhookId, posted: &Posted, paused: bool) -> Result<Response, Failed> {
+async fn set(
+    app: &App,
+    id: WebhookId,
+    posted: &Posted,
+    paused: bool,
+) -> Result<Response, PageError> {
     let visitor = &posted.visitor;
     let (context, actor) = (&app.context, visitor.actor());
     let set = if paused {
@@ -116,6 +121,6 @@ async fn set(app: &App, id: WebhookId, posted: &Posted, paused: bool) -> Result<
         return Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &[("done", done)])));
     }
     let webhook = visitor.webhook(app, id).await?;
-    let row = of(app, visitor, &[webhook]).await?.pop().ok_or(Failed::Unknown)?;
+    let row = of(app, visitor, &[webhook]).await?.pop().ok_or(PageError::Unknown)?;
     Ok(page(StatusCode::OK, &RowAlone { row }))
 }

@@ -12,7 +12,7 @@ use fanfare_core::signature::library_secret;
 use fanfare_core::webhook::Secret;
 
 use super::WEBHOOKS;
-use super::error::Failed;
+use super::error::PageError;
 use super::page::{Frame, page, see_other};
 use super::visitor::{Id, Posted};
 use crate::app::Shared;
@@ -52,7 +52,7 @@ pub(crate) async fn reveal(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = webhooks::reveal(&app.context, &posted.visitor.actor(), id).await?;
     let shown = |secret: &Secret| Shown {
         secret: secret.reveal().to_owned(),
@@ -72,15 +72,15 @@ pub(crate) async fn rotate(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     // An administrator has no use for another owner's new secret, which no page shows to them.
     let visitor = &posted.visitor;
     if !visitor.owns(&visitor.webhook(&app, id).await?) {
-        return Err(Failed::Unknown);
+        return Err(PageError::Unknown);
     }
     let asked = posted.fields.text("overlap");
     let overlap = OVERLAPS.iter().find(|(name, _)| *name == asked).map(|(_, overlap)| *overlap);
-    let overlap = overlap.ok_or(Failed::Unknown)?;
+    let overlap = overlap.ok_or(PageError::Unknown)?;
     webhooks::rotate(&app.context, &visitor.actor(), id, None, overlap).await?;
     Ok(see_other(&format!("{WEBHOOKS}/{id}?done=rotated")))
 }

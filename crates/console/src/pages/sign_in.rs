@@ -9,14 +9,14 @@ use axum::response::{IntoResponse as _, Response};
 use fanfare_core::duration::seconds_to_wait;
 use fanfare_http::Peer;
 
-use super::error::Failed;
+use super::error::PageError;
 use super::fields::{self, Fields};
 use super::page::{Frame, page, see_other};
 use super::visitor::{self, Posted};
-use super::{SIGN_IN, SIGN_IN_ELSEWHERE, WEBHOOKS};
+use super::{SIGN_IN, SIGN_IN_PROVIDER, WEBHOOKS};
 use crate::app::{App, Shared};
 use crate::auth::forgery::Sender;
-use crate::auth::passwords::{Denied, sign_in};
+use crate::auth::passwords::{SignInError, sign_in};
 use crate::auth::{cookie, forgery, token};
 
 #[derive(Template)]
@@ -25,7 +25,7 @@ struct SignIn<'a> {
     frame: Frame,
     form: &'a Form<'a>,
     accounts: bool,
-    provider: Option<Elsewhere<'a>>,
+    provider: Option<ProviderLink<'a>>,
 }
 
 /// What the sign-in page shows.
@@ -37,11 +37,11 @@ pub(super) struct Form<'a> {
     /// Why one is here again.
     pub(super) error: Option<String>,
     /// Whether the provider has to ask who it is.
-    pub(super) anew: bool,
+    pub(super) force_login: bool,
 }
 
 /// The way to the identity provider.
-struct Elsewhere<'a> {
+struct ProviderLink<'a> {
     label: &'a str,
     path: String,
 }
@@ -66,15 +66,15 @@ pub(crate) async fn show(State(app): State<Shared>, uri: Uri) -> Response {
 }
 
 /// `POST`: name and password for a session.
-pub(crate) async fn enter(
+pub(crate) async fn submit(
     State(app): State<Shared>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     // There is no session yet that a form could belong to.
-    if forgery::sender(&app.site, &headers) == Sender::Elsewhere {
-        return Err(Failed::Forged);
+    if forgery::sender(&app.site, &headers) == Sender::CrossSite {
+        return Err(PageError::Forged);
     }
     let fields = visitor::read(body).await?;
     let (name, next) = (fields.text("name"), fields.text("next"));
@@ -87,46 +87,46 @@ pub(crate) async fn enter(
     .await
     {
         Ok(token) => {
-            let cookie = cookie::begin(&app.site, &headers, &token).ok_or(Failed::Internal)?;
+            let cookie = cookie::begin(&app.site, &headers, &token).ok_or(PageError::Internal)?;
             return Ok(([(header::SET_COOKIE, cookie)], see_other(local(next))).into_response());
         }
         Err(denied) => denied,
     };
     let form = |status, error: String| {
-        form(&app, status, &Form { name, next, error: Some(error), anew: false })
+        form(&app, status, &Form { name, next, error: Some(error), force_login: false })
     };
     match denied {
-        Denied::NoAccounts => {
+        SignInError::NoAccounts => {
             let error = "There are no accounts here to sign in with.".to_owned();
             Ok(form(StatusCode::FORBIDDEN, error))
         }
-        Denied::Wrong => {
+        SignInError::Wrong => {
             let error = "The user name or password is incorrect.".to_owned();
             Ok(form(StatusCode::UNAUTHORIZED, error))
         }
-        Denied::TooMany { wait } => {
+        SignInError::TooMany { wait } => {
             let seconds = seconds_to_wait(wait);
             let error = format!("Too many attempts. Try again in {seconds} s.");
             let answer = form(StatusCode::TOO_MANY_REQUESTS, error);
             Ok(([(header::RETRY_AFTER, seconds.to_string())], answer).into_response())
         }
-        Denied::Store(error) => Err(error.into()),
+        SignInError::Store(error) => Err(error.into()),
     }
 }
 
 /// `POST`: ends the session, here and in the database, and at the provider if it began there.
-pub(crate) async fn leave(
+pub(crate) async fn sign_out(
     State(app): State<Shared>,
     headers: HeaderMap,
     _posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let issuer = match cookie::token(&app.site, &headers) {
         Some(session) => app.store.session_end(&token::digest(session)).await?,
         None => None,
     };
-    let cookie = cookie::end(&app.site, &headers).ok_or(Failed::Internal)?;
+    let cookie = cookie::end(&app.site, &headers).ok_or(PageError::Internal)?;
     let answer = match issuer {
-        Some(_) => elsewhere_too(&app).await,
+        Some(_) => provider_sign_out(&app).await,
         None => see_other(SIGN_IN),
     };
     Ok(([(header::SET_COOKIE, cookie)], answer).into_response())
@@ -134,7 +134,7 @@ pub(crate) async fn leave(
 
 /// A page that has the browser go on to the provider and sign out there. It could not be sent there
 /// directly: a form of ours may lead to pages of ours only.
-async fn elsewhere_too(app: &App) -> Response {
+async fn provider_sign_out(app: &App) -> Response {
     let Some(provider) = &app.provider else {
         return see_other(SIGN_IN);
     };
@@ -153,11 +153,11 @@ async fn elsewhere_too(app: &App) -> Response {
 
 /// The sign-in page.
 pub(super) fn form(app: &App, status: StatusCode, form: &Form<'_>) -> Response {
-    let provider = app.provider.as_ref().map(|provider| Elsewhere {
+    let provider = app.provider.as_ref().map(|provider| ProviderLink {
         label: &provider.config.label,
         path: fields::path(
-            SIGN_IN_ELSEWHERE,
-            &[("next", form.next), ("anew", if form.anew { "yes" } else { "" })],
+            SIGN_IN_PROVIDER,
+            &[("next", form.next), ("anew", if form.force_login { "yes" } else { "" })],
         ),
     });
     let accounts = app.accounts.enabled;

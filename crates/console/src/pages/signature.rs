@@ -7,9 +7,9 @@ use axum::response::Response;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 
-use super::error::Failed;
+use super::components::FormToken;
+use super::error::PageError;
 use super::page::{Frame, page};
-use super::parts::FormToken;
 use super::receivers::{self, Receiver};
 use super::verdict::{self, Grade, Received, Verdict};
 use super::visitor::{Id, Posted, Visitor};
@@ -39,7 +39,7 @@ pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
     Id(id): Id,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     Ok(help(&visitor, &webhook, "", "", Vec::new()))
 }
@@ -49,7 +49,7 @@ pub(crate) async fn check(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let Posted { visitor, fields } = posted;
     let webhook = visitor.webhook(&app, id).await?;
     let (body, headers) = (fields.raw("body"), fields.raw("headers"));

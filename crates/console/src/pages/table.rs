@@ -26,14 +26,14 @@ const COLUMNS: [(&str, Column); 8] = [
 
 /// What a visitor wants to see.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct GridQuery {
     pub(super) search: String,
     pub(super) column: Column,
     pub(super) descending: bool,
     place: Option<Place>,
 }
 
-impl Asked {
+impl GridQuery {
     /// Reads a query; what makes no sense is passed over.
     pub(super) fn parse(query: &Fields) -> Self {
         let named = |(name, _): &&(&str, Column)| *name == query.text("sort");
@@ -107,8 +107,8 @@ mod tests {
     use fanfare_core::ids::WebhookId;
     use uuid::Uuid;
 
-    fn asked(query: &str) -> Asked {
-        Asked::parse(&Fields::parse(query.as_bytes()))
+    fn asked(query: &str) -> GridQuery {
+        GridQuery::parse(&Fields::parse(query.as_bytes()))
     }
 
     #[test]

@@ -5,8 +5,8 @@ use fanfare_core::outcome::State;
 use fanfare_core::webhook::PauseReason;
 use fanfare_store::deliveries::Ended;
 
-use super::denied::Denied;
-use crate::oidc::claims::Nameless;
+use super::provider_error::ProviderError;
+use crate::oidc::claims::UserClaimError;
 
 /// The label of a state, and the class of its badge.
 pub(super) fn state(state: State) -> (&'static str, &'static str) {
@@ -128,7 +128,7 @@ pub(super) fn problem(code: &str) -> Option<&'static str> {
              minute.",
         ),
         "resends" => Some(
-            "Failed deliveries of several other webhooks of this user are being sent again. Wait \
+            "PageError deliveries of several other webhooks of this user are being sent again. Wait \
              until one is done, or cancel one.",
         ),
         "no-test" => Some(
@@ -140,33 +140,33 @@ pub(super) fn problem(code: &str) -> Option<&'static str> {
 }
 
 /// Why the identity provider, which the sign-in page calls `label`, did not sign a person in.
-pub(super) fn denied(why: &Denied, label: &str) -> String {
+pub(super) fn provider_error(why: &ProviderError, label: &str) -> String {
     match why {
-        Denied::NotOurs => {
+        ProviderError::NotOurs => {
             "This sign-in was started in another browser, took too long, or has ended \
                             already. Sign in again."
                 .to_owned()
         }
-        Denied::Cancelled => format!("You were not signed in: you or {label} cancelled it."),
-        Denied::Away => {
+        ProviderError::Cancelled => format!("You were not signed in: you or {label} cancelled it."),
+        ProviderError::Away => {
             format!("{label} does not answer, so signing in with it does not work now. Try again.")
         }
-        Denied::Refused | Denied::Failed(_) => format!(
+        ProviderError::Refused | ProviderError::Page(_) => format!(
             "Signing in with {label} does not work as it is set up. Tell the operators of the \
              service; its log has the reason."
         ),
-        Denied::Nameless(Nameless::NotVerified) => {
+        ProviderError::UserClaim(UserClaimError::NotVerified) => {
             format!("{label} knows you, but has not verified your e-mail address.")
         }
-        Denied::Nameless(_) => format!(
+        ProviderError::UserClaim(_) => format!(
             "{label} knows you, but does not send your user name at the report server. Tell the \
              operators of the service."
         ),
-        Denied::Unknown(name) => format!(
+        ProviderError::Unknown(name) => format!(
             "{label} knows you as {name}, but the report server has no user of that name. Tell its \
              operators, or sign in as another user."
         ),
-        Denied::Disabled(name) => {
+        ProviderError::Disabled(name) => {
             format!("The user {name} is disabled at the report server.")
         }
     }

@@ -12,10 +12,10 @@ use fanfare_core::webhook::Secret;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::parts::shortened;
+use super::components::shortened;
 
 /// How much of what was pasted is told again, in characters.
-const TOLD: usize = 120;
+const QUOTED: usize = 120;
 
 /// How good a part is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +142,8 @@ fn ms(body: &str, headers: &Headers<'_>, secret: &Secret) -> Verdict {
     }
     let digits = value.strip_prefix("sha256=");
     let Some(digits) = digits.filter(|it| it.len() == 64 && is_hex(it)) else {
-        let text = format!("It is not sha256= and 64 hex digits but '{}'.", shortened(value, TOLD));
+        let text =
+            format!("It is not sha256= and 64 hex digits but '{}'.", shortened(value, QUOTED));
         return verdict(MS_SIGNATURE, Grade::Bad, text);
     };
     let matches = |body: &str, digits: &str| {
@@ -307,9 +308,9 @@ mod tests {
         let pretty = BODY.replace(',', ", ");
         for body in [pretty.as_str(), &format!("{BODY}\n")] {
             let received = Received { body, headers: &right };
-            let told: Vec<String> =
+            let texts: Vec<String> =
                 judge(received, &key(), now).into_iter().map(|it| it.text).collect();
-            assert_eq!(told.iter().filter(|it| it.contains("without the white")).count(), 2);
+            assert_eq!(texts.iter().filter(|it| it.contains("without the white")).count(), 2);
         }
     }
 

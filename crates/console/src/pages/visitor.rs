@@ -1,4 +1,4 @@
-//! Who looks at a page, and whether a form is one of ours.
+//! CurrentUser looks at a page, and whether a form is one of ours.
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -7,10 +7,10 @@ use fanfare_app::{Actor, webhooks};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 
-use super::error::Failed;
+use super::components::{FORM_TOKEN, FormToken};
+use super::error::PageError;
 use super::fields::Fields;
-use super::page::{Frame, Who};
-use super::parts::{FORM_TOKEN, FormToken};
+use super::page::{CurrentUser, Frame};
 use crate::api::body;
 use crate::app::{App, Shared};
 use crate::auth::caller::Caller;
@@ -44,7 +44,7 @@ impl Visitor {
 
     /// What is around a page of the visitor's.
     pub(super) fn frame(&self) -> Frame {
-        Frame::of(Who {
+        Frame::of(CurrentUser {
             name: self.caller.name.to_string(),
             administrator: self.caller.administrator,
             token: self.form_token(),
@@ -57,7 +57,7 @@ impl Visitor {
     }
 
     /// A webhook of the visitor's, or of any owner for an administrator.
-    pub(super) async fn webhook(&self, app: &App, id: WebhookId) -> Result<Webhook, Failed> {
+    pub(super) async fn webhook(&self, app: &App, id: WebhookId) -> Result<Webhook, PageError> {
         Ok(webhooks::find(&app.context, &self.actor(), id).await?)
     }
 
@@ -68,9 +68,9 @@ impl Visitor {
 }
 
 impl FromRequestParts<Shared> for Visitor {
-    type Rejection = Failed;
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, PageError> {
         let htmx = parts.headers.contains_key("hx-request");
         let caller = match cookie::token(&app.site, &parts.headers) {
             Some(token) => Caller::of(app, token).await?.map(|caller| (caller, token.to_owned())),
@@ -78,7 +78,7 @@ impl FromRequestParts<Shared> for Visitor {
         };
         match caller {
             Some((caller, session)) => Ok(Self { caller, htmx, session }),
-            None => Err(Failed::SignIn { next: next(parts), htmx }),
+            None => Err(PageError::SignIn { next: next(parts), htmx }),
         }
     }
 }
@@ -91,32 +91,32 @@ fn next(parts: &Parts) -> String {
 }
 
 impl FromRequest<Shared> for Posted {
-    type Rejection = Failed;
+    type Rejection = PageError;
 
-    async fn from_request(request: Request, app: &Shared) -> Result<Self, Failed> {
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, PageError> {
         let (mut parts, body) = request.into_parts();
-        if forgery::sender(&app.site, &parts.headers) == Sender::Elsewhere {
-            return Err(Failed::Forged);
+        if forgery::sender(&app.site, &parts.headers) == Sender::CrossSite {
+            return Err(PageError::Forged);
         }
         let visitor = Visitor::from_request_parts(&mut parts, app).await?;
         let fields = read(body).await?;
         if !forgery::is_form_of(&visitor.session, fields.raw(FORM_TOKEN)) {
-            return Err(Failed::Forged);
+            return Err(PageError::Forged);
         }
         Ok(Self { visitor, fields })
     }
 }
 
 /// Reads a form.
-pub(super) async fn read(body: Body) -> Result<Fields, Failed> {
+pub(super) async fn read(body: Body) -> Result<Fields, PageError> {
     Ok(Fields::parse(&body::read(body).await?))
 }
 
 impl FromRequestParts<Shared> for Id {
-    type Rejection = Failed;
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, PageError> {
         let id = Path::<WebhookId>::from_request_parts(parts, app).await;
-        id.map(|Path(id)| Self(id)).map_err(|_| Failed::Unknown)
+        id.map(|Path(id)| Self(id)).map_err(|_| PageError::Unknown)
     }
 }

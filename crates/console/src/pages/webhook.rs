@@ -6,10 +6,10 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_core::ids::WebhookId;
 
+use super::components::{FormToken, Moment};
 use super::deliveries::{self, Deliveries};
-use super::error::Failed;
+use super::error::PageError;
 use super::page::{Frame, page};
-use super::parts::{FormToken, Moment};
 use super::row::{self, Row};
 use super::visitor::{Id, Visitor};
 use super::{resend, text};
@@ -54,12 +54,12 @@ pub(crate) async fn show(
     visitor: Visitor,
     Id(id): Id,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     let query = deliveries::query(&uri);
     let deliveries = deliveries::of(&app, id, &query).await?;
     let rows = row::of(&app, &visitor, std::slice::from_ref(&webhook)).await?;
-    let row = rows.into_iter().next().ok_or(Failed::Unknown)?;
+    let row = rows.into_iter().next().ok_or(PageError::Unknown)?;
     let resending = app.store.resend_open(id).await?.map(|open| Resending {
         path: resend::path(id, open.id),
         begun: open.begun,

@@ -20,13 +20,13 @@ use serde_json::value::{RawValue, to_raw_value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::list::{Limit, limit};
-use super::problem::{BROKER_AWAY, Problem, Wrong};
+use super::problem::{BROKER_AWAY, FieldError, Problem};
 use super::request::{Administrator, Parameter, Query, members, parameter};
 use crate::api::json::json;
 use crate::app::{App, Shared};
 
 /// How long a look may take.
-const LONGEST_LOOK: Duration = Duration::from_secs(15);
+const SEARCH_TIME: Duration = Duration::from_secs(15);
 
 /// Dead letters that were found.
 #[derive(Serialize, ToSchema)]
@@ -45,7 +45,7 @@ pub(crate) struct Found {
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Listed {
+pub(crate) struct ListQuery {
     /// `events` or `deliveries`.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
@@ -75,7 +75,7 @@ pub(crate) struct Listed {
     get,
     path = "/dead-letters",
     tag = "Dead letters",
-    params(Listed),
+    params(ListQuery),
     responses(
         (status = 200, description = "What was found.", body = inline(Found)),
         (status = 400),
@@ -85,11 +85,11 @@ pub(crate) struct Listed {
 pub(crate) async fn list(
     State(app): State<Shared>,
     Administrator(caller): Administrator,
-    Query(wanted): Query<Listed>,
+    Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let Listed { queue: kind, reason, webhook, limit: most, cursor: from } = wanted;
+    let ListQuery { queue: kind, reason, webhook, limit: most, cursor: from } = wanted;
     let choice = Choice { ids: Vec::new(), kind, reason, webhook };
-    let until = Some(Instant::now() + LONGEST_LOOK);
+    let until = Some(Instant::now() + SEARCH_TIME);
     let listing = Listing { choice, from, until, limit: usize::try_from(limit(most)).ok() };
     // Only what is shown is kept: the messages themselves may be many and large.
     let mut items = Vec::new();
@@ -107,7 +107,7 @@ pub(crate) async fn list(
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = DeadLetterChoice)]
-pub(crate) struct Meant {
+pub(crate) struct Selection {
     /// Their ids.
     #[serde(default)]
     ids: Vec<String>,
@@ -130,8 +130,8 @@ pub(crate) struct Meant {
 /// What became of dead letters.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = DeadLettersTaken)]
-pub(crate) struct Taken {
+#[schema(as = DeadLettersResult)]
+pub(crate) struct Settled {
     /// How many were taken, or would be.
     count: u64,
     /// Whether they were only counted.
@@ -170,9 +170,9 @@ pub(crate) struct KeptLetter {
     post,
     path = "/dead-letters/replay",
     tag = "Dead letters",
-    request_body = Meant,
+    request_body = Selection,
     responses(
-        (status = 200, description = "How many.", body = Taken),
+        (status = 200, description = "How many.", body = Settled),
         (status = 400),
         (status = 403),
     )
@@ -182,7 +182,7 @@ pub(crate) async fn replay_all(
     Administrator(caller): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    take(&app, &caller.actor(), members(body).await?, true).await
+    settle_selected(&app, &caller.actor(), members(body).await?, true).await
 }
 
 /// Throw dead letters away for good.
@@ -193,9 +193,9 @@ pub(crate) async fn replay_all(
     post,
     path = "/dead-letters/discard",
     tag = "Dead letters",
-    request_body = Meant,
+    request_body = Selection,
     responses(
-        (status = 200, description = "How many.", body = Taken),
+        (status = 200, description = "How many.", body = Settled),
         (status = 400),
         (status = 403),
     )
@@ -205,20 +205,20 @@ pub(crate) async fn discard(
     Administrator(caller): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    take(&app, &caller.actor(), members(body).await?, false).await
+    settle_selected(&app, &caller.actor(), members(body).await?, false).await
 }
 
-async fn take(
+async fn settle_selected(
     app: &App,
     actor: &Actor,
-    meant: Meant,
+    meant: Selection,
     is_replay: bool,
 ) -> Result<Response, Problem> {
     let dry_run = meant.dry_run;
     let (choice, from) = choice(meant)?;
     let session = session(app).await?;
     let action = if is_replay { Action::Replay(&app.store) } else { Action::Discard };
-    let request = Request { choice, from, until: Some(Instant::now() + LONGEST_LOOK), dry_run };
+    let request = Request { choice, from, until: Some(Instant::now() + SEARCH_TIME), dry_run };
     let mut kept_because = Vec::new();
     let settled = settle(&session, actor, action, request, |letter, why| {
         let (code, detail) = (why.code(), why.to_string());
@@ -230,11 +230,11 @@ async fn take(
     // What was not looked at is not known to be missing.
     let missing = if complete { missing } else { Vec::new() };
     let kept = kept_because.iter().map(|letter| letter.id.clone()).collect();
-    let taken = Taken { count, dry_run, complete, next, missing, kept, kept_because };
+    let taken = Settled { count, dry_run, complete, next, missing, kept, kept_because };
     Ok(json(StatusCode::OK, &taken))
 }
 
-fn choice(meant: Meant) -> Result<(Choice, Option<Position>), Problem> {
+fn choice(meant: Selection) -> Result<(Choice, Option<Position>), Problem> {
     let mut wrong = Vec::new();
     let kind = read("queue", meant.queue.as_deref(), &mut wrong);
     let webhook = read("webhook", meant.webhook.as_deref(), &mut wrong);
@@ -253,8 +253,8 @@ fn choice(meant: Meant) -> Result<(Choice, Option<Position>), Problem> {
 }
 
 /// A member's value; what is wrong with it is noted.
-fn read<T: Parameter>(name: &str, text: Option<&str>, wrong: &mut Vec<Wrong>) -> Option<T> {
-    let refuse = |detail| wrong.push(Wrong { name: name.to_owned(), detail });
+fn read<T: Parameter>(name: &str, text: Option<&str>, wrong: &mut Vec<FieldError>) -> Option<T> {
+    let refuse = |detail| wrong.push(FieldError { name: name.to_owned(), detail });
     text.and_then(|text| T::read(text).map_err(refuse).ok())
 }
 

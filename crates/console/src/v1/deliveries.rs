@@ -32,7 +32,7 @@ pub(crate) struct Retried {
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Listed {
+pub(crate) struct ListQuery {
     /// Only of this webhook, by its id.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
@@ -74,7 +74,7 @@ pub(crate) struct Listed {
     get,
     path = "/deliveries",
     tag = "Deliveries",
-    params(Listed),
+    params(ListQuery),
     responses(
         (status = 200, description = "A page.", body = inline(Page<view::Json<'static>>)),
         (status = 400),
@@ -84,7 +84,7 @@ pub(crate) struct Listed {
 pub(crate) async fn list(
     State(app): State<Shared>,
     user: User,
-    Query(wanted): Query<Listed>,
+    Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let filter = DeliveryFilter {
         webhook: wanted.webhook,

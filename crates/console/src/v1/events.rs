@@ -31,7 +31,7 @@ const CUT: HeaderName = HeaderName::from_static("x-fanfare-cut");
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Listed {
+pub(crate) struct ListQuery {
     /// Only of this type or filter, such as `reports.upload`.
     #[serde(rename = "type", deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
@@ -65,7 +65,7 @@ pub(crate) struct Listed {
     get,
     path = "/events",
     tag = "Events",
-    params(Listed),
+    params(ListQuery),
     responses(
         (status = 200, description = "A page.", body = inline(Page<view::Json<'static>>)),
         (status = 400),
@@ -75,7 +75,7 @@ pub(crate) struct Listed {
 pub(crate) async fn list(
     State(app): State<Shared>,
     Administrator(caller): Administrator,
-    Query(wanted): Query<Listed>,
+    Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let filter = EventFilter {
         event_type: wanted.event_type.map(|event_type| event_type.0),
@@ -93,7 +93,7 @@ pub(crate) async fn list(
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Published {
+pub(crate) struct EventQuery {
     /// The event's source, when several have its id.
     #[serde(deserialize_with = "parameter")]
     source: Option<String>,
@@ -106,7 +106,7 @@ pub(crate) struct Published {
     get,
     path = "/events/{id}",
     tag = "Events",
-    params(Published),
+    params(EventQuery),
     responses(
         (status = 200, description = "The event.", body = view::Json<'static>),
         (status = 400),
@@ -119,7 +119,7 @@ pub(crate) async fn show(
     State(app): State<Shared>,
     Administrator(caller): Administrator,
     Id(id): Id<String>,
-    Query(Published { source }): Query<Published>,
+    Query(EventQuery { source }): Query<EventQuery>,
 ) -> Result<Response, Problem> {
     let (event, detail) =
         events::show(&app.context, &caller.actor(), &id, source.as_deref()).await?;
@@ -134,7 +134,7 @@ pub(crate) async fn show(
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Asked {
+pub(crate) struct ExplainQuery {
     /// The event's source, when several have its id.
     #[serde(deserialize_with = "parameter")]
     source: Option<String>,
@@ -159,7 +159,7 @@ pub(crate) struct Asked {
     get,
     path = "/events/{id}/explain",
     tag = "Events",
-    params(Asked),
+    params(ExplainQuery),
     responses(
         (
             status = 200,
@@ -176,7 +176,7 @@ pub(crate) async fn explain(
     State(app): State<Shared>,
     user: User,
     Id(id_text): Id<String>,
-    Query(Asked { source, webhook, owner, limit }): Query<Asked>,
+    Query(ExplainQuery { source, webhook, owner, limit }): Query<ExplainQuery>,
 ) -> Result<Response, Problem> {
     let limit = limit.map_or(EXPLAINED, |limit| limit.0);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

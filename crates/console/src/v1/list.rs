@@ -52,30 +52,30 @@ pub(crate) fn page<T: Serialize + ToSchema>(items: Vec<T>, next: Option<String>)
 }
 
 /// A place that can be told and read back.
-pub(crate) trait Place: Sized {
+pub(crate) trait CursorKey: Sized {
     /// Its parts, whose texts have no dot.
     fn parts(&self) -> [String; 3];
     /// From its parts.
     fn from_parts(parts: [&str; 3]) -> Option<Self>;
 }
 
-/// The cursor of a place.
-pub(crate) fn cursor(place: &impl Place) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(place.parts().join("."))
+/// The cursor of a key.
+pub(crate) fn cursor(key: &impl CursorKey) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(key.parts().join("."))
 }
 
 /// The place of a cursor.
-fn place<P: Place>(cursor: &str) -> Result<P, String> {
+fn key<K: CursorKey>(cursor: &str) -> Result<K, String> {
     let read = || {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let text = String::from_utf8(bytes).ok()?;
         let parts: Vec<&str> = text.split('.').collect();
-        P::from_parts(parts.try_into().ok()?)
+        K::from_parts(parts.try_into().ok()?)
     };
     read().ok_or_else(|| "it is not one that a page of this list gave as next".to_owned())
 }
 
-impl Place for Position {
+impl CursorKey for Position {
     fn parts(&self) -> [String; 3] {
         [micros(self.at), self.batch.to_string(), self.webhook.to_string()]
     }
@@ -86,7 +86,7 @@ impl Place for Position {
     }
 }
 
-impl Place for EventPosition {
+impl CursorKey for EventPosition {
     fn parts(&self) -> [String; 3] {
         [micros(self.received_at), self.batch.to_string(), self.position.to_string()]
     }
@@ -99,13 +99,13 @@ impl Place for EventPosition {
 
 impl Parameter for Position {
     fn read(text: &str) -> Result<Self, String> {
-        place(text)
+        key(text)
     }
 }
 
 impl Parameter for EventPosition {
     fn read(text: &str) -> Result<Self, String> {
-        place(text)
+        key(text)
     }
 }
 
@@ -135,11 +135,11 @@ mod tests {
             batch: BatchKey(Uuid::from_u128(1)),
             webhook: WebhookId(Uuid::from_u128(2)),
         };
-        assert_eq!(place(&cursor(&position)), Ok(position));
+        assert_eq!(key(&cursor(&position)), Ok(position));
         let other = EventPosition { received_at: position.at, batch: position.batch, position: 3 };
-        assert_eq!(place(&cursor(&other)), Ok(other));
+        assert_eq!(key(&cursor(&other)), Ok(other));
         for wrong in ["", "a", "äöü", &cursor(&other)] {
-            assert!(place::<Position>(wrong).is_err(), "{wrong}");
+            assert!(key::<Position>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) enum Problem {
     /// The path does not have the method.
     NoMethod,
     /// The request can't be so.
-    Invalid(Vec<Wrong>),
+    Invalid(Vec<FieldError>),
     /// What is asked for can't be done as things stand.
     Conflict(Conflict),
     /// It was asked for too often.
@@ -53,8 +53,8 @@ pub(crate) enum Problem {
 
 /// What is wrong with one part of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = Wrong)]
-pub(crate) struct Wrong {
+#[schema(as = FieldError)]
+pub(crate) struct FieldError {
     /// The parameter's or member's name; empty for the body as a whole.
     pub(crate) name: String,
     /// What is wrong and what would be right.
@@ -86,7 +86,7 @@ pub(crate) struct Body {
     detail: String,
     /// What is wrong with each part of the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Wrong>,
+    errors: Vec<FieldError>,
 }
 
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -94,10 +94,10 @@ const PROBLEM_JSON: &str = "application/problem+json";
 impl Problem {
     /// One part of the request is wrong.
     pub(crate) fn invalid(name: &str, detail: impl Into<String>) -> Self {
-        Self::Invalid(vec![Wrong { name: name.to_owned(), detail: detail.into() }])
+        Self::Invalid(vec![FieldError { name: name.to_owned(), detail: detail.into() }])
     }
 
-    fn parts(self) -> (StatusCode, &'static str, &'static str, String, Vec<Wrong>) {
+    fn parts(self) -> (StatusCode, &'static str, &'static str, String, Vec<FieldError>) {
         let of = |status, code, title, detail: &str| {
             (status, code, title, detail.to_owned(), Vec::new())
         };
@@ -127,9 +127,9 @@ impl Problem {
                 "The path does not support this HTTP method.",
             ),
             Self::Invalid(errors) => {
-                let told: Vec<String> = errors.iter().map(Wrong::sentence).collect();
+                let sentences: Vec<String> = errors.iter().map(FieldError::sentence).collect();
                 let (status, title) = (StatusCode::BAD_REQUEST, "The request is invalid");
-                (status, "invalid-request", title, told.join(" "), errors)
+                (status, "invalid-request", title, sentences.join(" "), errors)
             }
             Self::Conflict(Conflict { code, title, detail }) => {
                 (StatusCode::CONFLICT, code, title, detail, Vec::new())
@@ -165,7 +165,7 @@ impl Problem {
     }
 }
 
-impl Wrong {
+impl FieldError {
     fn sentence(&self) -> String {
         match self.name.as_str() {
             "" => format!("{}.", self.detail),

@@ -16,7 +16,7 @@ use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use url::form_urlencoded;
 
-use super::problem::{Problem, Wrong};
+use super::problem::{FieldError, Problem};
 use crate::api::body;
 use crate::app::Shared;
 use crate::auth::caller::Caller;
@@ -81,7 +81,7 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
 }
 
 /// Reads a query until all of what is left of it is right.
-fn read<T: DeserializeOwned>(query: &str) -> Result<T, Vec<Wrong>> {
+fn read<T: DeserializeOwned>(query: &str) -> Result<T, Vec<FieldError>> {
     let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let mut parameters = Parameters { pairs, read: 0, wrong: Vec::new() };
     loop {
@@ -98,16 +98,16 @@ struct Parameters {
     pairs: Vec<(String, String)>,
     /// How many of the pairs were read; the last of them is what an error is about.
     read: usize,
-    wrong: Vec<Wrong>,
+    wrong: Vec<FieldError>,
 }
 
 impl Parameters {
     fn refuse(&mut self, name: &str, detail: &str) {
-        self.wrong.push(Wrong { name: name.to_owned(), detail: detail.to_owned() });
+        self.wrong.push(FieldError { name: name.to_owned(), detail: detail.to_owned() });
     }
 
     /// Takes out the parameter that was read last.
-    fn refuse_last(&mut self, error: &value::Error) -> Result<(), Vec<Wrong>> {
+    fn refuse_last(&mut self, error: &value::Error) -> Result<(), Vec<FieldError>> {
         let Some(last) = self.read.checked_sub(1) else {
             self.refuse("", &error.to_string());
             return Err(take(&mut self.wrong));

@@ -68,7 +68,7 @@ pub(crate) struct Progress {
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct ResendQuery {
     /// Only what began at this time or later.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>, format = DateTime)]
@@ -86,7 +86,7 @@ pub(crate) struct Wanted {
     post,
     path = "/webhooks/{id}/retry-failed",
     tag = "Webhooks: upkeep",
-    params(Wanted),
+    params(ResendQuery),
     responses(
         (status = 202, description = "The resend has begun.", body = RetriedFailed),
         (status = 400),
@@ -98,7 +98,7 @@ pub(crate) async fn begin(
     State(app): State<Shared>,
     user: User,
     Id(id): Id<WebhookId>,
-    Query(Wanted { since, dry_run }): Query<Wanted>,
+    Query(ResendQuery { since, dry_run }): Query<ResendQuery>,
 ) -> Result<Response, Problem> {
     let since = since.unwrap_or(DateTime::UNIX_EPOCH);
     let dry_run = dry_run.unwrap_or(false);

@@ -73,7 +73,7 @@ pub(crate) struct LastJson<'a> {
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Counted {
+pub(crate) struct StatisticsQuery {
     /// Only of this webhook, by its id.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
@@ -93,7 +93,7 @@ pub(crate) struct Counted {
     get,
     path = "/statistics",
     tag = "Statistics",
-    params(Counted),
+    params(StatisticsQuery),
     responses(
         (status = 200, description = "The numbers.", body = Json<'static>),
         (status = 400),
@@ -104,7 +104,7 @@ pub(crate) struct Counted {
 pub(crate) async fn show(
     State(app): State<Shared>,
     user: User,
-    Query(Counted { webhook, owner, hours }): Query<Counted>,
+    Query(StatisticsQuery { webhook, owner, hours }): Query<StatisticsQuery>,
 ) -> Result<Response, Problem> {
     if let Some(webhook) = webhook {
         webhooks::find(&app.context, &user.0.actor(), webhook).await?;

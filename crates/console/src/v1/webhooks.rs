@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::problem::{Conflict, Problem, Wrong};
+use super::problem::{Conflict, FieldError, Problem};
 use super::request::{self, Id, User, members};
 use crate::api::json::json;
 use crate::app::{App, Shared};
@@ -267,7 +267,7 @@ pub(crate) async fn rotate(
     webhooks::find(&app.context, &actor, id).await?;
     let Rotation { secret: wanted, overlap } = members(body).await?;
     let mut wrong = Vec::new();
-    let mut refuse = |name: &str, detail| wrong.push(Wrong { name: name.to_owned(), detail });
+    let mut refuse = |name: &str, detail| wrong.push(FieldError { name: name.to_owned(), detail });
     let wanted = wanted.map(|text| text.parse::<Secret>()).transpose().unwrap_or_else(|_| {
         refuse("secret", "write 32 to 128 characters, or leave it out".to_owned());
         None

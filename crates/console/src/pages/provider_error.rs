@@ -4,14 +4,14 @@ use fanfare_core::chain::chain;
 use fanfare_core::name::Name;
 use fanfare_store::StoreError;
 
-use super::error::Failed;
+use super::error::PageError;
 use crate::oidc::admission::NotAdmitted;
-use crate::oidc::claims::Nameless;
+use crate::oidc::claims::UserClaimError;
 use crate::oidc::exchange::ExchangeError;
 
 /// Why somebody who came back, or wanted to go, is not signed in.
 #[derive(Debug)]
-pub(super) enum Denied {
+pub(super) enum ProviderError {
     /// It did not begin in this browser, or too long ago, or was ended before.
     NotOurs,
     /// The user, or the provider for the user, did not want to.
@@ -21,16 +21,16 @@ pub(super) enum Denied {
     /// The provider refuses us, or what it says is not to be believed; the log says more.
     Refused,
     /// It does not say who the user is.
-    Nameless(Nameless),
+    UserClaim(UserClaimError),
     /// The directory has no such user.
     Unknown(Name),
     /// The user is disabled there.
     Disabled(Name),
     /// Something of ours failed.
-    Failed(Failed),
+    Page(PageError),
 }
 
-impl From<NotAdmitted> for Denied {
+impl From<NotAdmitted> for ProviderError {
     fn from(refused: NotAdmitted) -> Self {
         match refused {
             NotAdmitted::Unknown(name) => Self::Unknown(name),
@@ -39,13 +39,13 @@ impl From<NotAdmitted> for Denied {
     }
 }
 
-impl From<StoreError> for Denied {
+impl From<StoreError> for ProviderError {
     fn from(error: StoreError) -> Self {
-        Self::Failed(error.into())
+        Self::Page(error.into())
     }
 }
 
-impl From<ExchangeError> for Denied {
+impl From<ExchangeError> for ProviderError {
     fn from(error: ExchangeError) -> Self {
         match error {
             ExchangeError::Code => Self::NotOurs,
@@ -54,9 +54,9 @@ impl From<ExchangeError> for Denied {
                 tracing::warn!(error = chain(&error), "failed to sign a user in");
                 Self::Away
             }
-            ExchangeError::Nameless(nameless) => {
+            ExchangeError::UserClaim(nameless) => {
                 tracing::warn!(error = chain(&error), "failed to sign a user in");
-                Self::Nameless(nameless)
+                Self::UserClaim(nameless)
             }
             ExchangeError::Refused { .. } | ExchangeError::Answer(_) | ExchangeError::Token(_) => {
                 tracing::warn!(error = chain(&error), "failed to sign a user in");

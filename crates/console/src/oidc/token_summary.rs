@@ -15,26 +15,26 @@ const MOST: usize = 5;
 
 /// What a token says of itself.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stated {
+pub(crate) struct TokenSummary {
     /// Its `iss`.
-    pub(crate) issuer: Shown,
+    pub(crate) issuer: LogValue,
     /// Its `aud`.
-    pub(crate) audience: Shown,
+    pub(crate) audience: LogValue,
     /// Its `alg`.
-    pub(crate) algorithm: Shown,
+    pub(crate) algorithm: LogValue,
 }
 
 /// A value, cut to what fits into a line of the log.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Shown(String);
+pub(crate) struct LogValue(String);
 
-impl fmt::Display for Shown {
+impl fmt::Display for LogValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Shown {
+impl LogValue {
     /// A text that somebody else wrote.
     pub(crate) fn text(text: &str) -> Self {
         Self(text.chars().filter(|c| !c.is_control()).take(LONGEST).collect())
@@ -54,16 +54,16 @@ impl Shown {
     }
 }
 
-impl Stated {
+impl TokenSummary {
     /// Reads what can be read.
     pub(crate) fn of(token: &str) -> Self {
         let mut parts = token.split('.').map(read);
         let header = parts.next().flatten();
         let claims = parts.next().flatten();
         Self {
-            issuer: Shown::of(claims.as_ref(), "iss"),
-            audience: Shown::of(claims.as_ref(), "aud"),
-            algorithm: Shown::of(header.as_ref(), "alg"),
+            issuer: LogValue::of(claims.as_ref(), "iss"),
+            audience: LogValue::of(claims.as_ref(), "aud"),
+            algorithm: LogValue::of(header.as_ref(), "alg"),
         }
     }
 }
@@ -80,7 +80,7 @@ mod tests {
     #[track_caller]
     fn check(header: &Value, claims: &Value, expected: [&str; 3]) {
         let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let stated = Stated::of(&format!("{}.{}.x", part(header), part(claims)));
+        let stated = TokenSummary::of(&format!("{}.{}.x", part(header), part(claims)));
         let shown = [stated.issuer, stated.audience, stated.algorithm].map(|it| it.to_string());
         assert_eq!(shown, expected);
     }
@@ -102,7 +102,7 @@ mod tests {
         let long = "x".repeat(1000);
         let shown = "x".repeat(LONGEST);
         check(&alg, &json!({ "iss": long, "aud": null }), [shown.as_str(), "none", "HS256"]);
-        let stated = Stated::of("no token");
+        let stated = TokenSummary::of("no token");
         assert_eq!(stated.issuer.to_string(), "unreadable");
     }
 }

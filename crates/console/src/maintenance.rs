@@ -19,7 +19,7 @@ const STEP: i64 = 250;
 /// How often it is looked whether they are.
 const STEP_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked for what another console has left.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const POLL_EVERY: Duration = Duration::from_secs(5);
 
 /// Counts attempts from time to time.
 pub(crate) async fn count(app: &App) {
@@ -27,7 +27,7 @@ pub(crate) async fn count(app: &App) {
         match app.background.health_count(app.settled).await {
             Ok(Counted::More) => continue,
             Ok(Counted::All) => {}
-            Err(error) => tell(&error, "failed to count attempts"),
+            Err(error) => log_failure(&error, "failed to count attempts"),
         }
         sleep(COUNT_EVERY).await;
     }
@@ -38,10 +38,10 @@ pub(crate) async fn resend(app: &App) {
     loop {
         let wait = match resend_steps(app).await {
             Ok(true) => STEP_EVERY,
-            Ok(false) => LOOK_EVERY,
+            Ok(false) => POLL_EVERY,
             Err(error) => {
-                tell(&error, "failed to attempt again what is dead");
-                LOOK_EVERY
+                log_failure(&error, "failed to attempt again what is dead");
+                POLL_EVERY
             }
         };
         // Late or not, it is time for another look.
@@ -60,7 +60,7 @@ async fn resend_steps(app: &App) -> Result<bool, StoreError> {
 }
 
 /// That the database is away is told elsewhere, once.
-fn tell(error: &StoreError, what: &'static str) {
+fn log_failure(error: &StoreError, what: &'static str) {
     if error.is_refusal() {
         tracing::error!(error = error.chain(), "{what}");
     } else {
