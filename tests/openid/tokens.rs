@@ -82,7 +82,7 @@ async fn a_token_that_is_wrong_in_any_respect_is_refused_with_the_reason() {
         (json!({ "claims": { "exp": "never" } }), lacks),
         (
             json!({ "claims": { "nbf": 4_000_000_000_u64 } }),
-            "the token does not hold yet; the clocks may differ",
+            "the token is not valid yet; the clocks may differ",
         ),
         (json!({ "claims": { "iss": "https://evil.example" } }), issuer),
         (json!({ "claims": { "aud": "console" } }), audience),

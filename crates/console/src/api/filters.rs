@@ -1,4 +1,4 @@
-//! `/api/webhooks/filters`: what can be asked for.
+//! `/api/webhooks/filters`: the catalogue of filters.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -11,21 +11,21 @@ use crate::auth::caller::Caller;
 
 const FILTERS: &str = "/api/webhooks/filters";
 
-/// A filter.
+/// A filter that webhooks can have.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 #[schema(as = Filter)]
 pub(crate) struct Described {
-    /// Its name, for `Filters` of a webhook.
+    /// The name, as it stands in a webhook's `Filters`.
     name: &'static str,
-    /// What it is about.
+    /// The events that it selects.
     description: &'static str,
 }
 
 const EVERYTHING: Described =
     Described { name: "*", description: "All events of all kinds, those to come included." };
 
-/// List what webhooks can ask for.
+/// List the filters that webhooks can have.
 #[utoipa::path(
     get,
     path = FILTERS,

@@ -21,7 +21,7 @@ use crate::app::Shared;
 use crate::auth::passwords::{SESSION, SignInError, sign_in};
 
 /// The form that a client sends.
-// What is read of it is a `Form`; this only describes it.
+// Only the API's description uses this type. The handler reads a `Form`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it only describes")]
 pub(crate) struct TokenRequest {
@@ -39,11 +39,11 @@ fn grant_type() -> Object {
 #[derive(Serialize, ToSchema)]
 #[schema(as = AccessToken)]
 pub(crate) struct Granted<'a> {
-    /// For `Authorization: Bearer …`.
+    /// The token, for `Authorization: Bearer …`.
     access_token: &'a str,
-    /// `bearer`.
+    /// Always `bearer`.
     token_type: &'static str,
-    /// In seconds.
+    /// The lifetime of the token, in seconds.
     expires_in: u64,
 }
 
@@ -87,22 +87,22 @@ struct Form {
 /// Why no token was granted.
 #[derive(Debug)]
 pub(crate) enum GrantError {
-    /// The body could not be had.
+    /// The body could not be read.
     Body(Problem),
-    /// The form is wrong.
+    /// The form is not valid.
     Form(BadForm),
-    /// The password was not accepted.
+    /// The sign-in was refused.
     SignIn(SignInError),
 }
 
-/// What is wrong with a form.
+/// Why a form is not valid.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BadForm {
     /// A parameter is missing.
     Missing(&'static str),
-    /// A parameter is there more than once.
+    /// A parameter appears more than once.
     Twice(&'static str),
-    /// The grant is of another type.
+    /// The grant type is not `password`.
     GrantType,
 }
 
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_are_read() {
+    fn a_form_needs_grant_type_user_name_and_password_once() {
         let form = Form::parse(b"grant_type=password&username=%C3%A4nna&password=a%26b+c&x=y");
         let expected = Form { username: "änna".to_owned(), password: "a&b c".to_owned() };
         assert_eq!(form, Ok(expected));

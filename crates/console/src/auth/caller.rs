@@ -1,5 +1,5 @@
-//! Who sends a request: by the access token that it brings, ours or the identity provider's, or by
-//! the console's session.
+//! The user who sends a request, identified by an access token of the console or of the identity
+//! provider, or by a session of the console.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -16,11 +16,11 @@ use crate::oidc::admission::{Authority, NotAdmitted, admit};
 use crate::oidc::claims::Person;
 use crate::oidc::provider::{Provider, TokenError};
 
-/// The user who sends a request. A handler that takes one is for those who are signed in.
+/// The user who sends a request. A handler with this extractor requires a sign-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) name: Name,
-    /// A System Administrator.
+    /// Whether the user is a System Administrator.
     pub(crate) administrator: bool,
 }
 
@@ -43,13 +43,14 @@ impl FromRequestParts<Shared> for Caller {
 }
 
 impl Caller {
-    /// The caller as use cases know it.
+    /// The caller as an actor of use cases.
     pub(crate) fn actor(&self) -> Actor {
         let name = self.name.clone();
         if self.administrator { Actor::Administrator(name) } else { Actor::User(name) }
     }
 
-    /// Whose this token is; `None` when it is unknown or its session has ended.
+    /// Finds the user of this token. Returns `None` when the token is unknown or its session has
+    /// ended.
     pub(crate) async fn of(app: &App, token: &str) -> Result<Option<Self>, StoreError> {
         let user = app.store.session_user(&token::digest(token), (app.clock)()).await?;
         Ok(user.and_then(|user| Self::of_session(app, user)))
@@ -68,11 +69,11 @@ impl Caller {
         admitted.ok().filter(|_| holds).map(Self::from)
     }
 
-    /// Whose access token this is.
+    /// Finds the user of the access token in `Authorization`.
     async fn from_bearer(app: &App, token: &str) -> Result<Self, Problem> {
         let provider = app.provider.as_ref().filter(|it| it.config.audience.is_some());
         match provider {
-            // Ours have no dots; signed ones have two.
+            // The console's own tokens have no dots; signed tokens have two.
             Some(provider) if token.contains('.') => {
                 Self::from_provider_token(app, provider, token).await
             }
@@ -80,7 +81,7 @@ impl Caller {
         }
     }
 
-    /// Whom the provider made a token for.
+    /// Finds the user for whom the provider made this token.
     async fn from_provider_token(
         app: &App,
         provider: &Provider,
@@ -104,8 +105,8 @@ impl Caller {
     }
 }
 
-/// The console's session. Browsers bring it by themselves, so that a change must also come from one
-/// of our own pages.
+/// Returns the token of the console's session. Browsers send it with every request, so a request
+/// that changes something must also come from a page of the console.
 fn session<'a>(app: &App, parts: &'a Parts) -> Option<&'a str> {
     let ours = || forgery::sender(&app.site, &parts.headers) == forgery::Sender::SameOrigin;
     cookie::token(&app.site, &parts.headers).filter(|_| forgery::is_safe(&parts.method) || ours())

@@ -1,9 +1,9 @@
-//! The provider as we know it: its metadata and keys, fetched when they are wanted first and again
-//! now and then.
+//! A cache of the provider's metadata and keys. They are fetched on first use, and again from time
+//! to time.
 //!
-//! A token that names a key that is not known has them fetched at once, since providers change their
-//! keys; anybody can send such a token, so that this is limited. While the provider is away what is
-//! known of it goes on to hold, for a day.
+//! A token with an unknown key causes a fetch at once, because providers rotate their keys. Any
+//! client can send such a token, so these fetches are rate-limited. While the provider can't be
+//! reached, the cached metadata and keys stay in use for a day.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -24,20 +24,19 @@ use super::token_summary::TokenSummary;
 use super::tokens::{ALGORITHMS, AccessToken, BadToken, IdToken};
 use crate::auth::throttle::{Limit, Spent};
 
-/// How long what was fetched is used without asking: how long a key that the provider has withdrawn
-/// may still be believed.
+/// The age after which metadata and keys are fetched again. A key that the provider has withdrawn
+/// is accepted for at most this long.
 const REFETCH_AFTER: Duration = Duration::from_mins(10);
-/// How long it is used while the provider can't be asked.
+/// The age up to which metadata and keys are used while the provider can't be reached.
 const MAX_STALENESS: Duration = Duration::from_hours(24);
-/// How soon the provider is asked again after it did not answer, without anything to use meanwhile,
-/// and with.
+/// The pause after a failed fetch: without cached data, and with it.
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
-/// How often keys are looked for that nobody knows.
+/// The rate limit for fetching the key set because a token names an unknown key.
 const UNKNOWN_KEY_FETCHES: Limit = Limit { burst: 5, every: Duration::from_secs(30) };
-/// How often the log says why a token was refused.
+/// The rate limit for log messages about refused tokens.
 const REFUSALS_LOGGED: Limit = Limit { burst: 20, every: Duration::from_secs(10) };
 
-/// The provider that people sign in with.
+/// The identity provider that people sign in with.
 pub struct Provider {
     pub(crate) config: Config,
     pub(super) http: Client,
@@ -46,7 +45,7 @@ pub struct Provider {
     refusals_logged: std::sync::Mutex<Spent>,
 }
 
-/// What a provider says.
+/// The metadata and the keys of a provider.
 pub(crate) struct Described {
     pub(crate) metadata: Metadata,
     keys: KeySet,
@@ -64,17 +63,17 @@ struct Fetching {
     key_fetches: Spent,
 }
 
-/// The provider can't be asked for now; the log has why.
+/// The provider can't be reached at present; the log has the cause.
 #[derive(Debug, Clone, Copy, Error)]
-#[error("the identity provider is away")]
+#[error("the identity provider can't be reached")]
 pub(crate) struct ProviderUnavailable;
 
-/// Why a token was not taken.
+/// Why a token was not accepted.
 #[derive(Debug)]
 pub(crate) enum TokenError {
-    /// It is not to be believed.
+    /// The token is not valid.
     Bad(BadToken),
-    /// That can't be said for now.
+    /// The provider can't be reached, so the token can't be checked.
     Away,
 }
 
@@ -86,7 +85,7 @@ impl From<ProviderUnavailable> for TokenError {
 
 #[derive(Debug, Error)]
 enum FetchError {
-    #[error("FANFARE_OIDC_ISSUER is no address")]
+    #[error("FANFARE_OIDC_ISSUER is not a valid address")]
     Issuer,
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -94,26 +93,27 @@ enum FetchError {
     Status { url: Url, status: u16 },
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    #[error("{0} answered no key set")]
+    #[error("the answer of {0} is not a key set")]
     Keys(Url),
 }
 
 impl Provider {
-    /// Prepares for talking to it; nothing is asked yet.
+    /// Prepares the client without sending a request.
     pub fn new(config: Config) -> Result<Self, BuildError> {
         let http = Client::new(&config.user_agent)?;
         let (known, fetching) = (RwLock::default(), Mutex::default());
         Ok(Self { config, http, known, fetching, refusals_logged: std::sync::Mutex::default() })
     }
 
-    /// What the provider says of itself, as it was a short while ago.
+    /// Returns the provider's metadata and keys, at most [`REFETCH_AFTER`] old, or
+    /// [`MAX_STALENESS`] while the provider can't be reached.
     pub(crate) async fn described(&self) -> Result<Arc<Described>, ProviderUnavailable> {
         let known = self.known();
         let age = known.as_ref().map(|known| known.since.elapsed());
         match known {
             Some(known) if age.is_some_and(|age| age < REFETCH_AFTER) => Ok(known.described),
             Some(known) if age.is_some_and(|age| age < MAX_STALENESS) => {
-                // One asks; the others go on with what they have.
+                // One task fetches; the others continue with the cached data.
                 let Ok(fetching) = self.fetching.try_lock() else { return Ok(known.described) };
                 Ok(self.fetch(fetching, true).await.unwrap_or(known.described))
             }
@@ -141,7 +141,7 @@ impl Provider {
         checked.inspect_err(|refused| self.log_refusal(refused, token, client_id))
     }
 
-    /// Checks an access token; none is good where none is taken.
+    /// Checks an access token. None is valid if no audience is configured.
     pub(crate) async fn access_token(&self, token: &str) -> Result<Claims, TokenError> {
         let Some(audience) = &self.config.audience else {
             return Err(TokenError::Bad(BadToken::Audience));
@@ -151,8 +151,9 @@ impl Provider {
         checked.inspect_err(|refused| self.log_refusal(refused, token, audience))
     }
 
-    /// Says what was expected of a token and what it says instead: mostly it is a setting, here or
-    /// there, that is wrong. Anybody can send a token, so that the log is protected.
+    /// Logs what was expected of a token and what it says instead, because the usual cause is a
+    /// wrong setting here or at the provider. Any client can send a token, so the messages are
+    /// rate-limited.
     fn log_refusal(&self, refused: &TokenError, token: &str, audience: &str) {
         let TokenError::Bad(bad) = refused else { return };
         let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,10 +188,10 @@ impl Provider {
         checked.map_err(TokenError::Bad)
     }
 
-    /// What the provider says by now, when that is newer and may be asked.
+    /// Returns newer metadata and keys than `than`, if there are any or a fetch is allowed.
     async fn newer(&self, than: &Arc<Described>) -> Option<Arc<Described>> {
         let mut fetching = self.fetching.lock().await;
-        // Somebody else may have asked while this one waited.
+        // Another task may have fetched while this one waited.
         if let Some(known) = self.known().filter(|known| !Arc::ptr_eq(&known.described, than)) {
             return Some(known.described);
         }
@@ -214,7 +215,7 @@ impl Provider {
         match self.ask().await {
             Ok(described) => {
                 if fetching.failed_at.take().is_some() {
-                    tracing::info!("the identity provider answers again");
+                    tracing::info!("the identity provider can be reached again");
                 }
                 let described = Arc::new(described);
                 let known = Known { described: Arc::clone(&described), since: Instant::now() };
@@ -224,7 +225,7 @@ impl Provider {
             Err(error) => {
                 let error = chain(&error);
                 if fetching.failed_at.replace(Instant::now()).is_none() {
-                    tracing::warn!(error, "the identity provider can't be used for now");
+                    tracing::warn!(error, "the identity provider can't be used");
                 } else {
                     tracing::debug!(error, "the identity provider still can't be used");
                 }
@@ -256,10 +257,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_unknown_keys_leaves_a_look_for_new_ones_every_30_seconds() {
+    fn a_flood_of_unknown_keys_causes_one_fetch_every_30_seconds() {
         let (mut looked, begin) = (Spent::default(), Instant::now());
         let mut looks = Vec::new();
-        // Ten made-up tokens a second for ten minutes.
+        // Ten forged tokens a second for ten minutes.
         for n in 0..6000 {
             let now = begin + Duration::from_millis(100) * n;
             if looked.take(UNKNOWN_KEY_FETCHES, now).is_ok() {
@@ -268,7 +269,7 @@ mod tests {
         }
         let longest = looks.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
         assert!(longest <= Duration::from_secs(31), "{longest:?}");
-        // And asks the provider no more often than that.
+        // The provider is asked no more often than that.
         assert!(looks.len() <= 5 + 20, "{}", looks.len());
     }
 }

@@ -1,6 +1,7 @@
-//! What a token says of itself, for the log of a refusal: who made it, for whom, and how it is signed.
+//! The part of a refused token that is logged: its issuer, its audience and its algorithm.
 //!
-//! None of it is verified. Nothing else of a token is for the log: whoever reads it could use that.
+//! None of it is verified. Nothing else of a token is logged, because a reader of the log could use
+//! it.
 
 use std::fmt;
 
@@ -8,12 +9,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-/// The longest value that is shown, in characters.
+/// The longest value that is logged, in characters.
 const LONGEST: usize = 200;
-/// The most values of a list that are shown.
+/// The maximum number of values of a list that are logged.
 const MOST: usize = 5;
 
-/// What a token says of itself.
+/// The unverified issuer, audience and algorithm of a token.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TokenSummary {
     /// Its `iss`.
@@ -24,7 +25,7 @@ pub(crate) struct TokenSummary {
     pub(crate) algorithm: LogValue,
 }
 
-/// A value, cut to what fits into a line of the log.
+/// A value that is cut to fit into a line of the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LogValue(String);
 
@@ -35,7 +36,7 @@ impl fmt::Display for LogValue {
 }
 
 impl LogValue {
-    /// A text that somebody else wrote.
+    /// Makes a value of an untrusted text.
     pub(crate) fn text(text: &str) -> Self {
         Self(text.chars().filter(|c| !c.is_control()).take(LONGEST).collect())
     }
@@ -55,7 +56,7 @@ impl LogValue {
 }
 
 impl TokenSummary {
-    /// Reads what can be read.
+    /// Reads the parts of a token that can be read.
     pub(crate) fn of(token: &str) -> Self {
         let mut parts = token.split('.').map(read);
         let header = parts.next().flatten();
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_token_says_is_shown_within_bounds() {
+    fn logged_values_of_a_token_are_bounded() {
         let alg = json!({ "alg": "HS256" });
         check(
             &alg,

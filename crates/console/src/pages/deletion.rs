@@ -1,4 +1,4 @@
-//! Deleting a webhook, after asking.
+//! Deleting a webhook, after a confirmation.
 
 use askama::Template;
 use axum::extract::State;
@@ -24,7 +24,7 @@ struct Delete {
     description: Option<String>,
 }
 
-/// `GET`: asks.
+/// `GET`: shows the confirmation.
 pub(crate) async fn confirm(
     State(app): State<Shared>,
     visitor: Visitor,
@@ -41,7 +41,7 @@ pub(crate) async fn confirm(
     Ok(page(StatusCode::OK, &question))
 }
 
-/// `POST`: deletes it.
+/// `POST`: deletes the webhook.
 pub(crate) async fn delete(
     State(app): State<Shared>,
     Id(id): Id,

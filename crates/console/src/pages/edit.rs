@@ -1,4 +1,4 @@
-//! A webhook's form: making one, and changing it.
+//! The pages with a webhook's form: create a webhook, and change it.
 
 use askama::Template;
 use axum::extract::State;
@@ -20,7 +20,7 @@ use crate::app::Shared;
 struct Edit {
     frame: Frame,
     token: FormToken,
-    /// Where the form goes, and the page to go back to.
+    /// The path to which the form is sent, and the path of the page to return to.
     action: String,
     back: String,
     new: bool,
@@ -29,12 +29,12 @@ struct Edit {
     wrong: usize,
 }
 
-/// `GET`: the form of a new webhook.
+/// `GET`: shows the form of a new webhook.
 pub(crate) async fn new(visitor: Visitor) -> Response {
     form(&visitor, &FormTarget::New, StatusCode::OK, Form::empty(), Errors::default())
 }
 
-/// `POST`: makes it.
+/// `POST`: registers a webhook.
 pub(crate) async fn create(
     State(app): State<Shared>,
     posted: Posted,
@@ -58,7 +58,7 @@ pub(crate) async fn create(
     Ok(form(&visitor, &FormTarget::New, StatusCode::BAD_REQUEST, sent, refused))
 }
 
-/// `GET`: the form of a webhook.
+/// `GET`: shows the form of an existing webhook.
 pub(crate) async fn edit(
     State(app): State<Shared>,
     visitor: Visitor,
@@ -73,7 +73,7 @@ pub(crate) async fn edit(
     Ok(form(&visitor, &target, StatusCode::OK, shown, Errors::default()))
 }
 
-/// `POST`: changes it.
+/// `POST`: changes a webhook.
 pub(crate) async fn save(
     State(app): State<Shared>,
     Id(id): Id,
@@ -102,7 +102,7 @@ pub(crate) async fn save(
     Ok(form(&visitor, &target, StatusCode::BAD_REQUEST, sent, refused))
 }
 
-/// Whose form it is.
+/// The webhook that a form is for: a new one, or an existing one with its path.
 enum FormTarget {
     New,
     Existing(String),
@@ -115,7 +115,7 @@ fn form(
     mut form: Form,
     errors: Errors,
 ) -> Response {
-    // One to fill in without pressing anything.
+    // Add an empty row, so that a person can fill it in at once.
     if form.headers.is_empty() {
         form.headers.push(Default::default());
     }
@@ -130,7 +130,7 @@ fn form(
     page(status, &Edit { frame, token, action, back, new, form, errors, wrong })
 }
 
-/// The form with one more row, when that is what a button without a script asked for.
+/// Adds a row to the form, if a button for that was pressed in a browser without scripts.
 fn more(fields: &super::fields::Fields, mut form: Form) -> Option<Form> {
     match fields.text("more") {
         "header" => form.headers.push(Default::default()),
@@ -140,7 +140,7 @@ fn more(fields: &super::fields::Fields, mut form: Form) -> Option<Form> {
     Some(form)
 }
 
-/// What is refused although the form itself is valid is about the address.
+/// Turns the refusal of a valid form into an error of the address field.
 fn errors(error: WebhookError) -> Result<Errors, PageError> {
     match error {
         error @ (WebhookError::NotVerified(_) | WebhookError::TooMany { .. }) => {

@@ -1,4 +1,4 @@
-//! What a person is told when there is no page to show.
+//! The error pages.
 
 use askama::Template;
 use axum::extract::Request;
@@ -11,22 +11,23 @@ use super::page::{Frame, page, see_other};
 use super::{SIGN_IN, fields};
 use crate::api::problem::{AWAY_SECONDS, Problem};
 
-/// Why a page can't be shown, or what was asked for was not done.
+/// Why a page can't be shown, or a form was not processed.
 #[derive(Debug)]
 pub(crate) enum PageError {
-    /// The visitor has to sign in, and then goes on to this path of ours.
+    /// The visitor has to sign in, and then continues with this path of the console.
     SignIn { next: String, htmx: bool },
-    /// There is nothing here for the visitor.
+    /// The page does not exist for the visitor.
     Unknown,
-    /// The request does not come from one of our pages, or from one of an earlier session.
+    /// The request does not come from a page of the console, or it comes from a page of an earlier
+    /// session.
     Forged,
     /// The form can't be read.
     Body(Problem),
-    /// The database is away.
+    /// The database can't be reached.
     Away,
     /// The database took too long to answer.
     TookTooLong,
-    /// Something that the log tells more of.
+    /// An internal error; the log has the cause.
     Internal,
 }
 
@@ -99,11 +100,11 @@ fn to_sign_in(next: &str, htmx: bool) -> Response {
     if !htmx {
         return see_other(&path);
     }
-    // A part of a page can't become the sign-in form: the whole page has to.
+    // A part of a page can't be replaced by the sign-in form, so the whole page is.
     whole_page(StatusCode::UNAUTHORIZED, &path)
 }
 
-/// Sends the browser to another page, from a part of one.
+/// Sends the browser to another page, in answer to a request for a part of a page.
 pub(super) fn whole_page(status: StatusCode, path: &str) -> Response {
     let mut response = status.into_response();
     if let Ok(path) = HeaderValue::from_str(path) {
@@ -112,7 +113,8 @@ pub(super) fn whole_page(status: StatusCode, path: &str) -> Response {
     response
 }
 
-/// A path that is none: a page for browsers, JSON for the rest.
+/// Answers a request for a path that does not exist, with a page for browsers and JSON for other
+/// clients.
 pub(crate) async fn no_route(request: Request) -> Response {
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));

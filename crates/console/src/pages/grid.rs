@@ -1,4 +1,4 @@
-//! All webhooks of the visitor, and everybody's for an administrator.
+//! The grid of webhooks: the visitor's own, or those of all users for an administrator.
 
 use askama::Template;
 use axum::extract::State;
@@ -28,11 +28,11 @@ struct Grid {
     order: &'static str,
     headings: Vec<Heading>,
     rows: Vec<Row>,
-    /// The places of the first and the last row among all that were found, from 1.
+    /// The numbers of the first and the last row among all that were found, from 1.
     from: i64,
     to: i64,
     found: i64,
-    /// How many there are without the search.
+    /// The number of webhooks without the search.
     all: i64,
     administrator: bool,
     previous: Option<String>,
@@ -41,19 +41,19 @@ struct Grid {
 
 /// The head of a column.
 struct Heading {
-    /// As `aria-sort` has it.
+    /// The value of `aria-sort`.
     sorted: Option<&'static str>,
     links: Vec<Link>,
 }
 
-/// What a column is sorted by when it is followed.
+/// A link that sorts the grid by a column.
 struct Link {
     label: &'static str,
     path: String,
     chosen: bool,
 }
 
-/// `GET`.
+/// `GET`: shows the grid.
 pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
@@ -95,7 +95,7 @@ pub(crate) async fn show(
 fn headings(asked: &GridQuery, administrator: bool) -> Vec<Heading> {
     let link = |(label, column): &(&'static str, Column)| {
         let chosen = asked.column == *column;
-        // What is sorted already is turned round.
+        // A link to the current column reverses the order.
         let path = asked.sorted_by(*column, chosen && !asked.descending);
         Link { label, path, chosen }
     };

@@ -1,7 +1,8 @@
-//! Signing in at the identity provider: the way there, and back.
+//! Signing in at the identity provider: sending the browser there, and its return.
 //!
-//! Going there needs no form of ours: all that another site could do with it is to have somebody
-//! signed in as who they are at the provider. Coming back works only in the browser that went.
+//! Sending the browser to the provider needs no form token: with a forged request, another site
+//! could only make a user sign in with the user's own account at the provider. The return works
+//! only in the browser that was sent.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -41,7 +42,7 @@ pub(crate) async fn start(
     Ok(([(header::SET_COOKIE, cookie)], see_other(address.as_str())).into_response())
 }
 
-/// `GET`: the browser is back.
+/// `GET`: handles the return of the browser.
 pub(crate) async fn finish(
     State(app): State<Shared>,
     headers: HeaderMap,
@@ -65,14 +66,15 @@ pub(crate) async fn finish(
     Ok((AppendHeaders([(header::SET_COOKIE, ended)]), answer).into_response())
 }
 
-/// Begins a session for whom the provider vouches for.
+/// Begins a session for the user whom the provider has identified.
 async fn begin_session(
     app: &App,
     provider: &Provider,
     flow: Option<Flow>,
     query: &Fields,
 ) -> Result<Token, ProviderError> {
-    // Whose sign-in it is comes before anything else that the address says.
+    // First, check that this browser began the sign-in. The rest of the address is used only after
+    // that.
     let flow = flow.filter(|flow| flow.is_of(query.raw("state"))).ok_or(ProviderError::NotOurs)?;
     let described = provider.described().await.map_err(|_| ProviderError::Away)?;
     let names_other = query.raw("iss") != provider.config.issuer;
@@ -113,7 +115,7 @@ async fn begin_session(
     Ok(token)
 }
 
-/// The sign-in page with what went wrong, from which one can try again.
+/// Shows the sign-in page with the error, so that the user can try again.
 fn denied(
     app: &App,
     provider: &Provider,
@@ -126,7 +128,7 @@ fn denied(
         ProviderError::Away => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::FORBIDDEN,
     };
-    // Otherwise the provider, which knows the user, would send the same one back.
+    // Otherwise the provider, where the user has a session, would return the same user.
     let force_login = matches!(
         why,
         ProviderError::UserClaim(_) | ProviderError::Unknown(_) | ProviderError::Disabled(_)

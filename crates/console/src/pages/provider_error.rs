@@ -1,4 +1,4 @@
-//! Why nobody is signed in by the identity provider.
+//! The errors of signing in by the identity provider.
 
 use fanfare_core::chain::chain;
 use fanfare_core::name::Name;
@@ -9,24 +9,24 @@ use crate::oidc::admission::NotAdmitted;
 use crate::oidc::claims::UserClaimError;
 use crate::oidc::exchange::ExchangeError;
 
-/// Why somebody who came back, or wanted to go, is not signed in.
+/// Why a person could not sign in by the identity provider.
 #[derive(Debug)]
 pub(super) enum ProviderError {
-    /// It did not begin in this browser, or too long ago, or was ended before.
+    /// The sign-in began in another browser or too long ago, or it has already ended.
     NotOurs,
-    /// The user, or the provider for the user, did not want to.
+    /// The user or the provider cancelled the sign-in.
     Cancelled,
-    /// The provider does not answer.
+    /// The provider can't be reached.
     Away,
-    /// The provider refuses us, or what it says is not to be believed; the log says more.
+    /// The provider refuses the console, or its answer is not valid. The log has the cause.
     Refused,
-    /// It does not say who the user is.
+    /// The provider does not name the user.
     UserClaim(UserClaimError),
-    /// The directory has no such user.
+    /// The directory does not have the user.
     Unknown(Name),
-    /// The user is disabled there.
+    /// The user is disabled in the directory.
     Disabled(Name),
-    /// Something of ours failed.
+    /// The console failed to answer.
     Page(PageError),
 }
 

@@ -1,4 +1,4 @@
-//! A row of the grid: a webhook at a glance, and pausing it in place.
+//! A row of the grid: a webhook in a short form, with a button that pauses or resumes it in place.
 
 use askama::Template;
 use axum::extract::State;
@@ -17,16 +17,16 @@ use super::visitor::{Id, Posted, Visitor};
 use super::{WEBHOOKS, fields, text};
 use crate::app::{App, Shared};
 
-/// How much of an address or a description is shown, in characters.
+/// The length of an address or a description that is shown, in characters.
 const SHOWN: usize = 90;
 
-/// A webhook as the grid shows it.
+/// A webhook in the grid.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) id: WebhookId,
     /// The owner, for administrators.
     pub(super) user: Option<String>,
-    /// What is wrong with the owner.
+    /// The problem with the owner, if there is one.
     pub(super) owner_problem: Option<&'static str>,
     pub(super) url: String,
     pub(super) filters: String,
@@ -36,7 +36,7 @@ pub(super) struct Row {
     pub(super) health: Health,
 }
 
-/// A row alone.
+/// A row without the grid.
 #[derive(Template)]
 #[template(path = "row.html")]
 struct RowAlone {
@@ -44,7 +44,7 @@ struct RowAlone {
 }
 
 impl Row {
-    /// Where the button goes that pauses or resumes it.
+    /// The path for pausing or resuming the webhook.
     pub(super) fn turn(&self) -> String {
         format!("{WEBHOOKS}/{}/{}", self.id, if self.paused { "resume" } else { "pause" })
     }
@@ -72,7 +72,7 @@ pub(super) async fn of(
     Ok(webhooks.iter().map(row).collect())
 }
 
-/// What a webhook asks for, in words.
+/// The filters of a webhook in words.
 pub(super) fn filters(webhook: &Webhook) -> String {
     if webhook.filters.is_everything() {
         return "Everything".to_owned();
@@ -89,7 +89,7 @@ pub(crate) async fn pause(
     set(&app, id, &posted, true).await
 }
 
-/// `POST`: resumes it.
+/// `POST`: resumes a webhook.
 pub(crate) async fn resume(
     State(app): State<Shared>,
     Id(id): Id,

@@ -1,4 +1,4 @@
-//! A webhook's secret: shown to its owner alone, and replaced without a gap.
+//! A webhook's secret: shown to its owner only, and replaced without an interruption.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::page::{Frame, page, see_other};
 use super::visitor::{Id, Posted};
 use crate::app::Shared;
 
-/// How long a replaced secret goes on signing, by what the form says.
+/// How long a replaced secret continues to sign, by the values of the form.
 const OVERLAPS: [(&str, Duration); 4] = [
     ("0", Duration::ZERO),
     ("1h", Duration::from_hours(1)),
@@ -32,7 +32,7 @@ struct Revealed {
     secrets: Vec<Shown>,
 }
 
-/// The same as a page of its own, for browsers without scripts.
+/// The secret as a page of its own, for browsers without scripts.
 #[derive(Template)]
 #[template(path = "secret_page.html")]
 struct RevealedPage {
@@ -47,7 +47,7 @@ struct Shown {
     library: String,
 }
 
-/// `POST`: reveals it.
+/// `POST`: shows the secret.
 pub(crate) async fn reveal(
     State(app): State<Shared>,
     Id(id): Id,
@@ -67,13 +67,13 @@ pub(crate) async fn reveal(
     Ok(page(StatusCode::OK, &RevealedPage { frame, id, url, secrets }))
 }
 
-/// `POST`: makes a new one, beside which the old one signs for a while.
+/// `POST`: replaces the secret. The old one signs as well for a while.
 pub(crate) async fn rotate(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
 ) -> Result<Response, PageError> {
-    // An administrator has no use for another owner's new secret, which no page shows to them.
+    // An administrator can't use another owner's new secret, because no page shows it to them.
     let visitor = &posted.visitor;
     if !visitor.owns(&visitor.webhook(&app, id).await?) {
         return Err(PageError::Unknown);

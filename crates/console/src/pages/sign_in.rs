@@ -28,19 +28,19 @@ struct SignIn<'a> {
     provider: Option<ProviderLink<'a>>,
 }
 
-/// What the sign-in page shows.
+/// The content of the sign-in page.
 #[derive(Debug, Default)]
 pub(super) struct Form<'a> {
     pub(super) name: &'a str,
-    /// Where to go on to.
+    /// The path to continue with.
     pub(super) next: &'a str,
-    /// Why one is here again.
+    /// Why the last attempt to sign in failed.
     pub(super) error: Option<String>,
-    /// Whether the provider has to ask who it is.
+    /// Whether the provider must ask the user to sign in again.
     pub(super) force_login: bool,
 }
 
-/// The way to the identity provider.
+/// The link to the identity provider.
 struct ProviderLink<'a> {
     label: &'a str,
     path: String,
@@ -54,25 +54,25 @@ struct SignedOut<'a> {
     address: &'a str,
 }
 
-/// `GET /`: there is nothing but webhooks.
+/// `GET /`: redirects to the grid of webhooks.
 pub(crate) async fn home() -> Response {
     see_other(WEBHOOKS)
 }
 
-/// `GET`: the form.
+/// `GET`: shows the sign-in page.
 pub(crate) async fn show(State(app): State<Shared>, uri: Uri) -> Response {
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     form(&app, StatusCode::OK, &Form { next: query.text("next"), ..Form::default() })
 }
 
-/// `POST`: name and password for a session.
+/// `POST`: checks a name and a password, and begins a session.
 pub(crate) async fn submit(
     State(app): State<Shared>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, PageError> {
-    // There is no session yet that a form could belong to.
+    // There is no session yet, so the form has no token. The request's origin is checked instead.
     if forgery::sender(&app.site, &headers) == Sender::CrossSite {
         return Err(PageError::Forged);
     }
@@ -114,7 +114,8 @@ pub(crate) async fn submit(
     }
 }
 
-/// `POST`: ends the session, here and in the database, and at the provider if it began there.
+/// `POST`: ends the session in the browser and in the database, and at the provider if it began
+/// there.
 pub(crate) async fn sign_out(
     State(app): State<Shared>,
     headers: HeaderMap,
@@ -132,8 +133,9 @@ pub(crate) async fn sign_out(
     Ok(([(header::SET_COOKIE, cookie)], answer).into_response())
 }
 
-/// A page that has the browser go on to the provider and sign out there. It could not be sent there
-/// directly: a form of ours may lead to pages of ours only.
+/// Makes a page that sends the browser to the provider to sign out there. A redirect is not
+/// possible, because the content security policy allows the console's forms to lead to the console
+/// only.
 async fn provider_sign_out(app: &App) -> Response {
     let Some(provider) = &app.provider else {
         return see_other(SIGN_IN);
@@ -151,7 +153,7 @@ async fn provider_sign_out(app: &App) -> Response {
     answer
 }
 
-/// The sign-in page.
+/// Makes the sign-in page.
 pub(super) fn form(app: &App, status: StatusCode, form: &Form<'_>) -> Response {
     let provider = app.provider.as_ref().map(|provider| ProviderLink {
         label: &provider.config.label,
@@ -164,7 +166,8 @@ pub(super) fn form(app: &App, status: StatusCode, form: &Form<'_>) -> Response {
     page(status, &SignIn { frame: Frame::anonymous(), form, accounts, provider })
 }
 
-/// The path to go on to, if it is one of ours: anything else could be a trap.
+/// Returns the path to continue with, if it is a page of the console. Any other address could be an
+/// attack.
 pub(super) fn local(next: &str) -> &str {
     let ours = next == WEBHOOKS
         || next.strip_prefix(WEBHOOKS).is_some_and(|rest| rest.starts_with(['/', '?']));
@@ -177,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_goes_on_to_our_own_pages_only() {
+    fn a_sign_in_continues_with_pages_of_the_console_only() {
         assert_eq!(local("/webhooks/new?a=b"), "/webhooks/new?a=b");
         for trap in ["", "//evil.example", "https://evil.example", "/webhooksx", "/webhooks\\@x"] {
             assert_eq!(local(trap), WEBHOOKS, "{trap}");

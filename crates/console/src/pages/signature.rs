@@ -1,4 +1,5 @@
-//! Help with signatures: which part of a request does not match, and receivers that check it.
+//! Help with signatures: which part of a request does not match, and receivers that check
+//! signatures.
 
 use askama::Template;
 use axum::extract::State;
@@ -26,15 +27,15 @@ struct Help {
     body: String,
     headers: String,
     verdicts: Vec<Verdict>,
-    /// Whether there is anything that a receiver must not accept.
+    /// Whether any part has an error, so that a receiver must not accept the request.
     bad: bool,
     receivers: Vec<Receiver>,
 }
 
-/// How much of what was pasted is put back into the form, in characters.
+/// The length of pasted text that is put back into the form, in characters.
 const KEPT: usize = 32 * 1024;
 
-/// `GET`: the form, and receivers.
+/// `GET`: shows the form and the receivers.
 pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
@@ -44,7 +45,7 @@ pub(crate) async fn show(
     Ok(help(&visitor, &webhook, "", "", Vec::new()))
 }
 
-/// `POST`: judges what was pasted.
+/// `POST`: checks the pasted request.
 pub(crate) async fn check(
     State(app): State<Shared>,
     Id(id): Id,
@@ -68,7 +69,8 @@ pub(crate) async fn check(
     Ok(help(&visitor, &webhook, body, headers, verdicts))
 }
 
-/// With the webhook's own secrets: the newest, unless an older one that is still valid does better.
+/// Checks with the webhook's own secrets. The result is the newest secret's, unless an older one
+/// that is still valid has fewer errors.
 fn with_own(
     visitor: &Visitor,
     webhook: &Webhook,

@@ -10,7 +10,7 @@ use super::page::see_other;
 use super::visitor::{Id, Posted};
 use crate::app::Shared;
 
-/// `POST`.
+/// `POST`: sends a test event.
 pub(crate) async fn send(
     State(app): State<Shared>,
     Id(id): Id,

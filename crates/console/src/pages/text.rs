@@ -1,4 +1,4 @@
-//! The texts for codes and states; all other texts are in the templates.
+//! The texts for codes and states. All other texts are in the templates.
 
 use fanfare_core::explain::OwnerState;
 use fanfare_core::outcome::State;
@@ -19,7 +19,7 @@ pub(super) fn state(state: State) -> (&'static str, &'static str) {
     }
 }
 
-/// Why a webhook is paused; `None` when its owner did it.
+/// Why a webhook is paused. Without a reason, its owner paused it.
 pub(super) fn paused(reason: Option<&PauseReason>) -> String {
     match reason {
         None => "by its owner".to_owned(),
@@ -73,12 +73,12 @@ pub(super) fn resend_ended(ended: Ended) -> &'static str {
     match ended {
         Ended::Done => "Done.",
         Ended::Cancelled => "Cancelled: the rest stays as it was.",
-        Ended::WebhookPaused => "Ended, since the webhook was paused: the rest stays as it was.",
-        Ended::WebhookDeleted => "Ended, since the webhook was deleted.",
+        Ended::WebhookPaused => "Ended because the webhook was paused: the rest stays as it was.",
+        Ended::WebhookDeleted => "Ended because the webhook was deleted.",
     }
 }
 
-/// What is wrong with a webhook's owner, if anything.
+/// The problem with a webhook's owner, if there is one.
 pub(super) fn owner(state: OwnerState) -> Option<&'static str> {
     match state {
         OwnerState::Enabled => None,
@@ -101,7 +101,7 @@ pub(super) fn done(code: &str) -> Option<&'static str> {
         }
         "resumed" => Some("The webhook was resumed."),
         "resent" => Some("The delivery is attempted again."),
-        "not-resent" => Some("The delivery is about to be attempted anyway."),
+        "not-resent" => Some("An attempt of the delivery was already due."),
         "tested" => Some("A test event was sent; its delivery appears below."),
         "rotated" => Some(
             "There is a new secret. Both secrets sign until the old one expires: give the new one to \

@@ -1,4 +1,4 @@
-//! CurrentUser looks at a page, and whether a form is one of ours.
+//! The visitor of a page, and the check that a form comes from a page of the console.
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -17,32 +17,33 @@ use crate::auth::caller::Caller;
 use crate::auth::forgery::Sender;
 use crate::auth::{cookie, forgery};
 
-/// Somebody who is signed in. A handler that takes one sends everybody else to sign in.
+/// A visitor who is signed in. A handler with this extractor sends all others to the sign-in page.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     pub(super) caller: Caller,
-    /// Whether a part of a page is asked for.
+    /// Whether the request is for a part of a page.
     pub(super) htmx: bool,
     session: String,
 }
 
-/// A form that a visitor sent from one of our pages. A handler that changes anything takes one.
+/// A form that a visitor sent from a page of the console. Every handler that changes something has
+/// this extractor.
 #[derive(Debug)]
 pub(crate) struct Posted {
     pub(super) visitor: Visitor,
     pub(super) fields: Fields,
 }
 
-/// The webhook that a path names. What is no id names none.
+/// The id of a webhook in a path. A text that is not an id names no webhook.
 pub(crate) struct Id(pub(super) WebhookId);
 
 impl Visitor {
-    /// What the visitor's forms bring.
+    /// The token that the visitor's forms must send.
     pub(super) fn form_token(&self) -> FormToken {
         FormToken(forgery::form_token(&self.session))
     }
 
-    /// What is around a page of the visitor's.
+    /// The frame around the visitor's pages.
     pub(super) fn frame(&self) -> Frame {
         Frame::of(CurrentUser {
             name: self.caller.name.to_string(),
@@ -51,17 +52,17 @@ impl Visitor {
         })
     }
 
-    /// The visitor as use cases know them.
+    /// The visitor as an actor of use cases.
     pub(super) fn actor(&self) -> Actor {
         self.caller.actor()
     }
 
-    /// A webhook of the visitor's, or of any owner for an administrator.
+    /// Finds a webhook of the visitor's, or of any owner for an administrator.
     pub(super) async fn webhook(&self, app: &App, id: WebhookId) -> Result<Webhook, PageError> {
         Ok(webhooks::find(&app.context, &self.actor(), id).await?)
     }
 
-    /// Whether the visitor is whose webhook this is.
+    /// Whether the visitor owns the webhook.
     pub(super) fn owns(&self, webhook: &Webhook) -> bool {
         webhook.owner == self.caller.name
     }
@@ -83,7 +84,8 @@ impl FromRequestParts<Shared> for Visitor {
     }
 }
 
-/// Where to go on after signing in: the page that was asked for, if it was one.
+/// The path to continue with after signing in: the requested page, if the request was for a whole
+/// page.
 fn next(parts: &Parts) -> String {
     let path = parts.uri.path_and_query().map(ToString::to_string);
     let asks = forgery::is_safe(&parts.method) && !parts.headers.contains_key("hx-request");

@@ -1,4 +1,4 @@
-//! A webhook's page: what it is, how it does, and what it was sent.
+//! A webhook's page: its properties, its health and its deliveries.
 
 use askama::Template;
 use axum::extract::State;
@@ -32,23 +32,23 @@ struct WebhookPage {
     properties: Vec<(String, String)>,
     created_at: Moment,
     rate_limit: Option<u32>,
-    /// The seconds between requests that the receiver was found to take.
+    /// The seconds between requests that the receiver was found to accept.
     pace: Option<String>,
     held_until: Option<Moment>,
     secrets: usize,
     deliveries: Deliveries,
-    /// Sending again what failed, while that goes on.
+    /// The open resend of failed deliveries.
     resending: Option<Resending>,
 }
 
-/// How far it has come, and where that is seen.
+/// The progress of a resend, and the path of its page.
 struct Resending {
     path: String,
     begun: i64,
     total: i64,
 }
 
-/// `GET`.
+/// `GET`: shows the page.
 pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,

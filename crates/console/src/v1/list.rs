@@ -1,7 +1,7 @@
-//! Lists that come page by page.
+//! Lists in pages.
 //!
-//! A cursor is the place at which a page ended. It holds nothing secret and gives access to
-//! nothing: what may be seen is asked anew for each page.
+//! A cursor is the position at which a page ended. It has no secrets and gives no access:
+//! permissions are checked again for each page.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -19,19 +19,19 @@ use uuid::Uuid;
 use super::request::{Parameter, Within};
 use crate::api::json::json;
 
-/// The entries of a page when nothing else is asked for, and the most.
+/// The default and the maximum number of entries in a page.
 const PAGE: u32 = 100;
 const LARGEST_PAGE: u32 = 1000;
 
-/// How many entries a page may have.
+/// The `limit` parameter of a list.
 pub(crate) type Limit = Within<1, LARGEST_PAGE>;
 
-/// The entries of a page, by what was asked for.
+/// Returns the number of entries in a page for this `limit` parameter.
 pub(crate) fn limit(wanted: Option<Limit>) -> i64 {
     i64::from(wanted.map_or(PAGE, |limit| limit.0))
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Page<T: ToSchema> {
     #[schema(schema_with = references::<T>)]
@@ -41,21 +41,21 @@ pub(crate) struct Page<T: ToSchema> {
     next: Option<String>,
 }
 
-/// An array of what is described elsewhere.
+/// The schema of an array whose entries refer to a named schema.
 fn references<T: ToSchema>() -> Array {
     Array::new(Ref::from_schema_name(T::name()))
 }
 
-/// The answer with a page.
+/// Makes the answer with a page.
 pub(crate) fn page<T: Serialize + ToSchema>(items: Vec<T>, next: Option<String>) -> Response {
     json(StatusCode::OK, &Page { items, next })
 }
 
-/// A place that can be told and read back.
+/// The key of an entry that a cursor can contain.
 pub(crate) trait CursorKey: Sized {
-    /// Its parts, whose texts have no dot.
+    /// The parts of the key. Their texts have no dot.
     fn parts(&self) -> [String; 3];
-    /// From its parts.
+    /// Reads the key from its parts.
     fn from_parts(parts: [&str; 3]) -> Option<Self>;
 }
 

@@ -1,6 +1,6 @@
-//! Every failure of `/api/v1`, as problem details (RFC 9457).
+//! The failures of `/api/v1`, as problem details (RFC 9457).
 //!
-//! `type` is what programs go by: it does not change. `detail` is for people.
+//! Programs decide by `type`, which does not change. `detail` is for people.
 
 use std::time::Duration;
 
@@ -19,54 +19,55 @@ use utoipa::ToSchema;
 use crate::api::problem::{AWAY, AWAY_SECONDS, PROVIDER_AWAY, Problem as ApiProblem, is_outage};
 use crate::auth::bearer::BadBearer;
 
-/// A request that was not done.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// Nobody is signed in.
+    /// The request has neither a session nor an access token.
     Unauthorized,
-    /// There is an access token that opens nothing.
+    /// The access token is not accepted.
     BadBearer(BadBearer),
-    /// It is for System Administrators, to follow "Only a System Administrator may".
+    /// Only a System Administrator may make the request. The text follows "Only a System
+    /// Administrator may".
     Forbidden(&'static str),
-    /// There is no such thing for the caller.
+    /// The resource does not exist for the caller.
     NotFound(&'static str),
     /// The path does not have the method.
     NoMethod,
-    /// The request can't be so.
+    /// The request is not valid.
     Invalid(Vec<FieldError>),
-    /// What is asked for can't be done as things stand.
+    /// The present state of the resource does not allow the request.
     Conflict(Conflict),
-    /// It was asked for too often.
+    /// There were too many such requests.
     TooMany {
         /// How long to wait.
         wait: Duration,
     },
     /// The body is too large.
     TooLarge,
-    /// The database or the broker is away.
+    /// The database or the broker can't be reached.
     Away(&'static str),
-    /// It took too long.
+    /// The request took too long.
     TookTooLong,
-    /// Something that the log tells more of.
+    /// An internal error; the log has the cause.
     Internal,
 }
 
-/// What is wrong with one part of a request.
+/// An error in one part of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = FieldError)]
 pub(crate) struct FieldError {
-    /// The parameter's or member's name; empty for the body as a whole.
+    /// The name of the parameter or member; empty for the body as a whole.
     pub(crate) name: String,
-    /// What is wrong and what would be right.
+    /// The error, and what would be valid.
     pub(crate) detail: String,
 }
 
-/// Why something can't be done as things stand.
+/// Why the present state of a resource does not allow a request.
 #[derive(Debug)]
 pub(crate) struct Conflict {
-    /// The last part of the `type`.
+    /// The last segment of the `type`.
     pub(crate) code: &'static str,
-    /// What the type means.
+    /// The meaning of the type.
     pub(crate) title: &'static str,
     /// What to do about it.
     pub(crate) detail: String,
@@ -76,15 +77,15 @@ pub(crate) struct Conflict {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Body {
-    /// A stable name of the kind of problem, such as `/problems/not-found`.
+    /// The stable name of the kind of problem, such as `/problems/not-found`.
     r#type: String,
-    /// What the type means.
+    /// The meaning of the type.
     title: &'static str,
     /// The HTTP status.
     status: u16,
     /// What happened, and what to do about it.
     detail: String,
-    /// What is wrong with each part of the request.
+    /// The errors in parts of the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
 }
@@ -92,7 +93,7 @@ pub(crate) struct Body {
 const PROBLEM_JSON: &str = "application/problem+json";
 
 impl Problem {
-    /// One part of the request is wrong.
+    /// Makes the failure of a request with one error.
     pub(crate) fn invalid(name: &str, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldError { name: name.to_owned(), detail: detail.into() }])
     }
@@ -106,12 +107,17 @@ impl Problem {
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
                 "Not signed in",
-                "Bring an access token as 'Authorization: Bearer …': from /Token, or from the \
+                "Send an access token as 'Authorization: Bearer …': from /Token, or from the \
                  identity provider if one is set up.",
             ),
             Self::BadBearer(bad) => {
                 let (status, title) = (StatusCode::UNAUTHORIZED, "Not signed in");
-                of(status, "unauthorized", title, &format!("The access token is not taken: {bad}."))
+                of(
+                    status,
+                    "unauthorized",
+                    title,
+                    &format!("The access token is not accepted: {bad}."),
+                )
             }
             Self::Forbidden(what) => of(
                 StatusCode::FORBIDDEN,
@@ -137,7 +143,7 @@ impl Problem {
             Self::TooMany { wait } => of(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too-many-requests",
-                "That was asked for too often",
+                "Too many requests",
                 &format!("Try again in {} s.", seconds_to_wait(wait)),
             ),
             Self::TooLarge => of(
@@ -203,12 +209,12 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A path that is none.
+/// Answers a request for a path that does not exist.
 pub(crate) async fn no_route() -> Problem {
     Problem::NotFound("There is nothing at this path; /api/docs lists what there is.")
 }
 
-/// A method that the path does not have.
+/// Answers a request with a method that the path does not have.
 pub(crate) async fn no_method() -> Problem {
     Problem::NoMethod
 }
@@ -216,7 +222,7 @@ pub(crate) async fn no_method() -> Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         if is_outage(&error) {
-            tracing::debug!(error = error.chain(), "answered that the database is away");
+            tracing::debug!(error = error.chain(), "answered that the database can't be reached");
             Self::Away(AWAY)
         } else if error.is_cancelled() {
             tracing::warn!(error = error.chain(), "a statement took too long");
@@ -263,13 +269,13 @@ impl From<NotReceiving> for Problem {
     }
 }
 
-/// What is told when the broker is away.
+/// The message while the broker can't be reached.
 pub(crate) const BROKER_AWAY: &str =
     "The service can't reach its message broker for now. Try again later.";
 
 impl From<NotAdministrator> for Problem {
     fn from(_: NotAdministrator) -> Self {
-        Self::Forbidden("ask for what is of other users")
+        Self::Forbidden("see what belongs to other users")
     }
 }
 
@@ -277,7 +283,7 @@ impl From<WebhookError> for Problem {
     fn from(error: WebhookError) -> Self {
         match error {
             WebhookError::Store(error) => error.into(),
-            WebhookError::NotAdministrator(_) => Self::Forbidden("see the webhooks of others"),
+            WebhookError::NotAdministrator(_) => Self::Forbidden("see the webhooks of other users"),
             WebhookError::Unknown => Self::NotFound(NO_WEBHOOK),
             WebhookError::TooMany { .. }
             | WebhookError::Invalid(_)
@@ -286,7 +292,7 @@ impl From<WebhookError> for Problem {
     }
 }
 
-/// A webhook that is not there, or somebody else's.
+/// The message for a webhook that does not exist or belongs to another user.
 pub(crate) const NO_WEBHOOK: &str = "There is no such webhook.";
 
 impl From<ApiProblem> for Problem {
