@@ -24,7 +24,7 @@ enum State {
     NotConnected,
     Connected(Session),
     /// The broker could not be reached at that time.
-    Away(Instant),
+    Unavailable(Instant),
 }
 
 impl Publisher {
@@ -55,7 +55,7 @@ impl Publisher {
             State::Connected(session) if session.lost().now_or_never().is_none() => {
                 return Some(session.clone());
             }
-            State::Away(since) if since.elapsed() < PAUSE => return None,
+            State::Unavailable(since) if since.elapsed() < PAUSE => return None,
             _ => {}
         }
         match Session::open(config).await {
@@ -65,7 +65,7 @@ impl Publisher {
             }
             Err(error) => {
                 log_unreachable(config, &error);
-                *state = State::Away(Instant::now());
+                *state = State::Unavailable(Instant::now());
                 None
             }
         }

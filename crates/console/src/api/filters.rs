@@ -15,15 +15,17 @@ const FILTERS: &str = "/api/webhooks/filters";
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 #[schema(as = Filter)]
-pub(crate) struct Described {
+pub(crate) struct FilterDescription {
     /// The name, as it stands in a webhook's `Filters`.
     name: &'static str,
     /// The events that it selects.
     description: &'static str,
 }
 
-const EVERYTHING: Described =
-    Described { name: "*", description: "All events of all kinds, those to come included." };
+const EVERYTHING: FilterDescription = FilterDescription {
+    name: "*",
+    description: "All events of all kinds, those to come included.",
+};
 
 /// List the filters that webhooks can have.
 #[utoipa::path(
@@ -31,12 +33,15 @@ const EVERYTHING: Described =
     path = FILTERS,
     tag = "Webhooks",
     responses(
-        (status = 200, description = "`*` and the five kinds of events.", body = Vec<Described>)
+        (status = 200, description = "`*` and the five filters.", body = Vec<FilterDescription>)
     )
 )]
 pub(crate) async fn list(_caller: Caller) -> Response {
-    let of = |filter: Filter| Described { name: filter.name(), description: filter.description() };
-    let filters: Vec<Described> =
+    let of = |filter: Filter| FilterDescription {
+        name: filter.name(),
+        description: filter.description(),
+    };
+    let filters: Vec<FilterDescription> =
         [EVERYTHING].into_iter().chain(Filter::ALL.into_iter().map(of)).collect();
     json(StatusCode::OK, &filters)
 }

@@ -15,12 +15,13 @@ use super::json::json;
 use crate::auth::bearer::BadBearer;
 
 /// The message while the database can't be reached.
-pub(crate) const AWAY: &str = "The service can't reach its database for now. Try again later.";
+pub(crate) const UNAVAILABLE: &str =
+    "The service can't reach its database for now. Try again later.";
 /// The message while the identity provider can't be reached.
-pub(crate) const PROVIDER_AWAY: &str =
+pub(crate) const PROVIDER_UNAVAILABLE: &str =
     "The service can't reach the identity provider for now. Try again later.";
 /// The `Retry-After` of such answers, in seconds.
-pub(crate) const AWAY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+pub(crate) const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(crate) enum Problem {
     /// The access token is not accepted.
     BadBearer(BadBearer),
     /// The identity provider can't be reached, so its token can't be checked.
-    ProviderAway,
+    ProviderUnavailable,
     /// Only a System Administrator may make the request.
     NotAdministrator,
     /// The webhook does not exist for the caller.
@@ -46,7 +47,7 @@ pub(crate) enum Problem {
     /// The request took too long.
     TookTooLong,
     /// The database can't be reached.
-    Away,
+    Unavailable,
     /// An internal error; the log has the cause.
     Internal,
 }
@@ -64,7 +65,7 @@ impl IntoResponse for Problem {
         match self {
             Self::Unauthorized => denied(HeaderValue::from_static("Bearer")),
             Self::BadBearer(bad) => denied(bad.challenge()),
-            Self::ProviderAway => try_later(PROVIDER_AWAY),
+            Self::ProviderUnavailable => try_later(PROVIDER_UNAVAILABLE),
             Self::NotAdministrator => message(
                 StatusCode::FORBIDDEN,
                 "Only a System Administrator may see the WebHooks of other users.",
@@ -87,7 +88,7 @@ impl IntoResponse for Problem {
                 message(StatusCode::BAD_REQUEST, "The request's body ended too early.")
             }
             Self::TookTooLong => try_later("The request took too long. Try again later."),
-            Self::Away => try_later(AWAY),
+            Self::Unavailable => try_later(UNAVAILABLE),
             Self::Internal => message(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "An error has occurred; the log of the service says more.",
@@ -120,7 +121,7 @@ fn message(status: StatusCode, message: impl Into<String>) -> Response {
 
 fn try_later(text: &str) -> Response {
     let mut response = message(StatusCode::SERVICE_UNAVAILABLE, text);
-    response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
     response
 }
 
@@ -142,7 +143,7 @@ impl From<StoreError> for Problem {
         if is_outage(&error) {
             // An outage of the database is logged once, by the task that waits for its end.
             tracing::debug!(error = chain, "answered that the database can't be reached");
-            Self::Away
+            Self::Unavailable
         } else if error.is_cancelled() {
             tracing::warn!(error = chain, "a statement took too long");
             Self::TookTooLong

@@ -16,7 +16,7 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::body;
 use super::json::json;
-use super::problem::{AWAY, AWAY_SECONDS, Problem};
+use super::problem::{Problem, RETRY_AFTER_SECONDS, UNAVAILABLE};
 use crate::app::Shared;
 use crate::auth::passwords::{SESSION, SignInError, sign_in};
 
@@ -38,7 +38,7 @@ fn grant_type() -> Object {
 /// An access token.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AccessToken)]
-pub(crate) struct Granted<'a> {
+pub(crate) struct TokenResponse<'a> {
     /// The token, for `Authorization: Bearer …`.
     access_token: &'a str,
     /// Always `bearer`.
@@ -57,7 +57,7 @@ pub(crate) struct Granted<'a> {
     security(),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, description = "An access token.", body = Granted<'static>),
+        (status = 200, description = "An access token.", body = TokenResponse<'static>),
         (status = 400),
         (status = 429),
     )
@@ -70,7 +70,7 @@ pub(crate) async fn grant(
     let form = body::read(body).await.map_err(GrantError::Body)?;
     let Form { username, password } = Form::parse(&form)?;
     let token = sign_in(&app.accounts, peer.0.into(), &username, password).await?;
-    let granted = Granted {
+    let granted = TokenResponse {
         access_token: token.reveal(),
         token_type: "bearer",
         expires_in: SESSION.as_secs(),
@@ -101,7 +101,7 @@ pub(crate) enum BadForm {
     /// A parameter is missing.
     Missing(&'static str),
     /// A parameter appears more than once.
-    Twice(&'static str),
+    Repeated(&'static str),
     /// The grant type is not `password`.
     GrantType,
 }
@@ -112,7 +112,7 @@ impl Form {
             let mut values = form_urlencoded::parse(form).filter(|(known, _)| known == name);
             let value = values.next().map(|(_, value)| value.into_owned());
             match values.next() {
-                Some(_) => Err(BadForm::Twice(name)),
+                Some(_) => Err(BadForm::Repeated(name)),
                 None => value.filter(|value| !value.is_empty()).ok_or(BadForm::Missing(name)),
             }
         };
@@ -152,7 +152,7 @@ impl IntoResponse for GrantError {
                 "invalid_request",
                 &format!("The form (application/x-www-form-urlencoded) has no {name}."),
             ),
-            Self::Form(BadForm::Twice(name)) => {
+            Self::Form(BadForm::Repeated(name)) => {
                 bad_request("invalid_request", &format!("The form has {name} more than once."))
             }
             Self::SignIn(SignInError::NoAccounts) => bad_request(
@@ -164,10 +164,13 @@ impl IntoResponse for GrantError {
             }
             Self::SignIn(SignInError::TooMany { wait }) => too_many(wait),
             Self::SignIn(SignInError::Store(error)) => match Problem::from(error) {
-                Problem::Away => {
-                    let answer =
-                        failed(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", AWAY);
-                    retry_after(answer, AWAY_SECONDS)
+                Problem::Unavailable => {
+                    let answer = failed(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "temporarily_unavailable",
+                        UNAVAILABLE,
+                    );
+                    retry_after(answer, RETRY_AFTER_SECONDS)
                 }
                 problem => problem.into_response(),
             },
@@ -179,7 +182,7 @@ fn too_many(wait: Duration) -> Response {
     let seconds = seconds_to_wait(wait);
     let text = format!("Too many attempts. Try again in {seconds} s.");
     let answer = failed(StatusCode::TOO_MANY_REQUESTS, "slow_down", &text);
-    retry_after(answer, seconds.to_string().parse().unwrap_or(AWAY_SECONDS))
+    retry_after(answer, seconds.to_string().parse().unwrap_or(RETRY_AFTER_SECONDS))
 }
 
 fn bad_request(error: &str, description: &str) -> Response {
@@ -210,7 +213,7 @@ mod tests {
             ("grant_type=refresh_token", BadForm::GrantType),
             ("grant_type=password&password=a", BadForm::Missing("username")),
             ("grant_type=password&username=a&password=", BadForm::Missing("password")),
-            ("grant_type=password&username=a&username=b&password=c", BadForm::Twice("username")),
+            ("grant_type=password&username=a&username=b&password=c", BadForm::Repeated("username")),
         ] {
             assert_eq!(Form::parse(form.as_bytes()), Err(wrong), "{form}");
         }

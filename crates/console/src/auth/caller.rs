@@ -89,7 +89,7 @@ impl Caller {
     ) -> Result<Self, Problem> {
         let claims = provider.access_token(token).await.map_err(|error| match error {
             TokenError::Bad(bad) => Problem::BadBearer(BadBearer::Token(bad)),
-            TokenError::Away => Problem::ProviderAway,
+            TokenError::Unavailable => Problem::ProviderUnavailable,
         })?;
         let person = provider.config.claims.person(&claims);
         let person =

@@ -151,7 +151,8 @@ async fn check(accounts: &Accounts, name: &Name, password: String) -> Result<Str
     Ok(account.password_hash)
 }
 
-/// The permit moves into the task, because hashing continues when the client has disconnected.
+/// Verifies a password on a blocking thread. The permit moves there, because hashing continues even
+/// if the client has disconnected.
 async fn hashing(
     permit: Option<OwnedSemaphorePermit>,
     password: String,
@@ -182,7 +183,7 @@ async fn begin(
         expires_at: now + SESSION,
     };
     let begun = accounts.store.session_add(session).await?;
-    // If there is none, the password was changed at this very moment.
+    // The session is not added if the password was changed at this very moment.
     if begun { Ok(token) } else { Err(SignInError::Wrong) }
 }
 

@@ -24,7 +24,7 @@ use super::tokens::BadToken;
 pub(crate) enum ExchangeError {
     /// The provider does not answer.
     #[error("the identity provider does not answer")]
-    Away,
+    Unavailable,
     /// A request to the provider failed.
     #[error("a request to the identity provider failed")]
     Request(#[from] RequestError),
@@ -52,7 +52,7 @@ pub(crate) enum ExchangeError {
 
 impl From<ProviderUnavailable> for ExchangeError {
     fn from(ProviderUnavailable: ProviderUnavailable) -> Self {
-        Self::Away
+        Self::Unavailable
     }
 }
 
@@ -60,7 +60,7 @@ impl From<TokenError> for ExchangeError {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::Bad(bad) => Self::Token(bad),
-            TokenError::Away => Self::Away,
+            TokenError::Unavailable => Self::Unavailable,
         }
     }
 }
@@ -94,13 +94,13 @@ impl Provider {
         code: &str,
         now: DateTime<Utc>,
     ) -> Result<Person, ExchangeError> {
-        let described = self.described().await?;
-        let tokens = self.redeem(&described.metadata, flow, code).await?;
+        let info = self.info().await?;
+        let tokens = self.redeem(&info.metadata, flow, code).await?;
         let mut claims = self.id_token(&tokens.id_token, &flow.nonce(), now).await?;
         let completed = if self.config.claims.all_in(&claims) {
             Ok(())
         } else {
-            self.complete(&described.metadata, &tokens, &mut claims).await
+            self.complete(&info.metadata, &tokens, &mut claims).await
         };
         match (self.config.claims.person(&claims), completed) {
             (Err(UserClaimError::Missing), Err(error)) => Err(error),
@@ -201,7 +201,7 @@ fn read<T: for<'de> Deserialize<'de>>(
     };
     match (status, code.as_str()) {
         (400, "invalid_grant") => Err(ExchangeError::Code),
-        (500.., _) => Err(ExchangeError::Away),
+        (500.., _) => Err(ExchangeError::Unavailable),
         _ => Err(ExchangeError::Refused { status, code }),
     }
 }

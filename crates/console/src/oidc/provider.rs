@@ -46,14 +46,14 @@ pub struct Provider {
 }
 
 /// The metadata and the keys of a provider.
-pub(crate) struct Described {
+pub(crate) struct ProviderInfo {
     pub(crate) metadata: Metadata,
     keys: KeySet,
 }
 
 #[derive(Clone)]
 struct Known {
-    described: Arc<Described>,
+    info: Arc<ProviderInfo>,
     since: Instant,
 }
 
@@ -74,12 +74,12 @@ pub(crate) enum TokenError {
     /// The token is not valid.
     Bad(BadToken),
     /// The provider can't be reached, so the token can't be checked.
-    Away,
+    Unavailable,
 }
 
 impl From<ProviderUnavailable> for TokenError {
     fn from(ProviderUnavailable: ProviderUnavailable) -> Self {
-        Self::Away
+        Self::Unavailable
     }
 }
 
@@ -107,21 +107,21 @@ impl Provider {
 
     /// Returns the provider's metadata and keys, at most [`REFETCH_AFTER`] old, or
     /// [`MAX_STALENESS`] while the provider can't be reached.
-    pub(crate) async fn described(&self) -> Result<Arc<Described>, ProviderUnavailable> {
+    pub(crate) async fn info(&self) -> Result<Arc<ProviderInfo>, ProviderUnavailable> {
         let known = self.known();
         let age = known.as_ref().map(|known| known.since.elapsed());
         match known {
-            Some(known) if age.is_some_and(|age| age < REFETCH_AFTER) => Ok(known.described),
+            Some(known) if age.is_some_and(|age| age < REFETCH_AFTER) => Ok(known.info),
             Some(known) if age.is_some_and(|age| age < MAX_STALENESS) => {
                 // One task fetches; the others continue with the cached data.
-                let Ok(fetching) = self.fetching.try_lock() else { return Ok(known.described) };
-                Ok(self.fetch(fetching, true).await.unwrap_or(known.described))
+                let Ok(fetching) = self.fetching.try_lock() else { return Ok(known.info) };
+                Ok(self.fetch(fetching, true).await.unwrap_or(known.info))
             }
             _ => {
                 let fetching = self.fetching.lock().await;
                 let meanwhile = self.known().filter(|known| known.since.elapsed() < REFETCH_AFTER);
                 match meanwhile {
-                    Some(known) => Ok(known.described),
+                    Some(known) => Ok(known.info),
                     None => self.fetch(fetching, false).await,
                 }
             }
@@ -178,10 +178,10 @@ impl Provider {
         &self,
         check: impl Fn(&KeySet) -> Result<Claims, BadToken>,
     ) -> Result<Claims, TokenError> {
-        let described = self.described().await?;
-        let mut checked = check(&described.keys);
+        let info = self.info().await?;
+        let mut checked = check(&info.keys);
         if checked == Err(BadToken::UnknownKey)
-            && let Some(newer) = self.newer(&described).await
+            && let Some(newer) = self.newer(&info).await
         {
             checked = check(&newer.keys);
         }
@@ -189,11 +189,11 @@ impl Provider {
     }
 
     /// Returns newer metadata and keys than `than`, if there are any or a fetch is allowed.
-    async fn newer(&self, than: &Arc<Described>) -> Option<Arc<Described>> {
+    async fn newer(&self, than: &Arc<ProviderInfo>) -> Option<Arc<ProviderInfo>> {
         let mut fetching = self.fetching.lock().await;
         // Another task may have fetched while this one waited.
-        if let Some(known) = self.known().filter(|known| !Arc::ptr_eq(&known.described, than)) {
-            return Some(known.described);
+        if let Some(known) = self.known().filter(|known| !Arc::ptr_eq(&known.info, than)) {
+            return Some(known.info);
         }
         fetching.key_fetches.take(UNKNOWN_KEY_FETCHES, Instant::now()).ok()?;
         self.fetch(fetching, true).await.ok()
@@ -207,20 +207,20 @@ impl Provider {
         &self,
         mut fetching: MutexGuard<'_, Fetching>,
         has_other: bool,
-    ) -> Result<Arc<Described>, ProviderUnavailable> {
+    ) -> Result<Arc<ProviderInfo>, ProviderUnavailable> {
         let pause = PAUSES[usize::from(has_other)];
         if fetching.failed_at.is_some_and(|failed_at| failed_at.elapsed() < pause) {
             return Err(ProviderUnavailable);
         }
         match self.ask().await {
-            Ok(described) => {
+            Ok(info) => {
                 if fetching.failed_at.take().is_some() {
                     tracing::info!("the identity provider can be reached again");
                 }
-                let described = Arc::new(described);
-                let known = Known { described: Arc::clone(&described), since: Instant::now() };
+                let info = Arc::new(info);
+                let known = Known { info: Arc::clone(&info), since: Instant::now() };
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
-                Ok(described)
+                Ok(info)
             }
             Err(error) => {
                 let error = chain(&error);
@@ -234,13 +234,13 @@ impl Provider {
         }
     }
 
-    async fn ask(&self) -> Result<Described, FetchError> {
+    async fn ask(&self) -> Result<ProviderInfo, FetchError> {
         let issuer = &self.config.issuer;
         let location = metadata::location(issuer).ok_or(FetchError::Issuer)?;
         let metadata = Metadata::parse(&self.document(&location).await?, issuer)?;
         let keys = KeySet::parse(&self.document(&metadata.keys).await?)
             .ok_or_else(|| FetchError::Keys(metadata.keys.clone()))?;
-        Ok(Described { metadata, keys })
+        Ok(ProviderInfo { metadata, keys })
     }
 
     async fn document(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
@@ -258,18 +258,18 @@ mod tests {
 
     #[test]
     fn a_flood_of_unknown_keys_causes_one_fetch_every_30_seconds() {
-        let (mut looked, begin) = (Spent::default(), Instant::now());
-        let mut looks = Vec::new();
+        let (mut limit, begin) = (Spent::default(), Instant::now());
+        let mut fetches = Vec::new();
         // Ten forged tokens a second for ten minutes.
         for n in 0..6000 {
             let now = begin + Duration::from_millis(100) * n;
-            if looked.take(UNKNOWN_KEY_FETCHES, now).is_ok() {
-                looks.push(now);
+            if limit.take(UNKNOWN_KEY_FETCHES, now).is_ok() {
+                fetches.push(now);
             }
         }
-        let longest = looks.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        let longest = fetches.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
         assert!(longest <= Duration::from_secs(31), "{longest:?}");
         // The provider is asked no more often than that.
-        assert!(looks.len() <= 5 + 20, "{}", looks.len());
+        assert!(fetches.len() <= 5 + 20, "{}", fetches.len());
     }
 }

@@ -9,7 +9,7 @@ use fanfare_store::StoreError;
 
 use super::page::{Frame, page, see_other};
 use super::{SIGN_IN, fields};
-use crate::api::problem::{AWAY_SECONDS, Problem};
+use crate::api::problem::{Problem, RETRY_AFTER_SECONDS};
 
 /// Why a page can't be shown, or a form was not processed.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) enum PageError {
     /// The form can't be read.
     Body(Problem),
     /// The database can't be reached.
-    Away,
+    Unavailable,
     /// The database took too long to answer.
     TookTooLong,
     /// An internal error; the log has the cause.
@@ -64,13 +64,13 @@ impl IntoResponse for PageError {
                 "That did not arrive whole",
                 "The form ended too early. Go back and send it again.",
             ),
-            Self::Away => {
+            Self::Unavailable => {
                 let mut response = error_page(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "The service is not available for now",
                     "It can't reach its database. Nothing is lost; try again in a moment.",
                 );
-                response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
                 response
             }
             Self::TookTooLong => {
@@ -79,7 +79,7 @@ impl IntoResponse for PageError {
                     "That took too long",
                     "The database has too much to look through. Ask for less, or try again later.",
                 );
-                response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
                 response
             }
             Self::Internal => error_page(
@@ -133,7 +133,7 @@ impl From<StoreError> for PageError {
 impl From<Problem> for PageError {
     fn from(problem: Problem) -> Self {
         match problem {
-            Problem::Away => Self::Away,
+            Problem::Unavailable => Self::Unavailable,
             Problem::TookTooLong => Self::TookTooLong,
             problem @ (Problem::TooLarge | Problem::BrokenOff) => Self::Body(problem),
             Problem::Unknown | Problem::NotAdministrator => Self::Unknown,

@@ -33,11 +33,11 @@ pub(crate) async fn start(
     let provider = app.provider.as_ref().ok_or(PageError::Unknown)?;
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let next = query.text("next");
-    let Ok(described) = provider.described().await else {
-        return denied(&app, provider, next, ProviderError::Away);
+    let Ok(info) = provider.info().await else {
+        return denied(&app, provider, next, ProviderError::Unavailable);
     };
     let flow = Flow::begin(next)?;
-    let address = flow.address(&described.metadata, &provider.config, query.has("anew"));
+    let address = flow.address(&info.metadata, &provider.config, query.has("anew"));
     let cookie = cookie::begin_flow(&app.site, &headers, &flow).ok_or(PageError::Internal)?;
     Ok(([(header::SET_COOKIE, cookie)], see_other(address.as_str())).into_response())
 }
@@ -76,9 +76,9 @@ async fn begin_session(
     // First, check that this browser began the sign-in. The rest of the address is used only after
     // that.
     let flow = flow.filter(|flow| flow.is_of(query.raw("state"))).ok_or(ProviderError::NotOurs)?;
-    let described = provider.described().await.map_err(|_| ProviderError::Away)?;
+    let info = provider.info().await.map_err(|_| ProviderError::Unavailable)?;
     let names_other = query.raw("iss") != provider.config.issuer;
-    if names_other && (query.has("iss") || described.metadata.names_itself) {
+    if names_other && (query.has("iss") || info.metadata.names_itself) {
         tracing::warn!(
             expected.iss = provider.config.issuer,
             found.iss = %LogValue::text(query.raw("iss")),
@@ -90,7 +90,7 @@ async fn begin_session(
         "" if query.raw("code").is_empty() => return Err(ProviderError::NotOurs),
         "" => {}
         "access_denied" => return Err(ProviderError::Cancelled),
-        "temporarily_unavailable" | "server_error" => return Err(ProviderError::Away),
+        "temporarily_unavailable" | "server_error" => return Err(ProviderError::Unavailable),
         code => {
             let code: String = code.chars().filter(char::is_ascii_graphic).take(100).collect();
             tracing::warn!(code, "the identity provider refused a sign-in");
@@ -125,7 +125,7 @@ fn denied(
     let status = match why {
         ProviderError::Page(failed) => return Err(failed),
         ProviderError::NotOurs => StatusCode::BAD_REQUEST,
-        ProviderError::Away => StatusCode::SERVICE_UNAVAILABLE,
+        ProviderError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::FORBIDDEN,
     };
     // Otherwise the provider, where the user has a session, would return the same user.

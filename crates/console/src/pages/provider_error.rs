@@ -17,7 +17,7 @@ pub(super) enum ProviderError {
     /// The user or the provider cancelled the sign-in.
     Cancelled,
     /// The provider can't be reached.
-    Away,
+    Unavailable,
     /// The provider refuses the console, or its answer is not valid. The log has the cause.
     Refused,
     /// The provider does not name the user.
@@ -49,10 +49,10 @@ impl From<ExchangeError> for ProviderError {
     fn from(error: ExchangeError) -> Self {
         match error {
             ExchangeError::Code => Self::NotOurs,
-            ExchangeError::Away => Self::Away,
+            ExchangeError::Unavailable => Self::Unavailable,
             ExchangeError::Request(_) => {
                 tracing::warn!(error = chain(&error), "failed to sign a user in");
-                Self::Away
+                Self::Unavailable
             }
             ExchangeError::UserClaim(nameless) => {
                 tracing::warn!(error = chain(&error), "failed to sign a user in");

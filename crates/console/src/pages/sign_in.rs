@@ -140,8 +140,8 @@ async fn provider_sign_out(app: &App) -> Response {
     let Some(provider) = &app.provider else {
         return see_other(SIGN_IN);
     };
-    let described = provider.described().await.ok();
-    let address = described.and_then(|it| provider.config.sign_out(&it.metadata, SIGN_IN));
+    let info = provider.info().await.ok();
+    let address = info.and_then(|it| provider.config.sign_out(&it.metadata, SIGN_IN));
     let Some(address) = address else {
         return see_other(SIGN_IN);
     };

@@ -128,7 +128,7 @@ pub(super) fn problem(code: &str) -> Option<&'static str> {
              minute.",
         ),
         "resends" => Some(
-            "PageError deliveries of several other webhooks of this user are being sent again. Wait \
+            "Failed deliveries of several other webhooks of this user are being sent again. Wait \
              until one is done, or cancel one.",
         ),
         "no-test" => Some(
@@ -148,7 +148,7 @@ pub(super) fn provider_error(why: &ProviderError, label: &str) -> String {
                 .to_owned()
         }
         ProviderError::Cancelled => format!("You were not signed in: you or {label} cancelled it."),
-        ProviderError::Away => {
+        ProviderError::Unavailable => {
             format!("{label} does not answer, so signing in with it does not work now. Try again.")
         }
         ProviderError::Refused | ProviderError::Page(_) => format!(

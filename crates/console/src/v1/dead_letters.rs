@@ -21,7 +21,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::list::{Limit, limit};
-use super::problem::{BROKER_AWAY, FieldError, Problem};
+use super::problem::{BROKER_UNAVAILABLE, FieldError, Problem};
 use super::request::{Administrator, Parameter, Query, members, parameter};
 use crate::api::json::json;
 use crate::app::{App, Shared};
@@ -276,5 +276,5 @@ impl Parameter for Position {
 }
 
 async fn session(app: &App) -> Result<Session, Problem> {
-    app.context.publisher.session().await.ok_or(Problem::Away(BROKER_AWAY))
+    app.context.publisher.session().await.ok_or(Problem::Unavailable(BROKER_UNAVAILABLE))
 }

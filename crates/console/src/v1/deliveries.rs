@@ -76,7 +76,11 @@ pub(crate) struct ListQuery {
     tag = "Deliveries",
     params(ListQuery),
     responses(
-        (status = 200, description = "A page of deliveries.", body = inline(Page<view::Json<'static>>)),
+        (
+            status = 200,
+            description = "A page of deliveries.",
+            body = inline(Page<view::Json<'static>>)
+        ),
         (status = 400),
         (status = 403),
     )

@@ -16,7 +16,9 @@ use fanfare_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::problem::{AWAY, AWAY_SECONDS, PROVIDER_AWAY, Problem as ApiProblem, is_outage};
+use crate::api::problem::{
+    PROVIDER_UNAVAILABLE, Problem as ApiProblem, RETRY_AFTER_SECONDS, UNAVAILABLE, is_outage,
+};
 use crate::auth::bearer::BadBearer;
 
 /// Why a request failed.
@@ -45,7 +47,7 @@ pub(crate) enum Problem {
     /// The body is too large.
     TooLarge,
     /// The database or the broker can't be reached.
-    Away(&'static str),
+    Unavailable(&'static str),
     /// The request took too long.
     TookTooLong,
     /// An internal error; the log has the cause.
@@ -152,7 +154,7 @@ impl Problem {
                 "The request is too large",
                 "The body of a request has at most 1 MiB.",
             ),
-            Self::Away(detail) => {
+            Self::Unavailable(detail) => {
                 of(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available for now", detail)
             }
             Self::TookTooLong => of(
@@ -188,7 +190,7 @@ impl IntoResponse for Problem {
         };
         let wait = match self {
             Self::TooMany { wait } => HeaderValue::from(seconds_to_wait(wait)),
-            _ => AWAY_SECONDS,
+            _ => RETRY_AFTER_SECONDS,
         };
         let (status, code, title, detail, errors) = self.parts();
         let r#type = format!("/problems/{code}");
@@ -223,7 +225,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         if is_outage(&error) {
             tracing::debug!(error = error.chain(), "answered that the database can't be reached");
-            Self::Away(AWAY)
+            Self::Unavailable(UNAVAILABLE)
         } else if error.is_cancelled() {
             tracing::warn!(error = error.chain(), "a statement took too long");
             Self::TookTooLong
@@ -237,7 +239,7 @@ impl From<StoreError> for Problem {
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
         tracing::warn!(error = chain(&error), "failed to answer a request");
-        Self::Away(BROKER_AWAY)
+        Self::Unavailable(BROKER_UNAVAILABLE)
     }
 }
 
@@ -270,7 +272,7 @@ impl From<NotReceiving> for Problem {
 }
 
 /// The message while the broker can't be reached.
-pub(crate) const BROKER_AWAY: &str =
+pub(crate) const BROKER_UNAVAILABLE: &str =
     "The service can't reach its message broker for now. Try again later.";
 
 impl From<NotAdministrator> for Problem {
@@ -300,8 +302,8 @@ impl From<ApiProblem> for Problem {
         match problem {
             ApiProblem::Unauthorized => Self::Unauthorized,
             ApiProblem::BadBearer(bad) => Self::BadBearer(bad),
-            ApiProblem::Away => Self::Away(AWAY),
-            ApiProblem::ProviderAway => Self::Away(PROVIDER_AWAY),
+            ApiProblem::Unavailable => Self::Unavailable(UNAVAILABLE),
+            ApiProblem::ProviderUnavailable => Self::Unavailable(PROVIDER_UNAVAILABLE),
             ApiProblem::TooLarge => Self::TooLarge,
             ApiProblem::BrokenOff => Self::invalid("", "the body ended too early"),
             ApiProblem::TookTooLong => Self::TookTooLong,

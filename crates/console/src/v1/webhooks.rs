@@ -209,8 +209,8 @@ impl From<SendError> for Problem {
             }
             SendError::NothingReadable(owner) => {
                 let detail = format!(
-                    "{owner} may read no resource of the kinds that the webhook's filters select, so \
-                     it gets no events: give {owner} a permission, or change the filters."
+                    "{owner} may read no resource of the kinds that the webhook's filters select, \
+                     so it gets no events: give {owner} a permission, or change the filters."
                 );
                 let title = "The owner may read nothing that the webhook's filters select";
                 refused("nothing-readable", title, detail)
