@@ -3,7 +3,6 @@
 //! Each use case is one function of a [`Context`], an [`Actor`] and an input. It checks permissions
 //! and preconditions, does the work, and returns a typed result or a typed error. The console's
 //! API, its pages and the commands only read the input and write the answer.
-
 //!
 //! [`json`] has the JSON forms of the results, and [`clock`] formats times.
 

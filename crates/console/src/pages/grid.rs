@@ -59,47 +59,47 @@ pub(crate) async fn show(
     visitor: Visitor,
     uri: Uri,
 ) -> Result<Response, PageError> {
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
-    let asked = GridQuery::parse(&query);
+    let fields = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let query = GridQuery::parse(&fields);
     let administrator = visitor.caller.administrator;
     let owner: Option<&Name> = (!administrator).then_some(&visitor.caller.name);
-    let found = app.store.webhooks_grid(&asked.filter(owner)).await?;
+    let found = app.store.webhooks_grid(&query.filter(owner)).await?;
     let all = match found.found {
-        found if asked.search.is_empty() => found,
+        found if query.search.is_empty() => found,
         _ => app.store.webhooks_number(owner).await?,
     };
     let (first, last) = found.ends.unzip();
     let to = found.before + i64::try_from(found.webhooks.len()).unwrap_or(0);
     let is_more = to < found.found;
-    let (sort, order) = asked.order();
+    let (sort, order) = query.order();
     let grid = Grid {
         frame: visitor.frame(),
         token: visitor.form_token(),
-        done: text::done(query.text("done")),
-        headings: headings(&asked, administrator),
+        done: text::done(fields.text("done")),
+        headings: headings(&query, administrator),
         rows: row::of(&app, &visitor, &found.webhooks).await?,
         from: found.before + 1,
         to,
         found: found.found,
         all,
         administrator,
-        previous: first.filter(|_| found.before > 0).map(|key| asked.page(&Place::Before(key))),
-        next: last.filter(|_| is_more).map(|key| asked.page(&Place::After(key))),
+        previous: first.filter(|_| found.before > 0).map(|key| query.page(&Place::Before(key))),
+        next: last.filter(|_| is_more).map(|key| query.page(&Place::After(key))),
         sort,
         order,
-        search: asked.search.clone(),
+        search: query.search.clone(),
     };
     Ok(page(StatusCode::OK, &grid))
 }
 
-fn headings(asked: &GridQuery, administrator: bool) -> Vec<Heading> {
+fn headings(query: &GridQuery, administrator: bool) -> Vec<Heading> {
     let link = |(label, column): &(&'static str, Column)| {
-        let chosen = asked.column == *column;
+        let chosen = query.column == *column;
         // A link to the current column reverses the order.
-        let path = asked.sorted_by(*column, chosen && !asked.descending);
+        let path = query.sorted_by(*column, chosen && !query.descending);
         Link { label, path, chosen }
     };
-    let sorted = if asked.descending { "descending" } else { "ascending" };
+    let sorted = if query.descending { "descending" } else { "ascending" };
     let heading = |columns: &[(&'static str, Column)]| {
         let links: Vec<Link> = columns.iter().map(link).collect();
         let is_sorted = links.iter().any(|link| link.chosen);

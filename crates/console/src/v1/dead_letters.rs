@@ -132,7 +132,7 @@ pub(crate) struct Selection {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = DeadLettersResult)]
-pub(crate) struct Settled {
+pub(crate) struct SettleResult {
     /// The number of letters that were replayed or discarded, or would be.
     count: u64,
     /// Whether the letters were only counted.
@@ -174,7 +174,7 @@ pub(crate) struct KeptLetter {
     tag = "Dead letters",
     request_body = Selection,
     responses(
-        (status = 200, description = "How many.", body = Settled),
+        (status = 200, description = "The result.", body = SettleResult),
         (status = 400),
         (status = 403),
     )
@@ -197,7 +197,7 @@ pub(crate) async fn replay_all(
     tag = "Dead letters",
     request_body = Selection,
     responses(
-        (status = 200, description = "How many.", body = Settled),
+        (status = 200, description = "The result.", body = SettleResult),
         (status = 400),
         (status = 403),
     )
@@ -213,11 +213,11 @@ pub(crate) async fn discard(
 async fn settle_selected(
     app: &App,
     actor: &Actor,
-    meant: Selection,
+    selection: Selection,
     is_replay: bool,
 ) -> Result<Response, Problem> {
-    let dry_run = meant.dry_run;
-    let (choice, from) = choice(meant)?;
+    let dry_run = selection.dry_run;
+    let (choice, from) = choice(selection)?;
     let session = session(app).await?;
     let action = if is_replay { Action::Replay(&app.store) } else { Action::Discard };
     let request = Request { choice, from, until: Some(Instant::now() + SEARCH_TIME), dry_run };
@@ -232,26 +232,26 @@ async fn settle_selected(
     // Letters that were not read yet are not known to be missing.
     let missing = if complete { missing } else { Vec::new() };
     let kept = kept_because.iter().map(|letter| letter.id.clone()).collect();
-    let taken = Settled { count, dry_run, complete, next, missing, kept, kept_because };
-    Ok(json(StatusCode::OK, &taken))
+    let result = SettleResult { count, dry_run, complete, next, missing, kept, kept_because };
+    Ok(json(StatusCode::OK, &result))
 }
 
-fn choice(meant: Selection) -> Result<(Choice, Option<Position>), Problem> {
+fn choice(selection: Selection) -> Result<(Choice, Option<Position>), Problem> {
     let mut wrong = Vec::new();
-    let kind = read("queue", meant.queue.as_deref(), &mut wrong);
-    let webhook = read("webhook", meant.webhook.as_deref(), &mut wrong);
-    let from = read("cursor", meant.cursor.as_deref(), &mut wrong);
-    let choice = Choice { ids: meant.ids, kind, reason: meant.reason, webhook };
+    let kind = read("queue", selection.queue.as_deref(), &mut wrong);
+    let webhook = read("webhook", selection.webhook.as_deref(), &mut wrong);
+    let from = read("cursor", selection.cursor.as_deref(), &mut wrong);
+    let choice = Choice { ids: selection.ids, kind, reason: selection.reason, webhook };
     if !wrong.is_empty() {
         return Err(Problem::Invalid(wrong));
     }
-    if !meant.all && !choice.narrows() {
+    if !selection.all && !choice.narrows() {
         return Err(Problem::invalid(
             "",
             "select letters by ids, reason or webhook, or with \"all\": true",
         ));
     }
-    if meant.all && !choice.ids.is_empty() {
+    if selection.all && !choice.ids.is_empty() {
         return Err(Problem::invalid("all", "leave it out when ids are given"));
     }
     Ok((choice, from))

@@ -265,7 +265,10 @@ mod tests {
         let wrong = read::<Known>("limit=0&a=1&limit=5&text=&dryRun=yes&text=b").unwrap_err();
         let names: Vec<&str> = wrong.iter().map(|wrong| wrong.name.as_str()).collect();
         assert_eq!(names, ["a", "limit", "limit", "dryRun"]);
-        assert_eq!(wrong[0].detail, "there is no such parameter; the parameters are limit, dryRun, text");
+        assert_eq!(
+            wrong[0].detail,
+            "there is no such parameter; the parameters are limit, dryRun, text"
+        );
         assert_eq!(wrong[2].detail, "write a whole number from 1 to 9");
     }
 
