@@ -82,7 +82,7 @@ async fn access_token_with_any_wrong_claim_is_refused_with_a_reason() {
         (json!({ "claims": { "exp": "never" } }), lacks),
         (
             json!({ "claims": { "nbf": 4_000_000_000_u64 } }),
-            "the token does not hold yet; the clocks may differ",
+            "the token is not valid yet; the clocks may differ",
         ),
         (json!({ "claims": { "iss": "https://evil.example" } }), issuer),
         (json!({ "claims": { "aud": "console" } }), audience),

@@ -1,10 +1,10 @@
-//! Who asks for something.
+//! The actor: the person on whose behalf a use case runs.
 
 use std::fmt;
 
 use fanfare_core::name::Name;
 
-/// Who asks for something.
+/// The person on whose behalf a use case runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
     /// An operator at the command line, who has the passwords of the database and the broker.
@@ -15,7 +15,7 @@ pub enum Actor {
     User(Name),
 }
 
-/// Only an operator or a System Administrator may do it.
+/// The error of a use case that only an operator or a System Administrator may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("only a System Administrator may do this")]
 pub struct NotAdministrator;
@@ -36,7 +36,7 @@ impl Actor {
         matches!(self, Self::Operator | Self::Administrator(_))
     }
 
-    /// Whether this is the owner.
+    /// Whether the actor is this user.
     #[must_use]
     pub fn is(&self, owner: &Name) -> bool {
         self.user() == Some(owner)
@@ -58,12 +58,13 @@ impl Actor {
         if self.is_administrator() { Ok(()) } else { Err(NotAdministrator) }
     }
 
-    /// The owner to whose webhooks a question of the actor is limited, who asks about those of
-    /// `wanted`, or about all that the actor may see; `None` for every owner.
+    /// Returns the owner to whose webhooks a query of the actor is limited, or `None` for all
+    /// owners. `wanted` is the owner that the query names; without one, a query covers everything
+    /// that the actor may see.
     ///
     /// # Errors
     ///
-    /// [`NotAdministrator`]: a user asks about another one.
+    /// [`NotAdministrator`]: a user asks about another user.
     pub fn owner_filter(&self, wanted: Option<Name>) -> Result<Option<Name>, NotAdministrator> {
         match (self, wanted) {
             (Self::Operator | Self::Administrator(_), wanted) => Ok(wanted),
@@ -73,7 +74,7 @@ impl Actor {
     }
 }
 
-/// The user's name, or `operator`: for logs, and for what is kept about who asked.
+/// The user's name, or `operator`, for logs and for stored records of requests.
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.user().map_or("operator", Name::as_str))
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_manages_only_what_is_the_users_own() {
+    fn a_user_manages_only_the_users_own_webhooks() {
         let user = Actor::User(name("anna"));
         assert!(user.may_manage(Some("Anna")));
         assert!(!user.may_manage(Some("bob")));
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_of_a_user_is_limited_to_the_users_own_webhooks() {
+    fn a_query_of_a_user_is_limited_to_the_users_own_webhooks() {
         let user = Actor::User(name("anna"));
         for wanted in [None, Some(name("ANNA"))] {
             assert_eq!(user.owner_filter(wanted), Ok(Some(name("anna"))));

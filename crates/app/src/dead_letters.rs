@@ -1,4 +1,4 @@
-//! Dead letters: listed, shown, replayed and discarded.
+//! Use cases of dead letters: list, show, replay and discard.
 
 use std::time::Instant;
 
@@ -11,57 +11,58 @@ use fanfare_store::{Store, StoreError};
 use crate::receiving::not_receiving;
 use crate::{Actor, NotAdministrator, NotReceiving};
 
-/// What is done with dead letters.
+/// The action on dead letters.
 #[derive(Clone, Copy)]
 pub enum Action<'a> {
-    /// Events are routed again and deliveries attempted again; the ledger is in this database.
+    /// Route events again and retry deliveries. The ledger is in this database.
     Replay(&'a Store),
-    /// They are removed for good.
+    /// Remove the letters for good.
     Discard,
 }
 
-/// Which dead letters, and how.
+/// Which dead letters to replay or discard, and within which limits.
 pub struct Request {
-    /// Which ones.
+    /// The letters that are chosen.
     pub choice: Choice,
-    /// Where to go on; `None` for the beginning.
+    /// The position at which to continue; `None` for the beginning.
     pub from: Option<Position>,
-    /// When to stop at the latest; `None` for no limit.
+    /// The time at which to stop; `None` for no limit.
     pub until: Option<Instant>,
-    /// Whether they are only counted.
+    /// Whether to count the letters only.
     pub dry_run: bool,
 }
 
-/// What became of them.
+/// The result of a replay or discard.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How many were replayed or discarded, or would be.
+    /// The number of letters that were replayed or discarded, or would be.
     pub count: u64,
-    /// Where to go on when the time was over; `None` when all queues were read to their ends.
+    /// The position at which to continue when the time ran out; `None` when all queues were read to
+    /// their ends.
     pub next: Option<Position>,
-    /// The ids that were asked for and not found.
+    /// The requested ids that were not found.
     pub missing: Vec<String>,
 }
 
-/// Why a dead letter could not be replayed and is kept.
+/// Why a dead letter could not be replayed, so that it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Kept {
-    /// The delivery's webhook is sent nothing.
+    /// The delivery's webhook receives nothing.
     #[error(transparent)]
     NotReceiving(#[from] NotReceiving),
-    /// The ledger does not have the delivery.
+    /// The ledger does not know the delivery.
     #[error("the database does not know the delivery {0}")]
     Unknown(DeliveryId),
-    /// An attempt is being made, whose outcome is not known yet.
+    /// An attempt is in progress, and its outcome is not known yet.
     #[error("an attempt of {0} is being made now")]
     InProgress(DeliveryId),
-    /// The broker will never take the message.
+    /// The broker will never accept the message.
     #[error("the broker does not take the message")]
     Unsendable,
 }
 
 impl Kept {
-    /// The stable code.
+    /// The stable code of the reason.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -74,16 +75,17 @@ impl Kept {
     }
 }
 
-/// Why the work stopped. What was done until then stays done; all other letters are kept.
+/// Why the work stopped. Letters that were replayed or discarded before stay so; all others are
+/// kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Stopped {
-    /// It is for an operator or a System Administrator.
+    /// The actor is neither an operator nor a System Administrator.
     #[error(transparent)]
     NotAdministrator(#[from] NotAdministrator),
-    /// The broker did not answer.
+    /// The broker did not answer, or refused the operation.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// The database did not answer.
+    /// The database did not answer, or refused the statement.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -94,20 +96,21 @@ impl From<PublishError> for Stopped {
     }
 }
 
-/// Which dead letters are listed.
+/// Which dead letters to list, and within which limits.
 pub struct Listing {
-    /// Which ones.
+    /// The letters that are chosen.
     pub choice: Choice,
-    /// Where to go on; `None` for the beginning.
+    /// The position at which to continue; `None` for the beginning.
     pub from: Option<Position>,
-    /// When to stop at the latest; `None` for no limit.
+    /// The time at which to stop; `None` for no limit.
     pub until: Option<Instant>,
-    /// The most that are listed; `None` for all.
+    /// The maximum number of letters; `None` for all.
     pub limit: Option<usize>,
 }
 
-/// Lists dead letters, the oldest of each queue first: `on_letter` gets each of them, since all
-/// together may be many and large. Returns where to go on; `None` when that was all.
+/// Lists dead letters, the oldest of each queue first. `on_letter` gets one letter at a time,
+/// because the letters may be many and large. Returns the position at which to continue, or `None`
+/// at the end.
 ///
 /// # Errors
 ///
@@ -126,7 +129,7 @@ pub async fn list(
         let is_full = limit.is_some_and(|limit| count >= limit);
         let here = look.position();
         match look.next().await? {
-            // This one is the first that the next page has.
+            // This letter is the first one of the next page.
             Some(_) if is_full => break here,
             Some((kind, letter)) => on_letter(kind, letter),
             None => break look.position(),
@@ -137,7 +140,7 @@ pub async fn list(
     Ok(next)
 }
 
-/// Finds a dead letter by its id; `None` when there is none.
+/// Finds a dead letter by its id. Returns `None` when there is none.
 ///
 /// # Errors
 ///
@@ -199,11 +202,11 @@ pub async fn settle(
     let next = look.position();
     let missing = look.end().await?;
     let is_replay = matches!(action, Action::Replay(_));
-    tracing::info!(count, dry_run, is_replay, by = %actor, "took dead letters on a person's demand");
+    tracing::info!(count, dry_run, is_replay, by = %actor, "replayed or discarded dead letters");
     Ok(Outcome { count, next, missing })
 }
 
-/// Why a letter would be kept, as far as that can be seen without replaying it.
+/// Returns why a letter would be kept, as far as that is known without replaying it.
 async fn why_not(store: &Store, kind: Kind, letter: &DeadLetter) -> Result<Option<Kept>, Stopped> {
     match replay(kind, letter) {
         Ok(Replay::Message(..)) => Ok(None),
@@ -215,7 +218,7 @@ async fn why_not(store: &Store, kind: Kind, letter: &DeadLetter) -> Result<Optio
     }
 }
 
-/// Replays one letter, which can be removed afterwards unless it is to be kept.
+/// Replays one letter. The caller removes it afterwards, unless this returns why it is kept.
 async fn replay_one(
     store: &Store,
     publisher: &Publisher,

@@ -1,4 +1,4 @@
-//! Deliveries: listed, shown, and attempted again.
+//! Use cases of deliveries: list, show and retry.
 
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Restart;
@@ -8,22 +8,22 @@ use fanfare_store::deliveries::{AttemptLog, Delivery, DeliveryFilter, DeliveryPa
 use crate::receiving::not_receiving;
 use crate::{Actor, Context, NotAdministrator, NotReceiving};
 
-/// Why deliveries are not shown.
+/// Why a delivery can't be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
-    /// The actor asks about what belongs to others.
+    /// The actor asks about another user's deliveries.
     #[error(transparent)]
     NotAdministrator(#[from] NotAdministrator),
     /// There is no such delivery, or the actor may not see it.
     #[error("there is no such delivery")]
     Unknown,
-    /// The database did not answer.
+    /// The database did not answer, or refused the statement.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Lists a page of deliveries, the newest first. A page may end before it is full, with a place
-/// where the next one begins. A user gets the deliveries to the user's own webhooks.
+/// Lists a page of deliveries, the newest first. A page may end before it is full; then it has the
+/// position of the next page. A user gets the deliveries to the user's own webhooks.
 ///
 /// # Errors
 ///
@@ -53,28 +53,28 @@ pub async fn show(
         .ok_or(DeliveryError::Unknown)
 }
 
-/// A delivery will be attempted.
+/// The result of a retry: the delivery will be attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retried {
     /// A new series of attempts has begun.
     Begun {
-        /// Whether the broker has the job. If not, a router publishes it within minutes.
+        /// Whether the broker has confirmed the job. If not, a router publishes it within minutes.
         enqueued: bool,
     },
-    /// An attempt was due in any case.
+    /// An attempt was already due.
     AlreadyDue,
 }
 
-/// Why a delivery is not attempted again. It stays in the state that it has.
+/// Why a delivery is not retried. It keeps its state.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
-    /// The delivery is not there, or could not be read.
+    /// The delivery does not exist, or could not be read.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
-    /// The webhook is sent nothing.
+    /// The webhook receives nothing.
     #[error(transparent)]
     NotReceiving(#[from] NotReceiving),
-    /// An attempt is being made. Another one beside it could arrive twice.
+    /// An attempt is in progress. The receiver could get a second one as a duplicate.
     #[error("an attempt is being made now; wait until it has ended")]
     InProgress,
 }
@@ -85,7 +85,7 @@ impl From<StoreError> for RetryError {
     }
 }
 
-/// Begins a new series of attempts for a delivery, in whatever state it is.
+/// Begins a new series of attempts for a delivery in any state.
 ///
 /// # Errors
 ///

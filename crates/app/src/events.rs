@@ -1,4 +1,4 @@
-//! Events: listed, shown, and explained webhook by webhook.
+//! Use cases of events: list, show, and explain for each webhook.
 
 use fanfare_store::StoreError;
 use fanfare_store::events::{EventDetail, EventFilter, EventPosition, EventSummary};
@@ -6,13 +6,13 @@ use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
 
 use crate::{Actor, Context, NotAdministrator};
 
-/// The most events of one id that are looked at for an owner.
+/// The maximum number of events with the same id that are explained for an owner.
 const SAME_ID: usize = 20;
 
-/// Why an event is not shown or explained.
+/// Why an event can't be shown or explained.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
-    /// The actor asks about what belongs to others.
+    /// The actor asks about another user's webhooks, or about events themselves.
     #[error(transparent)]
     NotAdministrator(#[from] NotAdministrator),
     /// There is no such event.
@@ -21,10 +21,10 @@ pub enum EventError {
     /// Several sources published an event with this id.
     #[error("several sources have such an event: {}", .0.join(", "))]
     Ambiguous(Vec<String>),
-    /// The webhook that the question is limited to does not exist for the actor.
+    /// The webhook that the query names does not exist for the actor.
     #[error("there is no such webhook")]
     UnknownWebhook,
-    /// The database did not answer.
+    /// The database did not answer, or refused the statement.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -32,22 +32,19 @@ pub enum EventError {
 /// A page of events, the newest first.
 #[derive(Debug)]
 pub struct EventPage {
-    /// The events.
     pub events: Vec<EventSummary>,
-    /// Where the next page begins; `None` when this is the last one.
+    /// The position of the next page; `None` on the last page.
     pub next: Option<EventPosition>,
 }
 
 /// An event, and each webhook's verdict on it.
 #[derive(Debug)]
 pub struct Explanation {
-    /// The event.
     pub event: EventSummary,
-    /// The verdicts.
     pub explained: Explained,
 }
 
-/// Lists events. Only an administrator sees all of them.
+/// Lists a page of events, the newest first. Only an operator or a System Administrator may.
 ///
 /// # Errors
 ///
@@ -67,8 +64,8 @@ pub async fn list(
     Ok(EventPage { events, next })
 }
 
-/// Shows an event with what its receivers get and its deliveries. `source` is needed when several
-/// sources have an event of this id.
+/// Shows an event with its notification and its deliveries. `source` is needed when several sources
+/// have an event with this id.
 ///
 /// # Errors
 ///
@@ -85,7 +82,7 @@ pub async fn show(
     Ok((event, detail))
 }
 
-/// Explains for each webhook why it was sent an event, or why not. A user gets the verdicts on the
+/// Explains for each webhook why it got an event, or why not. A user gets the verdicts of the
 /// user's own webhooks.
 ///
 /// # Errors
@@ -113,8 +110,8 @@ pub async fn explain(
     Ok(explanation)
 }
 
-/// The explanation for an owner. Of several events with this id only those count that the owner may
-/// know of: an id that another owner's event has as well makes no difference.
+/// Explains an event to an owner. Of several events with this id, only those that the owner may
+/// know of count, so that an event of another owner with the same id changes nothing.
 async fn explain_to_owner(
     context: &Context,
     id: &str,
@@ -139,7 +136,7 @@ async fn explain_to_owner(
     known.pop().or(other).ok_or(EventError::Unknown)
 }
 
-/// The event with this id of its publisher, which must be the only one.
+/// Finds the event with this id. It must be the only one.
 async fn find(
     context: &Context,
     id: &str,
@@ -152,13 +149,13 @@ async fn find(
     found.pop().ok_or(EventError::Unknown)
 }
 
-/// The events with this id of their publishers.
+/// Finds all events with this id.
 async fn events(
     context: &Context,
     id: &str,
     source: Option<&str>,
 ) -> Result<Vec<EventSummary>, StoreError> {
-    // The database has no room for this character, so no event has it.
+    // PostgreSQL can't store this character, so no event has it.
     if id.contains('\0') {
         return Ok(Vec::new());
     }

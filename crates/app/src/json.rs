@@ -1,4 +1,4 @@
-//! How things look in JSON: one form for the console's API and for `fanfare … --json`.
+//! The JSON forms, for the console's API and for `fanfare … --json`.
 
 pub mod dead_letter;
 pub mod delivery;

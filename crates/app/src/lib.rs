@@ -1,11 +1,10 @@
-//! What a person can do with Fanfare.
+//! The use cases: everything that a person can do with Fanfare.
 //!
-//! Each use case is one function of a [`Context`], of who asks for it and of an input. It checks
-//! what must hold, does the work, and answers with a typed result or a typed error. The console's
-//! API, its pages and the commands read the input and write the answer, and decide nothing.
-
+//! Each use case is one function of a [`Context`], an [`Actor`] and an input. It checks permissions
+//! and preconditions, does the work, and returns a typed result or a typed error. The console's
+//! API, its pages and the commands only read the input and write the answer.
 //!
-//! [`json`] is how what they answer looks in JSON, and [`clock`] how a time is written.
+//! [`json`] has the JSON forms of the results, and [`clock`] formats times.
 
 mod actor;
 pub mod clock;
@@ -27,20 +26,18 @@ pub use actor::{Actor, NotAdministrator};
 pub use publisher::Publisher;
 pub use receiving::NotReceiving;
 
-/// What use cases work with.
+/// The connections and limits that use cases share.
 pub struct Context {
-    /// The database.
     pub store: Store,
-    /// The broker.
     pub publisher: Publisher,
-    /// The most webhooks that one owner may have.
+    /// The maximum number of webhooks of one owner.
     webhooks_per_owner: u32,
     test_events: test_events::Limiter,
     resend_begun: Notify,
 }
 
 impl Context {
-    /// Connects to nothing yet. An owner may have at most `webhooks_per_owner` webhooks.
+    /// Makes a context without connecting. An owner may have at most `webhooks_per_owner` webhooks.
     #[must_use]
     pub fn new(store: Store, publisher: Publisher, webhooks_per_owner: u32) -> Self {
         Self {

@@ -1,6 +1,6 @@
-//! The connection to the broker, for what a person asks to be attempted.
+//! The connection to the broker, for attempts that a person requests.
 //!
-//! It connects when it is first used and keeps the connection: most consoles never need one.
+//! It connects on first use and keeps the connection, because most consoles never need one.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use fanfare_core::job::Due;
 use futures_util::FutureExt as _;
 use tokio::sync::Mutex;
 
-/// How long nobody tries again after the broker could not be reached, so that requests don't queue
-/// up behind each other's tries.
+/// The pause after a failed connection, during which every request fails at once. Without it,
+/// requests would queue up behind each other's connection attempts.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// The broker.
+/// A connection to the broker that is opened on demand.
 pub struct Publisher {
     config: Option<Config>,
     state: Mutex<State>,
@@ -23,30 +23,31 @@ pub struct Publisher {
 enum State {
     NotConnected,
     Connected(Session),
-    /// It could not be reached at that time.
-    Away(Instant),
+    /// The broker could not be reached at that time.
+    Unavailable(Instant),
 }
 
 impl Publisher {
-    /// Publishes nothing: routers find in the ledger what is owed. For commands that need no broker.
+    /// Makes a publisher that publishes nothing, for commands that need no broker. Routers find the
+    /// deliveries in the ledger.
     #[must_use]
     pub fn none() -> Self {
         Self { config: None, state: Mutex::new(State::NotConnected) }
     }
 
-    /// Connects when it is first used.
+    /// Makes a publisher that connects on first use.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self { config: Some(config), state: Mutex::new(State::NotConnected) }
     }
 
-    /// Uses a session that is open, and connects again if that is lost.
+    /// Makes a publisher that uses an open session, and reconnects if that session is lost.
     #[must_use]
     pub fn connected(config: Config, session: Session) -> Self {
         Self { config: Some(config), state: Mutex::new(State::Connected(session)) }
     }
 
-    /// A session; `None` while the broker is away.
+    /// Returns a session, or `None` while the broker can't be reached.
     pub async fn session(&self) -> Option<Session> {
         let config = self.config.as_ref()?;
         let mut state = self.state.lock().await;
@@ -54,7 +55,7 @@ impl Publisher {
             State::Connected(session) if session.lost().now_or_never().is_none() => {
                 return Some(session.clone());
             }
-            State::Away(since) if since.elapsed() < PAUSE => return None,
+            State::Unavailable(since) if since.elapsed() < PAUSE => return None,
             _ => {}
         }
         match Session::open(config).await {
@@ -64,14 +65,15 @@ impl Publisher {
             }
             Err(error) => {
                 log_unreachable(config, &error);
-                *state = State::Away(Instant::now());
+                *state = State::Unavailable(Instant::now());
                 None
             }
         }
     }
 
-    /// Enqueues attempts that are in the ledger, and returns whether the broker has confirmed them
-    /// all. If it has not, a router finds them in the ledger within minutes and publishes them.
+    /// Enqueues attempts that are in the ledger, and returns whether the broker has confirmed all
+    /// of them. If it has not, a router finds the attempts in the ledger within minutes and
+    /// publishes them.
     pub async fn enqueue(&self, dues: &[Due]) -> bool {
         if dues.is_empty() {
             return true;

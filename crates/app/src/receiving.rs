@@ -1,23 +1,22 @@
-//! Whether a webhook is sent anything.
+//! Whether a webhook receives notifications.
 //!
-//! An attempt for a webhook that is paused or deleted is only dropped. A delivery that a person asks
-//! for again would so leave the dead ones, and a later resend would not find it.
+//! An attempt for a paused or deleted webhook is dropped. If a person could retry such a delivery,
+//! it would no longer be dead, and a later resend would not find it. So use cases refuse it.
 
 use fanfare_core::ids::WebhookId;
 use fanfare_store::{Store, StoreError};
 
-/// Why a webhook is sent nothing.
+/// Why a webhook receives nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotReceiving {
-    /// It is paused; its owner or an administrator may resume it.
+    /// The webhook is paused; its owner or an administrator may resume it.
     #[error("the webhook {0} is paused")]
     Paused(WebhookId),
-    /// It is deleted.
     #[error("the webhook {0} is deleted")]
     Deleted(WebhookId),
 }
 
-/// Why a webhook is sent nothing; `None` when it is sent its notifications.
+/// Returns why a webhook receives nothing, or `None` when it receives its notifications.
 pub(crate) async fn not_receiving(
     store: &Store,
     id: WebhookId,

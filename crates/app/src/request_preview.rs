@@ -1,8 +1,8 @@
 //! The request of an attempt, reconstructed from the ledger.
 //!
-//! The ledger keeps what an attempt came to, not its bytes: those follow from the events, the
-//! attempt's number and time, and the webhook. When the webhook was changed since, the page says
-//! so. Nothing is shown of an event whose resource the owner may not read by now.
+//! The ledger stores the outcome of an attempt, not its bytes. The bytes follow from the events,
+//! the attempt's number and time, and the webhook. If the webhook was changed after the attempt,
+//! the page says so. An event is hidden if the owner may no longer read its resource.
 
 use chrono::{DateTime, Utc};
 use fanfare_core::access::Resource;
@@ -21,30 +21,29 @@ use fanfare_store::{Store, StoreError};
 
 use crate::{Actor, Context};
 
-/// More than the events of any message have together, in bytes.
+/// A limit that the events of any one message stay below, in bytes.
 const LARGEST: usize = 4 * 1024 * 1024;
 
-/// A request as it was sent, or nearly so.
+/// A request as it was sent, as far as it can be reconstructed.
 ///
-/// What HTTP/2 makes of the first line and of `host` is not told apart.
+/// The first line and `host` are shown as in HTTP/1.1, even if the request used HTTP/2.
 #[derive(Debug)]
 pub struct RequestPreview {
     /// Method, address and version.
     pub line: String,
-    /// The headers in order, the webhook's own with hidden values.
+    /// The headers in order. The values of the webhook's own headers are hidden.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: String,
-    /// When the webhook was changed after the attempt; `None` when it was not.
+    /// The time at which the webhook was changed after the attempt; `None` if it was not.
     pub changed_at: Option<DateTime<Utc>>,
-    /// Events that are left out because the owner may not read their resources by now.
+    /// The number of events that are left out because the owner may no longer read their resources.
     pub hidden: usize,
 }
 
-/// What stands for a header's own value, which may be a credential.
+/// The placeholder for the value of a header of the webhook's own, which may be a credential.
 const HIDDEN: &str = "••••••";
 
-/// The request of one attempt; `None` when nothing of it may be shown.
+/// Reconstructs the request of one attempt. Returns `None` if none of it may be shown.
 ///
 /// # Errors
 ///
@@ -93,7 +92,7 @@ pub async fn preview(
     }))
 }
 
-/// Which of these events the actor may see.
+/// Returns for each of these events whether the actor may see it.
 async fn readable(
     store: &Store,
     actor: &Actor,
@@ -117,7 +116,7 @@ async fn readable(
     Ok(events.iter().zip(may).map(shown).collect())
 }
 
-/// What to ask of a resource; what is none lets nobody read.
+/// The access question about a resource. A subject that is no resource grants access to no user.
 fn question<'a>(user_key: &'a str, resource: Option<&'a Resource>) -> Question<'a> {
     let scopes = resource.into_iter().flat_map(Resource::read_scopes);
     let scopes = scopes.map(|(scope, target)| (scope.name(), target)).collect();
@@ -132,9 +131,9 @@ fn line(webhook: &Webhook) -> String {
     }
 }
 
-/// The signed headers as the client sends them, with those that HTTP needs. The webhook's `own` come
-/// first, and one of them takes the place of the client's of that name. The worker's version is taken
-/// to be this one.
+/// Completes the signed headers with those that the client adds. The first `own` headers are the
+/// webhook's, and replace the client's headers of the same names. This assumes that the worker has
+/// the same version as this process.
 fn as_sent(
     mut headers: Vec<(String, String)>,
     own: usize,
@@ -158,7 +157,7 @@ fn as_sent(
     headers
 }
 
-/// The host, with its port when that is not the scheme's own.
+/// The host, with its port unless that is the scheme's default.
 fn host(webhook: &Webhook) -> String {
     let url = webhook.uri.url();
     let host = url.host_str().unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Attempting again all that is dead of a webhook: the one way for the API and the pages.
+//! Resends: retrying all dead deliveries of a webhook, for the API and the pages.
 //!
-//! A resend is a row that consoles work on step by step, so that anybody can see how far it has
-//! come, and can cancel it.
+//! A resend is a row that consoles process step by step, so that its progress is visible and it can
+//! be cancelled.
 
 use std::time::Duration;
 
@@ -15,72 +15,70 @@ use uuid::Uuid;
 use crate::webhooks::{self, WebhookError};
 use crate::{Actor, Context, NotReceiving};
 
-/// The most deliveries that are counted before a resend begins.
+/// The maximum number of deliveries that are counted before a resend begins.
 const MOST_COUNTED: i64 = 100_000;
-/// The most resends of one owner that are open at a time.
+/// The maximum number of open resends of one owner.
 const MOST_OPEN: i64 = 5;
-/// The same form sent again within this time is the same wish: a person clicked twice.
+/// The same form sent again within this time is the same request: the person clicked twice.
 const DOUBLE_CLICK: Duration = Duration::from_secs(10);
 
-/// How many deliveries are dead.
+/// The number of dead deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
-    /// How many were counted.
+    /// The number of deliveries that were counted.
     pub count: i64,
-    /// Whether there are more than that.
+    /// Whether there are more than the counted ones.
     pub more: bool,
 }
 
-/// Where the wish for a resend comes from.
+/// Where a request for a resend comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A person confirmed a form, which may be sent twice by mistake.
+    /// A person submitted a form, which may be sent twice by mistake.
     Form,
-    /// A program asked, and means what it says each time.
+    /// A program sent it, and each request counts.
     Program,
 }
 
-/// Which resend of a webhook.
+/// A choice among the resends of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// The one that was asked for last.
+    /// The newest resend.
     Newest,
-    /// The one with this id.
+    /// The resend with this id.
     Id(Uuid),
 }
 
-/// How far a resend has come.
+/// The progress of a resend.
 #[derive(Debug)]
 pub struct Progress {
-    /// The webhook.
     pub webhook: Webhook,
-    /// The resend.
     pub resend: Resend,
-    /// What became of the deliveries that were begun.
+    /// The states of the deliveries that were retried.
     pub became: Became,
 }
 
-/// Why a resend did not begin, or is not shown.
+/// Why a resend did not begin, or can't be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum ResendError {
     /// The actor may not see the webhook, or it could not be read.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
     /// There is no such resend.
-    #[error("no resend was asked for")]
+    #[error("there is no such resend")]
     Unknown,
-    /// The webhook is sent nothing.
+    /// The webhook receives nothing.
     #[error(transparent)]
     NotReceiving(#[from] NotReceiving),
-    /// The owner has as many open resends of other webhooks as one may have.
+    /// The owner already has the maximum number of open resends of other webhooks.
     #[error("the owner has {MOST_OPEN} resends that are not done yet; wait, or cancel one")]
     TooMany,
-    /// The database did not answer.
+    /// The database did not answer, or refused the statement.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Counts what is dead of a webhook and of a series of attempts that began at `since` or later.
+/// Counts the dead deliveries of a webhook whose series of attempts began at `since` or later.
 ///
 /// # Errors
 ///
@@ -96,7 +94,7 @@ pub async fn count(
     Ok(Counted { count: found.min(MOST_COUNTED), more: found > MOST_COUNTED })
 }
 
-/// Begins a resend. When one of this webhook is open, that one is returned and none begins.
+/// Begins a resend. If the webhook has an open resend, this returns that one and begins none.
 ///
 /// # Errors
 ///
@@ -120,13 +118,13 @@ pub async fn begin(
     let resend = context.store.resend_ask(&wanted, MOST_OPEN).await?.ok_or(ResendError::TooMany)?;
     tracing::info!(
         webhook.id = %webhook, resend.id = %resend.id, by, since = %resend.since,
-        total = resend.total, "asked to attempt again what is dead"
+        total = resend.total, "requested a resend of dead deliveries"
     );
     context.resend_begun.notify_one();
     Ok(resend)
 }
 
-/// Shows how far a resend has come.
+/// Shows the progress of a resend.
 ///
 /// # Errors
 ///
@@ -143,8 +141,8 @@ pub async fn show(
     Ok(Progress { webhook, resend, became })
 }
 
-/// Cancels a resend and shows how far it came. What was not begun stays dead. One that has ended is
-/// left alone.
+/// Cancels a resend and shows its progress. Deliveries that were not retried yet stay dead. A
+/// resend that has ended does not change.
 ///
 /// # Errors
 ///

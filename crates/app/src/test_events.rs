@@ -1,4 +1,4 @@
-//! Sending a test event to a webhook.
+//! The use case that sends a test event to a webhook.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -19,14 +19,16 @@ use uuid::Uuid;
 use crate::webhooks::{self, WebhookError};
 use crate::{Actor, Context, NotReceiving};
 
-/// Test events of one owner at once; after that, one every [`EVERY`]. Each process counts its own.
+/// The number of test events that one owner may send at once; after that, one every [`EVERY`]. Each
+/// process counts separately.
 const BURST: NonZeroU32 = NonZeroU32::new(10).unwrap();
-/// The time between two test events of an owner who has used the burst up.
+/// The time between two test events of an owner who has used up the burst.
 const EVERY: Duration = Duration::from_secs(6);
-/// Owners that are remembered. Beyond that, those whose burst is whole again are forgotten.
+/// The number of owners that are remembered. Beyond it, owners whose full burst is available again
+/// are forgotten.
 const MAX_OWNERS: usize = 10_000;
 
-/// Limits the test events of each owner.
+/// The rate limiter for the test events of each owner.
 pub(crate) struct Limiter(DefaultKeyedRateLimiter<String>);
 
 impl Limiter {
@@ -35,7 +37,7 @@ impl Limiter {
         Self(RateLimiter::keyed(quota.allow_burst(BURST)))
     }
 
-    /// Counts one. An error says how long to wait for the next one.
+    /// Counts one test event. The error is the time to wait for the next one.
     fn acquire(&self, owner: &Name) -> Result<(), Duration> {
         if self.0.len() > MAX_OWNERS {
             self.0.retain_recent();
@@ -49,11 +51,10 @@ impl Limiter {
 /// A test event that was sent.
 #[derive(Debug)]
 pub struct Sent {
-    /// The event.
     pub event: Event,
     /// The first attempt of its delivery.
     pub due: Due,
-    /// When the ledger recorded it.
+    /// The time at which the ledger recorded the event.
     pub received_at: DateTime<Utc>,
 }
 
@@ -63,31 +64,32 @@ pub enum SendError {
     /// The actor may not see the webhook, or it could not be read.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
-    /// The webhook is sent nothing.
+    /// The webhook receives nothing.
     #[error(transparent)]
     NotReceiving(#[from] NotReceiving),
-    /// There were too many for this owner.
+    /// The owner has sent too many test events.
     #[error("too many test events; wait {} s", wait.as_secs())]
     TooMany {
         /// How long to wait for the next one.
         wait: Duration,
     },
-    /// The owner is disabled, so that nothing is sent to their webhooks.
+    /// The owner is disabled, so nothing is sent to their webhooks.
     #[error("{0} is disabled")]
     OwnerDisabled(Name),
-    /// The owner is not in the directory, so that nothing is sent to their webhooks.
+    /// The owner is not in the directory, so nothing is sent to their webhooks.
     #[error("{0} is not in the directory")]
     OwnerDeleted(Name),
-    /// The owner may read nothing of what the webhook asks for, so that it gets no events.
+    /// The owner may read no resource of the kinds that the webhook's filters select, so the
+    /// webhook gets no events.
     #[error("{0} may read nothing that the webhook asks for")]
     NothingReadable(Name),
-    /// The database did not answer.
+    /// The database did not answer, or refused the statement.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Sends a test event to this webhook alone, the same way as every event. It is about a resource
-/// that the owner may read, of a kind that the webhook asks for.
+/// Sends a test event to this webhook alone, in the same way as every event. The event is about a
+/// resource that the owner may read, of a kind that the webhook's filters select.
 ///
 /// # Errors
 ///
@@ -105,7 +107,8 @@ pub async fn send(context: &Context, actor: &Actor, id: WebhookId) -> Result<Sen
     Ok(Sent { event, due, received_at })
 }
 
-/// The event, and the directory revision that says that the owner may read its resource.
+/// Makes the event, and returns it with the directory revision at which the owner may read its
+/// resource.
 async fn event(
     context: &Context,
     actor: &Actor,

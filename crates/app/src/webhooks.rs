@@ -1,4 +1,4 @@
-//! Webhooks: listed, registered, changed, paused, deleted, and their secrets.
+//! Use cases of webhooks: list, register, change, pause, delete, import, and replace secrets.
 //!
 //! Users manage their own webhooks; an operator and a System Administrator manage all of them. For
 //! anyone else a webhook does not exist.
@@ -28,43 +28,42 @@ pub use verification::Verification;
 
 use crate::{Actor, Context, NotAdministrator};
 
-/// Whose webhooks are asked for.
+/// The owners whose webhooks are listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnerScope {
-    /// The actor's own.
+    /// The actor alone.
     Own,
-    /// Those of every owner.
+    /// Every owner.
     All,
-    /// One user's.
+    /// One user.
     Of(Name),
-    /// Those of a text that is not the name of any user.
+    /// A text that is not a valid user name; no webhook belongs to it.
     NotAName,
 }
 
 /// Why a webhook was not shown, registered or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
-    /// It is for an operator or a System Administrator.
+    /// The actor is neither an operator nor a System Administrator.
     #[error(transparent)]
     NotAdministrator(#[from] NotAdministrator),
     /// There is no such webhook, or the actor may not see it.
     #[error("there is no such webhook")]
     Unknown,
-    /// The owner has as many webhooks as one may have.
+    /// The owner already has the maximum number of webhooks.
     #[error("A user may have at most {most} WebHooks; delete one that is not used any more first.")]
     TooMany {
-        /// Who.
         owner: Name,
-        /// How many that is.
+        /// The maximum number of webhooks of one owner.
         most: u32,
     },
     /// The webhook is not valid.
     #[error(transparent)]
     Invalid(#[from] RegistrationError),
-    /// The address did not answer as a receiver does.
+    /// The verification of the address failed.
     #[error(transparent)]
     NotVerified(#[from] VerifyError),
-    /// The database did not answer.
+    /// The database did not answer, or refused the statement.
     #[error(transparent)]
     Store(StoreError),
 }
@@ -132,7 +131,7 @@ pub async fn delete(context: &Context, actor: &Actor, id: WebhookId) -> Result<(
     Ok(())
 }
 
-/// Deletes all webhooks of the actor's own.
+/// Deletes all webhooks that belong to the actor.
 ///
 /// # Errors
 ///
@@ -144,7 +143,7 @@ pub async fn delete_own(context: &Context, actor: &Actor) -> Result<(), WebhookE
     Ok(())
 }
 
-/// Returns how the owners of these webhooks stand in the directory right now.
+/// Returns the current states of these webhooks' owners in the directory.
 ///
 /// # Errors
 ///
@@ -154,7 +153,7 @@ pub async fn owners(context: &Context, webhooks: &[Webhook]) -> Result<Owners, S
     Owners::of(&context.store, &keys).await
 }
 
-/// How owners stand in the directory.
+/// The states of owners in the directory.
 #[derive(Debug)]
 pub struct Owners(HashMap<String, UserStatus>);
 
@@ -164,15 +163,15 @@ impl Owners {
         Ok(Self(store.user_status(&keys).await?))
     }
 
-    /// How this owner stands.
+    /// The state of this owner.
     #[must_use]
     pub fn state(&self, owner: &Name) -> OwnerState {
         self.0.get(owner.key()).map_or(OwnerState::Deleted, |status| (*status).into())
     }
 }
 
-/// Fails unless the webhook is there for the actor. Who may manage all of them needs none of what a
-/// webhook holds, so that one whose secrets do not open can still be paused and deleted.
+/// Fails unless the webhook exists for the actor. For an actor who may manage all webhooks, nothing
+/// is read, so that a webhook whose secrets can't be opened can still be paused and deleted.
 async fn check_manages(
     context: &Context,
     actor: &Actor,

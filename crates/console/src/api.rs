@@ -1,4 +1,5 @@
-//! The API's handlers: from a request to a call, and from what came of it to an answer.
+//! The handlers of the drop-in API. Each reads its request, calls a use case, and writes the
+//! answer.
 
 pub(crate) mod body;
 pub(crate) mod filters;

@@ -1,4 +1,4 @@
-//! What all handlers share.
+//! The state that all handlers share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,6 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) background: Store,
     pub(crate) client: Client,
-    /// What the use cases work with.
     pub(crate) context: Context,
     pub(crate) longest_chain: Duration,
     pub(crate) settled: Duration,
@@ -28,7 +27,6 @@ pub(crate) struct App {
     pub(crate) provider: Option<Provider>,
 }
 
-/// The state as handlers get it.
 pub(crate) type Shared = Arc<App>;
 
 impl App {

@@ -1,4 +1,4 @@
-//! Who may do what: names and passwords become access tokens, and tokens callers.
+//! Authentication: names and passwords become access tokens, and access tokens identify callers.
 
 pub(crate) mod bearer;
 pub(crate) mod caller;

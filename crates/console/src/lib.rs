@@ -1,35 +1,35 @@
-//! The console: the API at which users register their webhooks, for scripts and clients that were
-//! written for the report server's own, and pages for the same at a browser.
+//! The console: an API with which users manage their webhooks, and pages for the same in a browser.
+//! Scripts and clients that were written for the report server's own API work with it.
 //!
 //! Read it in this order:
 //!
 //! 1. `routes`: every path, with its handler.
-//! 2. `auth`: `caller` says who sends a request, by the access token that it brings; `token` is how
-//!    one is had, `passwords` and `throttle` what guards that.
-//! 3. [`oidc`]: the same by an identity provider, for people and for the API.
+//! 2. `auth`: `caller` identifies the user who sends a request, by its access token; `token` makes
+//!    access tokens; `passwords` and `throttle` protect sign-in.
+//! 3. [`oidc`]: sign-in by an identity provider, for people and for the API.
 //! 4. `api`: the handlers of the drop-in API. They read the request, call the use case in
-//!    `fanfare-app`, and write the answer; `problem` is every failure.
-//! 5. `v1`: the same for the API about deliveries, events, dead letters and statistics, with its
+//!    `fanfare-app`, and write the answer; `problem` has all failures.
+//! 5. `v1`: the handlers of the API about deliveries, events, dead letters and statistics, and its
 //!    description.
-//! 6. `pages`: all of that for people. A session in a cookie (`auth::cookie`) opens them, and the
-//!    APIs too; `auth::forgery` tells what another site has a browser send.
-//! 7. `site` is how clients see us through proxies, `security` what every answer gets. Connections
-//!    are those of [`fanfare_http`], within `LIMITS`.
-//! 8. `upkeep`: what goes on beside all that.
+//! 6. `pages`: the pages for people. They need a session in a cookie (`auth::cookie`), which the
+//!    APIs accept too; `auth::forgery` refuses requests that other sites make browsers send.
+//! 7. `site` finds the address under which clients see the console; `security` adds headers and a
+//!    time limit to every request. [`fanfare_http`] serves the connections, within `LIMITS`.
+//! 8. `maintenance`: background work, such as counting attempts and working on resends.
 //!
-//! There is no CORS: a page of another origin can't read an answer. Whoever wants to call the API
-//! from a browser puts a page of the same origin before it.
+//! There is no CORS: a page of another origin can't read an answer. A page that calls the API from
+//! a browser must have the same origin.
 
 mod api;
 mod app;
 mod auth;
+mod maintenance;
 pub mod oidc;
 mod pages;
 mod paths;
 mod routes;
 mod security;
 mod site;
-mod upkeep;
 mod v1;
 
 use std::sync::Arc;
@@ -46,14 +46,14 @@ use url::Url;
 
 use app::App;
 
-/// How often sessions that have ended are swept. As often a database that is away is noticed, and
-/// told once.
+/// The time between two sweeps of ended sessions. Each sweep also notices an outage of the
+/// database, which is then logged once.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
-/// What clients may do. Idle connections stay longer than common proxies keep them: nginx and AWS
-/// 60 s, Caddy and IIS 2 min, Google Cloud 10 min. Who closes first should be the proxy, which knows
-/// that it is about to send no request; what it sends on a connection that is being closed is
-/// answered with 502.
+/// The limits of connections. Idle connections stay open longer than common proxies keep them:
+/// nginx and AWS 60 s, Caddy and IIS 2 min, Google Cloud 10 min. The proxy should close first,
+/// because only it knows that no request is about to follow. If the console closed first, the proxy
+/// would answer such a request with 502.
 const LIMITS: Limits = Limits {
     connections: 512,
     head: Duration::from_secs(30),
@@ -62,55 +62,58 @@ const LIMITS: Limits = Limits {
     max_head: 64 * 1024,
 };
 
-/// What the console needs.
+/// The dependencies and settings of the console.
 pub struct Config {
-    /// The database; it need not be there yet.
+    /// The database. It need not be reachable yet.
     pub store: Store,
-    /// The same database for what goes on beside requests, and may take longer than they.
+    /// The same database for background work, which may take longer than requests.
     pub background: Store,
-    /// The broker; it need not be there yet.
+    /// The broker. It need not be reachable yet.
     pub broker: fanfare_broker::Config,
     /// The client that verifies addresses.
     pub client: Client,
-    /// The longest that a chain of attempts goes on.
+    /// The longest time that a series of attempts may last.
     pub longest_chain: Duration,
-    /// How long after its beginning the row of an attempt is surely in the ledger.
+    /// The time from the beginning of an attempt after which its row is certainly in the ledger.
     pub settled: Duration,
-    /// What the time is.
+    /// Returns the current time.
     pub clock: fn() -> DateTime<Utc>,
-    /// The most webhooks that one owner may have.
+    /// The maximum number of webhooks of one owner.
     pub webhooks_per_owner: u32,
-    /// Whether people with accounts here may sign in.
+    /// Whether people may sign in with local accounts.
     pub local_accounts: bool,
-    /// The console's address as clients see it, without a path; `None` when only requests tell it.
+    /// The console's address as clients see it, without a path; `None` to derive it from each
+    /// request.
     pub url: Option<Url>,
     /// The identity provider that people sign in with, if there is one.
     pub provider: Option<oidc::Provider>,
 }
 
-/// Serves on `listener` until `stop` is cancelled and the requests that are under way are answered,
-/// over any outage of the database: requests that need it are answered with 503 meanwhile.
+/// Serves on `listener` until `stop` is cancelled and the requests in progress are answered. It
+/// keeps running during an outage of the database: requests that need the database are answered
+/// with 503.
 pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken) {
     match listener.local_addr() {
         Ok(address) => tracing::info!("listening on http://{address}"),
-        Err(error) => tracing::warn!(%error, "listening on an address that can't be told"),
+        Err(error) => tracing::warn!(%error, "listening on an unknown address"),
     }
     let app = Arc::new(App::new(config));
     let router = routes::router(Arc::clone(&app));
-    // A sweep may be left at any point: what it did not delete has ended all the same.
-    let beside =
-        async { tokio::join!(sweep(&app, &stop), upkeep::count(&app), upkeep::resend(&app)) };
-    let beside = stop.run_until_cancelled(beside);
-    tokio::join!(fanfare_http::serve(listener, router, LIMITS, &stop), beside);
+    // A sweep may stop at any point: a session that it did not delete has ended all the same.
+    let background = async {
+        tokio::join!(sweep(&app, &stop), maintenance::count(&app), maintenance::resend(&app))
+    };
+    let background = stop.run_until_cancelled(background);
+    tokio::join!(fanfare_http::serve(listener, router, LIMITS, &stop), background);
 }
 
 async fn sweep(app: &App, stop: &CancellationToken) {
     loop {
         match patiently(stop, async || app.background.sessions_sweep((app.clock)()).await).await {
-            Ok(swept) => tracing::debug!(swept, "swept sessions that have ended"),
+            Ok(swept) => tracing::debug!(swept, "deleted sessions that have ended"),
             Err(Impatient::Stopping) => return,
             Err(Impatient::Refused(error) | Impatient::Failing(error)) => {
-                tracing::error!(error = error.chain(), "failed to sweep sessions");
+                tracing::error!(error = error.chain(), "failed to delete sessions that have ended");
             }
         }
         tokio::time::sleep(SWEEP_EVERY).await;
@@ -122,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn idle_connections_outlive_what_common_proxies_keep() {
+    fn idle_connections_outlive_those_of_common_proxies() {
         assert!(LIMITS.idle > Duration::from_mins(10), "Google Cloud's load balancers");
         assert!(LIMITS.head <= Duration::from_secs(30));
     }

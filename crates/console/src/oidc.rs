@@ -1,15 +1,15 @@
-//! Signing in by an identity provider (OpenID Connect), and its access tokens at the API.
+//! Sign-in by an identity provider (OpenID Connect), and the provider's access tokens at the API.
 //!
 //! Read it in this order:
 //!
-//! 1. [`Config`]: which provider, and what its claims mean here.
-//! 2. `provider`: what the provider says of itself (`metadata`) and the keys that it signs with
-//!    (`keys`), kept for a while and fetched again when a token names a key that is not known.
-//! 3. `tokens`: whether a signed token is one that the provider made for us. What is in it is
-//!    believed only after that. `stated` is what the log shows of one that is refused.
-//! 4. `claims`: whom it is about; `admission`: whether that user may come in.
-//! 5. `flow`: one sign-in, from sending the browser to the provider until it comes back; `exchange`:
-//!    what is asked at the provider then. The pages are in `pages::provider`.
+//! 1. [`Config`]: the provider, and the meaning of its claims.
+//! 2. `provider`: a cache of the provider's metadata (`metadata`) and of its signing keys (`keys`).
+//!    They are fetched again after a while, and when a token names an unknown key.
+//! 3. `tokens`: the check that a signed token was made by the provider for this client. Its claims
+//!    are used only after that. `token_summary` is the part of a refused token that is logged.
+//! 4. `claims`: the user whom a token names; `admission`: whether that user may sign in.
+//! 5. `flow`: one sign-in, from sending the browser to the provider until it comes back;
+//!    `exchange`: the requests to the provider after that. The pages are in `pages::provider`.
 
 pub(crate) mod admission;
 pub(crate) mod claims;
@@ -18,7 +18,7 @@ pub(crate) mod flow;
 pub(crate) mod keys;
 pub(crate) mod metadata;
 pub(crate) mod provider;
-pub(crate) mod stated;
+pub(crate) mod token_summary;
 pub(crate) mod tokens;
 
 use std::fmt;
@@ -28,26 +28,26 @@ use url::{Host, Url};
 pub use claims::ClaimNames;
 pub use provider::Provider;
 
-/// Which provider people sign in with.
+/// The settings of the identity provider.
 #[derive(Clone)]
 pub struct Config {
-    /// Its issuer identifier, to the letter.
+    /// Its issuer identifier, which must match exactly.
     pub issuer: String,
-    /// Our name there.
+    /// The client id that the provider has given to the console.
     pub client_id: String,
-    /// Our password there; `None` for a public client, which PKCE alone protects.
+    /// The client's secret; `None` for a public client, which only PKCE protects.
     pub client_secret: Option<String>,
-    /// What is asked for, separated by spaces; `openid` is among it.
+    /// The requested scopes, separated by spaces. They include `openid`.
     pub scopes: String,
-    /// Which claims say who somebody is.
+    /// The claims that identify a user.
     pub claims: ClaimNames,
-    /// The audience of access tokens that open the API; `None` when none do.
+    /// The audience of access tokens for the API; `None` if the API accepts none.
     pub audience: Option<String>,
-    /// How people call the provider, to follow "Sign in with".
+    /// The provider's name for people, to follow "Sign in with".
     pub label: String,
     /// The console's address as browsers see it, without a path.
     pub console_url: Url,
-    /// How we call ourselves to the provider.
+    /// The `User-Agent` of requests to the provider.
     pub user_agent: String,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Reads an address that secrets may be sent to: `https`, or `http` on this machine.
+/// Reads an address to which secrets may be sent: `https`, or `http` on this machine.
 #[must_use]
 pub fn address(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_sent_over_tls_or_not_at_all() {
+    fn addresses_for_secrets_have_tls_or_are_on_this_machine() {
         for fine in ["https://id.example/a?b=c", "http://127.0.0.1:1/", "http://[::1]/"] {
             assert!(address(fine).is_some(), "{fine}");
         }

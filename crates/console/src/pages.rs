@@ -1,17 +1,19 @@
-//! The pages: webhooks for people, at a browser.
+//! The pages: the console for people, in a browser.
 //!
-//! Every page is whole as the server sends it; htmx only spares reloading where something moves
-//! (searching, pausing, watching deliveries). Read `visitor` first: who looks, and what a form
-//! must bring so that it is taken for one of ours. Then `grid` (all webhooks), `edit` (a webhook's
-//! form), `webhook` and `deliveries` (one and what it was sent), `signature` (why one is not
-//! accepted), `resend` (all that failed once more). `parts` are the pieces that more than one page shows.
+//! Every page is complete as the server sends it; htmx only avoids reloads (when searching, pausing
+//! and watching deliveries). Read `visitor` first: it identifies the user, and checks that a form
+//! comes from a page of the console. Then `grid` (all webhooks), `edit` (a webhook's form),
+//! `webhook` and `deliveries` (one webhook and its deliveries), `signature` (why a signature does
+//! not match), and `resend` (retrying failed deliveries). `components` has the pieces that several
+//! pages use.
 //!
-//! The English of the pages is in the templates; what is chosen by data is in `text`.
+//! The texts of the pages are in the templates; those that depend on codes are in `text`.
 
 pub(crate) mod assets;
+mod components;
+pub(crate) mod deletion;
 pub(crate) mod deliveries;
 pub(crate) mod delivery;
-mod denied;
 pub(crate) mod edit;
 mod error;
 mod fields;
@@ -19,10 +21,9 @@ mod form;
 pub(crate) mod grid;
 mod health;
 mod page;
-mod parts;
 pub(crate) mod provider;
+mod provider_error;
 mod receivers;
-pub(crate) mod remove;
 pub(crate) mod resend;
 pub(crate) mod row;
 pub(crate) mod secret;
@@ -37,9 +38,9 @@ pub(crate) mod webhook;
 
 pub(crate) use error::no_route;
 
-/// The grid of webhooks, where everything begins.
+/// The path of the grid of webhooks, which is the start page.
 pub(crate) const WEBHOOKS: &str = "/webhooks";
-/// Where people sign in.
+/// The path of the sign-in page.
 pub(crate) const SIGN_IN: &str = "/sign-in";
-/// From where they are sent to the identity provider.
-pub(crate) const SIGN_IN_ELSEWHERE: &str = "/sign-in/provider";
+/// The path that sends people to the identity provider.
+pub(crate) const SIGN_IN_PROVIDER: &str = "/sign-in/provider";

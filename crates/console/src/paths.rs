@@ -1,4 +1,4 @@
-//! Paths that more than one part of the console knows.
+//! Paths that more than one module uses.
 
 /// The drop-in API's webhooks.
 pub(crate) const REGISTRATIONS: &str = "/api/webhooks/registrations";

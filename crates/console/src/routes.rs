@@ -1,4 +1,4 @@
-//! Every path that is served.
+//! All routes of the console.
 
 use axum::Router;
 use axum::body::Body;
@@ -38,7 +38,7 @@ pub(crate) fn router(app: Shared) -> Router {
     Router::new().fallback_service(router.map_request(fold::<Body>))
 }
 
-/// The APIs, and their description.
+/// The routes of the APIs, and their description.
 fn apis() -> (Router<Shared>, Value) {
     let (apis, description) = OpenApiRouter::with_openapi(v1::openapi::outline())
         .routes(routes!(token::grant))
@@ -51,7 +51,7 @@ fn apis() -> (Router<Shared>, Value) {
     (apis.nest(v1::BASE, v1), v1::openapi::complete(&description))
 }
 
-/// The API beside the drop-in one; its paths are below [`v1::BASE`], and not folded.
+/// The routes of the second API. Its paths are below [`v1::BASE`], and are not folded.
 fn v1() -> (Router<Shared>, OpenApi) {
     use v1::{dead_letters, deliveries, events, limits, problem, resends, statistics, webhooks};
     let (router, description) = OpenApiRouter::default()
@@ -77,18 +77,17 @@ fn v1() -> (Router<Shared>, OpenApi) {
     (router, description)
 }
 
-/// The pages.
 fn pages() -> Router<Shared> {
     use pages::{
-        assets, deliveries, delivery, edit, grid, provider, remove, resend, row, secret, sign_in,
+        assets, deletion, deliveries, delivery, edit, grid, provider, resend, row, secret, sign_in,
         signature, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
-        .route(pages::SIGN_IN, get(sign_in::show).post(sign_in::enter))
-        .route(pages::SIGN_IN_ELSEWHERE, get(provider::start))
+        .route(pages::SIGN_IN, get(sign_in::show).post(sign_in::submit))
+        .route(pages::SIGN_IN_PROVIDER, get(provider::start))
         .route(flow::CALLBACK, get(provider::finish))
-        .route("/sign-out", post(sign_in::leave))
+        .route("/sign-out", post(sign_in::sign_out))
         .route("/assets/{name}", get(assets::show))
         .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
         .route("/webhooks/new", get(edit::new))
@@ -96,7 +95,7 @@ fn pages() -> Router<Shared> {
         .route("/webhooks/{id}/edit", get(edit::edit).post(edit::save))
         .route("/webhooks/{id}/pause", post(row::pause))
         .route("/webhooks/{id}/resume", post(row::resume))
-        .route("/webhooks/{id}/delete", get(remove::ask).post(remove::delete))
+        .route("/webhooks/{id}/delete", get(deletion::confirm).post(deletion::delete))
         .route("/webhooks/{id}/test", post(test::send))
         .route("/webhooks/{id}/secret", post(secret::reveal))
         .route("/webhooks/{id}/secret/rotate", post(secret::rotate))
@@ -110,8 +109,8 @@ fn pages() -> Router<Shared> {
         .route("/webhooks/{id}/deliveries/{delivery}/resend", post(delivery::resend))
 }
 
-/// Folds the case of the API's own paths and takes a slash off their end, as the report server's
-/// routes don't mind either; other paths stay as they are.
+/// Folds the case of the drop-in API's paths and removes a slash at their end, because the report
+/// server's routes accept both. Other paths are left unchanged.
 fn fold<B>(mut request: Request<B>) -> Request<B> {
     if let Some(folded) = folded(request.uri()) {
         *request.uri_mut() = folded;
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_description_refers_to_is_in_it() {
+    fn the_description_contains_every_schema_that_it_refers_to() {
         let (_, document) = apis();
         let mut found = Vec::new();
         references(&document, &mut found);
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn each_described_operation_has_a_name_of_its_own() {
+    fn each_operation_has_a_unique_name() {
         let (_, document) = apis();
         let paths = document["paths"].as_object().unwrap().values();
         let operations = paths.flat_map(|path| path.as_object().unwrap().values());
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_api_s_own_paths_are_folded() {
+    fn only_paths_of_the_drop_in_api_are_folded() {
         check("/token", "/Token");
         check("/TOKEN/?A=B", "/Token?A=B");
         check("/Api/WebHooks/Registrations/?User=Anna", "/api/webhooks/registrations?User=Anna");

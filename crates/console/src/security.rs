@@ -1,5 +1,5 @@
-//! What every request and every answer gets, whoever handles it: a limit of time, headers that
-//! keep browsers from doing more with an answer than showing it, and a line in the log.
+//! The layer around every handler: a time limit, headers that keep browsers from doing more with an
+//! answer than showing it, and a line in the log.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use crate::api::problem::Problem;
 
-/// The longest time that a request may take, from its head to the head of its answer. The
-/// verification of an address takes up to 10 s of it.
+/// The longest time from the head of a request to the head of its answer. The verification of an
+/// address takes up to 10 s of it.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Headers of every answer that does not bring its own.
+/// The headers of every answer that does not have them already.
 const HEADERS: [(HeaderName, &str); 6] = [
     // Answers hold secrets.
     (header::CACHE_CONTROL, "no-store"),
@@ -27,11 +27,11 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Handles a request within its time, completes the answer, and logs both.
+/// Handles a request within its time limit, adds the headers to the answer, and logs both.
 pub(crate) async fn every_answer(request: Request, next: Next) -> Response {
     let since = Instant::now();
     let method = request.method().clone();
-    // Queries and headers are not for the log: people put tokens there.
+    // Queries and headers are not logged, because people put tokens there.
     let path = request.uri().path().to_owned();
     let mut response = timeout(LONGEST, cancel_on_drop(next.run(request)))
         .await

@@ -1,32 +1,31 @@
-//! The console's address as browsers and other clients see it, which proxies before it hide.
+//! The console's address as browsers and other clients see it, behind any proxies.
 //!
-//! `FANFARE_CONSOLE_URL` says it. Without that, or beside it, proxies do: by the first element of
-//! `X-Forwarded-Proto` and `X-Forwarded-Host`, which the proxy wrote that the client talked to, or
-//! of `Forwarded` (RFC 7239). Anybody may send these headers, and it does not matter: a page of
-//! another site can't add one to what it has a browser send without asking first, which is refused
-//! (there is no CORS here), and any other client deceives nobody but itself, about its own cookies
-//! and the address in its own answer.
+//! `FANFARE_CONSOLE_URL` sets it. In addition, the console reads the first element of
+//! `X-Forwarded-Proto` and `X-Forwarded-Host`, or of `Forwarded` (RFC 7239), which comes from the
+//! proxy nearest to the client. Any client may send these headers, and this is harmless. A page of
+//! another site can't make a browser add them without a CORS preflight, which is refused. Any other
+//! client changes only its own cookies and the address in its own answer.
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 use url::Url;
 
-/// Where clients see the console.
+/// The address under which clients see the console.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Site {
-    /// What the operator says.
+    /// The configured address.
     url: Option<Url>,
 }
 
-/// Whose page an `Origin` names.
+/// The relation of an `Origin` to the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
-    /// Another site's.
+    /// Another site.
     Other,
-    /// One of our host, at a port that can't be compared: the name under which we were asked has
-    /// none. A proxy takes it off, such as nginx with `proxy_set_header Host $host`.
+    /// The console's host, at a port that can't be compared, because the `Host` of the request has
+    /// no port. A proxy removes it, such as nginx with `proxy_set_header Host $host`.
     SameHost,
-    /// Ours.
+    /// The console itself.
     Ours,
 }
 
@@ -35,15 +34,15 @@ impl Site {
         Self { url }
     }
 
-    /// Whether the client's own connection has TLS.
+    /// Whether the client's connection to the first proxy, or to the console, uses TLS.
     pub(crate) fn is_https(&self, headers: &HeaderMap) -> bool {
         self.url.as_ref().is_some_and(|url| url.scheme() == "https")
             || forwarded(headers, "x-forwarded-proto", "proto")
                 .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     }
 
-    /// The absolute URL of a path of ours, or the path alone, which clients resolve, when the
-    /// request does not say under which name it reached us.
+    /// Returns the absolute URL of a path of the console. If the request has no host, it returns
+    /// the path alone, which clients resolve.
     pub(crate) fn absolute(&self, headers: &HeaderMap, path: &str) -> String {
         if let Some(url) = &self.url {
             return format!("{}{path}", url.origin().ascii_serialization());
@@ -55,13 +54,13 @@ impl Site {
         }
     }
 
-    /// Whether an `Origin` is `FANFARE_CONSOLE_URL`'s.
+    /// Whether an `Origin` is that of `FANFARE_CONSOLE_URL`.
     pub(crate) fn is_url(&self, origin: &str) -> bool {
         let origin = Url::parse(origin).map(|url| url.origin());
         self.url.as_ref().is_some_and(|url| origin == Ok(url.origin()))
     }
 
-    /// Whose page sent this `Origin` (RFC 6454, section 7.3), by the name under which we were asked.
+    /// Compares an `Origin` (RFC 6454, section 7.3) with the host of the request.
     pub(crate) fn origin(&self, headers: &HeaderMap, origin: &str) -> Origin {
         let Ok(url) = Url::parse(origin) else { return Origin::Other };
         if self.is_url(origin) {
@@ -72,7 +71,8 @@ impl Site {
     }
 }
 
-/// A scheme's own port is left out by some clients and proxies, and added by others.
+/// Compares an origin with a host. Some clients and proxies leave out the scheme's default port,
+/// and others add it.
 fn compare(origin: &Url, host: &Authority) -> Origin {
     let same = |theirs: &str| theirs.eq_ignore_ascii_case(host.host());
     let is_web = matches!(origin.scheme(), "http" | "https");
@@ -87,7 +87,7 @@ fn compare(origin: &Url, host: &Authority) -> Origin {
     }
 }
 
-/// The names under which we were asked, the client's own first.
+/// The hosts that the request names, the one that the client used first.
 fn hosts(headers: &HeaderMap) -> [Option<Authority>; 2] {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let parse =
@@ -95,7 +95,7 @@ fn hosts(headers: &HeaderMap) -> [Option<Authority>; 2] {
     [forwarded(headers, "x-forwarded-host", "host").and_then(parse), host.and_then(parse)]
 }
 
-/// What the first proxy says, in a header of its own or in `Forwarded`.
+/// Returns the value from the first proxy, in its own header or in `Forwarded`.
 fn forwarded<'a>(headers: &'a HeaderMap, name: &str, parameter: &str) -> Option<&'a str> {
     let first = |name: &str| headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim);
     let of_standard = || {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_absolute_as_the_client_sees_us() {
+    fn addresses_are_absolute_as_the_client_sees_them() {
         check_absolute("", &[("host", "reports.example:8080")], "http://reports.example:8080/a");
         check_absolute("", &[("host", "[::1]:80")], "http://[::1]:80/a");
         let tls = ("x-forwarded-proto", "https, http");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_s_own_port_may_be_left_out_or_added() {
+    fn a_default_port_may_be_left_out_or_added() {
         let open = site("");
         for (host, origin, expected) in [
             ("a:8080", "http://a:8080", Origin::Ours),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_s_word_counts_whatever_proxies_say() {
+    fn the_configured_address_takes_precedence_over_proxies() {
         let ours = site("https://a.example");
         check(&ours, &[("host", "127.0.0.1:8080")], "https://a.example", Origin::Ours);
         check(&ours, &[("host", "127.0.0.1:8080")], "https://a.example:443", Origin::Ours);

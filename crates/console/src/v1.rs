@@ -1,9 +1,10 @@
-//! `/api/v1`: deliveries, events, dead letters, statistics, and what is done to webhooks.
+//! `/api/v1`: deliveries, events, dead letters, statistics, and maintenance of webhooks.
 //!
-//! Handlers by subject: [`deliveries`], [`webhooks`], [`events`], [`dead_letters`], [`statistics`].
-//! [`request`] reads what a request brings, [`list`] makes pages, [`problem`] is every failure;
-//! `fanfare_app::json` has the JSON forms. [`openapi`] completes the description of all of it, and of
-//! the drop-in API too, that stands beside each handler; [`docs`] shows that to people.
+//! The handlers are in [`deliveries`], [`webhooks`], [`resends`], [`events`], [`dead_letters`] and
+//! [`statistics`]. [`request`] reads requests, [`list`] makes pages of lists, [`problem`] has all
+//! failures, and `fanfare_app::json` has the JSON forms. Each handler of both APIs has its
+//! description as an attribute; [`openapi`] completes the description, and [`docs`] renders it for
+//! people.
 
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
@@ -18,7 +19,7 @@ pub(crate) mod resends;
 pub(crate) mod statistics;
 pub(crate) mod webhooks;
 
-/// What all its paths begin with.
+/// The prefix of all its paths.
 pub(crate) const BASE: &str = "/api/v1";
 /// The description for programs.
 pub(crate) const OPENAPI: &str = "/api/openapi.json";

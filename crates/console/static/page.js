@@ -1,5 +1,5 @@
-// What pages do in the browser beyond htmx: times in the reader's zone, copying, rows of forms,
-// and a word when the server can't be reached. Every page works without it.
+// The scripts of the pages beyond htmx: times in the reader's time zone, copying, rows of forms, and
+// a message when the server can't be reached. Every page works without them.
 "use strict";
 (() => {
   const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
@@ -29,7 +29,7 @@
       await navigator.clipboard.writeText(source.value ?? source.textContent);
       button.textContent = "Copied";
     } catch {
-      // Without a secure origin there is no clipboard: select, so that a key can copy.
+      // Without a secure origin there is no clipboard. Select the text, so that a key can copy it.
       if (source.select) source.select();
       button.textContent = "Press Ctrl+C";
     }
@@ -58,7 +58,7 @@
     }
   });
 
-  // A form is sent once; a button that was pressed says that it is at work.
+  // A form is sent only once, and its pressed button shows that it is busy.
   document.addEventListener("submit", (event) => {
     const button = event.submitter;
     if (!button || event.defaultPrevented || event.target.method !== "post") return;
@@ -69,7 +69,7 @@
       button.textContent = button.dataset.busy;
     }
   });
-  // Also when a page comes back from the browser's memory.
+  // This event also occurs when the browser restores a page from its cache.
   window.addEventListener("pageshow", () => {
     for (const button of document.querySelectorAll('button[aria-busy="true"]')) idle(button);
   });
@@ -85,7 +85,7 @@
   }
   document.addEventListener("change", (event) => { if (event.target.id === "everything") everything(); });
 
-  // A page that nobody looks at does not ask.
+  // A hidden page does not poll.
   document.addEventListener("htmx:before:request", (event) => {
     if (document.hidden && event.target.matches("[data-polls]")) event.preventDefault();
   });

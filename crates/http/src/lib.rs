@@ -1,9 +1,9 @@
-//! The HTTP server of every process: how many connections there are, how long they may take to say
-//! what they want and to read the answer, and how they end.
+//! The HTTP server of every process. It limits the number of connections, the time for sending a
+//! request, and the time for reading the answer, and it ends connections gracefully.
 //!
-//! A connection that says nothing, or does not read what it asked for, is closed after a while. When
-//! all slots are taken that happens at once to the one that can best be spared (`slots`), so that a
-//! new connection never waits for the good will of others.
+//! A connection that sends nothing, or does not read its answer, is closed after a while. When all
+//! slots are in use, the server closes one connection at once (`slots` chooses it), so that a new
+//! connection does not depend on the behaviour of others.
 
 mod slots;
 mod stream;
@@ -32,28 +32,29 @@ use stream::Watched;
 
 /// The longest time for which a peer may take nothing of an answer.
 const WRITE_TIME: Duration = Duration::from_secs(30);
-/// How long a connection may take for the last answer.
+/// How long a connection may take for its last answer.
 const LAST_ANSWER: Duration = Duration::from_mins(1);
-/// The most headers of a request.
+/// The maximum number of headers in a request.
 const MAX_HEADERS: usize = 100;
-/// The pause after a connection could not be accepted, mostly for want of file descriptors.
+/// The pause after a connection could not be accepted, mostly because file descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long requests that are under way at the end may take: less than a process has to end in.
+/// How long the requests in progress may take after `stop`. It is shorter than the time that a
+/// process has for its shutdown.
 const GRACE: Duration = Duration::from_secs(20);
-/// What a connection gets for which there is no slot.
+/// The answer to a connection for which there is no slot.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
                       Connection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// What the kernel keeps of an answer that the peer does not read yet, in bytes. Left to itself it
-/// keeps megabytes for each connection.
+/// The size of the kernel's send buffer, in bytes. By default the kernel buffers megabytes for each
+/// connection whose peer does not read.
 const SEND_BUFFER: u32 = 128 * 1024;
-/// Connections that the kernel keeps until they are accepted.
+/// The number of connections that the kernel queues until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// What a server allows its clients.
+/// The limits of a server for its clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The most connections at a time.
+    /// The maximum number of connections at a time.
     pub connections: usize,
     /// How long the head of a request may take, from its first byte to its last; a new connection
     /// begins with it.
@@ -67,10 +68,10 @@ pub struct Limits {
     pub max_head: usize,
 }
 
-/// Listens on an address. What it accepts inherits the size of the buffer.
+/// Listens on an address. Accepted connections inherit the size of the send buffer.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A process that is started again takes the place of the one before at once.
+    // A restarted process can use the address of its predecessor at once.
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
@@ -81,8 +82,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-/// Serves until `stop` is cancelled, and then what is under way. Each request has its [`Peer`] as an
-/// extension. Connections end when the future is dropped.
+/// Serves until `stop` is cancelled, and then finishes the requests in progress. Each request has
+/// its [`Peer`] as an extension. Connections end when the future is dropped.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -91,7 +92,7 @@ pub async fn serve(
 ) {
     let connections = Connections::new(router, limits);
     let slots = Slots::new(limits.connections);
-    // Owns all connections: what is still there at the end is closed with it.
+    // This set owns all connections: those that are open at the end are closed with it.
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
@@ -114,14 +115,15 @@ pub async fn serve(
     }
     drop(listener);
     if timeout(GRACE, connections.graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests that took too long are broken off");
+        tracing::warn!("closed connections whose requests took too long to finish");
     }
 }
 
-/// Says that there is no slot, if the peer's buffer has room for that, and closes.
+/// Answers that there is no slot, if the peer's buffer has room for the answer, and closes the
+/// connection.
 fn refuse(stream: &TcpStream, peer: IpAddr) {
-    tracing::debug!(%peer, "refused a connection: all slots are taken by others in use");
-    // A peer that does not get it sees the connection close.
+    tracing::debug!(%peer, "refused a connection: all slots are in use");
+    // A peer that does not get the answer sees the connection close.
     let _ = stream.try_write(FULL);
 }
 
@@ -178,7 +180,7 @@ impl Connections {
                 () = slot.overdue(limits) => {
                     tracing::debug!(%peer, "closed a connection that sent no request");
                 }
-                // The last request may come at the end of what an idle connection has.
+                // The last request may arrive at the end of the idle time.
                 () = sleep(limits.life + limits.idle + LAST_ANSWER) => {
                     tracing::debug!(%peer, "closed a connection that was open for too long");
                 }
@@ -190,7 +192,7 @@ impl Connections {
 fn http(limits: Limits) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        // From the last answer on, whatever trickles in: `Slot::overdue` knows more of it.
+        // This counts from the last answer, whatever arrives; `Slot::overdue` has the exact rule.
         .header_read_timeout(limits.idle + limits.head)
         .max_buf_size(limits.max_head)
         .max_headers(MAX_HEADERS);
@@ -245,7 +247,7 @@ mod tests {
             ask(&mut stream, request).await;
             idle.push(stream);
         }
-        // What says nothing at all, half of a head, and half of a second one.
+        // One sends nothing, one half of a head, and one half of a second head.
         for (before, head) in [(false, ""), (false, &GET[..20]), (true, &GET[..20])] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             if before {

@@ -1,10 +1,11 @@
-//! Who has which of the connections' slots, and who has to give one up when all are taken.
+//! The slots of the connections: which connection holds which slot, and which one is evicted when
+//! all slots are in use.
 //!
-//! First goes a connection that waits: between requests, for the rest of a request's head, or for
-//! its peer to read. Of those the address that has most connections gives one up, and of its
-//! connections the one that waits longest. When none waits, an address that has more than the
-//! newcomer's gives up its oldest. So no address can keep the others out, and a proxy, which has
-//! most connections, loses those that it does not use.
+//! A connection that waits is evicted first: one between requests, one that waits for the rest of a
+//! request's head, or one whose peer does not read. Among those, the address with the most
+//! connections loses the connection that has waited longest. If no connection waits, an address
+//! with more connections than the newcomer's loses its oldest one. So no address can keep the
+//! others out, and a proxy, which has the most connections, loses the ones that it does not use.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,14 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 
-/// How long a peer may take nothing of its answer without counting as one that waits.
+/// How long a peer may leave its answer unread before its connection counts as one that waits.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// The slots of all connections.
 #[derive(Clone)]
-pub(super) struct Slots(Arc<Mutex<Taken>>);
+pub(super) struct Slots(Arc<Mutex<SlotTable>>);
 
-struct Taken {
+struct SlotTable {
     most: usize,
     next_id: u64,
     by_id: HashMap<u64, Holder>,
@@ -36,7 +36,7 @@ struct Holder {
     evicted: CancellationToken,
 }
 
-/// A slot; it is free again once this is dropped.
+/// A slot. It becomes free when this is dropped.
 pub(super) struct Slot {
     slots: Slots,
     id: u64,
@@ -44,61 +44,62 @@ pub(super) struct Slot {
     evicted: CancellationToken,
 }
 
-/// What a connection does.
+/// The state of a connection, as far as it decides about eviction and time limits.
 #[derive(Debug)]
 pub(super) struct Activity(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// Requests that are being answered.
+    /// The number of requests that are being answered.
     answering: usize,
-    /// Since when the peer takes nothing of its answer.
+    /// The time since which the peer has read nothing of its answer.
     stalled: Option<Instant>,
-    /// When anything was last read or written.
+    /// The time of the last read or write.
     moved: Instant,
-    /// Since when a request's head is being read.
+    /// The time since which a request's head is being read.
     head: Option<Instant>,
-    /// Whether what is read next may still belong to the last request.
+    /// Whether the next bytes may still belong to the last request.
     may_have_body: bool,
 }
 
-/// A request that is being answered, until it is dropped.
+/// A guard that counts a request as being answered until it is dropped.
 pub(super) struct Answering(Arc<Activity>);
 
 impl Slots {
     pub(super) fn new(most: usize) -> Self {
-        let taken = Taken { most, next_id: 0, by_id: HashMap::new(), by_peer: HashMap::new() };
-        Self(Arc::new(Mutex::new(taken)))
+        let table = SlotTable { most, next_id: 0, by_id: HashMap::new(), by_peer: HashMap::new() };
+        Self(Arc::new(Mutex::new(table)))
     }
 
-    /// A slot for a connection from this address, if need be another connection's; `None` when all
-    /// are in use and the address has no fewer than any other.
+    /// Takes a slot for a connection from this address, and evicts another connection if it must.
+    /// Returns `None` when all connections are in use and no address has more of them than this
+    /// one.
     pub(super) fn take(&self, peer: IpAddr) -> Option<Slot> {
-        let mut taken = self.taken();
-        if taken.by_id.len() >= taken.most {
-            let spared = taken.spared(peer, Instant::now())?;
-            // It is free from now on; the connection ends within moments.
-            if let Some(holder) = taken.remove(spared) {
+        let mut table = self.table();
+        if table.by_id.len() >= table.most {
+            let evictable = table.evictable(peer, Instant::now())?;
+            // The slot is free at once; the evicted connection ends within moments.
+            if let Some(holder) = table.remove(evictable) {
                 holder.evicted.cancel();
             }
         }
-        let id = taken.next_id;
-        taken.next_id += 1;
+        let id = table.next_id;
+        table.next_id += 1;
         let (activity, evicted) = (Arc::<Activity>::default(), CancellationToken::new());
         let holder = Holder { peer, activity: Arc::clone(&activity), evicted: evicted.clone() };
-        taken.by_id.insert(id, holder);
-        *taken.by_peer.entry(peer).or_default() += 1;
+        table.by_id.insert(id, holder);
+        *table.by_peer.entry(peer).or_default() += 1;
         Some(Slot { slots: self.clone(), id, activity, evicted })
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn table(&self) -> MutexGuard<'_, SlotTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
-    /// Whose slot can best be spared for a connection from this address.
-    fn spared(&self, newcomer: IpAddr, now: Instant) -> Option<u64> {
+impl SlotTable {
+    /// The id of the connection to evict for one from this address.
+    fn evictable(&self, newcomer: IpAddr, now: Instant) -> Option<u64> {
         let count = |peer: &IpAddr| self.by_peer.get(peer).copied().unwrap_or(0);
         let waiting = self.by_id.iter().filter_map(|(id, holder)| {
             let since = holder.activity.waits_since(now)?;
@@ -109,7 +110,7 @@ impl Taken {
         }
         let own = count(&newcomer);
         let others = self.by_id.iter().filter(|(_, holder)| count(&holder.peer) > own + 1);
-        // Of the address with most connections the oldest, which has the lowest id.
+        // Evict the oldest connection of the address with the most; the oldest has the lowest id.
         others.max_by_key(|(id, holder)| (count(&holder.peer), u64::MAX - **id)).map(|(id, _)| *id)
     }
 
@@ -139,7 +140,7 @@ impl Slot {
                 Some(due) => due.saturating_duration_since(now),
                 None => limits.head,
             };
-            // What begins meanwhile may be due earlier.
+            // A request that begins in the meantime may have an earlier deadline.
             sleep(left.min(limits.head).min(limits.idle)).await;
         }
     }
@@ -152,7 +153,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.taken().remove(self.id);
+        self.slots.table().remove(self.id);
     }
 }
 
@@ -170,12 +171,12 @@ impl Activity {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something was written.
+    /// Records that something was written.
     pub(super) fn wrote(&self) {
         self.state().moved = Instant::now();
     }
 
-    /// Something was read.
+    /// Records that something was read.
     pub(super) fn read(&self) {
         let mut state = self.state();
         state.moved = Instant::now();
@@ -184,7 +185,7 @@ impl Activity {
         }
     }
 
-    /// Until when the peer must have sent a request; `None` while one is being answered.
+    /// The time by which the peer must have sent a request; `None` while one is being answered.
     fn due(&self, limits: Limits) -> Option<Instant> {
         let state = self.state();
         match state.head {
@@ -194,17 +195,17 @@ impl Activity {
         }
     }
 
-    /// A write waits for the peer.
+    /// Records that a write waits for the peer.
     pub(super) fn stalls(&self) {
         self.state().stalled = Some(Instant::now());
     }
 
-    /// It does no more.
+    /// Records that no write waits for the peer any more.
     pub(super) fn flows(&self) {
         self.state().stalled = None;
     }
 
-    /// A request is being answered, until the result is dropped.
+    /// Counts a request as being answered until the result is dropped.
     pub(super) fn answering(self: &Arc<Self>, has_body: bool) -> Answering {
         let mut state = self.state();
         state.answering += 1;
@@ -214,7 +215,8 @@ impl Activity {
         Answering(Arc::clone(self))
     }
 
-    /// Since when the connection waits for its peer; `None` while the peer waits for us.
+    /// The time since which the connection waits for its peer; `None` while the peer waits for the
+    /// server.
     fn waits_since(&self, now: Instant) -> Option<Instant> {
         let state = self.state();
         match state.stalled {
@@ -252,13 +254,13 @@ mod tests {
         first[0].activity().wrote();
         let _fourth = slots.take(peer(1)).unwrap();
         assert_eq!(first.iter().map(is_evicted).collect::<Vec<_>>(), [false, true, false]);
-        // What was evicted frees no second slot when it ends.
+        // An evicted connection does not free a second slot when it ends.
         first.remove(1);
-        assert_eq!(slots.taken().by_id.len(), 3);
+        assert_eq!(slots.table().by_id.len(), 3);
     }
 
     #[test]
-    fn connections_in_use_stay_unless_their_address_has_more_than_the_newcomer_s() {
+    fn connections_in_use_stay_unless_their_address_has_more_than_the_newcomers() {
         let slots = Slots::new(3);
         let busy: Vec<(Slot, Answering)> = (0..3)
             .map(|_| {
@@ -272,7 +274,8 @@ mod tests {
         let _answering = other.activity().answering(false);
         let evicted: Vec<bool> = busy.iter().map(|(slot, _)| is_evicted(slot)).collect();
         assert_eq!(evicted, [true, false, false]);
-        // Two and one: nobody has more than one more.
+        // One address has two connections and the other has one, so neither has two more than the
+        // other.
         assert!(slots.take(peer(2)).is_none());
         drop(other);
         assert!(slots.take(peer(1)).is_some());

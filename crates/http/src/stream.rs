@@ -1,4 +1,4 @@
-//! A TCP stream that notes when it moves on, and breaks when its peer takes nothing for too long.
+//! A TCP stream that records its progress, and fails when its peer reads nothing for too long.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
     write_time: Duration,
-    /// Runs while a write waits for the peer.
+    /// The timer that runs while a write waits for the peer.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -25,7 +25,7 @@ impl<S> Watched<S> {
         Self { stream, activity, write_time, stalled: None }
     }
 
-    /// What a poll for writing came to: progress stops the clock, waiting starts it.
+    /// Handles the result of a poll for writing: progress stops the timer, and waiting starts it.
     fn written<T>(
         &mut self,
         polled: Poll<io::Result<T>>,
@@ -46,7 +46,7 @@ impl<S> Watched<S> {
             }
         };
         ready!(stalled.as_mut().poll(context));
-        // The next poll, if there is one, begins with a clock that is wound up again.
+        // Reset the timer, in case the stream is polled again.
         stalled.as_mut().reset(Instant::now() + self.write_time);
         let why = "the peer has not read its answer for too long";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
@@ -92,7 +92,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TCP has nothing to flush, so that this says nothing about the peer.
+        // TCP has nothing to flush, so the result says nothing about the peer.
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -6,30 +6,30 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// What no process could take further.
+/// An event or a delivery that was given up, and is kept for a person.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = DeadLetter)]
 pub struct Json<'a> {
-    /// A name for it that stays the same.
+    /// Its id, which does not change.
     id: &'a str,
     /// `events` or `deliveries`.
     queue: &'static str,
     /// A stable code, such as `unknown-filter` or `exhausted`.
     reason: &'a str,
-    /// More about it, for a person.
+    /// The reason in more words.
     detail: Option<&'a str>,
     /// The webhook of a dead delivery.
     webhook: Option<String>,
-    /// Its owner.
+    /// The webhook's owner.
     owner: Option<&'a str>,
     /// The event's id.
     event: Option<String>,
-    /// How often a delivery was attempted.
+    /// The number of attempts of a dead delivery.
     attempts: Option<i64>,
-    /// HTTP status of the last answer.
+    /// The HTTP status of the last answer.
     last_status: Option<i64>,
-    /// Since when it is here.
+    /// When it became a dead letter.
     #[schema(format = DateTime)]
     dead_at: Option<&'a str>,
     #[serde(flatten)]
@@ -37,7 +37,7 @@ pub struct Json<'a> {
     message: Option<MessageJson<'a>>,
 }
 
-/// The message in JSON, for whoever looks at a single letter.
+/// The message in JSON, when a single letter is shown.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MessageJson<'a> {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_contract_s_keys_in_order() {
+    fn json_has_its_keys_in_order() {
         let letter = letter(r#"{"id":"e1","type":"galaxies.create"}"#);
         let expected = concat!(
             r#"{"id":"l1","queue":"events","reason":"unknown-filter","detail":null,"webhook":null,"#,

@@ -7,52 +7,53 @@ use utoipa::ToSchema;
 
 use crate::clock::rfc3339;
 
-/// What was sent, or is to be, to one webhook: an event, or those of a batch together.
+/// One event, or the events of one batch, for one webhook.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Delivery)]
 pub struct Json<'a> {
-    /// 32 hex digits: the `Id` that the receiver sees.
+    /// 32 hex digits: the `Id` in the notification's body.
     id: String,
     /// The webhook's id.
     webhook: String,
-    /// Whose webhook it is.
+    /// The webhook's owner.
     owner: Option<&'a str>,
-    /// Where it goes.
+    /// The webhook's address.
     url: Option<&'a str>,
-    /// Its events' ids, in order.
+    /// The ids of its events, in order.
     events: &'a [String],
-    /// Their types.
+    /// The types of its events, in the same order.
     types: &'a [String],
     /// `pending`, `retrying`, `delivered`, `dropped` or `dead`.
     state: &'static str,
-    /// POSTs so far.
+    /// The number of attempts so far.
     attempts: i32,
-    /// HTTP status of the last POST, if it got an answer.
+    /// The HTTP status of the last attempt, if there was an answer.
     last_status: Option<i32>,
-    /// Why it was dropped or is dead.
+    /// The stable code of why it was dropped or is dead.
     reason: Option<&'a str>,
-    /// When its events were taken in.
+    /// When its events were received.
     #[schema(format = DateTime)]
     created_at: String,
-    /// When it came to its end.
+    /// When it was delivered, dropped or given up.
     #[schema(format = DateTime)]
     finished_at: Option<String>,
     /// When the next attempt is due.
     #[schema(format = DateTime)]
     next_attempt_at: Option<String>,
-    /// The reason in words, or what the last POST left out and why. Only of a single delivery.
+    /// The reason in words, or which events the last attempt left out and why. Only when a single
+    /// delivery is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
-    /// The directory revision of the last decision. Only of a single delivery.
+    /// The directory revision of the last decision. Only when a single delivery is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<i64>,
-    /// Each POST. Only of a single delivery.
+    /// Its attempts, the oldest first. Only when a single delivery is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt_log: Option<Vec<AttemptJson<'a>>>,
 }
 
-/// One POST.
+/// One attempt: a POST to the webhook's address.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Attempt)]
@@ -64,7 +65,7 @@ pub struct AttemptJson<'a> {
     at: String,
     /// How long it took.
     duration_ms: Option<i32>,
-    /// HTTP status, if there was an answer.
+    /// The HTTP status, if there was an answer.
     status: Option<i32>,
     /// `delivered`, `gone`, `status`, `timeout`, `connect`, `dns`, `tls`, `protocol` or
     /// `blocked-target`.
@@ -73,38 +74,38 @@ pub struct AttemptJson<'a> {
     error: Option<&'a str>,
     /// The beginning of the answer's body.
     response_body: Option<&'a str>,
-    /// What of that time went where.
+    /// How the time was spent.
     timings: Timings,
     /// The answer's headers that fit into 2 KiB, in their order; `null` when there was no answer,
-    /// and of a plain success over a connection that was open already.
+    /// and for a plain success over a reused connection.
     response_headers: Option<Vec<Header<'a>>>,
 }
 
-/// The parts of a POST, in milliseconds and in their order. A part that there was not, or that is
-/// not known, is `null`; what is left of `durationMs` was for reading the body.
+/// The phases of an attempt in their order, in milliseconds. A phase that did not occur, or is not
+/// known, is `null`. The rest of `durationMs` was spent on reading the body.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timings {
-    /// Whether it went over a connection that was open already; `null` when that is not known.
+    /// Whether the request used an open connection; `null` when that is not known.
     reused_connection: Option<bool>,
-    /// Resolving the host's name. An address is not resolved.
+    /// Resolving the host's name; `null` for an IP address.
     dns_ms: Option<u32>,
     /// Opening the TCP connection.
     connect_ms: Option<u32>,
     /// The TLS handshake.
     tls_ms: Option<u32>,
-    /// From the connection to the head of the answer. Of a plain success over a connection that was
-    /// open already it is `null`: that is nearly all of `durationMs`.
+    /// From the connection to the head of the answer. It is `null` for a plain success over a
+    /// reused connection, where it is nearly all of `durationMs`.
     first_byte_ms: Option<u32>,
 }
 
-/// A header.
+/// A header of an answer.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Header)]
 pub struct Header<'a> {
     /// Its name in lower case.
     name: &'a str,
-    /// Its value as it came, but for bytes that are no UTF-8.
+    /// Its value; bytes that are not UTF-8 are replaced.
     value: &'a str,
 }
 
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_contract_s_keys_in_order() {
+    fn json_has_its_keys_in_order() {
         let expected = concat!(
             r#"{"id":"00000000000000000000000000000001","webhook":"00000000000000000000000000000002","#,
             r#""owner":"Anna","url":"http://x/","events":["e1","e2"],"types":["a.b","c.d"],"#,

@@ -7,50 +7,50 @@ use utoipa::ToSchema;
 
 use crate::clock::rfc3339;
 
-/// What the report server published.
+/// An event that the report server published.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Event)]
 pub struct Json<'a> {
-    /// The publisher's id of it.
+    /// The event's id, unique within its source.
     id: &'a str,
-    /// The publisher.
+    /// The publisher of the event.
     source: &'a str,
-    /// Such as `reports.upload`.
+    /// The event's type, such as `reports.upload`.
     #[serde(rename = "type")]
     event_type: &'a str,
-    /// The path of what it is about.
+    /// The path of the resource that it is about.
     subject: &'a str,
-    /// When it happened, if the publisher said so.
+    /// When it happened, if the publisher says so.
     #[schema(format = DateTime)]
     time: Option<String>,
-    /// When it was taken in and decided.
+    /// When it was received and routed.
     #[schema(format = DateTime)]
     received_at: String,
-    /// What it was published with.
+    /// The batch with which it was published.
     batch: String,
-    /// The directory revision that it asked to be judged by.
+    /// The directory revision that the event requires.
     access_revision: Option<i64>,
-    /// The directory revision that it was judged by.
+    /// The directory revision at which its receivers were decided.
     decided_revision: i64,
-    /// How many webhooks it goes to.
+    /// The number of webhooks that it goes to.
     webhooks: i32,
-    /// Whether nothing of it is owed any more.
+    /// Whether all its deliveries have ended.
     settled: bool,
     #[serde(flatten)]
     detail: Option<DetailJson<'a>>,
 }
 
-/// What else there is of an event. Only of a single one.
+/// More about an event. Only when a single event is shown.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventDetail)]
 pub struct DetailJson<'a> {
-    /// The trace context that is handed on.
+    /// The trace context (W3C `traceparent`) that receivers get.
     traceparent: Option<&'a str>,
-    /// What receivers get.
+    /// The notification that receivers get.
     #[schema(value_type = Object)]
     notification: &'a RawValue,
-    /// A delivery for each webhook that it goes to.
+    /// Its deliveries, one for each webhook that it goes to.
     deliveries: Vec<PlannedJson<'a>>,
 }
 
@@ -62,9 +62,9 @@ pub struct PlannedJson<'a> {
     id: String,
     /// The webhook's id.
     webhook: String,
-    /// Where it stands.
+    /// The delivery's state.
     state: &'static str,
-    /// Why it was dropped or is dead.
+    /// The stable code of why it was dropped or is dead.
     reason: Option<&'a str>,
 }
 

@@ -1,4 +1,5 @@
-//! Why a webhook was told of an event, or why not, in JSON; and what gives somebody access.
+//! The JSON forms of an explanation: why a webhook got an event or did not, and which permission
+//! gives a user access.
 
 use fanfare_core::access::Scope;
 use fanfare_core::explain::{Grant, Reason, asked};
@@ -13,55 +14,56 @@ use crate::clock::rfc3339;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Explanation)]
 pub struct Json<'a> {
-    /// The event's id, where several are explained.
+    /// The event's id, when several events are explained.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a str>,
     /// The webhook's id.
     webhook: String,
-    /// Its owner at the decision.
+    /// The webhook's owner at the time of the decision.
     owner: &'a str,
-    /// `sent`, or the first of the reasons.
+    /// `sent`, or the first of `reasons`.
     verdict: &'static str,
-    /// All that spoke against it.
+    /// All reasons against sending the event.
     reasons: Vec<&'static str>,
-    /// The same in words.
+    /// The verdict in words.
     detail: &'a str,
-    /// The delivery's id, if it was to be sent.
+    /// The delivery's id, if the event was to be sent.
     delivery: Option<String>,
-    /// Where the delivery stands.
+    /// The delivery's state.
     state: Option<&'static str>,
-    /// Why the delivery was dropped or is dead.
+    /// The stable code of why the delivery was dropped or is dead.
     reason: Option<&'a str>,
-    /// Until when the delivery waits because its receiver asked for that; left out when it does not.
+    /// The time until which the delivery waits because its receiver asked for that; absent when it
+    /// does not wait.
     #[serde(rename = "heldUntil", skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     held_until: Option<String>,
-    /// The directory revision that it was decided by.
+    /// The directory revision of the decision.
     revision: i64,
-    /// The permissions of which one suffices.
+    /// The permissions that give access to the resource; one of them suffices.
     scopes: Vec<String>,
-    /// The one that the owner had.
+    /// The permission that the owner had.
     #[schema(inline)]
     grant: Option<GrantJson<'a>>,
 }
 
-/// What lets somebody read a resource.
+/// A permission that lets a user read a resource.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Grant)]
 pub struct GrantJson<'a> {
-    /// What the permission is about.
+    /// The permission's scope.
     scope: Option<&'static str>,
-    /// Which one, where the scope has a target.
+    /// The scope's target, if it has one.
     target: Option<&'a str>,
     /// `user`, `role` or `administrator`.
     by: &'static str,
     /// The role's name.
     role: Option<&'a str>,
-    /// The directory revision since which it holds.
+    /// The directory revision since which the permission holds.
     since: i64,
 }
 
-/// A verdict in JSON; `event` where several are explained.
+/// A verdict in JSON. `event` is given when several events are explained.
 #[must_use]
 pub fn json<'a>(
     event: Option<&'a str>,
@@ -87,7 +89,8 @@ pub fn json<'a>(
     }
 }
 
-/// A verdict in JSON as this actor may see it: to a user, what the user could not read is not named.
+/// A verdict in JSON as this actor may see it. For a user, it does not name resources that the user
+/// could not read.
 #[must_use]
 pub fn seen_by<'a>(actor: &Actor, explained: &'a Explained, one: &'a WebhookExplained) -> Json<'a> {
     let full = json(None, explained, one);
@@ -102,7 +105,7 @@ pub fn seen_by<'a>(actor: &Actor, explained: &'a Explained, one: &'a WebhookExpl
     Json { detail, scopes: Vec::new(), ..full }
 }
 
-/// A grant in JSON: without scope and target for administrators, without target for `any-…`.
+/// A grant in JSON. It has no scope and target for administrators, and no target for `any-…`.
 #[must_use]
 pub fn grant_json(grant: &Grant) -> GrantJson<'_> {
     let (scope, target) = match &grant.permission {

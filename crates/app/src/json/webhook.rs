@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::Actor;
 use crate::clock::{now, rfc3339};
 
-/// A webhook in JSON: names and order are what clients know.
+/// A webhook. Clients rely on the names and the order of its members.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 #[schema(as = WebHook)]
@@ -17,29 +17,31 @@ pub struct View<'a> {
     /// 32 hex digits, given by the service.
     id: String,
     #[serde(rename = "WebHookUri")]
-    /// Where its notifications go: absolute, `http` or `https`.
+    /// The address of its receiver: an absolute URL with `http` or `https`.
     uri: &'a str,
-    /// 32 to 128 characters; made when left out. Null in what an administrator reads of others.
+    /// 32 to 128 characters; generated when left out. `null` when an administrator reads another
+    /// user's webhook.
     secret: Option<&'a str>,
-    /// The owner's words about it.
+    /// The owner's description.
     description: Option<&'a str>,
-    /// Whether it gets nothing for now.
+    /// Whether it is paused, so that it gets no notifications.
     is_paused: bool,
-    /// What it asks for: `*`, `reports` or `reports.delete` forms.
+    /// The events that it gets: `*`, a filter such as `reports`, or a filter and an action such as
+    /// `reports.delete`.
     filters: Vec<&'a str>,
-    /// Headers that it adds to each POST. An administrator reads `********` for each value of
-    /// others; sent back, it stands for the stored value.
+    /// Headers that are added to each POST. An administrator reads `********` for each value of
+    /// another user's webhook; sent back, it stands for the stored value.
     #[schema(value_type = Object)]
     headers: Map<String, Value>,
-    /// Values that it adds to each body; scalars.
+    /// Properties that are added to each body; their values are scalars.
     #[schema(value_type = Object)]
     properties: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    /// Whose it is; only in lists of other users' webhooks.
+    /// The owner; only in lists of other users' webhooks.
     user: Option<&'a str>,
 }
 
-/// As its owner sees it.
+/// A webhook as its owner sees it.
 #[must_use]
 pub fn own(webhook: &Webhook) -> View<'_> {
     let header = |(name, value): (&str, &str)| (name.to_owned(), Value::from(value));
@@ -56,27 +58,27 @@ pub fn own(webhook: &Webhook) -> View<'_> {
     }
 }
 
-/// As an administrator sees one of another user's: without what only its owner is to know. What is
-/// read so can be sent back and changes neither.
+/// Another user's webhook as an administrator sees it: without the secret and the values of
+/// headers. Sent back, this form changes neither of them.
 #[must_use]
 pub fn of_another(webhook: &Webhook) -> View<'_> {
     let header = |(name, _): (&str, &str)| (name.to_owned(), Value::from(Headers::MASK));
     View { secret: None, headers: webhook.headers.iter().map(header).collect(), ..own(webhook) }
 }
 
-/// As this user of the API sees it.
+/// A webhook as this user of the API sees it.
 #[must_use]
 pub fn seen_by<'a>(actor: &Actor, webhook: &'a Webhook) -> View<'a> {
     if actor.is(&webhook.owner) { own(webhook) } else { of_another(webhook) }
 }
 
-/// The same, among those of others.
+/// A webhook in a list of several users' webhooks, as this user of the API sees it.
 #[must_use]
 pub fn with_user<'a>(actor: &Actor, webhook: &'a Webhook) -> View<'a> {
     View { user: Some(webhook.owner.as_str()), ..seen_by(actor, webhook) }
 }
 
-/// As an operator sees it: with its secret, and with what only operators are told.
+/// A webhook as an operator sees it: with its secret, and with the members that only operators see.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OperatorView<'a> {
@@ -88,7 +90,7 @@ pub struct OperatorView<'a> {
     held_until: Option<String>,
 }
 
-/// As an operator sees it, with how its owner stands in the directory.
+/// A webhook as an operator sees it, with the state of its owner in the directory.
 #[must_use]
 pub fn for_operator(webhook: &Webhook, owner: OwnerState) -> OperatorView<'_> {
     OperatorView {
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_api_s_keys_in_order_and_those_for_operators() {
+    fn json_has_the_keys_of_the_api_in_order_and_then_those_for_operators() {
         let text = serde_json::to_string(&for_operator(&webhook(), OwnerState::Disabled)).unwrap();
         let expected = concat!(
             r#"{"Id":"00000000000000000000000000000007","WebHookUri":"https://example.org/hook?a=b","#,
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn another_administrator_sees_no_secret_and_no_header_value() {
+    fn an_administrator_sees_no_secret_and_no_header_value_of_another_user() {
         let (webhook, root) = (webhook(), Actor::Administrator(Name::parse("root").unwrap()));
         let text = serde_json::to_string(&with_user(&root, &webhook)).unwrap();
         assert!(

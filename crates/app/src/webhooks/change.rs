@@ -9,16 +9,16 @@ use fanfare_core::webhook::{Webhook, WebhookUri};
 use super::{Verification, WebhookError, check_manages, find};
 use crate::{Actor, Context};
 
-/// What is to change of a webhook; what is left out stays.
+/// Changes to a webhook. Members that are left out keep their values.
 #[derive(Debug, Clone, Default)]
 pub struct Patch {
-    /// Where its notifications go.
+    /// The new address.
     pub uri: Option<WebhookUri>,
-    /// What it asks for.
+    /// The new filters.
     pub filters: Option<Filters>,
-    /// The owner's words about it; an empty text takes them away.
+    /// The new description; an empty text removes it.
     pub description: Option<String>,
-    /// Its limit on attempts a minute.
+    /// The new limit on attempts a minute.
     pub rate_limit: RateLimit,
 }
 
@@ -37,8 +37,8 @@ impl Patch {
     }
 }
 
-/// Changes a webhook as a whole; another address is verified first. An actor who is not the owner
-/// has not seen the values of headers, and sends back what stands for them.
+/// Replaces all that a webhook holds; a new address is verified first. An actor who is not the
+/// owner has not seen the values of headers, and sends back their placeholders.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub async fn replace(
     Ok(())
 }
 
-/// Changes some of a webhook and returns it as it is then; another address is verified first.
+/// Changes parts of a webhook and returns the changed webhook; a new address is verified first.
 ///
 /// # Errors
 ///
@@ -94,8 +94,8 @@ pub async fn pause(context: &Context, actor: &Actor, id: WebhookId) -> Result<()
     Ok(())
 }
 
-/// Resumes a webhook. What belonged to a former user of the owner's name, only an operator or a
-/// System Administrator resumes.
+/// Resumes a webhook. Only an operator or a System Administrator may resume a webhook that belonged
+/// to a former user of the owner's name.
 ///
 /// # Errors
 ///
@@ -113,9 +113,9 @@ pub async fn resume(context: &Context, actor: &Actor, id: WebhookId) -> Result<(
     Ok(())
 }
 
-/// The one way to change what a webhook holds. `edit` is applied to the webhook as it is found, for
-/// what must hold before, and again to the webhook as it is when it is changed: another person may
-/// have got the owner's name in between.
+/// Changes a webhook by `edit`. It is applied twice: first to the webhook as it was read, for the
+/// checks and the verification, and then to the webhook inside the transaction that changes it,
+/// because another person may have got the owner's name in between.
 async fn change(
     context: &Context,
     actor: &Actor,
@@ -147,8 +147,8 @@ fn log_change(actor: &Actor, id: WebhookId) {
     tracing::info!(webhook.id = %id, by = %actor, "changed a webhook");
 }
 
-/// Whether the webhook belonged to a former user of the owner's name, so that the actor may not
-/// resume it.
+/// Whether the webhook belonged to a former user of the owner's name and the actor may not resume
+/// it.
 fn is_reserved(actor: &Actor, webhook: &Webhook) -> bool {
     webhook.is_of_former_owner() && !actor.is_administrator()
 }

@@ -1,5 +1,5 @@
-//! Importing webhooks that another server's API lists, ids and secrets included, so that receivers
-//! notice nothing.
+//! The import of webhooks from the list of another server's API. Ids and secrets are kept, so that
+//! receivers notice no difference.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -17,19 +17,18 @@ use futures_util::{StreamExt as _, stream};
 use super::{Verification, owners};
 use crate::{Actor, Context, NotAdministrator, clock};
 
-/// Addresses verified side by side.
+/// The number of addresses that are verified at a time.
 const VERIFIED_AT_A_TIME: usize = 8;
 
-/// A webhook in a list.
+/// An entry of the list: a webhook in JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
-    /// The line of the file at which it begins, from 1.
+    /// The line of the file at which the entry begins, from 1.
     pub line: usize,
-    /// Its JSON.
     pub json: &'a str,
 }
 
-/// Where an entry is: its line and its number, both from 1.
+/// The position of an entry: its line and its number, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryPosition {
     line: usize,
@@ -42,21 +41,21 @@ impl fmt::Display for EntryPosition {
     }
 }
 
-/// What was imported.
+/// The result of an import.
 #[derive(Debug)]
 pub struct Imported {
-    /// How many webhooks are new.
+    /// The number of new webhooks.
     pub new: u64,
-    /// How many were there before.
+    /// The number of webhooks that were registered before.
     pub known: u64,
-    /// Owners who are disabled or not in the directory.
+    /// The owners who are disabled or not in the directory, with their states.
     pub absent_owners: Vec<(Name, OwnerState)>,
 }
 
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// It is for an operator or a System Administrator.
+    /// The actor is neither an operator nor a System Administrator.
     #[error(transparent)]
     NotAdministrator(#[from] NotAdministrator),
     /// Entries that can't be imported.
@@ -70,28 +69,27 @@ pub enum ImportError {
 /// Why an entry can't be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
-    /// It is no webhook.
+    /// The entry is not a valid webhook.
     #[error(transparent)]
     Invalid(#[from] RegistrationError),
-    /// It has no id.
     #[error("it has no Id")]
     NoId,
-    /// Its id is none.
-    #[error("its Id '{0}' has not 32 hex digits")]
+    /// The id is not 32 hex digits.
+    #[error("its Id '{0}' is not 32 hex digits")]
     BadId(String),
-    /// Another entry has its id.
+    /// Another entry has the same id.
     #[error("its Id is the one of {0}")]
     SameId(EntryPosition),
-    /// It has no owner.
+    /// The entry names no owner, and no owner was given for such entries.
     #[error("it has no User")]
     NoOwner,
-    /// Its owner's name is none.
-    #[error("its User '{0}' is no name")]
+    /// The owner's name is not valid.
+    #[error("its User '{0}' is not a valid name")]
     BadOwner(String),
-    /// With a new secret its receiver would refuse every notification.
+    /// The entry has no secret. With a new one, its receiver would refuse every notification.
     #[error("it has no Secret")]
     NoSecret,
-    /// Its address did not answer as a receiver does.
+    /// The verification of the address failed.
     #[error(transparent)]
     NotVerified(#[from] VerifyError),
 }
@@ -102,7 +100,7 @@ impl From<Malformed> for EntryError {
     }
 }
 
-/// Imports all webhooks of a list, or none. `owner` is that of entries that name none.
+/// Imports all webhooks of a list, or none of them. `owner` is the owner of entries that name none.
 ///
 /// # Errors
 ///
@@ -132,15 +130,15 @@ pub async fn import(
     Ok(Imported { new, known: all.saturating_sub(new), absent_owners })
 }
 
-/// What the entries of a list are.
+/// The entries of a list, parsed.
 #[derive(Default)]
 struct Parsed {
-    /// Those that can be imported.
+    /// The entries that can be imported.
     whole: Vec<(EntryPosition, Webhook)>,
-    /// Those without a secret: they can only be webhooks that are registered, as an administrator
-    /// reads those of others.
+    /// The entries without a secret. They are accepted only if the webhook is registered already:
+    /// an administrator's list has such entries for other users' webhooks.
     without_secret: Vec<(EntryPosition, WebhookId)>,
-    /// Those that can't be imported.
+    /// The entries that can't be imported.
     wrong: Vec<(EntryPosition, EntryError)>,
 }
 
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_a_secret_can_only_be_known() {
+    fn an_entry_without_a_secret_is_kept_apart() {
         let json = ENTRY.replace("\"Secret\"", "\"X\"");
         let read = parse(&[Entry { line: 1, json: &json }], None, DateTime::UNIX_EPOCH);
         assert!(read.whole.is_empty() && read.wrong.is_empty());
@@ -280,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_secrets_and_owners_are_kept() {
+    fn an_import_keeps_ids_secrets_and_owners() {
         let read = check(&[ENTRY], Some("bob"), &[]);
         let webhook = &read[0];
         assert_eq!(webhook.id.to_string(), "0f8fad5bd9cb469fa16570867728950e");
@@ -291,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_are_not_valid_are_named_by_line_and_number() {
+    fn an_invalid_entry_is_reported_by_line_and_number() {
         let texts = [
             ENTRY.to_owned(),
             ENTRY.replace("0F8F", "0f8f"),

@@ -1,4 +1,4 @@
-//! Registering a webhook.
+//! The registration of a webhook.
 
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
@@ -12,15 +12,15 @@ use crate::{Actor, Context, NotAdministrator, clock};
 
 /// A webhook to register.
 pub struct NewWebhook<'a> {
-    /// Whose it is.
+    /// The owner of the webhook.
     pub owner: Name,
-    /// What it is.
+    /// The registration as the client sent it.
     pub wanted: Registration,
-    /// Whether its address is verified.
+    /// Whether and how the address is verified.
     pub verification: Verification<'a>,
 }
 
-/// Registers a webhook, after its address was verified.
+/// Verifies the address of a webhook and registers it.
 ///
 /// # Errors
 ///
@@ -45,8 +45,8 @@ pub async fn register(
     Ok(webhook)
 }
 
-/// Fails when the owner has as many webhooks as one may have. The database checks that again when
-/// the webhook is registered; until then no address is asked for one that there is no room for.
+/// Fails when the owner already has the maximum number of webhooks, so that no address is verified
+/// in vain. The database checks the limit again when the webhook is registered.
 async fn check_room(context: &Context, owner: &Name) -> Result<(), WebhookError> {
     let most = context.webhooks_per_owner;
     let number = context.store.webhooks_number(Some(owner)).await?;

@@ -1,4 +1,4 @@
-//! A webhook's secrets: revealed to the owner alone, and replaced without a gap.
+//! The secrets of a webhook: revealed to its owner only, and replaced without an interruption.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use fanfare_store::random;
 use super::{WebhookError, check_manages, find};
 use crate::{Actor, Context};
 
-/// A secret that was replaced.
+/// The result of replacing a secret.
 #[derive(Debug)]
 pub struct Rotated {
     /// The new secret, which signs from now on.
     pub secret: Secret,
-    /// Until when the previous one signs beside it.
+    /// The time until which the previous secret signs as well.
     pub previous_until: DateTime<Utc>,
 }
 
-/// Returns a webhook with its secrets, for its owner alone to see.
+/// Returns a webhook with its secrets. For every actor but the owner, the webhook does not exist.
 ///
 /// # Errors
 ///
@@ -37,8 +37,8 @@ pub async fn reveal(
     Ok(webhook)
 }
 
-/// Replaces a webhook's secret by `secret`, or by one that is generated. The previous one signs
-/// beside it for `overlap`.
+/// Replaces a webhook's secret by `secret`, or by a generated one. The previous secret signs as
+/// well for `overlap`.
 ///
 /// # Errors
 ///

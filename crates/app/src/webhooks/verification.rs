@@ -1,20 +1,21 @@
-//! Verification of an address: it must answer as a receiver does before anything is sent there.
+//! The verification of an address: its receiver must return a value before anything else is sent to
+//! it.
 
 use fanfare_core::webhook::Webhook;
 use fanfare_outbound::{Client, VerifyError, skips_verification};
 use uuid::Uuid;
 
-/// Whether an address is verified.
+/// Whether and how an address is verified.
 #[derive(Clone, Copy)]
 pub enum Verification<'a> {
-    /// It is, by this client, unless the address itself has `noecho` in its query.
+    /// By this client, unless the address has `noecho` in its query.
     Ask(&'a Client),
-    /// It is not: an operator knows the receiver.
+    /// Not at all: an operator vouches for the receiver.
     Skip,
 }
 
 impl Verification<'_> {
-    /// Asks a webhook's address to return a value.
+    /// Sends a value to a webhook's address, which must return it.
     pub(super) async fn check(self, webhook: &Webhook) -> Result<(), VerifyError> {
         let Self::Ask(client) = self else { return Ok(()) };
         if skips_verification(webhook.uri.url()) {

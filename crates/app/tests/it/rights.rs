@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Tests of permissions: which actor may run which use case.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn another_users_webhook_does_not_exist_for_any_use_case() {
 }
 
 #[tokio::test]
-async fn a_user_sees_and_makes_nothing_of_other_users() {
+async fn a_user_can_neither_list_nor_create_anything_of_other_users() {
     let installation = Installation::new().await;
     let context = &installation.context;
     let bob = &Actor::User(name("bob"));
@@ -88,7 +88,7 @@ async fn a_user_sees_and_makes_nothing_of_other_users() {
 }
 
 #[tokio::test]
-async fn a_webhook_whose_secrets_do_not_open_can_still_be_paused_and_deleted() {
+async fn a_webhook_whose_secrets_can_not_be_opened_can_be_paused_and_deleted() {
     let installation = Installation::new().await;
     let id = installation.webhook("anna").await;
     let context = &installation.with_key("other");

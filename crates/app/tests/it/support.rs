@@ -1,4 +1,4 @@
-//! A migrated database, and use cases that work on it without a broker.
+//! A migrated database, and a context for use cases on it without a broker.
 
 use fanfare_app::webhooks::{NewWebhook, Verification, register};
 use fanfare_app::{Actor, Context, Publisher};
@@ -23,7 +23,7 @@ impl Installation {
         Self { context, sandbox }
     }
 
-    /// Use cases of a process that has lost the key of all secrets, and has this one instead.
+    /// The context of a process whose key ring has this key, which opens none of the secrets.
     pub(crate) fn with_key(&self, key: &str) -> Context {
         context(&self.sandbox, key)
     }
@@ -52,7 +52,7 @@ pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// A webhook as a client wants it.
+/// A registration as a client sends it.
 pub(crate) fn wanted() -> Registration {
     let members = Members::parse(br#"{"WebHookUri":"https://example.org/hook"}"#).unwrap();
     Registration::parse(&members).unwrap()

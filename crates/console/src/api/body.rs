@@ -9,7 +9,8 @@ use super::problem::Problem;
 
 /// The largest body, in bytes.
 const LARGEST: usize = 1024 * 1024;
-/// How much more is read and dropped, so that whoever sends too much gets to read the answer.
+/// How many more bytes are read and dropped, so that a client that sends too much can still read
+/// the answer.
 const DRAINED: usize = 8 * LARGEST;
 
 /// Reads a body to its end.
@@ -30,9 +31,9 @@ pub(crate) async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     if length <= LARGEST { Ok(bytes) } else { Err(Problem::TooLarge) }
 }
 
-/// Reads a webhook. What does not say that it is a form is taken for JSON: clients are careless
-/// about the type of what they send. So is an object that says it is a form, as `curl -d` does: no
-/// form of a webhook begins like one.
+/// Reads a webhook. A body is parsed as JSON unless its type says that it is a form, because
+/// clients are careless about content types. A body that begins with `{` is JSON even if its type
+/// says form, as with `curl -d`: no form of a webhook begins with that character.
 pub(crate) async fn members(headers: &HeaderMap, body: Body) -> Result<Members, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let mut parts = kind.unwrap_or_default().split(';').map(str::trim);

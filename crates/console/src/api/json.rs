@@ -1,4 +1,4 @@
-//! An answer in JSON.
+//! Answers in JSON.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 const JSON: &str = "application/json; charset=utf-8";
 
-/// An answer with this status and body.
+/// Makes an answer with this status and body.
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => (status, [(header::CONTENT_TYPE, JSON)], body).into_response(),

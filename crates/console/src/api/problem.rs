@@ -1,7 +1,7 @@
-//! Every failure of the API, with its status and body.
+//! The failures of the drop-in API, with their statuses and bodies.
 //!
-//! Bodies are `{"Message": …}`, as those of the report server's own API; `api::token` has the
-//! errors of OAuth instead.
+//! Bodies are `{"Message": …}`, as in the report server's own API. `api::token` has OAuth errors
+//! instead.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,40 +14,41 @@ use serde_json::{Map, Value};
 use super::json::json;
 use crate::auth::bearer::BadBearer;
 
-/// What is told when the database is away.
-pub(crate) const AWAY: &str = "The service can't reach its database for now. Try again later.";
-/// What is told when the identity provider is.
-pub(crate) const PROVIDER_AWAY: &str =
+/// The message while the database can't be reached.
+pub(crate) const UNAVAILABLE: &str =
+    "The service can't reach its database for now. Try again later.";
+/// The message while the identity provider can't be reached.
+pub(crate) const PROVIDER_UNAVAILABLE: &str =
     "The service can't reach the identity provider for now. Try again later.";
-/// How soon to try again then, in seconds.
-pub(crate) const AWAY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+/// The `Retry-After` of such answers, in seconds.
+pub(crate) const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// A request that was not done.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// Nobody is signed in, and there is no access token.
+    /// The request has neither a session nor an access token.
     Unauthorized,
-    /// There is an access token that opens nothing.
+    /// The access token is not accepted.
     BadBearer(BadBearer),
-    /// The identity provider is away, and nobody else can say whether its token is good.
-    ProviderAway,
-    /// It is for System Administrators.
+    /// The identity provider can't be reached, so its token can't be checked.
+    ProviderUnavailable,
+    /// Only a System Administrator may make the request.
     NotAdministrator,
-    /// There is no such webhook for the caller.
+    /// The webhook does not exist for the caller.
     Unknown,
-    /// The webhook can't be so, for this reason.
+    /// The webhook was not registered, for this reason.
     NotRegistered(String),
     /// The body can't be read.
     Malformed(Malformed),
     /// The body is too large.
     TooLarge,
-    /// The body ended early.
+    /// The body ended before it was complete.
     BrokenOff,
-    /// It took too long.
+    /// The request took too long.
     TookTooLong,
-    /// The database is away.
-    Away,
-    /// Something that the log tells more of.
+    /// The database can't be reached.
+    Unavailable,
+    /// An internal error; the log has the cause.
     Internal,
 }
 
@@ -64,7 +65,7 @@ impl IntoResponse for Problem {
         match self {
             Self::Unauthorized => denied(HeaderValue::from_static("Bearer")),
             Self::BadBearer(bad) => denied(bad.challenge()),
-            Self::ProviderAway => try_later(PROVIDER_AWAY),
+            Self::ProviderUnavailable => try_later(PROVIDER_UNAVAILABLE),
             Self::NotAdministrator => message(
                 StatusCode::FORBIDDEN,
                 "Only a System Administrator may see the WebHooks of other users.",
@@ -87,7 +88,7 @@ impl IntoResponse for Problem {
                 message(StatusCode::BAD_REQUEST, "The request's body ended too early.")
             }
             Self::TookTooLong => try_later("The request took too long. Try again later."),
-            Self::Away => try_later(AWAY),
+            Self::Unavailable => try_later(UNAVAILABLE),
             Self::Internal => message(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "An error has occurred; the log of the service says more.",
@@ -96,12 +97,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A path that is none.
+/// Answers a request for a path that does not exist.
 pub(crate) fn no_route() -> Response {
     message(StatusCode::NOT_FOUND, "There is nothing at this path.")
 }
 
-/// A method that the path does not have; the answer names those that it has.
+/// Answers a request with a method that the path does not have. The router adds the methods that it
+/// has.
 pub(crate) async fn no_method() -> Response {
     message(StatusCode::METHOD_NOT_ALLOWED, "The path does not support this HTTP method.")
 }
@@ -119,11 +121,11 @@ fn message(status: StatusCode, message: impl Into<String>) -> Response {
 
 fn try_later(text: &str) -> Response {
     let mut response = message(StatusCode::SERVICE_UNAVAILABLE, text);
-    response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
     response
 }
 
-/// Whether waiting helps whoever asks, if only until a person has mended the database.
+/// Whether a later request may succeed, even if a person has to repair the database first.
 pub(crate) fn is_outage(error: &StoreError) -> bool {
     let may_be = matches!(
         error,
@@ -139,9 +141,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let chain = error.chain();
         if is_outage(&error) {
-            // That the database is away is told once, by whoever waits for it.
-            tracing::debug!(error = chain, "answered that the database is away");
-            Self::Away
+            // An outage of the database is logged once, by the task that waits for its end.
+            tracing::debug!(error = chain, "answered that the database can't be reached");
+            Self::Unavailable
         } else if error.is_cancelled() {
             tracing::warn!(error = chain, "a statement took too long");
             Self::TookTooLong

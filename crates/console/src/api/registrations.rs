@@ -1,4 +1,4 @@
-//! `/api/webhooks/registrations`: webhooks.
+//! `/api/webhooks/registrations`: list, show, register, change and delete webhooks.
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, State};
@@ -22,7 +22,7 @@ use crate::paths::REGISTRATIONS;
 
 const REGISTRATION: &str = "/api/webhooks/registrations/{id}";
 
-/// The webhook that a path names. What is no id names none.
+/// The id of a webhook in a path. A text that is not an id names no webhook.
 pub(crate) struct Id(WebhookId);
 
 impl FromRequestParts<Shared> for Id {
@@ -42,12 +42,12 @@ impl FromRequestParts<Shared> for Id {
     params((
         "user" = Option<String>,
         Query,
-        description = "`all`, or a user's name; for System Administrators."
+        description = "`all`, or a user's name. Only for System Administrators."
     )),
     responses(
         (
             status = 200,
-            description = "The caller's own, or those asked for.",
+            description = "The caller's own webhooks, or the requested ones.",
             body = Vec<View<'static>>
         ),
         (status = 403),
@@ -85,7 +85,7 @@ pub(crate) async fn show(
 
 /// Register a webhook.
 ///
-/// Its address is asked to echo a text first, unless it has the parameter `noecho`.
+/// First, the address must return a text that it is sent, unless its query has `noecho`.
 #[utoipa::path(
     post,
     path = REGISTRATIONS,
@@ -156,7 +156,7 @@ pub(crate) async fn delete(
     Ok(StatusCode::OK)
 }
 
-/// Delete all webhooks of the caller's.
+/// Delete all of the caller's webhooks.
 #[utoipa::path(
     delete,
     path = REGISTRATIONS,
@@ -171,7 +171,7 @@ pub(crate) async fn delete_all(
     Ok(StatusCode::OK)
 }
 
-/// Whose webhooks a query asks for, by the parameter `user`.
+/// Reads the owners whose webhooks are listed from the query parameter `user`.
 fn scope(query: &str) -> OwnerScope {
     let user = form_urlencoded::parse(query.as_bytes())
         .find(|(name, value)| name.eq_ignore_ascii_case("user") && !value.is_empty());
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_says_whose_webhooks_are_meant() {
+    fn the_parameter_user_selects_the_owners() {
         let of = |name| OwnerScope::Of(Name::parse(name).unwrap());
         assert_eq!(scope(""), OwnerScope::Own);
         assert_eq!(scope("a=b&user="), OwnerScope::Own);

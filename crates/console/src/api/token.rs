@@ -16,12 +16,12 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::body;
 use super::json::json;
-use super::problem::{AWAY, AWAY_SECONDS, Problem};
+use super::problem::{Problem, RETRY_AFTER_SECONDS, UNAVAILABLE};
 use crate::app::Shared;
-use crate::auth::passwords::{Denied, SESSION, sign_in};
+use crate::auth::passwords::{SESSION, SignInError, sign_in};
 
 /// The form that a client sends.
-// What is read of it is a `Form`; this only describes it.
+// Only the API's description uses this type. The handler reads a `Form`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it only describes")]
 pub(crate) struct TokenRequest {
@@ -38,12 +38,12 @@ fn grant_type() -> Object {
 /// An access token.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AccessToken)]
-pub(crate) struct Granted<'a> {
-    /// For `Authorization: Bearer …`.
+pub(crate) struct TokenResponse<'a> {
+    /// The token, for `Authorization: Bearer …`.
     access_token: &'a str,
-    /// `bearer`.
+    /// Always `bearer`.
     token_type: &'static str,
-    /// In seconds.
+    /// The lifetime of the token, in seconds.
     expires_in: u64,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Granted<'a> {
     security(),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, description = "An access token.", body = Granted<'static>),
+        (status = 200, description = "An access token.", body = TokenResponse<'static>),
         (status = 400),
         (status = 429),
     )
@@ -66,11 +66,11 @@ pub(crate) async fn grant(
     State(app): State<Shared>,
     Extension(peer): Extension<Peer>,
     body: Body,
-) -> Result<Response, Failed> {
-    let form = body::read(body).await.map_err(Failed::Body)?;
+) -> Result<Response, GrantError> {
+    let form = body::read(body).await.map_err(GrantError::Body)?;
     let Form { username, password } = Form::parse(&form)?;
     let token = sign_in(&app.accounts, peer.0.into(), &username, password).await?;
-    let granted = Granted {
+    let granted = TokenResponse {
         access_token: token.reveal(),
         token_type: "bearer",
         expires_in: SESSION.as_secs(),
@@ -86,23 +86,23 @@ struct Form {
 
 /// Why no token was granted.
 #[derive(Debug)]
-pub(crate) enum Failed {
-    /// The body could not be had.
+pub(crate) enum GrantError {
+    /// The body could not be read.
     Body(Problem),
-    /// The form is wrong.
+    /// The form is not valid.
     Form(BadForm),
-    /// The password was not accepted.
-    Denied(Denied),
+    /// The sign-in was refused.
+    SignIn(SignInError),
 }
 
-/// What is wrong with a form.
+/// Why a form is not valid.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BadForm {
     /// A parameter is missing.
     Missing(&'static str),
-    /// A parameter is there more than once.
-    Twice(&'static str),
-    /// The grant is of another type.
+    /// A parameter appears more than once.
+    Repeated(&'static str),
+    /// The grant type is not `password`.
     GrantType,
 }
 
@@ -112,7 +112,7 @@ impl Form {
             let mut values = form_urlencoded::parse(form).filter(|(known, _)| known == name);
             let value = values.next().map(|(_, value)| value.into_owned());
             match values.next() {
-                Some(_) => Err(BadForm::Twice(name)),
+                Some(_) => Err(BadForm::Repeated(name)),
                 None => value.filter(|value| !value.is_empty()).ok_or(BadForm::Missing(name)),
             }
         };
@@ -123,15 +123,15 @@ impl Form {
     }
 }
 
-impl From<BadForm> for Failed {
+impl From<BadForm> for GrantError {
     fn from(bad: BadForm) -> Self {
         Self::Form(bad)
     }
 }
 
-impl From<Denied> for Failed {
-    fn from(denied: Denied) -> Self {
-        Self::Denied(denied)
+impl From<SignInError> for GrantError {
+    fn from(denied: SignInError) -> Self {
+        Self::SignIn(denied)
     }
 }
 
@@ -141,7 +141,7 @@ struct Error<'a> {
     error_description: &'a str,
 }
 
-impl IntoResponse for Failed {
+impl IntoResponse for GrantError {
     fn into_response(self) -> Response {
         match self {
             Self::Body(problem) => problem.into_response(),
@@ -152,22 +152,25 @@ impl IntoResponse for Failed {
                 "invalid_request",
                 &format!("The form (application/x-www-form-urlencoded) has no {name}."),
             ),
-            Self::Form(BadForm::Twice(name)) => {
+            Self::Form(BadForm::Repeated(name)) => {
                 bad_request("invalid_request", &format!("The form has {name} more than once."))
             }
-            Self::Denied(Denied::NoAccounts) => bad_request(
+            Self::SignIn(SignInError::NoAccounts) => bad_request(
                 "unsupported_grant_type",
                 "There are no accounts here; get an access token at the identity provider.",
             ),
-            Self::Denied(Denied::Wrong) => {
+            Self::SignIn(SignInError::Wrong) => {
                 bad_request("invalid_grant", "The user name or password is incorrect.")
             }
-            Self::Denied(Denied::TooMany { wait }) => too_many(wait),
-            Self::Denied(Denied::Store(error)) => match Problem::from(error) {
-                Problem::Away => {
-                    let answer =
-                        failed(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", AWAY);
-                    retry_after(answer, AWAY_SECONDS)
+            Self::SignIn(SignInError::TooMany { wait }) => too_many(wait),
+            Self::SignIn(SignInError::Store(error)) => match Problem::from(error) {
+                Problem::Unavailable => {
+                    let answer = failed(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "temporarily_unavailable",
+                        UNAVAILABLE,
+                    );
+                    retry_after(answer, RETRY_AFTER_SECONDS)
                 }
                 problem => problem.into_response(),
             },
@@ -179,7 +182,7 @@ fn too_many(wait: Duration) -> Response {
     let seconds = seconds_to_wait(wait);
     let text = format!("Too many attempts. Try again in {seconds} s.");
     let answer = failed(StatusCode::TOO_MANY_REQUESTS, "slow_down", &text);
-    retry_after(answer, seconds.to_string().parse().unwrap_or(AWAY_SECONDS))
+    retry_after(answer, seconds.to_string().parse().unwrap_or(RETRY_AFTER_SECONDS))
 }
 
 fn bad_request(error: &str, description: &str) -> Response {
@@ -200,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_are_read() {
+    fn a_form_needs_grant_type_user_name_and_password_once() {
         let form = Form::parse(b"grant_type=password&username=%C3%A4nna&password=a%26b+c&x=y");
         let expected = Form { username: "änna".to_owned(), password: "a&b c".to_owned() };
         assert_eq!(form, Ok(expected));
@@ -210,7 +213,7 @@ mod tests {
             ("grant_type=refresh_token", BadForm::GrantType),
             ("grant_type=password&password=a", BadForm::Missing("username")),
             ("grant_type=password&username=a&password=", BadForm::Missing("password")),
-            ("grant_type=password&username=a&username=b&password=c", BadForm::Twice("username")),
+            ("grant_type=password&username=a&username=b&password=c", BadForm::Repeated("username")),
         ] {
             assert_eq!(Form::parse(form.as_bytes()), Err(wrong), "{form}");
         }

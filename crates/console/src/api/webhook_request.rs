@@ -1,4 +1,4 @@
-//! What clients send to register a webhook, for the API's description.
+//! The body with which clients register a webhook, for the API's description.
 
 use std::collections::BTreeMap;
 
@@ -6,38 +6,40 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 /// A webhook as clients send it. Other members are ignored.
-// What is read of it is decided in `fanfare_core::registration`; this only describes it.
+// Only the API's description uses this type. `fanfare_core::registration` reads the body.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it only describes")]
 pub(crate) struct WebHookRequest {
-    /// Absolute, `http` or `https`.
+    /// The address of the receiver: an absolute URL with `http` or `https`.
     #[schema(rename = "WebHookUri", examples("https://receiver.example/hook?noecho"))]
     uri: String,
-    /// 32 to 128 characters; when left out, a new one is made, or the present one kept.
+    /// 32 to 128 characters. When it is left out, a new secret is generated, or the present one is
+    /// kept.
     #[schema(rename = "Secret")]
     secret: Option<String>,
     #[schema(rename = "Description")]
     description: Option<String>,
     #[schema(rename = "IsPaused", value_type = bool, required = false)]
     is_paused: bool,
-    /// `*`, `reports` or `reports.delete` forms; none means all.
+    /// The events that the webhook gets: `*`, a filter such as `reports`, or a filter and an action
+    /// such as `reports.delete`. No filter means all events.
     #[schema(rename = "Filters", examples("reports", "tasks.execute"))]
     filters: Option<Vec<String>>,
-    /// Added to each POST.
+    /// Headers that are added to each POST.
     #[schema(rename = "Headers")]
     headers: Option<BTreeMap<String, String>>,
-    /// Added to each body.
+    /// Properties that are added to each body.
     #[schema(rename = "Properties", schema_with = properties, required = false)]
     properties: (),
 }
 
-/// Scalars by their names, or null.
+/// The schema of properties: scalars by their names, or `null`.
 fn properties() -> Object {
     let scalar = [Type::String, Type::Number, Type::Boolean, Type::Null];
     let scalar = ObjectBuilder::new().schema_type(SchemaType::from_iter(scalar));
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .additional_properties(Some(scalar))
-        .description(Some("Added to each body."))
+        .description(Some("Properties that are added to each body."))
         .build()
 }

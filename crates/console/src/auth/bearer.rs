@@ -1,27 +1,27 @@
-//! The access token of a request, and why one opens nothing (RFC 6750).
+//! The access token of a request, and why it is not accepted (RFC 6750).
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use thiserror::Error;
 
-use crate::oidc::claims::Nameless;
+use crate::oidc::claims::UserClaimError;
 use crate::oidc::tokens::BadToken;
 
-/// Why an access token opens nothing, in words that a header may hold.
+/// Why an access token is not accepted. The texts may stand in a header.
 #[derive(Debug, Clone, Copy, Error)]
 pub(crate) enum BadBearer {
-    /// It is not known, or its session has ended.
+    /// The token is unknown, or its session has ended.
     #[error("the token is unknown or its session has ended")]
     Unknown,
-    /// It is not to be believed.
+    /// The identity provider's token is not valid.
     #[error(transparent)]
     Token(BadToken),
-    /// It names nobody.
+    /// The token's claims name no user.
     #[error(transparent)]
-    Nameless(Nameless),
-    /// The report server does not know whom it names.
+    UserClaim(UserClaimError),
+    /// The directory does not have the user whom the token names.
     #[error("the directory has no user of the name that the token holds")]
     UnknownUser,
-    /// Whom it names is disabled there.
+    /// The user whom the token names is disabled in the directory.
     #[error("the user whom the token names is disabled in the directory")]
     DisabledUser,
 }
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_token_is_found() {
+    fn a_bearer_token_is_read_from_its_header() {
         check("Bearer abc", Some("abc"));
         check("bearer  abc", Some("abc"));
         check("Bearer", None);

@@ -1,5 +1,5 @@
-//! Who sends a request: by the access token that it brings, ours or the identity provider's, or by
-//! the console's session.
+//! The user who sends a request, identified by an access token of the console or of the identity
+//! provider, or by a session of the console.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -14,13 +14,13 @@ use crate::api::problem::Problem;
 use crate::app::{App, Shared};
 use crate::oidc::admission::{Authority, NotAdmitted, admit};
 use crate::oidc::claims::Person;
-use crate::oidc::provider::{NotTaken, Provider};
+use crate::oidc::provider::{Provider, TokenError};
 
-/// The user who sends a request. A handler that takes one is for those who are signed in.
+/// The user who sends a request. A handler with this extractor requires a sign-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) name: Name,
-    /// A System Administrator.
+    /// Whether the user is a System Administrator.
     pub(crate) administrator: bool,
 }
 
@@ -35,7 +35,7 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         if let Some(token) = bearer::token(&parts.headers) {
-            return Self::bearing(app, token).await;
+            return Self::from_bearer(app, token).await;
         }
         let session = session(app, parts).ok_or(Problem::Unauthorized)?;
         Self::of(app, session).await?.ok_or(Problem::Unauthorized)
@@ -43,13 +43,14 @@ impl FromRequestParts<Shared> for Caller {
 }
 
 impl Caller {
-    /// The caller as use cases know it.
+    /// The caller as an actor of use cases.
     pub(crate) fn actor(&self) -> Actor {
         let name = self.name.clone();
         if self.administrator { Actor::Administrator(name) } else { Actor::User(name) }
     }
 
-    /// Whose this token is; `None` when it is unknown or its session has ended.
+    /// Finds the user of this token. Returns `None` when the token is unknown or its session has
+    /// ended.
     pub(crate) async fn of(app: &App, token: &str) -> Result<Option<Self>, StoreError> {
         let user = app.store.session_user(&token::digest(token), (app.clock)()).await?;
         Ok(user.and_then(|user| Self::of_session(app, user)))
@@ -68,25 +69,31 @@ impl Caller {
         admitted.ok().filter(|_| holds).map(Self::from)
     }
 
-    /// Whose access token this is.
-    async fn bearing(app: &App, token: &str) -> Result<Self, Problem> {
+    /// Finds the user of the access token in `Authorization`.
+    async fn from_bearer(app: &App, token: &str) -> Result<Self, Problem> {
         let provider = app.provider.as_ref().filter(|it| it.config.audience.is_some());
         match provider {
-            // Ours have no dots; signed ones have two.
-            Some(provider) if token.contains('.') => Self::vouched(app, provider, token).await,
+            // The console's own tokens have no dots; signed tokens have two.
+            Some(provider) if token.contains('.') => {
+                Self::from_provider_token(app, provider, token).await
+            }
             _ => Self::of(app, token).await?.ok_or(Problem::BadBearer(BadBearer::Unknown)),
         }
     }
 
-    /// Whom the provider made a token for.
-    async fn vouched(app: &App, provider: &Provider, token: &str) -> Result<Self, Problem> {
+    /// Finds the user for whom the provider made this token.
+    async fn from_provider_token(
+        app: &App,
+        provider: &Provider,
+        token: &str,
+    ) -> Result<Self, Problem> {
         let claims = provider.access_token(token).await.map_err(|error| match error {
-            NotTaken::Bad(bad) => Problem::BadBearer(BadBearer::Token(bad)),
-            NotTaken::Away => Problem::ProviderAway,
+            TokenError::Bad(bad) => Problem::BadBearer(BadBearer::Token(bad)),
+            TokenError::Unavailable => Problem::ProviderUnavailable,
         })?;
         let person = provider.config.claims.person(&claims);
         let person =
-            person.map_err(|nameless| Problem::BadBearer(BadBearer::Nameless(nameless)))?;
+            person.map_err(|nameless| Problem::BadBearer(BadBearer::UserClaim(nameless)))?;
         let standing = app.store.user_standing(&person.name).await?;
         let admitted = admit(person, Authority::Provider, standing);
         admitted.map(Self::from).map_err(|refused| {
@@ -98,9 +105,9 @@ impl Caller {
     }
 }
 
-/// The console's session. Browsers bring it by themselves, so that a change must also come from one
-/// of our own pages.
+/// Returns the token of the console's session. Browsers send it with every request, so a request
+/// that changes something must also come from a page of the console.
 fn session<'a>(app: &App, parts: &'a Parts) -> Option<&'a str> {
-    let ours = || forgery::sender(&app.site, &parts.headers) == forgery::Sender::Us;
+    let ours = || forgery::sender(&app.site, &parts.headers) == forgery::Sender::SameOrigin;
     cookie::token(&app.site, &parts.headers).filter(|_| forgery::is_safe(&parts.method) || ours())
 }

@@ -1,7 +1,7 @@
-//! What browsers keep for the console, in cookies that no script reads: the access token of a
-//! session, and a sign-in at the identity provider that has begun.
+//! The console's cookies, which no script can read. One has the access token of a session, one a
+//! sign-in at the identity provider that has begun.
 //!
-//! Where the client has TLS the cookies are `Secure` and bound to the host by their names.
+//! If the client uses TLS, the cookies are `Secure`, and their names bind them to the host.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
@@ -10,8 +10,8 @@ use super::token::Token;
 use crate::oidc::flow::{self, Flow};
 use crate::site::Site;
 
-/// A cookie's names, without TLS and with. The prefix has browsers refuse a cookie that was set
-/// without TLS or for a whole domain (RFC 6265bis, section 4.1.3.2).
+/// The names of a cookie without and with TLS. Browsers refuse a cookie with the prefix `__Host-`
+/// that was set without TLS or for a whole domain (RFC 6265bis, section 4.1.3.2).
 struct Cookie {
     open: &'static str,
     secure: &'static str,
@@ -20,12 +20,12 @@ struct Cookie {
 const SESSION_COOKIE: Cookie = Cookie { open: "fanfare_session", secure: "__Host-fanfare_session" };
 const FLOW_COOKIE: Cookie = Cookie { open: "fanfare_sign_in", secure: "__Host-fanfare_sign_in" };
 
-/// The token in a request's cookies.
+/// Returns the session's token from a request's cookies.
 pub(crate) fn token<'a>(site: &Site, headers: &'a HeaderMap) -> Option<&'a str> {
     read(site, headers, &SESSION_COOKIE)
 }
 
-/// The sign-in that has begun in the browser that sent `headers`.
+/// Returns the sign-in that has begun in the browser that sent `headers`.
 pub(crate) fn flow(site: &Site, headers: &HeaderMap) -> Option<Flow> {
     read(site, headers, &FLOW_COOKIE).and_then(Flow::of_cookie)
 }
@@ -40,23 +40,23 @@ fn read<'a>(site: &Site, headers: &'a HeaderMap, cookie: &Cookie) -> Option<&'a 
     })
 }
 
-/// The header that begins a session in the browser that sent `headers`.
+/// Makes the `Set-Cookie` header that begins a session in the browser that sent `headers`.
 pub(crate) fn begin(site: &Site, headers: &HeaderMap, token: &Token) -> Option<HeaderValue> {
     set(site, headers, &SESSION_COOKIE, token.reveal(), SESSION.as_secs())
 }
 
-/// The header that ends it.
+/// Makes the `Set-Cookie` header that removes the cookie.
 pub(crate) fn end(site: &Site, headers: &HeaderMap) -> Option<HeaderValue> {
     set(site, headers, &SESSION_COOKIE, "", 0)
 }
 
-/// The header that begins a sign-in at the provider. Browsers bring it along when they are sent back
-/// from there, since `Lax` cookies go with addresses that are followed.
+/// Makes the `Set-Cookie` header that begins a sign-in at the provider. Browsers send the cookie
+/// when the provider redirects them back, because `Lax` cookies are sent with top-level navigation.
 pub(crate) fn begin_flow(site: &Site, headers: &HeaderMap, flow: &Flow) -> Option<HeaderValue> {
-    set(site, headers, &FLOW_COOKIE, &flow.cookie(), flow::LASTS)
+    set(site, headers, &FLOW_COOKIE, &flow.cookie(), flow::MAX_AGE_SECONDS)
 }
 
-/// The header that ends it.
+/// Makes the `Set-Cookie` header that removes the cookie.
 pub(crate) fn end_flow(site: &Site, headers: &HeaderMap) -> Option<HeaderValue> {
     set(site, headers, &FLOW_COOKIE, "", 0)
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_session_is_found_among_other_cookies() {
+    fn a_session_is_found_among_other_cookies() {
         assert_eq!(
             token(&Site::default(), &with("a=b; fanfare_session=abc; c", false)),
             Some("abc")

@@ -1,8 +1,8 @@
-//! Signing in: a name and a password for a session.
+//! Signing in with a local account: a name and a password begin a session.
 //!
-//! A wrong name, a wrong password and a user who may not come in look the same, and take as long.
-//! How many are tried is limited by `throttle`, how many are hashed at a time by the cores there
-//! are: those who sign in wait for their turn, and no source takes all of the turns.
+//! A wrong name, a wrong password and a user who may not sign in get the same answer after the same
+//! time. `throttle` limits the attempts. The number of cores limits how many passwords are hashed
+//! at a time: sign-ins wait for their turn, and no source can take all turns.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,64 +26,63 @@ use crate::oidc::claims::Person;
 /// How long a session lasts.
 pub(crate) const SESSION: Duration = Duration::from_hours(24);
 
-/// Passwords hashed at a time at most; each takes 19 MiB.
+/// The maximum number of passwords that are hashed at a time. Each takes 19 MiB.
 const MAX_HASHING: usize = 4;
-/// Those who sign in at a time, waiting for their turn included.
+/// The maximum number of sign-ins at a time, including those that wait for their turn.
 const MAX_SIGNING_IN: usize = 256;
-/// Those of one source.
+/// The maximum number of these from one source.
 const MAX_OF_A_SOURCE: usize = 16;
 /// The longest wait for a turn.
 const TURN_TIME: Duration = Duration::from_secs(10);
-/// When to try again after there was no turn.
-const NO_TURN: Denied = Denied::TooMany { wait: Duration::from_secs(1) };
+/// The answer when there was no turn: try again after a second.
+const NO_TURN: SignInError = SignInError::TooMany { wait: Duration::from_secs(1) };
 
-/// The accounts of this installation, with what their passwords are checked with.
+/// The local accounts, and the state that is needed to check their passwords.
 pub(crate) struct Accounts {
-    /// Whether people may sign in with them.
+    /// Whether people may sign in with local accounts.
     pub(crate) enabled: bool,
     pub(crate) store: Store,
     pub(crate) clock: fn() -> DateTime<Utc>,
     pub(crate) passwords: Passwords,
 }
 
-/// What guards passwords.
+/// The limits that protect passwords.
 pub(crate) struct Passwords {
     throttle: Mutex<Throttle>,
     hashing: Arc<Semaphore>,
     signing_in: Mutex<SigningIn>,
 }
 
-/// Those who sign in right now.
+/// The number of current sign-ins, in all and by source.
 #[derive(Debug, Default)]
 struct SigningIn {
     all: usize,
     by_source: HashMap<Source, usize>,
 }
 
-/// One who signs in; counted until it is dropped.
+/// One sign-in. It counts until this is dropped.
 struct Turn<'a> {
     passwords: &'a Passwords,
     source: Source,
 }
 
-/// Why nobody was signed in.
+/// Why a sign-in was refused.
 #[derive(Debug)]
-pub(crate) enum Denied {
-    /// There are no accounts to sign in with.
+pub(crate) enum SignInError {
+    /// Local accounts are turned off.
     NoAccounts,
-    /// Name and password don't belong together, or the directory says that the user is disabled or
-    /// deleted.
+    /// The name or the password is wrong, or the user is disabled or deleted in the directory.
     Wrong,
-    /// There were too many tries.
+    /// There were too many attempts.
     TooMany {
-        /// How long to wait for the next one.
+        /// How long to wait for the next attempt.
         wait: Duration,
     },
-    /// The database did not answer, or something else that is no fault of the caller's.
+    /// The database did not answer, or another internal error occurred.
     Store(StoreError),
 }
 
-impl From<StoreError> for Denied {
+impl From<StoreError> for SignInError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
@@ -106,14 +105,14 @@ pub(crate) async fn sign_in(
     source: Source,
     name: &str,
     password: String,
-) -> Result<Token, Denied> {
+) -> Result<Token, SignInError> {
     if !accounts.enabled {
-        return Err(Denied::NoAccounts);
+        return Err(SignInError::NoAccounts);
     }
-    // What is no name is nobody's, and what no account can have is nobody's password.
-    let name = Name::parse(name).ok_or(Denied::Wrong)?;
+    // An invalid name belongs to no account, and an invalid password to no account either.
+    let name = Name::parse(name).ok_or(SignInError::Wrong)?;
     if password.len() > MAX_BYTES {
-        return Err(Denied::Wrong);
+        return Err(SignInError::Wrong);
     }
     let guard = &accounts.passwords;
     let is_familiar = guard.throttle().is_familiar(name.key(), source);
@@ -121,10 +120,10 @@ pub(crate) async fn sign_in(
     guard
         .throttle()
         .take(name.key(), source, Instant::now())
-        .map_err(|wait| Denied::TooMany { wait })?;
+        .map_err(|wait| SignInError::TooMany { wait })?;
     let checked = check(accounts, &name, password).await;
-    // What failed for another reason was no try.
-    if !matches!(checked, Err(Denied::Wrong)) {
+    // A failure for another reason does not count as an attempt.
+    if !matches!(checked, Err(SignInError::Wrong)) {
         guard.throttle().give_back(name.key(), source, Instant::now());
     }
     let token = begin(accounts, &name, &checked?).await?;
@@ -132,27 +131,28 @@ pub(crate) async fn sign_in(
     Ok(token)
 }
 
-/// Returns the hash that the password belongs to, if its user may come in.
-async fn check(accounts: &Accounts, name: &Name, password: String) -> Result<String, Denied> {
+/// Checks a password and returns its hash, if its user may sign in.
+async fn check(accounts: &Accounts, name: &Name, password: String) -> Result<String, SignInError> {
     let account = accounts.store.account_credentials(name).await?;
-    // Asked before the password is checked, so that the answer takes as long either way.
+    // Read this before the password is checked, so that both answers take equally long.
     let standing = accounts.store.user_standing(name).await?;
     let turn = timeout(TURN_TIME, Arc::clone(&accounts.passwords.hashing).acquire_owned()).await;
     let permit = turn.map_err(|_| NO_TURN)?;
     let (right, account) = hashing(permit.ok(), password, account).await?;
-    let account = account.filter(|_| right).ok_or(Denied::Wrong)?;
+    let account = account.filter(|_| right).ok_or(SignInError::Wrong)?;
     let person = Person { name: name.clone(), administrator: account.administrator };
     admit(person, Authority::Account, standing).map_err(|_| {
         tracing::info!(
             user = name.as_str(),
             "refused to sign in a user who is not enabled in the directory"
         );
-        Denied::Wrong
+        SignInError::Wrong
     })?;
     Ok(account.password_hash)
 }
 
-/// The permit goes along: the work goes on when whoever asked for it has gone.
+/// Verifies a password on a blocking thread. The permit moves there, because hashing continues even
+/// if the client has disconnected.
 async fn hashing(
     permit: Option<OwnedSemaphorePermit>,
     password: String,
@@ -168,7 +168,11 @@ async fn hashing(
     done.map_err(|error| StoreError::Password(error.to_string()))?
 }
 
-async fn begin(accounts: &Accounts, name: &Name, password_hash: &str) -> Result<Token, Denied> {
+async fn begin(
+    accounts: &Accounts,
+    name: &Name,
+    password_hash: &str,
+) -> Result<Token, SignInError> {
     let token = Token::random()?;
     let now = (accounts.clock)();
     let session = NewSession {
@@ -179,8 +183,8 @@ async fn begin(accounts: &Accounts, name: &Name, password_hash: &str) -> Result<
         expires_at: now + SESSION,
     };
     let begun = accounts.store.session_add(session).await?;
-    // Otherwise the password was changed at this very moment.
-    if begun { Ok(token) } else { Err(Denied::Wrong) }
+    // The session is not added if the password was changed at this very moment.
+    if begun { Ok(token) } else { Err(SignInError::Wrong) }
 }
 
 impl Passwords {
@@ -192,8 +196,8 @@ impl Passwords {
         self.signing_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place among those who sign in; `None` when all are taken, or all of this source that are
-    /// for those who did not sign in from there before.
+    /// Takes a turn to sign in. Returns `None` when all turns are taken, or all turns of this
+    /// source that are for users who have not signed in from there before.
     fn turn(&self, source: Source, is_familiar: bool) -> Option<Turn<'_>> {
         let mut signing_in = self.signing_in();
         let of_source = signing_in.by_source.get(&source).copied().unwrap_or(0);
@@ -227,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_source_does_not_take_all_turns() {
+    fn one_source_can_not_take_all_turns() {
         let passwords = Passwords::default();
         let source = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
         let (here, there) = (source("192.0.2.1"), source("192.0.2.2"));

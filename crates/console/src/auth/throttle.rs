@@ -1,17 +1,17 @@
-//! How often passwords may be tried: from one source, for one account from that source, and for one
-//! account from everywhere.
+//! Rate limits for password attempts: from one source, for one account from one source, and for one
+//! account from all sources.
 //!
-//! Each try costs something that comes back with time; a right password gives it back at once, so
-//! that only wrong ones count. It is taken before the password is looked at: a thousand tries at
-//! the same moment are a thousand tries.
+//! Each attempt takes a token, and tokens come back with time. A correct password gives its token
+//! back at once, so only wrong passwords count. The token is taken before the password is checked,
+//! so that a thousand simultaneous attempts count as a thousand.
 //!
-//! There is no limit for all sources together: one source could use it up and lock everybody out.
-//! How many passwords are hashed at a time is bounded elsewhere. For an account whose owner signed in
-//! from this source before, only the limit of the two together holds: neither strangers elsewhere
-//! nor those behind the same proxy can lock the owner out.
+//! There is no limit for all sources together, because one source could use it up and lock every
+//! user out. `passwords` limits how many passwords are hashed at a time. For an account whose owner
+//! has signed in from this source before, only the limit for this pair of account and source
+//! applies. So neither strangers elsewhere nor those behind the same proxy can lock the owner out.
 //!
-//! `governor` has the same algorithm (GCRA), but can neither give a try back, nor look at three
-//! limits before it takes from any, nor keep the busiest when there are too many keys.
+//! `governor` has the same algorithm (GCRA), but it can't give a token back, check three limits
+//! before it takes from any, or keep the busiest keys when there are too many.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -24,37 +24,40 @@ const OF_A_SOURCE: Limit = Limit { burst: 200, every: Duration::from_millis(100)
 const OF_A_PAIR: Limit = Limit { burst: 10, every: Duration::from_secs(30) };
 /// Wrong passwords for one account from everywhere: 500 at once, then one every 5 s.
 const OF_AN_ACCOUNT: Limit = Limit { burst: 500, every: Duration::from_secs(5) };
-/// Entries of each kind that are remembered; those with the least to remember are forgotten first.
+/// The maximum number of entries of each kind. The entries with the fewest missing tokens are
+/// forgotten first.
 const MAX_ENTRIES: usize = 10_000;
 
-/// How often something may be done.
+/// A rate limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit {
-    /// At once.
+    /// The number of actions at once.
     pub(crate) burst: u32,
-    /// And then one in this time.
+    /// The time after which one more action is allowed.
     pub(crate) every: Duration,
 }
 
-/// Where tries come from: an IPv4 address, or a /64 of IPv6, which one customer of a provider has.
+/// The source of attempts: an IPv4 address, or a /64 of IPv6, which is what a provider gives to one
+/// customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Source(IpAddr);
 
-/// What has been tried.
+/// The state of all limits.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     sources: Spending<Source>,
     pairs: Spending<(String, Source)>,
     accounts: Spending<String>,
-    /// From where owners signed in, and when they last did.
+    /// The sources from which owners have signed in, with the time of the last sign-in.
     familiar: HashMap<(String, Source), Instant>,
 }
 
-/// When all that was spent has come back.
+/// The time at which all tokens are back (the theoretical arrival time of GCRA); `None` when none
+/// was ever taken.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Spent(Option<Instant>);
 
-/// What was spent by each of many.
+/// The spent tokens of each key.
 #[derive(Debug)]
 struct Spending<K>(HashMap<K, Spent>);
 
@@ -77,8 +80,8 @@ impl From<IpAddr> for Source {
 }
 
 impl Throttle {
-    /// Takes a try for an account. An error says how long to wait for the next one; nothing is
-    /// taken then.
+    /// Takes a token for an attempt on an account. The error is the time to wait for the next
+    /// token; then nothing is taken.
     pub(crate) fn take(
         &mut self,
         account: &str,
@@ -97,7 +100,7 @@ impl Throttle {
         Ok(())
     }
 
-    /// Gives a try back that was not a wrong password.
+    /// Gives back the token of an attempt that was not a wrong password.
     pub(crate) fn give_back(&mut self, account: &str, source: Source, now: Instant) {
         let pair = (account.to_owned(), source);
         if !self.familiar.contains_key(&pair) {
@@ -107,12 +110,12 @@ impl Throttle {
         self.pairs.give_back(&pair, OF_A_PAIR, now);
     }
 
-    /// Whether the owner of an account signed in from this source before.
+    /// Whether the owner of an account has signed in from this source before.
     pub(crate) fn is_familiar(&self, account: &str, source: Source) -> bool {
         self.familiar.contains_key(&(account.to_owned(), source))
     }
 
-    /// Notes that the owner of an account signed in from this source.
+    /// Records that the owner of an account signed in from this source.
     pub(crate) fn signed_in(&mut self, account: &str, source: Source, now: Instant) {
         if self.familiar.len() >= MAX_ENTRIES {
             let mut times: Vec<Instant> = self.familiar.values().copied().collect();
@@ -125,7 +128,7 @@ impl Throttle {
 }
 
 impl<K: Hash + Eq> Spending<K> {
-    /// What is spent after one more. An error says how long to wait.
+    /// Returns the state after one more token is taken. The error is the time to wait.
     fn after(&self, key: &K, limit: Limit, now: Instant) -> Result<Spent, Duration> {
         let mut spent = self.0.get(key).copied().unwrap_or_default();
         spent.take(limit, now)?;
@@ -142,7 +145,7 @@ impl<K: Hash + Eq> Spending<K> {
         self.0.insert(key, spent);
     }
 
-    /// Forgets the half of the entries that has the least to remember.
+    /// Forgets the half of the entries with the fewest missing tokens.
     fn forget_half(&mut self) {
         let mut times: Vec<Option<Instant>> = self.0.values().map(|spent| spent.0).collect();
         let middle = times.len() / 2;
@@ -162,7 +165,7 @@ impl<K: Hash + Eq> Spending<K> {
 }
 
 impl Spent {
-    /// Takes one. An error says how long to wait for the next one.
+    /// Takes a token. The error is the time to wait for the next one.
     pub(crate) fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Duration> {
         let back_at = self.0.map_or(now, |back_at| back_at.max(now));
         let all_but_one = limit.every * limit.burst.saturating_sub(1);
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_has_ten_tries_from_a_source_and_then_one_every_30_seconds() {
+    fn an_account_has_ten_attempts_from_a_source_and_then_one_every_30_seconds() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         let here = source(1);
         for _ in 0..10 {
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn right_passwords_do_not_count() {
+    fn correct_passwords_do_not_count() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         for _ in 0..1000 {
             throttle.take("anna", source(1), now).unwrap();
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_one_source_stops_only_that_source() {
+    fn a_flood_from_one_source_blocks_only_that_source() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         let flood = source(1);
         throttle.signed_in("bob", flood, now);
@@ -228,13 +231,13 @@ mod tests {
         }
         assert_eq!(throttle.take("anna", flood, now), Err(Duration::from_millis(100)));
         throttle.take("anna", source(2), now).unwrap();
-        // Who signed in from there before still does.
+        // A user who signed in from there before still can.
         throttle.take("bob", flood, now).unwrap();
         throttle.take("anna", flood, now + Duration::from_millis(100)).unwrap();
     }
 
     #[test]
-    fn strangers_can_not_lock_out_who_signed_in_before() {
+    fn strangers_can_not_lock_out_a_user_who_signed_in_before() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         let home = source(1);
         throttle.take("anna", home, now).unwrap();
@@ -257,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_the_busiest_stay() {
+    fn the_number_of_entries_is_bounded_and_the_busiest_entries_stay() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         for n in 0..5 {
             throttle.take("anna", source(n), now).unwrap();

@@ -1,8 +1,8 @@
-//! Whether somebody may come in, with a local account or vouched for by a provider.
+//! Whether a user may sign in, with a local account or by an identity provider.
 //!
-//! The account or the provider says who somebody is, the report server's directory who there is. It
-//! is asked again with every request, so that a user who is disabled or deleted there is out at
-//! once.
+//! The account or the provider identifies the user; the report server's directory says whether that
+//! user exists. The directory is read again at every request, so that a user who is disabled or
+//! deleted there loses access at once.
 
 use fanfare_core::name::Name;
 use fanfare_store::directory::UserStatus;
@@ -10,7 +10,7 @@ use fanfare_store::sessions::Standing;
 
 use super::claims::Person;
 
-/// Who says who somebody is.
+/// What identifies a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Authority {
     /// A local account.
@@ -19,17 +19,19 @@ pub(crate) enum Authority {
     Provider,
 }
 
-/// Why somebody may not come in.
+/// Why a user may not sign in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
     /// The directory has no user of this name.
     Unknown(Name),
-    /// The user is disabled there.
+    /// The user is disabled in the directory.
     Disabled(Name),
 }
 
-/// Decides it, and whether it is an administrator by the directory too. Somebody has to be there before the directory is, so administrators whom it never
-/// named come in, and so do local accounts, which an operator made.
+/// Decides whether a person may sign in, and whether as an administrator, which the directory can
+/// say as well. People must be able to sign in before the directory is imported. So administrators
+/// who never were in the directory may sign in, and so may local accounts, because an operator made
+/// those.
 pub(crate) fn admit(
     person: Person,
     authority: Authority,
@@ -57,14 +59,14 @@ mod tests {
     const DELETED: Standing = Standing { status: UserStatus::Deleted, ..ENABLED };
     const NEVER_NAMED: Standing = Standing { known: false, ..DELETED };
 
-    /// Whether somebody comes in, and as an administrator.
+    /// `None` if the user may not sign in; otherwise, whether as an administrator.
     fn admitted(claimed: bool, authority: Authority, standing: Standing) -> Option<bool> {
         let person = Person { name: Name::parse("anna").unwrap(), administrator: claimed };
         admit(person, authority, standing).ok().map(|it| it.administrator)
     }
 
     #[test]
-    fn users_come_in_while_the_directory_has_them_enabled() {
+    fn a_user_may_sign_in_while_enabled_in_the_directory() {
         for authority in [Authority::Account, Authority::Provider] {
             assert_eq!(admitted(false, authority, ENABLED), Some(false));
             assert_eq!(admitted(true, authority, ENABLED), Some(true));
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_the_directory_never_named_comes_in_as_administrator_or_with_an_account() {
+    fn a_user_who_never_was_in_the_directory_may_sign_in_as_administrator_or_with_an_account() {
         assert_eq!(admitted(true, Authority::Account, NEVER_NAMED), Some(true));
         assert_eq!(admitted(false, Authority::Account, NEVER_NAMED), Some(false));
         assert_eq!(admitted(true, Authority::Provider, NEVER_NAMED), Some(true));

@@ -1,50 +1,50 @@
-//! Whom a token is about: what the operator's settings make of its claims.
+//! The user whom a token names, by the claims that the operator has configured.
 
 use fanfare_core::name::Name;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// What a token says, after it was found to be genuine.
+/// The claims of a token that has been verified.
 pub(crate) type Claims = Map<String, Value>;
 
-/// The claim that holds an address (OpenID Connect Core 1.0, section 5.1).
+/// The claim with an e-mail address (OpenID Connect Core 1.0, section 5.1).
 const EMAIL: &str = "email";
-/// The claim with which a provider says whether an address is the user's own.
+/// The claim with which a provider says whether it has verified the user's e-mail address.
 const EMAIL_VERIFIED: &str = "email_verified";
 
-/// Which claims say who somebody is.
+/// The names of the claims that identify a user.
 #[derive(Debug, Clone)]
 pub struct ClaimNames {
-    /// The one that holds the user's name in the report server's directory.
+    /// The claim with the user's name in the report server's directory.
     pub user: String,
-    /// The one that says who is an administrator, and the value that it must hold.
+    /// The claim that marks administrators, and the value that it must have or contain.
     pub administrator: Option<(String, String)>,
 }
 
-/// Whom a provider vouches for.
+/// A user whom the provider has identified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Person {
     pub(crate) name: Name,
-    /// Whether the provider says that this is an administrator.
+    /// Whether the provider says that the user is an administrator.
     pub(crate) administrator: bool,
 }
 
-/// The claims name nobody.
+/// Why the claims name no user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum Nameless {
-    /// There is no such claim.
+pub(crate) enum UserClaimError {
+    /// The claim is missing.
     #[error("the claim that names the user is missing")]
     Missing,
-    /// It is no text that could be a name.
+    /// The claim is not a valid user name.
     #[error("the claim that names the user holds no name")]
     NoName,
-    /// It is an address that somebody only says to have.
+    /// The claim is an e-mail address that the provider has not verified.
     #[error("the provider has not verified the user's e-mail address")]
     NotVerified,
 }
 
 impl ClaimNames {
-    /// Whether everything is there that is looked for.
+    /// Whether the claims have all that is needed.
     pub(crate) fn all_in(&self, claims: &Claims) -> bool {
         let there = |name: &str| find(claims, name).is_some();
         there(&self.user)
@@ -52,20 +52,20 @@ impl ClaimNames {
             && self.administrator.as_ref().is_none_or(|(name, _)| there(name))
     }
 
-    /// Whether nothing more is to be said of the user's name. An address may be one that the provider
-    /// has not verified, and where that would be said can be elsewhere.
+    /// Whether the claims settle the user's name. If the name is an e-mail address, they must also
+    /// say whether it is verified; otherwise the user-info endpoint may say so.
     pub(crate) fn says_whether_verified(&self, claims: &Claims) -> bool {
         self.user != EMAIL || claims.contains_key(EMAIL_VERIFIED)
     }
 
-    /// Whom the claims are about.
-    pub(crate) fn person(&self, claims: &Claims) -> Result<Person, Nameless> {
+    /// Returns the user whom the claims name.
+    pub(crate) fn person(&self, claims: &Claims) -> Result<Person, UserClaimError> {
         let name = match find(claims, &self.user) {
-            None | Some(Value::Null) => return Err(Nameless::Missing),
-            Some(value) => value.as_str().and_then(Name::parse).ok_or(Nameless::NoName)?,
+            None | Some(Value::Null) => return Err(UserClaimError::Missing),
+            Some(value) => value.as_str().and_then(Name::parse).ok_or(UserClaimError::NoName)?,
         };
         if self.user == EMAIL && claims.get(EMAIL_VERIFIED).is_some_and(|it| !is(it, "true")) {
-            return Err(Nameless::NotVerified);
+            return Err(UserClaimError::NotVerified);
         }
         let administrator =
             self.administrator.as_ref().is_some_and(|(claim, wanted)| match find(claims, claim) {
@@ -77,7 +77,7 @@ impl ClaimNames {
     }
 }
 
-/// A claim by its name, or by a path of names with dots between them.
+/// Finds a claim by its name, or by a path of names separated by dots.
 fn find<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         let (first, rest) = name.split_once('.')?;
@@ -104,34 +104,35 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(names: &ClaimNames, claims: &Value, expected: Result<(&str, bool), Nameless>) {
+    fn check(names: &ClaimNames, claims: &Value, expected: Result<(&str, bool), UserClaimError>) {
         let person = names.person(claims.as_object().unwrap());
         let person = person.as_ref().map(|it| (it.name.as_str(), it.administrator));
         assert_eq!(person.map_err(|nameless| *nameless), expected, "{claims}");
     }
 
     #[test]
-    fn a_claim_names_the_user() {
+    fn the_configured_claim_names_the_user() {
         let plain = names("preferred_username", None);
         check(&plain, &json!({ "preferred_username": "Anna" }), Ok(("Anna", false)));
-        check(&plain, &json!({ "sub": "Anna" }), Err(Nameless::Missing));
-        check(&plain, &json!({ "preferred_username": null }), Err(Nameless::Missing));
+        check(&plain, &json!({ "sub": "Anna" }), Err(UserClaimError::Missing));
+        check(&plain, &json!({ "preferred_username": null }), Err(UserClaimError::Missing));
         for value in [json!(7), json!(["anna"]), json!(""), json!("a\u{0}b")] {
-            check(&plain, &json!({ "preferred_username": value }), Err(Nameless::NoName));
+            check(&plain, &json!({ "preferred_username": value }), Err(UserClaimError::NoName));
         }
     }
 
     #[test]
-    fn an_address_that_is_not_verified_names_nobody() {
+    fn an_unverified_address_names_no_user() {
         let email = names("email", None);
         let claims =
             |verified: Value| json!({ "email": "a@b.example", "email_verified": verified });
         check(&email, &claims(json!(true)), Ok(("a@b.example", false)));
         check(&email, &json!({ "email": "a@b.example" }), Ok(("a@b.example", false)));
         for value in [json!(false), json!("false"), json!(null), json!(1)] {
-            check(&email, &claims(value), Err(Nameless::NotVerified));
+            check(&email, &claims(value), Err(UserClaimError::NotVerified));
         }
-        // Where an address is no name, or the ID token says it, the provider need not be asked.
+        // The user-info endpoint is not needed if the name is not an e-mail address, or if the ID
+        // token says whether it is verified.
         let all_in = |names: &ClaimNames, claims: Value| names.all_in(claims.as_object().unwrap());
         assert!(!all_in(&email, json!({ "email": "a@b.example" })));
         assert!(all_in(&email, claims(json!(false))));
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_makes_an_administrator() {
+    fn the_configured_value_makes_a_user_an_administrator() {
         let groups = names("sub", Some(("groups", "admins")));
         for (value, expected) in [
             (json!(["x", "admins"]), true),

@@ -1,5 +1,6 @@
-//! What is asked at the provider when a browser comes back: tokens for its code (OpenID Connect
-//! Core 1.0, section 3.1.3), and the claims that the ID token does not have (section 5.3).
+//! The requests to the provider when a browser comes back: they exchange its code for tokens
+//! (OpenID Connect Core 1.0, section 3.1.3), and fetch the claims that the ID token does not have
+//! (section 5.3).
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,54 +13,54 @@ use thiserror::Error;
 use url::form_urlencoded;
 
 use super::Config;
-use super::claims::{Claims, Nameless, Person};
+use super::claims::{Claims, Person, UserClaimError};
 use super::flow::Flow;
 use super::metadata::Metadata;
-use super::provider::{Away, NotTaken, Provider};
+use super::provider::{Provider, ProviderUnavailable, TokenError};
 use super::tokens::BadToken;
 
-/// Why it is not known who somebody is.
+/// Why the provider did not identify a user.
 #[derive(Debug, Error)]
 pub(crate) enum ExchangeError {
     /// The provider does not answer.
     #[error("the identity provider does not answer")]
-    Away,
-    /// The same, at this request.
+    Unavailable,
+    /// A request to the provider failed.
     #[error("a request to the identity provider failed")]
     Request(#[from] RequestError),
-    /// The code was used before, is too old, or is another's.
-    #[error("the identity provider does not take the code")]
+    /// The code was used before, has expired, or belongs to another client.
+    #[error("the identity provider does not accept the code")]
     Code,
-    /// The provider refuses us, not the user.
+    /// The provider refuses the console, not the user.
     #[error("the identity provider answered {status} with the error {code:?}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// What it says.
+        /// The error code of OAuth.
         code: String,
     },
-    /// The answer is not what the standard asks for.
+    /// The answer does not follow the standard.
     #[error("the answer of the identity provider can't be read: {0}")]
     Answer(&'static str),
-    /// The ID token is not to be believed.
+    /// The ID token is not valid.
     #[error("the ID token of the identity provider was refused")]
     Token(#[source] BadToken),
-    /// The claims name nobody.
+    /// The claims name no user.
     #[error("the identity provider does not say who the user is")]
-    Nameless(#[from] Nameless),
+    UserClaim(#[from] UserClaimError),
 }
 
-impl From<Away> for ExchangeError {
-    fn from(Away: Away) -> Self {
-        Self::Away
+impl From<ProviderUnavailable> for ExchangeError {
+    fn from(ProviderUnavailable: ProviderUnavailable) -> Self {
+        Self::Unavailable
     }
 }
 
-impl From<NotTaken> for ExchangeError {
-    fn from(error: NotTaken) -> Self {
+impl From<TokenError> for ExchangeError {
+    fn from(error: TokenError) -> Self {
         match error {
-            NotTaken::Bad(bad) => Self::Token(bad),
-            NotTaken::Away => Self::Away,
+            TokenError::Bad(bad) => Self::Token(bad),
+            TokenError::Unavailable => Self::Unavailable,
         }
     }
 }
@@ -72,8 +73,8 @@ struct Tokens {
 }
 
 impl Tokens {
-    /// The access token, if there is one that its bearer may use. Who somebody is the ID token says,
-    /// so that there may be none.
+    /// Returns the access token, if it is a bearer token. The ID token identifies the user, so an
+    /// access token is optional.
     fn bearer(&self) -> Option<&str> {
         let is_bearer = |kind: &String| kind.eq_ignore_ascii_case("bearer");
         self.access_token.as_deref().filter(|_| self.token_type.as_ref().is_none_or(is_bearer))
@@ -86,27 +87,28 @@ struct Refusal {
 }
 
 impl Provider {
-    /// Whom the provider vouches for, by the code that a browser brought.
+    /// Identifies the user by the code that the browser brought.
     pub(crate) async fn person(
         &self,
         flow: &Flow,
         code: &str,
         now: DateTime<Utc>,
     ) -> Result<Person, ExchangeError> {
-        let described = self.described().await?;
-        let tokens = self.redeem(&described.metadata, flow, code).await?;
+        let info = self.info().await?;
+        let tokens = self.redeem(&info.metadata, flow, code).await?;
         let mut claims = self.id_token(&tokens.id_token, &flow.nonce(), now).await?;
         let completed = if self.config.claims.all_in(&claims) {
             Ok(())
         } else {
-            self.complete(&described.metadata, &tokens, &mut claims).await
+            self.complete(&info.metadata, &tokens, &mut claims).await
         };
         match (self.config.claims.person(&claims), completed) {
-            (Err(Nameless::Missing), Err(error)) => Err(error),
+            (Err(UserClaimError::Missing), Err(error)) => Err(error),
             (person, Ok(())) => Ok(person?),
             (_, Err(error)) if !self.config.claims.says_whether_verified(&claims) => Err(error),
             (person, Err(error)) => {
-                // The ID token says who it is; whether it is an administrator it may not.
+                // The ID token names the user, but perhaps not whether the user is an
+                // administrator.
                 tracing::warn!(
                     error = chain(&error),
                     "the provider's user-info endpoint failed; the ID token alone counts"
@@ -128,7 +130,7 @@ impl Provider {
         read(&answer, "the tokens")
     }
 
-    /// Adds claims that only the provider's further information about the user has.
+    /// Adds the claims that only the provider's user-info endpoint has.
     async fn complete(
         &self,
         metadata: &Metadata,
@@ -141,19 +143,20 @@ impl Provider {
         let authorization = format!("Bearer {token}");
         let answer = self.http.get(url, Some(&authorization)).await?;
         let more: Claims = read(&answer, "the claims about the user")?;
-        // Otherwise they may be of somebody else.
+        // With another subject, the claims may be those of another user.
         if more.get("sub").and_then(Value::as_str) != claims.get("sub").and_then(Value::as_str) {
             return Err(ExchangeError::Answer("the claims are about another user"));
         }
         for (name, value) in more {
-            // What is signed counts.
+            // The signed claims take precedence.
             claims.entry(name).or_insert(value);
         }
         Ok(())
     }
 }
 
-/// The form that has a code exchanged, and the header that says who we are, if the form does not.
+/// Makes the form that exchanges a code, and the header that authenticates the client, if the form
+/// does not.
 fn request(
     config: &Config,
     metadata: &Metadata,
@@ -176,7 +179,8 @@ fn request(
     (form.finish(), authorization)
 }
 
-/// RFC 6749, section 2.3.1: both are encoded as in a form before they are joined.
+/// Makes the `Authorization` header. Both parts are encoded as in a form before they are joined
+/// (RFC 6749, section 2.3.1).
 fn basic(client_id: &str, secret: &str) -> String {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let joined = format!("{}:{}", encode(client_id), encode(secret));
@@ -197,7 +201,7 @@ fn read<T: for<'de> Deserialize<'de>>(
     };
     match (status, code.as_str()) {
         (400, "invalid_grant") => Err(ExchangeError::Code),
-        (500.., _) => Err(ExchangeError::Away),
+        (500.., _) => Err(ExchangeError::Unavailable),
         _ => Err(ExchangeError::Refused { status, code }),
     }
 }

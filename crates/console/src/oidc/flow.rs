@@ -1,10 +1,9 @@
-//! One sign-in at the provider: from when a browser is sent there until it comes back.
+//! One sign-in at the provider, from sending the browser there until it comes back.
 //!
-//! All that has to be kept meanwhile is one random text, in a cookie of the browser that began:
-//! `state` (which the browser brings back), `nonce` (which the ID token holds) and the PKCE verifier
-//! (which the code is exchanged with) are digests of it. None tells any of the others. So whoever
-//! has another browser's address of return gets nowhere with it, and no console has to remember
-//! anything.
+//! The only state is one random text, in a cookie of the browser. `state` (which the browser brings
+//! back), `nonce` (which the ID token has) and the PKCE verifier (which the code is exchanged with)
+//! are digests of it, and none of them reveals another. So the callback address of one browser is
+//! useless in another, and no console has to store anything.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -17,11 +16,13 @@ use super::Config;
 use super::metadata::Metadata;
 use crate::auth::token::Token;
 
-/// How long it may take, in seconds: as long as providers' codes and forms are good for.
-pub(crate) const LASTS: u64 = 15 * 60;
-/// Where browsers come back to.
+/// The longest duration of a sign-in, in seconds: about as long as codes and forms of providers are
+/// valid.
+pub(crate) const MAX_AGE_SECONDS: u64 = 15 * 60;
+/// The path to which browsers come back.
 pub(crate) const CALLBACK: &str = "/sign-in/callback";
-/// The longest path that one may want to go on to: cookies are small.
+/// The longest path, in bytes, to continue with after the sign-in. The limit exists because cookies
+/// are small.
 const LONGEST_PATH: usize = 1500;
 
 /// A sign-in that has begun.
@@ -32,46 +33,47 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// Begins one, which goes on to this path.
+    /// Begins a sign-in, after which the browser continues with the path `next`.
     pub(crate) fn begin(next: &str) -> Result<Self, StoreError> {
         let next = if next.len() > LONGEST_PATH { "" } else { next };
         Ok(Self { secret: Token::random()?.reveal().to_owned(), next: next.to_owned() })
     }
 
-    /// What the cookie holds.
+    /// The value of the cookie.
     pub(crate) fn cookie(&self) -> String {
         format!("{}.{}", self.secret, BASE64_URL_SAFE_NO_PAD.encode(&self.next))
     }
 
-    /// Reads a cookie; `None` when there is something else in it.
+    /// Reads the value of a cookie. Returns `None` when it is something else.
     pub(crate) fn of_cookie(text: &str) -> Option<Self> {
         let (secret, next) = text.split_once('.')?;
         let next = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(next).ok()?).ok()?;
         (secret.len() >= 43).then(|| Self { secret: secret.to_owned(), next })
     }
 
-    /// The path to go on to, which may be anything.
+    /// The path to continue with. It is not validated.
     pub(crate) fn next(&self) -> &str {
         &self.next
     }
 
-    /// Whether a browser came back from this very sign-in.
+    /// Whether a browser came back from this sign-in.
     pub(crate) fn is_of(&self, state: &str) -> bool {
         self.derived("state").as_bytes().ct_eq(state.as_bytes()).into()
     }
 
-    /// What the ID token has to hold.
+    /// The nonce that the ID token must have.
     pub(crate) fn nonce(&self) -> String {
         self.derived("nonce")
     }
 
-    /// What the code is exchanged with (RFC 7636, section 4.1).
+    /// The PKCE verifier with which the code is exchanged (RFC 7636, section 4.1).
     pub(crate) fn verifier(&self) -> String {
         self.derived("verifier")
     }
 
-    /// Where to send the browser; `anew` has the provider ask who it is even if it knows.
-    pub(crate) fn address(&self, metadata: &Metadata, config: &Config, anew: bool) -> Url {
+    /// The provider's address to which the browser is sent. With `force_login`, the provider asks
+    /// the user to sign in even if the user has a session there.
+    pub(crate) fn address(&self, metadata: &Metadata, config: &Config, force_login: bool) -> Url {
         let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier()));
         let mut url = metadata.authorization.clone();
         url.query_pairs_mut()
@@ -83,7 +85,7 @@ impl Flow {
             .append_pair("nonce", &self.nonce())
             .append_pair("code_challenge", &challenge)
             .append_pair("code_challenge_method", "S256")
-            .extend_pairs(anew.then_some(("prompt", "login")));
+            .extend_pairs(force_login.then_some(("prompt", "login")));
         url
     }
 
@@ -99,12 +101,12 @@ impl Flow {
 }
 
 impl Config {
-    /// Where browsers come back to, as the provider has to know it.
+    /// The address to which browsers come back, as it is registered at the provider.
     pub(crate) fn callback(&self) -> String {
         self.page(CALLBACK)
     }
 
-    /// Where to send a browser that has signed out here; it comes back to this path.
+    /// The provider's address for signing out. The browser comes back to `path`.
     pub(crate) fn sign_out(&self, metadata: &Metadata, path: &str) -> Option<Url> {
         let mut url = metadata.end_session.clone()?;
         url.query_pairs_mut()
@@ -123,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flow_comes_back_from_its_cookie() {
+    fn a_flow_reads_back_from_its_cookie() {
         let flow = Flow::begin("/webhooks?search=ä").unwrap();
         let back = Flow::of_cookie(&flow.cookie()).unwrap();
         assert!(back == flow);
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_tells_nothing_of_the_rest() {
+    fn state_nonce_and_verifier_reveal_nothing_about_each_other() {
         let flow = Flow::begin("").unwrap();
         let texts = [flow.secret.clone(), flow.derived("state"), flow.nonce(), flow.verifier()];
         for (at, one) in texts.iter().enumerate() {
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_too_long_for_a_cookie_is_forgotten() {
+    fn a_path_that_is_too_long_for_a_cookie_is_dropped() {
         let path = format!("/webhooks?search={}", "a".repeat(5000));
         assert_eq!(Flow::begin(&path).unwrap().next(), "");
     }

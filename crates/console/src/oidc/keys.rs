@@ -1,11 +1,11 @@
-//! The keys that a provider signs with (RFC 7517).
+//! The signing keys of a provider (RFC 7517).
 
 use jsonwebtoken::jwk::{Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The keys of a provider that can be used here.
+/// The keys of a provider that can verify tokens.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet(Vec<Key>);
 
@@ -22,15 +22,15 @@ struct Document {
 }
 
 impl KeySet {
-    /// Reads a key set; `None` when it is none. Keys of other kinds and for other uses are passed
-    /// over, as the standard asks.
+    /// Reads a key set. Returns `None` if the document is not a key set. Keys of other types and
+    /// for other uses are ignored, as the standard requires.
     pub(crate) fn parse(document: &[u8]) -> Option<Self> {
         let Document { keys } = serde_json::from_slice(document).ok()?;
         Some(Self(keys.into_iter().filter_map(Key::read).collect()))
     }
 
-    /// The key that a token says it is signed with. A token that names none is taken to be signed
-    /// with the only key there is of its kind.
+    /// Finds the key that a token names. If a token names none, it must be the only key of its
+    /// type.
     pub(crate) fn find(&self, header: &Header) -> Option<&DecodingKey> {
         let fits = |key: &&Key| {
             key.verifier.family() == header.alg.family()
@@ -58,7 +58,7 @@ impl Key {
             None => None,
         };
         let verifier = DecodingKey::from_jwk(&jwk).ok()?;
-        // Whoever knows a symmetric key can sign with it.
+        // Every party that knows a symmetric key can sign with it.
         let public = verifier.family() != AlgorithmFamily::Hmac;
         (signs && checks && public).then_some(Self { id: jwk.common.key_id, algorithm, verifier })
     }
@@ -83,19 +83,19 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_by_id_and_kind() {
+    fn a_key_is_found_by_id_and_type() {
         let keys = set(&[ed(Some("a")), ed(Some("b"))]);
         assert!(keys.find(&header(Algorithm::EdDSA, Some("b"))).is_some());
         assert!(keys.find(&header(Algorithm::EdDSA, Some("c"))).is_none());
         assert!(keys.find(&header(Algorithm::RS256, Some("b"))).is_none());
-        // Which of two is meant nobody can say.
+        // With two keys of the type, a token must name one.
         assert!(keys.find(&header(Algorithm::EdDSA, None)).is_none());
         let one = set(&[ed(Some("a"))]);
         assert!(one.find(&header(Algorithm::EdDSA, None)).is_some());
     }
 
     #[test]
-    fn what_is_not_for_verifying_is_passed_over() {
+    fn keys_that_are_not_for_verifying_are_ignored() {
         let with = |name: &str, value: Value| {
             let mut key = ed(Some("a"));
             key[name] = value;

@@ -1,4 +1,4 @@
-//! What a provider says of itself (OpenID Connect Discovery 1.0).
+//! A provider's metadata (OpenID Connect Discovery 1.0).
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -6,35 +6,35 @@ use url::Url;
 
 use super::address;
 
-/// What is used of a provider's metadata.
+/// The part of a provider's metadata that the console uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Metadata {
-    /// Where browsers are sent to sign in.
+    /// The authorization endpoint, to which browsers are sent to sign in.
     pub(crate) authorization: Url,
-    /// Where codes become tokens.
+    /// The token endpoint, which exchanges codes.
     pub(crate) token: Url,
-    /// Where the keys are.
+    /// The address of the key set.
     pub(crate) keys: Url,
-    /// Where more is told about the user.
+    /// The user-info endpoint, which has further claims.
     pub(crate) userinfo: Option<Url>,
-    /// Where browsers are sent to sign out.
+    /// The end-session endpoint, to which browsers are sent to sign out.
     pub(crate) end_session: Option<Url>,
-    /// Whether our password may stand in a header, as the standard has it without a word.
+    /// Whether the client's secret may be sent in a header, which is the default of the standard.
     pub(crate) takes_basic: bool,
-    /// Whether browsers come back with the provider's name (RFC 9207).
+    /// Whether the callback has the issuer as `iss` (RFC 9207).
     pub(crate) names_itself: bool,
 }
 
-/// A provider's metadata can't be used.
+/// Why a provider's metadata can't be used.
 #[derive(Debug, Error)]
 pub(crate) enum MetadataError {
-    /// It is not JSON of the right form.
+    /// The document is not JSON of the right form.
     #[error("its metadata can't be read")]
     Json(#[source] serde_json::Error),
-    /// It is another provider's.
+    /// The document is for another issuer.
     #[error("its metadata is for the issuer {0:?}; FANFARE_OIDC_ISSUER must be exactly that")]
     OtherIssuer(String),
-    /// An address is none that secrets may be sent to.
+    /// Secrets must not be sent to one of the addresses.
     #[error("its metadata has an {0} that is neither https nor on this machine")]
     Address(&'static str),
 }
@@ -52,7 +52,7 @@ struct Document {
     authorization_response_iss_parameter_supported: bool,
 }
 
-/// Where the metadata of an issuer is.
+/// The address of an issuer's metadata.
 pub(crate) fn location(issuer: &str) -> Option<Url> {
     address(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))
 }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_read() {
+    fn usable_metadata_is_read() {
         let metadata = parse(|_| ()).unwrap();
         assert_eq!(metadata.keys.as_str(), "https://keys.example/");
         assert!(metadata.takes_basic && !metadata.names_itself);

@@ -1,9 +1,9 @@
-//! The provider as we know it: its metadata and keys, fetched when they are wanted first and again
-//! now and then.
+//! A cache of the provider's metadata and keys. They are fetched on first use, and again from time
+//! to time.
 //!
-//! A token that names a key that is not known has them fetched at once, since providers change their
-//! keys; anybody can send such a token, so that this is limited. While the provider is away what is
-//! known of it goes on to hold, for a day.
+//! A token with an unknown key causes a fetch at once, because providers rotate their keys. Any
+//! client can send such a token, so these fetches are rate-limited. While the provider can't be
+//! reached, the cached metadata and keys stay in use for a day.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -20,24 +20,23 @@ use super::Config;
 use super::claims::Claims;
 use super::keys::KeySet;
 use super::metadata::{self, Metadata, MetadataError};
-use super::stated::Stated;
+use super::token_summary::TokenSummary;
 use super::tokens::{ALGORITHMS, AccessToken, BadToken, IdToken};
 use crate::auth::throttle::{Limit, Spent};
 
-/// How long what was fetched is used without asking: how long a key that the provider has withdrawn
-/// may still be believed.
-const FRESH: Duration = Duration::from_mins(10);
-/// How long it is used while the provider can't be asked.
-const LASTING: Duration = Duration::from_hours(24);
-/// How soon the provider is asked again after it did not answer, without anything to use meanwhile,
-/// and with.
+/// The age after which metadata and keys are fetched again. A key that the provider has withdrawn
+/// is accepted for at most this long.
+const REFETCH_AFTER: Duration = Duration::from_mins(10);
+/// The age up to which metadata and keys are used while the provider can't be reached.
+const MAX_STALENESS: Duration = Duration::from_hours(24);
+/// The pause after a failed fetch: without cached data, and with it.
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
-/// How often keys are looked for that nobody knows.
-const UNKNOWN_KEYS: Limit = Limit { burst: 5, every: Duration::from_secs(30) };
-/// How often the log says why a token was refused.
+/// The rate limit for fetching the key set because a token names an unknown key.
+const UNKNOWN_KEY_FETCHES: Limit = Limit { burst: 5, every: Duration::from_secs(30) };
+/// The rate limit for log messages about refused tokens.
 const REFUSALS_LOGGED: Limit = Limit { burst: 20, every: Duration::from_secs(10) };
 
-/// The provider that people sign in with.
+/// The identity provider that people sign in with.
 pub struct Provider {
     pub(crate) config: Config,
     pub(super) http: Client,
@@ -46,47 +45,47 @@ pub struct Provider {
     refusals_logged: std::sync::Mutex<Spent>,
 }
 
-/// What a provider says.
-pub(crate) struct Described {
+/// The metadata and the keys of a provider.
+pub(crate) struct ProviderInfo {
     pub(crate) metadata: Metadata,
     keys: KeySet,
 }
 
 #[derive(Clone)]
 struct Known {
-    described: Arc<Described>,
+    info: Arc<ProviderInfo>,
     since: Instant,
 }
 
 #[derive(Default)]
 struct Fetching {
     failed_at: Option<Instant>,
-    looked_for_keys: Spent,
+    key_fetches: Spent,
 }
 
-/// The provider can't be asked for now; the log has why.
+/// The provider can't be reached at present; the log has the cause.
 #[derive(Debug, Clone, Copy, Error)]
-#[error("the identity provider is away")]
-pub(crate) struct Away;
+#[error("the identity provider can't be reached")]
+pub(crate) struct ProviderUnavailable;
 
-/// Why a token was not taken.
+/// Why a token was not accepted.
 #[derive(Debug)]
-pub(crate) enum NotTaken {
-    /// It is not to be believed.
+pub(crate) enum TokenError {
+    /// The token is not valid.
     Bad(BadToken),
-    /// That can't be said for now.
-    Away,
+    /// The provider can't be reached, so the token can't be checked.
+    Unavailable,
 }
 
-impl From<Away> for NotTaken {
-    fn from(Away: Away) -> Self {
-        Self::Away
+impl From<ProviderUnavailable> for TokenError {
+    fn from(ProviderUnavailable: ProviderUnavailable) -> Self {
+        Self::Unavailable
     }
 }
 
 #[derive(Debug, Error)]
 enum FetchError {
-    #[error("FANFARE_OIDC_ISSUER is no address")]
+    #[error("FANFARE_OIDC_ISSUER is not a valid address")]
     Issuer,
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -94,34 +93,35 @@ enum FetchError {
     Status { url: Url, status: u16 },
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    #[error("{0} answered no key set")]
+    #[error("the answer of {0} is not a key set")]
     Keys(Url),
 }
 
 impl Provider {
-    /// Prepares for talking to it; nothing is asked yet.
+    /// Prepares the client without sending a request.
     pub fn new(config: Config) -> Result<Self, BuildError> {
         let http = Client::new(&config.user_agent)?;
         let (known, fetching) = (RwLock::default(), Mutex::default());
         Ok(Self { config, http, known, fetching, refusals_logged: std::sync::Mutex::default() })
     }
 
-    /// What the provider says of itself, as it was a short while ago.
-    pub(crate) async fn described(&self) -> Result<Arc<Described>, Away> {
+    /// Returns the provider's metadata and keys, at most [`REFETCH_AFTER`] old, or
+    /// [`MAX_STALENESS`] while the provider can't be reached.
+    pub(crate) async fn info(&self) -> Result<Arc<ProviderInfo>, ProviderUnavailable> {
         let known = self.known();
         let age = known.as_ref().map(|known| known.since.elapsed());
         match known {
-            Some(known) if age.is_some_and(|age| age < FRESH) => Ok(known.described),
-            Some(known) if age.is_some_and(|age| age < LASTING) => {
-                // One asks; the others go on with what they have.
-                let Ok(fetching) = self.fetching.try_lock() else { return Ok(known.described) };
-                Ok(self.fetch(fetching, true).await.unwrap_or(known.described))
+            Some(known) if age.is_some_and(|age| age < REFETCH_AFTER) => Ok(known.info),
+            Some(known) if age.is_some_and(|age| age < MAX_STALENESS) => {
+                // One task fetches; the others continue with the cached data.
+                let Ok(fetching) = self.fetching.try_lock() else { return Ok(known.info) };
+                Ok(self.fetch(fetching, true).await.unwrap_or(known.info))
             }
             _ => {
                 let fetching = self.fetching.lock().await;
-                let meanwhile = self.known().filter(|known| known.since.elapsed() < FRESH);
+                let meanwhile = self.known().filter(|known| known.since.elapsed() < REFETCH_AFTER);
                 match meanwhile {
-                    Some(known) => Ok(known.described),
+                    Some(known) => Ok(known.info),
                     None => self.fetch(fetching, false).await,
                 }
             }
@@ -134,33 +134,34 @@ impl Provider {
         token: &str,
         nonce: &str,
         now: DateTime<Utc>,
-    ) -> Result<Claims, NotTaken> {
+    ) -> Result<Claims, TokenError> {
         let Config { issuer, client_id, .. } = &self.config;
         let expected = IdToken { issuer, client_id, nonce, now };
         let checked = self.check(|keys| expected.check(token, keys)).await;
         checked.inspect_err(|refused| self.log_refusal(refused, token, client_id))
     }
 
-    /// Checks an access token; none is good where none is taken.
-    pub(crate) async fn access_token(&self, token: &str) -> Result<Claims, NotTaken> {
+    /// Checks an access token. None is valid if no audience is configured.
+    pub(crate) async fn access_token(&self, token: &str) -> Result<Claims, TokenError> {
         let Some(audience) = &self.config.audience else {
-            return Err(NotTaken::Bad(BadToken::Audience));
+            return Err(TokenError::Bad(BadToken::Audience));
         };
         let expected = AccessToken { issuer: &self.config.issuer, audience };
         let checked = self.check(|keys| expected.check(token, keys)).await;
         checked.inspect_err(|refused| self.log_refusal(refused, token, audience))
     }
 
-    /// Says what was expected of a token and what it says instead: mostly it is a setting, here or
-    /// there, that is wrong. Anybody can send a token, so that the log is protected.
-    fn log_refusal(&self, refused: &NotTaken, token: &str, audience: &str) {
-        let NotTaken::Bad(bad) = refused else { return };
+    /// Logs what was expected of a token and what it says instead, because the usual cause is a
+    /// wrong setting here or at the provider. Any client can send a token, so the messages are
+    /// rate-limited.
+    fn log_refusal(&self, refused: &TokenError, token: &str, audience: &str) {
+        let TokenError::Bad(bad) = refused else { return };
         let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.take(REFUSALS_LOGGED, Instant::now()).is_err() {
             tracing::debug!(error = %bad, "refused another token of the identity provider");
             return;
         }
-        let found = Stated::of(token);
+        let found = TokenSummary::of(token);
         tracing::warn!(
             error = %bad,
             expected.iss = self.config.issuer,
@@ -176,25 +177,25 @@ impl Provider {
     async fn check(
         &self,
         check: impl Fn(&KeySet) -> Result<Claims, BadToken>,
-    ) -> Result<Claims, NotTaken> {
-        let described = self.described().await?;
-        let mut checked = check(&described.keys);
+    ) -> Result<Claims, TokenError> {
+        let info = self.info().await?;
+        let mut checked = check(&info.keys);
         if checked == Err(BadToken::UnknownKey)
-            && let Some(newer) = self.newer(&described).await
+            && let Some(newer) = self.newer(&info).await
         {
             checked = check(&newer.keys);
         }
-        checked.map_err(NotTaken::Bad)
+        checked.map_err(TokenError::Bad)
     }
 
-    /// What the provider says by now, when that is newer and may be asked.
-    async fn newer(&self, than: &Arc<Described>) -> Option<Arc<Described>> {
+    /// Returns newer metadata and keys than `than`, if there are any or a fetch is allowed.
+    async fn newer(&self, than: &Arc<ProviderInfo>) -> Option<Arc<ProviderInfo>> {
         let mut fetching = self.fetching.lock().await;
-        // Somebody else may have asked while this one waited.
-        if let Some(known) = self.known().filter(|known| !Arc::ptr_eq(&known.described, than)) {
-            return Some(known.described);
+        // Another task may have fetched while this one waited.
+        if let Some(known) = self.known().filter(|known| !Arc::ptr_eq(&known.info, than)) {
+            return Some(known.info);
         }
-        fetching.looked_for_keys.take(UNKNOWN_KEYS, Instant::now()).ok()?;
+        fetching.key_fetches.take(UNKNOWN_KEY_FETCHES, Instant::now()).ok()?;
         self.fetch(fetching, true).await.ok()
     }
 
@@ -206,40 +207,40 @@ impl Provider {
         &self,
         mut fetching: MutexGuard<'_, Fetching>,
         has_other: bool,
-    ) -> Result<Arc<Described>, Away> {
+    ) -> Result<Arc<ProviderInfo>, ProviderUnavailable> {
         let pause = PAUSES[usize::from(has_other)];
         if fetching.failed_at.is_some_and(|failed_at| failed_at.elapsed() < pause) {
-            return Err(Away);
+            return Err(ProviderUnavailable);
         }
         match self.ask().await {
-            Ok(described) => {
+            Ok(info) => {
                 if fetching.failed_at.take().is_some() {
-                    tracing::info!("the identity provider answers again");
+                    tracing::info!("the identity provider can be reached again");
                 }
-                let described = Arc::new(described);
-                let known = Known { described: Arc::clone(&described), since: Instant::now() };
+                let info = Arc::new(info);
+                let known = Known { info: Arc::clone(&info), since: Instant::now() };
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
-                Ok(described)
+                Ok(info)
             }
             Err(error) => {
                 let error = chain(&error);
                 if fetching.failed_at.replace(Instant::now()).is_none() {
-                    tracing::warn!(error, "the identity provider can't be used for now");
+                    tracing::warn!(error, "the identity provider can't be used");
                 } else {
                     tracing::debug!(error, "the identity provider still can't be used");
                 }
-                Err(Away)
+                Err(ProviderUnavailable)
             }
         }
     }
 
-    async fn ask(&self) -> Result<Described, FetchError> {
+    async fn ask(&self) -> Result<ProviderInfo, FetchError> {
         let issuer = &self.config.issuer;
         let location = metadata::location(issuer).ok_or(FetchError::Issuer)?;
         let metadata = Metadata::parse(&self.document(&location).await?, issuer)?;
         let keys = KeySet::parse(&self.document(&metadata.keys).await?)
             .ok_or_else(|| FetchError::Keys(metadata.keys.clone()))?;
-        Ok(Described { metadata, keys })
+        Ok(ProviderInfo { metadata, keys })
     }
 
     async fn document(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
@@ -256,19 +257,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_unknown_keys_leaves_a_look_for_new_ones_every_30_seconds() {
-        let (mut looked, begin) = (Spent::default(), Instant::now());
-        let mut looks = Vec::new();
-        // Ten made-up tokens a second for ten minutes.
+    fn a_flood_of_unknown_keys_causes_one_fetch_every_30_seconds() {
+        let (mut limit, begin) = (Spent::default(), Instant::now());
+        let mut fetches = Vec::new();
+        // Ten forged tokens a second for ten minutes.
         for n in 0..6000 {
             let now = begin + Duration::from_millis(100) * n;
-            if looked.take(UNKNOWN_KEYS, now).is_ok() {
-                looks.push(now);
+            if limit.take(UNKNOWN_KEY_FETCHES, now).is_ok() {
+                fetches.push(now);
             }
         }
-        let longest = looks.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        let longest = fetches.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
         assert!(longest <= Duration::from_secs(31), "{longest:?}");
-        // And asks the provider no more often than that.
-        assert!(looks.len() <= 5 + 20, "{}", looks.len());
+        // The provider is asked no more often than that.
+        assert!(fetches.len() <= 5 + 20, "{}", fetches.len());
     }
 }

@@ -1,8 +1,10 @@
-//! Whether a signed token is one that the provider made for us (RFC 7519, OpenID Connect Core 1.0).
+//! The check that the provider made a signed token for this client (RFC 7519, OpenID Connect Core
+//! 1.0).
 //!
-//! Nothing that a token says counts before its signature does. Which algorithms may sign is said
-//! here, never by the token: `none` is no algorithm, and the symmetric ones are refused, since with
-//! those everybody who can read the provider's public key could sign.
+//! No claim of a token is used before its signature is verified. The token does not choose the
+//! algorithm; [`ALGORITHMS`] lists the accepted ones. `none` is not among them. Neither are the
+//! symmetric ones, because with those, every party that can read the provider's public key could
+//! sign.
 
 use chrono::{DateTime, Utc};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -14,7 +16,7 @@ use thiserror::Error;
 use super::claims::Claims;
 use super::keys::KeySet;
 
-/// What may sign.
+/// The algorithms that are accepted.
 pub(crate) const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -27,42 +29,43 @@ pub(crate) const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::EdDSA,
 ];
 
-/// How far the provider's clock and ours may be apart, in seconds.
+/// The accepted difference between the provider's clock and the console's, in seconds.
 const LEEWAY: u32 = 30;
-/// The longest token that is looked at, in bytes; headers of a request have 64 KiB together.
+/// The longest token that is parsed, in bytes. All headers of a request have 64 KiB together.
 const LONGEST: usize = 16 * 1024;
 
-/// Why a token is not believed. The texts go into a header: no quotes and nothing from the token.
+/// Why a token is not valid. The texts are sent in a header, so they have no quotes and nothing
+/// from the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum BadToken {
-    /// It is no signed token, or is signed with nothing.
+    /// The token is not a JWT, or it is not signed.
     #[error("the token is not a JWT signed with a public key algorithm")]
     Form,
-    /// Its algorithm is not allowed.
+    /// The algorithm is not allowed.
     #[error("the token is signed with an algorithm that is not allowed")]
     Algorithm,
-    /// It must be understood in ways that we don't.
+    /// The token has another type, or requires an extension that is not supported.
     #[error("the token is of another kind than the one that is asked for here")]
     Kind,
-    /// The provider has no such key.
+    /// The provider does not have the key.
     #[error("the token is signed with a key that the provider does not have")]
     UnknownKey,
-    /// Somebody else made it, or changed it.
+    /// The token was forged or changed.
     #[error("the token's signature is wrong")]
     Signature,
-    /// It is over.
+    /// The token has expired.
     #[error("the token has expired")]
     Expired,
-    /// It does not hold yet.
-    #[error("the token does not hold yet; the clocks may differ")]
+    /// The token is not valid yet.
+    #[error("the token is not valid yet; the clocks may differ")]
     Early,
-    /// It is another provider's.
+    /// The token is from another issuer.
     #[error("the token is from another issuer")]
     Issuer,
-    /// It is for somebody else.
+    /// The token is for another audience.
     #[error("the token is for another audience")]
     Audience,
-    /// It belongs to another sign-in.
+    /// The token belongs to another sign-in.
     #[error("the token belongs to another sign-in")]
     Nonce,
     /// A claim that it needs is missing or has the wrong form.
@@ -70,30 +73,29 @@ pub(crate) enum BadToken {
     Claim,
 }
 
-/// What is expected of an ID token.
+/// The expectations for an ID token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IdToken<'a> {
-    /// The provider.
+    /// The expected issuer.
     pub(crate) issuer: &'a str,
-    /// Our name there.
+    /// The console's client id.
     pub(crate) client_id: &'a str,
-    /// What the sign-in was begun with.
+    /// The nonce of the sign-in.
     pub(crate) nonce: &'a str,
-    /// Now.
     pub(crate) now: DateTime<Utc>,
 }
 
-/// What is expected of an access token.
+/// The expectations for an access token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AccessToken<'a> {
-    /// The provider.
+    /// The expected issuer.
     pub(crate) issuer: &'a str,
-    /// Our name as those say who ask for tokens.
+    /// The expected audience.
     pub(crate) audience: &'a str,
 }
 
 impl IdToken<'_> {
-    /// Checks a token (OpenID Connect Core 1.0, section 3.1.3.7); what it says is true then.
+    /// Verifies an ID token (OpenID Connect Core 1.0, section 3.1.3.7) and returns its claims.
     pub(crate) fn check(&self, token: &str, keys: &KeySet) -> Result<Claims, BadToken> {
         let claims = verify(token, keys, self.issuer, self.client_id, &["jwt"])?;
         let text = |name: &str| claims.get(name).map(|value| value.as_str().unwrap_or_default());
@@ -108,7 +110,7 @@ impl IdToken<'_> {
         }
         let issued = claims.get("iat").and_then(Value::as_f64).ok_or(BadToken::Claim)?;
         let latest = DateTime::timestamp(&self.now) + i64::from(LEEWAY);
-        // A time that a float can't hold to the second is far off anyway.
+        // A time that a float can't represent to the second is out of range in any case.
         #[expect(clippy::cast_precision_loss, reason = "seconds of our time fit a float exactly")]
         if issued > latest as f64 {
             return Err(BadToken::Early);
@@ -119,11 +121,11 @@ impl IdToken<'_> {
 }
 
 impl AccessToken<'_> {
-    /// Checks a token (RFC 9068, section 4); what it says is true then.
+    /// Verifies an access token (RFC 9068, section 4) and returns its claims.
     pub(crate) fn check(&self, token: &str, keys: &KeySet) -> Result<Claims, BadToken> {
         let kinds = ["jwt", "at+jwt", "application/at+jwt"];
         let claims = verify(token, keys, self.issuer, self.audience, &kinds)?;
-        // It is bound to a key whose possession a bearer doesn't show (RFC 7800).
+        // The token is bound to a key, and a bearer does not prove possession of it (RFC 7800).
         if claims.contains_key("cnf") { Err(BadToken::Kind) } else { Ok(claims) }
     }
 }
@@ -138,7 +140,7 @@ fn verify(
     if token.len() > LONGEST {
         return Err(BadToken::Form);
     }
-    // `none` is not among the algorithms that can be read at all.
+    // The library can't parse the algorithm `none`.
     let header = decode_header(token).map_err(|_| BadToken::Form)?;
     if !ALGORITHMS.contains(&header.alg) {
         return Err(BadToken::Algorithm);
@@ -154,12 +156,12 @@ fn verify(
     expected.set_audience(&[audience]);
     expected.set_required_spec_claims(&["exp", "iss", "aud"]);
     let claims = decode::<Claims>(token, key, &expected).map_err(|error| why(&error))?.claims;
-    // The library takes a list of issuers for any of them.
+    // The library would accept a list of issuers.
     if claims.get("iss").is_some_and(Value::is_string) { Ok(claims) } else { Err(BadToken::Issuer) }
 }
 
-/// Whether a token is of one of these kinds, by its own word, and needs no extension to be
-/// understood (RFC 7515, section 4.1.11).
+/// Whether a token's header names one of these types, or none, and requires no extension (RFC 7515,
+/// section 4.1.11).
 fn is_of_kind(header: &Header, kinds: &[&str]) -> bool {
     let kind = header.typ.as_ref().map(|kind| kind.to_ascii_lowercase());
     kind.is_none_or(|kind| kinds.contains(&kind.as_str())) && header.crit.is_none()
@@ -167,7 +169,8 @@ fn is_of_kind(header: &Header, kinds: &[&str]) -> bool {
 
 fn why(error: &Error) -> BadToken {
     match error.kind() {
-        // The last two: the key has another curve than the algorithm, or is no key at all.
+        // The last two occur if the key has another curve than the algorithm, or is not a valid
+        // key.
         ErrorKind::InvalidSignature | ErrorKind::InvalidKeyFormat | ErrorKind::InvalidEcdsaKey => {
             BadToken::Signature
         }

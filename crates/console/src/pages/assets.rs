@@ -1,5 +1,5 @@
-//! Static files: in the binary, and served under names with a digest of their content, so that
-//! browsers keep them for as long as they want.
+//! Static files. They are part of the binary, and their names have a digest of their content, so
+//! that browsers may cache them without a limit.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -43,7 +43,7 @@ const FILES: [Asset; 4] = [
     },
 ];
 
-/// Where the files are.
+/// The paths of the static files.
 #[derive(Debug)]
 pub(crate) struct Paths {
     pub(super) style: String,
@@ -52,7 +52,7 @@ pub(crate) struct Paths {
     pub(super) mark: String,
 }
 
-/// The paths of this build.
+/// The paths of the static files of this build.
 pub(super) static PATHS: LazyLock<Paths> = LazyLock::new(|| {
     let [style, page, htmx, mark] = FILES.each_ref().map(|file| format!("/assets/{}", file.path()));
     Paths { style, page, htmx, mark }
@@ -69,7 +69,7 @@ impl Asset {
     }
 }
 
-/// `GET`: a file of this build.
+/// `GET`: shows a static file.
 pub(crate) async fn show(Path(path): Path<String>) -> Response {
     match FILES.iter().find(|file| file.path() == path) {
         Some(file) => {

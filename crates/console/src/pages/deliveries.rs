@@ -1,49 +1,49 @@
-//! A webhook's deliveries, the newest first: as a part of its page, and alone for the page to ask
-//! for again and again.
+//! A webhook's deliveries, the newest first: as a part of the webhook's page, and alone, for the
+//! page to poll.
 
 use askama::Template;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::outcome::State as Standing;
+use fanfare_core::outcome::State as DeliveryState;
 use fanfare_store::deliveries::{Delivery, DeliveryFilter, Position};
 
-use super::error::Failed;
+use super::components::{Moment, shortened};
+use super::error::PageError;
 use super::fields::{self, Fields};
 use super::page::page;
-use super::parts::{Moment, shortened};
 use super::visitor::{Id, Visitor};
 use super::{WEBHOOKS, text};
 use crate::app::{App, Shared};
 
-/// Deliveries on a page.
+/// The number of deliveries on a page.
 const PAGE: i64 = 25;
-/// How many types of a batch are named.
+/// The number of event types of a batch that are named.
 const TYPES: usize = 3;
 
-/// Deliveries, and where the others are.
+/// A part of the deliveries, with links to the others.
 #[derive(Template)]
 #[template(path = "deliveries.html")]
 pub(super) struct Deliveries {
     pub(super) tabs: Vec<Tab>,
     pub(super) rows: Vec<Row>,
-    /// Where the page asks for these again; not for older ones, which change rarely.
+    /// The path that the page polls. Older deliveries, which rarely change, are not polled.
     pub(super) again: Option<String>,
     pub(super) first: Option<String>,
     pub(super) next: Option<String>,
-    /// What is asked for, if not all.
+    /// The state to which the list is limited.
     pub(super) state: Option<&'static str>,
 }
 
-/// A state to choose.
+/// A state that can be chosen.
 pub(super) struct Tab {
     label: &'static str,
     path: String,
     chosen: bool,
 }
 
-/// A delivery as it is listed.
+/// A delivery in the list.
 pub(super) struct Row {
     path: String,
     state: &'static str,
@@ -56,25 +56,25 @@ pub(super) struct Row {
     next_attempt_at: Option<Moment>,
 }
 
-/// `GET`: the list alone.
+/// `GET`: shows the list alone.
 pub(crate) async fn list(
     State(app): State<Shared>,
     visitor: Visitor,
     Id(id): Id,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     Ok(page(StatusCode::OK, &of(&app, webhook.id, &query(&uri)).await?))
 }
 
-/// The fields of a query.
+/// Reads the fields of a query.
 pub(super) fn query(uri: &Uri) -> Fields {
     Fields::parse(uri.query().unwrap_or_default().as_bytes())
 }
 
-/// The deliveries of a webhook that a query asks for.
-pub(super) async fn of(app: &App, id: WebhookId, query: &Fields) -> Result<Deliveries, Failed> {
-    let state = Standing::parse(query.text("state"));
+/// Reads the deliveries of a webhook that a query selects.
+pub(super) async fn of(app: &App, id: WebhookId, query: &Fields) -> Result<Deliveries, PageError> {
+    let state = DeliveryState::parse(query.text("state"));
     let after = position(query.text("after"), id);
     let filter = DeliveryFilter {
         webhook: Some(id),
@@ -85,7 +85,7 @@ pub(super) async fn of(app: &App, id: WebhookId, query: &Fields) -> Result<Deliv
     };
     let found = app.store.deliveries_page(&filter).await?;
     let base = format!("{WEBHOOKS}/{id}");
-    let name = state.map_or("", Standing::name);
+    let name = state.map_or("", DeliveryState::name);
     let next = found.next.map(|position| place(&position));
     let path = |base: &str, after: &str| fields::path(base, &[("state", name), ("after", after)]);
     Ok(Deliveries {
@@ -98,14 +98,14 @@ pub(super) async fn of(app: &App, id: WebhookId, query: &Fields) -> Result<Deliv
     })
 }
 
-fn tabs(base: &str, chosen: Option<Standing>) -> Vec<Tab> {
-    let tab = |state: Standing| Tab {
+fn tabs(base: &str, chosen: Option<DeliveryState>) -> Vec<Tab> {
+    let tab = |state: DeliveryState| Tab {
         label: text::state(state).0,
         path: fields::path(base, &[("state", state.name())]),
         chosen: chosen == Some(state),
     };
     let all = Tab { label: "All", path: base.to_owned(), chosen: chosen.is_none() };
-    std::iter::once(all).chain(Standing::ALL.into_iter().map(tab)).collect()
+    std::iter::once(all).chain(DeliveryState::ALL.into_iter().map(tab)).collect()
 }
 
 fn row(base: &str, delivery: &Delivery) -> Row {
@@ -127,7 +127,7 @@ fn row(base: &str, delivery: &Delivery) -> Row {
     }
 }
 
-/// The types of a delivery's events, each once.
+/// The types of a delivery's events, each of them once.
 pub(super) fn types(delivery: &Delivery) -> String {
     let mut types: Vec<&str> = Vec::new();
     for one in &delivery.types {
@@ -143,7 +143,7 @@ pub(super) fn types(delivery: &Delivery) -> String {
     }
 }
 
-/// A place in the list, as it travels in an address.
+/// Encodes a position in the list for an address.
 fn place(position: &Position) -> String {
     let Position { at, batch, .. } = position;
     format!("{}.{}", at.timestamp_micros(), batch)
@@ -162,7 +162,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_place_in_the_list_comes_back_as_it_was() {
+    fn a_position_in_the_list_reads_back() {
         let webhook = WebhookId(Uuid::from_u128(7));
         let at = chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap();
         let there = Position { at, batch: BatchKey(Uuid::from_u128(9)), webhook };

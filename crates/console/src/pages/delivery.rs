@@ -1,4 +1,4 @@
-//! A delivery's page: its attempts, and what was sent.
+//! A delivery's page: its attempts and their requests.
 
 use askama::Template;
 use axum::extract::{FromRequestParts, Path, State};
@@ -12,31 +12,32 @@ use fanfare_core::answer::Trace;
 use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
-use super::error::Failed;
+use super::components::{FormToken, Moment, shortened};
+use super::error::PageError;
 use super::page::{Frame, page, see_other};
-use super::parts::{FormToken, Moment, shortened};
 use super::visitor::{Posted, Visitor};
 use super::{WEBHOOKS, deliveries, fields, text};
 use crate::app::{App, Shared};
 
-/// How much of an answer's body is shown of each attempt, and of the chosen one, in characters.
+/// The length of an answer's body that is shown for each attempt, and for the chosen one, in
+/// characters.
 const GLANCE: usize = 600;
 const WHOLE: usize = 16 * 1024;
-/// How much of a request's body is shown, in characters; the rest can be had as a file.
+/// The length of a request's body that is shown, in characters. The whole body can be downloaded.
 const BODY: usize = 12 * 1024;
-/// Attempts that are shown, the newest ones: their number has no limit, since a delivery can be
-/// sent again for ever.
+/// The number of attempts that are shown, the newest ones. The number of all attempts has no limit,
+/// because a delivery can be resent any number of times.
 const ATTEMPTS: usize = 24;
 
-/// The delivery that a path names, and its webhook.
+/// The ids of a webhook and a delivery in a path.
 pub(crate) struct Ids(WebhookId, DeliveryId);
 
 impl FromRequestParts<Shared> for Ids {
-    type Rejection = Failed;
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, PageError> {
         let ids = Path::<(WebhookId, DeliveryId)>::from_request_parts(parts, app).await;
-        ids.map(|Path((webhook, delivery))| Self(webhook, delivery)).map_err(|_| Failed::Unknown)
+        ids.map(|Path((webhook, delivery))| Self(webhook, delivery)).map_err(|_| PageError::Unknown)
     }
 }
 
@@ -57,14 +58,14 @@ struct DeliveryPage {
     created_at: Moment,
     finished_at: Option<Moment>,
     next_attempt_at: Option<Moment>,
-    /// Until when its webhook is held, if something of it is still to be sent.
+    /// The time until which its webhook is held, if the delivery has not ended.
     held_until: Option<Moment>,
     attempts: Vec<Attempt>,
     older: usize,
     request: Option<Request>,
 }
 
-/// An attempt as it is shown.
+/// An attempt on the page.
 struct Attempt {
     number: i32,
     at: Moment,
@@ -76,22 +77,22 @@ struct Attempt {
     outcome: String,
     error: Option<String>,
     answer: Option<String>,
-    /// Whether there is more of the answer.
+    /// Whether the answer is longer than what is shown.
     more: bool,
     headers: Option<Headers>,
     path: String,
     chosen: bool,
 }
 
-/// What of an attempt's duration went where.
+/// How an attempt's duration was spent.
 struct Timings {
-    /// Empty when that is not known.
+    /// The phases; empty when they are not known.
     parts: Vec<Part>,
-    /// Whether it went over a connection that was open already.
+    /// Whether the request used an open connection.
     reused: bool,
 }
 
-/// A part of an attempt's duration.
+/// A phase of an attempt.
 struct Part {
     name: &'static str,
     time: String,
@@ -100,14 +101,14 @@ struct Part {
 /// The headers of an attempt's answer.
 struct Headers {
     lines: Vec<(String, String)>,
-    /// Whether there were more.
+    /// Whether there were more headers.
     more: bool,
 }
 
-/// The chosen attempt's request.
+/// The request of the chosen attempt.
 struct Request {
     number: i32,
-    /// When the webhook was changed after it.
+    /// The time at which the webhook was changed after the attempt.
     changed_at: Option<Moment>,
     hidden: usize,
     line: String,
@@ -118,7 +119,7 @@ struct Request {
 }
 
 impl Request {
-    /// What is shown of the request of an attempt. `base` is the path of the delivery's page.
+    /// The request of an attempt as it is shown. `base` is the path of the delivery's page.
     fn of(preview: RequestPreview, number: i32, base: &str) -> Self {
         let RequestPreview { line, headers, body, changed_at, hidden } = preview;
         Self {
@@ -134,13 +135,13 @@ impl Request {
     }
 }
 
-/// `GET`: the page.
+/// `GET`: shows the page.
 pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
     Ids(id, delivery): Ids,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     let (delivery, log) = find(&app, &visitor, id, delivery).await?;
     let query = deliveries::query(&uri);
@@ -186,19 +187,19 @@ pub(crate) async fn show(
     Ok(page(StatusCode::OK, &shown))
 }
 
-/// `GET`: the body of an attempt's request as a file.
+/// `GET`: downloads the body of an attempt's request.
 pub(crate) async fn body(
     State(app): State<Shared>,
     visitor: Visitor,
     Ids(id, delivery): Ids,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     let (delivery, log) = find(&app, &visitor, id, delivery).await?;
     let query = deliveries::query(&uri);
-    let attempt = chosen(&log, query.text("attempt")).ok_or(Failed::Unknown)?;
+    let attempt = chosen(&log, query.text("attempt")).ok_or(PageError::Unknown)?;
     let preview = preview(&app.context, &visitor.actor(), &webhook, delivery.id, attempt).await?;
-    let RequestPreview { body, .. } = preview.ok_or(Failed::Unknown)?;
+    let RequestPreview { body, .. } = preview.ok_or(PageError::Unknown)?;
     let file = format!("attachment; filename=\"{}-{}.json\"", delivery.id, attempt.attempt);
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
@@ -207,12 +208,12 @@ pub(crate) async fn body(
     Ok((headers, body).into_response())
 }
 
-/// `POST`: asks for it to be sent again.
+/// `POST`: retries the delivery.
 pub(crate) async fn resend(
     State(app): State<Shared>,
     Ids(id, delivery): Ids,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let (delivery, _) = find(&app, &posted.visitor, id, delivery).await?;
     let retried = retry(&app.context, &posted.visitor.actor(), delivery.id).await;
     let (name, said) = match retried {
@@ -220,25 +221,25 @@ pub(crate) async fn resend(
         Ok(Retried::AlreadyDue) => ("done", "not-resent"),
         Err(RetryError::InProgress) => ("problem", "under-way"),
         Err(RetryError::NotReceiving(NotReceiving::Paused(_))) => ("problem", "paused"),
-        Err(RetryError::NotReceiving(NotReceiving::Deleted(_))) => return Err(Failed::Unknown),
+        Err(RetryError::NotReceiving(NotReceiving::Deleted(_))) => return Err(PageError::Unknown),
         Err(RetryError::Delivery(error)) => return Err(error.into()),
     };
     let path = format!("{WEBHOOKS}/{id}/deliveries/{}", delivery.id);
     Ok(see_other(&fields::path(&path, &[(name, said)])))
 }
 
-/// A delivery to this webhook.
+/// Finds a delivery to this webhook.
 async fn find(
     app: &App,
     visitor: &Visitor,
     webhook: WebhookId,
     id: DeliveryId,
-) -> Result<(Delivery, Vec<AttemptLog>), Failed> {
+) -> Result<(Delivery, Vec<AttemptLog>), PageError> {
     let found = use_cases::show(&app.context, &visitor.actor(), id).await?;
-    if found.0.webhook == webhook { Ok(found) } else { Err(Failed::Unknown) }
+    if found.0.webhook == webhook { Ok(found) } else { Err(PageError::Unknown) }
 }
 
-impl From<DeliveryError> for Failed {
+impl From<DeliveryError> for PageError {
     fn from(error: DeliveryError) -> Self {
         match error {
             DeliveryError::Store(error) => error.into(),
@@ -247,7 +248,7 @@ impl From<DeliveryError> for Failed {
     }
 }
 
-/// The attempt of this number, or the last one.
+/// Returns the attempt with this number, or else the last one.
 fn chosen<'a>(log: &'a [AttemptLog], number: &str) -> Option<&'a AttemptLog> {
     match number.parse::<i32>() {
         Ok(number) => log.iter().find(|attempt| attempt.attempt == number),
@@ -285,7 +286,7 @@ fn headers(trace: &Trace) -> Option<Headers> {
     any.then(|| Headers { lines: trace.headers.clone(), more: trace.more_headers })
 }
 
-/// The parts that there were, in their order.
+/// The phases that occurred, in their order.
 fn parts(trace: &Trace, total: Option<i32>) -> Vec<Part> {
     let known = [
         ("DNS", trace.dns_ms),

@@ -1,4 +1,4 @@
-//! A webhook's form: making one, and changing it.
+//! The pages with a webhook's form: create a webhook, and change it.
 
 use askama::Template;
 use axum::extract::State;
@@ -8,10 +8,10 @@ use fanfare_app::webhooks::{self, NewWebhook, Verification, WebhookError};
 use fanfare_core::registration::RegistrationError;
 
 use super::WEBHOOKS;
-use super::error::Failed;
+use super::components::FormToken;
+use super::error::PageError;
 use super::form::{Errors, Form, Property};
 use super::page::{Frame, page, see_other};
-use super::parts::FormToken;
 use super::visitor::{Id, Posted, Visitor};
 use crate::app::Shared;
 
@@ -20,7 +20,7 @@ use crate::app::Shared;
 struct Edit {
     frame: Frame,
     token: FormToken,
-    /// Where the form goes, and the page to go back to.
+    /// The path to which the form is sent, and the path of the page to return to.
     action: String,
     back: String,
     new: bool,
@@ -29,17 +29,20 @@ struct Edit {
     wrong: usize,
 }
 
-/// `GET`: the form of a new webhook.
+/// `GET`: shows the form of a new webhook.
 pub(crate) async fn new(visitor: Visitor) -> Response {
-    form(&visitor, &Place::New, StatusCode::OK, Form::empty(), Errors::default())
+    form(&visitor, &FormTarget::New, StatusCode::OK, Form::empty(), Errors::default())
 }
 
-/// `POST`: makes it.
-pub(crate) async fn create(State(app): State<Shared>, posted: Posted) -> Result<Response, Failed> {
+/// `POST`: registers a webhook.
+pub(crate) async fn create(
+    State(app): State<Shared>,
+    posted: Posted,
+) -> Result<Response, PageError> {
     let Posted { visitor, fields } = posted;
     let sent = Form::read(&fields);
     if let Some(more) = more(&fields, sent.clone()) {
-        return Ok(form(&visitor, &Place::New, StatusCode::OK, more, Errors::default()));
+        return Ok(form(&visitor, &FormTarget::New, StatusCode::OK, more, Errors::default()));
     }
     let refused = match sent.check() {
         Ok(wanted) => {
@@ -52,36 +55,36 @@ pub(crate) async fn create(State(app): State<Shared>, posted: Posted) -> Result<
         }
         Err(errors) => *errors,
     };
-    Ok(form(&visitor, &Place::New, StatusCode::BAD_REQUEST, sent, refused))
+    Ok(form(&visitor, &FormTarget::New, StatusCode::BAD_REQUEST, sent, refused))
 }
 
-/// `GET`: the form of a webhook.
+/// `GET`: shows the form of an existing webhook.
 pub(crate) async fn edit(
     State(app): State<Shared>,
     visitor: Visitor,
     Id(id): Id,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
-    let place = Place::Of(format!("{WEBHOOKS}/{id}"));
+    let target = FormTarget::Existing(format!("{WEBHOOKS}/{id}"));
     let mut shown = Form::of(&webhook);
     if !visitor.owns(&webhook) {
         shown.mask_headers();
     }
-    Ok(form(&visitor, &place, StatusCode::OK, shown, Errors::default()))
+    Ok(form(&visitor, &target, StatusCode::OK, shown, Errors::default()))
 }
 
-/// `POST`: changes it.
+/// `POST`: changes a webhook.
 pub(crate) async fn save(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let Posted { visitor, fields } = posted;
     visitor.webhook(&app, id).await?;
-    let place = Place::Of(format!("{WEBHOOKS}/{id}"));
+    let target = FormTarget::Existing(format!("{WEBHOOKS}/{id}"));
     let sent = Form::read(&fields);
     if let Some(more) = more(&fields, sent.clone()) {
-        return Ok(form(&visitor, &place, StatusCode::OK, more, Errors::default()));
+        return Ok(form(&visitor, &target, StatusCode::OK, more, Errors::default()));
     }
     let refused = match sent.check() {
         Ok(wanted) => {
@@ -96,38 +99,38 @@ pub(crate) async fn save(
         }
         Err(errors) => *errors,
     };
-    Ok(form(&visitor, &place, StatusCode::BAD_REQUEST, sent, refused))
+    Ok(form(&visitor, &target, StatusCode::BAD_REQUEST, sent, refused))
 }
 
-/// Whose form it is.
-enum Place {
+/// The webhook that a form is for: a new one, or an existing one with its path.
+enum FormTarget {
     New,
-    Of(String),
+    Existing(String),
 }
 
 fn form(
     visitor: &Visitor,
-    place: &Place,
+    target: &FormTarget,
     status: StatusCode,
     mut form: Form,
     errors: Errors,
 ) -> Response {
-    // One to fill in without pressing anything.
+    // Add an empty row, so that a person can fill it in at once.
     if form.headers.is_empty() {
         form.headers.push(Default::default());
     }
     if form.properties.is_empty() {
         form.properties.push(Property::default());
     }
-    let (action, back, new) = match place {
-        Place::New => (WEBHOOKS.to_owned(), WEBHOOKS.to_owned(), true),
-        Place::Of(path) => (format!("{path}/edit"), path.clone(), false),
+    let (action, back, new) = match target {
+        FormTarget::New => (WEBHOOKS.to_owned(), WEBHOOKS.to_owned(), true),
+        FormTarget::Existing(path) => (format!("{path}/edit"), path.clone(), false),
     };
     let (frame, token, wrong) = (visitor.frame(), visitor.form_token(), errors.count());
     page(status, &Edit { frame, token, action, back, new, form, errors, wrong })
 }
 
-/// The form with one more row, when that is what a button without a script asked for.
+/// Adds a row to the form, if a button for that was pressed in a browser without scripts.
 fn more(fields: &super::fields::Fields, mut form: Form) -> Option<Form> {
     match fields.text("more") {
         "header" => form.headers.push(Default::default()),
@@ -137,8 +140,8 @@ fn more(fields: &super::fields::Fields, mut form: Form) -> Option<Form> {
     Some(form)
 }
 
-/// What is refused although the form itself is valid is about the address.
-fn errors(error: WebhookError) -> Result<Errors, Failed> {
+/// Turns the refusal of a valid form into an error of the address field.
+fn errors(error: WebhookError) -> Result<Errors, PageError> {
     match error {
         error @ (WebhookError::NotVerified(_) | WebhookError::TooMany { .. }) => {
             Ok(Errors { url: Some(error.to_string()), ..Errors::default() })

@@ -1,4 +1,4 @@
-//! What a person is told when there is no page to show.
+//! The error pages.
 
 use askama::Template;
 use axum::extract::Request;
@@ -9,24 +9,25 @@ use fanfare_store::StoreError;
 
 use super::page::{Frame, page, see_other};
 use super::{SIGN_IN, fields};
-use crate::api::problem::{AWAY_SECONDS, Problem};
+use crate::api::problem::{Problem, RETRY_AFTER_SECONDS};
 
-/// Why a page can't be shown, or what was asked for was not done.
+/// Why a page can't be shown, or a form was not processed.
 #[derive(Debug)]
-pub(crate) enum Failed {
-    /// The visitor has to sign in, and then goes on to this path of ours.
+pub(crate) enum PageError {
+    /// The visitor has to sign in, and then continues with this path of the console.
     SignIn { next: String, htmx: bool },
-    /// There is nothing here for the visitor.
+    /// The page does not exist for the visitor.
     Unknown,
-    /// The request does not come from one of our pages, or from one of an earlier session.
+    /// The request does not come from a page of the console, or it comes from a page of an earlier
+    /// session.
     Forged,
     /// The form can't be read.
     Body(Problem),
-    /// The database is away.
-    Away,
+    /// The database can't be reached.
+    Unavailable,
     /// The database took too long to answer.
     TookTooLong,
-    /// Something that the log tells more of.
+    /// An internal error; the log has the cause.
     Internal,
 }
 
@@ -38,50 +39,50 @@ struct ErrorPage {
     text: &'static str,
 }
 
-impl IntoResponse for Failed {
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
             Self::SignIn { next, htmx } => to_sign_in(&next, htmx),
-            Self::Unknown => told(
+            Self::Unknown => error_page(
                 StatusCode::NOT_FOUND,
                 "There is nothing here",
                 "The webhook or page does not exist, was deleted, or belongs to somebody else.",
             ),
-            Self::Forged => told(
+            Self::Forged => error_page(
                 StatusCode::FORBIDDEN,
                 "That was not done",
                 "The request did not come from a page of your present session. Go back, reload \
                  the page, and try again.",
             ),
-            Self::Body(Problem::TooLarge) => told(
+            Self::Body(Problem::TooLarge) => error_page(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "That is too large",
                 "A form may have at most 1 MiB.",
             ),
-            Self::Body(_) => told(
+            Self::Body(_) => error_page(
                 StatusCode::BAD_REQUEST,
                 "That did not arrive whole",
                 "The form ended too early. Go back and send it again.",
             ),
-            Self::Away => {
-                let mut response = told(
+            Self::Unavailable => {
+                let mut response = error_page(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "The service is not available for now",
                     "It can't reach its database. Nothing is lost; try again in a moment.",
                 );
-                response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
                 response
             }
             Self::TookTooLong => {
-                let mut response = told(
+                let mut response = error_page(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "That took too long",
                     "The database has too much to look through. Ask for less, or try again later.",
                 );
-                response.headers_mut().insert(header::RETRY_AFTER, AWAY_SECONDS);
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
                 response
             }
-            Self::Internal => told(
+            Self::Internal => error_page(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong",
                 "The log of the service says more.",
@@ -90,7 +91,7 @@ impl IntoResponse for Failed {
     }
 }
 
-fn told(status: StatusCode, title: &'static str, text: &'static str) -> Response {
+fn error_page(status: StatusCode, title: &'static str, text: &'static str) -> Response {
     page(status, &ErrorPage { frame: Frame::anonymous(), title, text })
 }
 
@@ -99,11 +100,11 @@ fn to_sign_in(next: &str, htmx: bool) -> Response {
     if !htmx {
         return see_other(&path);
     }
-    // A part of a page can't become the sign-in form: the whole page has to.
+    // A part of a page can't be replaced by the sign-in form, so the whole page is.
     whole_page(StatusCode::UNAUTHORIZED, &path)
 }
 
-/// Sends the browser to another page, from a part of one.
+/// Sends the browser to another page, in answer to a request for a part of a page.
 pub(super) fn whole_page(status: StatusCode, path: &str) -> Response {
     let mut response = status.into_response();
     if let Ok(path) = HeaderValue::from_str(path) {
@@ -112,26 +113,27 @@ pub(super) fn whole_page(status: StatusCode, path: &str) -> Response {
     response
 }
 
-/// A path that is none: a page for browsers, JSON for the rest.
+/// Answers a request for a path that does not exist, with a page for browsers and JSON for other
+/// clients.
 pub(crate) async fn no_route(request: Request) -> Response {
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
     if browser && !request.uri().path().starts_with("/api/") {
-        return Failed::Unknown.into_response();
+        return PageError::Unknown.into_response();
     }
     crate::api::problem::no_route()
 }
 
-impl From<StoreError> for Failed {
+impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
         Problem::from(error).into()
     }
 }
 
-impl From<Problem> for Failed {
+impl From<Problem> for PageError {
     fn from(problem: Problem) -> Self {
         match problem {
-            Problem::Away => Self::Away,
+            Problem::Unavailable => Self::Unavailable,
             Problem::TookTooLong => Self::TookTooLong,
             problem @ (Problem::TooLarge | Problem::BrokenOff) => Self::Body(problem),
             Problem::Unknown | Problem::NotAdministrator => Self::Unknown,
@@ -140,7 +142,7 @@ impl From<Problem> for Failed {
     }
 }
 
-impl From<WebhookError> for Failed {
+impl From<WebhookError> for PageError {
     fn from(error: WebhookError) -> Self {
         Problem::from(error).into()
     }

@@ -1,14 +1,14 @@
-//! The fields of a form, or of a query.
+//! The fields of a form or a query.
 
 use url::form_urlencoded;
 
-/// Names and values in the order in which they came.
+/// Names and values, in the order in which they were sent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Reads `application/x-www-form-urlencoded`. Line ends are those of a text area in HTML, two
-    /// characters, of which one is taken away.
+    /// Reads `application/x-www-form-urlencoded`. HTML text areas send each line end as two
+    /// characters; this turns them into one.
     pub(super) fn parse(form: &[u8]) -> Self {
         let pair = |(name, value): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
             (name.into_owned(), value.replace("\r\n", "\n"))
@@ -16,17 +16,17 @@ impl Fields {
         Self(form_urlencoded::parse(form).map(pair).collect())
     }
 
-    /// The value of a field, trimmed; nothing when it is not there.
+    /// The value of a field, trimmed; an empty text when the field is absent.
     pub(super) fn text(&self, name: &str) -> &str {
         self.raw(name).trim()
     }
 
-    /// The value of a field as it came.
+    /// The value of a field as it was sent; an empty text when the field is absent.
     pub(super) fn raw(&self, name: &str) -> &str {
         self.all(name).next_back().unwrap_or_default()
     }
 
-    /// All values of a field that may come more than once.
+    /// All values of a field that may be repeated.
     pub(super) fn all<'a, 'n>(
         &'a self,
         name: &'n str,
@@ -34,13 +34,13 @@ impl Fields {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a field is there: a box that is checked, a button that was pressed.
+    /// Whether a field is present: a box is checked, or a button was pressed.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(known, _)| known == name)
     }
 }
 
-/// A path with a query of those of these parameters that say anything.
+/// Makes a path with a query of those parameters that are not empty.
 pub(super) fn path(base: &str, parameters: &[(&str, &str)]) -> String {
     let said: Vec<_> = parameters.iter().filter(|(_, value)| !value.is_empty()).collect();
     if said.is_empty() {

@@ -1,7 +1,7 @@
-//! A webhook's form: its fields, and what is wrong with each.
+//! A webhook's form: its fields and their errors.
 //!
-//! What is judged here is what the API judges, by the same types, so that both say the same; a
-//! form can tell of all fields at once.
+//! The fields are validated by the same types as in the API, so both give the same messages. A form
+//! reports the errors of all fields together.
 
 use fanfare_core::filter::{Filter, Filters};
 use fanfare_core::rate_limit::RateLimit;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 
-/// The fields as they are shown.
+/// The fields as the page shows them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Form {
     pub(super) url: String,
@@ -25,11 +25,11 @@ pub(super) struct Form {
     pub(super) properties: Vec<Property>,
     /// Requests a minute; empty for no limit.
     pub(super) rate_limit: String,
-    /// A secret of the user's own; never shown.
+    /// A secret that the user chose. It is never shown.
     secret: String,
 }
 
-/// A filter to choose.
+/// A filter that can be chosen.
 #[derive(Debug, Clone)]
 pub(super) struct Kind {
     pub(super) name: &'static str,
@@ -37,16 +37,16 @@ pub(super) struct Kind {
     pub(super) chosen: bool,
 }
 
-/// A property as it is typed.
+/// A property as the user typed it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Property {
     pub(super) name: String,
-    /// A number, `true`, `false` or `null`, and not a text.
+    /// Whether the value is JSON: a number, `true`, `false` or `null`. Otherwise it is a text.
     pub(super) json: bool,
     pub(super) value: String,
 }
 
-/// What is wrong, beside the field that it is about.
+/// The errors of the fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Errors {
     pub(super) url: Option<String>,
@@ -59,7 +59,7 @@ pub(super) struct Errors {
 }
 
 impl Errors {
-    /// How many fields are wrong.
+    /// The number of fields with errors.
     pub(super) fn count(&self) -> usize {
         let all = [
             &self.url,
@@ -80,7 +80,7 @@ impl Form {
         Self { everything: true, kinds: kinds(|_| false), ..Self::default() }
     }
 
-    /// The form of a webhook that there is.
+    /// The form of an existing webhook.
     pub(super) fn of(webhook: &Webhook) -> Self {
         let forms = webhook.filters.shown();
         let actions: Vec<&str> = forms.iter().copied().filter(|it| it.contains('.')).collect();
@@ -103,14 +103,14 @@ impl Form {
         }
     }
 
-    /// Shows what stands for the values of headers instead of them.
+    /// Replaces the values of headers by placeholders.
     pub(super) fn mask_headers(&mut self) {
         for (_, value) in &mut self.headers {
             Headers::MASK.clone_into(value);
         }
     }
 
-    /// The form as it was sent. Rows without a name and a value are left out.
+    /// Reads the form. Rows without a name and a value are left out.
     pub(super) fn read(fields: &Fields) -> Self {
         let chosen: Vec<&str> = fields.all("filter").collect();
         let headers = fields.all("header-name").zip(fields.all("header-value"));
@@ -140,23 +140,23 @@ impl Form {
         }
     }
 
-    /// What the form asks for.
+    /// Validates the form and returns the registration that it describes.
     pub(super) fn check(&self) -> Result<Registration, Box<Errors>> {
         let mut errors = Errors::default();
         let uri = match self.url.as_str() {
             "" => Err("Enter the address that notifications are sent to.".to_owned()),
-            url => url.parse().map_err(told),
+            url => url.parse().map_err(message),
         };
         let uri = keep(uri, &mut errors.url);
         let secret = match self.secret.as_str() {
             "" => None,
-            secret => keep(secret.parse().map_err(told), &mut errors.secret),
+            secret => keep(secret.parse().map_err(message), &mut errors.secret),
         };
         let filters = keep(self.filters(), &mut errors.filters);
-        let headers = Headers::parse(self.headers.iter().cloned()).map_err(told);
+        let headers = Headers::parse(self.headers.iter().cloned()).map_err(message);
         let headers = keep(headers, &mut errors.headers);
         let properties = keep(self.properties(), &mut errors.properties);
-        let rate_limit = RateLimit::parse(&self.rate_limit).map_err(told);
+        let rate_limit = RateLimit::parse(&self.rate_limit).map_err(message);
         let rate_limit = keep(rate_limit, &mut errors.rate_limit).unwrap_or(RateLimit::Kept);
         if self.description.contains('\0') {
             errors.description = Some(RegistrationError::Description.to_string());
@@ -188,9 +188,9 @@ impl Form {
         let actions = self.actions.split([',', ' ', '\n', ';']).map(str::trim);
         let wanted: Vec<&str> = kinds.chain(actions.filter(|it| !it.is_empty())).collect();
         if wanted.is_empty() {
-            return Err("Choose what the webhook is told of, or everything.".to_owned());
+            return Err("Choose at least one kind of event, or everything.".to_owned());
         }
-        Filters::parse(&wanted).map_err(told)
+        Filters::parse(&wanted).map_err(message)
     }
 
     fn properties(&self) -> Result<Properties, String> {
@@ -210,10 +210,10 @@ impl Form {
                 Value::from(value.as_str())
             };
             if map.insert(name.clone(), value).is_some() {
-                return Err(format!("The property '{name}' is there more than once."));
+                return Err(format!("The property '{name}' appears more than once."));
             }
         }
-        Properties::parse(map).map_err(told)
+        Properties::parse(map).map_err(message)
     }
 }
 
@@ -226,12 +226,12 @@ fn kinds(chosen: impl Fn(&str) -> bool) -> Vec<Kind> {
     Filter::ALL.into_iter().map(kind).collect()
 }
 
-fn told(error: impl std::error::Error) -> String {
+fn message(error: impl std::error::Error) -> String {
     error.to_string()
 }
 
 fn keep<T>(result: Result<T, String>, error: &mut Option<String>) -> Option<T> {
-    result.map_err(|told| *error = Some(told)).ok()
+    result.map_err(|text| *error = Some(text)).ok()
 }
 
 #[cfg(test)]
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_what_it_was_made_from() {
+    fn a_form_reads_back_as_the_webhook_that_it_was_made_from() {
         let form = "url=http%3A%2F%2Fx%2F&description=D&paused=on&filter=reports&filter=tasks\
                     &actions=Alerts.Create&header-name=X-A&header-value=1&header-name=\
                     &header-value=&property-name=a&property-kind=json&property-value=5\
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_told_at_once() {
+    fn an_invalid_form_reports_every_wrong_field_at_once() {
         let form = "url=ftp%3A%2F%2Fx&secret=short&actions=galaxies&header-name=Host&header-value=x\
                     &property-name=a&property-kind=json&property-value=%5B%5D&rate-limit=0";
         let errors = read(form).check().unwrap_err();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_form_asks_for_its_address_and_filters() {
+    fn an_empty_form_requires_an_address_and_filters() {
         let errors = read("").check().unwrap_err();
         assert!(errors.url.is_some() && errors.filters.is_some());
         assert_eq!(errors.count(), 2);

@@ -1,4 +1,4 @@
-//! All webhooks of the visitor, and everybody's for an administrator.
+//! The grid of webhooks: the visitor's own, or those of all users for an administrator.
 
 use askama::Template;
 use axum::extract::State;
@@ -7,12 +7,12 @@ use axum::response::Response;
 use fanfare_core::name::Name;
 use fanfare_store::webhooks::grid::{Column, Place};
 
-use super::error::Failed;
+use super::components::FormToken;
+use super::error::PageError;
 use super::fields::Fields;
 use super::page::{Frame, page};
-use super::parts::FormToken;
 use super::row::{self, Row};
-use super::table::Asked;
+use super::table::GridQuery;
 use super::text;
 use super::visitor::Visitor;
 use crate::app::Shared;
@@ -28,11 +28,11 @@ struct Grid {
     order: &'static str,
     headings: Vec<Heading>,
     rows: Vec<Row>,
-    /// The places of the first and the last row among all that were found, from 1.
+    /// The numbers of the first and the last row among all that were found, from 1.
     from: i64,
     to: i64,
     found: i64,
-    /// How many there are without the search.
+    /// The number of webhooks without the search.
     all: i64,
     administrator: bool,
     previous: Option<String>,
@@ -41,65 +41,65 @@ struct Grid {
 
 /// The head of a column.
 struct Heading {
-    /// As `aria-sort` has it.
+    /// The value of `aria-sort`.
     sorted: Option<&'static str>,
     links: Vec<Link>,
 }
 
-/// What a column is sorted by when it is followed.
+/// A link that sorts the grid by a column.
 struct Link {
     label: &'static str,
     path: String,
     chosen: bool,
 }
 
-/// `GET`.
+/// `GET`: shows the grid.
 pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
     uri: Uri,
-) -> Result<Response, Failed> {
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
-    let asked = Asked::parse(&query);
+) -> Result<Response, PageError> {
+    let fields = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let query = GridQuery::parse(&fields);
     let administrator = visitor.caller.administrator;
     let owner: Option<&Name> = (!administrator).then_some(&visitor.caller.name);
-    let found = app.store.webhooks_grid(&asked.filter(owner)).await?;
+    let found = app.store.webhooks_grid(&query.filter(owner)).await?;
     let all = match found.found {
-        found if asked.search.is_empty() => found,
+        found if query.search.is_empty() => found,
         _ => app.store.webhooks_number(owner).await?,
     };
     let (first, last) = found.ends.unzip();
     let to = found.before + i64::try_from(found.webhooks.len()).unwrap_or(0);
     let is_more = to < found.found;
-    let (sort, order) = asked.order();
+    let (sort, order) = query.order();
     let grid = Grid {
         frame: visitor.frame(),
         token: visitor.form_token(),
-        done: text::done(query.text("done")),
-        headings: headings(&asked, administrator),
+        done: text::done(fields.text("done")),
+        headings: headings(&query, administrator),
         rows: row::of(&app, &visitor, &found.webhooks).await?,
         from: found.before + 1,
         to,
         found: found.found,
         all,
         administrator,
-        previous: first.filter(|_| found.before > 0).map(|key| asked.page(&Place::Before(key))),
-        next: last.filter(|_| is_more).map(|key| asked.page(&Place::After(key))),
+        previous: first.filter(|_| found.before > 0).map(|key| query.page(&Place::Before(key))),
+        next: last.filter(|_| is_more).map(|key| query.page(&Place::After(key))),
         sort,
         order,
-        search: asked.search.clone(),
+        search: query.search.clone(),
     };
     Ok(page(StatusCode::OK, &grid))
 }
 
-fn headings(asked: &Asked, administrator: bool) -> Vec<Heading> {
+fn headings(query: &GridQuery, administrator: bool) -> Vec<Heading> {
     let link = |(label, column): &(&'static str, Column)| {
-        let chosen = asked.column == *column;
-        // What is sorted already is turned round.
-        let path = asked.sorted_by(*column, chosen && !asked.descending);
+        let chosen = query.column == *column;
+        // A link to the current column reverses the order.
+        let path = query.sorted_by(*column, chosen && !query.descending);
         Link { label, path, chosen }
     };
-    let sorted = if asked.descending { "descending" } else { "ascending" };
+    let sorted = if query.descending { "descending" } else { "ascending" };
     let heading = |columns: &[(&'static str, Column)]| {
         let links: Vec<Link> = columns.iter().map(link).collect();
         let is_sorted = links.iter().any(|link| link.chosen);

@@ -1,4 +1,4 @@
-//! How webhooks do, at a glance.
+//! The health of webhooks in a short form.
 
 use std::collections::HashMap;
 
@@ -7,24 +7,24 @@ use fanfare_core::webhook::Webhook;
 use fanfare_store::StoreError;
 use fanfare_store::health::{Health as Counted, Last as LastAttempt};
 
-use super::parts::{Hour, Moment, Sparkline};
+use super::components::{Hour, Moment, Sparkline};
 use crate::app::App;
 
-/// How a webhook did lately.
+/// The results of a webhook's recent attempts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Health {
-    /// Whether it could be found out.
+    /// Whether the results are known.
     pub(super) known: bool,
-    /// The last attempt of all.
+    /// The last attempt.
     pub(super) last: Option<Last>,
-    /// Which part of the attempts of the last 24 hours succeeded, as text.
+    /// The share of the attempts in the last 24 hours that succeeded, as a text.
     pub(super) rate: Option<String>,
     pub(super) sparkline: Sparkline,
-    /// Since when every retry failed.
+    /// The time since which every attempt has failed.
     pub(super) failing_since: Option<Moment>,
 }
 
-/// An attempt.
+/// A finished attempt.
 #[derive(Debug, Clone)]
 pub(super) struct Last {
     pub(super) good: bool,
@@ -33,8 +33,8 @@ pub(super) struct Last {
     pub(super) at: Moment,
 }
 
-/// How each of these webhooks does. After a long time without a console there is nothing to tell
-/// until attempts are counted again.
+/// Reads the health of each of these webhooks. If no console has run for a long time, it is unknown
+/// until the attempts are counted.
 pub(super) async fn of(
     app: &App,
     webhooks: &[Webhook],
@@ -66,7 +66,7 @@ fn health(counted: &Counted) -> Health {
     }
 }
 
-/// In whole percent, but 100 only when all succeeded, and 0 only when none did.
+/// The share in whole percent. It is 100 only if all attempts succeeded, and 0 only if none did.
 fn rate(succeeded: u64, all: u64) -> Option<String> {
     let percent = (succeeded * 100).checked_div(all)?;
     Some(match percent {
@@ -83,7 +83,8 @@ fn last(attempt: &LastAttempt) -> Last {
     Last { good: is_good(&attempt.outcome), result, at: Moment(attempt.at) }
 }
 
-/// A receiver that says that it is gone took nothing.
+/// Whether the receiver accepted the notification. An answer that the receiver is gone does not
+/// count.
 fn is_good(outcome: &str) -> bool {
     outcome == "delivered"
 }

@@ -1,13 +1,13 @@
-//! From a template to an answer, with what a browser may do with it.
+//! Answers with rendered templates, and their security headers.
 
 use askama::Template;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::assets::{PATHS, Paths};
-use super::parts::FormToken;
+use super::components::FormToken;
 
-/// Nothing runs, loads or is sent but what is ours; nothing inline.
+/// Scripts, styles and images come from the console only, and none are inline.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; \
                       frame-ancestors 'none'";
@@ -15,38 +15,38 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const HEADERS: [(HeaderName, &str); 3] = [
     (header::CONTENT_TYPE, "text/html; charset=utf-8"),
     (header::CONTENT_SECURITY_POLICY, POLICY),
-    // With less, browsers would not say that a form comes from here.
+    // With a stricter value, browsers would not say that a form comes from the console.
     (header::REFERRER_POLICY, "same-origin"),
 ];
 
-/// What is around every page.
+/// The frame around every page.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) paths: &'static Paths,
-    pub(super) who: Option<Who>,
+    pub(super) user: Option<CurrentUser>,
 }
 
-/// Who looks at the page.
+/// The user who is signed in.
 #[derive(Debug)]
-pub(super) struct Who {
+pub(super) struct CurrentUser {
     pub(super) name: String,
     pub(super) administrator: bool,
     pub(super) token: FormToken,
 }
 
 impl Frame {
-    /// For somebody who is not signed in.
+    /// The frame for a visitor who is not signed in.
     pub(super) fn anonymous() -> Self {
-        Self { paths: &PATHS, who: None }
+        Self { paths: &PATHS, user: None }
     }
 
-    /// For somebody who is.
-    pub(super) fn of(who: Who) -> Self {
-        Self { paths: &PATHS, who: Some(who) }
+    /// The frame for a user who is signed in.
+    pub(super) fn of(user: CurrentUser) -> Self {
+        Self { paths: &PATHS, user: Some(user) }
     }
 }
 
-/// An answer with this page.
+/// Makes an answer with this page.
 pub(super) fn page(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
         Ok(html) => {
@@ -63,7 +63,7 @@ pub(super) fn page(status: StatusCode, template: &impl Template) -> Response {
     }
 }
 
-/// An answer that sends the browser on to a page of ours.
+/// Makes an answer that redirects the browser to another page.
 pub(super) fn see_other(path: &str) -> Response {
     let path = HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/"));
     (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response()

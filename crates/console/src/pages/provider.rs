@@ -1,17 +1,18 @@
-//! Signing in at the identity provider: the way there, and back.
+//! Signing in at the identity provider: sending the browser there, and its return.
 //!
-//! Going there needs no form of ours: all that another site could do with it is to have somebody
-//! signed in as who they are at the provider. Coming back works only in the browser that went.
+//! Sending the browser to the provider needs no form token: with a forged request, another site
+//! could only make a user sign in with the user's own account at the provider. The return works
+//! only in the browser that was sent.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{AppendHeaders, IntoResponse as _, Response};
 use fanfare_store::sessions::NewProviderSession;
 
-use super::denied::Denied;
-use super::error::Failed;
+use super::error::PageError;
 use super::fields::Fields;
 use super::page::see_other;
+use super::provider_error::ProviderError;
 use super::sign_in::{Form, form, local};
 use super::text;
 use crate::app::{App, Shared};
@@ -21,43 +22,43 @@ use crate::auth::{cookie, token};
 use crate::oidc::admission::{Authority, admit};
 use crate::oidc::flow::Flow;
 use crate::oidc::provider::Provider;
-use crate::oidc::stated::Shown;
+use crate::oidc::token_summary::LogValue;
 
 /// `GET`: sends the browser to the provider.
 pub(crate) async fn start(
     State(app): State<Shared>,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Response, Failed> {
-    let provider = app.provider.as_ref().ok_or(Failed::Unknown)?;
+) -> Result<Response, PageError> {
+    let provider = app.provider.as_ref().ok_or(PageError::Unknown)?;
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let next = query.text("next");
-    let Ok(described) = provider.described().await else {
-        return denied(&app, provider, next, Denied::Away);
+    let Ok(info) = provider.info().await else {
+        return denied(&app, provider, next, ProviderError::Unavailable);
     };
     let flow = Flow::begin(next)?;
-    let address = flow.address(&described.metadata, &provider.config, query.has("anew"));
-    let cookie = cookie::begin_flow(&app.site, &headers, &flow).ok_or(Failed::Internal)?;
+    let address = flow.address(&info.metadata, &provider.config, query.has("anew"));
+    let cookie = cookie::begin_flow(&app.site, &headers, &flow).ok_or(PageError::Internal)?;
     Ok(([(header::SET_COOKIE, cookie)], see_other(address.as_str())).into_response())
 }
 
-/// `GET`: the browser is back.
+/// `GET`: handles the return of the browser.
 pub(crate) async fn finish(
     State(app): State<Shared>,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Response, Failed> {
-    let provider = app.provider.as_ref().ok_or(Failed::Unknown)?;
+) -> Result<Response, PageError> {
+    let provider = app.provider.as_ref().ok_or(PageError::Unknown)?;
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let flow = cookie::flow(&app.site, &headers);
     let next = flow.as_ref().map(|flow| local(flow.next()).to_owned()).unwrap_or_default();
-    let ended = cookie::end_flow(&app.site, &headers).ok_or(Failed::Internal)?;
-    let answer = match come_in(&app, provider, flow, &query).await {
+    let ended = cookie::end_flow(&app.site, &headers).ok_or(PageError::Internal)?;
+    let answer = match begin_session(&app, provider, flow, &query).await {
         Ok(token) => {
             if let Some(former) = cookie::token(&app.site, &headers) {
                 app.store.session_end(&token::digest(former)).await?;
             }
-            let cookie = cookie::begin(&app.site, &headers, &token).ok_or(Failed::Internal)?;
+            let cookie = cookie::begin(&app.site, &headers, &token).ok_or(PageError::Internal)?;
             ([(header::SET_COOKIE, cookie)], see_other(local(&next))).into_response()
         }
         Err(why) => denied(&app, provider, &next, why)?,
@@ -65,34 +66,35 @@ pub(crate) async fn finish(
     Ok((AppendHeaders([(header::SET_COOKIE, ended)]), answer).into_response())
 }
 
-/// Begins a session for whom the provider vouches for.
-async fn come_in(
+/// Begins a session for the user whom the provider has identified.
+async fn begin_session(
     app: &App,
     provider: &Provider,
     flow: Option<Flow>,
     query: &Fields,
-) -> Result<Token, Denied> {
-    // Whose sign-in it is comes before anything else that the address says.
-    let flow = flow.filter(|flow| flow.is_of(query.raw("state"))).ok_or(Denied::NotOurs)?;
-    let described = provider.described().await.map_err(|_| Denied::Away)?;
+) -> Result<Token, ProviderError> {
+    // First, check that this browser began the sign-in. The rest of the address is used only after
+    // that.
+    let flow = flow.filter(|flow| flow.is_of(query.raw("state"))).ok_or(ProviderError::NotOurs)?;
+    let info = provider.info().await.map_err(|_| ProviderError::Unavailable)?;
     let names_other = query.raw("iss") != provider.config.issuer;
-    if names_other && (query.has("iss") || described.metadata.names_itself) {
+    if names_other && (query.has("iss") || info.metadata.names_itself) {
         tracing::warn!(
             expected.iss = provider.config.issuer,
-            found.iss = %Shown::text(query.raw("iss")),
+            found.iss = %LogValue::text(query.raw("iss")),
             "refused a sign-in that names another identity provider, or none"
         );
-        return Err(Denied::NotOurs);
+        return Err(ProviderError::NotOurs);
     }
     match query.raw("error") {
-        "" if query.raw("code").is_empty() => return Err(Denied::NotOurs),
+        "" if query.raw("code").is_empty() => return Err(ProviderError::NotOurs),
         "" => {}
-        "access_denied" => return Err(Denied::Cancelled),
-        "temporarily_unavailable" | "server_error" => return Err(Denied::Away),
+        "access_denied" => return Err(ProviderError::Cancelled),
+        "temporarily_unavailable" | "server_error" => return Err(ProviderError::Unavailable),
         code => {
             let code: String = code.chars().filter(char::is_ascii_graphic).take(100).collect();
             tracing::warn!(code, "the identity provider refused a sign-in");
-            return Err(Denied::Refused);
+            return Err(ProviderError::Refused);
         }
     }
     let now = (app.clock)();
@@ -113,16 +115,24 @@ async fn come_in(
     Ok(token)
 }
 
-/// The sign-in page with what went wrong, from which one can try again.
-fn denied(app: &App, provider: &Provider, next: &str, why: Denied) -> Result<Response, Failed> {
+/// Shows the sign-in page with the error, so that the user can try again.
+fn denied(
+    app: &App,
+    provider: &Provider,
+    next: &str,
+    why: ProviderError,
+) -> Result<Response, PageError> {
     let status = match why {
-        Denied::Failed(failed) => return Err(failed),
-        Denied::NotOurs => StatusCode::BAD_REQUEST,
-        Denied::Away => StatusCode::SERVICE_UNAVAILABLE,
+        ProviderError::Page(failed) => return Err(failed),
+        ProviderError::NotOurs => StatusCode::BAD_REQUEST,
+        ProviderError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::FORBIDDEN,
     };
-    // Otherwise the provider, which knows the user, would send the same one back.
-    let anew = matches!(why, Denied::Nameless(_) | Denied::Unknown(_) | Denied::Disabled(_));
-    let error = Some(text::denied(&why, &provider.config.label));
-    Ok(form(app, status, &Form { next, error, anew, ..Form::default() }))
+    // Otherwise the provider, where the user has a session, would return the same user.
+    let force_login = matches!(
+        why,
+        ProviderError::UserClaim(_) | ProviderError::Unknown(_) | ProviderError::Disabled(_)
+    );
+    let error = Some(text::provider_error(&why, &provider.config.label));
+    Ok(form(app, status, &Form { next, error, force_login, ..Form::default() }))
 }

@@ -1,18 +1,18 @@
-//! Receivers ready to run, in the languages that are asked for most, for one webhook's address.
+//! Complete receivers for one webhook's address, in common languages.
 
 use askama::Template;
 use fanfare_core::webhook::Webhook;
 
-/// A receiver's program.
+/// The program of a receiver.
 pub(super) struct Receiver {
     pub(super) language: &'static str,
-    /// What there is to do with it.
+    /// How to run it.
     pub(super) hint: &'static str,
     pub(super) code: String,
 }
 
-/// What the programs are told of the webhook.
-struct Place {
+/// The path and the port of the webhook's address, for the programs.
+struct Endpoint {
     path: String,
     port: u16,
 }
@@ -22,7 +22,7 @@ macro_rules! receiver {
         #[derive(Template)]
         #[template(path = $path, escape = "none")]
         struct $name<'a> {
-            place: &'a Place,
+            endpoint: &'a Endpoint,
         }
     };
 }
@@ -33,32 +33,32 @@ receiver!(Node, "receivers/node.txt");
 receiver!(Go, "receivers/go.txt");
 receiver!(Rust, "receivers/rust.txt");
 
-/// The programs for a webhook. A path of a parsed URL has no quotes and backslashes that would end
-/// a text of any of these languages: they come in as `%22` and `/`.
+/// Makes the programs for a webhook. The path of a parsed URL has no quotes and no backslashes,
+/// which could end a string literal in these languages: it has `%22` and `/` instead.
 pub(super) fn of(webhook: &Webhook) -> Vec<Receiver> {
     let url = webhook.uri.url();
     let path = url.path().replace(['"', '\\', '\n'], "");
-    // Behind a proxy the port is another one; that of the address is the best guess.
+    // Behind a proxy the receiver has another port. The address's port is the best guess.
     let port = url.port().filter(|port| *port > 1023).unwrap_or(8500);
-    let place = Place { path, port };
+    let endpoint = Endpoint { path, port };
     let receiver = |language, hint, code: askama::Result<String>| {
-        // A template that only puts texts together does not fail.
+        // A template that only joins texts can't fail.
         Receiver { language, hint, code: code.unwrap_or_default() }
     };
     vec![
         receiver(
             "C#",
             "In a project made by dotnet new web, as Program.cs.",
-            CSharp { place: &place }.render(),
+            CSharp { endpoint: &endpoint }.render(),
         ),
-        receiver("Python", "python receiver.py", Python { place: &place }.render()),
-        receiver("Node.js", "node receiver.mjs", Node { place: &place }.render()),
-        receiver("Go", "go run receiver.go", Go { place: &place }.render()),
+        receiver("Python", "python receiver.py", Python { endpoint: &endpoint }.render()),
+        receiver("Node.js", "node receiver.mjs", Node { endpoint: &endpoint }.render()),
+        receiver("Go", "go run receiver.go", Go { endpoint: &endpoint }.render()),
         receiver(
             "Rust",
             "cargo add axum hmac@0.13 sha2@0.11 hex && cargo add tokio --features full, as \
              src/main.rs.",
-            Rust { place: &place }.render(),
+            Rust { endpoint: &endpoint }.render(),
         ),
     ]
 }

@@ -1,5 +1,6 @@
-//! Sending again all that failed of a webhook since a time: choose since when, see how many that
-//! is, confirm, watch it go on, cancel. It goes on without the page: see `upkeep`.
+//! Resending a webhook's failed deliveries since a chosen time: the pages count them, start the
+//! resend, show its progress and cancel it. The resend runs independently of the pages: see
+//! `maintenance`.
 
 use askama::Template;
 use axum::extract::{FromRequestParts, Path, State};
@@ -12,10 +13,10 @@ use fanfare_core::ids::WebhookId;
 use fanfare_store::deliveries::{Became, Resend};
 use uuid::Uuid;
 
-use super::error::Failed;
+use super::components::{FormToken, Moment};
+use super::error::PageError;
 use super::fields::{self, Fields};
 use super::page::{Frame, page, see_other};
-use super::parts::{FormToken, Moment};
 use super::visitor::{Id, Posted, Visitor};
 use super::{WEBHOOKS, deliveries, text};
 use crate::app::Shared;
@@ -29,10 +30,10 @@ const CHOICES: [(&str, &str, TimeDelta); 4] = [
 ];
 /// Everything, however old.
 const EVER: &str = "ever";
-/// A time that is written beside the choice.
+/// The time in the field next to the choices.
 const EXACT: &str = "exact";
 
-/// The first page: since when, and how many that is.
+/// The first page: the choice of a time, and the number of failed deliveries since then.
 #[derive(Template)]
 #[template(path = "resend.html")]
 struct Ask {
@@ -42,12 +43,12 @@ struct Ask {
     url: String,
     paused: bool,
     choices: Vec<Choice>,
-    /// The time in the field beside the choice, without a zone: UTC.
+    /// The time in the field next to the choices, in UTC, without a zone.
     at: String,
-    /// Whether that can't be read.
+    /// Whether the time can't be read.
     wrong: bool,
     counted: Option<CountedSince>,
-    /// Where the request is that goes on.
+    /// The path of the open resend.
     open: Option<String>,
 }
 
@@ -57,18 +58,19 @@ struct Choice {
     chosen: bool,
 }
 
-/// What failed since the chosen time.
+/// The number of deliveries that have failed since the chosen time.
 struct CountedSince {
-    /// Frozen: what the form sends is what was counted.
+    /// The exact time, which the form sends, so that the resend has the deliveries that were
+    /// counted.
     since: String,
-    /// `None` for everything.
+    /// The same time for people; `None` for all deliveries.
     moment: Option<Moment>,
     count: i64,
-    /// Whether there are more than were counted.
+    /// Whether there are more than the counted ones.
     more: bool,
 }
 
-/// How a request goes on.
+/// The progress of a resend.
 #[derive(Template)]
 #[template(path = "resending.html")]
 struct Resending {
@@ -76,35 +78,35 @@ struct Resending {
     token: FormToken,
     id: WebhookId,
     url: String,
-    /// The page itself.
+    /// The path of this page.
     path: String,
     resend: Resend,
     since: Option<Moment>,
     asked_at: Moment,
     became: Became,
-    /// When it ended and why.
+    /// When and why the resend ended.
     ended: Option<(Moment, &'static str)>,
 }
 
-/// The request that a path names, and its webhook.
+/// The ids of a webhook and a resend in a path.
 pub(crate) struct Ids(WebhookId, Uuid);
 
 impl FromRequestParts<Shared> for Ids {
-    type Rejection = Failed;
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Failed> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, PageError> {
         let ids = Path::<(WebhookId, Uuid)>::from_request_parts(parts, app).await;
-        ids.map(|Path((webhook, id))| Self(webhook, id)).map_err(|_| Failed::Unknown)
+        ids.map(|Path((webhook, id))| Self(webhook, id)).map_err(|_| PageError::Unknown)
     }
 }
 
-/// `GET`: since when, and when that is chosen, how many.
+/// `GET`: shows the choice of a time, and the count once a time is chosen.
 pub(crate) async fn ask(
     State(app): State<Shared>,
     visitor: Visitor,
     Id(id): Id,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     let query = deliveries::query(&uri);
     let name = query.text("since");
@@ -135,14 +137,14 @@ pub(crate) async fn ask(
     Ok(page(StatusCode::OK, &asked))
 }
 
-/// `POST`: begins.
+/// `POST`: begins the resend.
 pub(crate) async fn begin(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let actor = posted.visitor.actor();
-    let since = posted.fields.text("since").parse().map_err(|_| Failed::Unknown)?;
+    let since = posted.fields.text("since").parse().map_err(|_| PageError::Unknown)?;
     let problem = match resends::begin(&app.context, &actor, id, since, Origin::Form).await {
         Ok(resend) => return Ok(see_other(&path(id, resend.id))),
         Err(ResendError::NotReceiving(_)) => "paused",
@@ -152,27 +154,27 @@ pub(crate) async fn begin(
     Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &[("problem", problem)])))
 }
 
-/// `GET`: how it goes on.
+/// `GET`: shows the progress.
 pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
     Ids(id, resend): Ids,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let found = resends::show(&app.context, &visitor.actor(), id, Which::Id(resend)).await?;
     Ok(page(StatusCode::OK, &resending(&visitor, found)))
 }
 
-/// `POST`: ends it where it is.
+/// `POST`: cancels the resend.
 pub(crate) async fn cancel(
     State(app): State<Shared>,
     Ids(id, resend): Ids,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     resends::cancel(&app.context, &posted.visitor.actor(), id, Which::Id(resend)).await?;
     Ok(see_other(&path(id, resend)))
 }
 
-impl From<ResendError> for Failed {
+impl From<ResendError> for PageError {
     fn from(error: ResendError) -> Self {
         match error {
             ResendError::Webhook(error) => error.into(),
@@ -184,7 +186,7 @@ impl From<ResendError> for Failed {
     }
 }
 
-/// Where a request is seen going on.
+/// The path of the page with a resend's progress.
 pub(super) fn path(webhook: WebhookId, resend: Uuid) -> String {
     format!("{WEBHOOKS}/{webhook}/resend/{}", resend.simple())
 }
@@ -205,7 +207,7 @@ fn resending(visitor: &Visitor, found: Progress) -> Resending {
     }
 }
 
-/// The time that was chosen; `None` when none was, or it makes no sense.
+/// Reads the chosen time. Returns `None` if no time was chosen, or it is not valid.
 fn since(query: &Fields, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     match query.text("since") {
         EVER => Some(DateTime::UNIX_EPOCH),
@@ -217,13 +219,13 @@ fn since(query: &Fields, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     }
 }
 
-/// A time as browsers write it into a form, without a zone and with or without seconds.
+/// Reads a time as browsers send it in a form: without a zone, with or without seconds.
 fn exact(text: &str) -> Option<DateTime<Utc>> {
     let text = text.replace(' ', "T");
     let read = |format| NaiveDateTime::parse_from_str(&text, format).ok();
     let time = read("%Y-%m-%dT%H:%M").or_else(|| read("%Y-%m-%dT%H:%M:%S%.f"))?;
     let time = time.and_utc();
-    // Not before all times, nor after what the database has room for.
+    // Limit the time to the range that the database can store.
     (DateTime::UNIX_EPOCH <= time && time < DateTime::UNIX_EPOCH + TimeDelta::days(366 * 1000))
         .then_some(time)
 }
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_chosen_or_written() {
+    fn a_time_is_chosen_from_the_list_or_typed() {
         check("since=1h", Some("2026-11-23T09:00:00Z"));
         check("since=7d", Some("2026-11-16T10:00:00Z"));
         check("since=ever", Some("1970-01-01T00:00:00Z"));

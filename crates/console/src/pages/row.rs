@@ -1,4 +1,4 @@
-//! A row of the grid: a webhook at a glance, and pausing it in place.
+//! A row of the grid: a webhook in a short form, with a button that pauses or resumes it in place.
 
 use askama::Template;
 use axum::extract::State;
@@ -9,24 +9,24 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::registration::RegistrationError;
 use fanfare_core::webhook::Webhook;
 
-use super::error::{Failed, whole_page};
+use super::components::shortened;
+use super::error::{PageError, whole_page};
 use super::health::{self, Health};
 use super::page::{page, see_other};
-use super::parts::shortened;
 use super::visitor::{Id, Posted, Visitor};
 use super::{WEBHOOKS, fields, text};
 use crate::app::{App, Shared};
 
-/// How much of an address or a description is shown, in characters.
+/// The length of an address or a description that is shown, in characters.
 const SHOWN: usize = 90;
 
-/// A webhook as the grid shows it.
+/// A webhook in the grid.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) id: WebhookId,
     /// The owner, for administrators.
     pub(super) user: Option<String>,
-    /// What is wrong with the owner.
+    /// The problem with the owner, if there is one.
     pub(super) owner_problem: Option<&'static str>,
     pub(super) url: String,
     pub(super) filters: String,
@@ -36,7 +36,7 @@ pub(super) struct Row {
     pub(super) health: Health,
 }
 
-/// A row alone.
+/// A row without the grid.
 #[derive(Template)]
 #[template(path = "row.html")]
 struct RowAlone {
@@ -44,7 +44,7 @@ struct RowAlone {
 }
 
 impl Row {
-    /// Where the button goes that pauses or resumes it.
+    /// The path for pausing or resuming the webhook.
     pub(super) fn turn(&self) -> String {
         format!("{WEBHOOKS}/{}/{}", self.id, if self.paused { "resume" } else { "pause" })
     }
@@ -55,7 +55,7 @@ pub(super) async fn of(
     app: &App,
     visitor: &Visitor,
     webhooks: &[Webhook],
-) -> Result<Vec<Row>, Failed> {
+) -> Result<Vec<Row>, PageError> {
     let owners: Owners = webhooks::owners(&app.context, webhooks).await?;
     let mut health = health::of(app, webhooks).await?;
     let row = |webhook: &Webhook| Row {
@@ -72,7 +72,7 @@ pub(super) async fn of(
     Ok(webhooks.iter().map(row).collect())
 }
 
-/// What a webhook asks for, in words.
+/// The filters of a webhook in words.
 pub(super) fn filters(webhook: &Webhook) -> String {
     if webhook.filters.is_everything() {
         return "Everything".to_owned();
@@ -85,20 +85,25 @@ pub(crate) async fn pause(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     set(&app, id, &posted, true).await
 }
 
-/// `POST`: resumes it.
+/// `POST`: resumes a webhook.
 pub(crate) async fn resume(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     set(&app, id, &posted, false).await
 }
 
-async fn set(app: &App, id: WebhookId, posted: &Posted, paused: bool) -> Result<Response, Failed> {
+async fn set(
+    app: &App,
+    id: WebhookId,
+    posted: &Posted,
+    paused: bool,
+) -> Result<Response, PageError> {
     let visitor = &posted.visitor;
     let (context, actor) = (&app.context, visitor.actor());
     let set = if paused {
@@ -116,6 +121,6 @@ async fn set(app: &App, id: WebhookId, posted: &Posted, paused: bool) -> Result<
         return Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &[("done", done)])));
     }
     let webhook = visitor.webhook(app, id).await?;
-    let row = of(app, visitor, &[webhook]).await?.pop().ok_or(Failed::Unknown)?;
+    let row = of(app, visitor, &[webhook]).await?.pop().ok_or(PageError::Unknown)?;
     Ok(page(StatusCode::OK, &RowAlone { row }))
 }

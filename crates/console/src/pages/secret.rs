@@ -1,4 +1,4 @@
-//! A webhook's secret: shown to its owner alone, and replaced without a gap.
+//! A webhook's secret: shown to its owner only, and replaced without an interruption.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use fanfare_core::signature::library_secret;
 use fanfare_core::webhook::Secret;
 
 use super::WEBHOOKS;
-use super::error::Failed;
+use super::error::PageError;
 use super::page::{Frame, page, see_other};
 use super::visitor::{Id, Posted};
 use crate::app::Shared;
 
-/// How long a replaced secret goes on signing, by what the form says.
+/// How long a replaced secret continues to sign, by the values of the form.
 const OVERLAPS: [(&str, Duration); 4] = [
     ("0", Duration::ZERO),
     ("1h", Duration::from_hours(1)),
@@ -32,7 +32,7 @@ struct Revealed {
     secrets: Vec<Shown>,
 }
 
-/// The same as a page of its own, for browsers without scripts.
+/// The secret as a page of its own, for browsers without scripts.
 #[derive(Template)]
 #[template(path = "secret_page.html")]
 struct RevealedPage {
@@ -47,12 +47,12 @@ struct Shown {
     library: String,
 }
 
-/// `POST`: reveals it.
+/// `POST`: shows the secret.
 pub(crate) async fn reveal(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = webhooks::reveal(&app.context, &posted.visitor.actor(), id).await?;
     let shown = |secret: &Secret| Shown {
         secret: secret.reveal().to_owned(),
@@ -67,20 +67,20 @@ pub(crate) async fn reveal(
     Ok(page(StatusCode::OK, &RevealedPage { frame, id, url, secrets }))
 }
 
-/// `POST`: makes a new one, beside which the old one signs for a while.
+/// `POST`: replaces the secret. The old one signs as well for a while.
 pub(crate) async fn rotate(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
-    // An administrator has no use for another owner's new secret, which no page shows to them.
+) -> Result<Response, PageError> {
+    // An administrator can't use another owner's new secret, because no page shows it to them.
     let visitor = &posted.visitor;
     if !visitor.owns(&visitor.webhook(&app, id).await?) {
-        return Err(Failed::Unknown);
+        return Err(PageError::Unknown);
     }
     let asked = posted.fields.text("overlap");
     let overlap = OVERLAPS.iter().find(|(name, _)| *name == asked).map(|(_, overlap)| *overlap);
-    let overlap = overlap.ok_or(Failed::Unknown)?;
+    let overlap = overlap.ok_or(PageError::Unknown)?;
     webhooks::rotate(&app.context, &visitor.actor(), id, None, overlap).await?;
     Ok(see_other(&format!("{WEBHOOKS}/{id}?done=rotated")))
 }

@@ -1,4 +1,5 @@
-//! Help with signatures: which part of a request does not match, and receivers that check it.
+//! Help with signatures: which part of a request does not match, and receivers that check
+//! signatures.
 
 use askama::Template;
 use axum::extract::State;
@@ -7,9 +8,9 @@ use axum::response::Response;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 
-use super::error::Failed;
+use super::components::FormToken;
+use super::error::PageError;
 use super::page::{Frame, page};
-use super::parts::FormToken;
 use super::receivers::{self, Receiver};
 use super::verdict::{self, Grade, Received, Verdict};
 use super::visitor::{Id, Posted, Visitor};
@@ -26,30 +27,30 @@ struct Help {
     body: String,
     headers: String,
     verdicts: Vec<Verdict>,
-    /// Whether there is anything that a receiver must not accept.
+    /// Whether any part has an error, so that a receiver must not accept the request.
     bad: bool,
     receivers: Vec<Receiver>,
 }
 
-/// How much of what was pasted is put back into the form, in characters.
+/// The length of pasted text that is put back into the form, in characters.
 const KEPT: usize = 32 * 1024;
 
-/// `GET`: the form, and receivers.
+/// `GET`: shows the form and the receivers.
 pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
     Id(id): Id,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     Ok(help(&visitor, &webhook, "", "", Vec::new()))
 }
 
-/// `POST`: judges what was pasted.
+/// `POST`: checks the pasted request.
 pub(crate) async fn check(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let Posted { visitor, fields } = posted;
     let webhook = visitor.webhook(&app, id).await?;
     let (body, headers) = (fields.raw("body"), fields.raw("headers"));
@@ -68,7 +69,8 @@ pub(crate) async fn check(
     Ok(help(&visitor, &webhook, body, headers, verdicts))
 }
 
-/// With the webhook's own secrets: the newest, unless an older one that is still valid does better.
+/// Checks with the webhook's own secrets. The result is the newest secret's, unless an older one
+/// that is still valid has fewer errors.
 fn with_own(
     visitor: &Visitor,
     webhook: &Webhook,

@@ -1,5 +1,4 @@
-//! Which webhooks the grid is to show: what a visitor searches for, in which order, and which page
-//! of that. It travels in the grid's address.
+//! The query of the grid: its search, its order and its page. It is part of the grid's address.
 
 use fanfare_core::name::Name;
 use fanfare_store::webhooks::grid::{Column, GridFilter, Key, Place};
@@ -7,12 +6,12 @@ use fanfare_store::webhooks::grid::{Column, GridFilter, Key, Place};
 use super::WEBHOOKS;
 use super::fields::{self, Fields};
 
-/// Webhooks on a page.
+/// The number of webhooks on a page.
 const PAGE: i64 = 50;
-/// How much is searched for, in characters.
+/// The longest search text, in characters.
 const SEARCH: usize = 200;
 
-/// What the grid can be sorted by, as addresses name it.
+/// The columns by which the grid can be sorted, with their names in addresses.
 const COLUMNS: [(&str, Column); 8] = [
     ("user", Column::User),
     ("url", Column::Url),
@@ -24,17 +23,17 @@ const COLUMNS: [(&str, Column); 8] = [
     ("rate", Column::Rate),
 ];
 
-/// What a visitor wants to see.
+/// A query of the grid.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct GridQuery {
     pub(super) search: String,
     pub(super) column: Column,
     pub(super) descending: bool,
     place: Option<Place>,
 }
 
-impl Asked {
-    /// Reads a query; what makes no sense is passed over.
+impl GridQuery {
+    /// Reads a query. Values that are not valid are ignored.
     pub(super) fn parse(query: &Fields) -> Self {
         let named = |(name, _): &&(&str, Column)| *name == query.text("sort");
         let column = COLUMNS.iter().find(named).map(|(_, column)| *column);
@@ -45,13 +44,13 @@ impl Asked {
         Self {
             search: clean(query.text("q")).chars().take(SEARCH).collect(),
             column: column.unwrap_or(Column::Created),
-            // The newest first, unless asked otherwise.
+            // The default order is the newest first.
             descending: if column.is_some() { query.text("order") == "desc" } else { true },
             place: place("after", Place::After).or_else(|| place("before", Place::Before)),
         }
     }
 
-    /// The same for the database, among this owner's webhooks or everybody's.
+    /// Makes the filter for the database. `None` selects the webhooks of all owners.
     pub(super) fn filter(&self, owner: Option<&Name>) -> GridFilter {
         GridFilter {
             owner: owner.cloned(),
@@ -63,19 +62,19 @@ impl Asked {
         }
     }
 
-    /// The parameters of this order.
+    /// The address parameters of this order.
     pub(super) fn order(&self) -> (&'static str, &'static str) {
         (name(self.column), order(self.descending))
     }
 
-    /// Where the same is found in the order of a column.
+    /// The path of the same search, sorted by a column.
     pub(super) fn sorted_by(&self, column: Column, descending: bool) -> String {
         let query =
             [("q", self.search.as_str()), ("sort", name(column)), ("order", order(descending))];
         fields::path(WEBHOOKS, &query)
     }
 
-    /// Where the page is that begins after this webhook, or ends before it.
+    /// The path of the page that begins after this webhook, or ends before it.
     pub(super) fn page(&self, place: &Place) -> String {
         let (name, Key { text, id }) = match place {
             Place::After(key) => ("after", key),
@@ -88,7 +87,7 @@ impl Asked {
     }
 }
 
-/// Without what the database has no place for.
+/// Removes U+0000, which PostgreSQL can't store.
 fn clean(text: &str) -> String {
     text.replace('\0', "")
 }
@@ -107,12 +106,12 @@ mod tests {
     use fanfare_core::ids::WebhookId;
     use uuid::Uuid;
 
-    fn asked(query: &str) -> Asked {
-        Asked::parse(&Fields::parse(query.as_bytes()))
+    fn asked(query: &str) -> GridQuery {
+        GridQuery::parse(&Fields::parse(query.as_bytes()))
     }
 
     #[test]
-    fn nonsense_is_passed_over() {
+    fn values_that_are_not_valid_are_ignored() {
         let asked = asked("sort=galaxies&order=desc&after=x~y&q=a%00b");
         let filter = asked.filter(None);
         assert_eq!((filter.column, filter.descending), (Column::Created, true));
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_found_again_by_its_address() {
+    fn a_page_reads_back_from_its_address() {
         let asked_for = asked("q=two+words&sort=rate&order=desc");
         for place in [Place::After, Place::Before] {
             let key = Key { text: "a~b & c".to_owned(), id: WebhookId(Uuid::from_u128(7)) };

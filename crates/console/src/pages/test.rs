@@ -5,17 +5,17 @@ use axum::response::Response;
 use fanfare_app::test_events::{self, SendError};
 
 use super::WEBHOOKS;
-use super::error::Failed;
+use super::error::PageError;
 use super::page::see_other;
 use super::visitor::{Id, Posted};
 use crate::app::Shared;
 
-/// `POST`.
+/// `POST`: sends a test event.
 pub(crate) async fn send(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let said = match test_events::send(&app.context, &posted.visitor.actor(), id).await {
         Ok(_) => "done=tested",
         Err(SendError::NotReceiving(_)) => "problem=paused",

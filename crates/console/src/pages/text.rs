@@ -1,12 +1,12 @@
-//! The texts for codes and states; all other texts are in the templates.
+//! The texts for codes and states. All other texts are in the templates.
 
 use fanfare_core::explain::OwnerState;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::PauseReason;
 use fanfare_store::deliveries::Ended;
 
-use super::denied::Denied;
-use crate::oidc::claims::Nameless;
+use super::provider_error::ProviderError;
+use crate::oidc::claims::UserClaimError;
 
 /// The label of a state, and the class of its badge.
 pub(super) fn state(state: State) -> (&'static str, &'static str) {
@@ -19,7 +19,7 @@ pub(super) fn state(state: State) -> (&'static str, &'static str) {
     }
 }
 
-/// Why a webhook is paused; `None` when its owner did it.
+/// Why a webhook is paused. Without a reason, its owner paused it.
 pub(super) fn paused(reason: Option<&PauseReason>) -> String {
     match reason {
         None => "by its owner".to_owned(),
@@ -73,12 +73,12 @@ pub(super) fn resend_ended(ended: Ended) -> &'static str {
     match ended {
         Ended::Done => "Done.",
         Ended::Cancelled => "Cancelled: the rest stays as it was.",
-        Ended::WebhookPaused => "Ended, since the webhook was paused: the rest stays as it was.",
-        Ended::WebhookDeleted => "Ended, since the webhook was deleted.",
+        Ended::WebhookPaused => "Ended because the webhook was paused: the rest stays as it was.",
+        Ended::WebhookDeleted => "Ended because the webhook was deleted.",
     }
 }
 
-/// What is wrong with a webhook's owner, if anything.
+/// The problem with a webhook's owner, if there is one.
 pub(super) fn owner(state: OwnerState) -> Option<&'static str> {
     match state {
         OwnerState::Enabled => None,
@@ -101,7 +101,7 @@ pub(super) fn done(code: &str) -> Option<&'static str> {
         }
         "resumed" => Some("The webhook was resumed."),
         "resent" => Some("The delivery is attempted again."),
-        "not-resent" => Some("The delivery is about to be attempted anyway."),
+        "not-resent" => Some("An attempt of the delivery was already due."),
         "tested" => Some("A test event was sent; its delivery appears below."),
         "rotated" => Some(
             "There is a new secret. Both secrets sign until the old one expires: give the new one to \
@@ -140,33 +140,33 @@ pub(super) fn problem(code: &str) -> Option<&'static str> {
 }
 
 /// Why the identity provider, which the sign-in page calls `label`, did not sign a person in.
-pub(super) fn denied(why: &Denied, label: &str) -> String {
+pub(super) fn provider_error(why: &ProviderError, label: &str) -> String {
     match why {
-        Denied::NotOurs => {
+        ProviderError::NotOurs => {
             "This sign-in was started in another browser, took too long, or has ended \
                             already. Sign in again."
                 .to_owned()
         }
-        Denied::Cancelled => format!("You were not signed in: you or {label} cancelled it."),
-        Denied::Away => {
+        ProviderError::Cancelled => format!("You were not signed in: you or {label} cancelled it."),
+        ProviderError::Unavailable => {
             format!("{label} does not answer, so signing in with it does not work now. Try again.")
         }
-        Denied::Refused | Denied::Failed(_) => format!(
+        ProviderError::Refused | ProviderError::Page(_) => format!(
             "Signing in with {label} does not work as it is set up. Tell the operators of the \
              service; its log has the reason."
         ),
-        Denied::Nameless(Nameless::NotVerified) => {
+        ProviderError::UserClaim(UserClaimError::NotVerified) => {
             format!("{label} knows you, but has not verified your e-mail address.")
         }
-        Denied::Nameless(_) => format!(
+        ProviderError::UserClaim(_) => format!(
             "{label} knows you, but does not send your user name at the report server. Tell the \
              operators of the service."
         ),
-        Denied::Unknown(name) => format!(
+        ProviderError::Unknown(name) => format!(
             "{label} knows you as {name}, but the report server has no user of that name. Tell its \
              operators, or sign in as another user."
         ),
-        Denied::Disabled(name) => {
+        ProviderError::Disabled(name) => {
             format!("The user {name} is disabled at the report server.")
         }
     }

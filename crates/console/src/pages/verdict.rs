@@ -1,4 +1,4 @@
-//! Which part of a notification's signatures does not match, and why it may be so.
+//! The check of a notification's signatures: which part does not match, and the likely cause.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,12 +12,12 @@ use fanfare_core::webhook::Secret;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::parts::shortened;
+use super::components::shortened;
 
-/// How much of what was pasted is told again, in characters.
-const TOLD: usize = 120;
+/// The length of pasted text that is quoted in a message, in characters.
+const QUOTED: usize = 120;
 
-/// How good a part is.
+/// The grade of a part of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grade {
     Good,
@@ -25,7 +25,7 @@ pub(super) enum Grade {
     Bad,
 }
 
-/// What is to be said of one part.
+/// The result for one part of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) part: &'static str,
@@ -33,7 +33,7 @@ pub(super) struct Verdict {
     pub(super) text: String,
 }
 
-/// What a receiver got, as pasted.
+/// A request that a receiver got, as the visitor pasted it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Received<'a> {
     pub(super) body: &'a str,
@@ -41,7 +41,7 @@ pub(super) struct Received<'a> {
 }
 
 impl Grade {
-    /// The class of its list item.
+    /// The CSS class of the list item.
     pub(super) fn class(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -55,14 +55,15 @@ fn verdict(part: &'static str, grade: Grade, text: impl Into<String>) -> Verdict
     Verdict { part, grade, text: text.into() }
 }
 
-/// The secret to check with: as it is, or out of the form that libraries take.
+/// Reads the secret to check with, in its own form or in the form for Standard Webhooks libraries.
 pub(super) fn secret(text: &str) -> Result<(Secret, Option<Verdict>), Verdict> {
     let bad = |text: &str| verdict("Secret", Grade::Bad, text);
     if let Some(encoded) = text.strip_prefix("whsec_") {
         let decoded = BASE64_STANDARD.decode(encoded).ok();
         let secret = decoded.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
-        let secret =
-            secret.ok_or_else(|| bad("After whsec_ there is no secret of ours in base64."))?;
+        let secret = secret.ok_or_else(|| {
+            bad("The text after whsec_ is not a secret of this service in base64.")
+        })?;
         let note = "This is the form for Standard Webhooks libraries. For ms-signature the secret \
                     itself is the key, without whsec_ and not in base64.";
         return Ok((secret, Some(verdict("Secret", Grade::Warn, note))));
@@ -73,7 +74,7 @@ pub(super) fn secret(text: &str) -> Result<(Secret, Option<Verdict>), Verdict> {
     Ok((secret, None))
 }
 
-/// Judges both signatures.
+/// Checks both signatures.
 pub(super) fn judge(received: Received<'_>, secret: &Secret, now: DateTime<Utc>) -> Vec<Verdict> {
     let headers = Headers::parse(received.headers);
     let mut verdicts = vec![of_body(received.body)];
@@ -90,7 +91,7 @@ fn of_body(body: &str) -> Verdict {
         Ok(_) => verdict(
             "Body",
             Grade::Bad,
-            "It is JSON but no notification: there is no member Notifications.",
+            "It is JSON but not a notification: it has no member Notifications.",
         ),
         Err(error) => verdict(
             "Body",
@@ -100,7 +101,7 @@ fn of_body(body: &str) -> Verdict {
     }
 }
 
-/// Header lines, `Name: value` each.
+/// Header lines of the form `Name: value`.
 struct Headers<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Headers<'a> {
@@ -112,19 +113,19 @@ impl<'a> Headers<'a> {
         Self(text.lines().filter_map(header).collect())
     }
 
-    /// The header of this name, or what is wrong with it.
+    /// Returns the header with this name, or an error if it is missing or repeated.
     fn one(&self, name: &'static str) -> Result<&'a str, Verdict> {
         let mut found = self.0.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         match (found.next(), found.next()) {
             (None, _) => Err(verdict(
                 name,
                 Grade::Bad,
-                "The header is missing. If it did not arrive, something in between took it away.",
+                "The header is missing. If it did not arrive, a proxy may have removed it.",
             )),
             (Some(_), Some(_)) => Err(verdict(
                 name,
                 Grade::Bad,
-                "The header is there more than once; we send it once. Do not trust such a request.",
+                "The header appears more than once, but is sent once. Do not trust such a request.",
             )),
             (Some((_, value)), None) => Ok(value),
         }
@@ -142,7 +143,8 @@ fn ms(body: &str, headers: &Headers<'_>, secret: &Secret) -> Verdict {
     }
     let digits = value.strip_prefix("sha256=");
     let Some(digits) = digits.filter(|it| it.len() == 64 && is_hex(it)) else {
-        let text = format!("It is not sha256= and 64 hex digits but '{}'.", shortened(value, TOLD));
+        let text =
+            format!("It is not sha256= and 64 hex digits but '{}'.", shortened(value, QUOTED));
         return verdict(MS_SIGNATURE, Grade::Bad, text);
     };
     let matches = |body: &str, digits: &str| {
@@ -152,8 +154,8 @@ fn ms(body: &str, headers: &Headers<'_>, secret: &Secret) -> Verdict {
     if matches(body, digits) {
         return say(
             Grade::Warn,
-            "It matches, but its digits are in lower case; we send them in upper case. Compare \
-             without case, or look who changed them.",
+            "It matches, but its digits are in lower case, and were sent in upper case. Compare \
+             without case, or find out what changed them.",
         );
     }
     match changed(body, |body| matches(body, digits)) {
@@ -161,7 +163,7 @@ fn ms(body: &str, headers: &Headers<'_>, secret: &Secret) -> Verdict {
         None => say(
             Grade::Bad,
             "It does not match: the body is not the one that was signed, or the secret is another. \
-             Sign the bytes as they came, before anything parses or reformats them.",
+             Sign the bytes as received, before any parser changes them.",
         ),
     }
 }
@@ -186,7 +188,7 @@ fn standard(
         Some(own) if own != id => verdict(
             WEBHOOK_ID,
             Grade::Bad,
-            "It is not the Id in the body: they are of two requests.",
+            "It is not the Id in the body: the headers and the body are of two requests.",
         ),
         _ => verdict(WEBHOOK_ID, Grade::Good, "It is the Id in the body."),
     };
@@ -197,7 +199,7 @@ fn standard(
 
 fn of_time(timestamp: &str, now: DateTime<Utc>) -> Verdict {
     let Ok(sent) = timestamp.parse::<i64>() else {
-        return verdict(WEBHOOK_TIMESTAMP, Grade::Bad, "It is no number of seconds.");
+        return verdict(WEBHOOK_TIMESTAMP, Grade::Bad, "It is not a number of seconds.");
     };
     let age = now.timestamp().saturating_sub(sent);
     if age.saturating_abs() <= TOLERANCE_S {
@@ -218,19 +220,22 @@ fn of_signature(body: &str, signature: &str, verify: impl Fn(&str) -> bool) -> V
         return say(Grade::Good, "One of its entries matches id, time, body and secret.");
     }
     if !signature.split(' ').any(|entry| entry.starts_with("v1,")) {
-        return say(Grade::Bad, "None of its entries begins with v1, as ours do.");
+        return say(
+            Grade::Bad,
+            "None of its entries begins with v1, although each one is sent so.",
+        );
     }
     match changed(body, verify) {
         Some(how) => say(Grade::Bad, how),
         None => say(
             Grade::Bad,
-            "No entry matches webhook-id, webhook-timestamp, body and secret together. What is \
-             signed is the three with dots between, the body's bytes as they came.",
+            "No entry matches webhook-id, webhook-timestamp, body and secret together. The \
+             signed text is the first three, joined by dots, with the body's bytes as received.",
         ),
     }
 }
 
-/// How the body was changed, if it matches when that is undone.
+/// Finds out how the body was changed: returns the change whose reversal makes it match.
 fn changed(body: &str, matches: impl Fn(&str) -> bool) -> Option<&'static str> {
     let trimmed = body.trim();
     if trimmed != body && matches(trimmed) {
@@ -239,7 +244,7 @@ fn changed(body: &str, matches: impl Fn(&str) -> bool) -> Option<&'static str> {
     let compact = json::compact(serde_json::from_str::<&RawValue>(trimmed).ok()?);
     matches(&compact).then_some(
         "It matches the body without the white space between its parts: something parsed and \
-         reformatted it. Sign the bytes as they came.",
+         reformatted it. Sign the bytes as received.",
     )
 }
 
@@ -276,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_right_in_all_parts() {
+    fn a_correct_request_is_good_in_all_parts() {
         let grades = grades(BODY, &headers(1_800_000_000), &key());
         assert_eq!(grades.len(), 5);
         assert!(grades.iter().all(|(_, grade)| *grade == Grade::Good), "{grades:?}");
@@ -307,14 +312,14 @@ mod tests {
         let pretty = BODY.replace(',', ", ");
         for body in [pretty.as_str(), &format!("{BODY}\n")] {
             let received = Received { body, headers: &right };
-            let told: Vec<String> =
+            let texts: Vec<String> =
                 judge(received, &key(), now).into_iter().map(|it| it.text).collect();
-            assert_eq!(told.iter().filter(|it| it.contains("without the white")).count(), 2);
+            assert_eq!(texts.iter().filter(|it| it.contains("without the white")).count(), 2);
         }
     }
 
     #[test]
-    fn both_forms_of_a_secret_are_taken() {
+    fn both_forms_of_a_secret_are_accepted() {
         assert_eq!(secret(SECRET).unwrap(), (key(), None));
         let (found, note) = secret(&library_secret(&key())).unwrap();
         assert!(found == key() && note.is_some());

@@ -1,4 +1,4 @@
-//! A webhook's page: what it is, how it does, and what it was sent.
+//! A webhook's page: its properties, its health and its deliveries.
 
 use askama::Template;
 use axum::extract::State;
@@ -6,10 +6,10 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_core::ids::WebhookId;
 
+use super::components::{FormToken, Moment};
 use super::deliveries::{self, Deliveries};
-use super::error::Failed;
+use super::error::PageError;
 use super::page::{Frame, page};
-use super::parts::{FormToken, Moment};
 use super::row::{self, Row};
 use super::visitor::{Id, Visitor};
 use super::{resend, text};
@@ -32,34 +32,34 @@ struct WebhookPage {
     properties: Vec<(String, String)>,
     created_at: Moment,
     rate_limit: Option<u32>,
-    /// The seconds between requests that the receiver was found to take.
+    /// The seconds between requests that the receiver was found to accept.
     pace: Option<String>,
     held_until: Option<Moment>,
     secrets: usize,
     deliveries: Deliveries,
-    /// Sending again what failed, while that goes on.
+    /// The open resend of failed deliveries.
     resending: Option<Resending>,
 }
 
-/// How far it has come, and where that is seen.
+/// The progress of a resend, and the path of its page.
 struct Resending {
     path: String,
     begun: i64,
     total: i64,
 }
 
-/// `GET`.
+/// `GET`: shows the page.
 pub(crate) async fn show(
     State(app): State<Shared>,
     visitor: Visitor,
     Id(id): Id,
     uri: Uri,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     let query = deliveries::query(&uri);
     let deliveries = deliveries::of(&app, id, &query).await?;
     let rows = row::of(&app, &visitor, std::slice::from_ref(&webhook)).await?;
-    let row = rows.into_iter().next().ok_or(Failed::Unknown)?;
+    let row = rows.into_iter().next().ok_or(PageError::Unknown)?;
     let resending = app.store.resend_open(id).await?.map(|open| Resending {
         path: resend::path(id, open.id),
         begun: open.begun,

@@ -1,7 +1,8 @@
-//! `/api/v1/dead-letters`: what nobody could take further, looked at, brought back, or thrown away.
+//! `/api/v1/dead-letters`: list, replay and discard dead letters.
 //!
-//! A look goes through the broker's queues, which can be long. It ends before the request's time is
-//! over; then the answer has a `next`, and a request with that as its `cursor` goes on behind it.
+//! A request reads through the broker's queues, which can be long. It stops before its time limit;
+//! then the answer has a `next`, and a request with that value as its `cursor` continues from
+//! there.
 
 use std::time::{Duration, Instant};
 
@@ -20,48 +21,48 @@ use serde_json::value::{RawValue, to_raw_value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::list::{Limit, limit};
-use super::problem::{BROKER_AWAY, Problem, Wrong};
+use super::problem::{BROKER_UNAVAILABLE, FieldError, Problem};
 use super::request::{Administrator, Parameter, Query, members, parameter};
 use crate::api::json::json;
 use crate::app::{App, Shared};
 
-/// How long a look may take.
-const LONGEST_LOOK: Duration = Duration::from_secs(15);
+/// The longest time for which one request reads the queues.
+const SEARCH_TIME: Duration = Duration::from_secs(15);
 
-/// Dead letters that were found.
+/// A part of the dead letters.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Found {
     #[schema(value_type = Vec<view::Json<'static>>)]
     items: Vec<Box<RawValue>>,
-    /// Whether there is nothing more.
+    /// Whether these are all that remain.
     complete: bool,
-    /// Where to go on, while there may be more.
+    /// The `cursor` of the next request; absent when `complete`.
     #[schema(value_type = String, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// What of the dead letters is listed.
+/// Which dead letters to list.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Listed {
-    /// `events` or `deliveries`.
+pub(crate) struct ListQuery {
+    /// Only this queue: `events` or `deliveries`.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     queue: Option<Kind>,
-    /// Only with this reason, such as `unknown-filter`.
+    /// Only letters with this reason, such as `unknown-filter`.
     #[serde(deserialize_with = "parameter")]
     reason: Option<String>,
-    /// Only of this webhook, by its id.
+    /// Only letters of the webhook with this id.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     webhook: Option<WebhookId>,
-    /// At most so many, 1 to 1000; 100 when left out.
+    /// The maximum number of results, 1 to 1000; 100 when left out.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Option<Limit>,
-    /// The `next` of the page before.
+    /// The `next` of the previous answer.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     cursor: Option<Position>,
@@ -69,15 +70,15 @@ pub(crate) struct Listed {
 
 /// List dead letters, the oldest of each queue first.
 ///
-/// For System Administrators. A long queue takes several requests: as long as an answer is not
-/// complete, ask again with its `next` as `cursor`.
+/// For System Administrators. A long queue takes several requests: while an answer is not complete,
+/// send another request with its `next` as `cursor`.
 #[utoipa::path(
     get,
     path = "/dead-letters",
     tag = "Dead letters",
-    params(Listed),
+    params(ListQuery),
     responses(
-        (status = 200, description = "What was found.", body = inline(Found)),
+        (status = 200, description = "A part of the dead letters.", body = inline(Found)),
         (status = 400),
         (status = 403),
     )
@@ -85,13 +86,13 @@ pub(crate) struct Listed {
 pub(crate) async fn list(
     State(app): State<Shared>,
     Administrator(caller): Administrator,
-    Query(wanted): Query<Listed>,
+    Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let Listed { queue: kind, reason, webhook, limit: most, cursor: from } = wanted;
+    let ListQuery { queue: kind, reason, webhook, limit: most, cursor: from } = wanted;
     let choice = Choice { ids: Vec::new(), kind, reason, webhook };
-    let until = Some(Instant::now() + LONGEST_LOOK);
+    let until = Some(Instant::now() + SEARCH_TIME);
     let listing = Listing { choice, from, until, limit: usize::try_from(limit(most)).ok() };
-    // Only what is shown is kept: the messages themselves may be many and large.
+    // Keep only what is shown, because the messages may be many and large.
     let mut items = Vec::new();
     let (session, actor) = (session(&app).await?, caller.actor());
     let next = dead_letters::list(&session, &actor, listing, |kind, letter| {
@@ -103,76 +104,77 @@ pub(crate) async fn list(
     Ok(json(StatusCode::OK, &Found { items, complete: next.is_none(), next }))
 }
 
-/// Which dead letters are meant: those with the ids, or that fit all the rest, or all.
+/// A selection of dead letters: by ids, by all other members together, or all of them.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = DeadLetterChoice)]
-pub(crate) struct Meant {
-    /// Their ids.
+pub(crate) struct Selection {
+    /// The ids of the letters.
     #[serde(default)]
     ids: Vec<String>,
-    /// All that there are; needed when nothing else says which.
+    /// Select all letters. Required without `ids`, `reason` and `webhook`.
     #[serde(default)]
     all: bool,
-    /// Only of this queue: `events` or `deliveries`.
+    /// Only letters of this queue: `events` or `deliveries`.
     queue: Option<String>,
-    /// Only with this reason.
+    /// Only letters with this reason.
     reason: Option<String>,
-    /// Only of this webhook.
+    /// Only letters of the webhook with this id.
     webhook: Option<String>,
-    /// Only count them.
+    /// Count the letters without replaying or discarding them.
     #[serde(default)]
     dry_run: bool,
-    /// The `next` of an answer that was not complete, to go on behind it.
+    /// The `next` of an answer that was not complete, to continue from there.
     cursor: Option<String>,
 }
 
-/// What became of dead letters.
+/// The result of a replay or discard.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = DeadLettersTaken)]
-pub(crate) struct Taken {
-    /// How many were taken, or would be.
+#[schema(as = DeadLettersResult)]
+pub(crate) struct SettleResult {
+    /// The number of letters that were replayed or discarded, or would be.
     count: u64,
-    /// Whether they were only counted.
+    /// Whether the letters were only counted.
     dry_run: bool,
-    /// Whether the whole queue was looked through; otherwise ask again, with `next` as `cursor`.
+    /// Whether the queues were read to their ends. If not, send another request with `next` as
+    /// `cursor`.
     complete: bool,
-    /// Where to go on.
+    /// The `cursor` of the next request; absent when `complete`.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
-    /// Ids that were asked for and not found.
+    /// The requested ids that were not found.
     missing: Vec<String>,
-    /// Ids of letters that can't be replayed and were kept.
+    /// The ids of letters that could not be replayed and were kept.
     kept: Vec<String>,
-    /// Why each of them was kept, in the same order.
+    /// Why each of these letters was kept, in the same order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kept_because: Vec<KeptLetter>,
 }
 
-/// Why a dead letter can't be replayed.
+/// Why a dead letter could not be replayed.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct KeptLetter {
-    /// Its id.
+    /// The letter's id.
     id: String,
     /// A stable code: `webhook-paused`, `webhook-deleted`, `unknown-delivery`, `attempt-under-way`
     /// or `unsendable`.
     code: &'static str,
-    /// The same for people.
+    /// The reason in words.
     detail: String,
 }
 
-/// Bring dead letters back into the flow.
+/// Replay dead letters.
 ///
-/// For System Administrators. Events are routed again, deliveries attempted again. As long as an
-/// answer is not complete, ask again with its `next` as `cursor`.
+/// For System Administrators. Events are routed again, and deliveries are attempted again. While an
+/// answer is not complete, send another request with its `next` as `cursor`.
 #[utoipa::path(
     post,
     path = "/dead-letters/replay",
     tag = "Dead letters",
-    request_body = Meant,
+    request_body = Selection,
     responses(
-        (status = 200, description = "How many.", body = Taken),
+        (status = 200, description = "The result.", body = SettleResult),
         (status = 400),
         (status = 403),
     )
@@ -182,20 +184,20 @@ pub(crate) async fn replay_all(
     Administrator(caller): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    take(&app, &caller.actor(), members(body).await?, true).await
+    settle_selected(&app, &caller.actor(), members(body).await?, true).await
 }
 
-/// Throw dead letters away for good.
+/// Discard dead letters for good.
 ///
-/// For System Administrators. As long as an answer is not complete, ask again with its `next` as
-/// `cursor`.
+/// For System Administrators. While an answer is not complete, send another request with its `next`
+/// as `cursor`.
 #[utoipa::path(
     post,
     path = "/dead-letters/discard",
     tag = "Dead letters",
-    request_body = Meant,
+    request_body = Selection,
     responses(
-        (status = 200, description = "How many.", body = Taken),
+        (status = 200, description = "The result.", body = SettleResult),
         (status = 400),
         (status = 403),
     )
@@ -205,20 +207,20 @@ pub(crate) async fn discard(
     Administrator(caller): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    take(&app, &caller.actor(), members(body).await?, false).await
+    settle_selected(&app, &caller.actor(), members(body).await?, false).await
 }
 
-async fn take(
+async fn settle_selected(
     app: &App,
     actor: &Actor,
-    meant: Meant,
+    selection: Selection,
     is_replay: bool,
 ) -> Result<Response, Problem> {
-    let dry_run = meant.dry_run;
-    let (choice, from) = choice(meant)?;
+    let dry_run = selection.dry_run;
+    let (choice, from) = choice(selection)?;
     let session = session(app).await?;
     let action = if is_replay { Action::Replay(&app.store) } else { Action::Discard };
-    let request = Request { choice, from, until: Some(Instant::now() + LONGEST_LOOK), dry_run };
+    let request = Request { choice, from, until: Some(Instant::now() + SEARCH_TIME), dry_run };
     let mut kept_because = Vec::new();
     let settled = settle(&session, actor, action, request, |letter, why| {
         let (code, detail) = (why.code(), why.to_string());
@@ -227,34 +229,37 @@ async fn take(
     let Outcome { count, next, missing } = settled.await?;
     let next = next.map(|next| next.to_string());
     let complete = next.is_none();
-    // What was not looked at is not known to be missing.
+    // Letters that were not read yet are not known to be missing.
     let missing = if complete { missing } else { Vec::new() };
     let kept = kept_because.iter().map(|letter| letter.id.clone()).collect();
-    let taken = Taken { count, dry_run, complete, next, missing, kept, kept_because };
-    Ok(json(StatusCode::OK, &taken))
+    let result = SettleResult { count, dry_run, complete, next, missing, kept, kept_because };
+    Ok(json(StatusCode::OK, &result))
 }
 
-fn choice(meant: Meant) -> Result<(Choice, Option<Position>), Problem> {
+fn choice(selection: Selection) -> Result<(Choice, Option<Position>), Problem> {
     let mut wrong = Vec::new();
-    let kind = read("queue", meant.queue.as_deref(), &mut wrong);
-    let webhook = read("webhook", meant.webhook.as_deref(), &mut wrong);
-    let from = read("cursor", meant.cursor.as_deref(), &mut wrong);
-    let choice = Choice { ids: meant.ids, kind, reason: meant.reason, webhook };
+    let kind = read("queue", selection.queue.as_deref(), &mut wrong);
+    let webhook = read("webhook", selection.webhook.as_deref(), &mut wrong);
+    let from = read("cursor", selection.cursor.as_deref(), &mut wrong);
+    let choice = Choice { ids: selection.ids, kind, reason: selection.reason, webhook };
     if !wrong.is_empty() {
         return Err(Problem::Invalid(wrong));
     }
-    if !meant.all && !choice.narrows() {
-        return Err(Problem::invalid("", "say which: ids, reason, webhook, or \"all\": true"));
+    if !selection.all && !choice.narrows() {
+        return Err(Problem::invalid(
+            "",
+            "select letters by ids, reason or webhook, or with \"all\": true",
+        ));
     }
-    if meant.all && !choice.ids.is_empty() {
-        return Err(Problem::invalid("all", "leave it out when you give ids"));
+    if selection.all && !choice.ids.is_empty() {
+        return Err(Problem::invalid("all", "leave it out when ids are given"));
     }
     Ok((choice, from))
 }
 
-/// A member's value; what is wrong with it is noted.
-fn read<T: Parameter>(name: &str, text: Option<&str>, wrong: &mut Vec<Wrong>) -> Option<T> {
-    let refuse = |detail| wrong.push(Wrong { name: name.to_owned(), detail });
+/// Reads the value of a member. An error is added to `wrong`.
+fn read<T: Parameter>(name: &str, text: Option<&str>, wrong: &mut Vec<FieldError>) -> Option<T> {
+    let refuse = |detail| wrong.push(FieldError { name: name.to_owned(), detail });
     text.and_then(|text| T::read(text).map_err(refuse).ok())
 }
 
@@ -271,5 +276,5 @@ impl Parameter for Position {
 }
 
 async fn session(app: &App) -> Result<Session, Problem> {
-    app.context.publisher.session().await.ok_or(Problem::Away(BROKER_AWAY))
+    app.context.publisher.session().await.ok_or(Problem::Unavailable(BROKER_UNAVAILABLE))
 }

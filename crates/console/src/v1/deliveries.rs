@@ -19,48 +19,48 @@ use super::request::{Id, Parameter, Query, User, parameter};
 use crate::api::json::json;
 use crate::app::Shared;
 
-/// What was asked for is on its way.
+/// The answer to a retry.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Retried {
     /// The delivery's id.
     id: String,
-    /// Whether a new chain of attempts has begun; otherwise an attempt was about to be made anyway.
+    /// Whether a new series of attempts has begun; if not, an attempt was already due.
     begun: bool,
 }
 
-/// What of the deliveries is listed.
+/// Which deliveries to list.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Listed {
-    /// Only of this webhook, by its id.
+pub(crate) struct ListQuery {
+    /// Only deliveries to the webhook with this id.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     webhook: Option<WebhookId>,
-    /// Only of the event with this id of its publisher.
+    /// Only deliveries of events with this id.
     #[serde(deserialize_with = "parameter")]
     event: Option<String>,
-    /// Only of this user's webhooks; others' for System Administrators.
+    /// Only deliveries to this user's webhooks. Only a System Administrator may name another user.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     owner: Option<Name>,
-    /// `pending`, `retrying`, `delivered`, `dropped` or `dead`.
+    /// Only deliveries in this state: `pending`, `retrying`, `delivered`, `dropped` or `dead`.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     state: Option<outcome::State>,
-    /// Only what was taken in at this time or later.
+    /// Only deliveries whose events were received at this time or later.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<DateTime<Utc>>,
-    /// Only what was taken in before this time.
+    /// Only deliveries whose events were received before this time.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<DateTime<Utc>>,
-    /// At most so many, 1 to 1000; 100 when left out.
+    /// The maximum number of results, 1 to 1000; 100 when left out.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Option<Limit>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     cursor: Option<Position>,
@@ -68,15 +68,19 @@ pub(crate) struct Listed {
 
 /// List deliveries, the newest first.
 ///
-/// The dead and dropped are in the order in which their last chain of attempts began; that is later
-/// for those that were begun again.
+/// Dead and dropped deliveries are ordered by the beginning of their last series of attempts, which
+/// is later for deliveries that were retried by a person.
 #[utoipa::path(
     get,
     path = "/deliveries",
     tag = "Deliveries",
-    params(Listed),
+    params(ListQuery),
     responses(
-        (status = 200, description = "A page.", body = inline(Page<view::Json<'static>>)),
+        (
+            status = 200,
+            description = "A page of deliveries.",
+            body = inline(Page<view::Json<'static>>)
+        ),
         (status = 400),
         (status = 403),
     )
@@ -84,7 +88,7 @@ pub(crate) struct Listed {
 pub(crate) async fn list(
     State(app): State<Shared>,
     user: User,
-    Query(wanted): Query<Listed>,
+    Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let filter = DeliveryFilter {
         webhook: wanted.webhook,
@@ -120,13 +124,13 @@ pub(crate) async fn show(
     Ok(json(StatusCode::OK, &view::json_with_attempts(&delivery, &attempts)))
 }
 
-/// Attempt a delivery again now.
+/// Retry a delivery now.
 #[utoipa::path(
     post,
     path = "/deliveries/{id}/retry",
     tag = "Deliveries",
     responses(
-        (status = 202, description = "It is on its way.", body = Retried),
+        (status = 202, description = "The request was accepted.", body = Retried),
         (status = 404),
         (status = 409),
     )
@@ -158,8 +162,8 @@ impl From<RetryError> for Problem {
             RetryError::NotReceiving(why) => why.into(),
             RetryError::InProgress => Self::Conflict(Conflict {
                 code: "attempt-under-way",
-                title: "An attempt is being made",
-                detail: "An attempt is being made now; wait until it has ended.".to_owned(),
+                title: "An attempt is in progress",
+                detail: "An attempt is in progress; wait until it has ended.".to_owned(),
             }),
         }
     }

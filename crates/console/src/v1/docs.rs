@@ -1,7 +1,7 @@
-//! `/api/docs`: the APIs described for people, made from the description for programs.
+//! `/api/docs`: the description of the APIs for people, rendered from the one for programs.
 //!
-//! The page needs no script and nothing from elsewhere. A viewer such as Swagger UI would bring
-//! 2 MB, where a page of the console has at most 150 KiB, and styles that its policy forbids.
+//! The page needs no script and nothing from other hosts. A viewer such as Swagger UI has 2 MB,
+//! where a page of the console has at most 150 KiB, and styles that the console's policy forbids.
 
 use std::sync::LazyLock;
 
@@ -23,7 +23,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!("default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'")
 });
 
-/// `GET`, of the page about a complete description.
+/// Makes the answer to `GET`: the page about a complete description.
 pub(crate) fn answer(document: &Value) -> impl IntoResponse + Clone + use<> {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -32,12 +32,12 @@ pub(crate) fn answer(document: &Value) -> impl IntoResponse + Clone + use<> {
     (headers, Bytes::from(page(document)))
 }
 
-/// The page; empty if it can't be rendered, which a test excludes.
+/// Renders the page. It is empty if rendering fails, which a test excludes.
 pub(crate) fn page(document: &Value) -> String {
     Page::of(document).render().unwrap_or_default()
 }
 
-/// Texts mark code by backticks.
+/// The template's data. Texts mark code with backticks.
 #[derive(Template)]
 #[template(path = "api.html")]
 struct Page<'a> {
@@ -48,7 +48,7 @@ struct Page<'a> {
     schemas: Vec<Schema<'a>>,
 }
 
-/// Operations that follow each other under one heading.
+/// The operations under one heading.
 struct Group<'a> {
     tag: &'a str,
     operations: Vec<Operation<'a>>,
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_no_markup() {
+    fn texts_are_escaped() {
         let page = page(&json!({ "info": { "description": "a `<b>` & c" } }));
         assert!(page.contains("<p>a <code>&#60;b&#62;</code> &#38; c</p>"), "{page}");
     }

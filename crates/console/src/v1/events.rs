@@ -1,4 +1,4 @@
-//! `/api/v1/events`: what was published, where it went, and why it did not go elsewhere.
+//! `/api/v1/events`: list, show and explain events.
 
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -21,38 +21,38 @@ use super::request::{Administrator, Id, Parameter, Query, User, Within, paramete
 use crate::api::json::json;
 use crate::app::Shared;
 
-/// The webhooks that one explanation tells of, when nothing else is asked for, and at most.
+/// The default and the maximum number of webhooks in one explanation.
 const EXPLAINED: u32 = 10_000;
 
-/// Says that an explanation leaves webhooks out, which is then to be asked with a narrower question.
+/// The header of an explanation that leaves webhooks out. A narrower request gets them.
 const CUT: HeaderName = HeaderName::from_static("x-fanfare-cut");
 
-/// What of the events is listed.
+/// Which events to list.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Listed {
-    /// Only of this type or filter, such as `reports.upload`.
+pub(crate) struct ListQuery {
+    /// Only events of this type or filter, such as `reports.upload`.
     #[serde(rename = "type", deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     event_type: Option<EventType>,
-    /// Only of this resource, by its path.
+    /// Only events about the resource with this path.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     subject: Option<Resource>,
-    /// Only what goes to this webhook.
+    /// Only events that go to the webhook with this id.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     webhook: Option<WebhookId>,
-    /// Only what was taken in at this time or later.
+    /// Only events that were received at this time or later.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<DateTime<Utc>>,
-    /// At most so many, 1 to 1000; 100 when left out.
+    /// The maximum number of results, 1 to 1000; 100 when left out.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Option<Limit>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     cursor: Option<EventPosition>,
@@ -65,9 +65,9 @@ pub(crate) struct Listed {
     get,
     path = "/events",
     tag = "Events",
-    params(Listed),
+    params(ListQuery),
     responses(
-        (status = 200, description = "A page.", body = inline(Page<view::Json<'static>>)),
+        (status = 200, description = "A page of events.", body = inline(Page<view::Json<'static>>)),
         (status = 400),
         (status = 403),
     )
@@ -75,7 +75,7 @@ pub(crate) struct Listed {
 pub(crate) async fn list(
     State(app): State<Shared>,
     Administrator(caller): Administrator,
-    Query(wanted): Query<Listed>,
+    Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let filter = EventFilter {
         event_type: wanted.event_type.map(|event_type| event_type.0),
@@ -89,12 +89,12 @@ pub(crate) async fn list(
     Ok(page(events.iter().map(view::json).collect(), next.as_ref().map(cursor)))
 }
 
-/// Which of the events with an id is meant.
+/// Which event to show.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Published {
-    /// The event's source, when several have its id.
+pub(crate) struct EventQuery {
+    /// The event's source. Required when several sources have an event with this id.
     #[serde(deserialize_with = "parameter")]
     source: Option<String>,
 }
@@ -106,7 +106,7 @@ pub(crate) struct Published {
     get,
     path = "/events/{id}",
     tag = "Events",
-    params(Published),
+    params(EventQuery),
     responses(
         (status = 200, description = "The event.", body = view::Json<'static>),
         (status = 400),
@@ -119,7 +119,7 @@ pub(crate) async fn show(
     State(app): State<Shared>,
     Administrator(caller): Administrator,
     Id(id): Id<String>,
-    Query(Published { source }): Query<Published>,
+    Query(EventQuery { source }): Query<EventQuery>,
 ) -> Result<Response, Problem> {
     let (event, detail) =
         events::show(&app.context, &caller.actor(), &id, source.as_deref()).await?;
@@ -130,36 +130,37 @@ pub(crate) async fn show(
     Ok(json(StatusCode::OK, &shown))
 }
 
-/// For which webhooks an event is explained.
+/// The webhooks for which to explain an event.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Asked {
-    /// The event's source, when several have its id.
+pub(crate) struct ExplainQuery {
+    /// The event's source. Required when several sources have an event with this id.
     #[serde(deserialize_with = "parameter")]
     source: Option<String>,
-    /// Only of this webhook, by its id.
+    /// Only the webhook with this id.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     webhook: Option<WebhookId>,
-    /// Only of this user's webhooks; others' for System Administrators.
+    /// Only this user's webhooks. Only a System Administrator may name another user.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     owner: Option<Name>,
-    /// At most so many webhooks, 1 to 10000, the oldest first.
+    /// The maximum number of webhooks, 1 to 10000, the oldest first.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
     limit: Option<Within<1, EXPLAINED>>,
 }
 
-/// Say why webhooks were told of an event, or why not.
+/// Explain for each webhook why it got an event, or why not.
 ///
-/// Users are told of their own webhooks. With the header `x-fanfare-cut` the answer leaves some out.
+/// Users get the verdicts of their own webhooks. The header `x-fanfare-cut` says that the answer
+/// leaves some webhooks out.
 #[utoipa::path(
     get,
     path = "/events/{id}/explain",
     tag = "Events",
-    params(Asked),
+    params(ExplainQuery),
     responses(
         (
             status = 200,
@@ -176,7 +177,7 @@ pub(crate) async fn explain(
     State(app): State<Shared>,
     user: User,
     Id(id_text): Id<String>,
-    Query(Asked { source, webhook, owner, limit }): Query<Asked>,
+    Query(ExplainQuery { source, webhook, owner, limit }): Query<ExplainQuery>,
 ) -> Result<Response, Problem> {
     let limit = limit.map_or(EXPLAINED, |limit| limit.0);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -218,7 +219,7 @@ fn ambiguous(sources: &[String]) -> Problem {
     })
 }
 
-/// A type or a filter, in the spelling in which filters are stored.
+/// A type or a filter, in the form in which filters are stored.
 struct EventType(String);
 
 impl Parameter for EventType {

@@ -1,7 +1,7 @@
-//! Lists that come page by page.
+//! Lists in pages.
 //!
-//! A cursor is the place at which a page ended. It holds nothing secret and gives access to
-//! nothing: what may be seen is asked anew for each page.
+//! A cursor is the position at which a page ended. It has no secrets and gives no access:
+//! permissions are checked again for each page.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -19,19 +19,19 @@ use uuid::Uuid;
 use super::request::{Parameter, Within};
 use crate::api::json::json;
 
-/// The entries of a page when nothing else is asked for, and the most.
+/// The default and the maximum number of entries in a page.
 const PAGE: u32 = 100;
 const LARGEST_PAGE: u32 = 1000;
 
-/// How many entries a page may have.
+/// The `limit` parameter of a list.
 pub(crate) type Limit = Within<1, LARGEST_PAGE>;
 
-/// The entries of a page, by what was asked for.
+/// Returns the number of entries in a page for this `limit` parameter.
 pub(crate) fn limit(wanted: Option<Limit>) -> i64 {
     i64::from(wanted.map_or(PAGE, |limit| limit.0))
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Page<T: ToSchema> {
     #[schema(schema_with = references::<T>)]
@@ -41,41 +41,41 @@ pub(crate) struct Page<T: ToSchema> {
     next: Option<String>,
 }
 
-/// An array of what is described elsewhere.
+/// The schema of an array whose entries refer to a named schema.
 fn references<T: ToSchema>() -> Array {
     Array::new(Ref::from_schema_name(T::name()))
 }
 
-/// The answer with a page.
+/// Makes the answer with a page.
 pub(crate) fn page<T: Serialize + ToSchema>(items: Vec<T>, next: Option<String>) -> Response {
     json(StatusCode::OK, &Page { items, next })
 }
 
-/// A place that can be told and read back.
-pub(crate) trait Place: Sized {
-    /// Its parts, whose texts have no dot.
+/// The key of an entry that a cursor can contain.
+pub(crate) trait CursorKey: Sized {
+    /// The parts of the key. Their texts have no dot.
     fn parts(&self) -> [String; 3];
-    /// From its parts.
+    /// Reads the key from its parts.
     fn from_parts(parts: [&str; 3]) -> Option<Self>;
 }
 
-/// The cursor of a place.
-pub(crate) fn cursor(place: &impl Place) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(place.parts().join("."))
+/// The cursor of a key.
+pub(crate) fn cursor(key: &impl CursorKey) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(key.parts().join("."))
 }
 
 /// The place of a cursor.
-fn place<P: Place>(cursor: &str) -> Result<P, String> {
+fn key<K: CursorKey>(cursor: &str) -> Result<K, String> {
     let read = || {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let text = String::from_utf8(bytes).ok()?;
         let parts: Vec<&str> = text.split('.').collect();
-        P::from_parts(parts.try_into().ok()?)
+        K::from_parts(parts.try_into().ok()?)
     };
     read().ok_or_else(|| "it is not one that a page of this list gave as next".to_owned())
 }
 
-impl Place for Position {
+impl CursorKey for Position {
     fn parts(&self) -> [String; 3] {
         [micros(self.at), self.batch.to_string(), self.webhook.to_string()]
     }
@@ -86,7 +86,7 @@ impl Place for Position {
     }
 }
 
-impl Place for EventPosition {
+impl CursorKey for EventPosition {
     fn parts(&self) -> [String; 3] {
         [micros(self.received_at), self.batch.to_string(), self.position.to_string()]
     }
@@ -99,13 +99,13 @@ impl Place for EventPosition {
 
 impl Parameter for Position {
     fn read(text: &str) -> Result<Self, String> {
-        place(text)
+        key(text)
     }
 }
 
 impl Parameter for EventPosition {
     fn read(text: &str) -> Result<Self, String> {
-        place(text)
+        key(text)
     }
 }
 
@@ -135,11 +135,11 @@ mod tests {
             batch: BatchKey(Uuid::from_u128(1)),
             webhook: WebhookId(Uuid::from_u128(2)),
         };
-        assert_eq!(place(&cursor(&position)), Ok(position));
+        assert_eq!(key(&cursor(&position)), Ok(position));
         let other = EventPosition { received_at: position.at, batch: position.batch, position: 3 };
-        assert_eq!(place(&cursor(&other)), Ok(other));
+        assert_eq!(key(&cursor(&other)), Ok(other));
         for wrong in ["", "a", "äöü", &cursor(&other)] {
-            assert!(place::<Position>(wrong).is_err(), "{wrong}");
+            assert!(key::<Position>(wrong).is_err(), "{wrong}");
         }
     }
 }

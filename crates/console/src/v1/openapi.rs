@@ -1,7 +1,7 @@
-//! `/api/openapi.json`: the APIs described for programs (`OpenAPI` 3.1).
+//! `/api/openapi.json`: the description of the APIs for programs (`OpenAPI` 3.1).
 //!
-//! Each handler has its description beside it, and the router collects them. [`complete`] adds what
-//! is the same for all of them.
+//! Each handler has its description as an attribute, and the router collects them. [`complete`]
+//! adds the parts that all operations share.
 
 use axum::body::Bytes;
 use axum::http::header;
@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi;
 
 use super::{BASE, problem};
 
-/// The description without any operation.
+/// The description without operations.
 pub(crate) fn outline() -> OpenApi {
     #[derive(utoipa::OpenApi)]
     #[openapi(
@@ -29,14 +29,14 @@ pub(crate) fn outline() -> OpenApi {
     <Outline as utoipa::OpenApi>::openapi()
 }
 
-/// `GET`, of a complete description.
+/// Makes the answer to `GET`: a complete description.
 pub(crate) fn answer(document: &Value) -> impl IntoResponse + Clone + use<> {
     let headers = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
     (headers, Bytes::from(document.to_string()))
 }
 
-/// Adds to each operation its name, the parameters of its path, and the failures that every
-/// operation has; and to each failure what it means.
+/// Adds to each operation its name, the parameters of its path and the failures that every
+/// operation has, and describes each failure.
 pub(crate) fn complete(description: &OpenApi) -> Value {
     let mut document = serde_json::to_value(description).unwrap_or_default();
     for (path, operations) in members(&mut document["paths"]) {
@@ -56,7 +56,7 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     operation["operationId"] = operation_id(path, method).into();
     let summary = operation["summary"].as_str().unwrap_or_default().trim_end_matches('.');
     operation["summary"] = summary.to_owned().into();
-    // A line of a comment ends where it is full.
+    // The description is a doc comment, whose lines are wrapped.
     if let Some(text) = operation["description"].as_str().map(|text| text.replace('\n', " ")) {
         operation["description"] = text.into();
     }
@@ -80,7 +80,7 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     }
 }
 
-/// Such as `get-deliveries-id`.
+/// Makes a name such as `get-deliveries-id`.
 fn operation_id(path: &str, method: &str) -> String {
     let path = path.trim_start_matches(BASE).trim_start_matches("/api/webhooks");
     let words = path.split(['/', '{', '}']).filter(|word| !word.is_empty());
@@ -91,13 +91,13 @@ fn operation_id(path: &str, method: &str) -> String {
 fn failure(status: &str, has_problem: bool) -> Value {
     let about = match status {
         "400" => "The request is invalid.",
-        "401" => "Nobody is signed in.",
-        "403" => "It is for System Administrators.",
-        "404" => "There is no such thing for the caller.",
-        "409" => "It can't be done as things stand.",
-        "413" => "The body is too large: it has at most 1 MiB.",
-        "429" => "There were too many tries.",
-        _ => "The database or the broker is away.",
+        "401" => "The request is not signed in.",
+        "403" => "Only a System Administrator may do this.",
+        "404" => "The resource does not exist for the caller.",
+        "409" => "The present state of the resource does not allow this.",
+        "413" => "The body is larger than 1 MiB.",
+        "429" => "There were too many requests.",
+        _ => "The database or the broker can't be reached.",
     };
     if !has_problem {
         return json!({ "description": about });
@@ -106,8 +106,8 @@ fn failure(status: &str, has_problem: bool) -> Value {
     json!({ "description": about, "content": { "application/problem+json": problem } })
 }
 
-/// A part whose members stand beside the others', or are not there at all, is derived as the part
-/// or null; what is without it is an object all the same.
+/// Describes optional flattened parts. `utoipa` derives such a part as the part or `null`, but a
+/// value without it is still an object.
 fn mark_optional_parts(schema: &mut Value) {
     let parts = schema.get_mut("allOf").and_then(Value::as_array_mut);
     for part in parts.into_iter().flatten() {

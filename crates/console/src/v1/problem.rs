@@ -1,6 +1,6 @@
-//! Every failure of `/api/v1`, as problem details (RFC 9457).
+//! The failures of `/api/v1`, as problem details (RFC 9457).
 //!
-//! `type` is what programs go by: it does not change. `detail` is for people.
+//! Programs decide by `type`, which does not change. `detail` is for people.
 
 use std::time::Duration;
 
@@ -16,57 +16,60 @@ use fanfare_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::problem::{AWAY, AWAY_SECONDS, PROVIDER_AWAY, Problem as ApiProblem, is_outage};
+use crate::api::problem::{
+    PROVIDER_UNAVAILABLE, Problem as ApiProblem, RETRY_AFTER_SECONDS, UNAVAILABLE, is_outage,
+};
 use crate::auth::bearer::BadBearer;
 
-/// A request that was not done.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// Nobody is signed in.
+    /// The request has neither a session nor an access token.
     Unauthorized,
-    /// There is an access token that opens nothing.
+    /// The access token is not accepted.
     BadBearer(BadBearer),
-    /// It is for System Administrators, to follow "Only a System Administrator may".
+    /// Only a System Administrator may make the request. The text follows "Only a System
+    /// Administrator may".
     Forbidden(&'static str),
-    /// There is no such thing for the caller.
+    /// The resource does not exist for the caller.
     NotFound(&'static str),
     /// The path does not have the method.
     NoMethod,
-    /// The request can't be so.
-    Invalid(Vec<Wrong>),
-    /// What is asked for can't be done as things stand.
+    /// The request is not valid.
+    Invalid(Vec<FieldError>),
+    /// The present state of the resource does not allow the request.
     Conflict(Conflict),
-    /// It was asked for too often.
+    /// There were too many such requests.
     TooMany {
         /// How long to wait.
         wait: Duration,
     },
     /// The body is too large.
     TooLarge,
-    /// The database or the broker is away.
-    Away(&'static str),
-    /// It took too long.
+    /// The database or the broker can't be reached.
+    Unavailable(&'static str),
+    /// The request took too long.
     TookTooLong,
-    /// Something that the log tells more of.
+    /// An internal error; the log has the cause.
     Internal,
 }
 
-/// What is wrong with one part of a request.
+/// An error in one part of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = Wrong)]
-pub(crate) struct Wrong {
-    /// The parameter's or member's name; empty for the body as a whole.
+#[schema(as = FieldError)]
+pub(crate) struct FieldError {
+    /// The name of the parameter or member; empty for the body as a whole.
     pub(crate) name: String,
-    /// What is wrong and what would be right.
+    /// The error, and what would be valid.
     pub(crate) detail: String,
 }
 
-/// Why something can't be done as things stand.
+/// Why the present state of a resource does not allow a request.
 #[derive(Debug)]
 pub(crate) struct Conflict {
-    /// The last part of the `type`.
+    /// The last segment of the `type`.
     pub(crate) code: &'static str,
-    /// What the type means.
+    /// The meaning of the type.
     pub(crate) title: &'static str,
     /// What to do about it.
     pub(crate) detail: String,
@@ -76,25 +79,25 @@ pub(crate) struct Conflict {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Body {
-    /// A stable name of the kind of problem, such as `/problems/not-found`.
+    /// The stable name of the kind of problem, such as `/problems/not-found`.
     r#type: String,
-    /// What the type means.
+    /// The meaning of the type.
     title: &'static str,
     /// The HTTP status.
     status: u16,
     /// What happened, and what to do about it.
     detail: String,
-    /// What is wrong with each part of the request.
+    /// The errors in parts of the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Wrong>,
+    errors: Vec<FieldError>,
 }
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
 impl Problem {
-    /// One part of the request is wrong.
+    /// Makes the failure of a request with one error.
     pub(crate) fn invalid(name: &str, detail: impl Into<String>) -> Self {
-        Self::Invalid(vec![Wrong { name: name.to_owned(), detail: detail.into() }])
+        Self::Invalid(vec![FieldError { name: name.to_owned(), detail: detail.into() }])
     }
 
     /// The status, the last part of the `type`, and the title.
@@ -113,12 +116,12 @@ impl Problem {
             }
             Self::Conflict(conflict) => (StatusCode::CONFLICT, conflict.code, conflict.title),
             Self::TooMany { .. } => {
-                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "That was asked for too often")
+                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
             }
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large")
             }
-            Self::Away(_) => {
+            Self::Unavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available for now")
             }
             Self::TookTooLong => {
@@ -134,15 +137,15 @@ impl Problem {
     fn detail(&self) -> String {
         let text = match self {
             Self::Unauthorized => {
-                "Bring an access token as 'Authorization: Bearer …': from /Token, or from the \
+                "Send an access token as 'Authorization: Bearer …': from /Token, or from the \
                  identity provider if one is set up."
             }
-            Self::BadBearer(bad) => return format!("The access token is not taken: {bad}."),
+            Self::BadBearer(bad) => return format!("The access token is not accepted: {bad}."),
             Self::Forbidden(what) => return format!("Only a System Administrator may {what}."),
-            Self::NotFound(what) | Self::Away(what) => what,
+            Self::NotFound(what) | Self::Unavailable(what) => what,
             Self::NoMethod => "The path does not support this HTTP method.",
             Self::Invalid(errors) => {
-                return errors.iter().map(Wrong::sentence).collect::<Vec<_>>().join(" ");
+                return errors.iter().map(FieldError::sentence).collect::<Vec<_>>().join(" ");
             }
             Self::Conflict(conflict) => &conflict.detail,
             Self::TooMany { wait } => return format!("Try again in {} s.", seconds_to_wait(*wait)),
@@ -154,7 +157,7 @@ impl Problem {
     }
 }
 
-impl Wrong {
+impl FieldError {
     fn sentence(&self) -> String {
         match self.name.as_str() {
             "" => format!("{}.", self.detail),
@@ -171,7 +174,7 @@ impl IntoResponse for Problem {
         };
         let wait = match self {
             Self::TooMany { wait } => HeaderValue::from(seconds_to_wait(wait)),
-            _ => AWAY_SECONDS,
+            _ => RETRY_AFTER_SECONDS,
         };
         let ((status, code, title), detail) = (self.kind(), self.detail());
         let r#type = format!("/problems/{code}");
@@ -193,12 +196,12 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A path that is none.
+/// Answers a request for a path that does not exist.
 pub(crate) async fn no_route() -> Problem {
     Problem::NotFound("There is nothing at this path; /api/docs lists what there is.")
 }
 
-/// A method that the path does not have.
+/// Answers a request with a method that the path does not have.
 pub(crate) async fn no_method() -> Problem {
     Problem::NoMethod
 }
@@ -206,8 +209,8 @@ pub(crate) async fn no_method() -> Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         if is_outage(&error) {
-            tracing::debug!(error = error.chain(), "answered that the database is away");
-            Self::Away(AWAY)
+            tracing::debug!(error = error.chain(), "answered that the database can't be reached");
+            Self::Unavailable(UNAVAILABLE)
         } else if error.is_cancelled() {
             tracing::warn!(error = error.chain(), "a statement took too long");
             Self::TookTooLong
@@ -221,7 +224,7 @@ impl From<StoreError> for Problem {
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
         tracing::warn!(error = chain(&error), "failed to answer a request");
-        Self::Away(BROKER_AWAY)
+        Self::Unavailable(BROKER_UNAVAILABLE)
     }
 }
 
@@ -253,13 +256,13 @@ impl From<NotReceiving> for Problem {
     }
 }
 
-/// What is told when the broker is away.
-pub(crate) const BROKER_AWAY: &str =
+/// The message while the broker can't be reached.
+pub(crate) const BROKER_UNAVAILABLE: &str =
     "The service can't reach its message broker for now. Try again later.";
 
 impl From<NotAdministrator> for Problem {
     fn from(_: NotAdministrator) -> Self {
-        Self::Forbidden("ask for what is of other users")
+        Self::Forbidden("see what belongs to other users")
     }
 }
 
@@ -267,7 +270,7 @@ impl From<WebhookError> for Problem {
     fn from(error: WebhookError) -> Self {
         match error {
             WebhookError::Store(error) => error.into(),
-            WebhookError::NotAdministrator(_) => Self::Forbidden("see the webhooks of others"),
+            WebhookError::NotAdministrator(_) => Self::Forbidden("see the webhooks of other users"),
             WebhookError::Unknown => Self::NotFound(NO_WEBHOOK),
             WebhookError::TooMany { .. }
             | WebhookError::Invalid(_)
@@ -276,7 +279,7 @@ impl From<WebhookError> for Problem {
     }
 }
 
-/// A webhook that is not there, or somebody else's.
+/// The message for a webhook that does not exist or belongs to another user.
 pub(crate) const NO_WEBHOOK: &str = "There is no such webhook.";
 
 impl From<ApiProblem> for Problem {
@@ -284,8 +287,8 @@ impl From<ApiProblem> for Problem {
         match problem {
             ApiProblem::Unauthorized => Self::Unauthorized,
             ApiProblem::BadBearer(bad) => Self::BadBearer(bad),
-            ApiProblem::Away => Self::Away(AWAY),
-            ApiProblem::ProviderAway => Self::Away(PROVIDER_AWAY),
+            ApiProblem::Unavailable => Self::Unavailable(UNAVAILABLE),
+            ApiProblem::ProviderUnavailable => Self::Unavailable(PROVIDER_UNAVAILABLE),
             ApiProblem::TooLarge => Self::TooLarge,
             ApiProblem::BrokenOff => Self::invalid("", "the body ended too early"),
             ApiProblem::TookTooLong => Self::TookTooLong,

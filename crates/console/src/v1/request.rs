@@ -1,4 +1,4 @@
-//! What a request brings: who sends it, what its path names, its parameters, its body.
+//! Extractors for requests: the user, the id in the path, the parameters and the body.
 
 use std::mem::take;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use url::form_urlencoded;
 
-use super::problem::{Problem, Wrong};
+use super::problem::{FieldError, Problem};
 use crate::api::body;
 use crate::app::Shared;
 use crate::auth::caller::Caller;
@@ -32,7 +32,7 @@ impl FromRequestParts<Shared> for User {
     }
 }
 
-/// The same, for what is for System Administrators.
+/// The System Administrator who sends a request.
 pub(crate) struct Administrator(pub(crate) Caller);
 
 impl FromRequestParts<Shared> for Administrator {
@@ -46,13 +46,13 @@ impl FromRequestParts<Shared> for Administrator {
 }
 
 impl User {
-    /// Limits a question to the owner whose things are asked for.
+    /// Returns the owner to whose webhooks the request is limited.
     pub(crate) fn owner_filter(&self, wanted: Option<Name>) -> Result<Option<Name>, Problem> {
         Ok(self.0.actor().owner_filter(wanted)?)
     }
 }
 
-/// What a path names. What is no id names nothing.
+/// The id in a path. A text that is not an id names nothing.
 pub(crate) struct Id<T>(pub(crate) T);
 
 impl<T: FromStr> FromRequestParts<Shared> for Id<T> {
@@ -66,10 +66,10 @@ impl<T: FromStr> FromRequestParts<Shared> for Id<T> {
     }
 }
 
-/// The parameters of a query, each at most once. Everything that is wrong with them is reported
-/// at once.
+/// The parameters of a query, each at most once. All errors in them are reported together.
 ///
-/// The names are those of the fields of `T`, a struct whose fields are read by [`parameter`].
+/// The parameters have the names of the fields of `T`, a struct whose fields are read by
+/// [`parameter`].
 pub(crate) struct Query<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
@@ -80,8 +80,8 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
     }
 }
 
-/// Reads a query until all of what is left of it is right.
-fn read<T: DeserializeOwned>(query: &str) -> Result<T, Vec<Wrong>> {
+/// Reads a query. It removes each wrong parameter and reads the others again, to find all errors.
+fn read<T: DeserializeOwned>(query: &str) -> Result<T, Vec<FieldError>> {
     let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let mut parameters = Parameters { pairs, read: 0, wrong: Vec::new() };
     loop {
@@ -93,21 +93,21 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, Vec<Wrong>> {
     }
 }
 
-/// The parameters that are not known to be wrong, and what is wrong with the others.
+/// The parameters that are not known to be wrong, and the errors in the others.
 struct Parameters {
     pairs: Vec<(String, String)>,
-    /// How many of the pairs were read; the last of them is what an error is about.
+    /// The number of pairs that were read. An error is about the last of them.
     read: usize,
-    wrong: Vec<Wrong>,
+    wrong: Vec<FieldError>,
 }
 
 impl Parameters {
     fn refuse(&mut self, name: &str, detail: &str) {
-        self.wrong.push(Wrong { name: name.to_owned(), detail: detail.to_owned() });
+        self.wrong.push(FieldError { name: name.to_owned(), detail: detail.to_owned() });
     }
 
-    /// Takes out the parameter that was read last.
-    fn refuse_last(&mut self, error: &value::Error) -> Result<(), Vec<Wrong>> {
+    /// Removes the parameter that was read last.
+    fn refuse_last(&mut self, error: &value::Error) -> Result<(), Vec<FieldError>> {
         let Some(last) = self.read.checked_sub(1) else {
             self.refuse("", &error.to_string());
             return Err(take(&mut self.wrong));
@@ -117,14 +117,17 @@ impl Parameters {
         Ok(())
     }
 
-    /// Takes out what has another name, no value, or is there more than once.
+    /// Removes the parameters that are unknown, empty or repeated.
     fn keep(&mut self, known: &[&str]) {
         let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         for (name, value) in take(&mut self.pairs) {
             if !known.contains(&name.as_str()) {
-                self.refuse(&name, &format!("there is no such parameter; there are {names}"));
+                self.refuse(
+                    &name,
+                    &format!("there is no such parameter; the parameters are {names}"),
+                );
             } else if self.pairs.iter().any(|(kept, _)| *kept == name) {
-                self.refuse(&name, "it is there more than once");
+                self.refuse(&name, "it appears more than once");
             } else if !value.is_empty() {
                 self.pairs.push((name, value));
             }
@@ -158,9 +161,8 @@ impl<'de> Deserializer<'de> for &mut Parameters {
     }
 }
 
-/// What a parameter's text stands for. An error says what would be right.
+/// A value that can be read from a parameter's text. The error says what would be valid.
 pub(crate) trait Parameter: Sized {
-    /// Reads it.
     fn read(text: &str) -> Result<Self, String>;
 }
 
@@ -188,7 +190,7 @@ impl Parameter for String {
 impl Parameter for Name {
     fn read(text: &str) -> Result<Self, String> {
         let name = Self::parse(text);
-        name.ok_or_else(|| "a name has 1 to 256 characters, none a control one".to_owned())
+        name.ok_or_else(|| "a name has 1 to 256 characters and no control characters".to_owned())
     }
 }
 
@@ -199,7 +201,7 @@ impl Parameter for bool {
     }
 }
 
-/// A whole number of a range.
+/// A whole number within a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Within<const LEAST: u32, const MOST: u32>(pub(crate) u32);
 
@@ -210,10 +212,10 @@ impl<const LEAST: u32, const MOST: u32> Parameter for Within<LEAST, MOST> {
     }
 }
 
-/// A time, between years that the database knows.
+/// A time within the years that the database can store.
 impl Parameter for DateTime<Utc> {
     fn read(text: &str) -> Result<Self, String> {
-        // A `+` that was not escaped reads as a space.
+        // A `+` that was not escaped is read as a space.
         let parsed = DateTime::parse_from_rfc3339(&text.replace(' ', "+"));
         let time = parsed.ok().map(|time| time.to_utc());
         let known = 0..=253_402_300_799;
@@ -222,7 +224,8 @@ impl Parameter for DateTime<Utc> {
     }
 }
 
-/// A duration of whole seconds, such as `90s`, `24h` or `7d`, up to `most`; a 0 needs no unit.
+/// Reads a duration of whole seconds, such as `90s`, `24h` or `7d`, up to `most`. Zero needs no
+/// unit.
 pub(crate) fn duration(text: &str, most: Duration) -> Result<Duration, String> {
     let text = if text == "0" { "0s" } else { text };
     let whole = duration::parse(text).filter(|_| !text.ends_with("ms"));
@@ -232,12 +235,12 @@ pub(crate) fn duration(text: &str, most: Duration) -> Result<Duration, String> {
     })
 }
 
-/// The members of a body, which may be empty when all of them may be left out.
+/// Reads the members of a body. The body may be empty if all members may be left out.
 pub(crate) async fn members<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
     let bytes = body::read(body).await?;
     let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes.as_slice() };
     serde_json::from_slice(bytes).map_err(|error| {
-        let what = if error.is_data() { "is not as it should be" } else { "is not JSON" };
+        let what = if error.is_data() { "does not have the expected form" } else { "is not JSON" };
         Problem::invalid("", format!("the body {what}: {error}"))
     })
 }
@@ -258,11 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_told_at_once() {
+    fn a_query_reports_all_errors_together() {
         let wrong = read::<Known>("limit=0&a=1&limit=5&text=&dryRun=yes&text=b").unwrap_err();
         let names: Vec<&str> = wrong.iter().map(|wrong| wrong.name.as_str()).collect();
         assert_eq!(names, ["a", "limit", "limit", "dryRun"]);
-        assert_eq!(wrong[0].detail, "there is no such parameter; there are limit, dryRun, text");
+        assert_eq!(
+            wrong[0].detail,
+            "there is no such parameter; the parameters are limit, dryRun, text"
+        );
         assert_eq!(wrong[2].detail, "write a whole number from 1 to 9");
     }
 
@@ -279,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_durations_are_read() {
+    fn times_and_durations_have_limits() {
         assert_eq!(time("2026-11-23T10:00:00 01:00").unwrap().timestamp(), 1_795_424_400);
         for text in ["", "2026-11-23", "-9999-01-01T00:00:00Z", "now"] {
             assert!(time(text).is_err(), "{text}");

@@ -1,5 +1,5 @@
-//! `/api/v1/webhooks/{id}/retry-failed`: attempting again what is dead of a webhook. A webhook has
-//! one resend that is open at a time, so that the path says which one is meant.
+//! `/api/v1/webhooks/{id}/retry-failed`: retry all dead deliveries of a webhook. A webhook has at
+//! most one open resend, so the path identifies it.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,77 +16,78 @@ use super::request::{Id, Query, User, parameter};
 use crate::api::json::json;
 use crate::app::Shared;
 
-/// How many deliveries are attempted again.
+/// The answer to a resend.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RetriedFailed {
-    /// How many they are.
+    /// The number of deliveries.
     count: i64,
-    /// Whether they are only counted.
+    /// Whether the deliveries were only counted.
     dry_run: bool,
-    /// Whether there are more than were counted; only when they are only counted.
+    /// Whether there are more than `count`. Only true when they were only counted.
     more: bool,
-    /// The id of the resend that attempts them; absent when they are only counted.
+    /// The id of the resend; absent when the deliveries were only counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     resend: Option<String>,
 }
 
-/// How far a resend has come.
+/// The progress of a resend.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Resend)]
 pub(crate) struct Progress {
-    /// Its id.
+    /// The resend's id.
     id: String,
-    /// It takes what is dead of attempts that began at this time or later.
+    /// It retries dead deliveries whose series of attempts began at this time or later.
     #[schema(format = DateTime)]
     since: String,
-    /// When it was asked for.
+    /// When it was requested.
     #[schema(format = DateTime)]
     asked_at: String,
-    /// Who asked for it.
+    /// The user who requested it.
     asked_by: String,
-    /// How many deliveries were dead then.
+    /// The number of deliveries that were dead at that time.
     total: i64,
-    /// How many of them are attempted again so far.
+    /// The number of these deliveries that were retried so far.
     begun: i64,
-    /// How many of those were delivered. At most 10000 are looked at, here and below.
+    /// The number of retried deliveries that were delivered. This and the next two members count at
+    /// most 10000 deliveries.
     delivered: i64,
-    /// How many of those are still to be attempted.
+    /// The number of retried deliveries that have not ended yet.
     open: i64,
-    /// How many of those are dead again, or were dropped.
+    /// The number of retried deliveries that are dead again, or were dropped.
     failed: i64,
-    /// When it ended; `null` while it goes on.
+    /// When it ended; `null` while it is open.
     #[schema(format = DateTime)]
     ended_at: Option<String>,
-    /// Why it ended: `done`, `cancelled`, `webhook-paused` or `webhook-deleted`; `null` while it
-    /// goes on.
+    /// Why it ended: `done`, `cancelled`, `webhook-paused` or `webhook-deleted`; `null` while it is
+    /// open.
     ended: Option<&'static str>,
 }
 
-/// What of a webhook is attempted again.
+/// Which deliveries to retry.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
-    /// Only what began at this time or later.
+pub(crate) struct ResendQuery {
+    /// Only deliveries whose series of attempts began at this time or later.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<DateTime<Utc>>,
-    /// Only count; answered with 200.
+    /// Count the deliveries without retrying them. The answer has the status 200.
     #[serde(deserialize_with = "parameter")]
     dry_run: Option<bool>,
 }
 
-/// Attempt again what is dead.
+/// Retry all dead deliveries.
 ///
-/// It goes on by itself, step by step, the oldest first. A webhook has one such resend at a time:
-/// while one goes on, that one is answered. A user has at most 5.
+/// The resend continues on its own, step by step, the oldest deliveries first. A webhook has at
+/// most one open resend: if there is one, the answer is about that one. A user has at most 5.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/retry-failed",
-    tag = "Webhooks: upkeep",
-    params(Wanted),
+    tag = "Webhooks: maintenance",
+    params(ResendQuery),
     responses(
         (status = 202, description = "The resend has begun.", body = RetriedFailed),
         (status = 400),
@@ -98,7 +99,7 @@ pub(crate) async fn begin(
     State(app): State<Shared>,
     user: User,
     Id(id): Id<WebhookId>,
-    Query(Wanted { since, dry_run }): Query<Wanted>,
+    Query(ResendQuery { since, dry_run }): Query<ResendQuery>,
 ) -> Result<Response, Problem> {
     let since = since.unwrap_or(DateTime::UNIX_EPOCH);
     let dry_run = dry_run.unwrap_or(false);
@@ -114,11 +115,11 @@ pub(crate) async fn begin(
     Ok(json(StatusCode::ACCEPTED, &begun))
 }
 
-/// Show how far the newest resend has come.
+/// Show the progress of the newest resend.
 #[utoipa::path(
     get,
     path = "/webhooks/{id}/retry-failed",
-    tag = "Webhooks: upkeep",
+    tag = "Webhooks: maintenance",
     responses((status = 200, description = "The resend.", body = Progress), (status = 404))
 )]
 pub(crate) async fn show(
@@ -130,13 +131,13 @@ pub(crate) async fn show(
     Ok(progress(found))
 }
 
-/// Cancel the resend that goes on.
+/// Cancel the open resend.
 ///
-/// What was not begun stays dead. A resend that has ended stays as it is.
+/// Deliveries that were not retried yet stay dead. A resend that has ended does not change.
 #[utoipa::path(
     delete,
     path = "/webhooks/{id}/retry-failed",
-    tag = "Webhooks: upkeep",
+    tag = "Webhooks: maintenance",
     responses((status = 200, description = "The resend.", body = Progress), (status = 404))
 )]
 pub(crate) async fn cancel(
@@ -169,7 +170,7 @@ impl From<ResendError> for Problem {
     fn from(error: ResendError) -> Self {
         match error {
             ResendError::Webhook(error) => error.into(),
-            ResendError::Unknown => Self::NotFound("No resend was asked for."),
+            ResendError::Unknown => Self::NotFound("There is no such resend."),
             ResendError::NotReceiving(why) => why.into(),
             ResendError::TooMany => Self::Conflict(Conflict {
                 code: "too-many-resends",

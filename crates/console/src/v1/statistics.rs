@@ -1,4 +1,4 @@
-//! `/api/v1/statistics`: how attempts went, hour by hour.
+//! `/api/v1/statistics`: the outcomes of attempts, hour by hour.
 
 use std::collections::BTreeMap;
 
@@ -18,41 +18,41 @@ use super::request::{Query, User, Within, parameter};
 use crate::api::json::json;
 use crate::app::Shared;
 
-/// How many hours are told of when nothing else is asked for, and the most.
+/// The default and the maximum number of hours.
 const HOURS: u32 = 24;
 const MOST_HOURS: u32 = 24 * 31;
 
-/// How attempts went.
+/// The outcomes of attempts.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Statistics)]
 pub(crate) struct Json<'a> {
-    /// Attempts of all these hours.
+    /// The number of attempts in all these hours.
     attempts: i64,
-    /// Those that were taken by their receivers.
+    /// The number of attempts whose receivers accepted the notification.
     delivered: i64,
-    /// The part of attempts that were taken, from 0 to 1; null when there were none.
+    /// The share of successful attempts, from 0 to 1; `null` when there were none.
     success_rate: Option<f64>,
-    /// How the last attempt went; it may be older than the hours.
+    /// The last attempt, which may be older than the hours.
     last: Option<LastJson<'a>>,
-    /// Each hour, the oldest first; the last one has only begun.
+    /// The hours, the oldest first. The last one is the current hour.
     hours: Vec<HourJson<'a>>,
 }
 
-/// The attempts of an hour.
+/// The attempts of one hour.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Hour)]
 pub(crate) struct HourJson<'a> {
-    /// Its beginning.
+    /// The beginning of the hour.
     #[schema(format = DateTime)]
     hour: String,
-    /// How many there were.
+    /// The number of attempts.
     attempts: i64,
-    /// How many had each outcome.
+    /// The number of attempts with each outcome.
     outcomes: &'a BTreeMap<String, i64>,
 }
 
-/// How the last attempt went.
+/// The last attempt.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LastAttempt)]
 pub(crate) struct LastJson<'a> {
@@ -61,7 +61,7 @@ pub(crate) struct LastJson<'a> {
     at: String,
     /// Its outcome.
     outcome: &'a str,
-    /// HTTP status, if there was an answer.
+    /// The HTTP status, if there was an answer.
     status: Option<i32>,
     /// The delivery's id.
     delivery: String,
@@ -69,20 +69,20 @@ pub(crate) struct LastJson<'a> {
     webhook: String,
 }
 
-/// Which attempts are counted.
+/// Which attempts to count.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Counted {
-    /// Only of this webhook, by its id.
+pub(crate) struct StatisticsQuery {
+    /// Only attempts for the webhook with this id.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     webhook: Option<WebhookId>,
-    /// Only of this user's webhooks; others' for System Administrators.
+    /// Only attempts for this user's webhooks. Only a System Administrator may name another user.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     owner: Option<Name>,
-    /// The last hours, 1 to 744, with the one that has begun; 24 when left out.
+    /// The number of hours up to now, 1 to 744, including the current one; 24 when left out.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 744)]
     hours: Option<Within<1, MOST_HOURS>>,
@@ -93,9 +93,9 @@ pub(crate) struct Counted {
     get,
     path = "/statistics",
     tag = "Statistics",
-    params(Counted),
+    params(StatisticsQuery),
     responses(
-        (status = 200, description = "The numbers.", body = Json<'static>),
+        (status = 200, description = "The statistics.", body = Json<'static>),
         (status = 400),
         (status = 403),
         (status = 404),
@@ -104,7 +104,7 @@ pub(crate) struct Counted {
 pub(crate) async fn show(
     State(app): State<Shared>,
     user: User,
-    Query(Counted { webhook, owner, hours }): Query<Counted>,
+    Query(StatisticsQuery { webhook, owner, hours }): Query<StatisticsQuery>,
 ) -> Result<Response, Problem> {
     if let Some(webhook) = webhook {
         webhooks::find(&app.context, &user.0.actor(), webhook).await?;
@@ -132,7 +132,7 @@ fn shown(statistics: &Statistics) -> Json<'_> {
     }
 }
 
-/// To four digits.
+/// The share, rounded to four digits.
 #[expect(clippy::cast_precision_loss, reason = "attempts are fewer than 2^52")]
 fn rate(part: i64, whole: i64) -> Option<f64> {
     (whole > 0).then(|| (part as f64 / whole as f64 * 10_000.0).round() / 10_000.0)

@@ -1,4 +1,5 @@
-//! `/api/v1/webhooks/{id}`: how fast it gets its notifications, trying it out, replacing its secret.
+//! `/api/v1/webhooks/{id}`: show and change a webhook's rate limit, send a test event, replace the
+//! secret.
 
 use std::time::Duration;
 
@@ -16,61 +17,61 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::problem::{Conflict, Problem, Wrong};
+use super::problem::{Conflict, FieldError, Problem};
 use super::request::{self, Id, User, members};
 use crate::api::json::json;
 use crate::app::{App, Shared};
 
-/// How long a replaced secret signs beside the new one, when nothing else is asked for; at most a
-/// week.
+/// The default time for which a replaced secret signs as well. The maximum is a week.
 const OVERLAP: Duration = Duration::from_hours(24);
 const LONGEST_OVERLAP: Duration = Duration::from_hours(7 * 24);
 
-/// How fast a webhook gets its notifications.
+/// The rate at which a webhook gets its notifications.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Webhook)]
 pub(crate) struct Shown {
     /// 32 hex digits.
     id: String,
-    /// Whose webhook it is.
+    /// The webhook's owner.
     owner: String,
-    /// Where it goes.
+    /// The address of its receiver.
     url: String,
-    /// Whether it gets nothing until it is resumed.
+    /// Whether it is paused, so that it gets nothing until it is resumed.
     paused: bool,
-    /// The owner's limit: the most attempts a minute; `null` for no limit.
+    /// The owner's limit: the maximum number of attempts a minute; `null` for no limit.
     rate_limit: Option<u32>,
-    /// Until when nothing is sent because the receiver asked to wait; `null` when it does not.
+    /// The time until which nothing is sent, because the receiver asked to wait; `null` when it did
+    /// not.
     #[schema(format = DateTime)]
     held_until: Option<String>,
-    /// The seconds between attempts that the receiver was found to take; `null` when it never
+    /// The seconds between attempts that the receiver was found to accept; `null` if it has not
     /// refused any.
     interval_seconds: Option<f64>,
 }
 
-/// What is to change; what is left out stays.
+/// Changes to a webhook. Members that are left out keep their values.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct WebhookChange {
-    /// The most attempts a minute, from 1 to 1000000; `null` for no limit.
+    /// The maximum number of attempts a minute, from 1 to 1000000; `null` for no limit.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<u32>)]
     rate_limit: Option<Value>,
 }
 
-/// A member that is there, be it `null`.
+/// Reads a member that is present, even if it is `null`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
-/// Show how fast a webhook gets its notifications.
+/// Show the rate at which a webhook gets its notifications.
 ///
-/// What else there is to a webhook, its registration has.
+/// All other properties of a webhook are in its registration.
 #[utoipa::path(
     get,
     path = "/webhooks/{id}",
-    tag = "Webhooks: upkeep",
+    tag = "Webhooks: maintenance",
     responses((status = 200, description = "The webhook.", body = Shown), (status = 404))
 )]
 pub(crate) async fn show(
@@ -84,12 +85,12 @@ pub(crate) async fn show(
 
 /// Limit the attempts a minute.
 ///
-/// The limit counts for the webhook as a whole, however many workers there are. What exceeds it
-/// waits, without counting as an attempt.
+/// The limit applies to the webhook as a whole, for any number of workers. A notification that
+/// exceeds it waits, which does not count as an attempt.
 #[utoipa::path(
     patch,
     path = "/webhooks/{id}",
-    tag = "Webhooks: upkeep",
+    tag = "Webhooks: maintenance",
     request_body = WebhookChange,
     responses(
         (status = 200, description = "The webhook as it is now.", body = Shown),
@@ -133,7 +134,7 @@ fn shown(app: &App, webhook: &Webhook) -> Shown {
     }
 }
 
-/// A test event is on its way.
+/// The answer to a test event.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Tested {
@@ -145,24 +146,24 @@ pub(crate) struct Tested {
     source: String,
     /// The event's type.
     r#type: String,
-    /// What it is about.
+    /// The path of the resource that the event is about.
     subject: String,
-    /// When it was taken in.
+    /// When the event was stored.
     #[schema(format = DateTime)]
     created_at: String,
 }
 
 /// Send a test event.
 ///
-/// The event takes the way of every event, to this webhook alone. It is about something that the
-/// owner may read, of a kind that the webhook asks for; without such a thing it is refused, as no
-/// event would be sent.
+/// The event is delivered like every event, but to this webhook alone. It is about a resource that
+/// the owner may read, of a kind that the webhook's filters select. If there is no such resource,
+/// the request is refused, because the webhook would get no event either.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/test",
-    tag = "Webhooks: upkeep",
+    tag = "Webhooks: maintenance",
     responses(
-        (status = 202, description = "It is on its way.", body = Tested),
+        (status = 202, description = "The request was accepted.", body = Tested),
         (status = 404),
         (status = 409),
         (status = 429),
@@ -196,40 +197,40 @@ impl From<SendError> for Problem {
             SendError::TooMany { wait } => Self::TooMany { wait },
             SendError::NotReceiving(why) => why.into(),
             SendError::OwnerDisabled(owner) => {
-                let detail =
-                    format!("{owner} is disabled, so that nothing is sent to their webhooks.");
+                let detail = format!("{owner} is disabled, so nothing is sent to their webhooks.");
                 refused("owner-disabled", "The owner is disabled", detail)
             }
             SendError::OwnerDeleted(owner) => {
                 let detail = format!(
-                    "{owner} is not in the report server's directory, so that nothing is sent to \
+                    "{owner} is not in the report server's directory, so nothing is sent to \
                      their webhooks."
                 );
                 refused("owner-deleted", "The owner is not in the directory", detail)
             }
             SendError::NothingReadable(owner) => {
                 let detail = format!(
-                    "{owner} may read nothing of the kinds that the webhook asks for, so that it \
-                     gets no events: give {owner} a permission, or change the webhook's filters."
+                    "{owner} may read no resource of the kinds that the webhook's filters select, \
+                     so it gets no events: give {owner} a permission, or change the filters."
                 );
-                let title = "The owner may read nothing that the webhook asks for";
+                let title = "The owner may read nothing that the webhook's filters select";
                 refused("nothing-readable", title, detail)
             }
         }
     }
 }
 
-/// What a new secret is to be.
+/// The replacement of a secret.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Rotation {
-    /// The new secret, of 32 to 128 characters; one is made when it is left out.
+    /// The new secret, of 32 to 128 characters. It is generated when it is left out.
     secret: Option<String>,
-    /// How long the old one signs beside it, such as `90s`, `24h` (when left out) or `7d` (the most).
+    /// The time for which the old secret signs as well, such as `90s`, `24h` (the default) or `7d`
+    /// (the maximum).
     overlap: Option<String>,
 }
 
-/// A webhook's new secret.
+/// The new secret of a webhook.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Rotated {
@@ -237,19 +238,19 @@ pub(crate) struct Rotated {
     webhook: String,
     /// The new secret, which signs from now on.
     secret: String,
-    /// Until when the old one signs beside it.
+    /// The time until which the old secret signs as well.
     #[schema(format = DateTime)]
     previous_until: String,
 }
 
 /// Replace the secret.
 ///
-/// Until `previousUntil` the old secret signs too, in a further entry of `webhook-signature`;
-/// `ms-signature` has room for the new one alone.
+/// Until `previousUntil`, the old secret signs as well, in a further entry of `webhook-signature`;
+/// `ms-signature` has room for one signature only, which is by the new secret.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/secret",
-    tag = "Webhooks: upkeep",
+    tag = "Webhooks: maintenance",
     request_body = Rotation,
     responses(
         (status = 200, description = "The new secret.", body = Rotated),
@@ -267,7 +268,7 @@ pub(crate) async fn rotate(
     webhooks::find(&app.context, &actor, id).await?;
     let Rotation { secret: wanted, overlap } = members(body).await?;
     let mut wrong = Vec::new();
-    let mut refuse = |name: &str, detail| wrong.push(Wrong { name: name.to_owned(), detail });
+    let mut refuse = |name: &str, detail| wrong.push(FieldError { name: name.to_owned(), detail });
     let wanted = wanted.map(|text| text.parse::<Secret>()).transpose().unwrap_or_else(|_| {
         refuse("secret", "write 32 to 128 characters, or leave it out".to_owned());
         None

@@ -1,36 +1,36 @@
-//! Why nobody is signed in by the identity provider.
+//! The errors of signing in by the identity provider.
 
 use fanfare_core::chain::chain;
 use fanfare_core::name::Name;
 use fanfare_store::StoreError;
 
-use super::error::Failed;
+use super::error::PageError;
 use crate::oidc::admission::NotAdmitted;
-use crate::oidc::claims::Nameless;
+use crate::oidc::claims::UserClaimError;
 use crate::oidc::exchange::ExchangeError;
 
-/// Why somebody who came back, or wanted to go, is not signed in.
+/// Why a person could not sign in by the identity provider.
 #[derive(Debug)]
-pub(super) enum Denied {
-    /// It did not begin in this browser, or too long ago, or was ended before.
+pub(super) enum ProviderError {
+    /// The sign-in began in another browser or too long ago, or it has already ended.
     NotOurs,
-    /// The user, or the provider for the user, did not want to.
+    /// The user or the provider cancelled the sign-in.
     Cancelled,
-    /// The provider does not answer.
-    Away,
-    /// The provider refuses us, or what it says is not to be believed; the log says more.
+    /// The provider can't be reached.
+    Unavailable,
+    /// The provider refuses the console, or its answer is not valid. The log has the cause.
     Refused,
-    /// It does not say who the user is.
-    Nameless(Nameless),
-    /// The directory has no such user.
+    /// The provider does not name the user.
+    UserClaim(UserClaimError),
+    /// The directory does not have the user.
     Unknown(Name),
-    /// The user is disabled there.
+    /// The user is disabled in the directory.
     Disabled(Name),
-    /// Something of ours failed.
-    Failed(Failed),
+    /// The console failed to answer.
+    Page(PageError),
 }
 
-impl From<NotAdmitted> for Denied {
+impl From<NotAdmitted> for ProviderError {
     fn from(refused: NotAdmitted) -> Self {
         match refused {
             NotAdmitted::Unknown(name) => Self::Unknown(name),
@@ -39,24 +39,24 @@ impl From<NotAdmitted> for Denied {
     }
 }
 
-impl From<StoreError> for Denied {
+impl From<StoreError> for ProviderError {
     fn from(error: StoreError) -> Self {
-        Self::Failed(error.into())
+        Self::Page(error.into())
     }
 }
 
-impl From<ExchangeError> for Denied {
+impl From<ExchangeError> for ProviderError {
     fn from(error: ExchangeError) -> Self {
         match error {
             ExchangeError::Code => Self::NotOurs,
-            ExchangeError::Away => Self::Away,
+            ExchangeError::Unavailable => Self::Unavailable,
             ExchangeError::Request(_) => {
                 tracing::warn!(error = chain(&error), "failed to sign a user in");
-                Self::Away
+                Self::Unavailable
             }
-            ExchangeError::Nameless(nameless) => {
+            ExchangeError::UserClaim(nameless) => {
                 tracing::warn!(error = chain(&error), "failed to sign a user in");
-                Self::Nameless(nameless)
+                Self::UserClaim(nameless)
             }
             ExchangeError::Refused { .. } | ExchangeError::Answer(_) | ExchangeError::Token(_) => {
                 tracing::warn!(error = chain(&error), "failed to sign a user in");

@@ -1,5 +1,5 @@
-//! Pieces of pages that write their own HTML. What they write holds digits, letters of base64url
-//! and their own markup, so that there is nothing to escape.
+//! Components of pages that write their own HTML. They write only digits, letters of base64url and
+//! their own markup, so nothing needs to be escaped.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use askama::filters::HtmlSafe;
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// The name of the field that shows that a form is ours.
+/// The name of the field with the form token.
 pub(super) const FORM_TOKEN: &str = "token";
 
-/// The hidden field that shows that a form is ours.
+/// The hidden field with the form token, which shows that a form comes from a page of the console.
 #[derive(Debug, Clone)]
 pub(super) struct FormToken(pub(super) String);
 
@@ -22,8 +22,8 @@ impl fmt::Display for FormToken {
 
 impl HtmlSafe for FormToken {}
 
-/// A moment, in UTC as sent. A script shows it in the reader's zone, and the exact instant on
-/// hovering.
+/// A time, written in UTC. A script shows it in the reader's time zone, and the exact time when the
+/// pointer is over it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment(pub(super) DateTime<Utc>);
 
@@ -37,18 +37,20 @@ impl fmt::Display for Moment {
 
 impl HtmlSafe for Moment {}
 
-/// What happened in an hour.
+/// The attempts of an hour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Hour {
     pub(super) succeeded: u64,
     pub(super) failed: u64,
 }
 
-/// The last 24 hours as bars, the oldest first: what succeeded below, what failed on top of it.
+/// The last 24 hours as bars, the oldest first. Each bar has successful attempts at the bottom and
+/// failed ones on top.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sparkline(pub(super) Vec<Hour>);
 
-/// How high the highest bar is. A figure each, since a page shows many; the style stretches it.
+/// The height of the highest bar, in units. One digit keeps the markup short, because a page has
+/// many; the style sheet stretches the image.
 const HEIGHT: u64 = 9;
 
 impl Sparkline {
@@ -56,11 +58,11 @@ impl Sparkline {
         self.0.iter().map(of).sum()
     }
 
-    /// The strokes of all bars of a kind; `of` says on how much of what it stands, and how much it
-    /// is itself.
+    /// Draws the bars of one kind. `of` returns the number of attempts below the bar, and the
+    /// number in it.
     fn bars(&self, of: impl Fn(&Hour) -> (u64, u64)) -> String {
         let most = self.0.iter().map(|hour| hour.succeeded + hour.failed).max().unwrap_or(0).max(1);
-        // What happened at all is seen, however little it is beside the rest.
+        // An hour with any attempts gets a visible bar, however small its share.
         let tall = |count: u64| if count == 0 { 0 } else { (count * HEIGHT / most).max(1) };
         let mut path = String::new();
         for (hour, x) in self.0.iter().zip(0..) {
@@ -91,7 +93,7 @@ impl fmt::Display for Sparkline {
 
 impl HtmlSafe for Sparkline {}
 
-/// The beginning of a text, with an ellipsis when there is more.
+/// Returns the beginning of a text, with an ellipsis if the text is longer.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sparkline_is_short_however_much_happened() {
+    fn a_sparkline_is_short_for_any_number_of_attempts() {
         let hours = vec![Hour { succeeded: 9_999_999, failed: 9_999_999 }; 24];
         assert!(Sparkline(hours).to_string().len() < 560);
         assert!(!Sparkline(vec![Hour::default(); 24]).to_string().contains("class=\"no\""));

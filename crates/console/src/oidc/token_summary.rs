@@ -1,6 +1,7 @@
-//! What a token says of itself, for the log of a refusal: who made it, for whom, and how it is signed.
+//! The part of a refused token that is logged: its issuer, its audience and its algorithm.
 //!
-//! None of it is verified. Nothing else of a token is for the log: whoever reads it could use that.
+//! None of it is verified. Nothing else of a token is logged, because a reader of the log could use
+//! it.
 
 use std::fmt;
 
@@ -8,34 +9,34 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-/// The longest value that is shown, in characters.
+/// The longest value that is logged, in characters.
 const LONGEST: usize = 200;
-/// The most values of a list that are shown.
+/// The maximum number of values of a list that are logged.
 const MOST: usize = 5;
 
-/// What a token says of itself.
+/// The unverified issuer, audience and algorithm of a token.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stated {
+pub(crate) struct TokenSummary {
     /// Its `iss`.
-    pub(crate) issuer: Shown,
+    pub(crate) issuer: LogValue,
     /// Its `aud`.
-    pub(crate) audience: Shown,
+    pub(crate) audience: LogValue,
     /// Its `alg`.
-    pub(crate) algorithm: Shown,
+    pub(crate) algorithm: LogValue,
 }
 
-/// A value, cut to what fits into a line of the log.
+/// A value that is cut to fit into a line of the log.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Shown(String);
+pub(crate) struct LogValue(String);
 
-impl fmt::Display for Shown {
+impl fmt::Display for LogValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Shown {
-    /// A text that somebody else wrote.
+impl LogValue {
+    /// Makes a value of an untrusted text.
     pub(crate) fn text(text: &str) -> Self {
         Self(text.chars().filter(|c| !c.is_control()).take(LONGEST).collect())
     }
@@ -54,16 +55,16 @@ impl Shown {
     }
 }
 
-impl Stated {
-    /// Reads what can be read.
+impl TokenSummary {
+    /// Reads the parts of a token that can be read.
     pub(crate) fn of(token: &str) -> Self {
         let mut parts = token.split('.').map(read);
         let header = parts.next().flatten();
         let claims = parts.next().flatten();
         Self {
-            issuer: Shown::of(claims.as_ref(), "iss"),
-            audience: Shown::of(claims.as_ref(), "aud"),
-            algorithm: Shown::of(header.as_ref(), "alg"),
+            issuer: LogValue::of(claims.as_ref(), "iss"),
+            audience: LogValue::of(claims.as_ref(), "aud"),
+            algorithm: LogValue::of(header.as_ref(), "alg"),
         }
     }
 }
@@ -80,13 +81,13 @@ mod tests {
     #[track_caller]
     fn check(header: &Value, claims: &Value, expected: [&str; 3]) {
         let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let stated = Stated::of(&format!("{}.{}.x", part(header), part(claims)));
+        let stated = TokenSummary::of(&format!("{}.{}.x", part(header), part(claims)));
         let shown = [stated.issuer, stated.audience, stated.algorithm].map(|it| it.to_string());
         assert_eq!(shown, expected);
     }
 
     #[test]
-    fn what_a_token_says_is_shown_within_bounds() {
+    fn logged_values_of_a_token_are_bounded() {
         let alg = json!({ "alg": "HS256" });
         check(
             &alg,
@@ -102,7 +103,7 @@ mod tests {
         let long = "x".repeat(1000);
         let shown = "x".repeat(LONGEST);
         check(&alg, &json!({ "iss": long, "aud": null }), [shown.as_str(), "none", "HS256"]);
-        let stated = Stated::of("no token");
+        let stated = TokenSummary::of("no token");
         assert_eq!(stated.issuer.to_string(), "unreadable");
     }
 }

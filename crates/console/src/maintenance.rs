@@ -1,6 +1,6 @@
-//! What a console does beside answering: counting attempts for the grid, and attempting again what
-//! somebody asked for. Any number of consoles may do so side by side, and each of them may be ended
-//! at any point: what is done is in the database, and another one goes on.
+//! The console's background work: counting attempts for the grid, and working on resends. Any
+//! number of consoles may do this at the same time, and each may stop at any point: the progress is
+//! in the database, and another console continues.
 
 use std::time::Duration;
 
@@ -10,16 +10,17 @@ use tokio::time::{sleep, timeout};
 
 use crate::app::App;
 
-/// How often attempts are counted.
+/// The time between two counts of attempts.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
 
-/// Deliveries that are begun again in one step. The next step waits until they are attempted, so
-/// that there is something left to cancel, and a receiver that has just come back is not flooded.
+/// The number of deliveries that one step of a resend retries. The next step waits until they are
+/// attempted, so that the rest can still be cancelled, and a receiver that has just recovered is
+/// not flooded.
 const STEP: i64 = 250;
-/// How often it is looked whether they are.
+/// The time between two steps of a resend.
 const STEP_EVERY: Duration = Duration::from_millis(500);
-/// How often it is looked for what another console has left.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The time between two searches for resends that another console began.
+const POLL_EVERY: Duration = Duration::from_secs(5);
 
 /// Counts attempts from time to time.
 pub(crate) async fn count(app: &App) {
@@ -27,29 +28,29 @@ pub(crate) async fn count(app: &App) {
         match app.background.health_count(app.settled).await {
             Ok(Counted::More) => continue,
             Ok(Counted::All) => {}
-            Err(error) => tell(&error, "failed to count attempts"),
+            Err(error) => log_failure(&error, "failed to count attempts"),
         }
         sleep(COUNT_EVERY).await;
     }
 }
 
-/// Takes requests to attempt again what is dead, step by step.
+/// Works on open resends, step by step.
 pub(crate) async fn resend(app: &App) {
     loop {
         let wait = match resend_steps(app).await {
             Ok(true) => STEP_EVERY,
-            Ok(false) => LOOK_EVERY,
+            Ok(false) => POLL_EVERY,
             Err(error) => {
-                tell(&error, "failed to attempt again what is dead");
-                LOOK_EVERY
+                log_failure(&error, "failed to resend dead deliveries");
+                POLL_EVERY
             }
         };
-        // Late or not, it is time for another look.
+        // In either case it is time to search again.
         let _ = timeout(wait, app.context.resend_begun()).await;
     }
 }
 
-/// A step of each request; returns whether there was any.
+/// Runs one step of each open resend, and returns whether there was one.
 async fn resend_steps(app: &App) -> Result<bool, StoreError> {
     let open = app.background.resends_open().await?;
     for id in &open {
@@ -59,8 +60,9 @@ async fn resend_steps(app: &App) -> Result<bool, StoreError> {
     Ok(!open.is_empty())
 }
 
-/// That the database is away is told elsewhere, once.
-fn tell(error: &StoreError, what: &'static str) {
+/// Logs a failure. An outage of the database is logged once elsewhere, so here it is only a debug
+/// message.
+fn log_failure(error: &StoreError, what: &'static str) {
     if error.is_refusal() {
         tracing::error!(error = error.chain(), "{what}");
     } else {

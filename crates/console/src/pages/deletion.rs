@@ -1,4 +1,4 @@
-//! Deleting a webhook, after asking.
+//! Deleting a webhook, after a confirmation.
 
 use askama::Template;
 use axum::extract::State;
@@ -8,9 +8,9 @@ use fanfare_app::webhooks;
 use fanfare_core::ids::WebhookId;
 
 use super::WEBHOOKS;
-use super::error::Failed;
+use super::components::FormToken;
+use super::error::PageError;
 use super::page::{Frame, page, see_other};
-use super::parts::FormToken;
 use super::visitor::{Id, Posted, Visitor};
 use crate::app::Shared;
 
@@ -24,12 +24,12 @@ struct Delete {
     description: Option<String>,
 }
 
-/// `GET`: asks.
-pub(crate) async fn ask(
+/// `GET`: shows the confirmation.
+pub(crate) async fn confirm(
     State(app): State<Shared>,
     visitor: Visitor,
     Id(id): Id,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     let webhook = visitor.webhook(&app, id).await?;
     let question = Delete {
         frame: visitor.frame(),
@@ -41,12 +41,12 @@ pub(crate) async fn ask(
     Ok(page(StatusCode::OK, &question))
 }
 
-/// `POST`: deletes it.
+/// `POST`: deletes the webhook.
 pub(crate) async fn delete(
     State(app): State<Shared>,
     Id(id): Id,
     posted: Posted,
-) -> Result<Response, Failed> {
+) -> Result<Response, PageError> {
     webhooks::delete(&app.context, &posted.visitor.actor(), id).await?;
     Ok(see_other(&format!("{WEBHOOKS}?done=deleted")))
 }
