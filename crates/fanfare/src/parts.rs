@@ -6,7 +6,7 @@ use fanfare_broker::{Config as BrokerConfig, Session};
 use fanfare_console::oidc::Provider;
 use fanfare_outbound::{Client, Config as OutboundConfig};
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Asks, Config as StoreConfig, Store};
+use fanfare_store::{Config as StoreConfig, PlanMode, Store};
 
 use crate::settings::{Settings, SettingsError};
 
@@ -15,41 +15,41 @@ pub(crate) const USER_AGENT: &str = concat!("Fanfare/", env!("CARGO_PKG_VERSION"
 
 /// The database; connects to nothing yet. `process` is what operators see of it there.
 pub(crate) fn store(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.load.database_connections, Asks::ThisAndThat)
+    store_with(settings, process, settings.load.database_connections, PlanMode::Custom)
 }
 
 /// The same for people who wait for each answer.
 pub(crate) fn store_for_people(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.load.database_connections, Asks::Interactive)
+    store_with(settings, process, settings.load.database_connections, PlanMode::Interactive)
 }
 
 /// The same for what a process does beside answering, with few connections.
 pub(crate) fn store_for_upkeep(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, &format!("{process} background"), 2, Asks::ThisAndThat)
+    store_with(settings, &format!("{process} background"), 2, PlanMode::Custom)
 }
 
 /// The same for a role that works through a queue.
 pub(crate) fn store_for_queue(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.load.database_connections, Asks::TheSame)
+    store_with(settings, process, settings.load.database_connections, PlanMode::Generic)
 }
 
 /// The database with a single connection, for looks that must not wait behind a role's work.
 pub(crate) fn probe(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, &format!("{process} probe"), 1, Asks::ThisAndThat)
+    store_with(settings, &format!("{process} probe"), 1, PlanMode::Custom)
 }
 
 fn store_with(
     settings: &Settings,
     process: &str,
     connections: usize,
-    asks: Asks,
+    plan_mode: PlanMode,
 ) -> anyhow::Result<Store> {
     let url = settings.database_url()?.to_owned();
     let keyring = Keyring::new(settings.keys()?).ok_or(SettingsError::NoKeys)?;
     Ok(Store::new(StoreConfig {
         url,
         max_connections: connections,
-        asks,
+        plan_mode,
         application_name: format!("fanfare {process}"),
         keyring,
     })?)

@@ -19,7 +19,7 @@ use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
 use fanfare_core::job::Unit;
 use fanfare_core::reject::{Reason, Reject};
-use fanfare_store::patience::{Answered, Impatient, answered, patiently};
+use fanfare_store::retry::{Answered, QueryError, retry_divisible, retry_until_available};
 use fanfare_store::routing::{Arrival, Routed, Routing};
 use fanfare_trace::propagation::first_recorded;
 use tokio::sync::mpsc;
@@ -115,8 +115,8 @@ async fn route(
         config.metrics.statement(began.elapsed());
         Ok(routed)
     };
-    let Answered { value: routed, in_doubt } = match answered(stop, statement).await {
-        Err(Impatient::Failing(error)) if messages.len() == 1 => {
+    let Answered { value: routed, in_doubt } = match retry_divisible(stop, statement).await {
+        Err(QueryError::Failing(error)) if messages.len() == 1 => {
             if config.store.route(&[], gap_wait).await.is_err() {
                 // The database fails with every statement, so this message is not the cause.
                 if stop.run_until_cancelled(tokio::time::sleep(UNWELL_PAUSE)).await.is_none() {
@@ -133,7 +133,7 @@ async fn route(
             send_on(done, aside(config, messages)).await;
             return Ok(Vec::new());
         }
-        Err(Impatient::Failing(_)) => {
+        Err(QueryError::Failing(_)) => {
             // There may be too many messages for one statement, or one of them may be the cause.
             let mut first = messages;
             let second = first.split_off(first.len() / 2);
@@ -141,12 +141,12 @@ async fn route(
             waiting.extend(Box::pin(route(config, stop, second, done, routing)).await?);
             return Ok(waiting);
         }
-        Err(Impatient::Refused(error)) if messages.len() == 1 => {
+        Err(QueryError::Rejected(error)) if messages.len() == 1 => {
             tracing::warn!(error = error.chain(), "the database rejected an event");
             send_on(done, refused(config, messages, &error.chain())).await;
             return Ok(Vec::new());
         }
-        Err(Impatient::Refused(_)) => {
+        Err(QueryError::Rejected(_)) => {
             // One of the messages is the cause. The others must be routed all the same.
             let mut waiting = Vec::new();
             for message in messages {
@@ -163,7 +163,7 @@ async fn route(
     }
     let Consequences { kept, has_kept, held, units, suspects, metrics } =
         consequences(config, &messages, results, in_doubt);
-    let copies = patiently(stop, || config.store.route_unsettled(&suspects)).await?;
+    let copies = retry_until_available(stop, || config.store.route_unsettled(&suspects)).await?;
     config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
     let mut jobs = jobs::inline(units, config.broker.delivery_queues())?;
     jobs.extend(jobs::rechecks(&copies, config.broker.delivery_queues())?);
@@ -253,7 +253,7 @@ async fn recognise(
         known.map(|(arrival, _)| arrival.event.key).collect()
     };
     let keys = known(&routed);
-    let mut own = patiently(stop, || config.store.route_own(routing, &keys)).await?;
+    let mut own = retry_until_available(stop, || config.store.route_own(routing, &keys)).await?;
     for (arrival, routed) in arrivals.iter().zip(&mut routed) {
         if let Some(written) = own.remove(&arrival.event.key) {
             *routed = written;

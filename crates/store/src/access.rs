@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use crate::directory::UserStatus;
 use crate::error::StoreError;
 use crate::pool::Store;
-pub(crate) use statement::REACH;
+pub(crate) use statement::READABLE_SCOPES;
 use statement::{CHECK, MAY_READ, READERS};
 
 /// Whether a user may read a resource.
@@ -130,15 +130,15 @@ impl Store {
             .query(READERS, &[&revision, &scopes, &targets, &administrator_key()])
             .await
             .map_err(StoreError::at(doing))?;
-        let way = |row: &Row| {
+        let path = |row: &Row| {
             let read = || Ok((row.try_get::<_, String>(5)?, row.try_get(6)?));
             let (key, user) = read().map_err(StoreError::at(doing))?;
             let grant = grant(row, 0)?.ok_or_else(|| inconsistent("scope"))?;
             Ok((key, Reader { user, grant }))
         };
-        let mut ways = rows.iter().map(way).collect::<Result<Vec<_>, StoreError>>()?;
-        ways.dedup_by(|later, first| later.0 == first.0);
-        Ok(ways.into_iter().map(|(_, reader)| reader).collect())
+        let mut paths = rows.iter().map(path).collect::<Result<Vec<_>, StoreError>>()?;
+        paths.dedup_by(|later, first| later.0 == first.0);
+        Ok(paths.into_iter().map(|(_, reader)| reader).collect())
     }
 }
 
@@ -167,8 +167,8 @@ pub(crate) fn grant(row: &Row, at: usize) -> Result<Option<Grant>, StoreError> {
             (row.try_get(at)?, row.try_get(at + 4)?);
         Ok((precedence.zip(since), text(1)?.zip(text(2)?), text(3)?))
     };
-    let (way, permission, role) = read().map_err(StoreError::at(doing))?;
-    let Some((precedence, since)) = way else { return Ok(None) };
+    let (path, permission, role) = read().map_err(StoreError::at(doing))?;
+    let Some((precedence, since)) = path else { return Ok(None) };
     let by = match (precedence, role) {
         (0, _) => By::User,
         (1, Some(role)) => By::Role(role),

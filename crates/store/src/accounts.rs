@@ -11,7 +11,7 @@ use crate::pool::Store;
 
 /// A hash that no password is known for, at the parameters of all others: checking against it
 /// takes as long as checking the password of an account that exists.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA\
+const UNKNOWN_ACCOUNT_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA\
                       $AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// What signs in to an account.
@@ -195,7 +195,9 @@ async fn hashed(password: &str) -> Result<String, StoreError> {
 /// This is tens of milliseconds of pure work and 19 MiB of memory: not for an async task, and not
 /// for any number of threads at a time.
 pub fn verify_password(password: &str, hash: Option<&str>) -> Result<bool, StoreError> {
-    match Argon2::default().verify_password(password.as_bytes(), hash.unwrap_or(NOBODY)) {
+    match Argon2::default()
+        .verify_password(password.as_bytes(), hash.unwrap_or(UNKNOWN_ACCOUNT_HASH))
+    {
         Ok(()) => Ok(hash.is_some()),
         Err(password_hash::Error::PasswordInvalid) => Ok(false),
         Err(error) => Err(StoreError::Password(error.to_string())),
@@ -227,7 +229,7 @@ mod tests {
     fn nobody_s_hash_costs_what_others_cost() {
         let hash = hash_password("any").unwrap();
         let parameters = |hash: &str| hash.split('$').take(4).collect::<Vec<_>>().join("$");
-        assert_eq!(parameters(NOBODY), parameters(&hash));
+        assert_eq!(parameters(UNKNOWN_ACCOUNT_HASH), parameters(&hash));
         assert!(!verify_password("any", None).unwrap());
     }
 }

@@ -90,7 +90,7 @@ pub struct Last {
 
 /// Everything that an attempt after the first needs.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct DeliveryHistory {
     /// The last row; `None` when nothing was done yet.
     pub last: Option<Last>,
     /// The batch's events that the plan gives to this webhook, in order.
@@ -211,22 +211,22 @@ impl Store {
 
     /// Where deliveries stand; the answers are in their order. Notifications are read of deliveries
     /// that have at most `inline` bytes of them.
-    pub async fn attempts_standing(
+    pub async fn delivery_histories(
         &self,
         dues: &[Due],
         inline: usize,
-    ) -> Result<Vec<Standing>, StoreError> {
+    ) -> Result<Vec<DeliveryHistory>, StoreError> {
         let lasts = self.attempts_last(dues).await?;
         let mut events = self.planned_events(dues, inline).await?;
         let (revision, late_at, held) = self.directory_age().await?;
-        let standing = |(index, last): (usize, Option<Last>)| Standing {
+        let history = |(index, last): (usize, Option<Last>)| DeliveryHistory {
             last,
             events: events.get_mut(index).map(std::mem::take).unwrap_or_default(),
             revision,
             late_at,
             held,
         };
-        Ok(lasts.into_iter().enumerate().map(standing).collect())
+        Ok(lasts.into_iter().enumerate().map(history).collect())
     }
 
     async fn directory_age(&self) -> Result<(i64, Option<DateTime<Utc>>, bool), StoreError> {

@@ -22,7 +22,7 @@ pub enum Claim {
     /// recorded.
     Ours(Unrecorded),
     /// Another worker has it.
-    Taken,
+    HeldElsewhere,
     /// The delivery has moved past it.
     Past,
 }
@@ -137,6 +137,6 @@ fn claim(row: &Row) -> Result<Claim, tokio_postgres::Error> {
     Ok(match (row.try_get(0)?, row.try_get(1)?) {
         (true, _) => Claim::Past,
         (false, true) => Claim::Ours(unrecorded),
-        (false, false) => Claim::Taken,
+        (false, false) => Claim::HeldElsewhere,
     })
 }

@@ -1,19 +1,17 @@
-//! The database's clock, as a process knows it without asking each time.
+//! The database's clock, which a process reads without a query.
 //!
 //! Retries, leases and deadlines are compared with times that the database wrote, so all processes
 //! go by its clock and none by its own. A sample is the answer to `clock_timestamp()` with the time
 //! that the answer took; between samples the operating system's monotonic clock counts on, so a
 //! local clock that is wrong, or is set, changes nothing.
 
+mod sampling;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio_util::sync::CancellationToken;
-
-use crate::error::StoreError;
-use crate::pool::Store;
 
 /// How long a sample is used: monotonic clocks drift apart by some milliseconds in this time.
 const KEPT: Duration = Duration::from_mins(1);
@@ -23,12 +21,6 @@ const TOLERANCE: TimeDelta = TimeDelta::milliseconds(50);
 
 /// A process's own clock that differs by more than this from the database's is reported.
 const REPORTED: TimeDelta = TimeDelta::seconds(5);
-
-/// How often [`Store::keep_clock`] takes a sample.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-
-/// A sample that takes longer says little; another one is taken.
-const SAMPLE_TIME: Duration = Duration::from_secs(5);
 
 /// The database's time. Cheap to clone; all clones are one clock.
 #[derive(Debug, Clone, Default)]
@@ -137,45 +129,6 @@ impl Sample {
 
 fn delta(time: Duration) -> TimeDelta {
     TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX)
-}
-
-impl Store {
-    /// The database's clock, as this process knows it.
-    #[must_use]
-    pub fn clock(&self) -> &DatabaseClock {
-        &self.clock
-    }
-
-    /// Asks the database for its time.
-    pub async fn sample_clock(&self) -> Result<(), StoreError> {
-        const SQL: &str = "-- clock\nselect clock_timestamp()";
-        let doing = "ask for the time";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let asked = Instant::now();
-        let row = client.query_one(&statement, &[]).await;
-        let answered = Instant::now();
-        let time = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
-        self.clock.note(asked, answered, time);
-        Ok(())
-    }
-
-    /// Keeps the clock right until `stop` is cancelled; `on_sample` hears of each sample.
-    pub async fn keep_clock(&self, stop: &CancellationToken, on_sample: impl Fn(&DatabaseClock)) {
-        let keep = async {
-            loop {
-                tokio::time::sleep(SAMPLE_EVERY).await;
-                match tokio::time::timeout(SAMPLE_TIME, self.sample_clock()).await {
-                    Ok(Ok(())) => on_sample(&self.clock),
-                    Ok(Err(error)) => {
-                        tracing::debug!(error = error.chain(), "failed to ask for the time");
-                    }
-                    Err(_) => tracing::debug!("the database did not tell the time soon enough"),
-                }
-            }
-        };
-        stop.run_until_cancelled(keep).await.unwrap_or(());
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Deliveries for people: listed, shown with their attempts, asked for again.
 
-mod again;
 mod page;
+mod position;
+mod query_shape;
 mod resend;
+mod restart;
 mod window;
 
 use chrono::{DateTime, Utc};
@@ -16,8 +18,9 @@ use tokio_postgres::types::Json;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-pub use page::{DeliveryPage, Position};
-pub use resend::{Became, Ended, NewResend, Resend};
+pub use page::DeliveryPage;
+pub use position::Position;
+pub use resend::{NewResend, Resend, ResendEnd, ResendProgress};
 
 /// Which deliveries to list; `None` does not ask.
 #[derive(Debug, Clone, Default)]

@@ -3,8 +3,9 @@
 use fanfare_core::chain::{causes, chain};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::connect::Unreachable;
+use crate::generation::discard_open_connections;
 use crate::misconfigured::Misconfiguration;
+use crate::unreachable::Unreachable;
 
 /// What may help a statement that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +184,7 @@ impl StoreError {
         move |source| {
             if ends_connections(&source) {
                 // Those that are not asked now, or that only read, would keep to that server.
-                crate::connect::discard_open_connections();
+                discard_open_connections();
             }
             Self::Statement { doing, source }
         }
@@ -273,7 +274,16 @@ impl StoreError {
     }
 }
 
-/// The database's code under the errors of a library.
+impl From<Unreachable> for StoreError {
+    fn from(unreachable: Unreachable) -> Self {
+        match unreachable.misconfigured() {
+            Some(what) => Self::Misconfigured { what, source: unreachable },
+            None => Self::Connect(Box::new(unreachable)),
+        }
+    }
+}
+
+/// The SQLSTATE of the database's error among the causes of a library's error.
 fn state_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a SqlState> {
     causes(error).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>())?.code()
 }

@@ -70,7 +70,7 @@ pub enum Counted {
 
 /// How far attempts are counted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
+pub(crate) struct CountProgress {
     /// From here on they are not.
     pub(crate) to: DateTime<Utc>,
     /// Whether so little is missing that it can be counted for a page.
@@ -133,15 +133,15 @@ impl Store {
                   where at >= $2 and webhook = any($1) and outcome is not null) attempted
             order by webhook, at desc";
         let doing = "look up how webhooks do";
-        let standing = self.health_standing().await?;
-        if !standing.is_near {
+        let progress = self.count_progress().await?;
+        if !progress.is_near {
             return Ok(None);
         }
         let ids: Vec<Uuid> = webhooks.iter().map(|id| id.0).collect();
         let client = self.client().await?;
-        let counts = client.query(COUNTS, &[&ids, &standing.begin, &standing.to]).await;
+        let counts = client.query(COUNTS, &[&ids, &progress.begin, &progress.to]).await;
         let counts = counts.map_err(StoreError::at(doing))?;
-        let lasts = client.query(LASTS, &[&ids, &standing.to]).await;
+        let lasts = client.query(LASTS, &[&ids, &progress.to]).await;
         let lasts = lasts.map_err(StoreError::at(doing))?;
         drop(client);
         let nothing = Health { hours: [Hour::default(); HOURS], last: None };
@@ -149,7 +149,7 @@ impl Store {
             webhooks.iter().map(|id| (*id, nothing.clone())).collect();
         let mut read = || {
             for row in &counts {
-                add_count(&mut found, row, standing.begin)?;
+                add_count(&mut found, row, progress.begin)?;
             }
             for row in &lasts {
                 if let Some(health) = found.get_mut(&WebhookId(row.try_get(0)?)) {
@@ -162,17 +162,17 @@ impl Store {
         Ok(Some(found))
     }
 
-    pub(crate) async fn health_standing(&self) -> Result<Standing, StoreError> {
+    pub(crate) async fn count_progress(&self) -> Result<CountProgress, StoreError> {
         const SQL: &str = "-- health_standing
             select counted_to, now(), date_trunc('hour', now(), 'UTC') - interval '23 hours'
             from health_state";
         let client = self.client().await?;
         let row = client.query_one(SQL, &[]).await;
-        let standing = row.and_then(|row| {
+        let progress = row.and_then(|row| {
             let (to, now): (DateTime<Utc>, DateTime<Utc>) = (row.try_get(0)?, row.try_get(1)?);
-            Ok(Standing { to, is_near: now - to < BEHIND, begin: row.try_get(2)? })
+            Ok(CountProgress { to, is_near: now - to < BEHIND, begin: row.try_get(2)? })
         });
-        standing.map_err(StoreError::at("look up how far attempts are counted"))
+        progress.map_err(StoreError::at("look up how far attempts are counted"))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::clock::DatabaseClock;
 use crate::connect::Opened;
 use crate::error::StoreError;
 use crate::pool::Store;
-use crate::session::Driven;
+use crate::session::SocketDriver;
 
 /// The channel of changes, which a trigger notifies with the webhook's id.
 const CHANGES: &str = "fanfare_webhooks";
@@ -52,14 +52,14 @@ impl Store {
     ///
     /// Each proof also is a sample for [`Store::clock`].
     pub async fn listen_webhooks(&self, hear: impl FnMut(Heard) + Send) -> Result<(), StoreError> {
-        let Opened { client, driven, session: _ } = self.connector.open().await?;
+        let Opened { client, driver, session: _ } = self.connector.open().await?;
         let listener = Listener {
             channel: format!("fanfare_heartbeat_{}", uuid::Uuid::new_v4().simple()),
             began: Instant::now(),
             crossed: AtomicBool::new(false),
         };
         tokio::select! {
-            ended = listener.hear(driven, hear) => ended,
+            ended = listener.hear(driver, hear) => ended,
             failed = listener.beat(self, client) => failed,
         }
     }
@@ -79,7 +79,7 @@ impl Listener {
     /// Drives the connection and passes on what is heard.
     async fn hear(
         &self,
-        mut connection: Driven,
+        mut connection: SocketDriver,
         mut hear: impl FnMut(Heard) + Send,
     ) -> Result<(), StoreError> {
         while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {

@@ -32,11 +32,11 @@ impl Store {
 async fn ask(connector: &Connector) -> Option<String> {
     let (mut config, tls) = connector.first_host()?;
     config.dbname(CONSOLE).target_session_attrs(TargetSessionAttrs::Any);
-    let (client, driven) = match config.connect(tls).await {
+    let (client, driver) = match config.connect(tls).await {
         Ok(connected) => connected,
         Err(error) => return is_refusal(&error).then(|| "PgBouncer".to_owned()),
     };
-    tokio::spawn(driven);
+    tokio::spawn(driver);
     let answer = client.simple_query("show version").await.ok()?;
     answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),

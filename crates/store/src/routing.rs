@@ -38,7 +38,7 @@ pub struct Arrival<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routed {
     /// It is in the ledger, with its plan.
-    Taken {
+    Accepted {
         /// Whom it goes to.
         webhooks: Vec<WebhookId>,
         /// When it was taken in.
@@ -122,7 +122,7 @@ impl Store {
             let webhooks: Vec<Uuid> = row.try_get(1)?;
             let webhooks = webhooks.into_iter().map(WebhookId).collect();
             let received_at = row.try_get(2)?;
-            Ok((EventKey(row.try_get(0)?), Routed::Taken { webhooks, received_at }))
+            Ok((EventKey(row.try_get(0)?), Routed::Accepted { webhooks, received_at }))
         };
         rows.iter().map(own).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
@@ -173,7 +173,7 @@ fn routed(row: &tokio_postgres::Row) -> Result<Routed, tokio_postgres::Error> {
     let is = |index| Ok(row.try_get::<_, Option<bool>>(index)?.unwrap_or(false));
     let webhooks: Option<Vec<Uuid>> = row.try_get(2)?;
     Ok(match webhooks {
-        Some(webhooks) => Routed::Taken {
+        Some(webhooks) => Routed::Accepted {
             webhooks: webhooks.into_iter().map(WebhookId).collect(),
             received_at: row.try_get(3)?,
         },

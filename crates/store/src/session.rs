@@ -17,8 +17,8 @@ use tokio_postgres::{Client, Connection, Error, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
-use crate::connect::Refused;
 use crate::misconfigured::Misconfiguration;
+use crate::unreachable::HostError;
 
 /// The only encoding in which every event can be stored.
 const ENCODING: &str = "UTF8";
@@ -31,7 +31,8 @@ const SECOND: Duration = Duration::from_secs(2);
 static PROVEN: AtomicBool = AtomicBool::new(false);
 
 /// A connection that somebody has to drive, with or without TLS.
-pub(crate) type Driven = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+pub(crate) type SocketDriver =
+    Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// What a session is recognised by.
 pub(crate) struct Session {
@@ -40,7 +41,7 @@ pub(crate) struct Session {
 
 /// What a session was found to be like.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum SessionState {
     /// It can be used.
     Usable,
     /// Its server does not allow writes.
@@ -52,7 +53,7 @@ pub(crate) enum Found {
 impl Session {
     /// Begins a session that has just been opened: with its mark, and these settings, which are
     /// calls of `set_config`.
-    pub(crate) async fn begin(client: &Client, settings: &str) -> Result<Self, Refused> {
+    pub(crate) async fn begin(client: &Client, settings: &str) -> Result<Self, HostError> {
         let mark = Uuid::new_v4().simple().to_string();
         let statement = format!(
             "-- session_begin\nselect current_setting('server_encoding'), {MARK};
@@ -61,25 +62,25 @@ impl Session {
         let answer = client.simple_query(&statement).await?;
         let [encoding, former] = first_row(&answer);
         if encoding != ENCODING {
-            let told = format!("the database's encoding is {encoding}, and not {ENCODING}");
-            return Err(Refused::misconfigured(Misconfiguration::Encoding, told));
+            let reason = format!("the database's encoding is {encoding}, and not {ENCODING}");
+            return Err(HostError::misconfigured(Misconfiguration::Encoding, reason));
         }
         if former.is_empty() { Ok(Self { mark }) } else { Err(shared()) }
     }
 
     /// Looks what has become of a session.
-    pub(crate) async fn look(&self, client: &Client) -> Result<Found, Error> {
+    pub(crate) async fn inspect(&self, client: &Client) -> Result<SessionState, Error> {
         let statement =
             format!("-- session_look\nselect current_setting('transaction_read_only'), {MARK}");
         let answer = client.simple_query(&statement).await?;
         let [read_only, mark] = first_row(&answer);
         Ok(match (read_only, mark) {
-            ("off", mark) if mark == self.mark => Found::Usable,
+            ("off", mark) if mark == self.mark => SessionState::Usable,
             ("off", _) => {
                 PROVEN.store(false, Ordering::Relaxed);
-                Found::Shared
+                SessionState::Shared
             }
-            _ => Found::ReadOnly,
+            _ => SessionState::ReadOnly,
         })
     }
 
@@ -94,12 +95,12 @@ impl Session {
     pub(crate) async fn prove(
         &self,
         client: &Client,
-        second: impl Future<Output = Result<(Client, Driven), Error>>,
-    ) -> Result<(), Refused> {
-        let Ok(Ok((second, driven))) = timeout(SECOND, second).await else {
+        second: impl Future<Output = Result<(Client, SocketDriver), Error>>,
+    ) -> Result<(), HostError> {
+        let Ok(Ok((second, driver))) = timeout(SECOND, second).await else {
             return Ok(());
         };
-        tokio::spawn(driven);
+        tokio::spawn(driver);
         let statement = format!("-- session_prove\nselect '', {MARK}");
         let Ok(Ok(answer)) = timeout(SECOND, second.simple_query(&statement)).await else {
             // It was not let in: nothing is shown.
@@ -109,7 +110,7 @@ impl Session {
             return Err(shared());
         }
         let held = timeout(SECOND, second.simple_query("-- session_hold\nbegin; select 1")).await;
-        if matches!(held, Ok(Ok(_))) && self.look(client).await? == Found::Shared {
+        if matches!(held, Ok(Ok(_))) && self.inspect(client).await? == SessionState::Shared {
             return Err(shared());
         }
         PROVEN.store(true, Ordering::Relaxed);
@@ -120,10 +121,10 @@ impl Session {
 /// A session's mark, or nothing.
 const MARK: &str = "coalesce(current_setting('fanfare.session', true), '')";
 
-fn shared() -> Refused {
-    let told = "a pooler gives one session to several clients in turn (pool_mode transaction or \
+fn shared() -> HostError {
+    let reason = "a pooler gives one session to several clients in turn (pool_mode transaction or \
                 statement), and Fanfare needs sessions of its own";
-    Refused::misconfigured(Misconfiguration::SharedSessions, told.to_owned())
+    HostError::misconfigured(Misconfiguration::SharedSessions, reason.to_owned())
 }
 
 /// The two columns of a first row.

@@ -48,7 +48,7 @@ pub struct NewProviderSession<'a> {
 
 /// How a user stands in the directory: for a query with the state as `s`, the user's version as `v`
 /// and the given folded name and role key.
-macro_rules! standing_columns {
+macro_rules! status_columns {
     ($user:literal, $role:literal) => {
         concat!(
             "v.enabled, v.deleted,
@@ -79,12 +79,12 @@ pub struct SessionUser {
     /// The provider that vouched for the user; `None` for an account's session.
     pub issuer: Option<String>,
     /// How the user of this name stands in the directory.
-    pub standing: Standing,
+    pub status: DirectoryStatus,
 }
 
 /// How somebody stands in the directory right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct DirectoryStatus {
     /// Whether the user is there and enabled.
     pub status: UserStatus,
     /// Whether the directory names the user, or ever did.
@@ -157,7 +157,7 @@ impl Store {
             "-- session_user
             select coalesce(a.name, x.user_name), coalesce(a.administrator, x.administrator),
                    x.issuer, ",
-            standing_columns!("coalesce(x.account_key, x.user_key)", "$3"),
+            status_columns!("coalesce(x.account_key, x.user_key)", "$3"),
             " from sessions x
             left join accounts a on a.name_key = x.account_key
             cross join directory_state s
@@ -190,20 +190,20 @@ impl Store {
         let name = Name::parse(name)
             .ok_or(StoreError::Inconsistent { table: "sessions", column: "user_name" })?;
         let read = || {
-            let standing = standing(&row, 3)?;
-            let administrator = row.try_get::<_, bool>(1)? || standing.administrator;
+            let status = status(&row, 3)?;
+            let administrator = row.try_get::<_, bool>(1)? || status.administrator;
             let issuer = row.try_get(2)?;
-            Ok(SessionUser { name, administrator, issuer, standing })
+            Ok(SessionUser { name, administrator, issuer, status })
         };
         read().map(Some).map_err(StoreError::at(doing))
     }
 
     /// How somebody stands in the directory right now.
-    pub async fn user_standing(&self, user: &Name) -> Result<Standing, StoreError> {
+    pub async fn directory_status(&self, user: &Name) -> Result<DirectoryStatus, StoreError> {
         const SQL: &str = concat!(
             "-- user_standing
             select ",
-            standing_columns!("$1", "$2"),
+            status_columns!("$1", "$2"),
             " from directory_state s
             left join directory_versions v
               on v.kind = 'user' and v.name_key = $1 and v.begin_revision <= s.revision
@@ -218,7 +218,7 @@ impl Store {
                 &[/* name_key */ &user.key(), /* role_key */ &administrator_key()],
             )
             .await
-            .and_then(|row| standing(&row, 0))
+            .and_then(|row| status(&row, 0))
             .map_err(StoreError::at(doing))
     }
 
@@ -242,13 +242,13 @@ impl Store {
     }
 }
 
-/// Reads `standing_columns!`, from the column `at` on.
-fn standing(row: &Row, at: usize) -> Result<Standing, tokio_postgres::Error> {
+/// Reads `status_columns!`, from the column `at` on.
+fn status(row: &Row, at: usize) -> Result<DirectoryStatus, tokio_postgres::Error> {
     let status = match (row.try_get(at)?, row.try_get(at + 1)?) {
         (Some(true), Some(false)) => UserStatus::Enabled,
         (Some(false), Some(false)) => UserStatus::Disabled,
         _ => UserStatus::Deleted,
     };
     let administrator = status == UserStatus::Enabled && row.try_get(at + 2)?;
-    Ok(Standing { status, known: row.try_get(at + 3)?, administrator })
+    Ok(DirectoryStatus { status, known: row.try_get(at + 3)?, administrator })
 }

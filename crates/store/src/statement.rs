@@ -19,7 +19,7 @@ pub(crate) struct Prepared<'a> {
 }
 
 /// What can be asked: a text, or what was prepared from it.
-pub(crate) trait Asked {
+pub(crate) trait Query {
     /// The text.
     fn sql(&self) -> &str;
 
@@ -27,7 +27,7 @@ pub(crate) trait Asked {
     fn prepared(&self) -> Option<&Statement>;
 }
 
-impl Asked for str {
+impl Query for str {
     fn sql(&self) -> &str {
         self
     }
@@ -37,7 +37,7 @@ impl Asked for str {
     }
 }
 
-impl Asked for String {
+impl Query for String {
     fn sql(&self) -> &str {
         self
     }
@@ -47,7 +47,7 @@ impl Asked for String {
     }
 }
 
-impl Asked for Prepared<'_> {
+impl Query for Prepared<'_> {
     fn sql(&self) -> &str {
         self.sql
     }
@@ -61,7 +61,7 @@ impl Asked for Prepared<'_> {
 type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Runs a statement by a method of the library's client; once more if it was stale.
-macro_rules! ask {
+macro_rules! run {
     ($pooled:ident, $method:ident, $asked:ident, $values:ident) => {{
         let span = spans::statement($asked.sql());
         let asking = async {
@@ -88,40 +88,40 @@ impl Pooled {
     /// All rows that a statement answers.
     pub(crate) async fn query(
         &self,
-        asked: &(impl Asked + ?Sized),
+        asked: &(impl Query + ?Sized),
         values: Values<'_>,
     ) -> Result<Vec<Row>, Error> {
-        ask!(self, query, asked, values)
+        run!(self, query, asked, values)
     }
 
     /// The one row that a statement answers.
     pub(crate) async fn query_one(
         &self,
-        asked: &(impl Asked + ?Sized),
+        asked: &(impl Query + ?Sized),
         values: Values<'_>,
     ) -> Result<Row, Error> {
-        ask!(self, query_one, asked, values)
+        run!(self, query_one, asked, values)
     }
 
     /// The row that a statement answers, if any.
     pub(crate) async fn query_opt(
         &self,
-        asked: &(impl Asked + ?Sized),
+        asked: &(impl Query + ?Sized),
         values: Values<'_>,
     ) -> Result<Option<Row>, Error> {
-        ask!(self, query_opt, asked, values)
+        run!(self, query_opt, asked, values)
     }
 
     /// How many rows a statement changed.
     pub(crate) async fn execute(
         &self,
-        asked: &(impl Asked + ?Sized),
+        asked: &(impl Query + ?Sized),
         values: Values<'_>,
     ) -> Result<u64, Error> {
-        ask!(self, execute, asked, values)
+        run!(self, execute, asked, values)
     }
 
-    async fn statement(&self, asked: &(impl Asked + ?Sized)) -> Result<Statement, Error> {
+    async fn statement(&self, asked: &(impl Query + ?Sized)) -> Result<Statement, Error> {
         match asked.prepared() {
             Some(statement) => Ok(statement.clone()),
             None => self.client().prepare(asked.sql()).await,
@@ -131,7 +131,7 @@ impl Pooled {
     /// The same statement prepared again, if that helps against the error.
     async fn prepare_again(
         &self,
-        asked: &(impl Asked + ?Sized),
+        asked: &(impl Query + ?Sized),
         error: Error,
     ) -> Result<Statement, Error> {
         if !is_stale(&error) {

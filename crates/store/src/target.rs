@@ -12,8 +12,8 @@ use fanfare_tls::{Check, Identity, Roots, Tls};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
+use crate::config::{PlanMode, STATEMENT_TIME};
 use crate::error::StoreError;
-use crate::pool::{Asks, STATEMENT_TIME};
 
 /// Where `psql`, too, finds the roots that the operating system trusts.
 const SYSTEM: &str = "system";
@@ -24,7 +24,7 @@ const PORT: u16 = 5432;
 /// The database's hosts, in the order in which they are tried.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) hosts: Vec<Place>,
+    pub(crate) hosts: Vec<DbHost>,
     /// Whether any of them may be the first.
     pub(crate) spread: bool,
     pub(crate) tls: Tls,
@@ -34,7 +34,7 @@ pub(crate) struct Target {
 
 /// One host.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct DbHost {
     /// For people to read.
     pub(crate) name: String,
     pub(crate) config: Config,
@@ -45,7 +45,7 @@ impl Target {
     pub(crate) fn parse(
         text: &str,
         application_name: &str,
-        asks: Asks,
+        plan_mode: PlanMode,
     ) -> Result<Self, StoreError> {
         let (rest, parameters) = take_tls(text)?;
         let given: Config = rest.parse().map_err(StoreError::BadUrl)?;
@@ -59,7 +59,7 @@ impl Target {
         let mut common = common(&given);
         common.ssl_mode(mode).application_name(application_name);
         let spread = given.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        Ok(Self { hosts: hosts(&given, &common)?, spread, tls, settings: settings(asks) })
+        Ok(Self { hosts: hosts(&given, &common)?, spread, tls, settings: settings(plan_mode) })
     }
 }
 
@@ -96,27 +96,27 @@ fn common(given: &Config) -> Config {
 }
 
 /// What a session sets.
-fn settings(asks: Asks) -> String {
+fn settings(plan_mode: PlanMode) -> String {
     let time = STATEMENT_TIME.as_millis().to_string();
     // Plans of statements over arrays are costed far too high while tables are new, and compiling
     // one takes longer than running it a thousand times.
     let mut settings = vec![("jit", "off")];
-    match asks {
+    match plan_mode {
         // What is asked is always a few rows out of many, even if the tables are small when the plan
         // is made, or if statistics say that one owner has nearly all webhooks.
-        Asks::TheSame => {
+        PlanMode::Generic => {
             settings.extend([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
             // A process that is stopped in the middle of a transaction must not keep its locks.
             settings.push(("idle_in_transaction_session_timeout", "30s"));
         }
-        Asks::ThisAndThat => {}
-        Asks::Interactive => settings.push(("statement_timeout", &time)),
+        PlanMode::Custom => {}
+        PlanMode::Interactive => settings.push(("statement_timeout", &time)),
     }
     let one = |(name, value)| format!(", set_config('{name}', '{value}', false)");
     settings.into_iter().map(one).collect()
 }
 
-fn hosts(given: &Config, common: &Config) -> Result<Vec<Place>, StoreError> {
+fn hosts(given: &Config, common: &Config) -> Result<Vec<DbHost>, StoreError> {
     let (hosts, addresses, ports) = (given.get_hosts(), given.get_hostaddrs(), given.get_ports());
     let count = hosts.len().max(addresses.len());
     let counted = |found: usize| found <= 1 || found == count;
@@ -151,7 +151,7 @@ fn hosts(given: &Config, common: &Config) -> Result<Vec<Place>, StoreError> {
                 Cow::Owned(host)
             }
         };
-        Place { name: format!("{name}:{port}"), config }
+        DbHost { name: format!("{name}:{port}"), config }
     };
     Ok((0..count).map(place).collect())
 }
@@ -302,12 +302,12 @@ mod tests {
     use super::*;
 
     fn target(text: &str) -> Target {
-        Target::parse(text, "test", Asks::ThisAndThat).unwrap()
+        Target::parse(text, "test", PlanMode::Custom).unwrap()
     }
 
     #[track_caller]
     fn refused(text: &str, said: &str) {
-        let error = Target::parse(text, "test", Asks::ThisAndThat).map(drop).unwrap_err();
+        let error = Target::parse(text, "test", PlanMode::Custom).map(drop).unwrap_err();
         let told = fanfare_core::chain::chain(&error);
         assert!(told.contains(said) && !told.contains("hidden"), "{told}");
     }

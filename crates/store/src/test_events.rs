@@ -10,13 +10,13 @@ use fanfare_core::name::Name;
 use fanfare_core::test_event::Readable;
 use tokio_postgres::Row;
 
-use crate::access::{REACH, owner_state};
+use crate::access::{READABLE_SCOPES, owner_state};
 use crate::error::StoreError;
 use crate::pool::Store;
 
 /// How a user stands, and what they may read, as of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reach {
+pub struct ReadableScopes {
     /// How the user stands.
     pub state: OwnerState,
     /// What they may read: one target of each scope.
@@ -27,10 +27,10 @@ pub struct Reach {
 
 impl Store {
     /// What a user may read right now.
-    pub async fn reach(&self, user: &Name) -> Result<Reach, StoreError> {
+    pub async fn readable_scopes(&self, user: &Name) -> Result<ReadableScopes, StoreError> {
         let doing = "look up what a user may read";
         let client = self.client().await?;
-        let rows = client.query(REACH, &[&user.key(), &administrator_key()]).await;
+        let rows = client.query(READABLE_SCOPES, &[&user.key(), &administrator_key()]).await;
         let rows = rows.map_err(StoreError::at(doing))?;
         let first = rows
             .first()
@@ -43,7 +43,7 @@ impl Store {
         let grants = rows.iter().filter_map(|row| grant(row).transpose());
         let grants = grants.collect::<Result<_, _>>()?;
         let readable = if administrator { Readable::Everything } else { Readable::Through(grants) };
-        Ok(Reach { state, readable, revision })
+        Ok(ReadableScopes { state, readable, revision })
     }
 
     /// Takes a test event into the ledger, for this webhook alone, as decided by `revision`. The

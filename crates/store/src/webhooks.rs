@@ -4,7 +4,7 @@ mod address;
 pub mod grid;
 mod reseal;
 mod secrets;
-mod then;
+mod secrets_at;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::pool::Store;
 use secrets::{Confidential, seal};
 
 pub use reseal::{KeyUse, Resealed};
-pub use then::Then;
+pub use secrets_at::SecretsAt;
 
 /// A webhook as it was read.
 #[derive(Debug, Clone)]

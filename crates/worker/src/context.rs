@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use fanfare_core::job::Due;
 use fanfare_store::claims::{Claim, Lease};
-use fanfare_store::patience::{Impatient, patiently};
+use fanfare_store::retry::{QueryError, retry_until_available};
 use fanfare_store::{Store, StoreError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
@@ -75,7 +75,7 @@ impl Claimer {
     /// Claims attempts; the answers are in their order.
     pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
         let held = HeldLease { lease: Lease::new(self.length, false), from: Instant::now() };
-        let claims = patiently(&self.stop, || {
+        let claims = retry_until_available(&self.stop, || {
             // Computed for each try: there may have been an outage since the last one.
             let may_take_over = self.database.is_settled();
             let lease = Lease { may_take_over, ..held.lease };
@@ -164,13 +164,13 @@ impl Context {
         if self.database.is_settled() { self.lease() } else { SETTLE_TIME }
     }
 
-    /// Calls the database until it is available; see [`patiently`].
+    /// Calls the database until it is available; see [`retry_until_available`].
     pub(crate) async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreError>>>(
         &self,
         mut call: impl FnMut() -> Answer,
     ) -> Result<T, WorkerError> {
         let watched = || self.database.watch(call());
-        patiently(&self.stop, watched).await.map_err(|error: Impatient| error.into())
+        retry_until_available(&self.stop, watched).await.map_err(|error: QueryError| error.into())
     }
 
     /// Reserves memory for a body. It waits for a limited time only, because the claim of the attempt

@@ -14,7 +14,7 @@ use fanfare_core::notification::render;
 use fanfare_core::outcome::{DeadReason, State};
 use fanfare_core::webhook::{Properties, Webhook};
 use fanfare_metrics::Deferral;
-use fanfare_store::attempts::{Last, Standing};
+use fanfare_store::attempts::{DeliveryHistory, Last};
 
 use crate::context::Context;
 use crate::endpoint_limiter::Deferred;
@@ -198,7 +198,7 @@ impl FollowUp {
     pub(crate) fn of_last_row(
         context: &Context,
         due: Due,
-        history: &Standing,
+        history: &DeliveryHistory,
         webhook: Option<&Webhook>,
     ) -> Option<Self> {
         let last = history.last.as_ref().filter(|last| last.entry == due.entry)?;
@@ -217,7 +217,12 @@ impl FollowUp {
 
 impl DeadLetter {
     /// The letter of a delivery that is dead in the ledger.
-    pub(crate) fn of(due: Due, last: &Last, history: &Standing, webhook: Option<&Webhook>) -> Self {
+    pub(crate) fn of(
+        due: Due,
+        last: &Last,
+        history: &DeliveryHistory,
+        webhook: Option<&Webhook>,
+    ) -> Self {
         let notifications = history.events.iter().filter_map(|event| event.notification.as_deref());
         let none = Properties::default();
         let properties = webhook.map_or(&none, |webhook| &webhook.properties);

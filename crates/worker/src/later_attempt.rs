@@ -17,7 +17,7 @@ use fanfare_core::job::{Due, Job, Unit};
 use fanfare_core::outcome::{DeadReason, DropReason, decided_again};
 use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
-use fanfare_store::attempts::{PlannedEvent, Standing};
+use fanfare_store::attempts::{DeliveryHistory, PlannedEvent};
 use futures_util::future::{join, join_all};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -237,7 +237,7 @@ pub(crate) async fn split(
 #[derive(Clone, Copy)]
 struct Claimed<'a> {
     delivery: DueDelivery,
-    history: &'a Standing,
+    history: &'a DeliveryHistory,
     /// The events that its job carries.
     units: &'a [Unit],
     webhook: Option<&'a Webhook>,
@@ -353,7 +353,7 @@ async fn not_yet_due(
 
 /// Adds to a detail that the decision was made again because a first attempt had waited for too long,
 /// if that is so.
-fn after_wait(context: &Context, history: &Standing, detail: String) -> String {
+fn after_wait(context: &Context, history: &DeliveryHistory, detail: String) -> String {
     match (&history.last, history.events.first()) {
         (None, Some(event)) => decided_again(&detail, event.received_at, context.now()),
         _ => detail,
@@ -361,7 +361,7 @@ fn after_wait(context: &Context, history: &Standing, detail: String) -> String {
 }
 
 /// The reason why some of a delivery's events are left out; `None` if all are sent.
-fn left_out(history: &Standing, webhook: &Webhook, sent: &[usize]) -> Option<String> {
+fn left_out(history: &DeliveryHistory, webhook: &Webhook, sent: &[usize]) -> Option<String> {
     let out = |(index, event): (usize, &'_ PlannedEvent)| {
         (!sent.contains(&index)).then(|| event.subject.clone())
     };
@@ -375,7 +375,7 @@ fn left_out(history: &Standing, webhook: &Webhook, sent: &[usize]) -> Option<Str
 async fn give_up(
     context: &Context,
     due: Due,
-    history: &Standing,
+    history: &DeliveryHistory,
     webhook: Option<&Webhook>,
     reason: DeadReason,
 ) -> Result<Option<FollowUp>, WorkerError> {
@@ -386,7 +386,7 @@ async fn give_up(
 }
 
 /// The present series of attempts.
-pub(crate) fn series(history: &Standing) -> RetrySeries {
+pub(crate) fn series(history: &DeliveryHistory) -> RetrySeries {
     let received_at = history.events.first().map(|event| event.received_at);
     match &history.last {
         Some(last) => RetrySeries {
@@ -405,10 +405,10 @@ pub(crate) fn series(history: &Standing) -> RetrySeries {
 }
 
 /// Reads the history of a delivery with its notifications, however large they are.
-async fn read_whole(context: &Context, due: Due) -> Result<Standing, WorkerError> {
+async fn read_whole(context: &Context, due: Due) -> Result<DeliveryHistory, WorkerError> {
     let store = &context.config.store;
     let mut found = context
-        .retry_until_available(|| store.attempts_standing(std::slice::from_ref(&due), usize::MAX))
+        .retry_until_available(|| store.delivery_histories(std::slice::from_ref(&due), usize::MAX))
         .await?;
     // The statement returns one history for each delivery.
     found.pop().ok_or(WorkerError::Stopping)
@@ -420,9 +420,10 @@ async fn read(
     context: &Context,
     dues: &[Due],
     inline: usize,
-) -> Result<(Vec<Standing>, Found), WorkerError> {
+) -> Result<(Vec<DeliveryHistory>, Found), WorkerError> {
     let store = &context.config.store;
-    let histories = context.retry_until_available(|| store.attempts_standing(dues, inline)).await?;
+    let histories =
+        context.retry_until_available(|| store.delivery_histories(dues, inline)).await?;
     let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
     let found = context.retry_until_available(|| context.webhooks.get(&ids)).await?;
     Ok((histories, found))

@@ -136,7 +136,7 @@ pub(crate) async fn sign_in(
 async fn check(accounts: &Accounts, name: &Name, password: String) -> Result<String, Denied> {
     let account = accounts.store.account_credentials(name).await?;
     // Asked before the password is checked, so that the answer takes as long either way.
-    let standing = accounts.store.user_standing(name).await?;
+    let standing = accounts.store.directory_status(name).await?;
     let turn = timeout(TURN_TIME, Arc::clone(&accounts.passwords.hashing).acquire_owned()).await;
     let permit = turn.map_err(|_| NO_TURN)?;
     let (right, account) = hashing(permit.ok(), password, account).await?;

@@ -9,7 +9,7 @@ use axum::response::Response;
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
 use fanfare_app::resends::{self, Counted, Origin, Progress, ResendError, Which};
 use fanfare_core::ids::WebhookId;
-use fanfare_store::deliveries::{Became, Resend};
+use fanfare_store::deliveries::{Resend, ResendProgress};
 use uuid::Uuid;
 
 use super::error::Failed;
@@ -81,7 +81,7 @@ struct Resending {
     resend: Resend,
     since: Option<Moment>,
     asked_at: Moment,
-    became: Became,
+    became: ResendProgress,
     /// When it ended and why.
     ended: Option<(Moment, &'static str)>,
 }

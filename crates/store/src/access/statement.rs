@@ -73,7 +73,7 @@ pub(super) const READERS: &str = concat!(
 
 /// How a user stands now and one target of each scope that they may read. Parameters: $1 the user's
 /// key, $2 the administrators' role.
-pub(crate) const REACH: &str = concat!(
+pub(crate) const READABLE_SCOPES: &str = concat!(
     "-- reach
     with found as (
         select u.id, u.name_key, u.enabled, u.deleted, s.revision

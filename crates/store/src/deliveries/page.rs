@@ -15,7 +15,7 @@
 //! the events were taken in, which the first entry has as its `since`; among the dead and dropped,
 //! that at which the last chain began, which is later for a delivery that was begun again.
 
-use chrono::{DateTime, SecondsFormat, TimeZone as _, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
@@ -23,6 +23,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::position::Position;
+use super::query_shape::QueryShape;
 use super::window::Window;
 use super::{Delivery, DeliveryFilter};
 use crate::error::StoreError;
@@ -35,32 +37,6 @@ pub struct DeliveryPage {
     pub deliveries: Vec<Delivery>,
     /// Where the next page begins; `None` when there is nothing more.
     pub next: Option<Position>,
-}
-
-/// The place of a delivery in its list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// Its time.
-    pub at: DateTime<Utc>,
-    /// Its batch.
-    pub batch: BatchKey,
-    /// Its webhook.
-    pub webhook: WebhookId,
-}
-
-/// How the keys of a page are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Those of the events with one `CloudEvents` id.
-    Event,
-    /// By the time of their events.
-    Time,
-    /// Among the events of which something may be owed.
-    Open,
-    /// Each webhook's, put together.
-    Webhooks,
-    /// What did not arrive.
-    Ended,
 }
 
 /// In all ways: $1 since, $2 to $4 the key to go on below, $5 webhooks, $6 state, $7 limit.
@@ -181,17 +157,7 @@ const ENDED: &str = page!(
      order by a.since desc, a.batch desc, a.webhook desc limit $7"
 );
 
-impl Way {
-    fn of(filter: &DeliveryFilter, webhooks: Option<&[Uuid]>) -> Self {
-        match (filter.state, webhooks) {
-            _ if filter.event.is_some() => Self::Event,
-            (Some(State::Dead | State::Dropped), _) => Self::Ended,
-            (Some(State::Pending | State::Retrying), _) => Self::Open,
-            (_, Some(_)) => Self::Webhooks,
-            (_, None) => Self::Time,
-        }
-    }
-
+impl QueryShape {
     fn statement(self) -> &'static str {
         match self {
             Self::Event => EVENT,
@@ -214,14 +180,14 @@ impl Store {
         if webhooks.is_some_and(<[Uuid]>::is_empty) {
             return Ok(DeliveryPage::default());
         }
-        let way = Way::of(filter, webhooks);
-        let below = below(filter);
+        let shape = QueryShape::of(filter, webhooks);
+        let below = filter.below();
         let state = filter.state.map(State::name);
         let window =
             Window { since: filter.since.unwrap_or(DateTime::UNIX_EPOCH), below, webhooks, state };
         let doing = "list deliveries";
         let client = self.client().await?;
-        let end = window.end(way, &client).await.map_err(StoreError::at(doing))?;
+        let end = window.end(shape, &client).await.map_err(StoreError::at(doing))?;
         let since = end.unwrap_or(window.since);
         // One more, to see whether there is more.
         let limit = filter.limit.saturating_add(1);
@@ -234,10 +200,10 @@ impl Store {
             /* state */ &state,
             /* limit */ &limit,
         ];
-        if way == Way::Event {
+        if shape == QueryShape::Event {
             parameters.push(/* event_id */ &filter.event);
         }
-        let rows = client.query(way.statement(), &parameters).await;
+        let rows = client.query(shape.statement(), &parameters).await;
         let mut rows = rows.map_err(StoreError::at(doing))?;
         let limit = usize::try_from(filter.limit).unwrap_or(0);
         let is_more = rows.len() > limit;
@@ -246,7 +212,7 @@ impl Store {
         let next = next.map_err(StoreError::at(doing))?;
         Ok(DeliveryPage {
             // A page that is not full ends with the window, if there is anything beyond it.
-            next: next.or_else(|| end.map(top)),
+            next: next.or_else(|| end.map(Position::before)),
             deliveries: rows.iter().map(delivery).collect::<Result<_, _>>()?,
         })
     }
@@ -288,18 +254,6 @@ impl Store {
         let ids = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
         Ok(Some(ids))
     }
-}
-
-/// The key below which everything before this time is, and nothing at it or later.
-fn top(at: DateTime<Utc>) -> Position {
-    Position { at, batch: BatchKey(Uuid::nil()), webhook: WebhookId(Uuid::nil()) }
-}
-
-/// The key below which a list begins.
-fn below(filter: &DeliveryFilter) -> Position {
-    let end = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();
-    // A place on a later page is below `until` as well.
-    filter.after.unwrap_or_else(|| top(filter.until.unwrap_or_else(end)))
 }
 
 fn position(row: &Row) -> Result<Position, tokio_postgres::Error> {

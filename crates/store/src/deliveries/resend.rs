@@ -15,7 +15,7 @@ use fanfare_core::outcome::State;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::again::{Dead, restart_dead};
+use super::restart::{Dead, restart_dead};
 use crate::error::StoreError;
 use crate::pool::Store;
 
@@ -35,7 +35,7 @@ pub struct Resend {
     /// How many of them are attempted again so far.
     pub begun: i64,
     /// When and why it ended; `None` while it goes on.
-    pub ended: Option<(DateTime<Utc>, Ended)>,
+    pub ended: Option<(DateTime<Utc>, ResendEnd)>,
 }
 
 /// A resend that is asked for.
@@ -53,7 +53,7 @@ pub struct NewResend<'a> {
 
 /// Why a request came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum ResendEnd {
     /// Nothing is left.
     Done,
     /// Somebody cancelled it.
@@ -66,7 +66,7 @@ pub enum Ended {
 
 /// What became of deliveries that were begun again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Became {
+pub struct ResendProgress {
     /// They arrived.
     pub delivered: i64,
     /// They are about to be attempted, or will be again.
@@ -75,7 +75,7 @@ pub struct Became {
     pub failed: i64,
 }
 
-impl Ended {
+impl ResendEnd {
     const ALL: [Self; 4] = [Self::Done, Self::Cancelled, Self::WebhookPaused, Self::WebhookDeleted];
 
     /// The stable code.
@@ -182,11 +182,11 @@ impl Store {
 
     /// What became so far of the deliveries that a request began again; at most 10,000 are looked
     /// at. Those that somebody began again singly meanwhile are among them.
-    pub async fn resend_became(
+    pub async fn resend_progress(
         &self,
         webhook: WebhookId,
         resend: &Resend,
-    ) -> Result<Became, StoreError> {
+    ) -> Result<ResendProgress, StoreError> {
         const SQL: &str = "-- resend_became
             select l.state, count(*)
             from (select batch, webhook from attempts
@@ -201,7 +201,7 @@ impl Store {
         let ended = resend.ended.map(|(at, _)| at);
         let client = self.client().await?;
         let rows = client.query(SQL, &[&webhook.0, &resend.asked_at, &ended]).await;
-        let mut became = Became::default();
+        let mut became = ResendProgress::default();
         for row in rows.map_err(StoreError::at(doing))? {
             let read = || Ok((row.try_get::<_, &str>(0)?, row.try_get::<_, i64>(1)?));
             let (state, count) = read().map_err(StoreError::at(doing))?;
@@ -277,7 +277,7 @@ async fn step(
     let dead = Dead { webhook: WebhookId(row.try_get(0)?), since, until };
     let (is_paused, is_deleted): (bool, bool) = (row.try_get(3)?, row.try_get(4)?);
     if is_paused || is_deleted {
-        let ended = if is_deleted { Ended::WebhookDeleted } else { Ended::WebhookPaused };
+        let ended = if is_deleted { ResendEnd::WebhookDeleted } else { ResendEnd::WebhookPaused };
         note(transaction, id, 0, Some(ended)).await?;
         return Ok(Vec::new());
     }
@@ -286,7 +286,7 @@ async fn step(
     }
     let begun = restart_dead(&**transaction, &dead, most).await?;
     let n = i64::try_from(begun.len()).unwrap_or(most);
-    note(transaction, id, n, (n < most).then_some(Ended::Done)).await?;
+    note(transaction, id, n, (n < most).then_some(ResendEnd::Done)).await?;
     Ok(begun)
 }
 
@@ -295,20 +295,20 @@ async fn note(
     client: &Transaction<'_>,
     id: Uuid,
     begun: i64,
-    ended: Option<Ended>,
+    ended: Option<ResendEnd>,
 ) -> Result<(), tokio_postgres::Error> {
     const SQL: &str = "-- resend_note
         update resends
         set begun = begun + $2, step_at = now(), ended = $3,
             ended_at = case when $3::text is not null then now() end
         where id = $1";
-    client.execute(SQL, &[&id, &begun, &ended.map(Ended::code)]).await.map(drop)
+    client.execute(SQL, &[&id, &begun, &ended.map(ResendEnd::code)]).await.map(drop)
 }
 
 fn read(row: &Row) -> Result<Resend, StoreError> {
     let doing = "read a resend";
     let ended: Option<&str> = row.try_get(7).map_err(StoreError::at(doing))?;
-    let known = |code: &str| Ended::ALL.into_iter().find(|ended| ended.code() == code);
+    let known = |code: &str| ResendEnd::ALL.into_iter().find(|ended| ended.code() == code);
     let inconsistent = StoreError::Inconsistent { table: "resends", column: "ended" };
     let ended = ended.map(|code| known(code).ok_or(inconsistent)).transpose()?;
     let read = || {

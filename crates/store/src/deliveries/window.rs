@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::page::{Position, Way};
+use super::position::Position;
+use super::query_shape::QueryShape;
 use crate::cancel::Object;
 
 /// Entries of an index that one page looks through at most.
@@ -87,27 +88,27 @@ impl Window<'_> {
     /// The time down to which a page looks; `None` when all that there is fits into the window.
     pub(super) async fn end(
         &self,
-        way: Way,
+        shape: QueryShape,
         client: &Object,
     ) -> Result<Option<DateTime<Utc>>, tokio_postgres::Error> {
         let open = end_of_events!("e.look_at is not null");
         let looks_up = self.webhooks.is_none() && self.state.is_some();
-        match way {
-            Way::Event => Ok(None),
-            Way::Time if looks_up => {
+        match shape {
+            QueryShape::Event => Ok(None),
+            QueryShape::Time if looks_up => {
                 self.end_by(client, end_of_planned!("true"), SCAN_OF_STATES, &[]).await
             }
-            Way::Open if looks_up => {
+            QueryShape::Open if looks_up => {
                 let open = end_of_planned!("e.look_at is not null");
                 self.end_by(client, open, SCAN_OF_STATES, &[]).await
             }
-            Way::Time => self.end_by(client, end_of_events!("true"), SCAN, &[]).await,
-            Way::Open => self.end_by(client, open, SCAN, &[]).await,
-            Way::Ended => {
+            QueryShape::Time => self.end_by(client, end_of_events!("true"), SCAN, &[]).await,
+            QueryShape::Open => self.end_by(client, open, SCAN, &[]).await,
+            QueryShape::Ended => {
                 let more: [&(dyn ToSql + Sync); 2] = [&self.state, &self.below.webhook.0];
                 self.end_by(client, END_OF_ENDED, SCAN, &more).await
             }
-            Way::Webhooks => {
+            QueryShape::Webhooks => {
                 let open = self.end_by(client, open, SCAN, &[]).await?;
                 // Without a state each of a webhook's deliveries fits.
                 let (Some(webhooks), Some(_)) = (self.webhooks, self.state) else {

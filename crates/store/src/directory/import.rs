@@ -12,8 +12,9 @@ use fanfare_core::revisions::Revisions;
 use super::state::State;
 use super::versions::{self, STAGED, Version};
 use super::{Applied, DOING, departures};
+use crate::cancel::Object;
 use crate::error::StoreError;
-use crate::pool::{Object, Store};
+use crate::pool::Store;
 
 /// Some users and roles of a snapshot.
 #[derive(Debug, Default)]

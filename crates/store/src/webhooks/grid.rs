@@ -51,14 +51,14 @@ pub struct GridFilter {
     /// Whether the greatest come first.
     pub descending: bool,
     /// Where the page begins or ends; `None` for the first page.
-    pub place: Option<Place>,
+    pub anchor: Option<PageAnchor>,
     /// At most so many.
     pub limit: i64,
 }
 
 /// Where a page begins or ends: beyond this key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum PageAnchor {
     /// It begins behind this.
     After(Key),
     /// It ends before this.
@@ -170,10 +170,10 @@ impl Store {
     /// A page of webhooks.
     pub async fn webhooks_grid(&self, filter: &GridFilter) -> Result<GridPage, StoreError> {
         let doing = "list webhooks";
-        let (forward, from) = match &filter.place {
+        let (forward, from) = match &filter.anchor {
             None => (true, None),
-            Some(Place::After(key)) => (true, Some(key)),
-            Some(Place::Before(key)) => (false, Some(key)),
+            Some(PageAnchor::After(key)) => (true, Some(key)),
+            Some(PageAnchor::Before(key)) => (false, Some(key)),
         };
         let tail = if filter.column.is_health() { Some(self.tail().await?) } else { None };
         let owner = filter.owner.as_ref().map(Name::key);
@@ -227,9 +227,9 @@ impl Store {
 
     /// From when attempts are to be counted for a page; when they are too many, none are.
     async fn tail(&self) -> Result<DateTime<Utc>, StoreError> {
-        let standing = self.health_standing().await?;
+        let progress = self.count_progress().await?;
         let never = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();
-        Ok(if standing.is_near { standing.to } else { never() })
+        Ok(if progress.is_near { progress.to } else { never() })
     }
 }
 
@@ -246,14 +246,14 @@ fn pattern(word: &str) -> String {
 }
 
 /// What the statement answers.
-struct Answered {
+struct FoundKeys {
     found: i64,
     behind: i64,
     keys: Vec<Key>,
 }
 
-fn keys(rows: &[Row]) -> Result<Answered, tokio_postgres::Error> {
-    let mut found = Answered { found: 0, behind: 0, keys: Vec::with_capacity(rows.len()) };
+fn keys(rows: &[Row]) -> Result<FoundKeys, tokio_postgres::Error> {
+    let mut found = FoundKeys { found: 0, behind: 0, keys: Vec::with_capacity(rows.len()) };
     for row in rows {
         (found.found, found.behind) = (row.try_get(0)?, row.try_get(1)?);
         let (text, id) = (row.try_get::<_, Option<String>>(2)?, row.try_get::<_, Option<Uuid>>(3)?);

@@ -311,7 +311,7 @@ async fn check(
         let mut expected: Vec<WebhookId> = webhooks.iter().filter(wants).map(|it| it.id).collect();
         expected.sort_by_key(|id| id.0);
         match routed {
-            Routed::Taken { webhooks, .. } => prop_assert_eq!(webhooks, expected, "{:?}", event),
+            Routed::Accepted { webhooks, .. } => prop_assert_eq!(webhooks, expected, "{:?}", event),
             other => prop_assert!(false, "{:?} is {:?}", event, other),
         }
     }

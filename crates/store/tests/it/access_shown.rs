@@ -160,7 +160,7 @@ async fn check(
     }
     let reference = Reference::new(&documents, newest);
     for name in &names {
-        check_reach(database, &reference, name).await?;
+        check_readable_scopes(database, &reference, name).await?;
     }
     let recreated = recreated(database, &documents, newest).await?;
     let paused = |webhook: &Webhook| webhook.paused || recreated.contains(webhook.owner.key());
@@ -168,7 +168,7 @@ async fn check(
     let arrivals: Vec<Arrival<'_>> = events.iter().map(arrival).collect();
     let routed = database.store.route(&arrivals, Some(Duration::ZERO)).await.unwrap();
     for (event, routed) in events.iter().zip(routed) {
-        if let Routed::Taken { .. } = routed {
+        if let Routed::Accepted { .. } = routed {
             let revision = event.access_revision.unwrap_or(newest);
             check_explained(database, &Reference::new(&documents, revision), &webhooks, event)
                 .await?;
@@ -178,18 +178,18 @@ async fn check(
 }
 
 /// What a test event may be about.
-async fn check_reach(
+async fn check_readable_scopes(
     database: &Database,
     reference: &Reference<'_>,
     name: &Name,
 ) -> Result<(), TestCaseError> {
-    let mut reach = database.store.reach(name).await.unwrap();
-    if let Readable::Through(grants) = &mut reach.readable {
+    let mut scopes = database.store.readable_scopes(name).await.unwrap();
+    if let Readable::Through(grants) = &mut scopes.readable {
         grants.sort_by_key(|(scope, _)| scope.name());
     }
-    prop_assert_eq!(reach.state, reference.state(name), "{}", name);
-    prop_assert_eq!(reach.readable, reference.readable(name), "{}", name);
-    prop_assert_eq!(reach.revision, reference.revision);
+    prop_assert_eq!(scopes.state, reference.state(name), "{}", name);
+    prop_assert_eq!(scopes.readable, reference.readable(name), "{}", name);
+    prop_assert_eq!(scopes.revision, reference.revision);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_store::{Asks, cancel_on_drop};
+use fanfare_store::{PlanMode, cancel_on_drop};
 use fanfare_testkit::wait::eventually;
 use tokio::time::timeout;
 
@@ -31,7 +31,7 @@ impl Database {
 async fn a_statement_ends_when_the_request_that_it_is_for_is_dropped() {
     let database = Database::new().await;
     // Without a limit of time: the statements would wait for the lock for ever.
-    let store = database.another(Asks::ThisAndThat, 2);
+    let store = database.another(PlanMode::Custom, 2);
     database.lock_webhooks().await;
     // More than there are connections: each takes the place of one that was abandoned.
     for _ in 0..24 {
@@ -53,7 +53,7 @@ async fn a_statement_ends_when_the_request_that_it_is_for_is_dropped() {
 async fn a_statement_that_takes_too_long_ends_for_people_and_goes_on_for_queues() {
     let database = Database::new().await;
     database.lock_webhooks().await;
-    let people = database.another(Asks::Interactive, 1);
+    let people = database.another(PlanMode::Interactive, 1);
     let error = timeout(SOON, people.webhooks_list(None)).await.unwrap().unwrap_err();
     assert!(error.is_cancelled(), "{}", error.chain());
     let queue = database.store.webhooks_list(None);

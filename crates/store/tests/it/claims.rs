@@ -66,8 +66,8 @@ async fn two_copies_of_a_job_in_one_hand_are_one_attempt() {
     let database = Database::new().await;
     let (first, second) = (due(1, 1), due(2, 1));
     let claims = database.store.attempts_claim(&[first, second, first], minute()).await.unwrap();
-    assert_eq!(claims, [OURS, OURS, Claim::Taken]);
-    assert_eq!(claim(&database, first, minute()).await, Claim::Taken);
+    assert_eq!(claims, [OURS, OURS, Claim::HeldElsewhere]);
+    assert_eq!(claim(&database, first, minute()).await, Claim::HeldElsewhere);
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_call_whose_answer_was_lost_gets_its_own_claim_again() {
     for _ in 0..3 {
         assert_eq!(claim(&database, due(1, 1), lease).await, OURS);
     }
-    assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::Taken);
+    assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::HeldElsewhere);
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_claim_that_ran_out_is_not_taken_over_by_who_may_not() {
     settled(&database).await;
     assert_eq!(claim(&database, due(1, 1), over()).await, OURS);
     let lease = Lease::new(Duration::from_mins(1), false);
-    assert_eq!(claim(&database, due(1, 1), lease).await, Claim::Taken);
+    assert_eq!(claim(&database, due(1, 1), lease).await, Claim::HeldElsewhere);
     let taken_over = Claim::Ours(Unrecorded { tries: 1, alone: 0 });
     assert_eq!(claim(&database, due(1, 1), minute()).await, taken_over);
 }
@@ -191,7 +191,7 @@ async fn a_claim_that_waited_for_a_restart_is_refused() {
         database.client.batch_execute("commit").await.unwrap();
     };
     let (claim, ()) = tokio::join!(claim(&database, due(1, 2), minute()), waits);
-    assert_eq!(claim, Claim::Taken);
+    assert_eq!(claim, Claim::HeldElsewhere);
 }
 
 /// A person's restart whose answer is lost leaves work that the reconciler finds.

@@ -67,7 +67,7 @@ async fn history_is_trimmed_whatever_never_settles() {
     for revision in 1..=6 {
         database.store.directory_apply(&[user(revision, "Anna")]).await.unwrap();
         let routed = route(&database, &revision.to_string(), Some(revision), LONG).await;
-        assert!(matches!(routed, Routed::Taken { webhooks, .. } if webhooks == [hook.id]));
+        assert!(matches!(routed, Routed::Accepted { webhooks, .. } if webhooks == [hook.id]));
     }
     assert_eq!(database.store.directory_trim(LONG, 100).await.unwrap(), 0);
     assert_eq!(database.store.directory_trim(Duration::ZERO, 2).await.unwrap(), 2);
@@ -75,12 +75,12 @@ async fn history_is_trimmed_whatever_never_settles() {
     assert_eq!(database.store.directory_trim(Duration::ZERO, 100).await.unwrap(), 0);
     assert_eq!(database.store.directory_state().await.unwrap().oldest, 6);
     assert_eq!(route(&database, "old", Some(5), LONG).await, Routed::Forgotten);
-    assert!(matches!(route(&database, "kept", Some(6), LONG).await, Routed::Taken { .. }));
+    assert!(matches!(route(&database, "kept", Some(6), LONG).await, Routed::Accepted { .. }));
     // What comes late finds its place nevertheless.
     let late = document(Kind::User, 2, &json!({ "name": "anna", "enabled": false }));
     database.store.directory_apply(&[late]).await.unwrap();
     let routed = route(&database, "now", None, LONG).await;
-    assert!(matches!(routed, Routed::Taken { webhooks, .. } if webhooks == [hook.id]));
+    assert!(matches!(routed, Routed::Accepted { webhooks, .. } if webhooks == [hook.id]));
 }
 
 #[tokio::test]

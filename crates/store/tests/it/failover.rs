@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Asks, Config, Store, StoreError};
+use fanfare_store::{Config, PlanMode, Store, StoreError};
 use fanfare_testkit::servers::Servers;
 use fanfare_testkit::wait::eventually;
 
@@ -24,7 +24,7 @@ async fn connections_that_only_read_leave_a_server_that_allows_no_writes() {
     let config = Config {
         url: servers.database_url("fanfare"),
         max_connections: 2,
-        asks: Asks::TheSame,
+        plan_mode: PlanMode::Generic,
         application_name: "fanfare tests".to_owned(),
         keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
     };

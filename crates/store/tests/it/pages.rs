@@ -6,7 +6,7 @@ use chrono::Utc;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
-use fanfare_store::Asks;
+use fanfare_store::PlanMode;
 use fanfare_store::deliveries::{Delivery, DeliveryFilter};
 use fanfare_testkit::wait::eventually;
 
@@ -82,7 +82,7 @@ impl Database {
     /// What a page that shows nothing looks at, and how many such pages there are.
     async fn empty_pages(&self, filter: &DeliveryFilter) -> (i64, usize) {
         let (before, connections) = (self.blocks().await, self.connections().await);
-        let store = self.another(Asks::Interactive, 1);
+        let store = self.another(PlanMode::Interactive, 1);
         let page = store.deliveries_page(filter).await.unwrap();
         assert!(page.deliveries.is_empty());
         drop(store);

@@ -7,7 +7,7 @@ use fanfare_core::ids::BatchKey;
 use fanfare_core::job::Due;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::Webhook;
-use fanfare_store::Asks;
+use fanfare_store::PlanMode;
 use fanfare_store::attempts::Entry;
 use fanfare_store::claims::Lease;
 use fanfare_store::reconcile::{Found, Passed};
@@ -40,7 +40,7 @@ async fn database() -> (Database, Webhook) {
 async fn route(database: &Database, id: &str) -> BatchKey {
     let event = parse(&event(id, &json!({})));
     let routed = database.store.route(&[arrival(&event)], None).await.unwrap();
-    assert!(matches!(&routed[..], [Routed::Taken { .. }]), "{routed:?}");
+    assert!(matches!(&routed[..], [Routed::Accepted { .. }]), "{routed:?}");
     BatchKey::single(event.key)
 }
 
@@ -185,13 +185,13 @@ async fn a_routing_recognises_what_it_wrote_itself() {
     let written = database.store.route_own(mark, &keys).await.unwrap();
     assert_eq!(written.len(), 1);
     assert_eq!(written.get(&own.key), Some(&first[0]));
-    assert!(matches!(&first[0], Routed::Taken { webhooks, .. } if *webhooks == [hook.id]));
+    assert!(matches!(&first[0], Routed::Accepted { webhooks, .. } if *webhooks == [hook.id]));
 }
 
 #[tokio::test]
 async fn routers_that_have_the_same_events_in_opposite_orders_do_not_deadlock() {
     let (database, _) = database().await;
-    let another = database.another(Asks::TheSame, 1);
+    let another = database.another(PlanMode::Generic, 1);
     for round in 0..20 {
         let event = |n| parse(&event(&format!("{round}-{n}"), &json!({})));
         let events: Vec<_> = (0..300).map(event).collect();
@@ -200,7 +200,7 @@ async fn routers_that_have_the_same_events_in_opposite_orders_do_not_deadlock() 
         let (one, other) =
             tokio::join!(database.store.route(&forward, None), another.route(&backward, None));
         let taken = [one.unwrap(), other.unwrap()].concat();
-        let new = taken.iter().filter(|it| matches!(it, Routed::Taken { .. })).count();
+        let new = taken.iter().filter(|it| matches!(it, Routed::Accepted { .. })).count();
         assert_eq!(new, events.len());
     }
 }

@@ -49,7 +49,7 @@ async fn the_members_of_a_role_are_read_once_for_all_events_of_a_batch() {
     let arrivals: Vec<Arrival<'_>> = events.iter().map(arrival).collect();
     let routed = database.store.route(&arrivals, None).await.unwrap();
     for routed in routed {
-        let Routed::Taken { webhooks, .. } = routed else { panic!("{routed:?}") };
+        let Routed::Accepted { webhooks, .. } = routed else { panic!("{routed:?}") };
         assert_eq!(webhooks, [hook.id]);
     }
     let read = eventually("the session reports", Duration::from_mins(2), async || {

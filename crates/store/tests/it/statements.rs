@@ -1,7 +1,7 @@
 //! Statements that were prepared before the schema changed, or on a session that has forgotten them.
 
 use fanfare_store::reconcile::Passed;
-use fanfare_store::{Asks, Remedy};
+use fanfare_store::{PlanMode, Remedy};
 
 use crate::access::webhook;
 use crate::support::Database;
@@ -18,7 +18,7 @@ const FORGETFUL: &str = "
 #[tokio::test]
 async fn a_migration_under_a_prepared_statement_is_not_seen() {
     let database = Database::new().await;
-    let store = database.another(Asks::TheSame, 1);
+    let store = database.another(PlanMode::Generic, 1);
     let hook = webhook("anna", &[], false);
     store.webhook_add(&hook).await.unwrap();
     store.webhooks_get(&[hook.id]).await.unwrap();
@@ -31,7 +31,7 @@ async fn a_migration_under_a_prepared_statement_is_not_seen() {
 #[tokio::test]
 async fn a_session_that_forgot_its_statements_is_not_seen() {
     let database = Database::new().await;
-    let store = database.another(Asks::TheSame, 1);
+    let store = database.another(PlanMode::Generic, 1);
     let first = webhook("anna", &[], false);
     store.webhook_add(&first).await.unwrap();
     store.webhooks_get(&[first.id]).await.unwrap();
@@ -44,7 +44,7 @@ async fn a_session_that_forgot_its_statements_is_not_seen() {
 #[tokio::test]
 async fn a_transaction_is_begun_again_when_its_statements_are_forgotten() {
     let database = Database::new().await;
-    let store = database.another(Asks::TheSame, 1);
+    let store = database.another(PlanMode::Generic, 1);
     let passed = Passed { deliveries: None, retries: None };
     store.reconcile(10, passed).await.unwrap();
     database.client.batch_execute(FORGETFUL).await.unwrap();

@@ -2,7 +2,7 @@
 
 use fanfare_core::directory::{Document, Kind, refused};
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Asks, Config, Store};
+use fanfare_store::{Config, PlanMode, Store};
 use fanfare_testkit::sandbox::Sandbox;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) async fn new() -> Self {
         let sandbox = Sandbox::new().await;
-        let store = store(&sandbox.database_url, Asks::TheSame, 4);
+        let store = store(&sandbox.database_url, PlanMode::Generic, 4);
         store.migrate().await.unwrap();
         let client = connect(&sandbox.database_url).await;
         Self { store, client, sandbox }
@@ -31,8 +31,8 @@ impl Database {
     }
 
     /// Another store on this database, with connections of its own.
-    pub(crate) fn another(&self, asks: Asks, connections: usize) -> Store {
-        store(&self.sandbox.database_url, asks, connections)
+    pub(crate) fn another(&self, plan_mode: PlanMode, connections: usize) -> Store {
+        store(&self.sandbox.database_url, plan_mode, connections)
     }
 
     /// Forgets the directory and all events. Webhooks that were made paused have a description.
@@ -58,11 +58,11 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-fn store(url: &str, asks: Asks, connections: usize) -> Store {
+fn store(url: &str, plan_mode: PlanMode, connections: usize) -> Store {
     let config = Config {
         url: url.to_owned(),
         max_connections: connections,
-        asks,
+        plan_mode,
         application_name: "fanfare tests".to_owned(),
         keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
     };

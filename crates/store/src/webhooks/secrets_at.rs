@@ -10,7 +10,7 @@ use crate::pool::Store;
 
 /// A webhook's secrets as of a time.
 #[derive(Debug, Clone)]
-pub struct Then {
+pub struct SecretsAt {
     /// Those that were valid, the newest first, as far as they are still known.
     pub secrets: Vec<Secret>,
     /// When the webhook was last changed or paused; what it had before is not kept.
@@ -19,11 +19,11 @@ pub struct Then {
 
 impl Store {
     /// The secrets that a webhook signed with at a time, if it was not changed since.
-    pub async fn webhook_then(
+    pub async fn webhook_secrets_at(
         &self,
         id: WebhookId,
         at: DateTime<Utc>,
-    ) -> Result<Option<Then>, StoreError> {
+    ) -> Result<Option<SecretsAt>, StoreError> {
         const SQL: &str = "-- webhook_then
             select id, sealed, updated_at from webhooks where id = $1 and deleted_at is null";
         let rows = self.webhooks_rows(SQL, &[&id.0]).await?;
@@ -32,6 +32,6 @@ impl Store {
         };
         let changed_at = row.try_get("updated_at").map_err(StoreError::at("read a webhook"))?;
         let secrets = confidential(&self.keyring, row)?.secrets(at)?;
-        Ok(Some(Then { secrets, changed_at }))
+        Ok(Some(SecretsAt { secrets, changed_at }))
     }
 }

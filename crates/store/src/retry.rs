@@ -60,13 +60,13 @@ fn is_new(waiting: &AtomicU64, advice: Option<&str>) -> bool {
 
 /// Why a patient call ended without success.
 #[derive(Debug, thiserror::Error)]
-pub enum Impatient {
+pub enum QueryError {
     /// The process is stopping.
     #[error("the process is stopping while the database is away")]
-    Stopping,
+    ShuttingDown,
     /// The database refused the data of this call; it would do so again.
     #[error(transparent)]
-    Refused(StoreError),
+    Rejected(StoreError),
     /// The database answers, and this call failed several times in a row. A smaller call may
     /// succeed.
     #[error(transparent)]
@@ -87,11 +87,11 @@ pub struct Answered<T> {
 ///
 /// # Errors
 ///
-/// [`Impatient`]; `Failing` after about half a minute.
-pub async fn patiently<T, Answer: Future<Output = Result<T, StoreError>>>(
+/// [`QueryError`]; `Failing` after about half a minute.
+pub async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreError>>>(
     stop: &CancellationToken,
     call: impl FnMut() -> Answer,
-) -> Result<T, Impatient> {
+) -> Result<T, QueryError> {
     repeat(stop, TRIES_OF_UNDIVIDED, call).await.map(|answered| answered.value)
 }
 
@@ -100,11 +100,11 @@ pub async fn patiently<T, Answer: Future<Output = Result<T, StoreError>>>(
 ///
 /// # Errors
 ///
-/// [`Impatient`]; `Failing` after the third such error in a row.
-pub async fn answered<T, Answer: Future<Output = Result<T, StoreError>>>(
+/// [`QueryError`]; `Failing` after the third such error in a row.
+pub async fn retry_divisible<T, Answer: Future<Output = Result<T, StoreError>>>(
     stop: &CancellationToken,
     call: impl FnMut() -> Answer,
-) -> Result<Answered<T>, Impatient> {
+) -> Result<Answered<T>, QueryError> {
     repeat(stop, TRIES, call).await
 }
 
@@ -112,7 +112,7 @@ async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
     stop: &CancellationToken,
     most: u32,
     mut call: impl FnMut() -> Answer,
-) -> Result<Answered<T>, Impatient> {
+) -> Result<Answered<T>, QueryError> {
     let mut pause = FIRST_PAUSE;
     let (mut waited, mut in_doubt) = (false, false);
     let (mut repeats, mut failures) = (0, 0);
@@ -128,7 +128,7 @@ async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
         };
         in_doubt |= error.may_have_taken_effect();
         match error.remedy() {
-            Remedy::NeverRepeat => return Err(Impatient::Refused(error)),
+            Remedy::NeverRepeat => return Err(QueryError::Rejected(error)),
             Remedy::Repeat if repeats < REPEATS => {
                 repeats += 1;
                 continue;
@@ -138,7 +138,7 @@ async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
                 if failures >= most {
                     // Others wait for something else, and say so.
                     WAITING.store(NOTHING, Ordering::Relaxed);
-                    return Err(Impatient::Failing(error));
+                    return Err(QueryError::Failing(error));
                 }
             }
             Remedy::Repeat | Remedy::Wait => failures = 0,
@@ -146,7 +146,7 @@ async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
         say(&error);
         waited = true;
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return Err(Impatient::Stopping);
+            return Err(QueryError::ShuttingDown);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
