@@ -1,11 +1,11 @@
 //! Every statement that Fanfare sends to PostgreSQL.
 //!
 //! The database holds three things: the directory with its history, the webhooks, and the ledger.
-//! The ledger is what is owed (`events` with their plans) and what was done (`attempts`); the
-//! broker only carries work, and can be wiped without losing any.
+//! The ledger says what is owed (`events` with their plans) and what was done (`attempts`). The
+//! broker only carries jobs, so wiping it loses no delivery.
 //!
-//! One file a subject. The main flow is [`routing`] (events in), [`attempts`] (what workers ask and
-//! record) and [`reconcile`] (what a crash left).
+//! Each subject has one file. The main flow is [`routing`] (events come in), [`attempts`] (workers
+//! read and record) and [`reconcile`] (a router finds the jobs that were lost).
 
 pub mod access;
 pub mod accounts;
