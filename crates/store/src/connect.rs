@@ -1,4 +1,4 @@
-//! Opening connections, each host in turn and with TLS as asked, and using them again.
+//! Opens connections to the database's hosts in turn, and checks them before they are used again.
 
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
@@ -21,18 +21,18 @@ use crate::session::{Session, SessionState, SocketDriver};
 use crate::target::{DbHost, Target};
 use crate::unreachable::{HostError, Unreachable};
 
-/// How long one host may take: name, TCP, TLS and login together.
+/// The time limit for one host: name resolution, TCP, TLS and login together.
 pub(crate) const HOST_TIME: Duration = Duration::from_secs(10);
 
-/// How long a connection keeps the plans of its statements: a table that grew from nothing wants
-/// another one, and PostgreSQL makes it by itself only after it has analyzed the table.
+/// The time for which a connection keeps the plans of its statements. A table that grew from nothing
+/// needs another plan, and PostgreSQL makes one by itself only after it has analyzed the table.
 const PLANS_KEPT: Duration = Duration::from_mins(1);
 
-/// How long a connection is believed to be as it was found: a server that became a standby without
-/// ending its sessions is noticed within this time, also by a process that only reads.
+/// The time for which a check of a connection is valid. A server that became a standby without ending
+/// its sessions is noticed within this time, also by a process that only reads.
 const BELIEVED: Duration = Duration::from_secs(3);
 
-/// A connection that does not even answer this in time is closed.
+/// The time limit of a check, after which the connection is closed.
 const CHECK_TIME: Duration = Duration::from_secs(5);
 
 /// Opens connections; cheap to clone.
@@ -43,27 +43,27 @@ pub(crate) struct Connector(Arc<Target>);
 pub(crate) struct Pooled {
     client: ClientWrapper,
     session: Session,
-    /// When it was last seen that it can be written to.
+    /// The time of the last check.
     checked: Instant,
-    /// Since when its plans are kept.
+    /// The time from which on its plans are kept.
     planned: Instant,
     generation: u64,
-    /// Whether it was left in the middle of a statement.
+    /// Whether a statement may still run on it.
     abandoned: bool,
 }
 
 impl Pooled {
-    /// Says that the connection may be in the middle of a statement: the pool closes it.
+    /// Marks a connection on which a statement may still run: the pool closes it.
     pub(crate) fn abandon(&mut self) {
         self.abandoned = true;
     }
 
-    /// The library's client, whose statements are not repeated.
+    /// The library's client, which does not repeat statements that were prepared too early.
     pub(crate) fn client(&self) -> &ClientWrapper {
         &self.client
     }
 
-    /// Looks whether the connection still is what it was when it was opened.
+    /// Checks that the session is still this client's own, on a server that allows writes.
     async fn check(&mut self) -> RecycleResult<Unreachable> {
         let found = timeout(CHECK_TIME, self.session.inspect(&self.client)).await;
         match found {
@@ -72,7 +72,7 @@ impl Pooled {
                 Ok(())
             }
             Ok(Ok(SessionState::ReadOnly)) => {
-                // The others would keep to that server.
+                // The other connections lead to the same server.
                 discard_open_connections();
                 Err(RecycleError::message("its server does not allow writes any more"))
             }
@@ -105,19 +105,19 @@ pub(crate) struct Opened {
 }
 
 impl Connector {
-    /// Takes a target whose files can be read.
+    /// Checks the files that a target names.
     pub(crate) fn new(target: Target) -> Result<Self, StoreError> {
-        // What can't work is told when the process starts, not when it connects.
+        // An error in these files is reported when the process starts, not when it connects.
         target.tls.client_config().map_err(StoreError::Tls)?;
         Ok(Self(Arc::new(target)))
     }
 
-    /// The longest time that [`open`](Self::open) takes.
+    /// The time limit of [`open`](Self::open).
     pub(crate) fn longest(&self) -> Duration {
         HOST_TIME * u32::try_from(self.0.hosts.len()).unwrap_or(u32::MAX)
     }
 
-    /// Asks the database to end the statement that a connection is in the middle of.
+    /// Asks the database to end the statement that runs on a connection.
     pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<(), String> {
         let tls = self.0.tls.client_config().map_err(|error| chain(&error))?;
         let cancelling = token.cancel_query(MakeRustlsConnect::new(tls));
@@ -127,7 +127,7 @@ impl Connector {
         }
     }
 
-    /// How to reach the first host, for a look at what answers there.
+    /// The configuration of the first host.
     pub(crate) fn first_host(&self) -> Option<(Config, MakeRustlsConnect)> {
         Some((self.0.hosts.first()?.config.clone(), self.tls().ok()?))
     }
@@ -165,7 +165,7 @@ impl Connector {
         Err(Unreachable::of_hosts(&errors))
     }
 
-    /// Read anew each time: a certificate may have been renewed.
+    /// Reads the files each time, since a certificate may have been renewed.
     fn tls(&self) -> Result<MakeRustlsConnect, String> {
         self.0.tls.client_config().map(MakeRustlsConnect::new).map_err(|error| chain(&error))
     }
@@ -177,21 +177,21 @@ impl Connector {
         let session = drive(&mut driver, begun).await?;
         if Session::is_unproven() {
             let proven = session.prove(&client, config.connect(tls));
-            // Boxed: it happens once in a process, and its room would be taken in every future.
+            // Boxed: it happens once in a process, and would make every future larger.
             drive(&mut driver, Box::pin(proven)).await?;
         }
         Ok(Opened { client, driver, session })
     }
 }
 
-/// Waits for an answer on a connection that nobody drives yet.
+/// Waits for an answer on a connection that no task drives yet.
 async fn drive<T>(
     driver: &mut SocketDriver,
     answer: impl Future<Output = Result<T, HostError>>,
 ) -> Result<T, HostError> {
     let mut answer = pin!(answer);
     poll_fn(|cx| {
-        // What comes besides answers are notices.
+        // All other messages are notices.
         while let Poll::Ready(message) = driver.poll_message(cx) {
             match message {
                 Some(Ok(_)) => {}
@@ -208,7 +208,7 @@ async fn drive<T>(
 }
 
 impl Target {
-    /// The hosts in the order in which they are tried now.
+    /// The hosts in the order in which to try them now.
     fn in_turn(&self) -> impl Iterator<Item = &DbHost> {
         let first = if self.spread { fastrand::usize(..self.hosts.len().max(1)) } else { 0 };
         self.hosts.iter().cycle().skip(first).take(self.hosts.len())
@@ -223,7 +223,7 @@ impl Manager for Connector {
         let generation = generation::current();
         let Opened { client, driver, session } = self.open().await?;
         let driving = tokio::spawn(async move {
-            // Whoever waits for an answer is told of the failure.
+            // The statement that waits for an answer gets the error.
             let _ = driver.await;
         });
         let client = ClientWrapper::new(client, driving);

@@ -1,4 +1,4 @@
-//! The connections.
+//! The store, and its pool of connections.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Reads the connection string, and the files that it names; connects to nothing yet.
+    /// Reads the connection string and the files that it names. It does not connect yet.
     pub fn new(config: Config) -> Result<Self, StoreError> {
         let connector = Connector::new(Target::parse(
             &config.url,
@@ -41,7 +41,7 @@ impl Store {
         Ok(Self { pool, connector, clock, keyring: config.keyring })
     }
 
-    /// A connection from the pool; never hold one over a POST or a wait for the broker.
+    /// Takes a connection from the pool. Do not hold one during a POST or a wait for the broker.
     pub(crate) async fn client(&self) -> Result<Object, StoreError> {
         let pooled = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(unreachable) => unreachable.into(),
@@ -50,7 +50,7 @@ impl Store {
         Ok(Object::new(pooled, self.connector.clone()))
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let client = self.client().await?;
         client

@@ -15,13 +15,13 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const SAMPLE_TIME: Duration = Duration::from_secs(5);
 
 impl Store {
-    /// The database's clock, as this process knows it.
+    /// The database's clock, by the samples of this process.
     #[must_use]
     pub fn clock(&self) -> &DatabaseClock {
         &self.clock
     }
 
-    /// Asks the database for its time.
+    /// Takes a sample of the database's clock.
     pub async fn sample_clock(&self) -> Result<(), StoreError> {
         const SQL: &str = "-- clock\nselect clock_timestamp()";
         let doing = "ask for the time";
@@ -35,7 +35,7 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps the clock right until `stop` is cancelled; `on_sample` hears of each sample.
+    /// Takes a sample every second until `stop` is cancelled, and calls `on_sample` after each.
     pub async fn keep_clock(&self, stop: &CancellationToken, on_sample: impl Fn(&DatabaseClock)) {
         let keep = async {
             loop {
@@ -45,7 +45,9 @@ impl Store {
                     Ok(Err(error)) => {
                         tracing::debug!(error = error.chain(), "failed to ask for the time");
                     }
-                    Err(_) => tracing::debug!("the database did not tell the time soon enough"),
+                    Err(_) => tracing::debug!(
+                        "the database did not answer in time when asked for the time"
+                    ),
                 }
             }
         };
