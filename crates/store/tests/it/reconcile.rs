@@ -90,12 +90,12 @@ async fn what_a_queue_has_passed_without_a_trace_is_lost_and_nothing_else() {
     age(&database, &[young], 50).await;
     let due = |batch| Due { batch, webhook: hook.id, entry: 1 };
     let nothing = look(&database, Passed { deliveries: None, retries: None }).await;
-    assert_eq!((nothing.looked, nothing.unattempted.len()), (0, 0));
+    assert_eq!((nothing.checked, nothing.unattempted.len()), (0, 0));
     let found = look(&database, passed(&database, 70).await).await;
-    assert_eq!((found.looked, found.unattempted), (1, vec![due(old)]));
+    assert_eq!((found.checked, found.unattempted), (1, vec![due(old)]));
     // It is leased: whoever found it publishes its jobs.
     let again = look(&database, passed(&database, 70).await).await;
-    assert_eq!(again.looked, 0);
+    assert_eq!(again.checked, 0);
     // Nobody said that they were published, so it is found again when the lease has ended.
     age(&database, &[old], 11).await;
     let again = look(&database, passed(&database, 70).await).await;
@@ -107,7 +107,7 @@ async fn what_a_queue_has_passed_without_a_trace_is_lost_and_nothing_else() {
     assert_eq!((all.unattempted, all.overdue), (vec![due(young)], vec![]));
     age(&database, &[old], 30).await;
     let deliveries = look(&database, Passed { retries: None, ..now }).await;
-    assert_eq!(deliveries.looked, 0);
+    assert_eq!(deliveries.checked, 0);
     let retries = look(&database, Passed { deliveries: None, ..now }).await;
     assert_eq!(retries.overdue, [due(old)]);
 }
@@ -133,7 +133,7 @@ async fn each_kind_of_job_is_judged_by_its_own_queue() {
     let now = passed(&database, 0).await;
     let first =
         look(&database, Passed { deliveries: now.deliveries, retries: long_ago.retries }).await;
-    assert_eq!((first.looked, first.settled), (3, 1));
+    assert_eq!((first.checked, first.settled), (3, 1));
     assert_eq!((first.unattempted, first.overdue), (vec![], vec![]));
     // A long queue of first attempts does not hide a lost retry.
     age(&database, &[retried, deferred], 100).await;
