@@ -3,7 +3,7 @@
 //! A job is lost when its queue has passed the time at which it was enqueued, and its deliveries have no
 //! trace of it. An event waits either for first attempts in the delivery queues (`first_pending`) or
 //! for jobs from `fanfare.retries`, and each kind has an index. `queued_at` is the time at which the
-//! job that the event waits for is in that queue, so events that a queue has not passed are not even
+//! job that the event waits for enters that queue, so events that a queue has not passed are not even
 //! read.
 //!
 //! There are three steps, so that a lost answer or a crash may duplicate a job but never loses one. The

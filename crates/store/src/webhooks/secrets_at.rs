@@ -1,4 +1,4 @@
-//! What a webhook signed with at a time that is past.
+//! The secrets with which a webhook signed at a past time.
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
@@ -8,17 +8,18 @@ use super::confidential;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// A webhook's secrets as of a time.
+/// A webhook's secrets as of a past time.
 #[derive(Debug, Clone)]
 pub struct SecretsAt {
-    /// Those that were valid, the newest first, as far as they are still known.
+    /// The secrets that were valid, the newest first, as far as they are kept.
     pub secrets: Vec<Secret>,
-    /// When the webhook was last changed or paused; what it had before is not kept.
+    /// The time of the last change to the webhook. Its properties before that are not kept.
     pub changed_at: DateTime<Utc>,
 }
 
 impl Store {
-    /// The secrets that a webhook signed with at a time, if it was not changed since.
+    /// Reads the secrets with which a webhook signed at a time. They are exact if the webhook was not
+    /// changed since; see [`SecretsAt::changed_at`].
     pub async fn webhook_secrets_at(
         &self,
         id: WebhookId,
