@@ -63,9 +63,9 @@ impl Store {
     }
 
     /// Pauses a webhook as `failing` when its attempts at this address have failed for `pause_after`
-    /// without a pause between them that is longer than `gap`. Otherwise it records that they have failed
-    /// only since the last such pause, because one more failure proves little about a webhook to which
-    /// nothing was sent for days. Returns whether it paused the webhook.
+    /// without an interval longer than `gap` between two of them. Otherwise it records that they have
+    /// failed only since the last such interval, because one more failure proves little about a webhook to
+    /// which nothing was sent for days. Returns whether it paused the webhook.
     ///
     /// # Errors
     ///
