@@ -60,7 +60,11 @@ async fn commands_keep_to_the_most_and_who_has_more_keeps_them() {
         api.world.run(&["webhooks", "import", &file.to_string_lossy()], None).await
     };
     let output = import(json!([new("bob", ids[0]), new("anna", ids[1])])).await;
-    assert!(output.stderr.contains("'anna' has as many webhooks"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("'anna' has the highest number of webhooks"),
+        "{}",
+        output.stderr
+    );
     assert_eq!(api.world.json(&["webhooks", "list"]).await, list);
     // Nothing new for her: nothing to refuse, even if she has more than the most.
     let more: Vec<&str> = add.into_iter().chain(["--webhooks-per-owner", "100"]).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::keyring::Keyring;
 
-/// How to reach the database, and what a process asks of it.
+/// The parameters of a process's connections to the database.
 #[derive(Clone)]
 pub struct Config {
     /// A PostgreSQL connection string or URL, as `psql` takes it. It may name several hosts, and the
@@ -12,7 +12,6 @@ pub struct Config {
     pub url: String,
     /// The most connections that this process holds.
     pub max_connections: usize,
-    /// How the database plans this process's statements.
     pub plan_mode: PlanMode,
     /// The name that operators see in `pg_stat_activity`.
     pub application_name: String,
@@ -20,7 +19,7 @@ pub struct Config {
     pub keyring: Keyring,
 }
 
-/// How the database plans the statements of a session, and how long one may take.
+/// The planning of a session's statements, and the time that one may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlanMode {
     /// Generic plans, which are kept: for a few statements that run hundreds of times a second over

@@ -78,7 +78,7 @@ impl Pooled {
             }
             Ok(Ok(SessionState::Shared)) => Err(RecycleError::message("its session is shared")),
             Ok(Err(error)) => Err(RecycleError::message(error.to_string())),
-            Err(_) => Err(RecycleError::message("it is silent")),
+            Err(_) => Err(RecycleError::message("it did not answer in time")),
         }
     }
 }
@@ -239,7 +239,9 @@ impl Manager for Connector {
             return Err(RecycleError::message("the connection has ended"));
         }
         if pooled.generation != generation::current() {
-            return Err(RecycleError::message("it belongs to those that were given up"));
+            return Err(RecycleError::message(
+                "the connection is of a generation that was discarded",
+            ));
         }
         if pooled.checked.elapsed() > BELIEVED {
             pooled.check().await?;

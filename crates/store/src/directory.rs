@@ -3,7 +3,7 @@
 //! Each version of a document is valid from its own revision to that of the next version of the same
 //! document, or of the next snapshot. By this rule the order in which documents arrive makes no
 //! difference, and access can be asked for as of any revision. *Now* is always the newest revision
-//! seen. `import` stages a large snapshot in small steps, of which the last puts it into force. `trim`
+//! seen. `import` stages a large snapshot in small steps, and the last step puts it into force. `trim`
 //! removes versions that ended long ago.
 
 mod departures;

@@ -84,7 +84,7 @@ pub enum StoreError {
     BadParameter {
         /// The part's name.
         name: &'static str,
-        /// What it must be.
+        /// The form that the part must have.
         form: &'static str,
     },
     /// The files for TLS that the connection string names can't be used.
@@ -109,7 +109,7 @@ pub enum StoreError {
     /// A statement failed.
     #[error("failed to {doing}")]
     Statement {
-        /// What was being done, to follow "failed to".
+        /// The action, to follow "failed to".
         doing: &'static str,
         #[source]
         source: tokio_postgres::Error,
@@ -117,17 +117,17 @@ pub enum StoreError {
     /// A connection that should answer often was silent for some seconds.
     #[error("failed to {doing}: the connection is silent")]
     Silent {
-        /// What was being done, to follow "failed to".
+        /// The action, to follow "failed to".
         doing: &'static str,
     },
     /// The server does not allow writes any more, so another one is the primary.
     #[error("failed to {doing}: the server does not allow writes any more")]
     ReadOnly {
-        /// What was being done, to follow "failed to".
+        /// The action, to follow "failed to".
         doing: &'static str,
     },
     /// A row has a value that this program never writes.
-    #[error("the column {column} of table {table} holds what no version of Fanfare writes")]
+    #[error("the column {column} of table {table} has a value that no version of Fanfare writes")]
     Inconsistent { table: &'static str, column: &'static str },
     /// A secret was sealed with a key that the key ring does not have.
     #[error("a secret is sealed with the key '{0}', which FANFARE_SECRET_KEYS does not hold")]
@@ -142,14 +142,14 @@ pub enum StoreError {
     #[error("failed to hash the password: {0}")]
     Password(String),
     /// The owner has the highest number of webhooks that is allowed.
-    #[error("the user '{owner}' has as many webhooks as one may have ({most})")]
+    #[error("the user '{owner}' has the highest number of webhooks that is allowed ({most})")]
     TooManyWebhooks { owner: String, most: u32 },
     /// Another process is importing a snapshot.
-    #[error("another snapshot is being taken; wait until it is done and try again")]
+    #[error("another snapshot is being imported; wait until it is done and try again")]
     ImportUnderWay,
     /// The revision of a directory document is too far ahead to be credible.
     #[error(
-        "the revision {revision} is too far ahead to be believed; if it is right, run `fanfare \
+        "the revision {revision} is too far ahead to be credible; if it is correct, run `fanfare \
          directory accept-revision {revision}` and try again"
     )]
     RevisionJump { revision: i64 },
@@ -196,7 +196,7 @@ impl StoreError {
             Self::SchemaAhead { .. } => Some("install the newer Fanfare"),
             Self::SchemaUnreleased => Some(
                 "create an empty database, run `fanfare migrate` there, import the directory and add \
-                 the webhooks and accounts again; or go on with the version that made this one",
+                 the webhooks and accounts again; or keep using the version that created this one",
             ),
             _ if self.is_missing_schema() => Some("run `fanfare migrate`"),
             _ if self.sql_state() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {

@@ -22,7 +22,7 @@ use crate::session::SocketDriver;
 /// The channel of changes, which a trigger notifies with the webhook's id.
 const CHANGES: &str = "fanfare_webhooks";
 
-/// How often a listener notifies itself.
+/// The time between two heartbeats of a listener.
 const BEAT: Duration = Duration::from_millis(500);
 
 /// The time limit for the answer to a heartbeat, after which the connection is given up.

@@ -45,8 +45,8 @@ impl Store {
         &self,
         passed: &[(&str, DateTime<Utc>)],
     ) -> Result<(), StoreError> {
-        // A time from the future says no more than that the queue has come as far as now. Not waited
-        // for until it is on the disk: it is noted again with the next job.
+        // A time in the future counts as now. The commit does not wait for the disk: the progress is
+        // recorded again with the next job.
         const SQL: &str = "-- queue_progress_note
             with quick as (select set_config('synchronous_commit', 'off', true))
             insert into queue_progress as known (queue, passed_at, noted_at)

@@ -96,8 +96,8 @@ pub async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreErr
     repeat(stop, TRIES_OF_UNDIVIDED, call).await.map(|answered| answered.value)
 }
 
-/// Repeats a call that its caller can divide, and therefore gives it up after a few failures of which
-/// it may itself be the cause. The answer says whether an earlier try may have taken effect.
+/// Repeats a call that its caller can divide. It gives up after a few failures in a row that the call
+/// may have caused itself. The answer says whether an earlier try may have taken effect.
 ///
 /// # Errors
 ///

@@ -66,8 +66,8 @@ impl Store {
         let now = self.now().await?;
         let this_hour = hour_of(now);
         let begin = this_hour - TimeDelta::hours(i64::from(filter.hours.saturating_sub(1)));
-        let chain = TimeDelta::from_std(filter.longest_chain).unwrap_or(TimeDelta::MAX);
-        let since = begin.checked_sub_signed(chain).unwrap_or(DateTime::UNIX_EPOCH);
+        let series = TimeDelta::from_std(filter.longest_chain).unwrap_or(TimeDelta::MAX);
+        let since = begin.checked_sub_signed(series).unwrap_or(DateTime::UNIX_EPOCH);
         let owner = filter.owner.as_ref().map(Name::key);
         let webhook = filter.webhook.map(|id| id.0);
         let client = self.client().await?;

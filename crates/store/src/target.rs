@@ -52,7 +52,7 @@ impl Target {
         if given.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
             return Err(StoreError::BadParameter {
                 name: "target_session_attrs",
-                form: "read-write, or nothing: Fanfare writes",
+                form: "read-write, or leave it out: Fanfare writes to the database",
             });
         }
         let mut common = common(&given);

@@ -90,7 +90,7 @@ macro_rules! grants_of_readers {
     };
 }
 
-/// The common table `asked` of one resource's scopes and targets, of which the first ranks highest.
+/// The common table `asked` of one resource's scopes and targets. The first one ranks highest.
 macro_rules! asked_of_resource {
     ($scopes:literal, $targets:literal, $revision:literal) => {
         concat!(

@@ -1,4 +1,5 @@
-//! A server that stops to allow writes without ending a session: what only reads would stay with it.
+//! A server that stops allowing writes without ending its sessions: connections that only read would
+//! stay with it.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use fanfare_store::{Config, PlanMode, Store, StoreError};
 use fanfare_testkit::servers::Servers;
 use fanfare_testkit::wait::eventually;
 
-/// Far longer than it takes to notice.
+/// Far longer than the store needs to notice.
 const SOON: Duration = Duration::from_secs(30);
 
 fn allow_writes(servers: &Servers, allowed: bool) {
@@ -18,7 +19,7 @@ fn allow_writes(servers: &Servers, allowed: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_only_read_leave_a_server_that_allows_no_writes() {
+async fn connections_that_only_read_are_closed_when_the_server_stops_writes() {
     let servers = Servers::start(&std::env::temp_dir()).unwrap();
     servers.create_database("fanfare").unwrap();
     let config = Config {

@@ -1,4 +1,4 @@
-//! A migrated database, and directories made of JSON.
+//! A migrated database, and directory documents from JSON.
 
 use fanfare_core::directory::{Document, Kind, refused};
 use fanfare_store::keyring::Keyring;
@@ -11,7 +11,7 @@ use tokio_postgres::{Client, NoTls};
 /// A database with its tables.
 pub(crate) struct Database {
     pub(crate) store: Store,
-    /// A connection past the store.
+    /// A connection that does not belong to the store.
     pub(crate) client: Client,
     sandbox: Sandbox,
 }
@@ -25,7 +25,7 @@ impl Database {
         Self { store, client, sandbox }
     }
 
-    /// Another connection past the store.
+    /// Another connection that does not belong to the store.
     pub(crate) async fn connect(&self) -> Client {
         connect(&self.sandbox.database_url).await
     }
@@ -35,7 +35,8 @@ impl Database {
         store(&self.sandbox.database_url, plan_mode, connections)
     }
 
-    /// Forgets the directory and all events. Webhooks that were made paused have a description.
+    /// Removes the directory and all events. Webhooks that were paused from the beginning have a
+    /// description.
     pub(crate) async fn clear(&self) {
         const SQL: &str = "
             truncate directory_versions, directory_grants, directory_members, events;
@@ -69,14 +70,14 @@ fn store(url: &str, plan_mode: PlanMode, connections: usize) -> Store {
     Store::new(config).unwrap()
 }
 
-/// A document of the directory.
+/// Parses a document of the directory.
 pub(crate) fn document(kind: Kind, revision: i64, data: &Value) -> Document {
     let text = data.to_string();
     let raw: &RawValue = serde_json::from_str(&text).unwrap();
     Document::parse(kind, revision, raw).unwrap()
 }
 
-/// A document that may have a fault: what it takes away, then.
+/// Parses a document that may have a fault. With a fault it is the refused document.
 pub(crate) fn document_or_refused(kind: Kind, revision: i64, data: &Value) -> Document {
     let text = data.to_string();
     let raw: &RawValue = serde_json::from_str(&text).unwrap();
