@@ -80,7 +80,8 @@ impl Store {
         Ok(may)
     }
 
-    /// Reads the state of a user as of a revision, and the grants that let the user read a resource.
+    /// Reads the state of a user as of a revision, and the grants that let the user read a
+    /// resource.
     ///
     /// The directory must have reached the revision, and must keep its history.
     pub async fn access_check(
@@ -156,8 +157,8 @@ pub(crate) fn owner_state(enabled: Option<bool>, deleted: Option<bool>) -> Owner
     }
 }
 
-/// Reads a grant from five columns, the first at `at`: precedence (0 of the user, 1 of a role, 2 of the
-/// administrators' role), scope, target, role and revision. `None` when there is no grant.
+/// Reads a grant from five columns, the first at `at`: precedence (0 of the user, 1 of a role, 2 of
+/// the administrators' role), scope, target, role and revision. `None` when there is no grant.
 pub(crate) fn grant(row: &Row, at: usize) -> Result<Option<Grant>, StoreError> {
     let doing = "read a grant";
     let text = |column: usize| row.try_get::<_, Option<String>>(at + column);

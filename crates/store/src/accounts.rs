@@ -9,8 +9,8 @@ use tokio_postgres::{GenericClient, Row};
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// A hash whose password is not known, with the parameters of all others. A check against it takes as
-/// long as the check for an account that exists.
+/// A hash whose password is not known, with the parameters of all others. A check against it takes
+/// as long as the check for an account that exists.
 const UNKNOWN_ACCOUNT_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA\
                       $AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -37,8 +37,8 @@ pub struct Account {
 }
 
 impl Store {
-    /// Adds an account. An existing one gets this password and role, is enabled, and its sessions end.
-    /// Returns whether the account is new.
+    /// Adds an account. An existing one gets this password and role, is enabled, and its sessions
+    /// end. Returns whether the account is new.
     pub async fn account_put(
         &self,
         name: &Name,
@@ -63,7 +63,8 @@ impl Store {
             .map_err(StoreError::at("save the account"))
     }
 
-    /// Changes an account's password, and ends its sessions. Returns whether there is such an account.
+    /// Changes an account's password, and ends its sessions. Returns whether there is such an
+    /// account.
     pub async fn account_set_password(
         &self,
         name: &Name,
@@ -82,8 +83,8 @@ impl Store {
             .map_err(StoreError::at("change the account's password"))
     }
 
-    /// Disables the account with this folded name, and ends its sessions. An account that is disabled
-    /// already keeps its first reason. Returns whether there is such an account.
+    /// Disables the account with this folded name, and ends its sessions. An account that is
+    /// disabled already keeps its first reason. Returns whether there is such an account.
     pub async fn account_disable(&self, key: &str, reason: &str) -> Result<bool, StoreError> {
         let client = self.client().await?;
         account_disable(&***client, key, reason).await
@@ -189,8 +190,8 @@ async fn hashed(password: &str) -> Result<String, StoreError> {
 
 /// Checks a password against a hash. Without a hash the answer is `false`, after the same time.
 ///
-/// The check needs tens of milliseconds of computing and 19 MiB of memory. It must not run on an async
-/// thread, and the number of checks at a time must be limited.
+/// The check needs tens of milliseconds of computing and 19 MiB of memory. It must not run on an
+/// async thread, and the number of checks at a time must be limited.
 pub fn verify_password(password: &str, hash: Option<&str>) -> Result<bool, StoreError> {
     match Argon2::default()
         .verify_password(password.as_bytes(), hash.unwrap_or(UNKNOWN_ACCOUNT_HASH))

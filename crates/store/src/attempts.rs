@@ -1,8 +1,8 @@
 //! The ledger as workers read and write it.
 //!
 //! A first attempt reads nothing. Every other attempt is claimed first ([`claims`](crate::claims)),
-//! so that only one of two workers with copies of a job makes it. The worker then reads the history of
-//! the delivery.
+//! so that only one of two workers with copies of a job makes it. The worker then reads the history
+//! of the delivery.
 
 use std::time::Duration;
 
@@ -94,8 +94,8 @@ pub struct DeliveryHistory {
     pub events: Vec<PlannedEvent>,
     /// The newest directory revision.
     pub revision: i64,
-    /// The time at which a directory document last came after a newer one, and so changed the access
-    /// as of an older revision.
+    /// The time at which a directory document last came after a newer one, and so changed the
+    /// access as of an older revision.
     pub late_at: Option<DateTime<Utc>>,
     /// Whether no decision may be made by the directory, because it is incomplete or a snapshot was
     /// refused.

@@ -1,8 +1,8 @@
 //! Cancellation of a statement when the request that needs it is dropped.
 //!
-//! A future that is dropped while it waits for the database leaves a statement that goes on there, and
-//! a connection that can't be used until it ends. When a future of [`cancel_on_drop`] is dropped, the
-//! database is asked to end the statement, and the pool closes the connection.
+//! A future that is dropped while it waits for the database leaves a statement that goes on there,
+//! and a connection that can't be used until it ends. When a future of [`cancel_on_drop`] is
+//! dropped, the database is asked to end the statement, and the pool closes the connection.
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::connect::{Connector, Pooled};
 
-/// The most requests to end a statement at a time. Each is a connection to the database. Beyond this
-/// number connections are closed without such a request.
+/// The most requests to end a statement at a time. Each is a connection to the database. Beyond
+/// this number connections are closed without such a request.
 const MAX_CANCELLING: usize = 16;
 
 static CANCELLING: LazyLock<Arc<Semaphore>> =
@@ -32,8 +32,8 @@ thread_local! {
 #[must_use = "futures do nothing unless polled"]
 pub struct CancelOnDrop<F>(Option<Pin<Box<F>>>);
 
-/// Has the database end the statement that `future` waits for when it is dropped. Tasks that it spawned
-/// are not affected.
+/// Has the database end the statement that `future` waits for when it is dropped. Tasks that it
+/// spawned are not affected.
 pub fn cancel_on_drop<F: Future>(future: F) -> CancelOnDrop<F> {
     CancelOnDrop(Some(Box::pin(future)))
 }

@@ -1,8 +1,8 @@
 //! Claims: leases on one attempt each, which are made before the attempt.
 //!
-//! A claim ends by itself. While it is valid, neither another worker nor a person's restart gets the
-//! same sequence number. A claim that expired without a row of its number means that an attempt began
-//! and was never recorded; the next claim counts it.
+//! A claim ends by itself. While it is valid, neither another worker nor a person's restart gets
+//! the same sequence number. A claim that expired without a row of its number means that an attempt
+//! began and was never recorded; the next claim counts it.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::pool::Store;
 /// The answer to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// The caller holds the lease. The value counts the earlier attempts with this sequence number that
-    /// began and were never recorded.
+    /// The caller holds the lease. The value counts the earlier attempts with this sequence number
+    /// that began and were never recorded.
     Ours(Unrecorded),
     /// Another worker holds the lease.
     HeldElsewhere,
@@ -30,13 +30,13 @@ pub enum Claim {
 /// The terms of a call's claims.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
-    /// Identifies the claims of one call. The same call, repeated because its answer was lost, gets its
-    /// own claims again. Every other call needs another token, also in the same process.
+    /// Identifies the claims of one call. The same call, repeated because its answer was lost, gets
+    /// its own claims again. Every other call needs another token, also in the same process.
     pub token: Uuid,
     /// The time after which the claims expire.
     pub length: Duration,
-    /// Whether expired claims can be taken over. For a while after an outage of the database they can't,
-    /// because their holders may have made POSTs that they could not record yet.
+    /// Whether expired claims can be taken over. For a while after an outage of the database they
+    /// can't, because their holders may have made POSTs that they could not record yet.
     pub may_take_over: bool,
 }
 
@@ -49,8 +49,8 @@ impl Lease {
 }
 
 impl Store {
-    /// Claims attempts, and answers in the order of `dues`. The claim of an attempt that was made is not
-    /// released but expires, so that the next claim sees the attempt's row.
+    /// Claims attempts, and answers in the order of `dues`. The claim of an attempt that was made
+    /// is not released but expires, so that the next claim sees the attempt's row.
     ///
     /// # Errors
     ///
@@ -60,13 +60,14 @@ impl Store {
         dues: &[Due],
         lease: Lease,
     ) -> Result<Vec<Claim>, StoreError> {
-        // The commit does not wait for the disk. Only a crash of the database could lose a claim, and
-        // an attempt would be made twice only if two workers also had copies of its job. When the
-        // server has just started, claims that expired while it was down can't be taken over yet,
-        // because their holders may have POSTs that they could not record.
+        // The commit does not wait for the disk. Only a crash of the database could lose a claim,
+        // and an attempt would be made twice only if two workers also had copies of its job. When
+        // the server has just started, claims that expired while it was down can't be taken over
+        // yet, because their holders may have POSTs that they could not record.
         //
-        // The sequence number of a claim never decreases. A restart raises it when it writes the row of
-        // the number, and a claim that waited for the restart's lock must not get the old number.
+        // The sequence number of a claim never decreases. A restart raises it when it writes the
+        // row of the number, and a claim that waited for the restart's lock must not get the old
+        // number.
         const SQL: &str = include_str!("sql/attempts_claim.sql");
         let doing = "claim attempts";
         let (batches, webhooks, entries) = columns(dues);
@@ -83,8 +84,8 @@ impl Store {
         rows.iter().map(claim).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// Releases the claims of a lease under which no attempt began. They can be claimed at once, and do
-    /// not count as unrecorded attempts.
+    /// Releases the claims of a lease under which no attempt began. They can be claimed at once,
+    /// and do not count as unrecorded attempts.
     ///
     /// # Errors
     ///
@@ -102,8 +103,8 @@ impl Store {
         released.map(drop).map_err(StoreError::at(doing))
     }
 
-    /// Renews a claim for a solo attempt, and marks it as solo. Returns whether this lease still held
-    /// the claim.
+    /// Renews a claim for a solo attempt, and marks it as solo. Returns whether this lease still
+    /// held the claim.
     ///
     /// # Errors
     ///

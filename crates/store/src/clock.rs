@@ -2,8 +2,8 @@
 //!
 //! Retries, leases and deadlines are compared with times that the database wrote, so all processes
 //! use its clock instead of their own. A sample is the answer to `clock_timestamp()`, with the time
-//! that the answer took. Between samples the operating system's monotonic clock counts on, so a local
-//! clock that is wrong, or is set, changes nothing.
+//! that the answer took. Between samples the operating system's monotonic clock counts on, so a
+//! local clock that is wrong, or is set, changes nothing.
 
 mod sampling;
 
@@ -27,16 +27,16 @@ const REPORTED: TimeDelta = TimeDelta::seconds(5);
 pub struct DatabaseClock(Arc<Mutex<Samples>>);
 
 impl DatabaseClock {
-    /// The database's time now. Before the first sample it is the process's own time, so a process must
-    /// take a sample before it decides anything; see
+    /// The database's time now. Before the first sample it is the process's own time, so a process
+    /// must take a sample before it decides anything; see
     /// [`Store::sample_clock`](crate::Store::sample_clock).
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.lock().best().map_or_else(own_time, |sample| sample.time_at(Instant::now()))
     }
 
-    /// The time by which the database's clock is ahead of the process's own; `None` before the first
-    /// sample.
+    /// The time by which the database's clock is ahead of the process's own; `None` before the
+    /// first sample.
     #[must_use]
     pub fn offset(&self) -> Option<TimeDelta> {
         let database = self.lock().best()?.time_at(Instant::now());

@@ -7,8 +7,8 @@ use crate::keyring::Keyring;
 /// The parameters of a process's connections to the database.
 #[derive(Clone)]
 pub struct Config {
-    /// A PostgreSQL connection string or URL, as `psql` takes it. It may name several hosts, and the
-    /// files of certificates.
+    /// A PostgreSQL connection string or URL, as `psql` takes it. It may name several hosts, and
+    /// the files of certificates.
     pub url: String,
     /// The most connections that this process holds.
     pub max_connections: usize,

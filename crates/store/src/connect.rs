@@ -24,12 +24,13 @@ use crate::unreachable::{HostError, Unreachable};
 /// The time limit for one host: name resolution, TCP, TLS and login together.
 pub(crate) const HOST_TIME: Duration = Duration::from_secs(10);
 
-/// The time for which a connection keeps the plans of its statements. A table that grew from nothing
-/// needs another plan, and PostgreSQL makes one by itself only after it has analyzed the table.
+/// The time for which a connection keeps the plans of its statements. A table that grew from
+/// nothing needs another plan, and PostgreSQL makes one by itself only after it has analyzed the
+/// table.
 const PLANS_KEPT: Duration = Duration::from_mins(1);
 
-/// The time for which a check of a connection is valid. A server that became a standby without ending
-/// its sessions is noticed within this time, also by a process that only reads.
+/// The time for which a check of a connection is valid. A server that became a standby without
+/// ending its sessions is noticed within this time, also by a process that only reads.
 const BELIEVED: Duration = Duration::from_secs(3);
 
 /// The time limit of a check, after which the connection is closed.

@@ -87,7 +87,8 @@ pub struct AttemptLog {
     pub error: Option<String>,
     /// The beginning of the response's body.
     pub response_body: Option<String>,
-    /// The course of the exchange; `None` for a plain success over a connection that was open already.
+    /// The course of the exchange; `None` for a plain success over a connection that was open
+    /// already.
     pub trace: Option<Trace>,
 }
 

@@ -1,10 +1,10 @@
 //! The directory: documents come in, in any order, and are read as of a revision.
 //!
-//! Each version of a document is valid from its own revision to that of the next version of the same
-//! document, or of the next snapshot. By this rule the order in which documents arrive makes no
-//! difference, and access can be asked for as of any revision. *Now* is always the newest revision
-//! seen. `import` stages a large snapshot in small steps, and the last step puts it into force. `trim`
-//! removes versions that ended long ago.
+//! Each version of a document is valid from its own revision to that of the next version of the
+//! same document, or of the next snapshot. By this rule the order in which documents arrive makes
+//! no difference, and access can be asked for as of any revision. *Now* is always the newest
+//! revision seen. `import` stages a large snapshot in small steps, and the last step puts it into
+//! force. `trim` removes versions that ended long ago.
 
 mod departures;
 mod import;
@@ -38,7 +38,8 @@ pub struct Applied {
     pub versions: usize,
     /// The newest revision afterwards.
     pub revision: i64,
-    /// The indexes of the documents that were not applied, because their revisions are too far ahead.
+    /// The indexes of the documents that were not applied, because their revisions are too far
+    /// ahead.
     pub jumps: Vec<usize>,
     /// The number of webhooks that were paused, because their owner's name is another person's now.
     pub paused: usize,
@@ -72,8 +73,8 @@ pub enum UserStatus {
 const DOING: &str = "apply a directory document";
 
 impl Store {
-    /// Applies documents. It skips versions that are known already, and documents whose revisions are
-    /// too far ahead to be credible.
+    /// Applies documents. It skips versions that are known already, and documents whose revisions
+    /// are too far ahead to be credible.
     pub async fn directory_apply(&self, documents: &[Document]) -> Result<Applied, StoreError> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(DOING))?;

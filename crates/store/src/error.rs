@@ -42,8 +42,8 @@ fn remedy(code: &SqlState) -> Remedy {
     }
 }
 
-/// Whether a statement failed only because it was prepared before the schema changed, or because its
-/// session has lost it. It had no effect, and may succeed when it is prepared again.
+/// Whether a statement failed only because it was prepared before the schema changed, or because
+/// its session has lost it. It had no effect, and may succeed when it is prepared again.
 pub(crate) fn is_stale(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|error| match error.code().code() {
         "26000" | "42P05" => true,
@@ -54,8 +54,8 @@ pub(crate) fn is_stale(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Whether an error shows that the open connections can't be used any more: their server only reads,
-/// is shutting down, or has lost their prepared statements.
+/// Whether an error shows that the open connections can't be used any more: their server only
+/// reads, is shutting down, or has lost their prepared statements.
 fn ends_connections(error: &tokio_postgres::Error) -> bool {
     use std::error::Error as _;
     let is_cut = error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
@@ -65,8 +65,8 @@ fn ends_connections(error: &tokio_postgres::Error) -> bool {
 
 fn is_of_connection(error: &DbError) -> bool {
     let code = error.code().code();
-    // 25006 is a standby, 25P02 a failed transaction that was not rolled back. 57P01 to 57P05, 25P03
-    // and every fatal error end the session.
+    // 25006 is a standby, 25P02 a failed transaction that was not rolled back. 57P01 to 57P05,
+    // 25P03 and every fatal error end the session.
     matches!(code, "25006" | "25P02" | "25P03")
         || code.starts_with("57P")
         || code.starts_with("08")

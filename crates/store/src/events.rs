@@ -137,8 +137,8 @@ impl Store {
         rows.iter().map(summary).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// Finds the events with one of these `CloudEvents` ids, optionally of one source, sorted by id and
-    /// source.
+    /// Finds the events with one of these `CloudEvents` ids, optionally of one source, sorted by id
+    /// and source.
     pub async fn events_find(
         &self,
         ids: &[String],

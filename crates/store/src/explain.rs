@@ -71,8 +71,8 @@ struct Decided {
 }
 
 impl Store {
-    /// Explains an event for all webhooks, including deleted ones, the oldest first; `None` when there is
-    /// no such event.
+    /// Explains an event for all webhooks, including deleted ones, the oldest first; `None` when
+    /// there is no such event.
     pub async fn explain(
         &self,
         event: EventKey,
@@ -102,7 +102,8 @@ impl Store {
         row.as_ref().map(decided).transpose()
     }
 
-    /// Reads one row for each webhook. One row more than the limit means that there are more webhooks.
+    /// Reads one row for each webhook. One row more than the limit means that there are more
+    /// webhooks.
     async fn facts(
         &self,
         event: EventKey,

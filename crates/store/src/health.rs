@@ -1,12 +1,12 @@
 //! The health of webhooks: the attempts of the last 24 hours, and the last attempt of all.
 //!
 //! An attempt is counted once, some time after it began, when its row must be in the ledger: in
-//! `webhook_hours` for the bars, and in `webhook_health` for sorting. Newer attempts are counted for
-//! each query, among the newest rows. So the cost of a query does not depend on the number of attempts
-//! of a day or of a webhook, and workers need not count anything.
+//! `webhook_hours` for the bars, and in `webhook_health` for sorting. Newer attempts are counted
+//! for each query, among the newest rows. So the cost of a query does not depend on the number of
+//! attempts of a day or of a webhook, and workers need not count anything.
 //!
-//! A row that is written after the time for which [`health_count`](Store::health_count) waits is not
-//! counted here, for instance after an outage of the database. `statistics` counts exactly.
+//! A row that is written after the time for which [`health_count`](Store::health_count) waits is
+//! not counted here, for instance after an outage of the database. `statistics` counts exactly.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -77,8 +77,9 @@ pub(crate) struct CountProgress {
 }
 
 impl Store {
-    /// Makes a step: it counts attempts that began longer than `settled` ago by the database's clock,
-    /// since the rows of these must be in the ledger. If several processes call this, one of them counts.
+    /// Makes a step: it counts attempts that began longer than `settled` ago by the database's
+    /// clock, since the rows of these must be in the ledger. If several processes call this, one of
+    /// them counts.
     pub async fn health_count(&self, settled: Duration) -> Result<Counted, StoreError> {
         const NEXT: &str = "-- health_count
             select greatest(counted_to, date_trunc('hour', now(), 'UTC') - interval '23 hours'),

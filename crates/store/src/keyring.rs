@@ -1,9 +1,9 @@
-//! Secrets at rest. The first key of the ring seals them with AES-256-GCM; the key whose id a sealed
-//! value has opens it.
+//! Secrets at rest. The first key of the ring seals them with AES-256-GCM; the key whose id a
+//! sealed value has opens it.
 //!
-//! A sealed value consists of one byte with the length of the key's id, the id, a nonce of 12 bytes,
-//! and the ciphertext with its tag. Its row is bound as associated data, so a sealed value that is
-//! copied into another row can't be opened there.
+//! A sealed value consists of one byte with the length of the key's id, the id, a nonce of 12
+//! bytes, and the ciphertext with its tag. Its row is bound as associated data, so a sealed value
+//! that is copied into another row can't be opened there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub struct Keyring(Arc<Vec<(String, Aes256Gcm)>>);
 const NONCE: usize = 12;
 
 impl Keyring {
-    /// Makes a ring of keys, whose ids have 1 to 255 bytes; `None` when there is no key, or an id has
-    /// another length.
+    /// Makes a ring of keys, whose ids have 1 to 255 bytes; `None` when there is no key, or an id
+    /// has another length.
     #[must_use]
     pub fn new(keys: Vec<(String, [u8; 32])>) -> Option<Self> {
         let fits = !keys.is_empty() && keys.iter().all(|(id, _)| (1..=255).contains(&id.len()));

@@ -1,10 +1,10 @@
 //! Notifications of changes to webhooks, and the proof that none is missing.
 //!
-//! A connection without notifications may be silent because nothing changes, or because it is broken:
-//! its host vanished, a proxy dropped it, or it leads to a pooler of transactions, which passes on no
-//! notifications. So a listener notifies itself twice a second, on a channel of its own. PostgreSQL
-//! delivers notifications in the order of their commits, so one that arrives proves that every change
-//! before it has arrived, too.
+//! A connection without notifications may be silent because nothing changes, or because it is
+//! broken: its host vanished, a proxy dropped it, or it leads to a pooler of transactions, which
+//! passes on no notifications. So a listener notifies itself twice a second, on a channel of its
+//! own. PostgreSQL delivers notifications in the order of their commits, so one that arrives proves
+//! that every change before it has arrived, too.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,9 +47,9 @@ pub enum Heard {
 }
 
 impl Store {
-    /// Calls `hear` for each change to a webhook, and about twice a second with the proof that no change
-    /// since the first proof is missing. It ends only with an error, when the connection is lost or was
-    /// silent for too long.
+    /// Calls `hear` for each change to a webhook, and about twice a second with the proof that no
+    /// change since the first proof is missing. It ends only with an error, when the connection is
+    /// lost or was silent for too long.
     ///
     /// Each proof is also a sample for [`Store::clock`].
     pub async fn listen_webhooks(&self, hear: impl FnMut(Heard) + Send) -> Result<(), StoreError> {
@@ -102,8 +102,8 @@ impl Listener {
         if payload == CROSSING {
             self.crossed.store(true, Ordering::Relaxed);
         }
-        // The listener's own notifications alone prove little. A pooler may pass on those that come with
-        // the answer to a query of this client, and none of other sessions.
+        // The listener's own notifications alone prove little. A pooler may pass on those that come
+        // with the answer to a query of this client, and none of other sessions.
         let sent = payload.parse().ok().filter(|_| self.crossed.load(Ordering::Relaxed))?;
         Some(Heard::AllUntil(self.began + Duration::from_micros(sent)))
     }

@@ -15,8 +15,8 @@ mod embedded {
 /// The number of the advisory lock, which no other program should use: "fanfare" in ASCII.
 const LOCK: i64 = 0x0066_616e_6661_7265;
 
-/// The name of the first migration. Versions before 0.1.0 had other migrations for the same schema. None
-/// of these versions was released, so their databases can't be upgraded.
+/// The name of the first migration. Versions before 0.1.0 had other migrations for the same schema.
+/// None of these versions was released, so their databases can't be upgraded.
 const FIRST: &str = "schema";
 
 /// The rights of the roles of `deploy/postgres`, in databases whose cluster has these roles.
@@ -43,8 +43,8 @@ pub struct Migrated {
 }
 
 impl Store {
-    /// Applies the missing migrations, folds names again if an earlier version folded them in another
-    /// way, and grants the roles of `deploy/postgres`, if they exist, their rights.
+    /// Applies the missing migrations, folds names again if an earlier version folded them in
+    /// another way, and grants the roles of `deploy/postgres`, if they exist, their rights.
     ///
     /// It may run twice, and in several processes at once, which wait for each other.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {

@@ -1,8 +1,8 @@
 //! Faults of the installation that a person has to correct before the database can be used.
 //!
-//! Waiting helps when a server is unavailable, starting, or has no free connections. It does not help
-//! when the password is wrong. These faults are recognised while a connection is opened, before any
-//! statement runs.
+//! Waiting helps when a server is unavailable, starting, or has no free connections. It does not
+//! help when the password is wrong. These faults are recognised while a connection is opened,
+//! before any statement runs.
 
 use tokio_postgres::Error;
 
@@ -71,8 +71,8 @@ impl Misconfiguration {
             "28P01" | "28000" => Some(Self::Login),
             "3D000" => Some(Self::NoDatabase),
             "42501" => Some(Self::Rights),
-            // A setting that is not known, can't be changed now or can't have this value, and an invalid
-            // `options`.
+            // A setting that is not known, can't be changed now or can't have this value, and an
+            // invalid `options`.
             "42704" | "55P02" | "22023" | "42601" => Some(Self::Setting),
             "08P01" => of_pooler(database.message()),
             _ => None,
@@ -80,9 +80,9 @@ impl Misconfiguration {
     }
 }
 
-/// Recognises a fault by the message of `PgBouncer`, which has one code for nearly all errors and never
-/// translates its messages (`src/client.c` and `src/objects.c` of its source). Other messages may be
-/// about a fault that passes.
+/// Recognises a fault by the message of `PgBouncer`, which has one code for nearly all errors and
+/// never translates its messages (`src/client.c` and `src/objects.c` of its source). Other messages
+/// may be about a fault that passes.
 fn of_pooler(message: &str) -> Option<Misconfiguration> {
     const WORDS: [(&str, Misconfiguration); 8] = [
         ("unsupported startup parameter", Misconfiguration::Setting),
@@ -101,8 +101,8 @@ fn of_pooler(message: &str) -> Option<Misconfiguration> {
     WORDS.iter().find(|(words, _)| message.contains(words)).map(|(_, what)| *what)
 }
 
-/// Recognises an error of the client. The library's errors differ only in their messages; the tests of
-/// the commands show that these have not changed.
+/// Recognises an error of the client. The library's errors differ only in their messages; the tests
+/// of the commands show that these have not changed.
 fn of_client(error: &Error) -> Option<Misconfiguration> {
     match error.to_string().as_str() {
         // The server asks for a password and none is given, or the authentication failed.

@@ -1,5 +1,5 @@
-//! The paces of webhooks, which all workers share. `fanfare_core::pace` decides; this module keeps one
-//! row for each webhook that has a hold, a pace or a rate limit.
+//! The paces of webhooks, which all workers share. `fanfare_core::pace` decides; this module keeps
+//! one row for each webhook that has a hold, a pace or a rate limit.
 
 use std::time::Duration;
 
@@ -15,18 +15,20 @@ use tokio_postgres::{Error, Row};
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// A row that has not changed for this time is removed. The pace of the receiver is then learned again.
+/// A row that has not changed for this time is removed. The pace of the receiver is then learned
+/// again.
 const FORGET_AFTER: Duration = Duration::from_hours(7 * 24);
 
 impl Store {
-    /// Changes the pace of a webhook with this address under a lock, and returns the result of `change`.
-    /// A pace that limits nothing any more is removed. `None` when nothing was changed, because another
-    /// process held the lock for a second, or the webhook has another address or is deleted.
+    /// Changes the pace of a webhook with this address under a lock, and returns the result of
+    /// `change`. A pace that limits nothing any more is removed. `None` when nothing was changed,
+    /// because another process held the lock for a second, or the webhook has another address or is
+    /// deleted.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the pace may have been changed. A repeated call reserves another slot, or counts
-    /// an answer twice; both only make the webhook slower.
+    /// [`StoreError`]: the pace may have been changed. A repeated call reserves another slot, or
+    /// counts an answer twice; both only make the webhook slower.
     pub async fn pace_change<T: Send>(
         &self,
         webhook: WebhookId,
@@ -96,7 +98,8 @@ async fn lock(
     webhook: WebhookId,
     uri: &WebhookUri,
 ) -> Result<Option<Pace>, Error> {
-    // The commit does not wait for the disk: a pace that a crash of the database loses is learned again.
+    // The commit does not wait for the disk: a pace that a crash of the database loses is learned
+    // again.
     const BRIEFLY: &str = "-- pace_lock_briefly
         select set_config('synchronous_commit', 'off', true),
                set_config('lock_timeout', '1s', true)";

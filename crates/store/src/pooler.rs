@@ -21,8 +21,8 @@ impl Store {
     /// The pooler at the database's first host: its name and, if this account may ask for it, its
     /// version. `None` when PostgreSQL itself answers, or the kind of server is not known.
     ///
-    /// PostgreSQL has no database of the name that `PgBouncer` reserves, or has one that does not know
-    /// this pooler's commands.
+    /// PostgreSQL has no database of the name that `PgBouncer` reserves, or has one that does not
+    /// know this pooler's commands.
     pub async fn pooler(&self) -> Option<String> {
         timeout(ANSWERS, ask(&self.connector)).await.ok().flatten()
     }
@@ -43,8 +43,8 @@ async fn ask(connector: &Connector) -> Option<String> {
     })
 }
 
-/// Whether `PgBouncer` refused the connection. It has one code for every refusal. PostgreSQL has other
-/// codes for a database that does not exist or that allows no connections.
+/// Whether `PgBouncer` refused the connection. It has one code for every refusal. PostgreSQL has
+/// other codes for a database that does not exist or that allows no connections.
 fn is_refusal(error: &Error) -> bool {
     error.code().is_some_and(|code| code.code() == "08P01")
 }

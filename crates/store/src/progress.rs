@@ -1,8 +1,8 @@
 //! The running workers, and their progress in the queues of jobs.
 //!
-//! A queue is in order. When a job that was enqueued at some time was delivered to a worker, all jobs
-//! before it were delivered, too, or are lost. A delivered job leaves a trace in the ledger within the
-//! time that its worker needs for an attempt.
+//! A queue is in order. When a job that was enqueued at some time was delivered to a worker, all
+//! jobs before it were delivered, too, or are lost. A delivered job leaves a trace in the ledger
+//! within the time that its worker needs for an attempt.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,10 +20,11 @@ pub struct Progress {
     pub at: DateTime<Utc>,
     /// The time at which the database's server was started.
     pub started_at: DateTime<Utc>,
-    /// By the name of the queue, the time at which the newest job was enqueued that workers received.
+    /// By the name of the queue, the time at which the newest job was enqueued that workers
+    /// received.
     pub passed: BTreeMap<String, DateTime<Utc>>,
-    /// The longest time that a worker of the last minute needs until a job that it received is recorded,
-    /// claimed or deferred; `None` when no worker reported one.
+    /// The longest time that a worker of the last minute needs until a job that it received is
+    /// recorded, claimed or deferred; `None` when no worker reported one.
     pub settles_within: Option<Duration>,
 }
 
@@ -45,8 +46,8 @@ impl Store {
         &self,
         passed: &[(&str, DateTime<Utc>)],
     ) -> Result<(), StoreError> {
-        // A time in the future counts as now. The commit does not wait for the disk: the progress is
-        // recorded again with the next job.
+        // A time in the future counts as now. The commit does not wait for the disk: the progress
+        // is recorded again with the next job.
         const SQL: &str = "-- queue_progress_note
             with quick as (select set_config('synchronous_commit', 'off', true))
             insert into queue_progress as known (queue, passed_at, noted_at)
@@ -63,8 +64,8 @@ impl Store {
         Ok(())
     }
 
-    /// Records that a worker runs, and the time within which a job that it received is recorded, claimed
-    /// or deferred. Workers that did not report for an hour are removed.
+    /// Records that a worker runs, and the time within which a job that it received is recorded,
+    /// claimed or deferred. Workers that did not report for an hour are removed.
     pub async fn worker_seen(
         &self,
         worker: WorkerId,

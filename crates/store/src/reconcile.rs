@@ -1,13 +1,13 @@
 //! The reconciler's statements: they find settled events and lost jobs in the ledger.
 //!
-//! A job is lost when its queue has passed the time at which it was enqueued, and its deliveries have no
-//! trace of it. An event waits either for first attempts in the delivery queues (`first_pending`) or
-//! for jobs from `fanfare.retries`, and each kind has an index. `queued_at` is the time at which the
-//! job that the event waits for enters that queue, so events that a queue has not passed are not even
-//! read.
+//! A job is lost when its queue has passed the time at which it was enqueued, and its deliveries
+//! have no trace of it. An event waits either for first attempts in the delivery queues
+//! (`first_pending`) or for jobs from `fanfare.retries`, and each kind has an index. `queued_at` is
+//! the time at which the job that the event waits for enters that queue, so events that a queue has
+//! not passed are not even read.
 //!
-//! There are three steps, so that a lost answer or a crash may duplicate a job but never loses one. The
-//! lost jobs are found and leased for some seconds, they are published, and that is recorded.
+//! There are three steps, so that a lost answer or a crash may duplicate a job but never loses one.
+//! The lost jobs are found and leased for some seconds, they are published, and that is recorded.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use tokio_postgres::Row;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// The progress of the queues: jobs that were enqueued before these times were delivered to workers, or
-/// lost.
+/// The progress of the queues: jobs that were enqueued before these times were delivered to
+/// workers, or lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passed {
     /// The slowest of the delivery queues; `None` when the progress of one is not known.
@@ -47,12 +47,12 @@ pub struct Found {
 impl Store {
     /// Checks unsettled events that the queues have passed, at most `limit` for each kind of queue.
     ///
-    /// Lost jobs are leased for ten seconds, so that no other router finds them meanwhile. The caller
-    /// records their publishing by [`reconcile_published`](Self::reconcile_published). `None` while
-    /// another router makes a pass.
+    /// Lost jobs are leased for ten seconds, so that no other router finds them meanwhile. The
+    /// caller records their publishing by [`reconcile_published`](Self::reconcile_published).
+    /// `None` while another router makes a pass.
     pub async fn reconcile(&self, limit: i64, passed: Passed) -> Result<Option<Found>, StoreError> {
-        // The two seconds are for routers that publish jobs in another order than they store events. A
-        // valid claim is an attempt under way; it says nothing about an older attempt.
+        // The two seconds are for routers that publish jobs in another order than they store
+        // events. A valid claim is an attempt under way; it says nothing about an older attempt.
         const SQL: &str = include_str!("sql/reconcile.sql");
         const LOCK: &str =
             "-- reconcile\nselect pg_try_advisory_xact_lock(hashtext('fanfare.reconcile'))";
@@ -91,8 +91,8 @@ impl Store {
         self.reconcile_note(SQL, batches, at).await
     }
 
-    /// Records that jobs of batches may be in a delivery queue whose progress is not known. They are
-    /// checked again as if they had been enqueued at `at`.
+    /// Records that jobs of batches may be in a delivery queue whose progress is not known. They
+    /// are checked again as if they had been enqueued at `at`.
     pub async fn reconcile_postponed(
         &self,
         batches: &[BatchKey],
@@ -117,11 +117,11 @@ impl Store {
         Ok(())
     }
 
-    /// Records that deliveries were deferred, each with its wait, so that the reconciler does not treat
-    /// their jobs as lost.
+    /// Records that deliveries were deferred, each with its wait, so that the reconciler does not
+    /// treat their jobs as lost.
     pub async fn claims_defer(&self, deferred: &[(Due, Duration)]) -> Result<(), StoreError> {
-        // The commit does not wait for the disk. If it is lost, the reconciler publishes a copy of the
-        // job; one of the two copies is claimed, and the history then passes the other.
+        // The commit does not wait for the disk. If it is lost, the reconciler publishes a copy of
+        // the job; one of the two copies is claimed, and the history then passes the other.
         const SQL: &str = "-- claims_defer
             with quick as (select set_config('synchronous_commit', 'off', true))
             insert into claims (batch, webhook, entry, until, deferred_until)
@@ -149,13 +149,13 @@ impl Store {
         Ok(())
     }
 
-    /// Removes claims that expired long ago from a part of the table: at most `pages` pages from the
-    /// page `from` on. Returns the page at which the next part begins; 0 at the end of the table, or
-    /// while another process sweeps. A claim whose attempt was never recorded is kept for a day, since
-    /// the next claim must count it.
+    /// Removes claims that expired long ago from a part of the table: at most `pages` pages from
+    /// the page `from` on. Returns the page at which the next part begins; 0 at the end of the
+    /// table, or while another process sweeps. A claim whose attempt was never recorded is kept for
+    /// a day, since the next claim must count it.
     ///
-    /// The sweep reads pages and uses no index. An index over a column that changes with every claim
-    /// would cost each claim more than a scan of a small table costs.
+    /// The sweep reads pages and uses no index. An index over a column that changes with every
+    /// claim would cost each claim more than a scan of a small table costs.
     pub async fn claims_sweep(&self, from: i64, pages: i64) -> Result<i64, StoreError> {
         const SQL: &str = "-- claims_sweep
             delete from claims c

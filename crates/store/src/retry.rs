@@ -1,11 +1,11 @@
 //! Retries of calls while the database is unavailable.
 //!
-//! A router or worker keeps its messages while the database is unavailable, because a requeued message
-//! would only be delivered again at once. One line of the log says that the wait began, and one that
-//! it ended, whatever the number of calls that wait in this process.
+//! A router or worker keeps its messages while the database is unavailable, because a requeued
+//! message would only be delivered again at once. One line of the log says that the wait began, and
+//! one that it ended, whatever the number of calls that wait in this process.
 //!
-//! A call whose answer was lost may have taken effect. It is repeated, and [`retry_divisible`] reports
-//! that an earlier try is in doubt.
+//! A call whose answer was lost may have taken effect. It is repeated, and [`retry_divisible`]
+//! reports that an earlier try is in doubt.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,16 +22,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// itself be the cause.
 const TRIES: u32 = 3;
 
-/// The same for a call that can't be divided. With the longest pause between two tries this is about
-/// half a minute, if the database answers at once.
+/// The same for a call that can't be divided. With the longest pause between two tries this is
+/// about half a minute, if the database answers at once.
 const TRIES_OF_UNDIVIDED: u32 = 16;
 
 /// The number of times that a call is repeated without a pause after it lost against another
 /// transaction.
 const REPEATS: u32 = 10;
 
-/// The reason to wait that this process logged last: [`NOTHING`], [`TIME`], or a person's action, as
-/// the hash of the advice.
+/// The reason to wait that this process logged last: [`NOTHING`], [`TIME`], or a person's action,
+/// as the hash of the advice.
 static WAITING: AtomicU64 = AtomicU64::new(NOTHING);
 
 /// No call waits, and that was logged if one did.
@@ -47,8 +47,8 @@ fn log_wait(error: &StoreError) {
     }
 }
 
-/// Notes the reason to wait, and returns whether to log it: when a wait begins, and when a person has
-/// to do something else than before.
+/// Notes the reason to wait, and returns whether to log it: when a wait begins, and when a person
+/// has to do something else than before.
 fn is_new(waiting: &AtomicU64, advice: Option<&str>) -> bool {
     let Some(advice) = advice else {
         let begun = waiting.compare_exchange(NOTHING, TIME, Ordering::Relaxed, Ordering::Relaxed);
@@ -79,8 +79,8 @@ pub enum QueryError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered<T> {
     pub value: T,
-    /// Whether the answer to an earlier try was lost. The last try may then have met the effect of that
-    /// one.
+    /// Whether the answer to an earlier try was lost. The last try may then have met the effect of
+    /// that one.
     pub in_doubt: bool,
 }
 
@@ -96,8 +96,8 @@ pub async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreErr
     repeat(stop, TRIES_OF_UNDIVIDED, call).await.map(|answered| answered.value)
 }
 
-/// Repeats a call that its caller can divide. It gives up after a few failures in a row that the call
-/// may have caused itself. The answer says whether an earlier try may have taken effect.
+/// Repeats a call that its caller can divide. It gives up after a few failures in a row that the
+/// call may have caused itself. The answer says whether an earlier try may have taken effect.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
 //! Routing: one statement plans the events of many messages, and stores them in the ledger.
 //!
-//! For each event the statement finds the unpaused webhooks whose filters accept it and whose owners
-//! may read its resource as of the event's revision. It inserts the events with these plans, and
-//! answers a result for each. One statement is one transaction: a router that dies before its end has
-//! done nothing, and one that dies after it leaves the jobs to the reconciler.
+//! For each event the statement finds the unpaused webhooks whose filters accept it and whose
+//! owners may read its resource as of the event's revision. It inserts the events with these plans,
+//! and answers a result for each. One statement is one transaction: a router that dies before its
+//! end has done nothing, and one that dies after it leaves the jobs to the reconciler.
 
 mod statement;
 
@@ -44,11 +44,11 @@ pub enum Routed {
     },
     /// The event was in the ledger already.
     Known,
-    /// An event of the batch asks for a revision that the directory has not reached, or below which a
-    /// document is missing; or every event is held. Nothing of the batch was written.
+    /// An event of the batch asks for a revision that the directory has not reached, or below which
+    /// a document is missing; or every event is held. Nothing of the batch was written.
     Held,
-    /// An event of the batch asks for a revision of which no history is kept any more. Nothing of the
-    /// batch was written.
+    /// An event of the batch asks for a revision of which no history is kept any more. Nothing of
+    /// the batch was written.
     Forgotten,
 }
 
@@ -70,8 +70,8 @@ impl Routing {
 impl Store {
     /// Routes events, and answers in their order. No two events may have the same key.
     ///
-    /// A revision below which a document is missing counts as not reached until the gap is `gap_wait` old,
-    /// after which the document counts as lost. With `None` it never does.
+    /// A revision below which a document is missing counts as not reached until the gap is
+    /// `gap_wait` old, after which the document counts as lost. With `None` it never does.
     pub async fn route(
         &self,
         arrivals: &[Arrival<'_>],
@@ -80,8 +80,8 @@ impl Store {
         self.route_as(Routing::new()?, arrivals, gap_wait).await
     }
 
-    /// The same with a mark, by which [`route_own`](Self::route_own) finds the rows of an earlier try
-    /// whose answer was lost.
+    /// The same with a mark, by which [`route_own`](Self::route_own) finds the rows of an earlier
+    /// try whose answer was lost.
     pub async fn route_as(
         &self,
         routing: Routing,
@@ -142,8 +142,8 @@ impl Store {
         rows.iter().map(known).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// Finds the deliveries of events that came a second time and whose first jobs may be lost: those
-    /// without any attempt.
+    /// Finds the deliveries of events that came a second time and whose first jobs may be lost:
+    /// those without any attempt.
     pub async fn route_unsettled(&self, keys: &[EventKey]) -> Result<Vec<Due>, StoreError> {
         const SQL: &str = "-- route_unsettled
             select distinct e.batch, p.webhook

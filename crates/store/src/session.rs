@@ -1,12 +1,12 @@
 //! Sessions: how one is begun, and how a session that is shared with other clients is recognised.
 //!
-//! Settings are made after connecting. A server accepts them at login as well, but poolers refuse them
-//! there.
+//! Settings are made after connecting. A server accepts them at login as well, but poolers refuse
+//! them there.
 //!
-//! A pooler that gives one session to several clients in turn loses the state of the session: prepared
-//! statements, settings, `listen` and advisory locks. It is recognised by marks, whatever its product:
-//! each client marks its session, and a session is shared when a client finds another's mark, or does
-//! not find its own.
+//! A pooler that gives one session to several clients in turn loses the state of the session:
+//! prepared statements, settings, `listen` and advisory locks. It is recognised by marks, whatever
+//! its product: each client marks its session, and a session is shared when a client finds
+//! another's mark, or does not find its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,8 +30,8 @@ const SECOND: Duration = Duration::from_secs(2);
 /// Whether it was shown that this process's sessions are not shared.
 static PROVEN: AtomicBool = AtomicBool::new(false);
 
-/// The half of a connection that does its input and output, with or without TLS. A task has to drive
-/// it.
+/// The half of a connection that does its input and output, with or without TLS. A task has to
+/// drive it.
 pub(crate) type SocketDriver =
     Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
@@ -90,8 +90,8 @@ impl Session {
     }
 
     /// Fails if a second connection shows that the session is shared. A pooler gives the second
-    /// connection the session that was used last, where it finds a mark. If it gets another session and
-    /// holds it by a transaction, this client may not find its own mark.
+    /// connection the session that was used last, where it finds a mark. If it gets another session
+    /// and holds it by a transaction, this client may not find its own mark.
     pub(crate) async fn prove(
         &self,
         client: &Client,

@@ -65,8 +65,8 @@ macro_rules! status_columns {
 pub struct SessionUser {
     /// The name of the account, or the name that the provider gave.
     pub name: Name,
-    /// Whether the user is an administrator by the account, by the provider, or by the directory, as an
-    /// enabled member of the role System Administrator.
+    /// Whether the user is an administrator by the account, by the provider, or by the directory,
+    /// as an enabled member of the role System Administrator.
     pub administrator: bool,
     /// The provider that signed the user in; `None` for an account's session.
     pub issuer: Option<String>,
@@ -85,8 +85,8 @@ pub struct DirectoryStatus {
 }
 
 impl Store {
-    /// Begins a session. Returns false when the account was removed or disabled meanwhile, or has another
-    /// password.
+    /// Begins a session. Returns false when the account was removed or disabled meanwhile, or has
+    /// another password.
     pub async fn session_add(&self, session: NewSession<'_>) -> Result<bool, StoreError> {
         const SQL: &str = "-- session_add
             insert into sessions (token_digest, account_key, account_generation, created_at,

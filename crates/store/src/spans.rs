@@ -22,7 +22,8 @@ pub(crate) fn statement(sql: &str) -> Span {
     )
 }
 
-/// Records that a statement failed. Only the error's code is recorded, since its text may have values.
+/// Records that a statement failed. Only the error's code is recorded, since its text may have
+/// values.
 pub(crate) fn fail(span: &Span, error: &Error) {
     let code = error.code().map_or("connection", |code| code.code());
     span.record("otel.status_code", "ERROR").record("error.type", code);

@@ -4,8 +4,8 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 impl Store {
-    /// Counts the standbys that follow the database while no commit waits for one of them; 0 also when
-    /// the account may not see them. A failover to such a standby loses the last commits.
+    /// Counts the standbys that follow the database while no commit waits for one of them; 0 also
+    /// when the account may not see them. A failover to such a standby loses the last commits.
     ///
     /// # Errors
     ///

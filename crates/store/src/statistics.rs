@@ -89,7 +89,8 @@ impl Store {
         Ok(Statistics { hours, last: self.last_attempt(filter).await? })
     }
 
-    /// Finds the last attempt of the newest series of each webhook, and returns the latest of these.
+    /// Finds the last attempt of the newest series of each webhook, and returns the latest of
+    /// these.
     async fn last_attempt(
         &self,
         filter: &StatisticsFilter,

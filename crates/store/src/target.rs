@@ -1,8 +1,8 @@
 //! The database's hosts, from a connection string as `psql` takes it.
 //!
 //! `tokio_postgres` checks no certificates, and one host that does not answer keeps it from all
-//! others. This module therefore takes out the parameters of TLS, and gives each host a configuration
-//! of its own.
+//! others. This module therefore takes out the parameters of TLS, and gives each host a
+//! configuration of its own.
 
 use std::borrow::Cow;
 use std::path::PathBuf;

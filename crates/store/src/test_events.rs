@@ -45,8 +45,8 @@ impl Store {
         Ok(ReadableScopes { state, readable, revision })
     }
 
-    /// Stores a test event in the ledger, for this webhook alone, as decided by `revision`. Returns the
-    /// job to publish, and the time of receipt.
+    /// Stores a test event in the ledger, for this webhook alone, as decided by `revision`. Returns
+    /// the job to publish, and the time of receipt.
     pub async fn test_event_add(
         &self,
         event: &Event,

@@ -63,8 +63,8 @@ impl Store {
         self.insert(&***client, INSERT, webhook).await.map(drop)
     }
 
-    /// Registers all of these webhooks, or none. A webhook whose id is known is skipped, even if the
-    /// one that has the id was deleted. Returns how many are new.
+    /// Registers all of these webhooks, or none. A webhook whose id is known is skipped, even if
+    /// the one that has the id was deleted. Returns how many are new.
     ///
     /// # Errors
     ///
@@ -258,8 +258,9 @@ impl Store {
         client.query(&statement, parameters).await.map_err(StoreError::at(doing))
     }
 
-    /// Pauses or resumes a webhook at a person's request, with a reason if there is one. The service
-    /// itself uses [`address_pause`](Self::address_pause). Returns whether there is such a webhook.
+    /// Pauses or resumes a webhook at a person's request, with a reason if there is one. The
+    /// service itself uses [`address_pause`](Self::address_pause). Returns whether there is such a
+    /// webhook.
     pub async fn webhook_pause(
         &self,
         id: WebhookId,

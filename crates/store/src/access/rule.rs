@@ -1,14 +1,15 @@
-//! The access rule in SQL: the parts of every statement about access, so that the rule is written once.
+//! The access rule in SQL: the parts of every statement about access, so that the rule is written
+//! once.
 //!
 //! A user may read a resource as of a revision if the user is enabled, and one of these is true: a
-//! version that is valid then, of the user or of one of the user's roles, has a grant for one of the
-//! resource's scopes; or the user is a member of the administrators' role. `granting!`, `having_role!`
-//! and `grants_of_readers!` begin at the resource, `asking!` and `is_administrator!` at the user.
-//! They are macros and not SQL functions, so that the planner sees one statement and chooses its
-//! indexes for the whole.
+//! version that is valid then, of the user or of one of the user's roles, has a grant for one of
+//! the resource's scopes; or the user is a member of the administrators' role. `granting!`,
+//! `having_role!` and `grants_of_readers!` begin at the resource, `asking!` and `is_administrator!`
+//! at the user. They are macros and not SQL functions, so that the planner sees one statement and
+//! chooses its indexes for the whole.
 //!
-//! Arguments are SQL text: the alias of a table, an expression for a revision, or the parameter with the
-//! administrators' role.
+//! Arguments are SQL text: the alias of a table, an expression for a revision, or the parameter
+//! with the administrators' role.
 
 /// The condition that a version is valid as of a revision.
 macro_rules! holds {
@@ -28,8 +29,8 @@ macro_rules! holds {
     };
 }
 
-/// Joins `asked` (scope, target, revision) as `a` with its grants `g`, and with the versions `v` of users
-/// and roles that have these grants.
+/// Joins `asked` (scope, target, revision) as `a` with its grants `g`, and with the versions `v` of
+/// users and roles that have these grants.
 macro_rules! granting {
     () => {
         concat!(
@@ -56,11 +57,12 @@ macro_rules! having_role {
     };
 }
 
-/// The common tables from `asked`, which also has a rank of its scopes, to `way`: the grants that give a
-/// user's version `read`, if it is enabled. The lowest `precedence`, then `rank`, then `role` decides.
+/// The common tables from `asked`, which also has a rank of its scopes, to `way`: the grants that
+/// give a user's version `read`, if it is enabled. The lowest `precedence`, then `rank`, then
+/// `role` decides.
 ///
-/// `$members` is `directory_members`, or a part of it for some users, since a role may have every user
-/// as a member.
+/// `$members` is `directory_members`, or a part of it for some users, since a role may have every
+/// user as a member.
 macro_rules! grants_of_readers {
     ($members:literal, $administrator:literal) => {
         concat!(
@@ -108,8 +110,8 @@ macro_rules! asked_of_resource {
     };
 }
 
-/// The common table `holder`: for each version of a user in `asker`, which also has the revision, the
-/// versions whose grants count: the user's own and those of the user's roles.
+/// The common table `holder`: for each version of a user in `asker`, which also has the revision,
+/// the versions whose grants count: the user's own and those of the user's roles.
 macro_rules! asking {
     () => {
         concat!(
@@ -128,8 +130,8 @@ macro_rules! asking {
     };
 }
 
-/// The condition that a version of a user is a member of the administrators' role, whose members may read
-/// everything.
+/// The condition that a version of a user is a member of the administrators' role, whose members
+/// may read everything.
 macro_rules! is_administrator {
     ($user:literal, $administrator:literal) => {
         concat!(

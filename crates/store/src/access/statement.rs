@@ -2,8 +2,8 @@
 
 use super::rule::{asked_of_resource, asking, grants_of_readers, holds, is_administrator};
 
-/// The check that a worker makes before a retry. Parameters: $1 to $4 the questions' numbers, users,
-/// scopes and targets; $5 the administrators' role.
+/// The check that a worker makes before a retry. Parameters: $1 to $4 the questions' numbers,
+/// users, scopes and targets; $5 the administrators' role.
 pub(super) const MAY_READ: &str = concat!(
     "-- may_read
     with asked as (

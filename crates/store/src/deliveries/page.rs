@@ -1,18 +1,18 @@
 //! Pages of deliveries, the newest first.
 //!
 //! The ledger has no row for a delivery: its plan is in the rows of its events, and its history in
-//! the attempts. A page first finds the keys of its deliveries, by the [`QueryShape`] whose index is in
-//! the list's order and has as few other entries as possible. It then reads the rest for these keys
-//! alone. So a page costs about the same with a thousand attempts and with ten million.
+//! the attempts. A page first finds the keys of its deliveries, by the [`QueryShape`] whose index
+//! is in the list's order and has as few other entries as possible. It then reads the rest for
+//! these keys alone. So a page costs about the same with a thousand attempts and with ten million.
 //!
 //! Where few entries of the index may match, a page ends after a [`Window`] of entries, with the
 //! deliveries that were found in it, even if there are none. The next page begins there. The end of
 //! the window is read first, from the index alone.
 //!
-//! A key is (time, batch, webhook), and never changes. The next page begins right below the last key,
-//! so new deliveries neither move nor repeat others. The time is the one at which the events were
-//! received, which the first row of a history has as `since`. For dead and dropped deliveries it is
-//! the time at which the last series began, which is later after a restart.
+//! A key is (time, batch, webhook), and never changes. The next page begins right below the last
+//! key, so new deliveries neither move nor repeat others. The time is the one at which the events
+//! were received, which the first row of a history has as `since`. For dead and dropped deliveries
+//! it is the time at which the last series began, which is later after a restart.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
@@ -84,8 +84,8 @@ macro_rules! page {
     };
 }
 
-/// The keys from the plans of those events that meet the condition `$which`. The events of a batch have
-/// one time.
+/// The keys from the plans of those events that meet the condition `$which`. The events of a batch
+/// have one time.
 ///
 /// The keys are made in their order first, and filtered by state and webhook after that, behind a
 /// fence (`offset 0`). The planner can't estimate how many will match, and when it estimates few it
@@ -229,8 +229,8 @@ impl Store {
              from events e where e.batch = $1 and $2 = any(e.webhooks)
              order by e.position limit $7"
         );
-        // The statement does not use the parameters in between, and PostgreSQL refuses one whose type
-        // it can't infer.
+        // The statement does not use the parameters in between, and PostgreSQL refuses one whose
+        // type it can't infer.
         let sql = SQL.replace("$7", "1");
         let client = self.client().await?;
         let row = client.query_opt(&sql, &[&batch.0, &webhook.0]).await;

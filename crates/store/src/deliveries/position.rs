@@ -17,7 +17,8 @@ pub struct Position {
 }
 
 impl Position {
-    /// The position below which a list has the deliveries before this time, and none at it or later.
+    /// The position below which a list has the deliveries before this time, and none at it or
+    /// later.
     pub(super) fn before(at: DateTime<Utc>) -> Self {
         Self { at, batch: BatchKey(Uuid::nil()), webhook: WebhookId(Uuid::nil()) }
     }

@@ -1,9 +1,10 @@
 //! Resends: all dead deliveries of a webhook are restarted, in steps.
 //!
-//! A request is a row of `resends`. A step restarts some deliveries and records their number, in one
-//! transaction. If a process dies at any point, each delivery is either dead or pending in the ledger,
-//! and another process makes the next step. A webhook has one open request at a time. A request does
-//! not concern a series that began after it was made, so a second request sends nothing twice.
+//! A request is a row of `resends`. A step restarts some deliveries and records their number, in
+//! one transaction. If a process dies at any point, each delivery is either dead or pending in the
+//! ledger, and another process makes the next step. A webhook has one open request at a time. A
+//! request does not concern a series that began after it was made, so a second request sends
+//! nothing twice.
 
 use std::time::Duration;
 
@@ -100,8 +101,8 @@ macro_rules! select {
 const NEWEST: &str = select!("resend_newest", "where webhook = $1 order by asked_at desc limit 1");
 
 impl Store {
-    /// Makes a request. When the webhook has an open request, that one is returned and none is made.
-    /// `None` when the owner has `most` open requests for other webhooks.
+    /// Makes a request. When the webhook has an open request, that one is returned and none is
+    /// made. `None` when the owner has `most` open requests for other webhooks.
     pub async fn resend_ask(
         &self,
         wanted: &NewResend<'_>,
@@ -210,7 +211,8 @@ impl Store {
         Ok(progress)
     }
 
-    /// Cancels a request: deliveries that are not restarted yet stay dead. Returns whether it was open.
+    /// Cancels a request: deliveries that are not restarted yet stay dead. Returns whether it was
+    /// open.
     pub async fn resend_cancel(&self, webhook: WebhookId, id: Uuid) -> Result<bool, StoreError> {
         const SQL: &str = "-- resend_cancel
             update resends set ended_at = now(), ended = 'cancelled'
@@ -236,9 +238,9 @@ impl Store {
             .map_err(StoreError::at(doing))
     }
 
-    /// Makes a step of a request: it restarts at most `most` deliveries, the oldest first. Returns the
-    /// jobs to publish. There are none while deliveries of the step before are not attempted yet, or
-    /// while another process makes a step.
+    /// Makes a step of a request: it restarts at most `most` deliveries, the oldest first. Returns
+    /// the jobs to publish. There are none while deliveries of the step before are not attempted
+    /// yet, or while another process makes a step.
     pub async fn resend_step(&self, id: Uuid, most: i64) -> Result<Vec<Due>, StoreError> {
         let doing = "restart dead deliveries";
         let mut client = self.client().await?;
@@ -254,8 +256,8 @@ async fn step(
     id: Uuid,
     most: i64,
 ) -> Result<Vec<Due>, tokio_postgres::Error> {
-    // The series of the last step's deliveries began at the time of that step. A step waits for them
-    // for 30 seconds at most, since an endpoint may defer them for long.
+    // The series of the last step's deliveries began at the time of that step. A step waits for
+    // them for 30 seconds at most, since an endpoint may defer them for long.
     const TAKE: &str = "-- resend_take
         select r.webhook, r.since, r.asked_at, w.paused, w.deleted_at is not null,
                coalesce(r.step_at > now() - interval '30 seconds', false) and exists (

@@ -22,9 +22,10 @@ impl Store {
         webhook: WebhookId,
         only_dead: bool,
     ) -> Result<Restart, StoreError> {
-        // The restart writes the row whose sequence number a worker may be about to attempt. So it takes
-        // the same lock as a claim, in the same row: a valid claim for that number refuses the restart.
-        // The restart leaves the next number in the row, so that a later claim is refused.
+        // The restart writes the row whose sequence number a worker may be about to attempt. So it
+        // takes the same lock as a claim, in the same row: a valid claim for that number refuses
+        // the restart. The restart leaves the next number in the row, so that a later claim is
+        // refused.
         const SQL: &str = include_str!("../sql/delivery_restart.sql");
         let doing = "restart the delivery";
         let client = self.client().await?;
@@ -54,7 +55,8 @@ impl Store {
         Ok(if known { Restart::MovedOn } else { Restart::Unknown })
     }
 
-    /// Counts a webhook's dead deliveries whose last series began at `since` or later, up to `most`.
+    /// Counts a webhook's dead deliveries whose last series began at `since` or later, up to
+    /// `most`.
     pub async fn deliveries_dead(
         &self,
         webhook: WebhookId,

@@ -1,8 +1,8 @@
-//! Users who left the directory, and names that returned. A user whose name returns counts as another
-//! person, who must not get the webhooks and sessions of the former one.
+//! Users who left the directory, and names that returned. A user whose name returns counts as
+//! another person, who must not get the webhooks and sessions of the former one.
 //!
-//! The history decides, and not the order in which documents arrive. A user is gone from the deletion,
-//! or from a snapshot without the user, to the first version that begins later.
+//! The history decides, and not the order in which documents arrive. A user is gone from the
+//! deletion, or from a snapshot without the user, to the first version that begins later.
 
 use deadpool_postgres::Transaction;
 use fanfare_core::directory::{Content, Document};
@@ -11,8 +11,8 @@ use tokio_postgres::Row;
 use super::DOING;
 use crate::error::StoreError;
 
-/// Records the users who left by new or newly ended versions. From the second column on, each row has
-/// the version's kind, folded name and two revisions, and whether it deletes the user.
+/// Records the users who left by new or newly ended versions. From the second column on, each row
+/// has the version's kind, folded name and two revisions, and whether it deletes the user.
 pub(super) async fn note_put(
     transaction: &Transaction<'_>,
     rows: &[Row],
@@ -58,8 +58,8 @@ pub(super) async fn note_put(
         .map_err(StoreError::at(DOING))
 }
 
-/// Pauses the webhooks of former users whose name returned, and ends their sessions. Returns how many
-/// webhooks were paused.
+/// Pauses the webhooks of former users whose name returned, and ends their sessions. Returns how
+/// many webhooks were paused.
 pub(super) async fn pause_former(
     transaction: &Transaction<'_>,
     documents: &[Document],

@@ -2,8 +2,8 @@
 //!
 //! Each part is staged in a short transaction of its own: it is written at a revision by which no
 //! statement reads. The last step gives all parts the snapshot's revision, ends the users and roles
-//! that the snapshot does not name, and advances the directory. An import that was not finished has no
-//! effect, and the next one removes its parts.
+//! that the snapshot does not name, and advances the directory. An import that was not finished has
+//! no effect, and the next one removes its parts.
 
 use deadpool_postgres::Transaction;
 use fanfare_core::directory::{RoleDocument, UserDocument};
@@ -44,8 +44,8 @@ const LOCK: &str = "-- directory_import\nselect pg_try_advisory_lock(hashtext('f
 const UNLOCK: &str = "-- directory_import\nselect pg_advisory_unlock(hashtext('fanfare.import'))";
 
 impl Store {
-    /// Begins to import the snapshot of a revision. Without one, the snapshot gets the next revision
-    /// when it is finished. `None` when a snapshot of that revision was applied already.
+    /// Begins to import the snapshot of a revision. Without one, the snapshot gets the next
+    /// revision when it is finished. `None` when a snapshot of that revision was applied already.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Refused documents, and the decisions of administrators about them. A refused snapshot holds every
-//! event; a refused user or role grants nothing.
+//! Refused documents, and the decisions of administrators about them. A refused snapshot holds
+//! every event; a refused user or role grants nothing.
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
@@ -48,8 +48,8 @@ impl Store {
             .map_err(StoreError::at("accept a revision"))
     }
 
-    /// Accepts that the refused snapshots are missing, so that events are no longer held. Returns these
-    /// snapshots.
+    /// Accepts that the refused snapshots are missing, so that events are no longer held. Returns
+    /// these snapshots.
     pub async fn directory_accept_refused(&self) -> Result<Vec<Refusal>, StoreError> {
         const SQL: &str = "-- directory_accept
             update directory_refusals set accepted_at = now() where accepted_at is null";
@@ -65,9 +65,9 @@ impl Store {
     }
 }
 
-/// Records a refused snapshot, unless one of its revision or a later one was applied. A revision that
-/// can't be read or is not credible counts as the one after the newest revision, or after the newest
-/// refused one that an administrator accepted.
+/// Records a refused snapshot, unless one of its revision or a later one was applied. A revision
+/// that can't be read or is not credible counts as the one after the newest revision, or after the
+/// newest refused one that an administrator accepted.
 pub(super) async fn note(
     transaction: &Transaction<'_>,
     revision: i64,

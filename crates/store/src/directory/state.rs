@@ -1,4 +1,5 @@
-//! The revisions that the directory has seen, which are read under a lock, changed and written back.
+//! The revisions that the directory has seen, which are read under a lock, changed and written
+//! back.
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
@@ -22,8 +23,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Waits until no other process changes the directory, locks it and reads it. Readers don't wait for
-    /// the lock.
+    /// Waits until no other process changes the directory, locks it and reads it. Readers don't
+    /// wait for the lock.
     pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<Self, StoreError> {
         const SQL: &str = "-- directory_state
             select revision, clock_timestamp(), complete, accepted_revision
@@ -50,8 +51,8 @@ impl State {
         read().map_err(StoreError::at(DOING))
     }
 
-    /// Whether the revision of a document is credible. A refused snapshot counts whatever its revision
-    /// is.
+    /// Whether the revision of a document is credible. A refused snapshot counts whatever its
+    /// revision is.
     pub(super) fn believes(&self, document: &Document) -> bool {
         let is_single = document.content.is_single();
         matches!(document.content, Content::RefusedSnapshot { .. })

@@ -7,8 +7,8 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 impl Store {
-    /// Removes at most `limit` versions of users and roles that ended longer than `keep` ago. Returns how
-    /// many were removed.
+    /// Removes at most `limit` versions of users and roles that ended longer than `keep` ago.
+    /// Returns how many were removed.
     ///
     /// No event in the ledger needs them: its plan is written, and a retry is decided by the newest
     /// revision. Only explanations, and events that are held for older revisions, read the history.

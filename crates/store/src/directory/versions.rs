@@ -75,9 +75,10 @@ pub(super) async fn put(
     Ok(new)
 }
 
-/// Puts documents of single users and roles into the history. They replace what a snapshot of the same
-/// revision says, because a person may have imported that snapshot under the number of a change that
-/// the report server was about to make. A valid document replaces a refused one of its revision.
+/// Puts documents of single users and roles into the history. They replace what a snapshot of the
+/// same revision says, because a person may have imported that snapshot under the number of a
+/// change that the report server was about to make. A valid document replaces a refused one of its
+/// revision.
 pub(super) async fn put_single(
     transaction: &Transaction<'_>,
     versions: &[Version<'_>],
@@ -294,8 +295,8 @@ pub(super) async fn clear_staged(transaction: &Transaction<'_>) -> Result<(), St
     remove(transaction, &left).await.map(drop)
 }
 
-/// Completes a new snapshot whose versions were put already: users and roles that it does not name end
-/// with it. Returns how many ended.
+/// Completes a new snapshot whose versions were put already: users and roles that it does not name
+/// end with it. Returns how many ended.
 pub(super) async fn end_snapshot(
     transaction: &Transaction<'_>,
     revision: i64,

@@ -2,8 +2,8 @@
 
 use crate::access::rule::{asked_of_resource, grants_of_readers, holds};
 
-/// Parameters: $1 webhook, $2 owner's key, $3 limit, $4 event's key, $5 the time of its receipt, $6 the
-/// revision by which it was decided, $7 scopes, $8 targets, $9 the administrators' role.
+/// Parameters: $1 webhook, $2 owner's key, $3 limit, $4 event's key, $5 the time of its receipt, $6
+/// the revision by which it was decided, $7 scopes, $8 targets, $9 the administrators' role.
 ///
 /// Memberships are looked up from the owners, since a page has few of them.
 pub(super) const FACTS: &str = concat!(

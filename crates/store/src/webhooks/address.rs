@@ -1,8 +1,8 @@
 //! The results of attempts for a webhook's address: since when it fails, and whether to pause it.
 //!
-//! The result of an attempt concerns the address that it went to. The owner may have changed the address
-//! while the attempt was under way, so each statement here has the address as a condition, and changes
-//! nothing when the webhook has another one.
+//! The result of an attempt concerns the address that it went to. The owner may have changed the
+//! address while the attempt was under way, so each statement here has the address as a condition,
+//! and changes nothing when the webhook has another one.
 
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ impl Store {
             .map_err(StoreError::at("pause the webhook"))
     }
 
-    /// Records the time since which every retry to an address failed, if it is not recorded yet. With
-    /// `None` it records that the address does not fail any more.
+    /// Records the time since which every retry to an address failed, if it is not recorded yet.
+    /// With `None` it records that the address does not fail any more.
     ///
     /// # Errors
     ///
@@ -62,10 +62,11 @@ impl Store {
         noted.map(drop).map_err(StoreError::at("record whether the webhook fails"))
     }
 
-    /// Pauses a webhook as `failing` when its attempts at this address have failed for `pause_after`
-    /// without an interval longer than `gap` between two of them. Otherwise it records that they have
-    /// failed only since the last such interval, because one more failure proves little about a webhook to
-    /// which nothing was sent for days. Returns whether it paused the webhook.
+    /// Pauses a webhook as `failing` when its attempts at this address have failed for
+    /// `pause_after` without an interval longer than `gap` between two of them. Otherwise it
+    /// records that they have failed only since the last such interval, because one more failure
+    /// proves little about a webhook to which nothing was sent for days. Returns whether it paused
+    /// the webhook.
     ///
     /// # Errors
     ///
@@ -77,8 +78,8 @@ impl Store {
         pause_after: Duration,
         gap: Duration,
     ) -> Result<bool, StoreError> {
-        // The attempts of a series that began before the webhook failed count, too. A series begins at
-        // most a month before, which bounds the range of the index.
+        // The attempts of a series that began before the webhook failed count, too. A series begins
+        // at most a month before, which bounds the range of the index.
         const SQL: &str = include_str!("../sql/address_pause_failing.sql");
         let doing = "pause a failing webhook";
         let client = self.client().await?;

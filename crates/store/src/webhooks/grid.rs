@@ -1,9 +1,9 @@
 //! Pages of webhooks, which can be searched, and sorted by any column.
 //!
 //! Each page reads all webhooks of the list, because any word can be searched for and the number of
-//! matches is shown. Webhooks are few in comparison with deliveries, and only their keys are sorted;
-//! the rest is read for the page alone. A page begins at the key where the last one ended, so that
-//! webhooks that are added or deleted meanwhile do not move others.
+//! matches is shown. Webhooks are few in comparison with deliveries, and only their keys are
+//! sorted; the rest is read for the page alone. A page begins at the key where the last one ended,
+//! so that webhooks that are added or deleted meanwhile do not move others.
 
 use std::collections::HashMap;
 
@@ -29,10 +29,11 @@ pub enum Column {
     Description,
     Paused,
     Created,
-    /// The status of the last attempt, or the code of its outcome when there was no answer. Webhooks
-    /// without attempts come first.
+    /// The status of the last attempt, or the code of its outcome when there was no answer.
+    /// Webhooks without attempts come first.
     Last,
-    /// The share of attempts of the last 24 hours that succeeded. Webhooks without attempts come first.
+    /// The share of attempts of the last 24 hours that succeeded. Webhooks without attempts come
+    /// first.
     Rate,
 }
 
@@ -82,7 +83,8 @@ pub struct GridPage {
     pub found: i64,
 }
 
-/// The number of characters of a text that count for sorting, since the key is part of a page's URL.
+/// The number of characters of a text that count for sorting, since the key is part of a page's
+/// URL.
 const KEY: usize = 64;
 
 impl Column {
@@ -125,9 +127,9 @@ const TAIL: &str = "tail as materialized (
         group by webhook
     ), ";
 
-/// The statement of a page. Parameters: $1 owner, $2 patterns of words, $3 and $4 the key next to which
-/// the page lies, $5 limit, $6 whether ids are searched, too. With `up` the page is read from lesser to
-/// greater keys.
+/// The statement of a page. Parameters: $1 owner, $2 patterns of words, $3 and $4 the key next to
+/// which the page lies, $5 limit, $6 whether ids are searched, too. With `up` the page is read from
+/// lesser to greater keys.
 fn statement(column: Column, up: bool) -> String {
     let (beyond, behind, order) = if up { (">", "<=", "asc") } else { ("<", ">=", "desc") };
     let (tail, joined) = if column.is_health() {
@@ -220,7 +222,8 @@ impl Store {
         Ok(ids.iter().filter_map(|id| webhooks.remove(id)).collect())
     }
 
-    /// The time from which on attempts are counted for a page. When they are too many, none is counted.
+    /// The time from which on attempts are counted for a page. When they are too many, none is
+    /// counted.
     async fn tail(&self) -> Result<DateTime<Utc>, StoreError> {
         let progress = self.count_progress().await?;
         let never = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();

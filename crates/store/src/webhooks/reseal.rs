@@ -48,9 +48,9 @@ impl Store {
         rows.iter().map(read).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// Reseals the secrets of up to `most` webhooks with ids after `after`, in the order of ids. Secrets
-    /// that the first key seals already are skipped. A batch is done as a whole or not at all, so that
-    /// it may be interrupted and repeated.
+    /// Reseals the secrets of up to `most` webhooks with ids after `after`, in the order of ids.
+    /// Secrets that the first key seals already are skipped. A batch is done as a whole or not at
+    /// all, so that it may be interrupted and repeated.
     pub async fn secrets_reseal(
         &self,
         after: Option<WebhookId>,

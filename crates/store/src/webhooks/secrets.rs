@@ -1,8 +1,8 @@
 //! The sealed part of a webhook, and the rotation of its secret.
 //!
 //! After a rotation the old secret signs together with the new one until its end, so that receivers
-//! have time to learn the new one. The end is a time of the database's clock. Reading a webhook returns
-//! the secrets that are valid then, and the time for which these stay the same.
+//! have time to learn the new one. The end is a time of the database's clock. Reading a webhook
+//! returns the secrets that are valid then, and the time for which these stay the same.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use crate::pool::Store;
 /// The most secrets that sign at a time. One more replaces the oldest.
 const MOST: usize = 5;
 
-/// The sealed part of a webhook: the secrets that sign for it, and the headers that authenticate it at
-/// its receiver.
+/// The sealed part of a webhook: the secrets that sign for it, and the headers that authenticate it
+/// at its receiver.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Confidential {
     secrets: Vec<Valid>,
@@ -88,9 +88,9 @@ pub(super) fn seal(
 }
 
 impl Store {
-    /// Gives a webhook a new secret. The old one signs together with it for `overlap`, by the database's
-    /// clock. Returns the end of that time, or `None` when there is no such webhook. A secret that the
-    /// webhook has already only becomes the newest.
+    /// Gives a webhook a new secret. The old one signs together with it for `overlap`, by the
+    /// database's clock. Returns the end of that time, or `None` when there is no such webhook. A
+    /// secret that the webhook has already only becomes the newest.
     pub async fn webhook_rotate(
         &self,
         id: WebhookId,

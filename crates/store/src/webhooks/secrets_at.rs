@@ -18,8 +18,8 @@ pub struct SecretsAt {
 }
 
 impl Store {
-    /// Reads the secrets with which a webhook signed at a time. They are exact if the webhook was not
-    /// changed since; see [`SecretsAt::changed_at`].
+    /// Reads the secrets with which a webhook signed at a time. They are exact if the webhook was
+    /// not changed since; see [`SecretsAt::changed_at`].
     pub async fn webhook_secrets_at(
         &self,
         id: WebhookId,

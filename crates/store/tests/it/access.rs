@@ -1,6 +1,6 @@
 //! Property tests: the database decides as the reference in `fanfare_core::history` does, for any
-//! history in any order. Histories have faulty documents, unknown scopes, deletions, refused snapshots
-//! and gaps.
+//! history in any order. Histories have faulty documents, unknown scopes, deletions, refused
+//! snapshots and gaps.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,5 +1,5 @@
-//! Property tests: the access that the service shows to people, and its explanations, are those of the
-//! reference, for the histories with which the decisions are tested.
+//! Property tests: the access that the service shows to people, and its explanations, are those of
+//! the reference, for the histories with which the decisions are tested.
 
 use std::collections::BTreeMap;
 
@@ -60,8 +60,8 @@ impl<'a> Reference<'a> {
         roles
     }
 
-    /// All grants that give a user `read` on a resource, if the user is enabled. The deciding one is
-    /// first.
+    /// All grants that give a user `read` on a resource, if the user is enabled. The deciding one
+    /// is first.
     fn grants(&self, user: &UserDocument, resource: &Resource) -> Vec<Grant> {
         let user_since = self.since(users, &user.name);
         let mut grants = Vec::new();
@@ -194,7 +194,8 @@ async fn check_readable_scopes(
     Ok(())
 }
 
-/// Checks the explanation for each webhook, which is given with whether it was paused when the event came.
+/// Checks the explanation for each webhook, which is given with whether it was paused when the
+/// event came.
 async fn check_explained(
     database: &Database,
     reference: &Reference<'_>,

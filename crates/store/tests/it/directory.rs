@@ -1,5 +1,5 @@
-//! The directory: events wait for gaps, history is trimmed by age alone, and an imported snapshot has no
-//! effect before its last part.
+//! The directory: events wait for gaps, history is trimmed by age alone, and an imported snapshot
+//! has no effect before its last part.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A server that stops allowing writes without ending its sessions: connections that only read would
-//! stay with it.
+//! A server that stops allowing writes without ending its sessions: connections that only read
+//! would stay with it.
 
 use std::time::Duration;
 

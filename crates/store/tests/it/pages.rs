@@ -16,11 +16,11 @@ use crate::support::Database;
 const SOON: Duration = Duration::from_mins(1);
 
 impl Database {
-    /// Adds events for another webhook, one for each millisecond up to now. Half of them are open, the
-    /// others dead.
+    /// Adds events for another webhook, one for each millisecond up to now. Half of them are open,
+    /// the others dead.
     async fn fill(&self, other: WebhookId, number: i64) {
-        // Autovacuum counts as reading. In such small tables the planner prefers to read all open events
-        // instead of a part of them in order.
+        // Autovacuum counts as reading. In such small tables the planner prefers to read all open
+        // events instead of a part of them in order.
         let settings = "
             alter table events set (autovacuum_enabled = off);
             alter table attempts set (autovacuum_enabled = off);

@@ -13,8 +13,8 @@ use crate::support::{Database, document, reads};
 const MEMBERS: i64 = 2_000;
 const EVENTS: i64 = 100;
 
-/// The numbers of events written, and of versions of users and roles read, so far. Sessions report both
-/// together when they are idle.
+/// The numbers of events written, and of versions of users and roles read, so far. Sessions report
+/// both together when they are idle.
 async fn written_and_read(database: &Database) -> (i64, i64) {
     const SQL: &str = "
         select e.n_tup_ins, coalesce(v.seq_tup_read, 0) + coalesce(v.idx_tup_fetch, 0)
