@@ -285,7 +285,11 @@ async fn jobs_of_a_newer_version_are_requeued_and_invalid_jobs_are_kept() {
         }
     })
     .await;
-    let warned = worker.lines().iter().filter(|line| line.contains("does not know this kind of job")).count();
+    let warned = worker
+        .lines()
+        .iter()
+        .filter(|line| line.contains("does not know this kind of job"))
+        .count();
     assert_eq!(warned, 1);
     // They return unchanged, so that a newer version can use them.
     drop(worker);

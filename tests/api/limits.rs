@@ -60,7 +60,11 @@ async fn commands_respect_the_limit_and_existing_webhooks_beyond_it_stay() {
         api.world.run(&["webhooks", "import", &file.to_string_lossy()], None).await
     };
     let output = import(json!([new("bob", ids[0]), new("anna", ids[1])])).await;
-    assert!(output.stderr.contains("'anna' has as many webhooks"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("'anna' has the highest number of webhooks"),
+        "{}",
+        output.stderr
+    );
     assert_eq!(api.world.json(&["webhooks", "list"]).await, list);
     // She gets no new webhook, so nothing is refused although she is beyond the limit.
     let more: Vec<&str> = add.into_iter().chain(["--webhooks-per-owner", "100"]).collect();

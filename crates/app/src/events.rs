@@ -60,7 +60,7 @@ pub async fn list(
     let mut events = context.store.events_list(&one_more).await?;
     let is_more = events.len() > limit;
     events.truncate(limit);
-    let next = events.last().filter(|_| is_more).map(EventSummary::place);
+    let next = events.last().filter(|_| is_more).map(EventSummary::position);
     Ok(EventPage { events, next })
 }
 

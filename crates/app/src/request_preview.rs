@@ -58,7 +58,7 @@ pub async fn preview(
     let store = &context.store;
     let Some((batch, _)) = store.delivery_find(id).await? else { return Ok(None) };
     let due = Due { batch, webhook: webhook.id, entry: 1 };
-    let standing = store.attempts_standing(&[due], LARGEST).await?.pop();
+    let standing = store.delivery_histories(&[due], LARGEST).await?.pop();
     let events = standing.map(|standing| standing.events).unwrap_or_default();
     let shown = readable(store, actor, webhook, &events).await?;
     let readable: Vec<&PlannedEvent> =
@@ -69,7 +69,9 @@ pub async fn preview(
     let notifications = readable.iter().filter_map(|event| event.notification.as_deref());
     let body = render(id, attempt.attempt, &webhook.properties, notifications);
     let traceparent = readable.iter().find_map(|event| event.traceparent.as_deref());
-    let Some(then) = store.webhook_then(webhook.id, attempt.at).await? else { return Ok(None) };
+    let Some(then) = store.webhook_secrets_at(webhook.id, attempt.at).await? else {
+        return Ok(None);
+    };
     let signed = UnsignedRequest {
         own: &webhook.headers,
         secrets: &then.secrets,

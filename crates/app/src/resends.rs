@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
-use fanfare_store::deliveries::{Became, NewResend, Resend};
+use fanfare_store::deliveries::{NewResend, Resend, ResendProgress};
 use fanfare_store::{Store, StoreError};
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ pub struct Progress {
     pub webhook: Webhook,
     pub resend: Resend,
     /// The states of the deliveries that were retried.
-    pub became: Became,
+    pub became: ResendProgress,
 }
 
 /// Why a resend did not begin, or can't be shown.
@@ -137,7 +137,7 @@ pub async fn show(
 ) -> Result<Progress, ResendError> {
     let webhook = webhooks::find(context, actor, webhook).await?;
     let resend = find(&context.store, webhook.id, which).await?;
-    let became = context.store.resend_became(webhook.id, &resend).await?;
+    let became = context.store.resend_progress(webhook.id, &resend).await?;
     Ok(Progress { webhook, resend, became })
 }
 

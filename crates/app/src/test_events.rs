@@ -115,19 +115,19 @@ async fn event(
     webhook: &Webhook,
 ) -> Result<(Event, i64), SendError> {
     let owner = &webhook.owner;
-    let reach = context.store.reach(owner).await?;
-    match reach.state {
+    let scopes = context.store.readable_scopes(owner).await?;
+    match scopes.state {
         OwnerState::Enabled => {}
         OwnerState::Disabled => return Err(SendError::OwnerDisabled(owner.clone())),
         OwnerState::Deleted => return Err(SendError::OwnerDeleted(owner.clone())),
     }
-    let resource = test_event::resource(&webhook.filters, &reach.readable);
+    let resource = test_event::resource(&webhook.filters, &scopes.readable);
     let event = resource.and_then(|resource| {
         let id = Uuid::new_v4().to_string();
-        test_event::event(&id, &resource, &actor.to_string(), reach.revision)
+        test_event::event(&id, &resource, &actor.to_string(), scopes.revision)
     });
     let event = event.ok_or_else(|| SendError::NothingReadable(owner.clone()))?;
-    Ok((event, reach.revision))
+    Ok((event, scopes.revision))
 }
 
 #[cfg(test)]

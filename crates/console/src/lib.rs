@@ -39,7 +39,7 @@ use chrono::{DateTime, Utc};
 use fanfare_http::Limits;
 use fanfare_outbound::Client;
 use fanfare_store::Store;
-use fanfare_store::patience::{Impatient, patiently};
+use fanfare_store::retry::{QueryError, retry_until_available};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -109,10 +109,14 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
 
 async fn sweep(app: &App, stop: &CancellationToken) {
     loop {
-        match patiently(stop, async || app.background.sessions_sweep((app.clock)()).await).await {
+        match retry_until_available(stop, async || {
+            app.background.sessions_sweep((app.clock)()).await
+        })
+        .await
+        {
             Ok(swept) => tracing::debug!(swept, "deleted sessions that have ended"),
-            Err(Impatient::Stopping) => return,
-            Err(Impatient::Refused(error) | Impatient::Failing(error)) => {
+            Err(QueryError::ShuttingDown) => return,
+            Err(QueryError::Rejected(error) | QueryError::Failing(error)) => {
                 tracing::error!(error = error.chain(), "failed to delete sessions that have ended");
             }
         }

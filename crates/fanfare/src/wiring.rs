@@ -6,7 +6,7 @@ use fanfare_broker::{Config as BrokerConfig, Session};
 use fanfare_console::oidc::Provider;
 use fanfare_outbound::{Client, Config as OutboundConfig};
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Asks, Config as StoreConfig, Store};
+use fanfare_store::{Config as StoreConfig, PlanMode, Store};
 
 use crate::settings::{Settings, SettingsError};
 
@@ -16,42 +16,42 @@ pub(crate) const USER_AGENT: &str = concat!("Fanfare/", env!("CARGO_PKG_VERSION"
 /// The database; connects to nothing yet. `process` becomes part of the `application_name`, by which
 /// operators recognise its connections.
 pub(crate) fn store(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.load.database_connections, Asks::ThisAndThat)
+    store_with(settings, process, settings.load.database_connections, PlanMode::Custom)
 }
 
 /// The database for a process that answers requests of people, who wait for each query.
 pub(crate) fn store_for_people(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.load.database_connections, Asks::Interactive)
+    store_with(settings, process, settings.load.database_connections, PlanMode::Interactive)
 }
 
 /// The database for background work of a process, with few connections.
 pub(crate) fn store_for_upkeep(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, &format!("{process} background"), 2, Asks::ThisAndThat)
+    store_with(settings, &format!("{process} background"), 2, PlanMode::Custom)
 }
 
 /// The database for a role that consumes a queue and repeats the same statements.
 pub(crate) fn store_for_queue(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, process, settings.load.database_connections, Asks::TheSame)
+    store_with(settings, process, settings.load.database_connections, PlanMode::Generic)
 }
 
 /// The database with a connection of its own, for health checks that must not wait for a role's
 /// queries.
 pub(crate) fn probe(settings: &Settings, process: &str) -> anyhow::Result<Store> {
-    store_with(settings, &format!("{process} probe"), 1, Asks::ThisAndThat)
+    store_with(settings, &format!("{process} probe"), 1, PlanMode::Custom)
 }
 
 fn store_with(
     settings: &Settings,
     process: &str,
     connections: usize,
-    asks: Asks,
+    plan_mode: PlanMode,
 ) -> anyhow::Result<Store> {
     let url = settings.database_url()?.to_owned();
     let keyring = Keyring::new(settings.keys()?).ok_or(SettingsError::NoKeys)?;
     Ok(Store::new(StoreConfig {
         url,
         max_connections: connections,
-        asks,
+        plan_mode,
         application_name: format!("fanfare {process}"),
         keyring,
     })?)

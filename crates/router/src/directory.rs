@@ -8,7 +8,7 @@ use fanfare_core::directory::Document;
 use fanfare_core::event::{CONTENT_TYPE, Entry};
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_store::directory::Applied;
-use fanfare_store::patience::{Answered, Impatient, answered};
+use fanfare_store::retry::{Answered, QueryError, retry_divisible};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -120,7 +120,7 @@ async fn apply<'s, 'a>(
     sources: &'s [Source<'a>],
 ) -> Result<Outcome<'s, 'a>, RouterError> {
     let mut outcome = Outcome::default();
-    match answered(stop, || config.store.directory_apply(all)).await {
+    match retry_divisible(stop, || config.store.directory_apply(all)).await {
         Ok(Answered { value: applied, .. }) => {
             log_paused(&applied);
             let jumps = applied.jumps.iter();
@@ -131,7 +131,7 @@ async fn apply<'s, 'a>(
                 .collect();
         }
         // One of the documents is the cause. The others must be applied all the same.
-        Err(Impatient::Refused(_) | Impatient::Failing(_)) if all.len() > 1 => {
+        Err(QueryError::Rejected(_) | QueryError::Failing(_)) if all.len() > 1 => {
             for (document, source) in all.chunks(1).zip(sources.chunks(1)) {
                 let one = Box::pin(apply(config, stop, document, source)).await?;
                 outcome.refused.extend(one.refused);
@@ -142,18 +142,18 @@ async fn apply<'s, 'a>(
                 }
             }
         }
-        Err(Impatient::Refused(error)) => {
+        Err(QueryError::Rejected(error)) => {
             let why = error.chain();
             let away: Vec<Document> = all.iter().map(|document| document.voided(&why)).collect();
-            match answered(stop, || config.store.directory_apply(&away)).await {
-                Ok(_) | Err(Impatient::Refused(_)) => {}
+            match retry_divisible(stop, || config.store.directory_apply(&away)).await {
+                Ok(_) | Err(QueryError::Rejected(_)) => {}
                 Err(error) => return Err(error.into()),
             }
             let reject = || with_consequences(Reject::new(Reason::BadData, &why), &away);
             let named = sources.iter().filter(|it| it.position.is_some());
             outcome.refused = named.map(|it| (reject(), it)).collect();
         }
-        Err(Impatient::Failing(error)) => {
+        Err(QueryError::Failing(error)) => {
             outcome.failing = sources.iter().map(|source| source.incoming).collect();
             for incoming in &outcome.failing {
                 tracing::warn!(

@@ -2,7 +2,7 @@
 
 use fanfare_broker::{BrokerError, PublishError};
 use fanfare_store::StoreError;
-use fanfare_store::patience::Impatient;
+use fanfare_store::retry::QueryError;
 
 /// Why the work of a session ended. Messages that are not settled are redelivered.
 #[derive(Debug, thiserror::Error)]
@@ -27,11 +27,11 @@ impl From<PublishError> for RouterError {
     }
 }
 
-impl From<Impatient> for RouterError {
-    fn from(error: Impatient) -> Self {
+impl From<QueryError> for RouterError {
+    fn from(error: QueryError) -> Self {
         match error {
-            Impatient::Stopping => Self::Stopping,
-            Impatient::Refused(error) | Impatient::Failing(error) => Self::Store(error),
+            QueryError::ShuttingDown => Self::Stopping,
+            QueryError::Rejected(error) | QueryError::Failing(error) => Self::Store(error),
         }
     }
 }

@@ -20,7 +20,7 @@ use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
 use fanfare_core::job::Unit;
 use fanfare_core::reject::{Reason, Reject};
-use fanfare_store::patience::{Answered, Impatient, answered, patiently};
+use fanfare_store::retry::{Answered, QueryError, retry_divisible, retry_until_available};
 use fanfare_store::routing::{Arrival, Routed, Routing};
 use fanfare_trace::propagation::first_recorded;
 use tokio::sync::mpsc;
@@ -123,7 +123,7 @@ impl Batches<'_> {
             .await
         {
             Ok(answered) => answered,
-            Err(Impatient::Stopping) => return Err(RouterError::Stopping),
+            Err(QueryError::ShuttingDown) => return Err(RouterError::Stopping),
             Err(error) if messages.len() == 1 => return self.route_without(messages, error).await,
             Err(error) => return self.route_parts(messages, routing, error).await,
         };
@@ -157,7 +157,7 @@ impl Batches<'_> {
         routing: Routing,
         arrivals: &[Arrival<'_>],
         span: Span,
-    ) -> Result<Answered<Vec<Routed>>, Impatient> {
+    ) -> Result<Answered<Vec<Routed>>, QueryError> {
         let statement = async || {
             let began = Instant::now();
             let plan = self.config.store.route_as(routing, arrivals, self.gap_wait());
@@ -165,7 +165,7 @@ impl Batches<'_> {
             self.config.metrics.statement(began.elapsed());
             Ok(routed)
         };
-        answered(self.stop, statement).await
+        retry_divisible(self.stop, statement).await
     }
 
     fn gap_wait(self) -> Option<Duration> {
@@ -178,22 +178,22 @@ impl Batches<'_> {
     async fn route_without(
         self,
         messages: Vec<InboundMessage>,
-        error: Impatient,
+        error: QueryError,
     ) -> Result<Vec<InboundMessage>, RouterError> {
         let Self { config, stop, .. } = self;
         let decided = match error {
-            Impatient::Stopping => return Err(RouterError::Stopping),
-            Impatient::Refused(error) => {
+            QueryError::ShuttingDown => return Err(RouterError::Stopping),
+            QueryError::Rejected(error) => {
                 tracing::warn!(error = error.chain(), "the database rejected an event");
                 refused(config, messages, &error.chain())
             }
-            Impatient::Failing(_) if config.store.route(&[], self.gap_wait()).await.is_err() => {
+            QueryError::Failing(_) if config.store.route(&[], self.gap_wait()).await.is_err() => {
                 if stop.run_until_cancelled(tokio::time::sleep(UNWELL_PAUSE)).await.is_none() {
                     return Err(RouterError::Stopping);
                 }
                 return Ok(messages);
             }
-            Impatient::Failing(error) => {
+            QueryError::Failing(error) => {
                 let first = messages.iter().flat_map(|message| &message.events).next();
                 tracing::warn!(
                     event.id = first.map(|event| event.id.as_str()),
@@ -213,17 +213,17 @@ impl Batches<'_> {
         self,
         mut messages: Vec<InboundMessage>,
         routing: Routing,
-        error: Impatient,
+        error: QueryError,
     ) -> Result<Vec<InboundMessage>, RouterError> {
         let parts = match error {
-            Impatient::Stopping => return Err(RouterError::Stopping),
+            QueryError::ShuttingDown => return Err(RouterError::Stopping),
             // There may also be too many messages for one statement.
-            Impatient::Failing(_) => {
+            QueryError::Failing(_) => {
                 let second = messages.split_off(messages.len() / 2);
                 vec![messages, second]
             }
             // The other messages must be routed all the same.
-            Impatient::Refused(_) => messages.into_iter().map(|message| vec![message]).collect(),
+            QueryError::Rejected(_) => messages.into_iter().map(|message| vec![message]).collect(),
         };
         let mut waiting = Vec::new();
         for part in parts {
@@ -235,7 +235,7 @@ impl Batches<'_> {
     /// The jobs of new events, and rechecks for events whose jobs may be lost.
     async fn jobs(self, units: Vec<Unit>, suspects: &[EventKey]) -> Result<Outgoing, RouterError> {
         let Self { config, stop, .. } = self;
-        let copies = patiently(stop, || config.store.route_unsettled(suspects)).await?;
+        let copies = retry_until_available(stop, || config.store.route_unsettled(suspects)).await?;
         config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
         let mut jobs = jobs::inline(units, config.broker.delivery_queues())?;
         jobs.extend(jobs::rechecks(&copies, config.broker.delivery_queues())?);
@@ -263,7 +263,7 @@ async fn recognise(
         known.map(|(arrival, _)| arrival.event.key).collect()
     };
     let keys = known(&routed);
-    let mut own = patiently(stop, || config.store.route_own(routing, &keys)).await?;
+    let mut own = retry_until_available(stop, || config.store.route_own(routing, &keys)).await?;
     for (arrival, routed) in arrivals.iter().zip(&mut routed) {
         if let Some(written) = own.remove(&arrival.event.key) {
             *routed = written;

@@ -281,7 +281,7 @@ impl InboundMessage {
     ) {
         let mut new = 0;
         for (event, routed) in results {
-            if let Routed::Taken { webhooks, .. } = routed {
+            if let Routed::Accepted { webhooks, .. } = routed {
                 new += 1;
                 metrics.routed(!webhooks.is_empty(), event::waited(event.time, now));
             }

@@ -22,7 +22,7 @@ pub(crate) fn unit(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<Un
     let mut only: BTreeMap<WebhookId, Vec<usize>> = BTreeMap::new();
     let mut unit = None;
     for (event, routed) in results {
-        let Routed::Taken { webhooks, received_at } = routed else {
+        let Routed::Accepted { webhooks, received_at } = routed else {
             continue;
         };
         let unit = unit.get_or_insert_with(|| Unit {

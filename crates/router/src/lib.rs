@@ -19,7 +19,7 @@ use fanfare_core::mask::MaskPolicy;
 use fanfare_metrics::Router as Metrics;
 use fanfare_store::Store;
 use fanfare_store::clock::DatabaseClock;
-use fanfare_store::patience::patiently;
+use fanfare_store::retry::retry_until_available;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -89,9 +89,10 @@ async fn work(
     observed: &Mutex<Observed>,
 ) -> Result<(), RouterError> {
     // No message is received while the database is away.
-    patiently(&stop, async || config.store.directory_revision().await.map(drop)).await?;
+    retry_until_available(&stop, async || config.store.directory_revision().await.map(drop))
+        .await?;
     // Decisions use the database's clock, so it must be known first.
-    patiently(&stop, || config.store.sample_clock()).await?;
+    retry_until_available(&stop, || config.store.sample_clock()).await?;
     let on_sample = |clock: &DatabaseClock| {
         if let Some(offset) = clock.offset() {
             config.metrics.clock_offset(offset.as_seconds_f64());

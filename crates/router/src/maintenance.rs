@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_core::revisions::{Gap, Hold};
 use fanfare_store::directory::DirectoryState;
-use fanfare_store::patience::{Impatient, patiently};
+use fanfare_store::retry::{QueryError, retry_until_available};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -22,17 +22,18 @@ pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(),
     let (mut logged, mut hold) = (Vec::new(), None);
     let mut page = 0;
     loop {
-        let sweep = patiently(stop, || config.store.claims_sweep(page, PAGES)).await;
+        let sweep = retry_until_available(stop, || config.store.claims_sweep(page, PAGES)).await;
         page = or_later(sweep, "remove old claims")?.unwrap_or(0);
-        let paces = patiently(stop, || config.store.paces_sweep()).await;
+        let paces = retry_until_available(stop, || config.store.paces_sweep()).await;
         or_later(paces, "remove old paces of webhooks")?;
-        let state = patiently(stop, || config.store.directory_state()).await;
+        let state = retry_until_available(stop, || config.store.directory_state()).await;
         if let Some(state) = or_later(state, "read the directory's state")? {
             hold = log_hold(&state, hold);
             logged = log_gaps(config, state, &logged);
         }
         let trim = || config.store.directory_trim(config.history, BATCH);
-        let trimmed = or_later(patiently(stop, trim).await, "trim the directory's history")?;
+        let trimmed =
+            or_later(retry_until_available(stop, trim).await, "trim the directory's history")?;
         let more = trimmed.is_some_and(|removed| removed > 0);
         let pause = if more { PAUSE } else { 2 * config.reconcile_every };
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -43,11 +44,11 @@ pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(),
 
 /// The result of a statement; `None` if it fails although the database is available. Such a failure
 /// does not stop routing: the statement is tried again the next time.
-fn or_later<T>(result: Result<T, Impatient>, doing: &str) -> Result<Option<T>, RouterError> {
+fn or_later<T>(result: Result<T, QueryError>, doing: &str) -> Result<Option<T>, RouterError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(Impatient::Stopping) => Err(RouterError::Stopping),
-        Err(Impatient::Refused(error) | Impatient::Failing(error)) => {
+        Err(QueryError::ShuttingDown) => Err(RouterError::Stopping),
+        Err(QueryError::Rejected(error) | QueryError::Failing(error)) => {
             tracing::warn!(error = error.chain(), "failed to {doing}; it is tried again later");
             Ok(None)
         }

@@ -111,7 +111,7 @@ async fn check(
     }
     let due = jobs::later(&found.overdue, found.at)?;
     publish(config, session, &found.overdue, due, found.at).await?;
-    Ok(i64::try_from(found.looked).unwrap_or(i64::MAX) >= BATCH)
+    Ok(i64::try_from(found.checked).unwrap_or(i64::MAX) >= BATCH)
 }
 
 /// Publishes jobs and notes that. Jobs that can't be published are found again in some seconds.

@@ -1,4 +1,4 @@
-//! Who may read what, as of a revision, and through which grant.
+//! Access to resources as of a revision, and the grants that give it.
 
 pub(crate) mod rule;
 mod statement;
@@ -11,33 +11,32 @@ use tokio_postgres::Row;
 use crate::directory::UserStatus;
 use crate::error::StoreError;
 use crate::pool::Store;
-pub(crate) use statement::REACH;
+pub(crate) use statement::READABLE_SCOPES;
 use statement::{CHECK, MAY_READ, READERS};
 
-/// Whether a user may read a resource.
+/// The access of a user to a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// How the user stands.
     pub state: OwnerState,
-    /// All that lets them read, what decides first; none when they may not.
+    /// All grants that let the user read, the deciding one first; empty without access.
     pub grants: Vec<Grant>,
 }
 
-/// Somebody who may read a resource.
+/// A user who may read a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {
     /// The user's name, as published.
     pub user: String,
-    /// What lets them read.
+    /// The deciding grant.
     pub grant: Grant,
 }
 
-/// A question of access: may this user read through this scope and target right now.
+/// A question of access: whether a user may read now by one of several scopes and targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question<'a> {
     /// The user's folded name.
     pub user_key: &'a str,
-    /// Scope name and target, any of which suffices.
+    /// Names of scopes, and targets. A grant for one of them suffices.
     pub scopes: Vec<(&'static str, &'a str)>,
 }
 
@@ -52,8 +51,8 @@ impl From<UserStatus> for OwnerState {
 }
 
 impl Store {
-    /// Answers questions of access as of now, in their order. That the user is enabled is not
-    /// part of the question.
+    /// Answers questions of access as of now, in their order. It does not check that the user is
+    /// enabled.
     pub async fn may_read(&self, questions: &[Question<'_>]) -> Result<Vec<bool>, StoreError> {
         let (mut idx, mut users, mut scopes, mut targets) = (vec![], vec![], vec![], vec![]);
         for (index, question) in (0i32..).zip(questions) {
@@ -81,9 +80,10 @@ impl Store {
         Ok(may)
     }
 
-    /// How a user stands as of a revision, and what lets them read a resource.
+    /// Reads the state of a user as of a revision, and the grants that let the user read a
+    /// resource.
     ///
-    /// The revision must be one that the directory has reached and keeps.
+    /// The directory must have reached the revision, and must keep its history.
     pub async fn access_check(
         &self,
         user: &Name,
@@ -115,9 +115,9 @@ impl Store {
         Ok(Access { state, grants: grants.collect::<Result<_, _>>()? })
     }
 
-    /// Everybody who may read a resource as of a revision, by name, each with what decides.
+    /// Lists the users who may read a resource as of a revision, by name.
     ///
-    /// The revision must be one that the directory has reached and keeps.
+    /// The directory must have reached the revision, and must keep its history.
     pub async fn access_readers(
         &self,
         resource: &Resource,
@@ -130,25 +130,25 @@ impl Store {
             .query(READERS, &[&revision, &scopes, &targets, &administrator_key()])
             .await
             .map_err(StoreError::at(doing))?;
-        let way = |row: &Row| {
+        let path = |row: &Row| {
             let read = || Ok((row.try_get::<_, String>(5)?, row.try_get(6)?));
             let (key, user) = read().map_err(StoreError::at(doing))?;
             let grant = grant(row, 0)?.ok_or_else(|| inconsistent("scope"))?;
             Ok((key, Reader { user, grant }))
         };
-        let mut ways = rows.iter().map(way).collect::<Result<Vec<_>, StoreError>>()?;
-        ways.dedup_by(|later, first| later.0 == first.0);
-        Ok(ways.into_iter().map(|(_, reader)| reader).collect())
+        let mut paths = rows.iter().map(path).collect::<Result<Vec<_>, StoreError>>()?;
+        paths.dedup_by(|later, first| later.0 == first.0);
+        Ok(paths.into_iter().map(|(_, reader)| reader).collect())
     }
 }
 
-/// What gives `read` on a resource, as the statements take it.
+/// The scopes and targets that give `read` on a resource, as the statements take them.
 pub(crate) fn scopes_of(resource: &Resource) -> (Vec<&'static str>, Vec<&str>) {
     let scopes = resource.read_scopes().into_iter();
     scopes.map(|(scope, target)| (scope.name(), target)).unzip()
 }
 
-/// How a user stands whose version says so, if there is one.
+/// The state of a user by the flags of the user's version; `None` without a version.
 pub(crate) fn owner_state(enabled: Option<bool>, deleted: Option<bool>) -> OwnerState {
     match (enabled, deleted) {
         (Some(true), Some(false)) => OwnerState::Enabled,
@@ -157,8 +157,8 @@ pub(crate) fn owner_state(enabled: Option<bool>, deleted: Option<bool>) -> Owner
     }
 }
 
-/// Reads a grant from five columns, the first at `at`: whose it is (0 the user's own, 1 a role's, 2
-/// the administrators'), scope, target, role and revision. `None` when there is none.
+/// Reads a grant from five columns, the first at `at`: precedence (0 of the user, 1 of a role, 2 of
+/// the administrators' role), scope, target, role and revision. `None` when there is no grant.
 pub(crate) fn grant(row: &Row, at: usize) -> Result<Option<Grant>, StoreError> {
     let doing = "read a grant";
     let text = |column: usize| row.try_get::<_, Option<String>>(at + column);
@@ -167,8 +167,8 @@ pub(crate) fn grant(row: &Row, at: usize) -> Result<Option<Grant>, StoreError> {
             (row.try_get(at)?, row.try_get(at + 4)?);
         Ok((precedence.zip(since), text(1)?.zip(text(2)?), text(3)?))
     };
-    let (way, permission, role) = read().map_err(StoreError::at(doing))?;
-    let Some((precedence, since)) = way else { return Ok(None) };
+    let (path, permission, role) = read().map_err(StoreError::at(doing))?;
+    let Some((precedence, since)) = path else { return Ok(None) };
     let by = match (precedence, role) {
         (0, _) => By::User,
         (1, Some(role)) => By::Role(role),

@@ -1,4 +1,4 @@
-//! Local accounts: who may sign in, with which password.
+//! Local accounts and their passwords.
 
 use argon2::Argon2;
 use argon2::password_hash::{self, PasswordHasher as _, PasswordVerifier as _};
@@ -9,15 +9,14 @@ use tokio_postgres::{GenericClient, Row};
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// A hash that no password is known for, at the parameters of all others: checking against it
-/// takes as long as checking the password of an account that exists.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA\
+/// A hash whose password is not known, with the parameters of all others. A check against it takes
+/// as long as the check for an account that exists.
+const UNKNOWN_ACCOUNT_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA\
                       $AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// What signs in to an account.
+/// The data by which a sign-in to an account is checked.
 #[derive(Clone)]
 pub struct Credentials {
-    /// The hash of its password.
     pub password_hash: String,
     /// Whether the account is a System Administrator's.
     pub administrator: bool,
@@ -26,21 +25,20 @@ pub struct Credentials {
 /// A local account as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// The name, as it was given.
+    /// The name as it was given.
     pub name: String,
     /// Whether the account is a System Administrator's.
     pub administrator: bool,
-    /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// Since when it is disabled, and why.
+    /// The time since which it is disabled, and the reason; `None` when it is enabled.
     pub disabled: Option<(DateTime<Utc>, Option<String>)>,
-    /// Its sessions that have not expired.
+    /// The number of its sessions that have not expired.
     pub sessions: i64,
 }
 
 impl Store {
-    /// Adds an account, or gives an existing one this password and role and enables it, which ends
-    /// its sessions. Returns whether it is new.
+    /// Adds an account. An existing one gets this password and role, is enabled, and its sessions
+    /// end. Returns whether the account is new.
     pub async fn account_put(
         &self,
         name: &Name,
@@ -65,8 +63,8 @@ impl Store {
             .map_err(StoreError::at("save the account"))
     }
 
-    /// Gives an account another password, which ends its sessions. Returns whether there is such
-    /// an account.
+    /// Changes an account's password, and ends its sessions. Returns whether there is such an
+    /// account.
     pub async fn account_set_password(
         &self,
         name: &Name,
@@ -85,14 +83,15 @@ impl Store {
             .map_err(StoreError::at("change the account's password"))
     }
 
-    /// Disables the account with this folded name, which ends its sessions; an account that is
-    /// disabled keeps its first reason. Returns whether there is such an account.
+    /// Disables the account with this folded name, and ends its sessions. An account that is
+    /// disabled already keeps its first reason. Returns whether there is such an account.
     pub async fn account_disable(&self, key: &str, reason: &str) -> Result<bool, StoreError> {
         let client = self.client().await?;
         account_disable(&***client, key, reason).await
     }
 
-    /// Enables an account again; people sign in anew. Returns whether there is such an account.
+    /// Enables an account again. Its earlier sessions stay ended. Returns whether there is such an
+    /// account.
     pub async fn account_enable(&self, name: &Name) -> Result<bool, StoreError> {
         const SQL: &str = "-- account_enable
             update accounts
@@ -117,7 +116,7 @@ impl Store {
             .map_err(StoreError::at("remove the account"))
     }
 
-    /// All accounts, by name.
+    /// Lists all accounts by name.
     pub async fn accounts_list(&self) -> Result<Vec<Account>, StoreError> {
         const SQL: &str = "-- accounts_list
             select a.name, a.administrator, a.created_at, a.disabled_at, a.disabled_reason,
@@ -131,7 +130,7 @@ impl Store {
         rows.iter().map(account).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// What signs in to an account; `None` when there is no such account or it is disabled.
+    /// Reads the credentials of an account; `None` when there is no such account or it is disabled.
     pub async fn account_credentials(
         &self,
         name: &Name,
@@ -181,7 +180,7 @@ fn account(row: &Row) -> Result<Account, tokio_postgres::Error> {
     })
 }
 
-/// Hashes a password off the async threads: it takes tens of milliseconds of pure work by design.
+/// Hashes a password outside of the async threads, because it takes tens of milliseconds by design.
 async fn hashed(password: &str) -> Result<String, StoreError> {
     let password = password.to_owned();
     tokio::task::spawn_blocking(move || hash_password(&password))
@@ -189,13 +188,14 @@ async fn hashed(password: &str) -> Result<String, StoreError> {
         .map_err(|error| StoreError::Password(error.to_string()))?
 }
 
-/// Whether this is the password that was hashed. Without a hash it is not, and finding that out
-/// takes as long.
+/// Checks a password against a hash. Without a hash the answer is `false`, after the same time.
 ///
-/// This is tens of milliseconds of pure work and 19 MiB of memory: not for an async task, and not
-/// for any number of threads at a time.
+/// The check needs tens of milliseconds of computing and 19 MiB of memory. It must not run on an
+/// async thread, and the number of checks at a time must be limited.
 pub fn verify_password(password: &str, hash: Option<&str>) -> Result<bool, StoreError> {
-    match Argon2::default().verify_password(password.as_bytes(), hash.unwrap_or(NOBODY)) {
+    match Argon2::default()
+        .verify_password(password.as_bytes(), hash.unwrap_or(UNKNOWN_ACCOUNT_HASH))
+    {
         Ok(()) => Ok(hash.is_some()),
         Err(password_hash::Error::PasswordInvalid) => Ok(false),
         Err(error) => Err(StoreError::Password(error.to_string())),
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_password_that_was_hashed_is_right() {
+    fn verify_password_accepts_only_the_password_that_was_hashed() {
         let hash = hash_password("right").unwrap();
         assert!(verify_password("right", Some(&hash)).unwrap());
         assert!(!verify_password("wrong", Some(&hash)).unwrap());
@@ -224,10 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn nobody_s_hash_costs_what_others_cost() {
+    fn verify_password_without_a_hash_costs_as_much_and_is_false() {
         let hash = hash_password("any").unwrap();
         let parameters = |hash: &str| hash.split('$').take(4).collect::<Vec<_>>().join("$");
-        assert_eq!(parameters(NOBODY), parameters(&hash));
+        assert_eq!(parameters(UNKNOWN_ACCOUNT_HASH), parameters(&hash));
         assert!(!verify_password("any", None).unwrap());
     }
 }

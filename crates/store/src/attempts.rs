@@ -1,7 +1,8 @@
-//! What workers ask of the ledger and write into it.
+//! The ledger as workers read and write it.
 //!
-//! A first attempt asks nothing. Every other one is claimed first ([`claims`](crate::claims)), so that
-//! of two workers with copies of one job one attempts it, and then reads where the delivery stands.
+//! A first attempt reads nothing. Every other attempt is claimed first ([`claims`](crate::claims)),
+//! so that only one of two workers with copies of a job makes it. The worker then reads the history
+//! of the delivery.
 
 use std::time::Duration;
 
@@ -20,108 +21,104 @@ use crate::pool::Store;
 /// A row of the ledger: an attempt, or a decision to make none.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The delivery, and the number of this row in it.
+    /// The delivery, and the sequence number of this row in its history.
     pub due: Due,
     /// POSTs made so far, this one included.
     pub attempt: i32,
-    /// POSTs in this chain.
+    /// POSTs in this series.
     pub tries: i32,
-    /// When the chain began.
+    /// When the series began.
     pub since: DateTime<Utc>,
-    /// Where the delivery stands after it.
+    /// The delivery's state after this row.
     pub state: State,
-    /// Why it was dropped or is dead.
+    /// The code of the reason for which the delivery was dropped or is dead.
     pub reason: Option<&'static str>,
-    /// The reason in words, or what was left out of a POST and why.
+    /// The reason in words, or the events that a POST left out and why.
     pub detail: Option<String>,
-    /// The POST, if one was made.
+    /// `None` for a decision to make no attempt.
     pub post: Option<Post>,
-    /// When the row was decided or the POST began.
+    /// The time at which the decision was made or the POST began.
     pub at: DateTime<Utc>,
-    /// When the next attempt is due.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// The directory revision that allowed or forbade it; 0 for the plan's own.
+    /// The directory revision by which it was decided; 0 for that of the plan.
     pub revision: i64,
 }
 
 /// One POST.
 #[derive(Debug, Clone)]
 pub struct Post {
-    /// How long it took.
     pub duration: Duration,
-    /// The outcome's code.
+    /// The code of the outcome.
     pub outcome: &'static str,
     /// HTTP status, if there was an answer.
     pub status: Option<u16>,
-    /// What went wrong, for a person.
+    /// The error, for a person.
     pub error: Option<String>,
-    /// The beginning of the answer's body.
+    /// The beginning of the response's body.
     pub response_body: Option<String>,
-    /// How it went; `None` for a plain success, of which there is nothing to tell.
+    /// The course of the exchange; `None` for a plain success.
     pub trace: Option<Box<Trace>>,
 }
 
-/// The last row of a delivery.
+/// The last row of a delivery's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
-    /// Its number.
+    /// The sequence number.
     pub entry: i32,
     /// POSTs so far.
     pub attempt: i32,
-    /// POSTs in this chain.
+    /// POSTs in this series.
     pub tries: i32,
-    /// When the chain began.
+    /// When the series began.
     pub since: DateTime<Utc>,
-    /// Where the delivery stands.
     pub state: State,
-    /// Why it was dropped or is dead.
+    /// The code of the reason for which the delivery was dropped or is dead.
     pub reason: Option<String>,
-    /// HTTP status of the last POST that got one.
+    /// HTTP status of the POST, if there was an answer.
     pub status: Option<i32>,
-    /// When the row was decided or its POST began.
+    /// The time at which the decision was made or the POST began.
     pub at: DateTime<Utc>,
-    /// When the next attempt is due.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// The revision that the last decision was made by.
+    /// The directory revision by which it was decided.
     pub revision: i64,
-    /// Whether the whole delivery was sent, so that all of it was allowed by that revision.
+    /// Whether all events of the delivery were sent, so that the revision allowed each of them.
     pub whole: bool,
 }
 
-/// Everything that an attempt after the first needs.
+/// The facts by which an attempt after the first is decided.
 #[derive(Debug, Clone)]
-pub struct Standing {
-    /// The last row; `None` when nothing was done yet.
+pub struct DeliveryHistory {
+    /// `None` while the delivery has no row.
     pub last: Option<Last>,
-    /// The batch's events that the plan gives to this webhook, in order.
+    /// The events of the batch whose plan has this webhook, in order.
     pub events: Vec<PlannedEvent>,
     /// The newest directory revision.
     pub revision: i64,
-    /// When a directory document last came after a newer one, and so changed what an older
-    /// revision says.
+    /// The time at which a directory document last came after a newer one, and so changed the
+    /// access as of an older revision.
     pub late_at: Option<DateTime<Utc>>,
-    /// Whether the directory can't be decided by: it is incomplete, or a snapshot was refused.
+    /// Whether no decision may be made by the directory, because it is incomplete or a snapshot was
+    /// refused.
     pub held: bool,
 }
 
 /// An event of a delivery.
 #[derive(Debug, Clone)]
 pub struct PlannedEvent {
-    /// The notification; `None` when it is too large to be read along with others.
+    /// `None` when the delivery's notifications are too large to be read with those of others.
     pub notification: Option<String>,
-    /// Its size in bytes.
+    /// The notification's size in bytes.
     pub size: usize,
-    /// What it happened to.
+    /// The path of the event's resource.
     pub subject: String,
     /// The type as published.
     pub event_type: String,
     /// The `CloudEvents` id.
     pub event_id: String,
-    /// The trace context to hand on.
+    /// The trace context to pass to the receiver.
     pub traceparent: Option<String>,
-    /// The revision that its plan was decided by.
+    /// The directory revision by which the plan was decided.
     pub decided_revision: i64,
-    /// When it was taken in.
     pub received_at: DateTime<Utc>,
 }
 
@@ -214,24 +211,24 @@ impl Store {
         rows.iter().map(position).collect()
     }
 
-    /// Where deliveries stand; the answers are in their order. Notifications are read of deliveries
-    /// that have at most `inline` bytes of them.
-    pub async fn attempts_standing(
+    /// Reads the histories of deliveries, in the order of `dues`. Notifications are read only for
+    /// deliveries that have at most `inline` bytes of them.
+    pub async fn delivery_histories(
         &self,
         dues: &[Due],
         inline: usize,
-    ) -> Result<Vec<Standing>, StoreError> {
+    ) -> Result<Vec<DeliveryHistory>, StoreError> {
         let lasts = self.attempts_last(dues).await?;
         let mut events = self.planned_events(dues, inline).await?;
         let (revision, late_at, held) = self.directory_age().await?;
-        let standing = |(index, last): (usize, Option<Last>)| Standing {
+        let history = |(index, last): (usize, Option<Last>)| DeliveryHistory {
             last,
             events: events.get_mut(index).map(std::mem::take).unwrap_or_default(),
             revision,
             late_at,
             held,
         };
-        Ok(lasts.into_iter().enumerate().map(standing).collect())
+        Ok(lasts.into_iter().enumerate().map(history).collect())
     }
 
     async fn directory_age(&self) -> Result<(i64, Option<DateTime<Utc>>, bool), StoreError> {
@@ -245,7 +242,7 @@ impl Store {
         read().map_err(StoreError::at(doing))
     }
 
-    /// The last rows of deliveries; the answers are in their order.
+    /// Reads the last rows of deliveries, in the order of `dues`.
     pub async fn attempts_last(&self, dues: &[Due]) -> Result<Vec<Option<Last>>, StoreError> {
         const SQL: &str = "-- attempts_last
             select a.entry, a.attempt, a.tries, a.since, a.state, a.reason, a.status,
@@ -264,8 +261,9 @@ impl Store {
         rows.map_err(StoreError::at(doing))?.iter().map(last).collect()
     }
 
-    /// The events of one delivery with their notifications, however large. Nothing else is read with
-    /// them: whoever has decided about the delivery by now must not get a newer basis for that.
+    /// Reads the events of one delivery with their notifications, whatever their size. It reads
+    /// nothing else, because the caller has already decided about the delivery and must not mix in
+    /// newer facts.
     ///
     /// # Errors
     ///
@@ -354,9 +352,8 @@ fn planned_event(row: &Row) -> Result<(usize, PlannedEvent), tokio_postgres::Err
     Ok((usize::try_from(ordinal - 1).unwrap_or(usize::MAX), event))
 }
 
-/// The delivery of a row, for those who have only its Id.
 impl Store {
-    /// Finds a delivery by its Id, through the events of its batch.
+    /// Finds a delivery by the Id that receivers see, through the events of its batch.
     pub async fn delivery_find(
         &self,
         id: DeliveryId,

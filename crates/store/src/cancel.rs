@@ -1,9 +1,8 @@
-//! Statements end with the requests that they are for.
+//! Cancellation of a statement when the request that needs it is dropped.
 //!
 //! A future that is dropped while it waits for the database leaves a statement that goes on there,
-//! and a connection that serves nobody until it ends. [`cancel_on_drop`] marks a future whose
-//! connections are then abandoned: the database is asked to end the statement, and the connection
-//! does not serve anybody again.
+//! and a connection that can't be used until it ends. When a future of [`cancel_on_drop`] is
+//! dropped, the database is asked to end the statement, and the pool closes the connection.
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -17,8 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::connect::{Connector, Pooled};
 
-/// Requests to end a statement that are under way at a time. Each is a connection to the database;
-/// beyond them connections are closed without one.
+/// The most requests to end a statement at a time. Each is a connection to the database. Beyond
+/// this number connections are closed without such a request.
 const MAX_CANCELLING: usize = 16;
 
 static CANCELLING: LazyLock<Arc<Semaphore>> =
@@ -33,8 +32,8 @@ thread_local! {
 #[must_use = "futures do nothing unless polled"]
 pub struct CancelOnDrop<F>(Option<Pin<Box<F>>>);
 
-/// Has the database end a statement that `future` waits for when it is dropped. What it spawned is
-/// not affected.
+/// Has the database end the statement that `future` waits for when it is dropped. Tasks that it
+/// spawned are not affected.
 pub fn cancel_on_drop<F: Future>(future: F) -> CancelOnDrop<F> {
     CancelOnDrop(Some(Box::pin(future)))
 }
@@ -44,7 +43,7 @@ impl<F: Future> Future for CancelOnDrop<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let Some(future) = &mut self.0 else {
-            // It has ended; nobody polls a future after its end.
+            // The future has ended, and must not be polled again.
             return Poll::Pending;
         };
         let polled = future.as_mut().poll(context);
@@ -105,7 +104,7 @@ impl Drop for Object {
         let (connector, token) = (self.connector.clone(), self.pooled.cancel_token());
         runtime.spawn(async move {
             if let Err(error) = connector.cancel(&token).await {
-                tracing::debug!(error, "failed to cancel a statement that nobody waits for");
+                tracing::debug!(error, "failed to cancel a statement whose request was dropped");
             }
             drop(permit);
         });

@@ -1,8 +1,8 @@
-//! Claims: the exclusive right to make one attempt, for a time.
+//! Claims: leases on one attempt each, which are made before the attempt.
 //!
-//! A claim is made before an attempt and ends by itself. While it is live, neither another worker
-//! nor a person's restart gets at the same entry. A claim that ran out without a row of its entry
-//! stands for an attempt that began and was never recorded; the next claim counts it.
+//! A claim ends by itself. While it is valid, neither another worker nor a person's restart gets
+//! the same sequence number. A claim that expired without a row of its number means that an attempt
+//! began and was never recorded; the next claim counts it.
 
 use std::time::Duration;
 
@@ -15,33 +15,33 @@ use crate::attempts::columns;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// What claiming an attempt came to.
+/// The answer to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// It is ours for the time asked. So many attempts of this entry began before and were never
-    /// recorded.
+    /// The caller holds the lease. The value counts the earlier attempts with this sequence number
+    /// that began and were never recorded.
     Ours(Unrecorded),
-    /// Another worker has it.
-    Taken,
-    /// The delivery has moved past it.
+    /// Another worker holds the lease.
+    HeldElsewhere,
+    /// The delivery's history has passed this sequence number.
     Past,
 }
 
-/// How to claim attempts.
+/// The terms of a call's claims.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
-    /// Marks the claims of one call. The same call, repeated because its answer was lost, gets its
-    /// own claims again; a second call needs another token, also in the same process.
+    /// Identifies the claims of one call. The same call, repeated because its answer was lost, gets
+    /// its own claims again. Every other call needs another token, also in the same process.
     pub token: Uuid,
-    /// How long the claims hold.
+    /// The time after which the claims expire.
     pub length: Duration,
-    /// Whether claims that ran out are free. After an outage of the database they are not for a
-    /// while: their holders may have made POSTs that they could not record yet.
+    /// Whether expired claims can be taken over. For a while after an outage of the database they
+    /// can't, because their holders may have made POSTs that they could not record yet.
     pub may_take_over: bool,
 }
 
 impl Lease {
-    /// A lease for one call.
+    /// A lease with a new token, for one call.
     #[must_use]
     pub fn new(length: Duration, may_take_over: bool) -> Self {
         Self { token: Uuid::now_v7(), length, may_take_over }
@@ -49,9 +49,8 @@ impl Lease {
 }
 
 impl Store {
-    /// Claims attempts for a time; the answers are in their order. The claim of an attempt that was
-    /// made is not given back but runs out: a row written just before is then seen by whoever
-    /// claims next.
+    /// Claims attempts, and answers in the order of `dues`. The claim of an attempt that was made
+    /// is not released but expires, so that the next claim sees the attempt's row.
     ///
     /// # Errors
     ///
@@ -61,13 +60,14 @@ impl Store {
         dues: &[Due],
         lease: Lease,
     ) -> Result<Vec<Claim>, StoreError> {
-        // Not waited for until it is on the disk: only a crash of the database could lose a claim, and
-        // then two workers need copies of one job to attempt it twice. A server that has just
-        // started answers workers that hold unrecorded POSTs: claims that ran out while it was
-        // down are not free yet.
+        // The commit does not wait for the disk. Only a crash of the database could lose a claim,
+        // and an attempt would be made twice only if two workers also had copies of its job. When
+        // the server has just started, claims that expired while it was down can't be taken over
+        // yet, because their holders may have POSTs that they could not record.
         //
-        // The entry of a claim never goes back: a restart has raised it in the same moment in which
-        // it wrote the entry's row, and a claim that waited for its lock must not get the old one.
+        // The sequence number of a claim never decreases. A restart raises it when it writes the
+        // row of the number, and a claim that waited for the restart's lock must not get the old
+        // number.
         const SQL: &str = include_str!("sql/attempts_claim.sql");
         let doing = "claim attempts";
         let (batches, webhooks, entries) = columns(dues);
@@ -84,12 +84,12 @@ impl Store {
         rows.iter().map(claim).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// Says of this lease's claims that no attempt began: they are free at once, and count for
-    /// nothing.
+    /// Releases the claims of a lease under which no attempt began. They can be claimed at once,
+    /// and do not count as unrecorded attempts.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the claims may run out instead.
+    /// [`StoreError`]: if the claims were not released, they expire.
     pub async fn claims_release(&self, dues: &[Due], lease: Lease) -> Result<(), StoreError> {
         const SQL: &str = "-- claims_release
             update claims c set until = now(), token = null, alone = false
@@ -103,8 +103,8 @@ impl Store {
         released.map(drop).map_err(StoreError::at(doing))
     }
 
-    /// Renews a claim for an attempt that is made while its worker does nothing else, and says so in
-    /// it. Returns whether the claim was still this lease's.
+    /// Renews a claim for a solo attempt, and marks it as solo. Returns whether this lease still
+    /// held the claim.
     ///
     /// # Errors
     ///
@@ -137,6 +137,6 @@ fn claim(row: &Row) -> Result<Claim, tokio_postgres::Error> {
     Ok(match (row.try_get(0)?, row.try_get(1)?) {
         (true, _) => Claim::Past,
         (false, true) => Claim::Ours(unrecorded),
-        (false, false) => Claim::Taken,
+        (false, false) => Claim::HeldElsewhere,
     })
 }

@@ -1,56 +1,49 @@
-//! The database's clock, as a process knows it without asking each time.
+//! The database's clock, which a process reads without a query.
 //!
 //! Retries, leases and deadlines are compared with times that the database wrote, so all processes
-//! go by its clock and none by its own. A sample is the answer to `clock_timestamp()` with the time
-//! that the answer took; between samples the operating system's monotonic clock counts on, so a
+//! use its clock instead of their own. A sample is the answer to `clock_timestamp()`, with the time
+//! that the answer took. Between samples the operating system's monotonic clock counts on, so a
 //! local clock that is wrong, or is set, changes nothing.
+
+mod sampling;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio_util::sync::CancellationToken;
 
-use crate::error::StoreError;
-use crate::pool::Store;
-
-/// How long a sample is used: monotonic clocks drift apart by some milliseconds in this time.
+/// The time for which a sample is used. Monotonic clocks drift apart by some milliseconds in it.
 const KEPT: Duration = Duration::from_mins(1);
 
-/// How far two samples may contradict each other before one of the clocks was set.
+/// The difference between two samples from which on one of the clocks must have been set.
 const TOLERANCE: TimeDelta = TimeDelta::milliseconds(50);
 
-/// A process's own clock that differs by more than this from the database's is reported.
+/// The difference between a process's own clock and the database's from which on it is logged.
 const REPORTED: TimeDelta = TimeDelta::seconds(5);
 
-/// How often [`Store::keep_clock`] takes a sample.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-
-/// A sample that takes longer says little; another one is taken.
-const SAMPLE_TIME: Duration = Duration::from_secs(5);
-
-/// The database's time. Cheap to clone; all clones are one clock.
+/// The database's clock. It is cheap to clone, and all clones share their samples.
 #[derive(Debug, Clone, Default)]
 pub struct DatabaseClock(Arc<Mutex<Samples>>);
 
 impl DatabaseClock {
-    /// The database's time now. Before the first sample it is the process's own: a process must
-    /// take one before it decides anything, see [`Store::sample_clock`].
+    /// The database's time now. Before the first sample it is the process's own time, so a process
+    /// must take a sample before it decides anything; see
+    /// [`Store::sample_clock`](crate::Store::sample_clock).
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.lock().best().map_or_else(own_time, |sample| sample.time_at(Instant::now()))
     }
 
-    /// By how much the database's time is ahead of the process's own; `None` before the first
-    /// sample.
+    /// The time by which the database's clock is ahead of the process's own; `None` before the
+    /// first sample.
     #[must_use]
     pub fn offset(&self) -> Option<TimeDelta> {
         let database = self.lock().best()?.time_at(Instant::now());
         Some(database - own_time())
     }
 
-    /// Takes in what the database answered: its time was `time` between `asked` and `answered`.
+    /// Adds a sample: the database's time was `time` at some instant from `asked` to `answered`.
     pub(crate) fn note(&self, asked: Instant, answered: Instant, time: DateTime<Utc>) {
         let mut samples = self.lock();
         samples.add(Sample { asked, answered, time });
@@ -87,22 +80,22 @@ fn own_time() -> DateTime<Utc> {
 struct Samples {
     /// The newest is the last one.
     taken: VecDeque<Sample>,
-    /// Whether it was reported that the process's own clock is off.
+    /// Whether the log says that the process's own clock is wrong.
     is_off: bool,
 }
 
 impl Samples {
     fn add(&mut self, new: Sample) {
         self.taken.retain(|old| new.answered.saturating_duration_since(old.answered) < KEPT);
-        // A clock was set, the machine was asleep, or another server answers: what was known
-        // before is worth nothing.
+        // A clock was set, the machine was asleep, or another server answers: the older samples are
+        // worth nothing.
         if self.best().is_some_and(|best| best.contradicts(&new)) {
             self.taken.clear();
         }
         self.taken.push_back(new);
     }
 
-    /// The sample that says most: the one whose answer took the shortest time.
+    /// The most exact sample: the one whose answer took the shortest time.
     fn best(&self) -> Option<&Sample> {
         self.taken.iter().min_by_key(|sample| sample.took())
     }
@@ -121,14 +114,15 @@ impl Sample {
         self.answered.saturating_duration_since(self.asked)
     }
 
-    /// The database's time at an instant, most probably: the answer took as long as the question.
+    /// The most probable time of the database at an instant. It assumes that the way there takes as
+    /// long as the way back.
     fn time_at(&self, instant: Instant) -> DateTime<Utc> {
         let middle = self.asked + self.took() / 2;
         let ahead = delta(instant.saturating_duration_since(middle));
         self.time + ahead - delta(middle.saturating_duration_since(instant))
     }
 
-    /// Whether both can't be true.
+    /// Whether the two samples can't both be true.
     fn contradicts(&self, other: &Self) -> bool {
         let apart = (self.time_at(other.answered) - other.time_at(other.answered)).abs();
         apart > delta(self.took() / 2) + delta(other.took() / 2) + TOLERANCE
@@ -137,45 +131,6 @@ impl Sample {
 
 fn delta(time: Duration) -> TimeDelta {
     TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX)
-}
-
-impl Store {
-    /// The database's clock, as this process knows it.
-    #[must_use]
-    pub fn clock(&self) -> &DatabaseClock {
-        &self.clock
-    }
-
-    /// Asks the database for its time.
-    pub async fn sample_clock(&self) -> Result<(), StoreError> {
-        const SQL: &str = "-- clock\nselect clock_timestamp()";
-        let doing = "ask for the time";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let asked = Instant::now();
-        let row = client.query_one(&statement, &[]).await;
-        let answered = Instant::now();
-        let time = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
-        self.clock.note(asked, answered, time);
-        Ok(())
-    }
-
-    /// Keeps the clock right until `stop` is cancelled; `on_sample` hears of each sample.
-    pub async fn keep_clock(&self, stop: &CancellationToken, on_sample: impl Fn(&DatabaseClock)) {
-        let keep = async {
-            loop {
-                tokio::time::sleep(SAMPLE_EVERY).await;
-                match tokio::time::timeout(SAMPLE_TIME, self.sample_clock()).await {
-                    Ok(Ok(())) => on_sample(&self.clock),
-                    Ok(Err(error)) => {
-                        tracing::debug!(error = error.chain(), "failed to ask for the time");
-                    }
-                    Err(_) => tracing::debug!("the database did not tell the time soon enough"),
-                }
-            }
-        };
-        stop.run_until_cancelled(keep).await.unwrap_or(());
-    }
 }
 
 #[cfg(test)]
@@ -227,7 +182,7 @@ mod tests {
     fn slow_answer_contradicts_nothing_that_it_may_agree_with() {
         let start = Instant::now();
         let quick = sample(start, SECOND / 100, time(0));
-        // The database looked at its clock at the very beginning, or the very end.
+        // The database read its clock at the very beginning, or the very end.
         for time in [time(1), time(9)] {
             assert!(!quick.contradicts(&sample(start + SECOND, 8 * SECOND, time)));
         }

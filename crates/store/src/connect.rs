@@ -1,11 +1,9 @@
-//! Opening connections, each host in turn and with TLS as asked, and using them again.
+//! Opens connections to the database's hosts in turn, and checks them before they are used again.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -18,32 +16,25 @@ use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
-use crate::misconfigured::Misconfiguration;
-use crate::session::{Driven, Found, Session};
-use crate::target::{Place, Target};
+use crate::generation::{self, discard_open_connections};
+use crate::session::{Session, SessionState, SocketDriver};
+use crate::target::{DbHost, Target};
+use crate::unreachable::{HostError, Unreachable};
 
-/// How long one host may take: name, TCP, TLS and login together.
+/// The time limit for one host: name resolution, TCP, TLS and login together.
 pub(crate) const HOST_TIME: Duration = Duration::from_secs(10);
 
-/// How long a connection keeps the plans of its statements: a table that grew from nothing wants
-/// another one, and PostgreSQL makes it by itself only after it has analyzed the table.
+/// The time for which a connection keeps the plans of its statements. A table that grew from
+/// nothing needs another plan, and PostgreSQL makes one by itself only after it has analyzed the
+/// table.
 const PLANS_KEPT: Duration = Duration::from_mins(1);
 
-/// How long a connection is believed to be as it was found: a server that became a standby without
+/// The time for which a check of a connection is valid. A server that became a standby without
 /// ending its sessions is noticed within this time, also by a process that only reads.
 const BELIEVED: Duration = Duration::from_secs(3);
 
-/// A connection that does not even answer this in time is closed.
+/// The time limit of a check, after which the connection is closed.
 const CHECK_TIME: Duration = Duration::from_secs(5);
-
-/// Counts how often this process found that the connections it had were of no use any more. Those
-/// that were opened before the last time are not used again.
-static DISCARDED: AtomicU64 = AtomicU64::new(0);
-
-/// Has the pools close every connection that is open now, instead of using it again.
-pub(crate) fn discard_open_connections() {
-    DISCARDED.fetch_add(1, Ordering::Relaxed);
-}
 
 /// Opens connections; cheap to clone.
 #[derive(Clone)]
@@ -53,43 +44,42 @@ pub(crate) struct Connector(Arc<Target>);
 pub(crate) struct Pooled {
     client: ClientWrapper,
     session: Session,
-    /// When it was last seen that it can be written to.
+    /// The time of the last check.
     checked: Instant,
-    /// Since when its plans are kept.
+    /// The time from which on its plans are kept.
     planned: Instant,
-    /// What [`DISCARDED`] was when it was opened.
-    opened_after: u64,
-    /// Whether it was left in the middle of a statement.
+    generation: u64,
+    /// Whether a statement may still run on it.
     abandoned: bool,
 }
 
 impl Pooled {
-    /// Says that the connection may be in the middle of a statement: the pool closes it.
+    /// Marks a connection on which a statement may still run: the pool closes it.
     pub(crate) fn abandon(&mut self) {
         self.abandoned = true;
     }
 
-    /// The library's client, whose statements are not repeated.
+    /// The library's client, which does not repeat statements that were prepared too early.
     pub(crate) fn client(&self) -> &ClientWrapper {
         &self.client
     }
 
-    /// Looks whether the connection still is what it was when it was opened.
+    /// Checks that the session is still this client's own, on a server that allows writes.
     async fn check(&mut self) -> RecycleResult<Unreachable> {
-        let found = timeout(CHECK_TIME, self.session.look(&self.client)).await;
+        let found = timeout(CHECK_TIME, self.session.inspect(&self.client)).await;
         match found {
-            Ok(Ok(Found::Usable)) => {
+            Ok(Ok(SessionState::Usable)) => {
                 self.checked = Instant::now();
                 Ok(())
             }
-            Ok(Ok(Found::ReadOnly)) => {
-                // The others would keep to that server.
+            Ok(Ok(SessionState::ReadOnly)) => {
+                // The other connections lead to the same server.
                 discard_open_connections();
                 Err(RecycleError::message("its server does not allow writes any more"))
             }
-            Ok(Ok(Found::Shared)) => Err(RecycleError::message("its session is shared")),
+            Ok(Ok(SessionState::Shared)) => Err(RecycleError::message("its session is shared")),
             Ok(Err(error)) => Err(RecycleError::message(error.to_string())),
-            Err(_) => Err(RecycleError::message("it is silent")),
+            Err(_) => Err(RecycleError::message("it did not answer in time")),
         }
     }
 }
@@ -108,78 +98,27 @@ impl DerefMut for Pooled {
     }
 }
 
-/// No host could be used.
-#[derive(Debug)]
-pub struct Unreachable {
-    told: Vec<String>,
-    advice: Option<&'static str>,
-    /// What is wrong, if that is so with every host.
-    misconfigured: Option<Misconfiguration>,
-}
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.told.join("; "))?;
-        self.advice.map_or(Ok(()), |advice| write!(f, ": {advice}"))
-    }
-}
-
-impl std::error::Error for Unreachable {}
-
-impl From<Unreachable> for StoreError {
-    fn from(unreachable: Unreachable) -> Self {
-        match unreachable.misconfigured {
-            Some(what) => Self::Misconfigured { what, source: unreachable },
-            None => Self::Connect(Box::new(unreachable)),
-        }
-    }
-}
-
-/// Why one host can't be used.
-pub(crate) struct Refused {
-    told: String,
-    advice: Option<&'static str>,
-    misconfigured: Option<Misconfiguration>,
-}
-
-impl From<tokio_postgres::Error> for Refused {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let misconfigured = Misconfiguration::of_connecting(&error);
-        Self { told: chain(&error), advice: None, misconfigured }
-    }
-}
-
-impl Refused {
-    pub(crate) fn misconfigured(what: Misconfiguration, told: String) -> Self {
-        Self { told, advice: None, misconfigured: Some(what) }
-    }
-
-    pub(crate) fn away(told: String) -> Self {
-        Self { told, advice: None, misconfigured: None }
-    }
-}
-
 /// A connection that has been prepared for use.
 pub(crate) struct Opened {
     pub(crate) client: Client,
-    pub(crate) driven: Driven,
+    pub(crate) driver: SocketDriver,
     pub(crate) session: Session,
 }
 
 impl Connector {
-    /// Takes a target whose files can be read.
+    /// Checks the files that a target names.
     pub(crate) fn new(target: Target) -> Result<Self, StoreError> {
-        // What can't work is told when the process starts, not when it connects.
+        // An error in these files is reported when the process starts, not when it connects.
         target.tls.client_config().map_err(StoreError::Tls)?;
         Ok(Self(Arc::new(target)))
     }
 
-    /// The longest time that [`open`](Self::open) takes.
+    /// The time limit of [`open`](Self::open).
     pub(crate) fn longest(&self) -> Duration {
         HOST_TIME * u32::try_from(self.0.hosts.len()).unwrap_or(u32::MAX)
     }
 
-    /// Asks the database to end the statement that a connection is in the middle of.
+    /// Asks the database to end the statement that runs on a connection.
     pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<(), String> {
         let tls = self.0.tls.client_config().map_err(|error| chain(&error))?;
         let cancelling = token.cancel_query(MakeRustlsConnect::new(tls));
@@ -189,7 +128,7 @@ impl Connector {
         }
     }
 
-    /// How to reach the first host, for a look at what answers there.
+    /// The configuration of the first host.
     pub(crate) fn first_host(&self) -> Option<(Config, MakeRustlsConnect)> {
         Some((self.0.hosts.first()?.config.clone(), self.tls().ok()?))
     }
@@ -200,75 +139,67 @@ impl Connector {
             .or((secured && error.is_closed()).then_some(fanfare_tls::ENDED))
     }
 
-    fn refused(&self, error: tokio_postgres::Error) -> Refused {
-        Refused { advice: self.advice(&error), ..error.into() }
+    fn host_error(&self, error: tokio_postgres::Error) -> HostError {
+        let advice = self.advice(&error);
+        HostError::from(error).with_advice(advice)
     }
 
     /// Connects to the first host that can be used.
     pub(crate) async fn open(&self) -> Result<Opened, Unreachable> {
         let tls = match self.tls() {
             Ok(tls) => tls,
-            Err(told) => {
-                return Err(Unreachable { told: vec![told], advice: None, misconfigured: None });
-            }
+            Err(reason) => return Err(Unreachable::without_tls(reason)),
         };
-        let mut refused: Vec<(&str, Refused)> = Vec::new();
-        for Place { name, config } in self.0.in_turn() {
-            // Boxed: what waits for a connection from the pool is to stay small.
+        let mut errors: Vec<(&str, HostError)> = Vec::new();
+        for DbHost { name, config } in self.0.in_turn() {
+            // Boxed to keep the futures small that wait for a connection from the pool.
             let opening = Box::pin(self.open_at(config, tls.clone()));
             match timeout(HOST_TIME, opening).await {
                 Ok(Ok(opened)) => return Ok(opened),
-                Ok(Err(why)) => refused.push((name, why)),
+                Ok(Err(error)) => errors.push((name, error)),
                 Err(_) => {
-                    let told = format!("no answer within {} s", HOST_TIME.as_secs());
-                    refused.push((name, Refused::away(told)));
+                    let reason = format!("no answer within {} s", HOST_TIME.as_secs());
+                    errors.push((name, HostError::unavailable(reason)));
                 }
             }
         }
-        // One host that may come is reason enough to wait.
-        let all = refused.iter().all(|(_, why)| why.misconfigured.is_some());
-        let misconfigured = refused.iter().find_map(|(_, why)| why.misconfigured);
-        Err(Unreachable {
-            told: refused.iter().map(|(name, why)| format!("{name}: {}", why.told)).collect(),
-            advice: refused.iter().find_map(|(_, why)| why.advice),
-            misconfigured: misconfigured.filter(|_| all),
-        })
+        Err(Unreachable::of_hosts(&errors))
     }
 
-    /// Read anew each time: a certificate may have been renewed.
+    /// Reads the files each time, since a certificate may have been renewed.
     fn tls(&self) -> Result<MakeRustlsConnect, String> {
         self.0.tls.client_config().map(MakeRustlsConnect::new).map_err(|error| chain(&error))
     }
 
-    async fn open_at(&self, config: &Config, tls: MakeRustlsConnect) -> Result<Opened, Refused> {
+    async fn open_at(&self, config: &Config, tls: MakeRustlsConnect) -> Result<Opened, HostError> {
         let connected = config.connect(tls.clone()).await;
-        let (client, mut driven) = connected.map_err(|error| self.refused(error))?;
+        let (client, mut driver) = connected.map_err(|error| self.host_error(error))?;
         let begun = Session::begin(&client, &self.0.settings);
-        let session = drive(&mut driven, begun).await?;
+        let session = drive(&mut driver, begun).await?;
         if Session::is_unproven() {
             let proven = session.prove(&client, config.connect(tls));
-            // Boxed: it happens once in a process, and its room would be taken in every future.
-            drive(&mut driven, Box::pin(proven)).await?;
+            // Boxed: it happens once in a process, and would make every future larger.
+            drive(&mut driver, Box::pin(proven)).await?;
         }
-        Ok(Opened { client, driven, session })
+        Ok(Opened { client, driver, session })
     }
 }
 
-/// Waits for an answer on a connection that nobody drives yet.
+/// Waits for an answer on a connection that no task drives yet.
 async fn drive<T>(
-    driven: &mut Driven,
-    answer: impl Future<Output = Result<T, Refused>>,
-) -> Result<T, Refused> {
+    driver: &mut SocketDriver,
+    answer: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
     let mut answer = pin!(answer);
     poll_fn(|cx| {
-        // What comes besides answers are notices.
-        while let Poll::Ready(message) = driven.poll_message(cx) {
+        // All other messages are notices.
+        while let Poll::Ready(message) = driver.poll_message(cx) {
             match message {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(error.into())),
                 None => {
-                    let told = "it ended the connection".to_owned();
-                    return Poll::Ready(Err(Refused::away(told)));
+                    let reason = "it ended the connection".to_owned();
+                    return Poll::Ready(Err(HostError::unavailable(reason)));
                 }
             }
         }
@@ -278,8 +209,8 @@ async fn drive<T>(
 }
 
 impl Target {
-    /// The hosts in the order in which they are tried now.
-    fn in_turn(&self) -> impl Iterator<Item = &Place> {
+    /// The hosts in the order in which to try them now.
+    fn in_turn(&self) -> impl Iterator<Item = &DbHost> {
         let first = if self.spread { fastrand::usize(..self.hosts.len().max(1)) } else { 0 };
         self.hosts.iter().cycle().skip(first).take(self.hosts.len())
     }
@@ -290,15 +221,15 @@ impl Manager for Connector {
     type Error = Unreachable;
 
     async fn create(&self) -> Result<Pooled, Unreachable> {
-        let opened_after = DISCARDED.load(Ordering::Relaxed);
-        let Opened { client, driven, session } = self.open().await?;
+        let generation = generation::current();
+        let Opened { client, driver, session } = self.open().await?;
         let driving = tokio::spawn(async move {
-            // Whoever waits for an answer is told of the failure.
-            let _ = driven.await;
+            // The statement that waits for an answer gets the error.
+            let _ = driver.await;
         });
         let client = ClientWrapper::new(client, driving);
         let now = Instant::now();
-        Ok(Pooled { client, session, checked: now, planned: now, opened_after, abandoned: false })
+        Ok(Pooled { client, session, checked: now, planned: now, generation, abandoned: false })
     }
 
     async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<Unreachable> {
@@ -308,8 +239,10 @@ impl Manager for Connector {
         if pooled.is_closed() {
             return Err(RecycleError::message("the connection has ended"));
         }
-        if pooled.opened_after != DISCARDED.load(Ordering::Relaxed) {
-            return Err(RecycleError::message("it belongs to those that were given up"));
+        if pooled.generation != generation::current() {
+            return Err(RecycleError::message(
+                "the connection is of a generation that was discarded",
+            ));
         }
         if pooled.checked.elapsed() > BELIEVED {
             pooled.check().await?;

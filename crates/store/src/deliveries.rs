@@ -1,8 +1,10 @@
-//! Deliveries for people: listed, shown with their attempts, asked for again.
+//! Deliveries for people: how they are listed, shown with their attempts, and sent again.
 
-mod again;
 mod page;
+mod position;
+mod query_shape;
 mod resend;
+mod restart;
 mod window;
 
 use chrono::{DateTime, Utc};
@@ -16,27 +18,25 @@ use tokio_postgres::types::Json;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-pub use page::{DeliveryPage, Position};
-pub use resend::{Became, Ended, NewResend, Resend};
+pub use page::DeliveryPage;
+pub use position::Position;
+pub use resend::{NewResend, Resend, ResendEnd, ResendProgress};
 
-/// Which deliveries to list; `None` does not ask.
+/// The conditions of a list of deliveries; `None` sets no condition.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
-    /// Of this webhook.
     pub webhook: Option<WebhookId>,
-    /// Of the event with this `CloudEvents` id.
+    /// The `CloudEvents` id of one of its events.
     pub event: Option<String>,
-    /// Of this owner's webhooks.
     pub owner: Option<Name>,
-    /// Standing so.
     pub state: Option<State>,
-    /// Taken in at this time or later.
+    /// Received at this time or later.
     pub since: Option<DateTime<Utc>>,
-    /// Taken in before this time.
+    /// Received before this time.
     pub until: Option<DateTime<Utc>>,
-    /// After this place of the list: a page that is not the first.
+    /// The position after which the page begins; `None` for the first page.
     pub after: Option<Position>,
-    /// At most so many, the newest first.
+    /// The most deliveries of a page.
     pub limit: i64,
 }
 
@@ -45,59 +45,55 @@ pub struct DeliveryFilter {
 pub struct Delivery {
     /// The Id that receivers see.
     pub id: DeliveryId,
-    /// The webhook.
     pub webhook: WebhookId,
-    /// Its owner.
+    /// The webhook's owner.
     pub owner: Option<String>,
-    /// Its URI.
+    /// The webhook's URI.
     pub uri: Option<String>,
     /// The `CloudEvents` ids of its events, in order.
     pub events: Vec<String>,
-    /// Their types.
+    /// The types of its events, in the same order.
     pub types: Vec<String>,
-    /// Where it stands.
     pub state: State,
-    /// POSTs so far.
+    /// The number of POSTs so far.
     pub attempts: i32,
     /// HTTP status of the last POST, if it got an answer.
     pub last_status: Option<i32>,
-    /// Why it was dropped or is dead.
+    /// The code of the reason for which it was dropped or is dead.
     pub reason: Option<String>,
-    /// The reason in words, or what its last POST left out and why.
+    /// The reason in words, or the events that its last POST left out and why.
     pub detail: Option<String>,
-    /// The directory revision that the last decision was made by, if it was not the plan's own.
+    /// The directory revision of the last decision, unless it is that of the plan.
     pub revision: Option<i64>,
-    /// When its events were taken in.
+    /// When its events were received.
     pub created_at: DateTime<Utc>,
-    /// When it came to its end.
+    /// When it was delivered, dropped or given up.
     pub finished_at: Option<DateTime<Utc>>,
-    /// When the next attempt is due.
     pub next_attempt_at: Option<DateTime<Utc>>,
 }
 
 /// One POST of a delivery.
 #[derive(Debug, Clone)]
 pub struct AttemptLog {
-    /// Its number, from 1.
+    /// The number of the POST, from 1.
     pub attempt: i32,
-    /// When it began.
+    /// When the POST began.
     pub at: DateTime<Utc>,
-    /// How long it took.
     pub duration_ms: Option<i32>,
     /// HTTP status, if there was an answer.
     pub status: Option<i32>,
-    /// The outcome's code.
+    /// The code of the outcome.
     pub outcome: String,
-    /// What went wrong.
     pub error: Option<String>,
-    /// The beginning of the answer's body.
+    /// The beginning of the response's body.
     pub response_body: Option<String>,
-    /// How it went; `None` for a plain success over a connection that was open already.
+    /// The course of the exchange; `None` for a plain success over a connection that was open
+    /// already.
     pub trace: Option<Trace>,
 }
 
 impl Store {
-    /// A delivery and its POSTs in order.
+    /// Reads a delivery and its POSTs in order.
     pub async fn delivery_show(
         &self,
         id: DeliveryId,

@@ -1,10 +1,10 @@
-//! The directory: documents in, in any order, and what holds as of a revision.
+//! The directory: documents come in, in any order, and are read as of a revision.
 //!
-//! Each version of a document holds from its own revision to that of the next version of the same
-//! document, or of the next snapshot. That rule makes the end state the same in whatever order
-//! documents arrive, and lets a question be asked as of any revision. *Now* is always the newest
-//! revision seen. `import` stages a large snapshot in small steps, and makes it count in the last.
-//! What ended long ago goes with `trim`.
+//! Each version of a document is valid from its own revision to that of the next version of the
+//! same document, or of the next snapshot. By this rule the order in which documents arrive makes
+//! no difference, and access can be asked for as of any revision. *Now* is always the newest
+//! revision seen. `import` stages a large snapshot in small steps, and the last step puts it into
+//! force. `trim` removes versions that ended long ago.
 
 mod departures;
 mod import;
@@ -31,50 +31,50 @@ use crate::pool::Store;
 use state::State;
 use versions::Version;
 
-/// What taking documents came to.
+/// The result of applying documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// Users and roles of which a version was new.
+    /// The number of versions of users and roles that were new.
     pub versions: usize,
     /// The newest revision afterwards.
     pub revision: i64,
-    /// Which of the documents were not taken, by their places: their revisions are too far ahead.
+    /// The indexes of the documents that were not applied, because their revisions are too far
+    /// ahead.
     pub jumps: Vec<usize>,
-    /// Webhooks that were paused, since their owners are other persons now.
+    /// The number of webhooks that were paused, because their owner's name is another person's now.
     pub paused: usize,
 }
 
-/// How the directory stands.
+/// The state of the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryState {
-    /// The newest revision seen, 0 before the first document, and what is missing below it.
+    /// The newest revision seen, which is 0 before the first document, and the gaps below it.
     pub revisions: Revisions<DateTime<Utc>>,
-    /// History is kept from this revision on; 0 for all of it.
+    /// The oldest revision of which history is kept; 0 for all.
     pub oldest: i64,
-    /// Why every event is held; `None` when none is.
+    /// The reason for which every event is held; `None` when none is.
     pub hold: Option<Hold>,
-    /// Snapshots that were refused and neither mended nor accepted, the oldest first.
+    /// Refused snapshots that were neither replaced nor accepted, the oldest first.
     pub refusals: Vec<Refusal>,
     /// Users and roles whose newest document was refused, so that they grant nothing.
     pub voids: Vec<Void>,
 }
 
-/// How a user stands right now.
+/// The status of a user now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserStatus {
-    /// May do what the permissions say.
     Enabled,
-    /// May do nothing for now.
+    /// The user has no permissions for now.
     Disabled,
-    /// Is not in the directory, or not any more.
+    /// The directory does not have the user, or not any more.
     Deleted,
 }
 
-const DOING: &str = "take a directory document";
+const DOING: &str = "apply a directory document";
 
 impl Store {
-    /// Takes documents. Versions that are known already are passed over, and so are documents whose
-    /// revisions are too far ahead to be believed.
+    /// Applies documents. It skips versions that are known already, and documents whose revisions
+    /// are too far ahead to be credible.
     pub async fn directory_apply(&self, documents: &[Document]) -> Result<Applied, StoreError> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(DOING))?;
@@ -83,7 +83,7 @@ impl Store {
         Ok(applied)
     }
 
-    /// Takes all documents, or none when the revision of one is too far ahead to be believed.
+    /// Applies all documents, or none when the revision of one is too far ahead to be credible.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Store {
         Ok(applied)
     }
 
-    /// The newest revision seen; 0 before the first document.
+    /// Reads the newest revision seen; 0 before the first document.
     pub async fn directory_revision(&self) -> Result<i64, StoreError> {
         const SQL: &str = "-- directory_revision\nselect revision from directory_state";
         let client = self.client().await?;
@@ -111,14 +111,14 @@ impl Store {
             .map_err(StoreError::at("read the directory's revision"))
     }
 
-    /// How the directory stands.
+    /// Reads the state of the directory.
     pub async fn directory_state(&self) -> Result<DirectoryState, StoreError> {
         const SQL: &str = "-- directory_state
             select g.first_revision, g.last_revision, g.noticed_at, s.revision, s.oldest,
                    s.complete, s.hold
             from directory_state s left join directory_gaps g on true
             order by g.first_revision";
-        let doing = "read how the directory stands";
+        let doing = "read the directory's state";
         let client = self.client().await?;
         let rows = client.query(SQL, &[]).await.map_err(StoreError::at(doing))?;
         let mut state = DirectoryState {
@@ -143,7 +143,7 @@ impl Store {
         Ok(state)
     }
 
-    /// How users stand right now, by folded name.
+    /// Reads the status of users now, by folded name.
     pub async fn user_status(
         &self,
         keys: &[&str],
@@ -171,16 +171,16 @@ impl Store {
     }
 }
 
-/// What writing documents came to.
+/// The result of writing documents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Changes {
-    /// Versions that were new.
+    /// The number of versions that were new.
     new: usize,
-    /// Versions that a snapshot ended.
+    /// The number of versions that a snapshot ended.
     ended: usize,
 }
 
-/// Takes documents in the order of their revisions.
+/// Applies documents in the order of their revisions.
 async fn take(
     transaction: &Transaction<'_>,
     documents: &[Document],
@@ -197,7 +197,7 @@ async fn take(
             continue;
         }
         if !state.believes(document) {
-            // What was refused is a dead letter for that already.
+            // A refused document is a dead letter already.
             if !document.content.is_void() {
                 jumps.push(place);
             }
@@ -208,7 +208,8 @@ async fn take(
             Content::RefusedSnapshot { .. } => {}
             _ => state.revisions.see(revision, state.now),
         }
-        // What comes at or below the newest revision changes what is known of it already.
+        // A document at or below the newest revision changes access by which events may have been
+        // decided already.
         if revision <= newest { late.push(document) } else { new.push(document) }
     }
     let late = apply(transaction, &late).await?;
@@ -219,7 +220,7 @@ async fn take(
     Ok(Applied { versions, revision: state.revisions.newest, jumps, paused })
 }
 
-/// Writes documents, those of users and roles between two snapshots together.
+/// Writes documents. Those of users and roles between two snapshots are written together.
 async fn apply(
     transaction: &Transaction<'_>,
     documents: &[&Document],

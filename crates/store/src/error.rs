@@ -1,35 +1,36 @@
-//! Why a statement did not succeed, and whether waiting helps.
+//! The errors of this crate, and the remedy for each.
 
 use fanfare_core::chain::{causes, chain};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::connect::Unreachable;
+use crate::generation::discard_open_connections;
 use crate::misconfigured::Misconfiguration;
+use crate::unreachable::Unreachable;
 
-/// What may help a statement that failed.
+/// The remedy for a statement that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Nothing: the database refused the data of this call, and would do so again.
+    /// There is none: the database refused the data of this call, and would refuse it again.
     NeverRepeat,
-    /// Repeating it at once: it lost against another transaction.
+    /// Repeat it at once: it lost against another transaction.
     Repeat,
-    /// Time: the database is away or unwell, or a person must do something.
+    /// Wait: the database is unavailable, or a person has to correct something.
     Wait,
-    /// Perhaps a smaller call: this one takes too long or too much, or meets a fault of the
-    /// server. It may be the database's state as well.
+    /// Try a smaller call: this one needs too much time or memory, or meets a fault of the server.
+    /// The cause may also be the state of the database.
     Reduce,
 }
 
-/// What may help after this error code.
+/// The remedy for an error code.
 fn remedy(code: &SqlState) -> Remedy {
     // PostgreSQL's Appendix A; the first two characters are the class.
     match code.code() {
         // A full disk, too many connections, missing rights, and a character that the database's
-        // encoding does not have, are nobody's call.
+        // encoding does not have: no other call would succeed either.
         "53100" | "53300" | "42501" | "22P05" => Remedy::Wait,
-        // The latter two are about a prepared statement of an earlier schema or session.
+        // The last two concern a statement that was prepared for an earlier schema or session.
         "40001" | "40P01" | "26000" | "42P05" => Remedy::Repeat,
-        // `statement_timeout`, a person's cancel, and a conflict on a standby.
+        // `statement_timeout`, cancelled by a person, and `lock_timeout`.
         "57014" | "55P03" => Remedy::Reduce,
         code => match code.get(..2) {
             // Data exceptions, integrity, and limits of the program.
@@ -41,20 +42,20 @@ fn remedy(code: &SqlState) -> Remedy {
     }
 }
 
-/// Whether a statement failed only because it was prepared before the schema changed, or on a session
-/// that has forgotten it: prepared again, it may succeed. It has had no effect.
+/// Whether a statement failed only because it was prepared before the schema changed, or because
+/// its session has lost it. It had no effect, and may succeed when it is prepared again.
 pub(crate) fn is_stale(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|error| match error.code().code() {
         "26000" | "42P05" => true,
-        // "cached plan must not change result type", in whatever language: the code has other
-        // meanings, the function that says so has none.
+        // "cached plan must not change result type", in any language. The code has other meanings;
+        // the function that reports it has only this one.
         "0A000" => error.routine() == Some("RevalidateCachedQuery"),
         _ => false,
     })
 }
 
-/// Whether an error says that the connections that are open now are of no use any more: their server
-/// only reads, is ending, or has lost what they prepared.
+/// Whether an error shows that the open connections can't be used any more: their server only
+/// reads, is shutting down, or has lost their prepared statements.
 fn ends_connections(error: &tokio_postgres::Error) -> bool {
     use std::error::Error as _;
     let is_cut = error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
@@ -64,8 +65,8 @@ fn ends_connections(error: &tokio_postgres::Error) -> bool {
 
 fn is_of_connection(error: &DbError) -> bool {
     let code = error.code().code();
-    // 25006 is a standby, 25P02 a transaction that was left failed; 57P01 to 57P05 and 25P03 end
-    // the session, as does whatever is fatal.
+    // 25006 is a standby, 25P02 a failed transaction that was not rolled back. 57P01 to 57P05,
+    // 25P03 and every fatal error end the session.
     matches!(code, "25006" | "25P02" | "25P03")
         || code.starts_with("57P")
         || code.starts_with("08")
@@ -83,68 +84,55 @@ pub enum StoreError {
     BadParameter {
         /// The part's name.
         name: &'static str,
-        /// What it must be.
+        /// The form that the part must have.
         form: &'static str,
     },
-    /// What the connection string says of TLS can't be used.
+    /// The files for TLS that the connection string names can't be used.
     #[error("TLS to the database can't be set up")]
     Tls(#[source] fanfare_tls::TlsError),
-    /// No connection could be had.
+    /// No connection could be opened, or none became free in time.
     #[error("failed to reach the database")]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The database is there, and can't be used until a person has changed something.
+    /// The database answers, but can't be used until a person corrects the installation.
     #[error("the database can't be used")]
     Misconfigured {
-        /// What is wrong.
         what: Misconfiguration,
-        /// What each host answered.
         #[source]
         source: Unreachable,
     },
     /// The database was migrated by a newer program.
     #[error("the database is at version {database}, newer than this program's {program}")]
-    SchemaAhead {
-        /// The database's version.
-        database: i32,
-        /// This program's.
-        program: i32,
-    },
+    SchemaAhead { database: i32, program: i32 },
     /// The database was migrated by a version whose migrations this program does not have.
     #[error("this database was made by a version before 0.1.0, and its schema can't be upgraded")]
     SchemaUnreleased,
     /// A statement failed.
     #[error("failed to {doing}")]
     Statement {
-        /// What was being done, to follow "failed to".
+        /// The action, to follow "failed to".
         doing: &'static str,
-        /// What the database said.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// A connection that should answer often said nothing for some seconds.
+    /// A connection that should answer often was silent for some seconds.
     #[error("failed to {doing}: the connection is silent")]
     Silent {
-        /// What was being done, to follow "failed to".
+        /// The action, to follow "failed to".
         doing: &'static str,
     },
-    /// The server does not allow writes any more, and so is not the one to ask.
+    /// The server does not allow writes any more, so another one is the primary.
     #[error("failed to {doing}: the server does not allow writes any more")]
     ReadOnly {
-        /// What was being done, to follow "failed to".
+        /// The action, to follow "failed to".
         doing: &'static str,
     },
-    /// A row holds what the program never writes.
-    #[error("the column {column} of table {table} holds what no version of Fanfare writes")]
-    Inconsistent {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-    },
+    /// A row has a value that this program never writes.
+    #[error("the column {column} of table {table} has a value that no version of Fanfare writes")]
+    Inconsistent { table: &'static str, column: &'static str },
     /// A secret was sealed with a key that the key ring does not have.
     #[error("a secret is sealed with the key '{0}', which FANFARE_SECRET_KEYS does not hold")]
     UnknownKey(String),
-    /// A secret can't be opened with the key that it names.
+    /// A secret can't be opened with the key whose id it has.
     #[error("a secret can't be opened with the key '{0}': the key or the row was changed")]
     WrongKey(String),
     /// The operating system gave no random bytes.
@@ -153,26 +141,18 @@ pub enum StoreError {
     /// A password can't be hashed.
     #[error("failed to hash the password: {0}")]
     Password(String),
-    /// The owner has as many webhooks as one may have.
-    #[error("the user '{owner}' has as many webhooks as one may have ({most})")]
-    TooManyWebhooks {
-        /// Who.
-        owner: String,
-        /// How many that is.
-        most: u32,
-    },
-    /// Another process takes a snapshot.
-    #[error("another snapshot is being taken; wait until it is done and try again")]
+    /// The owner has the highest number of webhooks that is allowed.
+    #[error("the user '{owner}' has the highest number of webhooks that is allowed ({most})")]
+    TooManyWebhooks { owner: String, most: u32 },
+    /// Another process is importing a snapshot.
+    #[error("another snapshot is being imported; wait until it is done and try again")]
     ImportUnderWay,
-    /// A directory document's revision is too far ahead to be believed.
+    /// The revision of a directory document is too far ahead to be credible.
     #[error(
-        "the revision {revision} is too far ahead to be believed; if it is right, run `fanfare \
+        "the revision {revision} is too far ahead to be credible; if it is correct, run `fanfare \
          directory accept-revision {revision}` and try again"
     )]
-    RevisionJump {
-        /// The revision.
-        revision: i64,
-    },
+    RevisionJump { revision: i64 },
     /// The migrations could not be applied.
     #[error("failed to migrate the database")]
     Migrate(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -182,21 +162,21 @@ impl StoreError {
     pub(crate) fn at(doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
         move |source| {
             if ends_connections(&source) {
-                // Those that are not asked now, or that only read, would keep to that server.
-                crate::connect::discard_open_connections();
+                // Idle connections, and those that only read, would go on using that server.
+                discard_open_connections();
             }
             Self::Statement { doing, source }
         }
     }
 
-    /// Whether the data of this very call is what the database refused, so that the same call
-    /// would be refused again.
+    /// Whether the database refused the data of this call, so that it would refuse the same call
+    /// again.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         self.remedy() == Remedy::NeverRepeat
     }
 
-    /// What may help.
+    /// The remedy for this error.
     #[must_use]
     pub fn remedy(&self) -> Remedy {
         if self.is_missing_schema() {
@@ -208,7 +188,7 @@ impl StoreError {
         }
     }
 
-    /// What a person has to change before the database can be used; `None` where time may help.
+    /// The action by which a person makes the database usable; `None` when waiting may help.
     #[must_use]
     pub fn advice(&self) -> Option<&'static str> {
         match self {
@@ -216,7 +196,7 @@ impl StoreError {
             Self::SchemaAhead { .. } => Some("install the newer Fanfare"),
             Self::SchemaUnreleased => Some(
                 "create an empty database, run `fanfare migrate` there, import the directory and add \
-                 the webhooks and accounts again; or go on with the version that made this one",
+                 the webhooks and accounts again; or keep using the version that created this one",
             ),
             _ if self.is_missing_schema() => Some("run `fanfare migrate`"),
             _ if self.sql_state() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -246,7 +226,7 @@ impl StoreError {
         self.sql_state() == Some(&SqlState::QUERY_CANCELED)
     }
 
-    /// Whether the tables are not there: `fanfare migrate` was not run.
+    /// Whether tables or columns are missing, because `fanfare migrate` was not run.
     #[must_use]
     pub fn is_missing_schema(&self) -> bool {
         let Self::Statement { source, .. } = self else { return false };
@@ -273,7 +253,16 @@ impl StoreError {
     }
 }
 
-/// The database's code under the errors of a library.
+impl From<Unreachable> for StoreError {
+    fn from(unreachable: Unreachable) -> Self {
+        match unreachable.misconfigured() {
+            Some(what) => Self::Misconfigured { what, source: unreachable },
+            None => Self::Connect(Box::new(unreachable)),
+        }
+    }
+}
+
+/// The SQLSTATE of the database's error among the causes of a library's error.
 fn state_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a SqlState> {
     causes(error).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>())?.code()
 }
@@ -283,8 +272,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_say_what_may_help() {
-        let expected = [
+    fn remedy_of_an_error_code_is_that_of_its_class_or_its_own() {
+        let codes = [
             ("22021", Remedy::NeverRepeat),
             ("22P05", Remedy::Wait),
             ("26000", Remedy::Repeat),
@@ -304,8 +293,8 @@ mod tests {
             ("57P01", Remedy::Wait),
             ("08006", Remedy::Wait),
         ];
-        for (code, helps) in expected {
-            assert_eq!(remedy(&SqlState::from_code(code)), helps, "{code}");
+        for (code, expected) in codes {
+            assert_eq!(remedy(&SqlState::from_code(code)), expected, "{code}");
         }
     }
 }

@@ -11,31 +11,29 @@ use tokio_postgres::Row;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// Which events to list; `None` does not ask.
+/// The conditions of a list of events; `None` sets no condition.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    /// Of this type, or of this filter, in the stored form of filters.
+    /// A type or a filter, in the stored form of filters.
     pub event_type: Option<String>,
-    /// Of this resource.
     pub subject: Option<Resource>,
-    /// With this webhook in their plan.
+    /// A webhook that the plan has.
     pub webhook: Option<WebhookId>,
-    /// Taken in no longer ago.
+    /// The greatest age, by the time of receipt.
     pub since: Option<Duration>,
-    /// After this place of the list: a page that is not the first.
+    /// The position after which the page begins; `None` for the first page.
     pub after: Option<EventPosition>,
-    /// At most so many, the newest first.
+    /// The most events of a page.
     pub limit: i64,
 }
 
-/// The place of an event in its list.
+/// The key by which an event is sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventPosition {
-    /// When it was taken in.
     pub received_at: DateTime<Utc>,
-    /// What it was published with.
+    /// The batch in which it was published.
     pub batch: BatchKey,
-    /// Its place in that.
+    /// Its index in the batch.
     pub position: i32,
 }
 
@@ -54,30 +52,30 @@ pub struct EventSummary {
     pub subject: String,
     /// When it happened, if the publisher said so.
     pub time: Option<DateTime<Utc>>,
-    /// When it was taken in and decided.
+    /// When it was received and its plan was decided.
     pub received_at: DateTime<Utc>,
-    /// What it was published with.
+    /// The batch in which it was published.
     pub batch: BatchKey,
-    /// Its place in that.
+    /// Its index in the batch.
     pub position: i32,
-    /// The revision that it asked to be judged by.
+    /// The directory revision by which the publisher asked to decide.
     pub access_revision: Option<i64>,
-    /// The revision that it was judged by.
+    /// The directory revision by which the plan was decided.
     pub decided_revision: i64,
-    /// How many webhooks its plan has.
+    /// The number of webhooks in its plan.
     pub webhooks: i32,
-    /// Whether nothing of it is owed any more.
+    /// Whether all of its deliveries have ended.
     pub settled: bool,
 }
 
-/// What else there is of an event.
+/// The properties of an event that its summary does not have.
 #[derive(Debug, Clone)]
 pub struct EventDetail {
-    /// What receivers get: flat, compact JSON.
+    /// The notification that receivers get: flat, compact JSON.
     pub notification: String,
-    /// The trace context that is handed on.
+    /// The trace context that receivers get.
     pub traceparent: Option<String>,
-    /// Its plan: a delivery for each webhook.
+    /// The deliveries of its plan, one for each webhook.
     pub deliveries: Vec<Planned>,
 }
 
@@ -86,18 +84,15 @@ pub struct EventDetail {
 pub struct Planned {
     /// The Id that receivers see.
     pub id: DeliveryId,
-    /// The webhook.
     pub webhook: WebhookId,
-    /// Where it stands.
     pub state: State,
-    /// Why it was dropped or is dead.
+    /// The code of the reason for which it was dropped or is dead.
     pub reason: Option<String>,
 }
 
 impl EventSummary {
-    /// Its place in a list.
     #[must_use]
-    pub fn place(&self) -> EventPosition {
+    pub fn position(&self) -> EventPosition {
         let (received_at, batch, position) = (self.received_at, self.batch, self.position);
         EventPosition { received_at, batch, position }
     }
@@ -142,7 +137,8 @@ impl Store {
         rows.iter().map(summary).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// The events with one of these `CloudEvents` ids, of one source if that is asked, by source.
+    /// Finds the events with one of these `CloudEvents` ids, optionally of one source, sorted by id
+    /// and source.
     pub async fn events_find(
         &self,
         ids: &[String],
@@ -161,7 +157,7 @@ impl Store {
         rows.iter().map(summary).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// What is not in an event's summary; `None` when there is no such event.
+    /// Reads what an event's summary does not have; `None` when there is no such event.
     pub async fn event_show(&self, key: EventKey) -> Result<Option<EventDetail>, StoreError> {
         const SQL: &str = "-- event_show
             select e.notification, e.traceparent, e.batch, p.webhook,

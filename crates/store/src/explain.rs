@@ -1,4 +1,4 @@
-//! Why webhooks were told of an event, or why not: the facts, gathered as of the decision.
+//! Explanations: for each webhook, why it got an event or did not, by the facts as of the decision.
 
 mod statement;
 
@@ -19,40 +19,35 @@ use crate::events;
 use crate::pool::Store;
 use statement::FACTS;
 
-/// Which webhooks to explain; `None` does not ask.
+/// The webhooks to explain; `None` sets no condition.
 #[derive(Debug, Clone)]
 pub struct ExplainFilter {
-    /// Just this one.
     pub webhook: Option<WebhookId>,
-    /// This owner's.
     pub owner: Option<Name>,
-    /// At most so many, the oldest first.
+    /// The most webhooks to explain, the oldest first.
     pub limit: usize,
 }
 
-/// One event explained.
+/// The explanation of an event.
 #[derive(Debug, Clone)]
 pub struct Explained {
-    /// What was decided.
     pub decision: Decision,
-    /// What became of each webhook.
     pub webhooks: Vec<WebhookExplained>,
     /// Whether the limit left webhooks out.
     pub cut: bool,
 }
 
-/// Why a webhook was told of an event, or why not.
+/// The explanation why a webhook got an event or did not.
 #[derive(Debug, Clone)]
 pub struct WebhookExplained {
-    /// The webhook.
     pub webhook: WebhookId,
-    /// Its owner at the decision.
+    /// The webhook's owner at the time of the decision.
     pub owner: String,
     /// The verdict and its reasons.
     pub explanation: Explanation,
-    /// What let the owner read, if they were.
+    /// The grant by which the owner could read the resource.
     pub grant: Option<Grant>,
-    /// What was sent or is on its way, if it was to be.
+    /// The delivery, if the plan has one for this webhook.
     pub delivery: Option<Sent>,
 }
 
@@ -61,15 +56,14 @@ pub struct WebhookExplained {
 pub struct Sent {
     /// The Id that the receiver sees.
     pub id: DeliveryId,
-    /// Where it stands.
     pub state: State,
-    /// Why it was dropped or is dead.
+    /// The code of the reason for which it was dropped or is dead.
     pub reason: Option<String>,
-    /// Until when it waits because its receiver asked for that.
+    /// The time until which it waits at its receiver's request.
     pub held_until: Option<DateTime<Utc>>,
 }
 
-/// What an event's row says of its decision.
+/// The decision in an event's row.
 struct Decided {
     batch: BatchKey,
     received_at: DateTime<Utc>,
@@ -77,7 +71,7 @@ struct Decided {
 }
 
 impl Store {
-    /// Explains an event for all webhooks that there ever were, the oldest first; `None` when
+    /// Explains an event for all webhooks, including deleted ones, the oldest first; `None` when
     /// there is no such event.
     pub async fn explain(
         &self,
@@ -108,7 +102,8 @@ impl Store {
         row.as_ref().map(decided).transpose()
     }
 
-    /// One row a webhook, and one more than the limit when there are more.
+    /// Reads one row for each webhook. One row more than the limit means that there are more
+    /// webhooks.
     async fn facts(
         &self,
         event: EventKey,
@@ -165,9 +160,9 @@ fn explained(row: &Row, decided: &Decided) -> Result<WebhookExplained, StoreErro
         Ok((WebhookId(webhook), row.try_get(6)?, state, row.try_get(12)?))
     };
     let (webhook, owner, state, planned) = read().map_err(StoreError::at(doing))?;
-    let then = webhook_then(row)?;
+    let version = webhook_version(row)?;
     let dropped = row.try_get(15).map_err(StoreError::at(doing))?;
-    let facts = Facts { planned, webhook: then, owner: state, grant: grant(row, 0)?, dropped };
+    let facts = Facts { planned, webhook: version, owner: state, grant: grant(row, 0)?, dropped };
     Ok(WebhookExplained {
         webhook,
         owner,
@@ -177,7 +172,7 @@ fn explained(row: &Row, decided: &Decided) -> Result<WebhookExplained, StoreErro
     })
 }
 
-fn webhook_then(row: &Row) -> Result<Option<WebhookThen>, StoreError> {
+fn webhook_version(row: &Row) -> Result<Option<WebhookThen>, StoreError> {
     let read = || Ok((row.try_get(7)?, row.try_get(8)?, row.try_get(9)?));
     let (deleted, paused, filters): (Option<bool>, Option<bool>, Option<Vec<String>>) =
         read().map_err(StoreError::at("read a version of a webhook"))?;
@@ -192,7 +187,7 @@ fn webhook_then(row: &Row) -> Result<Option<WebhookThen>, StoreError> {
 fn sent(row: &Row, batch: BatchKey, webhook: WebhookId) -> Result<Sent, StoreError> {
     let read = || Ok((row.try_get::<_, Option<&str>>(13)?, row.try_get(14)?, row.try_get(16)?));
     let (state, reason, held_until) =
-        read().map_err(StoreError::at("read where a delivery stands"))?;
+        read().map_err(StoreError::at("read the state of a delivery"))?;
     let state = state.map_or(Ok(State::Pending), events::state)?;
     Ok(Sent { id: DeliveryId::of(batch, webhook), state, reason, held_until })
 }

@@ -1,12 +1,12 @@
-//! How webhooks do, at a glance: the attempts of the last 24 hours, and the last one of all.
+//! The health of webhooks: the attempts of the last 24 hours, and the last attempt of all.
 //!
-//! What was attempted is counted once, some time after it began, when its row is surely there: into
-//! `webhook_hours` for the bars, and into `webhook_health` for sorting. What is newer is counted
-//! for each question, among the newest attempts. So a question costs what it asks for, and neither
-//! what a day has seen nor what a webhook was sent. Who writes attempts knows nothing of this.
+//! An attempt is counted once, some time after it began, when its row must be in the ledger: in
+//! `webhook_hours` for the bars, and in `webhook_health` for sorting. Newer attempts are counted
+//! for each query, among the newest rows. So the cost of a query does not depend on the number of
+//! attempts of a day or of a webhook, and workers need not count anything.
 //!
-//! A row that is written later than [`health_count`](Store::health_count) is told to wait for is
-//! missing here, for instance after an outage of the database. `statistics` counts exactly.
+//! A row that is written after the time for which [`health_count`](Store::health_count) waits is
+//! not counted here, for instance after an outage of the database. `statistics` counts exactly.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,68 +20,66 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// The hours that are kept, the one that has begun included.
+/// The number of hours that are kept, including the current one.
 pub const HOURS: usize = 24;
 
-/// What is counted in one step at most: a day in one statement would take long on a busy system.
+/// The longest time that one step counts: a day in one statement would take long on a busy system.
 const STEP: TimeDelta = TimeDelta::hours(1);
 
-/// When the counting is farther behind than this, what is newer is too much to be counted for a
-/// page.
+/// The lag of the counting from which on there are too many newer attempts to count for a page.
 const BEHIND: TimeDelta = TimeDelta::minutes(10);
 
-/// How a webhook did lately.
+/// The health of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// The last hours, the oldest first.
     pub hours: [Hour; HOURS],
-    /// The last attempt of all, however old.
+    /// The last attempt, however old; `None` without any.
     pub last: Option<Last>,
 }
 
 /// The attempts of an hour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hour {
-    /// Those that the receiver took.
     pub succeeded: u64,
-    /// The others.
     pub failed: u64,
 }
 
-/// An attempt.
+/// The last attempt of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
     /// When it began.
     pub at: DateTime<Utc>,
-    /// Its outcome's code.
+    /// The code of the outcome.
     pub outcome: String,
     /// HTTP status, if there was an answer.
     pub status: Option<i32>,
 }
 
-/// What one step of counting came to.
+/// The result of one step of counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// There is more to be counted now.
+    /// There are more attempts to count now.
     More,
-    /// All that is old enough is counted, or somebody else is at it.
+    /// All attempts that are old enough are counted, or another process is counting.
     All,
 }
 
-/// How far attempts are counted.
+/// The progress of the counting.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
-    /// From here on they are not.
+pub(crate) struct CountProgress {
+    /// Attempts that began before this time are counted.
     pub(crate) to: DateTime<Utc>,
-    /// Whether so little is missing that it can be counted for a page.
+    /// Whether the other attempts are few enough to count for a page.
     pub(crate) is_near: bool,
     /// The beginning of the oldest hour.
     begin: DateTime<Utc>,
 }
 
 impl Store {
-    /// Counts attempts that began longer than `settled` ago, by the database's clock: the rows of
-    /// these are taken to be all there. Several processes may do so; one of them counts.
+    /// Makes a step: it counts attempts that began longer than `settled` ago by the database's
+    /// clock, since the rows of these must be in the ledger. If several processes call this, one of
+    /// them counts.
     pub async fn health_count(&self, settled: Duration) -> Result<Counted, StoreError> {
         const NEXT: &str = "-- health_count
             select greatest(counted_to, date_trunc('hour', now(), 'UTC') - interval '23 hours'),
@@ -110,7 +108,7 @@ impl Store {
         Ok(if end < now { Counted::More } else { Counted::All })
     }
 
-    /// How each of these webhooks does; `None` while the counting is too far behind.
+    /// Reads the health of these webhooks; `None` while the counting lags too far behind.
     pub async fn health(
         &self,
         webhooks: &[WebhookId],
@@ -132,16 +130,16 @@ impl Store {
                   select webhook, at, outcome, status from attempts
                   where at >= $2 and webhook = any($1) and outcome is not null) attempted
             order by webhook, at desc";
-        let doing = "look up how webhooks do";
-        let standing = self.health_standing().await?;
-        if !standing.is_near {
+        let doing = "read the health of webhooks";
+        let progress = self.count_progress().await?;
+        if !progress.is_near {
             return Ok(None);
         }
         let ids: Vec<Uuid> = webhooks.iter().map(|id| id.0).collect();
         let client = self.client().await?;
-        let counts = client.query(COUNTS, &[&ids, &standing.begin, &standing.to]).await;
+        let counts = client.query(COUNTS, &[&ids, &progress.begin, &progress.to]).await;
         let counts = counts.map_err(StoreError::at(doing))?;
-        let lasts = client.query(LASTS, &[&ids, &standing.to]).await;
+        let lasts = client.query(LASTS, &[&ids, &progress.to]).await;
         let lasts = lasts.map_err(StoreError::at(doing))?;
         drop(client);
         let nothing = Health { hours: [Hour::default(); HOURS], last: None };
@@ -149,7 +147,7 @@ impl Store {
             webhooks.iter().map(|id| (*id, nothing.clone())).collect();
         let mut read = || {
             for row in &counts {
-                add_count(&mut found, row, standing.begin)?;
+                add_count(&mut found, row, progress.begin)?;
             }
             for row in &lasts {
                 if let Some(health) = found.get_mut(&WebhookId(row.try_get(0)?)) {
@@ -162,21 +160,21 @@ impl Store {
         Ok(Some(found))
     }
 
-    pub(crate) async fn health_standing(&self) -> Result<Standing, StoreError> {
+    pub(crate) async fn count_progress(&self) -> Result<CountProgress, StoreError> {
         const SQL: &str = "-- health_standing
             select counted_to, now(), date_trunc('hour', now(), 'UTC') - interval '23 hours'
             from health_state";
         let client = self.client().await?;
         let row = client.query_one(SQL, &[]).await;
-        let standing = row.and_then(|row| {
+        let progress = row.and_then(|row| {
             let (to, now): (DateTime<Utc>, DateTime<Utc>) = (row.try_get(0)?, row.try_get(1)?);
-            Ok(Standing { to, is_near: now - to < BEHIND, begin: row.try_get(2)? })
+            Ok(CountProgress { to, is_near: now - to < BEHIND, begin: row.try_get(2)? })
         });
-        standing.map_err(StoreError::at("look up how far attempts are counted"))
+        progress.map_err(StoreError::at("read how far attempts are counted"))
     }
 }
 
-/// Adds the attempts that began in [`begin`, `end`).
+/// Adds the attempts that began from `begin` on and before `end`.
 async fn add(
     transaction: &Transaction<'_>,
     begin: DateTime<Utc>,
@@ -209,7 +207,7 @@ async fn add(
     transaction.execute(SQL, &[&begin, &end]).await.map(drop)
 }
 
-/// Forgets hours that are too old, and takes them out of the sums.
+/// Removes hours that are too old, and subtracts them from the sums.
 async fn forget(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     const SQL: &str = "-- health_forget
         with old as (

@@ -1,9 +1,9 @@
-//! Secrets at rest: sealed with AES-256-GCM by the first key of a ring, opened by whichever key
-//! they name.
+//! Secrets at rest. The first key of the ring seals them with AES-256-GCM; the key whose id a
+//! sealed value has opens it.
 //!
-//! A sealed value is: one byte with the length of the key's id, the id, a nonce of 12 bytes, the
-//! ciphertext with its tag. The row that it belongs to is bound as associated data, so a sealed
-//! value copied into another row does not open there.
+//! A sealed value consists of one byte with the length of the key's id, the id, a nonce of 12
+//! bytes, and the ciphertext with its tag. Its row is bound as associated data, so a sealed value
+//! that is copied into another row can't be opened there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub struct Keyring(Arc<Vec<(String, Aes256Gcm)>>);
 const NONCE: usize = 12;
 
 impl Keyring {
-    /// Takes keys of 32 bytes with ids of 1 to 255 bytes; `None` when there is none or an id is
-    /// too long.
+    /// Makes a ring of keys, whose ids have 1 to 255 bytes; `None` when there is no key, or an id
+    /// has another length.
     #[must_use]
     pub fn new(keys: Vec<(String, [u8; 32])>) -> Option<Self> {
         let fits = !keys.is_empty() && keys.iter().all(|(id, _)| (1..=255).contains(&id.len()));
@@ -36,7 +36,7 @@ impl Keyring {
         self.0.first().map_or("", |(id, _)| id.as_str())
     }
 
-    /// Seals for the row that `bound` names.
+    /// Seals a value for the row that `bound` identifies.
     pub fn seal(&self, plain: &[u8], bound: &[u8]) -> Result<Vec<u8>, StoreError> {
         let Some((id, cipher)) = self.0.first() else {
             return Err(StoreError::UnknownKey(String::new()));
@@ -49,7 +49,7 @@ impl Keyring {
         Ok([&[length], id.as_bytes(), &nonce, &sealed].concat())
     }
 
-    /// Opens what was sealed for the row that `bound` names.
+    /// Opens a value that was sealed for the row that `bound` identifies.
     pub fn open(&self, sealed: &[u8], bound: &[u8]) -> Result<Vec<u8>, StoreError> {
         let inconsistent = || StoreError::Inconsistent { table: "webhooks", column: "sealed" };
         let (id, rest) = split_id(sealed).ok_or_else(inconsistent)?;
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_with_its_key_and_row_only() {
+    fn sealed_value_opens_only_with_its_key_and_for_its_row() {
         let sealed = ring(&["a"]).seal(b"secret", b"row 1").unwrap();
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
         assert_eq!(ring(&["b", "a"]).open(&sealed, b"row 1").unwrap(), b"secret");
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_values_are_errors() {
+    fn open_when_the_value_is_damaged_fails() {
         for damaged in [&b""[..], b"\x05ab", b"\x01a", b"\x01a12345678901"] {
             assert!(ring(&["a"]).open(damaged, b"").is_err());
         }

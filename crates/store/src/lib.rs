@@ -1,11 +1,11 @@
 //! Every statement that Fanfare sends to PostgreSQL.
 //!
 //! The database holds three things: the directory with its history, the webhooks, and the ledger.
-//! The ledger is what is owed (`events` with their plans) and what was done (`attempts`); the
-//! broker only carries work, and can be wiped without losing any.
+//! The ledger says what is owed (`events` with their plans) and what was done (`attempts`). The
+//! broker only carries jobs, so wiping it loses no delivery.
 //!
-//! One file a subject. The main flow is [`routing`] (events in), [`attempts`] (what workers ask and
-//! record) and [`reconcile`] (what a crash left).
+//! Each subject has one file. The main flow is [`routing`] (events come in), [`attempts`] (workers
+//! read and record) and [`reconcile`] (a router finds the jobs that were lost).
 
 pub mod access;
 pub mod accounts;
@@ -13,24 +13,26 @@ pub mod attempts;
 mod cancel;
 pub mod claims;
 pub mod clock;
+mod config;
 mod connect;
 pub mod deliveries;
 pub mod directory;
 mod error;
 pub mod events;
 pub mod explain;
+mod generation;
 pub mod health;
 pub mod keyring;
 pub mod listen;
 mod migrate;
 mod misconfigured;
 pub mod paces;
-pub mod patience;
 mod pool;
 mod pooler;
 pub mod progress;
 pub mod random;
 pub mod reconcile;
+pub mod retry;
 pub mod routing;
 mod session;
 pub mod sessions;
@@ -40,11 +42,13 @@ mod statement;
 pub mod statistics;
 mod target;
 pub mod test_events;
+mod unreachable;
 pub mod webhooks;
 
 pub use cancel::{CancelOnDrop, cancel_on_drop};
-pub use connect::Unreachable;
+pub use config::{Config, PlanMode, STATEMENT_TIME};
 pub use error::{Remedy, StoreError};
 pub use migrate::{Migrated, SchemaState};
 pub use misconfigured::Misconfiguration;
-pub use pool::{Asks, Config, STATEMENT_TIME, Store};
+pub use pool::Store;
+pub use unreachable::Unreachable;

@@ -1,10 +1,10 @@
-//! Hearing of changes to webhooks, and proof that they are heard.
+//! Notifications of changes to webhooks, and the proof that none is missing.
 //!
-//! A connection on which nothing comes may be silent because nothing changes, or because it leads
-//! nowhere: a host that vanished, a proxy that forgot it, a pooler of transactions, which never
-//! passes notifications on. So a listener notifies itself twice a second, on a channel of its own.
-//! Notifications are delivered in the order of their commits: one that arrives proves that every
-//! change before it has arrived too.
+//! A connection without notifications may be silent because nothing changes, or because it is
+//! broken: its host vanished, a proxy dropped it, or it leads to a pooler of transactions, which
+//! passes on no notifications. So a listener notifies itself twice a second, on a channel of its
+//! own. PostgreSQL delivers notifications in the order of their commits, so one that arrives proves
+//! that every change before it has arrived, too.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,49 +17,50 @@ use crate::clock::DatabaseClock;
 use crate::connect::Opened;
 use crate::error::StoreError;
 use crate::pool::Store;
-use crate::session::Driven;
+use crate::session::SocketDriver;
 
 /// The channel of changes, which a trigger notifies with the webhook's id.
 const CHANGES: &str = "fanfare_webhooks";
 
-/// How often a listener notifies itself.
+/// The time between two heartbeats of a listener.
 const BEAT: Duration = Duration::from_millis(500);
 
-/// A connection that answers nothing for so long is given up.
+/// The time limit for the answer to a heartbeat, after which the connection is given up.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// What is sent through another connection, to see that notifications of others come through.
+/// The payload of a notification from another connection, which shows that notifications of other
+/// sessions arrive.
 const CROSSING: &str = "crossing";
 
-/// How long it may take to come through; until then it is sent again and again.
+/// The time between two of these notifications until one arrives.
 const CROSSING_TIME: Duration = Duration::from_millis(100);
 
 const DOING: &str = "listen for changes to webhooks";
 
-/// What a listener hears.
+/// A message of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// This webhook has changed.
+    /// A webhook has changed.
     Changed(WebhookId),
-    /// Every change that was committed before this instant has been heard.
+    /// Every change that was committed before this instant was reported.
     AllUntil(Instant),
 }
 
 impl Store {
-    /// Calls `hear` for each change to a webhook, and about twice a second with the proof that none
-    /// is missing, for the changes since the first such proof. Ends only with an error: then the
-    /// connection is lost, or was silent for too long.
+    /// Calls `hear` for each change to a webhook, and about twice a second with the proof that no
+    /// change since the first proof is missing. It ends only with an error, when the connection is
+    /// lost or was silent for too long.
     ///
-    /// Each proof also is a sample for [`Store::clock`].
+    /// Each proof is also a sample for [`Store::clock`].
     pub async fn listen_webhooks(&self, hear: impl FnMut(Heard) + Send) -> Result<(), StoreError> {
-        let Opened { client, driven, session: _ } = self.connector.open().await?;
+        let Opened { client, driver, session: _ } = self.connector.open().await?;
         let listener = Listener {
             channel: format!("fanfare_heartbeat_{}", uuid::Uuid::new_v4().simple()),
             began: Instant::now(),
             crossed: AtomicBool::new(false),
         };
         tokio::select! {
-            ended = listener.hear(driven, hear) => ended,
+            ended = listener.hear(driver, hear) => ended,
             failed = listener.beat(self, client) => failed,
         }
     }
@@ -67,19 +68,19 @@ impl Store {
 
 /// One listening connection.
 struct Listener {
-    /// The channel of its heartbeats, whose payload is when each was sent: microseconds since
+    /// The channel of its heartbeats. Their payload is the time of sending, in microseconds since
     /// `began`.
     channel: String,
     began: Instant,
-    /// Whether a notification of another connection has come through.
+    /// Whether a notification from another connection has arrived.
     crossed: AtomicBool,
 }
 
 impl Listener {
-    /// Drives the connection and passes on what is heard.
+    /// Drives the connection, and calls `hear` for each message.
     async fn hear(
         &self,
-        mut connection: Driven,
+        mut connection: SocketDriver,
         mut hear: impl FnMut(Heard) + Send,
     ) -> Result<(), StoreError> {
         while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
@@ -101,8 +102,8 @@ impl Listener {
         if payload == CROSSING {
             self.crossed.store(true, Ordering::Relaxed);
         }
-        // Its own notifications alone prove little: a pooler may pass on what a query of this
-        // client causes, and nothing that others cause.
+        // The listener's own notifications alone prove little. A pooler may pass on those that come
+        // with the answer to a query of this client, and none of other sessions.
         let sent = payload.parse().ok().filter(|_| self.crossed.load(Ordering::Relaxed))?;
         Some(Heard::AllUntil(self.began + Duration::from_micros(sent)))
     }
@@ -119,7 +120,7 @@ impl Listener {
         loop {
             if !self.crossed.load(Ordering::Relaxed) {
                 notify(store, channel).await?;
-                // It has to come through while nothing is asked on this connection.
+                // The notification has to arrive while no query runs on this connection.
                 tokio::time::sleep(CROSSING_TIME).await;
             }
             let heartbeat = self.heartbeat(store.clock(), &client, &statement);
@@ -151,7 +152,7 @@ impl Listener {
     }
 }
 
-/// Notifies a listener as any other session would.
+/// Notifies a listener from another session.
 async fn notify(store: &Store, channel: &str) -> Result<(), StoreError> {
     const SQL: &str = "-- heartbeat_crossing\nselect pg_notify($1, $2)";
     let client = store.client().await?;

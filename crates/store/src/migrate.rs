@@ -1,4 +1,4 @@
-//! Migrations: embedded, forward only, one process at a time.
+//! Migrations, which are embedded, go only forward, and run in one process at a time.
 
 use std::ops::DerefMut as _;
 
@@ -12,51 +12,41 @@ mod embedded {
     refinery::embed_migrations!("../../migrations");
 }
 
-/// Any number that no other program locks by; "fanfare" in ASCII.
+/// The number of the advisory lock, which no other program should use: "fanfare" in ASCII.
 const LOCK: i64 = 0x0066_616e_6661_7265;
 
-/// The name of the first migration. Versions before 0.1.0 had another one, and more of them, for
-/// the same schema; none was released, so there is no way from their history to this one.
+/// The name of the first migration. Versions before 0.1.0 had other migrations for the same schema.
+/// None of these versions was released, so their databases can't be upgraded.
 const FIRST: &str = "schema";
 
-/// What the roles of `deploy/postgres` may do, in databases whose cluster has them.
+/// The rights of the roles of `deploy/postgres`, in databases whose cluster has these roles.
 const GRANTS: &str = include_str!("../../../deploy/postgres/grants.sql");
 
-/// How the database's schema compares with this program's.
+/// The comparison of the database's schema with this program's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaState {
-    /// The same.
+    /// Both have this version.
     Current(i32),
-    /// Older, or not there (version 0): run `fanfare migrate`.
-    Behind {
-        /// The database's version.
-        database: i32,
-        /// This program's.
-        program: i32,
-    },
-    /// Newer than this program.
-    Ahead {
-        /// The database's version.
-        database: i32,
-        /// This program's.
-        program: i32,
-    },
+    /// The database is older, or has no schema (version 0): run `fanfare migrate`.
+    Behind { database: i32, program: i32 },
+    /// The database is newer.
+    Ahead { database: i32, program: i32 },
 }
 
-/// What was done to a database.
+/// The result of a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
     /// The names of the migrations that were applied.
     pub applied: Vec<String>,
-    /// Names that are folded in another way now.
+    /// Names whose keys changed.
     pub names: Refolded,
 }
 
 impl Store {
-    /// Applies what is missing, folds names again where an earlier version folded them in another
-    /// way, and gives the roles of `deploy/postgres`, where there are any, what they need.
+    /// Applies the missing migrations, folds names again if an earlier version folded them in
+    /// another way, and grants the roles of `deploy/postgres`, if they exist, their rights.
     ///
-    /// Safe to run twice and from several processes at once: the others wait for the lock.
+    /// It may run twice, and in several processes at once, which wait for each other.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
         if let SchemaState::Ahead { database, program } = self.schema_state().await? {
             return Err(StoreError::SchemaAhead { database, program });
@@ -121,7 +111,7 @@ impl Store {
     }
 }
 
-/// What SQL files can't do, after them.
+/// Completes a migration: folds names again, which SQL can't do, and grants the roles their rights.
 async fn finish(client: &mut Client) -> Result<Refolded, StoreError> {
     let doing = "fold names again";
     let transaction = client.transaction().await.map_err(StoreError::at(doing))?;

@@ -1,21 +1,21 @@
-//! Why the database can't be used until a person has changed something.
+//! Faults of the installation that a person has to correct before the database can be used.
 //!
-//! Waiting helps against a server that is away, starting, or full. It does not help against a wrong
-//! password; so these reasons are told apart while a connection is opened, where nothing is at stake
-//! yet.
+//! Waiting helps when a server is unavailable, starting, or has no free connections. It does not
+//! help when the password is wrong. These faults are recognised while a connection is opened,
+//! before any statement runs.
 
 use tokio_postgres::Error;
 
-/// A fault of the installation: the database answers, and will give the same answer again.
+/// A fault of the installation: the database refuses the connection, and would refuse it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misconfiguration {
-    /// The server does not let this user in.
+    /// The server refuses this user or password.
     Login,
     /// The server has no such database.
     NoDatabase,
-    /// The account may not do what it has to do.
+    /// The account lacks rights.
     Rights,
-    /// The server, or a pooler before it, refuses a setting of the connection string.
+    /// The server, or a pooler in front of it, refuses a setting of the connection string.
     Setting,
     /// The database does not store text as UTF-8.
     Encoding,
@@ -26,7 +26,7 @@ pub enum Misconfiguration {
 }
 
 impl Misconfiguration {
-    /// What a person has to do.
+    /// The action that corrects the fault.
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl Misconfiguration {
         }
     }
 
-    /// What an attempt to connect failed with, if waiting does not help.
+    /// The fault for which a connection failed; `None` when waiting may help.
     pub(crate) fn of_connecting(error: &Error) -> Option<Self> {
         let Some(database) = error.as_db_error() else {
             return of_client(error);
@@ -71,7 +71,8 @@ impl Misconfiguration {
             "28P01" | "28000" => Some(Self::Login),
             "3D000" => Some(Self::NoDatabase),
             "42501" => Some(Self::Rights),
-            // Not known, can't be changed now, a value that it can't have, and a bad `options`.
+            // A setting that is not known, can't be changed now or can't have this value, and an
+            // invalid `options`.
             "42704" | "55P02" | "22023" | "42601" => Some(Self::Setting),
             "08P01" => of_pooler(database.message()),
             _ => None,
@@ -79,8 +80,9 @@ impl Misconfiguration {
     }
 }
 
-/// `PgBouncer` has one code for nearly everything; its words, which are never translated, differ
-/// (`src/client.c` and `src/objects.c` of its source). What is not named here may pass.
+/// Recognises a fault by the message of `PgBouncer`, which has one code for nearly all errors and
+/// never translates its messages (`src/client.c` and `src/objects.c` of its source). Other messages
+/// may be about a fault that passes.
 fn of_pooler(message: &str) -> Option<Misconfiguration> {
     const WORDS: [(&str, Misconfiguration); 8] = [
         ("unsupported startup parameter", Misconfiguration::Setting),
@@ -92,18 +94,18 @@ fn of_pooler(message: &str) -> Option<Misconfiguration> {
         ("login rejected", Misconfiguration::Login),
         ("SSL required", Misconfiguration::Tls),
     ];
-    // What the server said to the pooler: the pooler tries again, and so do we.
+    // The server refused the pooler, which tries again.
     if message.starts_with("server login failed") {
         return None;
     }
     WORDS.iter().find(|(words, _)| message.contains(words)).map(|(_, what)| *what)
 }
 
-/// The client's own reasons. The library tells them apart by nothing but its words; the tests of the
-/// commands show that they still are these.
+/// Recognises an error of the client. The library's errors differ only in their messages; the tests
+/// of the commands show that these have not changed.
 fn of_client(error: &Error) -> Option<Misconfiguration> {
     match error.to_string().as_str() {
-        // The server asks for a password, and none is given; or it can't do what was agreed.
+        // The server asks for a password and none is given, or the authentication failed.
         "invalid configuration" | "authentication error" => Some(Misconfiguration::Login),
         "error performing TLS handshake" if fanfare_tls::is_of_tls(error) => {
             Some(Misconfiguration::Tls)
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pooler_is_understood_by_its_words() {
+    fn fault_is_recognised_by_the_poolers_message() {
         for (words, expected) in [
             ("unsupported startup parameter: options", Some(Misconfiguration::Setting)),
             ("no such database: x", Some(Misconfiguration::NoDatabase)),

@@ -1,5 +1,5 @@
-//! How fast webhooks may get their notifications, as all workers share it: `fanfare_core::pace`
-//! decides, this keeps one row for each webhook that has a hold, a pace or a limit.
+//! The paces of webhooks, which all workers share. `fanfare_core::pace` decides; this module keeps
+//! one row for each webhook that has a hold, a pace or a rate limit.
 
 use std::time::Duration;
 
@@ -15,19 +15,20 @@ use tokio_postgres::{Error, Row};
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// A row that nothing has changed for this long is removed: the receiver is then found out again.
+/// A row that has not changed for this time is removed. The pace of the receiver is then learned
+/// again.
 const FORGET_AFTER: Duration = Duration::from_hours(7 * 24);
 
 impl Store {
-    /// Changes the pace of a webhook with this address, while no other process does, and returns what
-    /// `change` returns. A pace that has nothing to say is removed. `None` when it was not changed:
-    /// another process has had the pace for a second, or the webhook has another address by now, or is
+    /// Changes the pace of a webhook with this address under a lock, and returns the result of
+    /// `change`. A pace that limits nothing any more is removed. `None` when nothing was changed,
+    /// because another process held the lock for a second, or the webhook has another address or is
     /// deleted.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: whether it was changed is not known. To repeat it reserves another slot, or
-    /// counts an answer twice, which both only makes the webhook slower.
+    /// [`StoreError`]: the pace may have been changed. A repeated call reserves another slot, or
+    /// counts an answer twice; both only make the webhook slower.
     pub async fn pace_change<T: Send>(
         &self,
         webhook: WebhookId,
@@ -62,7 +63,7 @@ impl Store {
         Ok(Some(changed))
     }
 
-    /// How many webhooks are held now, because their receivers asked for that.
+    /// Counts the webhooks that are held now at their receivers' request.
     ///
     /// # Errors
     ///
@@ -75,11 +76,11 @@ impl Store {
         row.and_then(|row| row.try_get(0)).map_err(StoreError::at("count the webhooks on hold"))
     }
 
-    /// Removes the paces of webhooks that got nothing for a week.
+    /// Removes the paces of webhooks to which nothing was sent for a week.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: they are removed the next time.
+    /// [`StoreError`]: the next sweep removes them.
     pub async fn paces_sweep(&self) -> Result<u64, StoreError> {
         const SQL: &str = "-- paces_sweep
             delete from webhook_paces
@@ -97,7 +98,8 @@ async fn lock(
     webhook: WebhookId,
     uri: &WebhookUri,
 ) -> Result<Option<Pace>, Error> {
-    // Not waited for until it is on the disk: what a crash of the database loses is learned again.
+    // The commit does not wait for the disk: a pace that a crash of the database loses is learned
+    // again.
     const BRIEFLY: &str = "-- pace_lock_briefly
         select set_config('synchronous_commit', 'off', true),
                set_config('lock_timeout', '1s', true)";
@@ -110,7 +112,7 @@ async fn lock(
     let statement = transaction.prepare_cached(LOCK).await?;
     let uri = uri.as_str();
     let parameters: [&(dyn ToSql + Sync); 2] = [&webhook.0, &uri];
-    // Both go out at once.
+    // Both statements are sent at once.
     let briefly = transaction.query_one(&briefly, &[]);
     let (briefly, row) = join(briefly, transaction.query_opt(&statement, &parameters)).await;
     briefly?;
@@ -122,7 +124,7 @@ async fn lock(
 
 fn pace(row: &Row) -> Result<Pace, tokio_postgres::Error> {
     let Json(learned): Json<serde_json::Value> = row.try_get(2)?;
-    // What another version wrote is no reason to stop: it is learned again.
+    // A pace that another version wrote may not parse: it is learned again.
     let mut pace: Pace = serde_json::from_value(learned).unwrap_or_default();
     (pace.hold_until, pace.interval) = (row.try_get(0)?, row.try_get(1)?);
     Ok(pace)

@@ -1,48 +1,17 @@
-//! The connections.
+//! The store, and its pool of connections.
 
 use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{Pool, PoolError};
 
-pub(crate) use crate::cancel::Object;
+use crate::cancel::Object;
 use crate::clock::DatabaseClock;
+use crate::config::Config;
 use crate::connect::Connector;
 use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::target::Target;
-
-/// How to reach the database.
-#[derive(Clone)]
-pub struct Config {
-    /// A PostgreSQL connection string or URL, as `psql` takes it: with several hosts, and the files
-    /// of certificates.
-    pub url: String,
-    /// The most connections that this process holds.
-    pub max_connections: usize,
-    /// Who this is for: a few questions over and over, or many different ones.
-    pub asks: Asks,
-    /// The name that operators see in `pg_stat_activity`.
-    pub application_name: String,
-    /// The keys that seal secrets.
-    pub keyring: Keyring,
-}
-
-/// What a process asks the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asks {
-    /// The same few questions, hundreds of times a second, about arrays of ids: planning takes longer
-    /// than answering, and the best plan does not depend on the ids. Plans are kept.
-    TheSame,
-    /// Lists with filters, of which each wants a plan of its own.
-    ThisAndThat,
-    /// The same for people who wait for the answer: the database ends a statement that takes longer
-    /// than [`STATEMENT_TIME`].
-    Interactive,
-}
-
-/// The longest that a statement of [`Asks::Interactive`] may take.
-pub const STATEMENT_TIME: Duration = Duration::from_secs(10);
 
 /// The database. Cheap to clone; connects when first needed and again after an outage.
 #[derive(Clone)]
@@ -54,10 +23,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Reads the connection string, and the files that it names; connects to nothing yet.
+    /// Reads the connection string and the files that it names. It does not connect yet.
     pub fn new(config: Config) -> Result<Self, StoreError> {
-        let connector =
-            Connector::new(Target::parse(&config.url, &config.application_name, config.asks)?)?;
+        let connector = Connector::new(Target::parse(
+            &config.url,
+            &config.application_name,
+            config.plan_mode,
+        )?)?;
         let pool = Pool::builder(connector.clone())
             .max_size(config.max_connections)
             .runtime(Runtime::Tokio1)
@@ -69,7 +41,7 @@ impl Store {
         Ok(Self { pool, connector, clock, keyring: config.keyring })
     }
 
-    /// A connection from the pool; never hold one over a POST or a wait for the broker.
+    /// Takes a connection from the pool. Do not hold one during a POST or a wait for the broker.
     pub(crate) async fn client(&self) -> Result<Object, StoreError> {
         let pooled = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(unreachable) => unreachable.into(),
@@ -78,7 +50,7 @@ impl Store {
         Ok(Object::new(pooled, self.connector.clone()))
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let client = self.client().await?;
         client

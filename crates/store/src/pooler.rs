@@ -1,7 +1,6 @@
-//! Whether a pooler stands before the database.
+//! The name and version of a connection pooler in front of the database, for people.
 //!
-//! Which sessions it gives is seen on each connection ([`session`](crate::session)); this is for
-//! people, who want to know what answers them.
+//! Whether its sessions can be used is checked on each connection ([`session`](crate::session)).
 
 use std::time::Duration;
 
@@ -12,18 +11,18 @@ use tokio_postgres::{Error, SimpleQueryMessage};
 use crate::connect::Connector;
 use crate::pool::Store;
 
-/// The database that `PgBouncer` has for its administrators, and that it lets nobody else have.
+/// The database that `PgBouncer` reserves for its administrators.
 const CONSOLE: &str = "pgbouncer";
 
-/// How long it may take to answer.
+/// The time limit for the answer.
 const ANSWERS: Duration = Duration::from_secs(5);
 
 impl Store {
-    /// The pooler that answers at the database's first host, by its own name and, where this account
-    /// may ask, its version; `None` when PostgreSQL itself answers, or what answers is not known.
+    /// The pooler at the database's first host: its name and, if this account may ask for it, its
+    /// version. `None` when PostgreSQL itself answers, or the kind of server is not known.
     ///
-    /// PostgreSQL has no database of the name that `PgBouncer` reserves, or one that does not know
-    /// this pooler's commands.
+    /// PostgreSQL has no database of the name that `PgBouncer` reserves, or has one that does not
+    /// know this pooler's commands.
     pub async fn pooler(&self) -> Option<String> {
         timeout(ANSWERS, ask(&self.connector)).await.ok().flatten()
     }
@@ -32,11 +31,11 @@ impl Store {
 async fn ask(connector: &Connector) -> Option<String> {
     let (mut config, tls) = connector.first_host()?;
     config.dbname(CONSOLE).target_session_attrs(TargetSessionAttrs::Any);
-    let (client, driven) = match config.connect(tls).await {
+    let (client, driver) = match config.connect(tls).await {
         Ok(connected) => connected,
         Err(error) => return is_refusal(&error).then(|| "PgBouncer".to_owned()),
     };
-    tokio::spawn(driven);
+    tokio::spawn(driver);
     let answer = client.simple_query("show version").await.ok()?;
     answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
@@ -44,8 +43,8 @@ async fn ask(connector: &Connector) -> Option<String> {
     })
 }
 
-/// "not allowed": its code for all that it refuses. PostgreSQL says that there is no such database,
-/// or that nobody may log in to it.
+/// Whether `PgBouncer` refused the connection. It has one code for every refusal. PostgreSQL has
+/// other codes for a database that does not exist or that allows no connections.
 fn is_refusal(error: &Error) -> bool {
     error.code().is_some_and(|code| code.code() == "08P01")
 }

@@ -1,8 +1,8 @@
-//! Which workers run, and how far they have come in the queues of jobs.
+//! The running workers, and their progress in the queues of jobs.
 //!
-//! A queue is in order. When workers were handed a job that came into it at some time, all that came
-//! before was handed out, too, or is lost. What was handed out leaves a trace within the time that
-//! its worker needs for an attempt.
+//! A queue is in order. When a job that was enqueued at some time was delivered to a worker, all
+//! jobs before it were delivered, too, or are lost. A delivered job leaves a trace in the ledger
+//! within the time that its worker needs for an attempt.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,17 +13,18 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// How far the workers have come, by the name of the queue.
+/// The progress of the workers in each queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// When this was read, by the database's clock.
+    /// The time of this reading, by the database's clock.
     pub at: DateTime<Utc>,
-    /// When the database's server was started.
+    /// The time at which the database's server was started.
     pub started_at: DateTime<Utc>,
-    /// Workers were handed a job that came into the queue at this time.
+    /// By the name of the queue, the time at which the newest job was enqueued that workers
+    /// received.
     pub passed: BTreeMap<String, DateTime<Utc>>,
-    /// How long the slowest worker of the last minute may take until what it was handed is
-    /// recorded, claimed or put off; `None` when no worker said so.
+    /// The longest time that a worker of the last minute needs until a job that it received is
+    /// recorded, claimed or deferred; `None` when no worker reported one.
     pub settles_within: Option<Duration>,
 }
 
@@ -32,7 +33,7 @@ pub struct Progress {
 pub struct WorkerId(Uuid);
 
 impl WorkerId {
-    /// One that no other process has.
+    /// Makes an id that no other process has.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::now_v7())
@@ -40,13 +41,13 @@ impl WorkerId {
 }
 
 impl Store {
-    /// Notes that jobs were handed out that came into their queues at these times.
+    /// Records that workers received jobs that were enqueued at these times.
     pub async fn queue_progress_note(
         &self,
         passed: &[(&str, DateTime<Utc>)],
     ) -> Result<(), StoreError> {
-        // A time from the future says no more than that the queue has come as far as now. Not waited
-        // for until it is on the disk: it is noted again with the next job.
+        // A time in the future counts as now. The commit does not wait for the disk: the progress
+        // is recorded again with the next job.
         const SQL: &str = "-- queue_progress_note
             with quick as (select set_config('synchronous_commit', 'off', true))
             insert into queue_progress as known (queue, passed_at, noted_at)
@@ -55,7 +56,7 @@ impl Store {
             order by queue
             on conflict (queue) do update
                 set passed_at = greatest(known.passed_at, excluded.passed_at), noted_at = now()";
-        let doing = "note the progress of queues";
+        let doing = "record the progress of queues";
         let (queues, times): (Vec<&str>, Vec<DateTime<Utc>>) = passed.iter().copied().unzip();
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
@@ -63,8 +64,8 @@ impl Store {
         Ok(())
     }
 
-    /// Says that a worker runs, and within which time what it was handed is recorded, claimed or put
-    /// off. Workers that said nothing for an hour are forgotten.
+    /// Records that a worker runs, and the time within which a job that it received is recorded,
+    /// claimed or deferred. Workers that did not report for an hour are removed.
     pub async fn worker_seen(
         &self,
         worker: WorkerId,
@@ -80,7 +81,7 @@ impl Store {
             select $1, $2, now() from quick
             on conflict (worker) do update
                 set settles_within = excluded.settles_within, seen_at = now()";
-        let doing = "note that the worker runs";
+        let doing = "record that the worker runs";
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let settles_within = settles_within.as_secs_f64();
@@ -91,7 +92,7 @@ impl Store {
         Ok(())
     }
 
-    /// How far the workers have come.
+    /// Reads the progress of the workers.
     pub async fn queue_progress(&self) -> Result<Progress, StoreError> {
         const SQL: &str = "-- queue_progress
             select now(), pg_postmaster_start_time(), p.queue, p.passed_at,

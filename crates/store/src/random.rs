@@ -1,6 +1,7 @@
-//! Random bytes that nobody can guess, from the operating system.
+//! Random bytes from the operating system, which can't be guessed.
 //!
-//! For secrets, keys, tokens and marks. Only what spreads load takes its numbers from elsewhere.
+//! They are for secrets, keys, tokens and marks. Random numbers that only spread load come from
+//! elsewhere.
 
 use fanfare_core::webhook::Secret;
 
@@ -23,7 +24,7 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], StoreError> {
 ///
 /// [`StoreError::Random`]
 pub fn secret() -> Result<Secret, StoreError> {
-    // Twice what is needed, since some bytes are passed over.
+    // Twice the number that is needed, since some bytes are skipped.
     let random: [u8; 128] = bytes()?;
     Secret::generate(&random).ok_or_else(|| StoreError::Random("too few were usable".to_owned()))
 }

@@ -1,13 +1,13 @@
-//! The reconciler's look at the ledger: what is settled, and what got lost on the way.
+//! The reconciler's statements: they find settled events and lost jobs in the ledger.
 //!
-//! A job is lost when its queue has passed the time at which it came into it, and nothing was done
-//! about its deliveries. An event waits for one of two things, and is found by the index of that:
-//! for first attempts in the delivery queues (`first_pending`), or for what comes through
-//! `fanfare.retries`. Its `queued_at` is when the job that it waits for came, or comes, into that
-//! queue, so what a queue has not passed is not even read.
+//! A job is lost when its queue has passed the time at which it was enqueued, and its deliveries
+//! have no trace of it. An event waits either for first attempts in the delivery queues
+//! (`first_pending`) or for jobs from `fanfare.retries`, and each kind has an index. `queued_at` is
+//! the time at which the job that the event waits for enters that queue, so events that a queue has
+//! not passed are not even read.
 //!
-//! Looking takes three steps, so that a lost answer or a death costs a copy of a job and no job: what
-//! is lost is found and leased for some seconds; its jobs are published; then that is noted.
+//! There are three steps, so that a lost answer or a crash may duplicate a job but never loses one.
+//! The lost jobs are found and leased for some seconds, they are published, and that is recorded.
 
 use std::time::Duration;
 
@@ -19,39 +19,40 @@ use tokio_postgres::Row;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// How far the queues have come: jobs that came into them before were handed to workers, or lost.
+/// The progress of the queues: jobs that were enqueued before these times were delivered to
+/// workers, or lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passed {
-    /// The slowest of the delivery queues; `None` when one of them is not known.
+    /// The slowest of the delivery queues; `None` when the progress of one is not known.
     pub deliveries: Option<DateTime<Utc>>,
-    /// `fanfare.retries`; `None` when it is not known.
+    /// `fanfare.retries`; `None` when its progress is not known.
     pub retries: Option<DateTime<Utc>>,
 }
 
-/// What one look found.
+/// The result of one pass over the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// When it looked, by the database's clock.
+    /// The time of the pass, by the database's clock.
     pub at: DateTime<Utc>,
-    /// Events looked at.
-    pub looked: usize,
-    /// Events of which nothing is owed any more; they are marked.
+    /// The number of events that were checked.
+    pub checked: usize,
+    /// The number of these that were found to be settled, and are marked so now.
     pub settled: usize,
-    /// Deliveries of which nothing was ever done, and whose jobs the delivery queues have lost.
+    /// Deliveries without any trace, whose jobs the delivery queues have lost.
     pub unattempted: Vec<Due>,
-    /// Deliveries whose next attempt should have come through `fanfare.retries`.
+    /// Deliveries whose job for the next attempt should have come from `fanfare.retries`.
     pub overdue: Vec<Due>,
 }
 
 impl Store {
-    /// Looks at unsettled events that the queues have passed, at most `limit` for each kind of queue.
+    /// Checks unsettled events that the queues have passed, at most `limit` for each kind of queue.
     ///
-    /// What is lost is leased for ten seconds: nobody else finds it meanwhile. When its jobs are
-    /// published, [`reconcile_published`](Self::reconcile_published) says so. `None` when another
-    /// router is looking.
+    /// Lost jobs are leased for ten seconds, so that no other router finds them meanwhile. The
+    /// caller records their publishing by [`reconcile_published`](Self::reconcile_published).
+    /// `None` while another router makes a pass.
     pub async fn reconcile(&self, limit: i64, passed: Passed) -> Result<Option<Found>, StoreError> {
-        // Two seconds are for routers that publish in another order than they take events in. A claim
-        // that holds is an attempt under way; of an older attempt it says nothing.
+        // The two seconds are for routers that publish jobs in another order than they store
+        // events. A valid claim is an attempt under way; it says nothing about an older attempt.
         const SQL: &str = include_str!("sql/reconcile.sql");
         const LOCK: &str =
             "-- reconcile\nselect pg_try_advisory_xact_lock(hashtext('fanfare.reconcile'))";
@@ -77,7 +78,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Notes that jobs of batches were published again at `at`, to `fanfare.retries`.
+    /// Records that jobs of batches were published again at `at`, to `fanfare.retries`.
     pub async fn reconcile_published(
         &self,
         batches: &[BatchKey],
@@ -90,8 +91,8 @@ impl Store {
         self.reconcile_note(SQL, batches, at).await
     }
 
-    /// Notes that jobs of batches may be in a delivery queue of which nothing is known: they are
-    /// looked at again as if they had come into theirs at `at`.
+    /// Records that jobs of batches may be in a delivery queue whose progress is not known. They
+    /// are checked again as if they had been enqueued at `at`.
     pub async fn reconcile_postponed(
         &self,
         batches: &[BatchKey],
@@ -109,18 +110,18 @@ impl Store {
         batches: &[BatchKey],
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let doing = "note what became of lost jobs";
+        let doing = "record what became of lost jobs";
         let batches: Vec<uuid::Uuid> = batches.iter().map(|batch| batch.0).collect();
         let client = self.client().await?;
         client.execute(sql, &[&batches, &at]).await.map_err(StoreError::at(doing))?;
         Ok(())
     }
 
-    /// Notes that deliveries were deferred, each with its wait, so that the reconciler does not take
-    /// them for lost.
+    /// Records that deliveries were deferred, each with its wait, so that the reconciler does not
+    /// treat their jobs as lost.
     pub async fn claims_defer(&self, deferred: &[(Due, Duration)]) -> Result<(), StoreError> {
-        // Not waited for until it is on the disk: if it is lost, the reconciler sends a copy round,
-        // of two copies one is claimed, and the other is then past.
+        // The commit does not wait for the disk. If it is lost, the reconciler publishes a copy of
+        // the job; one of the two copies is claimed, and the history then passes the other.
         const SQL: &str = "-- claims_defer
             with quick as (select set_config('synchronous_commit', 'off', true))
             insert into claims (batch, webhook, entry, until, deferred_until)
@@ -130,7 +131,7 @@ impl Store {
                 as d(batch, webhook, entry, wait), quick
             order by batch, webhook, wait desc
             on conflict (batch, webhook) do update set deferred_until = excluded.deferred_until";
-        let doing = "note deferred deliveries";
+        let doing = "record deferred deliveries";
         let column = |of: fn(&Due) -> uuid::Uuid| -> Vec<uuid::Uuid> {
             deferred.iter().map(|(due, _)| of(due)).collect()
         };
@@ -148,13 +149,13 @@ impl Store {
         Ok(())
     }
 
-    /// Removes claims that ran out long ago from a part of the table: from the page `from` on, at
-    /// most `pages`. Returns where the next part begins; 0 when the table has been gone through, or
-    /// another process sweeps. One whose attempt was never recorded is kept for a day, since the next
-    /// claim must count it.
+    /// Removes claims that expired long ago from a part of the table: at most `pages` pages from
+    /// the page `from` on. Returns the page at which the next part begins; 0 at the end of the
+    /// table, or while another process sweeps. A claim whose attempt was never recorded is kept for
+    /// a day, since the next claim must count it.
     ///
-    /// By page, and not by an index: an index over what changes with every claim would cost each
-    /// claim more than a look at a small table costs.
+    /// The sweep reads pages and uses no index. An index over a column that changes with every
+    /// claim would cost each claim more than a scan of a small table costs.
     pub async fn claims_sweep(&self, from: i64, pages: i64) -> Result<i64, StoreError> {
         const SQL: &str = "-- claims_sweep
             delete from claims c
@@ -182,9 +183,9 @@ impl Store {
         Ok(if next < size { next } else { 0 })
     }
 
-    /// When the oldest unsettled event was taken in.
+    /// The time at which the oldest unsettled event was received.
     pub async fn oldest_unsettled(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        // In the order of its index, so that the first entry is the answer.
+        // The order is that of the index, so the first entry is the answer.
         const SQL: &str = "-- oldest_unsettled
             select received_at from events where look_at is not null
             order by received_at, batch limit 1";
@@ -201,7 +202,7 @@ fn found(rows: &[Row]) -> Result<Option<Found>, tokio_postgres::Error> {
     let count = |index| first.try_get::<_, i64>(index).map(|n| usize::try_from(n).unwrap_or(0));
     let mut found = Found {
         at: first.try_get(4)?,
-        looked: count(5)?,
+        checked: count(5)?,
         settled: count(6)?,
         unattempted: Vec::new(),
         overdue: Vec::new(),

@@ -1,9 +1,9 @@
-//! Events in: the plan of a whole batch of messages and its place in the ledger, in one statement.
+//! Routing: one statement plans the events of many messages, and stores them in the ledger.
 //!
-//! The statement asks, for each event, which unpaused webhooks want it and belong to somebody who
-//! may read its resource as of the event's revision; it inserts the events with the answer; and it
-//! says of each what became of it. One statement is one transaction: a router that dies before it
-//! is over has done nothing, one that dies after it leaves the rest to the reconciler.
+//! For each event the statement finds the unpaused webhooks whose filters accept it and whose
+//! owners may read its resource as of the event's revision. It inserts the events with these plans,
+//! and answers a result for each. One statement is one transaction: a router that dies before its
+//! end has done nothing, and one that dies after it leaves the jobs to the reconciler.
 
 mod statement;
 
@@ -23,43 +23,41 @@ use crate::pool::Store;
 use crate::random;
 use statement::ROUTE;
 
-/// An event on its way into the ledger.
+/// An event to be stored in the ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<'a> {
-    /// The event.
     pub event: &'a Event,
-    /// What it was published with.
+    /// The batch in which it was published.
     pub batch: BatchKey,
-    /// Its place in the batch.
+    /// Its index in the batch.
     pub position: usize,
 }
 
-/// What became of an event.
+/// The result of routing an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routed {
-    /// It is in the ledger, with its plan.
-    Taken {
-        /// Whom it goes to.
+    /// The event is in the ledger, with its plan.
+    Accepted {
+        /// The webhooks of the plan.
         webhooks: Vec<WebhookId>,
-        /// When it was taken in.
         received_at: DateTime<Utc>,
     },
-    /// It was there before.
+    /// The event was in the ledger already.
     Known,
-    /// It, or another one of its batch, asks for a revision that the directory has not reached, or
-    /// below which a document is missing; or every event is held. Nothing was written of the batch.
+    /// An event of the batch asks for a revision that the directory has not reached, or below which
+    /// a document is missing; or every event is held. Nothing of the batch was written.
     Held,
-    /// It, or another one of its batch, asks for a revision of which no history is kept any more;
-    /// nothing was written of the batch.
+    /// An event of the batch asks for a revision of which no history is kept any more. Nothing of
+    /// the batch was written.
     Forgotten,
 }
 
-/// What the rows of one routing are marked with, however often its statement is repeated.
+/// The mark of the rows of one routing, which stays the same when its statement is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Routing(i64);
 
 impl Routing {
-    /// A mark that no other routing has.
+    /// Makes a mark that no other routing has.
     ///
     /// # Errors
     ///
@@ -70,10 +68,10 @@ impl Routing {
 }
 
 impl Store {
-    /// Routes events; the answers are in their order. No two may have the same key.
+    /// Routes events, and answers in their order. No two events may have the same key.
     ///
-    /// A revision below which a document is missing counts as not reached: for good, or until the gap
-    /// is `gap_wait` old, after which the document is taken for lost.
+    /// A revision below which a document is missing counts as not reached until the gap is
+    /// `gap_wait` old, after which the document counts as lost. With `None` it never does.
     pub async fn route(
         &self,
         arrivals: &[Arrival<'_>],
@@ -82,8 +80,8 @@ impl Store {
         self.route_as(Routing::new()?, arrivals, gap_wait).await
     }
 
-    /// The same with a mark, by which [`route_own`](Self::route_own) finds what an earlier try
-    /// wrote whose answer was lost.
+    /// The same with a mark, by which [`route_own`](Self::route_own) finds the rows of an earlier
+    /// try whose answer was lost.
     pub async fn route_as(
         &self,
         routing: Routing,
@@ -101,8 +99,7 @@ impl Store {
         rows.iter().map(routed).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// Of these events those that this very routing wrote: nobody else knows of them, so nobody
-    /// else publishes their jobs.
+    /// Finds those of these events that this routing wrote. No other router publishes their jobs.
     pub async fn route_own(
         &self,
         routing: Routing,
@@ -122,12 +119,12 @@ impl Store {
             let webhooks: Vec<Uuid> = row.try_get(1)?;
             let webhooks = webhooks.into_iter().map(WebhookId).collect();
             let received_at = row.try_get(2)?;
-            Ok((EventKey(row.try_get(0)?), Routed::Taken { webhooks, received_at }))
+            Ok((EventKey(row.try_get(0)?), Routed::Accepted { webhooks, received_at }))
         };
         rows.iter().map(own).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// The notifications of events that came a second time.
+    /// Reads the notifications of events that came a second time.
     pub async fn route_notifications(
         &self,
         keys: &[EventKey],
@@ -145,7 +142,8 @@ impl Store {
         rows.iter().map(known).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// What is still unsettled of events that came a second time: their first jobs may be lost.
+    /// Finds the deliveries of events that came a second time and whose first jobs may be lost:
+    /// those without any attempt.
     pub async fn route_unsettled(&self, keys: &[EventKey]) -> Result<Vec<Due>, StoreError> {
         const SQL: &str = "-- route_unsettled
             select distinct e.batch, p.webhook
@@ -173,7 +171,7 @@ fn routed(row: &tokio_postgres::Row) -> Result<Routed, tokio_postgres::Error> {
     let is = |index| Ok(row.try_get::<_, Option<bool>>(index)?.unwrap_or(false));
     let webhooks: Option<Vec<Uuid>> = row.try_get(2)?;
     Ok(match webhooks {
-        Some(webhooks) => Routed::Taken {
+        Some(webhooks) => Routed::Accepted {
             webhooks: webhooks.into_iter().map(WebhookId).collect(),
             received_at: row.try_get(3)?,
         },
@@ -183,7 +181,7 @@ fn routed(row: &tokio_postgres::Row) -> Result<Routed, tokio_postgres::Error> {
     })
 }
 
-/// The statement's arrays.
+/// The parameters of the statement that are arrays.
 #[derive(Default)]
 struct Columns<'a> {
     idx: Vec<i32>,

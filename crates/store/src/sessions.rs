@@ -1,6 +1,6 @@
-//! Sessions: who an access token stands for, and until when.
+//! Sessions: the user for whom an access token is valid, and its end.
 //!
-//! Only digests of tokens come here, so that nobody who reads the database can sign in with it.
+//! The database has only digests of tokens, so that a person who reads it can't sign in with them.
 
 use chrono::{DateTime, Utc};
 use fanfare_core::access::administrator_key;
@@ -14,41 +14,33 @@ use crate::pool::Store;
 /// SHA-256 of an access token.
 pub type TokenDigest = [u8; 32];
 
-/// A session that begins.
+/// A new session of a local account.
 #[derive(Debug, Clone, Copy)]
 pub struct NewSession<'a> {
-    /// The digest of its token.
     pub digest: &'a TokenDigest,
-    /// Whose it is.
     pub account: &'a Name,
-    /// The hash that the password was checked against.
+    /// The hash against which the password was checked.
     pub password_hash: &'a str,
-    /// Now.
     pub created_at: DateTime<Utc>,
-    /// When it ends.
     pub expires_at: DateTime<Utc>,
 }
 
-/// A session that begins because an identity provider vouches for somebody.
+/// A new session of a user whom an identity provider signed in.
 #[derive(Debug, Clone, Copy)]
 pub struct NewProviderSession<'a> {
-    /// The digest of its token.
     pub digest: &'a TokenDigest,
-    /// The provider.
+    /// The issuer of the provider's tokens.
     pub issuer: &'a str,
-    /// Whom it vouches for.
     pub user: &'a Name,
-    /// Whether it says that this is an administrator.
+    /// Whether the provider says that the user is an administrator.
     pub administrator: bool,
-    /// Now.
     pub created_at: DateTime<Utc>,
-    /// When it ends.
     pub expires_at: DateTime<Utc>,
 }
 
-/// How a user stands in the directory: for a query with the state as `s`, the user's version as `v`
-/// and the given folded name and role key.
-macro_rules! standing_columns {
+/// The columns of [`DirectoryStatus`], for a query with the directory's state as `s` and the user's
+/// version as `v`. Arguments are SQL expressions of the user's folded name and the role's key.
+macro_rules! status_columns {
     ($user:literal, $role:literal) => {
         concat!(
             "v.enabled, v.deleted,
@@ -68,34 +60,33 @@ macro_rules! standing_columns {
     };
 }
 
-/// Who a session stands for.
+/// The user of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionUser {
-    /// The name of the account, or the one that the provider said.
+    /// The name of the account, or the name that the provider gave.
     pub name: Name,
-    /// Whether the account or the provider says so, or the directory says that the user of this
-    /// name is an enabled member of the role System Administrator.
+    /// Whether the user is an administrator by the account, by the provider, or by the directory,
+    /// as an enabled member of the role System Administrator.
     pub administrator: bool,
-    /// The provider that vouched for the user; `None` for an account's session.
+    /// The provider that signed the user in; `None` for an account's session.
     pub issuer: Option<String>,
-    /// How the user of this name stands in the directory.
-    pub standing: Standing,
+    /// The status of the user of this name in the directory.
+    pub status: DirectoryStatus,
 }
 
-/// How somebody stands in the directory right now.
+/// The status of a user in the directory now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Whether the user is there and enabled.
+pub struct DirectoryStatus {
     pub status: UserStatus,
-    /// Whether the directory names the user, or ever did.
+    /// Whether the directory names the user now, or ever did.
     pub known: bool,
     /// Whether the user is enabled and a member of the role System Administrator.
     pub administrator: bool,
 }
 
 impl Store {
-    /// Begins a session. Returns false when the account is gone or disabled, or has another password
-    /// by now.
+    /// Begins a session. Returns false when the account was removed or disabled meanwhile, or has
+    /// another password.
     pub async fn session_add(&self, session: NewSession<'_>) -> Result<bool, StoreError> {
         const SQL: &str = "-- session_add
             insert into sessions (token_digest, account_key, account_generation, created_at,
@@ -119,7 +110,7 @@ impl Store {
             .map_err(StoreError::at("begin a session"))
     }
 
-    /// Begins a session of somebody whom a provider vouches for.
+    /// Begins a session of a user whom an identity provider signed in.
     pub async fn session_add_of_provider(
         &self,
         session: NewProviderSession<'_>,
@@ -147,7 +138,7 @@ impl Store {
             .map_err(StoreError::at("begin a session"))
     }
 
-    /// Who a session stands for; `None` when there is none, or it has ended.
+    /// Reads the user of a session; `None` when there is no such session, or it has ended.
     pub async fn session_user(
         &self,
         digest: &TokenDigest,
@@ -157,7 +148,7 @@ impl Store {
             "-- session_user
             select coalesce(a.name, x.user_name), coalesce(a.administrator, x.administrator),
                    x.issuer, ",
-            standing_columns!("coalesce(x.account_key, x.user_key)", "$3"),
+            status_columns!("coalesce(x.account_key, x.user_key)", "$3"),
             " from sessions x
             left join accounts a on a.name_key = x.account_key
             cross join directory_state s
@@ -190,20 +181,20 @@ impl Store {
         let name = Name::parse(name)
             .ok_or(StoreError::Inconsistent { table: "sessions", column: "user_name" })?;
         let read = || {
-            let standing = standing(&row, 3)?;
-            let administrator = row.try_get::<_, bool>(1)? || standing.administrator;
+            let status = status(&row, 3)?;
+            let administrator = row.try_get::<_, bool>(1)? || status.administrator;
             let issuer = row.try_get(2)?;
-            Ok(SessionUser { name, administrator, issuer, standing })
+            Ok(SessionUser { name, administrator, issuer, status })
         };
         read().map(Some).map_err(StoreError::at(doing))
     }
 
-    /// How somebody stands in the directory right now.
-    pub async fn user_standing(&self, user: &Name) -> Result<Standing, StoreError> {
+    /// Reads the status of a user in the directory now.
+    pub async fn directory_status(&self, user: &Name) -> Result<DirectoryStatus, StoreError> {
         const SQL: &str = concat!(
             "-- user_standing
             select ",
-            standing_columns!("$1", "$2"),
+            status_columns!("$1", "$2"),
             " from directory_state s
             left join directory_versions v
               on v.kind = 'user' and v.name_key = $1 and v.begin_revision <= s.revision
@@ -218,11 +209,11 @@ impl Store {
                 &[/* name_key */ &user.key(), /* role_key */ &administrator_key()],
             )
             .await
-            .and_then(|row| standing(&row, 0))
+            .and_then(|row| status(&row, 0))
             .map_err(StoreError::at(doing))
     }
 
-    /// Ends a session, if there is such a one. Returns the provider that had vouched for its user.
+    /// Ends a session, if it exists. Returns the provider that signed its user in.
     pub async fn session_end(&self, digest: &TokenDigest) -> Result<Option<String>, StoreError> {
         const SQL: &str = "-- session_end
             delete from sessions where token_digest = $1 returning issuer";
@@ -234,7 +225,7 @@ impl Store {
             .map_err(StoreError::at("end a session"))
     }
 
-    /// Takes away sessions that have ended. Returns how many.
+    /// Removes sessions that have expired. Returns how many there were.
     pub async fn sessions_sweep(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         const SQL: &str = "-- sessions_sweep\ndelete from sessions where expires_at <= $1";
         let client = self.client().await?;
@@ -242,13 +233,13 @@ impl Store {
     }
 }
 
-/// Reads `standing_columns!`, from the column `at` on.
-fn standing(row: &Row, at: usize) -> Result<Standing, tokio_postgres::Error> {
+/// Reads `status_columns!`, from the column `at` on.
+fn status(row: &Row, at: usize) -> Result<DirectoryStatus, tokio_postgres::Error> {
     let status = match (row.try_get(at)?, row.try_get(at + 1)?) {
         (Some(true), Some(false)) => UserStatus::Enabled,
         (Some(false), Some(false)) => UserStatus::Disabled,
         _ => UserStatus::Deleted,
     };
     let administrator = status == UserStatus::Enabled && row.try_get(at + 2)?;
-    Ok(Standing { status, known: row.try_get(at + 3)?, administrator })
+    Ok(DirectoryStatus { status, known: row.try_get(at + 3)?, administrator })
 }

@@ -1,6 +1,6 @@
 //! A span for each statement, with the attributes of OpenTelemetry's conventions for databases.
 //!
-//! It says which statement ran, by the name in its first line, and nothing of its values.
+//! A span has the name of the statement, which is in its first line, and none of its values.
 
 use fanfare_core::spans::TARGET;
 use tokio_postgres::Error;
@@ -22,7 +22,8 @@ pub(crate) fn statement(sql: &str) -> Span {
     )
 }
 
-/// Says that a statement failed. An error's text may hold values: only its code is passed on.
+/// Records that a statement failed. Only the error's code is recorded, since its text may have
+/// values.
 pub(crate) fn fail(span: &Span, error: &Error) {
     let code = error.code().map_or("connection", |code| code.code());
     span.record("otel.status_code", "ERROR").record("error.type", code);
@@ -31,7 +32,7 @@ pub(crate) fn fail(span: &Span, error: &Error) {
     }
 }
 
-/// The name of a statement, which stands in a comment before it; else its first word.
+/// The name of a statement, which is in a comment before it, or else its first word.
 fn name(sql: &str) -> &str {
     let sql = sql.trim_start();
     match sql.strip_prefix("-- ") {
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_are_named_by_their_first_line() {
+    fn name_of_a_statement_is_its_first_line() {
         for (sql, expected) in [
             ("-- route\n  with arrival as (select 1)", "route"),
             ("\n -- ping\nselect 1", "ping"),

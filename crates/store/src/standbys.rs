@@ -4,14 +4,14 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 impl Store {
-    /// How many standbys follow the database without any commit waiting for one of them; 0 also when
-    /// the account may not see them. A failover to such a standby loses the last commits.
+    /// Counts the standbys that follow the database while no commit waits for one of them; 0 also
+    /// when the account may not see them. A failover to such a standby loses the last commits.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: the database did not answer.
     pub async fn standbys_behind(&self) -> Result<i64, StoreError> {
-        // A base backup is a connection of this kind too, but no standby.
+        // A base backup is a connection of this kind, too, but it is no standby.
         const SQL: &str = "-- standbys_behind
             select count(*) from pg_stat_replication
             where current_setting('synchronous_standby_names') = ''

@@ -1,9 +1,9 @@
-//! Statements that were prepared too early are prepared again, unseen.
+//! Running statements, and preparing those again that were prepared too early.
 //!
-//! A connection keeps its prepared statements. A migration may change what one answers, and a pooler
-//! or a person may have the session forget it; PostgreSQL then refuses it before it has any effect.
-//! Within a transaction nothing can be repeated: there the error ends the transaction, and
-//! [`Remedy::Repeat`](crate::Remedy::Repeat) says what helps.
+//! A connection keeps its prepared statements. A migration may change the columns that one answers,
+//! and a pooler or a person may deallocate it. PostgreSQL then refuses it before it has any effect.
+//! Within a transaction nothing can be repeated: the error ends the transaction, and its remedy is
+//! [`Remedy::Repeat`](crate::Remedy::Repeat).
 
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
@@ -12,22 +12,21 @@ use crate::connect::Pooled;
 use crate::error::is_stale;
 use crate::spans;
 
-/// A statement of the cache, and its text.
+/// A prepared statement of the cache, and its text.
 pub(crate) struct Prepared<'a> {
     sql: &'a str,
     statement: Statement,
 }
 
-/// What can be asked: a text, or what was prepared from it.
-pub(crate) trait Asked {
-    /// The text.
+/// A statement, either as text or prepared.
+pub(crate) trait Query {
     fn sql(&self) -> &str;
 
-    /// What was prepared from it, if that is kept.
+    /// The prepared statement, if it is in the cache.
     fn prepared(&self) -> Option<&Statement>;
 }
 
-impl Asked for str {
+impl Query for str {
     fn sql(&self) -> &str {
         self
     }
@@ -37,7 +36,7 @@ impl Asked for str {
     }
 }
 
-impl Asked for String {
+impl Query for String {
     fn sql(&self) -> &str {
         self
     }
@@ -47,7 +46,7 @@ impl Asked for String {
     }
 }
 
-impl Asked for Prepared<'_> {
+impl Query for Prepared<'_> {
     fn sql(&self) -> &str {
         self.sql
     }
@@ -57,24 +56,24 @@ impl Asked for Prepared<'_> {
     }
 }
 
-/// Values for a statement.
+/// The parameters of a statement.
 type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// Runs a statement by a method of the library's client; once more if it was stale.
-macro_rules! ask {
-    ($pooled:ident, $method:ident, $asked:ident, $values:ident) => {{
-        let span = spans::statement($asked.sql());
-        let asking = async {
-            let statement = $pooled.statement($asked).await?;
+/// Runs a statement by a method of the library's client, and again if it was stale.
+macro_rules! run {
+    ($pooled:ident, $method:ident, $query:ident, $values:ident) => {{
+        let span = spans::statement($query.sql());
+        let running = async {
+            let statement = $pooled.statement($query).await?;
             match $pooled.client().$method(&statement, $values).await {
                 Ok(answer) => Ok(answer),
                 Err(error) => {
-                    let statement = $pooled.prepare_again($asked, error).await?;
+                    let statement = $pooled.prepare_again($query, error).await?;
                     $pooled.client().$method(&statement, $values).await
                 }
             }
         };
-        asking.await.inspect_err(|error| spans::fail(&span, error))
+        running.await.inspect_err(|error| spans::fail(&span, error))
     }};
 }
 
@@ -85,60 +84,60 @@ impl Pooled {
         Ok(Prepared { sql, statement })
     }
 
-    /// All rows that a statement answers.
+    /// Returns all rows of a statement.
     pub(crate) async fn query(
         &self,
-        asked: &(impl Asked + ?Sized),
+        query: &(impl Query + ?Sized),
         values: Values<'_>,
     ) -> Result<Vec<Row>, Error> {
-        ask!(self, query, asked, values)
+        run!(self, query, query, values)
     }
 
-    /// The one row that a statement answers.
+    /// Returns the only row of a statement.
     pub(crate) async fn query_one(
         &self,
-        asked: &(impl Asked + ?Sized),
+        query: &(impl Query + ?Sized),
         values: Values<'_>,
     ) -> Result<Row, Error> {
-        ask!(self, query_one, asked, values)
+        run!(self, query_one, query, values)
     }
 
-    /// The row that a statement answers, if any.
+    /// Returns the row of a statement, if there is one.
     pub(crate) async fn query_opt(
         &self,
-        asked: &(impl Asked + ?Sized),
+        query: &(impl Query + ?Sized),
         values: Values<'_>,
     ) -> Result<Option<Row>, Error> {
-        ask!(self, query_opt, asked, values)
+        run!(self, query_opt, query, values)
     }
 
-    /// How many rows a statement changed.
+    /// Returns the number of rows that a statement changed.
     pub(crate) async fn execute(
         &self,
-        asked: &(impl Asked + ?Sized),
+        query: &(impl Query + ?Sized),
         values: Values<'_>,
     ) -> Result<u64, Error> {
-        ask!(self, execute, asked, values)
+        run!(self, execute, query, values)
     }
 
-    async fn statement(&self, asked: &(impl Asked + ?Sized)) -> Result<Statement, Error> {
-        match asked.prepared() {
+    async fn statement(&self, query: &(impl Query + ?Sized)) -> Result<Statement, Error> {
+        match query.prepared() {
             Some(statement) => Ok(statement.clone()),
-            None => self.client().prepare(asked.sql()).await,
+            None => self.client().prepare(query.sql()).await,
         }
     }
 
-    /// The same statement prepared again, if that helps against the error.
+    /// Prepares a statement again, if it was stale.
     async fn prepare_again(
         &self,
-        asked: &(impl Asked + ?Sized),
+        query: &(impl Query + ?Sized),
         error: Error,
     ) -> Result<Statement, Error> {
         if !is_stale(&error) {
             return Err(error);
         }
-        // Whatever made this one stale did so to the others.
+        // The other statements of this connection are stale for the same reason.
         self.client().statement_cache.clear();
-        self.client().prepare(asked.sql()).await
+        self.client().prepare(query.sql()).await
     }
 }

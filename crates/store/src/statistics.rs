@@ -1,4 +1,4 @@
-//! How attempts went, in numbers.
+//! Statistics of attempts by hour and outcome.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,54 +11,49 @@ use tokio_postgres::Row;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// Whose attempts to count; `None` does not ask.
+/// The attempts to count; `None` sets no condition.
 #[derive(Debug, Clone)]
 pub struct StatisticsFilter {
-    /// To this webhook.
     pub webhook: Option<WebhookId>,
-    /// To this owner's webhooks.
     pub owner: Option<Name>,
-    /// Of so many hours, the one that has begun included.
+    /// The number of hours, including the current one.
     pub hours: u32,
-    /// The longest that a chain of attempts goes on: the index has attempts by its beginning.
+    /// The longest duration of a series. The index sorts attempts by the beginning of their series.
     pub longest_chain: Duration,
 }
 
-/// How attempts went.
+/// The counted attempts.
 #[derive(Debug, Clone)]
 pub struct Statistics {
-    /// Each hour asked for, the oldest first.
+    /// Each of the hours, the oldest first.
     pub hours: Vec<Hour>,
-    /// The last attempt of all; it may be older than the hours.
+    /// The last attempt of all, which may be older than the hours.
     pub last: Option<LastAttempt>,
 }
 
 /// The attempts of an hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hour {
-    /// Its beginning.
     pub begin: DateTime<Utc>,
-    /// How many attempts had each outcome, by the outcomes' codes.
+    /// The number of attempts by the codes of their outcomes.
     pub outcomes: BTreeMap<String, i64>,
 }
 
-/// How the last attempt went.
+/// The last attempt.
 #[derive(Debug, Clone)]
 pub struct LastAttempt {
     /// When it began.
     pub at: DateTime<Utc>,
-    /// Its outcome's code.
+    /// The code of the outcome.
     pub outcome: String,
     /// HTTP status, if there was an answer.
     pub status: Option<i32>,
-    /// The delivery.
     pub delivery: DeliveryId,
-    /// The webhook.
     pub webhook: WebhookId,
 }
 
 impl Store {
-    /// How attempts went in the last hours, by the database's clock.
+    /// Counts the attempts of the last hours, by the database's clock.
     pub async fn statistics(&self, filter: &StatisticsFilter) -> Result<Statistics, StoreError> {
         const SQL: &str = "-- statistics
             select date_trunc('hour', a.at, 'UTC') as hour, a.outcome, count(*)
@@ -71,8 +66,8 @@ impl Store {
         let now = self.now().await?;
         let this_hour = hour_of(now);
         let begin = this_hour - TimeDelta::hours(i64::from(filter.hours.saturating_sub(1)));
-        let chain = TimeDelta::from_std(filter.longest_chain).unwrap_or(TimeDelta::MAX);
-        let since = begin.checked_sub_signed(chain).unwrap_or(DateTime::UNIX_EPOCH);
+        let series = TimeDelta::from_std(filter.longest_chain).unwrap_or(TimeDelta::MAX);
+        let since = begin.checked_sub_signed(series).unwrap_or(DateTime::UNIX_EPOCH);
         let owner = filter.owner.as_ref().map(Name::key);
         let webhook = filter.webhook.map(|id| id.0);
         let client = self.client().await?;
@@ -94,7 +89,8 @@ impl Store {
         Ok(Statistics { hours, last: self.last_attempt(filter).await? })
     }
 
-    /// The last attempt of the newest chain of each webhook, and the latest of these.
+    /// Finds the last attempt of the newest series of each webhook, and returns the latest of
+    /// these.
     async fn last_attempt(
         &self,
         filter: &StatisticsFilter,
@@ -133,7 +129,7 @@ fn hour_of(time: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds - seconds.rem_euclid(3600), 0).unwrap_or(time)
 }
 
-/// Every hour from `begin` on, with what was counted in it.
+/// Makes every hour from `begin` on, with its counts.
 fn hours(begin: DateTime<Utc>, n: u32, counts: Vec<(DateTime<Utc>, String, i64)>) -> Vec<Hour> {
     let mut hours: BTreeMap<DateTime<Utc>, BTreeMap<String, i64>> =
         (0..i64::from(n)).map(|hour| (begin + TimeDelta::hours(hour), BTreeMap::new())).collect();
@@ -165,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hours_without_attempts_are_there_too() {
+    fn hours_without_attempts_are_empty_but_not_missing() {
         let begin = hour_of(DateTime::from_timestamp(1_800_000_123, 0).unwrap());
         let counted = vec![(begin + TimeDelta::hours(1), "delivered".to_owned(), 3)];
         let hours = hours(begin, 3, counted);

@@ -1,8 +1,8 @@
-//! Where the database is, from a connection string as `psql` takes it.
+//! The database's hosts, from a connection string as `psql` takes it.
 //!
-//! The library knows neither certificates nor their checks, and lets one host that says nothing
-//! keep it from all others; so these parts are taken out here: what concerns TLS, and the hosts,
-//! each with a configuration of its own.
+//! `tokio_postgres` checks no certificates, and one host that does not answer keeps it from all
+//! others. This module therefore takes out the parameters of TLS, and gives each host a
+//! configuration of its own.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -12,30 +12,29 @@ use fanfare_tls::{Check, Identity, Roots, Tls};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
+use crate::config::{PlanMode, STATEMENT_TIME};
 use crate::error::StoreError;
-use crate::pool::{Asks, STATEMENT_TIME};
 
-/// Where `psql`, too, finds the roots that the operating system trusts.
+/// The value of `sslrootcert` for the roots that the operating system trusts, as in libpq.
 const SYSTEM: &str = "system";
 
-/// The port of a host that is named without one.
+/// PostgreSQL's default port.
 const PORT: u16 = 5432;
 
 /// The database's hosts, in the order in which they are tried.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) hosts: Vec<Place>,
-    /// Whether any of them may be the first.
+    pub(crate) hosts: Vec<DbHost>,
+    /// Whether each connection begins with a random host.
     pub(crate) spread: bool,
     pub(crate) tls: Tls,
-    /// What each session sets, as further columns of a `select`: calls of `set_config`.
+    /// The settings of each session: calls of `set_config`, as further columns of a `select`.
     pub(crate) settings: String,
 }
 
-/// One host.
 #[derive(Clone)]
-pub(crate) struct Place {
-    /// For people to read.
+pub(crate) struct DbHost {
+    /// Host and port, for messages.
     pub(crate) name: String,
     pub(crate) config: Config,
 }
@@ -45,7 +44,7 @@ impl Target {
     pub(crate) fn parse(
         text: &str,
         application_name: &str,
-        asks: Asks,
+        plan_mode: PlanMode,
     ) -> Result<Self, StoreError> {
         let (rest, parameters) = take_tls(text)?;
         let given: Config = rest.parse().map_err(StoreError::BadUrl)?;
@@ -53,17 +52,17 @@ impl Target {
         if given.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
             return Err(StoreError::BadParameter {
                 name: "target_session_attrs",
-                form: "read-write, or nothing: Fanfare writes",
+                form: "read-write, or leave it out: Fanfare writes to the database",
             });
         }
         let mut common = common(&given);
         common.ssl_mode(mode).application_name(application_name);
         let spread = given.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        Ok(Self { hosts: hosts(&given, &common)?, spread, tls, settings: settings(asks) })
+        Ok(Self { hosts: hosts(&given, &common)?, spread, tls, settings: settings(plan_mode) })
     }
 }
 
-/// What is the same for each host.
+/// The part of the configuration that all hosts share.
 fn common(given: &Config) -> Config {
     let mut config = Config::new();
     if let Some(user) = given.get_user() {
@@ -77,12 +76,12 @@ fn common(given: &Config) -> Config {
     }
     config
         .ssl_negotiation(given.get_ssl_negotiation())
-        // With one host, too: an address may lead to another server after a failover.
+        // This also matters with one host: its address may lead to a standby after a failover.
         .target_session_attrs(TargetSessionAttrs::ReadWrite)
         .channel_binding(given.get_channel_binding())
         .load_balance_hosts(given.get_load_balance_hosts())
         .keepalives(given.get_keepalives());
-    // A peer that vanished without a word is noticed within seconds, not by TCP's two hours.
+    // A host that vanished is noticed within seconds, not after TCP's default of two hours.
     config
         .connect_timeout(Duration::from_secs(5))
         .keepalives_idle(Duration::from_secs(10))
@@ -95,28 +94,28 @@ fn common(given: &Config) -> Config {
     config
 }
 
-/// What a session sets.
-fn settings(asks: Asks) -> String {
+/// The settings of a session.
+fn settings(plan_mode: PlanMode) -> String {
     let time = STATEMENT_TIME.as_millis().to_string();
     // Plans of statements over arrays are costed far too high while tables are new, and compiling
     // one takes longer than running it a thousand times.
     let mut settings = vec![("jit", "off")];
-    match asks {
-        // What is asked is always a few rows out of many, even if the tables are small when the plan
-        // is made, or if statistics say that one owner has nearly all webhooks.
-        Asks::TheSame => {
+    match plan_mode {
+        // These statements always read a few rows out of many. The planner can't know that when the
+        // tables are small at first, or when one owner has nearly all webhooks.
+        PlanMode::Generic => {
             settings.extend([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
             // A process that is stopped in the middle of a transaction must not keep its locks.
             settings.push(("idle_in_transaction_session_timeout", "30s"));
         }
-        Asks::ThisAndThat => {}
-        Asks::Interactive => settings.push(("statement_timeout", &time)),
+        PlanMode::Custom => {}
+        PlanMode::Interactive => settings.push(("statement_timeout", &time)),
     }
     let one = |(name, value)| format!(", set_config('{name}', '{value}', false)");
     settings.into_iter().map(one).collect()
 }
 
-fn hosts(given: &Config, common: &Config) -> Result<Vec<Place>, StoreError> {
+fn hosts(given: &Config, common: &Config) -> Result<Vec<DbHost>, StoreError> {
     let (hosts, addresses, ports) = (given.get_hosts(), given.get_hostaddrs(), given.get_ports());
     let count = hosts.len().max(addresses.len());
     let counted = |found: usize| found <= 1 || found == count;
@@ -140,23 +139,23 @@ fn hosts(given: &Config, common: &Config) -> Result<Vec<Place>, StoreError> {
             }
             #[cfg(unix)]
             (Some(Host::Unix(path)), _) => {
-                // Such a connection does not leave the machine, and PostgreSQL has no TLS there.
+                // A Unix socket does not leave the machine, and PostgreSQL has no TLS on it.
                 config.host_path(path).ssl_mode(SslMode::Disable);
                 path.to_string_lossy()
             }
             (None, address) => {
-                // Certificates are made for addresses, too: this is then the name to look for.
+                // A certificate may be issued for an address: it is then the name to check.
                 let host = address.map(ToString::to_string).unwrap_or_default();
                 config.host(&host);
                 Cow::Owned(host)
             }
         };
-        Place { name: format!("{name}:{port}"), config }
+        DbHost { name: format!("{name}:{port}"), config }
     };
     Ok((0..count).map(place).collect())
 }
 
-/// What a connection string says of TLS.
+/// The parameters of TLS in a connection string.
 #[derive(Default)]
 struct Parameters {
     mode: Option<String>,
@@ -178,7 +177,7 @@ impl Parameters {
         true
     }
 
-    /// The words mean what they mean to `psql`.
+    /// Reads the parameters as libpq does.
     fn read(self) -> Result<(SslMode, Tls), StoreError> {
         let own_roots = self.roots.as_deref().is_some_and(|roots| roots != SYSTEM);
         let (mode, check) = match self.mode.as_deref() {
@@ -213,7 +212,7 @@ impl Parameters {
     }
 }
 
-/// Takes out what concerns TLS; what is left is the library's to read.
+/// Takes out the parameters of TLS, and returns the rest for the library to parse.
 fn take_tls(text: &str) -> Result<(String, Parameters), StoreError> {
     let mut parameters = Parameters::default();
     let url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
@@ -260,8 +259,8 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Pairs are separated by white space; a value may stand in quotes, and `\` takes the next
-/// character as it is.
+/// Takes parameters from pairs that are separated by white space. A value may be in single quotes,
+/// and `\` escapes the next character.
 fn take_from_pairs(text: &str, parameters: &mut Parameters) -> String {
     let mut kept = String::new();
     let mut rest = text.trim_start();
@@ -276,12 +275,12 @@ fn take_from_pairs(text: &str, parameters: &mut Parameters) -> String {
         }
         rest = next.trim_start();
     }
-    // What is left is no pair; the library says so.
+    // The rest is not a pair: the library reports it.
     kept.push_str(rest);
     kept
 }
 
-/// The value at the beginning of a text, and how many bytes it takes there.
+/// The value at the beginning of a text, and its length in bytes there.
 fn pair_value(text: &str) -> (String, usize) {
     let quoted = text.starts_with('\'');
     let mut value = String::new();
@@ -302,18 +301,18 @@ mod tests {
     use super::*;
 
     fn target(text: &str) -> Target {
-        Target::parse(text, "test", Asks::ThisAndThat).unwrap()
+        Target::parse(text, "test", PlanMode::Custom).unwrap()
     }
 
     #[track_caller]
-    fn refused(text: &str, said: &str) {
-        let error = Target::parse(text, "test", Asks::ThisAndThat).map(drop).unwrap_err();
-        let told = fanfare_core::chain::chain(&error);
-        assert!(told.contains(said) && !told.contains("hidden"), "{told}");
+    fn assert_refused(text: &str, expected: &str) {
+        let error = Target::parse(text, "test", PlanMode::Custom).map(drop).unwrap_err();
+        let message = fanfare_core::chain::chain(&error);
+        assert!(message.contains(expected) && !message.contains("hidden"), "{message}");
     }
 
     #[test]
-    fn sslmode_means_what_it_means_to_psql() {
+    fn sslmode_when_parsed_has_the_meaning_of_libpq() {
         for (query, mode, check) in [
             ("", SslMode::Prefer, Check::Nothing),
             ("sslmode=disable", SslMode::Disable, Check::Nothing),
@@ -327,11 +326,11 @@ mod tests {
             let target = target(&format!("postgres://db/x?{query}"));
             assert_eq!((target.hosts[0].config.get_ssl_mode(), target.tls.check), (mode, check));
         }
-        refused("postgres://a:hidden@db/x?sslmode=verify", "give disable, prefer");
+        assert_refused("postgres://a:hidden@db/x?sslmode=verify", "give disable, prefer");
     }
 
     #[test]
-    fn files_are_taken_from_urls_and_pairs() {
+    fn tls_files_in_urls_and_in_pairs_are_read_alike() {
         for text in [
             "postgres://u@db/x?sslrootcert=%2Fa%20b%2Fca.pem&sslcert=/c.pem&application_name=z&sslkey=/k",
             r"user=u host = db dbname=x sslrootcert='/a b/ca.pem' sslcert=/c.pem  sslkey = /\k",
@@ -343,12 +342,12 @@ mod tests {
             let config = &target.hosts[0].config;
             assert_eq!((config.get_user(), config.get_dbname()), (Some("u"), Some("x")));
         }
-        refused("postgres://a:hidden@db/x?sslcert=/c.pem", "both sslcert and sslkey");
-        refused("postgres://a:hidden@db/x?sslrootcert=%2", "hexadecimal");
+        assert_refused("postgres://a:hidden@db/x?sslcert=/c.pem", "both sslcert and sslkey");
+        assert_refused("postgres://a:hidden@db/x?sslrootcert=%2", "hexadecimal");
     }
 
     #[test]
-    fn each_host_has_a_configuration_of_its_own() {
+    fn connection_string_with_several_hosts_gives_each_its_own_configuration() {
         let text = "postgres://u:p@one:1,two:2,three/x";
         let names = |target: &Target| -> Vec<String> {
             target.hosts.iter().map(|host| host.name.clone()).collect()
@@ -365,9 +364,9 @@ mod tests {
         let socket = target("postgres://%2Frun%2Fpg/x?sslmode=require");
         assert_eq!(names(&socket), ["/run/pg:5432"]);
         assert_eq!(socket.hosts[0].config.get_ssl_mode(), SslMode::Disable);
-        refused("user=u password=hidden", "at least one host");
-        refused("host=a,b port=1,2,3 user=u", "as many ports");
-        refused("host=a nonsense", "invalid connection string");
-        refused("host=a user=u target_session_attrs=read-only", "Fanfare writes");
+        assert_refused("user=u password=hidden", "at least one host");
+        assert_refused("host=a,b port=1,2,3 user=u", "as many ports");
+        assert_refused("host=a nonsense", "invalid connection string");
+        assert_refused("host=a user=u target_session_attrs=read-only", "Fanfare writes");
     }
 }

@@ -1,4 +1,4 @@
-//! Test events: events of the ledger's own making, each for one webhook.
+//! Test events, which the service makes itself, each for one webhook.
 
 use chrono::{DateTime, Utc};
 use fanfare_core::access::{Scope, administrator_key};
@@ -10,27 +10,26 @@ use fanfare_core::name::Name;
 use fanfare_core::test_event::Readable;
 use tokio_postgres::Row;
 
-use crate::access::{REACH, owner_state};
+use crate::access::{READABLE_SCOPES, owner_state};
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// How a user stands, and what they may read, as of a revision.
+/// The state of a user, and the scopes that the user may read, as of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reach {
-    /// How the user stands.
+pub struct ReadableScopes {
     pub state: OwnerState,
-    /// What they may read: one target of each scope.
+    /// One target of each scope that the user may read.
     pub readable: Readable,
-    /// The directory revision that says so.
+    /// The directory revision by which this is true.
     pub revision: i64,
 }
 
 impl Store {
-    /// What a user may read right now.
-    pub async fn reach(&self, user: &Name) -> Result<Reach, StoreError> {
+    /// Reads the scopes that a user may read now.
+    pub async fn readable_scopes(&self, user: &Name) -> Result<ReadableScopes, StoreError> {
         let doing = "look up what a user may read";
         let client = self.client().await?;
-        let rows = client.query(REACH, &[&user.key(), &administrator_key()]).await;
+        let rows = client.query(READABLE_SCOPES, &[&user.key(), &administrator_key()]).await;
         let rows = rows.map_err(StoreError::at(doing))?;
         let first = rows
             .first()
@@ -43,11 +42,11 @@ impl Store {
         let grants = rows.iter().filter_map(|row| grant(row).transpose());
         let grants = grants.collect::<Result<_, _>>()?;
         let readable = if administrator { Readable::Everything } else { Readable::Through(grants) };
-        Ok(Reach { state, readable, revision })
+        Ok(ReadableScopes { state, readable, revision })
     }
 
-    /// Takes a test event into the ledger, for this webhook alone, as decided by `revision`. The
-    /// job to publish is returned, and when it was taken in.
+    /// Stores a test event in the ledger, for this webhook alone, as decided by `revision`. Returns
+    /// the job to publish, and the time of receipt.
     pub async fn test_event_add(
         &self,
         event: &Event,
@@ -61,7 +60,7 @@ impl Store {
             values ($1, $1, 0, $2, $3, $4, $5, $6, $6, $7, array[$8::uuid],
                     now() + interval '20 seconds', false)
             returning received_at";
-        let doing = "take in a test event";
+        let doing = "store a test event";
         let client = self.client().await?;
         let row = client
             .query_one(

@@ -1,10 +1,10 @@
-//! Webhooks: registered, read, paused, deleted.
+//! Webhooks: how they are registered, read, changed, paused and deleted.
 
 mod address;
 pub mod grid;
 mod reseal;
 mod secrets;
-mod then;
+mod secrets_at;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,28 +23,30 @@ use crate::pool::Store;
 use secrets::{Confidential, seal};
 
 pub use reseal::{KeyUse, Resealed};
-pub use then::Then;
+pub use secrets_at::SecretsAt;
 
-/// A webhook as it was read.
+/// A webhook, and how long the result may be kept.
 #[derive(Debug, Clone)]
 pub struct WebhookRead {
-    /// The webhook.
     pub webhook: Webhook,
-    /// For how long its secrets are valid from then on; `None` for good.
+    /// The time, from the reading on, after which another set of secrets is valid; `None` when none
+    /// of them ends.
     pub holds: Option<Duration>,
 }
 
-/// Webhooks as they were read.
 #[derive(Debug, Default)]
 pub struct WebhooksRead {
-    /// Those that can be used.
     pub readable: Vec<WebhookRead>,
-    /// Those whose secrets do not open, or that hold what no version of Fanfare writes, and why.
+    /// Webhooks whose secrets can't be opened, or whose rows no version of Fanfare writes.
     pub unreadable: Vec<(WebhookId, StoreError)>,
 }
 
 impl Store {
-    /// Registers a webhook of an owner who has fewer than `most`.
+    /// Registers a webhook.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooManyWebhooks`] when its owner has `most` webhooks already.
     pub async fn webhook_register(&self, webhook: &Webhook, most: u32) -> Result<(), StoreError> {
         let doing = "register the webhook";
         let mut client = self.client().await?;
@@ -55,15 +57,18 @@ impl Store {
         transaction.commit().await.map_err(StoreError::at(doing))
     }
 
-    /// Registers a webhook, however many its owner has.
+    /// Registers a webhook without a limit on their number.
     pub async fn webhook_add(&self, webhook: &Webhook) -> Result<(), StoreError> {
         let client = self.client().await?;
         self.insert(&***client, INSERT, webhook).await.map(drop)
     }
 
-    /// Registers all of these webhooks, or none; those whose ids are known, if only from a webhook
-    /// that was deleted, are passed over. Nobody who gets a new one has more than `most` then.
-    /// Returns how many are new.
+    /// Registers all of these webhooks, or none. A webhook whose id is known is skipped, even if
+    /// the one that has the id was deleted. Returns how many are new.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooManyWebhooks`] when an owner of a new webhook would have more than `most`.
     pub async fn webhooks_import(
         &self,
         webhooks: &[Webhook],
@@ -77,7 +82,7 @@ impl Store {
         let doing = "import webhooks";
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        // In the same order everywhere, so that two imports wait for each other once at most.
+        // Every import locks owners in the same order, so that two imports can't deadlock.
         let owners: BTreeSet<&Name> = webhooks.iter().map(|webhook| &webhook.owner).collect();
         for owner in owners {
             lock_owner(&*transaction, owner).await?;
@@ -128,8 +133,8 @@ impl Store {
             .map_err(StoreError::at("register the webhook"))
     }
 
-    /// Changes what its owner may change of a webhook. `change` gets it as it is at that moment,
-    /// and nobody else changes it meanwhile. Returns whether there is such a webhook.
+    /// Changes those properties of a webhook that its owner may change. `change` gets the current
+    /// webhook, whose row is locked meanwhile. Returns whether there is such a webhook.
     pub async fn webhook_change(
         &self,
         id: WebhookId,
@@ -192,10 +197,14 @@ impl Store {
         let client = self.client().await?;
         let row = client.query_opt(SQL, &[&id.0]).await;
         row.and_then(|row| row.map(|row| row.try_get(0)).transpose())
-            .map_err(StoreError::at("see whether the webhook is paused"))
+            .map_err(StoreError::at("read whether the webhook is paused"))
     }
 
-    /// Those of these webhooks that exist.
+    /// Reads those of these webhooks that exist.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when one of them can't be read.
     pub async fn webhooks_get(&self, ids: &[WebhookId]) -> Result<Vec<Webhook>, StoreError> {
         let mut read = self.webhooks_read(ids).await?;
         match read.unreadable.pop() {
@@ -204,8 +213,8 @@ impl Store {
         }
     }
 
-    /// Those of these webhooks that exist, for who keeps them; one that can't be read is not
-    /// in the others' way.
+    /// Reads those of these webhooks that exist, for a cache. A webhook that can't be read does not
+    /// keep the others from being read.
     pub async fn webhooks_read(&self, ids: &[WebhookId]) -> Result<WebhooksRead, StoreError> {
         const SQL: &str = "-- webhooks_get
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
@@ -225,7 +234,7 @@ impl Store {
         Ok(found)
     }
 
-    /// All webhooks, or one owner's, the oldest first.
+    /// Lists all webhooks, or those of one owner, the oldest first.
     pub async fn webhooks_list(&self, owner: Option<&Name>) -> Result<Vec<Webhook>, StoreError> {
         const SQL: &str = "-- webhooks_list
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
@@ -249,9 +258,9 @@ impl Store {
         client.query(&statement, parameters).await.map_err(StoreError::at(doing))
     }
 
-    /// Pauses or resumes a webhook on a person's demand, with a reason if there is one. The service
-    /// itself pauses an address: [`address_pause`](Self::address_pause). Returns whether there is
-    /// such a webhook.
+    /// Pauses or resumes a webhook at a person's request, with a reason if there is one. The
+    /// service itself uses [`address_pause`](Self::address_pause). Returns whether there is such a
+    /// webhook.
     pub async fn webhook_pause(
         &self,
         id: WebhookId,
@@ -287,7 +296,7 @@ impl Store {
             .map_err(StoreError::at("delete the webhook"))
     }
 
-    /// Deletes all webhooks of an owner, with their secrets. Returns how many.
+    /// Deletes all webhooks of an owner, with their secrets. Returns how many there were.
     pub async fn webhooks_delete_of(&self, owner: &Name) -> Result<u64, StoreError> {
         const SQL: &str = "-- webhooks_delete_of
             with unpaced as (
@@ -306,7 +315,7 @@ const INSERT: &str = "-- webhook_add
                           filters, properties, sealed, created_at, rate_limit)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
-/// Keeps others from registering webhooks of this owner until the transaction ends.
+/// Locks the number of an owner's webhooks until the transaction ends.
 async fn lock_owner(client: &impl GenericClient, owner: &Name) -> Result<(), StoreError> {
     const SQL: &str = "-- webhook_lock_owner
         select pg_advisory_xact_lock(hashtextextended('fanfare webhooks of ' || $1, 0))";
@@ -317,7 +326,7 @@ async fn lock_owner(client: &impl GenericClient, owner: &Name) -> Result<(), Sto
         .map_err(StoreError::at("register the webhook"))
 }
 
-/// Fails when an owner has more than `most` webhooks, those of this transaction included.
+/// Fails when an owner has more than `most` webhooks, including those of this transaction.
 async fn check_number(
     client: &impl GenericClient,
     owner: &Name,
@@ -379,7 +388,6 @@ fn webhook(keyring: &Keyring, row: &Row) -> Result<WebhookRead, StoreError> {
     Ok(WebhookRead { webhook, holds })
 }
 
-/// A rate limit as it is stored.
 fn stored(rate_limit: Option<u32>) -> Option<i32> {
     rate_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX))
 }

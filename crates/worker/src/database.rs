@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use fanfare_store::patience::{Impatient, patiently};
+use fanfare_store::retry::{QueryError, retry_until_available};
 use fanfare_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -83,12 +83,12 @@ impl Database {
         self.health.is_settled()
     }
 
-    /// Calls the database until it is available; see [`patiently`].
+    /// Calls the database until it is available; see [`retry_until_available`].
     pub(crate) async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreError>>>(
         &self,
         mut call: impl FnMut() -> Answer,
     ) -> Result<T, WorkerError> {
         let watched = || self.health.watch(call());
-        patiently(&self.stop, watched).await.map_err(|error: Impatient| error.into())
+        retry_until_available(&self.stop, watched).await.map_err(|error: QueryError| error.into())
     }
 }

@@ -11,7 +11,7 @@ use fanfare_core::outcome::{DeadReason, DropReason, State, plan_holds};
 use fanfare_core::suspect::Suspicion;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::access::Question;
-use fanfare_store::attempts::{PlannedEvent, Standing};
+use fanfare_store::attempts::{DeliveryHistory, PlannedEvent};
 use fanfare_store::claims::Claim;
 use fanfare_store::directory::UserStatus;
 
@@ -62,7 +62,7 @@ pub(crate) enum Decision {
 /// The facts of a decision, except for what the owner may read.
 struct Facts<'a> {
     claim: Claim,
-    history: &'a Standing,
+    history: &'a DeliveryHistory,
     webhook: Option<&'a Webhook>,
     /// The webhook exists and can't be read.
     unreadable: bool,
@@ -78,7 +78,7 @@ fn decision(delivery: DueDelivery, facts: &Facts<'_>) -> Decision {
     let suspicion = match facts.claim {
         Claim::Past if delivery.redelivered => return Decision::RepublishFollowUp,
         Claim::Past => return Decision::Superseded,
-        Claim::Taken => return Decision::Contended,
+        Claim::HeldElsewhere => return Decision::Contended,
         Claim::Ours(unrecorded) => unrecorded.suspicion(),
     };
     if history.events.is_empty() {
@@ -122,7 +122,7 @@ pub(crate) async fn decisions(
     context: &Context,
     deliveries: &[DueDelivery],
     claims: &[Claim],
-    histories: &[Standing],
+    histories: &[DeliveryHistory],
     found: &Found,
 ) -> Result<Vec<Decision>, WorkerError> {
     let keys: Vec<&str> = found.webhooks.values().map(|webhook| webhook.owner.key()).collect();
@@ -171,13 +171,13 @@ pub(crate) async fn decisions(
 }
 
 /// Whether it is a first attempt about which the plan still decides, even if it was deferred.
-fn is_by_plan(history: &Standing, now: DateTime<Utc>) -> bool {
+fn is_by_plan(history: &DeliveryHistory, now: DateTime<Utc>) -> bool {
     let planned = history.events.first().map(|event| event.received_at);
     history.last.is_none() && planned.is_some_and(|at| plan_holds(at, now))
 }
 
 /// Whether the job is for the next row.
-fn is_next(due: Due, history: &Standing) -> bool {
+fn is_next(due: Due, history: &DeliveryHistory) -> bool {
     let open = |state: State| !state.is_final();
     match &history.last {
         None => due.entry == 1,
@@ -187,13 +187,13 @@ fn is_next(due: Due, history: &Standing) -> bool {
 
 /// Whether a delivery that was deferred many times is past its deadline. A retry is never due so late,
 /// even if the ladder lengthens its wait by an eighth.
-fn expired(history: &Standing, now: DateTime<Utc>, deadline: Duration) -> bool {
+fn expired(history: &DeliveryHistory, now: DateTime<Utc>, deadline: Duration) -> bool {
     let age = (now - RetrySeries::of(history).started_at).to_std().unwrap_or_default();
     !history.events.is_empty() && age > deadline + deadline / 8 + CLOCKS
 }
 
 /// The time that a retry still has to wait; `None` if its time has come.
-pub(crate) fn time_left(history: &Standing, now: DateTime<Utc>) -> Option<Duration> {
+pub(crate) fn time_left(history: &DeliveryHistory, now: DateTime<Utc>) -> Option<Duration> {
     let due = history.last.as_ref()?.next_attempt_at?;
     (due - now).to_std().ok().filter(|left| !left.is_zero())
 }
@@ -201,7 +201,7 @@ pub(crate) fn time_left(history: &Standing, now: DateTime<Utc>) -> Option<Durati
 /// The access checks that have to be made. An event that was decided at the present revision needs
 /// none, and neither does the deletion of a resource, about which the plan has the last word.
 fn questions_of<'a>(
-    history: &'a Standing,
+    history: &'a DeliveryHistory,
     webhook: &'a Webhook,
 ) -> Vec<(usize, (&'a str, Resource))> {
     let open = |event: &PlannedEvent| !is_delete(&event.event_type) && !is_decided(history, event);
@@ -221,7 +221,7 @@ fn questions_of<'a>(
 /// Whether an event was decided for this delivery by the present state of the directory. A document
 /// that came late changes the state of a revision. So decisions from before it, or by a clock that may
 /// be behind, are made again.
-fn is_decided(history: &Standing, event: &PlannedEvent) -> bool {
+fn is_decided(history: &DeliveryHistory, event: &PlannedEvent) -> bool {
     let last = history.last.as_ref().filter(|last| last.whole);
     let last = last.map(|last| (last.revision, last.at));
     let planned = (event.decided_revision, event.received_at);

@@ -36,7 +36,7 @@ fn webhook() -> Webhook {
 }
 
 /// A delivery of one event that was planned at the time.
-fn planned() -> Standing {
+fn planned() -> DeliveryHistory {
     let event = PlannedEvent {
         notification: None,
         size: 0,
@@ -47,11 +47,11 @@ fn planned() -> Standing {
         decided_revision: 7,
         received_at: time(),
     };
-    Standing { last: None, events: vec![event], revision: 7, late_at: None, held: false }
+    DeliveryHistory { last: None, events: vec![event], revision: 7, late_at: None, held: false }
 }
 
 /// The same after an attempt that failed, whose retry is due at the time.
-fn retrying() -> Standing {
+fn retrying() -> DeliveryHistory {
     let last = Last {
         entry: 1,
         attempt: 1,
@@ -65,7 +65,7 @@ fn retrying() -> Standing {
         revision: 7,
         whole: true,
     };
-    Standing { last: Some(last), ..planned() }
+    DeliveryHistory { last: Some(last), ..planned() }
 }
 
 fn delivery(entry: i32) -> DueDelivery {
@@ -80,7 +80,7 @@ fn delivery(entry: i32) -> DueDelivery {
 }
 
 /// Facts that allow an attempt, at this number of seconds after the plan.
-fn facts<'a>(history: &'a Standing, webhook: &'a Webhook, seconds: i64) -> Facts<'a> {
+fn facts<'a>(history: &'a DeliveryHistory, webhook: &'a Webhook, seconds: i64) -> Facts<'a> {
     Facts {
         claim: Claim::Ours(Unrecorded::default()),
         history,
@@ -126,9 +126,9 @@ fn retries_are_decided_again_at_any_time() {
 fn deliveries_that_need_the_directory_wait_while_it_is_held() {
     let webhook = webhook();
     let (retrying, planned) = (retrying(), planned());
-    let held = Standing { held: true, ..retrying };
+    let held = DeliveryHistory { held: true, ..retrying };
     assert_eq!(decision(delivery(2), &facts(&held, &webhook, 1)), Decision::DirectoryHeld);
-    let held = Standing { held: true, ..planned };
+    let held = DeliveryHistory { held: true, ..planned };
     assert_eq!(decision(delivery(1), &facts(&held, &webhook, 1)), attempt(true, false));
     assert_eq!(decision(delivery(1), &facts(&held, &webhook, 31)), Decision::DirectoryHeld);
 }
@@ -157,7 +157,7 @@ fn unrecorded_attempts_lead_to_a_solo_attempt_and_then_to_poison() {
 
 #[test]
 fn a_delivery_without_events_in_the_ledger_is_lost_at_any_sequence_number() {
-    let (webhook, nothing) = (webhook(), Standing { events: Vec::new(), ..planned() });
+    let (webhook, nothing) = (webhook(), DeliveryHistory { events: Vec::new(), ..planned() });
     for entry in [1, 2, 7] {
         assert_eq!(decision(delivery(entry), &facts(&nothing, &webhook, 1)), Decision::Lost);
     }
@@ -169,7 +169,7 @@ fn a_job_that_is_not_next_or_not_claimed_is_not_attempted() {
     let facts = |claim| Facts { claim, ..facts(&retrying, &webhook, 1) };
     let ours = Claim::Ours(Unrecorded::default());
     assert_eq!(decision(delivery(3), &facts(ours)), Decision::OutOfSequence);
-    assert_eq!(decision(delivery(2), &facts(Claim::Taken)), Decision::Contended);
+    assert_eq!(decision(delivery(2), &facts(Claim::HeldElsewhere)), Decision::Contended);
     assert_eq!(decision(delivery(2), &facts(Claim::Past)), Decision::Superseded);
     let redelivered = DueDelivery { redelivered: true, ..delivery(2) };
     assert_eq!(decision(redelivered, &facts(Claim::Past)), Decision::RepublishFollowUp);

@@ -1,7 +1,7 @@
 //! Why a session's work ended, or a job failed.
 
 use fanfare_broker::{BrokerError, PublishError};
-use fanfare_store::patience::Impatient;
+use fanfare_store::retry::QueryError;
 
 /// Why a job failed, or a session's work ended. Messages that are not settled are redelivered.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +29,11 @@ impl From<PublishError> for WorkerError {
     }
 }
 
-impl From<Impatient> for WorkerError {
-    fn from(error: Impatient) -> Self {
+impl From<QueryError> for WorkerError {
+    fn from(error: QueryError) -> Self {
         match error {
-            Impatient::Stopping => Self::Stopping,
-            Impatient::Refused(error) | Impatient::Failing(error) => Self::Refused(error),
+            QueryError::ShuttingDown => Self::Stopping,
+            QueryError::Rejected(error) | QueryError::Failing(error) => Self::Refused(error),
         }
     }
 }

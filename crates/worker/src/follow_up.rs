@@ -14,7 +14,7 @@ use fanfare_core::notification::render;
 use fanfare_core::outcome::{DeadReason, State};
 use fanfare_core::webhook::{Properties, Webhook};
 use fanfare_metrics::Deferral;
-use fanfare_store::attempts::{Last, Standing};
+use fanfare_store::attempts::{DeliveryHistory, Last};
 
 use crate::context::Context;
 use crate::endpoint_limiter::Deferred;
@@ -219,10 +219,10 @@ impl FollowUp {
 }
 
 /// Reads the history of a delivery with its notifications, however large they are.
-async fn read_whole(context: &Context, due: Due) -> Result<Standing, WorkerError> {
+async fn read_whole(context: &Context, due: Due) -> Result<DeliveryHistory, WorkerError> {
     let store = &context.config.store;
     let mut found = context
-        .retry_until_available(|| store.attempts_standing(std::slice::from_ref(&due), usize::MAX))
+        .retry_until_available(|| store.delivery_histories(std::slice::from_ref(&due), usize::MAX))
         .await?;
     // The statement returns one history for each delivery.
     found.pop().ok_or(WorkerError::Stopping)
@@ -230,7 +230,12 @@ async fn read_whole(context: &Context, due: Due) -> Result<Standing, WorkerError
 
 impl DeadLetter {
     /// The letter of a delivery that is dead in the ledger.
-    pub(crate) fn of(due: Due, last: &Last, history: &Standing, webhook: Option<&Webhook>) -> Self {
+    pub(crate) fn of(
+        due: Due,
+        last: &Last,
+        history: &DeliveryHistory,
+        webhook: Option<&Webhook>,
+    ) -> Self {
         let notifications = history.events.iter().filter_map(|event| event.notification.as_deref());
         let none = Properties::default();
         let properties = webhook.map_or(&none, |webhook| &webhook.properties);

@@ -17,7 +17,7 @@ use fanfare_core::job::{Due, Unit};
 use fanfare_core::outcome::{DropReason, decided_again};
 use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
-use fanfare_store::attempts::{PlannedEvent, Standing};
+use fanfare_store::attempts::{DeliveryHistory, PlannedEvent};
 use futures_util::future::{join, join_all};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -200,7 +200,7 @@ pub(crate) async fn split(
 #[derive(Clone, Copy)]
 struct Claimed<'a> {
     delivery: DueDelivery,
-    history: &'a Standing,
+    history: &'a DeliveryHistory,
     /// The events that its job carries.
     units: &'a [Unit],
     webhook: Option<&'a Webhook>,
@@ -302,7 +302,7 @@ async fn not_yet_due(
 
 /// Adds to a detail that the decision was made again because a first attempt had waited for too long,
 /// if that is so.
-fn after_wait(context: &Context, history: &Standing, detail: String) -> String {
+fn after_wait(context: &Context, history: &DeliveryHistory, detail: String) -> String {
     match (&history.last, history.events.first()) {
         (None, Some(event)) => decided_again(&detail, event.received_at, context.now()),
         _ => detail,
@@ -310,7 +310,7 @@ fn after_wait(context: &Context, history: &Standing, detail: String) -> String {
 }
 
 /// The reason why some of a delivery's events are left out; `None` if all are sent.
-fn left_out(history: &Standing, webhook: &Webhook, sent: &[usize]) -> Option<String> {
+fn left_out(history: &DeliveryHistory, webhook: &Webhook, sent: &[usize]) -> Option<String> {
     let out = |(index, event): (usize, &'_ PlannedEvent)| {
         (!sent.contains(&index)).then(|| event.subject.clone())
     };
@@ -327,9 +327,10 @@ async fn read(
     context: &Context,
     dues: &[Due],
     inline: usize,
-) -> Result<(Vec<Standing>, Found), WorkerError> {
+) -> Result<(Vec<DeliveryHistory>, Found), WorkerError> {
     let store = &context.config.store;
-    let histories = context.retry_until_available(|| store.attempts_standing(dues, inline)).await?;
+    let histories =
+        context.retry_until_available(|| store.delivery_histories(dues, inline)).await?;
     let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
     let found = context.retry_until_available(|| context.webhooks.get(&ids)).await?;
     Ok((histories, found))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fanfare_metrics::Worker as Metrics;
 use fanfare_store::attempts::Entry;
-use fanfare_store::patience::{Impatient, answered, patiently};
+use fanfare_store::retry::{QueryError, retry_divisible, retry_until_available};
 use fanfare_store::{Store, StoreError};
 use fanfare_trace::propagation::first_recorded;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -118,11 +118,11 @@ impl Writer {
                         answer(done, Ok(recorded));
                     }
                 }
-                Err(Impatient::Refused(_) | Impatient::Failing(_)) => {
+                Err(QueryError::Rejected(_) | QueryError::Failing(_)) => {
                     self.write_singly(entries, done).await;
                 }
                 // The attempts that wait see that `done` is dropped.
-                Err(Impatient::Stopping) => return,
+                Err(QueryError::ShuttingDown) => return,
             }
         }
     }
@@ -132,7 +132,7 @@ impl Writer {
     async fn write_singly(&self, entries: Vec<Entry>, done: Vec<Done>) {
         for (mut entry, done) in entries.into_iter().zip(done) {
             let mut result = self.write(std::slice::from_ref(&entry)).await;
-            if matches!(result, Err(Impatient::Refused(_) | Impatient::Failing(_)))
+            if matches!(result, Err(QueryError::Rejected(_) | QueryError::Failing(_)))
                 && let Some(post) = &mut entry.post
             {
                 (post.error, post.response_body) = (None, None);
@@ -143,16 +143,16 @@ impl Writer {
                 Ok(recorded) => {
                     answer(done, Ok(recorded.first().copied().unwrap_or(Recorded::Ours)));
                 }
-                Err(Impatient::Refused(error) | Impatient::Failing(error)) => {
+                Err(QueryError::Rejected(error) | QueryError::Failing(error)) => {
                     answer(done, Err(error));
                 }
-                Err(Impatient::Stopping) => return,
+                Err(QueryError::ShuttingDown) => return,
             }
         }
     }
 
     /// Writes rows in one statement; waits while the database is away. Returns whose row each is.
-    async fn write(&self, entries: &[Entry]) -> Result<Vec<Recorded>, Impatient> {
+    async fn write(&self, entries: &[Entry]) -> Result<Vec<Recorded>, QueryError> {
         let write = || async {
             let began = Instant::now();
             let result = self.database.watch(self.store.attempts_record(entries)).await;
@@ -164,9 +164,9 @@ impl Writer {
             result
         };
         let others = match entries {
-            [_] => patiently(&self.give_up, write).await?,
+            [_] => retry_until_available(&self.give_up, write).await?,
             // Rows that can't be written together may be written one by one.
-            _ => answered(&self.give_up, write).await?.value,
+            _ => retry_divisible(&self.give_up, write).await?.value,
         };
         if !others.is_empty() {
             self.metrics.duplicates(others.len());

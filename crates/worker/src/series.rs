@@ -1,7 +1,7 @@
 //! The series of attempts that a delivery is in.
 
 use chrono::{DateTime, Utc};
-use fanfare_store::attempts::Standing;
+use fanfare_store::attempts::DeliveryHistory;
 
 /// The series of a delivery before this attempt.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +24,7 @@ impl RetrySeries {
     }
 
     /// The present series of a delivery with this history.
-    pub(crate) fn of(history: &Standing) -> Self {
+    pub(crate) fn of(history: &DeliveryHistory) -> Self {
         let received_at = history.events.first().map(|event| event.received_at);
         match &history.last {
             Some(last) => Self {

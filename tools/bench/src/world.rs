@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Asks, Config, Store};
+use fanfare_store::{Config, PlanMode, Store};
 use fanfare_testkit::Installation;
 use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::installation::ready_line;
@@ -262,12 +262,12 @@ impl World {
     }
 
     /// The installation's database, past its processes; asked as some of them would.
-    pub(crate) fn store(&self, asks: Asks) -> Result<Store> {
+    pub(crate) fn store(&self, plan_mode: PlanMode) -> Result<Store> {
         let keyring = Keyring::new(vec![("bench".to_owned(), [0; 32])]).context("no keys")?;
         Ok(Store::new(Config {
             url: self.database_url.clone(),
             max_connections: 1,
-            asks,
+            plan_mode,
             application_name: "fanfare bench".to_owned(),
             keyring,
         })?)

@@ -6,7 +6,7 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::registration::{Members, Registration};
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Asks, Config, Store};
+use fanfare_store::{Config, PlanMode, Store};
 use fanfare_testkit::sandbox::Sandbox;
 
 /// A context on a database of its own.
@@ -41,7 +41,7 @@ fn context(sandbox: &Sandbox, key: &str) -> Context {
     let store = Store::new(Config {
         url: sandbox.database_url.clone(),
         max_connections: 2,
-        asks: Asks::ThisAndThat,
+        plan_mode: PlanMode::Custom,
         application_name: "fanfare tests".to_owned(),
         keyring: Keyring::new(vec![(key.to_owned(), [7; 32])]).unwrap(),
     });

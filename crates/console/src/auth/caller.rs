@@ -57,7 +57,7 @@ impl Caller {
     }
 
     fn of_session(app: &App, user: SessionUser) -> Option<Self> {
-        let SessionUser { name, administrator, issuer, standing } = user;
+        let SessionUser { name, administrator, issuer, status } = user;
         let (authority, holds) = match issuer {
             None => (Authority::Account, app.accounts.enabled),
             Some(issuer) => {
@@ -65,7 +65,7 @@ impl Caller {
                 (Authority::Provider, holds)
             }
         };
-        let admitted = admit(Person { name, administrator }, authority, standing);
+        let admitted = admit(Person { name, administrator }, authority, status);
         admitted.ok().filter(|_| holds).map(Self::from)
     }
 
@@ -94,7 +94,7 @@ impl Caller {
         let person = provider.config.claims.person(&claims);
         let person =
             person.map_err(|nameless| Problem::BadBearer(BadBearer::UserClaim(nameless)))?;
-        let standing = app.store.user_standing(&person.name).await?;
+        let standing = app.store.directory_status(&person.name).await?;
         let admitted = admit(person, Authority::Provider, standing);
         admitted.map(Self::from).map_err(|refused| {
             Problem::BadBearer(match refused {

@@ -135,7 +135,7 @@ pub(crate) async fn sign_in(
 async fn check(accounts: &Accounts, name: &Name, password: String) -> Result<String, SignInError> {
     let account = accounts.store.account_credentials(name).await?;
     // Read this before the password is checked, so that both answers take equally long.
-    let standing = accounts.store.user_standing(name).await?;
+    let standing = accounts.store.directory_status(name).await?;
     let turn = timeout(TURN_TIME, Arc::clone(&accounts.passwords.hashing).acquire_owned()).await;
     let permit = turn.map_err(|_| NO_TURN)?;
     let (right, account) = hashing(permit.ok(), password, account).await?;

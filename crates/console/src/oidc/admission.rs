@@ -6,7 +6,7 @@
 
 use fanfare_core::name::Name;
 use fanfare_store::directory::UserStatus;
-use fanfare_store::sessions::Standing;
+use fanfare_store::sessions::DirectoryStatus;
 
 use super::claims::Person;
 
@@ -35,7 +35,7 @@ pub(crate) enum NotAdmitted {
 pub(crate) fn admit(
     person: Person,
     authority: Authority,
-    standing: Standing,
+    standing: DirectoryStatus,
 ) -> Result<Person, NotAdmitted> {
     let Person { name, administrator } = person;
     let is_vouched_for = administrator || authority == Authority::Account;
@@ -53,14 +53,14 @@ pub(crate) fn admit(
 mod tests {
     use super::*;
 
-    const ENABLED: Standing =
-        Standing { status: UserStatus::Enabled, known: true, administrator: false };
-    const DISABLED: Standing = Standing { status: UserStatus::Disabled, ..ENABLED };
-    const DELETED: Standing = Standing { status: UserStatus::Deleted, ..ENABLED };
-    const NEVER_NAMED: Standing = Standing { known: false, ..DELETED };
+    const ENABLED: DirectoryStatus =
+        DirectoryStatus { status: UserStatus::Enabled, known: true, administrator: false };
+    const DISABLED: DirectoryStatus = DirectoryStatus { status: UserStatus::Disabled, ..ENABLED };
+    const DELETED: DirectoryStatus = DirectoryStatus { status: UserStatus::Deleted, ..ENABLED };
+    const NEVER_NAMED: DirectoryStatus = DirectoryStatus { known: false, ..DELETED };
 
     /// `None` if the user may not sign in; otherwise, whether as an administrator.
-    fn admitted(claimed: bool, authority: Authority, standing: Standing) -> Option<bool> {
+    fn admitted(claimed: bool, authority: Authority, standing: DirectoryStatus) -> Option<bool> {
         let person = Person { name: Name::parse("anna").unwrap(), administrator: claimed };
         admit(person, authority, standing).ok().map(|it| it.administrator)
     }
@@ -70,7 +70,7 @@ mod tests {
         for authority in [Authority::Account, Authority::Provider] {
             assert_eq!(admitted(false, authority, ENABLED), Some(false));
             assert_eq!(admitted(true, authority, ENABLED), Some(true));
-            let listed = Standing { administrator: true, ..ENABLED };
+            let listed = DirectoryStatus { administrator: true, ..ENABLED };
             assert_eq!(admitted(false, authority, listed), Some(true));
             for claimed in [false, true] {
                 assert_eq!(admitted(claimed, authority, DISABLED), None);

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_core::name::Name;
-use fanfare_store::webhooks::grid::{Column, Place};
+use fanfare_store::webhooks::grid::{Column, PageAnchor};
 
 use super::components::FormToken;
 use super::error::PageError;
@@ -83,8 +83,10 @@ pub(crate) async fn show(
         found: found.found,
         all,
         administrator,
-        previous: first.filter(|_| found.before > 0).map(|key| query.page(&Place::Before(key))),
-        next: last.filter(|_| is_more).map(|key| query.page(&Place::After(key))),
+        previous: first
+            .filter(|_| found.before > 0)
+            .map(|key| query.page(&PageAnchor::Before(key))),
+        next: last.filter(|_| is_more).map(|key| query.page(&PageAnchor::After(key))),
         sort,
         order,
         search: query.search.clone(),

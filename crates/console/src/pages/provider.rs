@@ -99,7 +99,7 @@ async fn begin_session(
     }
     let now = (app.clock)();
     let person = provider.person(&flow, query.raw("code"), now).await?;
-    let standing = app.store.user_standing(&person.name).await?;
+    let standing = app.store.directory_status(&person.name).await?;
     let administrator = person.administrator;
     let caller = admit(person, Authority::Provider, standing)?;
     let token = Token::random()?;

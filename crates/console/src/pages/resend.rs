@@ -10,7 +10,7 @@ use axum::response::Response;
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
 use fanfare_app::resends::{self, Counted, Origin, Progress, ResendError, Which};
 use fanfare_core::ids::WebhookId;
-use fanfare_store::deliveries::{Became, Resend};
+use fanfare_store::deliveries::{Resend, ResendProgress};
 use uuid::Uuid;
 
 use super::components::{FormToken, Moment};
@@ -83,7 +83,7 @@ struct Resending {
     resend: Resend,
     since: Option<Moment>,
     asked_at: Moment,
-    became: Became,
+    became: ResendProgress,
     /// When and why the resend ended.
     ended: Option<(Moment, &'static str)>,
 }

@@ -1,7 +1,7 @@
 //! The query of the grid: its search, its order and its page. It is part of the grid's address.
 
 use fanfare_core::name::Name;
-use fanfare_store::webhooks::grid::{Column, GridFilter, Key, Place};
+use fanfare_store::webhooks::grid::{Column, GridFilter, Key, PageAnchor};
 
 use super::WEBHOOKS;
 use super::fields::{self, Fields};
@@ -29,7 +29,7 @@ pub(super) struct GridQuery {
     pub(super) search: String,
     pub(super) column: Column,
     pub(super) descending: bool,
-    place: Option<Place>,
+    place: Option<PageAnchor>,
 }
 
 impl GridQuery {
@@ -37,7 +37,7 @@ impl GridQuery {
     pub(super) fn parse(query: &Fields) -> Self {
         let named = |(name, _): &&(&str, Column)| *name == query.text("sort");
         let column = COLUMNS.iter().find(named).map(|(_, column)| *column);
-        let place = |name, place: fn(Key) -> Place| {
+        let place = |name, place: fn(Key) -> PageAnchor| {
             let (id, text) = query.raw(name).split_once('~')?;
             Some(place(Key { text: clean(text), id: id.parse().ok()? }))
         };
@@ -46,7 +46,8 @@ impl GridQuery {
             column: column.unwrap_or(Column::Created),
             // The default order is the newest first.
             descending: if column.is_some() { query.text("order") == "desc" } else { true },
-            place: place("after", Place::After).or_else(|| place("before", Place::Before)),
+            place: place("after", PageAnchor::After)
+                .or_else(|| place("before", PageAnchor::Before)),
         }
     }
 
@@ -57,7 +58,7 @@ impl GridQuery {
             words: self.search.split_whitespace().map(str::to_owned).collect(),
             column: self.column,
             descending: self.descending,
-            place: self.place.clone(),
+            anchor: self.place.clone(),
             limit: PAGE,
         }
     }
@@ -75,10 +76,10 @@ impl GridQuery {
     }
 
     /// The path of the page that begins after this webhook, or ends before it.
-    pub(super) fn page(&self, place: &Place) -> String {
+    pub(super) fn page(&self, place: &PageAnchor) -> String {
         let (name, Key { text, id }) = match place {
-            Place::After(key) => ("after", key),
-            Place::Before(key) => ("before", key),
+            PageAnchor::After(key) => ("after", key),
+            PageAnchor::Before(key) => ("before", key),
         };
         let (sort, order) = self.order();
         let key = format!("{id}~{text}");
@@ -115,17 +116,17 @@ mod tests {
         let asked = asked("sort=galaxies&order=desc&after=x~y&q=a%00b");
         let filter = asked.filter(None);
         assert_eq!((filter.column, filter.descending), (Column::Created, true));
-        assert_eq!((filter.place, filter.words), (None, vec!["ab".to_owned()]));
+        assert_eq!((filter.anchor, filter.words), (None, vec!["ab".to_owned()]));
     }
 
     #[test]
     fn a_page_reads_back_from_its_address() {
         let asked_for = asked("q=two+words&sort=rate&order=desc");
-        for place in [Place::After, Place::Before] {
+        for place in [PageAnchor::After, PageAnchor::Before] {
             let key = Key { text: "a~b & c".to_owned(), id: WebhookId(Uuid::from_u128(7)) };
             let path = asked_for.page(&place(key.clone()));
             let there = asked(path.split_once('?').unwrap().1).filter(None);
-            assert_eq!(there.place, Some(place(key)));
+            assert_eq!(there.anchor, Some(place(key)));
             assert_eq!((there.column, there.descending), (Column::Rate, true));
             assert_eq!(there.words, ["two", "words"]);
         }

@@ -3,7 +3,7 @@
 use fanfare_core::explain::OwnerState;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::PauseReason;
-use fanfare_store::deliveries::Ended;
+use fanfare_store::deliveries::ResendEnd;
 
 use super::provider_error::ProviderError;
 use crate::oidc::claims::UserClaimError;
@@ -69,12 +69,14 @@ pub(super) fn outcome(code: &str) -> &str {
 }
 
 /// Why a resend of failed deliveries ended.
-pub(super) fn resend_ended(ended: Ended) -> &'static str {
+pub(super) fn resend_ended(ended: ResendEnd) -> &'static str {
     match ended {
-        Ended::Done => "Done.",
-        Ended::Cancelled => "Cancelled: the rest stays as it was.",
-        Ended::WebhookPaused => "Ended because the webhook was paused: the rest stays as it was.",
-        Ended::WebhookDeleted => "Ended because the webhook was deleted.",
+        ResendEnd::Done => "Done.",
+        ResendEnd::Cancelled => "Cancelled: the rest stays as it was.",
+        ResendEnd::WebhookPaused => {
+            "ResendEnd because the webhook was paused: the rest stays as it was."
+        }
+        ResendEnd::WebhookDeleted => "ResendEnd because the webhook was deleted.",
     }
 }
 

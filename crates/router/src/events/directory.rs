@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use fanfare_core::directory::Document;
 use fanfare_core::reject::{Reason, Reject};
-use fanfare_store::patience::{Answered, Impatient, answered};
+use fanfare_store::retry::{Answered, QueryError, retry_divisible};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -27,7 +27,7 @@ pub(super) async fn apply_from_events(
     let mut failing = HashSet::new();
     match apply_documents(config, stop, messages).await {
         Ok(()) => return Ok(failing),
-        Err(Impatient::Refused(_) | Impatient::Failing(_)) => {}
+        Err(QueryError::Rejected(_) | QueryError::Failing(_)) => {}
         Err(error) => return Err(error.into()),
     }
     // One of the documents is the cause. Those that the directory's own queue has too are examined
@@ -35,7 +35,7 @@ pub(super) async fn apply_from_events(
     for (index, message) in messages.iter_mut().enumerate().filter(|(_, it)| it.is_only_copy()) {
         match apply_singly(config, stop, message).await {
             Ok(()) => {}
-            Err(Impatient::Failing(error)) => {
+            Err(QueryError::Failing(error)) => {
                 tracing::warn!(
                     error = error.chain(),
                     "failed to apply a directory document; it is set aside and tried again"
@@ -54,10 +54,10 @@ async fn apply_singly(
     config: &Config,
     stop: &CancellationToken,
     message: &mut InboundMessage,
-) -> Result<(), Impatient> {
+) -> Result<(), QueryError> {
     let apply = async |document: &Document| {
         let document = std::slice::from_ref(document);
-        answered(stop, || config.store.directory_apply(document)).await
+        retry_divisible(stop, || config.store.directory_apply(document)).await
     };
     let mut at = 0;
     while let Some(document) = message.documents.get(at) {
@@ -70,7 +70,7 @@ async fn apply_singly(
                     message.refuse_implausible_revision(at, applied.revision);
                 }
             }
-            Err(Impatient::Refused(error)) => {
+            Err(QueryError::Rejected(error)) => {
                 let why = error.chain();
                 let reject = Reject::new(Reason::BadData, &why);
                 let away = document.voided(&why);
@@ -82,7 +82,7 @@ async fn apply_singly(
     }
     for away in &message.voided {
         match apply(away).await {
-            Ok(_) | Err(Impatient::Refused(_)) => {}
+            Ok(_) | Err(QueryError::Rejected(_)) => {}
             Err(error) => return Err(error),
         }
     }
@@ -95,7 +95,7 @@ async fn apply_documents(
     config: &Config,
     stop: &CancellationToken,
     messages: &mut [InboundMessage],
-) -> Result<(), Impatient> {
+) -> Result<(), QueryError> {
     let (mut documents, mut sources) = (Vec::<Document>::new(), Vec::new());
     for (owner, message) in messages.iter().enumerate() {
         documents.extend(message.documents.iter().cloned());
@@ -106,7 +106,7 @@ async fn apply_documents(
         return Ok(());
     }
     let apply = async || config.store.directory_apply(&documents).await;
-    let applied = answered(stop, apply).await?.value;
+    let applied = retry_divisible(stop, apply).await?.value;
     log_paused(&applied);
     let mut jumps: Vec<(usize, usize)> =
         applied.jumps.iter().filter_map(|position| sources.get(*position).copied()).collect();

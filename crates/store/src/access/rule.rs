@@ -1,16 +1,17 @@
-//! The access rule in SQL, once: pieces that every statement about access is put together from.
+//! The access rule in SQL: the parts of every statement about access, so that the rule is written
+//! once.
 //!
-//! A user may read a resource as of a revision when the user is enabled and a version that holds then,
-//! the user's own or that of one of the user's roles, has a grant for one of the resource's scopes, or
-//! when the user is a member of the administrators' role. `granting!`, `having_role!` and
-//! `grants_of_readers!` ask this from the resource, `asking!` and `is_administrator!` from the user.
-//! They are macros and not SQL functions, so that the planner sees one statement and chooses its
-//! indexes for the whole.
+//! A user may read a resource as of a revision if the user is enabled, and one of these is true: a
+//! version that is valid then, of the user or of one of the user's roles, has a grant for one of
+//! the resource's scopes; or the user is a member of the administrators' role. `granting!`,
+//! `having_role!` and `grants_of_readers!` begin at the resource, `asking!` and `is_administrator!`
+//! at the user. They are macros and not SQL functions, so that the planner sees one statement and
+//! chooses its indexes for the whole.
 //!
-//! Arguments are pieces of SQL: the alias of a table, an expression for a revision, the parameter with
-//! the administrators' role.
+//! Arguments are SQL text: the alias of a table, an expression for a revision, or the parameter
+//! with the administrators' role.
 
-/// That a version holds as of a revision.
+/// The condition that a version is valid as of a revision.
 macro_rules! holds {
     ($version:literal, $revision:literal) => {
         concat!(
@@ -28,8 +29,8 @@ macro_rules! holds {
     };
 }
 
-/// From `asked` (scope, target, revision) as `a` to the grants `g` of it and the versions `v` of users
-/// and roles that have them.
+/// Joins `asked` (scope, target, revision) as `a` with its grants `g`, and with the versions `v` of
+/// users and roles that have these grants.
 macro_rules! granting {
     () => {
         concat!(
@@ -42,7 +43,7 @@ macro_rules! granting {
     };
 }
 
-/// From a table with `role_key` and `revision` to the enabled users `u` who have the role.
+/// Joins a table that has `role_key` and `revision` with the enabled users `u` who have the role.
 macro_rules! having_role {
     ($roles:literal) => {
         concat!(
@@ -56,12 +57,12 @@ macro_rules! having_role {
     };
 }
 
-/// The common tables from `asked`, which has a rank of its scopes too, to `way`: the grants that give
-/// a user's version, were it enabled, `read`. The lowest `precedence`, then `rank`, then `role`
-/// decides.
+/// The common tables from `asked`, which also has a rank of its scopes, to `way`: the grants that
+/// give a user's version `read`, if it is enabled. The lowest `precedence`, then `rank`, then
+/// `role` decides.
 ///
-/// `$members` is `directory_members`, or a part of it when only some users are asked for: a role may
-/// have every user as a member.
+/// `$members` is `directory_members`, or a part of it for some users, since a role may have every
+/// user as a member.
 macro_rules! grants_of_readers {
     ($members:literal, $administrator:literal) => {
         concat!(
@@ -91,7 +92,7 @@ macro_rules! grants_of_readers {
     };
 }
 
-/// The common table `asked` of one resource's scopes and targets, the first of which counts most.
+/// The common table `asked` of one resource's scopes and targets. The first one ranks highest.
 macro_rules! asked_of_resource {
     ($scopes:literal, $targets:literal, $revision:literal) => {
         concat!(
@@ -109,8 +110,8 @@ macro_rules! asked_of_resource {
     };
 }
 
-/// The common table `holder`: from `asker`, versions of users with the revision that is asked for, to
-/// the versions whose grants count for them, their own and those of their roles.
+/// The common table `holder`: for each version of a user in `asker`, which also has the revision,
+/// the versions whose grants count: the user's own and those of the user's roles.
 macro_rules! asking {
     () => {
         concat!(
@@ -129,7 +130,8 @@ macro_rules! asking {
     };
 }
 
-/// Whether a version of a user is a member of the administrators' role, who may read everything.
+/// The condition that a version of a user is a member of the administrators' role, whose members
+/// may read everything.
 macro_rules! is_administrator {
     ($user:literal, $administrator:literal) => {
         concat!(

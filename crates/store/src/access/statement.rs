@@ -1,9 +1,9 @@
-//! The statements that say who may read what.
+//! The statements about access.
 
 use super::rule::{asked_of_resource, asking, grants_of_readers, holds, is_administrator};
 
-/// What a worker asks before a retry. Parameters: $1 to $4 the questions' numbers, users, scopes and
-/// targets; $5 the administrators' role.
+/// The check that a worker makes before a retry. Parameters: $1 to $4 the questions' numbers,
+/// users, scopes and targets; $5 the administrators' role.
 pub(super) const MAY_READ: &str = concat!(
     "-- may_read
     with asked as (
@@ -29,8 +29,8 @@ pub(super) const MAY_READ: &str = concat!(
     ")"
 );
 
-/// How one user stands, in each row, and what lets them read. Parameters: $1 revision, $2 scopes, $3
-/// targets, $4 the administrators' role, $5 the user's key.
+/// The grants that let one user read, and in each row the user's state. Parameters: $1 revision, $2
+/// scopes, $3 targets, $4 the administrators' role, $5 the user's key.
 pub(super) const CHECK: &str = concat!(
     "-- access_check
     with asker as (
@@ -53,7 +53,7 @@ pub(super) const CHECK: &str = concat!(
     order by w.precedence, w.rank, w.role"
 );
 
-/// All ways in which enabled users may read a resource. Parameters as those of [`CHECK`], but for $5.
+/// All grants by which enabled users may read a resource. Parameters: those of [`CHECK`] except $5.
 pub(super) const READERS: &str = concat!(
     "-- access_readers
     with ",
@@ -71,9 +71,9 @@ pub(super) const READERS: &str = concat!(
     order by u.name_key, w.precedence, w.rank, w.role"
 );
 
-/// How a user stands now and one target of each scope that they may read. Parameters: $1 the user's
-/// key, $2 the administrators' role.
-pub(crate) const REACH: &str = concat!(
+/// The state of a user now, and one target of each scope that the user may read. Parameters: $1 the
+/// user's key, $2 the administrators' role.
+pub(crate) const READABLE_SCOPES: &str = concat!(
     "-- reach
     with found as (
         select u.id, u.name_key, u.enabled, u.deleted, s.revision

@@ -1,21 +1,20 @@
-//! Deliveries page by page, the newest first.
+//! Pages of deliveries, the newest first.
 //!
-//! The ledger has no row a delivery: its plan is in the event's row, and what was done in the
-//! attempts. A page begins with the keys of its deliveries, found by the one of a few ways whose
-//! index has the list's order and, as far as possible, nothing else; the rest is then looked up for
-//! these alone. So a page costs about the same whether there are a thousand attempts or ten
-//! million.
+//! The ledger has no row for a delivery: its plan is in the rows of its events, and its history in
+//! the attempts. A page first finds the keys of its deliveries, by the [`QueryShape`] whose index
+//! is in the list's order and has as few other entries as possible. It then reads the rest for
+//! these keys alone. So a page costs about the same with a thousand attempts and with ten million.
 //!
-//! Where few of what the index has may fit, a page ends after a window of so many entries
-//! ([`Window`]), with what was found in it, even if that is nothing; the next page goes on there. The
-//! window's end is looked up first, from the index alone.
+//! Where few entries of the index may match, a page ends after a [`Window`] of entries, with the
+//! deliveries that were found in it, even if there are none. The next page begins there. The end of
+//! the window is read first, from the index alone.
 //!
 //! A key is (time, batch, webhook), and never changes. The next page begins right below the last
-//! key, so what comes in meanwhile neither moves nor doubles anything. The time is that at which
-//! the events were taken in, which the first entry has as its `since`; among the dead and dropped,
-//! that at which the last chain began, which is later for a delivery that was begun again.
+//! key, so new deliveries neither move nor repeat others. The time is the one at which the events
+//! were received, which the first row of a history has as `since`. For dead and dropped deliveries
+//! it is the time at which the last series began, which is later after a restart.
 
-use chrono::{DateTime, SecondsFormat, TimeZone as _, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
@@ -23,6 +22,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::position::Position;
+use super::query_shape::QueryShape;
 use super::window::Window;
 use super::{Delivery, DeliveryFilter};
 use crate::error::StoreError;
@@ -31,39 +32,13 @@ use crate::pool::Store;
 /// A page of deliveries.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryPage {
-    /// The deliveries, the newest first.
     pub deliveries: Vec<Delivery>,
-    /// Where the next page begins; `None` when there is nothing more.
+    /// The position after which the next page begins; `None` on the last page.
     pub next: Option<Position>,
 }
 
-/// The place of a delivery in its list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// Its time.
-    pub at: DateTime<Utc>,
-    /// Its batch.
-    pub batch: BatchKey,
-    /// Its webhook.
-    pub webhook: WebhookId,
-}
-
-/// How the keys of a page are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Those of the events with one `CloudEvents` id.
-    Event,
-    /// By the time of their events.
-    Time,
-    /// Among the events of which something may be owed.
-    Open,
-    /// Each webhook's, put together.
-    Webhooks,
-    /// What did not arrive.
-    Ended,
-}
-
-/// In all ways: $1 since, $2 to $4 the key to go on below, $5 webhooks, $6 state, $7 limit.
+/// The statement of a page. Parameters: $1 since, $2 to $4 the position below which it begins, $5
+/// webhooks, $6 state, $7 limit.
 macro_rules! page {
     ($name:literal, $keys:expr) => {
         concat!(
@@ -109,11 +84,12 @@ macro_rules! page {
     };
 }
 
-/// Keys from the plans of events, which `$which` narrows. A batch's events have one time.
+/// The keys from the plans of those events that meet the condition `$which`. The events of a batch
+/// have one time.
 ///
-/// They are made in order first, and asked for their state and webhook after that, behind a fence
-/// (`offset 0`): how many will fit can't be estimated, and whoever estimates few sorts ten million
-/// rows to find the first hundred.
+/// The keys are made in their order first, and filtered by state and webhook after that, behind a
+/// fence (`offset 0`). The planner can't estimate how many will match, and when it estimates few it
+/// sorts ten million rows to find the first hundred.
 macro_rules! planned {
     ($which:literal) => {
         concat!(
@@ -140,7 +116,8 @@ const EVENT: &str = page!("event", planned!("e.event_id = $8"));
 const TIME: &str = page!("time", planned!("true"));
 const OPEN: &str = page!("open", planned!("e.look_at is not null"));
 
-/// What was tried by its first entry, and what was not among the events that are open.
+/// Attempted deliveries are found by the first rows of their histories, the others among the events
+/// that are not settled.
 const WEBHOOKS: &str = page!(
     "webhooks",
     "(select k.at, k.batch, w.webhook
@@ -181,17 +158,7 @@ const ENDED: &str = page!(
      order by a.since desc, a.batch desc, a.webhook desc limit $7"
 );
 
-impl Way {
-    fn of(filter: &DeliveryFilter, webhooks: Option<&[Uuid]>) -> Self {
-        match (filter.state, webhooks) {
-            _ if filter.event.is_some() => Self::Event,
-            (Some(State::Dead | State::Dropped), _) => Self::Ended,
-            (Some(State::Pending | State::Retrying), _) => Self::Open,
-            (_, Some(_)) => Self::Webhooks,
-            (_, None) => Self::Time,
-        }
-    }
-
+impl QueryShape {
     fn statement(self) -> &'static str {
         match self {
             Self::Event => EVENT,
@@ -204,7 +171,7 @@ impl Way {
 }
 
 impl Store {
-    /// A page of deliveries, the newest first.
+    /// Reads a page of deliveries, the newest first.
     pub async fn deliveries_page(
         &self,
         filter: &DeliveryFilter,
@@ -214,16 +181,16 @@ impl Store {
         if webhooks.is_some_and(<[Uuid]>::is_empty) {
             return Ok(DeliveryPage::default());
         }
-        let way = Way::of(filter, webhooks);
-        let below = below(filter);
+        let shape = QueryShape::of(filter, webhooks);
+        let below = filter.below();
         let state = filter.state.map(State::name);
         let window =
             Window { since: filter.since.unwrap_or(DateTime::UNIX_EPOCH), below, webhooks, state };
         let doing = "list deliveries";
         let client = self.client().await?;
-        let end = window.end(way, &client).await.map_err(StoreError::at(doing))?;
+        let end = window.end(shape, &client).await.map_err(StoreError::at(doing))?;
         let since = end.unwrap_or(window.since);
-        // One more, to see whether there is more.
+        // One more row shows whether there is another page.
         let limit = filter.limit.saturating_add(1);
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
             /* since */ &since,
@@ -234,10 +201,10 @@ impl Store {
             /* state */ &state,
             /* limit */ &limit,
         ];
-        if way == Way::Event {
+        if shape == QueryShape::Event {
             parameters.push(/* event_id */ &filter.event);
         }
-        let rows = client.query(way.statement(), &parameters).await;
+        let rows = client.query(shape.statement(), &parameters).await;
         let mut rows = rows.map_err(StoreError::at(doing))?;
         let limit = usize::try_from(filter.limit).unwrap_or(0);
         let is_more = rows.len() > limit;
@@ -245,13 +212,12 @@ impl Store {
         let next = rows.last().filter(|_| is_more).map(position).transpose();
         let next = next.map_err(StoreError::at(doing))?;
         Ok(DeliveryPage {
-            // A page that is not full ends with the window, if there is anything beyond it.
-            next: next.or_else(|| end.map(top)),
+            // A page that is not full ends with the window, if there are entries beyond it.
+            next: next.or_else(|| end.map(Position::before)),
             deliveries: rows.iter().map(delivery).collect::<Result<_, _>>()?,
         })
     }
 
-    /// One delivery.
     pub(super) async fn delivery_one(
         &self,
         batch: BatchKey,
@@ -263,14 +229,15 @@ impl Store {
              from events e where e.batch = $1 and $2 = any(e.webhooks)
              order by e.position limit $7"
         );
-        // The parameters between have no place in it, and the database wants to know each.
+        // The statement does not use the parameters in between, and PostgreSQL refuses one whose
+        // type it can't infer.
         let sql = SQL.replace("$7", "1");
         let client = self.client().await?;
         let row = client.query_opt(&sql, &[&batch.0, &webhook.0]).await;
         row.map_err(StoreError::at("show the delivery"))?.as_ref().map(delivery).transpose()
     }
 
-    /// The webhooks that a list is about; `None` for all.
+    /// The webhooks whose deliveries are listed; `None` for all.
     async fn webhooks_asked(
         &self,
         filter: &DeliveryFilter,
@@ -290,24 +257,12 @@ impl Store {
     }
 }
 
-/// The key below which everything before this time is, and nothing at it or later.
-fn top(at: DateTime<Utc>) -> Position {
-    Position { at, batch: BatchKey(Uuid::nil()), webhook: WebhookId(Uuid::nil()) }
-}
-
-/// The key below which a list begins.
-fn below(filter: &DeliveryFilter) -> Position {
-    let end = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();
-    // A place on a later page is below `until` as well.
-    filter.after.unwrap_or_else(|| top(filter.until.unwrap_or_else(end)))
-}
-
 fn position(row: &Row) -> Result<Position, tokio_postgres::Error> {
     let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
     Ok(Position { at: row.try_get(15)?, batch, webhook })
 }
 
-/// Why a delivery waits, if its webhook is held.
+/// The detail of a delivery that waits because its webhook is held.
 fn held(until: Option<DateTime<Utc>>) -> Option<String> {
     let until = until?.to_rfc3339_opts(SecondsFormat::Secs, true);
     Some(format!("the receiver asked to wait until {until}"))

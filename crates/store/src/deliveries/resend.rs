@@ -1,9 +1,10 @@
-//! Attempting again all that is dead of a webhook, in steps.
+//! Resends: all dead deliveries of a webhook are restarted, in steps.
 //!
-//! A request is a row of `resends`. A step begins some deliveries again and notes how many, in one
-//! transaction: wherever a process dies, the ledger has each delivery as dead or as pending, and
-//! whoever comes next goes on. A webhook has one open request at a time, and a chain that began
-//! after the request was made is not its concern: asking twice sends nothing twice.
+//! A request is a row of `resends`. A step restarts some deliveries and records their number, in
+//! one transaction. If a process dies at any point, each delivery is either dead or pending in the
+//! ledger, and another process makes the next step. A webhook has one open request at a time. A
+//! request does not concern a series that began after it was made, so a second request sends
+//! nothing twice.
 
 use std::time::Duration;
 
@@ -15,67 +16,63 @@ use fanfare_core::outcome::State;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::again::{Dead, restart_dead};
+use super::restart::{Dead, restart_dead};
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// A request to attempt again what is dead of a webhook.
+/// A request to restart the dead deliveries of a webhook.
 #[derive(Debug, Clone)]
 pub struct Resend {
-    /// Its id.
     pub id: Uuid,
-    /// What is dead of chains of attempts that began at this time or later …
+    /// The request is for deliveries whose last series began at this time or later, and before
+    /// `asked_at`.
     pub since: DateTime<Utc>,
-    /// … and before this, when somebody asked for it.
+    /// When the request was made.
     pub asked_at: DateTime<Utc>,
-    /// Who did.
+    /// The user who made the request.
     pub asked_by: String,
-    /// How many deliveries were dead then.
+    /// The number of deliveries that were dead when the request was made.
     pub total: i64,
-    /// How many of them are attempted again so far.
+    /// The number of deliveries that were restarted so far.
     pub begun: i64,
-    /// When and why it ended; `None` while it goes on.
-    pub ended: Option<(DateTime<Utc>, Ended)>,
+    /// The time and the reason of its end; `None` while it is open.
+    pub ended: Option<(DateTime<Utc>, ResendEnd)>,
 }
 
-/// A resend that is asked for.
+/// The parameters of a new request.
 #[derive(Debug, Clone, Copy)]
 pub struct NewResend<'a> {
-    /// The webhook.
     pub webhook: WebhookId,
-    /// What is dead of chains of attempts that began at this time or later.
+    /// The request is for deliveries whose last series began at this time or later.
     pub since: DateTime<Utc>,
-    /// Who asks.
+    /// The user who makes the request.
     pub by: &'a str,
-    /// The same request of the same person within this time is returned instead of a new one.
+    /// An equal request that the same user made within this time is returned instead of a new one.
     pub same_within: Duration,
 }
 
-/// Why a request came to its end.
+/// The reason for which a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Nothing is left.
+pub enum ResendEnd {
+    /// All of its deliveries were restarted.
     Done,
-    /// Somebody cancelled it.
+    /// A user cancelled it.
     Cancelled,
-    /// The webhook was paused.
     WebhookPaused,
-    /// The webhook was deleted.
     WebhookDeleted,
 }
 
-/// What became of deliveries that were begun again.
+/// The numbers of restarted deliveries by their present states.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Became {
-    /// They arrived.
+pub struct ResendProgress {
     pub delivered: i64,
-    /// They are about to be attempted, or will be again.
+    /// Pending or retrying.
     pub open: i64,
-    /// They are dead again, or dropped.
+    /// Dead again, or dropped.
     pub failed: i64,
 }
 
-impl Ended {
+impl ResendEnd {
     const ALL: [Self; 4] = [Self::Done, Self::Cancelled, Self::WebhookPaused, Self::WebhookDeleted];
 
     /// The stable code.
@@ -104,8 +101,8 @@ macro_rules! select {
 const NEWEST: &str = select!("resend_newest", "where webhook = $1 order by asked_at desc limit 1");
 
 impl Store {
-    /// Asks for it. When it is asked for already, that request is returned and no other made; `None`
-    /// when the owner has `most` requests for other webhooks that go on.
+    /// Makes a request. When the webhook has an open request, that one is returned and none is
+    /// made. `None` when the owner has `most` open requests for other webhooks.
     pub async fn resend_ask(
         &self,
         wanted: &NewResend<'_>,
@@ -153,14 +150,14 @@ impl Store {
         Ok(Some(resend))
     }
 
-    /// A webhook's newest request; `None` when it never had one.
+    /// Reads a webhook's newest request; `None` when it never had one.
     pub async fn resend_newest(&self, webhook: WebhookId) -> Result<Option<Resend>, StoreError> {
         let client = self.client().await?;
         let row = client.query_opt(NEWEST, &[&webhook.0]).await;
         row.map_err(StoreError::at("show a resend"))?.as_ref().map(read).transpose()
     }
 
-    /// One of a webhook's requests.
+    /// Reads one of a webhook's requests.
     pub async fn resend_show(
         &self,
         webhook: WebhookId,
@@ -172,7 +169,7 @@ impl Store {
         row.map_err(StoreError::at("show a resend"))?.as_ref().map(read).transpose()
     }
 
-    /// A webhook's request that goes on.
+    /// Reads a webhook's open request.
     pub async fn resend_open(&self, webhook: WebhookId) -> Result<Option<Resend>, StoreError> {
         const SQL: &str = select!("resend_open", "where webhook = $1 and ended_at is null");
         let client = self.client().await?;
@@ -180,13 +177,13 @@ impl Store {
         row.map_err(StoreError::at("look for a resend"))?.as_ref().map(read).transpose()
     }
 
-    /// What became so far of the deliveries that a request began again; at most 10,000 are looked
-    /// at. Those that somebody began again singly meanwhile are among them.
-    pub async fn resend_became(
+    /// Counts the deliveries that a request restarted, by their present states. At most 10,000 are
+    /// counted. Deliveries that users restarted singly meanwhile are among them.
+    pub async fn resend_progress(
         &self,
         webhook: WebhookId,
         resend: &Resend,
-    ) -> Result<Became, StoreError> {
+    ) -> Result<ResendProgress, StoreError> {
         const SQL: &str = "-- resend_became
             select l.state, count(*)
             from (select batch, webhook from attempts
@@ -197,24 +194,25 @@ impl Store {
                                 where l.batch = a.batch and l.webhook = a.webhook
                                 order by l.entry desc limit 1) l
             group by l.state";
-        let doing = "look what became of a resend";
+        let doing = "count the deliveries of a resend";
         let ended = resend.ended.map(|(at, _)| at);
         let client = self.client().await?;
         let rows = client.query(SQL, &[&webhook.0, &resend.asked_at, &ended]).await;
-        let mut became = Became::default();
+        let mut progress = ResendProgress::default();
         for row in rows.map_err(StoreError::at(doing))? {
             let read = || Ok((row.try_get::<_, &str>(0)?, row.try_get::<_, i64>(1)?));
             let (state, count) = read().map_err(StoreError::at(doing))?;
             match State::parse(state) {
-                Some(State::Delivered) => became.delivered += count,
-                Some(State::Dead | State::Dropped) => became.failed += count,
-                _ => became.open += count,
+                Some(State::Delivered) => progress.delivered += count,
+                Some(State::Dead | State::Dropped) => progress.failed += count,
+                _ => progress.open += count,
             }
         }
-        Ok(became)
+        Ok(progress)
     }
 
-    /// Ends a request where it is. Returns whether it was going on.
+    /// Cancels a request: deliveries that are not restarted yet stay dead. Returns whether it was
+    /// open.
     pub async fn resend_cancel(&self, webhook: WebhookId, id: Uuid) -> Result<bool, StoreError> {
         const SQL: &str = "-- resend_cancel
             update resends set ended_at = now(), ended = 'cancelled'
@@ -227,7 +225,7 @@ impl Store {
             .map_err(StoreError::at("cancel a resend"))
     }
 
-    /// All requests that go on, the oldest first.
+    /// Lists all open requests, the oldest first.
     pub async fn resends_open(&self) -> Result<Vec<Uuid>, StoreError> {
         const SQL: &str = "-- resends_open
             select id from resends where ended_at is null order by asked_at";
@@ -240,11 +238,11 @@ impl Store {
             .map_err(StoreError::at(doing))
     }
 
-    /// Makes a step of a request: at most `most` deliveries, the oldest first. The jobs to publish
-    /// are returned; none while those of the step before are not attempted yet, or another process
-    /// is at it.
+    /// Makes a step of a request: it restarts at most `most` deliveries, the oldest first. Returns
+    /// the jobs to publish. There are none while deliveries of the step before are not attempted
+    /// yet, or while another process makes a step.
     pub async fn resend_step(&self, id: Uuid, most: i64) -> Result<Vec<Due>, StoreError> {
-        let doing = "begin dead deliveries again";
+        let doing = "restart dead deliveries";
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
         let begun = step(&transaction, id, most).await.map_err(StoreError::at(doing))?;
@@ -258,8 +256,8 @@ async fn step(
     id: Uuid,
     most: i64,
 ) -> Result<Vec<Due>, tokio_postgres::Error> {
-    // The last step's deliveries bear its time. One whose endpoint defers them for long is not
-    // waited for.
+    // The series of the last step's deliveries began at the time of that step. A step waits for
+    // them for 30 seconds at most, since an endpoint may defer them for long.
     const TAKE: &str = "-- resend_take
         select r.webhook, r.since, r.asked_at, w.paused, w.deleted_at is not null,
                coalesce(r.step_at > now() - interval '30 seconds', false) and exists (
@@ -277,7 +275,7 @@ async fn step(
     let dead = Dead { webhook: WebhookId(row.try_get(0)?), since, until };
     let (is_paused, is_deleted): (bool, bool) = (row.try_get(3)?, row.try_get(4)?);
     if is_paused || is_deleted {
-        let ended = if is_deleted { Ended::WebhookDeleted } else { Ended::WebhookPaused };
+        let ended = if is_deleted { ResendEnd::WebhookDeleted } else { ResendEnd::WebhookPaused };
         note(transaction, id, 0, Some(ended)).await?;
         return Ok(Vec::new());
     }
@@ -286,29 +284,29 @@ async fn step(
     }
     let begun = restart_dead(&**transaction, &dead, most).await?;
     let n = i64::try_from(begun.len()).unwrap_or(most);
-    note(transaction, id, n, (n < most).then_some(Ended::Done)).await?;
+    note(transaction, id, n, (n < most).then_some(ResendEnd::Done)).await?;
     Ok(begun)
 }
 
-/// Notes a step.
+/// Records a step.
 async fn note(
     client: &Transaction<'_>,
     id: Uuid,
     begun: i64,
-    ended: Option<Ended>,
+    ended: Option<ResendEnd>,
 ) -> Result<(), tokio_postgres::Error> {
     const SQL: &str = "-- resend_note
         update resends
         set begun = begun + $2, step_at = now(), ended = $3,
             ended_at = case when $3::text is not null then now() end
         where id = $1";
-    client.execute(SQL, &[&id, &begun, &ended.map(Ended::code)]).await.map(drop)
+    client.execute(SQL, &[&id, &begun, &ended.map(ResendEnd::code)]).await.map(drop)
 }
 
 fn read(row: &Row) -> Result<Resend, StoreError> {
     let doing = "read a resend";
     let ended: Option<&str> = row.try_get(7).map_err(StoreError::at(doing))?;
-    let known = |code: &str| Ended::ALL.into_iter().find(|ended| ended.code() == code);
+    let known = |code: &str| ResendEnd::ALL.into_iter().find(|ended| ended.code() == code);
     let inconsistent = StoreError::Inconsistent { table: "resends", column: "ended" };
     let ended = ended.map(|code| known(code).ok_or(inconsistent)).transpose()?;
     let read = || {

@@ -1,24 +1,25 @@
-//! How much of an index one page of deliveries looks through.
+//! The part of an index that one page of deliveries reads.
 //!
-//! Where few of what the index has may fit the filter, a page ends after a window of so many entries,
-//! with what was found in it. The window's end is looked up first.
+//! Where few entries of the index may match the filter, a page ends after a window of entries, with
+//! the deliveries that were found in it. The end of the window is read first.
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::page::{Position, Way};
+use super::position::Position;
+use super::query_shape::QueryShape;
 use crate::cancel::Object;
 
-/// Entries of an index that one page looks through at most.
+/// The most entries of an index that one page reads.
 const SCAN: i64 = 10_000;
-/// Of these, each webhook's at least, however many webhooks there are.
+/// The entries that each webhook gets of these at least, whatever the number of webhooks.
 const SCAN_OF_A_WEBHOOK: i64 = 100;
-/// Deliveries of all users of which one page looks up the state at most: each costs as much as several
-/// entries.
+/// The most deliveries of all users whose state one page looks up. Each look-up costs as much as
+/// several entries.
 const SCAN_OF_STATES: i64 = 2_500;
 
-/// What a page looks through.
+/// The range of an index in which a page begins.
 pub(super) struct Window<'a> {
     pub(super) since: DateTime<Utc>,
     pub(super) below: Position,
@@ -26,8 +27,8 @@ pub(super) struct Window<'a> {
     pub(super) state: Option<&'static str>,
 }
 
-/// The end of a window among the events that `$which` narrows: $1 since, $2 and $3 where it begins,
-/// $4 how many entries it has.
+/// The end of a window of events that meet the condition `$which`. Parameters: $1 since, $2 and $3
+/// the position of its beginning, $4 its number of entries.
 macro_rules! end_of_events {
     ($which:literal) => {
         concat!(
@@ -41,7 +42,7 @@ macro_rules! end_of_events {
     };
 }
 
-/// The same for a window that has $4 deliveries: one event may have thousands.
+/// The same for a window of $4 deliveries: one event may have thousands.
 macro_rules! end_of_planned {
     ($which:literal) => {
         concat!(
@@ -63,15 +64,15 @@ macro_rules! end_of_planned {
     };
 }
 
-/// The end of a window among the attempts that came to an end so: $5 the state, $6 the webhook at
-/// which it begins.
+/// The end of a window of dead or dropped deliveries. Parameters as above, and $5 the state, $6 the
+/// webhook at its beginning.
 const END_OF_ENDED: &str = "-- deliveries_window
     select a.since from attempts a
     where a.state = $5 and a.state in ('dead', 'dropped')
       and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $6)
     order by a.since desc, a.batch desc, a.webhook desc offset $4 limit 1";
 
-/// The newest end of the windows of each of the webhooks $5.
+/// The newest of the ends of each webhook's window; $5 are the webhooks.
 const END_OF_WEBHOOKS: &str = "-- deliveries_window
     select k.since
     from unnest($5::uuid[]) as w(webhook)
@@ -84,32 +85,32 @@ const END_OF_WEBHOOKS: &str = "-- deliveries_window
     order by k.since desc limit 1";
 
 impl Window<'_> {
-    /// The time down to which a page looks; `None` when all that there is fits into the window.
+    /// The time of the window's end; `None` when all entries fit into the window.
     pub(super) async fn end(
         &self,
-        way: Way,
+        shape: QueryShape,
         client: &Object,
     ) -> Result<Option<DateTime<Utc>>, tokio_postgres::Error> {
         let open = end_of_events!("e.look_at is not null");
         let looks_up = self.webhooks.is_none() && self.state.is_some();
-        match way {
-            Way::Event => Ok(None),
-            Way::Time if looks_up => {
+        match shape {
+            QueryShape::Event => Ok(None),
+            QueryShape::Time if looks_up => {
                 self.end_by(client, end_of_planned!("true"), SCAN_OF_STATES, &[]).await
             }
-            Way::Open if looks_up => {
+            QueryShape::Open if looks_up => {
                 let open = end_of_planned!("e.look_at is not null");
                 self.end_by(client, open, SCAN_OF_STATES, &[]).await
             }
-            Way::Time => self.end_by(client, end_of_events!("true"), SCAN, &[]).await,
-            Way::Open => self.end_by(client, open, SCAN, &[]).await,
-            Way::Ended => {
+            QueryShape::Time => self.end_by(client, end_of_events!("true"), SCAN, &[]).await,
+            QueryShape::Open => self.end_by(client, open, SCAN, &[]).await,
+            QueryShape::Ended => {
                 let more: [&(dyn ToSql + Sync); 2] = [&self.state, &self.below.webhook.0];
                 self.end_by(client, END_OF_ENDED, SCAN, &more).await
             }
-            Way::Webhooks => {
+            QueryShape::Webhooks => {
                 let open = self.end_by(client, open, SCAN, &[]).await?;
-                // Without a state each of a webhook's deliveries fits.
+                // Without a state each of a webhook's deliveries matches.
                 let (Some(webhooks), Some(_)) = (self.webhooks, self.state) else {
                     return Ok(open);
                 };

@@ -1,8 +1,8 @@
-//! Who is gone from the directory, and who came again under the same name: another person, who must
-//! not get what the former one had.
+//! Users who left the directory, and names that returned. A user whose name returns counts as
+//! another person, who must not get the webhooks and sessions of the former one.
 //!
-//! It is decided by the history, not by the order in which documents arrive: from the deletion, or
-//! the snapshot without the user, to the first version that begins later.
+//! The history decides, and not the order in which documents arrive. A user is gone from the
+//! deletion, or from a snapshot without the user, to the first version that begins later.
 
 use deadpool_postgres::Transaction;
 use fanfare_core::directory::{Content, Document};
@@ -11,14 +11,14 @@ use tokio_postgres::Row;
 use super::DOING;
 use crate::error::StoreError;
 
-/// Notes who is gone by new or newly ended versions, of which each row has the kind, the folded
-/// name, both revisions and whether it says that the user is deleted, from the second column on.
+/// Records the users who left by new or newly ended versions. From the second column on, each row
+/// has the version's kind, folded name and two revisions, and whether it deletes the user.
 pub(super) async fn note_put(
     transaction: &Transaction<'_>,
     rows: &[Row],
 ) -> Result<(), StoreError> {
     // A version ends with the next one of the same user, or with a snapshot that does not name the
-    // user. What history has forgotten is not asked about again.
+    // user. Revisions whose history was trimmed are not considered.
     const SQL: &str = "-- directory_departures
         insert into directory_departures (name_key, revision)
         select g.name_key, max(g.revision)
@@ -58,8 +58,8 @@ pub(super) async fn note_put(
         .map_err(StoreError::at(DOING))
 }
 
-/// Pauses the webhooks of those whose name is another person's now, and ends their sessions; returns
-/// how many were paused.
+/// Pauses the webhooks of former users whose name returned, and ends their sessions. Returns how
+/// many webhooks were paused.
 pub(super) async fn pause_former(
     transaction: &Transaction<'_>,
     documents: &[Document],
@@ -76,7 +76,7 @@ pub(super) async fn pause_former(
     if keys.is_empty() { Ok(0) } else { pause(transaction, Some(&keys)).await }
 }
 
-/// The same for these names, or for all. A trigger pauses and signs out.
+/// The same for these names, or for all names. A trigger pauses the webhooks and ends the sessions.
 pub(super) async fn pause(
     transaction: &Transaction<'_>,
     keys: Option<&[&str]>,

@@ -1,9 +1,9 @@
-//! A snapshot of any size, part by part, while routing goes on.
+//! Imports of snapshots of any size, part by part, while routing goes on.
 //!
-//! Each part is written in a short transaction of its own, staged: at a revision that nobody asks
-//! by and no document meets. The last step gives all of it its revision, ends what the snapshot
-//! does not name, and moves the directory. An import that dies has changed no answer; what it left
-//! goes with the next one.
+//! Each part is staged in a short transaction of its own: it is written at a revision by which no
+//! statement reads. The last step gives all parts the snapshot's revision, ends the users and roles
+//! that the snapshot does not name, and advances the directory. An import that was not finished has
+//! no effect, and the next one removes its parts.
 
 use deadpool_postgres::Transaction;
 use fanfare_core::directory::{RoleDocument, UserDocument};
@@ -12,28 +12,27 @@ use fanfare_core::revisions::Revisions;
 use super::state::State;
 use super::versions::{self, STAGED, Version};
 use super::{Applied, DOING, departures};
+use crate::cancel::Object;
 use crate::error::StoreError;
-use crate::pool::{Object, Store};
+use crate::pool::Store;
 
-/// Some users and roles of a snapshot.
+/// A part of a snapshot.
 #[derive(Debug, Default)]
 pub struct Part {
-    /// Users.
     pub users: Vec<UserDocument>,
-    /// Roles.
     pub roles: Vec<RoleDocument>,
 }
 
-/// What becomes of the directory that a snapshot comes into.
+/// The treatment of the directory's history when a snapshot is imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImportMode {
-    /// It is history, as with a snapshot that the report server publishes.
+    /// The history stays, as with a snapshot that the report server publishes.
     Continue,
-    /// It is forgotten, with its history and its revision: what was wrong with it would stay wrong.
+    /// The history and the revision are removed, for a directory whose history is wrong.
     Reset,
 }
 
-/// A snapshot on its way in. Only one at a time, in all processes.
+/// An import that is under way. All processes together have one at a time.
 pub struct Import {
     client: Object,
     revision: Option<i64>,
@@ -45,13 +44,13 @@ const LOCK: &str = "-- directory_import\nselect pg_try_advisory_lock(hashtext('f
 const UNLOCK: &str = "-- directory_import\nselect pg_advisory_unlock(hashtext('fanfare.import'))";
 
 impl Store {
-    /// Begins to take the snapshot of a revision, or of the one that is next when it is complete;
-    /// `None` when that revision's was taken before.
+    /// Begins to import the snapshot of a revision. Without one, the snapshot gets the next
+    /// revision when it is finished. `None` when a snapshot of that revision was applied already.
     ///
     /// # Errors
     ///
-    /// [`StoreError::ImportUnderWay`] while another process takes one, and
-    /// [`StoreError::RevisionJump`] when the revision is too far ahead to be believed.
+    /// [`StoreError::ImportUnderWay`] while another process imports one, and
+    /// [`StoreError::RevisionJump`] when the revision is too far ahead to be credible.
     pub async fn directory_import(
         &self,
         revision: Option<i64>,
@@ -91,7 +90,7 @@ impl Store {
 }
 
 impl Import {
-    /// Writes a part.
+    /// Stages a part.
     pub async fn put(&mut self, part: &Part) -> Result<(), StoreError> {
         let transaction = self.client.transaction().await.map_err(StoreError::at(DOING))?;
         let users = part.users.iter().map(|user| Version::of_user(STAGED, user));
@@ -103,7 +102,7 @@ impl Import {
         Ok(())
     }
 
-    /// Makes the snapshot count.
+    /// Puts the snapshot into force.
     pub async fn finish(mut self) -> Result<Applied, StoreError> {
         let transaction = self.client.transaction().await.map_err(StoreError::at(DOING))?;
         let mut state = State::lock(&transaction).await?;
@@ -114,7 +113,7 @@ impl Import {
             state.revisions = Revisions { newest: revision, ..Revisions::default() };
         }
         if versions::knows_snapshot(&transaction, revision).await? {
-            // It came another way meanwhile.
+            // The snapshot was applied from another source meanwhile.
             versions::clear_staged(&transaction).await?;
         } else {
             versions::unstage(&transaction, revision).await?;
@@ -131,20 +130,20 @@ impl Import {
         Ok(applied)
     }
 
-    /// Gives up: what was written changes no answer, and goes with the next import.
+    /// Gives up the import. Its parts have no effect, and the next import removes them.
     pub async fn cancel(self) -> Result<(), StoreError> {
         self.unlock().await
     }
 
-    /// Lets others import. Without this the connection would take the lock back into the pool.
+    /// Releases the lock, which the connection would otherwise keep in the pool.
     async fn unlock(self) -> Result<(), StoreError> {
         self.client.query_one(UNLOCK, &[]).await.map_err(StoreError::at(DOING))?;
         Ok(())
     }
 }
 
-/// Forgets all of the directory but what is staged. Who is there now and not in what is staged is
-/// gone as of its revision.
+/// Removes all of the directory except the staged snapshot. A user who is in the directory now, but
+/// not in the snapshot, is recorded as deleted at the snapshot's revision.
 async fn forget(transaction: &Transaction<'_>, revision: i64) -> Result<(), StoreError> {
     const BEFORE: &str = "-- directory_forget
         update directory_departures set revision = least(revision, $1::bigint - 1)";

@@ -1,10 +1,11 @@
-//! Names that an earlier version folded in another way are folded again, once.
+//! Folding names again, once, that an earlier version folded in another way.
 //!
-//! PostgreSQL can't fold as `fanfare_core::name` does, so this is a step of the program after the
-//! migrations. The earlier way made one of names that are two; the documents of the two then became
-//! one history, which can't be taken apart. Each document keeps its own name, and where another one
-//! ended it, it stays ended: nobody gets more by it. But nobody may be judged by what is left either,
-//! so where a name's key changed in the directory it counts as incomplete until it is taken in again.
+//! PostgreSQL can't fold names as `fanfare_core::name` does, so the program does it after the
+//! migrations. The earlier version gave one key to some pairs of different names, and merged the
+//! documents of such a pair into one history, which can't be separated. Each document keeps its own
+//! name, and a version that a document of the other name ended stays ended, so that no user gains
+//! access. Access can't be decided by the remaining history either. So when a key in the directory
+//! changed, the directory counts as incomplete until a snapshot is imported.
 
 use std::collections::BTreeSet;
 
@@ -15,24 +16,24 @@ use tokio_postgres::types::ToSql;
 
 use crate::error::StoreError;
 
-/// How this version folds names; in `directory_state.names_version`.
+/// The number of this version's way to fold names, which `directory_state.names_version` has.
 const VERSION: i32 = 2;
 /// The most names that are reported.
 const MOST_NAMES: usize = 100;
-/// Rows of the directory that are looked at in one step.
+/// The number of the directory's rows that one step reads.
 const PAGE: i64 = 2_000;
 const DOING: &str = "fold names again";
 
-/// What was folded again and came out as something else.
+/// The names whose keys changed when they were folded again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refolded {
-    /// Documents of users and roles, by their own names or their roles'.
+    /// Documents of users and roles, whose own name or whose roles' names have other keys.
     pub documents: u64,
-    /// Webhooks, deleted ones among them.
+    /// Webhooks, including deleted ones.
     pub webhooks: u64,
-    /// Local accounts; their sessions have ended.
+    /// Local accounts, whose sessions were ended.
     pub accounts: u64,
-    /// Names, as written, that were taken for others and are not any more: the first hundred.
+    /// The first hundred names, as written, that shared a key with others.
     pub names: BTreeSet<String>,
 }
 
@@ -42,7 +43,7 @@ struct Roles {
     roles: Vec<String>,
 }
 
-/// Folds all names again, unless that was done.
+/// Folds all names again, unless that was done already.
 pub(crate) async fn refold(transaction: &Transaction<'_>) -> Result<Refolded, StoreError> {
     const LOCK: &str = "-- refold
         select names_version from directory_state for update";
@@ -71,7 +72,7 @@ fn report<'a>(reported: &mut BTreeSet<String>, names: impl IntoIterator<Item = &
     reported.extend(names.into_iter().take(left).map(str::to_owned));
 }
 
-/// The names of users and roles.
+/// Folds the names of users and roles.
 async fn versions(
     transaction: &Transaction<'_>,
     reported: &mut BTreeSet<String>,
@@ -105,7 +106,7 @@ async fn versions(
     }
 }
 
-/// The names of users' roles, which only their documents have as written.
+/// Folds the names of users' roles, which only the users' documents have as written.
 async fn members(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
     const READ: &str = "-- refold
         select v.id, v.document, array(select role_key from directory_members m
@@ -124,7 +125,7 @@ async fn members(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
             let (id, document, before): (i64, &str, Vec<String>) =
                 read().map_err(StoreError::at(DOING))?;
             last = id;
-            // One without members is deleted or void, whatever roles its document names.
+            // A version without memberships is deleted or void, whatever roles its document names.
             let roles = serde_json::from_str::<Roles>(document).map(|it| it.roles);
             let names = roles.unwrap_or_default();
             let names = names.iter().filter_map(|name| Name::parse(name));
@@ -151,7 +152,7 @@ async fn members(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
     }
 }
 
-/// The owners of webhooks. What else goes by them is kept by triggers.
+/// Folds the names of webhooks' owners. Triggers keep the tables that depend on them.
 async fn webhooks(
     transaction: &Transaction<'_>,
     reported: &mut BTreeSet<String>,
@@ -175,7 +176,7 @@ async fn webhooks(
     Ok(changed)
 }
 
-/// Local accounts, and the users of sessions for whom a provider vouched.
+/// Folds the names of local accounts, and of the users whom an identity provider signed in.
 async fn accounts(
     transaction: &Transaction<'_>,
     reported: &mut BTreeSet<String>,
@@ -200,7 +201,7 @@ async fn accounts(
     Ok(accounts)
 }
 
-/// Names whose keys are others now: as written, the new key and the one before.
+/// Finds names whose keys change. Returns the names as written, their new keys and their old keys.
 async fn changed(
     transaction: &Transaction<'_>,
     sql: &str,
@@ -220,7 +221,8 @@ async fn changed(
     Ok((names, keys, before))
 }
 
-/// Holds events until the directory is taken in again, and finds anew who is gone from it.
+/// Marks the directory as incomplete, which holds events until a snapshot is imported, and computes
+/// again which users were deleted.
 async fn incomplete(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     const SQL: [&str; 5] = [
         "-- refold\ndelete from directory_gaps",

@@ -1,5 +1,5 @@
-//! Documents that can't be taken in: snapshots that hold every event, and users and roles that grant
-//! nothing; and what administrators decide about them.
+//! Refused documents, and the decisions of administrators about them. A refused snapshot holds
+//! every event; a refused user or role grants nothing.
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
@@ -13,11 +13,10 @@ use crate::pool::Store;
 /// A snapshot that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Its revision; where that can't be read, the one after the newest of that time.
+    /// The snapshot's revision. If that can't be read, the revision after the newest of that time.
     pub revision: i64,
-    /// Why it can't be taken in.
+    /// The fault of the document.
     pub why: String,
-    /// When it came.
     pub refused_at: DateTime<Utc>,
 }
 
@@ -26,17 +25,16 @@ pub struct Refusal {
 pub struct Void {
     /// `user` or `role`.
     pub kind: String,
-    /// The name.
     pub name: String,
     /// The document's revision.
     pub revision: i64,
 }
 
-/// The most of each that are shown.
+/// The most refused snapshots, and the most void users and roles, that are read.
 const SHOWN: i64 = 1_000;
 
 impl Store {
-    /// Accepts revisions up to this one, however far ahead of the newest they are. Returns the newest
+    /// Accepts all revisions up to this one, however far ahead of the newest. Returns the newest
     /// revision.
     pub async fn directory_accept_revision(&self, revision: i64) -> Result<i64, StoreError> {
         const SQL: &str = "-- directory_accept
@@ -50,11 +48,12 @@ impl Store {
             .map_err(StoreError::at("accept a revision"))
     }
 
-    /// Lets events go on without the snapshots that were refused; returns these.
+    /// Accepts that the refused snapshots are missing, so that events are no longer held. Returns
+    /// these snapshots.
     pub async fn directory_accept_refused(&self) -> Result<Vec<Refusal>, StoreError> {
         const SQL: &str = "-- directory_accept
             update directory_refusals set accepted_at = now() where accepted_at is null";
-        let doing = "accept what was refused";
+        let doing = "accept the refused snapshots";
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
         let state = State::lock(&transaction).await?;
@@ -66,9 +65,9 @@ impl Store {
     }
 }
 
-/// Notes a snapshot that was refused, unless one of its revision or a later one was taken. A revision
-/// that can't be read, or not be believed, counts as the one after the newest, or after the newest
-/// that an administrator decided about.
+/// Records a refused snapshot, unless one of its revision or a later one was applied. A revision
+/// that can't be read or is not credible counts as the one after the newest revision, or after the
+/// newest refused one that an administrator accepted.
 pub(super) async fn note(
     transaction: &Transaction<'_>,
     revision: i64,
@@ -96,7 +95,7 @@ pub(super) async fn note(
     transaction.execute(SQL, &[&revision, &why]).await.map(drop).map_err(StoreError::at(DOING))
 }
 
-/// The snapshots that hold every event, the oldest first.
+/// Reads the refused snapshots that hold every event, the oldest first.
 pub(super) async fn open(client: &impl GenericClient) -> Result<Vec<Refusal>, StoreError> {
     const SQL: &str = "-- directory_refusals
         select revision, why, refused_at from directory_refusals
@@ -109,7 +108,7 @@ pub(super) async fn open(client: &impl GenericClient) -> Result<Vec<Refusal>, St
     rows.iter().map(refusal).collect::<Result<_, _>>().map_err(StoreError::at(DOING))
 }
 
-/// The users and roles whose newest document was refused, the oldest first.
+/// Reads the users and roles whose newest document was refused, the oldest first.
 pub(super) async fn voids(client: &impl GenericClient) -> Result<Vec<Void>, StoreError> {
     const SQL: &str = "-- directory_refusals
         select v.kind, v.name, v.begin_revision

@@ -1,4 +1,5 @@
-//! Which revisions the directory has seen: read under a lock, changed, written back.
+//! The revisions that the directory has seen, which are read under a lock, changed and written
+//! back.
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
@@ -9,20 +10,21 @@ use tokio_postgres::Row;
 use super::DOING;
 use crate::error::StoreError;
 
-/// What the directory has seen, while nobody else may change it.
+/// The revisions that the directory has seen, locked against other changes.
 pub(super) struct State {
     pub(super) revisions: Revisions<DateTime<Utc>>,
-    /// When it was read.
+    /// The database's time when the state was read.
     pub(super) now: DateTime<Utc>,
     /// Whether a document came after a newer one.
     pub(super) late: bool,
-    /// An administrator accepted revisions up to this one.
+    /// The revision up to which an administrator accepted all, however far ahead.
     pub(super) accepted: i64,
     before: Vec<Gap<DateTime<Utc>>>,
 }
 
 impl State {
-    /// Waits until nobody else changes the directory, then reads. Readers are not kept waiting.
+    /// Waits until no other process changes the directory, locks it and reads it. Readers don't
+    /// wait for the lock.
     pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<Self, StoreError> {
         const SQL: &str = "-- directory_state
             select revision, clock_timestamp(), complete, accepted_revision
@@ -49,15 +51,15 @@ impl State {
         read().map_err(StoreError::at(DOING))
     }
 
-    /// Whether the revision of a document is near enough to be believed. A snapshot that was refused
-    /// counts whatever its revision is.
+    /// Whether the revision of a document is credible. A refused snapshot counts whatever its
+    /// revision is.
     pub(super) fn believes(&self, document: &Document) -> bool {
         let is_single = document.content.is_single();
         matches!(document.content, Content::RefusedSnapshot { .. })
             || self.believes_revision(document.revision, is_single)
     }
 
-    /// Whether a revision is near enough to be believed, of a single user or role or of a snapshot.
+    /// Whether a revision is credible, of a single user or role or else of a snapshot.
     pub(super) fn believes_revision(&self, revision: i64, is_single: bool) -> bool {
         let now = self.now.timestamp_millis();
         self.revisions.is_credible(revision, is_single, now, self.accepted)

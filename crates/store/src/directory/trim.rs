@@ -1,4 +1,4 @@
-//! History that nobody can ask for any more goes.
+//! Trimming of the directory's history.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 impl Store {
-    /// Removes at most `limit` versions of users and roles that ended longer than `keep` ago;
-    /// returns how many.
+    /// Removes at most `limit` versions of users and roles that ended longer than `keep` ago.
+    /// Returns how many were removed.
     ///
-    /// No event in the ledger keeps them: its plan is written, and a retry is decided by what holds
-    /// then. Only explanations, and events that are held for older revisions, ask for history.
+    /// No event in the ledger needs them: its plan is written, and a retry is decided by the newest
+    /// revision. Only explanations, and events that are held for older revisions, read the history.
     pub async fn directory_trim(&self, keep: Duration, limit: i64) -> Result<u64, StoreError> {
-        // The oldest revision kept moves first: from then on nobody asks for less.
+        // The oldest revision kept is raised first. From then on no statement reads below it.
         const MOVE: &str = "-- directory_trim
             with due as (
                 select id, end_revision from directory_versions
@@ -26,7 +26,7 @@ impl Store {
                 where exists (select from due)
             )
             select array_agg(id) from due";
-        // The newest snapshot that is older than the history still ends what comes late.
+        // The newest snapshot that is older than the history still ends versions that come late.
         const SNAPSHOTS: &str = "-- directory_trim
             delete from directory_snapshots
             where revision < (select max(p.revision) from directory_snapshots p, directory_state s

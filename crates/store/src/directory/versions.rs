@@ -1,4 +1,4 @@
-//! Versions of users and roles, put into their places in the history.
+//! Versions of users and roles, and how they are put into the history.
 
 use std::collections::HashMap;
 
@@ -10,8 +10,8 @@ use tokio_postgres::Row;
 use super::{DOING, departures};
 use crate::error::StoreError;
 
-/// The revision at which versions of a snapshot begin, and end, until all of it is there: no
-/// question is asked as of it, and no live document meets it.
+/// The revision at which the versions of a staged snapshot begin and end, until it is complete. No
+/// statement reads as of this revision, and no other document has it.
 pub(super) const STAGED: i64 = -1;
 
 /// A version of a user or role, in the form in which it is stored.
@@ -62,8 +62,8 @@ impl<'a> Version<'a> {
     }
 }
 
-/// Puts versions into the history; returns how many were new. Of several with one name and
-/// revision the first counts.
+/// Puts versions into the history, and returns how many were new. Of several versions with one name
+/// and revision the first counts.
 pub(super) async fn put(
     transaction: &Transaction<'_>,
     versions: &[Version<'_>],
@@ -75,9 +75,10 @@ pub(super) async fn put(
     Ok(new)
 }
 
-/// Puts documents of single users and roles into the history. They count more than what a snapshot
-/// of the same revision says: one that a person imported may have taken the number of a change that
-/// the report server was about to make. A mended document counts more than the refused one.
+/// Puts documents of single users and roles into the history. They replace what a snapshot of the
+/// same revision says, because a person may have imported that snapshot under the number of a
+/// change that the report server was about to make. A valid document replaces a refused one of its
+/// revision.
 pub(super) async fn put_single(
     transaction: &Transaction<'_>,
     versions: &[Version<'_>],
@@ -102,7 +103,8 @@ pub(super) async fn put_single(
     put(transaction, versions).await
 }
 
-/// Splits versions so that each name is once in a part: ends are computed from what is written.
+/// Splits versions so that each part has a name only once, because the end of a version is computed
+/// from the versions that are already written.
 fn waves<'a>(versions: &[Version<'a>]) -> Vec<Vec<Version<'a>>> {
     let mut before: HashMap<(&str, &str), usize> = HashMap::with_capacity(versions.len());
     let mut waves: Vec<Vec<Version<'a>>> = Vec::new();
@@ -123,7 +125,7 @@ async fn put_wave(
     transaction: &Transaction<'_>,
     versions: &[Version<'_>],
 ) -> Result<usize, StoreError> {
-    // The end of a new version: the next version of the same document or the next snapshot.
+    // A new version ends with the next version of the same document, or with the next snapshot.
     const INSERT: &str = "-- directory_put
         insert into directory_versions (kind, name, name_key, begin_revision, end_revision,
                                         ended_at, enabled, deleted, document, void, applied_at)
@@ -222,7 +224,7 @@ async fn fill(
     Ok(())
 }
 
-/// Removes versions with what belongs to them; returns how many.
+/// Removes versions with their grants and memberships. Returns how many there were.
 pub(super) async fn remove(transaction: &Transaction<'_>, ids: &[i64]) -> Result<u64, StoreError> {
     const STATEMENTS: [&str; 3] = [
         "-- directory_remove\ndelete from directory_grants where version_id = any($1)",
@@ -239,8 +241,8 @@ pub(super) async fn remove(transaction: &Transaction<'_>, ids: &[i64]) -> Result
     Ok(removed)
 }
 
-/// Gives staged versions the revision of their snapshot. Where there is a version of that revision
-/// already, that one counts.
+/// Gives staged versions the revision of their snapshot. A version that has this revision already
+/// counts instead of the staged one.
 pub(super) async fn unstage(
     transaction: &Transaction<'_>,
     revision: i64,
@@ -271,7 +273,7 @@ pub(super) async fn unstage(
     departures::note_put(transaction, &rows.map_err(StoreError::at(DOING))?).await
 }
 
-/// Removes what refused documents of a snapshot's revision left: the snapshot says more.
+/// Removes the void versions of a snapshot's revision, which the snapshot replaces.
 pub(super) async fn remove_void(
     transaction: &Transaction<'_>,
     revision: i64,
@@ -284,7 +286,7 @@ pub(super) async fn remove_void(
     remove(transaction, &ids).await.map(drop)
 }
 
-/// Removes what an import that died has left.
+/// Removes the staged versions of an import that was not finished.
 pub(super) async fn clear_staged(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     const SQL: &str = "-- directory_unstage
         select coalesce(array_agg(id), '{}') from directory_versions where begin_revision = $1";
@@ -293,8 +295,8 @@ pub(super) async fn clear_staged(transaction: &Transaction<'_>) -> Result<(), St
     remove(transaction, &left).await.map(drop)
 }
 
-/// Ends a new snapshot whose versions were put before: what has none of this revision ends with it.
-/// Returns how many ended.
+/// Completes a new snapshot whose versions were put already: users and roles that it does not name
+/// end with it. Returns how many ended.
 pub(super) async fn end_snapshot(
     transaction: &Transaction<'_>,
     revision: i64,
@@ -306,16 +308,16 @@ pub(super) async fn end_snapshot(
         set end_revision = $1, ended_at = coalesce(ended_at, clock_timestamp())
         where begin_revision < $1 and (end_revision is null or end_revision > $1)
         returning id, kind, name_key, begin_revision, end_revision, deleted";
-    const MENDED: &str = "-- directory_snapshot
+    const RESOLVED: &str = "-- directory_snapshot
         delete from directory_refusals where revision <= $1";
     transaction.execute(NOTE, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    transaction.execute(MENDED, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    transaction.execute(RESOLVED, &[&revision]).await.map_err(StoreError::at(DOING))?;
     let ended = transaction.query(END, &[&revision]).await.map_err(StoreError::at(DOING))?;
     departures::note_put(transaction, &ended).await?;
     Ok(ended.len())
 }
 
-/// Whether a snapshot was taken already.
+/// Whether a snapshot was applied already.
 pub(super) async fn knows_snapshot(
     transaction: &Transaction<'_>,
     revision: i64,

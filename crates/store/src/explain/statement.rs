@@ -1,11 +1,11 @@
-//! The statement that gathers what was true of webhooks when an event was decided.
+//! The statement that gathers the facts about webhooks as of an event's decision.
 
 use crate::access::rule::{asked_of_resource, grants_of_readers, holds};
 
-/// Parameters: $1 webhook, $2 owner's key, $3 limit, $4 event's key, $5 when it was taken in, $6 the
-/// revision that it was decided by, $7 scopes, $8 targets, $9 the administrators' role.
+/// Parameters: $1 webhook, $2 owner's key, $3 limit, $4 event's key, $5 the time of its receipt, $6
+/// the revision by which it was decided, $7 scopes, $8 targets, $9 the administrators' role.
 ///
-/// Memberships are looked up from the owners' side: a page has few of them.
+/// Memberships are looked up from the owners, since a page has few of them.
 pub(super) const FACTS: &str = concat!(
     "-- explain
     with page as (

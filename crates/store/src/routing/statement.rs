@@ -1,4 +1,4 @@
-//! The statement that routes.
+//! The statement that routes events.
 
 use crate::access::rule::{granting, having_role};
 

@@ -1,8 +1,8 @@
-//! What workers learn of a webhook's address: since when it fails, and that it is to be paused.
+//! The results of attempts for a webhook's address: since when it fails, and whether to pause it.
 //!
-//! An attempt says something of the address that it went to. The owner may have changed the address
-//! while the attempt was under way, so each statement here names the address, and changes nothing when
-//! the webhook has another one by now.
+//! The result of an attempt concerns the address that it went to. The owner may have changed the
+//! address while the attempt was under way, so each statement here has the address as a condition,
+//! and changes nothing when the webhook has another one.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 impl Store {
-    /// Pauses a webhook, if this still is its address. Returns whether it did.
+    /// Pauses a webhook, if it still has this address. Returns whether it has.
     ///
     /// # Errors
     ///
@@ -39,8 +39,8 @@ impl Store {
             .map_err(StoreError::at("pause the webhook"))
     }
 
-    /// Notes since when every retry to an address failed, if that is not known yet; or that it
-    /// does not fail any more.
+    /// Records the time since which every retry to an address failed, if it is not recorded yet.
+    /// With `None` it records that the address does not fail any more.
     ///
     /// # Errors
     ///
@@ -59,13 +59,14 @@ impl Store {
               and (failing_since is null) <> ($3::timestamptz is null)";
         let client = self.client().await?;
         let noted = client.execute(SQL, &[&id.0, &uri.as_str(), &since]).await;
-        noted.map(drop).map_err(StoreError::at("note how the webhook does"))
+        noted.map(drop).map_err(StoreError::at("record whether the webhook fails"))
     }
 
-    /// Pauses a webhook as `failing` whose attempts at this address have failed for `pause_after`
-    /// without a silence longer than `gap`; or notes that they fail only since the last such silence.
-    /// A webhook that nothing was sent to for days proves nothing by one more failure. Returns
-    /// whether it paused the webhook.
+    /// Pauses a webhook as `failing` when its attempts at this address have failed for
+    /// `pause_after` without an interval longer than `gap` between two of them. Otherwise it
+    /// records that they have failed only since the last such interval, because one more failure
+    /// proves little about a webhook to which nothing was sent for days. Returns whether it paused
+    /// the webhook.
     ///
     /// # Errors
     ///
@@ -77,8 +78,8 @@ impl Store {
         pause_after: Duration,
         gap: Duration,
     ) -> Result<bool, StoreError> {
-        // The attempts of a chain that began before the webhook failed count too. Chains begin no
-        // earlier than a month before: that bounds the look by an index.
+        // The attempts of a series that began before the webhook failed count, too. A series begins
+        // at most a month before, which bounds the range of the index.
         const SQL: &str = include_str!("../sql/address_pause_failing.sql");
         let doing = "pause a failing webhook";
         let client = self.client().await?;

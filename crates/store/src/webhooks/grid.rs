@@ -1,9 +1,9 @@
-//! Webhooks page by page, searched, and sorted by any column.
+//! Pages of webhooks, which can be searched, and sorted by any column.
 //!
-//! For each page all webhooks in question are looked at, for any word can be searched for, and how
-//! many were found is told. They are few beside deliveries, and only their keys are sorted; the
-//! rest is read for the page alone. A page is found by where the last one ended, so that what is
-//! added or deleted meanwhile moves nothing.
+//! Each page reads all webhooks of the list, because any word can be searched for and the number of
+//! matches is shown. Webhooks are few in comparison with deliveries, and only their keys are
+//! sorted; the rest is read for the page alone. A page begins at the key where the last one ended,
+//! so that webhooks that are added or deleted meanwhile do not move others.
 
 use std::collections::HashMap;
 
@@ -17,81 +17,78 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// What webhooks can be sorted by.
+/// The columns by which webhooks can be sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
     /// The owner.
     User,
-    /// The address, without case.
+    /// Sorted without regard to case.
     Url,
-    /// What they ask for.
     Filters,
-    /// The description, without case.
+    /// Sorted without regard to case.
     Description,
-    /// Whether they are paused.
     Paused,
-    /// When they were registered.
     Created,
-    /// The status of the last attempt, or its outcome's code when there was no answer; first those
-    /// that were never sent anything.
+    /// The status of the last attempt, or the code of its outcome when there was no answer.
+    /// Webhooks without attempts come first.
     Last,
-    /// Which part of the attempts of the last 24 hours succeeded; first those without any.
+    /// The share of attempts of the last 24 hours that succeeded. Webhooks without attempts come
+    /// first.
     Rate,
 }
 
-/// Which page of which webhooks.
+/// The conditions and the order of a list of webhooks, and the page.
 #[derive(Debug, Clone)]
 pub struct GridFilter {
-    /// This owner's; `None` for everybody's.
+    /// `None` for the webhooks of all owners.
     pub owner: Option<Name>,
-    /// Each of these is to be somewhere in them, whatever its case, or is their id.
+    /// Words each of which must occur in a webhook, in any case, or be its id.
     pub words: Vec<String>,
-    /// What they are sorted by, and by their ids after that.
+    /// The column to sort by. Equal webhooks are sorted by their ids.
     pub column: Column,
-    /// Whether the greatest come first.
+    /// Whether the greatest value comes first.
     pub descending: bool,
-    /// Where the page begins or ends; `None` for the first page.
-    pub place: Option<Place>,
-    /// At most so many.
+    /// The key at which the page begins or ends; `None` for the first page.
+    pub anchor: Option<PageAnchor>,
+    /// The most webhooks of a page.
     pub limit: i64,
 }
 
-/// Where a page begins or ends: beyond this key.
+/// The key next to which a page lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// It begins behind this.
+pub enum PageAnchor {
+    /// The page begins after this key.
     After(Key),
-    /// It ends before this.
+    /// The page ends before this key.
     Before(Key),
 }
 
-/// What a webhook is sorted by.
+/// The key by which a webhook is sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     /// The beginning of the column's text; it never has U+0000.
     pub text: String,
-    /// The webhook.
     pub id: WebhookId,
 }
 
 /// A page of the grid.
 #[derive(Debug, Clone, Default)]
 pub struct GridPage {
-    /// The webhooks in their order.
     pub webhooks: Vec<Webhook>,
-    /// Where the page begins and ends.
+    /// The first and the last key of the page; `None` when it is empty.
     pub ends: Option<(Key, Key)>,
-    /// How many come before them.
+    /// The number of webhooks on the pages before this one.
     pub before: i64,
-    /// How many there are on all pages.
+    /// The number of webhooks on all pages.
     pub found: i64,
 }
 
-/// How much of a text counts for sorting, in characters: it travels in the address of a page.
+/// The number of characters of a text that count for sorting, since the key is part of a page's
+/// URL.
 const KEY: usize = 64;
 
 impl Column {
-    /// The text that is sorted by, byte by byte.
+    /// The SQL expression of the text to sort by, byte by byte.
     fn key(self) -> &'static str {
         match self {
             Self::User => "w.owner_key",
@@ -111,16 +108,16 @@ impl Column {
         }
     }
 
-    /// Whether it is about attempts.
+    /// Whether the column depends on attempts.
     fn is_health(self) -> bool {
         matches!(self, Self::Last | Self::Rate)
     }
 }
 
-/// What a webhook asks for, as it is shown.
+/// The filters of a webhook, as they are shown.
 const FILTERS: &str = "coalesce(nullif(array_to_string(w.filters, ' '), ''), '*')";
 
-/// The attempts that are not counted yet: `$7` is from when.
+/// The attempts that are not counted yet, which began at `$7` or later.
 const TAIL: &str = "tail as materialized (
         select webhook,
                count(*) filter (where outcome = 'delivered') as succeeded,
@@ -130,9 +127,9 @@ const TAIL: &str = "tail as materialized (
         group by webhook
     ), ";
 
-/// $1 owner, $2 patterns of words, $3 and $4 the key to go on from, $5 limit, $6 whether ids are
-/// searched for too. `up` is whether the page is read
-/// from lesser to greater keys.
+/// The statement of a page. Parameters: $1 owner, $2 patterns of words, $3 and $4 the key next to
+/// which the page lies, $5 limit, $6 whether ids are searched, too. With `up` the page is read from
+/// lesser to greater keys.
 fn statement(column: Column, up: bool) -> String {
     let (beyond, behind, order) = if up { (">", "<=", "asc") } else { ("<", ">=", "desc") };
     let (tail, joined) = if column.is_health() {
@@ -167,13 +164,13 @@ fn statement(column: Column, up: bool) -> String {
 }
 
 impl Store {
-    /// A page of webhooks.
+    /// Reads a page of webhooks.
     pub async fn webhooks_grid(&self, filter: &GridFilter) -> Result<GridPage, StoreError> {
         let doing = "list webhooks";
-        let (forward, from) = match &filter.place {
+        let (forward, from) = match &filter.anchor {
             None => (true, None),
-            Some(Place::After(key)) => (true, Some(key)),
-            Some(Place::Before(key)) => (false, Some(key)),
+            Some(PageAnchor::After(key)) => (true, Some(key)),
+            Some(PageAnchor::Before(key)) => (false, Some(key)),
         };
         let tail = if filter.column.is_health() { Some(self.tail().await?) } else { None };
         let owner = filter.owner.as_ref().map(Name::key);
@@ -206,7 +203,7 @@ impl Store {
         })
     }
 
-    /// How many webhooks there are, or of this owner.
+    /// Counts all webhooks, or those of one owner.
     pub async fn webhooks_number(&self, owner: Option<&Name>) -> Result<i64, StoreError> {
         const SQL: &str = "-- webhooks_number
             select count(*) from webhooks
@@ -221,19 +218,20 @@ impl Store {
         let webhooks = self.webhooks_get(&ids).await?.into_iter();
         let mut webhooks: HashMap<WebhookId, Webhook> =
             webhooks.map(|webhook| (webhook.id, webhook)).collect();
-        // One that was deleted just now is left out.
+        // A webhook that was deleted meanwhile is left out.
         Ok(ids.iter().filter_map(|id| webhooks.remove(id)).collect())
     }
 
-    /// From when attempts are to be counted for a page; when they are too many, none are.
+    /// The time from which on attempts are counted for a page. When they are too many, none is
+    /// counted.
     async fn tail(&self) -> Result<DateTime<Utc>, StoreError> {
-        let standing = self.health_standing().await?;
+        let progress = self.count_progress().await?;
         let never = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();
-        Ok(if standing.is_near { standing.to } else { never() })
+        Ok(if progress.is_near { progress.to } else { never() })
     }
 }
 
-/// A pattern for texts in which this word is.
+/// The pattern of `like` for texts that contain a word.
 fn pattern(word: &str) -> String {
     let mut pattern = String::from("%");
     for c in word.chars() {
@@ -245,15 +243,15 @@ fn pattern(word: &str) -> String {
     pattern + "%"
 }
 
-/// What the statement answers.
-struct Answered {
+/// The result of the statement.
+struct FoundKeys {
     found: i64,
     behind: i64,
     keys: Vec<Key>,
 }
 
-fn keys(rows: &[Row]) -> Result<Answered, tokio_postgres::Error> {
-    let mut found = Answered { found: 0, behind: 0, keys: Vec::with_capacity(rows.len()) };
+fn keys(rows: &[Row]) -> Result<FoundKeys, tokio_postgres::Error> {
+    let mut found = FoundKeys { found: 0, behind: 0, keys: Vec::with_capacity(rows.len()) };
     for row in rows {
         (found.found, found.behind) = (row.try_get(0)?, row.try_get(1)?);
         let (text, id) = (row.try_get::<_, Option<String>>(2)?, row.try_get::<_, Option<Uuid>>(3)?);

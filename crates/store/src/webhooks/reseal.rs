@@ -1,4 +1,4 @@
-//! Sealing secrets anew under the first key of the ring, so that an older key can go.
+//! Resealing of secrets with the first key of the ring, so that an older key can be removed.
 
 use fanfare_core::ids::WebhookId;
 use uuid::Uuid;
@@ -6,23 +6,23 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// How many webhooks' secrets a key seals.
+/// The number of webhooks whose secrets a key seals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyUse {
     /// The key's id.
     pub key: String,
-    /// The webhooks, deleted ones not counted: they have no secrets.
+    /// The number of webhooks without deleted ones, which have no secrets.
     pub webhooks: u64,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Default)]
 pub struct Resealed {
-    /// Where the next batch begins; `None` when this was the last.
+    /// The webhook after which the next batch begins; `None` when this was the last.
     pub next: Option<WebhookId>,
-    /// How many webhooks' secrets are now sealed with the first key.
+    /// The number of webhooks whose secrets were resealed.
     pub done: u64,
-    /// Those that could not be opened, left as they are, and why.
+    /// Webhooks whose secrets could not be opened, and stay as they are.
     pub failed: Vec<(WebhookId, StoreError)>,
 }
 
@@ -33,7 +33,7 @@ impl Store {
         self.keyring.first()
     }
 
-    /// Which keys seal how many webhooks' secrets, by the keys' ids.
+    /// Counts the webhooks whose secrets each key seals, in the order of the keys' ids.
     pub async fn secrets_by_key(&self) -> Result<Vec<KeyUse>, StoreError> {
         const SQL: &str = "-- secrets_by_key
             select encode(substring(sealed from 2 for get_byte(sealed, 0)), 'escape') as key, count(*)
@@ -48,9 +48,9 @@ impl Store {
         rows.iter().map(read).collect::<Result<_, _>>().map_err(StoreError::at(doing))
     }
 
-    /// Seals the secrets of up to `most` webhooks anew, in the order of their ids from behind
-    /// `after` on; those that the first key seals already are passed over. A batch is done as a
-    /// whole or not at all, so that it may be interrupted and begun again.
+    /// Reseals the secrets of up to `most` webhooks with ids after `after`, in the order of ids.
+    /// Secrets that the first key seals already are skipped. A batch is done as a whole or not at
+    /// all, so that it may be interrupted and repeated.
     pub async fn secrets_reseal(
         &self,
         after: Option<WebhookId>,
@@ -64,7 +64,7 @@ impl Store {
         const WRITE: &str = "-- secrets_reseal
             update webhooks w set sealed = n.sealed
             from unnest($1::uuid[], $2::bytea[]) as n (id, sealed) where w.id = n.id";
-        let doing = "seal secrets anew";
+        let doing = "reseal secrets";
         let after = after.map_or(Uuid::nil(), |id| id.0);
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
@@ -80,11 +80,12 @@ impl Store {
             let (id, old): (Uuid, &[u8]) = read().map_err(StoreError::at(doing))?;
             batch.next = Some(WebhookId(id));
             let bound = id.as_bytes();
-            let anew = self.keyring.open(old, bound).and_then(|it| self.keyring.seal(&it, bound));
-            match anew {
-                Ok(anew) => {
+            let resealed =
+                self.keyring.open(old, bound).and_then(|it| self.keyring.seal(&it, bound));
+            match resealed {
+                Ok(resealed) => {
                     ids.push(id);
-                    sealed.push(anew);
+                    sealed.push(resealed);
                 }
                 Err(error) => batch.failed.push((WebhookId(id), error)),
             }

@@ -1,8 +1,8 @@
-//! What is sealed of a webhook, and how its secret is replaced without a gap.
+//! The sealed part of a webhook, and the rotation of its secret.
 //!
-//! A replaced secret signs beside the new one until its end, so that receivers have time to learn
-//! the new one. The database's clock says when that is: who reads a webhook gets the secrets that
-//! are valid then, and is told for how long that holds.
+//! After a rotation the old secret signs together with the new one until its end, so that receivers
+//! have time to learn the new one. The end is a time of the database's clock. Reading a webhook
+//! returns the secrets that are valid then, and the time for which these stay the same.
 
 use std::time::Duration;
 
@@ -16,17 +16,18 @@ use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::pool::Store;
 
-/// The most secrets that sign at a time; the oldest one gives way to another.
+/// The most secrets that sign at a time. One more replaces the oldest.
 const MOST: usize = 5;
 
-/// What is sealed of a webhook: what lets others sign as it, or sign in as its owner.
+/// The sealed part of a webhook: the secrets that sign for it, and the headers that authenticate it
+/// at its receiver.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Confidential {
     secrets: Vec<Valid>,
     headers: Vec<(String, String)>,
 }
 
-/// A secret, and until when it signs beside a newer one.
+/// A secret, and the time until which it signs together with a newer one; `None` for the newest.
 #[derive(Clone, Serialize, Deserialize)]
 struct Valid {
     secret: String,
@@ -54,7 +55,7 @@ impl Confidential {
         valid.collect::<Result<_, _>>().map_err(|_| inconsistent("sealed"))
     }
 
-    /// For how long from `now` on the same secrets are valid; `None` for good.
+    /// The time from `now` on for which the same secrets are valid; `None` when none of them ends.
     pub(super) fn holds(&self, now: DateTime<Utc>) -> Option<Duration> {
         let ends = self.valid(now).filter_map(|valid| valid.until);
         ends.min().map(|end| (end - now).to_std().unwrap_or_default())
@@ -87,9 +88,9 @@ pub(super) fn seal(
 }
 
 impl Store {
-    /// Gives a webhook a new secret. The one that it had signs beside it for `overlap`, by the
-    /// database's clock. Returns until when that is, or `None` when there is no such webhook. A
-    /// secret that it has already is only made the newest.
+    /// Gives a webhook a new secret. The old one signs together with it for `overlap`, by the
+    /// database's clock. Returns the end of that time, or `None` when there is no such webhook. A
+    /// secret that the webhook has already only becomes the newest.
     pub async fn webhook_rotate(
         &self,
         id: WebhookId,
@@ -123,7 +124,7 @@ impl Store {
 impl Confidential {
     fn rotate(&mut self, secret: &Secret, now: DateTime<Utc>, until: DateTime<Utc>) {
         let newest = Valid { secret: secret.reveal().to_owned(), until: None };
-        // What has an end already keeps it, if it is the earlier one.
+        // A secret that has an end already keeps it if it is earlier.
         let older = self.valid(now).filter(|valid| !secret.is(&valid.secret));
         let ending = |valid: &Valid| Valid {
             until: Some(valid.until.map_or(until, |end| end.min(until))),
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_secret_is_valid_until_its_end() {
+    fn secret_when_replaced_is_valid_until_its_end() {
         let first = Valid { secret: "a".repeat(32), until: None };
         let mut webhook = Confidential { secrets: vec![first], headers: Vec::new() };
         assert_eq!(webhook.holds(at(0)), None);
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_overlap_only_the_new_secret_is_valid() {
+    fn rotation_without_overlap_leaves_only_the_new_secret() {
         let first = Valid { secret: "a".repeat(32), until: None };
         let mut webhook = Confidential { secrets: vec![first], headers: Vec::new() };
         webhook.rotate(&secret("b"), at(0), at(0));
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_comes_back_is_the_newest_again() {
+    fn rotation_to_an_old_secret_makes_it_the_newest() {
         let first = Valid { secret: "a".repeat(32), until: None };
         let mut webhook = Confidential { secrets: vec![first], headers: Vec::new() };
         webhook.rotate(&secret("b"), at(0), at(100));

@@ -1,6 +1,6 @@
-//! The database's decisions are those of the plain reference in `fanfare_core::history`, whatever
-//! the history, and in whatever order it came: documents with faults, unknown scopes, deletions,
-//! snapshots that were refused and gaps included.
+//! Property tests: the database decides as the reference in `fanfare_core::history` does, for any
+//! history in any order. Histories have faulty documents, unknown scopes, deletions, refused
+//! snapshots and gaps.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -59,18 +59,18 @@ const SCOPES: [(&str, &str); 14] = [
 /// A scope that this version does not know.
 const UNKNOWN: (&str, &str) = ("dashboard", "d1");
 
-/// A directory's history, and events to be judged by it.
+/// A directory's history, and events to be decided by it.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
-    /// Revision gaps before each document, and the documents.
+    /// The documents with their revisions.
     documents: Vec<(i64, Kind, Value)>,
-    /// The order in which they arrive, some of them twice.
+    /// The order in which documents arrive, some of them twice.
     arrivals: Vec<Index>,
-    /// How many arrive together.
+    /// The number of documents that arrive together.
     together: usize,
-    /// Each with the revision that it asks for.
+    /// Subjects, each with the revision that the event asks for.
     events: Vec<(&'static str, Option<Index>)>,
-    /// Whether documents that were passed over are waited for.
+    /// Whether events wait for missing documents.
     waits: bool,
 }
 
@@ -95,7 +95,7 @@ fn name(names: &'static [&'static str]) -> impl Strategy<Value = String> {
     })
 }
 
-/// Now and then a fault, for which the document is refused.
+/// Adds a fault to some documents, for which they are refused.
 fn faulty(document: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     (document, prop::bool::weighted(0.1)).prop_map(|(mut document, is_faulty)| {
         if is_faulty {
@@ -135,7 +135,7 @@ fn change() -> impl Strategy<Value = (Kind, Value)> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    // Mostly without a gap, and mostly from the first revision on.
+    // Most histories have no gap, and begin at the first revision.
     let step = prop_oneof![9 => Just(1i64), 1 => Just(2)];
     let documents = prop::collection::vec((step, change()), 1..14);
     let events = prop::collection::vec(
@@ -173,7 +173,7 @@ impl Case {
         arriving
     }
 
-    /// What has been seen of the revisions after all arrived, and whether the beginning is there.
+    /// The revisions that the directory has seen after all documents arrived.
     pub(crate) fn revisions(&self) -> Revisions<()> {
         let mut revisions = Revisions::default();
         for documents in self.arriving().chunks_mut(self.together) {
@@ -257,7 +257,7 @@ fn webhooks() -> Vec<Webhook> {
 pub(crate) async fn arrive(database: &Database, case: &Case) {
     for (number, documents) in case.arriving().chunks(case.together).enumerate() {
         match documents {
-            // Some snapshots come in parts.
+            // Some snapshots are imported in parts.
             [Document { revision, content: Content::Snapshot { users, roles } }]
                 if number % 2 == 0 =>
             {
@@ -311,15 +311,15 @@ async fn check(
         let mut expected: Vec<WebhookId> = webhooks.iter().filter(wants).map(|it| it.id).collect();
         expected.sort_by_key(|id| id.0);
         match routed {
-            Routed::Taken { webhooks, .. } => prop_assert_eq!(webhooks, expected, "{:?}", event),
+            Routed::Accepted { webhooks, .. } => prop_assert_eq!(webhooks, expected, "{:?}", event),
             other => prop_assert!(false, "{:?} is {:?}", event, other),
         }
     }
     check_now(database, &Directory::as_of(&documents, newest)).await
 }
 
-/// Whose webhooks are paused, since they were another person's: all who must be, and beside them only
-/// such as are gone again.
+/// The owners whose webhooks are paused because their name is another person's now. They are all
+/// owners who must be, and besides these only users who are gone again.
 pub(crate) async fn recreated(
     database: &Database,
     documents: &[Document],
@@ -339,7 +339,7 @@ pub(crate) async fn recreated(
     Ok(paused)
 }
 
-/// What workers ask before a retry.
+/// Checks the answers to the question that workers ask before a retry.
 async fn check_now(database: &Database, directory: &Directory) -> Result<(), TestCaseError> {
     let resources: Vec<Resource> = SUBJECTS.iter().map(|it| Resource::parse(it).unwrap()).collect();
     let (mut questions, mut expected) = (Vec::new(), Vec::new());
@@ -382,6 +382,6 @@ where
 
 #[test]
 fn the_database_decides_as_the_reference_does() {
-    // PROPTEST_CASES asks for more.
+    // PROPTEST_CASES may ask for more.
     holds(Config::default().cases.max(1000), &check);
 }

@@ -1,5 +1,5 @@
-//! What the service shows people of access, who may read what and why a webhook got an event or did
-//! not, is what the plain reference says, by the same histories that the decisions are tested with.
+//! Property tests: the access that the service shows to people, and its explanations, are those of
+//! the reference, for the histories with which the decisions are tested.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::access::{Case, USERS, arrival, arrive, holds, recreated};
 use crate::support::Database;
 
-/// The directory as of a revision, and the documents that say so.
+/// The directory as of a revision, and the documents of which it is made.
 struct Reference<'a> {
     directory: Directory,
     documents: &'a [Document],
@@ -46,7 +46,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// The revision of the newest document with this user or role: what it says holds.
+    /// The revision of the newest document with this user or role, which is the one in force.
     fn since(&self, names: fn(&Content) -> Vec<&Name>, name: &Name) -> i64 {
         let documents = self.documents.iter().filter(|it| it.revision <= self.revision);
         let documents = documents.filter(|it| names(&it.content).contains(&name));
@@ -60,7 +60,8 @@ impl<'a> Reference<'a> {
         roles
     }
 
-    /// All that gives a user, were they enabled, `read` on a resource; what decides comes first.
+    /// All grants that give a user `read` on a resource, if the user is enabled. The deciding one
+    /// is first.
     fn grants(&self, user: &UserDocument, resource: &Resource) -> Vec<Grant> {
         let user_since = self.since(users, &user.name);
         let mut grants = Vec::new();
@@ -160,7 +161,7 @@ async fn check(
     }
     let reference = Reference::new(&documents, newest);
     for name in &names {
-        check_reach(database, &reference, name).await?;
+        check_readable_scopes(database, &reference, name).await?;
     }
     let recreated = recreated(database, &documents, newest).await?;
     let paused = |webhook: &Webhook| webhook.paused || recreated.contains(webhook.owner.key());
@@ -168,7 +169,7 @@ async fn check(
     let arrivals: Vec<Arrival<'_>> = events.iter().map(arrival).collect();
     let routed = database.store.route(&arrivals, Some(Duration::ZERO)).await.unwrap();
     for (event, routed) in events.iter().zip(routed) {
-        if let Routed::Taken { .. } = routed {
+        if let Routed::Accepted { .. } = routed {
             let revision = event.access_revision.unwrap_or(newest);
             check_explained(database, &Reference::new(&documents, revision), &webhooks, event)
                 .await?;
@@ -177,23 +178,24 @@ async fn check(
     Ok(())
 }
 
-/// What a test event may be about.
-async fn check_reach(
+/// Checks the scopes that a user may read, of which a test event takes one.
+async fn check_readable_scopes(
     database: &Database,
     reference: &Reference<'_>,
     name: &Name,
 ) -> Result<(), TestCaseError> {
-    let mut reach = database.store.reach(name).await.unwrap();
-    if let Readable::Through(grants) = &mut reach.readable {
+    let mut scopes = database.store.readable_scopes(name).await.unwrap();
+    if let Readable::Through(grants) = &mut scopes.readable {
         grants.sort_by_key(|(scope, _)| scope.name());
     }
-    prop_assert_eq!(reach.state, reference.state(name), "{}", name);
-    prop_assert_eq!(reach.readable, reference.readable(name), "{}", name);
-    prop_assert_eq!(reach.revision, reference.revision);
+    prop_assert_eq!(scopes.state, reference.state(name), "{}", name);
+    prop_assert_eq!(scopes.readable, reference.readable(name), "{}", name);
+    prop_assert_eq!(scopes.revision, reference.revision);
     Ok(())
 }
 
-/// Why each webhook, with whether it was paused when the event came, got the event or did not.
+/// Checks the explanation for each webhook, which is given with whether it was paused when the
+/// event came.
 async fn check_explained(
     database: &Database,
     reference: &Reference<'_>,
@@ -234,7 +236,7 @@ async fn check_explained(
 }
 
 #[test]
-fn the_database_shows_people_what_the_reference_says() {
-    // Half of what PROPTEST_CASES asks for: each case asks several times as much as a decision.
+fn access_shown_to_people_is_that_of_the_reference() {
+    // Half of the number of PROPTEST_CASES, since each case makes several times as many queries.
     holds(Config::default().cases / 2, &check);
 }

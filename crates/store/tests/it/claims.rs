@@ -1,4 +1,4 @@
-//! Of several who hold one job, one makes the attempt; and what was begun and never recorded counts.
+//! Claims: of several workers with one job, one makes the attempt, and unrecorded attempts count.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ fn minute() -> Lease {
     Lease::new(Duration::from_mins(1), true)
 }
 
-/// A lease that has run out as soon as it is given.
-fn over() -> Lease {
+/// A lease that expires at once.
+fn expired() -> Lease {
     Lease::new(Duration::ZERO, true)
 }
 
@@ -35,7 +35,7 @@ async fn claim(database: &Database, due: Due, lease: Lease) -> Claim {
     database.store.attempts_claim(&[due], lease).await.unwrap()[0]
 }
 
-/// Waits until claims that have run out can be taken over: the server must have been up for a while.
+/// Waits until expired claims can be taken over: the server must have been up for ten seconds.
 async fn settled(database: &Database) {
     const SQL: &str = "select pg_postmaster_start_time() < now() - interval '11 seconds'";
     eventually("the server is old enough", Duration::from_mins(1), async || {
@@ -62,58 +62,58 @@ fn entry(due: Due, state: State, at: DateTime<Utc>) -> Entry {
 }
 
 #[tokio::test]
-async fn two_copies_of_a_job_in_one_hand_are_one_attempt() {
+async fn claim_of_two_copies_of_a_job_in_one_call_gives_one_attempt() {
     let database = Database::new().await;
     let (first, second) = (due(1, 1), due(2, 1));
     let claims = database.store.attempts_claim(&[first, second, first], minute()).await.unwrap();
-    assert_eq!(claims, [OURS, OURS, Claim::Taken]);
-    assert_eq!(claim(&database, first, minute()).await, Claim::Taken);
+    assert_eq!(claims, [OURS, OURS, Claim::HeldElsewhere]);
+    assert_eq!(claim(&database, first, minute()).await, Claim::HeldElsewhere);
 }
 
 #[tokio::test]
-async fn a_call_whose_answer_was_lost_gets_its_own_claim_again() {
+async fn claim_when_repeated_with_the_same_token_is_granted_again() {
     let database = Database::new().await;
     let lease = minute();
     for _ in 0..3 {
         assert_eq!(claim(&database, due(1, 1), lease).await, OURS);
     }
-    assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::Taken);
+    assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::HeldElsewhere);
 }
 
 #[tokio::test]
-async fn a_deferred_delivery_is_claimed_by_whoever_comes_next() {
+async fn claim_of_a_deferred_delivery_is_granted() {
     let database = Database::new().await;
     database.store.claims_defer(&[(due(1, 1), Duration::from_mins(1))]).await.unwrap();
     assert_eq!(claim(&database, due(1, 1), minute()).await, OURS);
 }
 
 #[tokio::test]
-async fn attempts_that_were_never_recorded_count_until_one_is() {
+async fn unrecorded_attempts_count_until_one_is_recorded() {
     let database = Database::new().await;
     settled(&database).await;
     let unrecorded = |tries, alone| Claim::Ours(Unrecorded { tries, alone });
-    assert_eq!(claim(&database, due(1, 1), over()).await, OURS);
-    assert_eq!(claim(&database, due(1, 1), over()).await, unrecorded(1, 0));
-    // One that did not begin counts for nothing, and is free at once.
+    assert_eq!(claim(&database, due(1, 1), expired()).await, OURS);
+    assert_eq!(claim(&database, due(1, 1), expired()).await, unrecorded(1, 0));
+    // A claim that was released does not count, and can be claimed at once.
     let lease = minute();
     assert_eq!(claim(&database, due(1, 1), lease).await, unrecorded(2, 0));
     database.store.claims_release(&[due(1, 1)], lease).await.unwrap();
-    // Nor does a deferral.
+    // A deferral does not count either.
     database.store.claims_defer(&[(due(1, 1), Duration::from_secs(1))]).await.unwrap();
-    let lease = over();
+    let lease = expired();
     assert_eq!(claim(&database, due(1, 1), lease).await, unrecorded(2, 0));
     assert!(database.store.claim_alone(due(1, 1), lease).await.unwrap());
     let next = minute();
     assert_eq!(claim(&database, due(1, 1), next).await, unrecorded(3, 1));
     assert!(!database.store.claim_alone(due(1, 1), lease).await.unwrap());
-    // A sweep does not forget it.
+    // A sweep does not remove it.
     database
         .client
         .execute("update claims set until = now() - interval '1 hour'", &[])
         .await
         .unwrap();
     assert_eq!(database.store.claims_sweep(0, 1000).await.unwrap(), 0);
-    // The next entry begins with nothing against it.
+    // The next sequence number begins without unrecorded attempts.
     let row = entry(due(1, 1), State::Retrying, Utc::now());
     assert!(database.store.attempts_record(&[row]).await.unwrap().is_empty());
     assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::Past);
@@ -121,18 +121,18 @@ async fn attempts_that_were_never_recorded_count_until_one_is() {
 }
 
 #[tokio::test]
-async fn a_claim_that_ran_out_is_not_taken_over_by_who_may_not() {
+async fn expired_claim_when_takeover_is_not_allowed_is_held_elsewhere() {
     let database = Database::new().await;
     settled(&database).await;
-    assert_eq!(claim(&database, due(1, 1), over()).await, OURS);
+    assert_eq!(claim(&database, due(1, 1), expired()).await, OURS);
     let lease = Lease::new(Duration::from_mins(1), false);
-    assert_eq!(claim(&database, due(1, 1), lease).await, Claim::Taken);
+    assert_eq!(claim(&database, due(1, 1), lease).await, Claim::HeldElsewhere);
     let taken_over = Claim::Ours(Unrecorded { tries: 1, alone: 0 });
     assert_eq!(claim(&database, due(1, 1), minute()).await, taken_over);
 }
 
 #[tokio::test]
-async fn a_row_written_twice_by_one_call_is_no_duplicate() {
+async fn row_written_twice_by_one_call_is_no_duplicate() {
     let database = Database::new().await;
     let at = Utc::now();
     let rows = [entry(due(1, 1), State::Delivered, at), entry(due(2, 1), State::Delivered, at)];
@@ -144,7 +144,7 @@ async fn a_row_written_twice_by_one_call_is_no_duplicate() {
 }
 
 #[tokio::test]
-async fn a_restart_waits_for_the_attempt_that_is_being_made() {
+async fn restart_during_an_attempt_is_refused_until_that_has_ended() {
     let database = Database::new().await;
     let store = &database.store;
     let row = entry(due(1, 1), State::Retrying, Utc::now());
@@ -153,23 +153,23 @@ async fn a_restart_waits_for_the_attempt_that_is_being_made() {
     assert_eq!(claim(&database, due(1, 2), lease).await, OURS);
     let restart = async || store.delivery_restart(due(1, 1).batch, WEBHOOK, false).await.unwrap();
     assert_eq!(restart().await, Restart::UnderWay);
-    // What the attempt comes to is recorded, and then it is begun again.
+    // The attempt is recorded, and then the restart succeeds.
     let row = entry(due(1, 2), State::Dead, Utc::now());
     store.attempts_record(&[row]).await.unwrap();
     assert_eq!(restart().await, Restart::Begun(due(1, 4)));
     assert_eq!(restart().await, Restart::MovedOn);
-    // A job of before the restart is past; that of the restart is claimed.
+    // The history has passed a job from before the restart; the job of the restart is claimed.
     assert_eq!(claim(&database, due(1, 3), minute()).await, Claim::Past);
     assert_eq!(claim(&database, due(1, 4), minute()).await, OURS);
     let unknown = store.delivery_restart(due(9, 1).batch, WEBHOOK, false).await.unwrap();
     assert_eq!(unknown, Restart::Unknown);
 }
 
-/// The claim has read that nothing is recorded, and then waits for the lock of a restart that is not
+/// The claim reads that nothing is recorded, and then waits for the lock of a restart that is not
 /// committed yet.
 #[tokio::test]
-async fn a_claim_that_waited_for_a_restart_is_refused() {
-    // What a restart writes, in a transaction that stays open.
+async fn claim_that_waited_for_a_restart_is_refused() {
+    // The writes of a restart, in a transaction that stays open.
     const RESTART: &str = "begin;
         update claims set entry = 3, until = now(), token = null;
         insert into attempts (batch, webhook, entry, attempt, tries, since, state, at, revision)
@@ -177,7 +177,7 @@ async fn a_claim_that_waited_for_a_restart_is_refused() {
     let database = Database::new().await;
     let row = entry(due(1, 1), State::Retrying, Utc::now());
     database.store.attempts_record(&[row]).await.unwrap();
-    assert_eq!(claim(&database, due(1, 2), over()).await, OURS);
+    assert_eq!(claim(&database, due(1, 2), expired()).await, OURS);
     database.client.batch_execute(RESTART).await.unwrap();
     let observer = database.connect().await;
     let waits = async {
@@ -191,12 +191,12 @@ async fn a_claim_that_waited_for_a_restart_is_refused() {
         database.client.batch_execute("commit").await.unwrap();
     };
     let (claim, ()) = tokio::join!(claim(&database, due(1, 2), minute()), waits);
-    assert_eq!(claim, Claim::Taken);
+    assert_eq!(claim, Claim::HeldElsewhere);
 }
 
-/// A person's restart whose answer is lost leaves work that the reconciler finds.
+/// A restart whose answer is lost leaves a job that the reconciler finds.
 #[tokio::test]
-async fn a_restart_is_looked_at_soon() {
+async fn restart_of_a_settled_event_is_due_for_the_reconciler_within_a_minute() {
     const EVENT: &str = "
         insert into events (key, batch, position, source, event_id, event_type, subject,
                             decided_revision, notification, webhooks, look_at)

@@ -1,5 +1,5 @@
-//! A user who is deleted and published again is another person: decided by the history, in whatever
-//! order it comes, and once.
+//! A user who is deleted and published again counts as another person. The history decides that, in
+//! whatever order it comes, and only once.
 
 use chrono::{TimeDelta, Utc};
 use fanfare_core::directory::{Document, Kind};
@@ -39,7 +39,7 @@ async fn is_former(database: &Database, webhook: &Webhook) -> bool {
 }
 
 #[tokio::test]
-async fn webhooks_of_a_former_user_are_paused_whatever_ended_that_user() {
+async fn webhooks_of_a_former_user_are_paused_when_the_name_returns() {
     for gone in [deleted(2), empty(2)] {
         let database = Database::new().await;
         let hook = add(&database, webhook("anna", &[], false)).await;
@@ -47,7 +47,7 @@ async fn webhooks_of_a_former_user_are_paused_whatever_ended_that_user() {
         assert!(!is_former(&database, &hook).await, "nobody has the name");
         take(&database, &[anna(3)]).await;
         assert!(is_former(&database, &hook).await);
-        // An administrator decided; that stands.
+        // The decision of an administrator stays in force.
         database.store.webhook_pause(hook.id, false, None).await.unwrap();
         take(&database, &[anna(4), anna(3), anna(1)]).await;
         assert!(!is_former(&database, &hook).await);
@@ -55,7 +55,7 @@ async fn webhooks_of_a_former_user_are_paused_whatever_ended_that_user() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_comes_late_counts_for_the_webhooks_of_its_time() {
+async fn late_deletion_pauses_only_the_webhooks_of_its_time() {
     let database = Database::new().await;
     let former = add(&database, webhook("anna", &[], false)).await;
     take(&database, &[anna(1), anna(3)]).await;
@@ -67,7 +67,7 @@ async fn a_deletion_that_comes_late_counts_for_the_webhooks_of_its_time() {
 }
 
 #[tokio::test]
-async fn a_user_who_only_changes_or_is_new_keeps_the_webhooks() {
+async fn webhooks_of_a_user_who_only_changes_are_not_paused() {
     let database = Database::new().await;
     let hook = add(&database, webhook("anna", &[], false)).await;
     let disabled = document(Kind::User, 2, &json!({ "name": "anna", "enabled": false }));
@@ -77,7 +77,7 @@ async fn a_user_who_only_changes_or_is_new_keeps_the_webhooks() {
 }
 
 #[tokio::test]
-async fn who_is_missing_where_the_directory_begins_again_comes_again_as_another() {
+async fn user_missing_in_a_reset_directory_returns_as_another_person() {
     let database = Database::new().await;
     let hook = add(&database, webhook("anna", &[], false)).await;
     take(&database, &[anna(1)]).await;

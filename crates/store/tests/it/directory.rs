@@ -1,5 +1,5 @@
-//! Gaps are waited for, history is trimmed by age alone, and a large snapshot comes in
-//! parts that nobody sees before the last.
+//! The directory: events wait for gaps, history is trimmed by age alone, and an imported snapshot
+//! has no effect before its last part.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn route(database: &Database, id: &str, revision: Option<i64>, wait: Durat
 }
 
 #[tokio::test]
-async fn an_event_waits_for_a_document_that_was_passed_over_but_not_for_ever() {
+async fn event_waits_for_a_missing_document_until_the_gap_is_old() {
     let database = Database::new().await;
     database.store.directory_apply(&[user(1, "a"), user(2, "b"), user(5, "c")]).await.unwrap();
     let gaps = database.store.directory_state().await.unwrap().revisions.gaps;
@@ -49,7 +49,7 @@ async fn an_event_waits_for_a_document_that_was_passed_over_but_not_for_ever() {
 }
 
 #[tokio::test]
-async fn a_snapshot_fills_what_was_missing() {
+async fn snapshot_closes_the_gaps_below_it() {
     let database = Database::new().await;
     database.store.directory_apply(&[user(7, "a")]).await.unwrap();
     assert_eq!(route(&database, "1", Some(7), LONG).await, Routed::Held);
@@ -60,14 +60,14 @@ async fn a_snapshot_fills_what_was_missing() {
 }
 
 #[tokio::test]
-async fn history_is_trimmed_whatever_never_settles() {
+async fn history_is_trimmed_although_events_are_unsettled() {
     let database = Database::new().await;
     let hook = webhook("anna", &[], false);
     database.store.webhook_add(&hook).await.unwrap();
     for revision in 1..=6 {
         database.store.directory_apply(&[user(revision, "Anna")]).await.unwrap();
         let routed = route(&database, &revision.to_string(), Some(revision), LONG).await;
-        assert!(matches!(routed, Routed::Taken { webhooks, .. } if webhooks == [hook.id]));
+        assert!(matches!(routed, Routed::Accepted { webhooks, .. } if webhooks == [hook.id]));
     }
     assert_eq!(database.store.directory_trim(LONG, 100).await.unwrap(), 0);
     assert_eq!(database.store.directory_trim(Duration::ZERO, 2).await.unwrap(), 2);
@@ -75,16 +75,16 @@ async fn history_is_trimmed_whatever_never_settles() {
     assert_eq!(database.store.directory_trim(Duration::ZERO, 100).await.unwrap(), 0);
     assert_eq!(database.store.directory_state().await.unwrap().oldest, 6);
     assert_eq!(route(&database, "old", Some(5), LONG).await, Routed::Forgotten);
-    assert!(matches!(route(&database, "kept", Some(6), LONG).await, Routed::Taken { .. }));
-    // What comes late finds its place nevertheless.
+    assert!(matches!(route(&database, "kept", Some(6), LONG).await, Routed::Accepted { .. }));
+    // A late document is put into the history nevertheless.
     let late = document(Kind::User, 2, &json!({ "name": "anna", "enabled": false }));
     database.store.directory_apply(&[late]).await.unwrap();
     let routed = route(&database, "now", None, LONG).await;
-    assert!(matches!(routed, Routed::Taken { webhooks, .. } if webhooks == [hook.id]));
+    assert!(matches!(routed, Routed::Accepted { webhooks, .. } if webhooks == [hook.id]));
 }
 
 #[tokio::test]
-async fn an_import_shows_when_its_last_part_is_written_and_one_that_died_leaves_nothing() {
+async fn import_has_no_effect_before_it_is_finished_and_none_when_cancelled() {
     let database = Database::new().await;
     database.store.directory_apply(&[user(1, "anna"), user(2, "gone")]).await.unwrap();
     let anna = Name::parse("anna").unwrap();
@@ -106,7 +106,7 @@ async fn an_import_shows_when_its_last_part_is_written_and_one_that_died_leaves_
         "one at a time"
     );
     died.cancel().await.unwrap();
-    // Live documents reach its revision and go past it.
+    // Documents from the broker reach its revision and pass it.
     database.store.directory_apply(&[user(3, "ben"), user(4, "carl")]).await.unwrap();
     assert_eq!(status(&anna).await, UserStatus::Enabled);
 
@@ -127,7 +127,7 @@ async fn an_import_shows_when_its_last_part_is_written_and_one_that_died_leaves_
 }
 
 #[tokio::test]
-async fn an_imported_snapshot_does_not_hide_the_change_whose_number_it_took() {
+async fn document_replaces_an_imported_snapshot_of_its_revision() {
     let database = Database::new().await;
     database.store.directory_apply(&[user(1, "anna"), user(2, "ben")]).await.unwrap();
     let mut import =
@@ -148,7 +148,7 @@ async fn an_imported_snapshot_does_not_hide_the_change_whose_number_it_took() {
 }
 
 #[tokio::test]
-async fn a_snapshot_of_the_newest_revision_makes_workers_ask_again() {
+async fn snapshot_of_the_newest_revision_counts_as_late() {
     let database = Database::new().await;
     let late = async || {
         let row = database.client.query_one("select late_at is not null from directory_state", &[]);

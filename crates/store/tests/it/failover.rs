@@ -1,13 +1,14 @@
-//! A server that stops to allow writes without ending a session: what only reads would stay with it.
+//! A server that stops allowing writes without ending its sessions: connections that only read
+//! would stay with it.
 
 use std::time::Duration;
 
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Asks, Config, Store, StoreError};
+use fanfare_store::{Config, PlanMode, Store, StoreError};
 use fanfare_testkit::servers::Servers;
 use fanfare_testkit::wait::eventually;
 
-/// Far longer than it takes to notice.
+/// Far longer than the store needs to notice.
 const SOON: Duration = Duration::from_secs(30);
 
 fn allow_writes(servers: &Servers, allowed: bool) {
@@ -18,13 +19,13 @@ fn allow_writes(servers: &Servers, allowed: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_only_read_leave_a_server_that_allows_no_writes() {
+async fn connections_that_only_read_are_closed_when_the_server_stops_writes() {
     let servers = Servers::start(&std::env::temp_dir()).unwrap();
     servers.create_database("fanfare").unwrap();
     let config = Config {
         url: servers.database_url("fanfare"),
         max_connections: 2,
-        asks: Asks::TheSame,
+        plan_mode: PlanMode::Generic,
         application_name: "fanfare tests".to_owned(),
         keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
     };

@@ -1,4 +1,4 @@
-//! The store crate against a real database; each test has one of its own.
+//! Tests of the store with a real database, of which each test has its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 mod access;

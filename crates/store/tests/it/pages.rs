@@ -1,4 +1,4 @@
-//! Pages of deliveries cost what they show, however much there is of others.
+//! The cost of a page of deliveries, which is bounded whatever the number of others' deliveries.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use chrono::Utc;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
-use fanfare_store::Asks;
+use fanfare_store::PlanMode;
 use fanfare_store::deliveries::{Delivery, DeliveryFilter};
 use fanfare_testkit::wait::eventually;
 
@@ -16,10 +16,11 @@ use crate::support::Database;
 const SOON: Duration = Duration::from_mins(1);
 
 impl Database {
-    /// Events for one other webhook, one each millisecond up to now: half of them open, the rest dead.
+    /// Adds events for another webhook, one for each millisecond up to now. Half of them are open,
+    /// the others dead.
     async fn fill(&self, other: WebhookId, number: i64) {
-        // Autovacuum counts as reading. In tables this small the planner would rather read all that
-        // is open than a part of it in order.
+        // Autovacuum counts as reading. In such small tables the planner prefers to read all open
+        // events instead of a part of them in order.
         let settings = "
             alter table events set (autovacuum_enabled = off);
             alter table attempts set (autovacuum_enabled = off);
@@ -47,15 +48,15 @@ impl Database {
         self.client.batch_execute("vacuum analyze events, attempts").await.unwrap();
     }
 
-    /// The stores' connections.
+    /// The number of the stores' connections.
     async fn connections(&self) -> i64 {
         let sql = "select count(*) from pg_stat_activity where application_name = 'fanfare tests'";
         self.client.query_one(sql, &[]).await.unwrap().try_get(0).unwrap()
     }
 
-    /// Blocks of the ledger that were looked at so far, by connections that have ended.
+    /// The number of the ledger's blocks that were read so far, by connections that have ended.
     async fn blocks(&self) -> i64 {
-        // What this connection did itself counts from here on.
+        // This connection's own reads are reported here, before the difference is taken.
         self.client.batch_execute("select pg_stat_force_next_flush()").await.unwrap();
         let sql =
             "select sum(heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
@@ -63,7 +64,7 @@ impl Database {
         self.client.query_one(sql, &[]).await.unwrap().try_get(0).unwrap()
     }
 
-    /// All deliveries of an owner, page by page, and the number of pages.
+    /// Reads all pages of deliveries, and returns the deliveries and the number of pages.
     async fn all(&self, filter: &DeliveryFilter) -> (Vec<Delivery>, usize) {
         let (mut filter, mut found, mut pages) = (filter.clone(), Vec::new(), 0);
         loop {
@@ -79,14 +80,14 @@ impl Database {
 }
 
 impl Database {
-    /// What a page that shows nothing looks at, and how many such pages there are.
+    /// The number of blocks that an empty page reads, and the number of such pages.
     async fn empty_pages(&self, filter: &DeliveryFilter) -> (i64, usize) {
         let (before, connections) = (self.blocks().await, self.connections().await);
-        let store = self.another(Asks::Interactive, 1);
+        let store = self.another(PlanMode::Interactive, 1);
         let page = store.deliveries_page(filter).await.unwrap();
         assert!(page.deliveries.is_empty());
         drop(store);
-        // What a connection did is counted when it ends, at the latest.
+        // A connection reports its reads when it ends, at the latest.
         eventually("the connection has ended", SOON, async || {
             let left = self.connections().await;
             if left <= connections { Ok(()) } else { Err(left) }
@@ -105,7 +106,7 @@ fn of(owner: &str, state: Option<State>) -> DeliveryFilter {
 }
 
 #[tokio::test]
-async fn a_page_of_an_owner_without_deliveries_reads_a_bounded_part_of_the_ledger() {
+async fn page_of_an_owner_without_deliveries_reads_a_bounded_part_of_the_ledger() {
     let database = Database::new().await;
     for _ in 0..51 {
         database.store.webhook_add(&webhook("anna", &[], false)).await.unwrap();
@@ -121,7 +122,7 @@ async fn a_page_of_an_owner_without_deliveries_reads_a_bounded_part_of_the_ledge
 }
 
 #[tokio::test]
-async fn a_page_of_all_deliveries_in_a_state_that_none_has_reads_a_bounded_part_of_the_ledger() {
+async fn page_of_a_state_that_no_delivery_has_reads_a_bounded_part_of_the_ledger() {
     const EVENTS: u32 = 60_000;
     const LOOKED_UP: u32 = 2_500;
     let database = Database::new().await;
@@ -147,7 +148,7 @@ async fn a_page_of_all_deliveries_in_a_state_that_none_has_reads_a_bounded_part_
 }
 
 #[tokio::test]
-async fn what_lies_behind_others_deliveries_is_found_page_by_page_and_in_order() {
+async fn deliveries_among_many_of_others_are_found_page_by_page_in_order() {
     let database = Database::new().await;
     let (own, other) = (webhook("anna", &[], false), webhook("bob", &[], false));
     database.store.webhook_add(&own).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the reconciler finds, and what it leaves alone.
+//! The jobs that the reconciler finds, and those that it leaves alone.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use fanfare_core::ids::BatchKey;
 use fanfare_core::job::Due;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::Webhook;
-use fanfare_store::Asks;
+use fanfare_store::PlanMode;
 use fanfare_store::attempts::Entry;
 use fanfare_store::claims::Lease;
 use fanfare_store::reconcile::{Found, Passed};
@@ -40,11 +40,11 @@ async fn database() -> (Database, Webhook) {
 async fn route(database: &Database, id: &str) -> BatchKey {
     let event = parse(&event(id, &json!({})));
     let routed = database.store.route(&[arrival(&event)], None).await.unwrap();
-    assert!(matches!(&routed[..], [Routed::Taken { .. }]), "{routed:?}");
+    assert!(matches!(&routed[..], [Routed::Accepted { .. }]), "{routed:?}");
     BatchKey::single(event.key)
 }
 
-/// Makes events so old.
+/// Makes events older by some seconds.
 async fn age(database: &Database, batches: &[BatchKey], seconds: i32) {
     let batches: Vec<uuid::Uuid> = batches.iter().map(|batch| batch.0).collect();
     let sql = "update events set queued_at = queued_at - make_interval(secs => $2::int),
@@ -53,11 +53,11 @@ async fn age(database: &Database, batches: &[BatchKey], seconds: i32) {
     database.client.execute(sql, &[&batches, &seconds]).await.unwrap();
 }
 
-async fn look(database: &Database, passed: Passed) -> Found {
+async fn reconcile(database: &Database, passed: Passed) -> Found {
     database.store.reconcile(LIMIT, passed).await.unwrap().unwrap()
 }
 
-/// All queues have come as far as so many seconds ago.
+/// The progress of queues that have passed everything up to `seconds` ago.
 async fn passed(database: &Database, seconds: i64) -> Passed {
     let row = database.client.query_one("select now()", &[]).await.unwrap();
     let now: DateTime<Utc> = row.try_get(0).unwrap();
@@ -83,37 +83,37 @@ fn entry(due: Due, state: State, next_attempt_at: Option<DateTime<Utc>>) -> Entr
 }
 
 #[tokio::test]
-async fn what_a_queue_has_passed_without_a_trace_is_lost_and_nothing_else() {
+async fn job_is_lost_when_its_queue_has_passed_it_without_a_trace() {
     let (database, hook) = database().await;
     let (old, young) = (route(&database, "old").await, route(&database, "young").await);
     age(&database, &[old], 100).await;
     age(&database, &[young], 50).await;
     let due = |batch| Due { batch, webhook: hook.id, entry: 1 };
-    let nothing = look(&database, Passed { deliveries: None, retries: None }).await;
-    assert_eq!((nothing.looked, nothing.unattempted.len()), (0, 0));
-    let found = look(&database, passed(&database, 70).await).await;
-    assert_eq!((found.looked, found.unattempted), (1, vec![due(old)]));
-    // It is leased: whoever found it publishes its jobs.
-    let again = look(&database, passed(&database, 70).await).await;
-    assert_eq!(again.looked, 0);
-    // Nobody said that they were published, so it is found again when the lease has ended.
+    let nothing = reconcile(&database, Passed { deliveries: None, retries: None }).await;
+    assert_eq!((nothing.checked, nothing.unattempted.len()), (0, 0));
+    let found = reconcile(&database, passed(&database, 70).await).await;
+    assert_eq!((found.checked, found.unattempted), (1, vec![due(old)]));
+    // It is leased to the router that found it, which publishes its jobs.
+    let again = reconcile(&database, passed(&database, 70).await).await;
+    assert_eq!(again.checked, 0);
+    // The publishing was not recorded, so it is found again after the lease.
     age(&database, &[old], 11).await;
-    let again = look(&database, passed(&database, 70).await).await;
+    let again = reconcile(&database, passed(&database, 70).await).await;
     assert_eq!(again.unattempted, [due(old)]);
-    // Now it waits in the other queue, until that has passed this time, too.
+    // Now it waits in the other queue, until that has passed this time.
     database.store.reconcile_published(&[old], found.at).await.unwrap();
     let now = passed(&database, 0).await;
-    let all = look(&database, now).await;
+    let all = reconcile(&database, now).await;
     assert_eq!((all.unattempted, all.overdue), (vec![due(young)], vec![]));
     age(&database, &[old], 30).await;
-    let deliveries = look(&database, Passed { retries: None, ..now }).await;
-    assert_eq!(deliveries.looked, 0);
-    let retries = look(&database, Passed { deliveries: None, ..now }).await;
+    let deliveries = reconcile(&database, Passed { retries: None, ..now }).await;
+    assert_eq!(deliveries.checked, 0);
+    let retries = reconcile(&database, Passed { deliveries: None, ..now }).await;
     assert_eq!(retries.overdue, [due(old)]);
 }
 
 #[tokio::test]
-async fn each_kind_of_job_is_judged_by_its_own_queue() {
+async fn each_kind_of_job_is_lost_by_the_progress_of_its_own_queue() {
     let (database, hook) = database().await;
     let (retried, deferred, done) = (
         route(&database, "retried").await,
@@ -132,8 +132,9 @@ async fn each_kind_of_job_is_judged_by_its_own_queue() {
     let long_ago = passed(&database, 90).await;
     let now = passed(&database, 0).await;
     let first =
-        look(&database, Passed { deliveries: now.deliveries, retries: long_ago.retries }).await;
-    assert_eq!((first.looked, first.settled), (3, 1));
+        reconcile(&database, Passed { deliveries: now.deliveries, retries: long_ago.retries })
+            .await;
+    assert_eq!((first.checked, first.settled), (3, 1));
     assert_eq!((first.unattempted, first.overdue), (vec![], vec![]));
     // A long queue of first attempts does not hide a lost retry.
     age(&database, &[retried, deferred], 100).await;
@@ -147,14 +148,15 @@ async fn each_kind_of_job_is_judged_by_its_own_queue() {
         .await
         .unwrap();
     let second =
-        look(&database, Passed { deliveries: long_ago.deliveries, retries: now.retries }).await;
+        reconcile(&database, Passed { deliveries: long_ago.deliveries, retries: now.retries })
+            .await;
     let mut overdue = second.overdue;
     overdue.sort_by_key(|due| due.entry);
     assert_eq!(overdue, [due(deferred, 1), due(retried, 2)]);
 }
 
 #[tokio::test]
-async fn an_event_that_never_settles_holds_up_no_other() {
+async fn events_that_never_settle_do_not_keep_others_from_being_found() {
     let (database, hook) = database().await;
     let mut stuck = Vec::new();
     for number in 0..2 * LIMIT {
@@ -165,14 +167,14 @@ async fn an_event_that_never_settles_holds_up_no_other() {
     age(&database, &[good], 100).await;
     let mut found = Vec::new();
     for _ in 0..3 {
-        // Their jobs can't be published.
-        found.extend(look(&database, passed(&database, 0).await).await.unattempted);
+        // The jobs are never published.
+        found.extend(reconcile(&database, passed(&database, 0).await).await.unattempted);
     }
     assert!(found.contains(&Due { batch: good, webhook: hook.id, entry: 1 }), "{found:?}");
 }
 
 #[tokio::test]
-async fn a_routing_recognises_what_it_wrote_itself() {
+async fn route_own_returns_only_the_rows_of_its_routing() {
     let (database, hook) = database().await;
     let (own, others) = (parse(&event("1", &json!({}))), parse(&event("2", &json!({}))));
     let (mark, other) = (Routing::new().unwrap(), Routing::new().unwrap());
@@ -185,13 +187,13 @@ async fn a_routing_recognises_what_it_wrote_itself() {
     let written = database.store.route_own(mark, &keys).await.unwrap();
     assert_eq!(written.len(), 1);
     assert_eq!(written.get(&own.key), Some(&first[0]));
-    assert!(matches!(&first[0], Routed::Taken { webhooks, .. } if *webhooks == [hook.id]));
+    assert!(matches!(&first[0], Routed::Accepted { webhooks, .. } if *webhooks == [hook.id]));
 }
 
 #[tokio::test]
-async fn routers_that_have_the_same_events_in_opposite_orders_do_not_deadlock() {
+async fn routers_with_the_same_events_in_opposite_orders_do_not_deadlock() {
     let (database, _) = database().await;
-    let another = database.another(Asks::TheSame, 1);
+    let another = database.another(PlanMode::Generic, 1);
     for round in 0..20 {
         let event = |n| parse(&event(&format!("{round}-{n}"), &json!({})));
         let events: Vec<_> = (0..300).map(event).collect();
@@ -200,13 +202,13 @@ async fn routers_that_have_the_same_events_in_opposite_orders_do_not_deadlock() 
         let (one, other) =
             tokio::join!(database.store.route(&forward, None), another.route(&backward, None));
         let taken = [one.unwrap(), other.unwrap()].concat();
-        let new = taken.iter().filter(|it| matches!(it, Routed::Taken { .. })).count();
+        let new = taken.iter().filter(|it| matches!(it, Routed::Accepted { .. })).count();
         assert_eq!(new, events.len());
     }
 }
 
 #[tokio::test]
-async fn progress_only_rises_and_not_beyond_the_present() {
+async fn queue_progress_only_rises_and_not_beyond_now() {
     let database = Database::new().await;
     let at = |second| DateTime::from_timestamp(second, 0).unwrap();
     let future = Utc::now() + TimeDelta::days(1);
@@ -219,7 +221,7 @@ async fn progress_only_rises_and_not_beyond_the_present() {
 }
 
 #[tokio::test]
-async fn claims_are_swept_in_parts() {
+async fn claims_sweep_goes_through_the_table_in_parts() {
     let (database, hook) = database().await;
     let dues = |from: u128, count| -> Vec<Due> {
         (from..from + count)
@@ -228,7 +230,7 @@ async fn claims_are_swept_in_parts() {
     };
     let lease = Lease::new(Duration::from_mins(1), true);
     database.store.attempts_claim(&dues(0, 2000), lease).await.unwrap();
-    // Of attempts that were released: one that began and was never recorded is kept.
+    // These were released. A claim of an attempt that was never recorded would be kept.
     let past = "update claims set until = now() - interval '1 hour', token = null";
     database.client.execute(past, &[]).await.unwrap();
     database.store.attempts_claim(&dues(5000, 10), lease).await.unwrap();

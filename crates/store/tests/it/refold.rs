@@ -1,4 +1,4 @@
-//! A database in which names are folded as an earlier version did it.
+//! Migration of a database in which an earlier version folded names.
 
 use fanfare_core::directory::{Document, Kind};
 use fanfare_core::name::Name;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::access::webhook;
 use crate::support::{Database, document};
 
-/// What an earlier version had: all of `weiß` under the key of `weiss`.
+/// The rows of an earlier version, which gave `weiß` the key of `weiss`.
 const BEFORE: &str = "
     update directory_versions set name_key = replace(name_key, 'ß', 'ss');
     update directory_members set role_key = replace(role_key, 'ß', 'ss');
@@ -35,7 +35,7 @@ async fn take(database: &Database, kind: Kind, revision: i64, data: Value) {
 }
 
 #[tokio::test]
-async fn names_that_were_one_are_two_after_the_migration_and_events_wait_for_the_directory() {
+async fn names_that_shared_a_key_are_separated_and_the_directory_is_incomplete() {
     let database = Database::new().await;
     for owner in ["Weiß", "weiss"] {
         database.store.webhook_add(&webhook(owner, &["tasks"], false)).await.unwrap();
@@ -65,7 +65,7 @@ async fn names_that_were_one_are_two_after_the_migration_and_events_wait_for_the
 
     let state = database.store.directory_state().await.unwrap();
     assert_eq!((state.hold, state.revisions.newest), (Some(Hold::Incomplete), 3));
-    // Documents that are there already don't complete it; a snapshot does.
+    // Documents that are known already don't complete it; a snapshot does.
     take(&database, Kind::User, 2, json!({ "name": "anna", "roles": ["r"] })).await;
     assert!(database.store.directory_state().await.unwrap().hold.is_some());
     take(&database, Kind::Snapshot, 4, json!({ "users": [{ "name": "weiß" }], "roles": [] })).await;
@@ -75,7 +75,7 @@ async fn names_that_were_one_are_two_after_the_migration_and_events_wait_for_the
 }
 
 #[tokio::test]
-async fn a_directory_of_ordinary_names_stays_complete() {
+async fn directory_whose_keys_do_not_change_stays_complete() {
     let database = Database::new().await;
     take(&database, Kind::User, 1, json!({ "name": "Änne", "roles": ["R"] })).await;
     let before = "update directory_state set names_version = 1";

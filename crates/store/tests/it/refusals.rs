@@ -1,4 +1,4 @@
-//! Documents that can't be taken in, and revisions that can't be believed.
+//! Documents that are refused, and revisions that are not credible.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn is_held(database: &Database, id: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_event_is_held_from_a_refused_snapshot_to_one_that_says_more() {
+async fn refused_snapshot_holds_every_event_until_one_replaces_it() {
     let database = Database::new().await;
     assert!(is_held(&database, "0").await, "nothing was taken yet");
     assert_eq!(take(&database, user(2, "anna")).await, Some(Hold::Incomplete));
@@ -52,14 +52,14 @@ async fn every_event_is_held_from_a_refused_snapshot_to_one_that_says_more() {
     assert_eq!(take(&database, user(6, "ben")).await, Some(Hold::SnapshotRefused));
     assert_eq!(take(&database, snapshot(4)).await, Some(Hold::SnapshotRefused));
     assert!(is_held(&database, "0").await);
-    // The mended one comes with the same revision, the refused one perhaps a second time.
+    // The corrected one comes with the same revision, and the refused one may come a second time.
     assert_eq!(take(&database, snapshot(5)).await, None);
     assert_eq!(take(&database, refused(5)).await, None);
     assert!(!is_held(&database, "0").await);
 }
 
 #[tokio::test]
-async fn an_administrator_lets_events_go_on_without_a_refused_snapshot_for_good() {
+async fn refused_snapshot_once_accepted_holds_events_never_again() {
     let database = Database::new().await;
     take(&database, snapshot(1)).await;
     take(&database, refused(4)).await;
@@ -68,7 +68,7 @@ async fn an_administrator_lets_events_go_on_without_a_refused_snapshot_for_good(
     assert_eq!(accepted[0].why, "it is cut off");
     assert_eq!(take(&database, refused(4)).await, None, "it comes a second time");
     assert_eq!(take(&database, refused(5)).await, Some(Hold::SnapshotRefused));
-    // One whose revision can't be read, or not be believed, is newer than all there is.
+    // A revision that can't be read or is not credible counts as the one after the newest.
     database.store.directory_accept_refused().await.unwrap();
     for unknown in [0, i64::MAX] {
         take(&database, user(9, "anna")).await;
@@ -78,14 +78,14 @@ async fn an_administrator_lets_events_go_on_without_a_refused_snapshot_for_good(
     }
     database.store.directory_accept_refused().await.unwrap();
     assert_eq!(take(&database, refused(0)).await, Some(Hold::SnapshotRefused), "another one");
-    // It comes by both queues, and a document in between.
+    // It comes by both queues, with a document between them.
     take(&database, user(10, "anna")).await;
     take(&database, refused(0)).await;
     assert_eq!(take(&database, snapshot(11)).await, None, "one hold is enough");
 }
 
 #[tokio::test]
-async fn who_grants_nothing_is_named_until_the_document_is_mended_or_newer() {
+async fn void_user_is_listed_until_a_valid_document_replaces_it() {
     let database = Database::new().await;
     take(&database, snapshot(1)).await;
     let void = |revision, name| {
@@ -101,17 +101,17 @@ async fn who_grants_nothing_is_named_until_the_document_is_mended_or_newer() {
     assert_eq!(names().await, [("anna".to_owned(), 2), ("ben".to_owned(), 3)]);
     take(&database, user(2, "anna")).await;
     take(&database, void(2, "anna")).await;
-    assert_eq!(names().await, [("ben".to_owned(), 3)], "the mended one counts more");
+    assert_eq!(names().await, [("ben".to_owned(), 3)], "the corrected one replaces it");
     take(&database, user(4, "ben")).await;
     assert_eq!(names().await, []);
-    // A snapshot of its revision says more too.
+    // A snapshot of its revision replaces it, too.
     take(&database, void(5, "anna")).await;
     take(&database, snapshot(5)).await;
     assert_eq!(names().await, []);
 }
 
 #[tokio::test]
-async fn a_revision_that_jumps_is_not_taken_before_it_is_accepted() {
+async fn revision_too_far_ahead_is_not_applied_before_it_is_accepted() {
     let database = Database::new().await;
     take(&database, snapshot(1)).await;
     let far = MAX_JUMP + 3;

@@ -1,4 +1,4 @@
-//! What routing reads.
+//! The number of rows that routing reads.
 
 use fanfare_core::directory::Kind;
 use fanfare_core::event::Event;
@@ -13,7 +13,7 @@ use crate::support::{Database, document, reads};
 const MEMBERS: i64 = 2_000;
 const EVENTS: i64 = 100;
 
-/// Events that were written and versions of users and roles that were read so far. Sessions report
+/// The numbers of events written, and of versions of users and roles read, so far. Sessions report
 /// both together when they are idle.
 async fn written_and_read(database: &Database) -> (i64, i64) {
     const SQL: &str = "
@@ -26,7 +26,7 @@ async fn written_and_read(database: &Database) -> (i64, i64) {
 
 /// A role may have every user as a member: a read for each event of a batch would take minutes.
 #[tokio::test]
-async fn the_members_of_a_role_are_read_once_for_all_events_of_a_batch() {
+async fn members_of_a_role_are_read_once_for_all_events_of_a_batch() {
     let database = Database::new().await;
     let role = json!({ "name": "Readers", "permissions": [reads("any-report", "")] });
     let user = |number| json!({ "name": format!("user{number}"), "roles": ["Readers"] });
@@ -49,7 +49,7 @@ async fn the_members_of_a_role_are_read_once_for_all_events_of_a_batch() {
     let arrivals: Vec<Arrival<'_>> = events.iter().map(arrival).collect();
     let routed = database.store.route(&arrivals, None).await.unwrap();
     for routed in routed {
-        let Routed::Taken { webhooks, .. } = routed else { panic!("{routed:?}") };
+        let Routed::Accepted { webhooks, .. } = routed else { panic!("{routed:?}") };
         assert_eq!(webhooks, [hook.id]);
     }
     let read = eventually("the session reports", Duration::from_mins(2), async || {

@@ -1,12 +1,12 @@
-//! Statements that were prepared before the schema changed, or on a session that has forgotten them.
+//! Statements that were prepared before the schema changed, or that their session has lost.
 
 use fanfare_store::reconcile::Passed;
-use fanfare_store::{Asks, Remedy};
+use fanfare_store::{PlanMode, Remedy};
 
 use crate::access::webhook;
 use crate::support::Database;
 
-/// Has the session that adds a webhook forget whatever it prepared, as a pooler may that resets it.
+/// Makes the session that adds a webhook lose its prepared statements, as a pooler's reset may.
 const FORGETFUL: &str = "
     create function forget() returns trigger language plpgsql as $$
     begin
@@ -16,9 +16,9 @@ const FORGETFUL: &str = "
     create trigger forgetful before insert on webhooks for each row execute function forget()";
 
 #[tokio::test]
-async fn a_migration_under_a_prepared_statement_is_not_seen() {
+async fn statement_prepared_before_a_migration_is_prepared_again() {
     let database = Database::new().await;
-    let store = database.another(Asks::TheSame, 1);
+    let store = database.another(PlanMode::Generic, 1);
     let hook = webhook("anna", &[], false);
     store.webhook_add(&hook).await.unwrap();
     store.webhooks_get(&[hook.id]).await.unwrap();
@@ -29,9 +29,9 @@ async fn a_migration_under_a_prepared_statement_is_not_seen() {
 }
 
 #[tokio::test]
-async fn a_session_that_forgot_its_statements_is_not_seen() {
+async fn statement_that_the_session_lost_is_prepared_again() {
     let database = Database::new().await;
-    let store = database.another(Asks::TheSame, 1);
+    let store = database.another(PlanMode::Generic, 1);
     let first = webhook("anna", &[], false);
     store.webhook_add(&first).await.unwrap();
     store.webhooks_get(&[first.id]).await.unwrap();
@@ -40,11 +40,11 @@ async fn a_session_that_forgot_its_statements_is_not_seen() {
     assert_eq!(store.webhooks_get(&[first.id]).await.unwrap().len(), 1);
 }
 
-/// A transaction that met it is over; the next one succeeds, and that is what the error says.
+/// Such an error ends the transaction. The next one succeeds, as the error's remedy says.
 #[tokio::test]
-async fn a_transaction_is_begun_again_when_its_statements_are_forgotten() {
+async fn transaction_whose_statements_the_session_lost_fails_with_the_remedy_repeat() {
     let database = Database::new().await;
-    let store = database.another(Asks::TheSame, 1);
+    let store = database.another(PlanMode::Generic, 1);
     let passed = Passed { deliveries: None, retries: None };
     store.reconcile(10, passed).await.unwrap();
     database.client.batch_execute(FORGETFUL).await.unwrap();

@@ -1,8 +1,8 @@
-//! A migrated database, and directories made of JSON.
+//! A migrated database, and directory documents from JSON.
 
 use fanfare_core::directory::{Document, Kind, refused};
 use fanfare_store::keyring::Keyring;
-use fanfare_store::{Asks, Config, Store};
+use fanfare_store::{Config, PlanMode, Store};
 use fanfare_testkit::sandbox::Sandbox;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tokio_postgres::{Client, NoTls};
 /// A database with its tables.
 pub(crate) struct Database {
     pub(crate) store: Store,
-    /// A connection past the store.
+    /// A connection that does not belong to the store.
     pub(crate) client: Client,
     sandbox: Sandbox,
 }
@@ -19,23 +19,24 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) async fn new() -> Self {
         let sandbox = Sandbox::new().await;
-        let store = store(&sandbox.database_url, Asks::TheSame, 4);
+        let store = store(&sandbox.database_url, PlanMode::Generic, 4);
         store.migrate().await.unwrap();
         let client = connect(&sandbox.database_url).await;
         Self { store, client, sandbox }
     }
 
-    /// Another connection past the store.
+    /// Another connection that does not belong to the store.
     pub(crate) async fn connect(&self) -> Client {
         connect(&self.sandbox.database_url).await
     }
 
     /// Another store on this database, with connections of its own.
-    pub(crate) fn another(&self, asks: Asks, connections: usize) -> Store {
-        store(&self.sandbox.database_url, asks, connections)
+    pub(crate) fn another(&self, plan_mode: PlanMode, connections: usize) -> Store {
+        store(&self.sandbox.database_url, plan_mode, connections)
     }
 
-    /// Forgets the directory and all events. Webhooks that were made paused have a description.
+    /// Removes the directory and all events. Webhooks that were paused from the beginning have a
+    /// description.
     pub(crate) async fn clear(&self) {
         const SQL: &str = "
             truncate directory_versions, directory_grants, directory_members, events;
@@ -58,25 +59,25 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-fn store(url: &str, asks: Asks, connections: usize) -> Store {
+fn store(url: &str, plan_mode: PlanMode, connections: usize) -> Store {
     let config = Config {
         url: url.to_owned(),
         max_connections: connections,
-        asks,
+        plan_mode,
         application_name: "fanfare tests".to_owned(),
         keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
     };
     Store::new(config).unwrap()
 }
 
-/// A document of the directory.
+/// Parses a document of the directory.
 pub(crate) fn document(kind: Kind, revision: i64, data: &Value) -> Document {
     let text = data.to_string();
     let raw: &RawValue = serde_json::from_str(&text).unwrap();
     Document::parse(kind, revision, raw).unwrap()
 }
 
-/// A document that may have a fault: what it takes away, then.
+/// Parses a document that may have a fault. With a fault it is the refused document.
 pub(crate) fn document_or_refused(kind: Kind, revision: i64, data: &Value) -> Document {
     let text = data.to_string();
     let raw: &RawValue = serde_json::from_str(&text).unwrap();

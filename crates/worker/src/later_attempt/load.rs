@@ -3,7 +3,7 @@
 
 use fanfare_core::job::Due;
 use fanfare_core::suspect::Unrecorded;
-use fanfare_store::attempts::Standing;
+use fanfare_store::attempts::DeliveryHistory;
 use fanfare_store::claims::Claim;
 
 use super::admission::Admission;
@@ -24,7 +24,7 @@ pub(super) struct Loaded {
     /// One item for each delivery, in their order: `Some` if it is deferred.
     pub(super) deferred: Vec<Option<Deferred>>,
     /// The histories of the other deliveries, and the decision about each.
-    pub(super) histories: Vec<Standing>,
+    pub(super) histories: Vec<DeliveryHistory>,
     pub(super) decisions: Vec<Decision>,
     pub(super) found: Found,
     pub(super) held: HeldLease,

@@ -74,7 +74,9 @@ impl Routing<'_> {
         let routed = self.store.route(&arrivals, Some(GAP_WAIT)).await?;
         let taken = start.elapsed();
         for routed in routed {
-            let Routed::Taken { webhooks, .. } = routed else { bail!("an event was {routed:?}") };
+            let Routed::Accepted { webhooks, .. } = routed else {
+                bail!("an event was {routed:?}")
+            };
             ensure!(webhooks.len() == MATCHING, "an event goes to {} webhooks", webhooks.len());
         }
         Ok(taken)

@@ -8,7 +8,7 @@ use fanfare_core::ids::{BatchKey, EventKey, WebhookId};
 use fanfare_core::job::Due;
 use fanfare_core::outcome::{Outcome, State};
 use fanfare_store::attempts::{Entry, Post};
-use fanfare_store::{Asks, Store};
+use fanfare_store::{PlanMode, Store};
 use uuid::Uuid;
 
 use crate::plan::Plan;
@@ -58,7 +58,7 @@ impl Rows {
     /// For so many webhooks.
     pub(super) fn new(world: &World, webhooks: u64) -> Result<Self> {
         let webhooks = (0..webhooks).map(|_| WebhookId(Uuid::new_v4())).collect();
-        Ok(Self { store: world.store(Asks::TheSame)?, webhooks, n_events: 0 })
+        Ok(Self { store: world.store(PlanMode::Generic)?, webhooks, n_events: 0 })
     }
 
     /// Writes so many rows, or as many more as the last event needs.

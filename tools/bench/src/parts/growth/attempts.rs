@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use fanfare_store::deliveries::DeliveryFilter;
-use fanfare_store::{Asks, Store};
+use fanfare_store::{PlanMode, Store};
 
 use super::PART;
 use crate::number;
@@ -27,7 +27,7 @@ const PAGE: i64 = 100;
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
     let mut world = world(stage, FAN_OUT).await?;
-    let store = world.store(Asks::ThisAndThat)?;
+    let store = world.store(PlanMode::Custom)?;
     let webhook = store.webhooks_list(None).await?.first().map(|webhook| webhook.id);
     let pages = [
         ("all deliveries", DeliveryFilter { limit: PAGE, ..Default::default() }),

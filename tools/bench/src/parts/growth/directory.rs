@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use fanfare_store::Asks;
+use fanfare_store::PlanMode;
 
 use super::{MATCHING, PART, Routing};
 use crate::number;
@@ -44,7 +44,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
         filters: &format!("case when n < {users} then '{{reports}}'::text[] else '{{alerts}}' end"),
     };
     seed::webhooks(stage, &world.name, others, 0..webhooks)?;
-    let store = world.store(Asks::TheSame)?;
+    let store = world.store(PlanMode::Generic)?;
     let (event_type, subject) = ("reports.edit", "categories/c/reports/asked");
     let mut routing = Routing { store: &store, event_type, subject, next: 0 };
     let name = format!("{name}, {webhooks} webhooks");

@@ -1,7 +1,7 @@
 //! Many webhooks, of which twenty match: what an event costs in the router's one statement.
 
 use anyhow::Result;
-use fanfare_store::Asks;
+use fanfare_store::PlanMode;
 
 use super::{MATCHING, PART, Routing};
 use crate::number;
@@ -33,7 +33,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
         let mut world = World::new(stage, &[]).await?;
         let hook = Hook { manner: Manner::Good, group: PART, filter: "tasks" };
         world.hooks(stage, &[hook; MATCHING]).await?;
-        let store = world.store(Asks::TheSame)?;
+        let store = world.store(PlanMode::Generic)?;
         let (event_type, subject) = ("tasks.execute", "tasks/t1");
         let mut routing = Routing { store: &store, event_type, subject, next: 0 };
         let mut there = number::count(MATCHING);

@@ -1,11 +1,11 @@
-//! Waiting for a database that is away.
+//! Retries of calls while the database is unavailable.
 //!
-//! Whoever holds a message holds on to it while the database is away: giving it back would only
-//! move it round and round. One warning says that the wait began, one line that it ended, however
-//! many wait in this process.
+//! A router or worker keeps its messages while the database is unavailable, because a requeued
+//! message would only be delivered again at once. One line of the log says that the wait began, and
+//! one that it ended, whatever the number of calls that wait in this process.
 //!
-//! A call whose answer was lost may have taken effect. It is repeated, and [`answered`] says that an
-//! earlier try is in doubt, for callers to which that makes a difference.
+//! A call whose answer was lost may have taken effect. It is repeated, and [`retry_divisible`]
+//! reports that an earlier try is in doubt.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,35 +18,37 @@ use crate::error::{Remedy, StoreError};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How often a call is tried in a row that may itself be why it fails.
+/// The number of failures in a row after which a call that can be divided is given up, since it may
+/// itself be the cause.
 const TRIES: u32 = 3;
 
-/// How often a call is tried in a row that can't be made smaller. With the longest pause between
-/// two tries this is about half a minute, if the database answers at once.
+/// The same for a call that can't be divided. With the longest pause between two tries this is
+/// about half a minute, if the database answers at once.
 const TRIES_OF_UNDIVIDED: u32 = 16;
 
-/// How often a call that lost against others is repeated without a pause.
+/// The number of times that a call is repeated without a pause after it lost against another
+/// transaction.
 const REPEATS: u32 = 10;
 
-/// What this process has said that it waits for: nothing, time, or else a person; then it is the hash
-/// of what that person has to do.
+/// The reason to wait that this process logged last: [`NOTHING`], [`TIME`], or a person's action,
+/// as the hash of the advice.
 static WAITING: AtomicU64 = AtomicU64::new(NOTHING);
 
-/// For nothing: it has said so, or never waited.
+/// No call waits, and that was logged if one did.
 const NOTHING: u64 = 0;
 
-/// For time to pass.
+/// The database may become available by itself.
 const TIME: u64 = 1;
 
-/// Says what is waited for, unless that has been said.
-fn say(error: &StoreError) {
+/// Logs the reason to wait, unless it was logged already.
+fn log_wait(error: &StoreError) {
     if is_new(&WAITING, error.advice()) {
         tracing::warn!(error = error.chain(), "waiting for the database");
     }
 }
 
-/// Notes what is waited for. It is worth a line when a wait begins, and whenever there is something
-/// else for a person to do.
+/// Notes the reason to wait, and returns whether to log it: when a wait begins, and when a person
+/// has to do something else than before.
 fn is_new(waiting: &AtomicU64, advice: Option<&str>) -> bool {
     let Some(advice) = advice else {
         let begun = waiting.compare_exchange(NOTHING, TIME, Ordering::Relaxed, Ordering::Relaxed);
@@ -58,61 +60,60 @@ fn is_new(waiting: &AtomicU64, advice: Option<&str>) -> bool {
     waiting.swap(cause, Ordering::Relaxed) != cause
 }
 
-/// Why a patient call ended without success.
+/// The reason why a call was given up.
 #[derive(Debug, thiserror::Error)]
-pub enum Impatient {
-    /// The process is stopping.
+pub enum QueryError {
+    /// The process is shutting down.
     #[error("the process is stopping while the database is away")]
-    Stopping,
-    /// The database refused the data of this call; it would do so again.
+    ShuttingDown,
+    /// The database refused the data of this call, and would refuse it again.
     #[error(transparent)]
-    Refused(StoreError),
+    Rejected(StoreError),
     /// The database answers, and this call failed several times in a row. A smaller call may
     /// succeed.
     #[error(transparent)]
     Failing(StoreError),
 }
 
-/// What a patient call came to.
+/// The answer to a call that may have been tried several times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered<T> {
-    /// The answer.
     pub value: T,
-    /// Whether the answer of an earlier try was lost, so that what this one met may be the work of
+    /// Whether the answer to an earlier try was lost. The last try may then have met the effect of
     /// that one.
     pub in_doubt: bool,
 }
 
-/// Calls until the database has answered, the process stops, or the database refuses the data.
+/// Repeats a call until the database answers it.
 ///
 /// # Errors
 ///
-/// [`Impatient`]; `Failing` after about half a minute.
-pub async fn patiently<T, Answer: Future<Output = Result<T, StoreError>>>(
+/// [`QueryError`]; `Failing` after about half a minute.
+pub async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreError>>>(
     stop: &CancellationToken,
     call: impl FnMut() -> Answer,
-) -> Result<T, Impatient> {
+) -> Result<T, QueryError> {
     repeat(stop, TRIES_OF_UNDIVIDED, call).await.map(|answered| answered.value)
 }
 
-/// The same for a call that its caller can divide, and so with few tries of one that may itself be
-/// why it fails. Says whether an earlier try may have taken effect.
+/// Repeats a call that its caller can divide. It gives up after a few failures in a row that the
+/// call may have caused itself. The answer says whether an earlier try may have taken effect.
 ///
 /// # Errors
 ///
-/// [`Impatient`]; `Failing` after the third such error in a row.
-pub async fn answered<T, Answer: Future<Output = Result<T, StoreError>>>(
+/// [`QueryError`]; `Failing` after the third such error in a row.
+pub async fn retry_divisible<T, Answer: Future<Output = Result<T, StoreError>>>(
     stop: &CancellationToken,
     call: impl FnMut() -> Answer,
-) -> Result<Answered<T>, Impatient> {
+) -> Result<Answered<T>, QueryError> {
     repeat(stop, TRIES, call).await
 }
 
 async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
     stop: &CancellationToken,
-    most: u32,
+    max_failures: u32,
     mut call: impl FnMut() -> Answer,
-) -> Result<Answered<T>, Impatient> {
+) -> Result<Answered<T>, QueryError> {
     let mut pause = FIRST_PAUSE;
     let (mut waited, mut in_doubt) = (false, false);
     let (mut repeats, mut failures) = (0, 0);
@@ -128,25 +129,25 @@ async fn repeat<T, Answer: Future<Output = Result<T, StoreError>>>(
         };
         in_doubt |= error.may_have_taken_effect();
         match error.remedy() {
-            Remedy::NeverRepeat => return Err(Impatient::Refused(error)),
+            Remedy::NeverRepeat => return Err(QueryError::Rejected(error)),
             Remedy::Repeat if repeats < REPEATS => {
                 repeats += 1;
                 continue;
             }
             Remedy::Reduce => {
                 failures += 1;
-                if failures >= most {
-                    // Others wait for something else, and say so.
+                if failures >= max_failures {
+                    // Other calls may wait for another reason, and log it.
                     WAITING.store(NOTHING, Ordering::Relaxed);
-                    return Err(Impatient::Failing(error));
+                    return Err(QueryError::Failing(error));
                 }
             }
             Remedy::Repeat | Remedy::Wait => failures = 0,
         }
-        say(&error);
+        log_wait(&error);
         waited = true;
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return Err(Impatient::Stopping);
+            return Err(QueryError::ShuttingDown);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wait_and_each_new_advice_are_said_once() {
+    fn wait_and_each_new_advice_are_logged_once() {
         let waiting = AtomicU64::new(NOTHING);
         for (advice, expected) in [
             (None, true),

@@ -1,4 +1,4 @@
-//! What a webhook signed with at a time that is past.
+//! The secrets with which a webhook signed at a past time.
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
@@ -8,22 +8,23 @@ use super::confidential;
 use crate::error::StoreError;
 use crate::pool::Store;
 
-/// A webhook's secrets as of a time.
+/// A webhook's secrets as of a past time.
 #[derive(Debug, Clone)]
-pub struct Then {
-    /// Those that were valid, the newest first, as far as they are still known.
+pub struct SecretsAt {
+    /// The secrets that were valid, the newest first, as far as they are kept.
     pub secrets: Vec<Secret>,
-    /// When the webhook was last changed or paused; what it had before is not kept.
+    /// The time of the last change to the webhook. Its properties before that are not kept.
     pub changed_at: DateTime<Utc>,
 }
 
 impl Store {
-    /// The secrets that a webhook signed with at a time, if it was not changed since.
-    pub async fn webhook_then(
+    /// Reads the secrets with which a webhook signed at a time. They are exact if the webhook was
+    /// not changed since; see [`SecretsAt::changed_at`].
+    pub async fn webhook_secrets_at(
         &self,
         id: WebhookId,
         at: DateTime<Utc>,
-    ) -> Result<Option<Then>, StoreError> {
+    ) -> Result<Option<SecretsAt>, StoreError> {
         const SQL: &str = "-- webhook_then
             select id, sealed, updated_at from webhooks where id = $1 and deleted_at is null";
         let rows = self.webhooks_rows(SQL, &[&id.0]).await?;
@@ -32,6 +33,6 @@ impl Store {
         };
         let changed_at = row.try_get("updated_at").map_err(StoreError::at("read a webhook"))?;
         let secrets = confidential(&self.keyring, row)?.secrets(at)?;
-        Ok(Some(Then { secrets, changed_at }))
+        Ok(Some(SecretsAt { secrets, changed_at }))
     }
 }

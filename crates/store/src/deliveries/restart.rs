@@ -1,4 +1,4 @@
-//! Deliveries that a person asks for again.
+//! Restarts: a person has a delivery attempted again, in a new series.
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
@@ -9,24 +9,25 @@ use crate::error::StoreError;
 use crate::pool::Store;
 
 impl Store {
-    /// Begins a new chain of attempts for a delivery on a person's demand.
+    /// Begins a new series of attempts for a delivery at a person's request.
     ///
-    /// `only_dead` is for dead letters: a delivery that has moved on since is left alone.
+    /// With `only_dead`, which is for dead letters, a delivery in another state stays as it is.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: if it has begun all the same, the reconciler publishes its job.
+    /// [`StoreError`]: the series may have begun; the reconciler then publishes its job.
     pub async fn delivery_restart(
         &self,
         batch: BatchKey,
         webhook: WebhookId,
         only_dead: bool,
     ) -> Result<Restart, StoreError> {
-        // The restart writes the entry that a worker may be about to attempt. So it takes the same
-        // lock as a claim, in the same row: a live claim for that entry refuses the restart; and
-        // since the restart leaves the next entry in the row, a claim that comes after it is refused.
+        // The restart writes the row whose sequence number a worker may be about to attempt. So it
+        // takes the same lock as a claim, in the same row: a valid claim for that number refuses
+        // the restart. The restart leaves the next number in the row, so that a later claim is
+        // refused.
         const SQL: &str = include_str!("../sql/delivery_restart.sql");
-        let doing = "begin the delivery again";
+        let doing = "restart the delivery";
         let client = self.client().await?;
         let row = client.query_one(SQL, &[&batch.0, &webhook.0, &only_dead]).await;
         let read = |row: Row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
@@ -39,7 +40,7 @@ impl Store {
         })
     }
 
-    /// Begins a new chain of attempts for a delivery of which there is a dead letter.
+    /// Begins a new series of attempts for a delivery that has a dead letter.
     pub async fn delivery_restart_dead(
         &self,
         batch: BatchKey,
@@ -49,13 +50,13 @@ impl Store {
         if restart != Restart::Unknown {
             return Ok(restart);
         }
-        // Without a row it has not been attempted, if it is known at all.
+        // A delivery without a row was not attempted yet, or does not exist.
         let known = self.delivery_find(DeliveryId::of(batch, webhook)).await?.is_some();
         Ok(if known { Restart::MovedOn } else { Restart::Unknown })
     }
 
-    /// How many of a webhook's deliveries are dead whose last chain began at `since` or later; it
-    /// stops to count at `most`.
+    /// Counts a webhook's dead deliveries whose last series began at `since` or later, up to
+    /// `most`.
     pub async fn deliveries_dead(
         &self,
         webhook: WebhookId,
@@ -78,7 +79,7 @@ impl Store {
     }
 }
 
-/// Which dead deliveries of a webhook: those whose last chain began in this time.
+/// The dead deliveries of a webhook whose last series began from `since` on and before `until`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dead {
     pub(super) webhook: WebhookId,
@@ -86,7 +87,7 @@ pub(super) struct Dead {
     pub(super) until: DateTime<Utc>,
 }
 
-/// Begins new chains of attempts for at most `most` of them, the oldest first.
+/// Begins new series of attempts for at most `most` dead deliveries, the oldest first.
 pub(super) async fn restart_dead(
     client: &impl GenericClient,
     dead: &Dead,
