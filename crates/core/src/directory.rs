@@ -11,10 +11,10 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::access::Scope;
 use crate::json;
 use crate::name::Name;
 use crate::reject::{Reason, Reject};
+use crate::resource::Scope;
 
 /// A document of the directory, as of a revision.
 #[derive(Debug, Clone)]
@@ -323,7 +323,8 @@ fn bad_data(error: &serde_json::Error) -> Reject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Resource, may_read};
+    use crate::access::may_read;
+    use crate::resource::Resource;
 
     fn raw(text: &str) -> &RawValue {
         serde_json::from_str(text).unwrap()

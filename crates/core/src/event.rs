@@ -15,13 +15,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
-use crate::access::Resource;
 use crate::directory::{Document, Kind};
 use crate::filter::{Action, Filter};
 use crate::ids::EventKey;
 use crate::json;
 use crate::mask::MaskPolicy;
 use crate::reject::{Reason, Reject};
+use crate::resource::Resource;
 use crate::traceparent;
 use attributes::Attributes;
 use message::{ContentMode, not_json, read};

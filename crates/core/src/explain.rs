@@ -5,9 +5,10 @@
 
 use std::fmt;
 
-use crate::access::{Resource, SYSTEM_ADMINISTRATOR, Scope};
+use crate::access::SYSTEM_ADMINISTRATOR;
 use crate::filter::{Action, Filters};
 use crate::outcome::DropReason;
+use crate::resource::{Resource, Scope};
 
 /// What was decided: about which resource, by which revision.
 #[derive(Debug, Clone)]

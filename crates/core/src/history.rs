@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::access::{Resource, may_read};
+use crate::access::may_read;
 use crate::directory::{Content, Document, RoleDocument, UserDocument};
 use crate::name::Name;
+use crate::resource::Resource;
 
 /// The directory as of a revision.
 #[derive(Debug, Clone, Default)]

@@ -50,6 +50,7 @@ pub mod rate_limit;
 pub mod registration;
 pub mod reject;
 pub mod request;
+pub mod resource;
 pub mod retry;
 pub mod revisions;
 pub mod share;

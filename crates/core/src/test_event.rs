@@ -7,11 +7,11 @@
 
 use serde_json::{Value, json};
 
-use crate::access::{Resource, Scope};
 use crate::event::{Entry, Event, parse};
 use crate::filter::{Filter, Filters};
 use crate::mask::MaskPolicy;
 use crate::name::Name;
+use crate::resource::{Resource, Scope};
 
 /// The source of test events, under which no publisher's ids are found.
 pub const SOURCE: &str = "/fanfare/test";

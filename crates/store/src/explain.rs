@@ -3,12 +3,13 @@
 mod statement;
 
 use chrono::{DateTime, Utc};
-use fanfare_core::access::{Resource, administrator_key};
+use fanfare_core::access::administrator_key;
 use fanfare_core::explain::{Decision, Explanation, Facts, Grant, WebhookThen, explain};
 use fanfare_core::filter::{Action, Filters};
 use fanfare_core::ids::{BatchKey, DeliveryId, EventKey, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
+use fanfare_core::resource::Resource;
 use fanfare_core::test_event::SOURCE;
 use tokio_postgres::Row;
 use uuid::Uuid;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use fanfare_console::view::event as view;
-use fanfare_core::access::Resource;
 use fanfare_core::duration;
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
+use fanfare_core::resource::Resource;
 use fanfare_store::Store;
 use fanfare_store::events::{EventFilter, EventSummary};
 

@@ -1,7 +1,7 @@
 //! Why a webhook was told of an event, or why not, in JSON; and what gives somebody access.
 
-use fanfare_core::access::Scope;
 use fanfare_core::explain::{Grant, Reason, asked};
+use fanfare_core::resource::Scope;
 use fanfare_store::explain::{Explained, WebhookExplained};
 use serde::Serialize;
 use utoipa::ToSchema;
