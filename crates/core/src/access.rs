@@ -10,7 +10,8 @@ use crate::resource::Resource;
 /// The built-in role whose members may read everything.
 pub const SYSTEM_ADMINISTRATOR: &str = "System Administrator";
 
-/// Whether a user may read a resource, given the roles there are. There is no deny.
+/// Whether a user may read a resource, given all roles of the directory. Permissions only grant; none
+/// denies.
 #[must_use]
 pub fn may_read(user: &UserDocument, roles: &[RoleDocument], resource: &Resource) -> bool {
     let of_roles = || {
@@ -27,7 +28,7 @@ pub fn may_read(user: &UserDocument, roles: &[RoleDocument], resource: &Resource
     user.enabled && (administrator() || user.permissions.iter().chain(of_roles()).any(grants))
 }
 
-/// The built-in role's name as it is compared.
+/// The folded name of the built-in role, as it is compared and stored.
 #[must_use]
 pub fn administrator_key() -> String {
     crate::name::fold(SYSTEM_ADMINISTRATOR)

@@ -1,6 +1,6 @@
-//! The resources of the report server, and the scopes of the permissions that concern them.
+//! The resources of the report server, and the scopes that permissions have.
 //!
-//! A resource can be read through any of a few grants, which [`Resource::read_scopes`] lists.
+//! Events and permissions both build on these types, and neither knows the other.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ impl Resource {
         }
     }
 
-    /// The filter of the events that such a resource has.
+    /// The filter of this resource's events.
     #[must_use]
     pub fn filter(&self) -> Filter {
         match self {
@@ -62,7 +62,7 @@ impl Resource {
         }
     }
 
-    /// Every (scope, target) that gives `read` on it.
+    /// Every scope, with its target, through which a permission can grant `read` on this resource.
     #[must_use]
     pub fn read_scopes(&self) -> Vec<(Scope, &str)> {
         match self {
@@ -91,7 +91,7 @@ impl fmt::Display for Resource {
     }
 }
 
-/// What a permission is about.
+/// The resources that a permission covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// All reports.
@@ -158,7 +158,7 @@ impl Scope {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
 
-    /// Whether a permission of this scope names one target.
+    /// Whether a permission of this scope names a single target, as opposed to all of a kind.
     #[must_use]
     pub fn has_target(self) -> bool {
         !matches!(

@@ -4,7 +4,7 @@ mod statement;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::access::administrator_key;
-use fanfare_core::explain::{Decision, Explanation, Facts, Grant, WebhookThen, explain};
+use fanfare_core::explain::{Decision, Explanation, Facts, Grant, WebhookVersion, explain};
 use fanfare_core::filter::{Action, Filters};
 use fanfare_core::ids::{BatchKey, DeliveryId, EventKey, WebhookId};
 use fanfare_core::name::Name;
@@ -178,7 +178,7 @@ fn explained(row: &Row, decided: &Decided) -> Result<WebhookExplained, StoreErro
     })
 }
 
-fn webhook_then(row: &Row) -> Result<Option<WebhookThen>, StoreError> {
+fn webhook_then(row: &Row) -> Result<Option<WebhookVersion>, StoreError> {
     let read = || Ok((row.try_get(7)?, row.try_get(8)?, row.try_get(9)?));
     let (deleted, paused, filters): (Option<bool>, Option<bool>, Option<Vec<String>>) =
         read().map_err(StoreError::at("read a version of a webhook"))?;
@@ -187,7 +187,7 @@ fn webhook_then(row: &Row) -> Result<Option<WebhookThen>, StoreError> {
     };
     let filters = Filters::parse(&filters)
         .map_err(|_| StoreError::Inconsistent { table: "webhook_versions", column: "filters" })?;
-    Ok(Some(WebhookThen { deleted, paused, filters }))
+    Ok(Some(WebhookVersion { deleted, paused, filters }))
 }
 
 fn sent(row: &Row, batch: BatchKey, webhook: WebhookId) -> Result<Sent, StoreError> {
