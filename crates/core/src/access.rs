@@ -1,8 +1,8 @@
 //! The access rule: whether a user may read a resource.
 //!
 //! A resource can be read through any of a few grants, which [`Resource::read_scopes`] lists. The
-//! database looks those up by index. [`may_read`] states the same rule over a directory in memory; the
-//! tests compare the database's answers with it.
+//! database looks those up by index. [`may_read`] states the same rule over a directory in memory;
+//! the tests compare the database's answers with it.
 
 use crate::directory::{Permission, RoleDocument, UserDocument};
 use crate::resource::Resource;
@@ -10,8 +10,8 @@ use crate::resource::Resource;
 /// The built-in role whose members may read everything.
 pub const SYSTEM_ADMINISTRATOR: &str = "System Administrator";
 
-/// Whether a user may read a resource, given all roles of the directory. Permissions only grant; none
-/// denies.
+/// Whether a user may read a resource, given all roles of the directory. Permissions only grant;
+/// none denies.
 #[must_use]
 pub fn may_read(user: &UserDocument, roles: &[RoleDocument], resource: &Resource) -> bool {
     let of_roles = || {

@@ -62,8 +62,8 @@ pub enum Answer {
 
 /// How long the phases of a POST took. It is shown to people; no decision depends on it.
 ///
-/// The phases follow each other, and their sum is at most the duration of the POST. The remainder is
-/// the time for reading the body. A phase that did not take place, or is unknown, is `None`.
+/// The phases follow each other, and their sum is at most the duration of the POST. The remainder
+/// is the time for reading the body. A phase that did not take place, or is unknown, is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Trace {

@@ -11,8 +11,8 @@ pub fn causes<'a>(
 }
 
 fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    // An I/O error that wraps another error returns the cause of the wrapped error as its source, and
-    // so skips the wrapped error itself.
+    // An I/O error that wraps another error returns the cause of the wrapped error as its source,
+    // and so skips the wrapped error itself.
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
         None => error.source(),

@@ -290,8 +290,8 @@ fn parse_permissions(raw: &[&RawValue], deleted: bool) -> Result<Vec<Permission>
     Ok(if deleted { Vec::new() } else { permissions })
 }
 
-/// Returns `None` for a permission with an unknown scope: it can't grant `read` on any resource that
-/// is known here.
+/// Returns `None` for a permission with an unknown scope: it can't grant `read` on any resource
+/// that is known here.
 fn parse_permission(raw: &RawValue) -> Result<Option<Permission>, Reject> {
     refuse_other_spellings(raw, &["access", "scope", "target"])?;
     let form: ScopeForm = serde_json::from_str(raw.get()).map_err(|error| bad_data(&error))?;

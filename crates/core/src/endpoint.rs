@@ -1,21 +1,23 @@
-//! The limits of one endpoint in one worker: how many requests it may have in flight, and when none.
+//! The limits of one endpoint in one worker: how many requests it may have in flight, and when
+//! none.
 //!
-//! An endpoint that is slow, hangs or fails must not delay the others. So each endpoint has a limit on
-//! requests in flight, which grows while it is used and shrinks when slow requests fail. It also has a
-//! circuit breaker, which opens after consecutive failures and then lets one probe through at a time.
-//! An endpoint that has stopped answering gets no new requests, long before its requests time out. A
-//! delivery that may not be attempted now waits for a slot if one is about to be free; otherwise it is
-//! deferred.
+//! An endpoint that is slow, hangs or fails must not delay the others. So each endpoint has a limit
+//! on requests in flight, which grows while it is used and shrinks when slow requests fail. It also
+//! has a circuit breaker, which opens after consecutive failures and then lets one probe through at
+//! a time. An endpoint that has stopped answering gets no new requests, long before its requests
+//! time out. A delivery that may not be attempted now waits for a slot if one is about to be free;
+//! otherwise it is deferred.
 //!
-//! `group` limits the webhooks of one host or one owner together. `pace` is the rate that a receiver
-//! and an owner want, over all workers.
+//! `group` limits the webhooks of one host or one owner together. `pace` is the rate that a
+//! receiver and an owner want, over all workers.
 
 use std::time::{Duration, Instant};
 
 use crate::backlog::Backlog;
 
-/// The limit on requests in flight of a new endpoint. It doubles with each round of answers while it is
-/// used. It is small, so that a receiver which accepts one request at a time refuses only a few.
+/// The limit on requests in flight of a new endpoint. It doubles with each round of answers while
+/// it is used. It is small, so that a receiver which accepts one request at a time refuses only a
+/// few.
 const FIRST_LIMIT: u32 = 6;
 /// The assumed average duration of a request before the first one has ended.
 pub(crate) const FIRST_AVERAGE: Duration = Duration::from_millis(10);
@@ -33,8 +35,8 @@ const SLOW_FAILURES: u32 = 3;
 const MOST_WASTED: Duration = Duration::from_secs(5);
 /// … after this many failures without a success, however quick.
 const FAILURES: u32 = 1000;
-/// The breaker stays open for this many times the duration of the failure, so that less than a tenth
-/// of one slot is spent on an endpoint that fails.
+/// The breaker stays open for this many times the duration of the failure, so that less than a
+/// tenth of one slot is spent on an endpoint that fails.
 const COOLDOWN_FACTOR: u32 = 10;
 /// The shortest and the longest time for which the breaker stays open.
 const COOLDOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -44,8 +46,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// endpoint come back at most five hundred times a second.
 pub const SPREAD_EACH: Duration = Duration::from_millis(2);
 
-/// While the breaker is open, a deferral lasts at least the outage so far divided by this, so that the
-/// deliveries of an endpoint that is down for long don't come back every few seconds …
+/// While the breaker is open, a deferral lasts at least the outage so far divided by this, so that
+/// the deliveries of an endpoint that is down for long don't come back every few seconds …
 const OUTAGE_PART: u32 = 8;
 /// … but a long outage extends a deferral to no more than this.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
@@ -179,7 +181,8 @@ impl Endpoint {
         } else if self.expected_wait(now, waiting) <= LONGEST_WAIT {
             Admission::Wait
         } else {
-            // An endpoint that has been silent for a while is expected to stay so for as long again.
+            // An endpoint that has been silent for a while is expected to stay so for as long
+            // again.
             self.defer(Cause::Busy, self.silence(now), SPREAD_EACH, chance)
         }
     }
@@ -231,7 +234,8 @@ impl Endpoint {
             self.limit = (self.limit / 2).max(1);
         }
         let slow = self.slow_failures >= SLOW_FAILURES && self.wasted >= MOST_WASTED;
-        // While the breaker is open, only the result of a probe counts: other requests began before.
+        // While the breaker is open, only the result of a probe counts: other requests began
+        // before.
         let opens = match self.open {
             Some(_) => probe,
             None => slow || self.failures >= FAILURES,

@@ -1,9 +1,9 @@
 //! Parsing: from the bytes of an AMQP message to events and directory documents, or to a refusal.
 //!
-//! The format is `CloudEvents` 1.0 in JSON: one event or an array of events in structured mode, or one
-//! event in binary mode, whose attributes are headers ([`EventMessage`]). After [`parse_message`] an
-//! event is valid, and no other code checks it. A batch is split here, so that one bad event does not
-//! reject the others.
+//! The format is `CloudEvents` 1.0 in JSON: one event or an array of events in structured mode, or
+//! one event in binary mode, whose attributes are headers ([`EventMessage`]). After
+//! [`parse_message`] an event is valid, and no other code checks it. A batch is split here, so that
+//! one bad event does not reject the others.
 
 mod attributes;
 mod message;
@@ -99,7 +99,8 @@ pub struct Event {
 /// Parses a message, and masks the values that `mask` selects in each event.
 ///
 /// # Errors
-/// The message as a whole is refused. A single bad entry of a batch is an [`Entry::Rejected`] instead.
+/// The message as a whole is refused. A single bad entry of a batch is an [`Entry::Rejected`]
+/// instead.
 pub fn parse_message(message: &EventMessage<'_>, mask: &MaskPolicy) -> Result<Published, Reject> {
     let size = message.body.len();
     if size > MAX_MESSAGE {
@@ -151,9 +152,9 @@ pub fn parse(
 }
 
 /// How long an event has waited, from its own time until `now`: at least zero, since clocks differ,
-/// and at most a week, since an event with an older time was published late or again. Returns `None`
-/// for an event without a time, or with a time that is years off, such as the year 1, which stands for
-/// no time in .NET.
+/// and at most a week, since an event with an older time was published late or again. Returns
+/// `None` for an event without a time, or with a time that is years off, such as the year 1, which
+/// stands for no time in .NET.
 #[must_use]
 pub fn waited(happened: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Duration> {
     let waited = now - happened?;
@@ -269,7 +270,8 @@ fn parse_type(event_type: &str) -> Result<(Filter, Action), Reject> {
     Ok((filter, action))
 }
 
-/// Builds the notification: the two keys of the action, then the masked members of the data in order.
+/// Builds the notification: the two keys of the action, then the masked members of the data in
+/// order.
 fn flatten(
     filter: Filter,
     action: &Action,

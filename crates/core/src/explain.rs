@@ -1,7 +1,7 @@
 //! Explanations: why an event was sent to a webhook, or why not.
 //!
-//! The plan is the decision; the facts are what was true at that time. For a webhook in the plan, the
-//! explanation is the grant. For any other webhook, each fact that excludes it is a reason.
+//! The plan is the decision; the facts are what was true at that time. For a webhook in the plan,
+//! the explanation is the grant. For any other webhook, each fact that excludes it is a reason.
 
 use std::fmt;
 

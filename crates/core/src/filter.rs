@@ -60,7 +60,8 @@ impl fmt::Display for Filter {
     }
 }
 
-/// The action of an event: the second part of its type, shown as published and compared without case.
+/// The action of an event: the second part of its type, shown as published and compared without
+/// case.
 #[derive(Debug, Clone)]
 pub struct Action(String);
 
@@ -93,9 +94,9 @@ impl Action {
     }
 }
 
-/// Whether events of a type say that their resource was deleted. It is the only exception to the rule
-/// that access is decided again before a retry: only the owner's state is. A text that is not an
-/// event's type returns false.
+/// Whether events of a type say that their resource was deleted. It is the only exception to the
+/// rule that access is decided again before a retry: only the owner's state is. A text that is not
+/// an event's type returns false.
 #[must_use]
 pub fn is_delete(event_type: &str) -> bool {
     Action::of_type(event_type).is_some_and(|action| action.is_delete())
@@ -109,8 +110,9 @@ impl PartialEq for Action {
 
 impl Eq for Action {}
 
-/// The filters of one webhook, in the order in which its owner gave them, without duplicates: in the
-/// forms `reports` and `reports.delete`, and `*` for all events. An empty list means all events too.
+/// The filters of one webhook, in the order in which its owner gave them, without duplicates: in
+/// the forms `reports` and `reports.delete`, and `*` for all events. An empty list means all events
+/// too.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filters(Vec<String>);
 

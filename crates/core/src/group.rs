@@ -1,18 +1,19 @@
 //! The limits of a group: all webhooks of one host, or of one owner, in a worker.
 //!
-//! A limit for each webhook does not protect against a host with fifty webhooks that hangs, nor against
-//! an owner who registers a hundred. So a host that has stopped answering gets no new request for any
-//! of its webhooks.
+//! A limit for each webhook does not protect against a host with fifty webhooks that hangs, nor
+//! against an owner who registers a hundred. So a host that has stopped answering gets no new
+//! request for any of its webhooks.
 //!
-//! A request that takes longer than is usual for its host is slow. Slow requests have slots of their
-//! own, as many as the fast ones, so that they don't use up those of the fast ones. A group whose
-//! requests are all fast may use the whole worker, since its slots are free again within milliseconds.
-//! All of its requests may turn slow at once. Each that does moves to a slow slot, as long as one is
-//! free; and the group gets no new request while it has more than its share of the slow slots.
+//! A request that takes longer than is usual for its host is slow. Slow requests have slots of
+//! their own, as many as the fast ones, so that they don't use up those of the fast ones. A group
+//! whose requests are all fast may use the whole worker, since its slots are free again within
+//! milliseconds. All of its requests may turn slow at once. Each that does moves to a slow slot, as
+//! long as one is free; and the group gets no new request while it has more than its share of the
+//! slow slots.
 //!
-//! Once half of the slow slots are in use, groups have shares of the fast slots too. The next requests
-//! that turn slow may find no slow slot. They are then stuck in fast slots, and without shares they
-//! could fill them all.
+//! Once half of the slow slots are in use, groups have shares of the fast slots too. The next
+//! requests that turn slow may find no slow slot. They are then stuck in fast slots, and without
+//! shares they could fill them all.
 
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,8 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const SLOW_FACTOR: u32 = 8;
 /// … but not before the first of these times, and in any case after the second one.
 const SLOW_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// All requests to a host with at least this average duration count as slow from the start: otherwise
-/// they would fill the fast slots before they count as slow.
+/// All requests to a host with at least this average duration count as slow from the start:
+/// otherwise they would fill the fast slots before they count as slow.
 const SLOW_HOST: Duration = Duration::from_millis(250);
 
 /// A host is suspect if a request failed after at least this time and none succeeded meanwhile. …
@@ -38,8 +39,8 @@ const SUSPECT_REQUESTS: u32 = 4;
 /// The webhooks that form a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The webhooks whose URLs have the same host and port. It is one server or gateway, which fails
-    /// as a whole, so its silence counts for all of them.
+    /// The webhooks whose URLs have the same host and port. It is one server or gateway, which
+    /// fails as a whole, so its silence counts for all of them.
     Host,
     /// The webhooks of one owner. Their endpoints are independent, so silence does not count.
     Owner,
@@ -161,8 +162,8 @@ impl Group {
         (!self.has_room(load)).then_some(Refusal { cause: Cause::Busy, wait })
     }
 
-    /// How long the host has been silent; `None` if it has not stopped answering. A silent host gets no
-    /// requests, whatever slots are free.
+    /// How long the host has been silent; `None` if it has not stopped answering. A silent host
+    /// gets no requests, whatever slots are free.
     #[must_use]
     pub fn silence(&self, now: Instant) -> Option<Duration> {
         let silent = is_silent(now, self.in_flight, self.moved, self.average);

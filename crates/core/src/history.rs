@@ -52,8 +52,8 @@ impl Directory {
         refused > newest
     }
 
-    /// The folded names of users who were deleted, or left out of a snapshot, and were published again
-    /// later: each is another person with the same name.
+    /// The folded names of users who were deleted, or left out of a snapshot, and were published
+    /// again later: each is another person with the same name.
     #[must_use]
     pub fn recreated(documents: &[Document]) -> BTreeSet<String> {
         let mut revisions: Vec<i64> = documents.iter().map(|document| document.revision).collect();

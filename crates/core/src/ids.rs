@@ -75,9 +75,9 @@ impl BatchKey {
 }
 
 impl DeliveryId {
-    /// The delivery of a batch to a webhook: the first half is that of the batch's key, the second half
-    /// is from a digest of both. So the ledger finds a delivery by its batch, and needs no index of
-    /// delivery ids.
+    /// The delivery of a batch to a webhook: the first half is that of the batch's key, the second
+    /// half is from a digest of both. So the ledger finds a delivery by its batch, and needs no
+    /// index of delivery ids.
     #[must_use]
     pub fn of(batch: BatchKey, webhook: WebhookId) -> Self {
         let parts = [batch.0.as_bytes().as_slice(), webhook.0.as_bytes().as_slice()];
@@ -95,8 +95,8 @@ impl DeliveryId {
     }
 }
 
-/// The first 128 bits of SHA-256 over the parts. Each part is preceded by its length, so that different
-/// lists of parts never have the same input.
+/// The first 128 bits of SHA-256 over the parts. Each part is preceded by its length, so that
+/// different lists of parts never have the same input.
 fn digest<'a>(kind: &str, parts: impl IntoIterator<Item = &'a [u8]>) -> Uuid {
     let mut hash = Sha256::new();
     hash.update(kind.as_bytes());

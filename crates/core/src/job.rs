@@ -1,9 +1,9 @@
 //! Jobs: messages on the broker that ask a worker for attempts.
 //!
-//! A job of the kind `Fresh` carries its events inline, so that a first attempt reads nothing from the
-//! ledger. Every later attempt is by reference, since the worker reads the ledger for it anyway.
-//! Attempts that are due at the same time share a job, because the cost of a message for the broker
-//! hardly depends on its size.
+//! A job of the kind `Fresh` carries its events inline, so that a first attempt reads nothing from
+//! the ledger. Every later attempt is by reference, since the worker reads the ledger for it
+//! anyway. Attempts that are due at the same time share a job, because the cost of a message for
+//! the broker hardly depends on its size.
 
 use std::collections::BTreeMap;
 
@@ -22,11 +22,11 @@ pub enum Job {
     /// First attempts, inline.
     Fresh(Vec<Unit>),
     /// A recheck: first attempts, by reference, for which another job may still exist. It is in the
-    /// same queue behind that job, so when a worker receives it, the other job has been received or is
-    /// lost.
+    /// same queue behind that job, so when a worker receives it, the other job has been received or
+    /// is lost.
     Copy(Vec<Due>),
-    /// First attempts, by reference: another job for them may exist, or their events are too large to
-    /// be inline. The plan has decided about access.
+    /// First attempts, by reference: another job for them may exist, or their events are too large
+    /// to be inline. The plan has decided about access.
     First(Vec<Due>),
     /// Retries, and deferred attempts, by reference: access is decided again.
     Due(Vec<Due>),
@@ -90,8 +90,8 @@ pub enum Restart {
     Begun(Due),
     /// An attempt is being made at this moment, and its outcome is not known yet.
     UnderWay,
-    /// No series was begun: a first attempt is still to be made, or the request was for dead deliveries
-    /// only and this one is not dead any more.
+    /// No series was begun: a first attempt is still to be made, or the request was for dead
+    /// deliveries only and this one is not dead any more.
     MovedOn,
     /// There is no such delivery.
     Unknown,

@@ -12,8 +12,8 @@ pub fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
 
-/// Parses a JSON number with an integral value, in any notation: `412`, `412.0` and `4.12e2` are the
-/// same. Returns `None` for a fraction, and for a number that does not fit into 64 bits.
+/// Parses a JSON number with an integral value, in any notation: `412`, `412.0` and `4.12e2` are
+/// the same. Returns `None` for a fraction, and for a number that does not fit into 64 bits.
 ///
 /// It does not use floating-point numbers, which are exact up to 2^53 only.
 #[must_use]

@@ -1,25 +1,25 @@
 //! The rules of events, webhooks, access, notifications and retries.
 //!
-//! This crate is pure: no function waits, reads a clock, draws a random number, or fails for a reason
-//! outside its arguments. The other crates ask it for decisions and carry them out.
+//! This crate is pure: no function waits, reads a clock, draws a random number, or fails for a
+//! reason outside its arguments. The other crates ask it for decisions and carry them out.
 //!
 //! The modules in the order in which an event meets them:
 //!
-//! 1. [`event`] and [`directory`] parse what the report server publishes. [`reject`] has the reasons
-//!    for which they refuse it, [`traceparent`] validates trace contexts, and [`mask`] removes
-//!    confidential values.
-//! 2. [`filter`] and [`access`] decide which owners may get an event about a [`resource`]. [`history`]
-//!    is the directory as of a revision, and [`revisions`] tracks missing revisions. [`webhook`] is the
-//!    subscription, and [`registration`] parses a client's request for one.
+//! 1. [`event`] and [`directory`] parse what the report server publishes. [`reject`] has the
+//!    reasons for which they refuse it, [`traceparent`] validates trace contexts, and [`mask`]
+//!    removes confidential values.
+//! 2. [`filter`] and [`access`] decide which owners may get an event about a [`resource`].
+//!    [`history`] is the directory as of a revision, and [`revisions`] tracks missing revisions.
+//!    [`webhook`] is the subscription, and [`registration`] parses a client's request for one.
 //! 3. [`job`] is the message from a router to a worker; [`share`] chooses its queue.
 //! 4. [`notification`] renders the body of a POST, [`request`] signs it with the algorithms of
 //!    [`signature`], and [`target`] decides which addresses it may be sent to.
-//! 5. [`endpoint`] and [`group`] decide whether an endpoint may get a request now. [`pace`] is the rate
-//!    that a receiver and an owner want ([`quota`] reads the headers about it). [`outcome`] and
-//!    [`retry`] decide what follows an [`answer`], and [`suspect`] what follows when workers end before
-//!    there is an answer.
-//! 6. [`explain`] gives the reasons why an event was sent to a webhook or not. [`test_event`] builds
-//!    the event with which an owner tests a webhook.
+//! 5. [`endpoint`] and [`group`] decide whether an endpoint may get a request now. [`pace`] is the
+//!    rate that a receiver and an owner want ([`quota`] reads the headers about it). [`outcome`]
+//!    and [`retry`] decide what follows an [`answer`], and [`suspect`] what follows when workers
+//!    end before there is an answer.
+//! 6. [`explain`] gives the reasons why an event was sent to a webhook or not. [`test_event`]
+//!    builds the event with which an owner tests a webhook.
 //! 7. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
 pub mod access;

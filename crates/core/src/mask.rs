@@ -1,10 +1,10 @@
 //! Masking: confidential values of an event are replaced by `***` before it is stored or sent.
 //!
 //! Events of connections contain connection strings. Receivers may need the name of the server, but
-//! never the password. [`MaskPolicy::apply`] masks the passwords in those strings, and the values that
-//! an administrator selects by path; every other byte stays unchanged. `walk` traverses the JSON text,
-//! `path` parses and matches paths, `text` finds passwords in connection strings, and `keys` has the
-//! names of secrets.
+//! never the password. [`MaskPolicy::apply`] masks the passwords in those strings, and the values
+//! that an administrator selects by path; every other byte stays unchanged. `walk` traverses the
+//! JSON text, `path` parses and matches paths, `text` finds passwords in connection strings, and
+//! `keys` has the names of secrets.
 
 mod keys;
 mod path;
@@ -74,10 +74,10 @@ impl MaskPolicy {
     /// Parses `off`, or a list, separated by commas, of `connection-strings` and JSON paths with
     /// their filter, such as `connection-strings,reports:$.Owner.Email`.
     ///
-    /// A path begins with `$`, the event's data, and continues with segments: `.name`, `['name']` or
-    /// `[0]` for one value; `.*` or `[*]` for all members or elements; and `..name`, `..*` or `..[0]`
-    /// for values at any depth. Brackets accept several selectors, separated by commas. The syntax is
-    /// RFC 9535 without filter expressions, slices and negative indexes.
+    /// A path begins with `$`, the event's data, and continues with segments: `.name`, `['name']`
+    /// or `[0]` for one value; `.*` or `[*]` for all members or elements; and `..name`, `..*` or
+    /// `..[0]` for values at any depth. Brackets accept several selectors, separated by commas. The
+    /// syntax is RFC 9535 without filter expressions, slices and negative indexes.
     pub fn parse(text: &str) -> Result<Self, MaskError> {
         let mut policy = Self::off();
         let mut off = false;
@@ -103,8 +103,8 @@ impl MaskPolicy {
         }
     }
 
-    /// Masks an event's data. Valid JSON stays valid JSON with the same structure, except that a value
-    /// selected by a path becomes the string `***`, whatever its type.
+    /// Masks an event's data. Valid JSON stays valid JSON with the same structure, except that a
+    /// value selected by a path becomes the string `***`, whatever its type.
     #[must_use]
     pub fn apply<'a>(&self, filter: Filter, data: &'a str) -> Cow<'a, str> {
         let paths = self.paths.get(&filter).map_or(&[][..], Vec::as_slice);

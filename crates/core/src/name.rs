@@ -10,8 +10,8 @@ pub struct Name {
 }
 
 impl Name {
-    /// Accepts a name without control characters, of 1 to 256 characters after white space at its ends
-    /// is removed.
+    /// Accepts a name without control characters, of 1 to 256 characters after white space at its
+    /// ends is removed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let shown = text.trim();
@@ -66,9 +66,9 @@ impl fmt::Display for Name {
 }
 
 /// Folds a name for comparison without case, as .NET's `OrdinalIgnoreCase` compares: two names are
-/// equal if their characters have the same simple upper-case mappings, one by one. A character beyond
-/// ASCII never equals an ASCII character. So `Änne` equals `ÄNNE`, but `strauß` does not equal
-/// `strauss`, and neither `ı` nor `İ` equals `i`.
+/// equal if their characters have the same simple upper-case mappings, one by one. A character
+/// beyond ASCII never equals an ASCII character. So `Änne` equals `ÄNNE`, but `strauß` does not
+/// equal `strauss`, and neither `ı` nor `İ` equals `i`.
 ///
 /// Characters beyond the Basic Multilingual Plane are mapped too, as in .NET since version 8.
 ///
@@ -96,8 +96,8 @@ fn upper(c: char) -> char {
 }
 
 /// The simple upper-case mappings of characters whose full mappings have several characters: Greek
-/// vowels with an iota below (field 12 of `UnicodeData.txt`, Unicode 16.0). Other characters with such
-/// full mappings, such as `ß` and the ligatures, have no simple mapping.
+/// vowels with an iota below (field 12 of `UnicodeData.txt`, Unicode 16.0). Other characters with
+/// such full mappings, such as `ß` and the ligatures, have no simple mapping.
 fn iota_upper(c: char) -> Option<char> {
     let distance = match c {
         '\u{1F80}'..='\u{1F87}' | '\u{1F90}'..='\u{1F97}' | '\u{1FA0}'..='\u{1FA7}' => 8,

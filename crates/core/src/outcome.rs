@@ -141,8 +141,8 @@ impl DropReason {
 /// begins later, access is decided again, as for a retry, whatever delayed it.
 pub const PLAN_HOLDS: Duration = Duration::from_secs(30);
 
-/// Whether the plan's decision is still valid. A plan in the future is from a clock that is ahead, and
-/// is valid.
+/// Whether the plan's decision is still valid. A plan in the future is from a clock that is ahead,
+/// and is valid.
 #[must_use]
 pub fn plan_holds(planned_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (now - planned_at).to_std().unwrap_or_default() <= PLAN_HOLDS
@@ -228,18 +228,20 @@ pub fn decide(policy: &RetryPolicy, answer: &Answer, progress: Progress, chance:
         return Next::Dead(DeadReason::Expired);
     }
     let delay = usual.max(asked);
-    // If the receiver asks for a wait beyond the deadline, one more attempt is made before the deadline.
+    // If the receiver asks for a wait beyond the deadline, one more attempt is made before the
+    // deadline.
     Next::RetryIn(if delay > left { usual.max(before_deadline(left)) } else { delay })
 }
 
-/// The delay of the attempt that is made before the deadline although the receiver asked for a longer
-/// wait. The broker's delays exceed the requested delay by up to an eighth, which is left free.
+/// The delay of the attempt that is made before the deadline although the receiver asked for a
+/// longer wait. The broker's delays exceed the requested delay by up to an eighth, which is left
+/// free.
 fn before_deadline(left: Duration) -> Duration {
     left.saturating_sub(left / 8)
 }
 
-/// The wait that the receiver asks for: `Retry-After` of a 429 or 503, as seconds or as an HTTP date
-/// (RFC 9110, section 10.2.3). Seconds may have decimals, which are rounded up.
+/// The wait that the receiver asks for: `Retry-After` of a 429 or 503, as seconds or as an HTTP
+/// date (RFC 9110, section 10.2.3). Seconds may have decimals, which are rounded up.
 pub(crate) fn retry_after(answer: &Answer, now: DateTime<Utc>) -> Option<Duration> {
     let Answer::Response { status: 429 | 503, retry_after: Some(text), .. } = answer else {
         return None;
@@ -379,7 +381,8 @@ mod tests {
         assert_eq!(decide_at(TimeDelta::hours(64), 1), Next::RetryIn(Duration::from_hours(7)));
         let seconds = |n: i64| TimeDelta::seconds(72 * 3600 - n);
         assert_eq!(decide_at(seconds(40), 1), Next::RetryIn(Duration::from_secs(35)));
-        // The delay is at least the usual one; a delivery whose usual delay exceeds the deadline is dead.
+        // The delay is at least the usual one; a delivery whose usual delay exceeds the deadline is
+        // dead.
         assert_eq!(decide_at(seconds(5), 1), Next::RetryIn(Duration::from_secs(5)));
         assert_eq!(decide_at(seconds(4), 1), Next::Dead(DeadReason::Expired));
         assert_eq!(decide_at(TimeDelta::hours(1), 12), Next::Dead(DeadReason::Exhausted));

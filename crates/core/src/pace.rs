@@ -1,11 +1,11 @@
 //! The pace of a webhook: when the next attempt may begin, and what the answers teach about that.
 //!
 //! A receiver that gets too many requests answers 429, 503 with `Retry-After`, or sends `RateLimit`
-//! headers. Then the webhook is *held*: no attempt begins before the time that the receiver asked for.
-//! Refusals also teach an *interval* between attempts. The interval begins long and shrinks with each
-//! success, until it is close to the interval that was refused last. It stays there for a quiet time;
-//! then shorter intervals are tried again. So a steady limit causes few refusals, and a limit that is
-//! lifted is forgotten within minutes.
+//! headers. Then the webhook is *held*: no attempt begins before the time that the receiver asked
+//! for. Refusals also teach an *interval* between attempts. The interval begins long and shrinks
+//! with each success, until it is close to the interval that was refused last. It stays there for a
+//! quiet time; then shorter intervals are tried again. So a steady limit causes few refusals, and a
+//! limit that is lifted is forgotten within minutes.
 //!
 //! The state of a webhook is one value, which all workers share through the ledger. [`Pace::take`]
 //! reserves a slot in it. The owner's limit is part of it too, by the generic cell rate algorithm
@@ -20,8 +20,8 @@ use crate::answer::Answer;
 use crate::endpoint::Cause;
 use crate::outcome::retry_after;
 
-/// The shortest and the longest first interval after a refusal, in seconds. Within these bounds it is
-/// the wait that the receiver asked for.
+/// The shortest and the longest first interval after a refusal, in seconds. Within these bounds it
+/// is the wait that the receiver asked for.
 const FIRST: (f64, f64) = (0.04, 2.0);
 /// The factor by which a success shortens the interval while no refused interval is near.
 const CLIMB: f64 = 0.75;
@@ -29,16 +29,16 @@ const CLIMB: f64 = 0.75;
 const APPROACH: f64 = 0.96;
 /// If the interval is below this part of the refused one, the receiver has raised its limit.
 const RAISED: f64 = 0.7;
-/// Below this interval, in seconds, a webhook has no pace any more: the endpoint's limiter allows no
-/// more than fifty attempts a second anyway.
+/// Below this interval, in seconds, a webhook has no pace any more: the endpoint's limiter allows
+/// no more than fifty attempts a second anyway.
 const UNPACED: f64 = 0.02;
 /// The longest interval, in seconds, so that attempts never cease.
 const LONGEST: f64 = 600.0;
 /// The quiet time after a refusal, in seconds, during which no shorter interval is tried: the first
 /// one, and the longest. It doubles with each refusal at about the same interval.
 const QUIET: (f64, f64) = (20.0, 180.0);
-/// The hold after a 429 without `Retry-After`, in seconds: the first one, and the longest. It doubles
-/// with each refusal without a success in between.
+/// The hold after a 429 without `Retry-After`, in seconds: the first one, and the longest. It
+/// doubles with each refusal without a success in between.
 const PLAIN_HOLD: (f64, f64) = (1.0, 60.0);
 /// After more than this many poor runs the interval is measured instead of bisected.
 const POOR_RUNS: u32 = 2;
@@ -70,7 +70,8 @@ pub struct Pace {
     /// The shortest interval that succeeded lately, and the one that was refused.
     good: Option<f64>,
     refused: Option<f64>,
-    /// No shorter interval is tried before `quiet_until`; `quiet` is the length of that time, in seconds.
+    /// No shorter interval is tried before `quiet_until`; `quiet` is the length of that time, in
+    /// seconds.
     quiet: f64,
     quiet_until: Option<DateTime<Utc>>,
     /// The run of successes since the last refusal: when it began, how many there are, and when the
@@ -159,8 +160,8 @@ impl Feedback {
 }
 
 impl Pace {
-    /// Reserves the next slot, if it is no later than `longest_wait` from now. `limit` is the owner's,
-    /// in requests a minute.
+    /// Reserves the next slot, if it is no later than `longest_wait` from now. `limit` is the
+    /// owner's, in requests a minute.
     pub fn take(&mut self, now: DateTime<Utc>, limit: Option<u32>, longest_wait: Duration) -> Turn {
         let by_owner = limit.map(|limit| Duration::from_mins(1) / limit.max(1));
         let (mut at, mut cause, mut interval) = (now, Cause::Paced, Duration::ZERO);
@@ -187,8 +188,8 @@ impl Pace {
         Turn::At(at)
     }
 
-    /// Forgets slots that are later than any slot that the current intervals could reserve. They are
-    /// left from a longer interval or a lower limit, or the clock was set back.
+    /// Forgets slots that are later than any slot that the current intervals could reserve. They
+    /// are left from a longer interval or a lower limit, or the clock was set back.
     fn forget_far_slots(
         &mut self,
         now: DateTime<Utc>,
@@ -204,7 +205,8 @@ impl Pace {
         });
     }
 
-    /// When the owner's limit allows the next attempt: the attempts of one second may begin at once.
+    /// When the owner's limit allows the next attempt: the attempts of one second may begin at
+    /// once.
     fn owner_slot(&self, every: Duration) -> Option<DateTime<Utc>> {
         self.owner_next.map(|next| earlier(next, burst(every)))
     }
@@ -333,8 +335,8 @@ impl Pace {
         }
     }
 
-    /// The time without a refusal after which the interval is out of date, even if attempts were too
-    /// rare to shorten it.
+    /// The time without a refusal after which the interval is out of date, even if attempts were
+    /// too rare to shorten it.
     fn stale_after(&self, interval: f64) -> Duration {
         match self.refused {
             None if self.refusals == 0 && interval <= HINTED.1 => seconds(STALE.0),
@@ -370,8 +372,8 @@ impl Pace {
 }
 
 /// When an attempt may begin although its webhook is held. If the hold ends after the delivery's
-/// deadline, one attempt is made before it, when seven eighths of the time have passed. Returns `None`
-/// if the hold ends before the deadline.
+/// deadline, one attempt is made before it, when seven eighths of the time have passed. Returns
+/// `None` if the hold ends before the deadline.
 #[must_use]
 pub fn last_chance(
     hold_until: DateTime<Utc>,

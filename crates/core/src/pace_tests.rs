@@ -35,7 +35,8 @@ fn one_each(every: f64, retry_after: Option<&'static str>) -> Receiver {
     })
 }
 
-/// Accepts `most` requests in each window of the clock, and asks to wait for the rest of the window.
+/// Accepts `most` requests in each window of the clock, and asks to wait for the rest of the
+/// window.
 fn window(most: u32, length: f64, says_when: bool) -> Receiver {
     let (mut current, mut count) = (f64::NEG_INFINITY, 0);
     Box::new(move |time| {
@@ -324,7 +325,8 @@ fn a_pace_reads_back_its_own_json_and_that_of_an_older_version() {
     deliver(&mut pace, &mut one_each(1.0, Some("3")), 20, 0.0);
     let text = serde_json::to_string(&pace).unwrap();
     let mut read: Pace = serde_json::from_str(&text).unwrap();
-    // The skipped fields are stored in columns of their own; numbers are exact except for the last digit.
+    // The skipped fields are stored in columns of their own; numbers are exact except for the last
+    // digit.
     (read.hold_until, read.interval) = (pace.hold_until, pace.interval);
     assert!((read.good.unwrap() - pace.good.unwrap()).abs() < 1e-9);
     (read.good, read.refused) = (pace.good, pace.refused);

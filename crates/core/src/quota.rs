@@ -3,16 +3,16 @@
 //! Two forms are in use. The current one is a structured field (RFC 9651) of
 //! draft-ietf-httpapi-ratelimit-headers, section 4: `RateLimit: "default";r=0;t=30`, possibly with
 //! several policies. The older one (versions up to 06) has a header for each number:
-//! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`, the latter in seconds from now. Only a quota that
-//! is used up counts. A value that is malformed, or longer than an hour, is ignored.
+//! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`, the latter in seconds from now. Only a quota
+//! that is used up counts. A value that is malformed, or longer than an hour, is ignored.
 
 use std::time::Duration;
 
 /// The longest wait that is accepted, in seconds: some servers send a point in time instead.
 const LONGEST: u64 = 3600;
 
-/// How long a receiver accepts no further request, by the values of `RateLimit`, `RateLimit-Remaining`
-/// and `RateLimit-Reset`.
+/// How long a receiver accepts no further request, by the values of `RateLimit`,
+/// `RateLimit-Remaining` and `RateLimit-Reset`.
 #[must_use]
 pub fn exhausted(
     limits: &[&str],

@@ -1,8 +1,8 @@
 //! A client's request to register or change a webhook, parsed as the report server's own API does.
 //!
 //! `members` parses a body: JSON with the extensions that Json.NET accepts (`relaxed`), or a form
-//! (`form`). A body that can't be parsed is [`Malformed`], which lists every wrong member. A body with
-//! an invalid value is a [`RegistrationError`], whose text the user sees.
+//! (`form`). A body that can't be parsed is [`Malformed`], which lists every wrong member. A body
+//! with an invalid value is a [`RegistrationError`], whose text the user sees.
 
 mod form;
 mod members;
@@ -63,7 +63,8 @@ pub enum RegistrationError {
     /// The description can't be stored.
     #[error("The description is not valid: it holds the character U+0000.")]
     Description,
-    /// The webhook belonged to a former user of the same name, and the caller is not an administrator.
+    /// The webhook belonged to a former user of the same name, and the caller is not an
+    /// administrator.
     #[error(
         "The WebHook belonged to a former user of the same name, so only a System Administrator may \
          resume it."
@@ -72,8 +73,8 @@ pub enum RegistrationError {
 }
 
 impl Registration {
-    /// Parses a request. The checks have the order of the report server's own ones: the members, then
-    /// the secret, the filters and the URI.
+    /// Parses a request. The checks have the order of the report server's own ones: the members,
+    /// then the secret, the filters and the URI.
     pub fn parse(members: &Members) -> Result<Self, RegistrationError> {
         let read = Read::parse(members)?;
         let secret = read.secret.filter(|text| !text.is_empty());
@@ -117,8 +118,8 @@ impl Registration {
         }
     }
 
-    /// The webhook after this change. Its secrets stay if the request has none, or the newest of them.
-    /// The reason of a pause by the service stays as long as the webhook is paused.
+    /// The webhook after this change. Its secrets stay if the request has none, or the newest of
+    /// them. The reason of a pause by the service stays as long as the webhook is paused.
     #[must_use]
     pub fn applied_to(self, webhook: Webhook) -> Webhook {
         let Webhook { id, owner, secrets, created_at, failing_since, rate_limit, pacing, .. } =

@@ -69,7 +69,8 @@ mod tests {
         request.sign()
     }
 
-    /// `ms-signature` is from the shared vector; `webhook-signature` was computed with Python's `hmac`.
+    /// `ms-signature` is from the shared vector; `webhook-signature` was computed with Python's
+    /// `hmac`.
     #[test]
     fn headers_during_a_rotation_are_exactly_these_in_this_order() {
         let own = [("X-Own", "a"), ("user-agent", "b")];

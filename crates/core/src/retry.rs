@@ -16,8 +16,8 @@ pub struct RetryPolicy {
     pub max_delay: Duration,
     /// The number of attempts after which the delivery is dead.
     pub attempts: u32,
-    /// The age of a series after which no retry is planned. A retry that its endpoint's limits defer
-    /// beyond it is given up soon afterwards.
+    /// The age of a series after which no retry is planned. A retry that its endpoint's limits
+    /// defer beyond it is given up soon afterwards.
     pub deadline: Duration,
 }
 
@@ -33,8 +33,8 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The factor between two delays. With it, twelve attempts with the default first delay and cap span
-/// about three days, the time for which a receiver may be down.
+/// The factor between two delays. With it, twelve attempts with the default first delay and cap
+/// span about three days, the time for which a receiver may be down.
 const MULTIPLIER: f64 = 5.0;
 
 /// The part by which a delay varies to either side, so that deliveries that fail together are not

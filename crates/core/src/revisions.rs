@@ -1,9 +1,9 @@
 //! The revisions of the directory that have arrived, and the gaps between them.
 //!
-//! The report server numbers its changes without gaps, so a missing number is a document that is late
-//! or lost. A snapshot replaces the whole directory, so it fills all gaps below. Access can't be decided
-//! by a directory whose beginning is missing: it is complete after the first snapshot, or after every
-//! document from revision 1 on.
+//! The report server numbers its changes without gaps, so a missing number is a document that is
+//! late or lost. A snapshot replaces the whole directory, so it fills all gaps below. Access can't
+//! be decided by a directory whose beginning is missing: it is complete after the first snapshot,
+//! or after every document from revision 1 on.
 
 /// The most by which the revision of a user or role may be ahead of the newest revision.
 pub const MAX_JUMP: i64 = 1_000_000;
@@ -64,10 +64,10 @@ impl<T> Default for Revisions<T> {
 }
 
 impl<T: Copy> Revisions<T> {
-    /// Whether a document may have this revision. A mistaken revision that is too large would make all
-    /// later documents look old. So the revision of a user or role must not jump by more than
-    /// [`MAX_JUMP`], and that of a snapshot must not exceed `now`, in milliseconds since 1970, since a
-    /// counter may be based on the clock. Revisions up to `accepted` were confirmed by an
+    /// Whether a document may have this revision. A mistaken revision that is too large would make
+    /// all later documents look old. So the revision of a user or role must not jump by more than
+    /// [`MAX_JUMP`], and that of a snapshot must not exceed `now`, in milliseconds since 1970,
+    /// since a counter may be based on the clock. Revisions up to `accepted` were confirmed by an
     /// administrator.
     #[must_use]
     pub fn is_credible(&self, revision: i64, is_single: bool, now: i64, accepted: i64) -> bool {
@@ -114,8 +114,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// The missing revisions, by counting: all up to the newest, except those that arrived and those up
-    /// to a snapshot.
+    /// The missing revisions, by counting: all up to the newest, except those that arrived and
+    /// those up to a snapshot.
     fn missing(seen: &[(bool, i64)]) -> Vec<i64> {
         let newest = seen.iter().map(|(_, revision)| *revision).max().unwrap_or(0);
         let base = seen.iter().filter(|(snapshot, _)| *snapshot).map(|(_, r)| *r).max();

@@ -1,8 +1,8 @@
 //! The shards of the delivery queue, and the assignment of webhooks to them.
 //!
 //! Most installations need one queue. Beyond its capacity, jobs are sharded by webhook, so that all
-//! jobs for a first attempt of one delivery use the same queue. Sharding only spreads the load: every
-//! worker consumes all queues.
+//! jobs for a first attempt of one delivery use the same queue. Sharding only spreads the load:
+//! every worker consumes all queues.
 
 use crate::ids::WebhookId;
 
@@ -45,7 +45,8 @@ impl Shares {
         (self.0 + 1..=MOST).map(Share)
     }
 
-    /// The queue of a webhook's first attempts. It depends on the webhook and the number of queues only.
+    /// The queue of a webhook's first attempts. It depends on the webhook and the number of queues
+    /// only.
     #[must_use]
     pub fn of(self, webhook: WebhookId) -> Share {
         let (high, low) = webhook.0.as_u64_pair();
@@ -66,8 +67,9 @@ impl Share {
 }
 
 /// Mixes the bits, so that ids that differ in any bit are spread over all queues (the finalizer of
-/// `SplitMix64`). Imported webhooks keep their ids, which need not be random. This function must never
-/// change: routers of two versions run side by side during an upgrade, and must choose the same queue.
+/// `SplitMix64`). Imported webhooks keep their ids, which need not be random. This function must
+/// never change: routers of two versions run side by side during an upgrade, and must choose the
+/// same queue.
 const fn mix(bits: u64) -> u64 {
     let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

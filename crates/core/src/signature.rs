@@ -1,8 +1,8 @@
 //! Signatures: a receiver verifies with them that a notification is authentic and unchanged.
 //!
 //! Every POST has two. `ms-signature` is the one that receivers for ASP.NET `WebHooks` verify. The
-//! other is that of Standard Webhooks 1.0 (section "Signature scheme"), which also covers the id and
-//! the time.
+//! other is that of Standard Webhooks 1.0 (section "Signature scheme"), which also covers the id
+//! and the time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -55,8 +55,8 @@ pub fn verify_ms_signature(secret: &Secret, body: &[u8], header: &str) -> bool {
     ms_signature(secret, body).as_bytes().ct_eq(header.as_bytes()).into()
 }
 
-/// Whether one of the entries of a `webhook-signature` header is valid. `id` and `timestamp` are the
-/// values of their headers.
+/// Whether one of the entries of a `webhook-signature` header is valid. `id` and `timestamp` are
+/// the values of their headers.
 #[must_use]
 pub fn verify_webhook_signature(
     secret: &Secret,

@@ -1,4 +1,5 @@
-//! The target of spans. All crates use the same one, so that one filter separates spans from the log.
+//! The target of spans. All crates use the same one, so that one filter separates spans from the
+//! log.
 
 /// The target of the spans that are exported to a collector.
 ///

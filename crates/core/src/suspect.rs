@@ -1,8 +1,9 @@
-//! Poison: detecting a delivery that ends its workers, by attempts that began and were never recorded.
+//! Poison: detecting a delivery that ends its workers, by attempts that began and were never
+//! recorded.
 //!
-//! A worker that is killed leaves an unrecorded attempt for every delivery that it had under way. One
-//! of them may be the cause, or none. So a delivery with several unrecorded attempts is attempted solo.
-//! If its worker still ends, it is given up.
+//! A worker that is killed leaves an unrecorded attempt for every delivery that it had under way.
+//! One of them may be the cause, or none. So a delivery with several unrecorded attempts is
+//! attempted solo. If its worker still ends, it is given up.
 
 /// The attempts of one row of the ledger that began and were never recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

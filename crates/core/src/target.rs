@@ -1,10 +1,10 @@
 //! The addresses that webhooks may reach: the public internet, and what the operator allows.
 //!
-//! Anyone who may create a webhook chooses an address that the service connects to, so the service must
-//! not give access to its own network. The rule follows the IANA special-purpose address registries: an
-//! address that is not globally reachable unicast is blocked. An IPv6 address that embeds an IPv4
-//! address is also checked as that IPv4 address. Names are not checked here: the HTTP client checks
-//! each resolved address at the moment of connecting.
+//! Anyone who may create a webhook chooses an address that the service connects to, so the service
+//! must not give access to its own network. The rule follows the IANA special-purpose address
+//! registries: an address that is not globally reachable unicast is blocked. An IPv6 address that
+//! embeds an IPv4 address is also checked as that IPv4 address. Names are not checked here: the
+//! HTTP client checks each resolved address at the moment of connecting.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -127,9 +127,9 @@ const fn v6(a: u16, b: u16, c: u16, d: u16, len: u8) -> Ipv6Net {
 
 /// From the IANA IPv4 special-purpose and multicast registries; the first match gives the reason.
 /// The last three are public according to the registries. Like link-local addresses, they reach
-/// services of the cloud that a process runs in: Azure's `WireServer` (learn.microsoft.com, "What is IP
-/// address 168.63.129.16?") and the service endpoints of IBM Cloud (cloud.ibm.com/docs/vpc, "Service
-/// endpoints"). Those of other clouds are in special ranges.
+/// services of the cloud that a process runs in: Azure's `WireServer` (learn.microsoft.com, "What
+/// is IP address 168.63.129.16?") and the service endpoints of IBM Cloud (cloud.ibm.com/docs/vpc,
+/// "Service endpoints"). Those of other clouds are in special ranges.
 const SPECIAL_V4: &[(Ipv4Net, &str)] = &[
     (v4(0, 0, 0, 0, 8), "an address of this network only"),
     (v4(10, 0, 0, 0, 8), "a private address"),
@@ -158,14 +158,14 @@ const GLOBAL_UNICAST: Ipv6Net = v6(0x2000, 0, 0, 0, 3);
 const COMPATIBLE: Ipv6Net = v6(0, 0, 0, 0, 96);
 /// RFC 6052, 2.1.
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 0, 96);
-/// RFC 8215. The prefix of a translator may be shorter than 96 bits, so the position of the embedded
-/// address is unknown. All of the block is for local use, so it is refused.
+/// RFC 8215. The prefix of a translator may be shorter than 96 bits, so the position of the
+/// embedded address is unknown. All of the block is for local use, so it is refused.
 const NAT64_LOCAL: Ipv6Net = v6(0x64, 0xff9b, 1, 0, 48);
 /// RFC 3056.
 const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 0, 0, 16);
 
-/// From the IANA IPv6 special-purpose and address space registries; the first match gives the reason,
-/// so a block inside a wider one precedes it.
+/// From the IANA IPv6 special-purpose and address space registries; the first match gives the
+/// reason, so a block inside a wider one precedes it.
 const SPECIAL_V6: &[(Ipv6Net, &str)] = &[
     (v6(0, 0, 0, 0, 128), "the unspecified address"),
     (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "a loopback address"),

@@ -1,9 +1,9 @@
 //! Test events: an owner sends one to a webhook to see whether it works.
 //!
-//! A test event is delivered like any other event, so its resource must be one that the owner may read,
-//! and access is decided in the same way, for each retry too. The resource is made up, of a kind that
-//! one of the owner's permissions covers. If all permissions are for single resources, the test event
-//! is about one of these.
+//! A test event is delivered like any other event, so its resource must be one that the owner may
+//! read, and access is decided in the same way, for each retry too. The resource is made up, of a
+//! kind that one of the owner's permissions covers. If all permissions are for single resources,
+//! the test event is about one of these.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,8 @@ use crate::mask::MaskPolicy;
 use crate::name::Name;
 use crate::resource::{Resource, Scope};
 
-/// The source of test events. No publisher uses it, so their ids don't collide with those of others.
+/// The source of test events. No publisher uses it, so their ids don't collide with those of
+/// others.
 pub const SOURCE: &str = "/fanfare/test";
 
 /// The id of a made-up resource.
@@ -29,8 +30,8 @@ pub enum Readable {
 }
 
 /// The resource of a test event. It is of the first kind that matches the webhook's filters and of
-/// which its owner may read a resource. Returns `None` if there is no such kind; the webhook then gets
-/// no events at all.
+/// which its owner may read a resource. Returns `None` if there is no such kind; the webhook then
+/// gets no events at all.
 #[must_use]
 pub fn resource(filters: &Filters, readable: &Readable) -> Option<Resource> {
     let granted = |(scope, target): &(Scope, String)| resource_of(*scope, target);
@@ -88,8 +89,9 @@ fn resource_of(scope: Scope, target: &str) -> Resource {
     }
 }
 
-/// Builds a test event about a resource, whose access is decided by `revision`. `id` is the event's id,
-/// and `by` the user who requested it. Returns `None` if the resource can't be the subject of an event.
+/// Builds a test event about a resource, whose access is decided by `revision`. `id` is the event's
+/// id, and `by` the user who requested it. Returns `None` if the resource can't be the subject of
+/// an event.
 #[must_use]
 pub fn event(id: &str, resource: &Resource, by: &Name, revision: i64) -> Option<Event> {
     let body = json!({

@@ -1,7 +1,7 @@
 //! Webhooks: the subscriptions of users.
 //!
-//! Each part of a webhook has its own type, which accepts only values that can be sent in a request.
-//! The error of its parser is the text that the user sees.
+//! Each part of a webhook has its own type, which accepts only values that can be sent in a
+//! request. The error of its parser is the text that the user sees.
 
 use std::fmt;
 use std::str::FromStr;
@@ -113,8 +113,8 @@ impl Webhook {
         self.rate_limit.is_some() || self.pacing != Pacing::default()
     }
 
-    /// Whether the webhook belonged to a former user of the same name. Only an administrator may resume
-    /// such a webhook.
+    /// Whether the webhook belonged to a former user of the same name. Only an administrator may
+    /// resume such a webhook.
     #[must_use]
     pub fn is_of_former_owner(&self) -> bool {
         self.paused && self.paused_reason == Some(PauseReason::OwnerRecreated)
@@ -211,8 +211,8 @@ impl FromStr for Secret {
 impl Secret {
     /// Generates a secret of 32 letters and digits from at least 64 random bytes.
     ///
-    /// Bytes from the largest multiple of 62 on are skipped, so that all characters are equally likely.
-    /// Returns `None` if too few bytes are left.
+    /// Bytes from the largest multiple of 62 on are skipped, so that all characters are equally
+    /// likely. Returns `None` if too few bytes are left.
     #[must_use]
     pub fn generate(random: &[u8]) -> Option<Self> {
         const LETTERS: &[u8; 62] =
@@ -275,7 +275,8 @@ impl Headers {
             let value = check_header(&name, &value)?;
             headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
             headers.push((name, value));
-            // Checked here and not at the end, because a body has room for a hundred thousand headers.
+            // Checked here and not at the end, because a body has room for a hundred thousand
+            // headers.
             if headers.len() > 50 {
                 return Err(BadHeader::TooMany);
             }

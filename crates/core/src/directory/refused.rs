@@ -1,10 +1,10 @@
 //! The effect of a refused document: the grants that it voids.
 //!
-//! A refused document may have revoked grants, so the document that it replaces must not stay in force.
-//! A lenient second parser finds the user or role that it names. That user or role has no grants from
-//! the document's revision on, until a later or corrected document arrives. A snapshot concerns all
-//! users, so it holds all events. A document whose name or revision can't be read voids nothing; its
-//! revision counts as missing.
+//! A refused document may have revoked grants, so the document that it replaces must not stay in
+//! force. A lenient second parser finds the user or role that it names. That user or role has no
+//! grants from the document's revision on, until a later or corrected document arrives. A snapshot
+//! concerns all users, so it holds all events. A document whose name or revision can't be read
+//! voids nothing; its revision counts as missing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -48,8 +48,8 @@ fn in_body(routing_key: &str, body: &[u8], why: &str) -> Vec<Document> {
     serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Entries(why)).unwrap_or_default()
 }
 
-/// Reads the entries of an array one by one, since there may be millions. The entries beyond the limit of
-/// a batch count as one refused snapshot.
+/// Reads the entries of an array one by one, since there may be millions. The entries beyond the
+/// limit of a batch count as one refused snapshot.
 struct Entries<'w>(&'w str);
 
 impl<'a> Visitor<'a> for Entries<'_> {
@@ -68,8 +68,8 @@ impl<'a> Visitor<'a> for Entries<'_> {
             }
         }
         if are_more {
-            // No valid batch has so many entries. The users and roles in the rest are not recorded; a
-            // refused snapshot holds all events instead.
+            // No valid batch has so many entries. The users and roles in the rest are not recorded;
+            // a refused snapshot holds all events instead.
             let content = Content::RefusedSnapshot { why: self.0.to_owned() };
             found.push(Document { revision: 0, content });
         }

@@ -1,7 +1,7 @@
 //! The attributes of an event, from its JSON.
 //!
-//! A required attribute, and one that decides about access, must be well formed. An optional attribute
-//! that is malformed counts as absent: it never rejects the event.
+//! A required attribute, and one that decides about access, must be well formed. An optional
+//! attribute that is malformed counts as absent: it never rejects the event.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -37,9 +37,9 @@ pub(super) struct Attributes<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
 impl<'a> Attributes<'a> {
     /// Splits an event's JSON object into its members.
     ///
-    /// A name that differs from a known one only by case is refused, and so is a known name that occurs
-    /// twice. If `accessRevision` were ignored, access would be decided by another revision than the
-    /// publisher meant.
+    /// A name that differs from a known one only by case is refused, and so is a known name that
+    /// occurs twice. If `accessRevision` were ignored, access would be decided by another revision
+    /// than the publisher meant.
     pub(super) fn parse(raw: &'a RawValue) -> Result<Self, Reject> {
         let Members(members) = serde_json::from_str(raw.get()).map_err(|_| {
             let detail = "an event must be a JSON object with the CloudEvents attributes";
@@ -140,9 +140,9 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// The directory revision in a JSON value: a number without a fraction, or its canonical decimal text,
-/// as `CloudEvents` writes integers beyond 32 bits (1.0.2, "Type System"). Returns `None` for any other
-/// value, for a negative number, and for one beyond 64 bits.
+/// The directory revision in a JSON value: a number without a fraction, or its canonical decimal
+/// text, as `CloudEvents` writes integers beyond 32 bits (1.0.2, "Type System"). Returns `None` for
+/// any other value, for a negative number, and for one beyond 64 bits.
 #[must_use]
 pub fn access_revision(raw: &RawValue) -> Option<i64> {
     let is_text = raw.get().starts_with('"');

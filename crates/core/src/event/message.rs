@@ -1,8 +1,8 @@
 //! A message with events: its `CloudEvents` content mode says where the attributes and the data are
 //! (AMQP Protocol Binding for `CloudEvents` 1.0.2, section 3).
 //!
-//! An event in binary mode is converted to the JSON of structured mode, so that the other modules know
-//! one format only.
+//! An event in binary mode is converted to the JSON of structured mode, so that the other modules
+//! know one format only.
 
 use serde_json::value::RawValue;
 
@@ -75,8 +75,8 @@ impl EventMessage<'_> {
         serde_json::from_slice(body).ok().map(|Named { id }| id)
     }
 
-    /// Whether the type of the message is that of a directory document. It is false for a batch, which
-    /// may contain events too.
+    /// Whether the type of the message is that of a directory document. It is false for a batch,
+    /// which may contain events too.
     #[must_use]
     pub fn is_directory_document(&self) -> bool {
         #[derive(serde::Deserialize)]
@@ -200,8 +200,8 @@ impl AttributeValue {
     }
 
     /// Appends the value as JSON. An integer becomes the text of its digits, except for
-    /// `accessrevision`, because publishing libraries choose the type of a header themselves. A value
-    /// of a type that no attribute has becomes an array, which every attribute refuses.
+    /// `accessrevision`, because publishing libraries choose the type of a header themselves. A
+    /// value of a type that no attribute has becomes an array, which every attribute refuses.
     fn push_json(&self, out: &mut String, name: &str) {
         match (self, self.to_text()) {
             (Self::Integer(number), _) if name == "accessrevision" => {

@@ -1,7 +1,8 @@
 //! The names of secrets.
 //!
 //! Names are compared by their letters and digits only, in lower case, so that `Client Secret`,
-//! `client_secret` and `ClientSecret` are the same name. Digits at the end (`Password2`) are ignored.
+//! `client_secret` and `ClientSecret` are the same name. Digits at the end (`Password2`) are
+//! ignored.
 
 /// The endings of names of secrets. Only the ending counts, since drivers put words before it: `Jet
 /// OLEDB:Database Password`, `SecretAccessKey`, `ssl-key-password`.
@@ -47,7 +48,8 @@ const WHOLE: [&str; 6] = ["jwt", "pat", "pin", "pw", "sas", "sig"];
 /// Suffixes that a name of a secret may have: `SharedSecretValue`, `PasswordHash`.
 const AFTER: [&str; 6] = ["value", "text", "string", "hash", "base64", "s"];
 
-/// Names with the ending of a secret that are not secrets; the first is part of .NET assembly names.
+/// Names with the ending of a secret that are not secrets; the first is part of .NET assembly
+/// names.
 const HARMLESS: [&str; 3] = ["publickeytoken", "bypass", "compass"];
 
 /// Whether a value with this name is a secret. `name` may have other text before the name.

@@ -1,7 +1,7 @@
 //! JSON paths: a subset of RFC 9535 that can be matched in a single pass over the text.
 //!
-//! A library for all of RFC 9535 works on a tree of values. A tree keeps one of two duplicate keys; the
-//! other one, which a receiver may use, would not be masked.
+//! A library for all of RFC 9535 works on a tree of values. A tree keeps one of two duplicate keys;
+//! the other one, which a receiver may use, would not be masked.
 
 /// A path from an event's data to the values that it selects.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Connection strings: the beginning and end of the values of password-like keys in a text.
 //!
-//! There are several syntaxes. ADO.NET and ODBC write `Key=Value;…` with values in quotes or braces,
-//! libpq `key=value key='…'`, caches `host,key=value,…`, URLs `?key=value&…`. People mix them, and nest
-//! one in the quotes of another. So the code does not detect the syntax: a key is the text before an
-//! `=`, and it is a secret if it ends like the name of one. If the end of the value is ambiguous, the
-//! longer value is masked. A receiver may miss the text that is masked in excess, but a secret that is
-//! masked in part would be public.
+//! There are several syntaxes. ADO.NET and ODBC write `Key=Value;…` with values in quotes or
+//! braces, libpq `key=value key='…'`, caches `host,key=value,…`, URLs `?key=value&…`. People mix
+//! them, and nest one in the quotes of another. So the code does not detect the syntax: a key is
+//! the text before an `=`, and it is a secret if it ends like the name of one. If the end of the
+//! value is ambiguous, the longer value is masked. A receiver may miss the text that is masked in
+//! excess, but a secret that is masked in part would be public.
 
 use std::borrow::Cow;
 
@@ -80,7 +80,8 @@ struct Scan<'a> {
     nesting: u8,
     /// Whether the text begins with a URL, as opposed to having one as a value.
     url_first: bool,
-    /// The length of the rest from the closing brace that was last searched for; 0 if there is none.
+    /// The length of the rest from the closing brace that was last searched for; 0 if there is
+    /// none.
     brace: Option<usize>,
 }
 
@@ -171,11 +172,11 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The position at which the quote or brace at the beginning of `value` is closed. Doubled quotes
-    /// and braces don't close it.
+    /// The position at which the quote or brace at the beginning of `value` is closed. Doubled
+    /// quotes and braces don't close it.
     ///
-    /// The position of a closing brace is cached, so that a text of many opening braces is scanned only
-    /// once. Quotes need no cache, because the next opening quote is also a closing one.
+    /// The position of a closing brace is cached, so that a text of many opening braces is scanned
+    /// only once. Quotes need no cache, because the next opening quote is also a closing one.
     fn close(&mut self, value: &str) -> Option<usize> {
         match value.chars().next()? {
             quote @ ('"' | '\'') => closing(value, quote),

@@ -2,8 +2,8 @@
 //!
 //! A list is `Filters=a&Filters=b`, `Filters[]=a` or `Filters[0]=a`; a map is `Headers[X-A]=1`,
 //! `Headers.X-A=1`, or `Headers[0].Key=X-A&Headers[0].Value=1`. If a scalar occurs twice, the first
-//! value counts: in ASP.NET, a check box is followed by a hidden field with the value for an unchecked
-//! box. An empty value counts as absent.
+//! value counts: in ASP.NET, a check box is followed by a hidden field with the value for an
+//! unchecked box. An empty value counts as absent.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ const MAPS: [&str; 2] = ["headers", "properties"];
 /// The member that is true or false. A form has no types, so digits are read as a number here.
 const FLAG: &str = "ispaused";
 
-/// A map that is being parsed: its entries, and by index those whose key and value are in two fields.
+/// A map that is being parsed: its entries, and by index those whose key and value are in two
+/// fields.
 #[derive(Default)]
 struct Entries {
     whole: Map<String, Value>,

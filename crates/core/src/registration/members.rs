@@ -1,10 +1,10 @@
 //! The members of a body, read as Json.NET reads them into a webhook.
 //!
-//! Names are compared without case, the last of duplicate members counts, `null` counts as absent, and
-//! unknown members are ignored. Scalars are coerced. A text may be a number, which gives its digits, or
-//! a boolean, which gives `true` or `false`. A boolean may be a number, which is true unless it is zero,
-//! or the text `true` or `false` in any case (`JsonTextReader.ReadAsString` and `ReadAsBoolean` of
-//! Json.NET 8 and later).
+//! Names are compared without case, the last of duplicate members counts, `null` counts as absent,
+//! and unknown members are ignored. Scalars are coerced. A text may be a number, which gives its
+//! digits, or a boolean, which gives `true` or `false`. A boolean may be a number, which is true
+//! unless it is zero, or the text `true` or `false` in any case (`JsonTextReader.ReadAsString` and
+//! `ReadAsBoolean` of Json.NET 8 and later).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -192,8 +192,8 @@ impl Members {
 const TEXT: &str = "The value must be a text.";
 const OBJECT: &str = "The value must be an object.";
 
-/// Coerces a value to text. The digits of a number stay as they were written, since a secret may consist
-/// of digits only.
+/// Coerces a value to text. The digits of a number stay as they were written, since a secret may
+/// consist of digits only.
 fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let written = value.get();
     match written.as_bytes().first()? {

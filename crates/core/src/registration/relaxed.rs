@@ -1,6 +1,7 @@
-//! The extensions of JSON (RFC 8259) that Json.NET accepts, rewritten as JSON: texts in single quotes,
-//! names without quotes, comments, line ends within texts, and a comma after the last element. People
-//! use them where a shell removes double quotes: `curl -d "{WebHookUri:'https://…'}"`.
+//! The extensions of JSON (RFC 8259) that Json.NET accepts, rewritten as JSON: texts in single
+//! quotes, names without quotes, comments, line ends within texts, and a comma after the last
+//! element. People use them where a shell removes double quotes: `curl -d
+//! "{WebHookUri:'https://…'}"`.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -14,8 +15,8 @@ struct Rewriter<'a> {
     comma: bool,
 }
 
-/// Rewrites a text. Returns `None` if a comment or a text in quotes has no end. The result need not be
-/// valid JSON.
+/// Rewrites a text. Returns `None` if a comment or a text in quotes has no end. The result need not
+/// be valid JSON.
 pub(super) fn to_json(text: &str) -> Option<String> {
     let json = String::with_capacity(text.len() + 16);
     let mut it = Rewriter { text, rest: text.char_indices().peekable(), json, comma: false };
