@@ -214,7 +214,7 @@ async fn certificates_decide_who_talks_to_whom() {
     finds((&good.0, ok), (&good.1, ok)).await;
 
     // An authority that is not trusted, and the one of the system, which does not know ours.
-    let untrusted = "signed by nobody who is trusted here";
+    let untrusted = "signed by an authority that is not trusted here";
     let (theirs, ours) = (secured.theirs.file("ca.pem"), secured.ours.file("ca.pem"));
     let other = |query: &str| query.replace(&ours, &theirs);
     finds(
@@ -249,7 +249,7 @@ async fn certificates_decide_who_talks_to_whom() {
         (format!("sslmode=verify-full&sslrootcert={ours}"), format!("cacertfile={ours}"));
     finds(
         (&secured.database("localhost", &ours_only), "valid client certificate"),
-        (&secured.amqp("localhost", &amqp_only), "certificate of ours"),
+        (&secured.amqp("localhost", &amqp_only), "client certificate"),
     )
     .await;
     let foreign = |query: &str| {
