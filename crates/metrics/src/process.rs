@@ -1,4 +1,4 @@
-//! What every process tells of itself.
+//! The metrics of every process.
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -21,7 +21,8 @@ pub struct Broker {
 }
 
 impl Process {
-    /// Registers them. `commit` is what the program was built from, when that is known.
+    /// Registers the families. `commit` is the commit that the program was built from, if it is
+    /// known.
     pub fn new(
         registry: &mut Registry,
         version: &'static str,
@@ -39,14 +40,14 @@ impl Process {
         }
     }
 
-    /// Notes whether the database can be worked with.
+    /// Sets whether the database can be used.
     pub fn database(&self, up: bool) {
         self.database_up.set(i64::from(up));
     }
 }
 
 impl Broker {
-    /// Registers them.
+    /// Registers the families.
     pub fn new(registry: &mut Registry) -> Self {
         Self {
             up: registry.family(
@@ -56,24 +57,24 @@ impl Broker {
             ),
             blocked: registry.family(
                 "broker_blocked",
-                "Whether the broker takes no messages because it is short of memory or disk",
+                "Whether the broker accepts no messages because it is short of memory or disk",
                 Gauge::default(),
             ),
             queue_consumed: registry.family(
                 "queue_consumed",
-                "Whether this process takes the messages of a queue that it is to consume; 0 while it \
-                 can't",
+                "Whether this process receives the messages of a queue that it should consume; 0 while \
+                 it can't",
                 Gauges::default(),
             ),
         }
     }
 
-    /// Notes whether a queue's messages arrive.
+    /// Sets whether the messages of a queue arrive.
     pub fn queue(&self, queue: &'static str, consumed: bool) {
         self.queue_consumed.get_or_create(&[("queue", queue)]).set(i64::from(consumed));
     }
 
-    /// Notes how it stands with the broker.
+    /// Sets the state of the session with the broker.
     pub fn state(&self, up: bool, blocked: bool) {
         self.up.set(i64::from(up));
         self.blocked.set(i64::from(blocked));

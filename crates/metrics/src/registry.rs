@@ -15,42 +15,42 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 #[derive(Debug)]
 pub struct Registry {
     families: Families,
-    // Routers and workers have these two in common. A process that is both registers each once.
+    // Routers and workers share these two. A process with both roles registers each once.
     dead_letters: Option<Counters<2>>,
     clock_offset: Option<Gauge<f64, AtomicU64>>,
 }
 
 impl Registry {
-    /// None yet.
+    /// A registry without families.
     #[must_use]
     pub fn new() -> Self {
         let families = Families::with_prefix("fanfare");
         Self { families, dead_letters: None, clock_offset: None }
     }
 
-    /// All families with their present values, as `OpenMetrics` 1.0.
+    /// All families with their current values, as `OpenMetrics` 1.0.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing into a string fails only where a value can't be shown, which none of ours is.
+        // Writing to a string fails only for a value that can't be formatted, and there is none.
         let _ = encode(&mut text, &self.families);
         text
     }
 
-    /// Registers a family; the exposition adds `fanfare_` before its name, and `_total` after that
-    /// of a counter.
+    /// Registers a family. The exposition adds the prefix `fanfare_` to its name, and the suffix
+    /// `_total` if it is a counter.
     pub(crate) fn family<M: Metric + Clone>(&mut self, name: &str, help: &str, family: M) -> M {
         self.families.register(name, help, family.clone());
         family
     }
 
-    /// Registers a family that is measured in seconds, as its name will say.
+    /// Registers a family in seconds. The exposition adds the suffix `_seconds` to its name.
     pub(crate) fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, family: M) -> M {
         self.families.register_with_unit(name, help, Unit::Seconds, family.clone());
         family
     }
 
-    /// The dead letters, by queue and reason; counts of these labels begin with zero.
+    /// The dead letters, by queue and reason. The counters of these labels begin with 0.
     pub(crate) fn dead_letters(
         &mut self,
         labels: impl IntoIterator<Item = Labels<2>>,
@@ -70,13 +70,13 @@ impl Registry {
         family
     }
 
-    /// How far the database's clock is from this machine's.
+    /// The offset between the database's clock and this machine's.
     pub(crate) fn clock_offset(&mut self) -> Gauge<f64, AtomicU64> {
         let known = self.clock_offset.take();
         let gauge = known.unwrap_or_else(|| {
             self.seconds(
                 "clock_offset",
-                "By how much the database's clock is ahead of this machine's; negative when it is \
+                "The time by which the database's clock is ahead of this machine's; negative if it is \
                  behind",
                 Gauge::default(),
             )
@@ -85,7 +85,7 @@ impl Registry {
         gauge
     }
 
-    /// Registers what never changes.
+    /// Registers a family whose value never changes.
     pub(crate) fn constant(&mut self, name: &str, help: &str, family: impl Metric) {
         self.families.register(name, help, family);
     }

@@ -1,4 +1,4 @@
-//! What a router tells: events in, plans out, and how the whole installation stands.
+//! The metrics of a router: events in, plans out, and the gauges of the whole installation.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use crate::buckets::{LATENCIES, SIZES, STATEMENTS};
 use crate::labels::{Counters, counters, number};
 use crate::registry::Registry;
-use crate::standing::Standing;
+use crate::system_gauges::SystemGauges;
 
-/// Directory documents, among events by filter.
+/// The value of the label `filter` for directory documents.
 const DIRECTORY: &str = "directory";
-/// What can't be taken, among events by filter.
+/// The value of the label `filter` for messages that can't be parsed.
 const UNKNOWN: &str = "unknown";
 
 /// The families of a router.
@@ -40,11 +40,11 @@ pub struct Router {
     statement_duration: Histogram,
     republished: Counter,
     clock_offset: Gauge<f64, AtomicU64>,
-    standing: Standing,
+    system: SystemGauges,
 }
 
 impl Router {
-    /// Registers them. `dead_queue` is where a router's dead letters go.
+    /// Registers the families. `dead_queue` is the queue of a router's dead letters.
     pub fn new(registry: &mut Registry, dead_queue: &'static str) -> Self {
         let filters = Filter::ALL.map(Filter::name);
         let filters = filters.into_iter().chain([DIRECTORY, UNKNOWN]);
@@ -58,7 +58,7 @@ impl Router {
             ),
             known: registry.family(
                 "events_known",
-                "Duplicate events, which the ledger had already",
+                "Duplicate events, which were in the ledger already",
                 Counter::default(),
             ),
             differing: registry.family(
@@ -69,13 +69,13 @@ impl Router {
             ),
             set_aside: registry.family(
                 "events_set_aside",
-                "Messages that were put off for half a minute because the database failed with \
-                 them, each time",
+                "Messages that were set aside for half a minute because the database failed with \
+                 them; a message counts each time",
                 Counter::default(),
             ),
             matched: registry.family(
                 "events_matched",
-                "New events that go to at least one webhook",
+                "New events that were planned for at least one webhook",
                 Counter::default(),
             ),
             planned: registry.family(
@@ -85,8 +85,8 @@ impl Router {
             ),
             event_wait: registry.seconds(
                 "event_wait",
-                "From an event's own `time` until its deliveries were published; a week at most, and \
-                 nothing of a time that is years off",
+                "The time from an event's own `time` until its deliveries were published; at most a \
+                 week, without events whose `time` is years off",
                 Histogram::new(LATENCIES),
             ),
             held: registry.family(
@@ -101,8 +101,9 @@ impl Router {
             ),
             oldest_waiting: registry.seconds(
                 "oldest_waiting_event_timestamp",
-                "The `time` of the oldest event that this router has taken and not yet routed, as far \
-                 as it can be believed, else when it came, in seconds since 1970; 0 when there is none",
+                "The `time` of the oldest event that this router has received and not yet routed, in \
+                 seconds since 1970; the time of its receipt if its `time` is not plausible; 0 if there \
+                 is no such event",
                 Gauge::default(),
             ),
             rejected: registry.family(
@@ -133,32 +134,32 @@ impl Router {
                 Counter::default(),
             ),
             clock_offset: registry.clock_offset(),
-            standing: Standing::new(registry),
+            system: SystemGauges::new(registry),
         }
     }
 
-    /// Counts an event that was taken.
+    /// Counts an event that was received.
     pub fn event(&self, filter: Filter) {
         self.received.get_or_create(&[("filter", filter.name())]).inc();
     }
 
-    /// Counts events that the ledger had already.
+    /// Counts duplicate events.
     pub fn known(&self, count: usize) {
         self.known.inc_by(number(count));
     }
 
-    /// Counts an event with the identity of an earlier one and other content.
+    /// Counts an event with the source and id of an earlier one, but other content.
     pub fn differing(&self) {
         self.differing.inc();
     }
 
-    /// Counts messages that were put off because the database failed with them.
+    /// Counts messages that were set aside because the database failed with them.
     pub fn set_aside(&self, messages: usize) {
         self.set_aside.inc_by(number(messages));
     }
 
-    /// Counts a new event: whether it goes to anybody, and, if it says when it happened, how long
-    /// it took until its deliveries were published.
+    /// Counts a new event. `is_matched` is whether it has deliveries; `after` is the time until
+    /// they were published, if the event has a time.
     pub fn routed(&self, is_matched: bool, after: Option<Duration>) {
         self.matched.inc_by(u64::from(is_matched));
         if let Some(after) = after {
@@ -176,28 +177,28 @@ impl Router {
         self.held.inc_by(number(events));
     }
 
-    /// Notes how many events wait in memory for their directory revision.
+    /// Sets the number of events that wait in memory for their directory revision.
     pub fn waiting(&self, events: usize) {
         self.waiting.set(i64::try_from(events).unwrap_or(i64::MAX));
     }
 
-    /// Notes when the oldest event that is not yet routed happened (Unix milliseconds).
+    /// Sets the time of the oldest event that is not routed yet, in Unix milliseconds.
     pub fn oldest_waiting(&self, time: Option<i64>) {
         #[expect(clippy::cast_precision_loss, reason = "exact for 200,000 years")]
         self.oldest_waiting.set(time.unwrap_or(0) as f64 / 1000.0);
     }
 
-    /// Notes by how many seconds the database's clock is ahead of this machine's.
+    /// Sets the seconds by which the database's clock is ahead of this machine's.
     pub fn clock_offset(&self, seconds: f64) {
         self.clock_offset.set(seconds);
     }
 
-    /// Counts directory documents that were taken.
+    /// Counts directory documents that were received.
     pub fn documents(&self, count: usize) {
         self.received.get_or_create(&[("filter", DIRECTORY)]).inc_by(number(count));
     }
 
-    /// Counts events that were taken and can't be read.
+    /// Counts messages that were received and can't be parsed.
     pub fn unreadable(&self, count: usize) {
         self.received.get_or_create(&[("filter", UNKNOWN)]).inc_by(number(count));
     }
@@ -209,26 +210,26 @@ impl Router {
         self.dead_letters.get_or_create(&[("queue", self.dead_queue), reason]).inc();
     }
 
-    /// Notes one batch of routing.
+    /// Records one batch of routing.
     pub fn batch(&self, events: usize, took: Duration) {
         #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
         self.batch_size.observe(events as f64);
         self.batch_duration.observe(took.as_secs_f64());
     }
 
-    /// Notes one statement that plans a batch.
+    /// Records one statement that plans a batch.
     pub fn statement(&self, took: Duration) {
         self.statement_duration.observe(took.as_secs_f64());
     }
 
-    /// Counts deliveries whose jobs had got lost and were published again.
+    /// Counts deliveries whose jobs were lost and published again.
     pub fn republished(&self, count: usize) {
         self.republished.inc_by(number(count));
     }
 
-    /// How the whole installation stands.
+    /// The gauges of the whole installation.
     #[must_use]
-    pub fn standing(&self) -> &Standing {
-        &self.standing
+    pub fn system(&self) -> &SystemGauges {
+        &self.system
     }
 }

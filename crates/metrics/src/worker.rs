@@ -1,4 +1,4 @@
-//! What a worker tells: attempts, what followed from them, and what was not attempted.
+//! The metrics of a worker: attempts, their follow-ups, and deferrals.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::buckets::{ATTEMPTS, LATENCIES, RETRIES, SIZES, STATEMENTS};
 use crate::labels::{Counters, Labels, counters, number};
 use crate::registry::Registry;
 
-/// Why a delivery was put off without an attempt.
+/// Why a delivery was deferred without an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deferral {
-    /// It may be done or under way elsewhere, which can't be known yet.
+    /// Its attempt is in doubt: another worker may have made it or may be making it.
     Uncertain,
-    /// Another worker has claimed it.
+    /// Another worker has the claim.
     Claimed,
-    /// Its time has not come: the wait is longer than the ladder.
+    /// It is not due yet, because its delay exceeds the longest delay of the ladder.
     Early,
-    /// Its endpoint gets nothing now.
+    /// The limits of its endpoint allow no attempt now.
     Endpoint(Cause),
 }
 
@@ -94,7 +94,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Registers them. `dead_queue` is where a worker's dead letters go.
+    /// Registers the families. `dead_queue` is the queue of a worker's dead letters.
     pub fn new(registry: &mut Registry, dead_queue: &'static str) -> Self {
         let dead = |reason: DeadReason| [("queue", dead_queue), ("reason", reason.code())];
         Self {
@@ -135,26 +135,26 @@ impl Worker {
             ),
             partial: registry.family(
                 "attempts_partial",
-                "Attempts that left out events which the owner may not have any more",
+                "Attempts that left out events because the owner may not read their resources any more",
                 Counter::default(),
             ),
             retry_delay: registry.seconds(
                 "retry_delay",
-                "The wait until the next attempt, of each retry that was scheduled",
+                "The delay of each retry that was scheduled",
                 Histogram::new(RETRIES),
             ),
             dead_letters: registry.dead_letters(DEATHS.map(dead).into_iter().chain([unreadable(dead_queue)])),
             dead_queue,
             unpublished: registry.family(
                 "follow_ups_unpublished",
-                "Retries and deferrals that a queue did not take; routers publish them again, since \
-                 the ledger knows of them",
+                "Retries and deferrals that a queue did not accept; routers publish them again, since \
+                 they are in the ledger",
                 Counters::default(),
             ),
             unknown_jobs: registry.family(
                 "jobs_unknown",
-                "Jobs of a kind that this version does not know, each time that one was sent round \
-                 for a newer worker",
+                "Jobs of a kind that this version does not know; a job counts each time that it is \
+                 published again for a newer worker",
                 Counter::default(),
             ),
             ledger_batch_size: registry.family(
@@ -169,14 +169,14 @@ impl Worker {
             ),
             duplicates: registry.family(
                 "attempts_duplicate",
-                "Attempts that the ledger had already: the receivers got duplicates",
+                "Attempts that were in the ledger already, so that the receivers got duplicates",
                 Counter::default(),
             ),
             clock_offset: registry.clock_offset(),
         }
     }
 
-    /// Counts a POST as under way until the note is dropped.
+    /// Counts a POST as in flight until the result is dropped.
     #[must_use]
     pub fn in_flight(&self) -> InFlight<'_> {
         self.in_flight.inc();
@@ -189,22 +189,22 @@ impl Worker {
         self.attempt_duration.observe(took.as_secs_f64());
     }
 
-    /// Notes how long after its beginning a delivery has succeeded.
+    /// Records the time from the beginning of a delivery to its success.
     pub fn delivered(&self, after: Duration) {
         self.delivery_latency.observe(after.as_secs_f64());
     }
 
-    /// Notes a retry and its delay.
+    /// Records the delay of a retry.
     pub fn retry(&self, delay: Duration) {
         self.retry_delay.observe(delay.as_secs_f64());
     }
 
-    /// Counts a delivery that is put off without an attempt.
+    /// Counts a delivery that is deferred without an attempt.
     pub fn deferred(&self, reason: Deferral) {
         self.deferred.get_or_create(&[("reason", reason.code())]).inc();
     }
 
-    /// Counts a delivery that is not sent any more.
+    /// Counts a delivery that is dropped.
     pub fn dropped(&self, reason: DropReason) {
         self.dropped.get_or_create(&[("reason", reason.code())]).inc();
     }
@@ -215,42 +215,43 @@ impl Worker {
         self.dead_letters.get_or_create(&labels).inc();
     }
 
-    /// Counts a message on a queue of jobs that is none, and is kept as a dead letter.
+    /// Counts a message in a queue of jobs that is not a job and becomes a dead letter.
     pub fn unreadable(&self) {
         self.dead_letters.get_or_create(&unreadable(self.dead_queue)).inc();
     }
 
-    /// Counts retries and deferrals that a queue did not take and that are left to the ledger.
+    /// Counts retries and deferrals that a queue did not accept, and that routers will publish
+    /// again.
     pub fn unpublished(&self, queue: &'static str, count: usize) {
         self.unpublished.get_or_create(&[("queue", queue)]).inc_by(number(count));
     }
 
-    /// Counts a job of an unknown kind that is sent round.
+    /// Counts a job of an unknown kind that is published again for a newer worker.
     pub fn unknown_job(&self) {
         self.unknown_jobs.inc();
     }
 
-    /// Counts an attempt if it leaves out events which the owner may not have any more.
+    /// Counts an attempt if it leaves out events whose resources the owner may not read any more.
     pub fn partial(&self, is: bool) {
         self.partial.inc_by(u64::from(is));
     }
 
-    /// Counts attempts that the ledger had already.
+    /// Counts attempts that were in the ledger already.
     pub fn duplicates(&self, count: usize) {
         self.duplicates.inc_by(number(count));
     }
 
-    /// Notes by how many seconds the database's clock is ahead of this machine's.
+    /// Sets the seconds by which the database's clock is ahead of this machine's.
     pub fn clock_offset(&self, seconds: f64) {
         self.clock_offset.set(seconds);
     }
 
-    /// Notes how many circuit breakers are open.
+    /// Sets the number of open circuit breakers.
     pub fn breakers_open(&self, count: usize) {
         self.breakers_open.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Notes a statement that wrote rows into the ledger.
+    /// Records a statement that wrote rows to the ledger.
     pub fn ledger(&self, rows: usize, took: Duration) {
         #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
         self.ledger_batch_size.observe(rows as f64);
@@ -258,7 +259,7 @@ impl Worker {
     }
 }
 
-/// The labels of a dead letter that is no job.
+/// The labels of a dead letter that is not a job.
 fn unreadable(dead_queue: &'static str) -> Labels<2> {
     [("queue", dead_queue), ("reason", "unreadable")]
 }
@@ -275,7 +276,8 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// What an attempt can come to. Other classes of a `status` outcome are rare, and there once seen.
+/// The labels of all possible attempts, except other classes of the outcome `status`. These are
+/// rare, and their counters exist after the first such attempt.
 fn answers() -> impl Iterator<Item = Labels<2>> {
     let statuses = [
         (Outcome::Delivered, "2xx"),

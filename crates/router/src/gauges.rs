@@ -37,7 +37,7 @@ pub(crate) async fn run(
 async fn sample(config: &Config, session: &Session) {
     for queue in Queue::all(config.broker.delivery_queues()) {
         match session.depth(queue).await {
-            Ok(depth) => config.metrics.standing().queue(queue.name(), depth.ready),
+            Ok(depth) => config.metrics.system().queue(queue.name(), depth.ready),
             Err(error) => {
                 tracing::debug!(%error, "failed to measure a queue");
                 return;
@@ -45,14 +45,14 @@ async fn sample(config: &Config, session: &Session) {
         }
     }
     match session.ladder().await {
-        Ok(levels) => config.metrics.standing().retries_waiting(levels),
+        Ok(levels) => config.metrics.system().retries_waiting(levels),
         Err(error) => {
             tracing::debug!(%error, "failed to measure the delay ladder");
             return;
         }
     }
     match config.store.paces_held().await {
-        Ok(held) => config.metrics.standing().webhooks_held(held),
+        Ok(held) => config.metrics.system().webhooks_held(held),
         Err(error) => {
             let error = error.chain();
             tracing::debug!(error, "failed to count the webhooks on hold");
@@ -61,7 +61,7 @@ async fn sample(config: &Config, session: &Session) {
     match config.store.oldest_unsettled().await {
         Ok(oldest) => {
             let age = oldest.and_then(|oldest| ((config.clock)() - oldest).to_std().ok());
-            config.metrics.standing().oldest_unsettled(age.unwrap_or(Duration::ZERO));
+            config.metrics.system().oldest_unsettled(age.unwrap_or(Duration::ZERO));
         }
         Err(error) => {
             let error = error.chain();

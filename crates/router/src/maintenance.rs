@@ -63,9 +63,9 @@ fn log_gaps(
     let wait = TimeDelta::from_std(config.gap_wait).unwrap_or(TimeDelta::MAX);
     let mut gaps = state.revisions.gaps;
     gaps.retain(|gap| (config.clock)().signed_duration_since(gap.noticed) > wait);
-    let standing = config.metrics.standing();
-    standing.directory(state.revisions.newest, gaps.iter().map(|gap| (gap.first, gap.last)));
-    standing.directory_hold(state.hold, state.voids.len());
+    let gauges = config.metrics.system();
+    gauges.directory(state.revisions.newest, gaps.iter().map(|gap| (gap.first, gap.last)));
+    gauges.directory_hold(state.hold, state.voids.len());
     let mut new = gaps.iter().filter(|gap| !logged.contains(gap));
     if let Some(first) = new.next() {
         tracing::warn!(

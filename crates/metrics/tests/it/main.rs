@@ -1,4 +1,4 @@
-//! The text that is scraped: its families, its form, and the bounds of its labels.
+//! The text that is scraped: its families, its syntax, and its label values.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -12,7 +12,7 @@ use fanfare_core::outcome::{DeadReason, DropReason, Outcome};
 use fanfare_core::reject::Reason;
 use fanfare_metrics::{Broker, Deferral, Process, Registry, Router, Worker};
 
-/// A router's and a worker's families.
+/// The families of a router and of a worker.
 struct All {
     registries: [Registry; 2],
     router: Router,
@@ -28,9 +28,9 @@ impl All {
         }
         let [for_router, for_worker] = &mut registries;
         let router = Router::new(for_router, "events.dead");
-        router.standing().queue("events", 0);
-        router.standing().retries_waiting([0; 18]);
-        router.standing().directory_hold(None, 0);
+        router.system().queue("events", 0);
+        router.system().retries_waiting([0; 18]);
+        router.system().directory_hold(None, 0);
         let worker = Worker::new(for_worker, "deliveries.dead");
         worker.unpublished("delay", 0);
         Self { registries, router, worker }
@@ -41,7 +41,7 @@ impl All {
     }
 }
 
-/// Each sample's value by its name and labels. Fails for what is not `OpenMetrics` text.
+/// The value of each sample by its name and labels. It fails if the text is not `OpenMetrics`.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.strip_suffix("# EOF\n").unwrap().lines();
     let mut samples = BTreeMap::new();
@@ -53,7 +53,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
                 (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
             match kind {
                 "HELP" => {
-                    assert!(families.insert(name), "{name} is there twice");
+                    assert!(families.insert(name), "{name} occurs twice");
                     name.clone_into(&mut family);
                 }
                 "TYPE" => assert!(["counter", "gauge", "histogram", "info"].contains(&rest)),
@@ -67,12 +67,12 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
         assert!(line.starts_with(&family), "{line} among {family}");
         let (key, value) = line.rsplit_once(' ').unwrap();
         let value = value.parse().unwrap();
-        assert!(samples.insert(key.to_owned(), value).is_none(), "{key} is there twice");
+        assert!(samples.insert(key.to_owned(), value).is_none(), "{key} occurs twice");
     }
     samples
 }
 
-/// A row of the documents for each family.
+/// The row of each family in the documentation.
 fn rows(text: &str) -> Vec<String> {
     let families = text.split("# HELP ").skip(1).map(|family| {
         let (name, rest) = family.split_once(' ').unwrap();
@@ -98,7 +98,6 @@ fn rows(text: &str) -> Vec<String> {
     families.collect()
 }
 
-/// What dashboards and alerts rely on, whatever happened so far.
 #[test]
 fn the_documents_list_every_family() {
     let documents = include_str!("../../../../docs/metrics.md");
@@ -127,7 +126,7 @@ fn a_router_and_a_worker_share_a_registry() {
 }
 
 #[test]
-fn every_label_value_is_there_before_anything_happened() {
+fn every_label_value_exists_from_the_start() {
     let all = All::new();
     let before: BTreeSet<String> = all.samples().into_keys().collect();
     for filter in Filter::ALL {
@@ -138,7 +137,7 @@ fn every_label_value_is_there_before_anything_happened() {
     }
     all.router.documents(1);
     all.router.unreadable(1);
-    all.router.standing().queue("events", 7);
+    all.router.system().queue("events", 7);
     let took = Duration::from_millis(20);
     for (outcome, status) in [
         (Outcome::Delivered, 204),
@@ -184,9 +183,8 @@ fn every_label_value_is_there_before_anything_happened() {
     assert_eq!(before, after);
 }
 
-/// Whatever a receiver answers.
 #[test]
-fn strange_statuses_make_few_series() {
+fn unusual_statuses_add_at_most_three_series() {
     let all = All::new();
     let before = all.samples().len();
     for status in 0..=u16::MAX {
@@ -196,17 +194,17 @@ fn strange_statuses_make_few_series() {
 }
 
 #[test]
-fn numbers_are_what_was_told() {
+fn samples_have_the_values_that_were_recorded() {
     let all = All::new();
     all.router.event(Filter::Tasks);
     all.router.event(Filter::Tasks);
     all.router.dead_letter(Reason::DirectoryBehind, 5);
-    all.router.standing().directory(420, [(3, 3), (10, 12)]);
-    all.router.standing().oldest_unsettled(Duration::from_millis(1500));
+    all.router.system().directory(420, [(3, 3), (10, 12)]);
+    all.router.system().oldest_unsettled(Duration::from_millis(1500));
     all.router.oldest_waiting(Some(1_795_000_000_500));
     all.router.routed(true, Some(Duration::from_millis(700)));
     all.router.routed(false, None);
-    all.router.standing().retries_waiting([3, 0, 7]);
+    all.router.system().retries_waiting([3, 0, 7]);
     all.worker.attempt(Outcome::Status, Some(500), Duration::from_millis(300));
     all.worker.retry(Duration::from_secs(6));
     all.worker.ledger(64, Duration::from_millis(3));

@@ -1,4 +1,4 @@
-//! How the whole installation stands: the ledger, the queues and the directory.
+//! The gauges of the whole installation: the ledger, the queues and the directory.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -15,9 +15,9 @@ const DELAYS: [&str; 18] = [
     "16384", "32768", "65536", "131072",
 ];
 
-/// The families that each router tells alike: take the greatest, not the sum.
+/// The families that all routers report with the same values: use the maximum, not the sum.
 #[derive(Debug)]
-pub struct Standing {
+pub struct SystemGauges {
     oldest_unsettled: Gauge<f64, AtomicU64>,
     queue_ready: Gauges,
     retries_waiting: Gauges,
@@ -29,13 +29,13 @@ pub struct Standing {
     webhooks_held: Gauge,
 }
 
-impl Standing {
+impl SystemGauges {
     pub(crate) fn new(registry: &mut Registry) -> Self {
         Self {
             oldest_unsettled: registry.seconds(
                 "oldest_unsettled_event_age",
-                "The age of the oldest event of which a delivery is owed; up to 70 s are normal, \
-                 since events are marked as settled up to a minute later",
+                "The age of the oldest event with a delivery that has not ended; up to 70 s are \
+                 normal, since events are marked as settled up to a minute later",
                 Gauge::default(),
             ),
             queue_ready: registry.family(
@@ -45,18 +45,18 @@ impl Standing {
             ),
             retries_waiting: registry.family(
                 "retries_waiting",
-                "Messages that wait in the broker for their time, nearly all of them retries, by the \
-                 seconds of the step that they wait in; a long wait has up to four steps",
+                "Messages in the delay queues of the broker, nearly all of them retries, by the delay \
+                 of the queue in seconds; a long delay has up to four steps",
                 Gauges::default(),
             ),
             revision: registry.family(
                 "directory_revision",
-                "The newest directory revision seen",
+                "The newest directory revision that has arrived",
                 Gauge::default(),
             ),
             gaps: registry.family(
                 "directory_gaps",
-                "Gaps in the directory's revisions that are too old to fill by themselves",
+                "Gaps in the directory's revisions that are older than the gap wait",
                 Gauge::default(),
             ),
             missing: registry.family(
@@ -66,7 +66,7 @@ impl Standing {
             ),
             held: registry.family(
                 "directory_held",
-                "1 while every event is held for this reason, else 0",
+                "1 while every event is held for this reason, otherwise 0",
                 Gauges::default(),
             ),
             void: registry.family(
@@ -76,36 +76,37 @@ impl Standing {
             ),
             webhooks_held: registry.family(
                 "webhooks_held",
-                "Webhooks whose receivers asked to wait, so that nothing is sent to them now",
+                "Webhooks that are held because their receivers asked to wait",
                 Gauge::default(),
             ),
         }
     }
 
-    /// Notes the age of the oldest event of which something is owed; zero when nothing is.
+    /// Sets the age of the oldest event with a delivery that has not ended; zero if there is none.
     pub fn oldest_unsettled(&self, age: Duration) {
         self.oldest_unsettled.set(age.as_secs_f64());
     }
 
-    /// Notes how many webhooks are held because their receivers asked for that.
+    /// Sets the number of webhooks that are held because their receivers asked to wait.
     pub fn webhooks_held(&self, count: i64) {
         self.webhooks_held.set(count);
     }
 
-    /// Notes how many messages wait in a queue; of one that nobody looked at yet nothing is told.
+    /// Sets the number of messages in a queue. The gauge of a queue does not exist before the first
+    /// call.
     pub fn queue(&self, name: &'static str, ready: u32) {
         self.queue_ready.get_or_create(&[("queue", name)]).set(i64::from(ready));
     }
 
-    /// Notes how many messages wait on each level of the delay ladder, from the lowest up.
+    /// Sets the number of messages on each level of the delay ladder, from the lowest up.
     pub fn retries_waiting(&self, levels: impl IntoIterator<Item = u32>) {
         for (delay, ready) in DELAYS.into_iter().zip(levels) {
             self.retries_waiting.get_or_create(&[("delay", delay)]).set(i64::from(ready));
         }
     }
 
-    /// Notes why every event is held, if one is, and how many users and roles grant nothing since
-    /// their newest document was refused.
+    /// Sets the reason why every event is held, if there is one, and the number of users and roles
+    /// whose newest document was refused.
     pub fn directory_hold(&self, hold: Option<Hold>, void: usize) {
         for reason in Hold::ALL {
             let applies = i64::from(hold == Some(reason));
@@ -114,8 +115,8 @@ impl Standing {
         self.void.set(i64::try_from(void).unwrap_or(i64::MAX));
     }
 
-    /// Notes how the directory stands: the newest revision, and the first and last revision of each
-    /// gap that is too old to fill by itself.
+    /// Sets the newest revision of the directory, and the gaps that are older than the gap wait, by
+    /// their first and last revision.
     pub fn directory(&self, newest: i64, gaps: impl IntoIterator<Item = (i64, i64)>) {
         let (mut count, mut missing) = (0, 0_i64);
         for (first, last) in gaps {
