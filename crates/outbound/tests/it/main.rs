@@ -1,4 +1,5 @@
-//! The client against real sockets: each peer is a small server that misbehaves as told.
+//! The client against real sockets: each peer is a small server that misbehaves as the test
+//! requires.
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
 mod answers;
@@ -22,7 +23,7 @@ use fanfare_core::target::TargetPolicy;
 use fanfare_outbound::{Client, Config};
 use url::Url;
 
-/// A client that may reach `allow` as well, with limits that no test meets by accident.
+/// A client that may also reach `allow`, with limits that no test exceeds by accident.
 fn client(allow: &[&str]) -> Client {
     Client::new(config(allow)).unwrap()
 }
