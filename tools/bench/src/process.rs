@@ -1,8 +1,9 @@
-//! The processes of a run: commands that end by themselves, parts that run until they are ended, and
-//! helpers, which are this binary in another role and answer commands.
+//! The processes of a run: commands, which end by themselves; parts, which run until they are
+//! stopped; and helpers, which are this binary in another role and answer commands.
 //!
-//! Each runs in a group of its own and inside the servers' folder, with a file in its folder `pids`:
-//! should the benchmark be killed, the servers' keeper ends them with the servers.
+//! Each process has its own process group, runs in the servers' folder, and has a file in the
+//! folder `pids`. If the benchmark is killed, the servers' keeper uses these files to end the
+//! processes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,13 +21,13 @@ use tokio::time::{sleep, timeout};
 use crate::usage::{self, Memory};
 use crate::wire::Reply;
 
-/// A part that has not said that it works within this time never will.
-const START_PATIENCE: Duration = Duration::from_mins(1);
+/// The longest time for the start of a part.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How often a log or a memory is looked at.
+/// The interval of checks of a log, or of a process's memory.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Where processes run, and where their output goes.
+/// The working folder of processes, and the folder of their logs.
 #[derive(Debug, Clone)]
 pub(crate) struct Home {
     pub(crate) folder: PathBuf,
@@ -34,17 +35,17 @@ pub(crate) struct Home {
     pub(crate) logs: PathBuf,
 }
 
-/// The environment of a process, beside this one's own.
+/// The environment of a process, in addition to that of this one.
 pub(crate) type Settings = Vec<(String, String)>;
 
 impl Home {
-    /// Runs a command that must succeed within `patience`; returns the most memory it was seen with.
+    /// Runs a command that must succeed within `limit`; returns its largest observed memory.
     pub(crate) async fn run(
         &self,
         program: &Path,
         arguments: &[&str],
         settings: &Settings,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<Memory> {
         let words = arguments.join(" ");
         let log = self.logs.join("commands.log");
@@ -58,7 +59,7 @@ impl Home {
             .with_context(|| format!("running {}", program.display()))?;
         let mut most = Memory::default();
         let id = child.id();
-        let ended = timeout(patience, async {
+        let ended = timeout(limit, async {
             loop {
                 if let Some(status) = child.try_wait()? {
                     return Ok::<_, std::io::Error>(status);
@@ -67,12 +68,13 @@ impl Home {
                 sleep(POLL).await;
             }
         });
-        let status = ended.await.with_context(|| format!("`{words}` took over {patience:?}"))??;
+        let status =
+            ended.await.with_context(|| format!("`{words}` took longer than {limit:?}"))??;
         ensure!(status.success(), "`{words}` failed ({status}); its log ends:\n{}", tail(&log));
         Ok(most)
     }
 
-    /// Starts a part whose output goes to a log file of its name.
+    /// Starts a part, whose output is written to a log file with its name.
     pub(crate) fn start(
         &self,
         name: &str,
@@ -113,7 +115,7 @@ impl Home {
     }
 }
 
-/// A process that runs until it is ended; it is killed when this is dropped.
+/// A process that runs until it is stopped. Dropping this kills it.
 #[derive(Debug)]
 pub(crate) struct Part {
     name: String,
@@ -128,7 +130,7 @@ impl Part {
         self.id
     }
 
-    /// An error, with the end of its log, if it has ended by itself.
+    /// Fails if the process has ended by itself. The error contains the end of its log.
     pub(crate) fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             let (name, tail) = (&self.name, tail(&self.log));
@@ -137,9 +139,9 @@ impl Part {
         Ok(())
     }
 
-    /// Waits for a line of its log that holds `text`, below the first `skipped` bytes.
-    pub(crate) async fn says(&mut self, text: &str, skipped: usize) -> Result<()> {
-        let found = timeout(START_PATIENCE, async {
+    /// Waits for a line with `text` in its log, after the first `skipped` bytes.
+    pub(crate) async fn wait_for_log(&mut self, text: &str, skipped: usize) -> Result<()> {
+        let found = timeout(START_TIMEOUT, async {
             loop {
                 let log = fs::read(&self.log).unwrap_or_default();
                 let new = log.get(skipped..).unwrap_or_default();
@@ -152,13 +154,13 @@ impl Part {
         });
         found.await.unwrap_or_else(|_| {
             let (name, tail) = (&self.name, tail(&self.log));
-            bail!("the {name} did not start within {START_PATIENCE:?}; its log ends:\n{tail}")
+            bail!("the {name} did not start within {START_TIMEOUT:?}; its log ends:\n{tail}")
         })
     }
 
-    /// Ends it at once, and waits until it is gone.
+    /// Kills the process, and waits until it has ended.
     pub(crate) async fn end(mut self) {
-        // It only fails for a process that has ended, and then there is nothing to do.
+        // This fails only for a process that has ended already.
         let _ = self.child.kill().await;
         let _ = fs::remove_file(&self.pid_file);
     }
@@ -181,17 +183,17 @@ impl Helper {
     pub(crate) async fn ask<A: DeserializeOwned>(
         &mut self,
         command: &impl Serialize,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<A> {
         let line = serde_json::to_string(command)? + "\n";
-        let answered = timeout(patience, async {
+        let answered = timeout(limit, async {
             self.stdin.write_all(line.as_bytes()).await?;
             self.lines.next_line().await
         });
         let name = &self.part.name;
         let answer = answered
             .await
-            .with_context(|| format!("the {name} did not answer within {patience:?}"))?
+            .with_context(|| format!("the {name} did not answer within {limit:?}"))?
             .with_context(|| format!("speaking with the {name}"))?;
         let Some(answer) = answer else {
             bail!("the {name} ended; its log ends:\n{}", tail(&self.part.log));
@@ -202,13 +204,13 @@ impl Helper {
         }
     }
 
-    /// Ends it at once, and waits until it is gone.
+    /// Kills the process, and waits until it has ended.
     pub(crate) async fn end(self) {
         self.part.end().await;
     }
 }
 
-/// How long a part's log is so far.
+/// The present length of a part's log, in bytes.
 pub(crate) fn log_length(home: &Home, name: &str) -> usize {
     fs::read(home.logs.join(format!("{name}.log"))).map_or(0, |log| log.len())
 }

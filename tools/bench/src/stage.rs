@@ -1,4 +1,4 @@
-//! What a whole run shares: the servers, the sink, and the binary that is measured.
+//! The shared parts of a run: the servers, the sink, and the binary that is measured.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,14 +11,12 @@ use crate::process::Home;
 use crate::progress::say;
 use crate::sink::Sink;
 
-/// The servers and the sink; they end with it.
+/// The servers and the sink. They end when it is dropped.
 pub(crate) struct Stage {
     /// The binary that is measured.
     pub(crate) binary: PathBuf,
     pub(crate) home: Home,
-    /// Private servers.
     pub(crate) servers: Servers,
-    /// What takes the POSTs.
     pub(crate) sink: Sink,
     n_worlds: usize,
 }
@@ -42,18 +40,18 @@ impl Stage {
         format!("bench_{}", self.n_worlds)
     }
 
-    /// What the database server answers to a statement, as text.
+    /// Runs a statement, and returns the result as text.
     pub(crate) fn sql(&self, database: &str, statement: &str) -> Result<String> {
         self.servers.endpoints().sql(database, statement)
     }
 
-    /// Ends everything and waits until it is gone. The logs stay if something has `failed`.
+    /// Stops all processes and waits for their end. The logs are kept if the run has `failed`.
     pub(crate) async fn end(self, failed: bool) {
         say("ending everything");
         self.sink.end().await;
         self.servers.stop();
         if failed {
-            eprintln!("the logs stay in {}", self.home.logs.display());
+            eprintln!("the logs are in {}", self.home.logs.display());
         } else {
             let _ = fs::remove_dir_all(&self.home.logs);
         }
