@@ -91,9 +91,9 @@ fn of(error: &rustls::Error) -> Option<&'static str> {
             "the server does not accept our client certificate: give one of an authority that it \
              trusts",
         ),
-        rustls::Error::InvalidMessage(_) => {
-            Some("the server does not speak TLS on this port: check the port, and whether TLS is on")
-        }
+        rustls::Error::InvalidMessage(_) => Some(
+            "the server does not speak TLS on this port: check the port, and whether TLS is on",
+        ),
         _ => None,
     }
 }

@@ -76,14 +76,10 @@ pub enum TlsError {
     },
     /// A file holds no certificates.
     #[error("{path} holds no certificate; give a file with certificates in PEM form")]
-    NoCertificate {
-        path: PathBuf,
-    },
+    NoCertificate { path: PathBuf },
     /// A file holds no key that can be used.
     #[error("{path} holds no key that can be used; give a private key in PEM form, not encrypted")]
-    NoKey {
-        path: PathBuf,
-    },
+    NoKey { path: PathBuf },
     /// Certificate and key don't match, or one of them is not valid.
     #[error("the certificate in {certificate} can't be used with the key in {key}")]
     Identity {
