@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use fanfare_core::access::{Resource, may_read};
+use fanfare_core::access::may_read;
 use fanfare_core::directory::{Content, Document, RoleDocument, UserDocument};
 use fanfare_core::filter::{Action, Filter, Filters};
+use fanfare_core::resource::Resource;
 use fanfare_core::signature::ms_signature;
 use fanfare_testkit::receiver::{Receiver, Request};
 use fanfare_testkit::wait::eventually;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use fanfare_core::access::Resource;
 use fanfare_core::directory::{Document, Kind};
 use fanfare_core::history::Directory;
 use fanfare_core::name::Name;
+use fanfare_core::resource::Resource;
 use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;

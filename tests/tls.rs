@@ -213,8 +213,8 @@ async fn connections_require_valid_certificates() {
     let good = (secured.database("localhost", &database), secured.amqp("localhost", &amqp));
     finds((&good.0, ok), (&good.1, ok)).await;
 
-    // An untrusted authority, and the system's authorities, which don't include the test's.
-    let untrusted = "signed by nobody who is trusted here";
+    // An authority that is not trusted, and the one of the system, which does not know ours.
+    let untrusted = "signed by an authority that is not trusted here";
     let (theirs, ours) = (secured.theirs.file("ca.pem"), secured.ours.file("ca.pem"));
     let other = |query: &str| query.replace(&ours, &theirs);
     finds(
@@ -249,7 +249,7 @@ async fn connections_require_valid_certificates() {
         (format!("sslmode=verify-full&sslrootcert={ours}"), format!("cacertfile={ours}"));
     finds(
         (&secured.database("localhost", &ours_only), "valid client certificate"),
-        (&secured.amqp("localhost", &amqp_only), "certificate of ours"),
+        (&secured.amqp("localhost", &amqp_only), "client certificate"),
     )
     .await;
     let foreign = |query: &str| {

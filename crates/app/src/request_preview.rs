@@ -5,13 +5,13 @@
 //! the page says so. An event is hidden if the owner may no longer read its resource.
 
 use chrono::{DateTime, Utc};
-use fanfare_core::access::Resource;
 use fanfare_core::filter::is_delete;
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Due;
 use fanfare_core::name::Name;
 use fanfare_core::notification::render;
 use fanfare_core::request::UnsignedRequest;
+use fanfare_core::resource::Resource;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::access::Question;
 use fanfare_store::attempts::PlannedEvent;

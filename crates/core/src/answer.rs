@@ -1,4 +1,4 @@
-//! What came back from one POST: an HTTP answer, or the reason why there is none; and how it went.
+//! The result of one POST: an HTTP answer or the reason why there is none, and its timing.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Failure {
     }
 }
 
-/// What one POST came to.
+/// The result of one POST.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The receiver answered.
@@ -45,7 +45,7 @@ pub enum Answer {
         status: u16,
         /// The `Retry-After` header as it was sent.
         retry_after: Option<String>,
-        /// For how long the receiver takes nothing more, by its `RateLimit` headers: see
+        /// How long the receiver accepts no further request, by its `RateLimit` headers: see
         /// [`quota`](crate::quota).
         exhausted: Option<Duration>,
         /// The beginning of the body (16 KiB at most), as text without NUL characters.
@@ -60,10 +60,10 @@ pub enum Answer {
     },
 }
 
-/// How a POST went on its way, as far as that is known: for people, no decision asks it.
+/// How long the phases of a POST took. It is shown to people; no decision depends on it.
 ///
-/// The parts follow each other and together last no longer than the POST; what is left is for
-/// reading the body. A part that there was not, or that is not known, is `None`.
+/// The phases follow each other, and their sum is at most the duration of the POST. The remainder
+/// is the time for reading the body. A phase that did not take place, or is unknown, is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Trace {
@@ -89,7 +89,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Whether a connection that was open already was used; `None` when that is not known.
+    /// Whether the POST used a connection that was open already; `None` when that is unknown.
     #[must_use]
     pub fn reused(&self) -> Option<bool> {
         match (self.dns_ms.or(self.connect_ms), self.first_byte_ms) {

@@ -1,4 +1,5 @@
-//! How deferred deliveries are spread over time, so that a large backlog does not come back at once.
+//! How deferred deliveries are spread over time, so that a large backlog does not come back at
+//! once.
 
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ impl Backlog {
         self.deferred == 0
     }
 
-    /// What the next deferral waits beyond the shortest wait: a random part (`chance`, from 0 up
-    /// to 1) of `each` for each delivery that is deferred already.
+    /// How much longer than the shortest wait the next deferral takes: `each` for every delivery
+    /// that is deferred already, times `chance`, a random number from 0 up to 1.
     pub(crate) fn spread(self, each: Duration, chance: f64) -> Duration {
         let spread = each.saturating_mul(self.deferred).min(LONGEST_SPREAD);
         spread.mul_f64(chance.clamp(0.0, 1.0))

@@ -11,15 +11,16 @@ pub fn causes<'a>(
 }
 
 fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    // An I/O error that wraps another names that one's cause as its own, and so hides it.
+    // An I/O error that wraps another error returns the cause of the wrapped error as its source,
+    // and so skips the wrapped error itself.
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
         None => error.source(),
     }
 }
 
-/// An error and its causes as one line of text, for logs and dead letters. A cause that the one
-/// before it repeats is left out.
+/// An error and its causes as one line of text, for logs and dead letters. A cause whose text ends
+/// the text before it is left out.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     causes(error).map(ToString::to_string).fold(String::new(), |mut line, text| {

@@ -1,7 +1,7 @@
-//! The directory in: users, roles and their permissions, as whole documents with a revision.
+//! The documents of the directory: users, roles and their permissions, each with a revision.
 //!
-//! What could only grant and is not known, a scope or an access mode, is passed over. Any other fault
-//! makes the document a refused one; [`refused`] says what it takes away.
+//! An unknown scope or access mode is ignored, because it could only grant. Any other error refuses
+//! the document, and [`refused`] says which grants that voids.
 
 pub mod refused;
 
@@ -11,21 +11,21 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::access::Scope;
 use crate::json;
 use crate::name::Name;
 use crate::reject::{Reason, Reject};
+use crate::resource::Scope;
 
 /// A document of the directory, as of a revision.
 #[derive(Debug, Clone)]
 pub struct Document {
     /// The revision: grows by one with each change that the report server makes.
     pub revision: i64,
-    /// What it says.
+    /// The user, the role or the whole directory.
     pub content: Content,
 }
 
-/// The kinds of documents.
+/// The kind of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `directory.user`
@@ -54,23 +54,23 @@ impl Kind {
     }
 }
 
-/// What a directory document says.
+/// The content of a directory document.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// One user.
     User(UserDocument),
     /// One role.
     Role(RoleDocument),
-    /// The whole directory: what is not in it is gone.
+    /// The whole directory. A user or role that is not in it is deleted.
     Snapshot {
         /// All users.
         users: Vec<UserDocument>,
         /// All roles.
         roles: Vec<RoleDocument>,
     },
-    /// A snapshot that can't be taken in: what it took from anybody is not known.
+    /// A snapshot that was refused. It may have revoked any grant, so all events are held.
     RefusedSnapshot {
-        /// Why not, for a person.
+        /// Why it was refused, for a person.
         why: String,
     },
 }
@@ -82,7 +82,7 @@ impl Content {
         matches!(self, Self::User(_) | Self::Role(_))
     }
 
-    /// Whether it only takes away, since the document can't be taken in.
+    /// Whether the document was refused, so that it grants nothing.
     #[must_use]
     pub fn is_void(&self) -> bool {
         match self {
@@ -93,7 +93,7 @@ impl Content {
         }
     }
 
-    /// The users that it says something of.
+    /// The users in the document.
     #[must_use]
     pub fn users(&self) -> &[UserDocument] {
         match self {
@@ -109,17 +109,17 @@ impl Content {
 pub struct UserDocument {
     /// The name.
     pub name: Name,
-    /// Whether the user was deleted; a deleted user is not enabled and has nothing.
+    /// Whether the user was deleted; a deleted user is not enabled and has no permissions.
     pub deleted: bool,
-    /// Whether the user may do anything at all.
+    /// Whether the user's permissions count; a disabled user may read nothing.
     pub enabled: bool,
-    /// Whether the document can't be taken in and so grants nothing.
+    /// Whether the document was refused, so that it grants nothing.
     pub void: bool,
     /// The roles that the user is a member of, whether or not they exist.
     pub roles: Vec<Name>,
     /// The user's own permissions.
     pub permissions: Vec<Permission>,
-    /// The document as published, for people and for what later versions may read from it.
+    /// The document as published, for people, and for members that only a later version knows.
     pub raw: String,
 }
 
@@ -130,7 +130,7 @@ pub struct RoleDocument {
     pub name: Name,
     /// Whether the role was deleted; a deleted role grants nothing.
     pub deleted: bool,
-    /// Whether the document can't be taken in and so grants nothing.
+    /// Whether the document was refused, so that it grants nothing.
     pub void: bool,
     /// The permissions that its members have.
     pub permissions: Vec<Permission>,
@@ -141,11 +141,11 @@ pub struct RoleDocument {
 /// A permission of a user or role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
-    /// The access modes as published, of which `read` decides.
+    /// The access modes as published; only `read` is used here.
     pub access: Vec<String>,
-    /// What it is about.
+    /// The resources that it covers.
     pub scope: Scope,
-    /// The id of what it is about; empty for the `any-…` scopes.
+    /// The id of the resource or category; empty for the `any-…` scopes.
     pub target: String,
 }
 
@@ -168,7 +168,7 @@ impl Document {
         Ok(Self { revision, content })
     }
 
-    /// Parses what `fanfare directory import` is given without an envelope:
+    /// Parses a snapshot without an envelope, as `fanfare directory import` accepts it:
     /// `{"users": […], "roles": […]}`.
     pub fn bare_snapshot(revision: i64, data: &RawValue) -> Result<Self, Reject> {
         refuse_other_spellings(data, &["accessrevision"])?;
@@ -232,7 +232,7 @@ struct RoleForm<'a> {
     permissions: Vec<&'a RawValue>,
 }
 
-/// What is read of a permission first.
+/// The part of a permission that is read first, because the rest depends on it.
 #[derive(Deserialize)]
 struct ScopeForm {
     scope: String,
@@ -267,8 +267,8 @@ fn parse_snapshot(data: &RawValue) -> Result<Content, Reject> {
     })
 }
 
-/// Refuses a member that differs only by case from one that is used: passing over an `Enabled` would
-/// take a disabled user for an enabled one.
+/// Refuses a member whose name differs only by case from a known one. If `Enabled` were ignored as
+/// unknown, a disabled user would count as enabled.
 fn refuse_other_spellings(data: &RawValue, known: &[&str]) -> Result<(), Reject> {
     let members: HashMap<Cow<'_, str>, &RawValue> =
         serde_json::from_str(data.get()).map_err(|error| bad_data(&error))?;
@@ -290,7 +290,8 @@ fn parse_permissions(raw: &[&RawValue], deleted: bool) -> Result<Vec<Permission>
     Ok(if deleted { Vec::new() } else { permissions })
 }
 
-/// `None` for a permission of an unknown scope, which can only grant what is not asked for here.
+/// Returns `None` for a permission with an unknown scope: it can't grant `read` on any resource
+/// that is known here.
 fn parse_permission(raw: &RawValue) -> Result<Option<Permission>, Reject> {
     refuse_other_spellings(raw, &["access", "scope", "target"])?;
     let form: ScopeForm = serde_json::from_str(raw.get()).map_err(|error| bad_data(&error))?;
@@ -317,13 +318,14 @@ fn parse_name(text: &str) -> Result<Name, Reject> {
 }
 
 fn bad_data(error: &serde_json::Error) -> Reject {
-    Reject::new(Reason::BadData, format!("the directory document is not of its form: {error}"))
+    Reject::new(Reason::BadData, format!("the directory document is not valid: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Resource, may_read};
+    use crate::access::may_read;
+    use crate::resource::Resource;
 
     fn raw(text: &str) -> &RawValue {
         serde_json::from_str(text).unwrap()
@@ -352,7 +354,7 @@ mod tests {
     const REPORT: &str = "categories/c1/reports/r1";
 
     #[test]
-    fn own_permissions_grant_what_they_name() {
+    fn a_permission_grants_read_on_its_scope_and_target_only() {
         let in_category = r#"{"name":"a","permissions":[{"access":["read"],"scope":"reports-in-category","target":"c1"}]}"#;
         reads(in_category, &[], REPORT, true);
         reads(in_category, &[], "categories/c2/reports/r1", false);
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_grant_to_their_members_without_case() {
+    fn a_role_grants_to_members_whose_spelling_differs_by_case() {
         let readers =
             [role(r#"{"name":"Readers","permissions":[{"access":["read"],"scope":"any-task"}]}"#)];
         reads(r#"{"name":"a","roles":["READERS"]}"#, &readers, "tasks/t", true);
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_user_has_nothing() {
+    fn a_deleted_user_may_read_nothing() {
         let gone = r#"{"name":"a","deleted":true,"enabled":true,"permissions":[{"access":["read"],"scope":"any-task"}]}"#;
         reads(gone, &[], "tasks/t", false);
     }
@@ -391,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_another_form_are_refused_with_the_place() {
+    fn malformed_documents_are_refused_as_bad_data() {
         for text in [
             r#"{"enabled":true}"#,
             r#"{"name":""}"#,

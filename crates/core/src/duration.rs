@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-/// A hundred years. What is longer overflows when it is added to a date.
+/// The longest duration that can be added to a date without overflow: a hundred years.
 pub const LONGEST: Duration = Duration::from_hours(36_500 * 24);
 
-/// Reads a whole number and its unit, such as `500ms`, `5s`, `2m`, `12h` or `3d`, exactly so: no
-/// space, no sign, no second unit. `None` is also the answer for more milliseconds than 64 bits hold.
+/// Parses a whole number with a unit, such as `500ms`, `5s`, `2m`, `12h` or `3d`. Spaces, signs and
+/// further units are not allowed. Returns `None` for any other text, and for a number of
+/// milliseconds that exceeds 64 bits.
 #[must_use]
 pub fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
@@ -22,8 +23,8 @@ pub fn parse(text: &str) -> Option<Duration> {
     number.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_millis)
 }
 
-/// How many seconds to ask somebody to wait: rounded up, and at least one, since a `Retry-After` of
-/// 0 asks for a request at once.
+/// The value of a `Retry-After` header, in seconds: rounded up, and at least 1, since 0 would
+/// invite the next request at once.
 #[must_use]
 pub fn seconds_to_wait(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)

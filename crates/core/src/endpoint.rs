@@ -1,22 +1,25 @@
-//! One endpoint as a worker sees it: how many requests it gets at a time, and when it gets none.
+//! The limits of one endpoint in one worker: how many requests it may have in flight, and when
+//! none.
 //!
-//! An endpoint that is slow, hangs or fails must cost the others nothing. So each has a limit on
-//! requests in flight, which grows while it is used and shrinks while it wastes time; a circuit
-//! breaker, which opens after consecutive failures and then lets one probe through at a time. An
-//! endpoint that has stopped answering gets nothing new, long before its requests time out. What may not go now either waits for a slot
-//! that will be free at once, or is deferred.
+//! An endpoint that is slow, hangs or fails must not delay the others. So each endpoint has a limit
+//! on requests in flight, which grows while it is used and shrinks when slow requests fail. It also
+//! has a circuit breaker, which opens after consecutive failures and then lets one probe through at
+//! a time. An endpoint that has stopped answering gets no new requests, long before its requests
+//! time out. A delivery that may not be attempted now waits for a slot if one is about to be free;
+//! otherwise it is deferred.
 //!
-//! `group` limits what the webhooks of one host or one owner use together; `pace` is how fast a
-//! receiver and an owner want it, whatever worker sends.
+//! `group` limits the webhooks of one host or one owner together. `pace` is the rate that a
+//! receiver and an owner want, over all workers.
 
 use std::time::{Duration, Instant};
 
 use crate::backlog::Backlog;
 
-/// The limit on requests in flight of an endpoint of which nothing is known. It doubles with each round
-/// of answers while it is used; a receiver that takes one at a time refuses few of them at first.
+/// The limit on requests in flight of a new endpoint. It doubles with each round of answers while
+/// it is used. It is small, so that a receiver which accepts one request at a time refuses only a
+/// few.
 const FIRST_LIMIT: u32 = 6;
-/// What is taken for the duration of a request before the first one is over.
+/// The assumed average duration of a request before the first one has ended.
 pub(crate) const FIRST_AVERAGE: Duration = Duration::from_millis(10);
 /// An endpoint is silent when at least this many of its requests are unanswered …
 const SILENT_REQUESTS: u32 = 4;
@@ -24,52 +27,52 @@ const SILENT_REQUESTS: u32 = 4;
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// … which is also this many times its usual duration.
 const SILENT_FACTOR: u32 = 8;
-/// A request that takes longer than this wastes time when it fails.
+/// A failure that took at least this long counts as slow.
 const SLOW: Duration = Duration::from_secs(1);
-/// The breaker opens after so many slow failures without a success, if together they wasted …
+/// The breaker opens after this many slow failures without a success, if together they took …
 const SLOW_FAILURES: u32 = 3;
-/// … this much time, or
+/// … at least this long. It also opens …
 const MOST_WASTED: Duration = Duration::from_secs(5);
-/// after so many however quick.
+/// … after this many failures without a success, however quick.
 const FAILURES: u32 = 1000;
-/// It stays open for so many times the duration of the failure: less than a tenth of one slot is
-/// then spent on an endpoint that fails.
+/// The breaker stays open for this many times the duration of the failure, so that less than a
+/// tenth of one slot is spent on an endpoint that fails.
 const COOLDOWN_FACTOR: u32 = 10;
-/// The shortest and the longest time for which it stays open.
+/// The shortest and the longest time for which the breaker stays open.
 const COOLDOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// The longest expected wait for a slot for which a delivery is not deferred.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(250);
-/// Deferred deliveries come back spread over this much time each, so that a large backlog of one
-/// endpoint asks not more than five hundred times a second …
+/// How much the spread of a backlog grows with each deferred delivery. So the deliveries of one
+/// endpoint come back at most five hundred times a second.
 pub const SPREAD_EACH: Duration = Duration::from_millis(2);
 
-/// While the breaker is open, deferred deliveries come back no sooner than after this part of the time
-/// that it has been, so that one that is down for long is not asked about every few seconds …
+/// While the breaker is open, a deferral lasts at least the outage so far divided by this, so that
+/// the deliveries of an endpoint that is down for long don't come back every few seconds …
 const OUTAGE_PART: u32 = 8;
-/// … but never later than this for that reason.
+/// … but a long outage extends a deferral to no more than this.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// Trouble with an endpoint of which nothing is heard for so long may be forgotten.
+/// The state of an endpoint without requests may be evicted after this time, failures included.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
 
 /// Why a delivery is deferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The endpoint failed so often that it is only probed for now.
+    /// The endpoint's circuit breaker is open.
     Failing,
-    /// It, its host or its owner has as many requests in flight as it may.
+    /// The endpoint, its host or its owner is at its limit on requests in flight.
     Busy,
-    /// It or its host has stopped answering.
+    /// The endpoint or its host has stopped answering.
     Silent,
-    /// Its owner's limit on requests a minute is used up.
+    /// The owner's limit on requests a minute is used up.
     RateLimit,
-    /// Its receiver asked to wait.
+    /// The receiver asked to wait.
     Held,
-    /// Its receiver takes no more than it got, as far as is known from what it refused.
+    /// The receiver accepts no faster rate, as learned from the requests that it refused.
     Paced,
     /// The webhook can't be read, for example because the key of its secrets is missing.
     Unreadable,
-    /// The directory can't be decided by: it is incomplete, or a snapshot of it was refused.
+    /// The directory can't decide about access: it is incomplete, or a snapshot was refused.
     DirectoryHeld,
 }
 
@@ -90,21 +93,21 @@ impl Cause {
     }
 }
 
-/// What a delivery may do.
+/// Whether a delivery may be attempted now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Go now. A probe decides whether the breaker closes.
+    /// Attempt it now.
     Go {
-        /// Whether it is a probe.
+        /// Whether it is a probe, which decides whether the breaker closes.
         probe: bool,
     },
-    /// Wait: a slot will be free at once.
+    /// Wait for a slot: one is about to be free.
     Wait,
-    /// Come back after this time.
+    /// Defer it.
     Defer {
-        /// Why.
+        /// Why it is deferred.
         cause: Cause,
-        /// How long.
+        /// The time after which it comes back.
         wait: Duration,
     },
 }
@@ -115,13 +118,13 @@ pub struct Endpoint {
     most: u32,
     limit: u32,
     in_flight: u32,
-    /// The usual duration of a request, the newest counting a tenth.
+    /// The moving average of the duration of requests: the newest counts a tenth.
     average: Duration,
-    /// When a request last ended, or the first of those in flight began.
+    /// When a request last ended, or when the first of those in flight began.
     moved: Option<Instant>,
     failures: u32,
     slow_failures: u32,
-    /// What the slow ones took together.
+    /// The total duration of the slow failures.
     wasted: Duration,
     open: Option<Open>,
     backlog: Backlog,
@@ -135,8 +138,7 @@ struct Open {
 }
 
 impl Endpoint {
-    /// An endpoint of which nothing is known, with the most requests that it may ever have in
-    /// flight.
+    /// A new endpoint. `most` is the upper bound of its limit on requests in flight.
     #[must_use]
     pub fn new(most: u32) -> Self {
         let most = most.max(1);
@@ -154,8 +156,8 @@ impl Endpoint {
         }
     }
 
-    /// Asks for a request. `waiting` are those that wait for a slot already, and `chance` a
-    /// number from 0 up to 1 that spreads deferrals.
+    /// Decides about one delivery. `waiting` is the number of deliveries that wait for a slot, and
+    /// `chance` a random number from 0 up to 1 that spreads deferrals.
     pub fn admit(&mut self, now: Instant, waiting: usize, chance: f64) -> Admission {
         if let Some(open) = &mut self.open {
             if now < open.until || open.probing {
@@ -179,18 +181,19 @@ impl Endpoint {
         } else if self.expected_wait(now, waiting) <= LONGEST_WAIT {
             Admission::Wait
         } else {
-            // Of one that has been silent for a while nothing is expected sooner than that.
+            // An endpoint that has been silent for a while is expected to stay so for as long
+            // again.
             self.defer(Cause::Busy, self.silence(now), SPREAD_EACH, chance)
         }
     }
 
-    /// Whether one that waits may go.
+    /// Whether a delivery that waits for a slot may be attempted.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.in_flight < self.limit
     }
 
-    /// A request begins. [`Endpoint::admit`] has done it for those that go at once.
+    /// A request begins. [`Endpoint::admit`] calls this itself when it returns [`Admission::Go`].
     pub fn begin(&mut self, now: Instant) {
         if self.in_flight == 0 {
             self.moved = Some(now);
@@ -198,7 +201,7 @@ impl Endpoint {
         self.in_flight += 1;
     }
 
-    /// A request did not take place after all.
+    /// A request that had begun was not sent.
     pub fn abandon(&mut self, probe: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if probe && let Some(open) = &mut self.open {
@@ -218,7 +221,7 @@ impl Endpoint {
             }
             (self.failures, self.slow_failures) = (0, 0);
             (self.wasted, self.open) = (Duration::ZERO, None);
-            // A limit that is not used says nothing about how much the endpoint can take.
+            // The limit grows only if it was used: otherwise success says nothing about it.
             if used >= self.limit / 2 {
                 self.limit = (self.limit + 1).min(self.most);
             }
@@ -231,7 +234,8 @@ impl Endpoint {
             self.limit = (self.limit / 2).max(1);
         }
         let slow = self.slow_failures >= SLOW_FAILURES && self.wasted >= MOST_WASTED;
-        // What began before the breaker opened says nothing new, and a probe may be under way.
+        // While the breaker is open, only the result of a probe counts: other requests began
+        // before.
         let opens = match self.open {
             Some(_) => probe,
             None => slow || self.failures >= FAILURES,
@@ -259,8 +263,8 @@ impl Endpoint {
         self.open.is_some()
     }
 
-    /// Whether nothing is to be remembered of it: nothing is in flight, and it is in no trouble or
-    /// nothing was heard of it for long.
+    /// Whether this state can be evicted: nothing is in flight, and the endpoint is healthy or no
+    /// request has ended for ten minutes.
     #[must_use]
     pub fn is_idle(&self, now: Instant) -> bool {
         let silent = self.moved.is_none_or(|moved| now.duration_since(moved) > FORGET_AFTER);
@@ -274,21 +278,20 @@ impl Endpoint {
         Admission::Defer { cause, wait }
     }
 
-    /// How long the next one would wait for a slot: from an endpoint that was silent for a while
-    /// nothing is expected sooner than that.
+    /// How long the next delivery would wait for a slot: no less than the endpoint has been silent.
     fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
         let ahead = u32::try_from(waiting + 1).unwrap_or(u32::MAX);
         let usual = self.average.saturating_mul(ahead) / self.limit.max(1);
         usual.max(self.silence(now))
     }
 
-    /// How long nothing has ended.
+    /// The time since a request last ended.
     fn silence(&self, now: Instant) -> Duration {
         self.moved.map(|moved| now.saturating_duration_since(moved)).unwrap_or_default()
     }
 }
 
-/// Whether requests have been unanswered for longer than is usual, so that they probably hang.
+/// Whether no request has ended for so long that those in flight probably hang.
 pub(crate) fn is_silent(
     now: Instant,
     in_flight: u32,
@@ -300,7 +303,7 @@ pub(crate) fn is_silent(
         && silence >= SILENT_AFTER.max(average.saturating_mul(SILENT_FACTOR))
 }
 
-/// The usual duration after another request: the newest counts a tenth.
+/// The moving average after another request, which counts a tenth.
 pub(crate) fn next_average(average: Duration, duration: Duration) -> Duration {
     (average * 9 + duration) / 10
 }

@@ -17,7 +17,7 @@ fn an_endpoint_that_hangs_is_probed_once_a_minute() {
     for _ in 0..FIRST_LIMIT {
         assert_eq!(go(&mut endpoint, start), Admission::Go { probe: false });
     }
-    // The slots are taken and nothing comes: who asks later is deferred, not kept waiting.
+    // All slots are in use and nothing answers: a later delivery is deferred and does not wait.
     let later = start + Duration::from_secs(2);
     assert!(matches!(go(&mut endpoint, later), Admission::Defer { cause: Cause::Silent, .. }));
     let end = start + HANG;
@@ -37,7 +37,7 @@ fn an_endpoint_that_hangs_is_probed_once_a_minute() {
 }
 
 #[test]
-fn an_endpoint_that_stops_answering_gets_nothing_new_until_it_answers() {
+fn an_endpoint_that_stops_answering_gets_no_request_until_it_answers() {
     let (mut endpoint, start) = (Endpoint::new(64), Instant::now());
     for _ in 0..SILENT_REQUESTS {
         assert_eq!(go(&mut endpoint, start), Admission::Go { probe: false });
@@ -69,7 +69,7 @@ fn quick_failures_open_the_breaker_late_and_for_a_second() {
     assert!(matches!(go(&mut endpoint, now), Admission::Defer { .. }));
     let later = now + Duration::from_secs(1);
     assert_eq!(go(&mut endpoint, later), Admission::Go { probe: true });
-    // A probe that did not take place leaves the place to another one.
+    // A probe that was not sent leaves room for another one.
     endpoint.abandon(true);
     assert_eq!(go(&mut endpoint, later), Admission::Go { probe: true });
 }
@@ -93,7 +93,7 @@ fn a_large_backlog_comes_back_slowly() {
 }
 
 #[test]
-fn a_long_outage_is_asked_about_rarely_and_a_short_one_soon() {
+fn deferrals_are_long_after_a_long_outage_and_short_after_a_short_one() {
     let (mut endpoint, start) = (Endpoint::new(1), Instant::now());
     (0..FAILURES).for_each(|_| endpoint.end(start, false, QUICK, false));
     let hour = start + Duration::from_hours(1);
@@ -109,8 +109,8 @@ fn a_long_outage_is_asked_about_rarely_and_a_short_one_soon() {
     assert!(after_an_hour < 2 * LONGEST_PAUSE, "{after_an_hour:?}");
     endpoint.end(hour, true, QUICK, false);
     (0..FAILURES).for_each(|_| endpoint.end(hour, false, QUICK, false));
-    let anew = wait(go(&mut endpoint, hour));
-    assert!(anew < Duration::from_secs(2), "{anew:?}");
+    let after_reopening = wait(go(&mut endpoint, hour));
+    assert!(after_reopening < Duration::from_secs(2), "{after_reopening:?}");
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +137,7 @@ fn take(in_flight: &mut Vec<bool>, which: Index) -> Option<bool> {
 
 proptest! {
     #[test]
-    fn there_are_never_more_in_flight_than_allowed_and_never_two_probes(
+    fn requests_in_flight_never_exceed_the_limit_and_probes_never_exceed_one(
         most in 1u32..70, steps in prop::collection::vec(step(), 0..300)
     ) {
         let (mut endpoint, mut now) = (Endpoint::new(most), Instant::now());
@@ -162,7 +162,7 @@ proptest! {
                 }
                 Step::Pass(ms) => now += Duration::from_millis(ms),
             }
-            // A probe comes beside those that were in flight when the breaker opened.
+            // A probe is sent in addition to those in flight when the breaker opened.
             prop_assert!(in_flight.len() <= most as usize + 1);
             let probes = in_flight.iter().filter(|probe| **probe).count();
             prop_assert!(probes <= 1 || !endpoint.is_open());

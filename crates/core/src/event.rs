@@ -1,9 +1,9 @@
-//! Events in: from the bytes of an AMQP message to what Fanfare works with, or to a refusal.
+//! Parsing: from the bytes of an AMQP message to events and directory documents, or to a refusal.
 //!
-//! The form is `CloudEvents` 1.0 in JSON: one event or an array of them in structured mode, or one
-//! event in binary mode, whose attributes are headers ([`EventMessage`]). After [`parse_message`]
-//! nobody asks whether an event is valid. A batch is taken apart here, so that one bad event in it
-//! does not take the others with it.
+//! The format is `CloudEvents` 1.0 in JSON: one event or an array of events in structured mode, or
+//! one event in binary mode, whose attributes are headers ([`EventMessage`]). After
+//! [`parse_message`] an event is valid, and no other code checks it. A batch is split here, so that
+//! one bad event does not reject the others.
 
 mod attributes;
 mod message;
@@ -15,13 +15,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
-use crate::access::Resource;
 use crate::directory::{Document, Kind};
 use crate::filter::{Action, Filter};
 use crate::ids::EventKey;
 use crate::json;
 use crate::mask::MaskPolicy;
 use crate::reject::{Reason, Reject};
+use crate::resource::Resource;
 use crate::traceparent;
 use attributes::Attributes;
 use message::{ContentMode, not_json, read};
@@ -35,19 +35,19 @@ pub const MAX_MESSAGE: usize = 1024 * 1024;
 pub const MAX_BATCH: usize = 1000;
 /// The longest `id`, `source`, `type` or `subject`, in bytes.
 pub const MAX_ATTRIBUTE: usize = 1024;
-/// The longest wait that an event's own time is believed to tell of.
+/// The longest wait that is derived from an event's own time.
 const MOST_WAITED: TimeDelta = TimeDelta::days(7);
-/// A time so far off is no time at which anything happened.
+/// A time that is further than this from now is not the time of an event.
 const FARTHEST: TimeDelta = TimeDelta::days(3650);
 /// The content type of a message with one event.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// The content type of a message with an array of events.
 pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
 
-/// What one message held.
+/// The content of one message.
 #[derive(Debug)]
 pub struct Published {
-    /// Whether it was an array, whose events go out together.
+    /// Whether the message was an array, whose events are sent in one POST to each webhook.
     pub batch: bool,
     /// Its entries in order.
     pub entries: Vec<Entry>,
@@ -60,9 +60,9 @@ pub enum Entry {
     Event(Box<Event>),
     /// A document of the directory.
     Directory(Box<Document>),
-    /// An entry that can't be taken, with its own JSON as it was.
+    /// An entry that was refused, with its own JSON unchanged.
     Rejected {
-        /// Why not.
+        /// Why it was refused.
         reject: Reject,
         /// The entry's JSON, byte for byte.
         raw: String,
@@ -84,23 +84,23 @@ pub struct Event {
     pub filter: Filter,
     /// The type's second part.
     pub action: Action,
-    /// What it happened to.
+    /// The resource that it is about.
     pub resource: Resource,
-    /// When it happened, if the publisher said so.
+    /// When it happened, if the publisher gave a time.
     pub time: Option<DateTime<Utc>>,
     /// The directory revision to judge it by; the newest when absent.
     pub access_revision: Option<i64>,
-    /// The W3C trace context to hand on.
+    /// The W3C trace context that is passed to receivers.
     pub traceparent: Option<String>,
     /// The notification that receivers get: flat, compact JSON.
     pub notification: String,
 }
 
-/// Takes a message apart; what `mask` names is in no event that comes out.
+/// Parses a message, and masks the values that `mask` selects in each event.
 ///
 /// # Errors
-/// When the message as a whole can't be taken; single bad entries of a batch come back as
-/// [`Entry::Rejected`].
+/// The message as a whole is refused. A single bad entry of a batch is an [`Entry::Rejected`]
+/// instead.
 pub fn parse_message(message: &EventMessage<'_>, mask: &MaskPolicy) -> Result<Published, Reject> {
     let size = message.body.len();
     if size > MAX_MESSAGE {
@@ -139,7 +139,7 @@ pub fn parse_message(message: &EventMessage<'_>, mask: &MaskPolicy) -> Result<Pu
     Ok(Published { batch: false, entries: vec![entry] })
 }
 
-/// Takes the body of a message in structured mode apart, as [`parse_message`] does.
+/// Parses the body of a message in structured mode, as [`parse_message`] does.
 ///
 /// # Errors
 /// As [`parse_message`].
@@ -151,10 +151,10 @@ pub fn parse(
     parse_message(&EventMessage { body, traceparent, ..EventMessage::default() }, mask)
 }
 
-/// How long an event has waited since it says that it happened: no less than nothing, since clocks
-/// differ, and no more than a week, since what happened long ago was published late or again. `None`
-/// for an event that does not say, or whose time is years off and says nothing of a wait, such as the
-/// year 1 that stands for no time in .NET.
+/// How long an event has waited, from its own time until `now`: at least zero, since clocks differ,
+/// and at most a week, since an event with an older time was published late or again. Returns
+/// `None` for an event without a time, or with a time that is years off, such as the year 1, which
+/// stands for no time in .NET.
 #[must_use]
 pub fn waited(happened: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Duration> {
     let waited = now - happened?;
@@ -164,7 +164,7 @@ pub fn waited(happened: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Dur
     Some(waited.min(MOST_WAITED).to_std().unwrap_or_default())
 }
 
-/// The entries of a batch, of which there may be so many and no more.
+/// The entries of a batch, at most [`MAX_BATCH`].
 fn batch_items(whole: &RawValue) -> Result<Vec<&RawValue>, Reject> {
     let items: Vec<&RawValue> = serde_json::from_str(whole.get())
         .map_err(|error| not_json(whole.get().as_bytes(), &error))?;
@@ -202,11 +202,11 @@ fn parse_entry(
         .map(|event| Entry::Event(Box::new(event)))
 }
 
-/// Takes a directory document with its envelope, of any size: `fanfare directory import` has no
-/// message's limit.
+/// Parses a directory document with its envelope. The size limit of messages does not apply, since
+/// `fanfare directory import` reads files.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The document is malformed, or its revision is missing.
 pub fn parse_document(raw: &RawValue) -> Result<Document, Reject> {
     let attributes = Attributes::parse(raw)?;
     document(&attributes, &attributes.required("type")?)
@@ -270,7 +270,8 @@ fn parse_type(event_type: &str) -> Result<(Filter, Action), Reject> {
     Ok((filter, action))
 }
 
-/// Makes the notification: the action's two keys, then the data's in order, masked.
+/// Builds the notification: the two keys of the action, then the masked members of the data in
+/// order.
 fn flatten(
     filter: Filter,
     action: &Action,

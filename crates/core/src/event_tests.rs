@@ -1,4 +1,4 @@
-//! What is taken, what is refused, and for which reason.
+//! Which events are accepted, which are refused, and for which reason.
 
 use super::*;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn an_event_becomes_a_flat_notification() {
 }
 
 #[test]
-fn empty_data_gives_just_the_two_keys() {
+fn empty_data_gives_a_notification_of_two_keys() {
     let notification = event(&with("data", json!({}))).notification;
     assert_eq!(notification, r#"{"Action":"reports","UserAction":"upload"}"#);
 }
@@ -92,13 +92,13 @@ fn each_malformed_event_has_its_reason() {
 }
 
 #[test]
-fn a_reserved_key_behind_an_escape_is_seen() {
+fn a_reserved_key_that_is_written_with_an_escape_is_refused() {
     let body = upload().to_string().replace("\"Name\"", "\"\\u0041ction\"");
     refused(body, Reason::ReservedKey);
 }
 
 #[test]
-fn limits_are_kept_exactly() {
+fn sizes_and_counts_at_the_limit_are_accepted_and_one_more_is_refused() {
     let room = MAX_MESSAGE - with("data", json!({ "x": "" })).to_string().len();
     assert!(
         parse(
@@ -134,7 +134,7 @@ fn limits_are_kept_exactly() {
 }
 
 #[test]
-fn a_bad_event_in_a_batch_leaves_the_others_alone() {
+fn a_bad_event_in_a_batch_does_not_reject_the_others() {
     let body = format!("[{}, {{ \"id\": 1 }}, {}]", upload(), with("id", json!("2")));
     let published = parse(body.as_bytes(), None, &MaskPolicy::default()).unwrap();
     assert!(published.batch);
@@ -160,7 +160,7 @@ fn the_trace_context_comes_from_the_event_or_the_message() {
     };
     assert_eq!(traced(&upload()).as_deref(), Some(header));
     assert_eq!(traced(&with("traceparent", json!(own))).as_deref(), Some(own));
-    // What is not valid does not stand in the way of a valid header.
+    // An invalid attribute does not hide a valid header.
     let zeros = format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32));
     for bad in ["x\u{df}", zeros.as_str(), &own.to_uppercase(), &own.replacen("00", "ff", 1)] {
         assert_eq!(traced(&with("traceparent", json!(bad))).as_deref(), Some(header), "{bad}");
@@ -232,7 +232,7 @@ fn detail(body: impl AsRef<[u8]>, reason: Reason) -> String {
 }
 
 #[test]
-fn a_name_that_differs_by_case_from_one_that_is_used_is_refused_by_its_name() {
+fn an_attribute_that_differs_from_a_known_one_by_case_is_refused_with_its_name() {
     for name in [
         "accessRevision",
         "Type",
@@ -286,7 +286,7 @@ fn an_optional_attribute_in_a_bad_form_never_costs_the_event() {
 }
 
 #[test]
-fn data_in_another_form_than_an_object_is_refused_with_what_to_do() {
+fn data_that_is_not_an_object_is_refused_with_advice() {
     let other = |name: &str, value: Value| {
         let mut event = without("data");
         event[name] = value;
@@ -300,7 +300,7 @@ fn data_in_another_form_than_an_object_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_wait_is_told_only_where_the_time_can_be_believed() {
+fn waited_ignores_times_that_are_years_off_and_is_at_most_a_week() {
     let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
     let since = |before: TimeDelta| waited(Some(now - before), now);
     assert_eq!(since(TimeDelta::seconds(5)), Some(Duration::from_secs(5)));

@@ -1,71 +1,69 @@
-//! Why a webhook was told of an event, or why not.
+//! Explanations: why an event was sent to a webhook, or why not.
 //!
-//! The plan is what was decided; the facts are what was true then. When a webhook is in the plan
-//! nothing needs an excuse; when it is not, every fact that speaks against it is a reason.
+//! The plan is the decision; the facts are what was true at that time. For a webhook in the plan,
+//! the explanation is the grant. For any other webhook, each fact that excludes it is a reason.
 
 use std::fmt;
 
-use crate::access::{Resource, SYSTEM_ADMINISTRATOR, Scope};
+use crate::access::SYSTEM_ADMINISTRATOR;
 use crate::filter::{Action, Filters};
 use crate::outcome::DropReason;
+use crate::resource::{Resource, Scope};
 
-/// What was decided: about which resource, by which revision.
+/// A routing decision: the event that it was about, and the revision that it used.
 #[derive(Debug, Clone)]
 pub struct Decision {
     /// The event's resource.
     pub resource: Resource,
-    /// What happened to it.
+    /// The event's action.
     pub action: Action,
-    /// The directory revision that it was decided by.
+    /// The directory revision that decided.
     pub revision: i64,
-    /// The revision from which on the directory's history is kept; 0 for all of it.
+    /// The oldest revision of which the directory's history is kept; 0 if all of it is.
     pub kept_from: i64,
-    /// Whether it was a test, which goes to the one webhook that it was asked for.
+    /// Whether the event was a test, which is sent to one webhook only.
     pub is_test: bool,
 }
 
-/// What was true of one webhook at a decision.
+/// The facts about one webhook at the time of a decision.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// Whether the plan has it.
+    /// Whether the webhook is in the plan.
     pub planned: bool,
-    /// What it was; `None` when it did not exist yet.
-    pub webhook: Option<WebhookThen>,
-    /// How its owner stood.
+    /// The webhook as it was; `None` if it did not exist yet.
+    pub webhook: Option<WebhookVersion>,
+    /// The state of the webhook's owner.
     pub owner: OwnerState,
-    /// What gives its owner `read`, provided that they are enabled.
+    /// A grant of `read` to the owner. It counts only if the owner is enabled.
     pub grant: Option<Grant>,
-    /// Why the delivery was dropped after the plan, in words, if it was.
+    /// The reason in words, if the delivery was dropped after the plan.
     pub dropped: Option<String>,
 }
 
 impl Facts {
-    /// What let the owner read, if they were.
+    /// The grant that let the owner read the resource, if there was one and the owner was enabled.
     #[must_use]
     pub fn grant_in_force(&self) -> Option<&Grant> {
         self.grant.as_ref().filter(|_| self.owner == OwnerState::Enabled)
     }
 }
 
-/// What a webhook was at some time.
+/// A webhook as it was at some time.
 #[derive(Debug, Clone)]
-pub struct WebhookThen {
-    /// It was gone.
+pub struct WebhookVersion {
     pub deleted: bool,
-    /// It got nothing for a while.
     pub paused: bool,
-    /// What it asked for.
     pub filters: Filters,
 }
 
-/// How the owner of a webhook stands in the directory.
+/// The state of a webhook's owner in the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerState {
-    /// May do what the permissions say.
+    /// The owner's permissions count.
     Enabled,
-    /// May do nothing for now.
+    /// The owner's permissions don't count for now.
     Disabled,
-    /// Is not in the directory, or not any more.
+    /// The owner is not in the directory.
     Deleted,
 }
 
@@ -81,25 +79,25 @@ impl OwnerState {
     }
 }
 
-/// A way in which a user may read a resource.
+/// A grant of `read` on a resource to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// What the permission is about; `None` for administrators, who need none.
+    /// The permission's scope and target; `None` for administrators, who need no permission.
     pub permission: Option<(Scope, String)>,
-    /// Whose permission it is.
+    /// The user or role that has the permission.
     pub by: By,
-    /// The revision of the newest document that it rests on.
+    /// The revision of the newest document that the grant depends on.
     pub since: i64,
 }
 
-/// Whose permission a grant is.
+/// The user or role that has the permission of a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum By {
-    /// The user's own.
+    /// The user.
     User,
-    /// That of a role of the user's, by its name.
+    /// A role of the user, by its name.
     Role(String),
-    /// That of the built-in role.
+    /// The built-in role `System Administrator`.
     Administrator,
 }
 
@@ -114,7 +112,7 @@ impl By {
         }
     }
 
-    /// The name of the role, if it is one's.
+    /// The name of the role, if a role has the permission.
     #[must_use]
     pub fn role(&self) -> Option<&str> {
         match self {
@@ -125,7 +123,7 @@ impl By {
     }
 }
 
-/// To follow "through".
+/// A phrase that follows the word "through".
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((scope, target)) = &self.permission {
@@ -140,7 +138,7 @@ impl fmt::Display for Grant {
     }
 }
 
-/// A scope and its target, as people read it.
+/// A scope and its target as text for people.
 #[must_use]
 pub fn scope_text(scope: Scope, target: &str) -> String {
     match target {
@@ -149,13 +147,13 @@ pub fn scope_text(scope: Scope, target: &str) -> String {
     }
 }
 
-/// What is asked for to read a resource, any of which suffices.
+/// The permissions that grant `read` on a resource, as text; each of them suffices.
 #[must_use]
 pub fn asked(resource: &Resource) -> Vec<String> {
     resource.read_scopes().into_iter().map(|(scope, target)| scope_text(scope, target)).collect()
 }
 
-/// Why a webhook is not in a plan. The order is that in which they are told.
+/// Why a webhook is not in a plan. Reasons are listed in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// The event was a test of another webhook.
@@ -166,7 +164,7 @@ pub enum Reason {
     WebhookDeleted,
     /// The webhook was paused.
     WebhookPaused,
-    /// The webhook asks for other events.
+    /// The webhook's filters don't match the event.
     Filter,
     /// The owner was disabled.
     OwnerDisabled,
@@ -174,7 +172,7 @@ pub enum Reason {
     OwnerDeleted,
     /// The owner was not allowed to read the resource.
     NoAccess,
-    /// Nothing that is still known speaks against it.
+    /// No fact that is still known excludes the webhook.
     Unknown,
 }
 
@@ -192,7 +190,7 @@ impl Reason {
         Self::Unknown,
     ];
 
-    /// The stable code; that of a dropped delivery where the reason is the same.
+    /// The stable code. Reasons for which a delivery can also be dropped have the same code there.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -212,9 +210,9 @@ impl Reason {
 /// Why a webhook is in a plan, or why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// All that speaks against it, in the order of [`Reason`]; none when it is in the plan.
+    /// All reasons against the webhook, in the order of [`Reason`]; empty if it is in the plan.
     pub reasons: Vec<Reason>,
-    /// The same in words.
+    /// The reasons in words.
     pub detail: String,
 }
 
@@ -226,7 +224,7 @@ impl Explanation {
     }
 }
 
-/// Says why a webhook is in the plan, or gives every reason why it is not.
+/// Explains why a webhook is in the plan, or gives every reason why it is not.
 #[must_use]
 pub fn explain(decision: &Decision, facts: &Facts) -> Explanation {
     if facts.planned {
@@ -241,28 +239,29 @@ pub fn explain(decision: &Decision, facts: &Facts) -> Explanation {
     if reasons.is_empty() {
         reasons.push(Reason::Unknown);
     }
-    let told = reasons.iter().map(|reason| sentence(*reason, decision, facts));
-    let detail = told.collect::<Vec<_>>().join("; ");
+    let sentences = reasons.iter().map(|reason| sentence(*reason, decision, facts));
+    let detail = sentences.collect::<Vec<_>>().join("; ");
     Explanation { reasons, detail }
 }
 
-/// Everything that is known to speak against it.
+/// The known reasons against the webhook.
 fn against(decision: &Decision, facts: &Facts) -> Vec<Reason> {
-    let then = facts.webhook.as_ref();
-    let is = |test: fn(&WebhookThen) -> bool| then.is_some_and(test);
-    let unasked =
-        |then: &WebhookThen| !then.filters.accept(decision.resource.filter(), &decision.action);
-    // Of a directory that is not kept, what is found says nothing.
+    let webhook = facts.webhook.as_ref();
+    let is = |test: fn(&WebhookVersion) -> bool| webhook.is_some_and(test);
+    let is_filtered_out = |webhook: &WebhookVersion| {
+        !webhook.filters.accept(decision.resource.filter(), &decision.action)
+    };
+    // The directory's history before `kept_from` is incomplete, so it proves nothing.
     let kept = decision.revision >= decision.kept_from;
     let holds = |reason: &Reason| match reason {
         Reason::TestOfAnother => decision.is_test,
-        Reason::NotCreated => then.is_none(),
-        Reason::WebhookDeleted => is(|then| then.deleted),
-        Reason::WebhookPaused => is(|then| then.paused),
-        Reason::Filter => then.is_some_and(unasked),
+        Reason::NotCreated => webhook.is_none(),
+        Reason::WebhookDeleted => is(|webhook| webhook.deleted),
+        Reason::WebhookPaused => is(|webhook| webhook.paused),
+        Reason::Filter => webhook.is_some_and(is_filtered_out),
         Reason::OwnerDisabled => kept && facts.owner == OwnerState::Disabled,
         Reason::OwnerDeleted => kept && facts.owner == OwnerState::Deleted,
-        // Nobody knows what somebody who is gone could read.
+        // The permissions of a deleted owner are unknown.
         Reason::NoAccess => kept && facts.owner != OwnerState::Deleted && facts.grant.is_none(),
         Reason::Unknown => false,
     };
@@ -282,7 +281,7 @@ fn sent(decision: &Decision, facts: &Facts) -> String {
 fn not_kept(decision: &Decision) -> String {
     let Decision { revision, kept_from, .. } = decision;
     format!(
-        "who could read as of revision {revision} is not known any more: \
+        "it is unknown who could read as of revision {revision}: \
          the directory's history is kept from revision {kept_from} on"
     )
 }
@@ -295,7 +294,7 @@ fn sentence(reason: Reason, decision: &Decision, facts: &Facts) -> String {
         Reason::WebhookDeleted => "webhook was deleted when the event came".to_owned(),
         Reason::WebhookPaused => "webhook was paused when the event came".to_owned(),
         Reason::Filter => {
-            let wanted = facts.webhook.as_ref().map(|then| then.filters.shown().join(", "));
+            let wanted = facts.webhook.as_ref().map(|webhook| webhook.filters.shown().join(", "));
             let (filter, action) = (decision.resource.filter(), decision.action.as_str());
             format!("webhook asked for {}, not {filter}.{action}", wanted.unwrap_or_default())
         }
@@ -307,8 +306,8 @@ fn sentence(reason: Reason, decision: &Decision, facts: &Facts) -> String {
         }
         Reason::Unknown if revision < decision.kept_from => not_kept(decision),
         Reason::Unknown => format!(
-            "nothing speaks against it and yet it was not sent: the webhook was changed at that \
-             very moment, or a document of revision {revision} or before came late"
+            "no reason is known: the webhook was changed at the moment of the decision, or a \
+             document of revision {revision} or before arrived late"
         ),
     }
 }
@@ -335,19 +334,19 @@ mod tests {
         }
     }
 
-    /// A webhook that nothing speaks against.
+    /// Facts without any reason against the webhook.
     fn facts(planned: bool) -> Facts {
         let filters = Filters::parse(&["reports.upload"]).unwrap();
         Facts {
             planned,
-            webhook: Some(WebhookThen { deleted: false, paused: false, filters }),
+            webhook: Some(WebhookVersion { deleted: false, paused: false, filters }),
             owner: OwnerState::Enabled,
             grant: Some(grant()),
             dropped: None,
         }
     }
 
-    fn then(change: impl FnOnce(&mut WebhookThen)) -> Facts {
+    fn with_webhook(change: impl FnOnce(&mut WebhookVersion)) -> Facts {
         let mut facts = facts(false);
         change(facts.webhook.as_mut().unwrap());
         facts
@@ -375,17 +374,19 @@ mod tests {
                 "webhook did not exist yet when the event came",
             ),
             (
-                then(|it| it.deleted = true),
+                with_webhook(|it| it.deleted = true),
                 Reason::WebhookDeleted,
                 "webhook was deleted when the event came",
             ),
             (
-                then(|it| it.paused = true),
+                with_webhook(|it| it.paused = true),
                 Reason::WebhookPaused,
                 "webhook was paused when the event came",
             ),
             (
-                then(|it| it.filters = Filters::parse(&["tasks", "reports.delete"]).unwrap()),
+                with_webhook(|it| {
+                    it.filters = Filters::parse(&["tasks", "reports.delete"]).unwrap();
+                }),
                 Reason::Filter,
                 "webhook asked for tasks, reports.delete, not reports.Upload",
             ),
@@ -408,8 +409,8 @@ mod tests {
             (
                 changed(|_| ()),
                 Reason::Unknown,
-                "nothing speaks against it and yet it was not sent: the webhook was changed at \
-                 that very moment, or a document of revision 412 or before came late",
+                "no reason is known: the webhook was changed at the moment of the decision, or a \
+                 document of revision 412 or before arrived late",
             ),
         ] {
             check(&facts, &[reason], detail);
@@ -417,8 +418,8 @@ mod tests {
     }
 
     #[test]
-    fn all_reasons_are_told_in_order() {
-        let mut facts = then(|it| {
+    fn all_reasons_are_listed_in_order() {
+        let mut facts = with_webhook(|it| {
             it.paused = true;
             it.filters = Filters::parse(&["alerts"]).unwrap();
         });
@@ -431,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_plan_was_sent_whatever_the_facts_say() {
+    fn a_planned_webhook_has_the_verdict_sent_whatever_the_facts() {
         let explanation = explain(&decision(), &facts(true));
         assert_eq!(explanation.verdict(), "sent");
         assert_eq!(
@@ -448,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_kept_blames_nobody() {
+    fn a_revision_before_the_kept_history_gives_the_reason_unknown() {
         let decision = Decision { kept_from: 413, ..decision() };
         let mut facts = facts(false);
         (facts.owner, facts.grant) = (OwnerState::Deleted, None);

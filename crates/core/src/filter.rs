@@ -1,9 +1,9 @@
-//! Filters: what a webhook asked to be told of.
+//! Filters: the kinds of events that a webhook subscribes to.
 
 use std::collections::HashSet;
 use std::fmt;
 
-/// The kinds of events, which are the kinds of resources.
+/// The kind of an event, which is also the kind of its resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Filter {
     /// Reports.
@@ -23,7 +23,7 @@ impl Filter {
     pub const ALL: [Self; 5] =
         [Self::Reports, Self::Categories, Self::Connections, Self::Tasks, Self::Alerts];
 
-    /// The name in our spelling.
+    /// The canonical name, in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Filter {
         }
     }
 
-    /// What the filter is about, for people who choose one.
+    /// The filter's description, for people who choose filters.
     #[must_use]
     pub fn description(self) -> &'static str {
         match self {
@@ -60,12 +60,13 @@ impl fmt::Display for Filter {
     }
 }
 
-/// What an event did: the second part of its type, shown as published and compared without case.
+/// The action of an event: the second part of its type, shown as published and compared without
+/// case.
 #[derive(Debug, Clone)]
 pub struct Action(String);
 
 impl Action {
-    /// Takes letters, digits, `-` and `_`; at most 64 of them.
+    /// Accepts 1 to 64 characters: ASCII letters, digits, `-` and `_`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = !text.is_empty() && text.len() <= 64;
@@ -73,7 +74,7 @@ impl Action {
         (fits && plain).then(|| Self(text.to_owned()))
     }
 
-    /// The action of an event's whole type; `None` when it has none.
+    /// The action in an event's type; `None` if it has none.
     #[must_use]
     pub fn of_type(event_type: &str) -> Option<Self> {
         event_type.split_once('.').and_then(|(_, action)| Self::parse(action))
@@ -85,16 +86,17 @@ impl Action {
         &self.0
     }
 
-    /// Whether the event says that its resource is gone, so that nobody can be asked for access
-    /// to it any more.
+    /// Whether the event says that its resource was deleted. Access to a deleted resource can't be
+    /// decided again.
     #[must_use]
     pub fn is_delete(&self) -> bool {
         self.0.eq_ignore_ascii_case("delete")
     }
 }
 
-/// Whether a type is of an event that says that its resource is gone: the one exception to the rule
-/// that nothing is sent without access. A text that is no event's type is no exception.
+/// Whether events of a type say that their resource was deleted. It is the only exception to the
+/// rule that access is decided again before a retry: only the owner's state is. A text that is not
+/// an event's type returns false.
 #[must_use]
 pub fn is_delete(event_type: &str) -> bool {
     Action::of_type(event_type).is_some_and(|action| action.is_delete())
@@ -108,21 +110,22 @@ impl PartialEq for Action {
 
 impl Eq for Action {}
 
-/// The filters of one webhook, in the order in which its owner gave them: `reports` and
-/// `reports.delete` forms, each once, and `*` for everything. None at all mean everything too.
+/// The filters of one webhook, in the order in which its owner gave them, without duplicates: in
+/// the forms `reports` and `reports.delete`, and `*` for all events. An empty list means all events
+/// too.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filters(Vec<String>);
 
-/// Everything, in our spelling.
+/// The filter that matches every event.
 const EVERYTHING: &str = "*";
 
-/// Filters that name nothing known.
+/// Filters that don't exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("The following filters are not valid: '{}'.", .0.join(", "))]
 pub struct UnknownFilters(pub Vec<String>);
 
 impl Filters {
-    /// Parses what a user asked for.
+    /// Parses the filters that a user gives.
     pub fn parse<S: AsRef<str>>(wanted: &[S]) -> Result<Self, UnknownFilters> {
         let mut forms: Vec<String> = Vec::new();
         let mut known = HashSet::new();
@@ -140,29 +143,29 @@ impl Filters {
         if !unknown.is_empty() {
             return Err(UnknownFilters(unknown));
         }
-        // The two ways to ask for everything and nothing else are stored alike.
+        // `*` alone and no filter mean the same, and are stored alike.
         Ok(Self(if forms == [EVERYTHING] { Vec::new() } else { forms }))
     }
 
-    /// The forms as stored: empty means everything.
+    /// The filters as stored: empty means all events.
     #[must_use]
     pub fn stored(&self) -> Vec<&str> {
         self.0.iter().map(String::as_str).collect()
     }
 
-    /// The forms as shown.
+    /// The filters as shown to users.
     #[must_use]
     pub fn shown(&self) -> Vec<&str> {
         if self.0.is_empty() { vec![EVERYTHING] } else { self.stored() }
     }
 
-    /// Whether events of all kinds are asked for.
+    /// Whether the filters match all events.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.0.is_empty() || self.0.iter().any(|form| form == EVERYTHING)
     }
 
-    /// Whether an event of this filter and action is asked for.
+    /// Whether the filters match an event of this filter and action.
     #[must_use]
     pub fn accept(&self, filter: Filter, action: &Action) -> bool {
         self.is_everything()
@@ -170,14 +173,14 @@ impl Filters {
     }
 }
 
-/// The stored forms that ask for such an event: `reports` and `reports.delete`.
+/// The stored filters that match such an event: for example `reports` and `reports.delete`.
 #[must_use]
 pub fn matching_forms(filter: Filter, action: &Action) -> [String; 2] {
     let with_action = format!("{filter}.{}", action.as_str().to_ascii_lowercase());
     [filter.name().to_owned(), with_action]
 }
 
-/// One form in our spelling.
+/// One filter in its canonical form.
 fn parse_one(text: &str) -> Option<String> {
     if text == EVERYTHING {
         return Some(text.to_owned());
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_action_delete_says_that_a_resource_is_gone() {
+    fn only_types_with_the_action_delete_are_deletes() {
         assert!(is_delete("reports.delete"));
         assert!(is_delete("Reports.DELETE"));
         for other in ["reports.undelete", "reports.soft.delete", "reports.", "delete", ".", ""] {
@@ -210,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_keep_their_order_in_our_spelling_and_come_once() {
+    fn filters_keep_their_order_and_become_canonical_without_duplicates() {
         check(
             &["tasks.Execute", "Reports", "alerts", "REPORTS"],
             &["tasks.execute", "reports", "alerts"],
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_among_other_filters_asks_for_everything() {
+    fn an_asterisk_among_other_filters_matches_all_events() {
         let delete = Action::parse("delete").unwrap();
         for wanted in [&["tasks", "*"][..], &["*"], &[]] {
             let filters = Filters::parse(wanted).unwrap();
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_with_an_action_asks_for_that_action_only() {
+    fn a_filter_with_an_action_matches_that_action_only() {
         let filters = Filters::parse(&["reports.delete"]).unwrap();
         assert!(filters.accept(Filter::Reports, &Action::parse("Delete").unwrap()));
         assert!(!filters.accept(Filter::Reports, &Action::parse("upload").unwrap()));

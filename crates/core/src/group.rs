@@ -1,17 +1,19 @@
-//! What the webhooks of one host, or of one owner, may use of a worker together.
+//! The limits of a group: all webhooks of one host, or of one owner, in a worker.
 //!
-//! A limit for each webhook does not stop a host with fifty webhooks that hangs, nor an owner who
-//! registers a hundred. So a host that has stopped answering gets nothing new, whichever of its
-//! webhooks asks.
+//! A limit for each webhook does not protect against a host with fifty webhooks that hangs, nor
+//! against an owner who registers a hundred. So a host that has stopped answering gets no new
+//! request for any of its webhooks.
 //!
-//! A request that takes longer than is usual for its host is slow. Slow requests have a lane of their
-//! own, as large as that of the fast ones, so that they don't count against these. A group whose
-//! requests are all fast may use the whole worker, since it gives everything back within milliseconds.
-//! All of them may turn slow at once, so each that does moves to the slow lane while it has room. Then
-//! its group gets nothing new while it has more than its share there.
+//! A request that takes longer than is usual for its host is slow. Slow requests have slots of
+//! their own, as many as the fast ones, so that they don't use up those of the fast ones. A group
+//! whose requests are all fast may use the whole worker, since its slots are free again within
+//! milliseconds. All of its requests may turn slow at once. Each that does moves to a slow slot, as
+//! long as one is free; and the group gets no new request while it has more than its share of the
+//! slow slots.
 //!
-//! Once the slow lane is half full, fast requests have shares, too: what turns slow next may find no
-//! room there. It is stuck among the fast ones then, and would fill them.
+//! Once half of the slow slots are in use, groups have shares of the fast slots too. The next
+//! requests that turn slow may find no slow slot. They are then stuck in fast slots, and without
+//! shares they could fill them all.
 
 use std::time::{Duration, Instant};
 
@@ -25,27 +27,27 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const SLOW_FACTOR: u32 = 8;
 /// … but not before the first of these times, and in any case after the second one.
 const SLOW_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// A host whose requests usually take so long gets slow ones only: they would fill the fast lane before
-/// they could turn out to be slow.
+/// All requests to a host with at least this average duration count as slow from the start:
+/// otherwise they would fill the fast slots before they count as slow.
 const SLOW_HOST: Duration = Duration::from_millis(250);
 
-/// A host is suspect when a request that took so long has failed and none succeeded meanwhile, …
+/// A host is suspect if a request failed after at least this time and none succeeded meanwhile. …
 const WASTED: Duration = Duration::from_secs(1);
-/// … and has no more than so many requests in flight until one does.
+/// … Until a request succeeds, a suspect host has at most this many in flight.
 const SUSPECT_REQUESTS: u32 = 4;
 
-/// Which webhooks form a group.
+/// The webhooks that form a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Those whose URLs name the same host and port. It is one server, or one gateway, which fails
-    /// as a whole: its silence counts.
+    /// The webhooks whose URLs have the same host and port. It is one server or gateway, which
+    /// fails as a whole, so its silence counts for all of them.
     Host,
-    /// Those of one owner. They may be anywhere: the silence of some says nothing about the others.
+    /// The webhooks of one owner. Their endpoints are independent, so silence does not count.
     Owner,
 }
 
 impl Kind {
-    /// The part that a group may use of what the groups share.
+    /// The share of a group, of `room` slots.
     fn share(self, room: u32) -> u32 {
         let part = match self {
             Self::Host => 2,
@@ -55,31 +57,31 @@ impl Kind {
     }
 }
 
-/// What a worker has in flight, whatever the group.
+/// The requests in flight of a worker, over all groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Requests that are not among the slow ones.
+    /// Requests in fast slots.
     pub fast: u32,
-    /// The most of these that there may be.
+    /// The number of fast slots.
     pub concurrency: u32,
-    /// Requests that are among the slow ones.
+    /// Requests in slow slots.
     pub slow: u32,
-    /// The most of these that there may be.
+    /// The number of slow slots.
     pub slow_room: u32,
 }
 
 impl Load {
-    /// Whether there is room for everybody among the fast requests.
+    /// Whether so many fast slots are free that no shares are needed.
     fn is_half_idle(self) -> bool {
         self.fast < self.concurrency / 2
     }
 
-    /// Whether those that turn slow soon may find no room.
+    /// Whether requests that turn slow may soon find no slow slot.
     fn is_crowded(self) -> bool {
         self.slow >= self.slow_room / 2
     }
 
-    /// Where a request counts that turns slow now.
+    /// The speed of a request that turns slow now.
     #[must_use]
     pub fn slowed(self) -> Speed {
         if self.slow < self.slow_room { Speed::Slow } else { Speed::Stuck }
@@ -91,47 +93,44 @@ impl Load {
 pub struct Group {
     kind: Kind,
     in_flight: u32,
-    /// Those of them that are among the slow ones.
+    /// The requests in slow slots.
     slow: u32,
-    /// Those that are slow and found no room there.
+    /// The slow requests in fast slots.
     stuck: u32,
-    /// The usual duration of a request.
+    /// The moving average of the duration of requests.
     average: Duration,
-    /// When a request last ended, or the first of those in flight began.
+    /// When a request last ended, or when the first of those in flight began.
     moved: Option<Instant>,
     /// When a request last succeeded.
     succeeded: Option<Instant>,
-    /// A request took long and failed, and none has succeeded since it began.
+    /// Whether a long request failed, and none has succeeded since it began.
     suspect: bool,
     backlog: Backlog,
 }
 
-/// How a request in flight compares with the usual ones, and where it counts for that.
+/// The speed of a request in flight, and the kind of slot that it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speed {
-    /// Among the fast ones: it takes no longer than usual.
+    /// It has not taken longer than usual. It uses a fast slot.
     Fast,
-    /// Among the fast ones, although it is slow: there was no room among the slow ones.
+    /// It is slow, but no slow slot was free. It uses a fast slot.
     Stuck,
-    /// Among the slow ones.
+    /// It is slow, and uses a slow slot.
     Slow,
 }
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// How long it took.
     pub duration: Duration,
-    /// Whether the endpoint took what it was sent.
+    /// Whether the endpoint accepted the request.
     pub success: bool,
 }
 
-/// Why a delivery may not go now, and for how long.
+/// Why a delivery may not be attempted now, and how long it is deferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why.
     pub cause: Cause,
-    /// How long to wait.
     pub wait: Duration,
 }
 
@@ -152,8 +151,8 @@ impl Group {
         }
     }
 
-    /// Why the group may have no further request now; `None` when it may. `load` is what the worker
-    /// has in flight, and `chance` a number from 0 up to 1 that spreads deferrals.
+    /// Why the group may have no further request now; `None` if it may. `chance` is a random number
+    /// from 0 up to 1 that spreads deferrals.
     #[must_use]
     pub fn refusal(&self, now: Instant, load: Load, chance: f64) -> Option<Refusal> {
         if let Some(silence) = self.silence(now) {
@@ -163,8 +162,8 @@ impl Group {
         (!self.has_room(load)).then_some(Refusal { cause: Cause::Busy, wait })
     }
 
-    /// How long a host that has stopped answering has been silent. All requests to it are refused then,
-    /// those of other lanes too.
+    /// How long the host has been silent; `None` if it has not stopped answering. A silent host
+    /// gets no requests, whatever slots are free.
     #[must_use]
     pub fn silence(&self, now: Instant) -> Option<Duration> {
         let silent = is_silent(now, self.in_flight, self.moved, self.average);
@@ -172,7 +171,7 @@ impl Group {
         Some(now.saturating_duration_since(since))
     }
 
-    /// The refusal of a request to a host that has been silent for so long.
+    /// The refusal for a host that has been silent for this time.
     #[must_use]
     pub fn silent_for(&self, silence: Duration, chance: f64) -> Refusal {
         let wait = silence.max(SHORTEST_WAIT) + self.backlog.spread(SPREAD_EACH, chance);
@@ -209,7 +208,7 @@ impl Group {
         self.average.saturating_mul(SLOW_FACTOR).clamp(SLOW_AFTER.0, SLOW_AFTER.1)
     }
 
-    /// A request is of another speed than it was.
+    /// The speed of a request has changed.
     pub fn change(&mut self, from: Speed, to: Speed) {
         self.leave(from);
         match to {
@@ -227,7 +226,7 @@ impl Group {
         }
     }
 
-    /// The requests in flight that are not among the slow ones.
+    /// The requests in fast slots.
     fn fast(&self) -> u32 {
         self.in_flight.saturating_sub(self.slow)
     }
@@ -249,19 +248,19 @@ impl Group {
             (self.succeeded, self.suspect) = (Some(now), false);
             return;
         }
-        // One bad webhook of a host says nothing of the others, which are answered meanwhile.
+        // If others were answered meanwhile, one webhook is at fault and not the host.
         let began = now.checked_sub(ended.duration);
         let answers = self.succeeded.is_some_and(|at| began.is_none_or(|began| at > began));
         self.suspect |= ended.duration >= WASTED && !answers;
     }
 
-    /// A request did not take place after all.
+    /// A request that had begun was not sent.
     pub fn abandon(&mut self, speed: Speed) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.leave(speed);
     }
 
-    /// A delivery of the group was deferred, for whatever reason.
+    /// A delivery of the group was deferred, for any reason.
     pub fn deferred(&mut self) {
         self.backlog.add();
     }
@@ -335,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_with_many_slow_requests_gets_nothing_new_while_many_are_slow() {
+    fn an_owner_with_many_slow_requests_gets_no_request_while_many_are_slow() {
         let now = Instant::now();
         let mut owner = with(Kind::Owner, 5, now);
         (0..4).for_each(|_| owner.change(Speed::Fast, Speed::Slow));
@@ -346,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_stops_answering_gets_nothing_new_until_it_answers() {
+    fn a_host_that_stops_answering_gets_no_request_until_it_answers() {
         let start = Instant::now();
         let mut host = with(Kind::Host, 4, start);
         assert_eq!(cause(&host, start + Duration::from_millis(900), 4), None);
@@ -423,13 +422,13 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_not_silent() {
+    fn an_owner_without_answers_does_not_count_as_silent() {
         let now = Instant::now();
         let owner = with(Kind::Owner, 4, now);
         assert_eq!(cause(&owner, now + Duration::from_mins(1), 4), None);
     }
 
-    /// What three groups do: one of them begins requests until it may no more, or those of one turn slow.
+    /// A step of three groups: one of them begins a request, or all requests of one turn slow.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Begin(usize),
@@ -444,9 +443,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever three groups do, and even if none of their requests ever ends, a fourth has room.
+        /// A fourth group has room even if no request of the other three ever ends.
         #[test]
-        fn no_groups_fill_a_worker(kind in prop::sample::select(vec![Kind::Host, Kind::Owner]), steps in prop::collection::vec(step(), 0..400)) {
+        fn three_groups_never_fill_a_worker(kind in prop::sample::select(vec![Kind::Host, Kind::Owner]), steps in prop::collection::vec(step(), 0..400)) {
             let now = Instant::now();
             let mut groups = [kind; 3].map(Group::new);
             let mut all = load(0, 0);

@@ -1,25 +1,26 @@
-//! What the directory says as of a revision, worked out plainly from all its documents.
+//! The directory as of a revision, computed in the simplest way from all its documents.
 //!
-//! The database answers the same question by indexes; this is what its answers are tested against.
+//! The database computes the same with indexes; the tests compare its answers with these.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::access::{Resource, may_read};
+use crate::access::may_read;
 use crate::directory::{Content, Document, RoleDocument, UserDocument};
 use crate::name::Name;
+use crate::resource::Resource;
 
 /// The directory as of a revision.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
-    /// The users, by folded name; deleted ones are not there.
+    /// The users by folded name, without deleted ones.
     pub users: BTreeMap<String, UserDocument>,
-    /// The roles, by folded name; deleted ones are not there.
+    /// The roles by folded name, without deleted ones.
     pub roles: BTreeMap<String, RoleDocument>,
 }
 
 impl Directory {
-    /// What holds as of a revision, given all documents in any order. Of those with one revision,
-    /// that of a single user or role counts more than a snapshot.
+    /// The directory as of a revision, from all documents in any order. Of documents with the same
+    /// revision, one of a single user or role takes precedence over a snapshot.
     #[must_use]
     pub fn as_of(documents: &[Document], revision: i64) -> Self {
         let mut known: Vec<&Document> =
@@ -41,7 +42,7 @@ impl Directory {
         directory
     }
 
-    /// Whether events are held, since a snapshot was refused and no newer one has come.
+    /// Whether events are held, because a snapshot was refused and no newer one has been accepted.
     #[must_use]
     pub fn is_held(documents: &[Document]) -> bool {
         let is_snapshot = |it: &&Document| matches!(it.content, Content::Snapshot { .. });
@@ -51,8 +52,8 @@ impl Directory {
         refused > newest
     }
 
-    /// Who was deleted, or left out of a snapshot, and came again later: another person, of whom
-    /// only the name is the same. By folded name.
+    /// The folded names of users who were deleted, or left out of a snapshot, and were published
+    /// again later: each is another person with the same name.
     #[must_use]
     pub fn recreated(documents: &[Document]) -> BTreeSet<String> {
         let mut revisions: Vec<i64> = documents.iter().map(|document| document.revision).collect();
@@ -68,7 +69,7 @@ impl Directory {
             let left = before.users.keys().map(String::as_str).chain(deleted);
             let left: Vec<String> =
                 left.filter(|key| !now.users.contains_key(*key)).map(str::to_owned).collect();
-            // The last time counts.
+            // Only the last deletion counts.
             again.retain(|key| !left.contains(key));
             gone.extend(left);
             again.extend(now.users.keys().filter(|key| gone.contains(*key)).cloned());

@@ -1,8 +1,9 @@
-//! Addresses with several hosts between commas, such as `amqps://user:password@one:1,two/path`, which
-//! URLs in general can't have.
+//! Addresses with several hosts separated by commas, such as
+//! `amqps://user:password@one:1,two/path`. URLs have one host only, so a URL library can't parse
+//! them.
 
-/// An address in three parts: what is before its hosts, the hosts with their ports, and what is
-/// behind them. `None` when it has no scheme.
+/// Splits an address into three parts: the text before its hosts, the hosts with their ports, and
+/// the text after them. Returns `None` if it has no scheme.
 #[must_use]
 pub fn split(address: &str) -> Option<(&str, &str, &str)> {
     let start = address.find("://")? + 3;

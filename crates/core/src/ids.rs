@@ -1,7 +1,7 @@
-//! The identities of events, batches, webhooks and deliveries.
+//! The ids of events, batches, webhooks and deliveries.
 //!
-//! All but the webhook's are digests of what they identify. So a router that starts again after a
-//! crash, or a second one beside it, arrives at the same ids without asking anybody.
+//! All but those of webhooks are digests of what they identify. So a router that restarts after a
+//! crash, or a second router, computes the same ids without coordination.
 
 use std::fmt;
 use std::str::FromStr;
@@ -44,11 +44,11 @@ id! {
     EventKey
 }
 id! {
-    /// What was published in one message: a single event (then equal to its key) or a batch.
+    /// The events of one message: a batch, or a single event, whose key it then equals.
     BatchKey
 }
 id! {
-    /// One (event or batch, webhook): the `Id` that receivers see.
+    /// A delivery: one event or batch for one webhook. It is the `Id` that receivers see.
     DeliveryId
 }
 
@@ -75,9 +75,9 @@ impl BatchKey {
 }
 
 impl DeliveryId {
-    /// The delivery of a batch to a webhook: the first half of the batch's key, then as much of the
-    /// digest of both. So the ledger finds a delivery through its batch, and need not look up each
-    /// Id among all others.
+    /// The delivery of a batch to a webhook: the first half is that of the batch's key, the second
+    /// half is from a digest of both. So the ledger finds a delivery by its batch, and needs no
+    /// index of delivery ids.
     #[must_use]
     pub fn of(batch: BatchKey, webhook: WebhookId) -> Self {
         let parts = [batch.0.as_bytes().as_slice(), webhook.0.as_bytes().as_slice()];
@@ -86,7 +86,7 @@ impl DeliveryId {
         Self(Uuid::from_u64_pair(of_batch, of_both))
     }
 
-    /// The keys that the batch of this delivery is among: the first and the last of them.
+    /// The range of keys that contains the batch of this delivery, both ends included.
     #[must_use]
     pub fn batches(self) -> (BatchKey, BatchKey) {
         let (of_batch, _) = self.0.as_u64_pair();
@@ -95,8 +95,8 @@ impl DeliveryId {
     }
 }
 
-/// The first 128 bits of SHA-256 over the parts, each preceded by its length so that no two lists
-/// of parts run together.
+/// The first 128 bits of SHA-256 over the parts. Each part is preceded by its length, so that
+/// different lists of parts never have the same input.
 fn digest<'a>(kind: &str, parts: impl IntoIterator<Item = &'a [u8]>) -> Uuid {
     let mut hash = Sha256::new();
     hash.update(kind.as_bytes());
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_tell_apart_what_concatenation_would_not() {
+    fn parts_with_the_same_concatenation_have_different_ids() {
         assert_ne!(EventKey::of("ab", "c"), EventKey::of("a", "bc"));
         assert_eq!(EventKey::of("ab", "c"), EventKey::of("ab", "c"));
     }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_id_tells_batch_and_webhook_apart_and_names_its_batch() {
+    fn delivery_ids_are_unique_and_lie_in_the_range_of_their_batch() {
         let batches = ["1", "2"].map(|id| BatchKey::single(EventKey::of("s", id)));
         let webhooks = [7, 8].map(|id| WebhookId(Uuid::from_u128(id)));
         let ids: HashSet<DeliveryId> = batches

@@ -1,8 +1,9 @@
-//! Jobs: what the router asks of a worker, as messages on the broker.
+//! Jobs: messages on the broker that ask a worker for attempts.
 //!
-//! A fresh job carries its events, so that a first attempt needs no question to the ledger. Every
-//! later attempt is in a due job: a reference, for which the worker asks the ledger anyway. Those that
-//! are due at the same time share one: a message costs the broker the same whatever is in it.
+//! A job of the kind `Fresh` carries its events inline, so that a first attempt reads nothing from
+//! the ledger. Every later attempt is by reference, since the worker reads the ledger for it
+//! anyway. Attempts that are due at the same time share a job, because the cost of a message for
+//! the broker hardly depends on its size.
 
 use std::collections::BTreeMap;
 
@@ -18,83 +19,79 @@ pub const MAX_DELIVERIES: usize = 64;
 /// A message on a delivery queue ([`share`](crate::share)) or on `fanfare.retries`.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Job {
-    /// First attempts.
+    /// First attempts, inline.
     Fresh(Vec<Unit>),
-    /// First attempts for which another job may be about. It takes the same way through the same
-    /// queue as that one, so when it comes out the other has come out, or is lost.
+    /// A recheck: first attempts, by reference, for which another job may still exist. It is in the
+    /// same queue behind that job, so when a worker receives it, the other job has been received or
+    /// is lost.
     Copy(Vec<Due>),
-    /// First attempts that go round: another job for them may be about, or their events are too large
-    /// to be carried twice. The plan decided about them.
+    /// First attempts, by reference: another job for them may exist, or their events are too large
+    /// to be inline. The plan has decided about access.
     First(Vec<Due>),
-    /// The next attempts of deliveries, or deferred ones: whether their owners may still have them is
-    /// decided again.
+    /// Retries, and deferred attempts, by reference: access is decided again.
     Due(Vec<Due>),
 }
 
-/// The names of the kinds.
+/// The names of the kinds, as they are in a message.
 const KINDS: [&str; 4] = ["Fresh", "Copy", "First", "Due"];
 
-/// The most characters of an unknown kind's name that are kept.
+/// The most characters of an unknown kind's name in an error.
 const LONGEST_KIND: usize = 64;
 
-/// Why a message can't be taken as a job.
+/// Why a message can't be read as a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
-    /// It has the form of a job, but a kind that this version does not know: a newer version's.
-    #[error("the job's kind {0:?} is not known to this version")]
+    /// The message has the form of a job of a kind that only a newer version knows.
+    #[error("this version does not know jobs of the kind {0:?}")]
     UnknownKind(String),
-    /// It is not a job of any version.
+    /// The message is not a job of any version.
     #[error("the message is not a job: {0}")]
     NotAJob(String),
 }
 
-/// A batch (or single event) with its deliveries.
+/// A batch, or a single event, with its deliveries.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Unit {
-    /// The batch.
     pub batch: BatchKey,
-    /// When it was taken in: its deliveries' deadline counts from here.
+    /// When a router accepted it: the deadline of its deliveries counts from this time.
     pub received_at: DateTime<Utc>,
-    /// The trace context to hand on.
+    /// The trace context that is passed to receivers.
     pub traceparent: Option<String>,
     /// The events' `CloudEvents` ids, in order.
     pub event_ids: Vec<String>,
     /// The events' notifications, in order.
     pub notifications: Vec<Box<RawValue>>,
-    /// Whom it goes to.
+    /// The webhooks of its deliveries.
     pub deliveries: Vec<Addressee>,
 }
 
-/// A webhook that a unit goes to.
+/// A webhook that gets notifications of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addressee {
-    /// The webhook.
     pub webhook: WebhookId,
-    /// Which of the unit's notifications; `None` for all.
+    /// The indexes of the unit's notifications that it gets; `None` for all.
     pub only: Option<Vec<usize>>,
 }
 
-/// The next attempt of a delivery.
+/// A reference to the next attempt of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Due {
-    /// The batch.
     pub batch: BatchKey,
-    /// The webhook.
     pub webhook: WebhookId,
-    /// The number of the ledger entry that this attempt will write. A delivery whose ledger has
-    /// gone past it has moved on without this job.
+    /// The sequence number of the row that this attempt will write to the ledger. If the ledger has
+    /// that row already, the job is obsolete.
     pub entry: i32,
 }
 
-/// What asking for a delivery again came to.
+/// The result of a request to send a delivery again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
-    /// A new chain of attempts has begun; this is its first.
+    /// A new series of attempts has begun; this is its first.
     Begun(Due),
     /// An attempt is being made at this moment, and its outcome is not known yet.
     UnderWay,
-    /// There is nothing to begin: a first attempt is owed anyway, or the delivery is not dead any
-    /// more and only a dead one was asked for.
+    /// No series was begun: a first attempt is still to be made, or the request was for dead
+    /// deliveries only and this one is not dead any more.
     MovedOn,
     /// There is no such delivery.
     Unknown,
@@ -109,18 +106,18 @@ impl Due {
 }
 
 impl Job {
-    /// As the body of a message.
+    /// Serialises the job as the body of a message.
     pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)
     }
 
-    /// From the body of a message. Members that this version does not know are ignored.
+    /// Parses the body of a message. Members that this version does not know are ignored.
     ///
     /// # Errors
     ///
-    /// [`JobError`] tells a job of a newer version from what is not a job at all.
+    /// The message is a job of a newer version, or not a job at all.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, JobError> {
-        // The second look is for what a newer version may have added beside the kind.
+        // The second attempt ignores members that a newer version may have added next to the kind.
         let job = serde_json::from_slice(bytes).or_else(|error| known_kind(bytes, &error))?;
         let impossible = |dues: &[Due]| dues.iter().any(|due| due.entry < 1);
         match &job {
@@ -132,7 +129,7 @@ impl Job {
     }
 }
 
-/// Reads a job among members that are not known.
+/// Parses a job from an object that has other members too.
 fn known_kind(bytes: &[u8], error: &serde_json::Error) -> Result<Job, JobError> {
     let not_a_job = |error: &serde_json::Error| JobError::NotAJob(error.to_string());
     let members: BTreeMap<String, &RawValue> =
@@ -176,11 +173,12 @@ mod tests {
             other => panic!("a fresh job read back as {other:?}"),
         }
     }
+
     const BATCH: BatchKey = BatchKey(uuid::Uuid::from_u128(1));
     const WEBHOOK: WebhookId = WebhookId(uuid::Uuid::from_u128(2));
 
     #[test]
-    fn a_newer_job_is_told_from_what_is_no_job() {
+    fn a_job_of_an_unknown_kind_is_not_confused_with_a_malformed_message() {
         let due = Due { batch: BATCH, webhook: WEBHOOK, entry: 3 };
         let due = serde_json::to_string(&due).unwrap().replace('{', r#"{"color":"red","#);
         let read = |text: &str| Job::from_bytes(text.replace("DUE", &due).as_bytes());

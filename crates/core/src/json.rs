@@ -1,21 +1,21 @@
-//! JSON kept as text, so that what the report server wrote reaches the receiver digit for digit.
+//! JSON as text: values of the report server reach the receiver unchanged, digit for digit.
 
 use serde_json::value::RawValue;
 
-/// A byte order mark, which some editors and libraries put before UTF-8.
+/// The byte order mark of UTF-8, which some editors and libraries write.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// The bytes without a byte order mark before them, which JSON does not know and parsers may pass
-/// over (RFC 8259, section 8.1).
+/// Removes a byte order mark from the beginning. JSON does not allow one, and parsers may ignore it
+/// (RFC 8259, section 8.1).
 #[must_use]
 pub fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
 
-/// The whole number that a JSON number means, however it is written: `412`, `412.0` and `4.12e2` are
-/// the same. `None` for a fraction and for what 64 bits don't hold.
+/// Parses a JSON number with an integral value, in any notation: `412`, `412.0` and `4.12e2` are
+/// the same. Returns `None` for a fraction, and for a number that does not fit into 64 bits.
 ///
-/// It is read digit by digit: a floating-point number is exact up to 2^53 only.
+/// It does not use floating-point numbers, which are exact up to 2^53 only.
 #[must_use]
 pub fn integer(number: &str) -> Option<i64> {
     let (mantissa, exponent) = match number.split_once(['e', 'E']) {
@@ -38,15 +38,15 @@ pub fn integer(number: &str) -> Option<i64> {
     }
     let trailing = digits.len() - digits.trim_end_matches('0').len();
     let shift = i64::try_from(trailing).ok()? - i64::try_from(fraction.len()).ok()?;
-    // A number of 64 bits has at most 19 digits, so a larger shift is beyond it.
+    // A number of 64 bits has at most 19 digits, so a larger shift overflows it.
     let zeros = usize::try_from(shift.checked_add(exponent)?).ok().filter(|zeros| *zeros < 20)?;
     format!("{sign}{significant}{}", "0".repeat(zeros)).parse().ok()
 }
 
 /// Writes a JSON value without the white space between its tokens.
 ///
-/// Key order, numbers and escapes stay as they were; a value tree would round numbers and merge
-/// keys.
+/// Key order, numbers and escapes stay unchanged. A tree of values would round numbers and merge
+/// duplicate keys.
 #[must_use]
 pub fn compact(value: &RawValue) -> String {
     let mut out = String::with_capacity(value.get().len());
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_white_space_between_tokens_goes() {
+    fn compact_removes_only_white_space_between_tokens() {
         let text =
             "{ \"b\" : 1.50,\n\t\"a\": [ null , \"x \\\" y\" ], \"n\": 12345678901234567890123 }";
         let expected = "{\"b\":1.50,\"a\":[null,\"x \\\" y\"],\"n\":12345678901234567890123}";
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_is_read_however_it_is_written() {
+    fn an_integral_number_is_read_in_any_notation() {
         for (text, expected) in [
             ("0", 0),
             ("-0.0", 0),
@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_form_of_a_number_means_the_same(number: i64, zeros in 0_usize..30) {
+        fn every_notation_of_a_number_has_the_same_value(number: i64, zeros in 0_usize..30) {
             let zeros_text = "0".repeat(zeros);
             prop_assert_eq!(integer(&number.to_string()), Some(number));
             prop_assert_eq!(integer(&format!("{number}.{zeros_text}")), Some(number));
@@ -141,7 +141,7 @@ mod tests {
         }
 
         #[test]
-        fn strings_survive(text in ".*") {
+        fn compact_leaves_strings_unchanged(text in ".*") {
             let json = serde_json::to_string(&text).unwrap();
             prop_assert_eq!(compacted(&json), json);
         }

@@ -1,27 +1,26 @@
-//! What is true of events, webhooks, access, notifications and retries.
+//! The rules of events, webhooks, access, notifications and retries.
 //!
-//! Pure: nothing here waits, reads a clock, draws a random number or can fail for a reason outside
-//! its arguments. The other crates ask this one what to do and then do it.
+//! This crate is pure: no function waits, reads a clock, draws a random number, or fails for a
+//! reason outside its arguments. The other crates ask it for decisions and carry them out.
 //!
 //! The modules in the order in which an event meets them:
 //!
-//! 1. [`event`] and [`directory`] parse what the report server publishes; [`reject`] names every
-//!    way in which that can fail, [`traceparent`] which trace contexts count, and [`mask`] keeps
-//!    confidential data to itself.
-//! 2. [`filter`] and [`access`] say whom an event concerns, [`history`] as of which revision and
-//!    [`revisions`] what is missing of it; [`webhook`] is who asked, [`registration`] what
-//!    a client sends to ask so.
-//! 3. [`job`] is what the router hands to a worker, and [`share`] through which queue.
-//! 4. [`notification`] renders the body of a POST, and [`request`] signs it as [`signature`] says;
-//!    [`target`] says where it may go.
-//! 5. [`endpoint`] and [`group`] say whether an endpoint may get a request now; [`answer`],
-//!    [`outcome`] and [`retry`] decide what follows from the answer, and [`suspect`] what follows
-//!    when workers end before there is one.
-//!    [`pace`] says how fast a receiver and an owner want it ([`quota`] reads what headers say).
-//! 6. [`explain`] says afterwards why a webhook was told of an event, or why not; [`test_event`] is
-//!    how its owner finds out beforehand.
-//! 7. [`password`] says which passwords local accounts may have, and [`spans`] which target spans
-//!    have.
+//! 1. [`event`] and [`directory`] parse what the report server publishes. [`reject`] has the
+//!    reasons for which they refuse it, [`traceparent`] validates trace contexts, and [`mask`]
+//!    removes confidential values.
+//! 2. [`filter`] and [`access`] decide which owners may get an event about a [`resource`].
+//!    [`history`] is the directory as of a revision, and [`revisions`] tracks missing revisions.
+//!    [`webhook`] is the subscription, and [`registration`] parses a client's request for one.
+//! 3. [`job`] is the message from a router to a worker; [`share`] chooses its queue.
+//! 4. [`notification`] renders the body of a POST, [`request`] signs it with the algorithms of
+//!    [`signature`], and [`target`] decides which addresses it may be sent to.
+//! 5. [`endpoint`] and [`group`] decide whether an endpoint may get a request now. [`pace`] is the
+//!    rate that a receiver and an owner want ([`quota`] reads the headers about it). [`outcome`]
+//!    and [`retry`] decide what follows an [`answer`], and [`suspect`] what follows when workers
+//!    end before there is an answer.
+//! 6. [`explain`] gives the reasons why an event was sent to a webhook or not. [`test_event`]
+//!    builds the event with which an owner tests a webhook.
+//! 7. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
 pub mod access;
 pub mod answer;
@@ -50,6 +49,7 @@ pub mod rate_limit;
 pub mod registration;
 pub mod reject;
 pub mod request;
+pub mod resource;
 pub mod retry;
 pub mod revisions;
 pub mod share;

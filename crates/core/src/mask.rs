@@ -1,11 +1,10 @@
-//! What of an event's data is kept from everyone: values replaced by `***` before the event is
-//! stored or sent.
+//! Masking: confidential values of an event are replaced by `***` before it is stored or sent.
 //!
-//! Events of connections carry connection strings; receivers need to know which server a report
-//! reads, never the password that it uses there. [`MaskPolicy::apply`] rewrites those strings, and
-//! whatever a person named by path, and leaves every other byte as it was. `walk` goes through the
-//! JSON text, `path` says what was named, `text` knows connection strings, and `keys` the names
-//! that passwords go by.
+//! Events of connections contain connection strings. Receivers may need the name of the server, but
+//! never the password. [`MaskPolicy::apply`] masks the passwords in those strings, and the values
+//! that an administrator selects by path; every other byte stays unchanged. `walk` traverses the
+//! JSON text, `path` parses and matches paths, `text` finds passwords in connection strings, and
+//! `keys` has the names of secrets.
 
 mod keys;
 mod path;
@@ -18,15 +17,15 @@ use std::collections::BTreeMap;
 use crate::filter::Filter;
 use path::Path;
 
-/// What stands in place of a masked value.
+/// The replacement of a masked value.
 pub const MASK: &str = "***";
 
-/// The word that asks for connection strings to be masked.
+/// The part of a policy that masks passwords in connection strings.
 const CONNECTION_STRINGS: &str = "connection-strings";
-/// The word that asks for nothing to be masked.
+/// The policy that masks nothing.
 const OFF: &str = "off";
 
-/// What is masked in which events.
+/// The values to mask, for each kind of events.
 ///
 /// The default masks the passwords of connection strings in events of connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,26 +37,21 @@ pub struct MaskPolicy {
 /// A part of a policy's text that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MaskError {
-    /// There is nothing in it.
+    /// The policy is empty.
     #[error("it is empty; write off to mask nothing")]
     Empty,
-    /// `off` beside something else.
-    #[error("off stands alone, or not at all")]
+    /// `off` is combined with another part.
+    #[error("off can't be combined with other parts; remove off or the others")]
     NotAlone,
-    /// A part of no known form.
+    /// A part is neither a keyword nor a path with a filter.
     #[error("there is no part {0:?}; write connection-strings, off, or filter:path")]
     UnknownPart(String),
-    /// A path of events that there are none of.
+    /// The filter of a path does not exist.
     #[error("there is no filter {0:?}; the filters are {known}", known = filters())]
     UnknownFilter(String),
     /// A path that can't be used.
     #[error("the path {path:?} can't be used: {problem}")]
-    Path {
-        /// The path.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    Path { path: String, problem: String },
 }
 
 fn filters() -> String {
@@ -80,10 +74,10 @@ impl MaskPolicy {
     /// Parses `off`, or a list, separated by commas, of `connection-strings` and JSON paths with
     /// their filter, such as `connection-strings,reports:$.Owner.Email`.
     ///
-    /// A path starts at the data, `$`, and goes on with `.name`, `['name']`, `[0]`, `.*` or `[*]`
-    /// for all members or elements, and `..name`, `..*` or `..[0]` for those at any depth; `[…]`
-    /// takes several, separated by commas. That is RFC 9535 without filter expressions, slices and
-    /// indexes from the end.
+    /// A path begins with `$`, the event's data, and continues with segments: `.name`, `['name']`
+    /// or `[0]` for one value; `.*` or `[*]` for all members or elements; and `..name`, `..*` or
+    /// `..[0]` for values at any depth. Brackets accept several selectors, separated by commas. The
+    /// syntax is RFC 9535 without filter expressions, slices and negative indexes.
     pub fn parse(text: &str) -> Result<Self, MaskError> {
         let mut policy = Self::off();
         let mut off = false;
@@ -109,8 +103,8 @@ impl MaskPolicy {
         }
     }
 
-    /// Masks an event's data: valid JSON in, valid JSON of the same structure out, except that
-    /// what a path names becomes the string `***` whatever it was.
+    /// Masks an event's data. Valid JSON stays valid JSON with the same structure, except that a
+    /// value selected by a path becomes the string `***`, whatever its type.
     #[must_use]
     pub fn apply<'a>(&self, filter: Filter, data: &'a str) -> Cow<'a, str> {
         let paths = self.paths.get(&filter).map_or(&[][..], Vec::as_slice);
@@ -126,7 +120,7 @@ fn parse_path(text: &str) -> Result<Path, MaskError> {
     Path::parse(text).map_err(|problem| MaskError::Path { path: text.to_owned(), problem })
 }
 
-/// The parts between commas, but for those within brackets; the empty ones are left out.
+/// Splits at commas outside of brackets, and leaves out empty parts.
 fn split(text: &str) -> Vec<&str> {
     let mut in_brackets = false;
     let mut quote = None;

@@ -1,4 +1,4 @@
-//! What is masked, and what is left as it was.
+//! Which values are masked, and which stay unchanged.
 
 use super::*;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ fn masked(policy: &str, filter: Filter, data: &str) -> String {
     MaskPolicy::parse(policy).unwrap().apply(filter, data).into_owned()
 }
 
-/// A text as it stands in a connection's data after masking.
+/// The connection string of a connection event after masking.
 fn text(text: &str) -> String {
     let data = json!({ "ConnectionString": text }).to_string();
     let masked = MaskPolicy::default().apply(Filter::Connections, &data).into_owned();
@@ -63,7 +63,7 @@ fn values_of_password_like_keys_are_masked() {
 }
 
 #[test]
-fn libpq_caches_and_urls_are_known_too() {
+fn passwords_in_libpq_strings_cache_strings_and_urls_are_masked() {
     for (given, expected) in [
         ("host=db password=hidden dbname=x", "host=db password=*** dbname=x"),
         ("password=hidden host=db user=a", "password=*** host=db user=a"),
@@ -99,7 +99,7 @@ fn libpq_caches_and_urls_are_known_too() {
 }
 
 #[test]
-fn names_are_compared_by_their_letters() {
+fn names_of_secrets_are_matched_without_case_and_separators() {
     for name in [
         "Password",
         "PASSWD",
@@ -130,7 +130,7 @@ fn names_are_compared_by_their_letters() {
 }
 
 #[test]
-fn what_is_no_secret_stays() {
+fn texts_without_a_secret_stay_unchanged() {
     for given in [
         "User ID=sa;UID=sa;Username=sa;Persist Security Info=False;SharedAccessKeyName=root;Token Type=x",
         "System.Data, Version=4.0.0.0, Culture=neutral, PublicKeyToken=b77a5c561934e089",
@@ -148,21 +148,21 @@ fn what_is_no_secret_stays() {
 }
 
 #[test]
-fn values_of_a_secret_s_name_are_masked_whatever_they_are() {
+fn members_with_the_name_of_a_secret_are_masked_whatever_their_type() {
     let data = r#"{"Password":17,"Token":null,"Secret":true,"PIN":["a",1.5],"Credentials":{"UserName":"anna","Value":"x"},"pass\u0077ord":"y"}"#;
     let expected = r#"{"Password":"***","Token":null,"Secret":true,"PIN":["***","***"],"Credentials":{"UserName":"anna","Value":"***"},"pass\u0077ord":"***"}"#;
     assert_eq!(masked("connection-strings", Filter::Connections, data), expected);
 }
 
 #[test]
-fn escapes_hide_nothing_and_the_rest_stays_byte_for_byte() {
+fn escaped_names_are_masked_and_other_bytes_stay_unchanged() {
     let data = r#"{ "B" : 1.50 , "a":"\u00e9\/", "a": [ 1e400, {"X": "Server=db;Pass\u0077ord=hid\ud800den"} ], "Z":"\ud800" }"#;
     let expected = r#"{ "B" : 1.50 , "a":"\u00e9\/", "a": [ 1e400, {"X": "Server=db;Password=***"} ], "Z":"\ud800" }"#;
     assert_eq!(masked("connection-strings", Filter::Connections, data), expected);
 }
 
 #[test]
-fn only_events_of_connections_have_connection_strings() {
+fn connection_strings_are_masked_in_events_of_connections_only() {
     let data = r#"{"Password":"x","A":"Password=x"}"#;
     let policy = MaskPolicy::default();
     assert!(matches!(policy.apply(Filter::Reports, data), Cow::Borrowed(_)));
@@ -171,7 +171,7 @@ fn only_events_of_connections_have_connection_strings() {
 }
 
 #[test]
-fn paths_name_values_of_any_type_also_those_of_equal_keys() {
+fn paths_select_values_of_any_type_and_of_duplicate_keys() {
     let data = r#"{"a":{"b":1,"b":[2]},"c":[{"b":3},{"b":{"b":4}}],"d e":"x","f'g":5}"#;
     for (path, expected) in [
         ("$.a.b", r#"{"a":{"b":"***","b":"***"},"c":[{"b":3},{"b":{"b":4}}],"d e":"x","f'g":5}"#),
@@ -195,7 +195,7 @@ fn paths_name_values_of_any_type_also_those_of_equal_keys() {
 }
 
 #[test]
-fn commas_in_brackets_separate_no_parts() {
+fn commas_in_brackets_do_not_separate_parts() {
     let policy = "connection-strings , Reports:$['a,]','b'] ,tasks:$.c";
     let data = r#"{"a,]":1,"b":2,"c":"Password=x"}"#;
     assert_eq!(
@@ -207,10 +207,10 @@ fn commas_in_brackets_separate_no_parts() {
 }
 
 #[test]
-fn what_can_t_be_used_is_named() {
+fn an_invalid_policy_is_refused_with_its_invalid_part() {
     for (policy, part) in [
         ("", "write off"),
-        ("off,connection-strings", "off stands alone"),
+        ("off,connection-strings", "off can't be combined"),
         ("passwords", "\"passwords\""),
         ("people:$.a", "\"people\"; the filters are reports"),
         ("reports:Owner", "must begin with $"),
@@ -229,9 +229,9 @@ fn what_can_t_be_used_is_named() {
     assert!(MaskPolicy::parse(&format!("reports:${}", ".a".repeat(64))).is_err());
 }
 
-/// Texts that are built to be looked at again and again, each almost as large as a message may be.
+/// Texts on which a quadratic algorithm would be slow, each almost as large as the largest message.
 #[test]
-fn no_text_takes_for_ever() {
+fn masking_takes_linear_time_on_hostile_texts() {
     let started = std::time::Instant::now();
     for piece in [
         "a={",
@@ -272,7 +272,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A value in the spelling of one of the kinds of connection strings, with its separator.
+/// A value in the syntax of one kind of connection string, and the separator of that kind.
 fn spelled(secret: &str, style: usize) -> (String, &'static str) {
     match style {
         0 => (format!("\"{}\"", secret.replace('"', "\"\"")), ";"),
@@ -284,7 +284,7 @@ fn spelled(secret: &str, style: usize) -> (String, &'static str) {
     }
 }
 
-/// Whether two values differ in nothing but strings.
+/// Whether two values are the same except for the text of strings.
 fn same_structure(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Array(one), Value::Array(other)) => {
@@ -301,7 +301,7 @@ fn same_structure(one: &Value, other: &Value) -> bool {
 
 proptest! {
     #[test]
-    fn nothing_changes_where_nothing_matches(value in values()) {
+    fn data_without_a_match_stays_unchanged(value in values()) {
         let data = serde_json::to_string_pretty(&json!({ "d": value })).unwrap();
         let policy = "reports:$.none,reports:$..none[0]";
         prop_assert_eq!(masked(policy, Filter::Reports, &data), data.clone());
@@ -311,7 +311,7 @@ proptest! {
     }
 
     #[test]
-    fn a_secret_does_not_survive_and_the_structure_does(
+    fn a_secret_is_masked_and_the_structure_is_kept(
         value in values(),
         secret in "S3C[ -~]{0,10}R3T",
         style in 0..6_usize,

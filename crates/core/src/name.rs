@@ -1,8 +1,8 @@
-//! Names of users and roles, which are compared without case.
+//! Names of users and roles.
 
 use std::fmt;
 
-/// A user's or role's name: shown as written, compared without case.
+/// The name of a user or role: shown as written, compared without case.
 #[derive(Debug, Clone)]
 pub struct Name {
     shown: String,
@@ -10,8 +10,8 @@ pub struct Name {
 }
 
 impl Name {
-    /// Takes a name as written; `None` when it is empty, longer than 256 characters or holds
-    /// control characters.
+    /// Accepts a name without control characters, of 1 to 256 characters after white space at its
+    /// ends is removed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let shown = text.trim();
@@ -26,7 +26,7 @@ impl Name {
         &self.shown
     }
 
-    /// The form that is compared and stored in `*_key` columns.
+    /// The folded name, which is compared, and stored in columns named `*_key`.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
@@ -66,38 +66,38 @@ impl fmt::Display for Name {
 }
 
 /// Folds a name for comparison without case, as .NET's `OrdinalIgnoreCase` compares: two names are
-/// one when they have the same characters, one by one, by their simple upper-case mappings, and a
-/// character beyond ASCII never equals one within it. So `Änne` is `ÄNNE`, but `strauß` is not
-/// `strauss`, and neither `ı` nor `İ` is `i`.
+/// equal if their characters have the same simple upper-case mappings, one by one. A character
+/// beyond ASCII never equals an ASCII character. So `Änne` equals `ÄNNE`, but `strauß` does not
+/// equal `strauss`, and neither `ı` nor `İ` equals `i`.
 ///
-/// Characters beyond the Basic Multilingual Plane are mapped too, as .NET does since version 8.
+/// Characters beyond the Basic Multilingual Plane are mapped too, as in .NET since version 8.
 ///
-/// The result is what the database stores (`*_key`) and compares. It is written in lower case where
-/// that loses nothing, and must stay what it is for every name: a change here needs a step of
-/// `fanfare migrate` that folds again what is stored.
+/// The database stores the result (`*_key`) and compares it. It is in lower case where that is
+/// unambiguous. A change of this function for any name needs a step of `fanfare migrate` that folds
+/// the stored names again.
 #[must_use]
 pub fn fold(name: &str) -> String {
     name.chars().map(fold_char).collect()
 }
 
-/// The one character that stands for all that are the same without case.
+/// The one character that represents all characters that are equal to `c` without case.
 fn fold_char(c: char) -> char {
     let upper = upper(c);
     let lower = single(upper.to_lowercase());
-    // Some upper-case characters share a lower-case one without being the same: Å (a letter) and
-    // Å (the unit). Those that don't come back from it stand for themselves.
+    // Some upper-case characters have the same lower-case one and are not equal: Å (a letter) and
+    // Å (the unit). A character that is not the upper case of its lower case represents itself.
     lower.filter(|lower| self::upper(*lower) == upper).unwrap_or(upper)
 }
 
-/// The simple upper-case mapping, which never leads from beyond ASCII into it.
+/// The simple upper-case mapping, except that it never maps between ASCII and other characters.
 fn upper(c: char) -> char {
     let mapped = single(c.to_uppercase()).or_else(|| iota_upper(c));
     mapped.filter(|mapped| mapped.is_ascii() == c.is_ascii()).unwrap_or(c)
 }
 
 /// The simple upper-case mappings of characters whose full mappings have several characters: Greek
-/// vowels with an iota below (field 12 of `UnicodeData.txt`, Unicode 16.0). All others of that kind,
-/// such as `ß` and the ligatures, have none.
+/// vowels with an iota below (field 12 of `UnicodeData.txt`, Unicode 16.0). Other characters with
+/// such full mappings, such as `ß` and the ligatures, have no simple mapping.
 fn iota_upper(c: char) -> Option<char> {
     let distance = match c {
         '\u{1F80}'..='\u{1F87}' | '\u{1F90}'..='\u{1F97}' | '\u{1FA0}'..='\u{1FA7}' => 8,
@@ -117,7 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_that_differ_in_case_are_one() {
+    fn names_that_differ_by_case_only_are_equal() {
         for (one, other) in [
             ("Anna", "anna"),
             ("Änna", " äNNA "),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_differ_in_more_than_case_are_two() {
+    fn names_that_differ_by_more_than_case_are_not_equal() {
         for (one, other) in [
             ("strauß", "strauss"),
             ("STRAUẞ", "strauß"),
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_name_is_in_lower_case_and_stays_what_it_is() {
+    fn a_folded_name_is_in_lower_case() {
         assert_eq!(fold("System Administrator"), "system administrator");
         assert_eq!(fold("ÄNNE Σ"), "änne σ");
     }
 
     #[test]
-    fn what_is_folded_is_the_same_exactly_when_the_upper_case_is() {
+    fn two_characters_fold_to_the_same_only_if_their_upper_case_is_the_same() {
         let mut of_fold = std::collections::HashMap::new();
         for c in ('\0'..=char::MAX).filter(|c| c.is_alphabetic() || c.is_ascii()) {
             let (folded, upper) = (fold_char(c), upper(c));
@@ -171,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn folding_twice_is_folding_once(name in ".*") {
+        fn folding_a_folded_name_changes_nothing(name in ".*") {
             prop_assert_eq!(fold(&fold(&name)), fold(&name));
         }
     }

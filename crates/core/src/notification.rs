@@ -1,6 +1,6 @@
-//! The bytes of a POST's body.
+//! The body of a POST.
 //!
-//! Built anew for each attempt, since the attempt's number is in them, and signed as they are.
+//! It contains the number of the attempt, so it is rendered for each attempt. Its bytes are signed.
 
 use crate::ids::DeliveryId;
 use crate::webhook::Properties;

@@ -1,4 +1,4 @@
-//! What follows from an attempt: done, again later, or dead.
+//! The outcome of an attempt, and the decision that follows: delivered, retried or dead.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Judges an answer. The status alone decides.
+    /// The outcome of an answer. Only the status counts.
     #[must_use]
     pub fn of(answer: &Answer) -> Self {
         match answer {
@@ -44,18 +44,18 @@ impl Outcome {
     }
 }
 
-/// Where a delivery stands.
+/// The state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Owed; nothing was tried yet, or a person asked for it again.
+    /// The first attempt is still to be made, or a person has requested another series of attempts.
     Pending,
-    /// Tried in vain; the next attempt has its time.
+    /// The last attempt failed, and the time of the next one is set.
     Retrying,
-    /// Done.
+    /// The receiver accepted it.
     Delivered,
-    /// Not to be sent any more, with a reason.
+    /// It must not be sent any more, for a recorded reason.
     Dropped,
-    /// Given up, kept for a person.
+    /// It was given up, and is kept for a person.
     Dead,
 }
 
@@ -82,17 +82,17 @@ impl State {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 
-    /// Whether nothing more is owed.
+    /// Whether no further attempt will be made.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Delivered | Self::Dropped | Self::Dead)
     }
 }
 
-/// Why a delivery is not sent any more.
+/// Why a delivery was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    /// The webhook is gone.
+    /// The webhook is deleted.
     WebhookDeleted,
     /// The webhook is paused.
     WebhookPaused,
@@ -117,7 +117,7 @@ impl DropReason {
         }
     }
 
-    /// The reason in words: who, what, and as of which directory revision.
+    /// The reason in words, with the owner, the resources and the directory revision.
     #[must_use]
     pub fn sentence(self, owner: &str, subjects: &[&str], revision: i64) -> String {
         match self {
@@ -137,18 +137,19 @@ impl DropReason {
     }
 }
 
-/// How long the plan's decision holds for a first attempt. One that begins later is decided about
-/// again, as a retry is, whatever put it off.
+/// How long the plan's decision about access is valid for a first attempt. For a first attempt that
+/// begins later, access is decided again, as for a retry, whatever delayed it.
 pub const PLAN_HOLDS: Duration = Duration::from_secs(30);
 
-/// Whether the plan's decision still holds. A plan of the future is one whose clock is ahead.
+/// Whether the plan's decision is still valid. A plan in the future is from a clock that is ahead,
+/// and is valid.
 #[must_use]
 pub fn plan_holds(planned_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (now - planned_at).to_std().unwrap_or_default() <= PLAN_HOLDS
 }
 
-/// The reason why a first attempt was not made, or not with all events, with what led to that
-/// decision: the plan was for it.
+/// Extends the reason why a first attempt was not made, or left out events: it says that access was
+/// decided again, because the plan had decided otherwise.
 #[must_use]
 pub fn decided_again(detail: &str, planned_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let waited = (now - planned_at).num_seconds();
@@ -162,7 +163,7 @@ pub enum DeadReason {
     Exhausted,
     /// The next attempt would come after the deadline.
     Expired,
-    /// It ended its workers, even those that attempted nothing else at that time.
+    /// Its attempts ended their workers, even solo attempts.
     Poison,
     /// The database does not know its events, as after a failover or a restore that lost commits.
     LedgerLost,
@@ -184,31 +185,31 @@ impl DeadReason {
     }
 }
 
-/// What to do after an attempt.
+/// The decision after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing: it arrived.
+    /// The delivery is delivered.
     Delivered,
-    /// Nothing but to pause the webhook.
+    /// The delivery is delivered, and the webhook is to be paused.
     Gone,
-    /// Try again no sooner than this.
+    /// The delivery is to be retried after this time.
     RetryIn(Duration),
-    /// Give up.
+    /// The delivery is dead.
     Dead(DeadReason),
 }
 
-/// How far a chain of attempts has come, its last attempt included.
+/// The progress of a series of attempts, its last attempt included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Attempts in this chain so far.
+    /// The attempts in this series so far.
     pub tries: u32,
-    /// When the chain began.
+    /// When the series began.
     pub since: DateTime<Utc>,
     /// When the last attempt ended.
     pub now: DateTime<Utc>,
 }
 
-/// Decides what follows from an answer. `chance` is a random number from 0 up to 1.
+/// Decides what follows an answer. `chance` is a random number from 0 up to 1, for the jitter.
 #[must_use]
 pub fn decide(policy: &RetryPolicy, answer: &Answer, progress: Progress, chance: f64) -> Next {
     match Outcome::of(answer) {
@@ -227,17 +228,19 @@ pub fn decide(policy: &RetryPolicy, answer: &Answer, progress: Progress, chance:
         return Next::Dead(DeadReason::Expired);
     }
     let delay = usual.max(asked);
-    // A wait beyond the deadline would be the end: one more attempt is made before it instead.
+    // If the receiver asks for a wait beyond the deadline, one more attempt is made before the
+    // deadline.
     Next::RetryIn(if delay > left { usual.max(before_deadline(left)) } else { delay })
 }
 
-/// The wait for the attempt that is made before the deadline although the receiver asked for a later
-/// one. The broker's delays are longer than asked for by up to an eighth, and that fits in.
+/// The delay of the attempt that is made before the deadline although the receiver asked for a
+/// longer wait. The broker's delays exceed the requested delay by up to an eighth, which is left
+/// free.
 fn before_deadline(left: Duration) -> Duration {
     left.saturating_sub(left / 8)
 }
 
-/// How long the receiver asked us to wait: `Retry-After` of a 429 or 503, as seconds or as an HTTP
+/// The wait that the receiver asks for: `Retry-After` of a 429 or 503, as seconds or as an HTTP
 /// date (RFC 9110, section 10.2.3). Seconds may have decimals, which are rounded up.
 pub(crate) fn retry_after(answer: &Answer, now: DateTime<Utc>) -> Option<Duration> {
     let Answer::Response { status: 429 | 503, retry_after: Some(text), .. } = answer else {
@@ -248,11 +251,11 @@ pub(crate) fn retry_after(answer: &Answer, now: DateTime<Utc>) -> Option<Duratio
         return Some(Duration::from_secs(seconds));
     }
     let date = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
-    // A date has whole seconds; one more keeps us on the later side of it.
+    // A date has whole seconds. One second more makes sure that it has passed.
     (date - now + TimeDelta::seconds(1)).to_std().ok()
 }
 
-/// A decimal number of seconds, rounded up; the largest number for what is larger still.
+/// Parses a decimal number of seconds, rounded up and limited to [`u64::MAX`].
 fn whole_seconds(text: &str) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -260,7 +263,7 @@ fn whole_seconds(text: &str) -> Option<u64> {
         return None;
     }
     let more = part.bytes().any(|digit| digit != b'0');
-    // Digits alone are refused only for being too many.
+    // A text of digits fails to parse only if the number is too large.
     Some(whole.parse().unwrap_or(u64::MAX).saturating_add(u64::from(more)))
 }
 
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_kept_for_429_and_503_only() {
+    fn retry_after_counts_for_429_and_503_only() {
         let hour = Next::RetryIn(Duration::from_hours(1));
         assert_eq!(next(&response(429, Some("3600")), 1), hour);
         assert_eq!(next(&response(503, Some(" 3600 ")), 1), hour);
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_rounded_up_and_anything_else_is_ignored() {
+    fn retry_after_rounds_seconds_up_and_ignores_invalid_values() {
         for (text, seconds) in [
             ("29.0", 29),
             ("29.2", 30),
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_attempt_and_the_deadline_end_it() {
+    fn a_delivery_is_dead_after_the_last_attempt_or_the_deadline() {
         assert_eq!(next(&response(500, None), 12), Next::Dead(DeadReason::Exhausted));
         let policy = RetryPolicy::default();
         let late = Progress { since: after(1).now - TimeDelta::hours(72), ..after(1) };
@@ -378,7 +381,8 @@ mod tests {
         assert_eq!(decide_at(TimeDelta::hours(64), 1), Next::RetryIn(Duration::from_hours(7)));
         let seconds = |n: i64| TimeDelta::seconds(72 * 3600 - n);
         assert_eq!(decide_at(seconds(40), 1), Next::RetryIn(Duration::from_secs(35)));
-        // The usual delay is the least, and what is beyond the deadline with it is over.
+        // The delay is at least the usual one; a delivery whose usual delay exceeds the deadline is
+        // dead.
         assert_eq!(decide_at(seconds(5), 1), Next::RetryIn(Duration::from_secs(5)));
         assert_eq!(decide_at(seconds(4), 1), Next::Dead(DeadReason::Expired));
         assert_eq!(decide_at(TimeDelta::hours(1), 12), Next::Dead(DeadReason::Exhausted));
@@ -386,7 +390,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_retry_is_never_sooner_than_asked_unless_that_is_too_late(
+        fn a_retry_is_never_sooner_than_asked_unless_that_is_after_the_deadline(
             seconds in 0u32..500_000, tries in 1u32..12, chance in 0.0f64..1.0,
         ) {
             let answer = response(503, Some(&seconds.to_string()));

@@ -1,16 +1,15 @@
-//! How fast a receiver wants its notifications: when the next attempt may go, and what its answers
-//! say about that.
+//! The pace of a webhook: when the next attempt may begin, and what the answers teach about that.
 //!
-//! A receiver that is sent too much says so: 429, 503 with `Retry-After`, or `RateLimit` headers. Then
-//! the webhook is *held*: no attempt goes to it before the time that was asked for. What was refused
-//! also teaches an *interval* between attempts, which is approached from the slow side: it shrinks
-//! with each success, up to the interval that was refused; it stays just above that for a quiet
-//! time, and is then tried again. So a steady limit costs few refusals, and a limit that is lifted
-//! is forgotten within minutes.
+//! A receiver that gets too many requests answers 429, 503 with `Retry-After`, or sends `RateLimit`
+//! headers. Then the webhook is *held*: no attempt begins before the time that the receiver asked
+//! for. Refusals also teach an *interval* between attempts. The interval begins long and shrinks
+//! with each success, until it is close to the interval that was refused last. It stays there for a
+//! quiet time; then shorter intervals are tried again. So a steady limit causes few refusals, and a
+//! limit that is lifted is forgotten within minutes.
 //!
-//! The state of a webhook is one value that all workers share through the ledger, and so are its
-//! slots: [`Pace::take`] reserves one. Its owner's limit counts there too, by the generic cell rate
-//! algorithm (ITU-T I.371).
+//! The state of a webhook is one value, which all workers share through the ledger. [`Pace::take`]
+//! reserves a slot in it. The owner's limit is part of it too, by the generic cell rate algorithm
+//! (ITU-T I.371).
 
 use std::time::Duration;
 
@@ -21,102 +20,107 @@ use crate::answer::Answer;
 use crate::endpoint::Cause;
 use crate::outcome::retry_after;
 
-/// The interval that is tried first after a refusal: what was asked for, between these.
+/// The shortest and the longest first interval after a refusal, in seconds. Within these bounds it
+/// is the wait that the receiver asked for.
 const FIRST: (f64, f64) = (0.04, 2.0);
-/// A success takes this part of the interval, while no interval is known to be too short.
+/// The factor by which a success shortens the interval while no refused interval is near.
 const CLIMB: f64 = 0.75;
-/// Near the interval that was refused, it takes this part.
+/// The factor by which a success shortens the interval near the refused one.
 const APPROACH: f64 = 0.96;
-/// Beyond this part of the refused interval, the limit has been raised.
+/// If the interval is below this part of the refused one, the receiver has raised its limit.
 const RAISED: f64 = 0.7;
-/// Below this a receiver has no pace any more: fifty a second are what its limiter gives it anyway.
+/// Below this interval, in seconds, a webhook has no pace any more: the endpoint's limiter allows
+/// no more than fifty attempts a second anyway.
 const UNPACED: f64 = 0.02;
-/// The longest interval: something is always tried.
+/// The longest interval, in seconds, so that attempts never cease.
 const LONGEST: f64 = 600.0;
-/// For so long nothing shorter is tried after a refusal; twice as long after each at the same pace.
+/// The quiet time after a refusal, in seconds, during which no shorter interval is tried: the first
+/// one, and the longest. It doubles with each refusal at about the same interval.
 const QUIET: (f64, f64) = (20.0, 180.0);
-/// The hold after a 429 that asks for none; twice as long after each without a success.
+/// The hold after a 429 without `Retry-After`, in seconds: the first one, and the longest. It
+/// doubles with each refusal without a success in between.
 const PLAIN_HOLD: (f64, f64) = (1.0, 60.0);
-/// After so many runs with next to no success the interval is measured instead of bisected.
+/// After more than this many poor runs the interval is measured instead of bisected.
 const POOR_RUNS: u32 = 2;
-/// A run with fewer successes is poor.
+/// A run with fewer successes than this is poor.
 const POOR: u32 = 4;
-/// The interval after the first hint of an overloaded gateway, and the longest for that reason.
+/// The interval after the first sign of an overloaded gateway, and the longest for that reason, in
+/// seconds.
 const HINTED: (f64, f64) = (0.1, 5.0);
-/// How many seconds a pace counts after the last hint of an overloaded gateway, and at least after the
-/// last refusal, if nothing says so again.
+/// How long an interval is valid without another such answer, in seconds: after the last sign of an
+/// overloaded gateway, and at least after the last refusal.
 const STALE: (f64, f64) = (60.0, 600.0);
-/// No hold is longer, whatever is asked for.
+/// The longest hold, whatever the receiver asks for.
 const LONGEST_HOLD: Duration = Duration::from_hours(24 * 365);
 
-/// What is known of how fast a webhook's receiver and owner want its notifications.
+/// The pace of a webhook: the limits that its receiver and its owner set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pace {
-    /// No attempt goes before this time: the receiver asked for that.
+    /// The time before which no attempt begins, because the receiver asked for that.
     #[serde(skip)]
     pub hold_until: Option<DateTime<Utc>>,
-    /// The seconds between attempts, as far as learned from refusals; `None` without such a pace.
+    /// The seconds between attempts, as learned from refusals; `None` if there is no such interval.
     #[serde(skip)]
     pub interval: Option<f64>,
-    /// When the next slot at that interval is.
+    /// The next slot at that interval.
     next_slot: Option<DateTime<Utc>>,
     /// When the next attempt is due at the owner's rate (the "theoretical arrival time").
     owner_next: Option<DateTime<Utc>>,
-    /// The shortest interval that went well lately, and the one that was refused.
+    /// The shortest interval that succeeded lately, and the one that was refused.
     good: Option<f64>,
     refused: Option<f64>,
-    /// Nothing shorter is tried before `quiet_until`; `quiet` is how long that is, in seconds.
+    /// No shorter interval is tried before `quiet_until`; `quiet` is the length of that time, in
+    /// seconds.
     quiet: f64,
     quiet_until: Option<DateTime<Utc>>,
-    /// When the successes after the last refusal began, how many they are, and when the attempt of
-    /// the newest began.
+    /// The run of successes since the last refusal: when it began, how many there are, and when the
+    /// attempt of the newest began.
     since: Option<DateTime<Utc>>,
     successes: u32,
     newest: Option<DateTime<Utc>>,
-    /// Refusals without a success in between, and runs that ended with next to no success.
+    /// Refusals without a success in between, and consecutive poor runs.
     refusals: u32,
     poor_runs: u32,
     /// When the interval was last made longer.
     slowed_at: Option<DateTime<Utc>>,
 }
 
-/// What an answer says about the pace.
+/// The information in an answer about the pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// The request was taken.
+    /// The receiver accepted the request, or refused it for a reason other than its rate.
     Accepted,
-    /// There are too many requests; how long the receiver asks to wait, if it says so.
+    /// The receiver gets too many requests. The wait is what it asks for, if it does.
     Refused(Option<Duration>),
-    /// A gateway had no working server behind it, which may be for too many requests.
+    /// A gateway has no working server behind it. The cause may be too many requests.
     Overloaded,
-    /// Nothing.
+    /// The answer says nothing about the pace.
     Silent,
 }
 
-/// An answer, as far as it is about the pace.
+/// The feedback of an answer about the pace.
 #[derive(Debug, Clone, Copy)]
 pub struct Feedback {
     /// When the attempt began.
     pub began: DateTime<Utc>,
-    /// When its answer came.
+    /// When its answer arrived.
     pub now: DateTime<Utc>,
-    /// What the answer says.
     pub signal: Signal,
-    /// For how long the receiver takes nothing more, by its `RateLimit` headers.
+    /// How long the receiver accepts no further request, by its `RateLimit` headers.
     pub exhausted: Option<Duration>,
 }
 
-/// When an attempt may go.
+/// When an attempt may begin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Turn {
     /// A slot is reserved at this time.
     At(DateTime<Utc>),
-    /// No slot is reserved, since the next one is at this time, which is too far away.
+    /// No slot is reserved, because the next one is too far in the future.
     NotBefore {
-        /// The time.
+        /// The time of the next slot.
         at: DateTime<Utc>,
-        /// Who wants it so.
+        /// The limit that is the latest.
         cause: Cause,
         /// The time between two slots.
         interval: Duration,
@@ -124,7 +128,7 @@ pub enum Turn {
 }
 
 impl Feedback {
-    /// What an answer says. No wait counts for longer than `longest`.
+    /// The feedback of an answer. Waits are limited to `longest`.
     #[must_use]
     pub fn of(
         answer: &Answer,
@@ -148,7 +152,7 @@ impl Feedback {
         Self { began, now, signal, exhausted }
     }
 
-    /// Whether it changes something about a webhook without a pace.
+    /// Whether the feedback has an effect on a webhook without a pace.
     #[must_use]
     pub fn matters(&self) -> bool {
         self.exhausted.is_some() || matches!(self.signal, Signal::Refused(_) | Signal::Overloaded)
@@ -156,13 +160,13 @@ impl Feedback {
 }
 
 impl Pace {
-    /// Reserves the next slot, if it is no later than `patience` from now. `limit` is the owner's,
-    /// in requests a minute.
-    pub fn take(&mut self, now: DateTime<Utc>, limit: Option<u32>, patience: Duration) -> Turn {
+    /// Reserves the next slot, if it is no later than `longest_wait` from now. `limit` is the
+    /// owner's, in requests a minute.
+    pub fn take(&mut self, now: DateTime<Utc>, limit: Option<u32>, longest_wait: Duration) -> Turn {
         let by_owner = limit.map(|limit| Duration::from_mins(1) / limit.max(1));
         let (mut at, mut cause, mut interval) = (now, Cause::Paced, Duration::ZERO);
         let learned = self.interval.map(seconds);
-        self.forget_far_slots(now, patience, [learned, by_owner]);
+        self.forget_far_slots(now, longest_wait, [learned, by_owner]);
         let owner_at = by_owner.and_then(|every| self.owner_slot(every));
         let wishes = [
             (self.next_slot.filter(|_| learned.is_some()), Cause::Paced, learned),
@@ -175,7 +179,7 @@ impl Pace {
             }
             interval = interval.max(every.unwrap_or_default());
         }
-        if at > later(now, patience) {
+        if at > later(now, longest_wait) {
             return Turn::NotBefore { at, cause, interval };
         }
         self.next_slot = learned.map(|every| later(at, every));
@@ -184,16 +188,16 @@ impl Pace {
         Turn::At(at)
     }
 
-    /// Forgets slots that are farther away than any that is reserved at the intervals of now: they are
-    /// left from a longer interval or a lower limit, or the clock was set back.
+    /// Forgets slots that are later than any slot that the current intervals could reserve. They
+    /// are left from a longer interval or a lower limit, or the clock was set back.
     fn forget_far_slots(
         &mut self,
         now: DateTime<Utc>,
-        patience: Duration,
+        longest_wait: Duration,
         [learned, by_owner]: [Option<Duration>; 2],
     ) {
         let latest =
-            |every: Option<Duration>| later(later(now, patience), every.unwrap_or_default());
+            |every: Option<Duration>| later(later(now, longest_wait), every.unwrap_or_default());
         let latest_learned = latest(learned).max(self.hold_until.unwrap_or(now));
         self.next_slot = self.next_slot.filter(|slot| *slot <= latest_learned);
         self.owner_next = self.owner_next.filter(|next| {
@@ -201,7 +205,8 @@ impl Pace {
         });
     }
 
-    /// When the owner's limit allows the next attempt: a second's worth may go at once.
+    /// When the owner's limit allows the next attempt: the attempts of one second may begin at
+    /// once.
     fn owner_slot(&self, every: Duration) -> Option<DateTime<Utc>> {
         self.owner_next.map(|next| earlier(next, burst(every)))
     }
@@ -209,7 +214,7 @@ impl Pace {
     /// Learns from an answer.
     pub fn learn(&mut self, feedback: &Feedback) {
         let Feedback { began, now, signal, exhausted } = *feedback;
-        // It began before a refusal was known, which speaks for it as well.
+        // The attempt began before an earlier refusal was known, which covers this answer too.
         let is_late = self.hold_until.is_some_and(|until| began < until);
         match signal {
             Signal::Refused(asked) if is_late => self.hold(asked.map(|asked| later(now, asked))),
@@ -221,14 +226,14 @@ impl Pace {
         self.hold(exhausted.map(|wait| later(now, wait)));
     }
 
-    /// Whether there is nothing to remember: no hold, no pace, and no use of the owner's limit.
+    /// Whether the state can be deleted: no hold, no interval, and no use of the owner's limit.
     #[must_use]
     pub fn is_over(&self, now: DateTime<Utc>) -> bool {
         let past = |time: Option<DateTime<Utc>>| time.is_none_or(|time| time <= now);
         self.interval.is_none() && past(self.hold_until) && past(self.owner_next)
     }
 
-    /// Until when the receiver wants nothing; `None` when that is over.
+    /// The end of the hold; `None` if there is no hold at `now`.
     #[must_use]
     pub fn held_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.hold_until.filter(|until| *until > now)
@@ -257,8 +262,8 @@ impl Pace {
                     ..Self::default()
                 };
             }
-            // The first refusal after a success says that the interval is too short; another one
-            // that the hold was.
+            // The first refusal after a success means that the interval is too short. A further one
+            // means that the hold was too short.
             Some(interval) if self.refusals == 1 => self.refuse_interval(interval),
             Some(_) => {}
         }
@@ -275,7 +280,7 @@ impl Pace {
         let next = if let Some(good) = self.good {
             let good = good.clamp(interval * 1.05, interval * 2.0);
             self.good = Some(good);
-            // Between what was refused and what went well, unless they are close.
+            // Between the refused interval and the good one, unless they are close.
             if good / interval > 1.15 { (interval * good).sqrt() } else { good }
         } else {
             self.measured(self.hold_until).clamp(interval * 1.3, interval * 4.0)
@@ -283,14 +288,14 @@ impl Pace {
         self.interval = Some(next.min(LONGEST));
     }
 
-    /// What one success took on average since the last refusal but this one.
+    /// The average time of one success since the refusal before this one, in seconds.
     fn measured(&self, end: Option<DateTime<Utc>>) -> f64 {
         let time = self.since.zip(end).map(|(since, end)| between(since, end));
         time.unwrap_or_default() / f64::from(self.successes.max(1))
     }
 
     fn slow_down(&mut self, began: DateTime<Utc>, now: DateTime<Utc>) {
-        // What began before the pace was slowed down says nothing about the new one.
+        // An attempt that began before the pace was slowed down says nothing about the new pace.
         if self.slowed_at.is_some_and(|at| began < at) {
             return;
         }
@@ -314,7 +319,7 @@ impl Pace {
         let spacing = self.newest.map(|newest| between(newest, began));
         self.newest = self.newest.max(Some(began));
         self.interval = Some(interval);
-        // A pace that is not used says nothing about how much the receiver takes.
+        // If attempts are rarer than the pace allows, success says nothing about the pace.
         if spacing.is_none_or(|spacing| spacing > interval * 1.25 + 0.05) {
             return;
         }
@@ -330,8 +335,8 @@ impl Pace {
         }
     }
 
-    /// After how long without a refusal a pace is out of date, although it was never used so much that
-    /// it could become faster.
+    /// The time without a refusal after which the interval is out of date, even if attempts were
+    /// too rare to shorten it.
     fn stale_after(&self, interval: f64) -> Duration {
         match self.refused {
             None if self.refusals == 0 && interval <= HINTED.1 => seconds(STALE.0),
@@ -339,14 +344,14 @@ impl Pace {
         }
     }
 
-    /// Forgets the pace.
+    /// Forgets the interval.
     fn unpace(&mut self) {
         let (hold_until, owner_next) = (self.hold_until, self.owner_next);
         *self = Self { hold_until, owner_next, ..Self::default() };
     }
 
-    /// The first success after refusals: when there were several, the time that has passed says
-    /// what the receiver takes.
+    /// The interval after the first success that follows refusals. After several refusals, the time
+    /// that has passed tells how much the receiver accepts.
     fn resume(&mut self, interval: f64, began: DateTime<Utc>) -> f64 {
         let mut resumed = interval;
         if self.refusals > 1 {
@@ -366,9 +371,9 @@ impl Pace {
     }
 }
 
-/// When an attempt may go although its webhook is held: one that would otherwise come after the
-/// delivery's deadline goes once in the last eighth of the time before that. `None` when the hold ends
-/// early enough.
+/// When an attempt may begin although its webhook is held. If the hold ends after the delivery's
+/// deadline, one attempt is made before it, when seven eighths of the time have passed. Returns
+/// `None` if the hold ends before the deadline.
 #[must_use]
 pub fn last_chance(
     hold_until: DateTime<Utc>,
@@ -379,13 +384,13 @@ pub fn last_chance(
     (hold_until > end).then(|| earlier(end, deadline / 8))
 }
 
-/// The longest hold that counts: then a delivery that has just begun still gets its last attempt.
+/// The longest hold, so that a delivery that has just begun still gets a last attempt.
 #[must_use]
 pub fn longest_hold(deadline: Duration) -> Duration {
     deadline.saturating_sub(deadline / 8).min(LONGEST_HOLD)
 }
 
-/// How far ahead of its rate an owner's limit lets attempts go.
+/// How far ahead of the owner's rate attempts may begin.
 fn burst(every: Duration) -> Duration {
     Duration::from_secs(1).saturating_sub(every)
 }

@@ -1,10 +1,10 @@
-//! The pace against receivers of every kind, and what it keeps.
+//! The pace with receivers of every kind, and its stored form.
 
 use super::*;
 use proptest::prelude::*;
 
 const LATENCY: Duration = Duration::from_millis(5);
-const PATIENCE: Duration = Duration::from_millis(1500);
+const LONGEST_SLOT_WAIT: Duration = Duration::from_millis(1500);
 const LONGEST_WAIT: Duration = Duration::from_hours(63);
 
 fn at(seconds: f64) -> DateTime<Utc> {
@@ -35,7 +35,8 @@ fn one_each(every: f64, retry_after: Option<&'static str>) -> Receiver {
     })
 }
 
-/// So many in each window of the clock; what it asks for is the rest of the window.
+/// Accepts `most` requests in each window of the clock, and asks to wait for the rest of the
+/// window.
 fn window(most: u32, length: f64, says_when: bool) -> Receiver {
     let (mut current, mut count) = (f64::NEG_INFINITY, 0);
     Box::new(move |time| {
@@ -90,14 +91,14 @@ fn deliver(pace: &mut Pace, receiver: &mut Receiver, events: u32, from: f64) -> 
     let (mut now, mut run) = (from, Run::default());
     let mut delivered = 0;
     while delivered < events {
-        let slot = match pace.take(at(now), None, PATIENCE) {
+        let slot = match pace.take(at(now), None, LONGEST_SLOT_WAIT) {
             Turn::At(slot) => slot,
             Turn::NotBefore { at: slot, .. } => {
                 now = seconds_of(slot);
                 continue;
             }
         };
-        // What comes late, now and then, must not spoil it.
+        // Some requests are sent late, which must not disturb the pace.
         let time = seconds_of(slot) + f64::from(delivered % 4) * 0.01;
         let answer = receiver(time);
         now = time + LATENCY.as_secs_f64();
@@ -128,7 +129,7 @@ fn a_steady_limit_is_met_with_few_refusals() {
 }
 
 #[test]
-fn windows_and_buckets_are_used_to_their_full_extent() {
+fn limits_by_window_or_token_bucket_are_used_nearly_in_full() {
     check(window(30, 60.0, true), 300, 20, 700.0);
     check(window(30, 60.0, false), 300, 60, 1000.0);
     check(bucket(10.0, 20.0, Some("1")), 1000, 60, 250.0);
@@ -148,7 +149,7 @@ fn a_limit_that_is_lifted_is_forgotten_within_minutes() {
 }
 
 #[test]
-fn a_limit_that_is_lowered_is_found_again() {
+fn a_limit_that_is_lowered_is_learned_again() {
     let mut pace = Pace::default();
     let fast = deliver(&mut pace, &mut one_each(0.2, Some("1")), 200, 0.0);
     let slow = deliver(&mut pace, &mut one_each(5.0, Some("5")), 40, fast.seconds);
@@ -164,7 +165,7 @@ fn refused(seconds: u64) -> Signal {
 }
 
 #[test]
-fn answers_that_were_under_way_together_are_one_refusal() {
+fn refusals_of_concurrent_attempts_count_as_one() {
     let mut pace = Pace::default();
     pace.learn(&feedback(0.0, 0.5, refused(3)));
     let once = pace.clone();
@@ -172,7 +173,7 @@ fn answers_that_were_under_way_together_are_one_refusal() {
         pace.learn(&feedback(more, 0.5, refused(2)));
     }
     assert_eq!(pace, once);
-    // A longer wait counts nevertheless, and a success does not shorten it.
+    // A longer wait still extends the hold, and a success does not shorten it.
     pace.learn(&feedback(0.1, 0.5, refused(10)));
     pace.learn(&feedback(0.2, 0.6, Signal::Accepted));
     assert_eq!(pace.hold_until, Some(at(10.5)));
@@ -180,7 +181,7 @@ fn answers_that_were_under_way_together_are_one_refusal() {
 }
 
 #[test]
-fn headers_hold_a_webhook_without_teaching_a_pace() {
+fn rate_limit_headers_hold_a_webhook_and_set_no_interval() {
     let mut pace = Pace::default();
     let exhausted = Some(Duration::from_secs(30));
     let answer =
@@ -189,13 +190,13 @@ fn headers_hold_a_webhook_without_teaching_a_pace() {
     assert!(feedback.matters());
     pace.learn(&feedback);
     assert_eq!(pace.held_until(at(1.0)), Some(at(30.1)));
-    let turn = pace.take(at(1.0), None, PATIENCE);
+    let turn = pace.take(at(1.0), None, LONGEST_SLOT_WAIT);
     assert!(matches!(turn, Turn::NotBefore { cause: Cause::Held, .. }), "{turn:?}");
     assert!(!pace.is_over(at(30.0)) && pace.is_over(at(30.2)));
 }
 
 #[test]
-fn a_gateway_without_a_server_slows_down_but_holds_nothing() {
+fn answers_of_an_overloaded_gateway_slow_down_and_do_not_hold() {
     let mut pace = Pace::default();
     let mut time = 0.0;
     for _ in 0..50 {
@@ -210,7 +211,7 @@ fn a_gateway_without_a_server_slows_down_but_holds_nothing() {
 }
 
 #[test]
-fn only_what_is_about_the_pace_is_learned() {
+fn answers_give_the_signal_of_their_status_and_retry_after() {
     let signal = |status, retry_after| {
         Feedback::of(&response(status, retry_after), at(0.0), at(0.0), LONGEST_WAIT).signal
     };
@@ -228,13 +229,13 @@ fn only_what_is_about_the_pace_is_learned() {
 }
 
 #[test]
-fn an_owner_s_limit_counts_for_everybody_together() {
+fn an_owner_limit_bounds_the_attempts_of_any_minute() {
     for (limit, most) in [(60, 61), (1, 2), (300, 305), (6000, 6100)] {
         let mut pace = Pace::default();
         let mut slots = Vec::new();
         for millis in (0..180_000).step_by(5) {
             let now = at(f64::from(millis) / 1000.0);
-            if let Turn::At(slot) = pace.take(now, Some(limit), PATIENCE) {
+            if let Turn::At(slot) = pace.take(now, Some(limit), LONGEST_SLOT_WAIT) {
                 slots.push(seconds_of(slot));
             }
         }
@@ -246,21 +247,21 @@ fn an_owner_s_limit_counts_for_everybody_together() {
 }
 
 #[test]
-fn a_raised_limit_counts_at_once() {
+fn a_raised_owner_limit_applies_at_once() {
     let mut pace = Pace::default();
-    assert_eq!(pace.take(at(0.0), Some(1), PATIENCE), Turn::At(at(0.0)));
+    assert_eq!(pace.take(at(0.0), Some(1), LONGEST_SLOT_WAIT), Turn::At(at(0.0)));
     assert!(matches!(
-        pace.take(at(0.1), Some(1), PATIENCE),
+        pace.take(at(0.1), Some(1), LONGEST_SLOT_WAIT),
         Turn::NotBefore { cause: Cause::RateLimit, .. }
     ));
-    let turn = pace.take(at(0.3), Some(600), PATIENCE);
+    let turn = pace.take(at(0.3), Some(600), LONGEST_SLOT_WAIT);
     assert!(matches!(turn, Turn::At(slot) if slot <= at(2.0)), "{turn:?}");
 }
 
 #[test]
-fn a_raised_limit_is_kept_from_the_first_moment() {
+fn a_raised_owner_limit_is_not_exceeded_from_the_start() {
     let mut pace = Pace::default();
-    pace.take(at(0.0), Some(1), PATIENCE);
+    pace.take(at(0.0), Some(1), LONGEST_SLOT_WAIT);
     let slots = (1..1000).filter(|n| {
         let now = at(f64::from(*n) * 0.02);
         matches!(pace.take(now, Some(60), Duration::ZERO), Turn::At(_))
@@ -269,22 +270,27 @@ fn a_raised_limit_is_kept_from_the_first_moment() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_holds_nothing() {
+fn a_clock_that_is_set_back_delays_no_attempt() {
     let mut pace = Pace::default();
     deliver(&mut pace, &mut one_each(1.0, Some("3")), 20, 10_000.0);
     pace.hold_until = None;
-    assert!(matches!(pace.take(at(0.0), Some(60), PATIENCE), Turn::At(slot) if slot <= at(3.0)));
-    assert!(matches!(pace.take(at(0.0), Some(60), PATIENCE), Turn::At(_) | Turn::NotBefore { .. }));
+    assert!(
+        matches!(pace.take(at(0.0), Some(60), LONGEST_SLOT_WAIT), Turn::At(slot) if slot <= at(3.0))
+    );
+    assert!(matches!(
+        pace.take(at(0.0), Some(60), LONGEST_SLOT_WAIT),
+        Turn::At(_) | Turn::NotBefore { .. }
+    ));
 }
 
 #[test]
-fn a_hint_is_forgotten_by_a_webhook_with_little_traffic() {
+fn a_sign_of_overload_is_forgotten_after_a_minute_of_little_traffic() {
     let mut pace = Pace::default();
     pace.learn(&feedback(0.0, 0.1, Signal::Overloaded));
     assert!(pace.interval.is_some());
     for n in 1..8 {
         let time = f64::from(n) * 10.0;
-        pace.take(at(time), None, PATIENCE);
+        pace.take(at(time), None, LONGEST_SLOT_WAIT);
         pace.learn(&feedback(time, time + 0.1, Signal::Accepted));
     }
     assert_eq!(pace.interval, None);
@@ -292,20 +298,20 @@ fn a_hint_is_forgotten_by_a_webhook_with_little_traffic() {
 }
 
 #[test]
-fn a_receiver_that_is_seldom_sent_to_is_forgotten_in_time() {
+fn an_interval_is_forgotten_after_an_hour_of_rare_attempts() {
     let mut pace = Pace::default();
     deliver(&mut pace, &mut one_each(1.0, Some("3")), 20, 0.0);
     assert!(pace.interval.is_some());
     for n in 1..=60 {
         let time = 100.0 + f64::from(n) * 60.0;
-        pace.take(at(time), None, PATIENCE);
+        pace.take(at(time), None, LONGEST_SLOT_WAIT);
         pace.learn(&feedback(time, time + 0.1, Signal::Accepted));
     }
     assert_eq!(pace.interval, None);
 }
 
 #[test]
-fn a_hold_beyond_a_delivery_s_deadline_leaves_it_one_attempt() {
+fn a_hold_beyond_the_deadline_of_a_delivery_allows_one_attempt() {
     let deadline = Duration::from_secs(80);
     assert_eq!(last_chance(at(80.0), at(0.0), deadline), None);
     assert_eq!(last_chance(at(80.1), at(0.0), deadline), Some(at(70.0)));
@@ -314,12 +320,13 @@ fn a_hold_beyond_a_delivery_s_deadline_leaves_it_one_attempt() {
 }
 
 #[test]
-fn it_reads_back_what_it_wrote_and_what_an_older_version_did() {
+fn a_pace_reads_back_its_own_json_and_that_of_an_older_version() {
     let mut pace = Pace::default();
     deliver(&mut pace, &mut one_each(1.0, Some("3")), 20, 0.0);
     let text = serde_json::to_string(&pace).unwrap();
     let mut read: Pace = serde_json::from_str(&text).unwrap();
-    // What people are shown is stored beside it; numbers are exact but for their last digit.
+    // The skipped fields are stored in columns of their own; numbers are exact except for the last
+    // digit.
     (read.hold_until, read.interval) = (pace.hold_until, pace.interval);
     assert!((read.good.unwrap() - pace.good.unwrap()).abs() < 1e-9);
     (read.good, read.refused) = (pace.good, pace.refused);
@@ -339,17 +346,17 @@ fn signals() -> impl Strategy<Value = Signal> {
 
 proptest! {
     #[test]
-    fn whatever_a_receiver_answers_it_is_asked_again_and_never_too_early(
+    fn any_answers_lead_to_further_attempts_and_never_before_the_hold_ends(
         answers in proptest::collection::vec((signals(), 0.0f64..30.0, 0.0f64..5.0), 1..200),
         limit in proptest::option::of(1u32..100_000),
     ) {
         let (mut pace, mut now, mut last) = (Pace::default(), at(0.0), None);
         for (signal, pause, took) in answers {
-            let slot = match pace.take(now, limit, PATIENCE) {
+            let slot = match pace.take(now, limit, LONGEST_SLOT_WAIT) {
                 Turn::At(slot) => slot,
                 Turn::NotBefore { at: next, .. } => {
                     prop_assert!(next > now);
-                    match pace.take(next, limit, PATIENCE) {
+                    match pace.take(next, limit, LONGEST_SLOT_WAIT) {
                         Turn::At(slot) => slot,
                         other @ Turn::NotBefore { .. } => {
                             return Err(TestCaseError::fail(format!("{other:?}")));

@@ -1,14 +1,14 @@
-//! Which passwords local accounts may have.
+//! The rules for passwords of local accounts.
 
 use thiserror::Error;
 
 /// The fewest characters of a new password.
 pub const MIN_CHARACTERS: usize = 12;
-/// The most bytes of a password. Hashing takes longer the longer a password is, so that without a
-/// bound one request could keep a core busy.
+/// The most bytes of a password. The time for hashing grows with the length, so without a bound one
+/// request could keep a core busy.
 pub const MAX_BYTES: usize = 1024;
 
-/// Why a password can't be an account's.
+/// Why a password is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum WeakPassword {
     /// It is too easy to guess.
@@ -19,7 +19,7 @@ pub enum WeakPassword {
     TooLong(usize),
 }
 
-/// Checks a password that an account is to get.
+/// Checks a new password.
 pub fn check(password: &str) -> Result<(), WeakPassword> {
     if password.len() > MAX_BYTES {
         return Err(WeakPassword::TooLong(password.len()));

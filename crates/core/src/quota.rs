@@ -1,18 +1,18 @@
-//! The `RateLimit` headers of an answer: for how long a receiver takes nothing more.
+//! The `RateLimit` headers of an answer: how long a receiver accepts no further request.
 //!
-//! Two forms are in use. The present one is a structured field (RFC 9651) of
-//! draft-ietf-httpapi-ratelimit-headers, section 4: `RateLimit: "default";r=0;t=30`, maybe with
+//! Two forms are in use. The current one is a structured field (RFC 9651) of
+//! draft-ietf-httpapi-ratelimit-headers, section 4: `RateLimit: "default";r=0;t=30`, possibly with
 //! several policies. The older one (versions up to 06) has a header for each number:
-//! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`, both in seconds from now. Only what is used up
-//! counts; what can't be read, or is longer than an hour, is ignored.
+//! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`, the latter in seconds from now. Only a quota
+//! that is used up counts. A value that is malformed, or longer than an hour, is ignored.
 
 use std::time::Duration;
 
-/// Nothing longer is believed: some servers send a time of day as the number of seconds.
+/// The longest wait that is accepted, in seconds: some servers send a point in time instead.
 const LONGEST: u64 = 3600;
 
-/// For how long a receiver takes nothing more, by the values of `RateLimit`, `RateLimit-Remaining`
-/// and `RateLimit-Reset`.
+/// How long a receiver accepts no further request, by the values of `RateLimit`,
+/// `RateLimit-Remaining` and `RateLimit-Reset`.
 #[must_use]
 pub fn exhausted(
     limits: &[&str],
@@ -39,15 +39,15 @@ fn wait(remaining: Option<u64>, seconds: Option<u64>) -> Option<u64> {
     seconds.filter(|seconds| used_up && (1..=LONGEST).contains(seconds))
 }
 
-/// A whole number of seconds or requests; a sign or anything behind it makes it none.
+/// Parses a whole number of seconds or requests. A sign, or text after the number, is invalid.
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // Digits alone are refused only for being too many.
+    // A text of digits fails to parse only if the number is too large.
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// The parts between separators that are not within a quoted text.
+/// Splits a text at separators outside of quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |character| {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_up_is_waited_for() {
+    fn a_quota_that_is_used_up_gives_the_time_until_its_reset() {
         let none = (None, None);
         check(&[r#""default";r=0;t=30"#], none, Some(30));
         check(&[r#""default"; r=0; t=30"#], none, Some(30));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_or_believed_is_ignored() {
+    fn malformed_and_implausible_values_are_ignored() {
         let none = (None, None);
         for value in [
             "",
@@ -111,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_it_wait_for_longer_than_an_hour(
+        fn no_header_gives_a_wait_of_more_than_an_hour(
             limits in proptest::collection::vec(".{0,40}", 0..3),
             remaining in proptest::option::of("[0-9 ]{0,3}|.{0,9}"),
             reset in proptest::option::of("[0-9]{0,9}|.{0,9}"),

@@ -1,24 +1,25 @@
-//! An owner's limit on the attempts a minute of a webhook, as people set it. `pace` keeps to it.
+//! An owner's limit on the attempts a minute of a webhook, as people set it. `pace` enforces it.
 
 /// The largest limit on attempts a minute; the smallest is 1.
 pub const MOST_RATE_LIMIT: u32 = 1_000_000;
 
-/// What becomes of a webhook's limit on attempts a minute.
+/// The change of a webhook's limit on attempts a minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RateLimit {
-    /// It stays as it is: the drop-in API does not know it.
+    /// The limit stays the same: the drop-in API has no member for it.
     #[default]
     Kept,
-    /// It is this one; `None` takes it away.
+    /// The new limit; `None` removes it.
     Set(Option<u32>),
 }
 
 impl RateLimit {
-    /// Reads what a person writes: a number from 1 to [`MOST_RATE_LIMIT`], or nothing for no limit.
+    /// Parses the text that a person enters: a number from 1 to [`MOST_RATE_LIMIT`]. An empty text
+    /// removes the limit.
     ///
     /// # Errors
     ///
-    /// [`BadRateLimit`]: it is another number, or none.
+    /// The text is not such a number.
     pub fn parse(text: &str) -> Result<Self, BadRateLimit> {
         match text.trim() {
             "" => Ok(Self::Set(None)),
@@ -29,17 +30,17 @@ impl RateLimit {
         }
     }
 
-    /// A limit that is a number.
+    /// Sets a limit.
     ///
     /// # Errors
     ///
-    /// [`BadRateLimit`]: it is not between 1 and [`MOST_RATE_LIMIT`].
+    /// The limit is not between 1 and [`MOST_RATE_LIMIT`].
     pub fn of(limit: u32) -> Result<Self, BadRateLimit> {
         let is_right = (1..=MOST_RATE_LIMIT).contains(&limit);
         is_right.then_some(Self::Set(Some(limit))).ok_or(BadRateLimit)
     }
 
-    /// The limit of a webhook that had another one before.
+    /// The limit after the change, of a webhook that had the limit `before`.
     #[must_use]
     pub fn over(self, before: Option<u32>) -> Option<u32> {
         match self {
@@ -49,7 +50,7 @@ impl RateLimit {
     }
 }
 
-/// A limit on attempts a minute that is none.
+/// A limit on attempts a minute is out of range, or not a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("The limit on requests a minute must be a whole number from 1 to 1000000, or nothing.")]
 pub struct BadRateLimit;

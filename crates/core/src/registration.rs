@@ -1,9 +1,8 @@
-//! What a client sends to register or change a webhook, read as the report server's own API reads
-//! it.
+//! A client's request to register or change a webhook, parsed as the report server's own API does.
 //!
-//! `members` reads a body: JSON with what Json.NET tolerates (`relaxed`), or a form (`form`). A body
-//! that can't be read is [`Malformed`], with every member that is wrong; one that asks for something
-//! impossible is a [`RegistrationError`], whose text is what the user sees.
+//! `members` parses a body: JSON with the extensions that Json.NET accepts (`relaxed`), or a form
+//! (`form`). A body that can't be parsed is [`Malformed`], which lists every wrong member. A body
+//! with an invalid value is a [`RegistrationError`], whose text the user sees.
 
 mod form;
 mod members;
@@ -25,40 +24,34 @@ use crate::webhook::{
     WebhookUri,
 };
 
-/// What a client wants a webhook to be.
+/// The webhook that a client requests. The fields mean the same as those of [`Webhook`].
 #[derive(Debug, Clone)]
 pub struct Registration {
-    /// Where its notifications go.
     pub uri: WebhookUri,
-    /// The secret; `None` leaves it to us.
+    /// The secret; `None` keeps the present one, or generates one for a new webhook.
     pub secret: Option<Secret>,
-    /// The owner's words about it.
     pub description: Option<String>,
-    /// Whether it gets nothing for now.
     pub paused: bool,
-    /// What it asks for.
     pub filters: Filters,
-    /// Headers that it adds to each POST.
     pub headers: Headers,
-    /// Values that it adds to each body.
     pub properties: Properties,
-    /// Its limit on attempts a minute.
+    /// The change of the limit on attempts a minute.
     pub rate_limit: RateLimit,
 }
 
-/// A webhook that can't be.
+/// Why a webhook can't be registered or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistrationError {
-    /// The body can't be read.
+    /// The body can't be parsed.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// The URI is none.
+    /// The URI is not valid.
     #[error(transparent)]
     Uri(#[from] BadUri),
-    /// The secret is of a wrong length.
+    /// The secret is too short or too long.
     #[error(transparent)]
     Secret(#[from] BadSecret),
-    /// Filters name nothing known.
+    /// Some filters don't exist.
     #[error(transparent)]
     Filters(#[from] UnknownFilters),
     /// A header would break the request or its signature.
@@ -70,7 +63,8 @@ pub enum RegistrationError {
     /// The description can't be stored.
     #[error("The description is not valid: it holds the character U+0000.")]
     Description,
-    /// It was another person's of the same name, and who asks is no administrator.
+    /// The webhook belonged to a former user of the same name, and the caller is not an
+    /// administrator.
     #[error(
         "The WebHook belonged to a former user of the same name, so only a System Administrator may \
          resume it."
@@ -79,8 +73,8 @@ pub enum RegistrationError {
 }
 
 impl Registration {
-    /// Reads what a client wants. Refuses in the order of the report server's own checks: what
-    /// can't be read, then the secret, the filters, the address.
+    /// Parses a request. The checks have the order of the report server's own ones: the members,
+    /// then the secret, the filters and the URI.
     pub fn parse(members: &Members) -> Result<Self, RegistrationError> {
         let read = Read::parse(members)?;
         let secret = read.secret.filter(|text| !text.is_empty());
@@ -97,20 +91,20 @@ impl Registration {
         Ok(Self { uri, secret, description, paused, filters, headers, properties, rate_limit })
     }
 
-    /// The webhook that is registered so; `made` is its secret when none was asked for.
+    /// The new webhook. `generated` is its secret if the request has none.
     #[must_use]
     pub fn into_webhook(
         self,
         id: WebhookId,
         owner: Name,
-        made: Secret,
+        generated: Secret,
         created_at: DateTime<Utc>,
     ) -> Webhook {
         Webhook {
             id,
             owner,
             uri: self.uri,
-            secrets: vec![self.secret.unwrap_or(made)],
+            secrets: vec![self.secret.unwrap_or(generated)],
             description: self.description,
             paused: self.paused,
             paused_reason: None,
@@ -124,8 +118,8 @@ impl Registration {
         }
     }
 
-    /// The webhook as it is after this change. Its secrets stay when none is asked for, or when it
-    /// is the newest of them; why the service paused it stays as long as it is paused.
+    /// The webhook after this change. Its secrets stay if the request has none, or the newest of
+    /// them. The reason of a pause by the service stays as long as the webhook is paused.
     #[must_use]
     pub fn applied_to(self, webhook: Webhook) -> Webhook {
         let Webhook { id, owner, secrets, created_at, failing_since, rate_limit, pacing, .. } =
@@ -153,7 +147,7 @@ impl Registration {
     }
 }
 
-/// The members, each of its type.
+/// The members of a request with their types.
 struct Read<'a> {
     uri: Cow<'a, str>,
     secret: Option<Cow<'a, str>>,
@@ -237,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_matched_without_case_and_the_last_counts() {
+    fn members_are_matched_without_case_and_the_last_duplicate_counts() {
         let registration = read(
             r#"{"webhookuri":"http://a/","Unknown":[{}],"ISPAUSED":true,"WEBHOOKURI":"http://b/",
                 "WebHookUri":"http://c/","webHookUri":"http://d/","description":null}"#,
@@ -253,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_t_be_read_is_told_by_member() {
+    fn a_malformed_body_is_refused_with_every_wrong_member() {
         for json in ["", " \n", "nonsense", "[]", "null", "5", "{", "{}x", "\"\u{0}\""] {
             check_malformed(json, &["webHook"]);
         }
@@ -279,17 +273,17 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_passed_over() {
+    fn a_byte_order_mark_is_skipped() {
         assert!(read("\u{feff}{\"WebHookUri\":\"http://x/\"}").is_ok());
     }
 
     #[test]
-    fn what_can_t_be_is_refused_in_the_known_order() {
+    fn invalid_values_are_refused_in_the_order_of_the_report_server() {
         let mut wanted = json!({
             "Secret": "short", "Filters": ["galaxies"], "WebHookUri": "ftp://x/",
             "Headers": { "Host": "x" }, "Properties": { "A": [] }, "Description": "a\0b"
         });
-        let mended = [
+        let corrections = [
             ("Secret", json!(OLD), "between 32 and 128"),
             ("Filters", json!(["Tasks"]), "filters are not valid: 'galaxies'"),
             ("WebHookUri", json!("http://x/"), "but received 'ftp://x/'"),
@@ -297,7 +291,7 @@ mod tests {
             ("Properties", json!({}), "'A'"),
             ("Description", json!("a\nb"), "U+0000"),
         ];
-        for (member, good, words) in mended {
+        for (member, good, words) in corrections {
             let error = read(&wanted.to_string()).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
             wanted[member] = good;
@@ -306,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_are_coerced_as_json_net_does() {
+    fn scalars_are_coerced_as_in_json_net() {
         let registration = read(
             r#"{"WebHookUri":"http://x/","Secret":12345678901234567890123456789012,"Description":1.50,
                 "IsPaused":"True","Filters":["TASKS","reports","Tasks"],"Headers":{"X-A":1,"X-B":true},
@@ -328,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_read_as_the_same_webhook() {
+    fn a_form_gives_the_same_registration_as_json() {
         let form = "WebHookUri=http%3A%2F%2Fx%2F&Secret=&IsPaused=1&Filters=tasks&Filters=reports\
                     &Headers[X-A]=1&Properties[a]=2";
         let registration = Registration::parse(&Members::parse_form(form.as_bytes())).unwrap();
@@ -345,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_address_is_told_as_received() {
+    fn an_empty_uri_is_quoted_in_its_refusal() {
         let error = read(r#"{"WebHookUri":""}"#).unwrap_err().to_string();
         assert!(error.ends_with("but received ''."), "{error}");
     }
 
     #[test]
-    fn a_change_keeps_the_secret_unless_it_brings_one() {
+    fn a_change_keeps_the_secret_unless_it_has_a_new_one() {
         for (secret, kept) in [("", OLD), (OLD, OLD), (NEW, NEW)] {
             let wanted = json!({ "WebHookUri": "http://y/", "Secret": secret });
             let changed = read(&wanted.to_string()).unwrap().applied_to(webhook());
@@ -361,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_keeps_the_reason_of_a_pause_while_it_lasts() {
+    fn a_change_keeps_the_pause_reason_while_the_webhook_is_paused() {
         for (paused, reason) in [(true, Some(PauseReason::Gone)), (false, None)] {
             let wanted = json!({ "WebHookUri": "http://x/", "IsPaused": paused });
             let mut before = webhook();

@@ -1,4 +1,4 @@
-//! Why an event or a directory document can't be taken: the reasons on `fanfare.events.dead`.
+//! Why an event or a directory document is refused: the reasons in `fanfare.events.dead`.
 
 /// A stable reason code (`x-fanfare-reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,23 +17,23 @@ pub enum Reason {
     BadSubject,
     /// The subject's kind is not the filter's.
     SubjectMismatch,
-    /// The data has not the form that its type asks for.
+    /// The data does not have the form that its type requires.
     BadData,
-    /// The data holds a key that notifications use for themselves.
+    /// The data has a key that is reserved for notifications.
     ReservedKey,
-    /// Over a limit of size or count.
+    /// A limit of size or count is exceeded.
     TooLarge,
     /// The directory did not reach the event's revision in time.
     DirectoryBehind,
-    /// A directory document's revision is too far ahead to be believed.
+    /// The revision of a directory document is implausibly far ahead.
     RevisionJump,
     /// Properties or routing key of the AMQP message can't be decoded.
     Unreadable,
-    /// The message's own time to live, or the queue's, was over before a router took it.
+    /// The time to live of the message, or of the queue, ended before a router received it.
     MessageExpired,
     /// The queue was full.
     QueueOverflow,
-    /// The broker gave it up after too many redeliveries.
+    /// The broker removed the message from its queue after too many redeliveries.
     DeliveryLimit,
 }
 
@@ -82,7 +82,7 @@ impl Reason {
     }
 }
 
-/// A refusal: the reason, and what exactly is wrong and what to do about it.
+/// A refusal: its reason, and a detail that says what is wrong and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", reason.code())]
 pub struct Reject {

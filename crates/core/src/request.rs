@@ -1,4 +1,4 @@
-//! The headers of a notification's POST: the only place where one is signed.
+//! The headers of a POST. Notifications are signed here and nowhere else.
 
 use chrono::{DateTime, Utc};
 
@@ -8,7 +8,7 @@ use crate::signature::{
 };
 use crate::webhook::{Headers, Secret};
 
-/// A notification that has its body, and not yet its signatures.
+/// A notification with its body, before it is signed.
 #[derive(Debug, Clone, Copy)]
 pub struct UnsignedRequest<'a> {
     /// The webhook's own headers.
@@ -26,8 +26,8 @@ pub struct UnsignedRequest<'a> {
 }
 
 impl UnsignedRequest<'_> {
-    /// The webhook's own headers, then the service's, in the order in which they are sent. No own
-    /// header has a name of the service's: [`Headers`] refuses those.
+    /// Returns the webhook's own headers, then those of the service, in the order in which they are
+    /// sent. The names never collide, because [`Headers`] refuses the names of the service.
     #[must_use]
     pub fn sign(&self) -> Vec<(String, String)> {
         let timestamp = self.at.timestamp();
@@ -69,7 +69,8 @@ mod tests {
         request.sign()
     }
 
-    /// `ms-signature` is the shared vector's; `webhook-signature` was computed with Python's `hmac`.
+    /// `ms-signature` is from the shared vector; `webhook-signature` was computed with Python's
+    /// `hmac`.
     #[test]
     fn headers_during_a_rotation_are_exactly_these_in_this_order() {
         let own = [("X-Own", "a"), ("user-agent", "b")];

@@ -1,23 +1,23 @@
-//! When to try again: exponential delays with jitter, as values.
+//! Retry delays: exponential, with jitter.
 //!
-//! The only place that knows the `backoff` crate, of which just the exponential policy is used.
+//! Only this module uses the `backoff` crate, and only its exponential policy.
 
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 
-/// How often and how long a delivery is tried.
+/// How often and for how long a delivery is attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The delay before the second attempt.
     pub first: Duration,
     /// No delay is longer than this.
     pub max_delay: Duration,
-    /// After so many attempts the delivery is dead.
+    /// The number of attempts after which the delivery is dead.
     pub attempts: u32,
-    /// No retry is planned later than this after the delivery began. One that its endpoint's limits
-    /// put off is given up soon after it.
+    /// The age of a series after which no retry is planned. A retry that its endpoint's limits
+    /// defer beyond it is given up soon afterwards.
     pub deadline: Duration,
 }
 
@@ -33,12 +33,12 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Each delay is so many times the one before: with the default first delay and cap, twelve
-/// attempts then span the three days for which receivers may be away.
+/// The factor between two delays. With it, twelve attempts with the default first delay and cap
+/// span about three days, the time for which a receiver may be down.
 const MULTIPLIER: f64 = 5.0;
 
-/// A delay varies by this share to either side, so that what failed together does not come back
-/// together.
+/// The part by which a delay varies to either side, so that deliveries that fail together are not
+/// retried together.
 const JITTER: f64 = 0.2;
 
 impl RetryPolicy {
@@ -64,7 +64,7 @@ impl RetryPolicy {
         };
         // The delays are constant once they reach the cap, long before 64 steps.
         let delay = (0..tries.clamp(1, 64)).filter_map(|_| policy.next_backoff()).last();
-        // The crate adds a nanosecond by chance, which a value must not have.
+        // The crate may add a nanosecond, and the result must not depend on chance.
         delay.map_or(self.max_delay, whole_millis)
     }
 }

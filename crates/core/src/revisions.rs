@@ -1,11 +1,11 @@
-//! Which revisions of the directory have been seen, and which are missing.
+//! The revisions of the directory that have arrived, and the gaps between them.
 //!
-//! The report server counts its changes without leaving a number out, so a number that is passed
-//! over is a document that is late or lost. A snapshot says everything, so it fills all gaps below.
-//! Nobody can be judged by a directory of which the beginning is missing: it is complete with the
-//! first snapshot, or with every document from revision 1 on.
+//! The report server numbers its changes without gaps, so a missing number is a document that is
+//! late or lost. A snapshot replaces the whole directory, so it fills all gaps below. Access can't
+//! be decided by a directory whose beginning is missing: it is complete after the first snapshot,
+//! or after every document from revision 1 on.
 
-/// The furthest that a document of one user or role may be ahead of the newest revision.
+/// The most by which the revision of a user or role may be ahead of the newest revision.
 pub const MAX_JUMP: i64 = 1_000_000;
 
 /// Why every event is held.
@@ -13,15 +13,15 @@ pub const MAX_JUMP: i64 = 1_000_000;
 pub enum Hold {
     /// The directory's beginning is missing.
     Incomplete,
-    /// A snapshot was refused: what it took from anybody is not known.
+    /// A snapshot was refused. It may have revoked any grant.
     SnapshotRefused,
 }
 
 impl Hold {
-    /// Both.
+    /// All causes of a hold.
     pub const ALL: [Self; 2] = [Self::Incomplete, Self::SnapshotRefused];
 
-    /// The code that is stored and measured.
+    /// The code in the database and in metrics.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -37,25 +37,23 @@ impl Hold {
     }
 }
 
-/// Revisions that are missing, both ends included.
+/// Consecutive revisions that are missing, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap<T> {
-    /// The first one.
     pub first: i64,
-    /// The last one.
     pub last: i64,
     /// When the gap was noticed.
     pub noticed: T,
 }
 
-/// What has been seen.
+/// The revisions that have arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revisions<T> {
-    /// The newest revision seen; 0 before the first.
+    /// The newest revision that has arrived; 0 before the first.
     pub newest: i64,
-    /// What is missing below it, in order, without overlaps.
+    /// The gaps below it, in order, without overlaps.
     pub gaps: Vec<Gap<T>>,
-    /// Whether the beginning is there too; once it is, it stays so.
+    /// Whether the directory has been complete once. It stays so despite later gaps.
     pub complete: bool,
 }
 
@@ -66,17 +64,18 @@ impl<T> Default for Revisions<T> {
 }
 
 impl<T: Copy> Revisions<T> {
-    /// Whether a document may have this revision. One mistaken revision would make every later one
-    /// an old one, so a user's or role's must not jump by more than [`MAX_JUMP`], and a snapshot's
-    /// must not be beyond `now` in milliseconds since 1970, which a counter may have begun with. An
-    /// administrator has `accepted` revisions up to some number.
+    /// Whether a document may have this revision. A mistaken revision that is too large would make
+    /// all later documents look old. So the revision of a user or role must not jump by more than
+    /// [`MAX_JUMP`], and that of a snapshot must not exceed `now`, in milliseconds since 1970,
+    /// since a counter may be based on the clock. Revisions up to `accepted` were confirmed by an
+    /// administrator.
     #[must_use]
     pub fn is_credible(&self, revision: i64, is_single: bool, now: i64, accepted: i64) -> bool {
         let most = if is_single { self.newest.saturating_add(MAX_JUMP) } else { now };
         revision <= most.max(accepted)
     }
 
-    /// Notes a document of a user or role.
+    /// Records the arrival of a document of a user or role.
     pub fn see(&mut self, revision: i64, now: T) {
         if revision > self.newest {
             if revision > self.newest + 1 {
@@ -98,7 +97,7 @@ impl<T: Copy> Revisions<T> {
         self.complete |= self.newest > 0 && self.gaps.is_empty();
     }
 
-    /// Notes a snapshot.
+    /// Records the arrival of a snapshot.
     pub fn see_snapshot(&mut self, revision: i64) {
         self.newest = self.newest.max(revision);
         self.complete = true;
@@ -115,8 +114,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// What is missing, counted out: everything up to the newest, but what was seen and what is
-    /// below a snapshot.
+    /// The missing revisions, by counting: all up to the newest, except those that arrived and
+    /// those up to a snapshot.
     fn missing(seen: &[(bool, i64)]) -> Vec<i64> {
         let newest = seen.iter().map(|(_, revision)| *revision).max().unwrap_or(0);
         let base = seen.iter().filter(|(snapshot, _)| *snapshot).map(|(_, r)| *r).max();
@@ -126,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_missing_is_what_was_passed_over(
+        fn gaps_are_the_revisions_that_did_not_arrive(
             seen in prop::collection::vec((prop::bool::weighted(0.1), 1i64..30), 0..40)
         ) {
             let mut revisions = Revisions::default();
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_is_there_with_a_snapshot_or_with_all_from_the_first_on() {
+    fn a_directory_is_complete_after_a_snapshot_or_all_revisions_from_the_first() {
         let seen = |documents: &[i64]| {
             let mut revisions = Revisions::default();
             for revision in documents {
@@ -170,14 +169,14 @@ mod tests {
         assert!(seen(&[1]).complete);
         assert!(seen(&[3, 1, 2]).complete);
         let mut later = seen(&[1, 4]);
-        assert!(later.complete, "what is missing in between does not undo it");
+        assert!(later.complete, "a later gap does not make it incomplete");
         later = seen(&[413]);
         later.see_snapshot(400);
         assert!(later.complete);
     }
 
     #[test]
-    fn a_revision_that_is_too_far_ahead_is_not_believed() {
+    fn a_revision_that_is_too_far_ahead_is_not_credible() {
         let mut revisions: Revisions<()> = Revisions::default();
         let now = 1_800_000_000_000;
         assert!(revisions.is_credible(MAX_JUMP, true, now, 0));

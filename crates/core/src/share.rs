@@ -1,15 +1,15 @@
-//! The delivery queues, and which of them the first attempts of a webhook go through.
+//! The shards of the delivery queue, and the assignment of webhooks to them.
 //!
-//! One queue is enough for nearly everybody. Who outgrows it spreads jobs over several, by webhook,
-//! so that whatever may be about one delivery takes its way through the same queue. Nothing but the
-//! load depends on it: any worker takes any job from any of the queues.
+//! Most installations need one queue. Beyond its capacity, jobs are sharded by webhook, so that all
+//! jobs for a first attempt of one delivery use the same queue. Sharding only spreads the load:
+//! every worker consumes all queues.
 
 use crate::ids::WebhookId;
 
-/// The most delivery queues.
+/// The largest number of delivery queues.
 const MOST: u8 = 16;
 
-/// How many delivery queues there are: 1 to 16.
+/// The number of delivery queues: 1 to 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares(u8);
 
@@ -21,32 +21,32 @@ impl Shares {
     /// A single queue.
     pub const ONE: Self = Self(1);
 
-    /// As many as there may be.
+    /// The largest number of queues.
     pub const MOST: Self = Self(MOST);
 
-    /// So many queues; `None` when there can't be so many.
+    /// A number of queues; `None` if it is not from 1 to 16.
     #[must_use]
     pub fn new(count: u8) -> Option<Self> {
         (1..=MOST).contains(&count).then_some(Self(count))
     }
 
-    /// How many.
     #[must_use]
     pub const fn count(self) -> u8 {
         self.0
     }
 
-    /// Each of them, the first one first.
+    /// All queues, in the order of their numbers.
     pub fn all(self) -> impl Iterator<Item = Share> {
         (1..=self.0).map(Share)
     }
 
-    /// Those that there would be besides if there were as many as there may be.
+    /// The queues that are not used with this number of queues: those up to the largest number.
     pub fn beyond(self) -> impl Iterator<Item = Share> {
         (self.0 + 1..=MOST).map(Share)
     }
 
-    /// The one that a webhook's first attempts go through: always the same of so many.
+    /// The queue of a webhook's first attempts. It depends on the webhook and the number of queues
+    /// only.
     #[must_use]
     pub fn of(self, webhook: WebhookId) -> Share {
         let (high, low) = webhook.0.as_u64_pair();
@@ -56,19 +56,20 @@ impl Shares {
 }
 
 impl Share {
-    /// The one that is always there.
+    /// The queue that always exists.
     pub const FIRST: Self = Self(1);
 
-    /// Its number, 1 to 16.
+    /// The number of the queue, 1 to 16.
     #[must_use]
     pub const fn number(self) -> u8 {
         self.0
     }
 }
 
-/// Spreads what differs in any bit over all of them (the finalizer of `SplitMix64`): imported
-/// webhooks keep ids that somebody else made, in whatever way. It must never change: routers of
-/// two versions run side by side during an upgrade, and both must take the same queue.
+/// Mixes the bits, so that ids that differ in any bit are spread over all queues (the finalizer of
+/// `SplitMix64`). Imported webhooks keep their ids, which need not be random. This function must
+/// never change: routers of two versions run side by side during an upgrade, and must choose the
+/// same queue.
 const fn mix(bits: u64) -> u64 {
     let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_one_to_sixteen() {
+    fn a_number_of_queues_is_from_one_to_sixteen() {
         for (count, expected) in [(0, None), (1, Some(1)), (16, Some(16)), (17, None)] {
             assert_eq!(Shares::new(count).map(Shares::count), expected);
         }
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_s_share_is_the_same_in_every_version() {
+    fn the_queue_of_a_webhook_is_the_same_in_every_version() {
         let numbers = |count: u8| {
             let shares = Shares::new(count).unwrap();
             let ids = [0, 1, 2, u128::MAX, 0x0f8f_ad5b_d9cb_469f_a165_7086_7728_950e];
@@ -111,9 +112,8 @@ mod tests {
         assert_eq!(numbers(16), [16, 15, 10, 7, 6]);
     }
 
-    /// Whatever the ids have in common.
     #[test]
-    fn webhooks_are_spread_evenly() {
+    fn webhooks_are_spread_evenly_whichever_bits_of_their_ids_differ() {
         const WEBHOOKS: u128 = 16_000;
         for count in 1..=16 {
             let shares = Shares::new(count).unwrap();

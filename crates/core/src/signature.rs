@@ -1,7 +1,8 @@
-//! Signatures: how a receiver knows that a notification is ours and whole.
+//! Signatures: a receiver verifies with them that a notification is authentic and unchanged.
 //!
-//! Two on every POST. `ms-signature` is what ASP.NET `WebHooks` receivers check; the other is
-//! Standard Webhooks 1.0 (section "Signature scheme"), which also covers the id and the time.
+//! Every POST has two. `ms-signature` is the one that receivers for ASP.NET `WebHooks` verify. The
+//! other is that of Standard Webhooks 1.0 (section "Signature scheme"), which also covers the id
+//! and the time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,8 +22,8 @@ pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
 /// The header with the signatures over id, time and body.
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 
-/// How far a signature's time may be from the receiver's clock, in seconds: what the Standard Webhooks
-/// libraries allow.
+/// How far a signature's time may be from the receiver's clock, in seconds, as in the libraries of
+/// Standard Webhooks.
 pub const TOLERANCE_S: i64 = 5 * 60;
 
 /// The value of `ms-signature`: `sha256=` and 64 upper-case hex digits.
@@ -48,14 +49,14 @@ pub fn webhook_signature(
     secrets.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether an `ms-signature` header is right.
+/// Whether an `ms-signature` header is valid for this body.
 #[must_use]
 pub fn verify_ms_signature(secret: &Secret, body: &[u8], header: &str) -> bool {
     ms_signature(secret, body).as_bytes().ct_eq(header.as_bytes()).into()
 }
 
-/// Whether one of the entries of a `webhook-signature` header is right. `id` and `timestamp` are
-/// taken as sent.
+/// Whether one of the entries of a `webhook-signature` header is valid. `id` and `timestamp` are
+/// the values of their headers.
 #[must_use]
 pub fn verify_webhook_signature(
     secret: &Secret,
@@ -70,7 +71,7 @@ pub fn verify_webhook_signature(
     header.split(' ').any(is_right)
 }
 
-/// What a Standard Webhooks library is given as the secret: `whsec_` and base64.
+/// The secret in the form that a library of Standard Webhooks expects: `whsec_` and base64.
 #[must_use]
 pub fn library_secret(secret: &Secret) -> String {
     format!("whsec_{}", STANDARD.encode(secret.reveal().as_bytes()))
@@ -119,9 +120,8 @@ mod tests {
         }
     }
 
-    /// The compact sample is what our own rendering makes of the sample's event.
     #[test]
-    fn our_rendering_makes_the_sample_byte_for_byte() {
+    fn the_event_of_the_compact_sample_renders_to_the_same_bytes() {
         let body = include_str!("../vectors/v5-as-v2-but-compact.body");
         let start = body.find("[{").unwrap() + 1;
         let notification = &body[start..body.len() - 2];

@@ -1,6 +1,7 @@
-//! What the spans of all crates share, so that one filter tells them from the log.
+//! The target of spans. All crates use the same one, so that one filter separates spans from the
+//! log.
 
 /// The target of the spans that are exported to a collector.
 ///
-/// Without a collector no subscriber takes this target, so that such a span costs a comparison.
+/// Without a collector no subscriber is interested in this target, so a span costs one comparison.
 pub const TARGET: &str = "fanfare::spans";

@@ -1,34 +1,35 @@
-//! Which delivery ends its workers: decided from attempts that began and were never recorded.
+//! Poison: detecting a delivery that ends its workers, by attempts that began and were never
+//! recorded.
 //!
-//! A worker that is killed leaves such attempts of everything that it had under way. One of them may
-//! be to blame, or none. So a delivery of which this is true again and again is attempted alone; what
-//! ends workers even then is given up.
+//! A worker that is killed leaves an unrecorded attempt for every delivery that it had under way.
+//! One of them may be the cause, or none. So a delivery with several unrecorded attempts is
+//! attempted solo. If its worker still ends, it is given up.
 
-/// Attempts of one entry that began and were never recorded.
+/// The attempts of one row of the ledger that began and were never recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unrecorded {
-    /// All of them.
+    /// All such attempts, solo ones included.
     pub tries: i32,
-    /// Those that were made while their worker did nothing else.
+    /// The solo attempts among them.
     pub alone: i32,
 }
 
-/// How to attempt a delivery.
+/// How a delivery may be attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suspicion {
-    /// Side by side with others.
+    /// Concurrently with others.
     None,
-    /// While the worker does nothing else.
+    /// Solo: while nothing else is under way in its worker.
     Alone,
-    /// Not any more: it ended workers that did nothing else.
+    /// Never again: even solo attempts ended their workers.
     Poison,
 }
 
-/// A delivery whose attempts were not recorded so often is attempted alone.
+/// The number of unrecorded attempts from which a delivery is attempted solo.
 pub const TRIES: i32 = 3;
 
-/// A delivery whose attempts alone were not recorded so often is given up. More than one or two, since
-/// a worker can be killed for any reason.
+/// The number of unrecorded solo attempts from which a delivery is given up. It is more than one or
+/// two, since a worker can be killed for any reason.
 pub const TRIES_ALONE: i32 = 3;
 
 impl Unrecorded {
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_ended_workers_alone_is_poison() {
+    fn a_delivery_is_poison_only_after_three_unrecorded_solo_attempts() {
         assert_eq!(suspicion(0, 0), Suspicion::None);
         assert_eq!(suspicion(2, 0), Suspicion::None);
         assert_eq!(suspicion(3, 0), Suspicion::Alone);

@@ -1,17 +1,17 @@
-//! Which addresses webhooks may reach: the public internet, and what the operator allowed.
+//! The addresses that webhooks may reach: the public internet, and what the operator allows.
 //!
-//! Anyone who may create a webhook chooses where the service connects to, so the service must not
-//! be a way into the network it runs in. The rule is the one of the IANA special-purpose address
-//! registries: what is not globally reachable unicast is blocked, and an IPv6 address that stands
-//! for an IPv4 address is judged by that one as well. Names are not judged here: the HTTP client
-//! asks about each address at the moment of connecting.
+//! Anyone who may create a webhook chooses an address that the service connects to, so the service
+//! must not give access to its own network. The rule follows the IANA special-purpose address
+//! registries: an address that is not globally reachable unicast is blocked. An IPv6 address that
+//! embeds an IPv4 address is also checked as that IPv4 address. Names are not checked here: the
+//! HTTP client checks each resolved address at the moment of connecting.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
-/// What the operator allows beyond the public internet.
+/// The networks that webhooks may reach beyond the public internet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetPolicy {
     allow: Vec<IpNet>,
@@ -26,13 +26,13 @@ pub struct BlockedTarget {
 }
 
 impl BlockedTarget {
-    /// The refused address, as it was asked about.
+    /// The refused address, in the form in which it was checked.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// What the address is, with its article: `a private address`.
+    /// The kind of address, with its article: `a private address`.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.reason
@@ -40,15 +40,15 @@ impl BlockedTarget {
 }
 
 impl TargetPolicy {
-    /// A policy that lets addresses in `allow` pass although they are not public.
+    /// A policy that allows addresses in the networks `allow` although they are not public.
     ///
-    /// An IPv4 network allows the IPv4-mapped form of its addresses, and the other way round.
+    /// An IPv4 network also allows the IPv4-mapped form of its addresses, and vice versa.
     #[must_use]
     pub fn new(allow: Vec<IpNet>) -> Self {
         Self { allow: allow.into_iter().map(unmap).collect() }
     }
 
-    /// Says whether a webhook may reach `ip`.
+    /// Checks whether a webhook may reach `ip`.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl TargetPolicy {
     }
 }
 
-/// A network of IPv4-mapped addresses as the IPv4 network that it stands for.
+/// Converts a network of IPv4-mapped addresses to the IPv4 network.
 fn unmap(net: IpNet) -> IpNet {
     if let IpNet::V6(v6) = net
         && let Some(v4) = v6.network().to_ipv4_mapped()
@@ -86,9 +86,9 @@ fn unmap(net: IpNet) -> IpNet {
     net
 }
 
-/// The IPv4 address that a translator or tunnel would send a packet for `ip` on to.
+/// The IPv4 address to which a translator or tunnel forwards packets for `ip`.
 ///
-/// IPv4-mapped addresses never come here: they are IPv4 addresses from the start.
+/// IPv4-mapped addresses are converted to IPv4 addresses before.
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     if ip.is_unspecified() || ip.is_loopback() {
         return None;
@@ -111,7 +111,7 @@ fn special_v6(ip: Ipv6Addr) -> Option<&'static str> {
     if let Some((_, reason)) = SPECIAL_V6.iter().find(|(net, _)| net.contains(&ip)) {
         return Some(reason);
     }
-    // What is not assigned for global unicast today reaches nobody, or somebody unforeseen.
+    // An address that is not assigned for global unicast today may get any purpose later.
     let global = GLOBAL_UNICAST.contains(&ip) || NAT64.contains(&ip);
     (!global).then_some("an unassigned address")
 }
@@ -125,11 +125,11 @@ const fn v6(a: u16, b: u16, c: u16, d: u16, len: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0), len)
 }
 
-/// From the IANA IPv4 special-purpose and multicast registries; the first match names the reason.
-/// The last three are public by the registries, but reach services of the cloud that a process runs
-/// in, as link-local addresses do: Azure's `WireServer` (learn.microsoft.com, "What is IP address
-/// 168.63.129.16?") and the service endpoints of IBM Cloud (cloud.ibm.com/docs/vpc, "Service
-/// endpoints"). Those of the other clouds lie in special ranges.
+/// From the IANA IPv4 special-purpose and multicast registries; the first match gives the reason.
+/// The last three are public according to the registries. Like link-local addresses, they reach
+/// services of the cloud that a process runs in: Azure's `WireServer` (learn.microsoft.com, "What
+/// is IP address 168.63.129.16?") and the service endpoints of IBM Cloud (cloud.ibm.com/docs/vpc,
+/// "Service endpoints"). Those of other clouds are in special ranges.
 const SPECIAL_V4: &[(Ipv4Net, &str)] = &[
     (v4(0, 0, 0, 0, 8), "an address of this network only"),
     (v4(10, 0, 0, 0, 8), "a private address"),
@@ -158,14 +158,14 @@ const GLOBAL_UNICAST: Ipv6Net = v6(0x2000, 0, 0, 0, 3);
 const COMPATIBLE: Ipv6Net = v6(0, 0, 0, 0, 96);
 /// RFC 6052, 2.1.
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 0, 96);
-/// RFC 8215. The translator's own prefix inside may be shorter than 96 bits, but all of the block
-/// is for local use, so it is refused whatever address it holds.
+/// RFC 8215. The prefix of a translator may be shorter than 96 bits, so the position of the
+/// embedded address is unknown. All of the block is for local use, so it is refused.
 const NAT64_LOCAL: Ipv6Net = v6(0x64, 0xff9b, 1, 0, 48);
 /// RFC 3056.
 const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 0, 0, 16);
 
-/// From the IANA IPv6 special-purpose and address space registries; the first match names the
-/// reason, so an address inside a wider block stands before it.
+/// From the IANA IPv6 special-purpose and address space registries; the first match gives the
+/// reason, so a block inside a wider one precedes it.
 const SPECIAL_V6: &[(Ipv6Net, &str)] = &[
     (v6(0, 0, 0, 0, 128), "the unspecified address"),
     (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "a loopback address"),
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn embedded_ipv4_addresses_are_judged() {
+    fn embedded_ipv4_addresses_are_checked() {
         for (address, reason) in [
             ("::ffff:10.0.0.1", "a private address"),
             ("::ffff:169.254.169.254", "a link-local address"),
@@ -370,7 +370,7 @@ mod tests {
         }
 
         #[test]
-        fn forms_of_an_ipv4_address_are_judged_like_it(bits in any::<u32>()) {
+        fn ipv6_forms_of_an_ipv4_address_have_the_same_verdict(bits in any::<u32>()) {
             let v4 = Ipv4Addr::from(bits);
             let [hi, lo] = [(bits >> 16) as u16, (bits & 0xffff) as u16];
             let verdict = |ip: IpAddr| TargetPolicy::default().check(ip).map_err(|e| e.reason());

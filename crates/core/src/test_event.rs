@@ -1,34 +1,36 @@
-//! Test events: what a webhook's owner sends to it to see whether it works.
+//! Test events: an owner sends one to a webhook to see whether it works.
 //!
-//! A test takes the way of every event, so it needs a resource that the owner may read, and the
-//! rules of access hold for it unchanged, on each retry too. It is about something made up, of
-//! which an existing permission of the owner's gives the kind; where all permissions name single
-//! resources, it is about one of these.
+//! A test event is delivered like any other event, so its resource must be one that the owner may
+//! read, and access is decided in the same way, for each retry too. The resource is made up, of a
+//! kind that one of the owner's permissions covers. If all permissions are for single resources,
+//! the test event is about one of these.
 
 use serde_json::{Value, json};
 
-use crate::access::{Resource, Scope};
 use crate::event::{Entry, Event, parse};
 use crate::filter::{Filter, Filters};
 use crate::mask::MaskPolicy;
+use crate::resource::{Resource, Scope};
 
-/// The source of test events, under which no publisher's ids are found.
+/// The source of test events. No publisher uses it, so their ids don't collide with those of
+/// others.
 pub const SOURCE: &str = "/fanfare/test";
 
-/// What is made up has this id.
+/// The id of a made-up resource.
 const MADE_UP: &str = "fanfare-test";
 
-/// What the owner may read: everything, or through these scopes and targets.
+/// What the owner may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readable {
-    /// As a System Administrator does.
+    /// All resources: the owner is a System Administrator.
     Everything,
-    /// One target of each scope suffices.
+    /// The resources in these scopes and targets. One target of each scope suffices.
     Through(Vec<(Scope, String)>),
 }
 
-/// The resource of a test event: of the first kind that the webhook asks for and of which its owner
-/// may read something; `None` when there is no such kind, so that it gets no events at all.
+/// The resource of a test event. It is of the first kind that matches the webhook's filters and of
+/// which its owner may read a resource. Returns `None` if there is no such kind; the webhook then
+/// gets no events at all.
 #[must_use]
 pub fn resource(filters: &Filters, readable: &Readable) -> Option<Resource> {
     let granted = |(scope, target): &(Scope, String)| resource_of(*scope, target);
@@ -37,7 +39,7 @@ pub fn resource(filters: &Filters, readable: &Readable) -> Option<Resource> {
             Scope::ALL.iter().map(|&scope| resource_of(scope, "")).find(|it| it.filter() == kind)
         }
         Readable::Through(grants) => {
-            // In the order of scopes: what is made up before what there is.
+            // Scopes that allow a made-up resource come first.
             let rank = |(scope, _): &&(Scope, String)| RANKS.iter().position(|it| it == scope);
             let of_kind = grants.iter().filter(|grant| granted(grant).filter() == kind);
             of_kind.min_by_key(rank).map(granted)
@@ -45,7 +47,7 @@ pub fn resource(filters: &Filters, readable: &Readable) -> Option<Resource> {
     })
 }
 
-/// Scopes in the order in which they are used for tests.
+/// The scopes in the order of preference for test events.
 const RANKS: [Scope; 11] = [
     Scope::AnyReport,
     Scope::ReportsInCategory,
@@ -86,8 +88,9 @@ fn resource_of(scope: Scope, target: &str) -> Resource {
     }
 }
 
-/// A test event about a resource, decided by `revision`; `None` when the resource can't be the
-/// subject of an event. `id` is its own, `by` the user who asked for it.
+/// Builds a test event about a resource, whose access is decided by `revision`. `id` is the event's
+/// id, and `by` the user who requested it. Returns `None` if the resource can't be the subject of
+/// an event.
 #[must_use]
 pub fn event(id: &str, resource: &Resource, by: &str, revision: i64) -> Option<Event> {
     let body = json!({
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_about_what_the_owner_may_read_and_the_webhook_asks_for() {
+    fn a_test_event_is_about_a_resource_that_owner_and_filters_allow() {
         let task = (Scope::Task, "t1");
         check(&[], &[task], Some("tasks/t1"));
         check(&[], &[task, (Scope::AnyTask, "")], Some("tasks/fanfare-test"));
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn administrators_may_read_whatever_is_asked_for() {
+    fn a_test_event_of_an_administrator_matches_the_first_filter() {
         let found = |filters: &[&str]| {
             let filters = Filters::parse(filters).unwrap();
             resource(&filters, &Readable::Everything).unwrap().to_string()
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_test_is_an_event_that_its_scope_lets_read() {
+    fn a_test_event_of_each_scope_is_readable_through_that_scope() {
         for scope in Scope::ALL {
             let resource = resource_of(scope, if scope.has_target() { "x1" } else { "" });
             let by = "Anna";

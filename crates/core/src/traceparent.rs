@@ -3,8 +3,8 @@
 /// Whether a text is a valid value of `traceparent`, such as
 /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01` (Trace Context, section 3.2).
 ///
-/// Ids of zeros and the version `ff` are not valid. A later version than `00` may have more fields
-/// behind the four that are known.
+/// Ids of zeros and the version `ff` are not valid. A later version than `00` may have further
+/// fields after the four known ones.
 #[must_use]
 pub fn is_valid(text: &str) -> bool {
     let mut fields = text.split('-');
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_standard_allows_is_valid() {
+    fn a_traceparent_is_valid_only_as_the_standard_defines() {
         let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
         for valid in [
             format!("00-{trace}-{span}-01"),

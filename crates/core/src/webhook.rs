@@ -1,7 +1,7 @@
-//! Webhooks: who asked to be told of what, where, and how.
+//! Webhooks: the subscriptions of users.
 //!
-//! Each part of a webhook is a type of its own that can't hold a value that would break a request;
-//! its refusal is the text that the user sees.
+//! Each part of a webhook has its own type, which accepts only values that can be sent in a
+//! request. The error of its parser is the text that the user sees.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,47 +18,46 @@ use crate::name::Name;
 /// A webhook, whole.
 #[derive(Debug, Clone)]
 pub struct Webhook {
-    /// Its id.
     pub id: WebhookId,
-    /// Whose it is; it hears only of what its owner may read.
+    /// The user whose webhook it is. It gets only events about resources that this user may read.
     pub owner: Name,
-    /// Where its notifications go.
+    /// The address that its notifications are sent to.
     pub uri: WebhookUri,
     /// The secrets that sign, the newest first; more than one during a rotation.
     pub secrets: Vec<Secret>,
-    /// The owner's words about it.
+    /// The owner's description.
     pub description: Option<String>,
-    /// Whether it gets nothing for now.
+    /// Whether it is paused, so that it gets no notifications.
     pub paused: bool,
-    /// Why the service paused it; `None` when its owner did.
+    /// Why the service paused it; `None` if its owner did.
     pub paused_reason: Option<PauseReason>,
-    /// What it asks for.
+    /// The events that it subscribes to.
     pub filters: Filters,
-    /// Headers that it adds to each POST.
+    /// Its own headers, which are added to each POST.
     pub headers: Headers,
-    /// Values that it adds to each body.
+    /// Its own values, which are added to each body.
     pub properties: Properties,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
-    /// Since when every retry to it failed.
+    /// The time since which every retry has failed.
     pub failing_since: Option<DateTime<Utc>>,
-    /// The most attempts a minute, of all workers together.
+    /// The most attempts a minute, over all workers.
     pub rate_limit: Option<u32>,
-    /// What its receiver asked for.
+    /// The limits that its receiver has set.
     pub pacing: Pacing,
 }
 
-/// How fast a receiver wants its notifications, as it was when the webhook was read.
+/// The rate that a receiver accepts, as of the time when the webhook was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Pacing {
-    /// No attempt begins before this time; it may be over.
+    /// The time before which no attempt begins; it may be in the past.
     pub hold_until: Option<DateTime<Utc>>,
-    /// The seconds between attempts that were learned from what the receiver refused.
+    /// The seconds between attempts, as learned from the receiver's refusals.
     pub interval: Option<f64>,
 }
 
 impl Pacing {
-    /// Until when the receiver wants nothing; `None` when it did not ask for that, or that is over.
+    /// The end of the hold; `None` if there is no hold at `now`.
     #[must_use]
     pub fn held_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.hold_until.filter(|until| *until > now)
@@ -68,13 +67,13 @@ impl Pacing {
 /// Why the service paused a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PauseReason {
-    /// Its receiver answered 410.
+    /// The receiver answered 410.
     Gone,
-    /// Every retry to it failed for days.
+    /// Every retry failed for days.
     Failing,
-    /// Its owner was deleted, and another person has the name now.
+    /// The owner was deleted, and another person has the same name now.
     OwnerRecreated,
-    /// A code that this version does not know, from an import or a later version; kept as it is.
+    /// A code that this version does not know, from an import or a later version. It is kept.
     Other(String),
 }
 
@@ -108,27 +107,28 @@ impl fmt::Display for PauseReason {
 }
 
 impl Webhook {
-    /// Whether each of its attempts needs a slot: its receiver or its owner limits them.
+    /// Whether each attempt needs a slot, because the receiver or the owner limits their rate.
     #[must_use]
     pub fn is_paced(&self) -> bool {
         self.rate_limit.is_some() || self.pacing != Pacing::default()
     }
 
-    /// Whether only an administrator may resume it: it was another person's of the same name.
+    /// Whether the webhook belonged to a former user of the same name. Only an administrator may
+    /// resume such a webhook.
     #[must_use]
     pub fn is_of_former_owner(&self) -> bool {
         self.paused && self.paused_reason == Some(PauseReason::OwnerRecreated)
     }
 }
 
-/// A webhook's URI: absolute, `http` or `https`; kept as its owner wrote it.
+/// The URI of a webhook: absolute, with the scheme `http` or `https`. The owner's spelling is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookUri {
     text: String,
     url: Url,
 }
 
-/// A URI that is none.
+/// A text that is not the URI of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "The WebHook URI must be absolute with a scheme of either 'http' or 'https' but received '{0}'."
@@ -142,7 +142,7 @@ impl FromStr for WebhookUri {
         let text = text.trim();
         let bad = || BadUri(text.to_owned());
         let url = Url::parse(text).map_err(|_| bad())?;
-        // Browsers also take `http:host` and `http:\\host`, which are no absolute http URIs.
+        // Browsers also accept `http:host` and `http:\\host`, which are not absolute http URIs.
         let rest = text.get(url.scheme().len()..).unwrap_or_default();
         let absolute = rest.starts_with("://") && !rest.starts_with(":///");
         let fits = matches!(url.scheme(), "http" | "https") && url.has_host() && absolute;
@@ -160,26 +160,26 @@ impl WebhookUri {
         &self.text
     }
 
-    /// The URI to send to.
+    /// The parsed URI.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The host to connect to, and the port unless it is the scheme's own.
+    /// The host to connect to, with the port if it is not the default of the scheme.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.url[Position::BeforeHost..Position::AfterPort]
     }
 
-    /// Scheme and host only, for logs: paths and queries often hold tokens.
+    /// Scheme, host and port, for logs: paths and queries often contain tokens.
     #[must_use]
     pub fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
     }
 }
 
-/// A secret that signs notifications; never printed, and compared in constant time.
+/// A secret that signs notifications. It is never printed, and is compared in constant time.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -191,7 +191,7 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// A secret of a wrong length.
+/// A secret that is too short or too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("The WebHook secret key parameter must be between 32 and 128 characters long.")]
 pub struct BadSecret;
@@ -199,7 +199,7 @@ pub struct BadSecret;
 impl FromStr for Secret {
     type Err = BadSecret;
 
-    /// Counts UTF-16 units, as the report server's own code did.
+    /// Counts UTF-16 code units, as the report server does.
     fn from_str(text: &str) -> Result<Self, BadSecret> {
         match text.encode_utf16().count() {
             32..=128 => Ok(Self(text.to_owned())),
@@ -209,10 +209,10 @@ impl FromStr for Secret {
 }
 
 impl Secret {
-    /// A secret of 32 letters and digits, made from random bytes (at least 64 of them).
+    /// Generates a secret of 32 letters and digits from at least 64 random bytes.
     ///
-    /// Bytes above the largest multiple of 62 are skipped, so that each character is as likely as
-    /// any other; `None` when too few are left.
+    /// Bytes from the largest multiple of 62 on are skipped, so that all characters are equally
+    /// likely. Returns `None` if too few bytes are left.
     #[must_use]
     pub fn generate(random: &[u8]) -> Option<Self> {
         const LETTERS: &[u8; 62] =
@@ -248,10 +248,10 @@ impl fmt::Debug for Secret {
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Headers(Vec<(String, String)>);
 
-/// A header that would break the request or its signature.
+/// Why a header of a webhook is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeader {
-    /// The name is the service's own or belongs to the connection.
+    /// The service sets a header with this name, or the name belongs to the connection.
     #[error(
         "The header '{0}' can't be set: the service sets it itself or it belongs to the connection."
     )]
@@ -259,23 +259,24 @@ pub enum BadHeader {
     /// The name is not a token (RFC 9110, section 5.6.2).
     #[error("The header name '{0}' is not valid.")]
     Name(String),
-    /// The value holds control characters.
+    /// The value contains control characters.
     #[error("The value of the header '{0}' is not valid: it holds control characters.")]
     Value(String),
-    /// More than receivers commonly take.
+    /// The headers exceed what servers commonly accept.
     #[error("The headers are too large: at most 50 headers and 8192 characters in all.")]
     TooMany,
 }
 
 impl Headers {
-    /// Takes names and values; of names that differ only in case, the last counts.
+    /// Checks names and values. Of names that differ only by case, the last one counts.
     pub fn parse(wanted: impl IntoIterator<Item = (String, String)>) -> Result<Self, BadHeader> {
         let mut headers: Vec<(String, String)> = Vec::new();
         for (name, value) in wanted {
             let value = check_header(&name, &value)?;
             headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
             headers.push((name, value));
-            // At once: a body has room for a hundred thousand.
+            // Checked here and not at the end, because a body has room for a hundred thousand
+            // headers.
             if headers.len() > 50 {
                 return Err(BadHeader::TooMany);
             }
@@ -287,10 +288,10 @@ impl Headers {
         Ok(Self(headers))
     }
 
-    /// What stands for a value that is not shown, when it is read and when it is sent back.
+    /// The placeholder for a value that is not shown. A client that sends it back keeps the value.
     pub const MASK: &str = "********";
 
-    /// The same, with the values of `stored` where [`MASK`](Self::MASK) stands for one.
+    /// Replaces each [`MASK`](Self::MASK) by the value of the same header in `stored`.
     #[must_use]
     pub fn unmasked(self, stored: &Self) -> Self {
         let value = |name: &str| {
@@ -311,7 +312,6 @@ impl Headers {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The same as a slice.
     #[must_use]
     pub fn as_slice(&self) -> &[(String, String)] {
         &self.0
@@ -370,7 +370,7 @@ pub struct Properties(Map<String, Value>);
 pub struct BadProperty(pub String);
 
 impl Properties {
-    /// Takes scalars.
+    /// Checks that all values are scalars.
     pub fn parse(wanted: Map<String, Value>) -> Result<Self, BadProperty> {
         match wanted.iter().find(|(_, value)| value.is_object() || value.is_array()) {
             Some((name, _)) => Err(BadProperty(name.clone())),
@@ -397,7 +397,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_pause_reason_keeps_its_code_known_or_not() {
+    fn a_pause_reason_keeps_its_code_even_if_it_is_unknown() {
         for reason in PauseReason::ALL {
             assert_eq!(PauseReason::parse(reason.code()), reason);
         }
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_that_are_sent_back_stand_for_the_stored_values() {
+    fn a_mask_that_is_sent_back_keeps_the_stored_value() {
         let headers = |pairs: &[(&str, &str)]| {
             let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
             Headers::parse(pairs.iter().map(pair)).unwrap()

@@ -1,4 +1,4 @@
-//! Reading the beginning of an answer's body, however long the rest is.
+//! Reading the beginning of an answer's body, whatever its length.
 
 use http_body_util::BodyExt as _;
 
@@ -7,23 +7,23 @@ use crate::exchange::Body;
 /// The most that is read of any answer, in bytes.
 pub(crate) const LIMIT: usize = 16 * 1024;
 
-/// What has been read of a body.
+/// The beginning of a body, as far as it has been read.
 #[derive(Debug, Default)]
 pub(crate) struct Start {
     bytes: Vec<u8>,
     complete: bool,
 }
 
-/// Reads up to [`LIMIT`] bytes into `start`, which holds what has arrived even when this fails or
-/// is cancelled. A body that is read to its end leaves the connection free for the next request.
+/// Reads up to [`LIMIT`] bytes into `start`. If the function fails or is cancelled, `start` has the
+/// bytes that have arrived. A connection can be used again only if the body was read to its end.
 pub(crate) async fn read(body: &mut Body, start: &mut Start) -> Result<(), hyper::Error> {
     match body {
-        Body::Came(bytes) => {
-            // More may have been meant to come.
+        Body::Partial(bytes) => {
+            // It is unknown whether this is all of the body.
             start.push(bytes);
             return Ok(());
         }
-        Body::Coming(body, _) => {
+        Body::Streaming(body, _) => {
             while let Some(frame) = body.frame().await {
                 let Ok(chunk) = frame?.into_data() else { continue };
                 if !start.push(&chunk) {
@@ -47,19 +47,19 @@ impl Start {
         self.complete
     }
 
-    /// The text for the record: invalid UTF-8 is replaced, and NUL characters, which the
-    /// ledger's text columns can't hold, are left out.
+    /// The text for the ledger. Invalid UTF-8 is replaced, and NUL characters are removed, because
+    /// text columns can't store them.
     pub(crate) fn into_text(self) -> String {
         let mut text = String::from_utf8_lossy(&self.bytes).into_owned();
         text.retain(|c| c != '\0');
         if !self.complete && text.ends_with(char::REPLACEMENT_CHARACTER) {
-            // The cut went through a character.
+            // The limit is in the middle of a character.
             text.pop();
         }
         text
     }
 
-    /// Takes what fits, and says whether that was all of it.
+    /// Appends the bytes that fit, and returns whether all of them did.
     fn push(&mut self, chunk: &[u8]) -> bool {
         let room = LIMIT - self.bytes.len().min(LIMIT);
         let (fits, rest) = chunk.split_at(chunk.len().min(room));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_lossy_and_without_nul() {
+    fn text_has_no_invalid_utf_8_and_no_nul() {
         check_text(b"plain", true, "plain");
         check_text(b"a\0b\xffc", true, "ab\u{fffd}c");
         check_text("ends in é".as_bytes(), true, "ends in é");

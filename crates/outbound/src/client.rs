@@ -1,4 +1,4 @@
-//! The client: how requests are sent, and what the answer to a POST is.
+//! The client: it sends requests, and turns the results of POSTs into answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,37 +21,37 @@ use crate::body::{self, Start};
 use crate::connector::Connector;
 use crate::destination::Destination;
 use crate::exchange::{self, Message, Reply, Sent};
-use crate::failed::{Failed, Limits};
-use crate::parts::{self, End, Notes};
+use crate::failure::{Failed, Limits};
 use crate::pool::{Connection, Origin, Pool};
+use crate::timing::{self, End, Notes};
 use crate::tls::{Tls, TlsError};
 
-/// How long the body of an answer is read. The status has decided by then; the text is for the
-/// record, and a trickling receiver must not hold a slot for the whole timeout.
+/// How long the body of an answer is read. The status has decided by then, and the text is only for
+/// the ledger. A receiver that sends slowly must not hold a slot for the whole timeout.
 const BODY_TIME: Duration = Duration::from_secs(2);
 
-/// How often one request is sent at most, while the receiver says that it processed nothing of it.
+/// The most times that one request is sent, while the receiver says that it has not processed it.
 const SENDS: usize = 4;
 
-/// The most that is kept of the headers of an answer, in bytes.
+/// The most bytes of an answer's headers that are kept.
 const HEADERS: usize = 2 * 1024;
 
-/// How much of a plain success may be for reading the body before that is worth being told.
-const BODY_WORTH_TELLING: Duration = Duration::from_millis(50);
+/// A success over an open connection is recorded with its timing if reading its body takes this
+/// long.
+const SLOW_BODY: Duration = Duration::from_millis(50);
 
-/// How a [`Client`] behaves.
+/// The configuration of a [`Client`].
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where requests may go.
+    /// The addresses that requests may be sent to.
     pub allow: TargetPolicy,
     /// The longest time for resolving, connecting and the TLS handshake together.
     pub connect_timeout: Duration,
     /// The longest time for a POST, from resolving to the last byte that is read.
     pub timeout: Duration,
-    /// The `user-agent` of requests that don't bring one.
+    /// The `user-agent` of requests that don't have one.
     pub user_agent: String,
-    /// A PEM file with certificates of further authorities that receivers' certificates may be
-    /// signed by, beside those that the system trusts.
+    /// A PEM file with certificates of authorities to trust, in addition to those of the system.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -64,14 +64,14 @@ pub struct Client {
     config: Arc<Config>,
 }
 
-/// The client could not be built, for example for a user agent that is no header value.
+/// Why the client can't be built.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// What speaks HTTP can't be set up.
+    /// The HTTP library can't be set up.
     #[error("building the HTTP client")]
     Http(#[source] reqwest::Error),
-    /// The user agent is no header value.
+    /// The user agent is not a valid header value.
     #[error("building the HTTP client: the user agent is not a valid header")]
     UserAgent(#[source] InvalidHeaderValue),
     /// TLS can't be set up.
@@ -82,14 +82,14 @@ pub enum BuildError {
 impl Client {
     /// Builds a client.
     ///
-    /// Works with and without an installed default crypto provider. Where the system has no trust
-    /// roots at all, this logs a warning and no `https` address is trusted, so that deliveries to
-    /// plain `http` addresses go on.
+    /// It does not need an installed default crypto provider. If the system has no trust roots at
+    /// all, it logs a warning and trusts no `https` address, so that deliveries to `http` addresses
+    /// go on.
     ///
     /// # Errors
     ///
-    /// The user agent is not a valid header value, the file of further authorities can't be used, or
-    /// the TLS parts can't be set up.
+    /// The user agent is not a valid header value, the file of authorities can't be used, or TLS
+    /// can't be set up.
     pub fn new(config: Config) -> Result<Self, BuildError> {
         let user_agent =
             HeaderValue::from_str(&config.user_agent).map_err(BuildError::UserAgent)?;
@@ -98,13 +98,13 @@ impl Client {
         Ok(Self { connector, pool: Arc::default(), user_agent, config: Arc::new(config) })
     }
 
-    /// Sends one POST and says what came back. Exactly `headers` are sent, beside those that HTTP
-    /// itself needs (`host`, `content-length`), `accept: */*`, the user agent, and `authorization`
-    /// for a URL with a user.
+    /// Sends one POST and returns the answer. It sends exactly `headers`, the headers that HTTP
+    /// needs (`host`, `content-length`), `accept: */*`, the user agent, and `authorization` for a
+    /// URL with a user.
     ///
-    /// The status decides: headers that break the standard, and a body that trickles, breaks off or
-    /// never ends, change nothing. What arrived of the body within 16 KiB and two seconds is kept
-    /// for the record.
+    /// Only the status counts: malformed headers, and a body that is slow, incomplete or endless,
+    /// change nothing. The first 16 KiB of the body that arrive within two seconds are kept for the
+    /// ledger.
     pub async fn post(
         &self,
         to: impl Into<Destination<'_>>,
@@ -114,8 +114,9 @@ impl Client {
         self.post_traced(to, headers, body).await.0
     }
 
-    /// The same, and how it went. There is nothing to tell of a plain success: one over a
-    /// connection that was open already, whose time was the receiver's.
+    /// Sends one POST as [`Client::post`] does, and returns its timing too. The timing is `None`
+    /// for a success over a connection that was open already, because then all of the time is the
+    /// receiver's.
     pub async fn post_traced(
         &self,
         to: impl Into<Destination<'_>>,
@@ -125,13 +126,13 @@ impl Client {
         let began = Instant::now();
         let (method, to, timeout) = (Method::POST, to.into(), self.config.timeout);
         let request = Request { method, to, echo: None, headers, body, timeout };
-        let (result, notes) = parts::noted(self.send(request)).await;
+        let (result, notes) = timing::noted(self.send(request)).await;
         match result {
             Ok(Answered { mut reply, origin, deadline }) => {
                 let head = Instant::now();
                 let mut start = Start::default();
                 let limit = deadline.min(time::Instant::now() + BODY_TIME);
-                // Late or broken, the record has what came until then.
+                // If this is late or fails, the ledger gets the part that has arrived.
                 let _ = timeout_at(limit, body::read(&mut reply.body, &mut start)).await;
                 let trace = answered(&reply, &notes, began, head);
                 let retry_after = reply.headers.get(RETRY_AFTER);
@@ -153,7 +154,7 @@ impl Client {
         }
     }
 
-    /// Sends one request, and returns when the head of the answer is here.
+    /// Sends one request, and returns when the head of the answer has arrived.
     pub(crate) async fn send(&self, request: Request<'_>) -> Result<Answered, Failed> {
         let deadline = time::Instant::now() + request.timeout;
         self.check_url(request.to.url())?;
@@ -173,7 +174,7 @@ impl Client {
         Ok(Answered { reply, origin, deadline })
     }
 
-    /// Sends a message until the receiver takes it.
+    /// Sends a message, again if the receiver has not processed it.
     async fn exchange(
         &self,
         message: &Message,
@@ -183,7 +184,7 @@ impl Client {
     ) -> Result<Reply, Failed> {
         let mut failed = None;
         for turn in 0..SENDS {
-            // The first that was idle was closed, so the others are likely to be.
+            // If one idle connection was closed, the others are likely to be closed too.
             let connection = match self.pool.take(origin, turn > 0) {
                 Some(connection) => connection,
                 None => self.open(message, origin, deadline, limits).await?,
@@ -197,7 +198,7 @@ impl Client {
                     if demands_http1 {
                         self.pool.demand_http1(origin);
                     }
-                    tracing::debug!(turn, demands_http1, "the receiver processed nothing of it");
+                    tracing::debug!(turn, demands_http1, "the receiver did not process a request");
                     failed = Some(Failed::not_processed(error.as_ref()));
                 }
             }
@@ -223,8 +224,8 @@ impl Client {
         Ok(connection)
     }
 
-    /// Judges what can be judged before a connection is made: the resolver is only asked about
-    /// names, so literal addresses have to be stopped here.
+    /// Checks the URL before a connection is opened. The resolver checks the addresses of names
+    /// only, so literal addresses are checked here.
     fn check_url(&self, url: &Url) -> Result<(), Failed> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Failed::new(Failure::Protocol, "the URL is neither http nor https"));
@@ -242,11 +243,11 @@ impl Client {
     }
 }
 
-/// What [`Client::send`] sends.
+/// A request for [`Client::send`].
 pub(crate) struct Request<'a> {
     pub(crate) method: Method,
     pub(crate) to: Destination<'a>,
-    /// What is added to the query as `echo`.
+    /// The value that is added to the query as `echo`.
     pub(crate) echo: Option<&'a str>,
     pub(crate) headers: &'a [(String, String)],
     pub(crate) body: Bytes,
@@ -257,7 +258,7 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Answered {
     pub(crate) reply: Reply,
     pub(crate) origin: Origin,
-    /// When the request as a whole has to be over.
+    /// When the request as a whole must have ended.
     pub(crate) deadline: time::Instant,
 }
 
@@ -267,19 +268,19 @@ fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, Failed> {
         let invalid = || Failed::new(Failure::Protocol, format!("the header {name} is not valid"));
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
         let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| invalid())?;
-        // Webhooks' own headers hold credentials: kept out of debug output and of HTTP/2's
-        // compression state.
+        // A webhook's own headers may be credentials, so they must not be in debug output or in the
+        // compression state of HTTP/2.
         value.set_sensitive(true);
         map.append(key, value);
     }
     Ok(map)
 }
 
-/// How a POST went that got an answer, if there is something to tell.
+/// The timing of a POST that got an answer; `None` for a success over an open connection.
 fn answered(reply: &Reply, notes: &Notes, began: Instant, head: Instant) -> Option<Box<Trace>> {
     let plain = (200..300).contains(&reply.status)
         && !notes.made_connection()
-        && head.elapsed() < BODY_WORTH_TELLING;
+        && head.elapsed() < SLOW_BODY;
     (!plain).then(|| {
         let (headers, more_headers) = first_headers(&reply.headers);
         Box::new(Trace { headers, more_headers, ..notes.trace(began, End::Head(head)) })
@@ -295,7 +296,7 @@ fn first_headers(map: &HeaderMap) -> (Vec<(String, String)>, bool) {
         rest.is_some()
     };
     let text = |(name, value): (&HeaderName, &HeaderValue)| {
-        // The ledger can't hold NUL characters.
+        // Text columns can't store NUL characters.
         let value = String::from_utf8_lossy(value.as_bytes()).replace('\0', "");
         (name.as_str().to_owned(), value)
     };
@@ -304,7 +305,7 @@ fn first_headers(map: &HeaderMap) -> (Vec<(String, String)>, bool) {
     (headers, more)
 }
 
-/// For how long the receiver takes nothing more, by its `RateLimit` headers.
+/// How long the receiver accepts no further request, by its `RateLimit` headers.
 fn exhausted(headers: &HeaderMap) -> Option<Duration> {
     let text = |value: &'_ HeaderValue| value.to_str().ok().map(str::to_owned);
     let limits: Vec<String> = headers.get_all("ratelimit").iter().filter_map(text).collect();
@@ -319,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_kept_until_there_is_no_room() {
+    fn headers_are_kept_up_to_the_limit() {
         let mut map = HeaderMap::new();
         map.append("x-one", HeaderValue::from_bytes(b"caf\xe9").unwrap());
         map.append("x-one", HeaderValue::from_static("again"));

@@ -14,32 +14,32 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tower::Service as _;
 
-use crate::parts::{self, Moment};
 use crate::resolver::PolicyResolver;
 use crate::stream::Io;
+use crate::timing::{self, Moment};
 use crate::tls::Tls;
 
-/// Why there is no connection.
+/// Why a connection could not be opened.
 #[derive(Debug, Error)]
 pub(crate) enum OpenError {
     /// It took longer than the limit for connecting.
     #[error("there was no connection in time")]
     Late,
-    /// It took longer than the request as a whole may.
+    /// It took longer than the limit for the whole request.
     #[error("there was no connection before the deadline")]
     Deadline,
     /// The name or the TCP connection failed.
     #[error("the connection could not be opened")]
     Tcp(#[source] Box<dyn Error + Send + Sync>),
-    /// The handshake failed.
+    /// The TLS handshake failed.
     #[error("the connection could not be secured")]
     Tls(#[source] std::io::Error),
-    /// The host is no name that a certificate could be for.
+    /// The host is not a name that a certificate can be for.
     #[error("the host is not a name for TLS")]
     Name,
 }
 
-/// What opens connections.
+/// Opens connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     tcp: HttpConnector<PolicyResolver>,
@@ -55,23 +55,27 @@ impl Connector {
         Self { tcp, tls: Arc::new(tls), limit }
     }
 
-    /// Opens a connection to the host of `uri`, and says whether it speaks HTTP/2.
+    /// Opens a connection to the host of `uri`, and returns whether it uses HTTP/2.
     pub(crate) async fn open(
         &self,
         uri: &Uri,
         http1_only: bool,
         deadline: Instant,
     ) -> Result<(Io, bool), OpenError> {
-        parts::note(Moment::Connecting);
+        timing::note(Moment::Connecting);
         let limit = Instant::now() + self.limit;
-        let opening = self.open_at_leisure(uri, http1_only);
+        let opening = self.open_without_limit(uri, http1_only);
         let late = if deadline < limit { OpenError::Deadline } else { OpenError::Late };
         let opened = timeout_at(limit.min(deadline), opening).await.map_err(|_| late)??;
-        parts::note(Moment::Connected);
+        timing::note(Moment::Connected);
         Ok(opened)
     }
 
-    async fn open_at_leisure(&self, uri: &Uri, http1_only: bool) -> Result<(Io, bool), OpenError> {
+    async fn open_without_limit(
+        &self,
+        uri: &Uri,
+        http1_only: bool,
+    ) -> Result<(Io, bool), OpenError> {
         let socket: TcpStream = self
             .tcp
             .clone()
@@ -87,7 +91,7 @@ impl Connector {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| OpenError::Name)?;
         let config = self.tls.config(http1_only).await;
-        parts::note(Moment::Securing);
+        timing::note(Moment::Securing);
         let stream =
             TlsConnector::from(config).connect(name, socket).await.map_err(OpenError::Tls)?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

@@ -1,9 +1,9 @@
-//! Where a request goes, and the bytes of its request line.
+//! The destination of a request, and the bytes of its request line.
 //!
-//! The URL library decides about the host, since that decides where to connect. It also rewrites
-//! paths and queries (dot segments, `'`, an empty query), which a receiver may compare or sign, so
-//! those are taken from the text as it was registered. Only what RFC 3986 does not allow is
-//! percent-encoded.
+//! The host comes from the URL library, because it determines where to connect. The library also
+//! rewrites paths and queries (dot segments, `'`, an empty query), which a receiver may compare or
+//! sign. So these come from the text as it was registered. Only characters that RFC 3986 does not
+//! allow are percent-encoded.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,8 +13,8 @@ use hyper::header::HeaderValue;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
-/// What RFC 3986 allows nowhere in a path or a query. Brackets are not in it: they are allowed in
-/// other places only, but everyone sends them (`?a[]=1`), and all servers take them.
+/// The characters that RFC 3986 does not allow in a path or a query, except brackets. Those are not
+/// allowed there either, but common clients send them (`?a[]=1`), and servers accept them.
 const REFUSED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -27,7 +27,7 @@ const REFUSED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// A URL to send to: as it is understood, and as it was written.
+/// A URL to send to: parsed, and as it was written.
 #[derive(Debug, Clone, Copy)]
 pub struct Destination<'a> {
     url: &'a Url,
@@ -51,8 +51,8 @@ impl<'a> Destination<'a> {
         self.url
     }
 
-    /// The URI to send to, with `echo` added to its query if there is one. `None` for a URL that
-    /// HTTP has no form for.
+    /// The URI to send to, with `echo` added to its query if it is given. Returns `None` for a URL
+    /// that can't be sent in an HTTP request.
     pub(crate) fn uri(&self, echo: Option<&str>) -> Option<Uri> {
         let host = self.url.host_str()?;
         let authority = match self.url.port() {
@@ -76,7 +76,7 @@ impl<'a> Destination<'a> {
             .ok()
     }
 
-    /// The `authorization` that the URL's user and password stand for, if it names any.
+    /// The value of `authorization` for the URL's user and password, if it has any.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         let (user, password) = (self.url.username(), self.url.password());
         if user.is_empty() && password.is_none() {
@@ -101,7 +101,7 @@ fn request_target(text: &str) -> String {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     };
-    // A backslash is a slash here for everyone who ever read such URLs, the report server included.
+    // Browsers and the report server read a backslash in a path as a slash.
     let mut sent = encode(&path.replace('\\', "/"));
     if sent.is_empty() {
         sent.push('/');
@@ -113,7 +113,7 @@ fn request_target(text: &str) -> String {
     sent
 }
 
-/// Percent-encodes what may not be sent: also a `%` that begins no encoded byte.
+/// Percent-encodes the characters that are not allowed, and each `%` without two hex digits.
 fn encode(text: &str) -> String {
     let mut parts = text.split('%');
     let mut encoded = utf8_percent_encode(parts.next().unwrap_or_default(), REFUSED).to_string();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_standard_allows_is_sent_as_it_was_written() {
+    fn characters_that_the_standard_allows_are_sent_unchanged() {
         for text in [
             "http://example.org/a/../b/./c//d/",
             "http://example.org/%7euser/%2F%2e%2e/a%2fb",
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_encoded_and_nothing_else_is_sent() {
+    fn other_characters_are_encoded_and_only_path_and_query_are_sent() {
         check("http://example.org", "http://example.org/");
         check("http://example.org?a=b", "http://example.org/?a=b");
         check(

@@ -1,4 +1,4 @@
-//! One request over one connection, and what came of it.
+//! One request over one connection, and its result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use crate::pool::{Connection, Http1, Http2, Origin, Pool};
 use crate::stream::{Io, Stream};
 use crate::watch::Watch;
 
-/// HTTP/2 flow control: what a peer may send unasked, for one stream and for one connection. At
-/// most 16 KiB of an answer are read, so the default windows of megabytes would only buffer waste.
+/// HTTP/2 flow control: the bytes that a peer may send in advance, for one stream and for one
+/// connection. At most 16 KiB of an answer are read, so larger windows would only waste memory.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// The largest headers of an answer over HTTP/2, in bytes.
 const HTTP2_HEADERS: u32 = 1024 * 1024;
 
-/// How soon a dead HTTP/2 connection is noticed: without pings every request of a host would go on
-/// timing out on it, since they all share one.
+/// The interval of pings over HTTP/2. All requests to a host share one connection, so without pings
+/// all of them would time out on a dead one.
 const PING_AFTER: Duration = Duration::from_secs(5);
 
-/// How long a connection may take to be free again once its answer was read.
+/// How long a connection may take to accept the next request after its answer was read.
 const FREE_TIME: Duration = Duration::from_millis(50);
 
-/// A request without its connection; sent again when the first one did not take it.
+/// A request, independent of a connection, so that it can be sent again over another one.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
     pub(crate) method: Method,
@@ -41,28 +41,28 @@ pub(crate) struct Message {
     pub(crate) body: Bytes,
 }
 
-/// What came of a request on a connection.
+/// The result of sending a request over a connection.
 #[derive(Debug)]
 pub(crate) enum Sent {
-    /// The answer's head is here.
+    /// The head of the answer has arrived.
     Answered(Reply),
-    /// The receiver surely processed nothing of it.
+    /// The receiver has certainly not processed the request.
     NotProcessed {
         error: Option<hyper::Error>,
-        /// Whether it asks for HTTP/1.1 instead.
+        /// Whether the receiver demands HTTP/1.1.
         demands_http1: bool,
     },
-    /// It may have been processed, and there is no answer.
+    /// The connection failed, and the request may have been processed.
     Failed {
         error: hyper::Error,
-        /// Whether what came instead is TLS.
+        /// Whether the receiver sent TLS instead of HTTP.
         looks_like_tls: bool,
     },
-    /// It may have been processed, and there was no answer in time.
+    /// There was no answer in time, and the request may have been processed.
     Late,
 }
 
-/// The head of an answer, and where its body comes from.
+/// The head of an answer, and the source of its body.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -73,10 +73,10 @@ pub(crate) struct Reply {
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) enum Body {
-    /// It is read from the connection, which is used again afterwards.
-    Coming(Incoming, Option<(Http1, Arc<Watch>)>),
-    /// The connection is closed; this came until then.
-    Came(Bytes),
+    /// The body is read from the connection. An HTTP/1 connection can be used again afterwards.
+    Streaming(Incoming, Option<(Http1, Arc<Watch>)>),
+    /// The connection is closed; these bytes arrived before.
+    Partial(Bytes),
 }
 
 /// Makes an open connection ready for requests.
@@ -136,8 +136,8 @@ async fn over_http1(
         Some(Ok(response)) if watch.has_sent() => {
             return Sent::Answered(Reply::http1(response, sender, watch));
         }
-        // What came before the request was sent is the answer to nothing: it tells of the end of an
-        // idle connection.
+        // An answer that arrived before the request was sent belongs to no request: the server
+        // closes an idle connection with it.
         Some(Ok(_)) => return Sent::NotProcessed { error: None, demands_http1: false },
         Some(Err(error)) if error.message().is_some() || !watch.has_sent() => {
             let error = Some(error.into_error());
@@ -149,7 +149,7 @@ async fn over_http1(
     let salvaged = watch.head(|head| Reply {
         status: head.status,
         headers: head.headers(),
-        body: Body::Came(Bytes::copy_from_slice(head.body.unwrap_or_default())),
+        body: Body::Partial(Bytes::copy_from_slice(head.body.unwrap_or_default())),
     });
     match (salvaged, result) {
         (Some(reply), _) => Sent::Answered(reply),
@@ -176,7 +176,7 @@ async fn over_http2(mut sender: Http2, message: &Message, deadline: Instant) -> 
     }
 }
 
-/// How a server says that it processed nothing of a request over HTTP/2.
+/// The ways in which a server says that it has not processed a request over HTTP/2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
     /// `REFUSED_STREAM`, or a `GOAWAY` below the request's stream.
@@ -187,7 +187,7 @@ enum Refusal {
 
 fn refusal(error: &hyper::Error) -> Option<Refusal> {
     let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
-    // Streams that a GOAWAY leaves to be answered don't get it as their error.
+    // A GOAWAY is not the error of a stream that will still be answered.
     match error.reason() {
         _ if !error.is_remote() => None,
         Some(h2::Reason::HTTP_1_1_REQUIRED) => Some(Refusal::Http1),
@@ -200,7 +200,7 @@ fn refusal(error: &hyper::Error) -> Option<Refusal> {
 impl Message {
     fn for_http1(&self) -> Request<Full<Bytes>> {
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-        // A part of a URI is one by itself.
+        // Path and query of a URI are a valid URI, so parsing never fails.
         let target = path.parse().unwrap_or_default();
         let mut request = self.request(target);
         let authority = self.uri.authority().map(Authority::as_str);
@@ -227,7 +227,11 @@ impl Message {
 impl Reply {
     fn new(response: Response<Incoming>, back: Option<(Http1, Arc<Watch>)>) -> Self {
         let (head, body) = response.into_parts();
-        Self { status: head.status.as_u16(), headers: head.headers, body: Body::Coming(body, back) }
+        Self {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: Body::Streaming(body, back),
+        }
     }
 
     fn http1(response: Response<Incoming>, sender: Http1, watch: Arc<Watch>) -> Self {
@@ -237,9 +241,9 @@ impl Reply {
 }
 
 impl Body {
-    /// Gives the connection back, when the body was read to its end.
+    /// Returns the connection to the pool. The body must have been read to its end.
     pub(crate) async fn end(self, pool: &Arc<Pool>, origin: Origin) {
-        if let Self::Coming(_, Some((mut sender, watch))) = self
+        if let Self::Streaming(_, Some((mut sender, watch))) = self
             && matches!(timeout(FREE_TIME, sender.ready()).await, Ok(Ok(())))
             && !watch.is_broken()
         {

@@ -1,23 +1,24 @@
-//! The head of an HTTP/1 answer, read from its bytes with more tolerance than the HTTP library has.
+//! A parser for the head of an HTTP/1 answer that is more tolerant than the HTTP library.
 //!
 //! A valid status line decides about a delivery, whatever follows it. The library refuses a whole
-//! answer for one bad header, so the bytes are kept ([`crate::watch`]) and read here when it does.
+//! answer because of one malformed header. So the bytes are kept ([`crate::watch`]), and parsed
+//! here if the library fails.
 
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
-/// The final head of an answer, as far as it has come.
+/// The head of the final answer, as far as it has arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
     pub(crate) status: u16,
     /// The lines after the status line, without the blank one.
     fields: &'a [u8],
-    /// What came after the head; `None` while the head is not complete.
+    /// The bytes after the head; `None` while the head is incomplete.
     pub(crate) body: Option<&'a [u8]>,
 }
 
 impl<'a> Head<'a> {
-    /// Reads the head of the final answer at the beginning of `bytes`: interim answers (1xx) are
-    /// skipped. `None` when there is no whole, valid status line.
+    /// Parses the head of the final answer, and skips interim answers (1xx) at the beginning.
+    /// Returns `None` if there is no complete, valid status line.
     pub(crate) fn read(mut bytes: &'a [u8]) -> Option<Self> {
         while let Some(rest) = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")) {
             bytes = rest;
@@ -26,7 +27,7 @@ impl<'a> Head<'a> {
             let (line, rest) = split_line(bytes)?;
             let status = status(line)?;
             let (fields, body) = split_fields(rest);
-            // 101 ends HTTP on the connection, so nothing follows it that could be final.
+            // 101 ends HTTP on the connection, so no other answer follows it.
             if (100..200).contains(&status) && status != 101 {
                 bytes = body?;
             } else {
@@ -35,7 +36,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The headers that can be read. Folded lines are joined; a line that is no header is skipped.
+    /// The headers that can be parsed. Folded lines are joined; a malformed line is skipped.
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut joined: Vec<Vec<u8>> = Vec::new();
         for line in lines(self.fields) {
@@ -49,7 +50,7 @@ impl<'a> Head<'a> {
         }
         let mut map = HeaderMap::new();
         for (name, value) in joined.iter().filter_map(|line| field(line)) {
-            // The map has room for this many names at least; what is beyond is not worth more.
+            // The map is full. It has room for more headers than an answer needs.
             if map.try_append(name, value).is_err() {
                 break;
             }
@@ -57,8 +58,8 @@ impl<'a> Head<'a> {
         map
     }
 
-    /// Whether the head is complete, and as the standard asks: only then are both sides sure to
-    /// agree where the body ends, so that the connection can be used again.
+    /// Whether the head is complete and conforms to the standard. Only then do both sides agree
+    /// where the body ends, so that the connection can be used again.
     pub(crate) fn is_regular(&self) -> bool {
         let mut lengths = 0;
         let mut encoded = false;
@@ -75,8 +76,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The status code of a status line: `HTTP/d.d`, a blank, three digits, and then nothing or a blank
-/// and any reason phrase.
+/// The status code of a status line: `HTTP/d.d`, a space, three digits, and optionally a space and
+/// a reason phrase.
 fn status(line: &[u8]) -> Option<u16> {
     let rest = line.strip_prefix(b"HTTP/")?;
     let [major, b'.', minor, b' ', a, b, c, reason @ ..] = rest else { return None };
@@ -87,14 +88,14 @@ fn status(line: &[u8]) -> Option<u16> {
     Some([a, b, c].into_iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0')))
 }
 
-/// A line without its end, and what follows it.
+/// Splits off the first line, without its line end.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let (line, rest) = bytes.split_at(end);
     Some((line.strip_suffix(b"\r").unwrap_or(line), rest.get(1..).unwrap_or_default()))
 }
 
-/// The lines up to the blank one, and what follows that.
+/// Splits at the first empty line.
 fn split_fields(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
     let mut rest = bytes;
     while let Some((line, after)) = split_line(rest) {
@@ -111,7 +112,7 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// A header that is written as the standard asks.
+/// Parses a header that conforms to the standard.
 fn strict_field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (name, value) = line.split_at(colon);
@@ -119,7 +120,7 @@ fn strict_field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
 }
 
-/// A header that may have blanks before its colon.
+/// Parses a header that may have white space before its colon.
 fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (name, value) = line.split_at(colon);
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_status_line_is_enough() {
+    fn a_complete_status_line_gives_the_status() {
         check_status("HTTP/1.1 200 OK\r\n", Some(200));
         check_status("HTTP/1.0 204\n", Some(204));
         check_status("\r\nHTTP/1.1 410 \r\nx", Some(410));
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_status_line() {
+    fn malformed_and_incomplete_status_lines_give_no_status() {
         for bytes in [
             "",
             "HTTP/1.1 200 OK",
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_read_as_far_as_they_can_be() {
+    fn malformed_headers_are_skipped_and_the_others_are_read() {
         let bytes =
             head("Retry-After : 7\r\nno colon\r\nbad name: x\r\nfolded: a\r\n\t b\nlast:c\r\n");
         let head = Head::read(&bytes).unwrap();
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_head_without_any_doubt_is_regular() {
+    fn only_a_complete_head_that_conforms_to_the_standard_is_regular() {
         let regular = |fields: &str| Head::read(&head(fields)).unwrap().is_regular();
         assert!(regular(""));
         assert!(regular("content-length: 4\r\nx: caf\u{e9}\r\nempty:\r\n"));

@@ -1,9 +1,9 @@
-//! Asking the system for the addresses of names, so that a name server that does not answer for one
-//! zone costs only the names of that zone.
+//! Looking up the addresses of names. A name server that does not answer for one zone delays only
+//! the names of that zone.
 //!
-//! The system's own function blocks its thread, for ten seconds and more when nothing answers, and can't
-//! be called off. So each name is asked for once at a time, whoever waits for it; the names of one zone
-//! have few threads together; and these threads are no others' either.
+//! The system's function blocks its thread, for ten seconds or more if no server answers, and can't
+//! be cancelled. So there is at most one lookup of a name at a time, for all requests that wait for
+//! it. The names of one zone share a few threads, and these threads are used for nothing else.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,19 +13,19 @@ use std::thread;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-/// Threads that ask at a time.
+/// The most lookups at a time.
 const THREADS: usize = 256;
 
-/// Those of them for names of one zone.
+/// The most lookups of names of one zone at a time.
 const THREADS_PER_ZONE: usize = 16;
 
-/// What a name came to, for all who asked.
+/// The result of a lookup, for all requests that wait for it.
 type Answer = Arc<io::Result<Vec<SocketAddr>>>;
 
-/// Asks the system for a name's addresses, and blocks meanwhile.
+/// A function that looks up a name, and blocks meanwhile.
 type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// What looks up names. Clones share their bounds.
+/// Looks up names. Clones share the limits on lookups.
 #[derive(Clone)]
 pub(crate) struct Lookups {
     ask: Arc<Ask>,
@@ -36,7 +36,7 @@ pub(crate) struct Lookups {
 #[derive(Default)]
 struct State {
     under_way: HashMap<String, watch::Receiver<Option<Answer>>>,
-    /// The threads of the zones that are asked about.
+    /// The permits for lookups, of each zone with a lookup.
     zones: HashMap<String, Arc<Semaphore>>,
 }
 
@@ -48,7 +48,7 @@ impl State {
 }
 
 impl Lookups {
-    /// Lookups by the system's resolver.
+    /// Looks up names by the system's resolver.
     pub(crate) fn system() -> Self {
         // Port 0 is replaced by the URL's port.
         Self::new(|name| Ok((name, 0).to_socket_addrs()?.collect()))
@@ -59,22 +59,22 @@ impl Lookups {
         Self { ask: Arc::new(ask), threads, state: Arc::default() }
     }
 
-    /// The addresses of a name, as they are when the system answers.
+    /// Looks up the addresses of a name.
     ///
     /// # Errors
     ///
-    /// There is no such name, or the system did not answer.
+    /// The name does not exist, or the system did not answer.
     pub(crate) async fn find(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
         let mut answer = self.answer(name);
         let answered = answer.wait_for(Option::is_some).await;
         match answered.ok().and_then(|answer| answer.clone()).as_deref() {
             Some(Ok(addresses)) => Ok(addresses.clone()),
             Some(Err(error)) => Err(io::Error::new(error.kind(), error.to_string())),
-            None => Err(io::Error::other("the lookup was broken off")),
+            None => Err(io::Error::other("the lookup was cancelled")),
         }
     }
 
-    /// Where the answer will be: that of a lookup under way, or of one that begins now.
+    /// The receiver of the answer: of a lookup under way, or of one that begins now.
     fn answer(&self, name: &str) -> watch::Receiver<Option<Answer>> {
         let mut state = self.lock();
         if let Some(answer) = state.under_way.get(name) {
@@ -93,7 +93,7 @@ impl Lookups {
         sender.send_replace(Some(Arc::new(answer)));
     }
 
-    /// Asks when there is a thread for it; `None` when nobody waits for it any more.
+    /// Looks up a name when a thread is free; `None` if no request waits for it any more.
     async fn ask(
         &self,
         name: &str,
@@ -109,7 +109,7 @@ impl Lookups {
         let of_all = Arc::clone(&self.threads).acquire_owned().await.ok()?;
         {
             let mut state = self.lock();
-            // One receiver is kept for those who ask for the name while it is looked up.
+            // One of the receivers is in `under_way`, for later requests for the same name.
             if sender.receiver_count() <= 1 {
                 state.end(name);
                 return None;
@@ -128,7 +128,7 @@ impl Lookups {
         let asking = move || {
             let answer = ask(&name);
             drop(permits);
-            // Who does not wait any more does not mind.
+            // The receiver may have stopped waiting.
             let _ = done.send(answer);
         };
         thread::Builder::new().name("lookup".to_owned()).spawn(asking)?;
@@ -146,7 +146,7 @@ impl std::fmt::Debug for Lookups {
     }
 }
 
-/// The zone that a name is taken to be in: what is behind its first label, if that has more than one.
+/// The assumed zone of a name: the labels after the first one, if there are at least two.
 fn zone(name: &str) -> &str {
     let name = name.strip_suffix('.').unwrap_or(name);
     let behind = name.split_once('.').map(|(_, behind)| behind);
@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    /// A name server that says nothing about the zone `silent.example` until it is let go.
+    /// A name server that does not answer for the zone `silent.example` until it is released.
     #[derive(Default)]
     struct Silent {
         asked: AtomicUsize,
@@ -184,14 +184,14 @@ mod tests {
             })
         }
 
-        fn let_go(&self) {
+        fn release(&self) {
             *self.answers.lock().unwrap() = true;
             self.changed.notify_all();
         }
     }
 
     #[tokio::test]
-    async fn a_zone_without_answers_holds_up_no_other_name() {
+    async fn a_zone_without_answers_delays_no_other_zone() {
         let server = Arc::new(Silent::default());
         let lookups = server.lookups();
         let names: Vec<_> = (0..1000).map(|number| format!("n{number}.silent.example")).collect();
@@ -202,17 +202,17 @@ mod tests {
         }
         let asked = server.asked.load(Ordering::SeqCst);
         assert!(asked <= THREADS_PER_ZONE, "{asked} threads ask for names of one zone");
-        server.let_go();
+        server.release();
         assert!(silent.await.iter().all(Result::is_ok));
     }
 
     #[tokio::test]
-    async fn a_name_is_asked_for_once_at_a_time() {
+    async fn concurrent_requests_for_a_name_share_one_lookup() {
         let server = Arc::new(Silent::default());
         let lookups = server.lookups();
         let mut all = Box::pin(join_all((0..100).map(|_| lookups.find("one.silent.example"))));
         assert!(poll!(&mut all).is_pending());
-        server.let_go();
+        server.release();
         assert!(all.await.iter().all(Result::is_ok));
         assert_eq!(server.asked.load(Ordering::SeqCst), 1);
         lookups.find("one.silent.example").await.unwrap();
@@ -220,15 +220,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_nobody_waits_for_any_more_is_not_asked_for() {
+    async fn a_name_without_waiting_requests_is_not_looked_up() {
         let server = Arc::new(Silent::default());
         let lookups = server.lookups();
         let names: Vec<_> = (0..100).map(|number| format!("n{number}.silent.example")).collect();
         let mut all = Box::pin(join_all(names.iter().map(|name| lookups.find(name))));
         assert!(poll!(&mut all).is_pending());
         drop(all);
-        server.let_go();
-        // Behind all of them.
+        server.release();
+        // This lookup is queued behind all of them.
         lookups.find("last.silent.example").await.unwrap();
         assert!(server.asked.load(Ordering::SeqCst) <= THREADS_PER_ZONE + 1);
         assert!(lookups.lock().under_way.len() < names.len());
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_system_knows_this_host() {
+    async fn the_system_resolver_finds_localhost() {
         let found = Lookups::system().find("localhost").await.unwrap();
         assert!(found.iter().all(|address| address.ip().is_loopback()) && !found.is_empty());
     }

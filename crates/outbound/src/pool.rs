@@ -1,7 +1,7 @@
-//! Connections that can take another request.
+//! The pool of connections that can be used again.
 //!
-//! An HTTP/1 connection is taken out while it is used, and comes back when both sides agree that its
-//! exchange is over. An HTTP/2 connection is shared.
+//! An HTTP/1 connection is removed while it is used, and returned when both sides agree that its
+//! exchange has ended. An HTTP/2 connection is shared.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,18 +14,19 @@ use hyper::client::conn::{http1, http2};
 
 use crate::watch::Watch;
 
-/// How long an unused connection is kept: long enough for a busy webhook, and shorter than the
-/// idle time of common servers, so that few POSTs meet a connection that is just being closed.
+/// How long an unused connection is kept: long enough for a busy webhook, and shorter than the idle
+/// time-out of common servers, so that few POSTs use a connection that the server is closing.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
-/// How often unused connections are looked for.
+/// The interval at which unused connections are closed.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
-/// Unused connections kept for one host: as many as requests go to one webhook side by side, so that
-/// a busy endpoint is not connected to over and over.
+/// The most unused connections to one host: as many as there are concurrent requests to one
+/// webhook, so that a busy endpoint needs no new connections.
 const IDLE_PER_HOST: usize = 64;
 
-/// How many servers that demand HTTP/1.1 are remembered. Forgetting one costs a refused request.
+/// The most servers that are remembered as demanding HTTP/1.1. A forgotten one costs a refused
+/// request.
 const HTTP1_ONLY: usize = 4096;
 
 /// Sends over an HTTP/1 connection.
@@ -33,7 +34,7 @@ pub(crate) type Http1 = http1::SendRequest<Full<Bytes>>;
 /// Sends over an HTTP/2 connection.
 pub(crate) type Http2 = http2::SendRequest<Full<Bytes>>;
 
-/// Scheme, host and port: what a connection is for.
+/// The origin that a connection is for: scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     secure: bool,
@@ -48,14 +49,14 @@ impl Origin {
     }
 }
 
-/// A connection, and what sends over it.
+/// A connection that can be used for a request.
 #[derive(Debug)]
 pub(crate) enum Connection {
     Http1(Http1, Arc<Watch>),
     Http2(Http2),
 }
 
-/// The connections that are open and free.
+/// The open connections that can be used for another request.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     free: Mutex<Free>,
@@ -63,7 +64,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct Free {
-    /// For each origin, the one that was used last is last.
+    /// For each origin, in the order of last use.
     idle: HashMap<Origin, Vec<(Http1, Arc<Watch>, Instant)>>,
     shared: HashMap<Origin, (Http2, Instant)>,
     http1_only: HashSet<Origin>,
@@ -71,7 +72,8 @@ struct Free {
 }
 
 impl Pool {
-    /// A connection that is open as far as is known; with `shared_only`, none that was idle.
+    /// Takes a connection that is open as far as is known. With `shared_only`, it is never an idle
+    /// HTTP/1 connection.
     pub(crate) fn take(&self, origin: &Origin, shared_only: bool) -> Option<Connection> {
         let mut free = self.lock();
         if let Some((sender, used)) = free.shared.get_mut(origin) {
@@ -115,7 +117,7 @@ impl Pool {
         }
     }
 
-    /// Remembers that this server demands HTTP/1.1.
+    /// Records that this server demands HTTP/1.1.
     pub(crate) fn demand_http1(&self, origin: &Origin) {
         let mut free = self.lock();
         free.shared.remove(origin);
@@ -144,7 +146,7 @@ impl Pool {
     }
 }
 
-/// Drops unused connections for as long as there is a pool.
+/// Closes unused connections as long as the pool exists.
 async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;

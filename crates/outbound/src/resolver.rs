@@ -1,7 +1,7 @@
-//! Name resolution that only ever answers with permitted addresses.
+//! Name resolution that returns permitted addresses only.
 //!
-//! The connector asks here each time it opens a connection and connects to nothing else, so the
-//! addresses that are judged are the addresses that are used.
+//! The connector resolves names here each time that it opens a connection, and connects only to the
+//! resulting addresses. So the addresses that are checked are the ones that are used.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,11 +14,10 @@ use thiserror::Error;
 use tower::Service;
 
 use crate::lookup::Lookups;
-use crate::parts::{self, Moment};
+use crate::timing::{self, Moment};
 
-/// Why a name gives no address to connect to. The messages go to the owner of a webhook: they name
-/// no address that the owner did not name, or a webhook would be a way to ask an internal
-/// resolver.
+/// Why a name has no address to connect to. The owner of a webhook sees these messages, so they
+/// don't contain addresses: otherwise a webhook could be used to query an internal resolver.
 #[derive(Debug, Error)]
 pub(crate) enum ResolveError {
     /// There is no such name, or the resolver did not answer.
@@ -58,9 +57,9 @@ impl Service<Name> for PolicyResolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let (policy, lookups) = (Arc::clone(&self.policy), self.lookups.clone());
         Box::pin(async move {
-            parts::note(Moment::Resolving);
+            timing::note(Moment::Resolving);
             let addresses = resolve(&policy, &lookups, name.as_str()).await?;
-            parts::note(Moment::Resolved);
+            timing::note(Moment::Resolved);
             Ok(addresses.into_iter())
         })
     }

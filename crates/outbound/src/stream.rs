@@ -1,12 +1,12 @@
-//! A connection to a receiver, plain or secured, that notes what passes over it.
+//! A connection to a receiver, with or without TLS, that records the bytes in both directions.
 //!
-//! It also mends two things where HTTP/1 meets TCP:
+//! It also handles two cases of HTTP/1 over TCP:
 //!
-//! - A connection that the peer closed while it was idle refuses a new request before the first
-//!   byte, so that the request can safely go over another one. The system is asked for that: what
-//!   the runtime knows of a socket is as old as its last look at it.
-//! - A peer that answers and closes before it has read the whole request breaks the writing. The
-//!   rest of the request is then thrown away, and the answer, which is waiting, is read.
+//! - If the peer closed the connection while it was idle, a new request fails before its first
+//!   byte, so that it can safely be sent over another connection. The state of the socket comes
+//!   from a system call, because the runtime's knowledge of it may be out of date.
+//! - If the peer answers and closes before it has read the whole request, writing fails. The rest
+//!   of the request is then discarded, and the answer, which is already in the socket, is read.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -28,7 +28,7 @@ pub(crate) struct Stream {
     watch: Option<Arc<Watch>>,
 }
 
-/// What the bytes pass through.
+/// The socket, with or without TLS.
 #[derive(Debug)]
 pub(crate) enum Io {
     Plain(TcpStream),
@@ -40,7 +40,7 @@ impl Stream {
         Self { io, watch }
     }
 
-    /// Whether the connection can take the first byte of another request.
+    /// Fails if the peer has closed the connection, before the first byte of another request.
     fn poll_open(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (socket, secured) = match &self.io {
             Io::Plain(socket) => (socket, false),
@@ -49,8 +49,8 @@ impl Stream {
         let closed = || Err(io::Error::new(ErrorKind::NotConnected, "closed while idle"));
         match recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Ready(Ok(())),
-            // TLS has words of its own, such as tickets and the word of the end: they are read
-            // first. Nothing else is to come before a request.
+            // TLS has messages of its own, such as tickets and the alert before closing: they are
+            // read first. No other data may arrive before a request.
             Ok((_, 1..)) if secured => {
                 if socket.poll_read_ready(context).is_ready() {
                     context.waker().wake_by_ref();
@@ -61,7 +61,7 @@ impl Stream {
         }
     }
 
-    /// Writes to a connection that is watched, or another way when it is not.
+    /// Writes, and records the result if the connection is watched.
     fn poll_noted_write(
         &mut self,
         context: &mut Context<'_>,
@@ -76,7 +76,7 @@ impl Stream {
             ready!(self.poll_open(context))?;
         }
         if matches!(self.io, Io::Tls(_)) {
-            // A failed write may have sent a part all the same.
+            // A write that fails may have sent a part of the data.
             watch.wrote();
         }
         match ready!(write(&mut self.io, context)) {
@@ -85,7 +85,7 @@ impl Stream {
                 Poll::Ready(Ok(written))
             }
             Err(error) if watch.has_sent() => {
-                tracing::debug!(%error, "the receiver stopped reading; its answer is looked for");
+                tracing::debug!(%error, "the receiver stopped reading; waiting for its answer");
                 watch.broke();
                 Poll::Ready(Ok(length))
             }
@@ -93,7 +93,7 @@ impl Stream {
         }
     }
 
-    /// Flushes or shuts down; a connection that is broken has nothing left to do.
+    /// Flushes or shuts down. On a broken connection it does nothing.
     fn poll_rest(
         &mut self,
         context: &mut Context<'_>,
@@ -196,7 +196,7 @@ mod tests {
         let mut stream = Stream::new(Io::Plain(socket), Some(Arc::clone(&watch)));
         stream.write_all(b"the beginning").await.unwrap();
         peer.write_all(b"HTTP/1.1 413 No\r\n\r\n").unwrap();
-        // What is not read makes this a reset.
+        // Closing with unread data resets the connection.
         drop(peer);
         while !watch.is_broken() {
             stream.write_all(&[b'x'; 1024]).await.unwrap();
@@ -204,7 +204,7 @@ mod tests {
         }
         stream.flush().await.unwrap();
         let mut answer = Vec::new();
-        // It may end with the reset.
+        // Reading may end with the error of the reset.
         let _ = stream.read_to_end(&mut answer).await;
         assert_eq!(answer, b"HTTP/1.1 413 No\r\n\r\n");
         assert_eq!(watch.head(|head| head.status), Some(413));

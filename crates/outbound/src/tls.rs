@@ -1,8 +1,8 @@
-//! TLS to webhooks: whose certificates are trusted, and which protocols are offered.
+//! TLS to webhooks: the trusted authorities, and the protocols that are offered.
 //!
 //! The system's roots and the operator's own file are read again when they change, so that a new
-//! authority is trusted without a restart. Files that can't be read leave the former roots as they
-//! are.
+//! authority is trusted without a restart. If the files can't be read, the former roots stay in
+//! use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use thiserror::Error;
 
-use crate::refused::Explaining;
+use crate::handshake_error::Explaining;
 
-/// Servers whose sessions are kept to be resumed.
+/// The number of servers whose sessions are kept for resumption.
 const SESSIONS: usize = 256;
 
-/// How often, at most, the files are looked at.
+/// The shortest time between two checks of the files.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// Where systems keep their roots: those of the distributions that rustls knows.
+/// The files and directories of the system's roots, in the distributions that rustls knows.
 const SYSTEM_FILES: &[&str] = &[
     "/etc/ssl/certs",
     "/etc/ssl/certs/ca-certificates.crt",
@@ -41,27 +41,22 @@ const SYSTEM_FILES: &[&str] = &[
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The file of further authorities can't be read.
+    /// The file of authorities can't be read.
     #[error("failed to read {path}; check that it exists and that this user may read it")]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
-    /// The file of further authorities holds none.
+    /// The file of authorities has no certificate.
     #[error("{path} holds no certificate; give a file with certificates in PEM form")]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A part of TLS refuses what it was given, for example a certificate in the file.
+    NoCertificate { path: PathBuf },
+    /// The TLS library refuses its input, for example a certificate in the file.
     #[error("failed to set up TLS towards receivers")]
     Setup(#[source] rustls::Error),
 }
 
-/// How connections to webhooks are secured.
+/// The TLS configuration of connections to webhooks.
 #[derive(Debug)]
 pub(crate) struct Tls {
     ca_file: Option<PathBuf>,
@@ -72,7 +67,7 @@ pub(crate) struct Tls {
 struct Current {
     configs: Configs,
     seen: Vec<Option<SystemTime>>,
-    looked: Instant,
+    checked_at: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -82,31 +77,31 @@ struct Configs {
 }
 
 impl Tls {
-    /// Reads the roots. Where there are none at all, this logs a warning, and nobody is trusted.
+    /// Reads the roots. If there are none at all, it logs a warning, and no server is trusted.
     pub(crate) fn new(ca_file: Option<PathBuf>) -> Result<Self, TlsError> {
         let seen = modified(ca_file.as_deref());
         let configs = configs(ca_file.as_deref())?;
-        let current = Mutex::new(Current { configs, seen, looked: Instant::now() });
+        let current = Mutex::new(Current { configs, seen, checked_at: Instant::now() });
         Ok(Self { ca_file, current })
     }
 
-    /// How a new connection is secured, with HTTP/2 or without.
+    /// The configuration of a new connection, with HTTP/2 or without.
     pub(crate) async fn config(self: &Arc<Self>, http1_only: bool) -> Arc<ClientConfig> {
         if self.is_due() {
             let this = Arc::clone(self);
-            // Fails only when the process ends.
+            // This fails only while the process ends.
             let _ = tokio::task::spawn_blocking(move || this.read_again()).await;
         }
         let configs = &self.lock().configs;
         Arc::clone(if http1_only { &configs.http1 } else { &configs.any })
     }
 
-    /// Whether the files are to be looked at now; one caller is told so.
+    /// Whether the files must be checked now. It is true for one caller in each interval.
     fn is_due(&self) -> bool {
         let mut current = self.lock();
-        let due = current.looked.elapsed() >= CHECK_EVERY;
+        let due = current.checked_at.elapsed() >= CHECK_EVERY;
         if due {
-            current.looked = Instant::now();
+            current.checked_at = Instant::now();
         }
         due
     }
@@ -125,7 +120,7 @@ impl Tls {
                 let cause = chain(&error);
                 tracing::warn!(
                     cause,
-                    "the trusted certificates changed and can't be used: the former ones stay"
+                    "the trusted certificates changed and can't be used: the former ones stay in use"
                 );
             }
         }
@@ -158,11 +153,15 @@ fn configs(ca_file: Option<&Path>) -> Result<Configs, TlsError> {
             let verifier = Arc::new(Explaining(Arc::new(verifier)));
             builder.dangerous().with_custom_certificate_verifier(verifier)
         }
-        // With roots of the operator's own it is those that can't be used.
+        // If there are roots of the operator's own, the error is about them.
         Err(error) if has_own => return Err(TlsError::Setup(error)),
         Err(cause) => {
             let cause = chain(&cause);
-            tracing::warn!(cause, "the system has no trust roots: every https target will fail");
+            tracing::warn!(
+                cause,
+                "the system trusts no certificate authority, so every https target will fail; \
+                 install the CA certificates"
+            );
             builder.with_root_certificates(RootCertStore::empty())
         }
     };

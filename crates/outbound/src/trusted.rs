@@ -1,7 +1,8 @@
 //! Requests to addresses that the operator has set, such as those of an identity provider.
 //!
-//! They may lead anywhere, also to where webhooks may not. The other rules hold here too: one call
-//! is one request, without redirects or proxies; it ends in time, and keeps little of the answer.
+//! All addresses are allowed, even those that webhooks may not reach. The other rules are the same:
+//! one call is one request, without redirects or proxies, and it has a time-out and a limit on the
+//! answer.
 
 use std::time::Duration;
 
@@ -18,35 +19,34 @@ use crate::client::BuildError;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// The longest time for a request as a whole.
 const WHOLE_TIME: Duration = Duration::from_secs(8);
-/// The most that is read of an answer, in bytes: key sets with certificates have some tens of KiB.
+/// The largest answer, in bytes. Key sets with certificates have some tens of KiB.
 const LIMIT: usize = 512 * 1024;
 
-/// The HTTP client for such addresses.
+/// The HTTP client for addresses of the operator.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
 }
 
-/// An answer, whatever it says.
+/// An answer with any status.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The value of `retry-after`, which says when to come back.
+    /// The value of `retry-after`.
     pub retry_after: Option<HeaderValue>,
     /// The whole body.
     pub body: Vec<u8>,
 }
 
-/// There was no answer.
+/// Why there is no answer.
 #[derive(Debug, Error)]
 pub enum RequestError {
-    /// The connection, or what was said on it, failed.
+    /// The connection failed, or the answer is not valid HTTP.
     #[error("no answer from {origin}: {cause}")]
     Failed {
         /// Scheme, host and port.
         origin: String,
-        /// What went wrong.
         cause: String,
     },
     /// The answer is too large.
@@ -64,7 +64,7 @@ pub enum RequestError {
 }
 
 impl Client {
-    /// Builds a client; without trust roots in the system no `https` address is trusted.
+    /// Builds a client. If the system has no trust roots, no `https` address is trusted.
     pub fn new(user_agent: &str) -> Result<Self, BuildError> {
         let builder = || {
             reqwest::Client::builder()
@@ -101,7 +101,7 @@ impl Client {
         send(request, url, authorization).await
     }
 
-    /// Posts a body with headers that say what it is, and who sends it.
+    /// Posts a body with headers, such as its content type.
     pub async fn post(
         &self,
         url: &Url,
@@ -137,7 +137,7 @@ async fn send(
     Ok(Answer { status, retry_after, body })
 }
 
-/// Reads a body; `None` when it is too large.
+/// Reads a body; `None` if it is too large.
 async fn read(response: &mut Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {

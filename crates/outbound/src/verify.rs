@@ -1,4 +1,4 @@
-//! Verification of a webhook's address: whoever registers it must be able to answer there.
+//! Verification of a webhook's address: the user who registers it must control the answers there.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use url::Url;
 use crate::body::{self, Start};
 use crate::client::{Client, Request};
 use crate::destination::Destination;
-use crate::failed::Failed;
+use crate::failure::Failed;
 
 /// The longest time that a verification may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The address did not prove itself. The messages are those that clients of the API know.
+/// Why the verification failed. Clients of the API rely on these messages.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum VerifyError {
     /// There was no answer, or its status was not a success.
@@ -26,10 +26,10 @@ pub enum VerifyError {
          endpoint is accessible. Error encountered: {reason}"
     )]
     Failed {
-        /// What went wrong, in a few words for the webhook's owner.
+        /// The reason, in a few words for the webhook's owner.
         reason: String,
     },
-    /// The answer was something else than the value that was sent.
+    /// The answer was not the value that was sent.
     #[error(
         "The HTTP request echo query parameter was not returned as plain text in the response. \
          Please return the echo parameter to verify that the WebHook is working as expected."
@@ -44,15 +44,15 @@ pub fn skips_verification(url: &Url) -> bool {
 }
 
 impl Client {
-    /// Asks `url` to return `echo`, which is added to its query, and checks that it does: any
-    /// success status with exactly that value as its body. `headers` are the webhook's own, since
-    /// an endpoint may demand them of every request.
+    /// Sends a GET with `echo` added to the query, and checks that the answer has a success status
+    /// and exactly that value as its body. `headers` are the webhook's own, since an endpoint may
+    /// require them in every request.
     ///
-    /// Does not ask [`skips_verification`]; that is for the caller.
+    /// The caller has to check [`skips_verification`] first.
     ///
     /// # Errors
     ///
-    /// The endpoint can't be reached or answers with a failure, or it does not return the value.
+    /// The endpoint can't be reached, answers with a failure, or does not return the value.
     pub async fn verify(
         &self,
         to: impl Into<Destination<'_>>,
@@ -82,8 +82,8 @@ impl Client {
     }
 }
 
-/// What is said of a name without an address that may be reached, whether it has others or none:
-/// who registers webhooks is not to learn which names there are inside.
+/// The reason for a name without a permitted address. It is the same whether the name has other
+/// addresses or does not exist, so that users can't find out the names of the internal network.
 const NO_ADDRESS: &str = "the name could not be resolved to an address that may be reached";
 
 impl VerifyError {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn noecho_in_any_case_skips() {
+    fn a_parameter_noecho_in_any_case_skips_verification() {
         check_skip("http://example.com/?noecho", true);
         check_skip("http://example.com/?a=b&NoEcho=1", true);
         check_skip("http://example.com/?NOECHO=", true);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_the_ones_that_clients_know() {
+    fn messages_are_those_that_clients_rely_on() {
         let failed = VerifyError::Failed { reason: "the connection was refused".to_owned() };
         assert_eq!(
             failed.to_string(),

@@ -1,9 +1,9 @@
-//! What passes over an HTTP/1 connection during one exchange, noted while the HTTP library works.
+//! A record of the bytes on an HTTP/1 connection during one exchange, while the HTTP library works.
 //!
-//! It answers three questions that the library leaves open: whether any byte of the request left,
-//! which status line came although the library refused the answer, and whether the connection may
-//! be used again. The connection serves one exchange at a time, and [`Watch::begin`] starts a new
-//! note, so a note never speaks of another request.
+//! It answers three questions that the library leaves open: whether any byte of the request was
+//! sent, which status line arrived if the library refused the answer, and whether the connection
+//! can be used again. A connection has one exchange at a time, and [`Watch::begin`] starts a new
+//! record, so a record never mixes two requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::head::Head;
 
-/// The most that is kept of an answer, in bytes: the head of nearly every answer.
+/// The most bytes of an answer that are kept: enough for the head of nearly every answer.
 const KEPT: usize = 32 * 1024;
 
-/// How long the rest of a head is awaited after its status line. The status has decided by then.
+/// The longest wait for the rest of a head after its status line. The status has decided by then.
 const HEAD_TIME: Duration = Duration::from_secs(2);
 
-/// The notes about one connection.
+/// The record of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     exchange: Mutex<Exchange>,
@@ -28,7 +28,7 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Default)]
 struct Exchange {
-    /// Whether there was one before on this connection.
+    /// Whether the connection had an exchange before.
     reused: bool,
     begun: bool,
     sent: Sent,
@@ -36,47 +36,47 @@ struct Exchange {
     has_status: bool,
 }
 
-/// What became of the request's bytes.
+/// How much of the request was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Sent {
-    /// None was taken by the connection.
+    /// No byte.
     #[default]
     Nothing,
-    /// Some were.
+    /// At least one byte.
     Some,
-    /// The connection stopped taking them.
+    /// At least one byte, and the connection accepts no more.
     Broken,
 }
 
 impl Watch {
-    /// Forgets the last exchange; the next bytes are those of another one.
+    /// Begins the record of a new exchange.
     pub(crate) fn begin(&self) {
         let mut exchange = self.lock();
         *exchange = Exchange { reused: exchange.begun, begun: true, ..Exchange::default() };
     }
 
-    /// Frees what was kept of the answer: an idle connection needs none of it.
+    /// Frees the bytes of the answer, which an idle connection does not need.
     pub(crate) fn forget_answer(&self) {
         self.lock().received = Vec::new();
     }
 
-    /// Whether the next byte to be written is a request's first, on a connection used before.
+    /// Whether the next byte is the first of a request, on a connection that was used before.
     pub(crate) fn is_first_write_again(&self) -> bool {
         let exchange = self.lock();
         exchange.reused && exchange.sent == Sent::Nothing
     }
 
-    /// Whether any byte of the request was taken by the connection.
+    /// Whether the connection accepted at least one byte of the request.
     pub(crate) fn has_sent(&self) -> bool {
         self.lock().sent != Sent::Nothing
     }
 
-    /// Whether the connection has stopped taking the request.
+    /// Whether the connection has stopped accepting the request.
     pub(crate) fn is_broken(&self) -> bool {
         self.lock().sent == Sent::Broken
     }
 
-    /// Notes that the connection took bytes.
+    /// Records that the connection accepted bytes.
     pub(crate) fn wrote(&self) {
         let mut exchange = self.lock();
         if exchange.sent == Sent::Nothing {
@@ -84,12 +84,12 @@ impl Watch {
         }
     }
 
-    /// Notes that the connection takes no more bytes.
+    /// Records that the connection accepts no more bytes.
     pub(crate) fn broke(&self) {
         self.lock().sent = Sent::Broken;
     }
 
-    /// Notes bytes that came.
+    /// Records bytes that arrived.
     pub(crate) fn received(&self, bytes: &[u8]) {
         let mut exchange = self.lock();
         let room = KEPT.saturating_sub(exchange.received.len());
@@ -100,25 +100,25 @@ impl Watch {
         }
     }
 
-    /// Reads the answer's head from what has come of it.
+    /// Parses the head of the answer, as far as it has arrived.
     pub(crate) fn head<T>(&self, read: impl FnOnce(&Head<'_>) -> T) -> Option<T> {
         Head::read(&self.lock().received).as_ref().map(read)
     }
 
-    /// Whether what came is the beginning of a TLS record: an alert, or a handshake.
+    /// Whether the answer begins like a TLS record: an alert, or a handshake.
     pub(crate) fn looks_like_tls(&self) -> bool {
         matches!(self.lock().received.as_slice(), [0x15 | 0x16, 3, 0..=4, ..])
     }
 
-    /// Whether both sides agree that the connection can take another request, once the body of the
-    /// answer was read to its end.
+    /// Whether both sides agree that the connection can be used for another request, after the body
+    /// of the answer has been read to its end.
     pub(crate) fn is_reusable(&self) -> bool {
         let exchange = self.lock();
         let head = Head::read(&exchange.received);
         exchange.sent != Sent::Broken && head.as_ref().is_some_and(Head::is_regular)
     }
 
-    /// Waits until the head is overdue: at `deadline`, or some time after its status line.
+    /// Waits until the head is overdue: at `deadline`, or [`HEAD_TIME`] after its status line.
     pub(crate) async fn late(&self, deadline: Instant) {
         tokio::select! {
             () = self.status_line() => {
@@ -129,7 +129,7 @@ impl Watch {
     }
 
     async fn status_line(&self) {
-        // A word of the last exchange may still wait to be heard.
+        // A notification of the last exchange may still be pending.
         while !self.lock().has_status {
             self.status.notified().await;
         }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_about_one_exchange() {
+    fn a_record_covers_one_exchange() {
         let watch = Watch::default();
         watch.begin();
         assert!(!watch.has_sent() && !watch.is_first_write_again());

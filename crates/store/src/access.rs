@@ -3,9 +3,10 @@
 pub(crate) mod rule;
 mod statement;
 
-use fanfare_core::access::{Resource, Scope, administrator_key};
+use fanfare_core::access::administrator_key;
 use fanfare_core::explain::{By, Grant, OwnerState};
 use fanfare_core::name::Name;
+use fanfare_core::resource::{Resource, Scope};
 use tokio_postgres::Row;
 
 use crate::directory::UserStatus;

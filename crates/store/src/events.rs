@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fanfare_core::access::Resource;
 use fanfare_core::ids::{BatchKey, DeliveryId, EventKey, WebhookId};
 use fanfare_core::outcome::State;
+use fanfare_core::resource::Resource;
 use tokio_postgres::Row;
 
 use crate::error::StoreError;

@@ -3,12 +3,13 @@
 mod statement;
 
 use chrono::{DateTime, Utc};
-use fanfare_core::access::{Resource, administrator_key};
-use fanfare_core::explain::{Decision, Explanation, Facts, Grant, WebhookThen, explain};
+use fanfare_core::access::administrator_key;
+use fanfare_core::explain::{Decision, Explanation, Facts, Grant, WebhookVersion, explain};
 use fanfare_core::filter::{Action, Filters};
 use fanfare_core::ids::{BatchKey, DeliveryId, EventKey, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
+use fanfare_core::resource::Resource;
 use fanfare_core::test_event::SOURCE;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -172,7 +173,7 @@ fn explained(row: &Row, decided: &Decided) -> Result<WebhookExplained, StoreErro
     })
 }
 
-fn webhook_version(row: &Row) -> Result<Option<WebhookThen>, StoreError> {
+fn webhook_version(row: &Row) -> Result<Option<WebhookVersion>, StoreError> {
     let read = || Ok((row.try_get(7)?, row.try_get(8)?, row.try_get(9)?));
     let (deleted, paused, filters): (Option<bool>, Option<bool>, Option<Vec<String>>) =
         read().map_err(StoreError::at("read a version of a webhook"))?;
@@ -181,7 +182,7 @@ fn webhook_version(row: &Row) -> Result<Option<WebhookThen>, StoreError> {
     };
     let filters = Filters::parse(&filters)
         .map_err(|_| StoreError::Inconsistent { table: "webhook_versions", column: "filters" })?;
-    Ok(Some(WebhookThen { deleted, paused, filters }))
+    Ok(Some(WebhookVersion { deleted, paused, filters }))
 }
 
 fn sent(row: &Row, batch: BatchKey, webhook: WebhookId) -> Result<Sent, StoreError> {

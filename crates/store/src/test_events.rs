@@ -1,12 +1,13 @@
 //! Test events, which the service makes itself, each for one webhook.
 
 use chrono::{DateTime, Utc};
-use fanfare_core::access::{Scope, administrator_key};
+use fanfare_core::access::administrator_key;
 use fanfare_core::event::Event;
 use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::Due;
 use fanfare_core::name::Name;
+use fanfare_core::resource::Scope;
 use fanfare_core::test_event::Readable;
 use tokio_postgres::Row;
 

@@ -1,4 +1,4 @@
-//! What to do about a handshake that failed.
+//! Advice about a failed handshake: what an operator can do about it.
 
 use std::error::Error;
 use std::io;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError};
 
-/// What to do when a server ends a connection that has just been secured.
-pub const ENDED: &str = "it ended the connection after the handshake, as a server does that wants a \
-                         certificate of ours, or does not accept the one that it got";
+/// The advice for a connection that a server closes right after the handshake.
+pub const ENDED: &str = "it closed the connection after the handshake, as a server does that requires \
+                         a client certificate, or does not accept the one that it got";
 
-/// What to do about the failed handshake that caused this error, if one did.
+/// The advice about the failed handshake that caused this error, if one did.
 ///
-/// `secured` tells whether the connection spoke TLS: a server's last word about a certificate is
-/// often lost, because it comes when we have spoken on already.
+/// `secured` is whether the connection used TLS. A server's alert about a certificate is often
+/// lost, because the client has sent more data before the alert arrives.
 #[must_use]
 pub fn advice(error: &(dyn Error + 'static), secured: bool) -> Option<&'static str> {
     let mut next = Some(error);
@@ -29,8 +29,8 @@ pub fn advice(error: &(dyn Error + 'static), secured: bool) -> Option<&'static s
     None
 }
 
-/// Whether a handshake failed for its content, and not because the network did: an error of TLS is
-/// among its causes, or none of them is one of input and output.
+/// Whether a handshake failed because of TLS and not because of the network: its causes include an
+/// error of TLS, or no I/O error.
 #[must_use]
 pub fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     let (mut next, mut is_io) = (Some(error), false);
@@ -54,7 +54,7 @@ fn has_ended(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
-/// Input and output errors hold their cause without telling it as a source.
+/// Finds an error of TLS, which may be inside an I/O error that does not return it as its source.
 fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(found) = error.downcast_ref() {
         return Some(found);
@@ -66,21 +66,21 @@ fn of(error: &rustls::Error) -> Option<&'static str> {
     match error {
         rustls::Error::InvalidCertificate(wrong) => Some(match wrong {
             CertificateError::UnknownIssuer => {
-                "the server's certificate is signed by nobody who is trusted here: give the \
-                 certificate of its authority in the URL"
+                "the server's certificate is signed by an authority that is not trusted here: give the \
+                 certificate of that authority in the URL"
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "the server's certificate is for other names: connect to one of those, or have \
-                 it made for this one"
+                "the server's certificate is for other names: connect to one of these names, or \
+                 issue a certificate for this one"
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the server's certificate has expired: have it renewed, and check both clocks"
+                "the server's certificate has expired: renew it, and check the clocks of both machines"
             }
-            _ => "the server's certificate can't be accepted: have it made anew",
+            _ => "the server's certificate is not valid: issue a new one",
         }),
         rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        ) => Some("the server wants a certificate of ours: give it, and its key, in the URL"),
+        ) => Some("the server requires a client certificate: give it, and its key, in the URL"),
         rustls::Error::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
@@ -88,11 +88,12 @@ fn of(error: &rustls::Error) -> Option<&'static str> {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked,
         ) => Some(
-            "the server does not accept our certificate: give one of an authority that it trusts",
+            "the server does not accept our client certificate: give one of an authority that it \
+             trusts",
         ),
-        rustls::Error::InvalidMessage(_) => {
-            Some("what answers does not speak TLS: check the port, and whether TLS is on there")
-        }
+        rustls::Error::InvalidMessage(_) => Some(
+            "the server does not speak TLS on this port: check the port, and whether TLS is on",
+        ),
         _ => None,
     }
 }
@@ -103,7 +104,7 @@ mod tests {
     use std::fmt;
 
     #[test]
-    fn a_network_that_fails_during_the_handshake_is_no_matter_of_tls() {
+    fn network_errors_during_the_handshake_are_not_errors_of_tls() {
         use io::ErrorKind::{
             HostUnreachable, InvalidData, NetworkUnreachable, TimedOut, UnexpectedEof,
         };
@@ -113,6 +114,6 @@ mod tests {
         let refused = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
         assert!(is_of_tls(&io::Error::new(InvalidData, refused.clone())));
         assert!(is_of_tls(&refused));
-        assert!(is_of_tls(&fmt::Error), "what the client itself says of the server's answer");
+        assert!(is_of_tls(&fmt::Error), "an error of the client about the server's answer");
     }
 }

@@ -1,10 +1,10 @@
-//! TLS to the database and the broker: whom to trust, and who we are.
+//! TLS to the database and the broker: the trusted authorities, and our own certificate.
 //!
-//! Both servers have words of their own for this in their connection strings; what they mean comes
-//! together in [`Tls`]. Files are read for each connection, so that a certificate that was renewed
-//! is used without a restart.
+//! The connection strings of both servers have their own parameters for this; both are translated
+//! to [`Tls`]. Files are read for each connection, so that a renewed certificate is used without a
+//! restart.
 //!
-//! `verify` holds the checks that are weaker than the usual one, for those who ask for them.
+//! `verify` has the optional checks that are weaker than the default.
 
 mod advice;
 mod verify;
@@ -23,102 +23,87 @@ use thiserror::Error;
 
 pub use advice::{ENDED, advice, is_of_tls};
 
-/// How a server is checked, and what it is shown of us.
+/// How to check a server's certificate, and the client certificate to present.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// What of the server's certificate is checked.
     pub check: Check,
-    /// Whose signatures are trusted.
     pub roots: Roots,
-    /// The certificate that the server may ask for.
+    /// The client certificate, which the server may request.
     pub identity: Option<Identity>,
 }
 
-/// What of a server's certificate is checked.
+/// How a server's certificate is checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing: the connection is encrypted, but whoever answers is believed.
+    /// Not at all: the connection is encrypted, but any server is accepted.
     Nothing,
-    /// That it was signed by one of the roots, for whatever name.
+    /// It must be signed by one of the roots, for any name.
     Signature,
-    /// That it was signed by one of the roots for the name that was connected to.
+    /// It must be signed by one of the roots, for the host name of the connection.
     #[default]
     SignatureAndName,
 }
 
-/// Whose signatures are trusted.
+/// The trusted authorities.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Roots {
-    /// Those that the operating system trusts.
+    /// The authorities that the operating system trusts.
     #[default]
     System,
     /// The certificates in a PEM file, and no others.
     File(PathBuf),
 }
 
-/// A certificate of our own, with those that lead to its root, and its key: two PEM files.
+/// A client certificate with its chain, and its key: two PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The certificates, our own first.
+    /// The certificates, the client's own first.
     pub certificate: PathBuf,
     /// The key, not encrypted.
     pub key: PathBuf,
 }
 
-/// TLS can't be set up as asked.
+/// Why TLS can't be set up.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file can't be read.
     #[error("failed to read {path}; check that it exists and that this user may read it")]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
     /// A file holds no certificates.
     #[error("{path} holds no certificate; give a file with certificates in PEM form")]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
+    NoCertificate { path: PathBuf },
     /// A file holds no key that can be used.
     #[error("{path} holds no key that can be used; give a private key in PEM form, not encrypted")]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Certificate and key don't fit, or something else is wrong with them.
+    NoKey { path: PathBuf },
+    /// Certificate and key don't match, or one of them is not valid.
     #[error("the certificate in {certificate} can't be used with the key in {key}")]
     Identity {
-        /// The certificate's file.
         certificate: PathBuf,
-        /// The key's file.
         key: PathBuf,
-        /// What is wrong.
         #[source]
         source: rustls::Error,
     },
     /// The roots can't be used.
-    #[error("failed to take trusted certificates from {of}")]
+    #[error("failed to load trusted certificates from {of}")]
     Roots {
-        /// Where from.
+        /// The file, or the operating system.
         of: String,
-        /// What is wrong.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl Tls {
-    /// Reads the files and makes of them what a connection needs. Blocks for as long as reading
-    /// takes.
+    /// Reads the files and builds the configuration of a connection. It blocks while it reads.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] names the file and what is wrong with it.
+    /// A file can't be read or used. [`TlsError`] names the file and the problem.
     pub fn client_config(&self) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = self.verifier(&provider)?;
@@ -232,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn files_of_the_right_kind_are_taken() {
+    fn a_valid_certificate_and_key_are_accepted() {
         let (scratch, (certificate, key)) = (Scratch::new(), pair());
         let (certificate, key) = (scratch.file("c.pem", &certificate), scratch.file("k.pem", &key));
         with_identity(certificate, key).unwrap();
     }
 
     #[test]
-    fn a_file_that_can_t_be_used_is_named() {
+    fn an_unusable_file_is_named_in_the_error() {
         let (scratch, (certificate, key)) = (Scratch::new(), pair());
         let certificate = scratch.file("c.pem", &certificate);
         let key = scratch.file("k.pem", &key);

@@ -1,4 +1,4 @@
-//! Checks of a server's certificate that are weaker than the usual one.
+//! Checks of a server's certificate that are weaker than the default.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use rustls::crypto::{
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// Believes every server that holds the key of the certificate that it shows.
+/// Accepts any certificate whose key the server has.
 #[derive(Debug)]
 pub(crate) struct Anyone(WebPkiSupportedAlgorithms);
 
@@ -54,7 +54,7 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
-/// The usual check, except that a certificate for another name passes.
+/// The default check, except that it accepts a certificate for another name.
 #[derive(Debug)]
 pub(crate) struct AnyName(pub(crate) Arc<dyn ServerCertVerifier>);
 
@@ -68,7 +68,7 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name is looked at last: everything else was right.
+            // The name is checked last, so all other checks have passed.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

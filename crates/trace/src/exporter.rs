@@ -1,7 +1,7 @@
-//! Sending spans to a collector, over OTLP/HTTP in JSON.
+//! The export of spans to a collector, over OTLP/HTTP in JSON.
 //!
-//! Work never waits for a collector. Ended spans wait in a bounded queue; a thread of its own sends
-//! them in batches, and what does not fit into the queue meanwhile is dropped.
+//! No work ever waits for a collector. Ended spans wait in a bounded queue. A separate thread sends
+//! them in batches. A span that does not fit into the queue is dropped.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,23 +31,22 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::sampling::{ReceivedOnly, Sampling};
 
-/// The most spans that wait to be sent, some megabytes.
+/// The most spans that wait to be sent: some megabytes.
 const QUEUE: usize = 8192;
 
 /// The most spans in a request.
 const BATCH: usize = 512;
 
-/// How long spans wait for others, so that a request carries many.
+/// How long spans wait for further ones, so that a request carries many.
 const DELAY: Duration = Duration::from_millis(500);
 
-/// What is exported, and where.
+/// The configuration of the export.
 #[derive(Debug)]
 pub struct Config {
-    /// The whole address of the collector, as `http://127.0.0.1:4318/v1/traces`.
+    /// The full URL of the collector, such as `http://127.0.0.1:4318/v1/traces`.
     pub endpoint: String,
     /// Further headers of each request, such as those that authenticate it.
     pub headers: HashMap<String, String>,
-    /// Which traces are recorded.
     pub sampling: Sampling,
     /// The name of the service that the spans belong to.
     pub service: String,
@@ -55,14 +54,14 @@ pub struct Config {
     pub version: &'static str,
 }
 
-/// What sends a request to the collector.
+/// Sends requests to the collector.
 pub trait Transport: std::fmt::Debug + Send + Sync + 'static {
-    /// Sends a request, and blocks until there is an answer or none will come. It must end in time:
-    /// spans wait meanwhile.
+    /// Sends a request and blocks until its answer or failure. It must have a time-out, because
+    /// other spans wait meanwhile.
     ///
     /// # Errors
     ///
-    /// Why there is no answer.
+    /// There is no answer. The error is the reason in words.
     fn post(&self, headers: HeaderMap, body: Bytes) -> Result<Answer, String>;
 }
 
@@ -75,23 +74,23 @@ pub struct Answer {
     pub retry_after: Option<http::HeaderValue>,
 }
 
-/// Spans can't be exported.
+/// The export of spans can't be set up.
 #[derive(Debug, Error)]
 #[error("failed to set up the export of spans")]
 pub struct ExporterError(#[from] ExporterBuildError);
 
-/// The export of a process's spans, with its thread.
+/// The export of a process's spans, and its thread.
 #[derive(Debug)]
 pub struct Exporter {
     provider: SdkTracerProvider,
 }
 
 impl Exporter {
-    /// Starts to export. [`layer`](Self::layer) has the spans.
+    /// Starts the export. Spans get to it through its [`layer`](Self::layer).
     ///
     /// # Errors
     ///
-    /// [`ExporterError`]
+    /// The configuration is not valid.
     pub fn start(config: Config, transport: impl Transport) -> Result<Self, ExporterError> {
         let exporter = SpanExporter::builder()
             .with_http()
@@ -121,7 +120,7 @@ impl Exporter {
         Ok(Self { provider })
     }
 
-    /// What takes the spans out of a subscriber.
+    /// The layer of a subscriber that passes spans to the export.
     #[must_use]
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
@@ -138,10 +137,11 @@ impl Exporter {
         layer.with_filter(Targets::new().with_target(TARGET, tracing::Level::INFO))
     }
 
-    /// Sends what is left, for at most `longest`, and ends. Spans that end later are dropped.
+    /// Sends the remaining spans, for at most `longest`, and stops. Spans that end later are
+    /// dropped.
     pub fn finish(self, longest: Duration) {
         if let Err(error) = self.provider.shutdown_with_timeout(longest) {
-            tracing::warn!(%error, "some spans could not be sent before the end");
+            tracing::warn!(%error, "some spans could not be sent before the process ended");
         }
     }
 }
@@ -157,7 +157,7 @@ struct Client<T> {
 impl<T: Transport> HttpClient for Client<T> {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (parts, body) = request.into_parts();
-        // Blocking is right here: this is the exporter's own thread.
+        // Blocking is correct here, since this runs on the exporter's own thread.
         let answer = self.transport.post(parts.headers, body);
         self.log(&answer);
         let Answer { status, retry_after } = answer?;

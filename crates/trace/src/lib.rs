@@ -1,9 +1,9 @@
 //! OpenTelemetry: spans go from `tracing` to a collector, and their context into `traceparent`.
 //!
-//! The only crate that uses OpenTelemetry's libraries. Spans begin with `tracing`'s macros and the
-//! target [`fanfare_core::spans::TARGET`], wherever something happens that is worth one.
+//! Only this crate uses OpenTelemetry's libraries. The other crates create spans with the macros of
+//! `tracing` and the target [`fanfare_core::spans::TARGET`].
 //!
-//! - [`exporter`] sends ended spans, in batches and on a thread of its own;
+//! - [`exporter`] sends ended spans, in batches and on a separate thread;
 //! - [`sampling`] decides which traces are recorded;
 //! - [`propagation`] connects spans to the traces of publishers and receivers.
 

@@ -11,8 +11,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 const TRACEPARENT: &str = "traceparent";
 
-/// Makes a span a part of the trace that `traceparent` is about. Without one, or with one that is
-/// not valid, the span begins a trace.
+/// Makes a span a part of the trace in `traceparent`. If that is absent or not valid, the span
+/// begins a trace.
 pub fn set_parent(span: &Span, traceparent: Option<&str>) {
     let Some(traceparent) = traceparent.filter(|_| !span.is_disabled()) else { return };
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
@@ -21,10 +21,10 @@ pub fn set_parent(span: &Span, traceparent: Option<&str>) {
     let _ = span.set_parent(parent);
 }
 
-/// The `traceparent` to pass on: the span's if it is recorded, else the one that was `received`.
+/// The `traceparent` to pass on: that of the span if it is recorded, else the `received` one.
 ///
-/// A span that is not recorded and received none passes its own on, which says just that: the next
-/// process then leaves this trace out too, instead of beginning another.
+/// If the span is not recorded and none was received, it is that of the span, marked as not
+/// recorded. So the next process does not record the trace either, and does not begin another one.
 #[must_use]
 pub fn traceparent(span: &Span, received: Option<&str>) -> Option<String> {
     let received = || received.map(str::to_owned);
@@ -38,7 +38,7 @@ pub fn traceparent(span: &Span, received: Option<&str>) -> Option<String> {
     if context.span().span_context().is_sampled() { own } else { received().or(own) }
 }
 
-/// Points from one span to another one that has to do with it.
+/// Adds a link from one span to a related one.
 pub fn link(from: &Span, to: &Span) {
     from.add_link(to.context().span().span_context().clone());
 }
@@ -49,8 +49,8 @@ pub fn is_recorded(span: &Span) -> bool {
     !span.is_disabled() && span.context().span().span_context().is_sampled()
 }
 
-/// The first of several spans that is recorded, else a disabled one. What is done for several
-/// messages at once is a part of that one's trace.
+/// The first recorded one of several spans, else a disabled span. Work for several messages
+/// together belongs to the trace of that span.
 #[must_use]
 pub fn first_recorded<'a>(spans: impl IntoIterator<Item = &'a Span>) -> Span {
     spans.into_iter().find(|span| is_recorded(span)).cloned().unwrap_or_else(Span::none)

@@ -1,4 +1,4 @@
-//! Which traces are recorded.
+//! Sampling: the choice of traces that are recorded.
 
 use opentelemetry::trace::{Link, SpanKind, TraceContextExt as _, TraceId, TraceState};
 use opentelemetry::{Context, KeyValue};
@@ -7,14 +7,16 @@ use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, Should
 /// A sampler by OpenTelemetry's names (SDK environment variables, `OTEL_TRACES_SAMPLER`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Whether a trace that began elsewhere is recorded just as it is there.
+    /// Whether a trace that began in another process is recorded exactly if that process records
+    /// it.
     pub follows_parent: bool,
-    /// The share of traces that is recorded, from 0 to 1: of all, or of those that begin here.
+    /// The part of the traces that is recorded, from 0 to 1. If
+    /// [`follows_parent`](Self::follows_parent) is true, it applies only to traces that begin here.
     pub ratio: f64,
 }
 
 impl Sampling {
-    /// Reads the name of a sampler. `ratio` counts for those that take one.
+    /// Parses the name of a sampler. `ratio` is used by the samplers that have one.
     #[must_use]
     pub fn parse(name: &str, ratio: f64) -> Option<Self> {
         let (follows_parent, kind) = match name.strip_prefix("parentbased_") {
@@ -36,8 +38,8 @@ impl Sampling {
     }
 }
 
-/// Only a message that is received begins a trace. What else happens is a part of a trace or of
-/// none: statements that run every second would otherwise each be a trace of one span.
+/// A sampler by which only a received message begins a trace. Otherwise each statement that runs
+/// every second would be a trace of one span.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceivedOnly(Sampler);
 

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fanfare_core::access::Resource;
 use fanfare_core::filter::is_delete;
 use fanfare_core::job::Due;
 use fanfare_core::outcome::{DeadReason, DropReason, State, plan_holds};
+use fanfare_core::resource::Resource;
 use fanfare_core::suspect::Suspicion;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::access::Question;

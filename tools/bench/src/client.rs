@@ -1,5 +1,5 @@
-//! The limit of this machine: the HTTP client that Fanfare uses, signing and posting, with nothing
-//! around it: no broker, no database, no decision.
+//! The bare client, which shows the limit of this machine: the HTTP client that Fanfare uses,
+//! signing and posting, without broker, database or decisions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,14 +25,14 @@ pub(crate) struct Command {
     pub(crate) url: String,
     /// The secret that signs.
     pub(crate) secret: String,
-    /// The number of the first one.
+    /// The number of the first POST.
     pub(crate) from: u64,
     pub(crate) count: u64,
-    /// The bytes of the data in each.
+    /// The size of each event's data, in bytes.
     pub(crate) size: usize,
-    /// How many may be under way at a time.
+    /// The most concurrent POSTs.
     pub(crate) side_by_side: usize,
-    /// Unused connections kept for a host.
+    /// The most unused connections to a host.
     pub(crate) idle: usize,
 }
 
@@ -69,7 +69,7 @@ async fn post_all(command: Command) -> Result<()> {
     Ok(())
 }
 
-/// As `crates/outbound` builds it, without its target policy.
+/// Builds a client like that of `crates/outbound`, without the target policy.
 fn client(idle: usize) -> reqwest::Result<Client> {
     Client::builder()
         .user_agent(concat!("Fanfare/", env!("CARGO_PKG_VERSION")))
@@ -82,7 +82,7 @@ fn client(idle: usize) -> reqwest::Result<Client> {
         .tcp_nodelay(true)
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(idle)
-        // Without https there is no need for the trust roots of the system.
+        // No https is used, so the trust roots of the system are not needed.
         .tls_certs_only([])
         .build()
 }

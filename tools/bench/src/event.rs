@@ -1,14 +1,14 @@
-//! The events of the benchmark, and what the sink reads back from a notification of one.
+//! The events of the benchmark, and reading their stamp from a notification.
 //!
-//! The first two keys of an event's data are its number and the time when it was published. Data
-//! keeps its order on the way, so the sink finds both near the beginning of a POST's body.
+//! The first two keys of an event's data are its number and the time when it was published. Fanfare
+//! keeps the order of the data, so the sink finds both near the beginning of a POST's body.
 
 use std::fmt::Write as _;
 
-/// What tells one event from another, and when it was published.
+/// The number of an event, and the time when it was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// From 0, each number once in a world.
+    /// From 0, each number once in an installation.
     pub(crate) number: u64,
     /// Nanoseconds since 1970.
     pub(crate) sent: u64,
@@ -17,13 +17,13 @@ pub(crate) struct Stamp {
 const NUMBER: &[u8] = b"\"N\":";
 const SENT: &[u8] = b",\"T\":";
 
-/// The bytes of a body within which a stamp is found.
+/// The number of bytes at the beginning of a body that contain the stamp.
 pub(crate) const HEAD: usize = 512;
 
-/// The data of an event, `size` bytes of JSON; more when its two numbers alone are longer.
+/// The data of an event: `size` bytes of JSON, or more if its two numbers need more.
 pub(crate) fn data(stamp: Stamp, size: usize) -> String {
     let mut data = String::with_capacity(size);
-    // Writing into a String does not fail.
+    // Writing to a String does not fail.
     let _ = write!(data, r#"{{"N":{},"T":{},"Text":""#, stamp.number, stamp.sent);
     let missing = size.saturating_sub(data.len() + 2);
     data.extend(std::iter::repeat_n('x', missing));
@@ -31,7 +31,7 @@ pub(crate) fn data(stamp: Stamp, size: usize) -> String {
     data
 }
 
-/// The notification that receivers get of an event of a task.
+/// The notification of an event about a task.
 pub(crate) fn notification(stamp: Stamp, size: usize) -> String {
     let data = data(stamp, size);
     let rest = data.strip_prefix('{').unwrap_or(&data);
@@ -52,7 +52,7 @@ pub(crate) fn event(
     )
 }
 
-/// The stamp of the first notification in a POST's body, of which the beginning is enough.
+/// The stamp of the first notification in a POST's body. The beginning of the body is enough.
 pub(crate) fn stamp(body: &[u8]) -> Option<Stamp> {
     let body = body.get(..HEAD).unwrap_or(body);
     let (number, rest) = digits(after(body, NUMBER)?)?;
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_survives_its_way_through_an_event() {
+    fn a_stamp_is_read_back_from_the_body_of_an_event() {
         let stamped = Stamp { number: 7, sent: 1_700_000_000_123_456_789 };
         assert_eq!(data(stamped, 400).len(), 400);
         let event = event("tasks.execute", "tasks/t1", "/bench", stamped, 400);

@@ -1,4 +1,4 @@
-//! What a report has to say of the machine, without which its numbers say nothing.
+//! The description of the machine in a report. Without it, the figures can't be compared.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use crate::report::TAKEN_AT;
 use crate::stage::Stage;
 
-/// The profile of the benchmark itself, and so of what it builds.
+/// The build profile of the benchmark, with which it also builds Fanfare.
 pub(crate) const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
 
 /// Name and value of each fact, in order.

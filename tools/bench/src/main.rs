@@ -1,12 +1,12 @@
-//! `cargo bench-all`: Fanfare measured on one machine, beside the limits of that machine.
+//! `cargo bench-all`: measures Fanfare on one machine, and the limits of that machine.
 //!
-//! Everything is real and on loopback: private RabbitMQ and PostgreSQL, the `fanfare` binary in
-//! processes of its own, a publisher, and a sink that counts what arrives. The publisher, the sink
-//! and the bare client that shows the limit are this same binary in other roles, each a process, so
-//! that all share the machine as they would in use.
+//! Everything is real and on loopback: private RabbitMQ and PostgreSQL, processes of the `fanfare`
+//! binary, a publisher, and a sink that counts the POSTs. The publisher, the sink and the bare
+//! client are roles of this binary, each in its own process, so that all of them share the machine
+//! as in production.
 //!
-//! Read [`parts`] for what is measured, [`plan`] for how much of it, [`stage`] and [`world`] for
-//! what runs, [`sink`] for how it is counted, and [`report`] for what comes out.
+//! [`parts`] has the measurements, and [`plan`] their sizes. [`stage`] and [`world`] start the
+//! processes, [`sink`] counts, and [`report`] writes the results.
 
 mod client;
 mod event;
@@ -40,11 +40,11 @@ use report::Report;
 use stage::Stage;
 use tikv_jemallocator::Jemalloc;
 
-/// As Fanfare has it, so that the bare client is what Fanfare could be at most.
+/// The same allocator as Fanfare's, so that the bare client shows Fanfare's limit.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Measures Fanfare beside the limits of this machine.
+/// Measures Fanfare, and the limits of this machine.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench-all", args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -54,39 +54,41 @@ struct Arguments {
     run: Run,
 }
 
-/// What one run measures.
+/// The measurements of one run.
 #[derive(Debug, clap::Args)]
 struct Run {
-    /// The parts to run; all of them when none is named
+    /// The parts to run [default: all]
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Small counts and one round: shows that everything works, and says nothing about speed
+    /// Check that everything works, with small counts and one round; the figures say nothing about
+    /// speed
     #[arg(long, conflicts_with_all = ["full", "save"])]
     smoke: bool,
-    /// Ten million stored attempts, too
+    /// Also measure with ten million stored attempts
     #[arg(long)]
     full: bool,
-    /// So many rounds of each figure, instead of three
+    /// The number of rounds of each figure [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "smoke")]
     rounds: Option<u64>,
-    /// Only the cases with these words in their names, of `ledger`, `best`, `throughput` and `isolation`
+    /// Run only the cases of `ledger`, `best`, `throughput` and `isolation` whose names contain
+    /// these words
     #[arg(long, value_name = "WORDS", default_value = "")]
     case: String,
-    /// Copy the report and the chart to docs/bench
+    /// Copy the report to docs/bench
     #[arg(long)]
     save: bool,
-    /// The fanfare binary to measure; built when not given
+    /// The fanfare binary to measure [default: a new build]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
 }
 
-/// The benchmark's own processes.
+/// The roles of the benchmark's own processes.
 #[derive(Debug, clap::Subcommand)]
 enum Role {
-    /// Takes POSTs and counts them
+    /// Receives POSTs and counts them
     #[command(hide = true)]
     Sink,
-    /// Signs and posts without anything around it
+    /// Signs and sends POSTs, and does nothing else
     #[command(hide = true)]
     Client,
     /// Publishes to a queue and consumes from it
@@ -98,7 +100,7 @@ enum Role {
 }
 
 fn main() -> ExitCode {
-    // The alias ends in `--`, and people add one of their own.
+    // The alias of cargo ends in `--`, and people may add another one.
     let mut words: Vec<OsString> = std::env::args_os().collect();
     if words.get(1).is_some_and(|word| word == "--") {
         words.remove(1);
@@ -120,7 +122,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The one that measures mostly waits; one thread leaves the machine to the others.
+/// The measuring process mostly waits, so one thread is enough.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -144,7 +146,7 @@ async fn measure(run: &Run) -> Result<()> {
     stage.end(failed.is_err()).await;
     print!("{}", report.table());
     eprintln!("the report is in {}", report.folder().display());
-    // What was lost must not be overlooked for the numbers.
+    // A lost delivery must fail the run, even though there are figures.
     failed?;
     if run.save {
         let folder = build::workspace().join("docs/bench");

@@ -1,8 +1,8 @@
-//! What is measured, part by part.
+//! The parts of the benchmark.
 //!
-//! Each part makes the installation that it needs, takes each of its figures once a round, and checks
-//! at the end that nothing was lost and nothing came twice: a number that was reached by losing
-//! something is no number.
+//! Each part creates the installation that it needs and measures each of its figures once a round.
+//! At the end it checks that no delivery was lost or duplicated, since figures with losses are not
+//! valid.
 
 mod best;
 mod broker;
@@ -26,25 +26,25 @@ use crate::stage::Stage;
 /// The parts, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Part {
-    /// What the bare HTTP client reaches: the limit that rates are compared with
+    /// POSTs a second of the bare HTTP client: the limit that rates are compared with
     Limit,
-    /// What the broker reaches: confirmed in, acknowledged out, one quorum queue
+    /// Messages a second through one quorum queue, with confirms and acknowledgements
     Broker,
-    /// What the ledger reaches: rows of attempts
+    /// Rows of attempts a second that the ledger accepts
     Ledger,
-    /// What these three reach at once, with nothing around them
+    /// The rate of these three at the same time, without Fanfare
     Best,
     /// Deliveries a second through the whole pipeline, by fan-out
     Throughput,
-    /// From publish to arrival, unloaded and at half of the throughput
+    /// The time from publish to arrival, without load and at half of the throughput
     Latency,
-    /// What more workers and routers add, with endpoints that take their time
+    /// Deliveries a second with more workers and routers, to slow endpoints
     Scale,
-    /// What bad endpoints cost the good ones
+    /// The effect of bad endpoints on the good ones
     Isolation,
-    /// What a storm of retries costs first attempts
+    /// The effect of many retries on first attempts
     Storm,
-    /// What webhooks, stored attempts and a large directory cost
+    /// The effect of many webhooks, many stored attempts and a large directory
     Growth,
     /// Memory and CPU of each process
     Memory,
@@ -65,7 +65,7 @@ impl Part {
         Self::Memory,
     ];
 
-    /// The name that it has in a report.
+    /// The part's name in a report.
     fn name(self) -> String {
         format!("{self:?}").to_lowercase()
     }
@@ -92,7 +92,7 @@ pub(crate) fn names() -> Vec<String> {
     Part::ALL.into_iter().map(Part::name).collect()
 }
 
-/// Runs these parts, or all when none is named; one that fails does not keep the others from it.
+/// Runs these parts, or all if none is named. If a part fails, the others still run.
 pub(crate) async fn run_all(
     wanted: &[Part],
     stage: &mut Stage,
@@ -107,7 +107,7 @@ pub(crate) async fn run_all(
             eprintln!("{name} failed: {error:#}");
             failed.push(name);
         }
-        // A run that is broken off later has at least this.
+        // If the run is interrupted later, the figures so far are kept.
         report.write(&report.folder())?;
     }
     if failed.is_empty() { Ok(()) } else { bail!("these parts failed: {}", failed.join(", ")) }

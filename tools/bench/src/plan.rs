@@ -1,14 +1,14 @@
-//! How much of everything is measured: the whole plan, and the smoke form, which is as small as it
-//! can be while each part still does what it is there for.
+//! The sizes of all measurements: the whole plan, and the smoke plan, which is as small as possible
+//! while each part still does its work.
 
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// Shows that everything works.
+    /// Only checks that everything works.
     Smoke,
     Whole {
-        /// With what takes very long.
+        /// Whether the measurements that take very long are included.
         full: bool,
     },
 }
@@ -16,7 +16,7 @@ pub(crate) enum Size {
 /// A load that is published as fast as the broker confirms it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FanOut {
-    /// Webhooks that each event goes to.
+    /// The number of webhooks for each event.
     pub(crate) webhooks: u64,
     /// Events before the first round.
     pub(crate) warm_up: u64,
@@ -24,10 +24,9 @@ pub(crate) struct FanOut {
     pub(crate) events: u64,
 }
 
-/// A directory and what is asked of it.
+/// The size of a directory, and of the webhooks of its users.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Directory {
-    /// Users, and as many groups of reports.
     pub(crate) users: u64,
     pub(crate) roles: u64,
     /// Permissions in all.
@@ -39,89 +38,89 @@ pub(crate) struct Directory {
 /// The counts of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// How often each figure is taken.
+    /// The number of measurements of each figure.
     pub(crate) rounds: u64,
-    /// The words that the names of cases must have, where a part has cases with names.
+    /// The text that the name of a case must contain, in parts that have named cases.
     pub(crate) case: String,
-    /// How long nothing may come before what is missing counts as lost: longer than any delivery
-    /// is put off.
-    pub(crate) patience: Duration,
+    /// The time without an arrival after which missing deliveries count as lost: longer than any
+    /// deferral.
+    pub(crate) loss_timeout: Duration,
     /// The bytes of an event's data.
     pub(crate) data: usize,
-    /// Events that a publisher may have without a confirm.
+    /// The most events of a publisher that wait for a confirm.
     pub(crate) in_flight: usize,
 
     /// POSTs of the bare client in a round.
     pub(crate) limit_posts: u64,
-    /// How many it makes side by side, each tried.
+    /// The numbers of concurrent POSTs, one after another.
     pub(crate) limit_side_by_side: Vec<usize>,
     /// Messages through the queue in a round.
     pub(crate) broker_messages: u64,
     /// Rows written to the ledger in a round.
     pub(crate) ledger_rows: u64,
-    /// Throughput of the pipeline.
+    /// The loads of the pipeline.
     pub(crate) fan_outs: Vec<FanOut>,
 
     /// Events a second of an unloaded pipeline.
     pub(crate) idle_rate: f64,
     /// Events of a round at that rate.
     pub(crate) idle_events: u64,
-    /// How long a round at half of the throughput takes, in seconds.
+    /// The duration of a round at half of the throughput, in seconds.
     pub(crate) busy_seconds: u64,
 
-    /// Numbers of workers, each with every number of routers.
+    /// Numbers of workers, combined with each number of routers.
     pub(crate) scale_workers: Vec<u64>,
     /// Numbers of routers.
     pub(crate) scale_routers: Vec<u64>,
-    /// Events of a round there, each to ten webhooks.
+    /// Events of a round of this part, each to ten webhooks.
     pub(crate) scale_events: u64,
 
     /// Events a second to ten endpoints, some of them bad.
     pub(crate) isolation_rate: f64,
-    /// How long a round takes, in seconds.
+    /// The duration of a round, in seconds.
     pub(crate) isolation_seconds: u64,
-    /// How many are bad, each tried with each kind of bad; when empty, one of each kind.
+    /// Numbers of bad endpoints, combined with each bad manner; if empty, one of each manner.
     pub(crate) isolation_bad: Vec<usize>,
 
-    /// Webhooks of a gateway that fails in mid-load, each tried at each rate and in each manner.
+    /// Numbers of webhooks of a gateway that fails under load, combined with each rate and manner.
     pub(crate) gateway_webhooks: Vec<u64>,
-    /// Events a second there.
+    /// Events a second of this part.
     pub(crate) gateway_rates: Vec<f64>,
-    /// Seconds of load to warm up, before it fails, and from then on.
+    /// Seconds of load to warm up, before the failure, and after it.
     pub(crate) gateway_seconds: [f64; 3],
-    /// In how many manners it fails.
+    /// The number of manners in which the gateway fails.
     pub(crate) gateway_manners: usize,
 
     /// Deliveries that fail at once.
     pub(crate) storm_deliveries: u64,
     /// Other events a second, before the storm and during it.
     pub(crate) storm_rate: f64,
-    /// How long they are watched before it, and again during it, in seconds.
+    /// The duration of the measurement before the storm, and again during it, in seconds.
     pub(crate) storm_watched: u64,
     /// The delay before the first retry, and the longest one.
     pub(crate) storm_delays: [&'static str; 2],
 
-    /// Numbers of webhooks to route among.
+    /// Numbers of webhooks in the installation.
     pub(crate) growth_webhooks: Vec<u64>,
     /// Numbers of stored attempts.
     pub(crate) growth_attempts: Vec<u64>,
     /// Calls of each kind in a round.
     pub(crate) growth_calls: u64,
-    /// Events delivered in a round beside the stored attempts.
+    /// Events that are delivered in a round, in addition to the stored attempts.
     pub(crate) growth_events: u64,
     /// The directory to import.
     pub(crate) directory: Directory,
 
-    /// Events that show what processes need at full load.
+    /// Events for the measurement at full load.
     pub(crate) memory_events: u64,
-    /// The same with events of almost 1 MiB.
+    /// Events of almost 1 MiB.
     pub(crate) memory_large: u64,
-    /// How long processes are left alone before they count as idle.
+    /// The time after its start after which a process counts as idle.
     pub(crate) memory_rest: Duration,
 }
 
 impl Plan {
-    /// Whether a case is to be measured.
+    /// Whether a case should be measured.
     pub(crate) fn wants(&self, case: &str) -> bool {
         case.contains(&self.case)
     }
@@ -150,7 +149,7 @@ impl Plan {
         Self {
             rounds: 3,
             case: String::new(),
-            patience: Duration::from_mins(6),
+            loss_timeout: Duration::from_mins(6),
             data: 400,
             in_flight: 1000,
             limit_posts: 100_000,
@@ -199,7 +198,7 @@ impl Plan {
         let fan_out = |webhooks, warm_up, events| FanOut { webhooks, warm_up, events };
         Self {
             rounds: 1,
-            patience: Duration::from_secs(45),
+            loss_timeout: Duration::from_secs(45),
             limit_posts: 200,
             limit_side_by_side: vec![16],
             broker_messages: 200,

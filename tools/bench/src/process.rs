@@ -83,17 +83,17 @@ impl Helper {
     pub(crate) async fn ask<A: DeserializeOwned>(
         &mut self,
         command: &impl Serialize,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<A> {
         let line = serde_json::to_string(command)? + "\n";
-        let answered = timeout(patience, async {
+        let answered = timeout(limit, async {
             self.stdin.write_all(line.as_bytes()).await?;
             self.lines.next_line().await
         });
         let name = self.service.name();
         let answer = answered
             .await
-            .with_context(|| format!("the {name} did not answer within {patience:?}"))?
+            .with_context(|| format!("the {name} did not answer within {limit:?}"))?
             .with_context(|| format!("speaking with the {name}"))?;
         let Some(answer) = answer else {
             bail!("the {name} ended; its log ends:\n{}", tail(self.service.log()));
@@ -104,7 +104,7 @@ impl Helper {
         }
     }
 
-    /// Ends it at once, and waits until it is gone.
+    /// Kills the process, and waits until it has ended.
     pub(crate) async fn end(self) {
         self.service.kill().await;
     }

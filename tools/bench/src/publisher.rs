@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::event::{self, Stamp};
 use crate::number;
 
-/// Where the report server publishes.
+/// The exchange of the report server.
 const EXCHANGE: &str = "reportserver.events";
 
-/// How often a paced publisher looks whether an event is due.
+/// How often a publisher with a rate checks whether the next event is due.
 const TICK: Duration = Duration::from_millis(1);
 
 /// Events to publish.
@@ -25,24 +25,24 @@ const TICK: Duration = Duration::from_millis(1);
 pub(crate) struct Command {
     /// The virtual host's URL.
     pub(crate) amqp_url: String,
-    /// Such as `tasks.execute`; the events have them in turn.
+    /// The types of the events in turn, such as `tasks.execute`.
     pub(crate) event_types: Vec<String>,
-    /// Such as `tasks/t1`.
+    /// The subject of all events, such as `tasks/t1`.
     pub(crate) subject: String,
-    /// The number of the first one.
+    /// The number of the first event.
     pub(crate) from: u64,
     pub(crate) count: u64,
-    /// The bytes of each one's data.
+    /// The size of each event's data, in bytes.
     pub(crate) size: usize,
-    /// How many may be without a confirm at a time.
+    /// The most events that wait for a confirm.
     pub(crate) in_flight: usize,
-    /// Events a second; as fast as it goes when `None`.
+    /// Events a second; `None` for as fast as possible.
     pub(crate) rate: Option<f64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Answer {
-    /// How far behind its pace it was at worst, in milliseconds.
+    /// The most that the publisher was behind its rate, in milliseconds.
     pub(crate) behind_ms: f64,
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn run() -> Result<()> {
     })
 }
 
-/// A connection with a channel that confirms.
+/// Opens a connection and a channel with confirms.
 pub(crate) async fn connect(url: &str) -> Result<(Connection, Channel)> {
     let connection = Connection::connect(url, ConnectionProperties::default())
         .await
@@ -100,7 +100,7 @@ async fn publish(channel: &Channel, command: &Command) -> Result<Answer> {
     Ok(Answer { behind_ms: behind.as_secs_f64() * 1e3 })
 }
 
-/// Publishes a persistent message that must reach a queue.
+/// Publishes a persistent, mandatory message.
 pub(crate) async fn send(
     channel: &Channel,
     exchange: &str,
@@ -117,25 +117,25 @@ pub(crate) async fn send(
         .context("publishing")
 }
 
-/// Messages without a confirm, up to a number.
+/// The messages that wait for a confirm, up to a limit.
 pub(crate) struct Outstanding {
     confirms: VecDeque<PublisherConfirm>,
     most: usize,
 }
 
 impl Outstanding {
-    /// Up to so many.
+    /// No messages, with the limit `most`.
     pub(crate) fn new(most: usize) -> Self {
         Self { confirms: VecDeque::with_capacity(most), most }
     }
 
-    /// Adds one, after the oldest is confirmed if there are too many.
+    /// Adds a message. If the limit is exceeded, waits for the confirm of the oldest one.
     pub(crate) async fn add(&mut self, confirm: PublisherConfirm) -> Result<()> {
         self.confirms.push_back(confirm);
         if self.confirms.len() > self.most { self.oldest().await } else { Ok(()) }
     }
 
-    /// Waits for all of them.
+    /// Waits for all confirms.
     pub(crate) async fn all(&mut self) -> Result<()> {
         while !self.confirms.is_empty() {
             self.oldest().await?;
@@ -147,7 +147,7 @@ impl Outstanding {
         let Some(confirm) = self.confirms.pop_front() else { return Ok(()) };
         let confirmation = confirm.await.context("waiting for the broker's confirm")?;
         ensure!(confirmation.is_ack(), "the broker refused a message");
-        ensure!(confirmation.take_message().is_none(), "no queue takes the events");
+        ensure!(confirmation.take_message().is_none(), "no queue is bound for the events");
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
-//! The broker's limit: messages published with confirms into a queue like `fanfare.deliveries`, and
-//! consumed from it with acknowledgements, both at once. What is there at once is acknowledged in one
-//! frame, as Fanfare does.
+//! The broker's limit: messages are published with confirms to a queue like `fanfare.deliveries`,
+//! and consumed from it with acknowledgements at the same time. As in Fanfare, the messages of a
+//! batch are acknowledged in one frame.
 
 use std::time::Instant;
 
@@ -22,24 +22,24 @@ pub(crate) struct Command {
     /// The virtual host's URL.
     pub(crate) amqp_url: String,
     pub(crate) count: u64,
-    /// The bytes of each.
+    /// The size of each message, in bytes.
     pub(crate) size: usize,
-    /// How many may be without a confirm at a time.
+    /// The most messages that wait for a confirm.
     pub(crate) in_flight: usize,
-    /// How many may be without an acknowledgement at a time.
+    /// The most messages that are not acknowledged.
     pub(crate) prefetch: u16,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Answer {
-    /// From the first publish to the last acknowledgement.
+    /// The time from the first publish to the last acknowledgement.
     pub(crate) seconds: f64,
 }
 
 const QUEUE: &str = "bench.jobs";
 const DEAD: &str = "bench.dead";
 
-/// As many as a router takes at once.
+/// The largest batch of a router.
 const BATCH: usize = 64;
 
 /// Runs until its standard input ends.
@@ -67,7 +67,7 @@ async fn pass(command: &Command) -> Result<Answer> {
     Ok(Answer { seconds })
 }
 
-/// With all that `fanfare.deliveries` is declared with.
+/// Declares the queues with the arguments of `fanfare.deliveries`.
 async fn declare(channel: &Channel) -> Result<()> {
     let text = |text: &str| AMQPValue::LongString(LongString::from(text));
     let mut dead = FieldTable::default();
@@ -94,7 +94,7 @@ async fn publish(channel: &Channel, command: &Command) -> Result<()> {
     outstanding.all().await
 }
 
-/// Acknowledges what is there at once in one frame, as Fanfare does for a batch.
+/// Consumes in batches, and acknowledges each batch in one frame, as Fanfare does.
 async fn consume(consumer: Consumer, count: u64) -> Result<()> {
     let mut batches = consumer.ready_chunks(BATCH);
     let mut done = 0;

@@ -1,4 +1,4 @@
-//! What was measured: figures, each the median of its rounds, as a table and as JSON.
+//! The report: figures, each the median of its rounds, as a table and as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,19 +16,19 @@ use crate::number;
 /// The part whose best figure is the limit that rates are compared with.
 pub(crate) const LIMIT: &str = "limit";
 
-/// What a report says of the machine that only this run has: a figure of another run keeps its own.
+/// The fact about the machine that differs for each run. Figures of other runs keep their own.
 pub(crate) const TAKEN_AT: &str = "taken at";
 
-/// The columns of the table that hold numbers.
+/// The columns of the table with numbers.
 const NUMBERS: [usize; 4] = [2, 3, 4, 6];
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Figure {
     /// The part that it belongs to.
     pub(crate) part: String,
-    /// What it is, within its part.
+    /// Its name, unique within the part.
     pub(crate) name: String,
-    /// What it is counted in; a rate ends in `/s`.
+    /// Its unit; the unit of a rate ends in `/s`.
     pub(crate) unit: String,
     /// When its run began.
     #[serde(rename = "takenAt")]
@@ -38,7 +38,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// The middle value, or the mean of the two in the middle.
+    /// The middle value, or the mean of the two middle values.
     pub(crate) fn median(&self) -> f64 {
         median(&self.rounds)
     }
@@ -78,7 +78,7 @@ impl Report {
         self.figures.push(Figure { part, name, unit, taken_at, rounds: vec![value] });
     }
 
-    /// The median of a figure, if it was taken.
+    /// The median of a figure, if it was measured.
     pub(crate) fn median(&self, part: &str, name: &str) -> Option<f64> {
         self.figures.iter().find(|it| it.part == part && it.name == name).map(Figure::median)
     }
@@ -95,7 +95,7 @@ impl Report {
         figure.unit.ends_with("/s").then(|| figure.median() / limit)
     }
 
-    /// All figures for people.
+    /// All figures as a table, for people.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
@@ -125,12 +125,12 @@ impl Report {
             let _ = writeln!(text, "{name}: {value}");
         }
         if self.is_smoke {
-            text.push_str("The smoke form: these numbers say nothing about speed.\n");
+            text.push_str("This was a smoke run: its figures say nothing about speed.\n");
         }
         text + "\n" + &table.trim_fmt() + "\n"
     }
 
-    /// All figures for programs.
+    /// All figures as JSON, for programs.
     fn json(&self) -> Value {
         let figure = |figure: &Figure| {
             json!({
@@ -148,8 +148,8 @@ impl Report {
         })
     }
 
-    /// Takes the figures of parts that were not measured from an earlier report of the same machine,
-    /// in the order of `parts`; each says when it was taken.
+    /// Adds the figures of parts that were not measured, from an earlier report of the same
+    /// machine, and sorts all by the order of `parts`. Each figure has the time of its run.
     pub(crate) fn complete(&mut self, earlier: &Path, parts: &[String]) -> Result<()> {
         #[derive(Deserialize)]
         struct Earlier {
@@ -174,7 +174,8 @@ impl Report {
         Ok(())
     }
 
-    /// Where it is written; numbers that say nothing must not replace those that do.
+    /// The folder of the report. A smoke run has another one, so that it does not replace real
+    /// figures.
     pub(crate) fn folder(&self) -> PathBuf {
         let folder = workspace().join("target/bench");
         if self.is_smoke { folder.join("smoke") } else { folder }
@@ -189,7 +190,7 @@ impl Report {
     }
 }
 
-/// The middle value, or the mean of the two in the middle.
+/// The middle value, or the mean of the two middle values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -202,7 +203,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// A number with about three digits that count.
+/// Formats a number with about three significant digits.
 pub(crate) fn shown(value: f64) -> String {
     match value.abs() {
         large if large >= 1000.0 => thousands(number::whole(value.round())),

@@ -1,5 +1,5 @@
-//! What is in an installation's database before a measurement, made by the database itself: no
-//! product makes a million webhooks, so no product has statements for it.
+//! The content of an installation's database before a measurement. The database generates it
+//! itself, because Fanfare has no statement that creates a million webhooks.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::stage::Stage;
 
-/// Webhooks of others than the benchmark's own, none of which is ever sent to.
+/// Webhooks that match no event of the benchmark.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Webhooks<'a> {
     /// SQL for the owner's name, from the webhook's number `n`.
@@ -16,7 +16,7 @@ pub(crate) struct Webhooks<'a> {
     pub(crate) filters: &'a str,
 }
 
-/// Adds webhooks with these numbers. Their secrets are empty: nobody opens them.
+/// Adds webhooks with these numbers. Their secrets are empty, since they are never used.
 pub(crate) fn webhooks(
     stage: &Stage,
     database: &str,
@@ -25,7 +25,8 @@ pub(crate) fn webhooks(
 ) -> Result<()> {
     let Webhooks { owner, filters } = kind;
     let Range { start, end } = numbers;
-    // Without triggers, which would tell a million times of it; what they write is written here.
+    // Without triggers, which would notify a million times. The rows that they would write are
+    // inserted here.
     let statement = format!(
         "-- bench_webhooks
         begin;
@@ -50,7 +51,7 @@ pub(crate) fn webhooks(
     analyze(stage, database)
 }
 
-/// Adds settled events with these numbers, each delivered to all webhooks that there are.
+/// Adds settled events with these numbers, each delivered to all existing webhooks.
 pub(crate) fn attempts(stage: &Stage, database: &str, numbers: Range<u64>) -> Result<()> {
     let Range { start, end } = numbers;
     let statement = format!(
@@ -76,7 +77,7 @@ pub(crate) fn attempts(stage: &Stage, database: &str, numbers: Range<u64>) -> Re
     stage.sql(database, &statement).map(drop)
 }
 
-/// Lets the database look at what it has, as it would by itself after a while.
+/// Updates the database's statistics, as it would do by itself after a while.
 pub(crate) fn analyze(stage: &Stage, database: &str) -> Result<()> {
     stage.sql(database, "vacuum analyze").map(drop)
 }

@@ -1,10 +1,12 @@
-//! The sink: an HTTP/1.1 server that takes POSTs and counts them, and is never the bottleneck.
+//! The sink: an HTTP/1.1 server that receives POSTs and counts them, and is never the bottleneck.
 //!
-//! It is one process with one thread for the network. Of a request it reads the path, the length and
-//! the stamp near the beginning of the body; the rest of the body is read and let go. A path is
-//! `/MANNER/GROUP/HOOK`: how to answer, under which name to count, and which webhook it is.
+//! It is one process with one thread for the network. From a request it parses the path, the length
+//! and the stamp near the beginning of the body; the rest of the body is read and discarded. A path
+//! is `/MANNER/GROUP/HOOK`: the kind of answer, the name of the group to count for, and the
+//! webhook.
 //!
-//! [`connection`] speaks HTTP, [`tally`] counts, and the main thread here answers commands.
+//! [`connection`] implements HTTP, [`tally`] counts, and the main thread in this module answers
+//! commands.
 
 mod connection;
 mod remote;
@@ -24,39 +26,38 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use tally::Tally;
 
-/// Ports that the sink listens on, so that each webhook can have an address of its own.
+/// The number of ports that the sink listens on, so that webhooks have different addresses.
 const N_PORTS: usize = 16;
 
-/// What the sink can be asked.
+/// A command for the sink.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
     Ports,
     Reset,
-    /// Forget times, but not which events were seen.
+    /// Forget times, but not the events that have arrived.
     Mark,
-    /// Whether hooks of the manner `storm` are refused from now on.
+    /// Begin or end the storm: whether hooks of the manner `storm` are refused.
     Storm(bool),
-    /// The gateway of a group answers so from now on.
+    /// Let the gateway of a group fail in this manner.
     Fail {
         group: String,
         manner: Manner,
     },
-    /// What was seen of a group.
+    /// Return the counts of a group.
     Report(String),
 }
 
-/// What the sink answers.
+/// An answer of the sink.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Done,
-    /// Ports that take connections, and one that refuses them.
     Ports {
-        /// They take connections.
+        /// The ports that accept connections.
         open: Vec<u16>,
-        /// It refuses them.
+        /// A port that refuses connections.
         closed: u16,
     },
-    /// What was seen of the group.
+    /// The counts of a group.
     Seen(Seen),
 }
 
@@ -69,7 +70,7 @@ pub(crate) fn run() -> Result<()> {
     let (sender, receiver) = mpsc::channel();
     let for_network = Arc::clone(&tally);
     thread::spawn(move || {
-        // The other end waits for this, and sees an error as its absence.
+        // If the network fails before it starts, the receiver gets an error.
         if let Err(error) = network(&for_network, &sender) {
             eprintln!("{error:#}");
         }
@@ -79,27 +80,27 @@ pub(crate) fn run() -> Result<()> {
         Ok(match command {
             Command::Ports => Answer::Ports { open: open.clone(), closed },
             Command::Reset => {
-                *hold(&tally) = Tally::default();
+                *lock(&tally) = Tally::default();
                 Answer::Done
             }
             Command::Mark => {
-                hold(&tally).mark();
+                lock(&tally).mark();
                 Answer::Done
             }
             Command::Storm(is_on) => {
-                hold(&tally).is_stormy = is_on;
+                lock(&tally).is_stormy = is_on;
                 Answer::Done
             }
             Command::Fail { group, manner } => {
-                hold(&tally).failed.insert(group, manner);
+                lock(&tally).failed.insert(group, manner);
                 Answer::Done
             }
-            Command::Report(group) => Answer::Seen(hold(&tally).report(&group)),
+            Command::Report(group) => Answer::Seen(lock(&tally).report(&group)),
         })
     })
 }
 
-/// One thread: no locks that are waited for, and no more of the machine than one core.
+/// Serves the network on one thread, which avoids contention and uses at most one core.
 fn network(tally: &Shared, started: &mpsc::Sender<(Vec<u16>, u16)>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -109,7 +110,7 @@ fn network(tally: &Shared, started: &mpsc::Sender<(Vec<u16>, u16)>) -> Result<()
             ports.push(listener.local_addr()?.port());
             tokio::spawn(accept(listener, Arc::clone(tally)));
         }
-        // Bound without listening, it refuses connections, and nobody else gets the port.
+        // A socket that is bound and does not listen refuses connections, and reserves the port.
         let closed = TcpSocket::new_v4()?;
         closed.bind(([127, 0, 0, 1], 0).into())?;
         started.send((ports, closed.local_addr()?.port()))?;
@@ -117,10 +118,11 @@ fn network(tally: &Shared, started: &mpsc::Sender<(Vec<u16>, u16)>) -> Result<()
     })
 }
 
-/// As many connections as the system has: a worker may hold more than a process may have by default.
+/// Raises the limit on open files, because a worker may open more connections than the default
+/// allows.
 fn allow_connections() {
     let limit = getrlimit(Resource::Nofile);
-    // Where it can't be raised, what there is has to do.
+    // If the limit can't be raised, the default has to suffice.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
@@ -130,7 +132,7 @@ async fn accept(listener: TcpListener, tally: Shared) {
             Ok((stream, _)) => {
                 let tally = Arc::clone(&tally);
                 tokio::spawn(async move {
-                    // A client that goes away is its own affair.
+                    // An error means that the client closed the connection.
                     let _ = connection::serve(stream, &tally).await;
                 });
             }
@@ -142,6 +144,6 @@ async fn accept(listener: TcpListener, tally: Shared) {
     }
 }
 
-fn hold(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What a whole run shares: the servers, the sink, and the binary that is measured.
+//! The shared parts of a run: the servers, the sink, and the binary that is measured.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use fanfare_testkit::service::{Home, Logs};
 use crate::progress::say;
 use crate::sink::Sink;
 
-/// The servers and the sink; they end with it.
+/// The servers and the sink. They end when it is dropped.
 pub(crate) struct Stage {
     /// The binary that is measured.
     pub(crate) binary: PathBuf,
@@ -18,7 +18,6 @@ pub(crate) struct Stage {
     logs: Logs,
     /// Private servers.
     pub(crate) servers: Servers,
-    /// What takes the POSTs.
     pub(crate) sink: Sink,
     n_worlds: usize,
 }
@@ -41,12 +40,12 @@ impl Stage {
         format!("bench_{}", self.n_worlds)
     }
 
-    /// What the database server answers to a statement, as text.
+    /// Runs a statement, and returns the result as text.
     pub(crate) fn sql(&self, database: &str, statement: &str) -> Result<String> {
         self.servers.endpoints().sql(database, statement)
     }
 
-    /// Ends everything and waits until it is gone. The logs stay if something has `failed`.
+    /// Stops all processes and waits for their end. The logs are kept if the run has `failed`.
     pub(crate) async fn end(self, failed: bool) {
         say("ending everything");
         self.sink.end().await;

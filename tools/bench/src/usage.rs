@@ -1,4 +1,4 @@
-//! What processes use, as the system tells in `/proc`.
+//! Memory and CPU of processes, from `/proc`.
 
 use std::fs;
 
@@ -10,13 +10,13 @@ const TICKS: f64 = 100.0;
 /// The memory of a process, in MiB.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Memory {
-    /// What it has now.
+    /// The present memory.
     pub(crate) now: f64,
-    /// The most it ever had.
+    /// The largest memory since the start of the process.
     pub(crate) peak: f64,
 }
 
-/// The memory of a process; `None` when it has ended.
+/// The memory of a process; `None` if it has ended.
 pub(crate) fn memory(id: u32) -> Option<Memory> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let field = |name: &str| {
@@ -27,26 +27,26 @@ pub(crate) fn memory(id: u32) -> Option<Memory> {
     Some(Memory { now: field("VmRSS:")?, peak: field("VmHWM:")? })
 }
 
-/// The memory of a process that runs.
+/// The memory of a process. Fails if it has ended.
 pub(crate) fn memory_of_running(id: u32) -> Result<Memory> {
     memory(id).with_context(|| format!("the process {id} has ended"))
 }
 
-/// Seconds of CPU that a process has used, with those of the children that it has waited for.
+/// The seconds of CPU of a process and of the children that it has waited for.
 pub(crate) fn cpu(id: u32) -> Result<f64> {
     stat(id).map(|stat| stat.cpu).with_context(|| format!("the process {id} has ended"))
 }
 
-/// What some servers use together.
+/// The total usage of some processes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sum {
     /// Seconds of CPU.
     pub(crate) cpu: f64,
-    /// Resident memory in MiB, shared pages as often as they are shared.
+    /// Resident memory in MiB; a shared page counts for each process.
     pub(crate) memory: f64,
 }
 
-/// The sum over all processes of that name which are, or descend from, one of `roots`.
+/// The sum over `roots` and their descendants, of the processes with this name.
 pub(crate) fn sum(roots: &[u32], name: &str) -> Sum {
     let mut all = Vec::new();
     let mut open: Vec<u32> = roots.to_vec();
@@ -80,12 +80,13 @@ fn stat(id: u32) -> Option<Stat> {
     parse(id, &fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
 }
 
-/// Reads proc(5): the name in brackets may hold anything, so fields are counted from its end.
+/// Parses a line of proc(5). The name in brackets may contain any character, so fields are counted
+/// from its end.
 fn parse(id: u32, text: &str) -> Option<Stat> {
     let (head, tail) = text.rsplit_once(')')?;
     let (_, name) = head.split_once('(')?;
     let fields: Vec<&str> = tail.split_whitespace().collect();
-    // utime, stime, cutime and cstime are the fields 14 to 17; the name was the second.
+    // utime, stime, cutime and cstime are the fields 14 to 17; the name is the second.
     let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<f64>().ok());
     let ticks: f64 = ticks.sum::<Option<f64>>()?;
     Some(Stat {
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_system_says() {
+    fn a_line_of_proc_stat_and_the_own_memory_are_read() {
         let line = "7 (a) b) S 3 7 7 0 -1 4194560 1 2 3 4 100 50 25 25 20 0 1 0 9 9 9";
         let stat = parse(7, line).unwrap();
         assert_eq!((stat.parent, stat.name.as_str()), (3, "a) b"));

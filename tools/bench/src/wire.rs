@@ -1,4 +1,5 @@
-//! How the benchmark speaks with its own processes: one line of JSON in, one line of JSON out.
+//! The protocol between the benchmark and its processes: one line of JSON for each command and
+//! answer.
 
 use std::io::{BufRead as _, Write as _, stdin, stdout};
 
@@ -9,17 +10,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply<A> {
     Done(A),
-    /// It was not, and why.
+    /// The command failed, with the reason.
     Failed(String),
 }
 
-/// Answers commands until nobody is there any more who could send one.
+/// Answers commands until the standard input ends.
 pub(crate) fn serve<C: DeserializeOwned, A: Serialize>(
     mut answer: impl FnMut(C) -> Result<A>,
 ) -> Result<()> {
     for line in stdin().lock().lines() {
         let line = line.context("reading a command")?;
-        let command = serde_json::from_str(&line).context("a command that is none");
+        let command = serde_json::from_str(&line).context("parsing a command");
         let reply = match command.and_then(&mut answer) {
             Ok(answer) => Reply::Done(answer),
             Err(error) => Reply::Failed(format!("{error:#}")),

@@ -1,5 +1,5 @@
-//! One installation: a database and a virtual host of its own, webhooks at the sink, a router, a
-//! worker, and a publisher. It knows what it owes, so that it can say at the end whether anything
+//! One installation: its own database and virtual host, webhooks at the sink, a router, a worker,
+//! and a publisher. It counts the expected deliveries, so that it can check at the end that none
 //! was lost.
 
 use std::collections::BTreeMap;
@@ -30,20 +30,20 @@ pub(crate) const OWNER: &str = "bench";
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// Publishing takes less, at any rate that is measured.
-const PUBLISH_PATIENCE: Duration = Duration::from_mins(10);
+const PUBLISH_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// The last rows are written after the sink has answered.
-const LEDGER_PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit for the last rows of the ledger, which are written after the sink has answered.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
 /// A webhook to register.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hook<'a> {
-    /// How the sink answers it.
+    /// The sink's kind of answers.
     pub(crate) manner: Manner,
-    /// The name that it is counted under.
+    /// The group that it is counted for.
     pub(crate) group: &'a str,
-    /// The filters that it asks for, with spaces in between.
+    /// Its filters, separated by spaces.
     pub(crate) filter: &'a str,
 }
 
@@ -52,22 +52,22 @@ pub(crate) struct Hook<'a> {
 pub(crate) struct Load<'a> {
     /// Their filter, the first part of their type.
     pub(crate) filter: &'a str,
-    /// Their actions, which they have in turn: `a0`, `a1` and so on; 1 for the usual one alone.
+    /// The number of their actions, `a0`, `a1` and so on in turn; 1 for the usual action only.
     pub(crate) actions: u64,
     /// The group whose webhooks get them.
     pub(crate) group: &'a str,
-    /// How many webhooks that are.
+    /// The number of webhooks that get each event.
     pub(crate) fan_out: u64,
     pub(crate) count: u64,
-    /// Events a second; as fast as the broker confirms when `None`.
+    /// Events a second; `None` for as fast as the broker confirms.
     pub(crate) rate: Option<f64>,
-    /// The bytes of each one's data.
+    /// The size of each event's data, in bytes.
     pub(crate) size: usize,
-    /// Events without a confirm at a time.
+    /// The most events that wait for a confirm.
     pub(crate) in_flight: usize,
 }
 
-/// An installation that works.
+/// An installation.
 pub(crate) struct World {
     pub(crate) name: String,
     installation: Installation,
@@ -77,19 +77,19 @@ pub(crate) struct World {
     roles: Vec<Service>,
     n_hooks: usize,
     next: u64,
-    /// How far behind its pace the publisher was at worst, in milliseconds, in the last load.
+    /// The most that the publisher was behind its rate in the last load, in milliseconds.
     pub(crate) behind_ms: f64,
-    /// Deliveries that the sink must see, by group.
+    /// The deliveries that must arrive at the sink, by group.
     owed: BTreeMap<String, u64>,
-    /// Deliveries that are in the ledger already, or of webhooks that nobody waits for.
+    /// Deliveries that are in the ledger already, or whose webhooks are not awaited.
     pub(crate) others: u64,
 }
 
 impl World {
-    /// An installation without webhooks, whose processes do not run yet. The sink forgets all others.
+    /// Creates an installation without webhooks and processes, and resets the sink.
     pub(crate) async fn new(stage: &mut Stage, settings: &[(&str, &str)]) -> Result<Self> {
         let name = stage.next_name();
-        stage.sink.tell(&SinkCommand::Reset).await?;
+        stage.sink.send(&SinkCommand::Reset).await?;
         let endpoints = stage.servers.endpoints();
         let mut installation = Installation::create(&stage.binary, endpoints, &name)?
             .in_folder_of_servers(stage.servers.folder())
@@ -175,38 +175,39 @@ impl World {
             in_flight: load.in_flight,
             rate: load.rate,
         };
-        let answer: Answer = self.publisher.ask(&command, PUBLISH_PATIENCE).await?;
+        let answer: Answer = self.publisher.ask(&command, PUBLISH_TIMEOUT).await?;
         self.behind_ms = answer.behind_ms;
         Ok(())
     }
 
-    /// Publishes events, and waits until all that is owed to their group has come.
+    /// Publishes events, and waits until all deliveries of their group have arrived.
     pub(crate) async fn deliver(
         &mut self,
         stage: &mut Stage,
         load: &Load<'_>,
-        patience: Duration,
+        loss_timeout: Duration,
     ) -> Result<Seen> {
-        stage.sink.tell(&SinkCommand::Mark).await?;
+        stage.sink.send(&SinkCommand::Mark).await?;
         self.publish(load).await?;
-        self.wait(stage, load.group, patience).await
+        self.wait(stage, load.group, loss_timeout).await
     }
 
-    /// Waits until all that is owed to a group has come.
+    /// Waits until all deliveries of a group have arrived.
     pub(crate) async fn wait(
         &mut self,
         stage: &mut Stage,
         group: &str,
-        patience: Duration,
+        loss_timeout: Duration,
     ) -> Result<Seen> {
         let owed = self.owed.get(group).copied().unwrap_or_default();
-        let come = stage.sink.wait(group, owed, patience).await;
+        let seen = stage.sink.wait(group, owed, loss_timeout).await;
         self.roles.iter_mut().try_for_each(Service::check)?;
-        come
+        seen
     }
 
-    /// Waits until no event waits for the router and no first attempt for the worker.
-    pub(crate) async fn drained(&self, patience: Duration) -> Result<()> {
+    /// Waits until the queues of events and of first attempts are empty. Fails if they do not
+    /// become shorter for `loss_timeout`.
+    pub(crate) async fn drained(&self, loss_timeout: Duration) -> Result<()> {
         const QUEUES: [&str; 2] = ["fanfare.events", "fanfare.deliveries"];
         let amqp = Amqp::connect(&self.amqp_url).await?;
         let (mut least, mut since) = (u32::MAX, Instant::now());
@@ -221,12 +222,15 @@ impl World {
             if waiting < least {
                 (least, since) = (waiting, Instant::now());
             }
-            ensure!(since.elapsed() < patience, "{waiting} messages are not taken from {QUEUES:?}");
+            ensure!(
+                since.elapsed() < loss_timeout,
+                "{waiting} messages in {QUEUES:?} are not consumed"
+            );
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// An error if anything was lost, or came twice, or is not known to the ledger as delivered.
+    /// Fails if a delivery was lost, arrived twice, or is not delivered according to the ledger.
     pub(crate) async fn check(&self, stage: &mut Stage) -> Result<()> {
         const DELIVERED: &str = "-- bench_delivered
             select count(*) from (
@@ -241,16 +245,16 @@ impl World {
                 break;
             }
             ensure!(
-                delivered < owed && since.elapsed() < LEDGER_PATIENCE,
-                "the ledger has {delivered} deliveries as delivered, and {owed} are owed"
+                delivered < owed && since.elapsed() < LEDGER_TIMEOUT,
+                "the ledger has {delivered} delivered deliveries instead of {owed}"
             );
             tokio::time::sleep(POLL).await;
         }
         for (group, owed) in &self.owed {
             let seen = stage.sink.seen(group).await?;
             let (distinct, twice) = (seen.distinct, seen.duplicates());
-            ensure!(distinct == *owed, "{distinct} of {owed} deliveries of {group} came");
-            ensure!(twice == 0, "{twice} deliveries of {group} came twice");
+            ensure!(distinct == *owed, "{distinct} of {owed} deliveries of {group} arrived");
+            ensure!(twice == 0, "{twice} deliveries of {group} arrived twice");
         }
         Ok(())
     }
@@ -273,7 +277,7 @@ impl World {
         })?)
     }
 
-    /// Runs a command that takes a file.
+    /// Runs a command whose last argument is a file with this text.
     pub(crate) async fn import(&self, stage: &Stage, words: &[&str], text: &str) -> Result<()> {
         let file = self.file(stage, text)?;
         let path = file.to_string_lossy().into_owned();
@@ -282,19 +286,19 @@ impl World {
         Ok(fs::remove_file(&file)?)
     }
 
-    /// Writes a file that goes with the logs.
+    /// Writes a file into the folder of the logs.
     pub(crate) fn file(&self, stage: &Stage, text: &str) -> Result<PathBuf> {
         let file = stage.home.logs().join(format!("{}.json", self.name));
         fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
         Ok(file)
     }
 
-    /// Runs a command; returns the most memory that it was seen with.
+    /// Runs a command; returns its largest observed memory.
     pub(crate) async fn fanfare(&self, stage: &Stage, words: &[&str]) -> Result<usage::Memory> {
         process::run(&stage.home, &self.installation, words).await
     }
 
-    /// Ends its processes, and drops its database and its virtual host.
+    /// Stops its processes, and drops its database and its virtual host.
     pub(crate) async fn close(self, stage: &Stage) -> Result<()> {
         for service in self.roles {
             service.kill().await;
@@ -305,7 +309,7 @@ impl World {
     }
 }
 
-/// CPU seconds of all that takes part, by name.
+/// The CPU seconds of all processes, by name.
 pub(crate) fn cpu(stage: &Stage, world: &World) -> Result<Vec<(&'static str, f64)>> {
     let servers = stage.servers.process_ids();
     let sum = |name| usage::sum(&servers, name).cpu;
@@ -319,7 +323,7 @@ pub(crate) fn cpu(stage: &Stage, world: &World) -> Result<Vec<(&'static str, f64
     ])
 }
 
-/// What an amount is for each 1,000 of `count`.
+/// Converts the amount for `count` to that for 1,000.
 pub(crate) fn per_thousand(amount: f64, count: u64) -> f64 {
     amount * 1000.0 / number::float(count.max(1))
 }

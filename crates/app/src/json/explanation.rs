@@ -1,8 +1,8 @@
 //! The JSON forms of an explanation: why a webhook got an event or did not, and which permission
 //! gives a user access.
 
-use fanfare_core::access::Scope;
 use fanfare_core::explain::{Grant, Reason, asked};
+use fanfare_core::resource::Scope;
 use fanfare_store::explain::{Explained, WebhookExplained};
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,9 +1,10 @@
-//! What a document that can't be taken in takes away.
+//! The effect of a refused document: the grants that it voids.
 //!
-//! It may have revoked something, so what it replaces must not go on holding. A lenient second look
-//! finds whom it names: that user or role has no grants from its revision on, until a later or mended
-//! document says more. A snapshot names everybody, so it holds everything. Of a document whose name
-//! or revision can't be read, nothing can be said but that its revision is missing.
+//! A refused document may have revoked grants, so the document that it replaces must not stay in
+//! force. A lenient second parser finds the user or role that it names. That user or role has no
+//! grants from the document's revision on, until a later or corrected document arrives. A snapshot
+//! concerns all users, so it holds all events. A document whose name or revision can't be read
+//! voids nothing; its revision counts as missing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,11 +17,11 @@ use crate::event::{AttributeValue, EventMessage, MAX_BATCH};
 use crate::json::{self, without_byte_order_mark};
 use crate::name::Name;
 
-/// The members that count, of an object that may be as large as the broker takes.
+/// The members that are needed, of an object that may be as large as the broker accepts.
 type Members<'a> = HashMap<String, &'a RawValue>;
 const MEMBERS: [&str; 6] = ["type", "accessrevision", "data", "name", "enabled", "deleted"];
 
-/// What the refused documents in a message take away.
+/// The effects of the refused documents in a message.
 ///
 /// `routing_key` names the kind of a document whose own type can't be read.
 #[must_use]
@@ -36,7 +37,7 @@ pub fn in_message(message: &EventMessage<'_>, routing_key: &str, why: &str) -> V
     of(event_type, revision, data, why).into_iter().collect()
 }
 
-/// What the refused documents in a body, one or an array of them, take away.
+/// The effects of the refused documents in a body: one, or an array.
 fn in_body(routing_key: &str, body: &[u8], why: &str) -> Vec<Document> {
     let Ok(raw) = serde_json::from_slice::<&RawValue>(without_byte_order_mark(body)) else {
         return of(routing_key, None, None, why).into_iter().collect();
@@ -47,8 +48,8 @@ fn in_body(routing_key: &str, body: &[u8], why: &str) -> Vec<Document> {
     serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Entries(why)).unwrap_or_default()
 }
 
-/// Reads the entries of an array one by one: it may have millions. Those beyond the limit of a batch
-/// count as one refused snapshot.
+/// Reads the entries of an array one by one, since there may be millions. The entries beyond the
+/// limit of a batch count as one refused snapshot.
 struct Entries<'w>(&'w str);
 
 impl<'a> Visitor<'a> for Entries<'_> {
@@ -67,8 +68,8 @@ impl<'a> Visitor<'a> for Entries<'_> {
             }
         }
         if are_more {
-            // No batch that is taken has so many. Whom the rest names is not kept: whatever it revokes,
-            // nothing is decided.
+            // No valid batch has so many entries. The users and roles in the rest are not recorded;
+            // a refused snapshot holds all events instead.
             let content = Content::RefusedSnapshot { why: self.0.to_owned() };
             found.push(Document { revision: 0, content });
         }
@@ -76,7 +77,7 @@ impl<'a> Visitor<'a> for Entries<'_> {
     }
 }
 
-/// What a refused event takes away, if it is a document of the directory.
+/// The effect of a refused entry, if it is a document of the directory.
 #[must_use]
 pub fn in_entry(fallback: &str, entry: &RawValue, why: &str) -> Option<Document> {
     let members = members(entry);
@@ -85,7 +86,7 @@ pub fn in_entry(fallback: &str, entry: &RawValue, why: &str) -> Option<Document>
     of(event_type.as_deref().unwrap_or(fallback), revision, member(&members, "data"), why)
 }
 
-/// What a refused document with these attributes takes away.
+/// The effect of a refused document with these attributes.
 #[must_use]
 pub fn of(
     event_type: &str,
@@ -101,7 +102,7 @@ pub fn of(
     let (revision, data) = (revision?, data?);
     let members = members(data);
     let name = Name::parse(&member(&members, "name").and_then(text)?)?;
-    // What can be read of these holds; what can't be read is taken for the less.
+    // Flags that can be read count. A flag that can't be read counts as the value that grants less.
     let flag = |name| member(&members, name).map(RawValue::get);
     let deleted = flag("deleted") == Some("true");
     let enabled = matches!(flag("enabled"), None | Some("true"))
@@ -118,7 +119,7 @@ pub fn of(
 }
 
 impl Document {
-    /// What the document takes away when the database refuses it.
+    /// The effect of this document if the database refuses it.
     #[must_use]
     pub fn voided(&self, why: &str) -> Self {
         let raw = || "{}".to_owned();
@@ -143,12 +144,12 @@ impl Document {
         Self { revision: self.revision, content }
     }
 
-    /// What a refused document takes away, in words that follow its refusal.
+    /// The effect in words, for the end of the refusal's detail.
     #[must_use]
     pub fn consequence(&self) -> String {
         let void = |kind, name: &Name| {
             format!(
-                "until it is mended or a newer document comes, the permissions of the {kind} {name} \
+                "until it is corrected or a newer document arrives, the permissions of the {kind} {name} \
                  count for nothing"
             )
         };
@@ -156,7 +157,7 @@ impl Document {
             Content::User(user) => void("user", &user.name),
             Content::Role(role) => void("role", &role.name),
             Content::Snapshot { .. } | Content::RefusedSnapshot { .. } => {
-                "every event is held until a newer snapshot or an import is taken, or an \
+                "every event is held until a newer snapshot or an import is accepted, or an \
                  administrator runs `fanfare directory accept-refused`"
                     .to_owned()
             }
@@ -165,13 +166,13 @@ impl Document {
 }
 
 fn members(raw: &RawValue) -> Members<'_> {
-    serde_json::Deserializer::from_str(raw.get()).deserialize_map(Counting).unwrap_or_default()
+    serde_json::Deserializer::from_str(raw.get()).deserialize_map(KnownMembers).unwrap_or_default()
 }
 
 /// Reads the [`MEMBERS`] of an object, whatever the case of their names.
-struct Counting;
+struct KnownMembers;
 
-impl<'a> Visitor<'a> for Counting {
+impl<'a> Visitor<'a> for KnownMembers {
     type Value = Members<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -189,7 +190,7 @@ impl<'a> Visitor<'a> for Counting {
     }
 }
 
-/// A member, whatever the case of its name.
+/// The member with this name, which is compared without case.
 fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
     let any_case = || members.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     members.get(name).copied().or_else(|| any_case().map(|(_, raw)| *raw))
@@ -199,7 +200,7 @@ fn text(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// A revision as a number or in quotes, in any form that can be read.
+/// Parses a revision as leniently as possible: as a number or in quotes, in any notation.
 fn revision(raw: &str) -> Option<i64> {
     json::integer(raw.trim_matches('"').trim()).filter(|revision| *revision >= 0)
 }
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_user_is_left_without_grants() {
+    fn a_refused_user_has_no_grants() {
         let text = r#"{"type":"directory.user","accessrevision":7,"data":{"name":" Anna ","roles":1,
             "permissions":[{"access":["read"],"scope":"any-task"}]}}"#;
         let document = one("", text).unwrap();
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_of_a_user_is_taken_for_the_less() {
+    fn an_unreadable_flag_of_a_refused_user_counts_as_the_value_that_grants_less() {
         for (data, enabled, deleted) in [
             (r#"{"name":"a","roles":1}"#, true, false),
             (r#"{"name":"a","enabled":"no"}"#, false, false),
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_known_however_little_can_be_read() {
+    fn a_refused_snapshot_is_recognised_even_if_its_data_is_unreadable() {
         for (fallback, body, revision) in [
             ("", r#"{"type":"directory.snapshot","accessrevision":"9","data":[]}"#, 9),
             ("", r#"{"type":"directory.snapshot","accessRevision":9.0}"#, 9),
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_of_what_names_nobody() {
+    fn a_refused_document_without_a_name_or_revision_has_no_effect() {
         for (fallback, body) in [
             (
                 "directory.user",
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn each_entry_of_an_array_is_looked_at() {
+    fn each_refused_document_of_an_array_has_an_effect() {
         let body = r#"[{"type":"directory.user","accessrevision":1,"data":{"name":"a","roles":1}},
             {"type":"tasks.edit"}, 3,
             {"type":"directory.role","accessrevision":2,"data":{"name":"r","permissions":1}}]"#;

@@ -1,7 +1,7 @@
 //! The attributes of an event, from its JSON.
 //!
-//! A required attribute, and one that decides about access, must have its right form. An optional one
-//! in a bad form counts as absent: it never costs the event.
+//! A required attribute, and one that decides about access, must be well formed. An optional
+//! attribute that is malformed counts as absent: it never rejects the event.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use crate::json;
 use crate::reject::{Reason, Reject};
 use crate::traceparent;
 
-/// The names that are used here, or that change what others mean.
+/// The attributes that are read here, or that change the meaning of others.
 const USED: [&str; 11] = [
     "specversion",
     "id",
@@ -31,15 +31,15 @@ const USED: [&str; 11] = [
     "data_base64",
 ];
 
-/// An entry's attributes, not yet looked into.
+/// An entry's attributes, whose values are not parsed yet.
 pub(super) struct Attributes<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
 
 impl<'a> Attributes<'a> {
-    /// Takes an event's JSON object apart.
+    /// Splits an event's JSON object into its members.
     ///
-    /// A name that differs from one that is used only by case, and one that is there twice, are
-    /// refused: passing over an `accessRevision` would decide about access by something else than
-    /// what was meant.
+    /// A name that differs from a known one only by case is refused, and so is a known name that
+    /// occurs twice. If `accessRevision` were ignored, access would be decided by another revision
+    /// than the publisher meant.
     pub(super) fn parse(raw: &'a RawValue) -> Result<Self, Reject> {
         let Members(members) = serde_json::from_str(raw.get()).map_err(|_| {
             let detail = "an event must be a JSON object with the CloudEvents attributes";
@@ -73,7 +73,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// A text attribute that must be there, not empty and of no more than 1,024 bytes.
+    /// A text attribute that must be present, with 1 to 1,024 bytes.
     pub(super) fn required(&self, name: &str) -> Result<String, Reject> {
         let text = self.text(name)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))?;
         if text.len() > MAX_ATTRIBUTE {
@@ -86,7 +86,7 @@ impl<'a> Attributes<'a> {
         Ok(text)
     }
 
-    /// The directory revision that the event is to be judged by.
+    /// The directory revision by which access to the event is decided.
     pub(super) fn revision(&self) -> Result<Option<i64>, Reject> {
         let Some(raw) = self.present("accessrevision") else {
             return Ok(None);
@@ -97,13 +97,13 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// When it happened. A time without an offset is UTC.
+    /// When the event happened. A time without an offset is UTC.
     pub(super) fn time(&self) -> Option<DateTime<Utc>> {
         let text = self.text("time").ok().flatten()?;
         let with_offset = DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc());
         let local = |_| text.parse::<NaiveDateTime>().map(|time| time.and_utc());
         let time = with_offset.or_else(local).ok()?;
-        // An offset may lead out of the years that RFC 3339 can write.
+        // The offset may move the time out of the years that RFC 3339 can express.
         (0..=9999).contains(&time.year()).then_some(time)
     }
 
@@ -134,15 +134,15 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// An attribute that is there and not null; `CloudEvents` JSON 3.1 treats null as absent.
+    /// An attribute that is present and not null: `CloudEvents` JSON 3.1 treats null as absent.
     fn present(&self, name: &str) -> Option<&'a RawValue> {
         self.0.get(name).copied().filter(|raw| raw.get() != "null")
     }
 }
 
-/// The directory revision that a JSON value means: a number without a fraction, or the canonical
-/// decimal text of one, by which `CloudEvents` writes integers beyond 32 bits (1.0.2, "Type System").
-/// `None` for anything else, and for what is negative or beyond 64 bits.
+/// The directory revision in a JSON value: a number without a fraction, or its canonical decimal
+/// text, as `CloudEvents` writes integers beyond 32 bits (1.0.2, "Type System"). Returns `None` for
+/// any other value, for a negative number, and for one beyond 64 bits.
 #[must_use]
 pub fn access_revision(raw: &RawValue) -> Option<i64> {
     let is_text = raw.get().starts_with('"');
@@ -154,7 +154,7 @@ pub fn access_revision(raw: &RawValue) -> Option<i64> {
     (revision.to_string() == text).then_some(revision)
 }
 
-/// Whether a JSON text holds JSON that was put into quotes once too often.
+/// Whether a JSON string contains JSON that was serialised twice.
 fn holds_json(raw: &RawValue) -> bool {
     let text: Result<String, _> = serde_json::from_str(raw.get());
     text.is_ok_and(|text| {
@@ -167,7 +167,7 @@ fn not_cloudevents(name: &str, expected: &str) -> Reject {
     Reject::new(Reason::NotCloudEvents, format!("the attribute {name} must be {expected}"))
 }
 
-/// The members of an object in their order, with those that are there twice.
+/// The members of an object in order, duplicates included.
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {

@@ -1,67 +1,67 @@
-//! A message that may hold events: in which of the content modes of `CloudEvents` it is, and so where
-//! the attributes and the data are (AMQP Protocol Binding for `CloudEvents` 1.0.2, section 3).
+//! A message with events: its `CloudEvents` content mode says where the attributes and the data are
+//! (AMQP Protocol Binding for `CloudEvents` 1.0.2, section 3).
 //!
-//! An event in binary mode becomes the same JSON that it has in structured mode, so that everything
-//! behind this module knows one form only.
+//! An event in binary mode is converted to the JSON of structured mode, so that the other modules
+//! know one format only.
 
 use serde_json::value::RawValue;
 
 use crate::json;
 use crate::reject::{Reason, Reject};
 
-/// What a content type begins with that names an event format, and so structured mode.
+/// The prefix of content types that name an event format, which means structured mode.
 const EVENT_FORMATS: &str = "application/cloudevents";
-/// The names of UTF-8, and of the part of it that every JSON text can do with.
+/// The names of UTF-8 and of its subset ASCII.
 const UTF_8: [&str; 4] = ["utf-8", "utf8", "us-ascii", "ascii"];
 /// Values of `content_encoding` that leave the body as it is.
 const PLAIN: [&str; 4] = ["", "identity", "utf-8", "utf8"];
-/// How much of what a publisher wrote is shown.
+/// The most bytes of a publisher's text that an error message quotes.
 const LONGEST_SHOWN: usize = 64;
 
-/// A message as it came: what of it says how its body is to be read.
+/// A message as it was published: its body, and the properties and headers that say how to read it.
 #[derive(Debug, Clone, Default)]
 pub struct EventMessage<'a> {
-    /// The bytes.
+    /// The body as it was sent.
     pub body: &'a [u8],
     /// The property `content_type`.
     pub content_type: Option<&'a str>,
     /// The property `content_encoding`.
     pub content_encoding: Option<&'a str>,
-    /// The attributes that are headers, in binary mode: their names without the prefix
+    /// The attributes of binary mode, which are headers; the names are without the prefix
     /// `cloudEvents:` or `cloudEvents_`.
     pub attributes: Vec<(&'a str, AttributeValue)>,
-    /// The header `traceparent`, for events without one of their own.
+    /// The header `traceparent`, for events without that attribute.
     pub traceparent: Option<&'a str>,
 }
 
-/// The value of an attribute that is a header.
+/// The value of a header that is an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttributeValue {
-    /// A text; a time as RFC 3339 writes it.
+    /// A text, or a time in the format of RFC 3339.
     Text(String),
     /// A whole number.
     Integer(i64),
     /// A flag.
     Flag(bool),
-    /// Of a type that no attribute has.
+    /// A value of a type that no attribute has.
     Other,
 }
 
-/// Where the attributes of a message are.
+/// The content mode: where the attributes of a message are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContentMode {
     /// In the body, with the data: one event.
     Single,
     /// In the body: an array of events.
     Batch,
-    /// In the body, of which nobody said whether it is one event or an array.
+    /// In the body; the content type does not say whether it is one event or an array.
     Structured,
     /// In headers; the body is the data.
     Binary,
 }
 
 impl EventMessage<'_> {
-    /// The id of the message's one event, as far as it can be read, also of one that is refused.
+    /// The id of the message's single event, if it can be read. The event need not be valid.
     #[must_use]
     pub fn id(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
@@ -75,8 +75,8 @@ impl EventMessage<'_> {
         serde_json::from_slice(body).ok().map(|Named { id }| id)
     }
 
-    /// Whether the message says that it is one document of the directory. A batch is none: it may
-    /// hold events too.
+    /// Whether the type of the message is that of a directory document. It is false for a batch,
+    /// which may contain events too.
     #[must_use]
     pub fn is_directory_document(&self) -> bool {
         #[derive(serde::Deserialize)]
@@ -94,7 +94,7 @@ impl EventMessage<'_> {
         event_type.is_some_and(|it| it.to_ascii_lowercase().starts_with("directory."))
     }
 
-    /// The content mode. A content type that names an event format wins over headers.
+    /// The content mode. A content type that names an event format takes precedence over headers.
     pub(super) fn mode(&self) -> Result<ContentMode, Reject> {
         let media_type = self.media_type();
         let Some(format) = media_type.strip_prefix(EVENT_FORMATS) else {
@@ -107,7 +107,7 @@ impl EventMessage<'_> {
             "-batch" | "-batch+json" => Ok(ContentMode::Batch),
             _ => {
                 let detail = format!(
-                    "the content type {:?} names an event format that is not read here; publish \
+                    "the content type {:?} names an event format that is not supported; publish \
                      application/cloudevents+json",
                     shown(&media_type)
                 );
@@ -121,7 +121,7 @@ impl EventMessage<'_> {
         self.mode() == Ok(ContentMode::Binary)
     }
 
-    /// Refuses a body that the publisher says is compressed, or in another encoding than UTF-8.
+    /// Refuses a body that is declared as compressed, or as text in another encoding than UTF-8.
     pub(super) fn check_encoding(&self) -> Result<(), Reject> {
         let is_one_of =
             |known: &[&str], text: &str| known.iter().any(|it| it.eq_ignore_ascii_case(text));
@@ -129,7 +129,7 @@ impl EventMessage<'_> {
             let encoding = shown(encoding);
             let detail = format!(
                 "the property content_encoding says that the body is encoded as {encoding:?}; \
-                 publish it as it is, without one"
+                 publish the body unencoded and leave out the property"
             );
             return Err(Reject::new(Reason::NotJson, detail));
         }
@@ -143,7 +143,7 @@ impl EventMessage<'_> {
         Ok(())
     }
 
-    /// The event of a message in binary mode as JSON in structured mode.
+    /// Converts a message in binary mode to the JSON of structured mode.
     pub(super) fn structured(&self) -> Result<Box<RawValue>, Reject> {
         let body = json::without_byte_order_mark(self.body);
         let is_empty = body.trim_ascii().is_empty();
@@ -166,7 +166,7 @@ impl EventMessage<'_> {
         RawValue::from_string(event).map_err(|error| not_json(self.body, &error))
     }
 
-    /// An attribute that is a header, whatever the case of its name.
+    /// The header of an attribute; its name is compared without case.
     pub(crate) fn attribute(&self, name: &str) -> Option<&AttributeValue> {
         let known = |it: &&(&str, AttributeValue)| it.0.eq_ignore_ascii_case(name);
         self.attributes.iter().find(known).map(|(_, value)| value)
@@ -189,7 +189,7 @@ impl EventMessage<'_> {
 }
 
 impl AttributeValue {
-    /// As the text that a header with this value stands for, if it stands for one.
+    /// The value as text; `None` for a type that no attribute has.
     pub(crate) fn to_text(&self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.clone()),
@@ -199,8 +199,9 @@ impl AttributeValue {
         }
     }
 
-    /// As JSON. A number is the text of its digits where an attribute is a text: what type a header
-    /// has is mostly its library's choice. A type that no attribute has becomes a value that none has.
+    /// Appends the value as JSON. An integer becomes the text of its digits, except for
+    /// `accessrevision`, because publishing libraries choose the type of a header themselves. A
+    /// value of a type that no attribute has becomes an array, which every attribute refuses.
     fn push_json(&self, out: &mut String, name: &str) {
         match (self, self.to_text()) {
             (Self::Integer(number), _) if name == "accessrevision" => {
@@ -212,13 +213,13 @@ impl AttributeValue {
     }
 }
 
-/// The JSON in a body.
+/// Parses the body as JSON.
 pub(super) fn read(body: &[u8]) -> Result<&RawValue, Reject> {
     let text = json::without_byte_order_mark(body);
     serde_json::from_slice(text).map_err(|error| not_json(body, &error))
 }
 
-/// The refusal of a body that is not JSON, with what it seems to be instead.
+/// The refusal of a body that is not JSON. It says what the body seems to be instead.
 pub(super) fn not_json(body: &[u8], error: &serde_json::Error) -> Reject {
     let is_wide = body.starts_with(b"\xFF\xFE")
         || body.starts_with(b"\xFE\xFF")
@@ -239,7 +240,7 @@ pub(super) fn not_json(body: &[u8], error: &serde_json::Error) -> Reject {
     Reject::new(Reason::NotJson, detail)
 }
 
-/// What a publisher wrote, for a detail that is not to be as long as that may be.
+/// The beginning of a publisher's text, for an error message of bounded length.
 fn shown(text: &str) -> &str {
     text.get(..text.floor_char_boundary(LONGEST_SHOWN)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Both content modes, and what a body is taken for.
+//! Both content modes, and the errors for bodies in other formats.
 
 use serde_json::json;
 
@@ -67,7 +67,7 @@ fn refused(message: &EventMessage<'_>, reason: Reason, words: &str) {
 }
 
 #[test]
-fn both_modes_are_the_same_event() {
+fn both_content_modes_give_the_same_event() {
     let expected = event(&structured(CONTENT_TYPE, EVENT.as_bytes()));
     let body = br#"{"Id":"t1"}"#;
     assert_eq!(event(&binary(&attributes(), body)), expected);
@@ -104,7 +104,7 @@ fn a_directory_document_may_come_in_binary_mode() {
 }
 
 #[test]
-fn what_is_wrong_in_binary_mode_has_its_reason() {
+fn errors_in_binary_mode_have_their_reason() {
     let refused_with = |name, value, reason, words| {
         refused(&binary(&with(name, value), br#"{"Id":"t1"}"#), reason, words);
     };
@@ -134,7 +134,7 @@ fn what_is_wrong_in_binary_mode_has_its_reason() {
 }
 
 #[test]
-fn optional_attributes_in_a_bad_form_count_as_absent_in_binary_mode_too() {
+fn malformed_optional_attributes_count_as_absent_in_binary_mode_too() {
     for value in [AttributeValue::Other, AttributeValue::Integer(7), text("yesterday")] {
         assert_eq!(event(&binary(&with("time", value.clone()), b"{}")).time, None);
         let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -147,7 +147,7 @@ fn optional_attributes_in_a_bad_form_count_as_absent_in_binary_mode_too() {
 }
 
 #[test]
-fn a_byte_order_mark_before_json_is_passed_over() {
+fn a_byte_order_mark_before_json_is_skipped() {
     let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
     let expected = event(&structured(CONTENT_TYPE, EVENT.as_bytes()));
     assert_eq!(event(&structured(CONTENT_TYPE, &marked(EVENT))), expected);
@@ -156,10 +156,10 @@ fn a_byte_order_mark_before_json_is_passed_over() {
 }
 
 #[test]
-fn an_array_and_an_object_must_be_what_the_content_type_says() {
+fn a_body_that_contradicts_its_content_type_is_refused() {
     let array = format!("[{EVENT}]");
     assert!(taken(&structured(BATCH_CONTENT_TYPE, array.as_bytes())).unwrap().batch);
-    // A content type that says nothing of it leaves it to the body.
+    // Another content type leaves the choice to the body.
     assert!(taken(&structured("application/json", array.as_bytes())).unwrap().batch);
     let bad = Reason::NotCloudEvents;
     refused(&structured(CONTENT_TYPE, array.as_bytes()), bad, BATCH_CONTENT_TYPE);
@@ -169,7 +169,7 @@ fn an_array_and_an_object_must_be_what_the_content_type_says() {
 }
 
 #[test]
-fn another_encoding_is_named() {
+fn a_body_in_another_encoding_is_refused_with_its_name() {
     let refused_as = |message: &EventMessage<'_>, words| refused(message, Reason::NotJson, words);
     let plain = structured(CONTENT_TYPE, EVENT.as_bytes());
     refused_as(&EventMessage { content_encoding: Some("gzip"), ..plain.clone() }, "gzip");
@@ -189,7 +189,7 @@ fn another_encoding_is_named() {
 }
 
 #[test]
-fn the_id_is_read_where_there_is_one() {
+fn the_id_of_a_single_event_is_read_even_if_the_event_is_invalid() {
     let id = |body: &[u8]| structured(CONTENT_TYPE, body).id();
     assert_eq!(id(b"\xEF\xBB\xBF{\"id\":\"e1\",\"type\":3}").as_deref(), Some("e1"));
     for body in [&br#"{"id":7}"#[..], br#"[{"id":"e1"}]"#, b"{"] {

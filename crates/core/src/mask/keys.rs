@@ -1,10 +1,11 @@
-//! The names that passwords go by.
+//! The names of secrets.
 //!
-//! Names are compared by their letters and digits alone, in lower case, so that `Client Secret`,
-//! `client_secret` and `ClientSecret` are one name; digits at the end (`Password2`) don't count.
+//! Names are compared by their letters and digits only, in lower case, so that `Client Secret`,
+//! `client_secret` and `ClientSecret` are the same name. Digits at the end (`Password2`) are
+//! ignored.
 
-/// How names of secrets end. An end, since drivers put words before it: `Jet OLEDB:Database
-/// Password`, `SecretAccessKey`, `ssl-key-password`.
+/// The endings of names of secrets. Only the ending counts, since drivers put words before it: `Jet
+/// OLEDB:Database Password`, `SecretAccessKey`, `ssl-key-password`.
 const ENDINGS: [&str; 33] = [
     "accesskey",
     "accesssignature",
@@ -41,16 +42,17 @@ const ENDINGS: [&str; 33] = [
     "token",
 ];
 
-/// Names too short to be looked for at the end of others.
+/// Names that must match as a whole, because they are too short to be used as endings.
 const WHOLE: [&str; 6] = ["jwt", "pat", "pin", "pw", "sas", "sig"];
 
-/// What may follow a name without changing what it is: `SharedSecretValue`, `PasswordHash`.
+/// Suffixes that a name of a secret may have: `SharedSecretValue`, `PasswordHash`.
 const AFTER: [&str; 6] = ["value", "text", "string", "hash", "base64", "s"];
 
-/// Names that end like secrets and are none; the first is part of .NET assembly names.
+/// Names with the ending of a secret that are not secrets; the first is part of .NET assembly
+/// names.
 const HARMLESS: [&str; 3] = ["publickeytoken", "bypass", "compass"];
 
-/// Whether a value of this name is a secret. `name` may begin with more than the name.
+/// Whether a value with this name is a secret. `name` may have other text before the name.
 pub(super) fn is_secret(name: &str) -> bool {
     let folded = fold(name);
     let folded = folded.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -60,7 +62,7 @@ pub(super) fn is_secret(name: &str) -> bool {
     AFTER.iter().filter_map(|after| folded.strip_suffix(after)).any(ends_in_secret)
 }
 
-/// Whether a value of this name says who, which is never a secret.
+/// Whether a value with this name identifies a user, which is never a secret.
 pub(super) fn is_user(name: &str) -> bool {
     let folded = fold(name);
     ["user", "userid", "uid", "username", "login"].iter().any(|known| folded == *known)

@@ -1,16 +1,16 @@
-//! JSON paths: a subset of RFC 9535 that is decided while the text goes by once.
+//! JSON paths: a subset of RFC 9535 that can be matched in a single pass over the text.
 //!
-//! A library for the whole of it works on a tree of values. A tree holds one of two equal keys, and
-//! the other one, which a receiver may read, would stay in clear.
+//! A library for all of RFC 9535 works on a tree of values. A tree keeps one of two duplicate keys;
+//! the other one, which a receiver may use, would not be masked.
 
-/// A path from an event's data to what it names.
+/// A path from an event's data to the values that it selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Path(Vec<Segment>);
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Segment {
-    /// Whether it may be taken at any depth.
+    /// Whether it matches at any depth.
     anywhere: bool,
     selectors: Vec<Selector>,
 }
@@ -22,7 +22,7 @@ enum Selector {
     All,
 }
 
-/// The way from a value to one that it holds.
+/// The step from an object or array to one of its values.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step<'a> {
     /// To a member of an object.
@@ -31,17 +31,17 @@ pub(super) enum Step<'a> {
     Index(usize),
 }
 
-/// Where a value stands on a path: bit `n` is set when the first `n` segments led to it.
+/// How far a value matches a path: bit `n` is set if the first `n` segments match.
 pub(super) type Progress = u64;
 
-/// The progress of the data itself.
+/// The progress of the event's data.
 pub(super) const START: Progress = 1;
 
 /// The most segments; [`Progress`] has a bit for each, and one for the end.
 const MOST_SEGMENTS: usize = 63;
 
 impl Path {
-    /// Reads a path, or says what is wrong with it.
+    /// Parses a path, or returns the problem in words.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut rest = text.strip_prefix('$').ok_or("it must begin with $, which is the data")?;
         let mut segments = Vec::new();
@@ -51,13 +51,13 @@ impl Path {
             rest = after;
         }
         match segments.len() {
-            0 => Err("it names the data as a whole; name something in it".to_owned()),
+            0 => Err("it selects the data as a whole; select a value in the data".to_owned()),
             1..=MOST_SEGMENTS => Ok(Self(segments)),
             _ => Err(format!("it has more than {MOST_SEGMENTS} segments")),
         }
     }
 
-    /// The progress of a value from that of the value which holds it.
+    /// The progress of a value from that of the object or array that contains it.
     pub(super) fn advance(&self, from: Progress, step: Step<'_>) -> Progress {
         let mut to = 0;
         for (n, segment) in self.0.iter().enumerate().filter(|(n, _)| from & (1 << n) != 0) {
@@ -71,7 +71,7 @@ impl Path {
         to
     }
 
-    /// Whether a value with this progress is what the path names.
+    /// Whether the path selects a value with this progress.
     pub(super) fn names(&self, progress: Progress) -> bool {
         progress & (1 << self.0.len()) != 0
     }
@@ -88,7 +88,7 @@ impl Selector {
     }
 }
 
-/// One segment, and what follows it.
+/// Parses one segment, and returns the rest of the text.
 fn segment(text: &str) -> Result<(Segment, &str), String> {
     let (anywhere, rest) = match (text.strip_prefix(".."), text.strip_prefix('.')) {
         (Some(rest), _) => (true, rest),
@@ -107,7 +107,7 @@ fn segment(text: &str) -> Result<(Segment, &str), String> {
     Ok((Segment { anywhere, selectors }, rest))
 }
 
-/// A name in the short form: letters, digits and `_`, and all that is not ASCII.
+/// Parses a name without quotes: letters, digits, `_`, and characters beyond ASCII.
 fn member(text: &str) -> Result<(&str, &str), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii();
     let end = text.find(|c| !plain(c)).unwrap_or(text.len());
@@ -118,7 +118,7 @@ fn member(text: &str) -> Result<(&str, &str), String> {
     Ok((name, rest))
 }
 
-/// The selectors after an opening bracket.
+/// Parses the selectors after an opening bracket.
 fn brackets(text: &str) -> Result<(Vec<Selector>, &str), String> {
     let mut selectors = Vec::new();
     let mut rest = text;
@@ -151,7 +151,7 @@ fn selector(text: &str) -> Result<(Selector, &str), String> {
     Ok((Selector::Index(index), rest))
 }
 
-/// A quoted name, with the escapes of JSON and that of its own quote.
+/// Parses a name in quotes, with the escapes of JSON and that of the quote.
 fn quoted(text: &str, quote: char) -> Result<(Selector, &str), String> {
     let mut json = String::from('"');
     let mut chars = text.char_indices().skip(1);

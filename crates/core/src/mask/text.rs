@@ -1,11 +1,11 @@
-//! Connection strings: where in a text the values of password-like keys begin and end.
+//! Connection strings: the beginning and end of the values of password-like keys in a text.
 //!
-//! There is no one syntax. ADO.NET and ODBC write `Key=Value;…` with values in quotes or braces,
-//! libpq `key=value key='…'`, caches `host,key=value,…`, URLs `?key=value&…`; people mix them, and
-//! nest one in another's quotes. So nothing here asks which one a text is: whatever stands before
-//! an `=` and ends like a secret's name is one, and what is doubtful about its value's end is
-//! decided for the longer value. What that masks beside the secret is lost to a receiver; what the
-//! shorter one lets out is lost to everybody.
+//! There are several syntaxes. ADO.NET and ODBC write `Key=Value;…` with values in quotes or
+//! braces, libpq `key=value key='…'`, caches `host,key=value,…`, URLs `?key=value&…`. People mix
+//! them, and nest one in the quotes of another. So the code does not detect the syntax: a key is
+//! the text before an `=`, and it is a secret if it ends like the name of one. If the end of the
+//! value is ambiguous, the longer value is masked. A receiver may miss the text that is masked in
+//! excess, but a secret that is masked in part would be public.
 
 use std::borrow::Cow;
 
@@ -15,10 +15,10 @@ use super::{MASK, keys, walk};
 
 mod url;
 
-/// How deep connection strings in connection strings are looked into. Deeper ones are masked whole.
+/// The depth to which nested connection strings are scanned. Deeper ones are masked as a whole.
 pub(super) const NESTING: u8 = 8;
 
-/// The keywords of libpq that are common enough to tell its texts by.
+/// The common keywords of libpq, by which its connection strings are recognised.
 const LIBPQ: [&str; 16] = [
     "application_name",
     "channel_binding",
@@ -38,10 +38,10 @@ const LIBPQ: [&str; 16] = [
     "user",
 ];
 
-/// The longest name that is looked for behind white space.
+/// The longest name that is recognised after white space, in bytes.
 const LONGEST_NAME: usize = 64;
 
-/// Masks the passwords in a text; borrowed when there can't be any.
+/// Masks the passwords in a text. The result is borrowed if the text can't contain any.
 pub(super) fn mask(text: &str, nesting: u8) -> Cow<'_, str> {
     if !text.contains(['=', '@', '{', '[']) {
         return Cow::Borrowed(text);
@@ -62,10 +62,10 @@ pub(super) fn mask(text: &str, nesting: u8) -> Cow<'_, str> {
     Cow::Owned(scan.run())
 }
 
-/// What a key stands behind, which says where its value ends.
+/// The separator before a key, which determines where its value ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Behind {
-    /// The beginning or a semicolon.
+    /// The beginning of the text, or a semicolon.
     Semicolon,
     /// White space within another value.
     Space,
@@ -78,9 +78,10 @@ struct Scan<'a> {
     rest: &'a str,
     out: String,
     nesting: u8,
-    /// Whether the text is a URL, rather than has one as a value.
+    /// Whether the text begins with a URL, as opposed to having one as a value.
     url_first: bool,
-    /// The bytes that are left at the closing brace last looked for; 0 when there is none.
+    /// The length of the rest from the closing brace that was last searched for; 0 if there is
+    /// none.
     brace: Option<usize>,
 }
 
@@ -111,14 +112,14 @@ impl<'a> Scan<'a> {
         self.out + self.rest
     }
 
-    /// What stands before the next `=` or `;`, and which of them.
+    /// Takes the text before the next `=` or `;`, and that separator.
     fn take_key(&mut self) -> Option<(&'a str, &'a str)> {
         let at = self.rest.find(['=', ';'])?;
         let before = take(&mut self.rest, at);
         Some((before, take(&mut self.rest, 1)))
     }
 
-    /// The length of the value that the rest begins with.
+    /// The length of the secret at the beginning of the rest.
     fn end_of_secret(&mut self, behind: Behind) -> usize {
         let value = self.rest;
         let closes = [self.close(value), escaped_close(value)];
@@ -145,7 +146,7 @@ impl<'a> Scan<'a> {
         end.unwrap_or(value.len())
     }
 
-    /// The closing quote of a value that is no secret, if it is quoted.
+    /// The position of the closing quote of a quoted value that is not a secret.
     fn close_of_other(&mut self, space: usize) -> Option<usize> {
         let value = self.rest.get(space..)?;
         let close = self.close(value)?;
@@ -154,7 +155,7 @@ impl<'a> Scan<'a> {
         ends.then_some(close)
     }
 
-    /// Writes a quoted value whose closing quote is at `close`, with what is in it masked.
+    /// Writes a quoted value whose closing quote is at `close`, and masks the secrets in it.
     fn nested(&mut self, close: usize) {
         let whole = take(&mut self.rest, close + 1);
         let inner = whole.get(1..close).unwrap_or_default();
@@ -171,11 +172,11 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Where the quote or brace that `value` begins with is closed. Doubled ones don't close it.
+    /// The position at which the quote or brace at the beginning of `value` is closed. Doubled
+    /// quotes and braces don't close it.
     ///
-    /// `value` is a rest of the text: of all openings before one closing brace the way to it is
-    /// gone only once, lest a text of nothing but openings takes for ever. A quote needs no such
-    /// care, since the next opening one closes it.
+    /// The position of a closing brace is cached, so that a text of many opening braces is scanned
+    /// only once. Quotes need no cache, because the next opening quote is also a closing one.
     fn close(&mut self, value: &str) -> Option<usize> {
         match value.chars().next()? {
             quote @ ('"' | '\'') => closing(value, quote),
@@ -192,7 +193,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// What the text before an `=` stands behind, and the name in it.
+/// Splits the text before an `=` into the separator before the key, and the key.
 fn key(before: &str, inside: bool) -> (Behind, &str) {
     let name = before.rsplit(['?', '&', ',']).next().unwrap_or_default();
     let one_word = !name.trim().contains(char::is_whitespace);
@@ -207,7 +208,7 @@ fn key(before: &str, inside: bool) -> (Behind, &str) {
     (behind, if inside { last_word } else { name })
 }
 
-/// Takes so many bytes off the beginning.
+/// Takes `length` bytes from the beginning.
 fn take<'a>(rest: &mut &'a str, length: usize) -> &'a str {
     let (taken, left) = rest.split_at_checked(length).unwrap_or((rest, ""));
     *rest = left;
@@ -225,7 +226,7 @@ fn closing(value: &str, close: char) -> Option<usize> {
     }
 }
 
-/// The closing quote where a backslash takes the meaning from the next character, as in libpq.
+/// The position of the closing quote if a backslash escapes the next character, as in libpq.
 fn escaped_close(value: &str) -> Option<usize> {
     let inside = value.strip_prefix('\'')?;
     let mut escaped = false;
@@ -237,7 +238,7 @@ fn escaped_close(value: &str) -> Option<usize> {
     inside.find(closes).map(|at| at + 1)
 }
 
-/// Whether a quoted secret may end before this.
+/// Whether a quoted secret may end before the text `after`.
 fn may_follow(after: &str, behind: Behind) -> bool {
     let next = after.trim_start();
     let spaced = next.len() < after.len();
@@ -248,7 +249,7 @@ fn may_follow(after: &str, behind: Behind) -> bool {
         || (spaced && name_of_pair(next).is_some_and(is_libpq))
 }
 
-/// The first semicolon, or the first space of a kind that another `name=` comes after.
+/// The position of the first semicolon, or of the first white space that another `name=` follows.
 fn end_before_pair(value: &str, is_space: impl Fn(char) -> bool) -> Option<usize> {
     let mut before = None;
     let ends = |&(at, c): &(usize, char)| {
@@ -260,7 +261,7 @@ fn end_before_pair(value: &str, is_space: impl Fn(char) -> bool) -> Option<usize
     value.char_indices().find(ends).map(|(at, _)| at)
 }
 
-/// The name that a text begins with, when `=` comes after it.
+/// The name at the beginning of a text, if `=` follows it.
 fn name_of_pair(text: &str) -> Option<&str> {
     if !text.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return None;
@@ -276,7 +277,7 @@ fn is_libpq(name: &str) -> bool {
     LIBPQ.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// The length of the value that `text` begins with, if all behind it is of libpq.
+/// The length of the value at the beginning of `text`, if only pairs of libpq follow it.
 fn libpq_value(text: &str) -> Option<usize> {
     let end = libpq_value_end(text)?;
     let mut rest = text.get(end..)?.trim_start();

@@ -1,6 +1,6 @@
-//! Through a JSON text once, rewriting the values that are masked and copying the rest.
+//! A single pass over a JSON text that replaces the masked values and copies the rest.
 //!
-//! Nothing here calls itself for what is nested, since the depth of data has no limit.
+//! It is not recursive, since the depth of an event's data has no limit.
 
 use std::borrow::Cow;
 
@@ -33,31 +33,31 @@ struct Walk<'a, 'p> {
     json: &'a str,
     paths: &'p [Path],
     connection_strings: bool,
-    /// How deep strings within strings are still looked into.
+    /// The remaining depth to which strings within strings are scanned.
     nesting: u8,
-    /// What is looked at next.
+    /// The current position in the text.
     at: usize,
     out: String,
-    /// Up to where the text has been copied to `out`, or replaced there.
+    /// The position up to which the text has been copied to `out`, or replaced there.
     copied: usize,
-    /// The objects and arrays around.
+    /// The objects and arrays that contain the current position.
     levels: Vec<Level>,
-    /// The key of the value that comes next.
+    /// The key of the next value.
     key: Option<String>,
 }
 
-/// An object or array on the way.
+/// An object or array that contains the current position.
 struct Level {
-    /// The index of the element that comes next; `None` for an object.
+    /// The index of the next element; `None` for an object.
     next: Option<usize>,
-    here: Place,
+    here: JsonPosition,
 }
 
-/// What is known of a value from the way to it.
-struct Place {
-    /// How far it is on each path.
+/// The position of a value, as far as masking depends on it.
+struct JsonPosition {
+    /// How far it matches each path.
     progress: Vec<Progress>,
-    /// Whether it is, or is part of, the value of a name that passwords go by.
+    /// Whether it is the value of a secret's name, or is contained in one.
     secret: bool,
 }
 
@@ -90,26 +90,26 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn value(&mut self, first: u8) {
-        let place = self.place();
-        let named = self.paths.iter().zip(&place.progress).any(|(path, at)| path.names(*at));
+        let position = self.position();
+        let named = self.paths.iter().zip(&position.progress).any(|(path, at)| path.names(*at));
         if named {
             let end = end_of_value(self.json, self.at);
             return self.replace(end, MASK);
         }
         match first {
             b'{' | b'[' => {
-                if !self.connection_strings && place.progress.iter().all(|at| *at == 0) {
+                if !self.connection_strings && position.progress.iter().all(|at| *at == 0) {
                     self.at = end_of_value(self.json, self.at);
                     return;
                 }
                 let next = (first == b'[').then_some(0);
-                self.levels.push(Level { next, here: place });
+                self.levels.push(Level { next, here: position });
                 self.at += 1;
             }
-            b'"' => self.string(&place),
+            b'"' => self.string(&position),
             _ => {
                 let end = end_of_value(self.json, self.at);
-                if place.secret && !matches!(first, b't' | b'f' | b'n') {
+                if position.secret && !matches!(first, b't' | b'f' | b'n') {
                     return self.replace(end, MASK);
                 }
                 self.at = end;
@@ -117,11 +117,11 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    /// Where the value that comes now stands.
-    fn place(&mut self) -> Place {
+    /// The position of the value that begins here.
+    fn position(&mut self) -> JsonPosition {
         let key = self.key.take();
         let Some(level) = self.levels.last_mut() else {
-            return Place { progress: vec![START; self.paths.len()], secret: false };
+            return JsonPosition { progress: vec![START; self.paths.len()], secret: false };
         };
         let index = level.next.as_mut().map(|next| std::mem::replace(next, *next + 1));
         let name = key.as_deref().unwrap_or_default();
@@ -130,12 +130,12 @@ impl<'a> Walk<'a, '_> {
         let progress = progress.map(|(path, from)| path.advance(*from, step)).collect();
         let inherited = level.here.secret && !keys::is_user(name);
         let secret = self.connection_strings && (inherited || keys::is_secret(name));
-        Place { progress, secret }
+        JsonPosition { progress, secret }
     }
 
-    fn string(&mut self, place: &Place) {
+    fn string(&mut self, position: &JsonPosition) {
         let end = end_of_string(self.json, self.at);
-        if place.secret {
+        if position.secret {
             return self.replace(end, MASK);
         }
         if self.connection_strings {
@@ -149,7 +149,7 @@ impl<'a> Walk<'a, '_> {
         self.at = end;
     }
 
-    /// Puts a string in place of what lies between here and `end`.
+    /// Replaces the value between the current position and `end` by a string.
     fn replace(&mut self, end: usize, value: &str) {
         self.out.push_str(self.json.get(self.copied..self.at).unwrap_or_default());
         json::push_string(&mut self.out, value);
@@ -207,8 +207,7 @@ fn end_of_string(json: &str, start: usize) -> usize {
     length.map_or(json.len(), |length| start + length + 2)
 }
 
-/// The text that a JSON string, quotes included, stands for. Halves of surrogate pairs, which JSON
-/// may hold and no text can, become U+FFFD.
+/// Decodes a JSON string with its quotes. Unpaired surrogates, which JSON allows, become U+FFFD.
 fn decode(string: &str) -> Cow<'_, str> {
     let inside = string.strip_prefix('"').unwrap_or(string);
     let inside = inside.strip_suffix('"').unwrap_or(inside);

@@ -1,9 +1,9 @@
 //! A webhook as a form (`application/x-www-form-urlencoded`), as ASP.NET binds one.
 //!
 //! A list is `Filters=a&Filters=b`, `Filters[]=a` or `Filters[0]=a`; a map is `Headers[X-A]=1`,
-//! `Headers.X-A=1`, or `Headers[0].Key=X-A&Headers[0].Value=1`. Of a scalar that comes twice the
-//! first one counts: a box of a form is followed by a hidden field that says what it is otherwise.
-//! An empty value is the same as none.
+//! `Headers.X-A=1`, or `Headers[0].Key=X-A&Headers[0].Value=1`. If a scalar occurs twice, the first
+//! value counts: in ASP.NET, a check box is followed by a hidden field with the value for an
+//! unchecked box. An empty value counts as absent.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use url::form_urlencoded;
 const LIST: &str = "filters";
 /// Members that are maps of texts.
 const MAPS: [&str; 2] = ["headers", "properties"];
-/// The member that is true or false. A form has no types, so digits stand for a number here.
+/// The member that is true or false. A form has no types, so digits are read as a number here.
 const FLAG: &str = "ispaused";
 
-/// A map that is being read: its entries, and those of which key and value come apart, by their
-/// index.
+/// A map that is being parsed: its entries, and by index those whose key and value are in two
+/// fields.
 #[derive(Default)]
 struct Entries {
     whole: Map<String, Value>,
@@ -31,7 +31,7 @@ struct Apart {
     value: String,
 }
 
-/// The members of a form by their names, in lower case.
+/// The members of a form by name, in lower case.
 pub(super) fn members(form: &[u8]) -> Map<String, Value> {
     let mut members = Map::new();
     let mut list = Vec::new();
@@ -53,7 +53,7 @@ pub(super) fn members(form: &[u8]) -> Map<String, Value> {
     members
 }
 
-/// A field's member, and what the field names within it.
+/// Splits the name of a field into the member and the path within it.
 fn split(key: &str) -> (&str, &str) {
     key.split_at(key.find(['[', '.']).unwrap_or(key.len()))
 }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_maps_are_read_in_every_form_that_asp_net_knows() {
+    fn lists_and_maps_are_read_in_every_notation_of_asp_net() {
         let filters = json!({ "filters": ["tasks", "reports"] });
         check("Filters=tasks&filters=reports", &filters);
         check("Filters%5B%5D=tasks&Filters[]=reports", &filters);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_scalar_the_first_value_counts() {
+    fn the_first_value_of_a_duplicate_scalar_counts() {
         check("IsPaused=true&IsPaused=false", &json!({ "ispaused": "true" }));
         check("IsPaused=1&Secret=1", &json!({ "ispaused": 1, "secret": "1" }));
         check("Secret=&Description=a%20b&x", &json!({ "description": "a b" }));

@@ -1,10 +1,10 @@
 //! The members of a body, read as Json.NET reads them into a webhook.
 //!
-//! Names of members are compared without case, of members that come twice the last one counts,
-//! `null` is the same as nothing, and what is unknown is ignored. Scalars are coerced: where a text
-//! is wanted a number is its own digits and a boolean `true` or `false`; where a boolean is wanted a
-//! number is true unless it is zero, and so is the text `true` in any case
-//! (`JsonTextReader.ReadAsString` and `ReadAsBoolean` of Json.NET 8 and later).
+//! Names are compared without case, the last of duplicate members counts, `null` counts as absent,
+//! and unknown members are ignored. Scalars are coerced. A text may be a number, which gives its
+//! digits, or a boolean, which gives `true` or `false`. A boolean may be a number, which is true
+//! unless it is zero, or the text `true` or `false` in any case (`JsonTextReader.ReadAsString` and
+//! `ReadAsBoolean` of Json.NET 8 and later).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,12 +15,11 @@ use serde_json::{Map, Value};
 
 use super::{form, relaxed};
 
-/// The members of an object, in the order in which they came. Values stay as they were written until
-/// somebody says what they should be.
+/// The members of an object in order. A value stays unparsed until it is read as a type.
 #[derive(Clone)]
 pub struct Members(Vec<(String, Box<RawValue>)>);
 
-/// How the characters of a body are encoded, by what came with it.
+/// The encoding of a body, as its content type declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Charset {
     /// UTF-8, unless a byte order mark says otherwise.
@@ -30,7 +29,7 @@ pub enum Charset {
     Utf16,
 }
 
-/// A body that can't be read: each member that is wrong, and what is wrong with it.
+/// A body that can't be parsed: each wrong member with its problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed(Vec<(String, String)>);
 
@@ -51,12 +50,12 @@ impl Malformed {
         Self(vec![(path.to_owned(), problem.into())])
     }
 
-    /// All that is wrong, at once.
+    /// Combines the problems of all members.
     pub(super) fn all(each: impl Iterator<Item = Self>) -> Self {
         Self(each.flat_map(|wrong| wrong.0).collect())
     }
 
-    /// As the API answers it: from each member's path, below `webHook`, to what is wrong with it.
+    /// The problems as the API answers them, by the path of their member below `webHook`.
     #[must_use]
     pub fn model_state(&self) -> Map<String, Value> {
         let mut state = Map::new();
@@ -74,7 +73,7 @@ impl Malformed {
     }
 }
 
-/// Prints no values: secrets are among them.
+/// Prints no values, because some are secrets.
 impl fmt::Debug for Members {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
@@ -106,15 +105,16 @@ impl<'de> Deserialize<'de> for Members {
 }
 
 impl Members {
-    /// Reads an object in JSON, in UTF-8 or with a byte order mark.
+    /// Parses a JSON object in UTF-8, or in the encoding of its byte order mark.
     pub fn parse(json: &[u8]) -> Result<Self, Malformed> {
         Self::parse_in(json, Charset::Utf8)
     }
 
-    /// Reads an object in JSON, and what Json.NET reads beyond JSON.
+    /// Parses a JSON object, with the extensions of Json.NET.
     pub fn parse_in(json: &[u8], charset: Charset) -> Result<Self, Malformed> {
-        let text = decoded(json, charset)
-            .ok_or_else(|| Malformed::of("", "The body is not encoded as it says."))?;
+        let text = decoded(json, charset).ok_or_else(|| {
+            Malformed::of("", "The body is not in the encoding that it declares.")
+        })?;
         if text.trim_ascii().is_empty() {
             return Err(Malformed::of("", "The body is empty; a webhook in JSON is required."));
         }
@@ -123,28 +123,29 @@ impl Members {
             Err(error) => error,
         };
         let relaxed = relaxed::to_json(&text).and_then(|json| serde_json::from_str(&json).ok());
-        relaxed
-            .ok_or_else(|| Malformed::of("", format!("The body is no webhook in JSON: {strict}.")))
+        relaxed.ok_or_else(|| {
+            Malformed::of("", format!("The body is not a webhook in JSON: {strict}."))
+        })
     }
 
-    /// Reads a form (`application/x-www-form-urlencoded`).
+    /// Parses a form (`application/x-www-form-urlencoded`).
     #[must_use]
     pub fn parse_form(form: &[u8]) -> Self {
         let raw = |(name, value): (String, Value)| {
-            // A value that was made of texts and maps of texts can always be written.
+            // Texts and maps of texts can always be serialised.
             serde_json::value::to_raw_value(&value).ok().map(|raw| (name, raw))
         };
         Self(form::members(form).into_iter().filter_map(raw).collect())
     }
 
-    /// The member of this name; `None` also when it is `null`.
+    /// The member with this name; `None` if it is absent or `null`.
     fn get(&self, name: &str) -> Option<&RawValue> {
         let named = |(known, _): &&(String, Box<RawValue>)| known.eq_ignore_ascii_case(name);
         let value = self.0.iter().rev().find(named).map(|(_, value)| &**value);
         value.filter(|value| value.get() != "null")
     }
 
-    /// The member of this name, which is a text, or a scalar that becomes one, if it is there.
+    /// The member with this name as text, if it is present. Scalars are coerced to text.
     pub fn text(&self, name: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
         let text = |value| text(value).ok_or_else(|| Malformed::of(name, TEXT));
         self.get(name).map(text).transpose()
@@ -179,7 +180,7 @@ impl Members {
         headers.into_iter().map(header).collect()
     }
 
-    /// An object, whose values stay what they are.
+    /// The member with this name as an object; its values keep their types.
     pub(super) fn values(&self, name: &str) -> Result<Map<String, Value>, Malformed> {
         let read = |value: &RawValue| {
             serde_json::from_str(value.get()).map_err(|_| Malformed::of(name, OBJECT))
@@ -191,7 +192,8 @@ impl Members {
 const TEXT: &str = "The value must be a text.";
 const OBJECT: &str = "The value must be an object.";
 
-/// A value where a text is wanted. Digits stay as they were written: a secret may have nothing else.
+/// Coerces a value to text. The digits of a number stay as they were written, since a secret may
+/// consist of digits only.
 fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let written = value.get();
     match written.as_bytes().first()? {
@@ -201,7 +203,7 @@ fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A value where a boolean is wanted.
+/// Coerces a value to a boolean.
 fn flag(value: &RawValue) -> Option<bool> {
     match serde_json::from_str(value.get()).ok()? {
         Value::Bool(flag) => Some(flag),
@@ -215,7 +217,7 @@ fn flag(value: &RawValue) -> Option<bool> {
     }
 }
 
-/// A body's text, without its byte order mark; `None` when it is not encoded so.
+/// Decodes a body and removes its byte order mark. Returns `None` if it is not in that encoding.
 fn decoded(body: &[u8], charset: Charset) -> Option<Cow<'_, str>> {
     match body {
         [0xEF, 0xBB, 0xBF, rest @ ..] => utf8(rest),
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_become_the_text_that_is_wanted() {
+    fn scalars_are_coerced_to_text() {
         for (value, expected) in [
             (r#""a\u00e4""#, "a\u{e4}"),
             ("12345678901234567890123456789012", "12345678901234567890123456789012"),
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_become_the_boolean_that_is_wanted() {
+    fn scalars_are_coerced_to_booleans() {
         for (value, expected) in [
             ("true", true),
             (r#""true""#, true),
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_as_it_is_encoded() {
+    fn a_body_is_decoded_by_its_byte_order_mark_or_charset() {
         let json = r#"{"A":"ä"}"#;
         let units =
             |bytes: fn(u16) -> [u8; 2]| json.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();

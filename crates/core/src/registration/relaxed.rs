@@ -1,6 +1,7 @@
-//! What Json.NET reads beyond JSON (RFC 8259), rewritten as JSON: texts in single quotes, names
-//! without quotes, comments, line ends within texts, and a comma behind the last element. People
-//! write so where a shell takes double quotes away: `curl -d "{WebHookUri:'https://…'}"`.
+//! The extensions of JSON (RFC 8259) that Json.NET accepts, rewritten as JSON: texts in single
+//! quotes, names without quotes, comments, line ends within texts, and a comma after the last
+//! element. People use them where a shell removes double quotes: `curl -d
+//! "{WebHookUri:'https://…'}"`.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -10,18 +11,18 @@ struct Rewriter<'a> {
     text: &'a str,
     rest: Peekable<CharIndices<'a>>,
     json: String,
-    /// A comma, which counts only when an element follows.
+    /// Whether a comma waits to be written; it is left out if no element follows.
     comma: bool,
 }
 
-/// Rewrites a text; `None` when a comment or a text in quotes has no end. What comes out is still to
-/// be judged as JSON.
+/// Rewrites a text. Returns `None` if a comment or a text in quotes has no end. The result need not
+/// be valid JSON.
 pub(super) fn to_json(text: &str) -> Option<String> {
     let json = String::with_capacity(text.len() + 16);
     let mut it = Rewriter { text, rest: text.char_indices().peekable(), json, comma: false };
     while let Some((at, c)) = it.rest.next() {
         match c {
-            // What stands between two words keeps them apart.
+            // White space and comments separate words.
             c if c.is_whitespace() => it.json.push(' '),
             '/' => {
                 it.comment()?;
@@ -45,7 +46,7 @@ pub(super) fn to_json(text: &str) -> Option<String> {
 }
 
 impl Rewriter<'_> {
-    /// Writes the comma that waits, unless nothing follows it.
+    /// Writes the comma that waits, unless no element follows it.
     fn flush(&mut self, next: char) {
         if std::mem::take(&mut self.comma) && !matches!(next, ']' | '}') {
             self.json.push(',');
@@ -71,7 +72,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// A text that has begun with this quote.
+    /// Rewrites the rest of a text that began with this quote.
     fn quoted(&mut self, quote: char) -> Option<()> {
         self.json.push('"');
         loop {
@@ -90,12 +91,12 @@ impl Rewriter<'_> {
         Some(())
     }
 
-    /// Anything else. A word before a colon is a name.
+    /// Rewrites any other token. A word before a colon is a name, and gets quotes.
     fn bare(&mut self, at: usize, c: char) {
         let in_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
         if !in_word(c) || c.is_ascii_digit() {
             self.json.push(c);
-            // A number is copied whole, so that its letters are no word.
+            // A number is copied as a whole, so that its letters don't count as a word.
             if c.is_ascii_digit() {
                 while let Some((_, c)) = self.rest.next_if(|(_, c)| in_word(*c)) {
                     self.json.push(c);
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_net_reads_beyond_json_becomes_json() {
+    fn extensions_of_json_net_are_rewritten_as_json() {
         check("{'a':'b'}", Some(r#"{"a":"b"}"#));
         check("{a:1.5e3, b_2 : true,$c:null,}", Some(r#"{"a":1500.0,"b_2":true,"$c":null}"#));
         check("/* a */{a:[1,2,],// b\n'c':[]}", Some(r#"{"a":[1,2],"c":[]}"#));
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_then_either_is_refused() {
+    fn other_malformed_texts_are_refused() {
         for text in ["{a:1 0}", "{a:tr/**/ue}", "{a:1//\n0}", "{a:- 1}", "{a b:1}"] {
             check(text, None);
         }
@@ -154,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_stays_what_it_is(text in "\\PC*", n in any::<i64>(), x in any::<f64>()) {
+        fn valid_json_keeps_its_value(text in "\\PC*", n in any::<i64>(), x in any::<f64>()) {
             let json = serde_json::json!({ text.clone(): [text, n, x, null, true, {}] });
             let read = |json: &str| serde_json::from_str::<Value>(json).unwrap();
             let (json, rewritten) = (json.to_string(), to_json(&json.to_string()).unwrap());
@@ -162,7 +163,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_is_taken_without_harm(text in "\\PC*|[a-z'\"/*,:{}\\[\\] \\\\0-9\n]*") {
+        fn any_text_is_processed_without_a_panic(text in "\\PC*|[a-z'\"/*,:{}\\[\\] \\\\0-9\n]*") {
             let _ = to_json(&text);
         }
     }

@@ -2,9 +2,9 @@
 //! grant.
 
 use fanfare_app::json::explanation::{GrantJson, grant_json};
-use fanfare_core::access::Resource;
 use fanfare_core::explain::{OwnerState, asked, scope_text};
 use fanfare_core::name::Name;
+use fanfare_core::resource::Resource;
 use fanfare_store::Store;
 use fanfare_store::access::{Access, Reader};
 use serde::Serialize;
@@ -178,8 +178,8 @@ fn row(reader: &Reader) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fanfare_core::access::Scope;
     use fanfare_core::explain::{By, Grant};
+    use fanfare_core::resource::Scope;
 
     fn reader(permission: Option<(Scope, &str)>, by: By) -> Reader {
         let permission = permission.map(|(scope, target)| (scope, target.to_owned()));

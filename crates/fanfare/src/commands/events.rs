@@ -9,10 +9,10 @@ use anyhow::{Context as _, anyhow};
 use fanfare_app::events::{self, EventError, EventPage};
 use fanfare_app::json::event as view;
 use fanfare_app::{Actor, Context};
-use fanfare_core::access::Resource;
 use fanfare_core::duration;
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
+use fanfare_core::resource::Resource;
 use fanfare_store::events::EventFilter;
 
 use super::{access, ids};

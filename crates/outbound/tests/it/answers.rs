@@ -1,4 +1,4 @@
-//! Answers as real receivers give them: the status line decides, whatever follows it.
+//! Answers of real receivers: the status line decides, whatever follows it.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use url::Url;
 use crate::server::{Reply, Server, answer};
 use crate::{LOOPBACK, client, config, post, response};
 
-/// What comes of an answer, and of another request after it: over how many connections they went.
+/// The outcome of an answer, and the number of connections for it and a further request.
 async fn outcome(bytes: impl Into<Vec<u8>>) -> (Answer, usize) {
     let next = Reply::Bytes(answer("200 OK", "", "next"));
     let server = Server::start([Reply::Bytes(bytes.into()), next]).await;
@@ -22,7 +22,7 @@ async fn outcome(bytes: impl Into<Vec<u8>>) -> (Answer, usize) {
 }
 
 #[tokio::test]
-async fn a_status_counts_whatever_its_headers_look_like() {
+async fn a_status_counts_even_if_its_headers_are_malformed() {
     for headers in [
         "Server : x\r\n",
         "x: y\r\n  folded\r\n\tmore\r\n",
@@ -79,7 +79,7 @@ async fn every_form_of_a_status_line_counts() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_not_the_answer() {
+async fn interim_answers_are_skipped() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
     let regular = format!("{interim}HTTP/1.1 202 Accepted\r\ncontent-length: 4\r\n\r\nbody");
     assert_eq!(outcome(regular).await, (response(202, "body"), 1));
@@ -109,7 +109,7 @@ async fn retry_after_is_read_among_bad_headers() {
 }
 
 #[tokio::test]
-async fn a_status_counts_although_the_connection_breaks_after_it() {
+async fn a_status_counts_even_if_the_connection_breaks_after_it() {
     for (bytes, body) in [
         ("HTTP/1.1 200 OK\r\n", ""),
         ("HTTP/1.1 200 OK\r\nx-ha", ""),

@@ -9,13 +9,13 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// An authority whose certificate is in a file, gone when dropped.
+/// An authority whose certificate is in a file. Dropping it deletes the file.
 pub(crate) struct Authority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A certificate, those that lead to its authority, and its key.
+/// A certificate with its chain and its key.
 pub(crate) type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Authority {
@@ -45,7 +45,7 @@ impl Authority {
         &self.folder
     }
 
-    /// A certificate as `params` say.
+    /// A certificate with these parameters.
     pub(crate) fn sign(&self, mut params: CertificateParams) -> Chain {
         params.distinguished_name.push(rcgen::DnType::CommonName, "a receiver");
         let key = KeyPair::generate().unwrap();
@@ -53,7 +53,8 @@ impl Authority {
         (vec![certificate.into()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 
-    /// A certificate for `localhost` by an authority in between, and that one's own.
+    /// A certificate for `localhost` by an intermediate authority, with that authority's
+    /// certificate.
     pub(crate) fn by_intermediate(&self) -> Chain {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -80,7 +81,7 @@ impl Drop for Authority {
     }
 }
 
-/// How a server secures its connections with this certificate.
+/// The configuration of a server with this certificate.
 pub(crate) fn secured(chain: Chain, protocols: &[&str]) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)

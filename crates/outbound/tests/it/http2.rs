@@ -1,5 +1,5 @@
-//! HTTP/2 as servers speak it when they refuse, rotate connections, or want HTTP/1.1 instead. The
-//! server writes its frames itself.
+//! Servers that refuse requests over HTTP/2, close their connections, or demand HTTP/1.1. The test
+//! server writes its own frames.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ const REFUSED_STREAM: u8 = 7;
 const CANCEL: u8 = 8;
 const HTTP_1_1_REQUIRED: u8 = 13;
 
-/// What the server does with a request that it has read.
+/// The server's reaction to a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
     /// Answers 200; over HTTP/1.1 with the body `one`.
@@ -31,7 +31,7 @@ pub(crate) enum Step {
     Answer,
     /// Ends the stream with this code.
     Reset(u8),
-    /// Says that it processed nothing from this request on, with this code, and closes.
+    /// Says with this code that it has not processed this request and later ones, and closes.
     GoAwayBelow(u8),
     /// Says that this request was its last, and answers it a little later.
     GoAwayThenAnswer,
@@ -203,7 +203,8 @@ async fn take(stream: &mut TlsStream<TcpStream>, id: u32, step: Step) -> Option<
     Some(true)
 }
 
-/// What comes of `posts` POSTs to a server that takes these steps, and how it read them.
+/// The answers to `posts` POSTs to a server that takes these steps, and the protocol of each
+/// request.
 async fn outcomes(steps: &[Step], posts: usize) -> (Vec<Answer>, Vec<&'static str>) {
     let authority = Authority::new();
     let steps: VecDeque<Step> = steps.iter().copied().collect();
@@ -218,7 +219,7 @@ async fn outcomes(steps: &[Step], posts: usize) -> (Vec<Answer>, Vec<&'static st
 }
 
 #[tokio::test]
-async fn a_request_that_was_refused_is_repeated_within_the_attempt() {
+async fn a_refused_request_is_sent_again_within_the_attempt() {
     for refusal in
         [Step::Reset(REFUSED_STREAM), Step::GoAwayBelow(0), Step::GoAwayBelow(REFUSED_STREAM)]
     {
@@ -229,7 +230,7 @@ async fn a_request_that_was_refused_is_repeated_within_the_attempt() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_for_ever_is_not_asked_for_ever() {
+async fn a_request_that_is_always_refused_is_sent_four_times() {
     let (answers, seen) = outcomes(&[Step::Reset(REFUSED_STREAM)], 1).await;
     let detail = "the server refused the request each time before reading it";
     assert_eq!(answers, [failed(Failure::Connect, detail)]);
@@ -237,7 +238,7 @@ async fn a_server_that_refuses_for_ever_is_not_asked_for_ever() {
 }
 
 #[tokio::test]
-async fn a_server_that_demands_http_1_1_gets_it_from_then_on() {
+async fn a_server_that_demands_http_1_1_gets_all_later_requests_over_it() {
     for demand in [Step::Reset(HTTP_1_1_REQUIRED), Step::GoAwayBelow(HTTP_1_1_REQUIRED)] {
         let (answers, seen) = outcomes(&[demand], 3).await;
         assert_eq!(answers, vec![response(200, "one"); 3], "{demand:?}");
@@ -253,7 +254,7 @@ async fn a_request_that_may_have_been_processed_waits_for_its_answer() {
 }
 
 #[tokio::test]
-async fn a_request_beside_one_that_waits_for_its_answer_takes_another_connection() {
+async fn a_request_after_a_goaway_uses_another_connection() {
     let authority = Authority::new();
     let steps = [Step::GoAwayThenAnswer, Step::Answer];
     let server = serve(authority.localhost(), &["h2"], steps).await;
@@ -264,7 +265,7 @@ async fn a_request_beside_one_that_waits_for_its_answer_takes_another_connection
         while server.seen().is_empty() {
             pass(Duration::from_millis(5)).await;
         }
-        // The word that the connection ends is likely to be here by then.
+        // The GOAWAY frame has probably arrived by then.
         pass(Duration::from_millis(100)).await;
         post(&client, &url).await
     };
@@ -274,7 +275,7 @@ async fn a_request_beside_one_that_waits_for_its_answer_takes_another_connection
 }
 
 #[tokio::test]
-async fn a_request_that_may_have_been_processed_is_never_repeated() {
+async fn a_request_that_may_have_been_processed_is_never_sent_again() {
     for step in [Step::GoAwayThenClose, Step::Reset(CANCEL), Step::Reset(0)] {
         let (answers, seen) = outcomes(&[step, Step::Answer], 1).await;
         assert!(matches!(answers[..], [Answer::Failed { .. }]), "{step:?} {answers:?}");

@@ -1,5 +1,5 @@
-//! Connections that the receiver closes while they are idle, seen late on purpose: the runtime's
-//! only thread is blocked until the receiver has closed, and so has not heard of it.
+//! Connections that the receiver closes while they are idle. The runtime does not notice it before
+//! the next request, because its only thread is blocked until the receiver has closed.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,19 +20,20 @@ use crate::{LOOPBACK, client, config, post, response};
 enum End {
     Fin,
     Reset,
-    /// Says that the request came too late, and closes.
+    /// Answers 408 and closes.
     TimedOut,
 }
 
-/// A receiver that closes each connection as soon as it is told to. Its port, the number of
-/// requests it read, what tells it, and what says that it has closed.
+/// Starts a receiver that closes each connection on a signal. Returns its port, the number of
+/// requests that it has read, the sender of that signal, and a receiver that gets a message after
+/// each close.
 fn receiver(
     end: End,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> (u16, Arc<AtomicUsize>, Sender<()>, Receiver<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (close, told) = channel();
+    let (close, signal) = channel();
     let (closed, seen) = channel();
     let read = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&read);
@@ -43,12 +44,12 @@ fn receiver(
                 let mut session = ServerConnection::new(Arc::clone(tls)).unwrap();
                 let mut stream = rustls::Stream::new(&mut session, &mut socket);
                 answer_once(&mut stream, &count);
-                told.recv().unwrap();
+                signal.recv().unwrap();
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
             } else {
                 answer_once(&mut socket, &count);
-                told.recv().unwrap();
+                signal.recv().unwrap();
                 if end == End::TimedOut {
                     let late = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
                     socket.write_all(late).unwrap();
@@ -95,14 +96,14 @@ async fn check(client: &Client, scheme: &str, end: End, tls: Option<Arc<rustls::
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_while_idle_fails_no_attempt() {
+async fn an_attempt_succeeds_if_its_idle_connection_was_closed() {
     for end in [End::Fin, End::Reset, End::TimedOut] {
         check(&client(LOOPBACK), "http", end, None).await;
     }
 }
 
 #[tokio::test]
-async fn a_secured_connection_that_was_closed_while_idle_fails_no_attempt() {
+async fn an_attempt_succeeds_if_its_idle_tls_connection_was_closed() {
     let authority = Authority::new();
     let ca_file = Some(authority.file());
     let client = Client::new(Config { ca_file, ..config(LOOPBACK) }).unwrap();

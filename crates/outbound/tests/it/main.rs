@@ -1,15 +1,16 @@
-//! The client against real sockets: each peer is a small server that misbehaves as told.
+//! The client against real sockets: each peer is a small server that misbehaves as the test
+//! requires.
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
 mod answers;
 mod authority;
 mod http2;
 mod idle;
-mod parts;
 mod posts;
 mod roots;
 mod server;
 mod targets;
+mod timing;
 mod tls;
 mod urls;
 mod verification;
@@ -22,7 +23,7 @@ use fanfare_core::target::TargetPolicy;
 use fanfare_outbound::{Client, Config};
 use url::Url;
 
-/// A client that may reach `allow` as well, with limits that no test meets by accident.
+/// A client that may also reach `allow`, with limits that no test exceeds by accident.
 fn client(allow: &[&str]) -> Client {
     Client::new(config(allow)).unwrap()
 }

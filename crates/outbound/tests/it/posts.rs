@@ -1,4 +1,4 @@
-//! What a POST sends, and what becomes of good and bad answers.
+//! The request of a POST, and the outcomes of good and bad answers.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ async fn the_request_has_the_given_headers_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_user_agent_of_the_caller_wins() {
+async fn a_user_agent_of_the_caller_replaces_the_default() {
     let server = Server::start([Reply::Bytes(answer("200 OK", "", ""))]).await;
     let headers = [header("User-Agent", "own")];
     let url: Url = server.url("/").parse().unwrap();
@@ -72,7 +72,7 @@ async fn an_invalid_header_is_named_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn status_retry_after_and_body_come_back() {
+async fn an_answer_has_status_retry_after_and_body() {
     let busy = answer("503 Service Unavailable", "Retry-After: 120\r\n", "a\0b\u{e9}");
     let server = Server::start([Reply::Bytes(busy)]).await;
     assert_eq!(
@@ -124,7 +124,7 @@ async fn a_trickling_body_does_not_change_the_outcome() {
 async fn a_body_is_never_read_past_the_whole_timeout() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".to_vec();
     let server = Server::start([Reply::Trickle(head)]).await;
-    let client = impatient(Duration::from_millis(300));
+    let client = with_timeout(Duration::from_millis(300));
     let begin = Instant::now();
     let outcome = post(&client, &server.url("/")).await;
     assert!(matches!(outcome, Answer::Response { status: 200, .. }), "{outcome:?}");
@@ -150,7 +150,7 @@ async fn a_body_that_breaks_off_does_not_change_the_outcome() {
 #[tokio::test]
 async fn no_answer_in_time_is_a_timeout() {
     let server = Server::start([Reply::Hang]).await;
-    let outcome = post(&impatient(Duration::from_millis(300)), &server.url("/")).await;
+    let outcome = post(&with_timeout(Duration::from_millis(300)), &server.url("/")).await;
     assert_eq!(outcome, failed(Failure::Timeout, "there was no answer within 300ms"));
     assert_eq!(server.requests().len(), 1);
 }
@@ -158,7 +158,7 @@ async fn no_answer_in_time_is_a_timeout() {
 #[tokio::test]
 async fn a_trickling_status_line_is_a_timeout() {
     let server = Server::start([Reply::Trickle(b"HTTP/1.1 200 OK".to_vec())]).await;
-    let outcome = post(&impatient(Duration::from_millis(300)), &server.url("/")).await;
+    let outcome = post(&with_timeout(Duration::from_millis(300)), &server.url("/")).await;
     assert_eq!(outcome, failed(Failure::Timeout, "there was no answer within 300ms"));
 }
 
@@ -187,7 +187,7 @@ async fn a_connection_that_breaks_before_the_answer_is_a_connect_failure() {
 }
 
 #[tokio::test]
-async fn a_break_on_a_used_connection_is_one_post_too() {
+async fn a_connection_that_breaks_after_an_exchange_gets_one_post_only() {
     for broken in [Reply::Close(Vec::new()), Reply::Reset(Vec::new())] {
         let server = Server::start([Reply::Bytes(answer("200 OK", "", "first")), broken]).await;
         let client = client(LOOPBACK);
@@ -199,7 +199,7 @@ async fn a_break_on_a_used_connection_is_one_post_too() {
 }
 
 #[tokio::test]
-async fn garbage_is_a_protocol_failure() {
+async fn an_answer_that_is_not_http_is_a_protocol_failure() {
     for garbage in [
         "SSH-2.0-OpenSSH_9.2p1\r\n\r\n",
         "\x05\x03\x01 nothing like HTTP at all\r\n\r\n",
@@ -214,12 +214,12 @@ async fn garbage_is_a_protocol_failure() {
 }
 
 #[tokio::test]
-async fn an_unusable_user_agent_is_told_when_building() {
+async fn an_invalid_user_agent_fails_when_the_client_is_built() {
     let error = Client::new(Config { user_agent: "a\nb".to_owned(), ..config(&[]) }).unwrap_err();
     let expect = "building the HTTP client: the user agent is not a valid header";
     assert_eq!(error.to_string(), expect);
 }
 
-fn impatient(timeout: Duration) -> Client {
+fn with_timeout(timeout: Duration) -> Client {
     Client::new(Config { timeout, ..config(LOOPBACK) }).unwrap()
 }

@@ -26,7 +26,7 @@ async fn an_authority_in_the_file_is_trusted_and_a_new_one_without_a_restart() {
     let outcome = post(&client, &server.url()).await;
     assert!(matches!(outcome, Answer::Failed { failure: Failure::Tls, .. }), "{outcome:?}");
 
-    // What can't be used changes nothing, and what comes after it does.
+    // An unusable file changes nothing; a later valid one is used.
     fs::write(&file, "no certificate").unwrap();
     let begin = Instant::now();
     let mut written = false;
@@ -56,7 +56,7 @@ async fn a_broken_file_keeps_the_former_authorities() {
 }
 
 #[test]
-fn a_file_that_can_t_be_used_at_the_start_is_named() {
+fn an_unusable_file_at_the_start_is_named_in_the_error() {
     let authority = Authority::new();
     let empty = authority.folder().join("empty.pem");
     fs::write(&empty, "").unwrap();

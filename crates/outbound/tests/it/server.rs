@@ -1,4 +1,4 @@
-//! A raw HTTP/1.1 server whose answers are bytes, or worse.
+//! A raw HTTP/1.1 server for tests. Its answers are arbitrary bytes, or missing.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,12 +10,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What the server does when it has read a request.
+/// The server's reaction to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     /// Sends the bytes, and waits for the next request on the connection.
     Bytes(Vec<u8>),
-    /// Sends the bytes, and then one byte after the other for ever.
+    /// Sends the bytes, and then single bytes without end.
     Trickle(Vec<u8>),
     /// Sends the bytes, and then as much as the peer takes.
     Endless(Vec<u8>),
@@ -30,7 +30,7 @@ pub(crate) enum Reply {
     Early(Vec<u8>, bool),
 }
 
-/// A server on a free loopback port, gone when dropped.
+/// A server on a free loopback port. It stops when it is dropped.
 pub(crate) struct Server {
     pub(crate) port: u16,
     seen: Arc<Mutex<Seen>>,
@@ -94,7 +94,7 @@ async fn accept(
     }
 }
 
-/// Serves one connection; `None` when the peer is gone.
+/// Serves one connection; `None` when the peer has closed it.
 async fn serve(
     stream: TcpStream,
     seen: Arc<Mutex<Seen>>,

@@ -1,4 +1,4 @@
-//! Where the client does and does not connect to.
+//! The addresses that the client connects to or not.
 
 use fanfare_core::answer::{Answer, Failure};
 
@@ -60,7 +60,7 @@ async fn a_name_is_blocked_by_its_addresses() {
 }
 
 #[tokio::test]
-async fn what_the_operator_allows_is_reached() {
+async fn addresses_that_the_operator_allows_are_reached() {
     for host in ["127.0.0.1", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"] {
         assert_eq!(post_to(LOOPBACK, host).await, (response(200, "reached"), 1), "{host}");
     }

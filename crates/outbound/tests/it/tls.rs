@@ -1,4 +1,4 @@
-//! Handshakes that go wrong.
+//! Handshakes that fail.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
 use crate::authority::{Authority, Chain, secured};
 use crate::{LOOPBACK, client, config, failed, post};
 
-/// A server that shakes hands with one connection as `config` says; its port.
+/// Starts a server that makes one handshake with this configuration; returns its port.
 fn tls_server(config: ServerConfig) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -63,8 +63,8 @@ async fn a_server_without_a_certificate_is_a_tls_failure() {
     assert_eq!(outcome, failed(Failure::Tls, "the server refused the TLS handshake"));
 }
 
-/// A plain-text server would wait for the end of a line that never comes; this one answers at
-/// once, as servers do that find no HTTP in what they got.
+/// A server without TLS that answers at once, as servers do if a request is not HTTP. Otherwise it
+/// would wait for the end of a line that never arrives.
 async fn plain_text_server(reply: &'static [u8]) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_connection_closed_during_the_handshake_is_a_tls_failure() {
 
 #[tokio::test]
 async fn a_handshake_that_never_ends_passes_the_connect_timeout() {
-    // The system takes the connection, and nobody ever reads from it.
+    // The system accepts the connection, and no process reads from it.
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let connect_timeout = Duration::from_millis(300);
     let client = Client::new(Config { connect_timeout, ..config(LOOPBACK) }).unwrap();
@@ -108,7 +108,7 @@ async fn a_handshake_that_never_ends_passes_the_connect_timeout() {
     assert_eq!(outcome, failed(Failure::Timeout, "there was no connection within 300ms"));
 }
 
-/// What a client that trusts the authority says of a server with this configuration.
+/// The answer of a client that trusts the authority, for a server with this configuration.
 async fn refusal(authority: &Authority, config: ServerConfig) -> Answer {
     let ca_file = Some(authority.file());
     let client = Client::new(Config { ca_file, ..crate::config(LOOPBACK) }).unwrap();
@@ -169,7 +169,7 @@ async fn the_detail_says_what_is_wrong_with_a_certificate() {
 
 /// A server that wants a client certificate, for each version of TLS.
 #[tokio::test]
-async fn the_detail_says_that_a_client_certificate_is_wanted() {
+async fn the_detail_says_that_a_client_certificate_is_required() {
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         let authority = Authority::new();
         let mut roots = RootCertStore::empty();
@@ -190,7 +190,7 @@ async fn the_detail_says_that_a_client_certificate_is_wanted() {
 }
 
 #[tokio::test]
-async fn the_detail_says_that_nothing_is_in_common() {
+async fn the_detail_says_that_no_version_or_cipher_is_in_common() {
     // The alerts of servers that speak older versions, or with other ciphers, only.
     let (version, cipher): (&[u8], &[u8]) =
         (&[0x15, 3, 1, 0, 2, 2, 70], &[0x15, 3, 3, 0, 2, 2, 40]);
@@ -211,7 +211,7 @@ async fn the_detail_says_that_nothing_is_in_common() {
 }
 
 #[tokio::test]
-async fn the_detail_says_that_a_port_wants_tls() {
+async fn the_detail_says_that_a_port_requires_tls() {
     let url = plain_text_server(&[0x15, 3, 1, 0, 2, 2, 10]).await.replace("https", "http");
     let detail = "the server speaks TLS on this port: the URL must begin with https";
     assert_eq!(post(&client(LOOPBACK), &url).await, failed(Failure::Protocol, detail));

@@ -1,4 +1,4 @@
-//! The request line: a URL's bytes go out as they were registered.
+//! The request line: the bytes of a URL are sent as they were registered.
 
 use bytes::Bytes;
 use fanfare_core::webhook::WebhookUri;

@@ -49,7 +49,7 @@ async fn any_success_status_passes() {
 }
 
 #[tokio::test]
-async fn another_body_is_no_echo() {
+async fn another_body_is_refused() {
     let long = format!("{ECHO}{}", "x".repeat(20_000));
     for body in ["", "hello", &format!("\"{ECHO}\""), &format!("{ECHO}\n"), &long] {
         let outcome = verify_answer(Reply::Bytes(answer("200 OK", "", body))).await;
@@ -58,7 +58,7 @@ async fn another_body_is_no_echo() {
 }
 
 #[tokio::test]
-async fn an_endless_body_is_no_echo() {
+async fn an_endless_body_is_refused() {
     let head = format!("HTTP/1.1 200 OK\r\n\r\n{ECHO}");
     assert_eq!(verify_answer(Reply::Endless(head.into())).await, Err(VerifyError::NoEcho));
 }
@@ -79,7 +79,7 @@ async fn other_statuses_and_redirects_fail() {
 }
 
 #[tokio::test]
-async fn failures_are_told_in_plain_words() {
+async fn failures_have_a_reason_in_plain_words() {
     let broken = verify_answer(Reply::Close(Vec::new())).await;
     assert_eq!(broken, Err(failed("the connection was closed before the answer came")));
 
@@ -89,7 +89,7 @@ async fn failures_are_told_in_plain_words() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_inside_looks_like_one_that_does_not_exist() {
+async fn a_name_with_internal_addresses_fails_like_one_that_does_not_exist() {
     let hidden = "the name could not be resolved to an address that may be reached";
     for url in ["http://localhost/", "http://nothing.invalid/"] {
         let outcome = client(&[]).verify(&url.parse::<url::Url>().unwrap(), &[], ECHO).await;

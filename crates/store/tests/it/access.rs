@@ -5,7 +5,6 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::Utc;
-use fanfare_core::access::Resource;
 use fanfare_core::directory::{Content, Document, Kind};
 use fanfare_core::event::{self, Entry, Event};
 use fanfare_core::filter::Filters;
@@ -13,6 +12,7 @@ use fanfare_core::history::Directory;
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::mask::MaskPolicy;
 use fanfare_core::name::Name;
+use fanfare_core::resource::Resource;
 use fanfare_core::revisions::Revisions;
 use fanfare_core::webhook::{Headers, Pacing, Properties, Webhook};
 use fanfare_store::access::Question;

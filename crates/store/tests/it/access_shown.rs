@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use fanfare_core::access::{Resource, Scope, administrator_key};
+use fanfare_core::access::administrator_key;
 use fanfare_core::directory::{Content, Document, Permission, RoleDocument, UserDocument};
 use fanfare_core::event::Event;
-use fanfare_core::explain::{By, Decision, Facts, Grant, OwnerState, WebhookThen, explain};
+use fanfare_core::explain::{By, Decision, Facts, Grant, OwnerState, WebhookVersion, explain};
 use fanfare_core::history::Directory;
 use fanfare_core::name::Name;
+use fanfare_core::resource::{Resource, Scope};
 use fanfare_core::test_event::Readable;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::access::{Access, Reader};
@@ -221,7 +222,7 @@ async fn check_explained(
         let filters = webhook.filters.clone();
         let facts = Facts {
             planned: wants && may_read,
-            webhook: Some(WebhookThen { deleted: false, paused: *paused, filters }),
+            webhook: Some(WebhookVersion { deleted: false, paused: *paused, filters }),
             owner: reference.state(&webhook.owner),
             grant: grants.into_iter().next(),
             dropped: None,

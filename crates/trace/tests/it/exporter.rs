@@ -1,4 +1,4 @@
-//! What is sent, and what becomes of spans that a collector does not take.
+//! The requests to a collector, and the spans that a collector does not accept.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const BOUND: usize = 8192 + 512;
 const LONG: Duration = Duration::from_mins(1);
 
 #[test]
-fn the_end_sends_what_is_left_with_the_headers_and_the_service() {
+fn finish_sends_the_remaining_spans_with_the_headers_and_the_service() {
     let sink = Sink::default();
     let exporter = exporter(&sink, "parentbased_always_on");
     with_default(subscriber(&exporter), || drop(received()));
@@ -26,7 +26,7 @@ fn the_end_sends_what_is_left_with_the_headers_and_the_service() {
 }
 
 #[test]
-fn a_collector_that_hangs_is_left_behind_by_a_bounded_queue() {
+fn spans_beyond_the_bounded_queue_are_dropped_while_a_collector_hangs() {
     let sink = Sink::default();
     let exporter = exporter(&sink, "always_on");
     sink.close();
@@ -43,7 +43,7 @@ fn a_collector_that_hangs_is_left_behind_by_a_bounded_queue() {
 }
 
 #[test]
-fn a_collector_that_hangs_holds_up_the_end_for_a_bounded_time() {
+fn finish_ends_in_time_while_a_collector_hangs() {
     let sink = Sink::default();
     let exporter = exporter(&sink, "always_on");
     sink.close();
@@ -56,13 +56,13 @@ fn a_collector_that_hangs_holds_up_the_end_for_a_bounded_time() {
 }
 
 #[test]
-fn only_what_a_received_message_causes_is_exported() {
+fn only_spans_below_a_received_message_are_exported() {
     let sink = Sink::default();
     let exporter = exporter(&sink, "always_on");
     with_default(subscriber(&exporter), || {
         drop(asked());
         received().in_scope(|| drop(asked()));
-        // Of another target.
+        // This span has another target.
         drop(tracing::info_span!("other", otel.kind = "consumer"));
     });
     exporter.finish(LONG);

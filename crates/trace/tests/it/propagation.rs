@@ -7,7 +7,7 @@ use crate::sink::{Sink, asked, exporter, received, subscriber};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// What a span passes on that received `parent`.
+/// The `traceparent` that a span passes on if it received `parent`.
 fn passed_on(sampler: &str, parent: Option<&str>) -> Option<String> {
     let exporter = exporter(&Sink::default(), sampler);
     with_default(subscriber(&exporter), || {
@@ -18,7 +18,7 @@ fn passed_on(sampler: &str, parent: Option<&str>) -> Option<String> {
 }
 
 #[test]
-fn a_recorded_span_passes_itself_on_in_its_parent_s_trace() {
+fn a_recorded_span_passes_its_own_id_on_in_the_trace_of_its_parent() {
     for version in ["00", "01", "cc"] {
         let parent = PARENT.replacen("00", version, 1);
         let passed = passed_on("parentbased_always_on", Some(&parent)).unwrap();
@@ -30,14 +30,14 @@ fn a_recorded_span_passes_itself_on_in_its_parent_s_trace() {
 }
 
 #[test]
-fn a_span_that_is_not_recorded_passes_on_what_it_received() {
+fn a_span_that_is_not_recorded_passes_the_received_traceparent_on() {
     let unrecorded = PARENT.replace("-01", "-00");
     for (sampler, parent) in
         [("parentbased_always_on", unrecorded.as_str()), ("always_off", PARENT)]
     {
         assert_eq!(passed_on(sampler, Some(parent)).as_deref(), Some(parent), "{sampler}");
     }
-    // Whoever comes next leaves the trace out too.
+    // The next process does not record the trace either.
     assert!(passed_on("always_off", None).unwrap().ends_with("-00"));
 }
 
@@ -57,7 +57,7 @@ fn a_traceparent_that_is_not_valid_begins_a_trace() {
 }
 
 #[test]
-fn without_an_exporter_spans_are_disabled_and_headers_pass_as_they_came() {
+fn without_an_exporter_spans_are_disabled_and_headers_are_passed_on_unchanged() {
     with_default(tracing_subscriber::registry(), || {
         let span = tracing::Span::none();
         set_parent(&span, Some(PARENT));
@@ -68,7 +68,7 @@ fn without_an_exporter_spans_are_disabled_and_headers_pass_as_they_came() {
 }
 
 #[test]
-fn what_is_done_for_several_belongs_to_the_first_that_is_recorded() {
+fn work_for_several_messages_belongs_to_the_first_recorded_span() {
     let sink = Sink::default();
     let exporter = exporter(&sink, "parentbased_always_on");
     with_default(subscriber(&exporter), || {

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use tracing::{Span, Subscriber, info_span};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-/// Keeps what it gets. While it is closed, requests hang.
+/// A collector that keeps its requests. While it is closed, requests hang.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sink(Arc<Inner>);
 
@@ -51,7 +51,7 @@ impl Sink {
         self.0.got.lock().unwrap().iter().map(|(_, body)| body.as_str()).collect()
     }
 
-    /// How many spans it got. Each has one trace id, as long as there are no links.
+    /// The number of spans that it got. Each span has one trace id, as long as there are no links.
     pub(crate) fn spans(&self) -> usize {
         self.bodies().matches(r#""traceId""#).count()
     }
@@ -77,7 +77,7 @@ pub(crate) fn received() -> Span {
     info_span!(target: TARGET, parent: None, "receive", otel.kind = "consumer")
 }
 
-/// A span of something that is done meanwhile.
+/// A span of work that no received message causes directly.
 pub(crate) fn asked() -> Span {
     info_span!(target: TARGET, "ask", otel.kind = "client")
 }

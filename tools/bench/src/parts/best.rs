@@ -1,6 +1,6 @@
-//! The most that any such pipeline can reach: the three limits at once. Whatever else Fanfare did for
-//! a delivery, it makes a POST as the bare client does, has a row for it committed, and takes its
-//! event as a durable message. Here that is all that is done: none of the three knows of the others.
+//! The upper bound of the pipeline: the three limits at the same time. For each delivery, Fanfare
+//! must at least make a POST as the bare client does, commit a row, and receive a durable message.
+//! This part does these three independently of each other, and nothing else.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::broker::Messages;
 use super::ledger::Rows;
-use super::limit::Beside;
+use super::limit::BareClient;
 use crate::number;
 use crate::plan::Plan;
 use crate::report::Report;
@@ -22,7 +22,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
         let world = World::new(stage, &[]).await?;
         let mut rows = Rows::new(&world, fan_out.webhooks)?;
         let mut messages = Messages::start(stage, plan)?;
-        let mut client = Beside::start(stage)?;
+        let mut client = BareClient::start(stage)?;
         for round in 0..=plan.rounds {
             let alone = client.rate(stage, plan).await?;
             let count = if round == 0 { plan.limit_posts / 10 } else { plan.limit_posts };

@@ -1,4 +1,4 @@
-//! The broker's limit, for one of the two queues that each event passes.
+//! The broker's limit, for one of the two queues of each event.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::usage;
 use crate::world::per_thousand;
 
 const PART: &str = "broker";
-const PATIENCE: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
-/// About what a job with one delivery has.
+/// The approximate size of a job with one delivery, in bytes.
 const JOB: usize = 800;
 
-/// What Fanfare's processes take ahead.
+/// The prefetch of Fanfare's processes.
 const PREFETCH: u16 = 256;
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
@@ -39,7 +39,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
     messages.end(stage).await
 }
 
-/// A queue, and a process at both its ends.
+/// A queue, and the process that publishes to it and consumes from it.
 pub(super) struct Messages {
     ends: Helper,
     vhost: String,
@@ -48,7 +48,7 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    /// Makes the queue's virtual host and starts the process.
+    /// Creates the queue's virtual host and starts the process.
     pub(super) fn start(stage: &mut Stage, plan: &Plan) -> Result<Self> {
         let vhost = stage.next_name();
         stage.servers.create_vhost(&vhost)?;
@@ -61,7 +61,7 @@ impl Messages {
         })
     }
 
-    /// Publishes so many messages and consumes them, and tells how many seconds that took.
+    /// Publishes `count` messages and consumes them; returns the seconds that this took.
     pub(super) async fn pass(&mut self, count: u64) -> Result<f64> {
         let command = Command {
             amqp_url: self.amqp_url.clone(),
@@ -70,7 +70,7 @@ impl Messages {
             in_flight: self.in_flight,
             prefetch: PREFETCH,
         };
-        let Answer { seconds } = self.ends.ask(&command, PATIENCE).await?;
+        let Answer { seconds } = self.ends.ask(&command, TIMEOUT).await?;
         Ok(seconds)
     }
 

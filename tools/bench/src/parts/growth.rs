@@ -1,4 +1,5 @@
-//! Growth: what a large installation costs. [`webhooks`], [`attempts`], and [`directory`].
+//! Growth: the performance of a large installation, by [`webhooks`], [`attempts`], and
+//! [`directory`].
 
 mod attempts;
 mod directory;
@@ -21,13 +22,13 @@ use crate::stage::Stage;
 
 const PART: &str = "growth";
 
-/// Webhooks that an event goes to.
+/// The number of webhooks that get an event.
 const MATCHING: usize = 20;
 
 /// Events that a router under load routes in one statement.
 const BATCH: u64 = 64;
 
-/// As a router has it.
+/// The default of a router.
 const GAP_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
@@ -36,7 +37,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
     directory::run(stage, plan, report).await
 }
 
-/// Routes events straight in the database, one by one and many at a time.
+/// Routes events directly in the database, one by one and in batches.
 struct Routing<'a> {
     store: &'a Store,
     event_type: &'a str,
@@ -45,9 +46,9 @@ struct Routing<'a> {
 }
 
 impl Routing<'_> {
-    /// Adds what an event costs to the report, under this name.
+    /// Measures the time of an event, and adds it to the report under this name.
     async fn measure(&mut self, plan: &Plan, report: &mut Report, name: &str) -> Result<()> {
-        // The first ones read from the disk what then stays in memory.
+        // The first events load pages from the disk, which then stay in memory.
         self.route(1).await?;
         self.route(BATCH).await?;
         for _ in 0..plan.rounds {
@@ -63,7 +64,7 @@ impl Routing<'_> {
         Ok(())
     }
 
-    /// Routes so many new events in one statement, and says how long it took.
+    /// Routes `count` new events in one statement; returns the time that this took.
     async fn route(&mut self, count: u64) -> Result<Duration> {
         let numbers = self.next..self.next + count;
         self.next = numbers.end;
@@ -87,7 +88,7 @@ impl Routing<'_> {
         let text = event::event(self.event_type, self.subject, "/bench", stamp, 400);
         let published = parse(text.as_bytes(), None, &MaskPolicy::off());
         let entry = published.ok().and_then(|mut published| published.entries.pop());
-        match entry.context("an event that is none")? {
+        match entry.context("the event could not be parsed")? {
             Entry::Event(event) => Ok(*event),
             other => bail!("an event was read as {other:?}"),
         }

@@ -1,8 +1,8 @@
-//! Isolation: ten endpoints get every event, and some of them are bad. What the good ones still get,
-//! and how late.
+//! Isolation: ten endpoints get every event, and some of them are bad. The figures are the rate and
+//! the latency of the good ones.
 //!
-//! Each case has an installation of its own, so that nothing of a bad endpoint waits for the next.
-//! [`gateway`] has the cases in which a whole host goes bad in mid-load.
+//! Each case has its own installation, so that the retries of a case don't affect the next one.
+//! [`gateway`] has the cases in which a whole host goes bad under load.
 
 mod gateway;
 
@@ -83,9 +83,9 @@ async fn round(
         in_flight: plan.in_flight,
     };
     let before = cpu(stage, &world)?;
-    let seen = world.deliver(stage, &load, plan.patience).await?;
+    let seen = world.deliver(stage, &load, plan.loss_timeout).await?;
     let after = cpu(stage, &world)?;
-    anyhow::ensure!(seen.duplicates() == 0, "{} deliveries came twice", seen.duplicates());
+    anyhow::ensure!(seen.duplicates() == 0, "{} deliveries arrived twice", seen.duplicates());
     let each = seen.rate() / number::float(number::count(good));
     report.add(PART, &format!("{name}: a healthy endpoint gets"), "deliveries/s", each);
     report.add(PART, &format!("{name}: healthy p99"), "ms", millis(seen.p99));
@@ -93,7 +93,7 @@ async fn round(
         let used = (after - before) / number::float(plan.isolation_seconds);
         report.add(PART, &format!("{name}: CPU of the {who}"), "cores", used);
     }
-    // The bad ones' retries go on for days: they end with the installation.
+    // The retries to bad endpoints would go on for days. They end with the installation.
     world.close(stage).await
 }
 
@@ -103,7 +103,7 @@ mod tests {
     use crate::plan::Size;
 
     #[test]
-    fn each_kind_of_bad_is_a_case() {
+    fn each_bad_manner_is_a_case() {
         let names = |size| cases(&Plan::of(size)).iter().map(|bad| name(bad)).collect::<Vec<_>>();
         assert_eq!(names(Size::Smoke), ["none bad", "one of each kind"]);
         let whole = names(Size::Whole { full: false });

@@ -1,4 +1,4 @@
-//! Latency: from just before an event is published to its POST's arrival at the sink.
+//! Latency: the time from just before an event is published to the arrival of its POST at the sink.
 
 use anyhow::Result;
 
@@ -18,11 +18,11 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
         ("half of the throughput".to_owned(), half, busy_events),
     ];
     let mut world = world(stage, 1).await?;
-    world.deliver(stage, &paced(plan, plan.idle_events, plan.idle_rate), plan.patience).await?;
+    world.deliver(stage, &paced(plan, plan.idle_events, plan.idle_rate), plan.loss_timeout).await?;
     for (name, rate, events) in loads {
         for _ in 0..plan.rounds {
             let load = paced(plan, events, rate);
-            let seen = world.deliver(stage, &load, plan.patience).await?;
+            let seen = world.deliver(stage, &load, plan.loss_timeout).await?;
             for (quantile, micros) in [("p50", seen.p50), ("p95", seen.p95), ("p99", seen.p99)] {
                 report.add(PART, &format!("{name}, {quantile}"), "ms", millis(micros));
             }

@@ -1,4 +1,4 @@
-//! The ledger's limit: rows of attempts, written by one connection as a worker writes them.
+//! The ledger's limit: rows of attempts that one connection writes as a worker does.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::{number, usage};
 
 const PART: &str = "ledger";
 
-/// Rows in a statement: as many as a busy worker writes at once.
+/// The number of rows in a statement: as many as a busy worker writes at a time.
 const AT_A_TIME: usize = 512;
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
@@ -46,22 +46,22 @@ fn postgresql(stage: &Stage) -> f64 {
     usage::sum(&stage.servers.process_ids(), "postgres").cpu
 }
 
-/// Rows of first attempts that went well, to the same webhooks over and over.
+/// Writes rows of successful first attempts, always to the same webhooks.
 pub(super) struct Rows {
     store: Store,
     webhooks: Vec<WebhookId>,
-    /// Events so far, each of which goes to all webhooks.
+    /// The number of events so far; each has a row for every webhook.
     n_events: u64,
 }
 
 impl Rows {
-    /// For so many webhooks.
+    /// Rows for this number of webhooks.
     pub(super) fn new(world: &World, webhooks: u64) -> Result<Self> {
         let webhooks = (0..webhooks).map(|_| WebhookId(Uuid::new_v4())).collect();
         Ok(Self { store: world.store(PlanMode::Generic)?, webhooks, n_events: 0 })
     }
 
-    /// Writes so many rows, or as many more as the last event needs.
+    /// Writes at least `count` rows; the rows of the last event are complete.
     pub(super) async fn write(&mut self, count: u64) -> Result<()> {
         let mut left = count.div_ceil(number::count(self.webhooks.len()));
         let mut entries = Vec::with_capacity(AT_A_TIME + self.webhooks.len());
@@ -70,7 +70,7 @@ impl Rows {
                 let event = EventKey::of("/bench", &self.n_events.to_string());
                 self.n_events += 1;
                 left -= 1;
-                entries.extend(self.webhooks.iter().map(|id| went_well(event, *id)));
+                entries.extend(self.webhooks.iter().map(|id| succeeded(event, *id)));
             }
             let twice = self.store.attempts_record(&entries).await?;
             ensure!(twice.is_empty(), "{} rows were there already", twice.len());
@@ -80,7 +80,7 @@ impl Rows {
     }
 }
 
-fn went_well(event: EventKey, webhook: WebhookId) -> Entry {
+fn succeeded(event: EventKey, webhook: WebhookId) -> Entry {
     let now = Utc::now();
     let post = Post {
         duration: Duration::from_millis(5),

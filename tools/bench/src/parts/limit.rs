@@ -1,9 +1,9 @@
-//! The limit: the bare client, signing and posting to the same sink.
+//! The limit: the bare client, which signs and sends POSTs to the same sink.
 //!
-//! With several numbers of requests side by side, and with few unused connections kept for a host or
-//! all of them, each in turn. The sink's own part of the work says whether it could have been the
-//! bottleneck. [`Beside`] is the same client for other parts, which compare with what the machine can
-//! do at that moment: on a machine that is shared, that changes from minute to minute.
+//! It is measured with several numbers of concurrent requests, and with few or many unused
+//! connections to a host. The CPU time of the sink shows whether it could have been the bottleneck.
+//! Other parts use the same client as [`BareClient`], to compare with the speed of the machine at
+//! that moment, since the speed of a shared machine changes from minute to minute.
 
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ use crate::stage::Stage;
 use crate::usage;
 use crate::world::{SECRET, per_thousand};
 
-/// Unused connections kept for a host: as many as Fanfare keeps, and few, with which fewer requests
-/// are really under way at a time.
+/// The most unused connections to a host: as many as Fanfare keeps, and few. With few, fewer
+/// requests are really concurrent.
 const POOLS: [(usize, &str); 2] = [(AS_FANFARE, ""), (8, ", pool of 8")];
 const AS_FANFARE: usize = 64;
 
-/// How many requests side by side other parts compare with: so many as one of Fanfare's webhooks
-/// may have.
+/// The number of concurrent requests for the comparisons of other parts: as many as a webhook of
+/// Fanfare may have.
 const SIDE_BY_SIDE: usize = 64;
 
-const PATIENCE: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_mins(5);
 const GROUP: &str = "limit";
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
-    stage.sink.tell(&SinkCommand::Reset).await?;
-    let mut client = Beside::start(stage)?;
+    stage.sink.send(&SinkCommand::Reset).await?;
+    let mut client = BareClient::start(stage)?;
     for round in 0..=plan.rounds {
         for (idle, pool) in POOLS {
             for &side_by_side in &plan.limit_side_by_side {
@@ -57,24 +57,24 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
     Ok(())
 }
 
-/// The bare client, ready to be measured beside something else.
-pub(super) struct Beside {
+/// The bare client, for comparison with other parts.
+pub(super) struct BareClient {
     helper: Helper,
     next: u64,
 }
 
-impl Beside {
+impl BareClient {
     pub(super) fn start(stage: &Stage) -> Result<Self> {
         Ok(Self { helper: Helper::start(&stage.home, "client")?, next: 0 })
     }
 
-    /// POSTs a second at this moment.
+    /// Measures the POSTs a second at this moment.
     pub(super) async fn rate(&mut self, stage: &mut Stage, plan: &Plan) -> Result<f64> {
         let count = plan.limit_posts / 2;
         Ok(self.post(stage, plan, count, SIDE_BY_SIDE, AS_FANFARE).await?.rate())
     }
 
-    /// Makes so many POSTs.
+    /// Sends `count` POSTs.
     pub(super) async fn posts(&mut self, stage: &mut Stage, plan: &Plan, count: u64) -> Result<()> {
         self.post(stage, plan, count, SIDE_BY_SIDE, AS_FANFARE).await.map(drop)
     }
@@ -91,7 +91,7 @@ impl Beside {
         side_by_side: usize,
         idle: usize,
     ) -> Result<Seen> {
-        stage.sink.tell(&SinkCommand::Mark).await?;
+        stage.sink.send(&SinkCommand::Mark).await?;
         let command = Command {
             url: stage.sink.url(Manner::Good, GROUP, 0)?,
             secret: SECRET.to_owned(),
@@ -102,11 +102,11 @@ impl Beside {
             idle,
         };
         self.next += count;
-        self.helper.ask::<()>(&command, PATIENCE).await?;
+        self.helper.ask::<()>(&command, TIMEOUT).await?;
         let seen = stage.sink.seen(GROUP).await?;
         let (distinct, twice) = (seen.distinct, seen.duplicates());
         let all = self.next;
-        ensure!(distinct == all && twice == 0, "{distinct} of {all} POSTs came, {twice} twice");
+        ensure!(distinct == all && twice == 0, "{distinct} of {all} POSTs arrived, {twice} twice");
         Ok(seen)
     }
 }

@@ -1,5 +1,5 @@
-//! Memory and CPU: what each process has when it is idle, at full load, and with events of almost
-//! 1 MiB; and the CPU time of each for 1,000 deliveries.
+//! Memory and CPU: the memory of each process when it is idle, at full load, and with events of
+//! almost 1 MiB; and the CPU time of each for 1,000 deliveries.
 
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ use crate::world::{Load, World, cpu, per_thousand};
 const PART: &str = "memory";
 const ROLES: [&str; 2] = ["router", "worker"];
 
-/// The largest message has 1 MiB; this leaves room for the event around the data.
+/// The size of large data: the largest message has 1 MiB, which includes the rest of the event.
 const LARGE: usize = 1024 * 1024 - 1024;
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
@@ -34,7 +34,7 @@ async fn full_load(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Resul
     }
     let before = cpu(stage, &world)?;
     let load = load(plan, &one(), plan.memory_events);
-    world.deliver(stage, &load, plan.patience).await?;
+    world.deliver(stage, &load, plan.loss_timeout).await?;
     let after = cpu(stage, &world)?;
     peaks(&world, report, "at most at full load")?;
     for (name, memory) in [("RabbitMQ", "beam.smp"), ("PostgreSQL", "postgres")] {
@@ -52,7 +52,7 @@ async fn full_load(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Resul
 async fn large_events(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
     let mut world = world(stage, 1).await?;
     let load = Load { size: LARGE, ..load(plan, &one(), plan.memory_large) };
-    world.deliver(stage, &load, plan.patience).await?;
+    world.deliver(stage, &load, plan.loss_timeout).await?;
     peaks(&world, report, "at most with 1 MiB events")?;
     world.check(stage).await?;
     world.close(stage).await

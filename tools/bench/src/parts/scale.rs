@@ -1,8 +1,9 @@
-//! Scaling out: deliveries a second with more workers and more routers, to endpoints that take 50 ms.
+//! Scaling out: deliveries a second with more workers and more routers, to endpoints that take 50
+//! ms.
 //!
-//! Each worker may make few attempts side by side, so that waiting limits it and not this machine's
-//! cores: a machine with more cores would show the same with the default. Then twice the workers must
-//! deliver twice as much, until the cores are full.
+//! Each worker may make only a few concurrent attempts, so that it is limited by waiting and not by
+//! the cores of this machine. Twice the workers must then deliver twice as much, until the cores
+//! are busy. A machine with more cores would show the same with the default.
 
 use anyhow::Result;
 
@@ -16,7 +17,7 @@ use crate::world::{Hook, Load, World};
 const PART: &str = "scale";
 const WEBHOOKS: u64 = 10;
 
-/// The attempts that each worker makes side by side; three quarters of them are first ones.
+/// The most concurrent attempts of each worker; three quarters of them are first attempts.
 const SIDE_BY_SIDE: &str = "64";
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
@@ -46,7 +47,7 @@ async fn measure(
     let fan_out = FanOut { webhooks: WEBHOOKS, warm_up: 0, events: plan.scale_events };
     let load = Load { group: PART, ..load(plan, &fan_out, plan.scale_events) };
     for _ in 0..plan.rounds {
-        let seen = world.deliver(stage, &load, plan.patience).await?;
+        let seen = world.deliver(stage, &load, plan.loss_timeout).await?;
         let name = format!("routers {routers}, workers {workers}");
         report.add(PART, &name, "deliveries/s", seen.rate());
     }

@@ -1,6 +1,6 @@
-//! The retry storm: many deliveries of one webhook fail at once and come back, while others make
-//! their first attempts. How late those are, before and during it; and that each delivery that
-//! failed arrives in the end.
+//! The retry storm: many deliveries of one webhook fail at the same time and are retried, while
+//! other webhooks get first attempts. The figures are the latency of those first attempts, before
+//! and during the storm. The part also checks that each failed delivery arrives in the end.
 
 use anyhow::{Result, ensure};
 
@@ -17,7 +17,7 @@ const PART: &str = "storm";
 const CALM: &str = "calm";
 const STORM: &str = "storm";
 
-/// Far more than a storm needs: none of its deliveries may be given up.
+/// Far more attempts than a storm needs, so that no delivery is given up.
 const ATTEMPTS: &str = "100";
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
@@ -40,25 +40,27 @@ async fn round(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()
     world.hooks(stage, &[calm, stormy]).await?;
     world.start(stage).await?;
 
-    let before = world.deliver(stage, &watched(plan, plan.storm_watched), plan.patience).await?;
+    let before =
+        world.deliver(stage, &watched(plan, plan.storm_watched), plan.loss_timeout).await?;
     report.add(PART, "first attempts of others before it, p99", "ms", millis(before.p99));
 
-    stage.sink.tell(&Command::Storm(true)).await?;
+    stage.sink.send(&Command::Storm(true)).await?;
     world.publish(&storm(plan)).await?;
-    world.drained(plan.patience).await?;
-    // From here on it is retries that the others compete with, and no longer the events before them.
+    world.drained(plan.loss_timeout).await?;
+    // From here on the first attempts compete only with retries, and no longer with the events.
     say("the storm is on");
-    let during = world.deliver(stage, &watched(plan, plan.storm_watched), plan.patience).await?;
+    let during =
+        world.deliver(stage, &watched(plan, plan.storm_watched), plan.loss_timeout).await?;
     report.add(PART, "first attempts of others during it, p50", "ms", millis(during.p50));
     report.add(PART, "first attempts of others during it, p99", "ms", millis(during.p99));
 
     let refused = stage.sink.seen(STORM).await?.refused;
     ensure!(refused > 0, "no attempt failed: there was no storm");
     report.add(PART, "attempts that failed", "attempts", number::float(refused));
-    stage.sink.tell(&Command::Storm(false)).await?;
-    stage.sink.tell(&Command::Mark).await?;
+    stage.sink.send(&Command::Storm(false)).await?;
+    stage.sink.send(&Command::Mark).await?;
     say("the storm is over");
-    let come = world.wait(stage, STORM, plan.patience).await?;
+    let come = world.wait(stage, STORM, plan.loss_timeout).await?;
     report.add(PART, "deliveries after it", "deliveries/s", come.rate());
     world.check(stage).await?;
     world.close(stage).await

@@ -1,10 +1,10 @@
 //! Throughput: deliveries a second at the sink while events are published as fast as the broker
-//! confirms them, each round beside what the bare client does just before it; and who needs how much
-//! CPU time for it.
+//! confirms them. Each round is compared with the bare client just before it. The CPU time of each
+//! process is measured too.
 
 use anyhow::Result;
 
-use super::limit::Beside;
+use super::limit::BareClient;
 use crate::number;
 use crate::plan::{FanOut, Plan};
 use crate::report::Report;
@@ -15,20 +15,20 @@ use crate::world::{Hook, Load, World, cpu, per_thousand};
 const PART: &str = "throughput";
 const GROUP: &str = "throughput";
 
-/// What the other parts ask for.
+/// The name of the figure that other parts use.
 const ALONE: &str = "fan-out 1";
 
 pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> Result<()> {
     for (name, fan_out) in plan.by_fan_out() {
         let mut world = world(stage, fan_out.webhooks).await?;
-        let mut bare = Beside::start(stage)?;
+        let mut bare = BareClient::start(stage)?;
         warm_up(stage, &mut world, plan, fan_out).await?;
         bare.rate(stage, plan).await?;
         for _ in 0..plan.rounds {
             let limit = bare.rate(stage, plan).await?;
             let before = cpu(stage, &world)?;
             let load = load(plan, fan_out, fan_out.events);
-            let seen = world.deliver(stage, &load, plan.patience).await?;
+            let seen = world.deliver(stage, &load, plan.loss_timeout).await?;
             let after = cpu(stage, &world)?;
             report.add(PART, &name, "deliveries/s", seen.rate());
             let beside = format!("{name}: the bare client beside it");
@@ -47,7 +47,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
     Ok(())
 }
 
-/// Deliveries a second of events that go to one webhook: as measured, or else as a short look says.
+/// Deliveries a second of events for one webhook: the measured figure, or else a short measurement.
 pub(super) async fn alone(stage: &mut Stage, plan: &Plan, report: &Report) -> Result<f64> {
     if let Some(rate) = report.median(PART, ALONE) {
         return Ok(rate);
@@ -57,12 +57,12 @@ pub(super) async fn alone(stage: &mut Stage, plan: &Plan, report: &Report) -> Re
     let mut world = world(stage, 1).await?;
     warm_up(stage, &mut world, plan, &fan_out).await?;
     let load = load(plan, &fan_out, fan_out.events);
-    let seen = world.deliver(stage, &load, plan.patience).await?;
+    let seen = world.deliver(stage, &load, plan.loss_timeout).await?;
     world.close(stage).await?;
     Ok(seen.rate())
 }
 
-/// An installation at work, with so many good webhooks for events of tasks.
+/// A running installation with this number of good webhooks for events of tasks.
 pub(super) async fn world(stage: &mut Stage, webhooks: u64) -> Result<World> {
     let mut world = World::new(stage, &[]).await?;
     let hook = Hook { manner: Manner::Good, group: GROUP, filter: "tasks" };
@@ -77,10 +77,10 @@ async fn warm_up(
     plan: &Plan,
     fan_out: &FanOut,
 ) -> Result<()> {
-    world.deliver(stage, &load(plan, fan_out, fan_out.warm_up), plan.patience).await.map(drop)
+    world.deliver(stage, &load(plan, fan_out, fan_out.warm_up), plan.loss_timeout).await.map(drop)
 }
 
-/// Events for [`world`], as fast as it goes.
+/// Events for [`world`], as fast as the broker confirms them.
 pub(super) fn load(plan: &Plan, fan_out: &FanOut, count: u64) -> Load<'static> {
     Load {
         filter: "tasks",
@@ -100,7 +100,7 @@ pub(super) fn paced(plan: &Plan, count: u64, rate: f64) -> Load<'static> {
     Load { rate: Some(rate), ..load(plan, &fan_out, count) }
 }
 
-/// Microseconds as milliseconds.
+/// Converts microseconds to milliseconds.
 pub(super) fn millis(micros: u64) -> f64 {
     number::float(micros) / 1000.0
 }

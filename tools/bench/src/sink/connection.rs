@@ -1,4 +1,4 @@
-//! One connection of the sink: requests with a body of known length, one after another.
+//! One connection of the sink: requests with bodies of known length, one after another.
 
 use std::io;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::tally::Manner;
-use super::{Shared, hold};
+use super::{Shared, lock};
 use crate::event::{self, HEAD};
 use crate::number;
 
-/// More than any POST's head.
+/// The largest head of a request, in bytes; Fanfare's are smaller.
 const MOST_HEAD: usize = 64 * 1024;
 
-/// Read at a time.
+/// The size of the read buffer, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// How long a late hook takes for its answer.
+/// The delay of the answer of a late hook.
 const LATE: Duration = Duration::from_millis(50);
 
-/// How long a slow hook takes for its answer.
+/// The delay of the answer of a slow hook.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// How long a trickling hook waits before its next byte.
+/// The delay between the bytes of a trickling hook.
 const DRIP: Duration = Duration::from_millis(200);
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -32,14 +32,14 @@ const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
 const ERROR: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
 const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 
-/// Takes requests until the client goes away.
+/// Serves requests until the client closes the connection.
 pub(super) async fn serve(mut stream: TcpStream, tally: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = BytesMut::with_capacity(CHUNK);
     while let Some(manner) = take(&mut stream, &mut buffer, tally).await? {
         match manner {
             None => stream.write_all(NOT_FOUND).await?,
-            // How a gateway answers was decided with the count.
+            // The manner of a gateway that has failed was applied when the request was counted.
             Some(Manner::Good | Manner::Gateway) => stream.write_all(OK).await?,
             Some(Manner::Slow) => {
                 tokio::time::sleep(SLOW).await;
@@ -95,7 +95,7 @@ async fn take(
         }
     }
     buffer.advance(missing);
-    Ok(Some(hold(tally).count(&path, stamp, number::now())))
+    Ok(Some(lock(tally).count(&path, stamp, number::now())))
 }
 
 async fn read(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
@@ -103,7 +103,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<usize
     stream.read_buf(buffer).await
 }
 
-/// Where the body begins.
+/// The position of the body.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
@@ -113,7 +113,7 @@ fn path(head: &[u8]) -> &[u8] {
     head.split(|byte| *byte == b' ').nth(1).unwrap_or_default()
 }
 
-/// Zero when there is no such header.
+/// The length of the body; 0 if there is no such header.
 fn body_length(head: &[u8]) -> usize {
     const NAME: &[u8] = b"content-length:";
     let mut lines = head.split(|byte| *byte == b'\n');
@@ -125,14 +125,14 @@ fn body_length(head: &[u8]) -> usize {
     digits.and_then(|digits| digits.trim().parse().ok()).unwrap_or_default()
 }
 
-/// Says nothing until the client gives up.
+/// Sends no answer until the client closes the connection.
 async fn hang(stream: &mut TcpStream) -> io::Result<()> {
     let mut rest = [0; 64];
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
 }
 
-/// Begins an answer that never comes to its end.
+/// Sends an answer byte by byte that never ends.
 async fn trickle(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nx-drip: ").await?;
     loop {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_as_much_of_a_head_as_it_needs() {
+    fn path_and_body_length_are_read_from_a_head() {
         let head = b"POST /good/a/1 HTTP/1.1\r\nhost: x\r\nContent-Length: 12\r\n\r\n";
         assert_eq!(end_of_head(head), Some(head.len()));
         assert_eq!(path(head), b"/good/a/1");

@@ -1,4 +1,4 @@
-//! The sink as the process that measures sees it.
+//! The handle of the measuring process to the sink.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use fanfare_testkit::service::Home;
 use super::{Answer, Command, Manner, Seen};
 use crate::process::Helper;
 
-/// The sink answers at once, unless the machine is on its knees.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit of a command. The sink normally answers at once.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is asked while something is waited for.
+/// The interval of requests while deliveries are awaited.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The sink's process.
@@ -25,7 +25,7 @@ pub(crate) struct Sink {
 impl Sink {
     pub(crate) async fn start(home: &Home) -> Result<Self> {
         let mut helper = Helper::start(home, "sink")?;
-        match helper.ask(&Command::Ports, PATIENCE).await? {
+        match helper.ask(&Command::Ports, TIMEOUT).await? {
             Answer::Ports { open, closed } => Ok(Self { helper, open, closed }),
             other => bail!("the sink said {other:?} of its ports"),
         }
@@ -35,8 +35,8 @@ impl Sink {
         self.helper.id()
     }
 
-    /// The address of a hook, which is counted under `group`. Hooks share the ports evenly, but for
-    /// those of a gateway.
+    /// The address of a hook, which is counted for `group`. Hooks are spread evenly over the ports,
+    /// except those of a gateway.
     pub(crate) fn url(&self, manner: Manner, group: &str, hook: usize) -> Result<String> {
         let open = |number: usize| self.open.get(number % self.open.len().max(1)).copied();
         let port = match manner {
@@ -48,29 +48,29 @@ impl Sink {
         Ok(format!("http://127.0.0.1:{port}/{}/{group}/{hook}", manner.name()))
     }
 
-    /// Lets it do something.
-    pub(crate) async fn tell(&mut self, command: &Command) -> Result<()> {
-        match self.helper.ask(command, PATIENCE).await? {
+    /// Sends a command without a result.
+    pub(crate) async fn send(&mut self, command: &Command) -> Result<()> {
+        match self.helper.ask(command, TIMEOUT).await? {
             Answer::Done => Ok(()),
             other => bail!("the sink said {other:?} to {command:?}"),
         }
     }
 
-    /// What was seen of a group.
+    /// The counts of a group.
     pub(crate) async fn seen(&mut self, group: &str) -> Result<Seen> {
-        match self.helper.ask(&Command::Report(group.to_owned()), PATIENCE).await? {
+        match self.helper.ask(&Command::Report(group.to_owned()), TIMEOUT).await? {
             Answer::Seen(seen) => Ok(seen),
             other => bail!("the sink said {other:?} of a group"),
         }
     }
 
-    /// Waits until so many different deliveries have come in all, for as long as some still come
-    /// within `patience` of each other.
+    /// Waits until `distinct` different deliveries have arrived in all. Fails if no further one
+    /// arrives for `loss_timeout`.
     pub(crate) async fn wait(
         &mut self,
         group: &str,
         distinct: u64,
-        patience: Duration,
+        loss_timeout: Duration,
     ) -> Result<Seen> {
         let (mut best, mut since) = (0, Instant::now());
         loop {
@@ -81,9 +81,9 @@ impl Sink {
             if seen.distinct > best {
                 (best, since) = (seen.distinct, Instant::now());
             }
-            if since.elapsed() > patience {
+            if since.elapsed() > loss_timeout {
                 let missing = distinct - seen.distinct;
-                bail!("{missing} of {distinct} deliveries of {group} did not come: {seen:?}");
+                bail!("{missing} of {distinct} deliveries of {group} did not arrive: {seen:?}");
             }
             tokio::time::sleep(POLL).await;
         }

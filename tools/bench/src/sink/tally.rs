@@ -1,4 +1,4 @@
-//! What the sink has seen, by group.
+//! The counts of the sink, by group.
 
 use std::collections::HashMap;
 
@@ -8,38 +8,38 @@ use serde::{Deserialize, Serialize};
 use crate::event::Stamp;
 use crate::number;
 
-/// How a hook answers.
+/// The kind of answers of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Manner {
-    /// With 200.
+    /// 200.
     Good,
-    /// With 200, after 50 ms.
+    /// 200 after 50 ms.
     Late,
-    /// Not at all.
+    /// No answer.
     Hang,
-    /// Its port refuses connections.
+    /// The port refuses connections.
     Refuse,
-    /// By resetting the connection.
+    /// The connection is reset.
     Reset,
-    /// A byte of the head at a time, without end.
+    /// The head arrives byte by byte, without end.
     Trickle,
-    /// With 500.
+    /// 500.
     Error,
-    /// With 503 while there is a storm, else with 200.
+    /// 503 during a storm, otherwise 200.
     Storm,
-    /// With 200, after five seconds.
+    /// 200 after five seconds.
     Slow,
-    /// As the gateway of its group does: with 200 until the gateway fails. The hooks of one group share
-    /// a port.
+    /// 200 until the gateway of the group fails; then as the gateway does. The hooks of one group
+    /// share a port.
     Gateway,
 }
 
 impl Manner {
-    /// The bad ones, in the order in which they are measured.
+    /// The bad manners, in the order in which they are measured.
     pub(crate) const BAD: [Self; 5] =
         [Self::Hang, Self::Refuse, Self::Reset, Self::Trickle, Self::Error];
 
-    /// Its name in paths and reports.
+    /// The name in paths and reports.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -62,49 +62,47 @@ impl Manner {
     }
 }
 
-/// What was seen of a group.
+/// The counts and times of a group.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// POSTs answered with 200.
     pub(crate) accepted: u64,
     /// Different (hook, event) pairs among them.
     pub(crate) distinct: u64,
-    /// POSTs answered in any other way.
+    /// POSTs with any other answer, or none.
     pub(crate) refused: u64,
-    /// Those answered with 200 since the mark.
+    /// POSTs answered with 200 since the mark. The following fields are about these.
     pub(crate) since_mark: u64,
-    /// When the first of them came, in nanoseconds since 1970.
+    /// The arrival of the first one, in nanoseconds since 1970.
     pub(crate) first: u64,
-    /// When the last of them came.
+    /// The arrival of the last one, in nanoseconds since 1970.
     pub(crate) last: u64,
-    /// Half of them took no longer from publish to arrival; all times in microseconds.
+    /// Percentiles of the time from publish to arrival, in microseconds.
     pub(crate) p50: u64,
-    /// 95 of 100 took no longer.
     pub(crate) p95: u64,
-    /// 99 of 100 took no longer.
     pub(crate) p99: u64,
-    /// None took longer.
+    /// The longest time from publish to arrival, in microseconds.
     pub(crate) most: u64,
 }
 
 impl Seen {
-    /// POSTs that came although the same event had come to the same hook before.
+    /// POSTs of an event to a hook that had accepted the same event before.
     pub(crate) fn duplicates(&self) -> u64 {
         self.accepted - self.distinct
     }
 
-    /// Arrivals a second from the first to the last since the mark.
+    /// Arrivals a second, from the first to the last one since the mark.
     pub(crate) fn rate(&self) -> f64 {
         let seconds = number::float(self.last.saturating_sub(self.first)) / 1e9;
         number::float(self.since_mark.saturating_sub(1)) / seconds.max(1e-9)
     }
 }
 
-/// Everything that was seen.
+/// The counts of all groups.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) is_stormy: bool,
-    /// How the gateways of groups answer that have failed.
+    /// The gateways that have failed, by group.
     pub(crate) failed: HashMap<String, Manner>,
     hooks: HashMap<Vec<u8>, Hook>,
     groups: Vec<Group>,
@@ -114,7 +112,7 @@ pub(crate) struct Tally {
 struct Hook {
     manner: Manner,
     group: usize,
-    /// A bit for each number.
+    /// A bit for the number of each event.
     seen: Vec<u64>,
 }
 
@@ -133,11 +131,11 @@ struct Group {
     most: u64,
 }
 
-/// Numbers from here on are counted without a look for duplicates; none is published.
+/// Events with larger numbers are not checked for duplicates. The benchmark publishes none.
 const MOST_NUMBERS: u64 = 1 << 28;
 
 impl Tally {
-    /// Counts a POST, and says how to answer it; `None` for a path that is none of ours.
+    /// Counts a POST, and returns the manner of its answer; `None` for an unknown path.
     pub(crate) fn count(&mut self, path: &[u8], stamp: Option<Stamp>, now: u64) -> Option<Manner> {
         if !self.hooks.contains_key(path) {
             let hook = self.hook(path)?;
@@ -168,7 +166,7 @@ impl Tally {
         Some(manner)
     }
 
-    /// Forgets times, but not which events were seen.
+    /// Forgets times, but not the events that have arrived.
     pub(crate) fn mark(&mut self) {
         for group in &mut self.groups {
             (group.since_mark, group.first, group.last, group.most) = (0, 0, 0, 0);
@@ -176,7 +174,7 @@ impl Tally {
         }
     }
 
-    /// What was seen of a group; nothing of one that is not known.
+    /// The counts of a group; zero for an unknown group.
     pub(crate) fn report(&self, name: &str) -> Seen {
         let group = self.groups.iter().find(|group| group.name == name);
         group.map(Group::seen).unwrap_or_default()
@@ -213,7 +211,7 @@ impl Hook {
 }
 
 impl Group {
-    /// Times are kept to one percent, those beyond an hour as an hour.
+    /// Times are recorded with a precision of one percent, and limited to an hour.
     fn new(name: &str) -> Option<Self> {
         let times = Histogram::new_with_bounds(1, 3_600_000_000, 2).ok()?;
         let (accepted, distinct, refused) = (0, 0, 0);
@@ -243,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_by_group_and_knows_what_came_twice() {
+    fn posts_are_counted_by_group_with_their_duplicates() {
         let mut tally = Tally::default();
         let stamp = |number| Some(Stamp { number, sent: 1_000_000 });
         assert_eq!(tally.count(b"/good/a/0", stamp(70), 3_000_000), Some(Manner::Good));
@@ -262,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_fails_as_a_whole() {
+    fn a_failed_gateway_affects_all_hooks_of_its_group_only() {
         let mut tally = Tally::default();
         assert_eq!(tally.count(b"/gateway/a/0", None, 1), Some(Manner::Good));
         tally.failed.insert("a".to_owned(), Manner::Hang);
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_ends() {
+    fn a_storm_hook_accepts_again_after_the_storm() {
         let mut tally = Tally { is_stormy: true, ..Tally::default() };
         assert_eq!(tally.count(b"/storm/s/0", None, 1), Some(Manner::Storm));
         tally.is_stormy = false;

@@ -6,13 +6,12 @@ use std::ops::Range;
 use super::super::MASK;
 use super::name_of_pair;
 
-/// How far behind `://` a password may reach, in bytes. A token is long, a text without an end is
-/// none.
+/// The most bytes after `://` in which a password is searched for. It has room for long tokens.
 const REACH: usize = 4096;
 
 const ORACLE: &str = "jdbc:oracle:";
 
-/// Masks the passwords of all URLs in a text. What precedes the password stays: who is no secret.
+/// Masks the passwords of all URLs in a text. User names stay.
 pub(super) fn mask(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {
         return Cow::Borrowed(text);
@@ -20,7 +19,7 @@ pub(super) fn mask(text: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(text.len());
     let mut copied = 0;
     let mut replace = |range: Range<usize>| {
-        // An Oracle URL may hold `://` too; what is masked once is masked.
+        // An Oracle URL may contain `://` too, and its password is masked only once.
         if range.start >= copied {
             out.push_str(text.get(copied..range.start).unwrap_or_default());
             out.push_str(MASK);
@@ -42,7 +41,7 @@ pub(super) fn mask(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Where the password is in what follows `://`.
+/// The position of the password in the text after `://`.
 fn password(text: &str) -> Option<Range<usize>> {
     let ends = |c: char| matches!(c, '"' | '<' | '>') || c.is_whitespace();
     let text = text.get(..text.find(ends).unwrap_or(text.len()))?;
@@ -56,14 +55,14 @@ fn password(text: &str) -> Option<Range<usize>> {
     if let Some(next) = after_digits.strip_prefix(';')
         && name_of_pair(next.trim_start()).is_some()
     {
-        // A port, and the pairs of a connection string.
+        // The digits are a port, and the pairs of a connection string follow.
         return None;
     }
     if !behind.contains('@') {
         if after_digits.is_empty() || after_digits.starts_with([';', ',']) {
             return None;
         }
-        // What is no port is a password with a character in it that should have been escaped.
+        // It is not a port, so it is a password with a character that should have been escaped.
         behind = text.get(start..)?;
     }
     let first = behind.find('@')?;
@@ -72,7 +71,7 @@ fn password(text: &str) -> Option<Range<usize>> {
     Some(start..start + last)
 }
 
-/// Where the password is in the first `jdbc:oracle:thin:user/password@…`.
+/// The position of the password in the first `jdbc:oracle:thin:user/password@…`.
 fn oracle_password(text: &str) -> Option<Range<usize>> {
     let at = text.to_ascii_lowercase().find(ORACLE)? + ORACLE.len();
     let behind = text.get(at..)?;

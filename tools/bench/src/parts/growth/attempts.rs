@@ -1,4 +1,4 @@
-//! Many stored attempts: how long a page of deliveries takes, and what the pipeline still reaches.
+//! Many stored attempts: the time of a page of deliveries, and the throughput of the pipeline.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::seed;
 use crate::stage::Stage;
 use crate::world::Load;
 
-/// Webhooks that each event went to.
+/// The number of webhooks that each stored event was delivered to.
 const FAN_OUT: u64 = 10;
 
 /// Attempts that are stored in one statement.
@@ -51,7 +51,7 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
             let count = plan.growth_events.div_ceil(FAN_OUT);
             let fan_out = FanOut { webhooks: FAN_OUT, warm_up: 0, events: count };
             let load: Load<'_> = load(plan, &fan_out, count);
-            let seen = world.deliver(stage, &load, plan.patience).await?;
+            let seen = world.deliver(stage, &load, plan.loss_timeout).await?;
             let name = format!("{wanted} attempts: throughput at fan-out {FAN_OUT}");
             report.add(PART, &name, "deliveries/s", seen.rate());
         }

@@ -1,5 +1,5 @@
-//! A large directory: how long and with how much memory its snapshot is imported, and what an event
-//! costs that few of its users may read.
+//! A large directory: time and memory of the import of its snapshot, and the time of routing an
+//! event that few of its users may read.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -53,8 +53,8 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
     world.close(stage).await
 }
 
-/// A snapshot in which each user has a webhook's worth of permissions: a fifth of them through roles,
-/// and the first twenty may read the report that is asked for.
+/// Writes a snapshot in which all users have the same number of permissions. A fifth of the grants
+/// are in roles. The first twenty users may read the report of the event.
 fn write(directory: &Directory, file: File) -> Result<()> {
     let Directory { users, roles, grants, .. } = *directory;
     let of_roles = grants / 5;
@@ -87,7 +87,7 @@ fn write(directory: &Directory, file: File) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// So many permissions, each for a report of its own.
+/// Writes `count` permissions, each for another report.
 fn permissions(out: &mut impl Write, of: &str, number: u64, count: u64) -> Result<()> {
     for index in 0..count {
         if index > 0 {

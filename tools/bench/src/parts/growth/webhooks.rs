@@ -1,4 +1,4 @@
-//! Many webhooks, of which twenty match: what an event costs in the router's one statement.
+//! Many webhooks, of which twenty match: the time of an event in the router's statement.
 
 use anyhow::Result;
 use fanfare_store::PlanMode;
@@ -13,9 +13,9 @@ use crate::sink::Manner;
 use crate::stage::Stage;
 use crate::world::{Hook, World};
 
-/// Why the others don't match: their owners may not read it, as is the rule; or all of them, or every
-/// second one, belong to one owner who may, and ask for something else. The last is the hardest: what
-/// is true of most owners misleads the planner about that one.
+/// Why the other webhooks don't match. Usually, their owners may not read the resource. Otherwise
+/// all of them, or every second one, belong to an owner who may, and have other filters. The last
+/// case is the hardest, because the database's statistics about most owners are wrong for that one.
 const OTHERS: [(&str, Webhooks<'static>); 3] = [
     ("others may not read", Webhooks { owner: "'user' || n % 10000", filters: "'{tasks}'" }),
     ("others of the same owner", Webhooks { owner: "'bench'", filters: "'{alerts}'" }),

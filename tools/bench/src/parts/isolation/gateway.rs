@@ -1,8 +1,10 @@
-//! A gateway fails in mid-load: all webhooks of one host answer well at first and then go bad
-//! together. What the webhooks of another host still get, and how late, from that moment on.
+//! A gateway fails under load: all webhooks of one host answer well at first and then go bad
+//! together. The figures are the rate and the latency of the webhooks of another host, from that
+//! moment on.
 //!
-//! All webhooks are one owner's, which is the hardest case: shares by owner don't help. An event goes
-//! to so many webhooks that two cores can do it easily while all is well ([`Fan`]).
+//! All webhooks have the same owner. This is the hardest case, because shares by owner don't help.
+//! The number of webhooks for an event is chosen so that two cores are enough before the failure
+//! ([`Fan`]).
 
 use anyhow::{Result, ensure};
 
@@ -19,7 +21,7 @@ use crate::world::{Hook, Load, World};
 /// Webhooks of the healthy host.
 const HEALTHY: u64 = 4;
 
-/// How a gateway goes bad, in the order in which it is measured.
+/// The ways in which a gateway fails, in the order in which they are measured.
 const MANNERS: [Manner; 4] = [Manner::Hang, Manner::Trickle, Manner::Slow, Manner::Reset];
 
 /// The most deliveries a second of a case.
@@ -34,10 +36,10 @@ struct Case {
     fan: Fan,
 }
 
-/// How many webhooks each event goes to.
+/// The number of webhooks for each event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fan {
-    /// Different actions of the events, of which each webhook asks for its own.
+    /// The number of different actions of the events; each webhook has a filter for one or more.
     actions: u64,
     /// Healthy webhooks for an event: all of them or one.
     healthy: u64,
@@ -46,7 +48,7 @@ struct Fan {
 }
 
 impl Fan {
-    /// As wide as possible.
+    /// The largest possible numbers.
     fn of(bad: u64, rate: f64) -> Self {
         let room = MOST / number::whole(rate).max(1);
         if HEALTHY + bad <= room {
@@ -54,12 +56,13 @@ impl Fan {
         }
         let healthy = if room > 2 * HEALTHY { HEALTHY } else { 1 };
         let least = bad.div_ceil(room.saturating_sub(healthy).max(1));
-        // Each event goes to as many of them.
+        // The number of actions must divide the number of webhooks, so that all events get the same
+        // number.
         let actions = (least..bad).find(|actions| bad.is_multiple_of(*actions)).unwrap_or(bad);
         Self { actions, healthy, bad: bad / actions }
     }
 
-    /// The filters of a webhook, one of `count` of which each event goes to `wide`.
+    /// The filters of one of `count` webhooks, so that each event matches `wide` of them.
     fn filters(self, number: u64, count: u64, wide: u64) -> String {
         if self.actions == 1 || wide == count {
             return "tasks".to_owned();
@@ -114,19 +117,19 @@ async fn round(stage: &mut Stage, plan: &Plan, report: &mut Report, case: &Case)
     }
     world.start(stage).await?;
     let [warm_up, before, after] = plan.gateway_seconds;
-    world.deliver(stage, &load(plan, case, warm_up), plan.patience).await?;
-    let before = world.deliver(stage, &load(plan, case, before), plan.patience).await?;
+    world.deliver(stage, &load(plan, case, warm_up), plan.loss_timeout).await?;
+    let before = world.deliver(stage, &load(plan, case, before), plan.loss_timeout).await?;
     let fail = Command::Fail { group: BAD.to_owned(), manner: case.manner };
-    stage.sink.tell(&fail).await?;
-    let after = world.deliver(stage, &load(plan, case, after), plan.patience).await?;
-    ensure!(after.duplicates() == 0, "{} deliveries came twice", after.duplicates());
+    stage.sink.send(&fail).await?;
+    let after = world.deliver(stage, &load(plan, case, after), plan.loss_timeout).await?;
+    ensure!(after.duplicates() == 0, "{} deliveries arrived twice", after.duplicates());
     for (when, seen) in [("before", &before), ("after", &after)] {
         report.add(PART, &format!("{name}: healthy p50 {when}"), "ms", millis(seen.p50));
         report.add(PART, &format!("{name}: healthy p99 {when}"), "ms", millis(seen.p99));
     }
     let ratio = after.rate() / before.rate();
     report.add(PART, &format!("{name}: throughput after, of that before"), "", ratio);
-    // What the gateway is owed ends with the installation.
+    // The retries to the gateway end with the installation.
     world.close(stage).await
 }
 
@@ -149,20 +152,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_event_goes_to_as_many_webhooks_as_its_fan_says() {
+    fn each_event_matches_the_number_of_webhooks_of_its_fan() {
         for bad in [12, 50] {
             for rate in [20.0, 100.0, 1000.0] {
                 let fan = Fan::of(bad, rate);
                 let deliveries = number::whole(rate) * (fan.healthy + fan.bad);
                 assert!(deliveries <= MOST, "{fan:?}");
                 for (count, wide) in [(HEALTHY, fan.healthy), (bad, fan.bad)] {
-                    let asks = |filters: &str, action: u64| {
+                    let matches = |filters: &str, action: u64| {
                         filters == "tasks"
                             || filters.split(' ').any(|it| it == format!("tasks.a{action}"))
                     };
                     for action in 0..fan.actions {
                         let filters = (0..count).map(|number| fan.filters(number, count, wide));
-                        let number = filters.filter(|filters| asks(filters, action)).count();
+                        let number = filters.filter(|filters| matches(filters, action)).count();
                         assert_eq!(number::count(number), wide, "{fan:?} {count} a{action}");
                     }
                 }

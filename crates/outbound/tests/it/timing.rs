@@ -1,4 +1,4 @@
-//! How long the parts of a POST took, and what is told of its answer's head.
+//! The duration of the phases of a POST, and the headers that are recorded with it.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use fanfare_outbound::{Client, Config};
 use crate::server::{Reply, Server, answer};
 use crate::{LOOPBACK, client, config};
 
-/// Posts, and returns how it went with how long it took in milliseconds.
+/// Posts, and returns the timing and the whole duration in milliseconds.
 async fn traced(client: &Client, url: &str) -> (Option<Trace>, u128) {
     let began = Instant::now();
     let (_, trace) = client.post_traced(&url.parse::<url::Url>().unwrap(), &[], Bytes::new()).await;
@@ -23,7 +23,7 @@ fn sum(trace: &Trace) -> u128 {
 }
 
 #[tokio::test]
-async fn a_new_connection_has_parts_and_a_kept_one_has_nothing_to_tell() {
+async fn a_success_has_a_timing_over_a_new_connection_and_none_over_an_open_one() {
     let server = Server::start([Reply::Bytes(answer("200 OK", "x-it: so\r\n", "thanks"))]).await;
     let client = client(LOOPBACK);
     let url = format!("http://localhost:{}/", server.port);
@@ -40,7 +40,7 @@ async fn a_new_connection_has_parts_and_a_kept_one_has_nothing_to_tell() {
 }
 
 #[tokio::test]
-async fn a_failure_over_a_kept_connection_has_its_headers() {
+async fn a_failure_over_an_open_connection_has_its_headers() {
     let fine = Reply::Bytes(answer("200 OK", "", ""));
     let busy = Reply::Bytes(answer("503 Busy", "X-Why: caf\u{e9}\r\nx-why: more\r\n", ""));
     let server = Server::start([fine, busy]).await;
@@ -55,7 +55,7 @@ async fn a_failure_over_a_kept_connection_has_its_headers() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_never_ends_is_where_the_time_went() {
+async fn a_handshake_that_never_ends_has_the_time_of_the_failure() {
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let connect_timeout = Duration::from_millis(300);
     let client = Client::new(Config { connect_timeout, ..config(LOOPBACK) }).unwrap();
@@ -68,7 +68,7 @@ async fn a_handshake_that_never_ends_is_where_the_time_went() {
 }
 
 #[tokio::test]
-async fn a_body_that_takes_its_time_is_told_of() {
+async fn a_success_with_a_slow_body_has_a_timing() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".to_vec();
     let fine = Reply::Bytes(answer("200 OK", "", ""));
     let server = Server::start([fine, Reply::Trickle(head)]).await;

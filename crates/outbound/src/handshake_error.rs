@@ -1,5 +1,5 @@
-//! Why a TLS handshake failed, in words for whoever looks after the receiver: each says what is
-//! wrong there. They tell what the receiver itself showed, and nothing about us.
+//! The reasons of failed TLS handshakes, in words for the operator of the receiver. They describe
+//! only what the receiver presented, and nothing about this service.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,11 +11,11 @@ use rustls::{
 };
 use thiserror::Error as ThisError;
 
-/// The most names of a certificate that are told, and the longest that is told of one.
+/// The most names of a certificate in a sentence, and the most characters of each.
 const NAMES: usize = 5;
 const NAME: usize = 80;
 
-/// What is wrong, in one sentence.
+/// The reason in one sentence.
 pub(crate) fn sentence(error: &Error) -> String {
     let text = match error {
         Error::InvalidCertificate(wrong) => return certificate(wrong),
@@ -100,7 +100,7 @@ fn date(time: UnixTime) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time.as_secs()))
 }
 
-/// The first of the names in a certificate, which come as `DnsName("example.org")`.
+/// The first names in a certificate. They are given in the form `DnsName("example.org")`.
 fn names(presented: &[String]) -> String {
     let bare = |name: &String| {
         let text = name.split('"').nth(1).unwrap_or(name);
@@ -128,7 +128,7 @@ enum Untrusted {
     Issuer,
 }
 
-/// A check of certificates that says more about an issuer that is not trusted.
+/// A verifier of certificates whose error explains why an issuer is not trusted.
 #[derive(Debug)]
 pub(crate) struct Explaining(pub(crate) Arc<dyn ServerCertVerifier>);
 

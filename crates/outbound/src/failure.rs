@@ -1,4 +1,4 @@
-//! From the errors of the HTTP stack to the six failures that are recorded.
+//! Failures: the errors of the HTTP stack are mapped to the six failures that are recorded.
 //!
 //! | failure | what happened |
 //! |---|---|
@@ -6,11 +6,11 @@
 //! | `dns` | the name does not resolve |
 //! | `timeout` | no connection, or no answer, in time |
 //! | `tls` | the handshake failed: an untrusted certificate, or a peer that does not speak TLS |
-//! | `connect` | no connection, or one that broke before a status line was here |
-//! | `protocol` | what came has no HTTP status line, or the request could not be put into HTTP |
+//! | `connect` | no connection, or one that broke before a status line arrived |
+//! | `protocol` | the answer has no HTTP status line, or the request could not be expressed in HTTP |
 //!
-//! The whole chain of causes is looked at: the interesting error is several layers down. Their own
-//! texts are for the debug log; what is recorded is a sentence from here.
+//! All causes of an error are searched, because the relevant one is several layers deep. Their
+//! texts are written to the debug log; the record has a sentence from this module.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -20,7 +20,7 @@ use fanfare_core::answer::Failure;
 use fanfare_core::chain::{causes, chain};
 
 use crate::connector::OpenError;
-use crate::refused;
+use crate::handshake_error;
 use crate::resolver::ResolveError;
 
 /// A request that got no answer.
@@ -28,11 +28,11 @@ use crate::resolver::ResolveError;
 pub(crate) struct Failed {
     pub(crate) failure: Failure,
     pub(crate) detail: String,
-    /// Whether it was the connection that could not be made.
+    /// Whether the connection could not be opened.
     pub(crate) connecting: bool,
 }
 
-/// The limits that a request was under, to be told when one is passed.
+/// The time limits of a request, for the text of a timeout.
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
     pub(crate) whole: Duration,
@@ -48,7 +48,7 @@ impl Failed {
         Self::new(Failure::Timeout, format!("there was no answer within {whole:?}"))
     }
 
-    /// A TLS record came where HTTP was spoken.
+    /// The server sent a TLS record over a connection without TLS.
     pub(crate) fn is_tls() -> Self {
         Self::new(
             Failure::Protocol,
@@ -56,22 +56,25 @@ impl Failed {
         )
     }
 
-    /// The receiver processed nothing of the request, however often it was sent.
+    /// The receiver has not processed the request, although it was sent several times.
     pub(crate) fn not_processed(error: Option<&hyper::Error>) -> Self {
-        tell(error.map(|error| error as _));
+        log_cause(error.map(|error| error as _));
         Self::new(Failure::Connect, "the server refused the request each time before reading it")
     }
 
-    /// Says what it comes to that a connection could not be opened.
+    /// The failure of a request whose connection could not be opened.
     pub(crate) fn to_open(error: &OpenError, limits: &Limits) -> Self {
-        tell(Some(error));
+        log_cause(Some(error));
         let failed = match error {
             OpenError::Late => {
                 let detail = format!("there was no connection within {:?}", limits.connect);
                 Self::new(Failure::Timeout, detail)
             }
             OpenError::Deadline => Self::late(limits.whole),
-            OpenError::Name => Self::new(Failure::Tls, "the host is no name for TLS"),
+            OpenError::Name => Self::new(
+                Failure::Tls,
+                "the host in the URL is not a name that a certificate can be for",
+            ),
             OpenError::Tcp(cause) => find(&**cause)
                 .map(Self::from_resolve)
                 .or_else(|| last(&**cause).map(Self::from_io))
@@ -84,9 +87,9 @@ impl Failed {
         Self { connecting: !matches!(error, OpenError::Deadline), ..failed }
     }
 
-    /// Says what an error on an open connection comes to.
+    /// The failure of a request on an open connection.
     pub(crate) fn in_exchange(error: &hyper::Error) -> Self {
-        tell(Some(error));
+        log_cause(Some(error));
         find(error)
             .map(Self::from_tls)
             .or_else(|| last(error).map(Self::from_io))
@@ -103,12 +106,12 @@ impl Failed {
     }
 
     fn from_tls(error: &rustls::Error) -> Self {
-        Self::new(Failure::Tls, refused::sentence(error))
+        Self::new(Failure::Tls, handshake_error::sentence(error))
     }
 
     fn from_handshake_io(error: &io::Error) -> Self {
         match error.kind() {
-            // Here and below: the system or the peer ends the connection without a word.
+            // The system or the peer closed the connection without a TLS alert.
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                 Self::new(Failure::Tls, "the server closed the connection during the TLS handshake")
             }
@@ -116,7 +119,7 @@ impl Failed {
         }
     }
 
-    /// HTTP/2 errors that are not the connection's.
+    /// The failure for an HTTP/2 error without an I/O error.
     fn from_http2(error: &h2::Error) -> Self {
         let detail = match error.reason() {
             Some(reason) if error.is_remote() => {
@@ -151,7 +154,7 @@ impl Failed {
     }
 }
 
-fn tell(error: Option<&(dyn Error + 'static)>) {
+fn log_cause(error: Option<&(dyn Error + 'static)>) {
     let cause = error.map(chain);
     tracing::debug!(cause, "the request got no answer");
 }
@@ -163,7 +166,7 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// The last error of type `E` among the causes: I/O errors are wrapped in I/O errors that say less.
+/// The last error of type `E` among the causes: an inner I/O error says more than those around it.
 fn last<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     causes(error).filter_map(|cause| cause.downcast_ref()).last()
 }

@@ -1,7 +1,8 @@
-//! How long the parts of a POST took: resolving, connecting, the TLS handshake, the first byte.
+//! The timing of a POST: how long its phases took. The phases are resolving, connecting, the TLS
+//! handshake, and waiting for the first byte.
 //!
-//! The resolver and the connector note when a moment is passed. The notes are in the task that sends
-//! ([`noted`]), which also opens the connection.
+//! The resolver and the connector record when a phase begins or ends. The notes belong to the task
+//! that sends ([`noted`]), which also opens the connection.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -12,14 +13,14 @@ tokio::task_local! {
     static NOTES: Cell<Notes>;
 }
 
-/// What is passed on the way to a connection, in this order.
+/// The moments while a connection is opened, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// A connection begins to be opened; it forgets what was noted of an earlier one.
+    /// Opening begins. It discards the notes about an earlier connection.
     Connecting,
-    /// The resolver is asked, which it is for names only.
+    /// The lookup of a name begins. Literal addresses need none.
     Resolving,
-    /// There are addresses to connect to.
+    /// The addresses are known.
     Resolved,
     /// The TLS handshake begins.
     Securing,
@@ -27,7 +28,7 @@ pub(crate) enum Moment {
     Connected,
 }
 
-/// When each [`Moment`] was passed.
+/// The time of each [`Moment`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Notes {
     resolving: bool,
@@ -36,18 +37,18 @@ pub(crate) struct Notes {
     connected: Option<Instant>,
 }
 
-/// How far a POST came, and when.
+/// The end of a POST, and its time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
-    /// The head of the answer was here.
+    /// The head of the answer arrived.
     Head(Instant),
-    /// The connection could not be made.
+    /// The connection could not be opened.
     NoConnection(Instant),
-    /// Anything else.
+    /// There was no answer over an open connection.
     NoAnswer,
 }
 
-/// Runs a request, and returns what was noted on its way.
+/// Runs a request, and returns its notes.
 pub(crate) async fn noted<T>(request: impl Future<Output = T>) -> (T, Notes) {
     let request = async {
         let result = request.await;
@@ -56,10 +57,10 @@ pub(crate) async fn noted<T>(request: impl Future<Output = T>) -> (T, Notes) {
     NOTES.scope(Cell::default(), request).await
 }
 
-/// Notes that a moment is passed now, if anybody wants to know.
+/// Records the present time for a moment.
 pub(crate) fn note(moment: Moment) {
     let note = |notes: &Cell<Notes>| notes.set(notes.get().with(moment, Instant::now()));
-    // Outside of `noted` nobody wants to know.
+    // Outside of `noted` there are no notes, and none are needed.
     let _ = NOTES.try_with(note);
 }
 
@@ -79,8 +80,8 @@ impl Notes {
         self.connected.is_some()
     }
 
-    /// The parts of a request that began then. They are cut at whole milliseconds since then, so
-    /// that their sum is never more than the whole.
+    /// The phases of a request that began at `began`. Their ends are rounded down to milliseconds
+    /// since then, so that their sum never exceeds the whole duration.
     pub(crate) fn trace(&self, began: Instant, end: End) -> Trace {
         let mut last = Duration::ZERO;
         let mut part = |until: Instant| {
@@ -116,8 +117,8 @@ mod tests {
         began + Duration::from_micros(micros)
     }
 
-    /// DNS, connect, TLS and first byte of a request whose moments are so many microseconds after
-    /// its beginning.
+    /// Checks the phases DNS, connect, TLS and first byte, in milliseconds, of a request whose
+    /// moments are given in microseconds after its beginning.
     #[track_caller]
     fn check(
         moments: &[(Moment, u64)],
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_follow_each_other_and_add_up() {
+    fn phases_follow_each_other_and_their_sum_is_the_time_to_the_head() {
         use Moment::{Connected, Connecting, Resolved, Resolving, Securing};
         let all = [
             (Connecting, 100),
@@ -146,14 +147,14 @@ mod tests {
             (Connected, 11_900),
         ];
         check(&all, End::Head, 51_800, [Some(1), Some(2), Some(8), Some(40)]);
-        // The next connection of the same request begins anew.
+        // A further connection of the same request discards the notes about the first one.
         let again = [&all[..], &[(Connecting, 20_000), (Connected, 22_000)]].concat();
         check(&again, End::Head, 30_500, [None, Some(22), None, Some(8)]);
         check(&[], End::Head, 4_200, [None, None, None, Some(4)]);
     }
 
     #[test]
-    fn a_failure_lasts_in_the_part_that_it_happened_in() {
+    fn a_failure_ends_the_phase_in_which_it_happens() {
         use Moment::{Connected, Connecting, Resolved, Resolving, Securing};
         let dns = [(Connecting, 0), (Resolving, 0)];
         check(&dns, End::NoConnection, 7_000, [Some(7), None, None, None]);
