@@ -85,7 +85,7 @@ async fn callback_of_another_provider_or_without_a_code_is_refused() {
         (callback.clone(), 400, NOT_OURS),
         (format!("{callback}&iss={issuer}"), 400, NOT_OURS),
         (format!("{callback}&iss={issuer}&error=access_denied"), 403, "You were not signed in"),
-        (format!("{callback}&iss={issuer}&error=server_error"), 503, "does not work for now"),
+        (format!("{callback}&iss={issuer}&error=server_error"), 503, "does not answer, so signing in with it does not work now"),
         (format!("{callback}&iss={issuer}&error=%3Cb%3E"), 403, REFUSED),
     ] {
         browser.put_cookie(FLOW, &begun);
@@ -185,7 +185,7 @@ async fn unverified_email_identifies_no_user() {
     let it = OpenId::with(&[("FANFARE_OIDC_USER_CLAIM", "email")]).await;
     let mut browser = it.browser();
     let answer = browser.sign_in("unverified-anna", "").await;
-    check_denied(&browser, &answer, 403, "your e-mail address is not verified there");
+    check_denied(&browser, &answer, 403, "has not verified your e-mail address");
     let mut browser = it.browser();
     let answer = browser.sign_in("anna", "").await;
     check_denied(&browser, &answer, 403, "anna@example.org");
@@ -195,7 +195,7 @@ async fn unverified_email_identifies_no_user() {
     it.provider.forge(&email).await;
     let mut browser = it.browser();
     let answer = browser.sign_in("unverified-anna", "").await;
-    check_denied(&browser, &answer, 403, "your e-mail address is not verified there");
+    check_denied(&browser, &answer, 403, "has not verified your e-mail address");
     it.provider.set_fault(&json!({ "userInfo": "unreachable" })).await;
     let mut browser = it.browser();
     let answer = browser.sign_in("unverified-anna", "").await;

@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn links_become_those_of_the_site() {
-        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let listed = ["README.md", "docs/README.md", "docs/access.md"].map(PathBuf::from);
         let listed = BTreeSet::from(listed);
         let mut linked = Vec::new();
