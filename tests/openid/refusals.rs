@@ -85,7 +85,11 @@ async fn callback_of_another_provider_or_without_a_code_is_refused() {
         (callback.clone(), 400, NOT_OURS),
         (format!("{callback}&iss={issuer}"), 400, NOT_OURS),
         (format!("{callback}&iss={issuer}&error=access_denied"), 403, "You were not signed in"),
-        (format!("{callback}&iss={issuer}&error=server_error"), 503, "does not answer, so signing in with it does not work now"),
+        (
+            format!("{callback}&iss={issuer}&error=server_error"),
+            503,
+            "does not answer, so signing in with it does not work now",
+        ),
         (format!("{callback}&iss={issuer}&error=%3Cb%3E"), 403, REFUSED),
     ] {
         browser.put_cookie(FLOW, &begun);

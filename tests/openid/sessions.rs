@@ -112,7 +112,12 @@ async fn accounts_and_sessions_work_while_the_provider_is_unreachable() {
     let (_process, address) = super::console(&world).await;
     let mut browser = super::Browser::new(address);
     let answer = browser.get(&format!("{CONSOLE}/sign-in/provider?next=/webhooks/new")).await;
-    check_denied(&browser, &answer, 503, "Example ID does not answer, so signing in with it does not work now");
+    check_denied(
+        &browser,
+        &answer,
+        503,
+        "Example ID does not answer, so signing in with it does not work now",
+    );
     assert!(answer.body.contains("value=\"/webhooks/new\""), "{}", answer.body);
     assert_eq!(browser.post(&format!("{CONSOLE}/sign-in"), &fields).await.status, 303);
 
