@@ -126,7 +126,7 @@ async fn commands_say_what_to_do_about_a_broker_that_refuses_them() {
     for (url, said) in [
         (wrong_password, "check the name and password"),
         (no_vhost, "create the virtual host"),
-        (tls, "check the port, and whether TLS is on there"),
+        (tls, "check the port, and whether TLS is on"),
     ] {
         for arguments in [&publish[..], &["doctor"]] {
             let ended = ended(&world, database, &url, arguments).await;
