@@ -301,7 +301,7 @@ mod tests {
             "line 4, entry 2: its Id is the one of line 1, entry 1",
             "line 7, entry 3: it has no User",
             "entry 4: The WebHook URI must be absolute",
-            "entry 5: The body is no webhook",
+            "entry 5: The body is not a webhook",
         ];
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         check(&texts, None, &expected);
