@@ -61,7 +61,7 @@ async fn test_event_response_says_why_no_event_would_be_sent() {
     let (anna, root) = (api.sign_in("anna").await, api.sign_in("root").await);
     refused(&anna.send("POST", &path(&paused), "").await, 409, "webhook-paused");
     let problem = refused(&anna.send("POST", &path(&reports), "").await, 409, "nothing-readable");
-    assert!(problem["detail"].as_str().unwrap().contains("anna may read nothing"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("anna may read no resource"), "{problem}");
     refused(&root.send("POST", &path(&ownerless), "").await, 409, "owner-deleted");
     for id in [bobs.as_str(), NOBODY_S, "x"] {
         refused(&anna.send("POST", &path(id), "").await, 404, "not-found");
