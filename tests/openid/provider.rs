@@ -61,7 +61,7 @@ impl Provider {
 
     /// Sets the fault of its answers; null for none.
     pub(super) async fn set_fault(&self, how: &Value) {
-        self.control("/test/set_fault", how).await;
+        self.control("/test/meddle", how).await;
     }
 
     /// A token with these claims.
