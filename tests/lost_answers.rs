@@ -105,13 +105,13 @@ async fn lost_answers_of_every_statement_lose_no_delivery() {
     let traffic = Traffic::new(&world).await;
     let mut roles = [Role::start(&world, "router").await, Role::start(&world, "worker").await];
     let sweeps: Vec<Sweep<'_>> =
-        roles.iter().map(|role| Sweep::new(role.name, &role.proxy)).collect();
+        roles.iter().map(|role| Sweep::new(role.name, &role.proxy, expected(role.name))).collect();
 
     let began = Instant::now();
     let faults = async {
         pass(UNBROKEN).await;
-        for (role, sweep) in roles.iter().zip(&sweeps) {
-            sweep.has_seen(expected(role.name)).await;
+        for sweep in &sweeps {
+            sweep.has_seen().await;
         }
         let each = roles.iter().zip(&sweeps).map(async |(role, sweep)| {
             tokio::select! {
@@ -121,9 +121,7 @@ async fn lost_answers_of_every_statement_lose_no_delivery() {
         });
         let mut all = std::pin::pin!(join_all(each));
         let mut ended = tokio::time::timeout(FAULTS, &mut all).await.is_ok();
-        let is_missing = || {
-            roles.iter().zip(&sweeps).any(|(role, it)| !it.never(expected(role.name)).is_empty())
-        };
+        let is_missing = || sweeps.iter().any(|sweep| !sweep.never().is_empty());
         while !ended && is_missing() && began.elapsed() < LONGEST {
             ended = tokio::time::timeout(RESTART_EVERY, &mut all).await.is_ok();
         }
@@ -134,7 +132,7 @@ async fn lost_answers_of_every_statement_lose_no_delivery() {
         }
         for (role, sweep) in roles.iter().zip(&sweeps) {
             role.proxy.clear();
-            let never = sweep.never(expected(role.name));
+            let never = sweep.never();
             assert!(never.is_empty(), "these faults never hit anything: {never:#?}");
         }
     };

@@ -34,36 +34,45 @@ pub(crate) struct Hit {
 pub(crate) struct Sweep<'a> {
     role: &'static str,
     proxy: &'a PgProxy,
+    /// The statements that every fault must hit.
+    expected: &'static [&'static str],
     hits: Mutex<Vec<Hit>>,
     open: Mutex<BTreeSet<(usize, String)>>,
 }
 
 impl<'a> Sweep<'a> {
-    pub(crate) fn new(role: &'static str, proxy: &'a PgProxy) -> Self {
-        Self { role, proxy, hits: Mutex::default(), open: Mutex::default() }
+    pub(crate) fn new(
+        role: &'static str,
+        proxy: &'a PgProxy,
+        expected: &'static [&'static str],
+    ) -> Self {
+        Self { role, proxy, expected, hits: Mutex::default(), open: Mutex::default() }
     }
 
-    /// The faults that have not yet hit any of these statements.
-    pub(crate) fn never(&self, names: &[&str]) -> Vec<String> {
-        let wanted = names
+    /// The faults that have not yet hit one of the expected statements.
+    pub(crate) fn never(&self) -> Vec<String> {
+        let wanted = self
+            .expected
             .iter()
             .flat_map(|name| FAULTS.map(|fault| self.describe(&Marker::statement(name), fault)));
         let hits = hold(&self.hits);
         wanted.filter(|what| !hits.iter().any(|hit| hit.what == *what)).collect()
     }
 
-    /// Waits until these statements have passed.
-    pub(crate) async fn has_seen(&self, names: &[&str]) {
+    /// Waits until the expected statements have passed.
+    pub(crate) async fn has_seen(&self) {
         eventually(&format!("all statements of a {}", self.role), SOON, async || {
             let seen = self.proxy.seen();
             let is_missing = |name: &&&str| !seen.contains_key(&Marker::statement(name));
-            let missing: Vec<&&str> = names.iter().filter(is_missing).collect();
+            let missing: Vec<&&str> = self.expected.iter().filter(is_missing).collect();
             if missing.is_empty() { Ok(()) } else { Err(format!("without {missing:?}")) }
         })
         .await;
     }
 
     /// Applies every fault to every statement, including statements that are first seen meanwhile.
+    /// The expected statements come first: the faults of statements that are not sent again would
+    /// otherwise take all the places, and the rest would never get one.
     pub(crate) async fn run(&self) {
         let mut done: BTreeSet<(usize, String)> = BTreeSet::new();
         let mut waiting = FuturesUnordered::new();
@@ -71,8 +80,10 @@ impl<'a> Sweep<'a> {
             let seen = self.proxy.seen();
             let markers = || seen.keys().filter(|marker| is_ours(marker));
             let each = |fault: Fault| markers().map(move |marker| (marker.clone(), fault));
-            let wanted = (1..=TIMES)
-                .flat_map(|time| FAULTS.into_iter().flat_map(each).map(move |it| (time, it)));
+            let mut wanted: Vec<_> = (1..=TIMES)
+                .flat_map(|time| FAULTS.into_iter().flat_map(each).map(move |it| (time, it)))
+                .collect();
+            wanted.sort_by_key(|(time, (marker, _))| *time > 1 || !self.is_expected(marker));
             for (time, (marker, fault)) in wanted {
                 let what = self.describe(&marker, fault);
                 if waiting.len() < AT_A_TIME && done.insert((time, what.clone())) {
@@ -99,6 +110,10 @@ impl<'a> Sweep<'a> {
     /// The faults that wait for their statements.
     pub(crate) fn open(&self) -> Vec<String> {
         hold(&self.open).iter().map(|(time, what)| format!("{what} ({time})")).collect()
+    }
+
+    fn is_expected(&self, marker: &Marker) -> bool {
+        self.expected.iter().any(|name| Marker::statement(name) == *marker)
     }
 
     fn describe(&self, marker: &Marker, fault: Fault) -> String {
