@@ -1,4 +1,5 @@
-//! Two attempts under one number: the row in the ledger decides what follows, whoever wrote it.
+//! Two attempts under one number: the row in the ledger decides what follows, even if another worker
+//! wrote it.
 
 use std::time::Duration;
 

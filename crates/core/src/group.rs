@@ -71,7 +71,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Whether so many fast slots are free that no shares are needed.
+    /// Whether enough fast slots are free that no shares are needed.
     fn is_half_idle(self) -> bool {
         self.fast < self.concurrency / 2
     }

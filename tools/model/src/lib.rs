@@ -10,9 +10,9 @@
 //! before its lease expires and before the recheck of its job is due. A stopped process breaks this,
 //! and costs at most one POST more. A database that loses a commit is not modelled.
 //!
-//! There are libraries that check models. The ones at hand check "in the end" only on paths without
-//! circles, and jobs here go in circles; what is wanted is that the end can be reached from every
-//! state, which is a search backwards of a few lines.
+//! `stateright` is a library that checks models. It checks that something happens eventually only on
+//! paths without cycles, and a job here can be requeued again and again. The promise is that the end
+//! of the delivery can be reached from every state, which needs a short search backwards.
 
 mod actions;
 mod check;

@@ -1,4 +1,5 @@
-//! `cargo run --release -p fanfare-model -- FAULTS WORKERS`: checks the protocol with so many faults.
+//! `cargo run --release -p fanfare-model -- FAULTS WORKERS`: checks the protocol with up to that
+//! many faults, and that number of workers.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! The Debian package, installed into a folder instead of the machine's root.
 //!
-//! dpkg keeps its list of packages in that folder too, and the package's scripts are told the folder
+//! dpkg keeps its list of packages in that folder too, and the package's scripts get the folder
 //! as `DPKG_ROOT`: nothing of the machine is changed.
 
 use std::fs;

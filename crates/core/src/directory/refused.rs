@@ -68,7 +68,7 @@ impl<'a> Visitor<'a> for Entries<'_> {
             }
         }
         if are_more {
-            // No valid batch has so many entries. The users and roles in the rest are not recorded;
+            // No valid batch has that many entries. The users and roles in the rest are not recorded;
             // a refused snapshot holds all events instead.
             let content = Content::RefusedSnapshot { why: self.0.to_owned() };
             found.push(Document { revision: 0, content });
