@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use fanfare_failpoints::failpoint;
 use fanfare_store::StoreError;
 use fanfare_store::health::Counted;
 use tokio::time::{sleep, timeout};
@@ -55,7 +56,9 @@ async fn resend_steps(app: &App) -> Result<bool, StoreError> {
     let open = app.background.resends_open().await?;
     for id in &open {
         let begun = app.background.resend_step(*id, STEP).await?;
+        failpoint!(ResendRestarts, &begun);
         app.context.publisher.enqueue(&begun).await;
+        failpoint!(ResendPublishes, &begun);
     }
     Ok(!open.is_empty())
 }

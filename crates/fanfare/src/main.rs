@@ -28,6 +28,7 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
+    let _failpoints = fanfare_failpoints::start();
     if std::env::args_os().len() <= 1 {
         return output::finish_without_command(cli::FIRST_STEPS);
     }

@@ -7,6 +7,7 @@ use fanfare_broker::{Destination, Incoming, Message, Queue, Session, ack_all};
 use fanfare_core::directory::Document;
 use fanfare_core::event::{CONTENT_TYPE, Entry};
 use fanfare_core::reject::{Reason, Reject};
+use fanfare_failpoints::failpoint;
 use fanfare_store::directory::Applied;
 use fanfare_store::retry::{Answered, QueryError, retry_divisible};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ async fn apply_batch(
     stop: &CancellationToken,
     batch: Vec<Incoming>,
 ) -> Result<(), RouterError> {
+    failpoint!(DirectoryTakes);
     let mut dead = Vec::new();
     let mut reasons = Vec::new();
     let (mut all, mut sources) = (Vec::new(), Vec::new());
@@ -64,6 +66,7 @@ async fn apply_batch(
         }
     }
     let Outcome { refused, failing } = apply(config, stop, &all, &sources).await?;
+    failpoint!(DirectoryApplies);
     for (reject, source) in refused {
         let position = source.position.unwrap_or_default();
         dead.push(letter(config, source.incoming, &reject, position.json(source.incoming)));
@@ -76,11 +79,13 @@ async fn apply_batch(
     config.metrics.set_aside(failing.len());
     session.publisher().publish_all(dead).await?;
     session.publisher().publish_all(aside.collect()).await?;
+    failpoint!(DirectoryPublishes);
     config.metrics.documents(applied);
     for reason in reasons {
         config.metrics.dead_letter(reason, 1);
     }
     ack_all(batch.into_iter().map(|incoming| incoming.settle)).await?;
+    failpoint!(DirectoryAcknowledges);
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
 use fanfare_core::job::Unit;
 use fanfare_core::reject::{Reason, Reject};
+use fanfare_failpoints::failpoint;
 use fanfare_store::retry::{Answered, QueryError, retry_divisible, retry_until_available};
 use fanfare_store::routing::{Arrival, Routed, Routing};
 use fanfare_trace::propagation::first_recorded;
@@ -108,6 +109,7 @@ impl Batches<'_> {
         let began = Instant::now();
         let Self { config, stop, .. } = self;
         config.metrics.oldest_waiting(oldest(config, &messages));
+        failpoint!(RouterTakes, messages.iter().map(InboundMessage::batch_key));
         let failing = apply_from_events(config, stop, &mut messages).await?;
         let (failing, messages) = divide(messages, &failing);
         if !failing.is_empty() {
@@ -127,8 +129,9 @@ impl Batches<'_> {
             Err(error) if messages.len() == 1 => return self.route_without(messages, error).await,
             Err(error) => return self.route_parts(messages, routing, error).await,
         };
+        failpoint!(RouterPlans, arrivals.iter().map(|arrival| arrival.batch));
         let routed = recognise(config, stop, routing, &arrivals, routed).await?;
-        let events = arrivals.len();
+        let (events, batches) = (arrivals.len(), arrivals.iter().map(|it| it.batch).collect());
         let mut results: Vec<Vec<(&Event, Routed)>> = messages.iter().map(|_| Vec::new()).collect();
         for ((arrival, owner), routed) in arrivals.iter().zip(owners).zip(routed) {
             results[owner].push((arrival.event, routed));
@@ -138,7 +141,7 @@ impl Batches<'_> {
         let jobs = self.jobs(units, &suspects).await?;
         let (settles, kept_settles) = (Vec::new(), Vec::new());
         let mut decided =
-            Decided { began, events, spans, jobs, kept, metrics, settles, kept_settles };
+            Decided { began, events, batches, spans, jobs, kept, metrics, settles, kept_settles };
         let mut waiting = Vec::new();
         for (message, fate) in messages.into_iter().zip(fates) {
             match fate {
@@ -329,6 +332,7 @@ fn aside(config: &Config, messages: Vec<InboundMessage>) -> Decided {
     Decided {
         began: Instant::now(),
         events,
+        batches: Vec::new(),
         spans: Vec::new(),
         jobs: Outgoing::new(),
         kept: messages.iter().map(InboundMessage::set_aside).collect(),
@@ -350,6 +354,7 @@ fn refused(config: &Config, messages: Vec<InboundMessage>, detail: &str) -> Deci
     Decided {
         began: Instant::now(),
         events: messages.iter().map(InboundMessage::len).sum(),
+        batches: Vec::new(),
         spans: Vec::new(),
         jobs: Outgoing::new(),
         kept: messages.iter().map(letter).collect(),

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use fanfare_broker::{PublishError, Publisher, Session, Settle, ack_all};
 use fanfare_core::chain::chain;
+use fanfare_core::ids::BatchKey;
+use fanfare_failpoints::failpoint;
 use fanfare_trace::propagation::first_recorded;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -27,6 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) struct Decided {
     pub(crate) began: Instant,
     pub(crate) events: usize,
+    /// The keys of the events' batches.
+    pub(crate) batches: Vec<BatchKey>,
     /// The spans of the events. What is done for several events belongs to the first one's trace.
     pub(crate) spans: Vec<Span>,
     /// Jobs. If a queue refuses one, the reconciler publishes it again.
@@ -46,29 +50,29 @@ pub(crate) async fn finish(
     config: &Config,
     session: &Session,
     stop: &CancellationToken,
-    mut decided: mpsc::Receiver<Decided>,
+    mut finishing: mpsc::Receiver<Decided>,
 ) -> Result<(), RouterError> {
     let publisher = session.publisher();
     let mut keeping = FuturesUnordered::new();
     loop {
         let next = tokio::select! {
-            next = decided.recv() => next,
+            next = finishing.recv() => next,
             Some(kept) = keeping.next(), if !keeping.is_empty() => {
                 let kept: Result<(), RouterError> = kept;
                 kept?;
                 continue;
             }
         };
-        let Some(Decided { began, events, spans, jobs, kept, metrics, settles, kept_settles }) =
-            next
-        else {
-            break;
-        };
+        let Some(decided) = next else { break };
+        let Decided { began, events, batches, spans, jobs, kept, metrics, settles, kept_settles } =
+            decided;
         publish_jobs(&publisher, jobs).instrument(first_recorded(&spans)).await?;
+        failpoint!(RouterPublishes, batches.iter().copied());
         drop(spans);
         config.metrics.batch(events, began.elapsed());
         metrics.report(&config.metrics);
         ack_all(settles).await?;
+        failpoint!(RouterAcknowledges, batches);
         if !kept_settles.is_empty() {
             keeping.push(keep(publisher.clone(), stop, kept, kept_settles));
         }
@@ -127,5 +131,8 @@ async fn keep(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    Ok(ack_all(settles).await?)
+    failpoint!(RouterKeeps);
+    ack_all(settles).await?;
+    failpoint!(RouterAcknowledgesKept);
+    Ok(())
 }

@@ -23,6 +23,7 @@ use fanfare_broker::{BrokerError, Destination, Message, Queue, Session};
 use fanfare_core::ids::BatchKey;
 use fanfare_core::job::Due;
 use fanfare_core::share::{Share, Shares};
+use fanfare_failpoints::failpoint;
 use fanfare_store::StoreError;
 use fanfare_store::progress::Progress;
 use fanfare_store::reconcile::Passed;
@@ -95,6 +96,7 @@ async fn check(
     let Some(passed) = observed.certain() else { return Ok(false) };
     let Some(found) = config.store.reconcile(BATCH, passed).await? else { return Ok(false) };
     if !found.unattempted.is_empty() || !found.overdue.is_empty() {
+        failpoint!(ReconcilerLeases, found.unattempted.iter().chain(&found.overdue));
         tracing::warn!(
             unattempted = found.unattempted.len(),
             overdue = found.overdue.len(),
@@ -137,8 +139,11 @@ async fn publish(
             return Ok(());
         }
     }
+    failpoint!(Reconciles, lost);
     config.metrics.republished(lost.len());
-    Ok(config.store.reconcile_published(&batches(lost), at).await?)
+    config.store.reconcile_published(&batches(lost), at).await?;
+    failpoint!(ReconcilerNotes, lost);
+    Ok(())
 }
 
 fn batches(dues: &[Due]) -> Vec<BatchKey> {

@@ -14,6 +14,7 @@ use fanfare_core::notification::render;
 use fanfare_core::outcome::{DeadReason, Next, Outcome, Progress, State, decide, plan_holds};
 use fanfare_core::request::UnsignedRequest;
 use fanfare_core::webhook::{PauseReason, Webhook};
+use fanfare_failpoints::failpoint;
 use fanfare_store::attempts::{Entry, Post};
 use fanfare_trace::propagation;
 use futures_util::future::{OptionFuture, join};
@@ -64,12 +65,14 @@ async fn send_and_record(
         if let Some(held) = holds.held {
             context.release(attempt.due, held).await?;
         }
+        failpoint!(WorkerPostpones, [attempt.due]);
         return Ok(Some(follow_up));
     }
     let webhook = read.as_deref().unwrap_or(attempt.webhook);
     // Held until the body is gone.
     let _memory = holds.memory.take();
     let sent = send(context, &attempt, &mut holds, webhook).await;
+    failpoint!(WorkerSends, [attempt.due]);
     holds.permit.end(sent.is_success(), sent.duration);
     conclude(context, &attempt, webhook, sent).await
 }
@@ -165,6 +168,7 @@ async fn conclude(
         let store = &context.config.store;
         let pause = || store.address_pause(webhook.id, &webhook.uri, &PauseReason::Gone);
         Box::pin(context.retry_until_available(pause)).await?;
+        failpoint!(WorkerPauses, [attempt.due]);
     }
     let entry = entry(context, attempt, &mut sent, next);
     log_attempt(webhook, &entry);
@@ -174,6 +178,7 @@ async fn conclude(
     let learned = OptionFuture::from(feedback.map(learn));
     let (recorded, _) = join(context.recorder.record(entry), learned).await;
     let recorded = recorded?;
+    failpoint!(WorkerRecords, [attempt.due]);
     metrics::attempt(context, &sent.answer, sent.duration, next, series.started_at);
     if let Some(health) = changed_health(webhook, series, sent.is_success()) {
         // Boxed because it is rare: the futures of thousands of attempts stay small.

@@ -12,7 +12,8 @@ use fanfare_broker::{
     BrokerError, Consumer, Incoming, Queue, Session, Settle, ack_all, keep_consuming,
 };
 use fanfare_core::chain::chain;
-use fanfare_core::job::{Job, JobError, MAX_DELIVERIES};
+use fanfare_core::job::{Due, Job, JobError, MAX_DELIVERIES};
+use fanfare_failpoints::failpoint;
 use futures_util::future::{join, join_all};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -252,6 +253,7 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
         let in_doubt = incoming.redelivered || at.elapsed() > MAX_PREFETCH_AGE;
         let for_job = Arc::clone(&lane);
         lane.tracker.spawn(async move {
+            failpoint!(WorkerTakes, refs(&job));
             match job {
                 Job::Fresh(units) if !in_doubt && delivery_count(&units) <= MAX_DELIVERIES => {
                     let Lane { context, publisher, .. } = &*for_job;
@@ -291,6 +293,14 @@ async fn defer_job(lane: &Lane, job: &Job) -> Result<(), WorkerError> {
     Ok(())
 }
 
+/// The attempts of a job.
+fn refs(job: &Job) -> Vec<Due> {
+    match job {
+        Job::Fresh(units) => attempt_refs(units),
+        Job::Copy(dues) | Job::First(dues) | Job::Due(dues) => dues.clone(),
+    }
+}
+
 /// The number of deliveries that a job may have under way at a time.
 fn width(job: &Job) -> usize {
     match job {
@@ -314,8 +324,13 @@ async fn settle_jobs(jobs: Vec<(Settle, Result<(), WorkerError>)>) {
             }
         }
     }
-    if let Err(error) = ack_all(done).await {
-        tracing::debug!(%error, "failed to acknowledge jobs; they will be redelivered");
+    let any = !done.is_empty();
+    match ack_all(done).await {
+        Ok(()) if any => failpoint!(WorkerAcknowledges),
+        Ok(()) => {}
+        Err(error) => {
+            tracing::debug!(%error, "failed to acknowledge jobs; they will be redelivered");
+        }
     }
     if !undone.is_empty() {
         tokio::time::sleep(REQUEUE_PAUSE).await;

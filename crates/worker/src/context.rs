@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::job::Due;
+use fanfare_failpoints::failpoint;
 use fanfare_store::StoreError;
 use fanfare_store::claims::Claim;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -161,7 +162,9 @@ impl Context {
         if dues.is_empty() {
             return Ok(());
         }
-        self.claim(&dues).await.map(drop)
+        self.claim(&dues).await?;
+        failpoint!(WorkerSecures, dues);
+        Ok(())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Due>> {

@@ -3,6 +3,7 @@
 use fanfare_core::job::Due;
 use fanfare_core::outcome::{DeadReason, DropReason, State};
 use fanfare_core::webhook::Webhook;
+use fanfare_failpoints::failpoint;
 use fanfare_store::attempts::Entry;
 
 use crate::context::Context;
@@ -24,7 +25,9 @@ pub(crate) async fn drop_delivery(
     context.config.metrics.dropped(reason);
     let entry = without_post(context, due, series, State::Dropped, code);
     let entry = Entry { detail: Some(detail), ..entry };
-    match context.recorder.record(entry).await? {
+    let recorded = context.recorder.record(entry).await?;
+    failpoint!(WorkerRecords, [due]);
+    match recorded {
         Recorded::Ours => Ok(None),
         Recorded::Another => FollowUp::of_row(context, due, None).await,
     }
@@ -43,6 +46,7 @@ pub(crate) async fn give_up(
     context.config.metrics.dead_letter(reason);
     let entry = without_post(context, due, series, State::Dead, code);
     context.recorder.record(entry).await?;
+    failpoint!(WorkerRecords, [due]);
     FollowUp::of_row(context, due, webhook).await
 }
 

@@ -8,6 +8,7 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::job::{Addressee, Due, Unit};
 use fanfare_core::outcome::{DropReason, plan_holds};
 use fanfare_core::webhook::Webhook;
+use fanfare_failpoints::failpoint;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -53,6 +54,7 @@ pub(crate) async fn attempt_all(
         Ok(found) => found,
         Err(error) => return job.fail(error),
     };
+    failpoint!(WorkerBegins, attempt_refs(units));
     let mut attempts = Vec::with_capacity(ids.len());
     for unit in units {
         for to in &unit.deliveries {
@@ -60,16 +62,19 @@ pub(crate) async fn attempt_all(
             let webhook = found.webhooks.get(&to.webhook).map(AsRef::as_ref);
             let unreadable = found.unreadable.contains(&to.webhook);
             let addressed = Addressed { unit, to, webhook, from };
+            let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
             attempts.push(async move {
                 let follow_up = if unreadable {
-                    let due = Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
                     Ok(Some(FollowUp::deferred(context, due, Deferred::UNREADABLE)))
                 } else {
                     one(context, addressed, &mut guard).await
                 };
                 guard.release_permit();
                 let result = match follow_up {
-                    Ok(follow_up) => publisher.publish(follow_up).await,
+                    Ok(follow_up) => publisher
+                        .publish(follow_up)
+                        .await
+                        .inspect(|()| failpoint!(WorkerPublishes, [due])),
                     Err(error) => Err(error),
                 };
                 guard.end(result);

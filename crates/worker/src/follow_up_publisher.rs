@@ -14,9 +14,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fanfare_broker::{PublishError, Publisher, Session};
+use fanfare_broker::{PublishError, Publisher, Queue, Session};
 use fanfare_core::chain::chain;
 use fanfare_core::job::Due;
+use fanfare_failpoints::failpoint;
 use futures_util::future::{try_join, try_join_all};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -197,6 +198,9 @@ impl Lane {
             }
             let lists: Vec<&[FollowUp]> = batch.iter().map(|(list, _)| list.as_slice()).collect();
             let outcome = self.publish(&lists).await;
+            if self.queue == Queue::DeliveriesDead.name() && matches!(outcome, Outcome::Published) {
+                failpoint!(WorkerPublishesDeadLetter);
+            }
             resting = matches!(outcome, Outcome::NoConfirm).then(Instant::now);
             for (index, (list, done)) in batch.drain(..).enumerate() {
                 match &outcome {
@@ -312,5 +316,7 @@ async fn note_deferred(context: &Context, lists: &[&[FollowUp]]) -> Result<(), W
         return Ok(());
     }
     let store = &context.config.store;
-    context.retry_until_available(|| store.claims_defer(&deferred)).await
+    context.retry_until_available(|| store.claims_defer(&deferred)).await?;
+    failpoint!(WorkerNotesDeferral, deferred.iter().map(|(due, _)| due));
+    Ok(())
 }

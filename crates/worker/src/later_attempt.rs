@@ -16,6 +16,7 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::job::{Due, Unit};
 use fanfare_core::outcome::{DropReason, decided_again};
 use fanfare_core::webhook::Webhook;
+use fanfare_failpoints::failpoint;
 use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{DeliveryHistory, PlannedEvent};
 use futures_util::future::{join, join_all};
@@ -62,6 +63,7 @@ pub(crate) async fn defer(
     wait: Duration,
 ) -> Result<(), WorkerError> {
     let (histories, found) = read(context, dues, NO_PAYLOAD).await?;
+    failpoint!(WorkerBegins, dues);
     let mut follow_ups = Vec::new();
     for (due, history) in dues.iter().zip(&histories) {
         let webhook = found.webhooks.get(&due.webhook).map(AsRef::as_ref);
@@ -74,7 +76,9 @@ pub(crate) async fn defer(
             follow_ups.push(FollowUp::First { due: *due, delay: Delay::at_least(wait) });
         }
     }
-    publisher.publish(follow_ups).await
+    publisher.publish(follow_ups).await?;
+    failpoint!(WorkerPublishes, dues);
+    Ok(())
 }
 
 /// Attempts deliveries concurrently, records the attempts and publishes their follow-ups. Each
@@ -155,7 +159,10 @@ async fn attempt_now(
             };
             guard.release_permit();
             let result = match follow_up {
-                Ok(follow_up) => publisher.publish(follow_up).await,
+                Ok(follow_up) => publisher
+                    .publish(follow_up)
+                    .await
+                    .inspect(|()| failpoint!(WorkerPublishes, [delivery.due])),
                 Err(error) => Err(error),
             };
             guard.end(result);
@@ -283,6 +290,7 @@ async fn not_begun(
     follow_up: FollowUp,
 ) -> Result<Option<FollowUp>, WorkerError> {
     context.release(claimed.delivery.due, claimed.held).await?;
+    failpoint!(WorkerReleasesLease, [claimed.delivery.due]);
     Ok(Some(follow_up))
 }
 

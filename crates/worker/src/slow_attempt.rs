@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fanfare_core::answer::{Answer, Failure};
 use fanfare_core::outcome::{Next, Progress, decide};
+use fanfare_failpoints::failpoint;
 use futures_util::future::{Either, select};
 use tokio::time::timeout;
 
@@ -54,6 +55,7 @@ async fn release_job(context: &Context, attempt: &Attempt<'_>, holds: &mut Holds
         return;
     }
     if holds.held.is_some() || context.slow_claims.claim(attempt.due).await {
+        failpoint!(WorkerReleases, [attempt.due]);
         holds.guard.release_job();
     }
 }

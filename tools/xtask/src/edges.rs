@@ -17,7 +17,7 @@ const ROLES: [&str; 3] =
     [concat!("fanfare", "_router"), concat!("fanfare", "_worker"), concat!("fanfare", "_console")];
 
 /// Each package and what it may use. Nothing goes sideways, nothing upwards.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     (
         "fanfare",
         &[
@@ -31,12 +31,20 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "fanfare-outbound",
             "fanfare-metrics",
             "fanfare-trace",
+            "fanfare-failpoints",
             "fanfare-core",
         ],
     ),
     (
         "fanfare-router",
-        &["fanfare-store", "fanfare-broker", "fanfare-metrics", "fanfare-trace", "fanfare-core"],
+        &[
+            "fanfare-store",
+            "fanfare-broker",
+            "fanfare-metrics",
+            "fanfare-trace",
+            "fanfare-failpoints",
+            "fanfare-core",
+        ],
     ),
     (
         "fanfare-worker",
@@ -46,6 +54,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "fanfare-outbound",
             "fanfare-metrics",
             "fanfare-trace",
+            "fanfare-failpoints",
             "fanfare-core",
         ],
     ),
@@ -58,6 +67,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "fanfare-broker",
             "fanfare-outbound",
             "fanfare-metrics",
+            "fanfare-failpoints",
             "fanfare-core",
         ],
     ),
@@ -67,6 +77,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("fanfare-http", &[]),
     ("fanfare-outbound", &["fanfare-core"]),
     ("fanfare-metrics", &["fanfare-core"]),
+    ("fanfare-failpoints", &["fanfare-core"]),
     ("fanfare-core", &[]),
     ("fanfare-tls", &[]),
     ("fanfare-trace", &["fanfare-core"]),

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use fanfare_core::directory::Document;
 use fanfare_core::reject::{Reason, Reject};
+use fanfare_failpoints::failpoint;
 use fanfare_store::retry::{Answered, QueryError, retry_divisible};
 use tokio_util::sync::CancellationToken;
 
@@ -107,6 +108,7 @@ async fn apply_documents(
     }
     let apply = async || config.store.directory_apply(&documents).await;
     let applied = retry_divisible(stop, apply).await?.value;
+    failpoint!(RouterAppliesDocuments);
     log_paused(&applied);
     let mut jumps: Vec<(usize, usize)> =
         applied.jumps.iter().filter_map(|position| sources.get(*position).copied()).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fanfare_broker::{Incoming, Settle};
 use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
+use fanfare_failpoints::failpoint;
 use futures_util::StreamExt as _;
 use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
@@ -131,6 +132,7 @@ async fn attempt_group(lane: &Arc<Lane>, group: Group) {
     let for_group = Arc::clone(lane);
     lane.tracker.spawn(async move {
         let Group { deliveries, jobs, open } = group;
+        failpoint!(WorkerTakes, deliveries.iter().map(|delivery| delivery.due));
         let mut deliveries = deliveries.into_iter();
         let mut attempts = Vec::with_capacity(deliveries.len());
         let ends = FuturesUnordered::new();

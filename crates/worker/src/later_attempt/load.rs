@@ -3,6 +3,7 @@
 
 use fanfare_core::job::Due;
 use fanfare_core::suspect::Unrecorded;
+use fanfare_failpoints::failpoint;
 use fanfare_store::attempts::DeliveryHistory;
 use fanfare_store::claims::Claim;
 
@@ -51,9 +52,12 @@ pub(super) async fn load(
         return Ok(None);
     }
     let (claims, held) = context.claim(&dues).await?;
+    failpoint!(WorkerBegins, &dues);
     // The histories are read after the claim, so that they include what was recorded just before it.
     let (histories, found) = read(context, &dues, INLINE).await?;
     let decisions = decisions(context, &admitted, &claims, &histories, &found).await?;
+    let ours = dues.iter().zip(&claims).filter(|(_, claim)| matches!(claim, Claim::Ours(_)));
+    failpoint!(WorkerReads, ours.map(|(due, _)| due));
     Ok(Some(Loaded { deferred, histories, decisions, found, held }))
 }
 
