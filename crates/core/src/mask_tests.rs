@@ -99,6 +99,18 @@ fn passwords_in_libpq_strings_cache_strings_and_urls_are_masked() {
 }
 
 #[test]
+fn a_secret_that_begins_within_another_one_is_masked_to_its_own_end() {
+    for (given, expected) in [
+        ("https://h/?sig=a;Pwd='it''s hidden';x=1", "https://h/?sig=***;x=1"),
+        ("https://h/?sig=a;Access Key=hidden", "https://h/?sig=***"),
+        ("https://h/?sig=a;b=c&d=e", "https://h/?sig=***&d=e"),
+        ("https://h/?sig=a;Pwd={b&hidden};x=1", "https://h/?sig=***;x=1"),
+    ] {
+        assert_eq!(text(given), expected);
+    }
+}
+
+#[test]
 fn names_of_secrets_are_matched_without_case_and_separators() {
     for name in [
         "Password",
@@ -245,6 +257,8 @@ fn masking_takes_linear_time_on_hostile_texts() {
         "[",
         "\"a=b;",
         "pwd=a,",
+        "a://?pwd=b;pwd='",
+        "a://?pwd=;",
     ] {
         let long = piece.repeat(900_000 / piece.len());
         text(&long);

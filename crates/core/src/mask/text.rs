@@ -101,6 +101,7 @@ impl<'a> Scan<'a> {
             if keys::is_secret(name) || keys::is_secret(before) {
                 self.out.push_str(take(&mut self.rest, space));
                 let end = self.end_of_secret(behind);
+                let end = self.end_of_pairs_within(end);
                 take(&mut self.rest, end);
                 self.out.push_str(MASK);
             } else if let Some(close) = self.close_of_other(space) {
@@ -144,6 +145,26 @@ impl<'a> Scan<'a> {
             }
         };
         end.unwrap_or(value.len())
+    }
+
+    /// The end of a secret that ends at `end`, or the end of another secret that begins within it
+    /// and is longer. Without this rule, `?sig=a;Pwd='b c'` would show the `c`, because the value of
+    /// `sig` ends at white space.
+    fn end_of_pairs_within(&mut self, mut end: usize) -> usize {
+        let whole = self.rest;
+        let mut at = 0;
+        while let Some(semicolon) = whole.get(at..end).and_then(|inside| inside.find(';')) {
+            at += semicolon + 1;
+            let pair = whole.get(at..).unwrap_or_default();
+            let (name, value) = pair.split_at(pair.find(['=', ';']).unwrap_or(pair.len()));
+            let Some(value) = value.strip_prefix('=').filter(|_| keys::is_secret(name)) else {
+                continue;
+            };
+            self.rest = value.trim_start();
+            end = end.max(whole.len() - self.rest.len() + self.end_of_secret(Behind::Semicolon));
+        }
+        self.rest = whole;
+        end
     }
 
     /// The position of the closing quote of a quoted value that is not a secret.
