@@ -108,7 +108,7 @@ async fn dead_receivers_and_dead_letters_raise_their_alerts_and_show_on_their_pa
     monitoring.raises(&["FanfareDeadLetters", most, fails, hangs]).await;
     let dead = "fanfare.events.dead: unknown-filter";
     monitoring.shows("What became a dead letter, and why?", dead, |value| value > 0.0).await;
-    let waiting = "How many dead letters wait for somebody?";
+    let waiting = "How many dead letters wait for a decision?";
     monitoring.shows(waiting, "fanfare.events.dead", |value| value >= 1.0).await;
 }
 

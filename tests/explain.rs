@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use fanfare_testkit::build::{SECRET_KEYS, under_test};
-use fanfare_testkit::process;
+use fanfare_testkit::Installation;
+use fanfare_testkit::build::under_test;
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::wait::eventually;
@@ -39,11 +39,8 @@ fn directory() -> Value {
 
 /// Runs a command that must fail; returns its exit code and its messages.
 async fn fails(sandbox: &Sandbox, args: &[&str]) -> (Option<i32>, String) {
-    let envs = [
-        ("FANFARE_DATABASE_URL", sandbox.database_url.as_str()),
-        ("FANFARE_SECRET_KEYS", SECRET_KEYS),
-    ];
-    let output = process::run(under_test(), args, envs, None).await.unwrap();
+    let installation = Installation::new(under_test(), &sandbox.database_url, &sandbox.amqp_url);
+    let output = installation.output(args, None).await.unwrap();
     (output.status.code(), output.stderr)
 }
 

@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use fanfare_testkit::build::{SECRET_KEYS, under_test};
-use fanfare_testkit::process::{self, Output};
+use fanfare_testkit::Installation;
+use fanfare_testkit::build::under_test;
+use fanfare_testkit::process::Output;
 use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::sandbox::Sandbox;
@@ -170,12 +171,8 @@ fn secure_broker(servers: &Servers, authority: &Authority) -> u16 {
 
 /// Runs `fanfare doctor`, which checks both servers and reports the fault of each.
 async fn doctor(database_url: &str, amqp_url: &str) -> Output {
-    let envs = [
-        ("FANFARE_DATABASE_URL", database_url),
-        ("FANFARE_AMQP_URL", amqp_url),
-        ("FANFARE_SECRET_KEYS", SECRET_KEYS),
-    ];
-    process::run(under_test(), &["doctor"], envs, None).await.unwrap()
+    let installation = Installation::new(under_test(), database_url, amqp_url);
+    installation.output(&["doctor"], None).await.unwrap()
 }
 
 /// Checks that the doctor reports these words of the database and of the broker.
@@ -276,12 +273,8 @@ async fn connections_require_valid_certificates() {
         (good.0.replace("ca.pem", "nowhere.pem"), good.1.clone()),
         (good.0.clone(), good.1.replace("ca.pem", "nowhere.pem")),
     ] {
-        let envs = [
-            ("FANFARE_DATABASE_URL", database_url.as_str()),
-            ("FANFARE_AMQP_URL", amqp_url.as_str()),
-            ("FANFARE_SECRET_KEYS", SECRET_KEYS),
-        ];
-        let output = process::run(under_test(), &["router"], envs, None).await.unwrap();
+        let installation = Installation::new(under_test(), &database_url, &amqp_url);
+        let output = installation.output(&["router"], None).await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(output.stderr.contains("nowhere.pem"), "{output:?}");
     }

@@ -1,7 +1,8 @@
 //! `fanfare webhooks import`: webhooks that another server's API lists are registered here.
 
+use fanfare_testkit::Installation;
 use fanfare_testkit::build::under_test;
-use fanfare_testkit::process;
+use fanfare_testkit::process::Output;
 use fanfare_testkit::receiver::Receiver;
 use serde_json::{Value, json};
 
@@ -17,15 +18,12 @@ fn listed(uri: &str, user: &str) -> Value {
     })
 }
 
-async fn import(api: &Api, list: &[&Value], more: &[&str]) -> process::Output {
-    let envs = [
-        ("FANFARE_DATABASE_URL", api.sandbox.database_url.as_str()),
-        ("FANFARE_SECRET_KEYS", "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
-        ("FANFARE_ALLOW_TARGETS", "127.0.0.0/8"),
-    ];
+async fn import(api: &Api, list: &[&Value], more: &[&str]) -> Output {
+    let sandbox = &api.sandbox;
+    let installation = Installation::new(under_test(), &sandbox.database_url, &sandbox.amqp_url);
     let args: Vec<&str> = ["webhooks", "import", "-"].iter().chain(more).copied().collect();
     let text = serde_json::to_string_pretty(list).unwrap();
-    process::run(under_test(), &args, envs, Some(&text)).await.unwrap()
+    installation.output(&args, Some(&text)).await.unwrap()
 }
 
 #[tokio::test]

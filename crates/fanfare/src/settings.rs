@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod flags;
 mod local_keys;
+mod mask;
 mod resolve;
 mod sections;
 mod setting;

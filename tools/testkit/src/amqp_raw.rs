@@ -88,7 +88,7 @@ impl RawAmqp {
         self.writer.flush().await?;
         while !self.open.is_empty() {
             let (class, method, arguments) = self.read_method().await?;
-            ensure!((class, method) == (60, 80), "instead of a confirm came {class}.{method}");
+            ensure!((class, method) == (60, 80), "expected a confirm, got {class}.{method}");
             let (tag, rest) = arguments.split_first_chunk::<8>().context("a short confirm")?;
             let tag = u64::from_be_bytes(*tag);
             if rest.first().is_some_and(|bits| bits & 1 == 1) {
@@ -125,7 +125,7 @@ impl RawAmqp {
     async fn expect(&mut self, class: u16, method: u16) -> Result<()> {
         self.writer.flush().await?;
         let (c, m, _) = self.read_method().await?;
-        ensure!((c, m) == (class, method), "instead of {class}.{method} came {c}.{m}");
+        ensure!((c, m) == (class, method), "expected {class}.{method}, got {c}.{m}");
         Ok(())
     }
 

@@ -106,7 +106,7 @@ impl Daemon {
     }
 
     fn forget(&self) {
-        // Should it stay behind, the keeper still looks whose process it is.
+        // If the file stays behind, the keeper checks whose process it is before it ends it.
         let _ = fs::remove_file(&self.pid_file);
     }
 

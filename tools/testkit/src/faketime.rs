@@ -12,7 +12,7 @@ use crate::programs;
 pub fn envs(offset: &str) -> Result<[(&'static str, String); 3]> {
     let library = Path::new("/usr/lib").join(format!("{ARCH}-linux-gnu/faketime/libfaketime.so.1"));
     programs::install_faketime(|| library.is_file())?;
-    let library = library.to_str().context("a path that is no text")?.to_owned();
+    let library = library.to_str().context("the path is not UTF-8")?.to_owned();
     Ok([
         ("LD_PRELOAD", library),
         ("FAKETIME", offset.to_owned()),

@@ -79,7 +79,7 @@ fn body_length(request: &Request) -> io::Result<usize> {
     let Some(length) = request.header("content-length") else {
         return Ok(0);
     };
-    let length = length.parse().map_err(|_| refused("the body's length is no number"))?;
+    let length = length.parse().map_err(|_| refused("the body's length is not a number"))?;
     if length > MAX_BODY { Err(refused("the body is too long")) } else { Ok(length) }
 }
 

@@ -63,10 +63,6 @@ impl Installation {
     }
 
     /// An installation that uses a new database and a new virtual host, both called `name`.
-    ///
-    /// # Errors
-    ///
-    /// If the servers refuse to create them.
     pub fn create(binary: impl Into<PathBuf>, endpoints: &Endpoints, name: &str) -> Result<Self> {
         endpoints.create_database(name)?;
         endpoints.create_vhost(name)?;
@@ -98,10 +94,6 @@ impl Installation {
 
     /// The same in a new folder, which is also its HOME, and with nothing else in the environment.
     /// The folder is removed with the installation.
-    ///
-    /// # Errors
-    ///
-    /// If the folder can't be created.
     pub fn in_private_folder(mut self) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("fanfare-home-{}", Uuid::new_v4().simple()));
         fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -175,31 +167,19 @@ impl Installation {
         command
     }
 
-    /// Runs a command to its end, with `stdin` as its input.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be started, or does not end in time.
+    /// Runs a command to its end, with `stdin` as its input. Fails after two minutes.
     pub async fn output(&self, args: &[&str], stdin: Option<&str>) -> Result<Output> {
         let output = process::output_of(self.command(args), stdin).await;
         output.with_context(|| format!("running fanfare {}", args.join(" ")))
     }
 
     /// Runs a command that must succeed, and returns what it printed.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be started, does not end in time, or fails; then with what it said.
     pub async fn run(&self, args: &[&str], stdin: Option<&str>) -> Result<String> {
         let output = self.output(args, stdin).await?;
         output.success().with_context(|| format!("running fanfare {}", args.join(" ")))
     }
 
-    /// Runs a command that must succeed with `--json`.
-    ///
-    /// # Errors
-    ///
-    /// As [`run`](Self::run), and if what it printed is not JSON.
+    /// Runs a command with `--json` that must succeed, and returns the document.
     pub async fn json(&self, args: &[&str]) -> Result<Value> {
         let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
         let printed = self.run(&args, None).await?;

@@ -11,7 +11,7 @@
 //! - [`pgproxy::PgProxy`] stands before PostgreSQL and breaks chosen statements.
 //! - [`pooler::Pooler`] is a `PgBouncer` before the servers' database, and [`servers::Standby`] a
 //!   PostgreSQL that follows it.
-//! - [`receiver::Receiver`] takes webhooks' POSTs and answers as badly as it is told to.
+//! - [`receiver::Receiver`] takes webhooks' POSTs and answers them as a test wants.
 //! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says;
 //!   [`service::Service`] is one whose output goes to a file.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.

@@ -38,6 +38,6 @@ pub fn start(folder: &Path, site: &str) -> Result<Process> {
     let program = programs::find_or_install_nginx()?;
     fs::write(folder.join("nginx.conf"), MAIN).context("writing nginx.conf")?;
     fs::write(folder.join("site.conf"), site).context("writing site.conf")?;
-    let folder = folder.to_str().context("a path that is no text")?;
+    let folder = folder.to_str().context("the path is not UTF-8")?;
     Ok(Process::spawn(&program, &["-p", folder, "-c", "nginx.conf", "-e", "stderr"], []))
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::wait::eventually;
 
-/// A program that says more than this has its oldest lines forgotten.
+/// The most lines of a program that are kept; the oldest ones are dropped.
 const MAX_LINES: usize = 100_000;
 
 /// No command of ours should take longer.
@@ -157,6 +157,28 @@ pub struct Output {
 }
 
 impl Output {
+    /// The exit code, unless a signal ended the program.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// Asserts that `fanfare` failed with this code and one line, and returns the line without the
+    /// program's name.
+    ///
+    /// # Panics
+    ///
+    /// If it ended in another way.
+    #[track_caller]
+    #[must_use]
+    pub fn failed_with(&self, code: i32) -> &str {
+        assert_eq!((self.code(), self.stdout.as_str()), (Some(code), ""), "{self:?}");
+        match self.stderr.strip_prefix("fanfare: ").and_then(|line| line.strip_suffix('\n')) {
+            Some(line) if !line.contains('\n') => line,
+            _ => panic!("not one line: {}", self.stderr),
+        }
+    }
+
     /// The standard output of a program that succeeded; else an error with what it said.
     pub fn success(self) -> Result<String> {
         ensure!(
@@ -167,6 +189,16 @@ impl Output {
             self.stderr
         );
         Ok(self.stdout)
+    }
+}
+
+impl From<process::Output> for Output {
+    fn from(output: process::Output) -> Self {
+        Self {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 }
 
@@ -183,8 +215,8 @@ pub async fn run<'a>(
     output.with_context(|| format!("running {} {}", binary.display(), args.join(" ")))
 }
 
-/// Runs a command as [`run`] does.
-pub(crate) async fn output_of(command: Command, stdin: Option<&str>) -> Result<Output> {
+/// Runs a command as [`run`] does, in its own environment.
+pub async fn output_of(command: Command, stdin: Option<&str>) -> Result<Output> {
     let mut child = tokio::process::Command::from(command)
         .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
@@ -203,11 +235,7 @@ pub(crate) async fn output_of(command: Command, stdin: Option<&str>) -> Result<O
     let output = tokio::time::timeout(RUN_TIMEOUT, ended)
         .await
         .with_context(|| format!("it takes longer than {RUN_TIMEOUT:?}"))??;
-    Ok(Output {
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    Ok(output.into())
 }
 
 /// A program with the environment of [`Process::spawn`].

@@ -73,7 +73,7 @@ pub(crate) fn find_or_install_prometheus(program: &str) -> Result<PathBuf> {
 
 /// Finds `pgbouncer`; installs it first if it is missing, as above.
 pub(crate) fn find_or_install_pgbouncer() -> Result<PathBuf> {
-    // On Debian it is in a folder of root's PATH only.
+    // On Debian its folder is only in root's PATH.
     let beside = || Some(PathBuf::from("/usr/sbin/pgbouncer")).filter(|it| it.is_file());
     let find = || on_path(PGBOUNCER).or_else(beside);
     if let Some(found) = find() {

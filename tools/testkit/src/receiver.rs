@@ -1,4 +1,4 @@
-//! A receiver of webhooks that keeps what it gets, and answers as badly as it is told to.
+//! A receiver of webhooks that keeps the requests and answers them as a test wants, also badly.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -187,7 +187,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 shared.n_connections.fetch_add(1, Ordering::SeqCst);
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
-                    // A broken connection is the sender's matter, or the test's own wish.
+                    // A broken connection is the sender's fault, or intended by the test.
                     let _ = serve(stream, &shared).await;
                     drop(slot);
                 });
@@ -224,14 +224,14 @@ impl Shared {
             if requests.len() < MAX_KEPT {
                 requests.push(request.clone());
             }
-            // Counted last, so that whoever sees the count finds the request.
+            // Counted last, so that a test that sees the count finds the request.
             self.n_requests.fetch_add(1, Ordering::SeqCst)
         };
         answering(request, n_before)
     }
 }
 
-/// Sends a reply and tells whether the connection can take another request.
+/// Sends a reply, and returns whether the connection can take another request.
 async fn send(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
     match reply {
         Reply::Answer { status, headers, body } => {

@@ -34,10 +34,6 @@ pub struct Logs {
 
 impl Logs {
     /// Creates the folder inside `dir`.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be created.
     pub fn create(dir: &Path) -> Result<Self> {
         let folder = dir.join(format!("logs-{}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -87,10 +83,6 @@ impl Home {
     }
 
     /// Opens a log, to append to it.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be opened.
     pub fn open_log(&self, name: &str) -> Result<File> {
         let log = self.log(name);
         let opened = File::options().create(true).append(true).open(&log);
@@ -98,10 +90,6 @@ impl Home {
     }
 
     /// Starts a service, whose stdout and stderr go to the log of its name.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be started.
     pub fn start(&self, name: &str, command: impl Into<Command>) -> Result<Service> {
         let mut command = command.into();
         let output = self.open_log(name)?;
@@ -110,10 +98,6 @@ impl Home {
     }
 
     /// Starts a service to speak with over its stdin and stdout. Its stderr goes to the log.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be started.
     pub fn start_with_pipes(
         &self,
         name: &str,
@@ -159,7 +143,7 @@ impl Service {
         &self.name
     }
 
-    /// Its process id, which it keeps after its end until it is waited for.
+    /// The id of its process.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id
@@ -171,11 +155,7 @@ impl Service {
         &self.log
     }
 
-    /// Checks that it runs.
-    ///
-    /// # Errors
-    ///
-    /// If it has ended by itself; then with the end of its log.
+    /// Fails, with the end of its log, if it has ended by itself.
     pub fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             let (name, tail) = (&self.name, tail(&self.log));
@@ -184,11 +164,8 @@ impl Service {
         Ok(())
     }
 
-    /// Waits for a line of its log that holds `text`, and returns the first one.
-    ///
-    /// # Errors
-    ///
-    /// If it ends or a minute passes before.
+    /// Waits for a line of its log that holds `text`, and returns the first one. Fails if the service
+    /// ends first, or after a minute.
     pub async fn wait_for_line(&mut self, text: &str) -> Result<String> {
         let found = timeout(START_TIMEOUT, async {
             loop {
@@ -208,10 +185,6 @@ impl Service {
     }
 
     /// Starts it again if it has ended, and returns whether it had.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be started.
     pub fn restart_if_ended(&mut self, home: &Home) -> Result<bool> {
         if self.child.try_wait()?.is_none() {
             return Ok(false);

@@ -1,10 +1,10 @@
-//! Servers that all processes of a test run share: the first starts them, the last leaves them to
-//! be ended.
+//! Servers that all processes of a test run share: the first one starts them.
 //!
-//! Whoever uses them holds a shared lock on a file, and the system lets go of it however a process
-//! ends. A keeper outside all of them takes the same lock exclusively once the last holder has been
-//! gone for a while, and then ends the servers (see `keeper.sh`). So nothing stays behind, and one
-//! test after another, each in a process of its own, finds the servers running.
+//! Each process that uses them holds a shared lock on a file, which the system releases however the
+//! process ends. A keeper outside of all of them takes the same lock exclusively once the last
+//! holder has been gone for a while, and then ends the servers (see `keeper.sh`). So no server is
+//! left behind, and one test after another, each in a process of its own, finds the servers
+//! running.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

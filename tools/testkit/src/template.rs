@@ -6,11 +6,12 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::{fs, io};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
-use crate::build::under_test;
+use crate::build::{SECRET_KEYS, under_test};
 use crate::endpoints::Endpoints;
-use crate::installation::Installation;
+use crate::process::{self, Output};
+use crate::roles::as_role;
 use crate::shared;
 
 /// The name of the database that the binary under test has migrated. The first test that asks for
@@ -43,9 +44,8 @@ fn name_for(binary: &Path) -> io::Result<String> {
 }
 
 fn migrate(binary: &Path, url: &str) -> Result<()> {
-    let installation = Installation::new(binary, url, "amqp://127.0.0.1:1").with_accounts();
-    let output = installation.command(&["migrate"]).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "fanfare migrate failed ({}):\n{said}", output.status);
-    Ok(())
+    let url = as_role(url, "fanfare_migrate");
+    let settings = [("FANFARE_DATABASE_URL", url.as_str()), ("FANFARE_SECRET_KEYS", SECRET_KEYS)];
+    let output: Output = process::command(binary, &["migrate"], settings).output()?.into();
+    output.success().map(drop).context("running fanfare migrate")
 }

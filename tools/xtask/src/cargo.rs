@@ -1,4 +1,4 @@
-//! Running cargo, and other programs, in the workspace.
+//! Runs cargo and other programs in the workspace.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use fanfare_testkit::build::workspace;
 
-/// The cargo that runs us, to be run in the workspace.
+/// The cargo that runs this program, to be run in the workspace.
 pub(crate) fn cargo() -> Command {
     program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
@@ -27,12 +27,12 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether a command can be run and succeeds; what it says is not shown.
+/// Whether a command can be run and succeeds. Its output is not shown.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// Runs a command that must succeed; returns what it printed. What it says otherwise is in the error.
+/// Runs a command that must succeed, and returns its stdout. The error has its stderr.
 pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     let name = words(command);
     let output = command.output().with_context(|| format!("running `{name}`"))?;

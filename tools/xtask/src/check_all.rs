@@ -1,4 +1,4 @@
-//! `cargo check-all`: every check there is, the quick ones first, up to the first that fails.
+//! `cargo check-all`: all checks, the fast ones first. It stops at the first one that fails.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ use crate::{deb, deny, tidy};
 struct Step {
     name: &'static str,
     run: fn() -> Result<()>,
-    /// What to do when it fails.
+    /// What to do if it fails.
     advice: &'static str,
 }
 
-/// The tests come last: what they end with is what the whole ends with.
+/// The tests come last, because they take longest.
 const STEPS: [Step; 9] = [
     Step {
         name: "format",
@@ -29,19 +29,19 @@ const STEPS: [Step; 9] = [
     Step {
         name: "clippy",
         run: clippy,
-        advice: "mend what it points at (`rustup component add clippy` if it is missing)",
+        advice: "fix what it points at (`rustup component add clippy` if it is missing)",
     },
     Step {
         name: "documentation",
         run: documentation,
-        advice: "mend the comments that it points at",
+        advice: "fix the comments that it points at",
     },
     Step {
         name: "dependencies",
         run: deny::run,
         advice: "see deny.toml for what may be used where, and why",
     },
-    Step { name: "examples in the documentation", run: examples, advice: "mend them" },
+    Step { name: "examples in the documentation", run: examples, advice: "fix them" },
     Step {
         name: "benchmarks run",
         run: benchmarks,
@@ -95,7 +95,7 @@ fn examples() -> Result<()> {
     }
 }
 
-/// Whether the benchmarks work and lose nothing. How fast is another question, for a quiet machine.
+/// Checks that the benchmarks work and lose nothing. Speed is measured on a quiet machine instead.
 fn benchmarks() -> Result<()> {
     let [bench, fanfare] = binaries(["fanfare-bench", "fanfare"])?;
     let output = program(bench)
@@ -109,22 +109,22 @@ fn benchmarks() -> Result<()> {
     Ok(())
 }
 
-/// Makes and tries the Debian package.
+/// Builds and tests the Debian package.
 pub(crate) fn package() -> Result<()> {
     let [fanfare] = binaries(["fanfare"])?;
     deb::check(&fanfare)
 }
 
-/// Builds the workspace's programs; returns where these are.
+/// Builds the programs of the workspace, and returns the paths of these.
 fn binaries<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
-    // Beside this program; asked first, since the build may replace it.
+    // They are next to this program. Its path is read first, since the build may replace it.
     let own = std::env::current_exe().context("looking for this program")?;
     show(cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
     Ok(names.map(|name| own.with_file_name(name)))
 }
 
 fn tests() -> Result<()> {
-    // The tests join these servers, which live for as long as this is held.
+    // The tests join these servers, which run until this is dropped.
     let _servers = Shared::join()?;
     if succeeds(cargo().args(["nextest", "--version"])) {
         show(cargo().args(["nextest", "run", "--workspace"]))
@@ -133,7 +133,7 @@ fn tests() -> Result<()> {
     }
 }
 
-/// Whether any comment of a library has code that rustdoc would run.
+/// Whether a comment of a library has code that rustdoc would run.
 fn has_examples() -> Result<bool> {
     for file in tidy::text_files(workspace())? {
         let is_source = file.components().any(|it| it.as_os_str() == "src");
@@ -151,7 +151,7 @@ fn has_example(text: &str) -> bool {
     let comments = text.lines().map(str::trim_start);
     let comments = comments.filter_map(|it| it.strip_prefix("///").or(it.strip_prefix("//!")));
     let fences = comments.filter_map(|it| it.trim_start().strip_prefix("```"));
-    // Every other one closes.
+    // Every second fence closes a block.
     fences.step_by(2).any(|language| !matches!(language, "text" | "json" | "sh" | "sql" | "toml"))
 }
 

@@ -1,7 +1,7 @@
-//! The Debian package: made by cargo-deb, as `crates/fanfare/Cargo.toml` says.
+//! The Debian package, built by cargo-deb as `crates/fanfare/Cargo.toml` says.
 //!
-//! `cargo xtask deb` makes the package of a release. [`check`] makes one of the program that the
-//! tests use, installs it into a folder, removes it again, and looks what an operator would find.
+//! `cargo xtask deb` builds the package of a release. [`check`] builds a package of the binary
+//! under test, installs it into a folder, removes it again, and checks what an operator would find.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use fanfare_testkit::build::workspace;
 use crate::cargo::{self, cargo, output_of, program, run as show, succeeds};
 use crate::installed::Installed;
 
-/// The version that gives the same package everywhere.
+/// A fixed version, so that the package is the same everywhere.
 const VERSION: &str = "3.8.0";
 const TOOL: &str = "target/tools/cargo-deb/bin/cargo-deb";
 
-/// What is put together for the package, and the package itself.
+/// The package and the files that it is built from.
 const FOLDER: &str = "target/deb";
 
-/// The completions of a shell, and the name under which the shell looks for them.
+/// The shells that get completions, and the file names under which they look for them.
 const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "fanfare"), ("zsh", "_fanfare"), ("fish", "fanfare.fish")];
 
-/// Makes the package of a release.
+/// Builds the package of a release.
 pub(crate) fn run() -> Result<()> {
     show(cargo().args(["build", "--release", "--locked", "--package", "fanfare"]))?;
     let package = make(&workspace().join("target/release/fanfare"), &[])?;
@@ -31,13 +31,13 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Makes a package of this binary, and tries it in a folder of its own.
+/// Builds a package of this binary, and tests it in a folder of its own.
 pub(crate) fn check(binary: &Path) -> Result<()> {
     if !succeeds(program("dpkg").arg("--version")) {
         println!("NOT checked: this machine has no dpkg");
         return Ok(());
     }
-    // Quickly rather than small.
+    // Fast compression: the package is not kept.
     let package = make(binary, &["--fast", "--compress-type", "gz"])?;
     let root = workspace().join(FOLDER).join("root");
     let installed = Installed::new(&root, &package)?;
@@ -56,7 +56,7 @@ fn make(binary: &Path, options: &[&str]) -> Result<PathBuf> {
     collect(binary)?;
     let mut deb = program(tool);
     deb.args(["--quiet", "--package", "fanfare", "--no-build", "--no-strip"]);
-    // Its own code, not optimised, would take minutes.
+    // The machine's compressor: that of cargo-deb is not optimised and would take minutes.
     deb.arg("--compress-system");
     deb.args(["--output", FOLDER]).args(options);
     let said = output_of(&mut deb)?;
@@ -64,7 +64,7 @@ fn make(binary: &Path, options: &[&str]) -> Result<PathBuf> {
     Ok(PathBuf::from(path))
 }
 
-/// Puts together what the package has and the sources have not.
+/// Creates the files that the package has and the repository has not.
 fn collect(binary: &Path) -> Result<()> {
     let folder = workspace().join(FOLDER);
     if folder.exists() {
@@ -87,7 +87,7 @@ fn find_or_get() -> Result<String> {
     if !is_right(&own) {
         println!("getting cargo-deb {VERSION}");
         let mut install = cargo();
-        // Without optimisation it is there in half the time, and quick enough.
+        // Without optimisation it is built in half the time, and is fast enough.
         install.args(["install", "cargo-deb", "--debug", "--locked", "--version", VERSION]);
         cargo::run(install.args(["--root", "target/tools/cargo-deb"]))
             .context("getting cargo-deb from its sources")?;

@@ -1,9 +1,10 @@
-//! `cargo demo`: the whole service at work on this machine, with servers of its own.
+//! `cargo demo`: the whole service on this machine, with servers of its own.
 //!
-//! It builds `fanfare`, starts a private PostgreSQL and RabbitMQ ([`stage`]), plays the
-//! [`sample`], and shows in a table ([`screen`]) who was told of what, and who was not and why
-//! ([`ledger`]). With `--once` it ends as soon as that is settled, and its exit code says whether
-//! everything came as expected; otherwise it goes on until Ctrl-C. Nothing stays behind.
+//! It builds `fanfare`, starts a private PostgreSQL and RabbitMQ ([`stage`]), plays the [`sample`],
+//! and shows in a table ([`screen`]) which webhook got which event, and why the others did not
+//! ([`ledger`]). With `--once` it ends as soon as all deliveries are settled, and its exit code
+//! says whether the result is as expected. Otherwise it runs until Ctrl-C. At the end it removes
+//! all that it created.
 
 mod ledger;
 mod progress;
@@ -36,28 +37,28 @@ does with a few sample events. Ctrl-C ends it, and leaves nothing running.
 
   --once  end when the sample is settled: exit code 0 if all came as expected, else 1";
 
-/// How often the table is brought up to date.
+/// How often the table is refreshed.
 const REFRESH: Duration = Duration::from_millis(500);
 
 /// The retries of the sample take about six seconds; a busy machine gets ten times that.
 const SETTLE_PATIENCE: Duration = Duration::from_mins(1);
 
-/// Every so many refreshes another event is published while the demo stays up.
+/// The number of refreshes from one event to the next while the demo keeps running.
 const REFRESHES_BETWEEN_EVENTS: usize = 10;
 
-/// What is told below the table while the demo stays up.
+/// The line below the table while the demo keeps running.
 const STAYS: &str = "Ctrl-C ends everything.";
 
-/// A signal to the demo and to its commands arrives at all of them within this time.
+/// Within this time a signal from the terminal reaches the demo and the commands that it runs.
 const MOMENT: Duration = Duration::from_millis(200);
 
-/// What the shell reports for a program that Ctrl-C ended.
+/// The exit code that a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 /// Runs the demo with the arguments after its name.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    // `cargo demo -- --once` hands on the `--`, as the alias has one already.
+    // With `cargo demo -- --once` there are two `--`, because the alias has one already.
     let arguments = arguments.strip_prefix(&["--"]).unwrap_or(&arguments);
     let once = match arguments {
         [] => false,
@@ -82,7 +83,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     })
 }
 
-/// Plays, and ends all that was started, however the play ended.
+/// Plays the demo, and ends all that it started, even if it failed.
 async fn demo(once: bool) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut stage = Stage::default();
@@ -91,7 +92,7 @@ async fn demo(once: bool) -> Result<ExitCode> {
         () = signals.next() => None,
         played = play(&mut stage, once) => Some(played),
     };
-    // A Ctrl-C ends cargo too, and its end may be noticed first.
+    // Ctrl-C also ends a command that runs, whose failure may be noticed first.
     let played = match played {
         Some(Err(error)) => timeout(MOMENT, signals.next()).await.err().map(|_| Err(error)),
         other => other,
@@ -108,7 +109,7 @@ async fn demo(once: bool) -> Result<ExitCode> {
     tokio::select! {
         () = stage.end(failed) => {}
         () = signals.next() => {
-            // The servers' keeper sees to what still runs.
+            // The servers' keeper ends what still runs.
             eprintln!("ending at once");
             std::process::exit(INTERRUPTED.into());
         }
@@ -116,7 +117,7 @@ async fn demo(once: bool) -> Result<ExitCode> {
     played.unwrap_or(Ok(())).map(|()| ExitCode::from(code))
 }
 
-/// The play itself: with `once` to its end, else for ever.
+/// Plays the sample; without `once`, goes on until it is dropped.
 async fn play(stage: &mut Stage, once: bool) -> Result<()> {
     let sample = Sample::load()?;
     let binary = build::fanfare("dev").await?;
@@ -134,14 +135,14 @@ async fn play(stage: &mut Stage, once: bool) -> Result<()> {
         registered: &registered,
         ledger,
         screen: Screen::new(),
-        told: String::new(),
+        last_line: String::new(),
     };
     let mut differences = show.settle(&mut stage.services).await?;
     if differences.is_empty() {
         differences = verdict::of_others(&fanfare, &show.ledger, &registered).await?;
     }
     show.screen.leave()?;
-    println!("\n{}", verdict::told(&show.ledger, &differences));
+    println!("\n{}", verdict::summary(&show.ledger, &differences));
     stage.is_as_expected = Some(differences.is_empty());
     if once {
         return Ok(());
@@ -150,18 +151,19 @@ async fn play(stage: &mut Stage, once: bool) -> Result<()> {
     show.stay(&mut stage.services).await
 }
 
-/// What is shown, and from what.
+/// What the demo shows, and the parts from which it makes that.
 struct Show<'a> {
     fanfare: &'a Fanfare,
     registered: &'a [Registered],
     ledger: Ledger,
     screen: Screen,
-    /// What was said last where the table can't be redrawn.
-    told: String,
+    /// The last line that was printed where the table can't be redrawn.
+    last_line: String,
 }
 
 impl Show<'_> {
-    /// Watches until the sample is settled as expected, or time is up; what differs then.
+    /// Waits until the sample is settled as expected or time is up. Returns the differences that
+    /// are left.
     async fn settle(&mut self, services: &mut [Service]) -> Result<Vec<String>> {
         let started = Instant::now();
         loop {
@@ -184,7 +186,7 @@ impl Show<'_> {
         }
     }
 
-    /// Publishes another event now and then, until it is dropped.
+    /// Publishes another event from time to time, until it is dropped.
     async fn stay(&mut self, services: &mut [Service]) -> Result<()> {
         let mut ticks = interval(REFRESH);
         let mut round = 0;
@@ -199,7 +201,7 @@ impl Show<'_> {
                 note.clear();
             }
             for service in services.iter_mut() {
-                // People try to kill one.
+                // People may kill one to see what happens.
                 if service.restart_if_ended(&self.fanfare.home)? {
                     note = format!("The {} ended and was started again. ", service.name());
                 }
@@ -214,25 +216,25 @@ impl Show<'_> {
     }
 
     async fn look(&mut self) -> Result<()> {
-        // Older ones are settled: retries take seconds.
+        // Older deliveries are settled, because retries take only seconds.
         let list = ["deliveries", "list", "--limit", "500", "--json"];
         let list = self.fanfare.run(&list, None).await?;
         self.ledger.take(&list)
     }
 
-    /// Draws the table, or says `line` where there is no terminal and it is a new one.
+    /// Draws the table. Without a terminal, prints `line` if it has changed.
     fn draw(&mut self, below: &str, line: &str) -> Result<()> {
         let table = screen::table(&self.ledger, self.registered)?;
         self.screen.draw(table, below)?;
-        if !self.screen.is_live && self.told != line {
+        if !self.screen.is_live && self.last_line != line {
             eprintln!("{line}");
-            line.clone_into(&mut self.told);
+            line.clone_into(&mut self.last_line);
         }
         Ok(())
     }
 }
 
-/// The signals that end the demo. While this is there, they don't end the process by themselves.
+/// The signals that end the demo. While this value exists, they do not end the process themselves.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

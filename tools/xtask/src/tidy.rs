@@ -1,5 +1,5 @@
-//! The rules of this project that no other tool knows: how files begin, how long they may be, what
-//! they may not hold, who may depend on whom, and what documents must keep.
+//! The project's own rules about its files: how they begin, their length, what they must not
+//! contain, which package may depend on which, and the checks of the documents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,14 @@ use fanfare_testkit::build::workspace;
 
 use crate::{documents, edges, site};
 
-/// A file of one idea; its tests apart.
+/// The longest file, without its tests. A file has one idea.
 const MAX_LINES: usize = 450;
 
-/// Files whose text is looked at.
+/// The files that are checked, by their ending.
 const EXTENSIONS: [&str; 9] = ["erl", "json", "md", "rs", "sh", "sql", "toml", "yaml", "yml"];
 
-/// What no Rust file may hold, and why. Spelled in two parts, so that this one does not either.
+/// What no Rust file may contain, and why. The texts are in two parts, so that this file does not
+/// contain them.
 const FORBIDDEN: [(&str, &str); 6] = [
     (concat!("todo", "!"), "finish it, or leave it out"),
     (concat!("TO", "DO"), "finish it, or leave it out"),
@@ -25,10 +26,10 @@ const FORBIDDEN: [(&str, &str); 6] = [
     (concat!("[all", "ow("), "write #[expect(…, reason = \"…\")]"),
 ];
 
-/// What no test may hold: it makes tests slow where time is plenty, and flaky where it is short.
+/// What no test may contain. It makes tests slow if the time is long, and flaky if it is short.
 const SLEEPS: [&str; 2] = ["thread::sleep", "time::sleep"];
 
-/// How a statement in a string begins; in two parts as well.
+/// The beginnings of SQL statements, also in two parts.
 const SQL: [&str; 4] = [
     concat!("\"SEL", "ECT "),
     concat!("\"INS", "ERT INTO "),
@@ -36,10 +37,10 @@ const SQL: [&str; 4] = [
     concat!("\"DEL", "ETE FROM "),
 ];
 
-/// The packages that may hold SQL: the store, and the testkit, which makes databases.
+/// The packages that may contain SQL: the store, and the testkit, which creates databases.
 const SPEAK_SQL: [&str; 2] = ["crates/store/", "tools/testkit/"];
 
-/// Prints each fault, and fails if there is any.
+/// Prints all violations, and fails if there are any.
 pub(crate) fn run() -> Result<()> {
     let faults = faults(workspace())?;
     for fault in &faults {
@@ -51,7 +52,7 @@ pub(crate) fn run() -> Result<()> {
     }
 }
 
-/// Finds what breaks the rules, each as `path:line: why`.
+/// Finds violations, each as `path:line: why`.
 fn faults(root: &Path) -> Result<Vec<String>> {
     let mut faults = edges::faults()?;
     let files = text_files(root)?;
@@ -79,7 +80,7 @@ fn faults_of(path: &str, text: &str) -> Vec<String> {
     }
     let source = Source::of(path);
     if source.is_module && !text.starts_with("//!") {
-        add(1, "a module opens with //! and what it is for");
+        add(1, "a module begins with //! and its purpose");
     }
     for (number, why) in edges::faults_of_command(path, text) {
         add(number, &why);
@@ -99,17 +100,17 @@ fn faults_of(path: &str, text: &str) -> Vec<String> {
         }
         let may_speak_sql = !source.is_module || number > n_lines;
         if !may_speak_sql && !source.speaks_sql && SQL.iter().any(|start| line.contains(start)) {
-            add(number, "statements are in crates/store alone");
+            add(number, "SQL is in crates/store only");
         }
     }
     faults
 }
 
-/// What a Rust file is, by its path.
+/// The kind of a Rust file, by its path.
 struct Source {
-    /// Part of a library or a program, and no tests.
+    /// Part of a library or a program, not of its tests.
     is_module: bool,
-    /// Of a folder of integration tests.
+    /// In a folder of integration tests.
     is_test: bool,
     speaks_sql: bool,
 }
@@ -126,7 +127,7 @@ impl Source {
     }
 }
 
-/// All files that people write, in order.
+/// All files that people write, sorted.
 pub(crate) fn text_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![root.to_path_buf()];

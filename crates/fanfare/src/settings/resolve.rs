@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, Command};
 
 use super::file::{self, FileSettings};
-use super::setting::Shown;
+use super::mask::Shown;
 use super::{Flags, Setting, SettingsError};
 
 /// The environment variable that names the settings file.

@@ -3,20 +3,12 @@
 use clap::builder::{Resettable, ValueParser};
 use clap::{Arg, Args as _, Command};
 
-use super::{Settings, value};
+use super::Settings;
+use super::mask::{self, Shown};
 
 /// A setting: the argument that declares it.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting(Arg);
-
-/// How much of a value may be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
-    Whole,
-    /// A URL without its password.
-    WithoutPassword,
-    Nothing,
-}
 
 impl Setting {
     /// All settings, in the order in which they are listed.
@@ -79,7 +71,7 @@ impl Setting {
     /// Masks the secret parts of a value. The default is not secret.
     pub(super) fn mask(&self, text: &str) -> String {
         let is_default = self.default() == Some(text);
-        value::mask(text, if is_default { Shown::Whole } else { self.shown() })
+        mask::mask(text, if is_default { Shown::Whole } else { self.shown() })
     }
 
     /// The argument with the parser of its value. It does not read the environment:

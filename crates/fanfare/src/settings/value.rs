@@ -1,4 +1,4 @@
-//! Parses the texts of settings, and masks those that are secret.
+//! Parses the texts of settings.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -6,13 +6,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fanfare_core::duration;
 use fanfare_core::share::Shares;
-use fanfare_core::{duration, hosts};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
-use url::Url;
-
-use super::setting::Shown;
 
 /// Keys with their ids. The first one encrypts.
 pub(crate) type Keys = Vec<(String, [u8; 32])>;
@@ -25,9 +22,6 @@ pub(super) const DURATION: &str = "a whole number with a unit, such as 500ms, 5s
 
 /// The form of a count.
 pub(super) const COUNT: &str = "a whole number, at least 1";
-
-/// Replaces a secret part of a value.
-const MASK: &str = "***";
 
 /// Makes an argument's parser from a function that returns `None` for an invalid text. The error has
 /// no text of its own, because the argument's `long_help` gives the form.
@@ -132,47 +126,6 @@ pub(crate) fn write_keys(keys: &Keys) -> String {
     keys.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// The value with its secret parts masked.
-pub(crate) fn mask(value: &str, shown: Shown) -> String {
-    match shown {
-        Shown::Whole => value.to_owned(),
-        Shown::WithoutPassword => mask_password(value),
-        Shown::Nothing => MASK.to_owned(),
-    }
-}
-
-/// Masks the passwords of a URL. A text that is not a URL is masked as a whole, because its password
-/// can't be found.
-fn mask_password(text: &str) -> String {
-    let several = hosts::split(text).filter(|(_, hosts, _)| hosts.contains(','));
-    let one_host = several.map(|(before, _, after)| [before, ONE_HOST, after].concat());
-    let Ok(mut url) = Url::parse(one_host.as_deref().unwrap_or(text)) else {
-        return MASK.to_owned();
-    };
-    if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
-        return MASK.to_owned();
-    }
-    let secret = |name: &str| name.to_ascii_lowercase().contains("password");
-    if url.query_pairs().any(|(name, _)| secret(&name)) {
-        let pairs: Vec<(String, String)> = url
-            .query_pairs()
-            .map(|(name, value)| {
-                let masked = secret(&name);
-                let value = if masked { MASK.into() } else { value };
-                (name.into_owned(), value.into_owned())
-            })
-            .collect();
-        url.query_pairs_mut().clear().extend_pairs(pairs);
-    }
-    match several {
-        Some((_, hosts, _)) => url.as_str().replacen(ONE_HOST, hosts, 1),
-        None => url.into(),
-    }
-}
-
-/// Replaces a list of hosts while the URL is parsed, because the parser accepts one host only.
-const ONE_HOST: &str = "one.host.instead";
-
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
@@ -236,24 +189,5 @@ mod tests {
         ] {
             assert_eq!(keys(&text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn passwords_are_masked() {
-        for (value, expected) in [
-            ("postgres://anna:pw@db/x", "postgres://anna:***@db/x"),
-            ("postgres://db/x?user=a&password=pw", "postgres://db/x?user=a&password=***"),
-            ("amqp://localhost:5672/a", "amqp://localhost:5672/a"),
-            ("host=db user=a password='p w'", "***"),
-            (
-                "postgres://a:pw@one:1,two:2/x?password=pw",
-                "postgres://a:***@one:1,two:2/x?password=***",
-            ),
-            ("amqps://a:pw@[::1]:1,two", "amqps://a:***@[::1]:1,two"),
-            ("postgres://a:p/w@one:1,two:2/x", "***"),
-        ] {
-            assert_eq!(mask(value, Shown::WithoutPassword), expected);
-        }
-        assert_eq!(mask("k:AAAA", Shown::Nothing), "***");
     }
 }

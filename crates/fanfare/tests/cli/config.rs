@@ -1,12 +1,13 @@
 //! Settings from flags, environment and files, and the errors about invalid ones.
 
+use fanfare_testkit::process::Output;
 use serde_json::Value;
 
-use crate::command::{Ended, Place};
+use crate::command::Cli;
 
 #[track_caller]
-fn setting(ended: &Ended, name: &str) -> (Value, String) {
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+fn setting(ended: &Output, name: &str) -> (Value, String) {
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
     let all: Vec<Value> = serde_json::from_str(&ended.stdout).unwrap();
     let found = all.iter().find(|setting| setting["name"] == name).unwrap();
     (found["value"].clone(), found["from"].as_str().unwrap().to_owned())
@@ -14,11 +15,10 @@ fn setting(ended: &Ended, name: &str) -> (Value, String) {
 
 #[test]
 fn flags_override_the_environment_and_the_environment_overrides_the_file() {
-    let place = Place::new();
-    place
-        .file("fanfare.toml", "timeout = \"1s\"\nconnect_timeout = \"1s\"\nretry_first = \"1s\"\n");
+    let cli = Cli::new();
+    cli.file("fanfare.toml", "timeout = \"1s\"\nconnect_timeout = \"1s\"\nretry_first = \"1s\"\n");
     let variables = [("FANFARE_TIMEOUT", "2s"), ("FANFARE_CONNECT_TIMEOUT", "2s")];
-    let ended = place.run_with(&variables, &["config", "--json", "--timeout", "3s"]);
+    let ended = cli.run_with(&variables, &["config", "--json", "--timeout", "3s"]);
     assert_eq!(setting(&ended, "FANFARE_TIMEOUT"), ("3s".into(), "flag --timeout".to_owned()));
     assert_eq!(setting(&ended, "FANFARE_CONNECT_TIMEOUT"), ("2s".into(), "environment".to_owned()));
     assert_eq!(
@@ -68,8 +68,8 @@ const DEFAULTS: [(&str, &str); 32] = [
 
 #[test]
 fn settings_have_their_defaults_and_three_names_that_agree() {
-    let place = Place::new();
-    let all = settings(&place);
+    let cli = Cli::new();
+    let all = settings(&cli);
     for (name, default) in DEFAULTS {
         let found = all.iter().find(|setting| setting["name"] == name).unwrap();
         let default = if default == "null" { Value::Null } else { default.into() };
@@ -87,9 +87,9 @@ fn settings_have_their_defaults_and_three_names_that_agree() {
     assert_eq!(with_default, DEFAULTS.len() - 1);
 }
 
-fn settings(place: &Place) -> Vec<Value> {
-    let ended = place.run(&["config", "--json"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+fn settings(cli: &Cli) -> Vec<Value> {
+    let ended = cli.run(&["config", "--json"]);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
     serde_json::from_str(&ended.stdout).unwrap()
 }
 
@@ -98,18 +98,18 @@ const NONSENSE: &str = "=no\u{1}[sense";
 
 #[test]
 fn every_setting_refuses_invalid_values_from_every_source() {
-    let place = Place::new();
-    place.file("value", NONSENSE);
-    for setting in settings(&place) {
+    let cli = Cli::new();
+    cli.file("value", NONSENSE);
+    for setting in settings(&cli) {
         let [name, flag, key] = ["name", "flag", "key"].map(|it| setting[it].as_str().unwrap());
         // A connection string is checked when it is used.
         let wrong = if key == "database_url" { "nonsense" } else { NONSENSE };
-        place.file("value", wrong);
-        let by_flag = place.run(&["config", &format!("{flag}={wrong}")]);
-        let by_variable = place.run_with(&[(name, wrong)], &["config"]);
-        let by_file = place.run_with(&[(&format!("{name}_FILE"), "value")], &["config"]);
-        let toml = place.file("fanfare.toml", &format!("{key} = {}\n", serde_json::json!(wrong)));
-        let by_toml = place.run(&["config"]);
+        cli.file("value", wrong);
+        let by_flag = cli.run(&["config", &format!("{flag}={wrong}")]);
+        let by_variable = cli.run_with(&[(name, wrong)], &["config"]);
+        let by_file = cli.run_with(&[(&format!("{name}_FILE"), "value")], &["config"]);
+        let toml = cli.file("fanfare.toml", &format!("{key} = {}\n", serde_json::json!(wrong)));
+        let by_toml = cli.run(&["config"]);
         std::fs::remove_file(toml).unwrap();
         for (ended, source) in [
             (by_flag, format!("(from the flag {flag})")),
@@ -126,8 +126,8 @@ fn every_setting_refuses_invalid_values_from_every_source() {
 
 #[test]
 fn empty_variable_counts_as_not_set() {
-    let place = Place::new();
-    place.file("fanfare.toml", "timeout = \"9s\"\n");
+    let cli = Cli::new();
+    cli.file("fanfare.toml", "timeout = \"9s\"\n");
     let variables = [
         ("FANFARE_TIMEOUT", ""),
         ("FANFARE_RETRY_FIRST", ""),
@@ -135,37 +135,37 @@ fn empty_variable_counts_as_not_set() {
         ("FANFARE_DATABASE_URL", ""),
         ("FANFARE_CONFIG", ""),
     ];
-    let ended = place.run_with(&variables, &["config", "--json"]);
+    let ended = cli.run_with(&variables, &["config", "--json"]);
     assert_eq!(setting(&ended, "FANFARE_TIMEOUT"), ("9s".into(), "file fanfare.toml".to_owned()));
     assert_eq!(setting(&ended, "FANFARE_RETRY_FIRST"), ("5s".into(), "default".to_owned()));
     assert_eq!(setting(&ended, "FANFARE_DATABASE_URL"), (Value::Null, "not set".to_owned()));
     // An empty flag, or an empty value in a file, is not ignored.
-    let ended = place.run(&["config", "--timeout", ""]);
+    let ended = cli.run(&["config", "--timeout", ""]);
     assert!(ended.failed_with(2).starts_with("FANFARE_TIMEOUT is \"\" (from the flag --timeout)"));
-    place.file("fanfare.toml", "timeout = \"\"\n");
-    assert!(place.run(&["config"]).failed_with(2).contains("(from the file fanfare.toml)"));
+    cli.file("fanfare.toml", "timeout = \"\"\n");
+    assert!(cli.run(&["config"]).failed_with(2).contains("(from the file fanfare.toml)"));
 }
 
 #[test]
 fn value_is_read_from_the_file_that_a_variable_names() {
-    let place = Place::new();
-    place.file("fanfare.toml", "database_url = \"postgres://db/toml\"\n");
-    place.file("secret", "postgres://db/file\r\n");
+    let cli = Cli::new();
+    cli.file("fanfare.toml", "database_url = \"postgres://db/toml\"\n");
+    cli.file("secret", "postgres://db/file\r\n");
     let file = ("FANFARE_DATABASE_URL_FILE", "secret");
     let both = [file, ("FANFARE_DATABASE_URL", "postgres://db/variable")];
     let name = "FANFARE_DATABASE_URL";
-    let ended = place.run_with(&[file], &["config", "--json"]);
+    let ended = cli.run_with(&[file], &["config", "--json"]);
     assert_eq!(setting(&ended, name), ("postgres://db/file".into(), "file secret".to_owned()));
-    let ended = place.run_with(&both, &["config", "--json"]);
+    let ended = cli.run_with(&both, &["config", "--json"]);
     assert_eq!(setting(&ended, name).0, "postgres://db/variable");
-    let ended = place.run_with(&[("FANFARE_DATABASE_URL_FILE", "missing")], &["config"]);
+    let ended = cli.run_with(&[("FANFARE_DATABASE_URL_FILE", "missing")], &["config"]);
     let message = ended.failed_with(2);
     assert!(message.contains("failed to read missing, which FANFARE_DATABASE_URL_FILE names"));
 }
 
 #[test]
 fn missing_setting_is_reported_with_all_three_names() {
-    let message = Place::new().run(&["webhooks", "list"]).failed_with(2).to_owned();
+    let message = Cli::new().run(&["webhooks", "list"]).failed_with(2).to_owned();
     for part in [
         "FANFARE_DATABASE_URL is not set",
         "--database-url",
@@ -178,32 +178,32 @@ fn missing_setting_is_reported_with_all_three_names() {
 
 #[test]
 fn settings_file_can_be_chosen() {
-    let place = Place::new();
-    place.file("fanfare.toml", "timeout = \"1s\"\n");
-    let other = place.file("other.toml", "timeout = \"9s\"\n");
+    let cli = Cli::new();
+    cli.file("fanfare.toml", "timeout = \"1s\"\n");
+    let other = cli.file("other.toml", "timeout = \"9s\"\n");
     let path = other.to_str().unwrap();
     for ended in [
-        place.run(&["--config", path, "config", "--json"]),
-        place.run(&["config", "--json", "--config", path]),
-        place.run_with(&[("FANFARE_CONFIG", path)], &["config", "--json"]),
+        cli.run(&["--config", path, "config", "--json"]),
+        cli.run(&["config", "--json", "--config", path]),
+        cli.run_with(&[("FANFARE_CONFIG", path)], &["config", "--json"]),
     ] {
         assert_eq!(setting(&ended, "FANFARE_TIMEOUT").0, "9s");
     }
-    let ended = place.run(&["--config", "missing.toml", "config"]);
+    let ended = cli.run(&["--config", "missing.toml", "config"]);
     assert!(ended.failed_with(2).contains("missing.toml"));
 }
 
 #[test]
 fn secrets_are_masked_wherever_they_come_from() {
-    let place = Place::new();
-    place.file("fanfare.toml", "database_url = \"postgres://anna:hidden@db/fanfare\"\n");
+    let cli = Cli::new();
+    cli.file("fanfare.toml", "database_url = \"postgres://anna:hidden@db/fanfare\"\n");
     let key = format!("k1:{}=", "A".repeat(43));
     let variables = [("FANFARE_SECRET_KEYS", key.as_str())];
     for arguments in [&["config"][..], &["config", "--json"]] {
         let mut all = arguments.to_vec();
         all.extend(["--amqp-url", "amqp://anna:hidden@mq/vhost"]);
-        let ended = place.run_with(&variables, &all);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let ended = cli.run_with(&variables, &all);
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
         assert!(ended.stdout.contains("postgres://anna:***@db/fanfare"), "{}", ended.stdout);
         assert!(ended.stdout.contains("amqp://anna:***@mq/vhost"), "{}", ended.stdout);
         for secret in ["hidden", "AAAA"] {
@@ -214,7 +214,7 @@ fn secrets_are_masked_wherever_they_come_from() {
 
 #[test]
 fn invalid_secret_is_not_printed() {
-    let place = Place::new();
+    let cli = Cli::new();
     for (name, value) in [
         ("FANFARE_SECRET_KEYS", "k:hidden"),
         ("FANFARE_AMQP_URL", "http://anna:hidden@mq"),
@@ -222,46 +222,46 @@ fn invalid_secret_is_not_printed() {
         ("FANFARE_OTLP_ENDPOINT", "ftp://anna:hidden@otel"),
         ("FANFARE_OIDC_CLIENT_SECRET", "hidden\u{1}"),
     ] {
-        let ended = place.run_with(&[(name, value)], &["config"]);
+        let ended = cli.run_with(&[(name, value)], &["config"]);
         let message = ended.failed_with(2);
         assert!(
             message.starts_with(&format!("{name} is not usable (from the environment); give "))
         );
         assert!(!message.contains("hidden"), "{message}");
     }
-    place.file("fanfare.toml", "log = \"info\"\nsecret_keys = k:hidden\n");
-    let ended = place.run(&["config"]);
+    cli.file("fanfare.toml", "log = \"info\"\nsecret_keys = k:hidden\n");
+    let ended = cli.run(&["config"]);
     let message = ended.failed_with(2);
     assert!(message.contains("line 2 ") && !message.contains("hidden"), "{message}");
 }
 
 #[test]
 fn invalid_value_error_names_the_setting_its_source_and_the_form() {
-    let place = Place::new();
-    let ended = place.run_with(&[("FANFARE_RETRY_ATTEMPTS", "many")], &["config"]);
+    let cli = Cli::new();
+    let ended = cli.run_with(&[("FANFARE_RETRY_ATTEMPTS", "many")], &["config"]);
     assert_eq!(
         ended.failed_with(2),
         "FANFARE_RETRY_ATTEMPTS is \"many\" (from the environment); give a whole number, at least 1"
     );
     let mask = "connection-strings,people:$.Name";
-    let ended = place.run_with(&[("FANFARE_MASK", mask)], &["config"]);
+    let ended = cli.run_with(&[("FANFARE_MASK", mask)], &["config"]);
     let message = ended.failed_with(2);
     for part in ["FANFARE_MASK", "there is no filter \"people\"", "from the environment"] {
         assert!(message.contains(part), "{message}");
     }
-    place.file("fanfare.toml", "retry_atempts = 3\n");
-    let message = place.run(&["config"]).failed_with(2).to_owned();
+    cli.file("fanfare.toml", "retry_atempts = 3\n");
+    let message = cli.run(&["config"]).failed_with(2).to_owned();
     assert!(message.contains("fanfare.toml") && message.contains("retry_attempts"), "{message}");
-    place.file("fanfare.toml", "log_format = \"xml\"\n");
-    assert!(place.run(&["config"]).failed_with(2).contains("from the file fanfare.toml"));
+    cli.file("fanfare.toml", "log_format = \"xml\"\n");
+    assert!(cli.run(&["config"]).failed_with(2).contains("from the file fanfare.toml"));
 }
 
 #[test]
 fn config_command_creates_no_key() {
-    let place = Place::new();
-    let ended = place.run(&["config", "--json"]);
+    let cli = Cli::new();
+    let ended = cli.run(&["config", "--json"]);
     let (value, from) = setting(&ended, "FANFARE_SECRET_KEYS");
     assert_eq!(value, Value::Null);
     assert!(from.contains(".local/state/fanfare/secret-keys"), "{from}");
-    assert!(!place.path().join(".local").exists());
+    assert!(!cli.path().join(".local").exists());
 }

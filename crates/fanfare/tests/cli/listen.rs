@@ -2,24 +2,24 @@
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{ChildStderr, ChildStdout, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fanfare_core::signature::{ms_signature, webhook_signature};
 use fanfare_core::webhook::Secret;
 use serde_json::Value;
 
-use crate::command::{Place, Running};
+use crate::command::Cli;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const ID: &str = "0f8fad5bd9cb469fa16570867728950e";
 const BODY: &str = "{\"Id\":\"0f8fad5bd9cb469fa16570867728950e\",\"Attempt\":1,\"Properties\":{},\n\
     \"Notifications\":[{\"Action\":\"reports\",\"UserAction\":\"upload\",\"Id\":\"r1\",\"Name\":\"Sales\"}]}";
 
-/// A receiver that is running.
+/// A receiver that is running. It is killed when this is dropped.
 pub(crate) struct Receiver {
-    _place: Place,
-    process: Running,
+    _cli: Cli,
+    process: Child,
     stdout: BufReader<ChildStdout>,
     stderr: BufReader<ChildStderr>,
     pub(crate) address: String,
@@ -27,15 +27,15 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let place = Place::new();
-        let mut command = place.command(&["listen", "--port", "0"]);
+        let cli = Cli::new();
+        let mut command = cli.command(&["listen", "--port", "0"]);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Running(command.spawn().unwrap());
-        let stdout = BufReader::new(process.0.stdout.take().unwrap());
-        let mut stderr = BufReader::new(process.0.stderr.take().unwrap());
+        let mut process = command.spawn().unwrap();
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        let mut stderr = BufReader::new(process.stderr.take().unwrap());
         let line = line(&mut stderr);
         let address = line.strip_prefix("listening on http://").unwrap().to_owned();
-        Self { _place: place, process, stdout, stderr, address }
+        Self { _cli: cli, process, stdout, stderr, address }
     }
 
     /// Sends a request; returns the answer's status, head and body.
@@ -65,12 +65,20 @@ impl Receiver {
 
     /// Interrupts the receiver, and returns the rest of stderr.
     fn stop(mut self) -> String {
-        self.process.signal("INT");
-        let code = self.process.0.wait().unwrap().code();
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let code = self.process.wait().unwrap().code();
         let mut rest = String::new();
         self.stderr.read_to_string(&mut rest).unwrap();
         assert_eq!(code, Some(0), "{rest}");
         rest
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -162,6 +170,6 @@ fn body_over_8_mib_is_refused() {
 fn port_in_use_is_an_error() {
     let receiver = Receiver::start(&[]);
     let port = receiver.address.rsplit(':').next().unwrap();
-    let ended = Place::new().run(&["listen", "--port", port]);
+    let ended = Cli::new().run(&["listen", "--port", port]);
     assert!(ended.failed_with(1).contains("choose another port"));
 }

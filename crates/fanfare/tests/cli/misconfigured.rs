@@ -1,16 +1,15 @@
 //! Servers that answer but can't be used. A command ends with an error that says what to change; a
 //! role logs it once and waits.
 
-use std::path::Path;
 use std::time::Duration;
 
-use fanfare_testkit::process::{Output, Process, run};
+use fanfare_testkit::process::{Output, output_of};
 use fanfare_testkit::wait::pass;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::servers::CliWithServers;
 
 /// Much longer than any step here takes.
 const SOON: Duration = Duration::from_secs(30);
@@ -18,16 +17,15 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long the log of a role is observed: longer than several pauses between its attempts.
 const LISTENED: Duration = Duration::from_secs(6);
 
-const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
-
-async fn ended(world: &World, database: &str, broker: &str, arguments: &[&str]) -> Output {
-    let variables = [
-        ("HOME", world.place.path().to_str().unwrap()),
-        ("FANFARE_DATABASE_URL", database),
-        ("FANFARE_AMQP_URL", broker),
-    ];
-    let running = run(Path::new(BINARY), arguments, variables, None);
-    tokio::time::timeout(SOON, running).await.unwrap().unwrap()
+async fn ended(
+    servers: &CliWithServers,
+    database: &str,
+    broker: &str,
+    arguments: &[&str],
+) -> Output {
+    let mut command = servers.cli.command(arguments);
+    command.env("FANFARE_DATABASE_URL", database).env("FANFARE_AMQP_URL", broker);
+    tokio::time::timeout(SOON, output_of(command, None)).await.unwrap().unwrap()
 }
 
 /// The URL with another password, another database, or a query.
@@ -54,11 +52,11 @@ fn wrong(url: &str) -> [(&'static str, String, &'static str); 5] {
 
 #[tokio::test]
 async fn commands_say_what_to_do_about_a_database_that_refuses_them() {
-    let world = World::new().await;
-    let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
+    let servers = CliWithServers::new().await;
+    let (database, broker) = (&servers.sandbox.database_url, &servers.sandbox.amqp_url);
     for (what, url, advice) in wrong(database) {
         for arguments in [&["migrate"][..], &["webhooks", "list"], &["doctor"]] {
-            let ended = ended(&world, &url, broker, arguments).await;
+            let ended = ended(&servers, &url, broker, arguments).await;
             assert_eq!(ended.status.code(), Some(2), "{what}: {ended:?}");
             let said = format!("{}{}", ended.stdout, ended.stderr);
             assert!(said.contains(advice), "{what}: {said}");
@@ -69,42 +67,42 @@ async fn commands_say_what_to_do_about_a_database_that_refuses_them() {
 
 #[tokio::test]
 async fn missing_rights_and_a_newer_schema_exit_with_2() {
-    let world = World::migrated().await;
+    let servers = CliWithServers::migrated().await;
     let name = format!("stranger_{}", Uuid::new_v4().simple());
-    let sql = |statement: &str| world.sandbox.sql(statement).unwrap();
+    let sql = |statement: &str| servers.sandbox.sql(statement).unwrap();
     sql(&format!("create role {name} login password 'p'"));
     sql(&format!(
         "do $$ begin execute format('grant connect on database %I to {name}', \
          current_database()); end $$"
     ));
-    let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
+    let (database, broker) = (&servers.sandbox.database_url, &servers.sandbox.amqp_url);
     let server = database.split_once('@').unwrap().1;
     let stranger = format!("postgres://{name}:p@{server}");
     for arguments in [&["webhooks", "list"][..], &["migrate"]] {
-        let refused = ended(&world, &stranger, broker, arguments).await;
+        let refused = ended(&servers, &stranger, broker, arguments).await;
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
         assert!(refused.stderr.contains("permission denied"), "{refused:?}");
         assert!(refused.stderr.contains("run `fanfare migrate` as the owner"), "{refused:?}");
     }
     sql(&format!("drop owned by {name}; drop role {name}"));
     sql("insert into refinery_schema_history values (9999, 'later', '', '1')");
-    let newer = ended(&world, database, broker, &["migrate"]).await;
+    let newer = ended(&servers, database, broker, &["migrate"]).await;
     assert_eq!(newer.status.code(), Some(2), "{newer:?}");
     assert!(newer.stderr.contains("install the newer Fanfare"), "{newer:?}");
 }
 
 #[tokio::test]
 async fn database_from_before_the_first_release_is_not_changed() {
-    let world = World::new().await;
-    let sql = |statement: &str| world.sandbox.sql(statement).unwrap();
+    let servers = CliWithServers::new().await;
+    let sql = |statement: &str| servers.sandbox.sql(statement).unwrap();
     sql("create table refinery_schema_history \
          (version int4 primary key, name varchar, applied_on varchar, checksum varchar)");
     sql("insert into refinery_schema_history values \
          (1, 'ledger_and_directory', '', '1'), (2, 'directory_validity_in_one_place', '', '2'), \
          (20, 'webhook_paces', '', '3')");
     for command in ["migrate", "doctor"] {
-        let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
-        let ended = ended(&world, database, broker, &[command]).await;
+        let (database, broker) = (&servers.sandbox.database_url, &servers.sandbox.amqp_url);
+        let ended = ended(&servers, database, broker, &[command]).await;
         let said = format!("{}{}", ended.stdout, ended.stderr);
         assert_eq!(ended.status.code(), Some(2), "{said}");
         assert!(said.contains("made by a version before 0.1.0"), "{said}");
@@ -117,9 +115,9 @@ async fn database_from_before_the_first_release_is_not_changed() {
 
 #[tokio::test]
 async fn commands_say_what_to_do_about_a_broker_that_refuses_them() {
-    let world = World::migrated().await;
-    let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
-    let event = world.place.file("event.json", "{}");
+    let servers = CliWithServers::migrated().await;
+    let (database, broker) = (&servers.sandbox.database_url, &servers.sandbox.amqp_url);
+    let event = servers.cli.file("event.json", "{}");
     let publish = ["publish", event.to_str().unwrap()];
     let [(_, wrong_password, _), (_, no_vhost, _), ..] = wrong(broker);
     let tls = broker.replacen("amqp://", "amqps://", 1);
@@ -129,7 +127,7 @@ async fn commands_say_what_to_do_about_a_broker_that_refuses_them() {
         (tls, "check the port, and whether TLS is on"),
     ] {
         for arguments in [&publish[..], &["doctor"]] {
-            let ended = ended(&world, database, &url, arguments).await;
+            let ended = ended(&servers, database, &url, arguments).await;
             assert_eq!(ended.status.code(), Some(2), "{said}: {ended:?}");
             assert!(format!("{}{}", ended.stdout, ended.stderr).contains(said), "{ended:?}");
         }
@@ -138,22 +136,22 @@ async fn commands_say_what_to_do_about_a_broker_that_refuses_them() {
 
 /// A database of another encoding. It is dropped at the end of the test.
 struct Encoded<'a> {
-    world: &'a World,
+    servers: &'a CliWithServers,
     name: String,
 }
 
 impl<'a> Encoded<'a> {
-    fn new(world: &'a World, encoding: &str) -> Self {
+    fn new(servers: &'a CliWithServers, encoding: &str) -> Self {
         let name = format!("test_{}", Uuid::new_v4().simple());
         let create = format!(
             "create database {name} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
         );
-        world.sandbox.sql(&create).unwrap();
-        Self { world, name }
+        servers.sandbox.sql(&create).unwrap();
+        Self { servers, name }
     }
 
     fn url(&self) -> String {
-        let (server, _) = self.world.sandbox.database_url.rsplit_once('/').unwrap();
+        let (server, _) = self.servers.sandbox.database_url.rsplit_once('/').unwrap();
         format!("{server}/{}", self.name)
     }
 }
@@ -161,45 +159,46 @@ impl<'a> Encoded<'a> {
 impl Drop for Encoded<'_> {
     fn drop(&mut self) {
         let drop = format!("drop database {} with (force)", self.name);
-        let _ = self.world.sandbox.sql(&drop);
+        let _ = self.servers.sandbox.sql(&drop);
     }
 }
 
 #[tokio::test]
 async fn database_of_another_encoding_is_not_changed() {
-    let world = World::new().await;
+    let servers = CliWithServers::new().await;
     for encoding in ["SQL_ASCII", "LATIN1"] {
-        let database = Encoded::new(&world, encoding);
+        let database = Encoded::new(&servers, encoding);
         for command in ["migrate", "doctor"] {
-            let ended = ended(&world, &database.url(), &world.sandbox.amqp_url, &[command]).await;
+            let ended =
+                ended(&servers, &database.url(), &servers.sandbox.amqp_url, &[command]).await;
             let said = format!("{}{}", ended.stdout, ended.stderr);
             assert_eq!(ended.status.code(), Some(2), "{said}");
             assert!(said.contains(&format!("encoding is {encoding}")), "{said}");
             assert!(said.contains("createdb --encoding=UTF8"), "{said}");
         }
         let made = "select count(*) from pg_class where relnamespace = 'public'::regnamespace";
-        assert_eq!(world.sandbox.on_servers().0.sql(&database.name, made).unwrap(), "0");
+        assert_eq!(servers.sandbox.on_servers().0.sql(&database.name, made).unwrap(), "0");
     }
 }
 
 #[tokio::test]
 async fn roles_log_a_configuration_error_once_and_wait() {
-    let world = World::migrated().await;
-    let (database, broker) = (&world.sandbox.database_url, &world.sandbox.amqp_url);
-    let latin = Encoded::new(&world, "LATIN1");
+    let servers = CliWithServers::migrated().await;
+    let (database, broker) = (&servers.sandbox.database_url, &servers.sandbox.amqp_url);
+    let latin = Encoded::new(&servers, "LATIN1");
     let [(_, wrong_password, advice), ..] = wrong(database);
     for (url, advice) in [(wrong_password, advice), (latin.url(), "createdb --encoding=UTF8")] {
         for role in ["router", "worker", "console"] {
             let variables = [
-                ("HOME", world.place.path().to_str().unwrap()),
                 ("FANFARE_DATABASE_URL", url.as_str()),
                 ("FANFARE_AMQP_URL", broker.as_str()),
                 ("FANFARE_METRICS_LISTEN", "127.0.0.1:0"),
                 ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0"),
             ];
-            let mut process = Process::spawn(Path::new(BINARY), &[role], variables);
+            let mut process = servers.cli.start(&variables, &[role]);
             let line = process.wait_for_line("/readyz on http://", SOON).await;
             let address = line.rsplit("http://").next().unwrap().trim().to_owned();
+            process.wait_for_line(advice, SOON).await;
             pass(LISTENED).await;
             let lines = process.lines();
             let said = lines.iter().filter(|line| line.contains(advice)).count();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::command::Place;
+use crate::command::Cli;
 
 fn separate(binary: &Path) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/separate-symbols");
@@ -18,10 +18,10 @@ fn sections(file: &Path) -> String {
 
 #[test]
 fn stripped_binary_runs_and_links_to_its_debug_information() {
-    let place = Place::new();
-    let binary: PathBuf = place.path().join("fanfare");
+    let cli = Cli::new();
+    let binary: PathBuf = cli.path().join("fanfare");
     std::fs::copy(env!("CARGO_BIN_EXE_fanfare"), &binary).unwrap();
-    let symbols = place.path().join("fanfare.debug");
+    let symbols = cli.path().join("fanfare.debug");
     separate(&binary);
     assert!(!sections(&binary).contains(".debug_line"), "{}", sections(&binary));
     assert!(sections(&binary).contains(".gnu_debuglink"), "{}", sections(&binary));

@@ -7,39 +7,39 @@ use fanfare_testkit::sandbox::Sandbox;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::world::{World, keys};
+use crate::servers::{CliWithServers, keys};
 
 #[tokio::test]
 async fn events_are_published_unchanged() {
-    let world = World::new().await;
+    let servers = CliWithServers::new().await;
     let event = |id: u32| format!(r#"{{"id":"{id}","type":"reports.upload"}}"#);
-    let file = |text: &str| world.place.file("events", text).display().to_string();
+    let file = |text: &str| servers.cli.file("events", text).display().to_string();
     let lines = file(&format!("{}\n{}\n42\n", event(1), event(2)));
-    assert_eq!(world.ok(&["publish", &lines]), "published 3 events\n");
-    assert_eq!(world.depth(Queue::Events).await, 3);
+    assert_eq!(servers.ok(&["publish", &lines]), "published 3 events\n");
+    assert_eq!(servers.depth(Queue::Events).await, 3);
     let array = file(&format!("[{},{}]", event(3), event(4)));
-    assert_eq!(world.ok(&["publish", "--batch", &array]), "published 2 events in one message\n");
-    assert_eq!(world.depth(Queue::Events).await, 4);
-    assert_eq!(world.ok(&["publish", &array]), "published 2 events\n");
+    assert_eq!(servers.ok(&["publish", "--batch", &array]), "published 2 events in one message\n");
+    assert_eq!(servers.depth(Queue::Events).await, 4);
+    assert_eq!(servers.ok(&["publish", &array]), "published 2 events\n");
 
     let broken = file(&format!("{}\nnot json\n", event(5)));
-    let ended = world.run(&["publish", &broken]);
+    let ended = servers.run(&["publish", &broken]);
     assert!(ended.failed_with(1).contains("line 2 is not JSON"), "{ended:?}");
-    assert!(world.run(&["publish", &file("")]).failed_with(1).contains("holds no event"));
-    assert_eq!(world.depth(Queue::Events).await, 6);
+    assert!(servers.run(&["publish", &file("")]).failed_with(1).contains("holds no event"));
+    assert_eq!(servers.depth(Queue::Events).await, 6);
 }
 
 #[tokio::test]
 async fn dead_events_are_listed_replayed_and_discarded() {
-    let world = World::migrated().await;
-    let session = world.session().await;
+    let servers = CliWithServers::migrated().await;
+    let session = servers.session().await;
     for (id, reason) in [("e1", "unknown-filter"), ("e2", "bad-data"), ("e3", "bad-data")] {
         let message = Message::new(format!(r#"{{"id":"{id}"}}"#), "application/cloudevents+json");
         let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let letter = reject(&message, "reports.upload", reason, "no", at);
         session.publisher().publish(&Queue::EventsDead.into(), letter).await.unwrap();
     }
-    let all = world.json(&["dead-letters", "list"]);
+    let all = servers.json(&["dead-letters", "list"]);
     assert_eq!(
         keys(&all[0]),
         [
@@ -58,29 +58,29 @@ async fn dead_events_are_listed_replayed_and_discarded() {
     let events: Vec<&str> =
         all.as_array().unwrap().iter().map(|one| one["event"].as_str().unwrap()).collect();
     assert_eq!(events, ["e1", "e2", "e3"]);
-    let bad = world.json(&["dead-letters", "list", "--queue", "events", "--reason", "bad-data"]);
+    let bad = servers.json(&["dead-letters", "list", "--queue", "events", "--reason", "bad-data"]);
     assert_eq!(bad.as_array().unwrap().len(), 2);
-    assert_eq!(world.json(&["dead-letters", "list", "--queue", "deliveries"]), json!([]));
+    assert_eq!(servers.json(&["dead-letters", "list", "--queue", "deliveries"]), json!([]));
     let id = all[0]["id"].as_str().unwrap();
-    assert_eq!(world.json(&["dead-letters", "show", id])["body"], r#"{"id":"e1"}"#);
+    assert_eq!(servers.json(&["dead-letters", "show", id])["body"], r#"{"id":"e1"}"#);
 
     let all_of = ["dead-letters", "replay", "--reason", "bad-data", "--dry-run"];
-    assert_eq!(world.ok(&all_of), "would replay 2\n");
-    assert_eq!(world.depth(Queue::EventsDead).await, 3);
-    assert_eq!(world.ok(&all_of[..4]), "replayed 2\n");
-    assert_eq!(world.depth(Queue::Events).await, 2);
-    let ended = world.run(&["dead-letters", "discard", id, "unknown"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "discarded 1\n"));
+    assert_eq!(servers.ok(&all_of), "would replay 2\n");
+    assert_eq!(servers.depth(Queue::EventsDead).await, 3);
+    assert_eq!(servers.ok(&all_of[..4]), "replayed 2\n");
+    assert_eq!(servers.depth(Queue::Events).await, 2);
+    let ended = servers.run(&["dead-letters", "discard", id, "unknown"]);
+    assert_eq!((ended.code(), ended.stdout.as_str()), (Some(1), "discarded 1\n"));
     assert!(ended.stderr.contains("no such dead letter: unknown"), "{}", ended.stderr);
-    assert_eq!(world.json(&["dead-letters", "list"]), json!([]));
-    assert_eq!(world.ok(&["dead-letters", "discard", "--all"]), "discarded 0\n");
-    assert!(world.run(&["dead-letters", "discard"]).failed_with(2).contains("--all"));
+    assert_eq!(servers.json(&["dead-letters", "list"]), json!([]));
+    assert_eq!(servers.ok(&["dead-letters", "discard", "--all"]), "discarded 0\n");
+    assert!(servers.run(&["dead-letters", "discard"]).failed_with(2).contains("--all"));
 }
 
 /// Registers a webhook.
-fn webhook(world: &World) -> WebhookId {
+fn webhook(servers: &CliWithServers) -> WebhookId {
     let add = ["webhooks", "add", "--owner", "anna", "--url", "http://x.example/", "--no-verify"];
-    world.json(&add)["Id"].as_str().unwrap().parse().unwrap()
+    servers.json(&add)["Id"].as_str().unwrap().parse().unwrap()
 }
 
 /// Writes a dead delivery with one failed attempt into the ledger.
@@ -119,11 +119,11 @@ fn dead_letter(batch: BatchKey, webhook: WebhookId) -> Message {
 
 #[tokio::test]
 async fn deliveries_are_listed_shown_and_retried() {
-    let world = World::migrated().await;
-    let webhook = webhook(&world);
-    let (_, id) = seed_dead(&world.sandbox, webhook);
+    let servers = CliWithServers::migrated().await;
+    let webhook = webhook(&servers);
+    let (_, id) = seed_dead(&servers.sandbox, webhook);
     let (id, webhook) = (id.to_string(), webhook.to_string());
-    let listed = world.json(&["deliveries", "list", "--webhook", &webhook, "--state", "dead"]);
+    let listed = servers.json(&["deliveries", "list", "--webhook", &webhook, "--state", "dead"]);
     assert_eq!(
         keys(&listed[0]),
         [
@@ -143,9 +143,9 @@ async fn deliveries_are_listed_shown_and_retried() {
         ]
     );
     assert_eq!((&listed[0]["id"], &listed[0]["lastStatus"]), (&json!(id), &json!(500)));
-    assert_eq!(world.json(&["deliveries", "list", "--state", "delivered"]), json!([]));
-    assert_eq!(world.json(&["deliveries", "list", "--event", "none"]), json!([]));
-    let shown = world.json(&["deliveries", "show", &id]);
+    assert_eq!(servers.json(&["deliveries", "list", "--state", "delivered"]), json!([]));
+    assert_eq!(servers.json(&["deliveries", "list", "--event", "none"]), json!([]));
+    let shown = servers.json(&["deliveries", "show", &id]);
     assert_eq!(
         keys(&shown["attemptLog"][0]),
         [
@@ -160,90 +160,90 @@ async fn deliveries_are_listed_shown_and_retried() {
             "responseHeaders",
         ]
     );
-    assert!(world.ok(&["deliveries", "show", &id]).contains("oops"));
-    assert_eq!(world.ok(&["deliveries", "retry", &id]), "retrying 1\n");
-    assert_eq!(world.depth(Queue::Retries).await, 1);
-    assert_eq!(world.json(&["deliveries", "show", &id])["state"], "pending");
-    let again = world.run(&["deliveries", "retry", &id]);
+    assert!(servers.ok(&["deliveries", "show", &id]).contains("oops"));
+    assert_eq!(servers.ok(&["deliveries", "retry", &id]), "retrying 1\n");
+    assert_eq!(servers.depth(Queue::Retries).await, 1);
+    assert_eq!(servers.json(&["deliveries", "show", &id])["state"], "pending");
+    let again = servers.run(&["deliveries", "retry", &id]);
     assert!(again.stderr.contains("an attempt is due now"), "{again:?}");
     let unknown = "0".repeat(32);
-    assert!(world.run(&["deliveries", "retry", &unknown]).failed_with(1).contains("no delivery"));
+    assert!(servers.run(&["deliveries", "retry", &unknown]).failed_with(1).contains("no delivery"));
     assert!(
-        world.run(&["deliveries", "list", "--state", "lost"]).failed_with(2).contains("dropped")
+        servers.run(&["deliveries", "list", "--state", "lost"]).failed_with(2).contains("dropped")
     );
 }
 
 #[tokio::test]
 async fn dead_delivery_is_replayed_unless_it_is_unknown() {
-    let world = World::migrated().await;
-    let session = world.session().await;
-    let webhook = webhook(&world);
-    let (batch, id) = seed_dead(&world.sandbox, webhook);
+    let servers = CliWithServers::migrated().await;
+    let session = servers.session().await;
+    let webhook = webhook(&servers);
+    let (batch, id) = seed_dead(&servers.sandbox, webhook);
     let unknown = BatchKey(Uuid::now_v7());
     for batch in [batch, unknown] {
         let letter = dead_letter(batch, webhook);
         session.publisher().publish(&Queue::DeliveriesDead.into(), letter).await.unwrap();
     }
-    let listed = world.json(&["dead-letters", "list", "--webhook", &webhook.to_string()]);
+    let listed = servers.json(&["dead-letters", "list", "--webhook", &webhook.to_string()]);
     assert_eq!(listed.as_array().unwrap().len(), 2);
     assert_eq!(listed[0]["queue"], "deliveries");
     assert_eq!((&listed[0]["owner"], &listed[0]["event"]), (&json!("anna"), &json!("e1")));
     assert_eq!((&listed[0]["attempts"], &listed[0]["lastStatus"]), (&json!(12), &json!(500)));
-    let replayed = world.run(&["dead-letters", "replay", "--all"]);
-    assert_eq!((replayed.code, replayed.stdout.as_str()), (Some(0), "replayed 1\n"));
+    let replayed = servers.run(&["dead-letters", "replay", "--all"]);
+    assert_eq!((replayed.code(), replayed.stdout.as_str()), (Some(0), "replayed 1\n"));
     assert!(replayed.stderr.contains("does not know the delivery"), "{}", replayed.stderr);
-    assert_eq!(world.depth(Queue::Retries).await, 1);
-    assert_eq!(world.depth(Queue::DeliveriesDead).await, 1);
-    let shown = world.json(&["deliveries", "show", &id.to_string()]);
+    assert_eq!(servers.depth(Queue::Retries).await, 1);
+    assert_eq!(servers.depth(Queue::DeliveriesDead).await, 1);
+    let shown = servers.json(&["deliveries", "show", &id.to_string()]);
     assert_eq!(shown["state"], "pending");
 }
 
 /// An attempt would only drop them, and a dropped delivery can't be replayed any more.
 #[tokio::test]
 async fn dead_deliveries_of_a_paused_or_deleted_webhook_stay_dead() {
-    let world = World::migrated().await;
-    let session = world.session().await;
-    let (paused, deleted, other) = (webhook(&world), webhook(&world), webhook(&world));
+    let servers = CliWithServers::migrated().await;
+    let session = servers.session().await;
+    let (paused, deleted, other) = (webhook(&servers), webhook(&servers), webhook(&servers));
     let mut dead = Vec::new();
     for webhook in [paused, deleted, other] {
-        let (batch, id) = seed_dead(&world.sandbox, webhook);
+        let (batch, id) = seed_dead(&servers.sandbox, webhook);
         let letter = dead_letter(batch, webhook);
         session.publisher().publish(&Queue::DeliveriesDead.into(), letter).await.unwrap();
         dead.push(id.to_string());
     }
     let (paused, deleted) = (paused.to_string(), deleted.to_string());
-    world.ok(&["webhooks", "pause", &paused]);
-    world.ok(&["webhooks", "delete", &deleted]);
-    let state = |id: &str| world.json(&["deliveries", "show", id])["state"].clone();
+    servers.ok(&["webhooks", "pause", &paused]);
+    servers.ok(&["webhooks", "delete", &deleted]);
+    let state = |id: &str| servers.json(&["deliveries", "show", id])["state"].clone();
 
-    let ended = world.run(&["deliveries", "retry", &dead[0], &dead[1]]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "retrying 0\n"), "{ended:?}");
+    let ended = servers.run(&["deliveries", "retry", &dead[0], &dead[1]]);
+    assert_eq!((ended.code(), ended.stdout.as_str()), (Some(1), "retrying 0\n"), "{ended:?}");
     let advice = format!("`fanfare webhooks resume {paused}`");
     assert!(ended.stderr.contains(&dead[0]) && ended.stderr.contains(&advice), "{ended:?}");
     assert!(ended.stderr.contains(&format!("webhook {deleted} is deleted")), "{ended:?}");
     assert_eq!((state(&dead[0]), state(&dead[1])), (json!("dead"), json!("dead")));
 
-    let listed = world.json(&["dead-letters", "list", "--webhook", &paused]);
+    let listed = servers.json(&["dead-letters", "list", "--webhook", &paused]);
     let letter = listed[0]["id"].as_str().unwrap();
-    let ended = world.run(&["dead-letters", "replay", letter]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "replayed 0\n"), "{ended:?}");
+    let ended = servers.run(&["dead-letters", "replay", letter]);
+    assert_eq!((ended.code(), ended.stdout.as_str()), (Some(1), "replayed 0\n"), "{ended:?}");
     assert!(ended.stderr.contains(letter) && ended.stderr.contains(&advice), "{ended:?}");
-    let counted = world.run(&["dead-letters", "replay", "--all", "--dry-run"]);
+    let counted = servers.run(&["dead-letters", "replay", "--all", "--dry-run"]);
     assert_eq!(
-        (counted.code, counted.stdout.as_str()),
+        (counted.code(), counted.stdout.as_str()),
         (Some(0), "would replay 1\n"),
         "{counted:?}"
     );
-    let ended = world.run(&["dead-letters", "replay", "--all"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "replayed 1\n"), "{ended:?}");
+    let ended = servers.run(&["dead-letters", "replay", "--all"]);
+    assert_eq!((ended.code(), ended.stdout.as_str()), (Some(0), "replayed 1\n"), "{ended:?}");
     for stderr in [&counted.stderr, &ended.stderr] {
         assert!(stderr.contains("kept 1: the webhook is paused"), "{stderr}");
         assert!(stderr.contains("kept 1: the webhook is deleted"), "{stderr}");
     }
-    assert_eq!(world.depth(Queue::DeliveriesDead).await, 2);
+    assert_eq!(servers.depth(Queue::DeliveriesDead).await, 2);
     assert_eq!(dead.iter().map(|id| state(id)).collect::<Vec<_>>(), ["dead", "dead", "pending"]);
 
-    world.ok(&["webhooks", "resume", &paused]);
-    assert_eq!(world.ok(&["dead-letters", "replay", letter]), "replayed 1\n");
+    servers.ok(&["webhooks", "resume", &paused]);
+    assert_eq!(servers.ok(&["dead-letters", "replay", letter]), "replayed 1\n");
     assert_eq!(state(&dead[0]), "pending");
 }

@@ -1,5 +1,4 @@
-//! What became of the events: what `fanfare deliveries list` shows, held against what the sample
-//! expects.
+//! The results: compares the output of `fanfare deliveries list` with what the sample expects.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,7 +11,7 @@ use super::sample::{End, HOOKS, Hook, Manner, Sample, Withheld, plural};
 /// A webhook of the sample as it was registered.
 #[derive(Debug)]
 pub(crate) struct Registered {
-    /// What it was registered from.
+    /// The sample's webhook.
     pub(crate) hook: &'static Hook,
     pub(crate) id: String,
 }
@@ -43,7 +42,7 @@ impl Delivery {
 /// The numbers of one webhook.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Taken by the receiver.
+    /// Accepted by the receiver.
     pub(crate) delivered: usize,
     /// Before the first attempt.
     pub(crate) pending: usize,
@@ -53,37 +52,37 @@ pub(crate) struct Tally {
     pub(crate) dead: usize,
     /// Dropped, because something changed between attempts.
     pub(crate) dropped: usize,
-    /// Kept from it by the plan, and why; `None` when the sample knows of no reason.
+    /// Not planned, with the reason; `None` if the sample expects a delivery.
     pub(crate) withheld: BTreeMap<Option<Withheld>, usize>,
 }
 
-/// All that has been seen so far.
+/// All results so far.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     sample: Sample,
-    /// The events that were published, the sample's first.
+    /// The published events, those of the sample first.
     published: Vec<Event>,
-    /// By id. Settled ones stay although later lists are too short for them.
+    /// By id. Settled ones are kept even when the list no longer has them.
     deliveries: HashMap<String, Delivery>,
 }
 
 impl Ledger {
-    /// Nothing is published yet.
+    /// No event is published yet.
     pub(crate) fn new(sample: Sample) -> Self {
         Self { sample, published: Vec::new(), deliveries: HashMap::new() }
     }
 
-    /// The sample's events are published.
+    /// Records that the sample's events are published.
     pub(crate) fn publish_sample(&mut self) {
         self.published.clone_from(&self.sample.events);
     }
 
-    /// Another event is published.
+    /// Records that another event is published.
     pub(crate) fn publish(&mut self, event: Event) {
         self.published.push(event);
     }
 
-    /// Takes what `fanfare deliveries list --json` printed.
+    /// Reads the output of `fanfare deliveries list --json`.
     pub(crate) fn take(&mut self, json: &str) -> Result<()> {
         let list: Vec<Value> = serde_json::from_str(json).context("reading the deliveries")?;
         for value in &list {
@@ -100,18 +99,18 @@ impl Ledger {
         Ok(())
     }
 
-    /// How many events are published.
+    /// The number of published events.
     pub(crate) fn n_published(&self) -> usize {
         self.published.len()
     }
 
-    /// How many deliveries are known, and how many of them are settled.
+    /// The number of known deliveries, and the number of settled ones among them.
     pub(crate) fn n_deliveries(&self) -> (usize, usize) {
         let settled = self.deliveries.values().filter(|delivery| delivery.is_settled());
         (self.deliveries.len(), settled.count())
     }
 
-    /// How many deliveries the sample's events make.
+    /// The number of deliveries that the sample expects.
     pub(crate) fn n_expected(&self) -> Result<usize> {
         let mut expected = 0;
         for hook in &HOOKS {
@@ -139,7 +138,7 @@ impl Ledger {
         }
         let routed = self.routed();
         for event in &self.published {
-            // An event that is in no delivery at all may still be on its way to the router.
+            // An event without any delivery may not have been routed yet.
             if routed.contains(event.id.as_str()) && !sent.contains(event.id.as_str()) {
                 let why = self.sample.withheld(registered.hook, event)?;
                 *tally.withheld.entry(why).or_default() += 1;
@@ -148,7 +147,8 @@ impl Ledger {
         Ok(tally)
     }
 
-    /// What is not yet, or not at all, as the sample expects it: a sentence for each.
+    /// The differences from what the sample expects, one sentence each. Some may only need more
+    /// time.
     pub(crate) fn differences(&self, all: &[Registered]) -> Result<Vec<String>> {
         let routed = self.routed();
         let mut differences = Vec::new();
@@ -182,7 +182,8 @@ impl Ledger {
         wanted.map(|(id, _)| id.as_str()).collect()
     }
 
-    /// The events whose plan is made, seen by a delivery to anyone: a plan is whole or not there.
+    /// The events that are planned. An event is planned as a whole, so one delivery is enough to
+    /// know.
     fn routed(&self) -> HashSet<&str> {
         let events = self.deliveries.values().flat_map(|delivery| &delivery.events);
         events.map(String::as_str).collect()
@@ -228,7 +229,7 @@ mod tests {
         HOOKS.iter().enumerate().map(one).collect()
     }
 
-    /// The list that the sample expects.
+    /// The list of deliveries that the sample expects.
     fn expected() -> Vec<Value> {
         let sample = Sample::load().unwrap();
         let mut list = Vec::new();

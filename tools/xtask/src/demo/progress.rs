@@ -1,17 +1,17 @@
-//! Telling people what they wait for.
+//! Progress messages for people who wait.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// What takes longer than this is told.
+/// A step that takes longer than this is announced.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// How often it is told that something still goes on.
+/// The interval of the messages about a step that is still running.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Says on stderr what is being done, if it takes longer than a second.
+/// Prints on stderr what is being done, if it takes longer than a second.
 pub(crate) async fn step<T>(doing: &str, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     tokio::select! {
@@ -21,7 +21,7 @@ pub(crate) async fn step<T>(doing: &str, work: impl Future<Output = T>) -> T {
     long_step(doing, work).await
 }
 
-/// Says on stderr what is still being done, for work that begins with words of its own.
+/// Prints on stderr what is still being done, for a step that has printed its first message itself.
 pub(crate) async fn long_step<T>(doing: &str, work: impl Future<Output = T>) -> T {
     let started = Instant::now();
     let mut work = pin!(work);

@@ -1,7 +1,7 @@
-//! The sample that the demo plays: a directory, events, and webhooks, and what must come of them.
+//! The sample that the demo plays: a directory, events, and webhooks, with the expected results.
 //!
-//! What is expected is worked out with the core's own rule over the directory in memory; what the
-//! router decides comes from the database. The demo compares the two.
+//! The expected results are computed by the rule in `core` from the directory in memory; the router
+//! decides in the database. The demo compares the two.
 
 use std::fmt;
 
@@ -13,22 +13,22 @@ use fanfare_core::filter::Filters;
 use fanfare_core::mask::MaskPolicy;
 use fanfare_core::name::Name;
 
-/// The directory, as `fanfare directory import` takes it.
+/// The directory, as `fanfare directory import` reads it.
 pub(crate) const DIRECTORY: &str = include_str!("../../../../examples/directory.json");
 
-/// The events, one a line, as `fanfare publish` takes them.
+/// The events, one on each line, as `fanfare publish` reads them.
 pub(crate) const EVENTS: &str = include_str!("../../../../examples/events.jsonl");
 
-/// After so many attempts a delivery of the demo is dead.
+/// After this number of attempts a delivery of the demo is dead.
 pub(crate) const ATTEMPTS: u32 = 4;
 
-/// The notifications that the receiver that fails at first refuses.
+/// The number of notifications that a receiver refuses that fails at first.
 const FAILURES: u32 = 2;
 
 /// How a receiver behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// It takes everything.
+    /// It accepts everything.
     Healthy,
     /// It refuses the first two notifications.
     FailsTwice,
@@ -53,7 +53,7 @@ impl Manner {
         format!("receiver-{}", self.name().replace(' ', "-"))
     }
 
-    /// What `fanfare listen` is told.
+    /// The options of its `fanfare listen`.
     pub(crate) fn arguments(self) -> Vec<String> {
         match self {
             Self::Healthy => Vec::new(),
@@ -76,7 +76,7 @@ impl Manner {
 #[derive(Debug)]
 pub(crate) struct Hook {
     pub(crate) owner: &'static str,
-    /// What it asks for; nothing means everything.
+    /// Its filters; all events if it has none.
     pub(crate) filters: &'static [&'static str],
     pub(crate) receiver: Manner,
     /// Whether it is registered as paused.
@@ -84,7 +84,7 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
-    /// What it asks for, for people.
+    /// Its filters as they are shown.
     pub(crate) fn asks(&self) -> String {
         if self.filters.is_empty() { "*".to_owned() } else { self.filters.join(", ") }
     }
@@ -94,8 +94,8 @@ const fn hook(owner: &'static str, filters: &'static [&'static str], receiver: M
     Hook { owner, filters, receiver, paused: false }
 }
 
-/// The webhooks. A receiver that fails at first counts all that it gets, so exactly one of the
-/// events may go there if the number of attempts is to be known beforehand.
+/// The webhooks. A receiver that fails at first counts all notifications that it gets. Exactly one
+/// event may go to it, so that the number of attempts is known beforehand.
 pub(crate) const HOOKS: [Hook; 7] = [
     hook("olga", &[], Manner::Healthy),
     hook("anna", &["reports", "categories"], Manner::Healthy),
@@ -109,14 +109,14 @@ pub(crate) const HOOKS: [Hook; 7] = [
 /// How a delivery ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The receiver took it.
+    /// The receiver accepted it.
     Delivered {
         /// At this attempt.
         attempts: u32,
     },
     /// It was given up.
     Dead {
-        /// After so many attempts.
+        /// After this number of attempts.
         attempts: u32,
     },
 }
@@ -131,7 +131,7 @@ impl fmt::Display for End {
     }
 }
 
-/// The ending of a noun that follows a number.
+/// The plural ending of a noun after a number.
 pub(crate) fn plural(count: u32) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
@@ -141,11 +141,11 @@ pub(crate) fn plural(count: u32) -> &'static str {
 pub(crate) enum Withheld {
     /// The webhook is paused.
     Paused,
-    /// Its owner may do nothing at all.
+    /// Its owner is unknown or disabled, and may read nothing.
     OwnerDisabled,
-    /// Its owner may not read what the event is about.
+    /// Its owner may not read the event's resource.
     MayNotRead,
-    /// It does not ask for such events.
+    /// It has no filter for such events.
     NotAsked,
 }
 
@@ -160,7 +160,7 @@ impl fmt::Display for Withheld {
     }
 }
 
-/// The sample, taken apart.
+/// The parsed sample.
 #[derive(Debug)]
 pub(crate) struct Sample {
     users: Vec<UserDocument>,
@@ -170,7 +170,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Reads the files that are built in.
+    /// Parses the files that are part of this program.
     pub(crate) fn load() -> Result<Self> {
         let raw = serde_json::from_str(DIRECTORY).context("reading the sample directory")?;
         let directory = Document::bare_snapshot(1, raw).context("reading the sample directory")?;
@@ -181,7 +181,7 @@ impl Sample {
         Ok(Self { users, roles, events: events.context("reading the sample events")? })
     }
 
-    /// Why an event must not go to a webhook; `None` when it must.
+    /// Why an event must not go to a webhook; `None` if it must.
     pub(crate) fn withheld(&self, hook: &Hook, event: &Event) -> Result<Option<Withheld>> {
         let owner = Name::parse(hook.owner);
         let owner = self.users.iter().find(|user| Some(&user.name) == owner.as_ref());
@@ -200,7 +200,7 @@ impl Sample {
     }
 }
 
-/// A sample event once more, as another event: its JSON with a new id.
+/// A sample event as a new event: its JSON with a new id.
 pub(crate) fn again(round: usize) -> Result<String> {
     let lines: Vec<&str> = EVENTS.lines().collect();
     let line = lines.get(round % lines.len().max(1)).copied();

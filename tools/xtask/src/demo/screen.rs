@@ -10,7 +10,7 @@ use super::ledger::{Ledger, Registered, Tally};
 const HEADINGS: [&str; 7] =
     ["OWNER", "FILTERS", "RECEIVER", "DELIVERED", "RETRYING", "DEAD", "WITHHELD"];
 
-/// From this column on there are numbers.
+/// The columns from this one on hold numbers.
 const FIRST_NUMBER: usize = 3;
 
 const BOLD: &str = "1";
@@ -19,22 +19,22 @@ const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
-/// A piece of a line: its text, and how it is shown where there are colours.
+/// A part of a line: its text, and its style where there are colours.
 type Span = (String, &'static str);
 
 /// Where the table is drawn.
 pub(crate) struct Screen {
-    /// Whether the table can be drawn over.
+    /// Whether the table can be redrawn in place.
     pub(crate) is_live: bool,
     has_colours: bool,
     /// The lines that the next drawing replaces.
     height: usize,
-    /// What was drawn last, to tell whether anything is new.
+    /// What was drawn last, to find out whether it has changed.
     last: Vec<Vec<Span>>,
 }
 
 impl Screen {
-    /// Looks at what stdout is.
+    /// Finds out whether stdout is a terminal.
     pub(crate) fn new() -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let is_live = io::stdout().is_terminal() && !is_dumb;
@@ -46,8 +46,7 @@ impl Screen {
         }
     }
 
-    /// Draws the table in the place of the one before, with other lines below it. Where there is no
-    /// terminal, nothing.
+    /// Redraws the table in place, with other lines below it. Without a terminal, does nothing.
     pub(crate) fn draw(&mut self, table: Vec<Vec<Span>>, below: &str) -> io::Result<()> {
         if !self.is_live {
             self.last = table;
@@ -76,8 +75,8 @@ impl Screen {
         out.flush()
     }
 
-    /// Leaves the table as it is; what comes next comes below it. Where there is no terminal, the
-    /// table is printed now.
+    /// Leaves the table on the screen, so that the next output comes below it. Without a terminal,
+    /// the table is printed now.
     pub(crate) fn leave(&mut self) -> io::Result<()> {
         self.height = 0;
         let table = std::mem::take(&mut self.last);
@@ -95,7 +94,7 @@ impl Screen {
         let mut left = columns;
         let mut text = String::new();
         for (span, style) in spans {
-            // A line that wraps would be one more than the cursor goes back.
+            // A line that wraps would take one more line than the cursor goes back.
             let span: String = span.chars().take(left).collect();
             left -= span.chars().count();
             if self.has_colours && !style.is_empty() {
@@ -111,12 +110,12 @@ impl Screen {
 fn size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_row.into(), size.ws_col.into()),
-        // What terminals without a known size have had since they were made of glass.
+        // The usual size, for a terminal that does not say its own.
         _ => (24, 80),
     }
 }
 
-/// The table: two lines for each webhook, the second one saying why events were withheld.
+/// The table: two lines for each webhook. The second one says why events were withheld.
 pub(crate) fn table(ledger: &Ledger, all: &[Registered]) -> Result<Vec<Vec<Span>>> {
     let mut rows = Vec::new();
     for registered in all {

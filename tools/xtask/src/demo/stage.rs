@@ -1,4 +1,4 @@
-//! All that the demo starts, so that all of it is ended.
+//! All that the demo starts. It is ended as a whole.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -19,19 +19,19 @@ use super::sample::{ATTEMPTS, HOOKS, Hook, Manner};
 /// The database and the virtual host.
 const NAME: &str = "demo";
 
-/// What runs, and what is there on the disk.
+/// The processes that run, and the files on the disk.
 #[derive(Default)]
 pub(crate) struct Stage {
-    /// Whether the sample came as expected, once that is known.
+    /// Whether the result was as expected, once that is known.
     pub(crate) is_as_expected: Option<bool>,
-    /// The product's processes and the receivers, in the order of their start.
+    /// The processes of Fanfare and the receivers, in the order of their start.
     pub(crate) services: Vec<Service>,
     starting: Option<JoinHandle<Result<Servers>>>,
     servers: Option<Servers>,
     logs: Option<Logs>,
 }
 
-/// The installation that is shown, and where its services run.
+/// The installation of the demo, and the folder of its services.
 #[derive(Debug)]
 pub(crate) struct Fanfare {
     pub(crate) installation: Installation,
@@ -39,14 +39,14 @@ pub(crate) struct Fanfare {
 }
 
 impl Fanfare {
-    /// Runs a command that must succeed, and returns what it printed.
+    /// Runs a command that must succeed, and returns its output.
     pub(crate) async fn run(&self, arguments: &[&str], stdin: Option<&str>) -> Result<String> {
         self.installation.run(arguments, stdin).await
     }
 }
 
 impl Stage {
-    /// Starts private servers; the binary with settings to reach them.
+    /// Starts private servers, and returns the installation that uses them.
     pub(crate) async fn start_servers(&mut self, binary: PathBuf) -> Result<Fanfare> {
         let folder = workspace().join("target/demo");
         let logs = self.logs.insert(Logs::create(&folder)?);
@@ -63,7 +63,7 @@ impl Stage {
         Ok(Fanfare { installation, home: Home::new(servers, logs) })
     }
 
-    /// Starts receivers, registers webhooks at them, and starts a router and two workers.
+    /// Starts receivers, registers their webhooks, and starts a router and two workers.
     pub(crate) async fn start_services(&mut self, fanfare: &Fanfare) -> Result<Vec<Registered>> {
         let secret = random_hex(16)?;
         let mut urls = Vec::new();
@@ -92,7 +92,7 @@ impl Stage {
         Ok(registered)
     }
 
-    /// How to try things by hand.
+    /// Commands for trying things by hand.
     pub(crate) fn hints(&self, fanfare: &Fanfare, all: &[Registered]) -> Result<String> {
         let settings = fanfare.installation.settings().iter();
         let exports = settings.map(|(name, value)| format!("export {name}='{value}'\n"));
@@ -112,7 +112,7 @@ impl Stage {
              fanfare deliveries list             # what was sent, and how it went\n\
              fanfare webhooks resume {paused}\n\
              fanfare dead-letters list           # what was given up\n\
-             fanfare dead-letters replay --all   # once more\n\
+             fanfare dead-letters replay --all   # send it again\n\
              tail -f {log}\n\
              kill {worker}                          # a worker: it is started again, nothing is lost\n\
              # an event of your own, with another id each time:\n\
@@ -125,7 +125,7 @@ impl Stage {
     /// Ends everything and waits until it is gone. The logs stay if something has `failed`.
     pub(crate) async fn end(&mut self, failed: bool) {
         if let Some(starting) = self.starting.take() {
-            // They can't be ended before they are there.
+            // Servers that are still starting can be ended only once they run.
             let started = step("waiting for the start of the servers, to end them", starting);
             self.servers = started.await.ok().and_then(Result::ok);
         }
@@ -137,7 +137,7 @@ impl Stage {
         })
         .await;
         if let Some(servers) = self.servers.take() {
-            // It fails only if it panics, and then the keeper ends them.
+            // This fails only if the task panicked, and then the keeper ends the servers.
             let _ = step("ending the servers", spawn_blocking(move || servers.stop())).await;
         }
         if let Some(logs) = self.logs.take() {
@@ -151,12 +151,12 @@ impl Stage {
     }
 }
 
-/// An event that a person may change and publish.
+/// An event for people to change and publish.
 const EXAMPLE: &str = r#"{"specversion":"1.0","id":"mine-1","source":"/me","type":"alerts.edit","subject":"alerts/a96e0f8d2c4","data":{"Name":"Mine"}}"#;
 
-/// Retries that people can watch, and a key of the demo's own.
+/// A short retry schedule that people can watch, and a key of the demo's own.
 fn configured(installation: Installation) -> Result<Installation> {
-    // 42 of the 64 digits and one whose last bits are zero: 32 bytes in base64.
+    // 42 random digits and one whose last bits are zero make 32 bytes in base64.
     let key = format!("demo:{}A=", random_hex(21)?);
     Ok(installation
         .with("FANFARE_SECRET_KEYS", &key)

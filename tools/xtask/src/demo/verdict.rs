@@ -1,5 +1,4 @@
-//! Whether everything came as expected: beside the ledger also the dead letters, and what the
-//! receivers saw.
+//! Compares the dead letters, and what the receivers saw, with the ledger.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,11 +12,11 @@ use super::ledger::{Ledger, Registered};
 use super::sample::Manner;
 use super::stage::Fanfare;
 
-/// A dead letter follows its delivery's end within moments.
+/// A dead letter appears within moments after the end of its delivery.
 const PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(500);
 
-/// What the other witnesses say that the ledger does not: a sentence for each difference.
+/// The differences between the ledger and the other sources, one sentence each.
 pub(crate) async fn of_others(
     fanfare: &Fanfare,
     ledger: &Ledger,
@@ -28,28 +27,28 @@ pub(crate) async fn of_others(
         let log = service::read(&fanfare.home.log(&receiver.slug()));
         let (accepted, problems) = seen(&log);
         differences.extend(
-            problems.into_iter().map(|problem| {
-                format!("the receiver \"{}\" complains: {problem}", receiver.name())
-            }),
+            problems
+                .into_iter()
+                .map(|problem| format!("the receiver \"{}\" reports:  {problem}", receiver.name())),
         );
         let to_it = all.iter().filter(|registered| registered.hook.receiver == receiver);
         for id in to_it.flat_map(|registered| ledger.ids(&registered.id, "delivered")) {
             if !accepted.contains(id) {
                 let name = receiver.name();
-                differences.push(format!("the receiver \"{name}\" never took {id}"));
+                differences.push(format!("the receiver \"{name}\" did not accept {id}"));
             }
         }
     }
     Ok(differences)
 }
 
-/// What is said at the end.
-pub(crate) fn told(ledger: &Ledger, differences: &[String]) -> String {
+/// The last line of the demo.
+pub(crate) fn summary(ledger: &Ledger, differences: &[String]) -> String {
     if differences.is_empty() {
         let (deliveries, _) = ledger.n_deliveries();
         return format!(
-            "All is as expected: {} events, {deliveries} deliveries, and nobody was told of what \
-             they may not read.",
+            "All is as expected: {} events, {deliveries} deliveries, and nothing went to a webhook \
+             whose owner may not read it.",
             ledger.n_published()
         );
     }
@@ -86,12 +85,12 @@ async fn dead_letters(
     }
 }
 
-/// The ids that a receiver took, and what it found wrong, from its log.
+/// The ids that a receiver accepted, and the problems that it found, from its log.
 fn seen(log: &str) -> (HashSet<String>, Vec<String>) {
     let mut accepted = HashSet::new();
     let mut problems = Vec::new();
     for line in log.lines() {
-        // Lines for people are not JSON.
+        // Other lines of the log are text for people.
         let Ok(post) = serde_json::from_str::<Value>(line) else {
             continue;
         };

@@ -1,42 +1,41 @@
 //! Runs commands with a real database and a real broker.
 
 use fanfare_broker::{Config, Queue, Session};
+use fanfare_testkit::process::Output;
 use fanfare_testkit::sandbox::Sandbox;
 use serde_json::Value;
 
-use crate::command::{Ended, Place};
+use crate::command::Cli;
 
 /// Commands that all use the same database and virtual host.
-pub(crate) struct World {
-    pub(crate) place: Place,
+pub(crate) struct CliWithServers {
+    pub(crate) cli: Cli,
     pub(crate) sandbox: Sandbox,
 }
 
-impl World {
+impl CliWithServers {
+    /// With an empty database.
     pub(crate) async fn new() -> Self {
-        Self { place: Place::new(), sandbox: Sandbox::new().await }
+        let sandbox = Sandbox::new().await;
+        Self { cli: Cli::with_urls(&sandbox.database_url, &sandbox.amqp_url), sandbox }
     }
 
-    /// A world whose database has the tables.
+    /// With a database that has the tables.
     pub(crate) async fn migrated() -> Self {
-        let world = Self::new().await;
-        world.ok(&["migrate"]);
-        world
+        let servers = Self::new().await;
+        servers.ok(&["migrate"]);
+        servers
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
-        let variables = [
-            ("FANFARE_DATABASE_URL", self.sandbox.database_url.as_str()),
-            ("FANFARE_AMQP_URL", self.sandbox.amqp_url.as_str()),
-        ];
-        self.place.run_with(&variables, arguments)
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.cli.run(arguments)
     }
 
     #[track_caller]
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
-        let ended = self.run(arguments);
-        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
-        ended.stdout
+        let output = self.run(arguments);
+        assert_eq!(output.code(), Some(0), "{arguments:?}: {output:?}");
+        output.stdout
     }
 
     #[track_caller]
