@@ -2,7 +2,6 @@
 
 use fanfare_core::job::Due;
 use fanfare_core::outcome::{DeadReason, DropReason, State};
-use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::Entry;
 
 use crate::context::Context;
@@ -26,7 +25,7 @@ pub(crate) async fn drop_delivery(
     let entry = Entry { detail: Some(detail), ..entry };
     match context.recorder.record(entry).await? {
         Recorded::Ours => Ok(None),
-        Recorded::Another => FollowUp::of_row(context, due, None).await,
+        Recorded::Another => FollowUp::of_row(context, due).await,
     }
 }
 
@@ -36,14 +35,13 @@ pub(crate) async fn give_up(
     due: Due,
     series: RetrySeries,
     reason: DeadReason,
-    webhook: Option<&Webhook>,
 ) -> Result<Option<FollowUp>, WorkerError> {
     let code = reason.code();
     tracing::warn!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, "gave up a delivery");
     context.config.metrics.dead_letter(reason);
     let entry = without_post(context, due, series, State::Dead, code);
     context.recorder.record(entry).await?;
-    FollowUp::of_row(context, due, webhook).await
+    FollowUp::of_row(context, due).await
 }
 
 fn without_post(
