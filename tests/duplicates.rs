@@ -6,12 +6,26 @@ use std::time::Duration;
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::metrics::{Watched, listening};
 use crate::world::{SOON, World, event};
 
 /// How long a receiver takes: the other worker's row is written meanwhile.
 const SLOW: Duration = Duration::from_secs(3);
+
+/// The statement that writes the row of the first attempt.
+fn row_of_another(webhook: &str, state: &str) -> String {
+    format!(
+        "insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason, at,
+                               outcome, status, revision)
+         select batch, '{webhook}', 1, 1, 1, received_at, '{state}',
+                case when '{state}' = 'dead' then 'exhausted' end, received_at,
+                case when '{state}' = 'dead' then 'status' else 'delivered' end,
+                case when '{state}' = 'dead' then 500 else 200 end, 0
+         from events"
+    )
+}
 
 /// An attempt that this worker makes while another one, which had it before and was stopped, records
 /// its own under the same number.
@@ -23,15 +37,7 @@ async fn recorded_by_another(status: u16, state: &str) -> (World, String, Proces
     let (_router, worker) = (world.start("router").await, world.start("worker").await);
     world.publish(&event()).await;
     receiver.wait_for(1, SOON).await;
-    world.sql(&format!(
-        "insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason, at,
-                               outcome, status, revision)
-         select batch, '{webhook}', 1, 1, 1, received_at, '{state}',
-                case when '{state}' = 'dead' then 'exhausted' end, received_at,
-                case when '{state}' = 'dead' then 'status' else 'delivered' end,
-                case when '{state}' = 'dead' then 500 else 200 end, 0
-         from events"
-    ));
+    world.sql(&row_of_another(&webhook, state));
     worker.wait_for_line("attempts were made that were in the ledger already", SOON).await;
     (world, webhook, worker)
 }
@@ -56,4 +62,35 @@ async fn a_row_that_another_worker_wrote_as_delivered_has_no_dead_letter() {
     assert!(worker.wait_exit(SOON).await.success());
     assert_eq!(world.json(&["dead-letters", "list"]).await, json!([]));
     world.deliveries(&webhook, "delivered", 1).await;
+}
+
+#[tokio::test]
+async fn a_dead_row_written_while_its_redelivered_job_is_deferred_gets_its_dead_letter() {
+    let world = listening(World::new().await).with("FANFARE_RETRY_ATTEMPTS", "1");
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(500).after(SOON));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let (_router, mut first) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    receiver.wait_for(1, SOON).await;
+    let other = Watched::start(&world, "worker").await;
+    first.kill9();
+    // The redelivered job is deferred twice: until the first worker has taken a lease, and until the
+    // lease is over.
+    eventually("the first deferral", SOON, async || {
+        world.sql("select count(*) from claims where deferred_until is not null") == "1"
+    })
+    .await;
+    world.sql("update claims set token = gen_random_uuid(), until = now() + interval '1 minute'");
+    other.exports(&[("deliveries_deferred_total{reason=\"claimed\"}", 1.0)]).await;
+    // What the first worker wrote last.
+    world.sql(&row_of_another(&webhook, "dead"));
+    eventually("a dead letter", SOON, async || {
+        let letters = world.json(&["dead-letters", "list"]).await;
+        let of = |it: &Value| (it["reason"].clone(), it["owner"].clone());
+        let letters: Vec<_> = letters.as_array().unwrap().iter().map(of).collect();
+        if letters == [(json!("exhausted"), json!("anna"))] { Ok(()) } else { Err(letters) }
+    })
+    .await;
+    assert_eq!(receiver.count(), 1);
 }

@@ -186,7 +186,7 @@ async fn conclude(
     }
     match recorded {
         Recorded::Ours => Ok(follow_up(attempt, webhook, sent, next)),
-        Recorded::Another => Box::pin(FollowUp::of_row(context, attempt.due, Some(webhook))).await,
+        Recorded::Another => Box::pin(FollowUp::of_row(context, attempt.due)).await,
     }
 }
 

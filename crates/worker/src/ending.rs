@@ -2,7 +2,6 @@
 
 use fanfare_core::job::Due;
 use fanfare_core::outcome::{DeadReason, DropReason, State};
-use fanfare_core::webhook::Webhook;
 use fanfare_failpoints::failpoint;
 use fanfare_store::attempts::Entry;
 
@@ -29,7 +28,7 @@ pub(crate) async fn drop_delivery(
     failpoint!(WorkerRecords, [due]);
     match recorded {
         Recorded::Ours => Ok(None),
-        Recorded::Another => FollowUp::of_row(context, due, None).await,
+        Recorded::Another => FollowUp::of_row(context, due).await,
     }
 }
 
@@ -39,7 +38,6 @@ pub(crate) async fn give_up(
     due: Due,
     series: RetrySeries,
     reason: DeadReason,
-    webhook: Option<&Webhook>,
 ) -> Result<Option<FollowUp>, WorkerError> {
     let code = reason.code();
     tracing::warn!(webhook.id = %due.webhook, delivery.id = %due.id(), reason = code, "gave up a delivery");
@@ -47,7 +45,7 @@ pub(crate) async fn give_up(
     let entry = without_post(context, due, series, State::Dead, code);
     context.recorder.record(entry).await?;
     failpoint!(WorkerRecords, [due]);
-    FollowUp::of_row(context, due, webhook).await
+    FollowUp::of_row(context, due).await
 }
 
 fn without_post(

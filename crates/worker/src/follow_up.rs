@@ -17,6 +17,7 @@ use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{DeliveryHistory, Last};
 
 use crate::context::Context;
+use crate::due_delivery::AttemptKind;
 use crate::endpoint_limiter::Deferred;
 use crate::error::WorkerError;
 
@@ -28,6 +29,8 @@ pub(crate) enum FollowUp {
     First { due: Due, delay: Delay },
     /// An attempt that is deferred.
     Deferred { due: Due, delay: Delay },
+    /// The first attempt, later, or a deferred attempt, of a job that was redelivered.
+    InDoubt { due: Due, kind: AttemptKind, delay: Delay },
     /// The same delivery in a job of its own, because its job may have ended its worker.
     Split { job: Job, delay: Delay },
     /// A dead letter.
@@ -43,7 +46,8 @@ pub(crate) enum FollowUp {
 /// How long a dead letter that its queue refuses is put off, and a job of an unknown kind.
 const PUT_OFF: Duration = Duration::from_secs(32);
 
-/// The header of a job whose attempt has its row in the ledger, but whose follow-up may be missing.
+/// The header of a job whose attempt may have its row in the ledger without its follow-up. The broker
+/// marks a job that it redelivers, but not the job that replaces it, so the replacement has this header.
 pub(crate) const FOLLOW_UP_MISSING: &str = "x-fanfare-follow-up-missing";
 
 /// A message to publish, and the lists whose follow-ups it carries.
@@ -61,30 +65,35 @@ pub(crate) fn messages(
     lists: &[&[FollowUp]],
 ) -> Result<Vec<Outgoing>, serde_json::Error> {
     let mut messages = Vec::new();
-    let mut first: BTreeMap<Delay, Vec<(Due, usize)>> = BTreeMap::new();
-    let mut later: BTreeMap<Delay, Vec<(Due, usize)>> = BTreeMap::new();
+    // By kind, whether the job is in doubt, and delay.
+    let mut shared: BTreeMap<(AttemptKind, bool, Delay), Vec<(Due, usize)>> = BTreeMap::new();
     let follow_ups = lists.iter().enumerate();
     for (index, follow_up) in follow_ups.flat_map(|(i, list)| list.iter().map(move |it| (i, it))) {
         let (destination, message) = match follow_up {
             // A first attempt that is deferred remains a first attempt.
-            FollowUp::Deferred { due, delay } if due.entry == 1 => {
-                first.entry(*delay).or_default().push((*due, index));
+            FollowUp::Deferred { due, delay } => {
+                let key = (AttemptKind::of(*due), false, *delay);
+                shared.entry(key).or_default().push((*due, index));
                 continue;
             }
-            FollowUp::Retry { due, delay } | FollowUp::Deferred { due, delay } => {
-                later.entry(*delay).or_default().push((*due, index));
+            FollowUp::Retry { due, delay } => {
+                let key = (AttemptKind::Later, false, *delay);
+                shared.entry(key).or_default().push((*due, index));
                 continue;
             }
             FollowUp::First { due, delay } => {
-                first.entry(*delay).or_default().push((*due, index));
+                let key = (AttemptKind::First, false, *delay);
+                shared.entry(key).or_default().push((*due, index));
                 continue;
             }
-            FollowUp::Split { job, delay } => delayed(context, job, *delay)?,
+            FollowUp::InDoubt { due, kind, delay } => {
+                shared.entry((*kind, true, *delay)).or_default().push((*due, index));
+                continue;
+            }
+            FollowUp::Split { job, delay } => delayed(context, job, *delay, true)?,
             FollowUp::Dead(letter) => (Queue::DeliveriesDead.into(), letter.message(context)),
             FollowUp::DeadLater { due, delay } => {
-                let (destination, mut message) = delayed(context, &Job::Due(vec![*due]), *delay)?;
-                message.headers.set(FOLLOW_UP_MISSING, true);
-                (destination, message)
+                delayed(context, &Job::Due(vec![*due]), *delay, true)?
             }
             FollowUp::PutOff { message, delay } => (back_after(*delay), Message::clone(message)),
             FollowUp::Unreadable { letter, .. } => {
@@ -93,13 +102,11 @@ pub(crate) fn messages(
         };
         messages.push(Outgoing { destination, message, of: vec![index] });
     }
-    for (dues, job) in [(first, Job::First as fn(_) -> _), (later, Job::Due)] {
-        for (delay, dues) in dues {
-            for dues in dues.chunks(MAX_DELIVERIES) {
-                let (dues, of) = dues.iter().copied().unzip();
-                let (destination, message) = delayed(context, &job(dues), delay)?;
-                messages.push(Outgoing { destination, message, of });
-            }
+    for ((kind, in_doubt, delay), dues) in shared {
+        for dues in dues.chunks(MAX_DELIVERIES) {
+            let (dues, of) = dues.iter().copied().unzip();
+            let (destination, message) = delayed(context, &kind.job(dues), delay, in_doubt)?;
+            messages.push(Outgoing { destination, message, of });
         }
     }
     Ok(messages)
@@ -110,8 +117,12 @@ fn delayed(
     context: &Context,
     job: &Job,
     delay: Delay,
+    in_doubt: bool,
 ) -> Result<(Destination, Message), serde_json::Error> {
     let mut message = Message::new(job.to_bytes()?, "application/json");
+    if in_doubt {
+        message.headers.set(FOLLOW_UP_MISSING, true);
+    }
     set_queued_at(&mut message, context.now() + delay.duration());
     Ok((back_after(delay), message))
 }
@@ -139,6 +150,7 @@ impl FollowUp {
             Self::Retry { delay, .. }
             | Self::First { delay, .. }
             | Self::Deferred { delay, .. }
+            | Self::InDoubt { delay, .. }
             | Self::Split { delay, .. }
             | Self::DeadLater { delay, .. }
             | Self::PutOff { delay, .. } => delay.first_queue(),
@@ -153,11 +165,30 @@ impl FollowUp {
             Self::Retry { .. }
             | Self::First { .. }
             | Self::Deferred { .. }
+            | Self::InDoubt { .. }
             | Self::Split { .. } => true,
             Self::Dead(_)
             | Self::DeadLater { .. }
             | Self::PutOff { .. }
             | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// The follow-up of a delivery whose job was redelivered: if it is a job for the same attempt, it
+    /// keeps the doubt. The worker that had the job before may still write the row of that attempt, and
+    /// die before it has published what follows.
+    pub(crate) fn keep_doubt(self, of: Due) -> Self {
+        match self {
+            Self::Retry { due, delay } if due == of => {
+                Self::InDoubt { due, kind: AttemptKind::Later, delay }
+            }
+            Self::First { due, delay } if due == of => {
+                Self::InDoubt { due, kind: AttemptKind::First, delay }
+            }
+            Self::Deferred { due, delay } if due == of => {
+                Self::InDoubt { due, kind: AttemptKind::of(due), delay }
+            }
+            other => other,
         }
     }
 
@@ -196,11 +227,7 @@ impl FollowUp {
 
     /// The follow-up of the row with this number, read from the ledger. `None` if it is not the
     /// delivery's last row, or if nothing follows from it.
-    pub(crate) async fn of_row(
-        context: &Context,
-        due: Due,
-        webhook: Option<&Webhook>,
-    ) -> Result<Option<Self>, WorkerError> {
+    pub(crate) async fn of_row(context: &Context, due: Due) -> Result<Option<Self>, WorkerError> {
         let history = read_whole(context, due).await?;
         let Some(last) = history.last.as_ref().filter(|last| last.entry == due.entry) else {
             return Ok(None);
@@ -212,7 +239,12 @@ impl FollowUp {
                 let due = Due { entry: due.entry + 1, ..due };
                 Some(Self::Retry { due, delay: Delay::at_least(left) })
             }
-            State::Dead => Some(Self::Dead(Box::new(DeadLetter::of(due, last, &history, webhook)))),
+            State::Dead => {
+                let ids = [due.webhook];
+                let found = context.retry_until_available(|| context.webhooks.get(&ids)).await?;
+                let webhook = found.webhooks.get(&due.webhook).map(AsRef::as_ref);
+                Some(Self::Dead(Box::new(DeadLetter::of(due, last, &history, webhook))))
+            }
             State::Pending | State::Delivered | State::Dropped => None,
         })
     }

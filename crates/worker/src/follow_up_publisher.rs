@@ -305,9 +305,9 @@ fn reply(done: oneshot::Sender<Result<(), Unpublished>>, answer: Result<(), Unpu
 /// Notes deferrals in the ledger, so that the reconciler does not consider the deliveries lost.
 async fn note_deferred(context: &Context, lists: &[&[FollowUp]]) -> Result<(), WorkerError> {
     let deferred = |follow_up: &FollowUp| match follow_up {
-        FollowUp::Deferred { due, delay } | FollowUp::First { due, delay } => {
-            Some((*due, delay.duration()))
-        }
+        FollowUp::Deferred { due, delay }
+        | FollowUp::First { due, delay }
+        | FollowUp::InDoubt { due, delay, .. } => Some((*due, delay.duration())),
         _ => None,
     };
     let deferred: Vec<(Due, Duration)> =

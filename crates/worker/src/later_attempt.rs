@@ -25,7 +25,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::claimer::HeldLease;
 use crate::context::Context;
 use crate::decision::{Decision, time_left};
-use crate::due_delivery::DueDelivery;
+use crate::due_delivery::{AttemptKind, DueDelivery};
 use crate::ending::{self, drop_delivery};
 use crate::endpoint_limiter::{Arrival, Deferred};
 use crate::error::WorkerError;
@@ -66,14 +66,15 @@ pub(crate) async fn defer(
     failpoint!(WorkerBegins, dues);
     let mut follow_ups = Vec::new();
     for (due, history) in dues.iter().zip(&histories) {
-        let webhook = found.webhooks.get(&due.webhook).map(AsRef::as_ref);
         if history.last.is_some() {
-            follow_ups.extend(FollowUp::of_row(context, *due, webhook).await?);
+            follow_ups.extend(FollowUp::of_row(context, *due).await?);
         } else if history.events.is_empty() {
+            let webhook = found.webhooks.get(&due.webhook).map(AsRef::as_ref);
             follow_ups.push(ledger_lost::letter(context, *due, units, webhook)?);
         } else {
             context.config.metrics.deferred(Deferral::Uncertain);
-            follow_ups.push(FollowUp::First { due: *due, delay: Delay::at_least(wait) });
+            let (kind, delay) = (AttemptKind::First, Delay::at_least(wait));
+            follow_ups.push(FollowUp::InDoubt { due: *due, kind, delay });
         }
     }
     publisher.publish(follow_ups).await?;
@@ -160,7 +161,7 @@ async fn attempt_now(
             guard.release_permit();
             let result = match follow_up {
                 Ok(follow_up) => publisher
-                    .publish(follow_up)
+                    .publish(follow_up.map(|it| delivery.keep_doubt(it)))
                     .await
                     .inspect(|()| failpoint!(WorkerPublishes, [delivery.due])),
                 Err(error) => Err(error),
@@ -190,12 +191,11 @@ pub(crate) async fn split(
     deliveries: &[DueDelivery],
 ) -> Result<(), WorkerError> {
     let dues: Vec<Due> = deliveries.iter().map(|delivery| delivery.due).collect();
-    let (histories, found) = read(context, &dues, NO_PAYLOAD).await?;
+    let (histories, _) = read(context, &dues, NO_PAYLOAD).await?;
     let mut follow_ups = Vec::with_capacity(deliveries.len());
     for (delivery, history) in deliveries.iter().zip(&histories) {
-        let webhook = found.webhooks.get(&delivery.due.webhook).map(AsRef::as_ref);
         if history.last.as_ref().is_some_and(|last| last.entry >= delivery.due.entry) {
-            follow_ups.extend(FollowUp::of_row(context, delivery.due, webhook).await?);
+            follow_ups.extend(FollowUp::of_row(context, delivery.due).await?);
         } else {
             follow_ups.push(delivery.again(AT_ONCE));
         }
@@ -248,13 +248,13 @@ async fn act(
         }
         Decision::GiveUp(reason) => {
             let series = RetrySeries::of(history);
-            ending::give_up(context, due, series, reason, webhook).await
+            ending::give_up(context, due, series, reason).await
         }
         Decision::Lost => {
             let letter = ledger_lost::letter(context, due, claimed.units, webhook)?;
             not_begun(context, claimed, letter).await
         }
-        Decision::RepublishFollowUp => FollowUp::of_row(context, due, webhook).await,
+        Decision::RepublishFollowUp => FollowUp::of_row(context, due).await,
         Decision::OutOfSequence => {
             context.release(due, claimed.held).await?;
             Ok(None)

@@ -1,9 +1,8 @@
 //! What can happen, and what it changes.
 
+use crate::bug::Bug;
 use crate::environment;
-use crate::state::{
-    ATTEMPTS, Body, FollowUp, Lease, Message, Outcome, Process, Routing, State, Working,
-};
+use crate::state::{Body, FollowUp, Lease, Message, Outcome, Process, Routing, State, Working};
 
 /// A step. The names are those of the failpoints in the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,33 +53,6 @@ pub enum Action {
     Wiped,
     /// Fault: a queue refuses the job that follows; the ledger has it.
     PublishRefused(u8),
-}
-
-/// A mistake that is put into the model on purpose, to see that it is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Bug {
-    /// None.
-    #[default]
-    None,
-    /// The job is acknowledged when it is taken.
-    AckBeforeRecord,
-    /// The follow-up is published and the job acknowledged, and then the row is written.
-    RecordAfterAck,
-    /// Retries take no lease.
-    RetryWithoutLease,
-    /// The lease ends with the answer, before the row.
-    LeaseGivenBack,
-    /// Rechecks go through a queue of their own, so they may overtake the job.
-    RecheckOvertakes,
-    /// Retries are judged by the plan.
-    RetryByPlan,
-    /// A slow attempt acknowledges its job though a dead letter may follow, which the ledger does not
-    /// bring back.
-    LastIsReleased,
-    /// A worker sends whatever happened since it looked.
-    LateSend,
-    /// Nothing looks for lost jobs.
-    NoReconciler,
 }
 
 /// The protocol, with one mistake or none.
@@ -146,7 +118,7 @@ impl Model {
             Working::Leased(_) => actions.push(Action::WorkerReads(worker)),
             Working::Sending { seq, .. } => {
                 actions.extend([true, false].map(|well| Action::WorkerSends(worker, well)));
-                let lasts = seq == ATTEMPTS && self.bug != Bug::LastIsReleased;
+                let lasts = seq == state.last && self.bug != Bug::LastIsReleased;
                 if state.held(Process::Worker(worker)).is_some() && !lasts {
                     actions.push(Action::WorkerReleases(worker));
                 }
@@ -184,7 +156,7 @@ impl Model {
             }
             Action::RouterPublishes(router) => {
                 if let Routing::Planned(FollowUp::Job(body)) = next.routers[usize::from(router)] {
-                    next.publish(body);
+                    next.publish(body, false);
                 }
                 next.routers[usize::from(router)] = Routing::Published;
             }
@@ -192,7 +164,7 @@ impl Model {
                 next.acknowledge(Process::Router(router));
                 next.routers[usize::from(router)] = Routing::Idle;
             }
-            Action::Reconciles(_) => next.publish(owed(state)),
+            Action::Reconciles(_) => next.publish(owed(state), false),
             Action::WorkerTakes(worker, body) => {
                 take(&mut next, Process::Worker(worker), body);
                 next.in_doubt.retain(|other| *other != worker);
@@ -208,7 +180,8 @@ impl Model {
             Action::WorkerRecords(worker) => records(&mut next, worker),
             Action::WorkerPublishes(worker) => {
                 match next.workers[usize::from(worker)] {
-                    Working::Recorded(FollowUp::Job(body)) => next.publish(body),
+                    Working::Recorded(FollowUp::Job(body)) => next.publish(body, false),
+                    Working::Recorded(FollowUp::InDoubt(body)) => next.publish(body, true),
                     Working::Recorded(FollowUp::DeadLetter) => next.dead_letter = true,
                     _ => {}
                 }
@@ -271,13 +244,14 @@ impl Model {
             next.held(Process::Worker(worker)).is_none_or(|at| next.messages[at].redelivered)
                 && self.bug != Bug::AckBeforeRecord;
         let doubt = redelivered || next.in_doubt.contains(&worker);
+        let keeps = redelivered && self.bug != Bug::DeferralForgetsDoubt;
         let step = match body {
             Body::Event => Working::Published,
             Body::Inline if !doubt && !next.plan_is_old => {
                 Working::Sending { seq: 1, leased: false, allowed: true }
             }
             Body::Inline | Body::Recheck if next.rows.is_empty() => {
-                Working::Recorded(FollowUp::Job(Body::Attempt(1)))
+                Working::Recorded(self.again(Body::Attempt(1), true))
             }
             Body::Inline | Body::Recheck => Working::Recorded(next.follow_up(1)),
             // It is past. Its follow-up may be missing only if its worker did not acknowledge it.
@@ -290,7 +264,7 @@ impl Model {
                 // Held elsewhere: the job comes back when the lease must be over.
                 Some(lease) if lease.live && lease.seq == seq => {
                     next.acknowledge(Process::Worker(worker));
-                    next.publish(body);
+                    next.publish(body, keeps);
                     Working::Idle
                 }
                 _ => {
@@ -300,6 +274,15 @@ impl Model {
             },
         };
         next.workers[usize::from(worker)] = step;
+    }
+
+    /// The job that takes the place of one that is put off.
+    fn again(self, body: Body, in_doubt: bool) -> FollowUp {
+        if in_doubt && self.bug != Bug::DeferralForgetsDoubt {
+            FollowUp::InDoubt(body)
+        } else {
+            FollowUp::Job(body)
+        }
     }
 
     fn reads(self, next: &mut State, worker: u8) {
@@ -323,15 +306,17 @@ impl Model {
             if leased && next.lease.as_ref().is_some_and(own) {
                 next.lease = None;
             }
+            let held = next.held(Process::Worker(worker)).map(|at| next.messages[at]);
+            let keeps = held.is_some_and(|message| message.redelivered);
             next.workers[usize::from(worker)] =
-                Working::Recorded(FollowUp::Job(Body::Attempt(seq)));
+                Working::Recorded(self.again(Body::Attempt(seq), keeps));
             return;
         }
         next.posts[usize::from(seq) - 1] += 1;
         next.leaked |= !allowed;
         let outcome = if well {
             Outcome::Delivered
-        } else if seq < ATTEMPTS {
+        } else if seq < next.last {
             Outcome::Retrying
         } else {
             Outcome::Dead

@@ -72,7 +72,10 @@ pub(crate) fn faults(state: &State, actions: &mut Vec<Action>) {
         actions.push(Action::Wiped);
     }
     for worker in 0..state.workers.len() {
-        if matches!(state.workers[worker], Working::Recorded(FollowUp::Job(_))) {
+        if matches!(
+            state.workers[worker],
+            Working::Recorded(FollowUp::Job(_) | FollowUp::InDoubt(_))
+        ) {
             actions.push(Action::PublishRefused(index(worker)));
         }
     }

@@ -15,12 +15,14 @@
 //! of the delivery can be reached from every state, which needs a short search backwards.
 
 mod actions;
+mod bug;
 mod check;
 mod environment;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub use actions::{Action, Bug, Model};
+pub use actions::{Action, Model};
+pub use bug::Bug;
 pub use check::{Failure, Promise, Report, check};
 pub use state::{Body, Message, Outcome, Process, State};

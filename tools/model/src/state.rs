@@ -1,6 +1,6 @@
 //! What there is: messages, rows, a lease, processes.
 
-/// A delivery is dead after this many attempts.
+/// A delivery has at most this many attempts.
 pub(crate) const ATTEMPTS: u8 = 2;
 
 /// A process, by its number among those of its role.
@@ -30,7 +30,7 @@ pub enum Body {
 pub struct Message {
     /// What it asks for.
     pub body: Body,
-    /// The broker has delivered it before.
+    /// The broker has delivered it before, or it takes the place of such a job.
     pub redelivered: bool,
     /// Its consumer, which has not acknowledged it.
     pub holder: Option<Process>,
@@ -67,6 +67,8 @@ pub(crate) enum FollowUp {
     None,
     /// A job.
     Job(Body),
+    /// A job that takes the place of a redelivered one: a row may be there without what follows it.
+    InDoubt(Body),
     /// A dead letter.
     DeadLetter,
 }
@@ -119,6 +121,8 @@ pub(crate) enum Working {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct State {
+    /// A delivery is dead after this many attempts.
+    pub(crate) last: u8,
     /// The messages, in no order.
     pub(crate) messages: Vec<Message>,
     /// The ledger has the event and its plan.
@@ -161,6 +165,7 @@ impl State {
     #[must_use]
     pub fn confirmed(routers: usize, workers: usize, faults: u8) -> Self {
         Self {
+            last: ATTEMPTS,
             messages: vec![Message { body: Body::Event, redelivered: false, holder: None }],
             planned: false,
             rows: Vec::new(),
@@ -179,6 +184,19 @@ impl State {
             faults,
             happened: 0,
         }
+    }
+
+    /// A later beginning: the plan is in the ledger, and its job in the delivery queue.
+    #[must_use]
+    pub fn planned(workers: usize, faults: u8) -> Self {
+        let job = Message { body: Body::Inline, redelivered: false, holder: None };
+        Self { messages: vec![job], planned: true, ..Self::confirmed(1, workers, faults) }
+    }
+
+    /// The same with a delivery that is dead after its first attempt.
+    #[must_use]
+    pub fn with_one_attempt(self) -> Self {
+        Self { last: 1, ..self }
     }
 
     /// Whether the delivery has ended as its ledger says.
@@ -204,8 +222,8 @@ impl State {
         }
     }
 
-    pub(crate) fn publish(&mut self, body: Body) {
-        self.messages.push(Message { body, redelivered: false, holder: None });
+    pub(crate) fn publish(&mut self, body: Body, in_doubt: bool) {
+        self.messages.push(Message { body, redelivered: in_doubt, holder: None });
         self.messages.sort_unstable();
     }
 

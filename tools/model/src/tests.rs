@@ -22,6 +22,12 @@ fn every_promise_holds_with_one_worker_whatever_fails_twice() {
 }
 
 #[test]
+fn every_promise_holds_for_a_delivery_of_one_attempt_whatever_fails_twice() {
+    let report = check(Model::default(), State::planned(2, 2).with_one_attempt());
+    assert!(report.failure.is_none(), "{:#?}", report.failure);
+}
+
+#[test]
 fn acknowledging_a_job_before_the_record_loses_a_delivery() {
     assert_eq!(broken(Bug::AckBeforeRecord), Some(Promise::Ends));
 }
@@ -64,4 +70,11 @@ fn an_attempt_sent_late_without_a_look_is_sent_twice() {
 #[test]
 fn without_a_reconciler_a_wiped_broker_loses_deliveries() {
     assert_eq!(broken(Bug::NoReconciler), Some(Promise::Ends));
+}
+
+#[test]
+fn a_deferral_that_forgets_the_doubt_about_its_job_may_leave_no_dead_letter() {
+    let start = State::planned(2, 2).with_one_attempt();
+    let report = check(Model { bug: Bug::DeferralForgetsDoubt }, start);
+    assert_eq!(report.failure.map(|failure| failure.promise), Some(Promise::Ends));
 }

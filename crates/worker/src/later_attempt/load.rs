@@ -46,7 +46,7 @@ pub(super) async fn load(
         .unzip();
     if dues.is_empty() {
         let follow_up = |(delivery, deferred): (&DueDelivery, Option<Deferred>)| {
-            deferred.map(|it| FollowUp::deferred(context, delivery.due, it))
+            deferred.map(|it| delivery.keep_doubt(FollowUp::deferred(context, delivery.due, it)))
         };
         publisher.publish(deliveries.iter().zip(deferred).filter_map(follow_up)).await?;
         return Ok(None);

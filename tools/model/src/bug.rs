@@ -1,0 +1,30 @@
+//! Mistakes that a test puts into the model.
+
+/// A mistake that is put into the model on purpose, to see that it is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bug {
+    /// None.
+    #[default]
+    None,
+    /// The job is acknowledged when it is taken.
+    AckBeforeRecord,
+    /// The follow-up is published and the job acknowledged, and then the row is written.
+    RecordAfterAck,
+    /// Retries take no lease.
+    RetryWithoutLease,
+    /// The lease ends with the answer, before the row.
+    LeaseGivenBack,
+    /// Rechecks go through a queue of their own, so they may overtake the job.
+    RecheckOvertakes,
+    /// Retries are judged by the plan.
+    RetryByPlan,
+    /// A slow attempt acknowledges its job though a dead letter may follow, which the ledger does not
+    /// bring back.
+    LastIsReleased,
+    /// A worker sends whatever happened since it looked.
+    LateSend,
+    /// Nothing looks for lost jobs.
+    NoReconciler,
+    /// The job that takes the place of a redelivered one does not say so.
+    DeferralForgetsDoubt,
+}
