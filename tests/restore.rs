@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use fanfare_testkit::amqp::Amqp;
+use fanfare_testkit::postgres_client;
 use fanfare_testkit::receiver::{Receiver, Reply, Request};
 use fanfare_testkit::roles::as_role;
 use fanfare_testkit::servers::Servers;
@@ -200,14 +201,15 @@ async fn publish_until(world: &World, stop: &tokio::sync::Notify) -> usize {
 /// Takes a backup, as the owner of the tables.
 fn dump(servers: &Servers, database: &str, file: &Path) {
     let url = as_role(&servers.database_url(database), "fanfare_migrate");
-    run(Command::new("pg_dump").args(["--format", "custom", "--dbname", &url, "--file"]).arg(file));
+    let mut dump = postgres_client("pg_dump").unwrap();
+    run(dump.args(["--format", "custom", "--dbname", &url, "--file"]).arg(file));
 }
 
 /// Restores a backup into an empty database.
 fn restore(servers: &Servers, database: &str, file: &Path) {
     let url = as_role(&servers.database_url(database), "fanfare_migrate");
     let to = ["--single-transaction", "--exit-on-error", "--dbname", &url];
-    run(Command::new("pg_restore").args(to).arg(file));
+    run(postgres_client("pg_restore").unwrap().args(to).arg(file));
 }
 
 fn run(command: &mut Command) {

@@ -1,7 +1,8 @@
 //! A database with a standby for which no commit waits.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
+use fanfare_testkit::postgres_client;
 use fanfare_testkit::servers::Servers;
 use fanfare_testkit::wait::eventually;
 
@@ -12,7 +13,7 @@ struct Standby(Child);
 
 impl Standby {
     fn of(url: &str, folder: &std::path::Path) -> Self {
-        let mut command = Command::new("pg_receivewal");
+        let mut command = postgres_client("pg_receivewal").unwrap();
         command.args(["--no-loop", "--no-password", "--dbname", url, "--directory"]).arg(folder);
         Self(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }

@@ -2,6 +2,7 @@
 
 use crate::error::BrokerError;
 use crate::host::{BrokerHost, unusable};
+use crate::hosts::Hosts;
 use crate::queue_health::QueueHealth;
 use crate::wire::room::Room;
 use fanfare_core::hosts;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 /// The broker's hosts and this process's name there. Clones know the same of the hosts.
 #[derive(Clone)]
 pub struct Config {
-    hosts: Arc<[BrokerHost]>,
+    hosts: Arc<Hosts>,
     name: String,
     broker: String,
     delivery_queues: Shares,
@@ -23,7 +24,8 @@ pub struct Config {
 impl Config {
     /// Reads an address such as `amqp://user:password@host:5672/vhost` or `amqps://…`. The default
     /// virtual host is `/` (also for an address that ends in a slash). Several hosts, such as the
-    /// nodes of a cluster, stand between commas, `host1:5672,host2`: they are tried in turn.
+    /// nodes of a cluster, stand between commas, `host1:5672,host2`: a process begins with any of
+    /// them, and goes to another one when it fails.
     ///
     /// In the query can be set `heartbeat` (seconds), `connection_timeout` (milliseconds) and
     /// `frame_max` (bytes), and for `amqps` the files `cacertfile`, `certfile` and `keyfile`, `verify` (`verify_peer`, which
@@ -36,16 +38,19 @@ impl Config {
     /// [`BrokerError::Address`], which tells what is wrong but never repeats the address;
     /// [`BrokerError::Tls`] when a file can't be used.
     pub fn new(address: &str, name: &str) -> Result<Self, BrokerError> {
-        let hosts: Result<Vec<BrokerHost>, _> =
-            split_hosts(address)?.iter().map(|address| BrokerHost::parse(address)).collect();
-        let hosts = hosts?;
+        let addresses = split_hosts(address)?;
+        let parse = |address: &String| match addresses.len() {
+            1 => BrokerHost::parse(address),
+            _ => BrokerHost::parse_one_of_several(address),
+        };
+        let hosts = addresses.iter().map(parse).collect::<Result<Vec<BrokerHost>, _>>()?;
         for secure in hosts.iter().filter_map(|host| host.secure.as_ref()) {
             // Checked when the process starts, so that an error is reported then and not at the connect.
             secure.tls.client_config().map_err(BrokerError::Tls)?;
         }
         let broker = hosts.iter().map(|host| host.label.as_str()).collect::<Vec<_>>().join("; ");
         let delivery_queues = Shares::ONE;
-        let (hosts, name) = (hosts.into(), name.to_owned());
+        let (hosts, name) = (Arc::new(Hosts::new(hosts)), name.to_owned());
         let (queue_health, room) = (Arc::default(), Room::default());
         Ok(Self { hosts, name, broker, delivery_queues, queue_health, room })
     }
@@ -85,8 +90,8 @@ impl Config {
         &self.name
     }
 
-    /// The hosts, in the order in which they are tried.
-    pub(crate) fn hosts(&self) -> &[BrokerHost] {
+    /// The hosts, and the one that this process prefers now; clones share it.
+    pub(crate) fn hosts(&self) -> &Hosts {
         &self.hosts
     }
 }
@@ -140,10 +145,23 @@ mod tests {
             config.broker(),
             "one:1, virtual host a; ::1:2, virtual host a; two:5672, virtual host a"
         );
-        for host in config.hosts() {
+        for number in config.hosts().order() {
+            let host = config.hosts().get(number);
             assert_eq!(host.uri.authority.userinfo.password, "p,w");
             assert_eq!(host.uri.query.heartbeat, Some(7));
         }
+    }
+
+    #[test]
+    fn dead_node_of_several_is_noticed_sooner() {
+        let heartbeat = |address: &str| {
+            let config = Config::new(address, "test").unwrap();
+            let numbers = config.hosts().order();
+            config.hosts().get(numbers[0]).uri.query.heartbeat
+        };
+        assert_eq!(heartbeat("amqp://one/a"), Some(20));
+        assert_eq!(heartbeat("amqp://one,two/a"), Some(5));
+        assert_eq!(heartbeat("amqp://one,two/a?heartbeat=60"), Some(60));
     }
 
     #[test]

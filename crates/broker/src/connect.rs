@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::error::{BrokerError, cause, reply_code};
 use crate::host::{BrokerHost, CONNECT_TIMEOUT_S, Secure, unusable};
+use crate::hosts::HostNumber;
 use crate::wire::FrameMax;
 use crate::wire::room::{Arrivals, Room};
 use crate::wire::stream::{Filtered, Kit};
@@ -26,35 +27,59 @@ pub(crate) struct Connected {
     pub(crate) frame_max: u32,
     /// The large messages that have come in by it.
     pub(crate) arrivals: Arrivals,
+    /// Which of the hosts it is to.
+    pub(crate) host: HostNumber,
 }
 
-/// Connects to the first host that can be used.
+/// Connects to the host that this process prefers, or else to the next one that can be used, which
+/// is preferred from then on.
+///
+/// # Errors
+///
+/// One that waiting may mend, if there is one among the hosts' errors; else the last one.
 pub(crate) async fn connect_any(config: &Config, purpose: &str) -> Result<Connected, BrokerError> {
-    let mut hosts = config.hosts().iter().peekable();
-    loop {
-        let Some(host) = hosts.next() else {
-            return Err(unusable("it names no host"));
-        };
-        match connect(host, format!("{} ({purpose})", config.name()), config.room()).await {
-            Err(error) if hosts.peek().is_some() => {
-                tracing::warn!(
-                    broker = host.label,
-                    error = chain(&error),
-                    "one host of the broker can't be used; trying the next one"
-                );
+    let hosts = config.hosts();
+    let order = hosts.order();
+    let is_one_of_several = order.len() > 1;
+    let mut failure = unusable("it names no host");
+    for number in order {
+        let name = format!("{} ({purpose})", config.name());
+        match connect((number, hosts.get(number)), name, config.room()).await {
+            Ok(connected) => {
+                hosts.prefer(number);
+                return Ok(connected);
             }
-            opened => return opened,
+            Err(error) => {
+                if is_one_of_several {
+                    let broker = hosts.get(number).label.as_str();
+                    let error = chain(&error);
+                    tracing::warn!(broker, error, "one host of the broker can't be used");
+                }
+                if may_come_back(&error) || !may_come_back(&failure) {
+                    failure = error;
+                }
+            }
         }
     }
+    Err(failure)
+}
+
+/// Whether the host may be usable later without a change to its or this process's settings.
+fn may_come_back(error: &BrokerError) -> bool {
+    matches!(error, BrokerError::Unreachable { .. } | BrokerError::NoAnswer { .. })
 }
 
 /// Connects under a name that operators see. Large messages are received while there is memory for
 /// them.
-async fn connect(host: &BrokerHost, name: String, room: &Room) -> Result<Connected, BrokerError> {
+async fn connect(
+    (number, host): (HostNumber, &BrokerHost),
+    name: String,
+    room: &Room,
+) -> Result<Connected, BrokerError> {
     if host.silent.load(Ordering::Relaxed) {
         probe(host).await?;
     }
-    let opened = match timeout(CONNECT_TIMEOUT, open(host, name, room)).await {
+    let opened = match timeout(CONNECT_TIMEOUT, open((number, host), name, room)).await {
         Ok(opened) => opened,
         Err(_) => Err(no_answer(host)),
     };
@@ -63,7 +88,11 @@ async fn connect(host: &BrokerHost, name: String, room: &Room) -> Result<Connect
     opened
 }
 
-async fn open(host: &BrokerHost, name: String, room: &Room) -> Result<Connected, BrokerError> {
+async fn open(
+    (number, host): (HostNumber, &BrokerHost),
+    name: String,
+    room: &Room,
+) -> Result<Connected, BrokerError> {
     // Read for each connection, because a certificate may have been renewed.
     let connector = host.secure.as_ref().map(connector).transpose()?;
     // Automatic recovery stays off: it hides failures.
@@ -87,7 +116,7 @@ async fn open(host: &BrokerHost, name: String, room: &Room) -> Result<Connected,
         properties,
     );
     let connection = connecting.await.map_err(|error: Error| connect_error(host, &error))?;
-    Ok(Connected { connection, frame_max: agreed.get(), arrivals })
+    Ok(Connected { connection, frame_max: agreed.get(), arrivals, host: number })
 }
 
 fn connector(secure: &Secure) -> Result<(RustlsConnector, String), BrokerError> {

@@ -13,6 +13,10 @@ pub(crate) const CONNECT_TIMEOUT_S: u64 = 10;
 /// A dead connection is noticed within two of these.
 const HEARTBEAT_S: u16 = 20;
 
+/// The same where there is another node to go to. It is the least that RabbitMQ's guide advises;
+/// below it, a busy network or broker is taken for a dead one.
+const HEARTBEAT_OF_SEVERAL_S: u16 = 5;
+
 /// The protocol's limit for names: user, virtual host, consumer.
 const LONGEST_NAME: usize = 255;
 
@@ -41,8 +45,18 @@ pub(crate) struct Secure {
 }
 
 impl BrokerHost {
-    /// Reads a URL with one host.
+    /// Reads a URL with one host, which is the only one.
     pub(crate) fn parse(address: &str) -> Result<Self, BrokerError> {
+        Self::with_heartbeat(address, HEARTBEAT_S)
+    }
+
+    /// Reads a URL with one host of several.
+    pub(crate) fn parse_one_of_several(address: &str) -> Result<Self, BrokerError> {
+        Self::with_heartbeat(address, HEARTBEAT_OF_SEVERAL_S)
+    }
+
+    /// `heartbeat` is the default, in seconds.
+    fn with_heartbeat(address: &str, heartbeat: u16) -> Result<Self, BrokerError> {
         let url = Url::parse(address).map_err(|error| unusable(&error.to_string()))?;
         if !matches!(url.scheme(), "amqp" | "amqps") {
             return Err(unusable("it must begin with amqp:// or amqps://"));
@@ -64,7 +78,7 @@ impl BrokerHost {
         if uri.vhost.len() > LONGEST_NAME || uri.authority.userinfo.username.len() > LONGEST_NAME {
             return Err(unusable("its user or virtual host is longer than 255 bytes"));
         }
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
+        uri.query.heartbeat.get_or_insert(heartbeat);
         uri.query.connection_timeout.get_or_insert(CONNECT_TIMEOUT_S * 1000);
         let frame_max = uri.query.frame_max.filter(|max| *max > 0).unwrap_or(LARGEST_FRAME);
         uri.query.frame_max = Some(frame_max.min(LIBRARY_FRAME));

@@ -22,6 +22,7 @@ mod consumer;
 pub mod dead_letters;
 mod error;
 mod host;
+mod hosts;
 pub mod job;
 pub mod ladder;
 mod letter;

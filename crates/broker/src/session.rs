@@ -121,14 +121,14 @@ impl Session {
     ///
     /// As [`Session::open`], except for what declaring would find.
     pub async fn look(config: &Config) -> Result<Self, BrokerError> {
-        let Connected { connection: consuming, arrivals, .. } = connect_any(config, "look").await?;
+        let consuming = connect_any(config, "look").await?;
         let publishing = connect_any(config, "publish").await?;
-        let (publishing, frame_max) = (publishing.connection, publishing.frame_max);
         let lost = CancellationToken::new();
         let (blocked_tx, blocked) = watch::channel(false);
-        watch_over(&consuming, lost.clone(), None);
-        watch_over(&publishing, lost.clone(), Some(blocked_tx));
-        let publisher = Publisher::new(publishing, frame_max);
+        watch_over(config, &consuming, lost.clone(), None);
+        watch_over(config, &publishing, lost.clone(), Some(blocked_tx));
+        let publisher = Publisher::new(publishing.connection, publishing.frame_max);
+        let Connected { connection: consuming, arrivals, .. } = consuming;
         let (config, queues) = (config.clone(), QueueConnections::default());
         let inner = Inner { config, consuming, arrivals, queues, publisher, lost, blocked };
         Ok(Self { inner: Arc::new(inner) })
@@ -282,14 +282,17 @@ async fn depth(channel: &Channel, queue: &str) -> Result<Depth, BrokerError> {
 
 /// Follows a connection until its end in a task of its own, which ends with it.
 fn watch_over(
-    connection: &Connection,
+    config: &Config,
+    connected: &Connected,
     lost: CancellationToken,
     blocked: Option<watch::Sender<bool>>,
 ) {
-    let events = connection.events_listener();
-    let status = connection.status().clone();
+    let events = connected.connection.events_listener();
+    let status = connected.connection.status().clone();
+    let (config, host) = (config.clone(), connected.host);
     tokio::spawn(async move {
         follow(events, &status, &lost, blocked).await;
+        config.hosts().leave(host);
         lost.cancel();
     });
 }

@@ -20,8 +20,8 @@ Run = fun
     ([<<"eval">> | Words]) ->
         {ok, Tokens, _} = erl_scan:string(binary_to_list(iolist_to_binary(lists:join(" ", Words)))),
         {ok, Expressions} = erl_parse:parse_exprs(Tokens),
-        {value, _, _} = erl_eval:exprs(Expressions, []),
-        ok;
+        {value, Value, _} = erl_eval:exprs(Expressions, []),
+        {ok, Value};
     ([<<"drop">>, Vhost]) ->
         rabbit_vhost:delete(Vhost, <<"testkit">>),
         ok
@@ -30,7 +30,8 @@ Serve = fun(Socket) ->
     {ok, Line} = gen_tcp:recv(Socket, 0, 5000),
     [<<"@PASSWORD@">> | Command] = binary:split(string:trim(Line), <<" ">>, [global]),
     Answer = try Run(Command) of
-        ok -> "ok"
+        ok -> "ok";
+        {ok, Answered} -> io_lib:format("ok ~0p", [Answered])
     catch
         _:Reason -> io_lib:format("~0p", [Reason])
     end,

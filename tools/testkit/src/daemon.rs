@@ -97,7 +97,8 @@ impl Daemon {
         Ok(status)
     }
 
-    fn signal(&mut self, signal: Signal) -> Result<()> {
+    /// Sends a signal to the process, if it still runs.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
         // An ended child keeps its id until it is waited for, so this can't hit a stranger.
         if self.child.try_wait()?.is_none() {
             kill_process(Pid::from_child(&self.child), signal)?;

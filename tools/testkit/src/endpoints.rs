@@ -164,13 +164,13 @@ impl Endpoints {
         dropped.with_context(|| format!("dropping the virtual host {name}"))
     }
 
-    /// Evaluates Erlang expressions, in one line, inside the broker.
-    fn evaluate(&self, expressions: &str) -> Result<()> {
+    /// Evaluates Erlang expressions, in one line, inside the broker; returns the last one's value.
+    pub(crate) fn evaluate(&self, expressions: &str) -> Result<String> {
         match &self.control {
             Control::Port { port, password } => {
-                ask(*port, password, &format!("eval {expressions}"))
+                answer_of(*port, password, &format!("eval {expressions}"))
             }
-            Control::Command { words } => run(words, &["eval", expressions]),
+            Control::Command { words } => output_of(words, &["eval", expressions]),
         }
     }
 
@@ -186,6 +186,7 @@ impl Endpoints {
             Break::Silent => "sys:suspend(element(1, Server))",
         };
         self.evaluate(&format!("{server}, {break_it}."))
+            .map(drop)
             .with_context(|| format!("breaking the queue {queue}"))
     }
 
@@ -203,6 +204,7 @@ impl Endpoints {
             "ok = rabbit_policy:set(<<\"{vhost}\">>, <<\"{name}\">>, <<\"{pattern}\">>, \
              [{definition}], 100, <<\"all\">>, <<\"testkit\">>)."
         ))
+        .map(drop)
         .with_context(|| format!("setting the policy {name}"))
     }
 
@@ -212,6 +214,7 @@ impl Endpoints {
         self.evaluate(&format!(
             "ok = rabbit_policy:delete(<<\"{vhost}\">>, <<\"{name}\">>, <<\"testkit\">>)."
         ))
+        .map(drop)
         .with_context(|| format!("clearing the policy {name}"))
     }
 
@@ -224,6 +227,7 @@ impl Endpoints {
              || Pid <- rabbit_networking:connections(), \
              [{{vhost, <<\"{vhost}\">>}}] == (catch rabbit_networking:connection_info(Pid, [vhost]))]."
         ))
+        .map(drop)
         .context("closing connections")
     }
 
@@ -250,6 +254,7 @@ impl Endpoints {
             "ok = rabbit_auth_backend_internal:set_permissions(<<\"{user}\">>, <<\"{vhost}\">>, \
              <<\"{pattern}\">>, <<\".*\">>, <<\".*\">>, <<\"testkit\">>)."
         ))
+        .map(drop)
         .with_context(|| format!("giving {user} its permissions"))
     }
 
@@ -292,6 +297,11 @@ fn let_in(it: &Permission, vhost: &str) -> String {
 
 /// Sends one line to the broker's control port.
 fn ask(port: u16, password: &str, command: &str) -> Result<()> {
+    answer_of(port, password, command).map(drop)
+}
+
+/// The same; returns the value that is answered.
+fn answer_of(port: u16, password: &str, command: &str) -> Result<String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, CONTROL_TIMEOUT)?;
     stream.set_read_timeout(Some(CONTROL_TIMEOUT))?;
@@ -299,13 +309,20 @@ fn ask(port: u16, password: &str, command: &str) -> Result<()> {
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
     match answer.trim_end() {
-        "ok" => Ok(()),
         "" => bail!("the broker closed the control connection"),
-        other => bail!("the broker answered {other}"),
+        "ok" => Ok(String::new()),
+        other => match other.strip_prefix("ok ") {
+            Some(value) => Ok(value.to_owned()),
+            None => bail!("the broker answered {other}"),
+        },
     }
 }
 
 fn run(words: &[String], arguments: &[&str]) -> Result<()> {
+    output_of(words, arguments).map(drop)
+}
+
+fn output_of(words: &[String], arguments: &[&str]) -> Result<String> {
     let (program, first) = words.split_first().context("the command for rabbitmqctl is empty")?;
     let output = Command::new(program)
         .args(first)
@@ -322,7 +339,7 @@ fn run(words: &[String], arguments: &[&str]) -> Result<()> {
         arguments.join(" "),
         String::from_utf8_lossy(&output.stderr).trim_end()
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
 /// Names are put into statements and commands without escaping.

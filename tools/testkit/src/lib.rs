@@ -6,6 +6,7 @@
 //!   virtual host of their own, on servers that one run of the tests shares ([`shared`]).
 //! - [`servers::Servers`] are servers that belong to one test, to be stopped, killed, and wiped.
 //! - [`Installation`] is Fanfare on such servers: its settings, accounts, commands and processes.
+//! - [`cluster::Cluster`] makes three RabbitMQ nodes of the servers' one.
 //! - [`roles`] are the accounts with which Fanfare's processes run in a real installation.
 //! - [`proxy::Proxy`] stands between a program and a server and breaks the connection on demand.
 //! - [`pgproxy::PgProxy`] stands before PostgreSQL and breaks chosen statements.
@@ -28,6 +29,7 @@ pub mod amqp;
 pub mod amqp_raw;
 pub mod build;
 pub mod chromium;
+pub mod cluster;
 pub mod faketime;
 pub mod installation;
 pub mod nginx;
@@ -52,6 +54,8 @@ mod postgres;
 mod programs;
 mod rabbitmq;
 mod template;
+mod tree;
 
 pub use endpoints::{Break, Endpoints};
 pub use installation::Installation;
+pub use programs::postgres_client;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -19,7 +18,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The server's files, and its process while it runs.
 pub(crate) struct Postgres {
-    programs: PathBuf,
+    programs: Programs,
     folder: PathBuf,
     /// The name of its files and of its process.
     name: &'static str,
@@ -43,7 +42,7 @@ impl Postgres {
         password: &str,
         is_durable: bool,
     ) -> Result<Self> {
-        let server = Self::empty(&programs.postgres, folder, "postgres", port, is_durable)?;
+        let server = Self::empty(programs, folder, "postgres", port, is_durable)?;
         let password_file = server.home.join("password");
         fs::write(&password_file, password)?;
         fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600))?;
@@ -68,7 +67,7 @@ impl Postgres {
 
     /// A server without files.
     fn empty(
-        programs: &Path,
+        programs: &Programs,
         folder: &Path,
         name: &'static str,
         port: u16,
@@ -80,7 +79,7 @@ impl Postgres {
         if let Some((user, group)) = user {
             chown(&home, Some(user), Some(group))?;
         }
-        let (programs, folder) = (programs.to_path_buf(), folder.to_path_buf());
+        let (programs, folder) = (programs.clone(), folder.to_path_buf());
         Ok(Self { programs, folder, name, home, user, port, is_durable, daemon: None })
     }
 
@@ -152,13 +151,11 @@ impl Postgres {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+        let program = self.programs.postgres.join(program);
+        let mut command = self.programs.command(&program, self.user);
         // Settings of the machine's own server must not reach this one.
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C");
         command.current_dir(&self.home);
-        if let Some((user, group)) = self.user {
-            command.uid(user).gid(group);
-        }
         command
     }
 }

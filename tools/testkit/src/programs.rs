@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::tree::Tree;
+
 const PACKAGES: [&str; 2] = ["postgresql", "rabbitmq-server"];
 
 /// The package of `prometheus` and `promtool`.
@@ -29,9 +31,10 @@ const PGBOUNCER: &str = "pgbouncer";
 /// The program that Debian's maintainer scripts ask before they start a service.
 const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// The paths of the programs.
-#[derive(Debug)]
+/// The paths of the programs in the system that they are taken from.
+#[derive(Clone, Debug)]
 pub(crate) struct Programs {
+    tree: Tree,
     /// The folder that holds `postgres` and `initdb`.
     pub(crate) postgres: PathBuf,
     /// The plain start script; the one that packages put on the `PATH` switches users.
@@ -39,10 +42,20 @@ pub(crate) struct Programs {
     pub(crate) epmd: PathBuf,
 }
 
+impl Programs {
+    /// A command that runs one of the programs, as this user if there is one.
+    pub(crate) fn command(&self, program: &Path, user: Option<(u32, u32)>) -> Command {
+        self.tree.command(program, user)
+    }
+}
+
 /// Finds the servers' programs; installs them first if they are missing and this is root on Debian.
 pub(crate) fn find_or_install() -> Result<Programs> {
     if let Some(programs) = find() {
         return Ok(programs);
+    }
+    if !Tree::selected().is_machine() {
+        bail!("the folder in FANFARE_TEST_TREE lacks PostgreSQL or RabbitMQ");
     }
     if !can_install() {
         bail!(
@@ -129,53 +142,81 @@ pub(crate) fn find_or_install_nginx() -> Result<PathBuf> {
     find().context("nginx is still missing after its installation")
 }
 
-/// Finds PostgreSQL's client program.
+/// A client program of the servers' PostgreSQL, such as `pg_dump`, which refuses newer servers.
+///
+/// # Errors
+///
+/// If it is not installed.
+pub fn postgres_client(program: &str) -> Result<Command> {
+    let tree = Tree::selected();
+    let folder =
+        newest_postgres(&tree, program).with_context(|| format!("{program} is not installed"))?;
+    Ok(tree.command(&folder.join(program), None))
+}
+
+/// Finds PostgreSQL's client program, which is the machine's own: it speaks with newer servers too.
 pub(crate) fn find_psql() -> Result<PathBuf> {
-    newest_postgres("psql")
+    newest_postgres(&Tree::machine(), "psql")
         .map(|folder| folder.join("psql"))
         .context("psql is not installed: install the package `postgresql-client`")
 }
 
 fn find() -> Option<Programs> {
-    Some(Programs {
-        postgres: newest_postgres("initdb")?,
-        rabbitmq_server: rabbitmq_server()?,
-        epmd: on_path("epmd").or_else(|| {
-            matching("/usr/lib/erlang", "erts-")
-                .into_iter()
-                .map(|it| it.join("bin/epmd"))
-                .find(|it| it.is_file())
-        })?,
-    })
+    let tree = Tree::selected();
+    let programs = Programs {
+        postgres: newest_postgres(&tree, "initdb")?,
+        rabbitmq_server: rabbitmq_server(&tree)?,
+        epmd: epmd(&tree)?,
+        tree,
+    };
+    Some(programs)
 }
 
 /// The folder of the newest PostgreSQL that has `program`.
-fn newest_postgres(program: &str) -> Option<PathBuf> {
-    let debian = matching("/usr/lib/postgresql", "").into_iter().map(|it| it.join("bin"));
-    let red_hat = matching("/usr", "pgsql-").into_iter().map(|it| it.join("bin"));
+fn newest_postgres(tree: &Tree, program: &str) -> Option<PathBuf> {
+    let debian = matching(tree, "/usr/lib/postgresql", "").into_iter().map(|it| it.join("bin"));
+    let red_hat = matching(tree, "/usr", "pgsql-").into_iter().map(|it| it.join("bin"));
     debian
         .chain(red_hat)
         .find(|folder| folder.join(program).is_file())
-        .or_else(|| on_path(program)?.parent().map(Path::to_path_buf))
+        .map(|folder| tree.inside(&folder))
+        .or_else(|| machine_program(tree, program)?.parent().map(Path::to_path_buf))
 }
 
-fn rabbitmq_server() -> Option<PathBuf> {
-    let plain = PathBuf::from("/usr/lib/rabbitmq/bin");
-    let versions = matching("/usr/lib/rabbitmq/lib", "rabbitmq_server-");
+fn rabbitmq_server(tree: &Tree) -> Option<PathBuf> {
+    let plain = tree.outside("/usr/lib/rabbitmq/bin");
+    let versions = matching(tree, "/usr/lib/rabbitmq/lib", "rabbitmq_server-");
     std::iter::once(plain)
         .chain(versions.into_iter().map(|it| it.join("sbin")))
         .map(|folder| folder.join("rabbitmq-server"))
         .find(|it| it.is_file())
-        .or_else(|| on_path("rabbitmq-server"))
+        .map(|it| tree.inside(&it))
+        .or_else(|| machine_program(tree, "rabbitmq-server"))
 }
 
-/// The entries of `folder` that start with `prefix`, the highest version first.
-fn matching(folder: &str, prefix: &str) -> Vec<PathBuf> {
+fn epmd(tree: &Tree) -> Option<PathBuf> {
+    machine_program(tree, "epmd").or_else(|| {
+        matching(tree, "/usr/lib/erlang", "erts-")
+            .into_iter()
+            .map(|it| it.join("bin/epmd"))
+            .find(|it| it.is_file())
+            .map(|it| tree.inside(&it))
+    })
+}
+
+/// A program on this machine's path, if the system is this machine.
+fn machine_program(tree: &Tree, program: &str) -> Option<PathBuf> {
+    tree.is_machine().then(|| on_path(program)).flatten()
+}
+
+/// The entries of a system's `folder` that start with `prefix`, the highest version first, as they
+/// are found on this machine.
+fn matching(tree: &Tree, folder: &str, prefix: &str) -> Vec<PathBuf> {
     let version = |path: &PathBuf| -> Vec<u32> {
         let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
         name.trim_start_matches(prefix).split('.').map(|it| it.parse().unwrap_or(0)).collect()
     };
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = fs::read_dir(tree.outside(folder)).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
         .map(|entry| entry.path())

@@ -1,4 +1,4 @@
-//! A private RabbitMQ node, with an epmd of its own.
+//! A private RabbitMQ node, with an epmd of its own or that of the node that it joins.
 
 use std::env;
 use std::fs;
@@ -15,6 +15,9 @@ use crate::endpoints::Endpoints;
 use crate::programs::Programs;
 
 const CONTROL: &str = include_str!("control.erl");
+const CONF: &str = "rabbitmq.conf";
+const COOKIE: &str = ".erlang.cookie";
+
 /// Erlang's schedulers spin for a while before they sleep, which suits a dedicated machine. Here
 /// they would take the processor from the processes for which they wait.
 const NO_BUSY_WAIT: &str = "+sbwt none +sbwtdcpu none +sbwtdio none";
@@ -29,16 +32,17 @@ pub(crate) struct Ports {
     pub(crate) amqp: u16,
     /// The port of `control.erl`.
     pub(crate) control: u16,
-    /// Erlang's distribution: a node needs it for its name, although it is the only one.
+    /// Erlang's distribution: a node needs it for its name, also when it is alone.
     pub(crate) distribution: u16,
     pub(crate) epmd: u16,
 }
 
 /// The node's files, and its processes while it runs.
 pub(crate) struct RabbitMq {
-    server: PathBuf,
-    epmd_program: PathBuf,
+    programs: Programs,
     folder: PathBuf,
+    /// The name of its files and of its process.
+    name: String,
     home: PathBuf,
     ports: Ports,
     epmd: Option<Daemon>,
@@ -56,18 +60,51 @@ impl RabbitMq {
         ports: Ports,
         password: &str,
     ) -> Result<Self> {
-        let home = folder.join("rabbitmq");
+        Self::write(programs, folder, "rabbitmq".to_owned(), ports, password)
+    }
+
+    /// Writes the configuration of a node that joins this one, which has run before, when it starts.
+    /// It needs this one's epmd.
+    pub(crate) fn create_peer(&self, name: &str, ports: Ports, password: &str) -> Result<Self> {
+        let name = format!("{}-{name}", self.name);
+        let peer = Self::write(&self.programs, &self.folder, name, ports, password)?;
+        let conf = fs::read_to_string(peer.home.join(CONF))?;
+        let conf = format!(
+            "{conf}cluster_formation.peer_discovery_backend = classic_config\n\
+             cluster_formation.classic_config.nodes.1 = {}\n\
+             cluster_formation.classic_config.nodes.2 = {}\n",
+            self.node_name(),
+            peer.node_name(),
+        );
+        fs::write(peer.home.join(CONF), conf)?;
+        // Nodes of a cluster trust each other by it. The copy keeps its mode.
+        fs::copy(self.home.join(COOKIE), peer.home.join(COOKIE)).context("copying the cookie")?;
+        Ok(peer)
+    }
+
+    fn write(
+        programs: &Programs,
+        folder: &Path,
+        name: String,
+        ports: Ports,
+        password: &str,
+    ) -> Result<Self> {
+        let home = folder.join(&name);
         fs::create_dir(&home)?;
         fs::set_permissions(&home, fs::Permissions::from_mode(0o700))?;
         let user = Self::USER;
         let amqp = ports.amqp;
         fs::write(
-            home.join("rabbitmq.conf"),
+            home.join(CONF),
+            // The last two are those of docs/high-availability.md. They change nothing for a node
+            // that is alone.
             format!(
                 "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
                  default_user = {user}\n\
                  default_pass = {password}\n\
-                 disk_free_limit.absolute = 50MB\n"
+                 disk_free_limit.absolute = 50MB\n\
+                 cluster_partition_handling = pause_minority\n\
+                 net_ticktime = 10\n"
             ),
         )?;
         fs::write(home.join("enabled_plugins"), "[].\n")?;
@@ -78,15 +115,8 @@ impl RabbitMq {
             .replace("@USER@", user)
             .replace("@PASSWORD@", password);
         fs::write(home.join("control.erl"), control)?;
-        Ok(Self {
-            server: programs.rabbitmq_server.clone(),
-            epmd_program: programs.epmd.clone(),
-            folder: folder.to_path_buf(),
-            home,
-            ports,
-            epmd: None,
-            node: None,
-        })
+        let (programs, folder) = (programs.clone(), folder.to_path_buf());
+        Ok(Self { programs, folder, name, home, ports, epmd: None, node: None })
     }
 
     /// Starts the node and waits until it takes connections.
@@ -94,10 +124,10 @@ impl RabbitMq {
         if self.node.is_some() {
             return Ok(());
         }
-        if self.epmd.is_none() {
+        if self.epmd.is_none() && !self.is_peer() {
             self.epmd = Some(self.spawn_epmd()?);
         }
-        let mut node = Daemon::spawn(self.node_command(), &self.folder, "rabbitmq", "KILL")?;
+        let mut node = Daemon::spawn(self.node_command(), &self.folder, &self.name, "KILL")?;
         node.wait_until(START_PATIENCE, || endpoints.broker_answers())
             .context("starting RabbitMQ")?;
         self.node = Some(node);
@@ -112,6 +142,25 @@ impl RabbitMq {
     /// Stops the node as a crash would.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.end(Signal::KILL)
+    }
+
+    /// Stops the node's processing without ending it, or continues it.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.node.as_mut().context("the node does not run")?.signal(signal)
+    }
+
+    /// Its name in Erlang's distribution.
+    pub(crate) fn node_name(&self) -> String {
+        format!("fanfare-{}@localhost", self.ports.amqp)
+    }
+
+    /// The port of the epmd that knows it.
+    pub(crate) fn epmd_port(&self) -> u16 {
+        self.ports.epmd
+    }
+
+    fn is_peer(&self) -> bool {
+        self.name != "rabbitmq"
     }
 
     /// Removes the node's data. The node must not run.
@@ -133,22 +182,22 @@ impl RabbitMq {
 
     /// Erlang would start an epmd itself, as a daemon that would stay behind.
     fn spawn_epmd(&self) -> Result<Daemon> {
-        let mut command = self.command(&self.epmd_program);
+        let mut command = self.command(&self.programs.epmd);
         command.args(["-address", "127.0.0.1", "-port", &self.ports.epmd.to_string()]);
         Daemon::spawn(command, &self.folder, "epmd", "KILL")
     }
 
     fn node_command(&self) -> Command {
         let in_home = |name: &str| self.home.join(name);
-        let mut command = self.command(&self.server);
+        let mut command = self.command(&self.programs.rabbitmq_server);
         command
             // The script then becomes the node, instead of standing between it and our signals.
             .env("RABBITMQ_ALLOW_INPUT", "1")
             .arg("-noinput")
-            .env("RABBITMQ_NODENAME", format!("fanfare-{}@localhost", self.ports.amqp))
+            .env("RABBITMQ_NODENAME", self.node_name())
             .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", in_home("rabbitmq-env.conf"))
-            .env("RABBITMQ_CONFIG_FILE", in_home("rabbitmq.conf"))
+            .env("RABBITMQ_CONFIG_FILE", in_home(CONF))
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", in_home("advanced.config"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", in_home("enabled_plugins"))
             .env("RABBITMQ_MNESIA_BASE", in_home("data"))
@@ -168,7 +217,7 @@ impl RabbitMq {
     }
 
     fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut command = self.programs.command(program, None);
         command
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())

@@ -12,12 +12,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use uuid::Uuid;
 
+use crate::cluster::Cluster;
 use crate::endpoints::{Control, Endpoints};
 use crate::keeper::{self, Keeper};
 use crate::pooler::Pooler;
 use crate::postgres::Postgres;
 use crate::programs::{self, Programs};
 use crate::rabbitmq::{Ports, RabbitMq};
+use crate::roles;
 
 /// Ports are taken from below the range that Linux gives to outgoing connections, so that none of
 /// those can sit on a server's port while the server is stopped.
@@ -169,6 +171,12 @@ impl Servers {
         let first = format!("127.0.0.1:{}", hold(&self.postgres).port);
         endpoints.database = endpoints.database.replace(&first, &format!("127.0.0.1:{port}"));
         Ok(Standby { endpoints, server })
+    }
+
+    /// Makes a cluster of three nodes out of the broker. It ends with these servers.
+    pub fn start_cluster(&self) -> Result<Cluster<'_>> {
+        let password = roles::password_of(&self.endpoints.amqp);
+        Cluster::start(&self.rabbitmq, &self.endpoints, password)
     }
 
     /// Starts a `PgBouncer` before the database. It ends with these servers.
@@ -347,7 +355,7 @@ pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
 }
 
 /// A panic elsewhere must not keep the servers from being ended.
-fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

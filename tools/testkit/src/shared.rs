@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::build::workspace;
 use crate::endpoints::Endpoints;
 use crate::servers::Servers;
+use crate::tree::Tree;
 
 /// Long enough for a runner's next process, short enough to leave a machine clean.
 const LINGER: Duration = Duration::from_secs(10);
@@ -121,9 +122,10 @@ pub(crate) fn lock_file(path: &Path) -> Result<File> {
         .with_context(|| format!("opening {}", path.display()))
 }
 
-/// The folder that the processes of this workspace's tests share.
+/// The folder that the processes of this workspace's tests share. Each version of the servers has
+/// one.
 pub(crate) fn folder_of_workspace() -> PathBuf {
-    workspace().join("target/testkit")
+    workspace().join(format!("target/testkit{}", Tree::selected().suffix()))
 }
 
 fn variable(name: &str) -> Option<String> {
