@@ -165,7 +165,7 @@ impl Endpoints {
     }
 
     /// Evaluates Erlang expressions, in one line, inside the broker.
-    fn evaluate(&self, expressions: &str) -> Result<()> {
+    pub(crate) fn evaluate(&self, expressions: &str) -> Result<()> {
         match &self.control {
             Control::Port { port, password } => {
                 ask(*port, password, &format!("eval {expressions}"))
@@ -326,7 +326,7 @@ fn run(words: &[String], arguments: &[&str]) -> Result<()> {
 }
 
 /// Names are put into statements and commands without escaping.
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
     ensure!(
         name.starts_with(|it: char| it.is_ascii_lowercase()) && name.chars().all(is_plain),

@@ -44,7 +44,9 @@ pub mod service;
 pub mod shared;
 pub mod wait;
 
+mod broker_faults;
 mod daemon;
+mod database_faults;
 mod endpoints;
 mod http;
 mod keeper;
@@ -53,5 +55,6 @@ mod programs;
 mod rabbitmq;
 mod template;
 
+pub use broker_faults::Shortage;
 pub use endpoints::{Break, Endpoints};
 pub use installation::Installation;
