@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use fanfare_testkit::servers::Servers;
 use fanfare_testkit::{Break, Endpoints};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -111,6 +112,7 @@ impl Actor {
                 sleep(lasts).await;
                 self.end(fault, |it| it.set_read_only(false)).await;
             }
+            Fault::DatabaseDiskFull => self.fill_disk(fault, lasts).await?,
             Fault::Alarm(shortage) => {
                 self.at_servers(move |it| it.raise_alarm(shortage)).await?;
                 sleep(lasts).await;
@@ -127,6 +129,15 @@ impl Actor {
             Fault::BackendKilled => self.at_servers(|it| it.kill_backend(NAME)).await?,
             Fault::BackendsTerminated => self.at_servers(|it| it.terminate_backends(NAME)).await?,
         }
+        Ok(())
+    }
+
+    async fn fill_disk(&self, fault: Fault, lasts: Duration) -> Result<()> {
+        let disk = self.site.disk.clone().context("the database has no disk that can be full")?;
+        let to_fill = disk.clone();
+        blocking(move || to_fill.fill()).await?;
+        sleep(lasts).await;
+        self.end(fault, move |_| disk.make_room()).await;
         Ok(())
     }
 
@@ -148,26 +159,20 @@ impl Actor {
     }
 
     async fn restart_broker(&self, kill: bool, away: Duration) -> Result<()> {
-        let end = self.site.with_servers(move |servers| match kill {
-            true => servers.kill_broker(),
-            false => servers.stop_broker(),
-        });
-        end.await?;
+        let end = if kill { Servers::kill_broker } else { Servers::stop_broker };
+        self.site.with_servers(end).await?;
         sleep(away).await;
-        if let Err(error) = self.site.with_servers(|servers| servers.start_broker()).await {
+        if let Err(error) = self.site.with_servers(Servers::start_broker).await {
             self.fail(format!("RabbitMQ did not start again: {error:#}"));
         }
         Ok(())
     }
 
     async fn restart_database(&self, crash: bool, away: Duration) -> Result<()> {
-        let end = self.site.with_servers(move |servers| match crash {
-            true => servers.kill_database(),
-            false => servers.stop_database(),
-        });
-        end.await?;
+        let end = if crash { Servers::kill_database } else { Servers::stop_database };
+        self.site.with_servers(end).await?;
         sleep(away).await;
-        if let Err(error) = self.site.with_servers(|servers| servers.start_database()).await {
+        if let Err(error) = self.site.with_servers(Servers::start_database).await {
             self.fail(format!("PostgreSQL did not start again: {error:#}"));
         }
         Ok(())

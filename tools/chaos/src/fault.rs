@@ -6,6 +6,7 @@ use std::time::Duration;
 use fanfare_testkit::{Break, Shortage};
 
 use crate::installation::PROCESSES;
+use crate::world::{Owner, owner_name};
 
 /// A process of the installation, by its place in [`PROCESSES`].
 pub(crate) type ProcessIndex = usize;
@@ -40,15 +41,17 @@ pub(crate) enum Fault {
     BackendKilled,
     BackendsTerminated,
     DatabaseReadOnly,
+    /// No table can grow.
+    DatabaseDiskFull,
 }
 
 /// A connection over the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Link {
-    ToBroker(ProcessIndex),
-    ToDatabase(ProcessIndex),
-    /// From all workers to all receivers.
-    ToReceivers,
+    Broker(ProcessIndex),
+    Database(ProcessIndex),
+    /// From all workers to the host that has the receivers of an owner.
+    Receivers(Owner),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +124,8 @@ impl Fault {
             | Self::DatabaseRestarted
             | Self::BackendKilled
             | Self::BackendsTerminated
-            | Self::DatabaseReadOnly => Resource::Database,
+            | Self::DatabaseReadOnly
+            | Self::DatabaseDiskFull => Resource::Database,
         }
     }
 
@@ -150,6 +154,7 @@ impl Fault {
             Self::BackendKilled => "PostgreSQL's server process killed (SIGKILL)",
             Self::BackendsTerminated => "PostgreSQL's sessions terminated",
             Self::DatabaseReadOnly => "PostgreSQL read-only",
+            Self::DatabaseDiskFull => "PostgreSQL's disk full",
         }
     }
 
@@ -172,7 +177,7 @@ impl Fault {
             Self::Alarm(_) => seconds(3, 15),
             Self::QueueBroken(..) => seconds(5, 60),
             Self::DatabaseCrashed | Self::DatabaseRestarted => seconds(1, 8),
-            Self::DatabaseReadOnly => seconds(2, 10),
+            Self::DatabaseReadOnly | Self::DatabaseDiskFull => seconds(2, 10),
         }
     }
 
@@ -183,9 +188,9 @@ impl Fault {
             Self::Stop(at) => is_worker(at).then_some(Part::WorkerStopped),
             Self::Terminate(at) => is_worker(at).then_some(Part::WorkerEnded),
             Self::StepClock(..) => None,
-            Self::Link(Link::ToBroker(at), _) => is_worker(at).then_some(Part::BrokerLink),
-            Self::Link(Link::ToDatabase(at), _) => is_worker(at).then_some(Part::DatabaseLink),
-            Self::Link(Link::ToReceivers, _) => Some(Part::ReceiverLink),
+            Self::Link(Link::Broker(at), _) => is_worker(at).then_some(Part::BrokerLink),
+            Self::Link(Link::Database(at), _) => is_worker(at).then_some(Part::DatabaseLink),
+            Self::Link(Link::Receivers(_), _) => Some(Part::ReceiverLink),
             _ if self.resource() == Resource::Database => Some(Part::Database),
             _ => Some(Part::Broker),
         }
@@ -219,9 +224,9 @@ impl fmt::Display for Fault {
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ToBroker(at) => write!(f, "{} to RabbitMQ", PROCESSES[*at].name),
-            Self::ToDatabase(at) => write!(f, "{} to PostgreSQL", PROCESSES[*at].name),
-            Self::ToReceivers => f.write_str("workers to receivers"),
+            Self::Broker(at) => write!(f, "{} to RabbitMQ", PROCESSES[*at].name),
+            Self::Database(at) => write!(f, "{} to PostgreSQL", PROCESSES[*at].name),
+            Self::Receivers(owner) => write!(f, "workers to {}'s receivers", owner_name(*owner)),
         }
     }
 }

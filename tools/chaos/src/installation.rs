@@ -12,10 +12,12 @@ use anyhow::{Context as _, Result};
 use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::servers::Servers;
 use fanfare_testkit::service::{Home, Logs};
+use fanfare_testkit::small_disk::SmallDisk;
 use fanfare_testkit::{Endpoints, Installation, build, faketime};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::fault::{Link, ProcessIndex};
+use crate::world::OWNERS;
 
 /// The name of the database and of the virtual host.
 pub(crate) const NAME: &str = "fanfare";
@@ -62,22 +64,32 @@ pub(crate) struct Site {
     installation: Installation,
     proxies: BTreeMap<Link, Mutex<Proxy>>,
     clocks: PathBuf,
+    /// The database's disk, if it can be full.
+    pub(crate) disk: Option<SmallDisk>,
     pub(crate) home: Home,
 }
 
 impl Site {
     /// Starts the servers, with tables and no processes. Without a binary, one is built.
-    pub(crate) async fn start(logs: &Logs, binary: Option<PathBuf>) -> Result<Self> {
+    ///
+    /// All receivers are behind `receivers`, those of each owner through a host of their own.
+    pub(crate) async fn start(
+        logs: &Logs,
+        binary: Option<PathBuf>,
+        receivers: SocketAddr,
+        has_own_mounts: bool,
+    ) -> Result<Self> {
         let binary = match binary {
             Some(path) => fs::canonicalize(&path)
                 .with_context(|| format!("looking for {}", path.display()))?,
             None => build::fanfare(profile()).await?,
         };
-        let servers = blocking(|| {
+        let (servers, disk) = blocking(move || {
             let servers = Servers::start(&std::env::temp_dir())?;
             servers.create_database(NAME)?;
             servers.create_vhost(NAME)?;
-            Ok(servers)
+            let disk = has_own_mounts.then(|| servers.put_on_small_disk(NAME)).transpose()?;
+            Ok((servers, disk))
         })
         .await?;
         let home = Home::new(&servers, logs);
@@ -92,25 +104,22 @@ impl Site {
         let clocks = servers.folder().join("clocks");
         fs::create_dir(&clocks).context("making the folder of clocks")?;
         let (servers, proxies) = (Arc::new(servers), BTreeMap::new());
-        let mut site = Self { servers, installation, proxies, clocks, home };
+        let mut site = Self { servers, installation, proxies, clocks, disk, home };
         for at in 0..PROCESSES.len() {
-            site.add_proxy(Link::ToBroker(at), site.endpoints().broker_addr())?;
-            site.add_proxy(Link::ToDatabase(at), site.endpoints().database_addr())?;
+            site.add_proxy(Link::Broker(at), site.endpoints().broker_addr())?;
+            site.add_proxy(Link::Database(at), site.endpoints().database_addr())?;
             site.set_clock(at, 0)?;
+        }
+        for owner in 0..OWNERS {
+            site.add_proxy(Link::Receivers(owner), Some(receivers))?;
         }
         Ok(site)
     }
 
-    fn add_proxy(&mut self, link: Link, target: Option<SocketAddr>) -> Result<SocketAddr> {
+    fn add_proxy(&mut self, link: Link, target: Option<SocketAddr>) -> Result<()> {
         let proxy = Proxy::start(target.context("the server's address is not known")?);
-        let addr = proxy.addr();
         self.proxies.insert(link, Mutex::new(proxy));
-        Ok(addr)
-    }
-
-    /// Puts a proxy before the receivers, and returns its address.
-    pub(crate) fn proxy_receivers(&mut self, target: SocketAddr) -> Result<SocketAddr> {
-        self.add_proxy(Link::ToReceivers, Some(target))
+        Ok(())
     }
 
     /// The servers' addresses, without any proxy.
@@ -160,8 +169,8 @@ impl Site {
         let role = PROCESSES[at].role;
         let mut command = self.installation.command(&[role]);
         for (name, url, link) in [
-            ("FANFARE_DATABASE_URL", self.installation.database_url(role), Link::ToDatabase(at)),
-            ("FANFARE_AMQP_URL", self.installation.amqp_url(role), Link::ToBroker(at)),
+            ("FANFARE_DATABASE_URL", self.installation.database_url(role), Link::Database(at)),
+            ("FANFARE_AMQP_URL", self.installation.amqp_url(role), Link::Broker(at)),
         ] {
             let url = url.with_context(|| format!("{name} is not set"))?;
             command.env(name, through(&url, self.proxy(link).await?.addr()));

@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use fanfare_testkit::small_disk;
 
 /// Breaks a running installation for a while, and compares what was promised with what came.
 #[derive(Clone, Debug, Parser)]
@@ -80,10 +81,17 @@ fn main() -> ExitCode {
         words.remove(1);
     }
     let arguments = Arguments::parse_from(words);
+    let has_own_mounts = match small_disk::in_own_mounts() {
+        Ok(has) => has,
+        Err(error) => {
+            eprintln!("chaos: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = runtime
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(run::run(&arguments)));
+        .and_then(|runtime| runtime.block_on(run::run(&arguments, has_own_mounts)));
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -11,6 +11,9 @@ use crate::world::Webhook;
 /// How long a receiver keeps its mood.
 const LASTS: Duration = Duration::from_secs(15);
 
+/// The time between two notifications that a busy receiver accepts.
+pub(crate) const BUSY_INTERVAL: Duration = Duration::from_millis(400);
+
 /// How a receiver answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mood {
@@ -20,8 +23,8 @@ pub(crate) enum Mood {
     Slow(Duration),
     /// 500.
     Failing,
-    /// 429 with a `Retry-After` of these seconds.
-    Busy(u32),
+    /// Accepts one notification in [`BUSY_INTERVAL`], and answers 429 with a `Retry-After` to others.
+    Busy,
     /// 410.
     Gone,
     /// No answer at all.
@@ -42,7 +45,7 @@ impl Mood {
             0..140 => Self::Well,
             140..158 => Self::Slow(Duration::from_millis(rng.u64(300..=3000))),
             158..172 => Self::Failing,
-            172..180 => Self::Busy(rng.u32(1..=4)),
+            172..180 => Self::Busy,
             180..181 => Self::Gone,
             181..189 => Self::Hanging,
             189..194 => Self::Closing,
@@ -50,7 +53,7 @@ impl Mood {
         }
     }
 
-    /// Whether the worker learns that the notification was accepted.
+    /// Whether a receiver that answers so accepts the notification.
     pub(crate) fn accepts(self) -> bool {
         matches!(self, Self::Well | Self::Slow(_) | Self::Gone)
     }
@@ -60,9 +63,7 @@ impl Mood {
             Self::Well => Reply::status(200),
             Self::Slow(time) => Reply::status(200).after(time),
             Self::Failing => Reply::status(500),
-            Self::Busy(seconds) => {
-                Reply::status(429).with_header("retry-after", &seconds.to_string())
-            }
+            Self::Busy => Reply::status(429).with_header("retry-after", "1"),
             Self::Gone => Reply::status(410),
             Self::Hanging => Reply::Hang,
             Self::Closing => Reply::Close,

@@ -62,9 +62,9 @@ impl Processes {
     /// Starts ended processes again, until it is dropped.
     pub(crate) async fn supervise(self: Arc<Self>, site: Arc<Site>) {
         loop {
-            for at in 0..self.slots.len() {
+            for (at, spec) in PROCESSES.iter().enumerate() {
                 if let Err(error) = self.look(&site, at).await {
-                    self.fail(format!("{}: {error:#}", PROCESSES[at].name));
+                    self.fail(format!("{}: {error:#}", spec.name));
                 }
             }
             sleep(POLL).await;

@@ -216,7 +216,9 @@ impl Load {
         }
         let keys: Vec<EventKey> = (first..first + count).map(key).collect();
         let batch = BatchKey::batch(&keys);
-        events.iter().for_each(|event| self.note(event, batch));
+        for event in &events {
+            self.note(event, batch);
+        }
         self.published.batches += 1;
         let events: Vec<Value> = events.into_iter().map(|it| it.json).collect();
         Message::batch(&events)

@@ -12,6 +12,7 @@ use tokio::time::{interval, sleep};
 
 use crate::Arguments;
 use crate::act::Actor;
+use crate::fault::Link;
 use crate::installation::Site;
 use crate::judge::{Evidence, Findings, judge};
 use crate::ledger::{Ledger, Open};
@@ -39,17 +40,19 @@ struct Run {
 }
 
 /// Runs, and returns whether nothing was found.
-pub(crate) async fn run(arguments: &Arguments) -> Result<bool> {
+///
+/// `has_own_mounts` says whether this program may mount what it likes.
+pub(crate) async fn run(arguments: &Arguments, has_own_mounts: bool) -> Result<bool> {
     let logs = Logs::create(&build::workspace().join("target/chaos"))?;
-    let result = break_and_judge(arguments, &logs).await;
+    let result = break_and_judge(arguments, has_own_mounts, &logs).await;
     logs.end(!matches!(result, Ok(true)));
     result
 }
 
-async fn break_and_judge(arguments: &Arguments, logs: &Logs) -> Result<bool> {
-    let schedule = schedule(arguments.seed, arguments.length());
+async fn break_and_judge(arguments: &Arguments, has_own_mounts: bool, logs: &Logs) -> Result<bool> {
+    let schedule = schedule(arguments.seed, arguments.length(), has_own_mounts);
     println!("{} faults in {} minutes, seed {}", schedule.len(), arguments.minutes, arguments.seed);
-    let run = Run::start(arguments, logs).await?;
+    let run = Run::start(arguments, has_own_mounts, logs).await?;
     let publishing = run.publish(arguments);
     let helpers = run.helpers();
     let actor = Actor::new(Arc::clone(&run.site), Arc::clone(&run.processes));
@@ -77,17 +80,12 @@ async fn break_and_judge(arguments: &Arguments, logs: &Logs) -> Result<bool> {
 }
 
 impl Run {
-    async fn start(arguments: &Arguments, logs: &Logs) -> Result<Self> {
+    async fn start(arguments: &Arguments, has_own_mounts: bool, logs: &Logs) -> Result<Self> {
         println!("starting servers and processes");
         let sink = Arc::new(Sink::start(arguments.seed).await);
-        let mut site = Site::start(logs, arguments.binary.clone()).await?;
-        let receivers = site.proxy_receivers(sink.addr())?;
-        let mut webhooks = Vec::new();
-        for webhook in 0..WEBHOOKS {
-            let url = format!("http://{receivers}{}", sink::path(webhook));
-            webhooks.push(add_webhook(&site, webhook, &url).await?);
-        }
+        let site = Site::start(logs, arguments.binary.clone(), sink.addr(), has_own_mounts).await?;
         let site = Arc::new(site);
+        let webhooks = add_webhooks(&site).await?;
         let processes = Arc::new(Processes::start(&site).await?);
         Ok(Self { site, processes, sink, control: Arc::default(), webhooks })
     }
@@ -144,9 +142,27 @@ impl Run {
     }
 }
 
-async fn add_webhook(site: &Site, webhook: usize, url: &str) -> Result<WebhookId> {
+/// Adds all webhooks, those of each owner side by side; returns their ids.
+async fn add_webhooks(site: &Arc<Site>) -> Result<Vec<WebhookId>> {
+    let mut adding = Vec::new();
+    let mut webhooks = Vec::new();
+    for webhook in 0..WEBHOOKS {
+        let site = Arc::clone(site);
+        adding.push(tokio::spawn(async move { add_webhook(&site, webhook).await }));
+        if owner_of(webhook) != owner_of(webhook + 1) {
+            for added in adding.drain(..) {
+                webhooks.push(added.await??);
+            }
+        }
+    }
+    Ok(webhooks)
+}
+
+async fn add_webhook(site: &Site, webhook: usize) -> Result<WebhookId> {
+    let host = site.proxy(Link::Receivers(owner_of(webhook))).await?.addr();
+    let url = format!("http://{host}{}", sink::path(webhook));
     let owner = owner_name(owner_of(webhook));
-    let mut args = vec!["webhooks", "add", "--no-verify", "--owner", &owner, "--url", url];
+    let mut args = vec!["webhooks", "add", "--no-verify", "--owner", &owner, "--url", &url];
     for filter in filters(webhook) {
         args.extend(["--filter", filter]);
     }

@@ -1,15 +1,16 @@
 //! The receivers: one server for all webhooks, which remembers every POST.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fanfare_core::ids::DeliveryId;
 use fanfare_testkit::receiver::{Receiver, Request};
 use serde_json::Value;
 
 use crate::clock::{Time, now};
-use crate::mood::Mood;
+use crate::mood::{BUSY_INTERVAL, Mood};
 use crate::world::{WEBHOOKS, Webhook};
 
 /// A POST that arrived.
@@ -25,18 +26,37 @@ pub(crate) struct Post {
 }
 
 #[derive(Default)]
-struct Seen {
+struct Record {
     posts: Mutex<Vec<Post>>,
     /// POSTs that no webhook of the run can have sent.
     strange: Mutex<Vec<String>>,
+    /// When a busy receiver last accepted a notification.
+    accepted: Mutex<HashMap<Webhook, Instant>>,
     /// Whether every receiver is well.
     calm: AtomicBool,
+}
+
+impl Record {
+    /// The mood in which the receiver of a webhook meets a request.
+    fn mood(&self, seed: u64, webhook: Webhook, time: Duration) -> Mood {
+        if self.calm.load(Ordering::SeqCst) {
+            return Mood::Well;
+        }
+        let mood = Mood::at(seed, webhook, time);
+        let mut accepted = lock(&self.accepted);
+        let is_free = accepted.get(&webhook).is_none_or(|at| at.elapsed() >= BUSY_INTERVAL);
+        if mood == Mood::Busy && is_free {
+            accepted.insert(webhook, Instant::now());
+            return Mood::Well;
+        }
+        mood
+    }
 }
 
 /// The receivers of all webhooks.
 pub(crate) struct Sink {
     receiver: Receiver,
-    seen: Arc<Seen>,
+    record: Arc<Record>,
 }
 
 impl Sink {
@@ -44,26 +64,19 @@ impl Sink {
     pub(crate) async fn start(seed: u64) -> Self {
         let receiver = Receiver::start().await;
         receiver.keep_no_requests();
-        let seen = Arc::new(Seen::default());
-        let (shared, began) = (Arc::clone(&seen), Instant::now());
+        let record = Arc::new(Record::default());
+        let (shared, began) = (Arc::clone(&record), Instant::now());
         receiver.answer_with(move |request, _| {
-            let mood = |webhook| match shared.calm.load(Ordering::SeqCst) {
-                true => Mood::Well,
-                false => Mood::at(seed, webhook, began.elapsed()),
+            let mood = |webhook| shared.mood(seed, webhook, began.elapsed());
+            let Some(post) = post(request, mood) else {
+                lock(&shared.strange).push(format!("{} {}", request.method, request.path));
+                return Mood::Well.reply();
             };
-            match post(request, mood) {
-                Some(post) => {
-                    let mood = post.mood;
-                    lock(&shared.posts).push(post);
-                    mood.reply()
-                }
-                None => {
-                    lock(&shared.strange).push(format!("{} {}", request.method, request.path));
-                    Mood::Well.reply()
-                }
-            }
+            let mood = post.mood;
+            lock(&shared.posts).push(post);
+            mood.reply()
         });
-        Self { receiver, seen }
+        Self { receiver, record }
     }
 
     pub(crate) fn addr(&self) -> std::net::SocketAddr {
@@ -72,21 +85,21 @@ impl Sink {
 
     /// Makes every receiver well from now on.
     pub(crate) fn calm(&self) {
-        self.seen.calm.store(true, Ordering::SeqCst);
+        self.record.calm.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn count(&self) -> usize {
-        lock(&self.seen.posts).len()
+        lock(&self.record.posts).len()
     }
 
     /// All POSTs so far, in the order in which they arrived.
     pub(crate) fn posts(&self) -> Vec<Post> {
-        lock(&self.seen.posts).clone()
+        lock(&self.record.posts).clone()
     }
 
     /// Requests that were none of the run's.
     pub(crate) fn strange(&self) -> Vec<String> {
-        lock(&self.seen.strange).clone()
+        lock(&self.record.strange).clone()
     }
 }
 

@@ -23,18 +23,14 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
         let mut firsts: BTreeMap<u32, &Post> = BTreeMap::new();
         for post in posts {
             let Some(first) = firsts.insert(post.attempt, post) else { continue };
-            match explanation(&case.evidence.incidents, first.at, post.at) {
-                Some(part) => *findings.duplicates.entry(part).or_default() += 1,
-                None => {
-                    let what = format!(
-                        "{id}, attempt {}, again after {:.1} s, answered {:?}",
-                        post.attempt,
-                        post.at - first.at,
-                        first.mood
-                    );
-                    findings.fail("a duplicate without an explanation", what);
-                }
+            if let Some(part) = explanation(&case.evidence.incidents, first.at, post.at) {
+                *findings.duplicates.entry(part).or_default() += 1;
+                continue;
             }
+            let after = post.at - first.at;
+            let (attempt, mood) = (post.attempt, first.mood);
+            let what = format!("{id}, attempt {attempt}, again after {after:.1} s: {mood:?}");
+            findings.fail("a duplicate without an explanation", what);
         }
     }
 }

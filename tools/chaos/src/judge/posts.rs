@@ -23,7 +23,9 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
         };
         let revisions = revisions(case, delivery);
         let mut counts: HashMap<u32, usize> = HashMap::new();
-        posts.iter().for_each(|post| *counts.entry(post.attempt).or_default() += 1);
+        for post in posts {
+            *counts.entry(post.attempt).or_default() += 1;
+        }
         for post in posts {
             check_content(delivery, post, findings);
             check_time(case, post, findings);
