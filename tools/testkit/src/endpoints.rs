@@ -343,7 +343,7 @@ fn output_of(words: &[String], arguments: &[&str]) -> Result<String> {
 }
 
 /// Names are put into statements and commands without escaping.
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
     ensure!(
         name.starts_with(|it: char| it.is_ascii_lowercase()) && name.chars().all(is_plain),

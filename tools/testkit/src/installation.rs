@@ -149,6 +149,13 @@ impl Installation {
         settings.find(|(name, _)| *name == DATABASE_URL).map(|(_, url)| url)
     }
 
+    /// The URL of the broker, as `command` gets it.
+    #[must_use]
+    pub fn amqp_url(&self, command: &str) -> Option<String> {
+        let mut settings = self.settings_of(command);
+        settings.find(|(name, _)| *name == AMQP_URL).map(|(_, url)| url)
+    }
+
     /// The binary with arguments, ready to be started. The first argument is the command, which
     /// decides the accounts.
     #[must_use]

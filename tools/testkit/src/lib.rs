@@ -17,6 +17,7 @@
 //!   [`service::Service`] is one whose output goes to a file.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
 //! - [`faketime`] gives a process a clock that is wrong.
+//! - [`small_disk`] puts a database on a disk that can be full.
 //! - [`chromium::ChromeDriver`] drives a real browser.
 //! - [`nginx`] stands before the console as in a real installation.
 //! - [`wait::eventually`] waits for a state, instead of for a time.
@@ -44,9 +45,12 @@ pub mod sandbox;
 pub mod servers;
 pub mod service;
 pub mod shared;
+pub mod small_disk;
 pub mod wait;
 
+mod broker_faults;
 mod daemon;
+mod database_faults;
 mod endpoints;
 mod http;
 mod keeper;
@@ -56,6 +60,7 @@ mod rabbitmq;
 mod template;
 mod tree;
 
+pub use broker_faults::Shortage;
 pub use endpoints::{Break, Endpoints};
 pub use installation::Installation;
 pub use programs::postgres_client;

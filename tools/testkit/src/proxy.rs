@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,8 +21,18 @@ pub struct Proxy {
     addr: SocketAddr,
     /// Bound but not listening: it keeps the port while the proxy is cut, and refuses connections.
     _reservation: TcpSocket,
-    is_frozen: Arc<watch::Sender<bool>>,
+    behaviour: Arc<watch::Sender<Behaviour>>,
     accepting: Option<JoinHandle<()>>,
+}
+
+/// What a proxy does with its connections.
+#[derive(Clone, Copy, Default)]
+struct Behaviour {
+    is_frozen: bool,
+    /// The time for which all that passes is held back.
+    delay: Duration,
+    /// The number of resets so far; a connection ends when it grows.
+    resets: u64,
 }
 
 impl Proxy {
@@ -37,10 +48,10 @@ impl Proxy {
             let addr = socket.local_addr()?;
             Ok((socket, addr))
         }));
-        let is_frozen = Arc::new(watch::Sender::new(false));
+        let behaviour = Arc::default();
         let target = Arc::new(watch::Sender::new(target));
         let mut proxy =
-            Self { target, addr, _reservation: reservation, is_frozen, accepting: None };
+            Self { target, addr, _reservation: reservation, behaviour, accepting: None };
         proxy.resume();
         proxy
     }
@@ -68,19 +79,29 @@ impl Proxy {
 
     /// Keeps the connections open, takes new ones too, and passes nothing on.
     pub fn freeze(&self) {
-        self.is_frozen.send_replace(true);
+        self.behaviour.send_modify(|it| it.is_frozen = true);
     }
 
-    /// Passes everything on again, also what was held back while frozen.
+    /// Holds everything that passes back for `delay`.
+    pub fn delay(&self, delay: Duration) {
+        self.behaviour.send_modify(|it| it.delay = delay);
+    }
+
+    /// Resets all open connections on both sides, and takes new ones.
+    pub fn reset(&self) {
+        self.behaviour.send_modify(|it| it.resets += 1);
+    }
+
+    /// Passes everything on again without a delay, also what was held back while frozen.
     ///
     /// # Panics
     ///
     /// If the port can't be listened on again, or outside of a Tokio runtime.
     pub fn resume(&mut self) {
-        self.is_frozen.send_replace(false);
+        self.behaviour.send_modify(|it| (it.is_frozen, it.delay) = (false, Duration::ZERO));
         if self.accepting.is_none() {
             let listener = or_panic(bind(self.addr).and_then(|socket| socket.listen(1024)));
-            let accepting = accept(listener, self.target.subscribe(), Arc::clone(&self.is_frozen));
+            let accepting = accept(listener, self.target.subscribe(), Arc::clone(&self.behaviour));
             self.accepting = Some(tokio::spawn(accepting));
         }
     }
@@ -110,14 +131,14 @@ fn or_panic<T>(result: io::Result<T>) -> T {
 async fn accept(
     listener: TcpListener,
     target: watch::Receiver<SocketAddr>,
-    is_frozen: Arc<watch::Sender<bool>>,
+    behaviour: Arc<watch::Sender<Behaviour>>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Ok((client, _)) = listener.accept() => {
                 let target = *target.borrow();
-                connections.spawn(connect(client, target, is_frozen.subscribe()));
+                connections.spawn(connect(client, target, behaviour.subscribe()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -125,32 +146,48 @@ async fn accept(
 }
 
 /// An unreachable target closes the client's connection.
-async fn connect(client: TcpStream, target: SocketAddr, is_frozen: watch::Receiver<bool>) {
+async fn connect(client: TcpStream, target: SocketAddr, behaviour: watch::Receiver<Behaviour>) {
+    let resets = behaviour.borrow().resets;
     let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
     // A proxy must not add delays of its own.
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    // A failure on one side ends both; a plain end of one direction leaves the other open.
-    let _ = tokio::try_join!(
-        pump(from_client, to_server, is_frozen.clone()),
-        pump(from_server, to_client, is_frozen),
-    );
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let mut watched = behaviour.clone();
+    let is_reset = tokio::select! {
+        // A failure on one side ends both; a plain end of one direction leaves the other open.
+        _ = async { tokio::try_join!(
+            pump(&mut from_client, &mut to_server, behaviour.clone()),
+            pump(&mut from_server, &mut to_client, behaviour),
+        ) } => false,
+        _ = watched.wait_for(|it| it.resets != resets) => true,
+    };
+    if is_reset {
+        let _ = to_client.as_ref().set_zero_linger();
+        let _ = to_server.as_ref().set_zero_linger();
+        // A half that is dropped sends an orderly end; one that is forgotten leaves it to the close.
+        to_client.forget();
+        to_server.forget();
+    }
 }
 
 async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut is_frozen: watch::Receiver<bool>,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    mut behaviour: watch::Receiver<Behaviour>,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let n_bytes = from.read(&mut chunk).await?;
+        let delay = behaviour.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         // An end of the stream must not pass while frozen, either.
-        if is_frozen.wait_for(|is_frozen| !is_frozen).await.is_err() {
+        if behaviour.wait_for(|it| !it.is_frozen).await.is_err() {
             return Ok(());
         }
         if n_bytes == 0 {

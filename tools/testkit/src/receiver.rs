@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -90,6 +90,7 @@ pub struct Receiver {
 
 struct Shared {
     requests: Mutex<Vec<Request>>,
+    keeps_requests: AtomicBool,
     n_requests: AtomicUsize,
     n_connections: AtomicUsize,
     answering: Mutex<Arc<Answering>>,
@@ -108,6 +109,7 @@ impl Receiver {
             bound.unwrap_or_else(|error| panic!("the receiver can't listen: {error}"));
         let shared = Arc::new(Shared {
             requests: Mutex::default(),
+            keeps_requests: AtomicBool::new(true),
             n_requests: AtomicUsize::new(0),
             n_connections: AtomicUsize::new(0),
             answering: Mutex::new(Arc::new(|_, _| Reply::status(200))),
@@ -131,6 +133,11 @@ impl Receiver {
     /// Decides the answers from now on, by the request and the number of requests before it.
     pub fn answer_with(&self, answer: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) {
         *hold(&self.shared.answering) = Arc::new(answer);
+    }
+
+    /// Keeps no request from now on: who decides the answers sees each of them.
+    pub fn keep_no_requests(&self) {
+        self.shared.keeps_requests.store(false, Ordering::SeqCst);
     }
 
     /// All requests so far, in the order they were complete; the first 200,000 of them.
@@ -221,7 +228,7 @@ impl Shared {
     fn take(&self, request: &Request, answering: &Answering) -> Reply {
         let n_before = {
             let mut requests = hold(&self.requests);
-            if requests.len() < MAX_KEPT {
+            if self.keeps_requests.load(Ordering::SeqCst) && requests.len() < MAX_KEPT {
                 requests.push(request.clone());
             }
             // Counted last, so that a test that sees the count finds the request.

@@ -7,15 +7,17 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::servers::Servers;
+
+pub use rustix::process::Signal;
 
 /// A process that does not work within this time never will.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -186,21 +188,38 @@ impl Service {
 
     /// Starts it again if it has ended, and returns whether it had.
     pub fn restart_if_ended(&mut self, home: &Home) -> Result<bool> {
-        if self.child.try_wait()?.is_none() {
+        if self.ended()?.is_none() {
             return Ok(false);
         }
-        let _ = fs::remove_file(&self.pid_file);
         let command = std::mem::replace(&mut self.command, Command::new("true"));
         *self = home.spawn(&self.name, command)?;
         Ok(true)
     }
 
+    /// How it ended; `None` while it runs.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say so.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
+        if status.is_some() {
+            let _ = fs::remove_file(&self.pid_file);
+        }
+        Ok(status)
+    }
+
     /// Asks it to stop, by SIGTERM, without waiting.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends it a signal. One that has ended gets none.
+    pub fn signal(&self, signal: Signal) {
         // The child has an id until it is waited for, so this can't hit another process.
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(pid) = id.and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
     }
 

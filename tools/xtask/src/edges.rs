@@ -17,7 +17,7 @@ const ROLES: [&str; 3] =
     [concat!("fanfare", "_router"), concat!("fanfare", "_worker"), concat!("fanfare", "_console")];
 
 /// Each package and those that it may use. No package uses one of its own layer or of a higher one.
-const ALLOWED: [(&str, &[&str]); 19] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     (
         "fanfare",
         &[
@@ -85,6 +85,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("fanfare-model", &[]),
     ("fanfare-end-to-end", &["fanfare-core"]),
     ("fanfare-bench", &["fanfare-core", "fanfare-store", TESTKIT]),
+    ("fanfare-chaos", &["fanfare-core", TESTKIT]),
     ("xtask", &["fanfare-core", TESTKIT]),
 ];
 

@@ -1,0 +1,257 @@
+//! Makes the faults of a schedule happen, and ends them.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use fanfare_testkit::servers::Servers;
+use fanfare_testkit::{Break, Endpoints};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::clock::{Time, now};
+use crate::fault::{Fault, Link, LinkFault, Part, Queue};
+use crate::installation::{NAME, Site, blocking};
+use crate::processes::Processes;
+use crate::schedule::Planned;
+
+/// The time in which a fault must be ended, once it is to end.
+const END_WITHIN: Duration = Duration::from_mins(3);
+
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A fault that happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incident {
+    pub(crate) fault: Fault,
+    pub(crate) from: Time,
+    /// When its part worked again.
+    pub(crate) to: Time,
+}
+
+impl Incident {
+    pub(crate) fn part(&self) -> Option<Part> {
+        self.fault.part()
+    }
+}
+
+/// Makes faults, and remembers them.
+pub(crate) struct Actor {
+    site: Arc<Site>,
+    processes: Arc<Processes>,
+    began: Instant,
+    incidents: Mutex<Vec<Incident>>,
+    failures: Mutex<Vec<String>>,
+    /// Faults that could not be made, because their part was broken otherwise.
+    skipped: Mutex<usize>,
+}
+
+impl Actor {
+    pub(crate) fn new(site: Arc<Site>, processes: Arc<Processes>) -> Arc<Self> {
+        let (began, incidents, failures, skipped) =
+            (Instant::now(), Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { site, processes, began, incidents, failures, skipped })
+    }
+
+    /// Makes all faults at their times, and returns when all have ended.
+    pub(crate) async fn run(self: Arc<Self>, schedule: Vec<Planned>) -> Result<()> {
+        let mut faults = JoinSet::new();
+        for planned in schedule {
+            sleep_until(self.began + planned.at).await;
+            faults.spawn(Arc::clone(&self).make(planned));
+        }
+        while let Some(ended) = faults.join_next().await {
+            ended.context("a fault panicked")?;
+        }
+        Ok(())
+    }
+
+    async fn make(self: Arc<Self>, planned: Planned) {
+        let Planned { fault, lasts, .. } = planned;
+        let from = now();
+        self.say(&format!("{fault}, for {:.1} s", lasts.as_secs_f32()));
+        match self.perform(fault, lasts).await {
+            Ok(()) => {
+                if let Ok(mut incidents) = self.incidents.lock() {
+                    incidents.push(Incident { fault, from, to: now() });
+                }
+            }
+            Err(error) => {
+                self.say(&format!("{fault}: not possible now: {error:#}"));
+                if let Ok(mut skipped) = self.skipped.lock() {
+                    *skipped += 1;
+                }
+            }
+        }
+    }
+
+    fn say(&self, what: &str) {
+        println!("{:8.1} s  {what}", self.began.elapsed().as_secs_f32());
+    }
+
+    /// Makes a fault and ends it. An error if it could not be made.
+    async fn perform(&self, fault: Fault, lasts: Duration) -> Result<()> {
+        match fault {
+            Fault::Kill(at) => self.processes.kill(at).await,
+            Fault::Terminate(at) => self.processes.terminate(at).await,
+            Fault::Stop(at) => self.processes.stop(at, lasts).await,
+            Fault::StepClock(at, minutes) => {
+                self.site.set_clock(at, minutes)?;
+                sleep(lasts).await;
+                self.site.set_clock(at, 0)?;
+            }
+            Fault::Link(link, how) => self.link(link, how, lasts).await?,
+            Fault::BrokerKilled | Fault::BrokerRestarted => {
+                self.restart_broker(fault == Fault::BrokerKilled, lasts).await?;
+            }
+            Fault::DatabaseCrashed | Fault::DatabaseRestarted => {
+                self.restart_database(fault == Fault::DatabaseCrashed, lasts).await?;
+            }
+            Fault::DatabaseReadOnly => {
+                self.at_servers(|it| it.set_read_only(true)).await?;
+                sleep(lasts).await;
+                self.end(fault, |it| it.set_read_only(false)).await;
+            }
+            Fault::DatabaseDiskFull => self.fill_disk(fault, lasts).await?,
+            Fault::Alarm(shortage) => {
+                self.at_servers(move |it| it.raise_alarm(shortage)).await?;
+                sleep(lasts).await;
+                self.end(fault, move |it| it.clear_alarm(shortage)).await;
+            }
+            Fault::QueueBroken(queue, how) => self.break_queue(queue, how, lasts).await?,
+            Fault::QueuePurged(queue) => {
+                self.at_servers(move |it| it.purge_queue(NAME, queue)).await?;
+            }
+            Fault::QueueDeleted(queue) => {
+                self.at_servers(move |it| it.delete_queue(NAME, queue)).await?;
+            }
+            Fault::ConnectionsClosed => self.at_servers(|it| it.close_connections(NAME)).await?,
+            Fault::BackendKilled => self.at_servers(|it| it.kill_backend(NAME)).await?,
+            Fault::BackendsTerminated => self.at_servers(|it| it.terminate_backends(NAME)).await?,
+        }
+        Ok(())
+    }
+
+    async fn fill_disk(&self, fault: Fault, lasts: Duration) -> Result<()> {
+        let disk = self.site.disk.clone().context("the database has no disk that can be full")?;
+        let to_fill = disk.clone();
+        blocking(move || to_fill.fill()).await?;
+        sleep(lasts).await;
+        self.end(fault, move |_| disk.make_room()).await;
+        Ok(())
+    }
+
+    async fn link(&self, link: Link, how: LinkFault, lasts: Duration) -> Result<()> {
+        {
+            let mut proxy = self.site.proxy(link).await?;
+            match how {
+                LinkFault::Cut => proxy.cut().await,
+                LinkFault::Silent => proxy.freeze(),
+                LinkFault::Slow(milliseconds) => proxy.delay(Duration::from_millis(milliseconds)),
+                LinkFault::Reset => proxy.reset(),
+            }
+        }
+        if how != LinkFault::Reset {
+            sleep(lasts).await;
+            self.site.proxy(link).await?.resume();
+        }
+        Ok(())
+    }
+
+    async fn restart_broker(&self, kill: bool, away: Duration) -> Result<()> {
+        let end = if kill { Servers::kill_broker } else { Servers::stop_broker };
+        self.site.with_servers(end).await?;
+        sleep(away).await;
+        if let Err(error) = self.site.with_servers(Servers::start_broker).await {
+            self.fail(format!("RabbitMQ did not start again: {error:#}"));
+        }
+        Ok(())
+    }
+
+    async fn restart_database(&self, crash: bool, away: Duration) -> Result<()> {
+        let end = if crash { Servers::kill_database } else { Servers::stop_database };
+        self.site.with_servers(end).await?;
+        sleep(away).await;
+        if let Err(error) = self.site.with_servers(Servers::start_database).await {
+            self.fail(format!("PostgreSQL did not start again: {error:#}"));
+        }
+        Ok(())
+    }
+
+    /// A queue whose data are gone stays broken until it is repaired; a router does it after two
+    /// minutes, and an operator at once.
+    async fn break_queue(&self, queue: Queue, how: Break, lasts: Duration) -> Result<()> {
+        self.at_servers(move |it| it.break_queue(NAME, queue, how)).await?;
+        sleep(lasts).await;
+        match how {
+            Break::Dead => self.repair().await,
+            // It may have been declared again, or started with its broker: then it answers already.
+            Break::Silent => {
+                let _ = self.at_servers(move |it| it.resume_queue(NAME, queue)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Repairs all broken queues, as an operator does.
+    pub(crate) async fn repair(&self) {
+        let repaired = timeout(END_WITHIN, async {
+            while let Err(error) = self.site.commands().run(&["doctor", "--repair"], None).await {
+                self.say(&format!("queues can't be repaired yet: {}", first_line(&error)));
+                sleep(PAUSE).await;
+            }
+        });
+        if repaired.await.is_err() {
+            self.fail(format!("queues could not be repaired within {END_WITHIN:?}"));
+        }
+    }
+
+    async fn at_servers(
+        &self,
+        work: impl FnOnce(&Endpoints) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let endpoints = self.site.endpoints().clone();
+        blocking(move || work(&endpoints)).await
+    }
+
+    /// Ends a fault; what ends it is repeated until it works.
+    async fn end(
+        &self,
+        fault: Fault,
+        work: impl Fn(&Endpoints) -> Result<()> + Clone + Send + 'static,
+    ) {
+        let ended = timeout(END_WITHIN, async {
+            while self.at_servers(work.clone()).await.is_err() {
+                sleep(PAUSE).await;
+            }
+        });
+        if ended.await.is_err() {
+            self.fail(format!("{fault} did not end within {END_WITHIN:?}"));
+        }
+    }
+
+    fn fail(&self, failure: String) {
+        eprintln!("FAILURE: {failure}");
+        if let Ok(mut failures) = self.failures.lock() {
+            failures.push(failure);
+        }
+    }
+
+    /// The faults so far that have ended.
+    pub(crate) fn incidents(&self) -> Vec<Incident> {
+        self.incidents.lock().map(|it| it.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn skipped(&self) -> usize {
+        self.skipped.lock().map_or(0, |it| *it)
+    }
+
+    /// What could not be mended.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.failures.lock().map(|it| it.clone()).unwrap_or_default()
+    }
+}
+
+fn first_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,138 @@
+//! Compares what was promised with what came: pure functions of the evidence.
+//!
+//! [`plans`] compares the plans with the reference, [`outcomes`] the deliveries with what arrived,
+//! [`posts`] what arrived with who may read it, and [`duplicates`] explains what arrived twice.
+
+mod duplicates;
+mod outcomes;
+mod plans;
+mod posts;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
+
+use crate::act::Incident;
+use crate::fault::Part;
+use crate::ledger::Ledger;
+use crate::publisher::{Event, Published};
+use crate::sink::Post;
+use crate::world::{Webhook, owner_of};
+
+/// All that is known at the end of a run.
+pub(crate) struct Evidence {
+    pub(crate) published: Published,
+    pub(crate) ledger: Ledger,
+    pub(crate) posts: Vec<Post>,
+    /// Deliveries with a dead letter.
+    pub(crate) letters: HashSet<(BatchKey, WebhookId)>,
+    /// The reasons of refused events.
+    pub(crate) refused: Vec<String>,
+    pub(crate) incidents: Vec<Incident>,
+    /// Faults that were not possible at their time.
+    pub(crate) skipped: usize,
+    /// The id of each webhook, by its number.
+    pub(crate) webhooks: Vec<WebhookId>,
+    /// What the processes, the servers and the receivers found themselves.
+    pub(crate) failures: Vec<String>,
+}
+
+/// What the comparison found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// By kind; none if the run passed.
+    pub(crate) failures: BTreeMap<&'static str, Vec<String>>,
+    /// Deliveries by state and reason.
+    pub(crate) outcomes: BTreeMap<String, usize>,
+    /// POSTs that came twice, by what explains them.
+    pub(crate) duplicates: BTreeMap<Part, usize>,
+}
+
+impl Findings {
+    pub(crate) fn passed(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    fn fail(&mut self, kind: &'static str, what: String) {
+        self.failures.entry(kind).or_default().push(what);
+    }
+}
+
+/// A delivery that the ledger planned.
+struct Delivery {
+    batch: BatchKey,
+    webhook: Webhook,
+    /// The numbers of its events.
+    events: BTreeSet<usize>,
+}
+
+/// The evidence with what is looked up again and again.
+struct Case<'a> {
+    evidence: &'a Evidence,
+    deliveries: HashMap<DeliveryId, Delivery>,
+    /// The POSTs of each delivery, in the order in which they came.
+    posts: HashMap<DeliveryId, Vec<&'a Post>>,
+}
+
+/// Compares.
+pub(crate) fn judge(evidence: &Evidence) -> Findings {
+    let mut findings = Findings::default();
+    for failure in &evidence.failures {
+        findings.fail("processes, servers and receivers", failure.clone());
+    }
+    for reason in &evidence.refused {
+        findings.fail("a valid event was refused", reason.clone());
+    }
+    let case = Case::new(evidence);
+    plans::check(&case, &mut findings);
+    outcomes::check(&case, &mut findings);
+    posts::check(&case, &mut findings);
+    duplicates::check(&case, &mut findings);
+    findings
+}
+
+impl<'a> Case<'a> {
+    fn new(evidence: &'a Evidence) -> Self {
+        let numbers: HashMap<WebhookId, Webhook> =
+            evidence.webhooks.iter().enumerate().map(|(number, id)| (*id, number)).collect();
+        let mut deliveries = HashMap::new();
+        for (number, event) in evidence.published.events.iter().enumerate() {
+            let Some(stored) = evidence.ledger.event(number) else { continue };
+            for id in &stored.webhooks {
+                let Some(webhook) = numbers.get(id) else { continue };
+                let delivery =
+                    deliveries.entry(DeliveryId::of(event.batch, *id)).or_insert_with(|| {
+                        Delivery { batch: event.batch, webhook: *webhook, events: BTreeSet::new() }
+                    });
+                delivery.events.insert(number);
+            }
+        }
+        let mut posts: HashMap<DeliveryId, Vec<&Post>> = HashMap::new();
+        for post in &evidence.posts {
+            posts.entry(post.id).or_default().push(post);
+        }
+        Self { evidence, deliveries, posts }
+    }
+
+    fn event(&self, number: usize) -> &'a Event {
+        &self.evidence.published.events[number]
+    }
+
+    fn webhook_id(&self, webhook: Webhook) -> WebhookId {
+        self.evidence.webhooks[webhook]
+    }
+
+    /// Whether the owner of a webhook may read what an event is about, as of a revision.
+    fn may_read(&self, webhook: Webhook, number: usize, revision: i64) -> bool {
+        let resource = self.event(number).resource;
+        self.evidence.published.directory.may_read(owner_of(webhook), resource, revision)
+    }
+
+    /// The revision by which an event was to be planned.
+    fn planned_by(&self, number: usize) -> Option<i64> {
+        let decided = self.evidence.ledger.event(number)?.decided_revision;
+        Some(self.event(number).revision.unwrap_or(decided))
+    }
+}
