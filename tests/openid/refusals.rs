@@ -173,7 +173,7 @@ async fn refused_user_sees_the_reason() {
     let stranger = refused(&it, "stranger").await.body;
     assert!(stranger.contains("the report server has no user of that name"), "{stranger}");
     // Without this prompt the provider would sign in the same user again.
-    assert!(stranger.contains("anew=yes"), "{stranger}");
+    assert!(stranger.contains("force_login=yes"), "{stranger}");
     // The name has another letter s than that of the disabled user.
     let other = refused(&it, "di\u{17f}abled").await.body;
     assert!(other.contains("the report server has no user of that name"), "{other}");

@@ -3,7 +3,7 @@
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::Restart;
 use fanfare_store::StoreError;
-use fanfare_store::deliveries::{AttemptLog, Delivery, DeliveryFilter, DeliveryPage};
+use fanfare_store::deliveries::{AttemptLog, Delivery, DeliveryFilter, DeliveryPage, RestartScope};
 
 use crate::receiving::not_receiving;
 use crate::{Actor, Context, NotAdministrator, NotReceiving};
@@ -101,7 +101,7 @@ pub async fn retry(
         return Err(why.into());
     }
     let (batch, webhook) = store.delivery_find(id).await?.ok_or(DeliveryError::Unknown)?;
-    match store.delivery_restart(batch, webhook, false).await? {
+    match store.delivery_restart(batch, webhook, RestartScope::NotPending).await? {
         Restart::Begun(due) => {
             Ok(Retried::Begun { enqueued: context.publisher.enqueue(&[due]).await })
         }

@@ -25,7 +25,7 @@ pub(crate) fn store_for_people(settings: &Settings, process: &str) -> anyhow::Re
 }
 
 /// The database for background work of a process, with few connections.
-pub(crate) fn store_for_upkeep(settings: &Settings, process: &str) -> anyhow::Result<Store> {
+pub(crate) fn store_for_background(settings: &Settings, process: &str) -> anyhow::Result<Store> {
     store_with(settings, &format!("{process} background"), 2, PlanMode::Custom)
 }
 

@@ -12,6 +12,8 @@ use tokio_postgres::Row;
 use crate::directory::UserStatus;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 pub(crate) use statement::READABLE_SCOPES;
 use statement::{CHECK, MAY_READ, READERS};
 
@@ -64,16 +66,13 @@ impl Store {
                 targets.push(*target);
             }
         }
-        let doing = "check access";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(MAY_READ).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("check access").await?;
         let rows = client
-            .query(&statement, &[&idx, &users, &scopes, &targets, &administrator_key()])
-            .await
-            .map_err(StoreError::at(doing))?;
+            .query(&Cached(MAY_READ), &[&idx, &users, &scopes, &targets, &administrator_key()])
+            .await?;
         let mut may = vec![false; questions.len()];
         for row in rows {
-            let index: i32 = row.try_get(0).map_err(StoreError::at(doing))?;
+            let index: i32 = row.column("idx")?;
             if let Some(slot) = usize::try_from(index).ok().and_then(|index| may.get_mut(index)) {
                 *slot = true;
             }
@@ -91,9 +90,8 @@ impl Store {
         resource: &Resource,
         revision: i64,
     ) -> Result<Access, StoreError> {
-        let doing = "look up what a user may read through";
         let (scopes, targets) = scopes_of(resource);
-        let client = self.client().await?;
+        let client = self.connection("look up what a user may read through").await?;
         let rows = client
             .query(
                 CHECK,
@@ -105,14 +103,12 @@ impl Store {
                     /* user */ &user.key(),
                 ],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
+            .await?;
         let Some(first) = rows.first() else {
             return Ok(Access { state: OwnerState::Deleted, grants: Vec::new() });
         };
-        let read = || Ok(owner_state(first.try_get(5)?, first.try_get(6)?));
-        let state = read().map_err(StoreError::at(doing))?;
-        let grants = rows.iter().filter_map(|row| grant(row, 0).transpose());
+        let state = owner_state(first)?;
+        let grants = rows.iter().filter_map(|row| grant(row).transpose());
         Ok(Access { state, grants: grants.collect::<Result<_, _>>()? })
     }
 
@@ -124,18 +120,14 @@ impl Store {
         resource: &Resource,
         revision: i64,
     ) -> Result<Vec<Reader>, StoreError> {
-        let doing = "look up who may read";
         let (scopes, targets) = scopes_of(resource);
-        let client = self.client().await?;
-        let rows = client
-            .query(READERS, &[&revision, &scopes, &targets, &administrator_key()])
-            .await
-            .map_err(StoreError::at(doing))?;
+        let client = self.connection("look up who may read").await?;
+        let rows =
+            client.query(READERS, &[&revision, &scopes, &targets, &administrator_key()]).await?;
         let path = |row: &Row| {
-            let read = || Ok((row.try_get::<_, String>(5)?, row.try_get(6)?));
-            let (key, user) = read().map_err(StoreError::at(doing))?;
-            let grant = grant(row, 0)?.ok_or_else(|| inconsistent("scope"))?;
-            Ok((key, Reader { user, grant }))
+            let key: String = row.column("user_key")?;
+            let grant = grant(row)?.ok_or_else(|| inconsistent("scope"))?;
+            Ok((key, Reader { user: row.column("user_name")?, grant }))
         };
         let mut paths = rows.iter().map(path).collect::<Result<Vec<_>, StoreError>>()?;
         paths.dedup_by(|later, first| later.0 == first.0);
@@ -149,37 +141,32 @@ pub(crate) fn scopes_of(resource: &Resource) -> (Vec<&'static str>, Vec<&str>) {
     scopes.map(|(scope, target)| (scope.name(), target)).unzip()
 }
 
-/// The state of a user by the flags of the user's version; `None` without a version.
-pub(crate) fn owner_state(enabled: Option<bool>, deleted: Option<bool>) -> OwnerState {
-    match (enabled, deleted) {
-        (Some(true), Some(false)) => OwnerState::Enabled,
-        (Some(false), Some(false)) => OwnerState::Disabled,
-        _ => OwnerState::Deleted,
-    }
+/// Reads the state of a user from the columns `enabled` and `deleted` of the user's version, which
+/// are null without a version.
+pub(crate) fn owner_state(row: &Row) -> Result<OwnerState, StoreError> {
+    Ok(UserStatus::of(row)?.into())
 }
 
-/// Reads a grant from five columns, the first at `at`: precedence (0 of the user, 1 of a role, 2 of
-/// the administrators' role), scope, target, role and revision. `None` when there is no grant.
-pub(crate) fn grant(row: &Row, at: usize) -> Result<Option<Grant>, StoreError> {
-    let doing = "read a grant";
-    let text = |column: usize| row.try_get::<_, Option<String>>(at + column);
-    let read = || {
-        let (precedence, since): (Option<i32>, Option<i64>) =
-            (row.try_get(at)?, row.try_get(at + 4)?);
-        Ok((precedence.zip(since), text(1)?.zip(text(2)?), text(3)?))
-    };
-    let (path, permission, role) = read().map_err(StoreError::at(doing))?;
-    let Some((precedence, since)) = path else { return Ok(None) };
-    let by = match (precedence, role) {
+/// Reads a grant from the columns `precedence` (0 of the user, 1 of a role, 2 of the
+/// administrators' role), `scope`, `target`, `role` and `since`. `None` when there is no grant.
+pub(crate) fn grant(row: &Row) -> Result<Option<Grant>, StoreError> {
+    let precedence: Option<i32> = row.column("precedence")?;
+    let since: Option<i64> = row.column("since")?;
+    let Some((precedence, since)) = precedence.zip(since) else { return Ok(None) };
+    let by = match (precedence, row.column("role")?) {
         (0, _) => By::User,
         (1, Some(role)) => By::Role(role),
         _ => By::Administrator,
     };
-    let known = |(scope, target): (String, String)| {
-        let scope = Scope::parse(&scope);
-        scope.map(|scope| (scope, target)).ok_or_else(|| inconsistent("scope"))
-    };
-    Ok(Some(Grant { permission: permission.map(known).transpose()?, by, since }))
+    Ok(Some(Grant { permission: permission(row)?, by, since }))
+}
+
+/// Reads the columns `scope` and `target` of a grant; `None` when they are null.
+pub(crate) fn permission(row: &Row) -> Result<Option<(Scope, String)>, StoreError> {
+    let scope: Option<&str> = row.column("scope")?;
+    let Some((scope, target)) = scope.zip(row.column("target")?) else { return Ok(None) };
+    let scope = Scope::parse(scope).ok_or_else(|| inconsistent("scope"))?;
+    Ok(Some((scope, target)))
 }
 
 fn inconsistent(column: &'static str) -> StoreError {

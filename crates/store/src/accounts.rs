@@ -4,10 +4,13 @@ use argon2::Argon2;
 use argon2::password_hash::{self, PasswordHasher as _, PasswordVerifier as _};
 use chrono::{DateTime, Utc};
 use fanfare_core::name::Name;
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::Row;
 
+use crate::connection::Acting;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Run;
 
 /// A hash whose password is not known, with the parameters of all others. A check against it takes
 /// as long as the check for an account that exists.
@@ -53,14 +56,13 @@ impl Store {
                 set name = excluded.name, password_hash = excluded.password_hash,
                     administrator = excluded.administrator, disabled_at = null,
                     disabled_reason = null, generation = accounts.generation + 1
-            returning (xmax = 0)";
+            returning xmax = 0 as is_new";
         let hash = hashed(password).await?;
-        let client = self.client().await?;
+        let client = self.connection("save the account").await?;
         client
             .query_one(SQL, &[&name.key(), &name.as_str(), &hash, &administrator])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(StoreError::at("save the account"))
+            .await?
+            .column("is_new")
     }
 
     /// Changes an account's password, and ends its sessions. Returns whether there is such an
@@ -75,19 +77,15 @@ impl Store {
             update accounts set password_hash = $2, generation = generation + 1
             where name_key = $1";
         let hash = hashed(password).await?;
-        let client = self.client().await?;
-        client
-            .execute(SQL, &[&name.key(), &hash])
-            .await
-            .map(|rows| rows == 1)
-            .map_err(StoreError::at("change the account's password"))
+        let client = self.connection("change the account's password").await?;
+        client.execute(SQL, &[&name.key(), &hash]).await.map(|rows| rows == 1)
     }
 
     /// Disables the account with this folded name, and ends its sessions. An account that is
     /// disabled already keeps its first reason. Returns whether there is such an account.
     pub async fn account_disable(&self, key: &str, reason: &str) -> Result<bool, StoreError> {
-        let client = self.client().await?;
-        account_disable(&***client, key, reason).await
+        let client = self.connection("disable the account").await?;
+        account_disable(&client, key, reason).await
     }
 
     /// Enables an account again. Its earlier sessions stay ended. Returns whether there is such an
@@ -97,23 +95,15 @@ impl Store {
             update accounts
             set disabled_at = null, disabled_reason = null, generation = generation + 1
             where name_key = $1";
-        let client = self.client().await?;
-        client
-            .execute(SQL, &[&name.key()])
-            .await
-            .map(|rows| rows == 1)
-            .map_err(StoreError::at("enable the account"))
+        let client = self.connection("enable the account").await?;
+        client.execute(SQL, &[&name.key()]).await.map(|rows| rows == 1)
     }
 
     /// Removes an account with its sessions. Returns whether there was such an account.
     pub async fn account_remove(&self, name: &Name) -> Result<bool, StoreError> {
         const SQL: &str = "-- account_remove\ndelete from accounts where name_key = $1";
-        let client = self.client().await?;
-        client
-            .execute(SQL, &[&name.key()])
-            .await
-            .map(|rows| rows == 1)
-            .map_err(StoreError::at("remove the account"))
+        let client = self.connection("remove the account").await?;
+        client.execute(SQL, &[&name.key()]).await.map(|rows| rows == 1)
     }
 
     /// Lists all accounts by name.
@@ -122,12 +112,11 @@ impl Store {
             select a.name, a.administrator, a.created_at, a.disabled_at, a.disabled_reason,
                    (select count(*) from sessions s
                     where s.account_key = a.name_key and s.expires_at > now()
-                      and s.account_generation = a.generation)
+                      and s.account_generation = a.generation) as sessions
             from accounts a order by a.name_key";
-        let doing = "list the accounts";
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[]).await.map_err(StoreError::at(doing))?;
-        rows.iter().map(account).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        let client = self.connection("list the accounts").await?;
+        let rows = client.query(SQL, &[]).await?;
+        rows.iter().map(account).collect()
     }
 
     /// Reads the credentials of an account; `None` when there is no such account or it is disabled.
@@ -138,20 +127,22 @@ impl Store {
         const SQL: &str = "-- account_credentials
             select password_hash, administrator from accounts
             where name_key = $1 and disabled_at is null";
-        let doing = "look up the account";
-        let client = self.client().await?;
-        let row = client.query_opt(SQL, &[&name.key()]).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("look up the account").await?;
+        let row = client.query_opt(SQL, &[&name.key()]).await?;
         let read = |row: Row| {
-            Ok(Credentials { password_hash: row.try_get(0)?, administrator: row.try_get(1)? })
+            Ok(Credentials {
+                password_hash: row.column("password_hash")?,
+                administrator: row.column("administrator")?,
+            })
         };
-        row.map(read).transpose().map_err(StoreError::at(doing))
+        row.map(read).transpose()
     }
 }
 
 /// Disables the account with this folded name as part of a caller's transaction; see
 /// [`Store::account_disable`].
 pub(crate) async fn account_disable(
-    client: &impl GenericClient,
+    client: &Acting<impl Run>,
     key: &str,
     reason: &str,
 ) -> Result<bool, StoreError> {
@@ -161,22 +152,18 @@ pub(crate) async fn account_disable(
         set disabled_reason = case when disabled_at is null then $2 else disabled_reason end,
             disabled_at = coalesce(disabled_at, now()), generation = generation + 1
         where name_key = $1";
-    client
-        .execute(SQL, &[&key, &reason])
-        .await
-        .map(|rows| rows == 1)
-        .map_err(StoreError::at("disable the account"))
+    client.execute(SQL, &[&key, &reason]).await.map(|rows| rows == 1)
 }
 
-fn account(row: &Row) -> Result<Account, tokio_postgres::Error> {
-    let disabled_at: Option<DateTime<Utc>> = row.try_get(3)?;
-    let reason: Option<String> = row.try_get(4)?;
+fn account(row: &Row) -> Result<Account, StoreError> {
+    let disabled_at: Option<DateTime<Utc>> = row.column("disabled_at")?;
+    let reason: Option<String> = row.column("disabled_reason")?;
     Ok(Account {
-        name: row.try_get(0)?,
-        administrator: row.try_get(1)?,
-        created_at: row.try_get(2)?,
+        name: row.column("name")?,
+        administrator: row.column("administrator")?,
+        created_at: row.column("created_at")?,
         disabled: disabled_at.map(|at| (at, reason)),
-        sessions: row.try_get(5)?,
+        sessions: row.column("sessions")?,
     })
 }
 

@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 
 /// A row of the ledger: an attempt, or a decision to make none.
 #[derive(Debug, Clone)]
@@ -145,12 +147,10 @@ impl Store {
                 .as_ref()
                 .map(|post| i32::try_from(post.duration.as_millis()).unwrap_or(i32::MAX))
         };
-        let doing = "record attempts";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("record attempts").await?;
         let written = client
             .execute(
-                &statement,
+                &Cached(SQL),
                 &[
                     /* batch */ &column(entries, |e| e.due.batch.0),
                     /* webhook */ &column(entries, |e| e.due.webhook.0),
@@ -178,8 +178,7 @@ impl Store {
                     }),
                 ],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
+            .await?;
         drop(client);
         if usize::try_from(written).is_ok_and(|written| written == entries.len()) {
             return Ok(Vec::new());
@@ -196,16 +195,13 @@ impl Store {
                 with ordinality as e(batch, webhook, entry, at, position)
             join attempts a using (batch, webhook, entry)
             where a.at <> e.at";
-        let doing = "look for attempts that were made twice";
         let dues: Vec<Due> = entries.iter().map(|entry| entry.due).collect();
         let (batches, webhooks, numbers) = columns(&dues);
         let at: Vec<DateTime<Utc>> = entries.iter().map(|entry| entry.at).collect();
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let rows = client.query(&statement, &[&batches, &webhooks, &numbers, &at]).await;
-        let rows = rows.map_err(StoreError::at(doing))?;
+        let client = self.connection("look for attempts that were made twice").await?;
+        let rows = client.query(&Cached(SQL), &[&batches, &webhooks, &numbers, &at]).await?;
         let position = |row: &Row| {
-            let position: i64 = row.try_get(0).map_err(StoreError::at(doing))?;
+            let position: i64 = row.column("position")?;
             Ok(usize::try_from(position - 1).unwrap_or_default())
         };
         rows.iter().map(position).collect()
@@ -232,14 +228,11 @@ impl Store {
     }
 
     async fn directory_age(&self) -> Result<(i64, Option<DateTime<Utc>>, bool), StoreError> {
-        const SQL: &str =
-            "-- directory_age\nselect revision, late_at, hold is not null from directory_state";
-        let doing = "read the directory's age";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let row = client.query_one(&statement, &[]).await.map_err(StoreError::at(doing))?;
-        let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
-        read().map_err(StoreError::at(doing))
+        const SQL: &str = "-- directory_age
+            select revision, late_at, hold is not null as held from directory_state";
+        let client = self.connection("read the directory's age").await?;
+        let row = client.query_one(&Cached(SQL), &[]).await?;
+        Ok((row.column("revision")?, row.column("late_at")?, row.column("held")?))
     }
 
     /// Reads the last rows of deliveries, in the order of `dues`.
@@ -247,18 +240,16 @@ impl Store {
         const SQL: &str = "-- attempts_last
             select a.entry, a.attempt, a.tries, a.since, a.state, a.reason, a.status,
                    a.next_attempt_at, a.revision, a.at,
-                   a.outcome is not null and a.detail is null
+                   a.outcome is not null and a.detail is null as whole
             from unnest($1::uuid[], $2::uuid[]) with ordinality as d(batch, webhook, idx)
             left join lateral (select * from attempts a
                                where a.batch = d.batch and a.webhook = d.webhook
                                order by a.entry desc limit 1) a on true
             order by d.idx";
-        let doing = "read attempts";
         let (batches, webhooks, _) = columns(dues);
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let rows = client.query(&statement, &[&batches, &webhooks]).await;
-        rows.map_err(StoreError::at(doing))?.iter().map(last).collect()
+        let client = self.connection("read attempts").await?;
+        let rows = client.query(&Cached(SQL), &[&batches, &webhooks]).await?;
+        rows.iter().map(last).collect()
     }
 
     /// Reads the events of one delivery with their notifications, whatever their size. It reads
@@ -281,21 +272,19 @@ impl Store {
         const SQL: &str = "-- planned_events
             select d.idx,
                    case when sum(octet_length(e.notification)) over (partition by d.idx) <= $3
-                        then e.notification end,
+                        then e.notification end as notification,
                    e.subject, e.event_type, e.event_id, e.traceparent, e.decided_revision,
-                   e.received_at, octet_length(e.notification)
+                   e.received_at, octet_length(e.notification) as size
             from unnest($1::uuid[], $2::uuid[]) with ordinality as d(batch, webhook, idx)
             join events e on e.batch = d.batch and d.webhook = any(e.webhooks)
             order by d.idx, e.position";
-        let doing = "read the events of deliveries";
         let (batches, webhooks, _) = columns(dues);
         let inline = i64::try_from(inline).unwrap_or(i64::MAX);
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let rows = client.query(&statement, &[&batches, &webhooks, &inline]).await;
+        let client = self.connection("read the events of deliveries").await?;
+        let rows = client.query(&Cached(SQL), &[&batches, &webhooks, &inline]).await?;
         let mut events: Vec<Vec<PlannedEvent>> = dues.iter().map(|_| Vec::new()).collect();
-        for row in rows.map_err(StoreError::at(doing))? {
-            let (index, event) = planned_event(&row).map_err(StoreError::at(doing))?;
+        for row in rows {
+            let (index, event) = planned_event(&row)?;
             if let Some(of_delivery) = events.get_mut(index) {
                 of_delivery.push(event);
             }
@@ -312,41 +301,39 @@ pub(crate) fn columns(dues: &[Due]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i32>) {
 
 /// Reads the columns of `attempts_last`.
 fn last(row: &Row) -> Result<Option<Last>, StoreError> {
-    let doing = "read an attempt";
-    let entry: Option<i32> = row.try_get(0).map_err(StoreError::at(doing))?;
-    let Some(entry) = entry else { return Ok(None) };
-    let state: &str = row.try_get(4).map_err(StoreError::at(doing))?;
-    let state = State::parse(state)
-        .ok_or(StoreError::Inconsistent { table: "attempts", column: "state" })?;
-    let read = || {
-        Ok(Some(Last {
-            entry,
-            attempt: row.try_get(1)?,
-            tries: row.try_get(2)?,
-            since: row.try_get(3)?,
-            state,
-            reason: row.try_get(5)?,
-            status: row.try_get(6)?,
-            next_attempt_at: row.try_get(7)?,
-            revision: row.try_get(8)?,
-            at: row.try_get(9)?,
-            whole: row.try_get(10)?,
-        }))
-    };
-    read().map_err(StoreError::at(doing))
+    let Some(entry) = row.column("entry")? else { return Ok(None) };
+    Ok(Some(Last {
+        entry,
+        attempt: row.column("attempt")?,
+        tries: row.column("tries")?,
+        since: row.column("since")?,
+        state: state(row)?,
+        reason: row.column("reason")?,
+        status: row.column("status")?,
+        next_attempt_at: row.column("next_attempt_at")?,
+        revision: row.column("revision")?,
+        at: row.column("at")?,
+        whole: row.column("whole")?,
+    }))
 }
 
-fn planned_event(row: &Row) -> Result<(usize, PlannedEvent), tokio_postgres::Error> {
-    let ordinal: i64 = row.try_get(0)?;
+/// Reads the state of a delivery from the column `state`.
+pub(crate) fn state(row: &Row) -> Result<State, StoreError> {
+    State::parse(row.column("state")?)
+        .ok_or(StoreError::Inconsistent { table: "attempts", column: "state" })
+}
+
+fn planned_event(row: &Row) -> Result<(usize, PlannedEvent), StoreError> {
+    let ordinal: i64 = row.column("idx")?;
     let event = PlannedEvent {
-        notification: row.try_get(1)?,
-        subject: row.try_get(2)?,
-        event_type: row.try_get(3)?,
-        event_id: row.try_get(4)?,
-        traceparent: row.try_get(5)?,
-        decided_revision: row.try_get(6)?,
-        received_at: row.try_get(7)?,
-        size: usize::try_from(row.try_get::<_, i32>(8)?).unwrap_or_default(),
+        notification: row.column("notification")?,
+        subject: row.column("subject")?,
+        event_type: row.column("event_type")?,
+        event_id: row.column("event_id")?,
+        traceparent: row.column("traceparent")?,
+        decided_revision: row.column("decided_revision")?,
+        received_at: row.column("received_at")?,
+        size: usize::try_from(row.column::<i32>("size")?).unwrap_or_default(),
     };
     // Ordinality counts from 1.
     Ok((usize::try_from(ordinal - 1).unwrap_or(usize::MAX), event))
@@ -362,13 +349,12 @@ impl Store {
             select distinct e.batch, p.webhook
             from events e cross join unnest(e.webhooks) as p(webhook)
             where e.batch between $1 and $2";
-        let doing = "find the delivery";
         let (first, last) = id.batches();
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[&first.0, &last.0]).await;
-        for row in rows.map_err(StoreError::at(doing))? {
-            let read = || Ok((BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?)));
-            let (batch, webhook) = read().map_err(StoreError::at(doing))?;
+        let client = self.connection("find the delivery").await?;
+        let rows = client.query(SQL, &[&first.0, &last.0]).await?;
+        for row in rows {
+            let batch = BatchKey(row.column("batch")?);
+            let webhook = WebhookId(row.column("webhook")?);
             if DeliveryId::of(batch, webhook) == id {
                 return Ok(Some((batch, webhook)));
             }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::attempts::columns;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// The answer to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Store {
             )
             .await
             .map_err(StoreError::at(doing))?;
-        rows.iter().map(claim).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        rows.iter().map(claim).collect()
     }
 
     /// Releases the claims of a lease under which no attempt began. They can be claimed at once,
@@ -132,9 +133,10 @@ impl Store {
     }
 }
 
-fn claim(row: &Row) -> Result<Claim, tokio_postgres::Error> {
-    let unrecorded = Unrecorded { tries: row.try_get(2)?, alone: row.try_get(3)? };
-    Ok(match (row.try_get(0)?, row.try_get(1)?) {
+fn claim(row: &Row) -> Result<Claim, StoreError> {
+    let unrecorded =
+        Unrecorded { tries: row.column("unrecorded")?, alone: row.column("unrecorded_alone")? };
+    Ok(match (row.column("past")?, row.column("ours")?) {
         (true, _) => Claim::Past,
         (false, true) => Claim::Ours(unrecorded),
         (false, false) => Claim::HeldElsewhere,

@@ -17,10 +17,12 @@ use tokio_postgres::types::Json;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 pub use page::DeliveryPage;
 pub use position::Position;
 pub use resend::{NewResend, Resend, ResendEnd, ResendProgress};
+pub use restart::RestartScope;
 
 /// The conditions of a list of deliveries; `None` sets no condition.
 #[derive(Debug, Clone, Default)]
@@ -103,30 +105,28 @@ impl Store {
                    trace
             from attempts where batch = $1 and webhook = $2 and outcome is not null
             order by entry";
-        let doing = "show the delivery";
         let Some((batch, webhook)) = self.delivery_find(id).await? else {
             return Ok(None);
         };
         let Some(delivery) = self.delivery_one(batch, webhook).await? else {
             return Ok(None);
         };
-        let client = self.client().await?;
-        let rows =
-            client.query(SQL, &[&batch.0, &webhook.0]).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("show the delivery").await?;
+        let rows = client.query(SQL, &[&batch.0, &webhook.0]).await?;
         let log = rows.iter().map(attempt_log).collect::<Result<_, _>>();
-        Ok(Some((delivery, log.map_err(StoreError::at(doing))?)))
+        Ok(Some((delivery, log?)))
     }
 }
 
-fn attempt_log(row: &Row) -> Result<AttemptLog, tokio_postgres::Error> {
+fn attempt_log(row: &Row) -> Result<AttemptLog, StoreError> {
     Ok(AttemptLog {
-        attempt: row.try_get(0)?,
-        at: row.try_get(1)?,
-        duration_ms: row.try_get(2)?,
-        status: row.try_get(3)?,
-        outcome: row.try_get(4)?,
-        error: row.try_get(5)?,
-        response_body: row.try_get(6)?,
-        trace: row.try_get::<_, Option<Json<Trace>>>(7)?.map(|Json(trace)| trace),
+        attempt: row.column("attempt")?,
+        at: row.column("at")?,
+        duration_ms: row.column("duration_ms")?,
+        status: row.column("status")?,
+        outcome: row.column("outcome")?,
+        error: row.column("error")?,
+        response_body: row.column("response_body")?,
+        trace: row.column::<Option<Json<Trace>>>("trace")?.map(|Json(trace)| trace),
     })
 }

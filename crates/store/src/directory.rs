@@ -17,17 +17,20 @@ mod versions;
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
 use fanfare_core::directory::{Content, Document};
-use fanfare_core::revisions::{Gap, Hold, Revisions};
+use fanfare_core::revisions::{Hold, Revisions};
+use tokio_postgres::Row;
 
 pub use import::{Import, ImportMode, Part};
 pub use refold::Refolded;
 pub(crate) use refold::refold;
 pub use refusals::{Refusal, Void};
 
+use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 use state::State;
 use versions::Version;
 
@@ -70,16 +73,27 @@ pub enum UserStatus {
     Deleted,
 }
 
+impl UserStatus {
+    /// Reads the columns `enabled` and `deleted` of a user's version, which are null without one.
+    pub(crate) fn of(row: &Row) -> Result<Self, StoreError> {
+        Ok(match (row.column("enabled")?, row.column("deleted")?) {
+            (Some(true), Some(false)) => Self::Enabled,
+            (Some(false), Some(false)) => Self::Disabled,
+            _ => Self::Deleted,
+        })
+    }
+}
+
 const DOING: &str = "apply a directory document";
 
 impl Store {
     /// Applies documents. It skips versions that are known already, and documents whose revisions
     /// are too far ahead to be credible.
     pub async fn directory_apply(&self, documents: &[Document]) -> Result<Applied, StoreError> {
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(DOING))?;
+        let mut client = self.connection(DOING).await?;
+        let transaction = client.transaction().await?;
         let applied = take(&transaction, documents).await?;
-        transaction.commit().await.map_err(StoreError::at(DOING))?;
+        transaction.commit().await?;
         Ok(applied)
     }
 
@@ -89,26 +103,22 @@ impl Store {
     ///
     /// [`StoreError::RevisionJump`] with the first such revision.
     pub async fn directory_apply_all(&self, documents: &[Document]) -> Result<Applied, StoreError> {
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(DOING))?;
+        let mut client = self.connection(DOING).await?;
+        let transaction = client.transaction().await?;
         let applied = take(&transaction, documents).await?;
         let jump = applied.jumps.first().and_then(|place| documents.get(*place));
         if let Some(jump) = jump {
             return Err(StoreError::RevisionJump { revision: jump.revision });
         }
-        transaction.commit().await.map_err(StoreError::at(DOING))?;
+        transaction.commit().await?;
         Ok(applied)
     }
 
     /// Reads the newest revision seen; 0 before the first document.
     pub async fn directory_revision(&self) -> Result<i64, StoreError> {
         const SQL: &str = "-- directory_revision\nselect revision from directory_state";
-        let client = self.client().await?;
-        client
-            .query_one(SQL, &[])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(StoreError::at("read the directory's revision"))
+        let client = self.connection("read the directory's revision").await?;
+        client.query_one(SQL, &[]).await?.column("revision")
     }
 
     /// Reads the state of the directory.
@@ -118,27 +128,23 @@ impl Store {
                    s.complete, s.hold
             from directory_state s left join directory_gaps g on true
             order by g.first_revision";
-        let doing = "read the directory's state";
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[]).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("read the directory's state").await?;
+        let rows = client.query(SQL, &[]).await?;
         let mut state = DirectoryState {
             revisions: Revisions::default(),
             oldest: 0,
             hold: None,
-            refusals: refusals::open(&***client).await?,
-            voids: refusals::voids(&***client).await?,
+            refusals: refusals::open(&client).await?,
+            voids: refusals::voids(&client).await?,
         };
         for row in rows {
-            let mut read = || {
-                state.revisions.newest = row.try_get(3)?;
-                state.oldest = row.try_get(4)?;
-                state.revisions.complete = row.try_get(5)?;
-                state.hold = row.try_get::<_, Option<&str>>(6)?.and_then(Hold::parse);
-                let first: Option<i64> = row.try_get(0)?;
-                first.map(|_| state::gap(&row)).transpose()
-            };
-            let gap: Option<Gap<_>> = read().map_err(StoreError::at(doing))?;
-            state.revisions.gaps.extend(gap);
+            state.revisions.newest = row.column("revision")?;
+            state.oldest = row.column("oldest")?;
+            state.revisions.complete = row.column("complete")?;
+            state.hold = row.column::<Option<&str>>("hold")?.and_then(Hold::parse);
+            if row.column::<Option<i64>>("first_revision")?.is_some() {
+                state.revisions.gaps.push(state::gap(&row)?);
+            }
         }
         Ok(state)
     }
@@ -155,19 +161,9 @@ impl Store {
             left join directory_versions v
               on v.kind = 'user' and v.name_key = asked.key and v.begin_revision <= s.revision
               and (v.end_revision is null or v.end_revision > s.revision)";
-        let doing = "look up users";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let rows = client.query(&statement, &[&keys]).await.map_err(StoreError::at(doing))?;
-        let status = |row: &tokio_postgres::Row| {
-            let status = match (row.try_get(1)?, row.try_get(2)?) {
-                (Some(true), Some(false)) => UserStatus::Enabled,
-                (Some(false), Some(false)) => UserStatus::Disabled,
-                _ => UserStatus::Deleted,
-            };
-            Ok((row.try_get(0)?, status))
-        };
-        rows.iter().map(status).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        let client = self.connection("look up users").await?;
+        let rows = client.query(&Cached(SQL), &[&keys]).await?;
+        rows.iter().map(|row| Ok((row.column("key")?, UserStatus::of(row)?))).collect()
     }
 }
 

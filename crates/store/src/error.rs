@@ -126,6 +126,19 @@ pub enum StoreError {
         /// The action, to follow "failed to".
         doing: &'static str,
     },
+    /// A statement that always has a row had none.
+    #[error("failed to {doing}: the database answered no row")]
+    NoRow {
+        /// The action, to follow "failed to".
+        doing: &'static str,
+    },
+    /// A row has no such column, or its value has another type than this program expects.
+    #[error("failed to read the column {name}")]
+    Column {
+        name: &'static str,
+        #[source]
+        source: tokio_postgres::Error,
+    },
     /// A row has a value that this program never writes.
     #[error("the column {column} of table {table} has a value that no version of Fanfare writes")]
     Inconsistent { table: &'static str, column: &'static str },
@@ -210,7 +223,12 @@ impl StoreError {
     /// lost, or the server ended the connection.
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
-        let Self::Statement { source, .. } = self else { return false };
+        let source = match self {
+            Self::Statement { source, .. } => source,
+            // The answer has arrived, but can't be used.
+            Self::Column { .. } | Self::NoRow { .. } => return true,
+            _ => return false,
+        };
         source.as_db_error().is_none_or(|error| {
             let code = error.code().code();
             // A connection may be ended after the commit and before its answer.
@@ -235,7 +253,7 @@ impl StoreError {
         })
     }
 
-    fn sql_state(&self) -> Option<&SqlState> {
+    pub(crate) fn sql_state(&self) -> Option<&SqlState> {
         match self {
             Self::Statement { source, .. } => source.code(),
             Self::Migrate(source) => state_of(source.as_ref()),

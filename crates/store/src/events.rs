@@ -8,8 +8,10 @@ use fanfare_core::outcome::State;
 use fanfare_core::resource::Resource;
 use tokio_postgres::Row;
 
+use crate::attempts::state;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// The conditions of a list of events; `None` sets no condition.
 #[derive(Debug, Clone, Default)]
@@ -98,15 +100,29 @@ impl EventSummary {
     }
 }
 
+/// Selects the columns of [`summary`].
+macro_rules! select {
+    ($name:literal, $rest:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+            select key, event_id, source, event_type, subject, occurred_at, received_at, batch,
+                   access_revision, decided_revision, cardinality(webhooks) as webhooks,
+                   look_at is null as settled, position
+            from events
+            ",
+            $rest
+        )
+    };
+}
+
 impl Store {
     /// Lists events, the newest first.
     pub async fn events_list(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
-        const SQL: &str = "-- events_list
-            select key, event_id, source, event_type, subject, occurred_at, received_at, batch,
-                   access_revision, decided_revision, cardinality(webhooks), look_at is null,
-                   position
-            from events
-            where ($1::text is null or lower(event_type collate \"C\") = $1
+        const SQL: &str = select!(
+            "events_list",
+            "where ($1::text is null or lower(event_type collate \"C\") = $1
                    or split_part(lower(event_type collate \"C\"), '.', 1) = $1)
               and ($2::text is null or subject = $2)
               and ($3::uuid is null or $3 = any(webhooks))
@@ -115,9 +131,9 @@ impl Store {
                    or ((received_at, batch) <= ($6, $7)
                        and (received_at, batch, position) < ($6, $7, $8)))
             order by received_at desc, batch desc, position desc
-            limit $5";
-        let doing = "list events";
-        let client = self.client().await?;
+            limit $5"
+        );
+        let client = self.connection("list events").await?;
         let rows = client
             .query(
                 SQL,
@@ -132,9 +148,8 @@ impl Store {
                     /* position */ &filter.after.map(|after| after.position),
                 ],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
-        rows.iter().map(summary).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+            .await?;
+        rows.iter().map(summary).collect()
     }
 
     /// Finds the events with one of these `CloudEvents` ids, optionally of one source, sorted by id
@@ -144,24 +159,21 @@ impl Store {
         ids: &[String],
         source: Option<&str>,
     ) -> Result<Vec<EventSummary>, StoreError> {
-        const SQL: &str = "-- events_find
-            select key, event_id, source, event_type, subject, occurred_at, received_at, batch,
-                   access_revision, decided_revision, cardinality(webhooks), look_at is null,
-                   position
-            from events
-            where event_id = any($1) and ($2::text is null or source = $2)
-            order by event_id, source";
-        let doing = "find events";
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[&ids, &source]).await.map_err(StoreError::at(doing))?;
-        rows.iter().map(summary).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        const SQL: &str = select!(
+            "events_find",
+            "where event_id = any($1) and ($2::text is null or source = $2)
+            order by event_id, source"
+        );
+        let client = self.connection("find events").await?;
+        let rows = client.query(SQL, &[&ids, &source]).await?;
+        rows.iter().map(summary).collect()
     }
 
     /// Reads what an event's summary does not have; `None` when there is no such event.
     pub async fn event_show(&self, key: EventKey) -> Result<Option<EventDetail>, StoreError> {
         const SQL: &str = "-- event_show
             select e.notification, e.traceparent, e.batch, p.webhook,
-                   coalesce(a.state, 'pending'), a.reason
+                   coalesce(a.state, 'pending') as state, a.reason
             from events e
             left join lateral unnest(e.webhooks) as p(webhook) on true
             left join lateral (select * from attempts a
@@ -169,47 +181,41 @@ impl Store {
                                order by a.entry desc limit 1) a on true
             where e.key = $1
             order by p.webhook";
-        let doing = "show the event";
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[&key.0]).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("show the event").await?;
+        let rows = client.query(SQL, &[&key.0]).await?;
         let Some(first) = rows.first() else { return Ok(None) };
-        let read = || Ok((first.try_get(0)?, first.try_get(1)?));
-        let (notification, traceparent) = read().map_err(StoreError::at(doing))?;
         let deliveries = rows.iter().filter_map(|row| planned(row).transpose());
         let deliveries = deliveries.collect::<Result<_, _>>()?;
-        Ok(Some(EventDetail { notification, traceparent, deliveries }))
+        Ok(Some(EventDetail {
+            notification: first.column("notification")?,
+            traceparent: first.column("traceparent")?,
+            deliveries,
+        }))
     }
 }
 
-fn summary(row: &Row) -> Result<EventSummary, tokio_postgres::Error> {
+fn summary(row: &Row) -> Result<EventSummary, StoreError> {
     Ok(EventSummary {
-        key: EventKey(row.try_get(0)?),
-        id: row.try_get(1)?,
-        source: row.try_get(2)?,
-        event_type: row.try_get(3)?,
-        subject: row.try_get(4)?,
-        time: row.try_get(5)?,
-        received_at: row.try_get(6)?,
-        batch: BatchKey(row.try_get(7)?),
-        access_revision: row.try_get(8)?,
-        decided_revision: row.try_get(9)?,
-        webhooks: row.try_get(10)?,
-        settled: row.try_get(11)?,
-        position: row.try_get(12)?,
+        key: EventKey(row.column("key")?),
+        id: row.column("event_id")?,
+        source: row.column("source")?,
+        event_type: row.column("event_type")?,
+        subject: row.column("subject")?,
+        time: row.column("occurred_at")?,
+        received_at: row.column("received_at")?,
+        batch: BatchKey(row.column("batch")?),
+        position: row.column("position")?,
+        access_revision: row.column("access_revision")?,
+        decided_revision: row.column("decided_revision")?,
+        webhooks: row.column("webhooks")?,
+        settled: row.column("settled")?,
     })
 }
 
 /// Reads the columns of `event_show`; `None` when the plan is empty.
 fn planned(row: &Row) -> Result<Option<Planned>, StoreError> {
-    let doing = "read a delivery";
-    let webhook: Option<uuid::Uuid> = row.try_get(3).map_err(StoreError::at(doing))?;
-    let Some(webhook) = webhook.map(WebhookId) else { return Ok(None) };
-    let batch = BatchKey(row.try_get(2).map_err(StoreError::at(doing))?);
-    let state = state(row.try_get(4).map_err(StoreError::at(doing))?)?;
-    let reason = row.try_get(5).map_err(StoreError::at(doing))?;
-    Ok(Some(Planned { id: DeliveryId::of(batch, webhook), webhook, state, reason }))
-}
-
-pub(crate) fn state(name: &str) -> Result<State, StoreError> {
-    State::parse(name).ok_or(StoreError::Inconsistent { table: "attempts", column: "state" })
+    let Some(webhook) = row.column("webhook")? else { return Ok(None) };
+    let (batch, webhook) = (BatchKey(row.column("batch")?), WebhookId(webhook));
+    let id = DeliveryId::of(batch, webhook);
+    Ok(Some(Planned { id, webhook, state: state(row)?, reason: row.column("reason")? }))
 }

@@ -12,12 +12,13 @@ use fanfare_core::outcome::State;
 use fanfare_core::resource::Resource;
 use fanfare_core::test_event::SOURCE;
 use tokio_postgres::Row;
-use uuid::Uuid;
 
 use crate::access::{grant, owner_state, scopes_of};
+use crate::attempts::state;
 use crate::error::StoreError;
-use crate::events;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 use statement::FACTS;
 
 /// The webhooks to explain; `None` sets no condition.
@@ -91,15 +92,10 @@ impl Store {
     async fn decided(&self, event: EventKey) -> Result<Option<Decided>, StoreError> {
         const SQL: &str = "-- explain_decided
             select e.batch, e.received_at, e.event_type, e.subject, e.decided_revision, s.oldest,
-                   e.source = $2
+                   e.source = $2 as is_test
             from events e cross join directory_state s where e.key = $1";
-        let doing = "read the event's decision";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let row = client
-            .query_opt(&statement, &[&event.0, &SOURCE])
-            .await
-            .map_err(StoreError::at(doing))?;
+        let client = self.connection("read the event's decision").await?;
+        let row = client.query_opt(&Cached(SQL), &[&event.0, &SOURCE]).await?;
         row.as_ref().map(decided).transpose()
     }
 
@@ -111,10 +107,9 @@ impl Store {
         decided: &Decided,
         filter: &ExplainFilter,
     ) -> Result<Vec<Row>, StoreError> {
-        let doing = "explain the event";
         let (scopes, targets) = scopes_of(&decided.decision.resource);
         let one_more = i64::try_from(filter.limit).unwrap_or(i64::MAX).saturating_add(1);
-        let client = self.client().await?;
+        let client = self.connection("explain the event").await?;
         client
             .query(
                 FACTS,
@@ -131,64 +126,58 @@ impl Store {
                 ],
             )
             .await
-            .map_err(StoreError::at(doing))
     }
 }
 
 /// Reads the columns of `explain_decided`.
 fn decided(row: &Row) -> Result<Decided, StoreError> {
-    let doing = "read the event's decision";
     let inconsistent = |column| StoreError::Inconsistent { table: "events", column };
-    let text = |column: usize| row.try_get::<_, &str>(column).map_err(StoreError::at(doing));
-    let action = Action::of_type(text(2)?);
-    let resource = Resource::parse(text(3)?).map_err(|_| inconsistent("subject"))?;
-    let action = action.ok_or_else(|| inconsistent("event_type"))?;
-    let read = || {
-        let (revision, kept_from) = (row.try_get(4)?, row.try_get(5)?);
-        let is_test = row.try_get(6)?;
-        let decision = Decision { resource, action, revision, kept_from, is_test };
-        Ok(Decided { batch: BatchKey(row.try_get(0)?), received_at: row.try_get(1)?, decision })
+    let resource = Resource::parse(row.column("subject")?).map_err(|_| inconsistent("subject"))?;
+    let action = Action::of_type(row.column("event_type")?);
+    let decision = Decision {
+        resource,
+        action: action.ok_or_else(|| inconsistent("event_type"))?,
+        revision: row.column("decided_revision")?,
+        kept_from: row.column("oldest")?,
+        is_test: row.column("is_test")?,
     };
-    read().map_err(StoreError::at(doing))
+    let batch = BatchKey(row.column("batch")?);
+    Ok(Decided { batch, received_at: row.column("received_at")?, decision })
 }
 
-/// Reads the columns of `explain`, of which the first five are the grant's.
+/// Reads the columns of `explain`.
 fn explained(row: &Row, decided: &Decided) -> Result<WebhookExplained, StoreError> {
-    let doing = "read the facts of a webhook";
-    let read = || {
-        let webhook: Uuid = row.try_get(5)?;
-        let state = owner_state(row.try_get(10)?, row.try_get(11)?);
-        Ok((WebhookId(webhook), row.try_get(6)?, state, row.try_get(12)?))
+    let webhook = WebhookId(row.column("webhook")?);
+    let facts = Facts {
+        planned: row.column("planned")?,
+        webhook: webhook_version(row)?,
+        owner: owner_state(row)?,
+        grant: grant(row)?,
+        dropped: row.column("dropped")?,
     };
-    let (webhook, owner, state, planned) = read().map_err(StoreError::at(doing))?;
-    let version = webhook_version(row)?;
-    let dropped = row.try_get(15).map_err(StoreError::at(doing))?;
-    let facts = Facts { planned, webhook: version, owner: state, grant: grant(row, 0)?, dropped };
     Ok(WebhookExplained {
         webhook,
-        owner,
+        owner: row.column("owner")?,
         explanation: explain(&decided.decision, &facts),
         grant: facts.grant_in_force().cloned(),
-        delivery: planned.then(|| sent(row, decided.batch, webhook)).transpose()?,
+        delivery: facts.planned.then(|| sent(row, decided.batch, webhook)).transpose()?,
     })
 }
 
 fn webhook_version(row: &Row) -> Result<Option<WebhookVersion>, StoreError> {
-    let read = || Ok((row.try_get(7)?, row.try_get(8)?, row.try_get(9)?));
-    let (deleted, paused, filters): (Option<bool>, Option<bool>, Option<Vec<String>>) =
-        read().map_err(StoreError::at("read a version of a webhook"))?;
-    let (Some(deleted), Some(paused), Some(filters)) = (deleted, paused, filters) else {
-        return Ok(None);
-    };
+    // All three are null when the webhook had no version at that time.
+    let Some(filters) = row.column::<Option<Vec<String>>>("filters")? else { return Ok(None) };
     let filters = Filters::parse(&filters)
         .map_err(|_| StoreError::Inconsistent { table: "webhook_versions", column: "filters" })?;
+    let (deleted, paused) = (row.column("webhook_deleted")?, row.column("paused")?);
     Ok(Some(WebhookVersion { deleted, paused, filters }))
 }
 
 fn sent(row: &Row, batch: BatchKey, webhook: WebhookId) -> Result<Sent, StoreError> {
-    let read = || Ok((row.try_get::<_, Option<&str>>(13)?, row.try_get(14)?, row.try_get(16)?));
-    let (state, reason, held_until) =
-        read().map_err(StoreError::at("read the state of a delivery"))?;
-    let state = state.map_or(Ok(State::Pending), events::state)?;
-    Ok(Sent { id: DeliveryId::of(batch, webhook), state, reason, held_until })
+    Ok(Sent {
+        id: DeliveryId::of(batch, webhook),
+        state: state(row)?,
+        reason: row.column("reason")?,
+        held_until: row.column("held_until")?,
+    })
 }

@@ -12,13 +12,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use deadpool_postgres::Transaction;
 use fanfare_core::ids::WebhookId;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// The number of hours that are kept, including the current one.
 pub const HOURS: usize = 24;
@@ -82,30 +83,30 @@ impl Store {
     /// them counts.
     pub async fn health_count(&self, settled: Duration) -> Result<Counted, StoreError> {
         const NEXT: &str = "-- health_count
-            select greatest(counted_to, date_trunc('hour', now(), 'UTC') - interval '23 hours'),
-                   now() - $1::float8 * interval '1 second'
+            select greatest(counted_to,
+                            date_trunc('hour', now(), 'UTC') - interval '23 hours') as begin_at,
+                   now() - $1::float8 * interval '1 second' as settled_at
             from health_state for update skip locked";
         const ADVANCE: &str = "-- health_count\nupdate health_state set counted_to = $1";
-        let doing = "count attempts";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let row = transaction.query_opt(NEXT, &[&settled.as_secs_f64()]).await;
-        let Some(row) = row.map_err(StoreError::at(doing))? else {
+        let mut client = self.connection("count attempts").await?;
+        let transaction = client.transaction().await?;
+        let row = transaction.query_opt(NEXT, &[&settled.as_secs_f64()]).await?;
+        let Some(row) = row else {
             return Ok(Counted::All);
         };
-        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
-        let (begin, now): (DateTime<Utc>, DateTime<Utc>) = read().map_err(StoreError::at(doing))?;
-        let end = now.min(begin + STEP);
+        let begin: DateTime<Utc> = row.column("begin_at")?;
+        let settled_at: DateTime<Utc> = row.column("settled_at")?;
+        let end = settled_at.min(begin + STEP);
         if end <= begin {
             return Ok(Counted::All);
         }
-        add(&transaction, begin, end).await.map_err(StoreError::at(doing))?;
+        add(&transaction, begin, end).await?;
         if hour(begin) != hour(end) {
-            forget(&transaction).await.map_err(StoreError::at(doing))?;
+            forget(&transaction).await?;
         }
-        transaction.execute(ADVANCE, &[&end]).await.map_err(StoreError::at(doing))?;
-        transaction.commit().await.map_err(StoreError::at(doing))?;
-        Ok(if end < now { Counted::More } else { Counted::All })
+        transaction.execute(ADVANCE, &[&end]).await?;
+        transaction.commit().await?;
+        Ok(if end < settled_at { Counted::More } else { Counted::All })
     }
 
     /// Reads the health of these webhooks; `None` while the counting lags too far behind.
@@ -130,47 +131,39 @@ impl Store {
                   select webhook, at, outcome, status from attempts
                   where at >= $2 and webhook = any($1) and outcome is not null) attempted
             order by webhook, at desc";
-        let doing = "read the health of webhooks";
         let progress = self.count_progress().await?;
         if !progress.is_near {
             return Ok(None);
         }
         let ids: Vec<Uuid> = webhooks.iter().map(|id| id.0).collect();
-        let client = self.client().await?;
-        let counts = client.query(COUNTS, &[&ids, &progress.begin, &progress.to]).await;
-        let counts = counts.map_err(StoreError::at(doing))?;
-        let lasts = client.query(LASTS, &[&ids, &progress.to]).await;
-        let lasts = lasts.map_err(StoreError::at(doing))?;
+        let client = self.connection("read the health of webhooks").await?;
+        let counts = client.query(COUNTS, &[&ids, &progress.begin, &progress.to]).await?;
+        let lasts = client.query(LASTS, &[&ids, &progress.to]).await?;
         drop(client);
         let nothing = Health { hours: [Hour::default(); HOURS], last: None };
         let mut found: HashMap<WebhookId, Health> =
             webhooks.iter().map(|id| (*id, nothing.clone())).collect();
-        let mut read = || {
-            for row in &counts {
-                add_count(&mut found, row, progress.begin)?;
+        for row in &counts {
+            add_count(&mut found, row, progress.begin)?;
+        }
+        for row in &lasts {
+            if let Some(health) = found.get_mut(&WebhookId(row.column("webhook")?)) {
+                health.last = Some(last(row)?);
             }
-            for row in &lasts {
-                if let Some(health) = found.get_mut(&WebhookId(row.try_get(0)?)) {
-                    health.last = Some(last(row)?);
-                }
-            }
-            Ok(())
-        };
-        read().map_err(StoreError::at(doing))?;
+        }
         Ok(Some(found))
     }
 
     pub(crate) async fn count_progress(&self) -> Result<CountProgress, StoreError> {
         const SQL: &str = "-- health_standing
-            select counted_to, now(), date_trunc('hour', now(), 'UTC') - interval '23 hours'
+            select counted_to, now() as now,
+                   date_trunc('hour', now(), 'UTC') - interval '23 hours' as begin_at
             from health_state";
-        let client = self.client().await?;
-        let row = client.query_one(SQL, &[]).await;
-        let progress = row.and_then(|row| {
-            let (to, now): (DateTime<Utc>, DateTime<Utc>) = (row.try_get(0)?, row.try_get(1)?);
-            Ok(CountProgress { to, is_near: now - to < BEHIND, begin: row.try_get(2)? })
-        });
-        progress.map_err(StoreError::at("read how far attempts are counted"))
+        let client = self.connection("read how far attempts are counted").await?;
+        let row = client.query_one(SQL, &[]).await?;
+        let (to, now): (DateTime<Utc>, DateTime<Utc>) =
+            (row.column("counted_to")?, row.column("now")?);
+        Ok(CountProgress { to, is_near: now - to < BEHIND, begin: row.column("begin_at")? })
     }
 }
 
@@ -179,36 +172,13 @@ async fn add(
     transaction: &Transaction<'_>,
     begin: DateTime<Utc>,
     end: DateTime<Utc>,
-) -> Result<(), tokio_postgres::Error> {
-    const SQL: &str = "-- health_add
-        with made as materialized (
-            select webhook, at, outcome, status, (outcome = 'delivered')::int as succeeded
-            from attempts where at >= $1 and at < $2 and outcome is not null
-        ), hours as (
-            insert into webhook_hours as h (webhook, hour, succeeded, failed)
-            select webhook, date_trunc('hour', at, 'UTC'), sum(succeeded), sum(1 - succeeded)
-            from made group by 1, 2 order by 1, 2
-            on conflict (webhook, hour) do update
-                set succeeded = h.succeeded + excluded.succeeded,
-                    failed = h.failed + excluded.failed
-        ), sums as (
-            select webhook, sum(succeeded) as succeeded, sum(1 - succeeded) as failed
-            from made group by webhook
-        ), lasts as (
-            select distinct on (webhook) webhook, at, outcome, status
-            from made order by webhook, at desc
-        )
-        insert into webhook_health as h (webhook, succeeded, failed, at, outcome, status)
-        select webhook, s.succeeded, s.failed, l.at, l.outcome, l.status
-        from sums s join lasts l using (webhook) order by webhook
-        on conflict (webhook) do update
-            set succeeded = h.succeeded + excluded.succeeded, failed = h.failed + excluded.failed,
-                at = excluded.at, outcome = excluded.outcome, status = excluded.status";
+) -> Result<(), StoreError> {
+    const SQL: &str = include_str!("sql/health_add.sql");
     transaction.execute(SQL, &[&begin, &end]).await.map(drop)
 }
 
 /// Removes hours that are too old, and subtracts them from the sums.
-async fn forget(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+async fn forget(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     const SQL: &str = "-- health_forget
         with old as (
             delete from webhook_hours
@@ -227,21 +197,25 @@ fn add_count(
     found: &mut HashMap<WebhookId, Health>,
     row: &Row,
     begin: DateTime<Utc>,
-) -> Result<(), tokio_postgres::Error> {
-    let hour: DateTime<Utc> = row.try_get(1)?;
+) -> Result<(), StoreError> {
+    let hour: DateTime<Utc> = row.column("hour")?;
     // A worker's clock may be ahead of the database's.
     let index = usize::try_from((hour - begin).num_hours()).unwrap_or(0).min(HOURS - 1);
-    let health = found.get_mut(&WebhookId(row.try_get(0)?));
+    let health = found.get_mut(&WebhookId(row.column("webhook")?));
     if let Some(hour) = health.and_then(|health| health.hours.get_mut(index)) {
-        let count = |column| Ok(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or_default());
-        hour.succeeded += count(2)?;
-        hour.failed += count(3)?;
+        let count = |name| row.column(name).map(|n: i64| u64::try_from(n).unwrap_or_default());
+        hour.succeeded += count("succeeded")?;
+        hour.failed += count("failed")?;
     }
     Ok(())
 }
 
-fn last(row: &Row) -> Result<Last, tokio_postgres::Error> {
-    Ok(Last { at: row.try_get(1)?, outcome: row.try_get(2)?, status: row.try_get(3)? })
+fn last(row: &Row) -> Result<Last, StoreError> {
+    Ok(Last {
+        at: row.column("at")?,
+        outcome: row.column("outcome")?,
+        status: row.column("status")?,
+    })
 }
 
 fn hour(time: DateTime<Utc>) -> i64 {

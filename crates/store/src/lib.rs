@@ -4,6 +4,9 @@
 //! The ledger says what is owed (`events` with their plans) and what was done (`attempts`). The
 //! broker only carries jobs, so wiping it loses no delivery.
 //!
+//! A statement of twenty lines or more is a file of `sql/`, unless it is put together from parts that
+//! other statements share. Its first line is a comment with its name, which spans have.
+//!
 //! Each subject has one file. The main flow is [`routing`] (events come in), [`attempts`] (workers
 //! read and record) and [`reconcile`] (a router finds the jobs that were lost).
 
@@ -15,6 +18,7 @@ pub mod claims;
 pub mod clock;
 mod config;
 mod connect;
+mod connection;
 pub mod deliveries;
 pub mod directory;
 mod error;
@@ -34,6 +38,7 @@ pub mod random;
 pub mod reconcile;
 pub mod retry;
 pub mod routing;
+mod rows;
 mod session;
 pub mod sessions;
 mod spans;

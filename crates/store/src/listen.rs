@@ -17,6 +17,7 @@ use crate::clock::DatabaseClock;
 use crate::connect::Opened;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 use crate::session::SocketDriver;
 
 /// The channel of changes, which a trigger notifies with the webhook's id.
@@ -110,8 +111,8 @@ impl Listener {
 
     /// Listens, and sends heartbeats until one fails.
     async fn beat(&self, store: &Store, client: Client) -> Result<(), StoreError> {
-        const SQL: &str = "-- heartbeat\nselect pg_notify($1, $2), clock_timestamp(), \
-                           current_setting('transaction_read_only')";
+        const SQL: &str = "-- heartbeat\nselect pg_notify($1, $2), clock_timestamp() as now, \
+                           current_setting('transaction_read_only') as read_only";
         let channel = &self.channel;
         // A heartbeat need not wait for the disk.
         let listen = format!("listen {CHANGES}; listen {channel}; set synchronous_commit = off");
@@ -140,14 +141,12 @@ impl Listener {
         let sent = asked.saturating_duration_since(self.began).as_micros().to_string();
         let row = client.query_one(statement, &[&self.channel, &sent]).await;
         let answered = Instant::now();
-        let (time, read_only) = row
-            .and_then(|row| Ok((row.try_get(1)?, row.try_get::<_, String>(2)?)))
-            .map_err(StoreError::at(DOING))?;
-        if read_only != "off" {
+        let row = row.map_err(StoreError::at(DOING))?;
+        if row.column::<&str>("read_only")? != "off" {
             // Changes are made on another server now.
             return Err(StoreError::ReadOnly { doing: DOING });
         }
-        clock.note(asked, answered, time);
+        clock.note(asked, answered, row.column("now")?);
         Ok(())
     }
 }
@@ -155,6 +154,6 @@ impl Listener {
 /// Notifies a listener from another session.
 async fn notify(store: &Store, channel: &str) -> Result<(), StoreError> {
     const SQL: &str = "-- heartbeat_crossing\nselect pg_notify($1, $2)";
-    let client = store.client().await?;
-    client.execute(SQL, &[&channel, &CROSSING]).await.map_err(StoreError::at(DOING)).map(drop)
+    let client = store.connection(DOING).await?;
+    client.execute(SQL, &[&channel, &CROSSING]).await.map(drop)
 }

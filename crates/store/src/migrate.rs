@@ -1,12 +1,10 @@
 //! Migrations, which are embedded, go only forward, and run in one process at a time.
 
-use std::ops::DerefMut as _;
-
-use tokio_postgres::Client;
-
+use crate::connection::Connection;
 use crate::directory::{Refolded, refold};
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 mod embedded {
     refinery::embed_migrations!("../../migrations");
@@ -51,21 +49,14 @@ impl Store {
         if let SchemaState::Ahead { database, program } = self.schema_state().await? {
             return Err(StoreError::SchemaAhead { database, program });
         }
-        let mut client = self.client().await?;
-        client
-            .execute("-- migrate\nselect pg_advisory_lock($1)", &[&LOCK])
-            .await
-            .map_err(StoreError::at("wait for other migrations"))?;
-        let connection: &mut tokio_postgres::Client = client.deref_mut().deref_mut();
-        let result = embedded::migrations::runner().run_async(connection).await;
+        let mut client = self.connection("migrate the database").await?;
+        client.execute("-- migrate\nselect pg_advisory_lock($1)", &[&LOCK]).await?;
+        let result = embedded::migrations::runner().run_async(client.library()).await;
         let rest = match result {
-            Ok(_) => finish(connection).await,
+            Ok(_) => finish(&mut client).await,
             Err(_) => Ok(Refolded::default()),
         };
-        client
-            .execute("-- migrate\nselect pg_advisory_unlock($1)", &[&LOCK])
-            .await
-            .map_err(StoreError::at("end the migration"))?;
+        client.execute("-- migrate\nselect pg_advisory_unlock($1)", &[&LOCK]).await?;
         let report = result.map_err(|error| StoreError::Migrate(Box::new(error)))?;
         let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
         Ok(Migrated { applied, names: rest? })
@@ -74,35 +65,24 @@ impl Store {
     /// Compares the database's schema with this program's. A database with the migrations of a
     /// version before 0.1.0 is an error.
     pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
-        let client = self.client().await?;
-        let doing = "read the schema's version";
-        let known = client
-            .query_one(
-                "-- schema_state\nselect to_regclass('refinery_schema_history') is not null",
-                &[],
-            )
-            .await
-            .and_then(|row| row.try_get::<_, bool>(0))
-            .map_err(StoreError::at(doing))?;
+        const KNOWN: &str = "-- schema_state
+            select to_regclass('refinery_schema_history') is not null as is_known";
+        const VERSION: &str = "-- schema_state
+            select coalesce(max(version), 0) as version,
+                   coalesce(bool_or(version = 1 and name <> $1), false) as is_unreleased
+            from refinery_schema_history";
+        let client = self.connection("read the schema's version").await?;
         let migrations = embedded::migrations::runner();
         let newest = migrations.get_migrations().iter().map(refinery::Migration::version).max();
         let program = newest.unwrap_or_default();
-        if !known {
+        if !client.query_one(KNOWN, &[]).await?.column("is_known")? {
             return Ok(SchemaState::Behind { database: 0, program });
         }
-        let row = client
-            .query_one(
-                "-- schema_state\nselect coalesce(max(version), 0), \
-                     coalesce(bool_or(version = 1 and name <> $1), false) \
-                 from refinery_schema_history",
-                &[&FIRST],
-            )
-            .await
-            .map_err(StoreError::at(doing))?;
-        if row.try_get(1).map_err(StoreError::at(doing))? {
+        let row = client.query_one(VERSION, &[&FIRST]).await?;
+        if row.column("is_unreleased")? {
             return Err(StoreError::SchemaUnreleased);
         }
-        let database: i32 = row.try_get(0).map_err(StoreError::at(doing))?;
+        let database: i32 = row.column("version")?;
         Ok(match database.cmp(&program) {
             std::cmp::Ordering::Less => SchemaState::Behind { database, program },
             std::cmp::Ordering::Equal => SchemaState::Current(program),
@@ -112,11 +92,11 @@ impl Store {
 }
 
 /// Completes a migration: folds names again, which SQL can't do, and grants the roles their rights.
-async fn finish(client: &mut Client) -> Result<Refolded, StoreError> {
-    let doing = "fold names again";
-    let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+async fn finish(client: &mut Connection) -> Result<Refolded, StoreError> {
+    let transaction = client.transaction().await?;
     let names = refold(&transaction).await?;
-    transaction.commit().await.map_err(StoreError::at(doing))?;
-    client.batch_execute(GRANTS).await.map_err(StoreError::at("grant the roles what they need"))?;
+    transaction.commit().await?;
+    let granted = client.library().batch_execute(GRANTS).await;
+    granted.map_err(StoreError::at("grant the roles what they need"))?;
     Ok(names)
 }

@@ -3,17 +3,19 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::pace::Pace;
 use fanfare_core::webhook::WebhookUri;
 use futures_util::future::join;
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Json, ToSql};
-use tokio_postgres::{Error, Row};
 
+use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 
 /// A row that has not changed for this time is removed. The pace of the receiver is then learned
 /// again.
@@ -40,26 +42,20 @@ impl Store {
             where webhook = $1";
         const REMOVE: &str = "-- pace_remove
             delete from webhook_paces where webhook = $1";
-        let doing = "change the pace of a webhook";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let locked = lock(&transaction, webhook, uri).await.map_err(StoreError::at(doing))?;
+        let mut client = self.connection("change the pace of a webhook").await?;
+        let transaction = client.transaction().await?;
+        let locked = lock(&transaction, webhook, uri).await?;
         let Some(mut pace) = locked else { return Ok(None) };
         let changed = change(&mut pace);
         if pace.is_over(self.clock().now()) {
-            let statement = transaction.prepare_cached(REMOVE).await;
-            let statement = statement.map_err(StoreError::at(doing))?;
-            transaction.execute(&statement, &[&webhook.0]).await.map_err(StoreError::at(doing))?;
+            transaction.execute(&Cached(REMOVE), &[&webhook.0]).await?;
         } else {
-            let statement = transaction.prepare_cached(WRITE).await;
-            let statement = statement.map_err(StoreError::at(doing))?;
             let learned = Json(&pace);
             transaction
-                .execute(&statement, &[&webhook.0, &pace.hold_until, &pace.interval, &learned])
-                .await
-                .map_err(StoreError::at(doing))?;
+                .execute(&Cached(WRITE), &[&webhook.0, &pace.hold_until, &pace.interval, &learned])
+                .await?;
         }
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+        transaction.commit().await?;
         Ok(Some(changed))
     }
 
@@ -71,9 +67,8 @@ impl Store {
     pub async fn paces_held(&self) -> Result<i64, StoreError> {
         const SQL: &str = "-- paces_held
             select count(*) from webhook_paces where hold_until > now()";
-        let client = self.client().await?;
-        let row = client.query_one(SQL, &[]).await;
-        row.and_then(|row| row.try_get(0)).map_err(StoreError::at("count the webhooks on hold"))
+        let client = self.connection("count the webhooks on hold").await?;
+        client.query_one(SQL, &[]).await?.column("count")
     }
 
     /// Removes the paces of webhooks to which nothing was sent for a week.
@@ -86,9 +81,8 @@ impl Store {
             delete from webhook_paces
             where updated_at < now() - $1::float8 * interval '1 second'
               and (hold_until is null or hold_until < now())";
-        let client = self.client().await?;
-        let swept = client.execute(SQL, &[&FORGET_AFTER.as_secs_f64()]).await;
-        swept.map_err(StoreError::at("remove old paces"))
+        let client = self.connection("remove old paces").await?;
+        client.execute(SQL, &[&FORGET_AFTER.as_secs_f64()]).await
     }
 }
 
@@ -97,7 +91,7 @@ async fn lock(
     transaction: &Transaction<'_>,
     webhook: WebhookId,
     uri: &WebhookUri,
-) -> Result<Option<Pace>, Error> {
+) -> Result<Option<Pace>, StoreError> {
     // The commit does not wait for the disk: a pace that a crash of the database loses is learned
     // again.
     const BRIEFLY: &str = "-- pace_lock_briefly
@@ -108,24 +102,22 @@ async fn lock(
         select w.id from webhooks w where w.id = $1 and w.uri = $2 and w.deleted_at is null
         on conflict (webhook) do update set updated_at = now()
         returning hold_until, interval_seconds, learned";
-    let briefly = transaction.prepare_cached(BRIEFLY).await?;
-    let statement = transaction.prepare_cached(LOCK).await?;
     let uri = uri.as_str();
     let parameters: [&(dyn ToSql + Sync); 2] = [&webhook.0, &uri];
     // Both statements are sent at once.
-    let briefly = transaction.query_one(&briefly, &[]);
-    let (briefly, row) = join(briefly, transaction.query_opt(&statement, &parameters)).await;
+    let briefly = transaction.query_one(&Cached(BRIEFLY), &[]);
+    let (briefly, row) = join(briefly, transaction.query_opt(&Cached(LOCK), &parameters)).await;
     briefly?;
     match row {
-        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(None),
+        Err(error) if error.sql_state() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(None),
         row => row?.as_ref().map(pace).transpose(),
     }
 }
 
-fn pace(row: &Row) -> Result<Pace, tokio_postgres::Error> {
-    let Json(learned): Json<serde_json::Value> = row.try_get(2)?;
+fn pace(row: &Row) -> Result<Pace, StoreError> {
+    let Json(learned): Json<serde_json::Value> = row.column("learned")?;
     // A pace that another version wrote may not parse: it is learned again.
     let mut pace: Pace = serde_json::from_value(learned).unwrap_or_default();
-    (pace.hold_until, pace.interval) = (row.try_get(0)?, row.try_get(1)?);
+    (pace.hold_until, pace.interval) = (row.column("hold_until")?, row.column("interval_seconds")?);
     Ok(pace)
 }

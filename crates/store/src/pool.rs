@@ -9,6 +9,7 @@ use crate::cancel::Object;
 use crate::clock::DatabaseClock;
 use crate::config::Config;
 use crate::connect::Connector;
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::target::Target;
@@ -39,6 +40,12 @@ impl Store {
             .map_err(|error| StoreError::Connect(Box::new(error)))?;
         let clock = DatabaseClock::default();
         Ok(Self { pool, connector, clock, keyring: config.keyring })
+    }
+
+    /// Takes a connection from the pool for an action, which follows "failed to" in its errors. Do
+    /// not hold one during a POST or a wait for the broker.
+    pub(crate) async fn connection(&self, doing: &'static str) -> Result<Connection, StoreError> {
+        Ok(Connection::new(self.client().await?, doing))
     }
 
     /// Takes a connection from the pool. Do not hold one during a POST or a wait for the broker.

@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 
 /// The progress of the workers in each queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +58,9 @@ impl Store {
             order by queue
             on conflict (queue) do update
                 set passed_at = greatest(known.passed_at, excluded.passed_at), noted_at = now()";
-        let doing = "record the progress of queues";
         let (queues, times): (Vec<&str>, Vec<DateTime<Utc>>) = passed.iter().copied().unzip();
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        client.execute(&statement, &[&queues, &times]).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("record the progress of queues").await?;
+        client.execute(&Cached(SQL), &[&queues, &times]).await?;
         Ok(())
     }
 
@@ -81,48 +81,37 @@ impl Store {
             select $1, $2, now() from quick
             on conflict (worker) do update
                 set settles_within = excluded.settles_within, seen_at = now()";
-        let doing = "record that the worker runs";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("record that the worker runs").await?;
         let settles_within = settles_within.as_secs_f64();
-        client
-            .execute(&statement, &[&worker.0, &settles_within])
-            .await
-            .map_err(StoreError::at(doing))?;
+        client.execute(&Cached(SQL), &[&worker.0, &settles_within]).await?;
         Ok(())
     }
 
     /// Reads the progress of the workers.
     pub async fn queue_progress(&self) -> Result<Progress, StoreError> {
         const SQL: &str = "-- queue_progress
-            select now(), pg_postmaster_start_time(), p.queue, p.passed_at,
+            select now() as now, pg_postmaster_start_time() as started_at, p.queue, p.passed_at,
                    (select max(settles_within) from workers
-                    where seen_at > now() - interval '1 minute')
+                    where seen_at > now() - interval '1 minute') as settles_within
             from (select 1) one left join queue_progress p on true";
-        let doing = "read the progress of queues";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let rows = client.query(&statement, &[]).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("read the progress of queues").await?;
+        let rows = client.query(&Cached(SQL), &[]).await?;
         let first = rows
             .first()
             .ok_or(StoreError::Inconsistent { table: "queue_progress", column: "queue" })?;
-        let read = || {
-            let mut passed = BTreeMap::new();
-            for row in &rows {
-                let queue: Option<String> = row.try_get(2)?;
-                if let Some(queue) = queue {
-                    passed.insert(queue, row.try_get(3)?);
-                }
+        let mut passed = BTreeMap::new();
+        for row in &rows {
+            if let Some(queue) = row.column("queue")? {
+                passed.insert(queue, row.column("passed_at")?);
             }
-            let settles_within: Option<f64> = first.try_get(4)?;
-            Ok(Progress {
-                at: first.try_get(0)?,
-                started_at: first.try_get(1)?,
-                passed,
-                settles_within: settles_within
-                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-            })
-        };
-        read().map_err(StoreError::at(doing))
+        }
+        let settles_within: Option<f64> = first.column("settles_within")?;
+        Ok(Progress {
+            at: first.column("now")?,
+            started_at: first.column("started_at")?,
+            passed,
+            settles_within: settles_within
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        })
     }
 }

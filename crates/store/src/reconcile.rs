@@ -18,6 +18,8 @@ use tokio_postgres::Row;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 
 /// The progress of the queues: jobs that were enqueued before these times were delivered to
 /// workers, or lost.
@@ -54,27 +56,17 @@ impl Store {
         // The two seconds are for routers that publish jobs in another order than they store
         // events. A valid claim is an attempt under way; it says nothing about an older attempt.
         const SQL: &str = include_str!("sql/reconcile.sql");
-        const LOCK: &str =
-            "-- reconcile\nselect pg_try_advisory_xact_lock(hashtext('fanfare.reconcile'))";
-        let doing = "reconcile the ledger";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let lock = transaction.prepare_cached(LOCK).await.map_err(StoreError::at(doing))?;
-        let ours: bool = transaction
-            .query_one(&lock, &[])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(StoreError::at(doing))?;
-        if !ours {
+        const LOCK: &str = "-- reconcile
+            select pg_try_advisory_xact_lock(hashtext('fanfare.reconcile')) as locked";
+        let mut client = self.connection("reconcile the ledger").await?;
+        let transaction = client.transaction().await?;
+        if !transaction.query_one(&Cached(LOCK), &[]).await?.column("locked")? {
             return Ok(None);
         }
-        let statement = transaction.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let rows = transaction
-            .query(&statement, &[&limit, &passed.deliveries, &passed.retries])
-            .await
-            .map_err(StoreError::at(doing))?;
-        let found = found(&rows).map_err(StoreError::at(doing))?;
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+        let rows =
+            transaction.query(&Cached(SQL), &[&limit, &passed.deliveries, &passed.retries]).await?;
+        let found = found(&rows)?;
+        transaction.commit().await?;
         Ok(found)
     }
 
@@ -110,10 +102,9 @@ impl Store {
         batches: &[BatchKey],
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let doing = "record what became of lost jobs";
         let batches: Vec<uuid::Uuid> = batches.iter().map(|batch| batch.0).collect();
-        let client = self.client().await?;
-        client.execute(sql, &[&batches, &at]).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("record what became of lost jobs").await?;
+        client.execute(sql, &[&batches, &at]).await?;
         Ok(())
     }
 
@@ -131,21 +122,18 @@ impl Store {
                 as d(batch, webhook, entry, wait), quick
             order by batch, webhook, wait desc
             on conflict (batch, webhook) do update set deferred_until = excluded.deferred_until";
-        let doing = "record deferred deliveries";
         let column = |of: fn(&Due) -> uuid::Uuid| -> Vec<uuid::Uuid> {
             deferred.iter().map(|(due, _)| of(due)).collect()
         };
         let entries: Vec<i32> = deferred.iter().map(|(due, _)| due.entry).collect();
         let waits: Vec<f64> = deferred.iter().map(|(_, wait)| wait.as_secs_f64()).collect();
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("record deferred deliveries").await?;
         client
             .execute(
-                &statement,
+                &Cached(SQL),
                 &[&column(|due| due.batch.0), &column(|due| due.webhook.0), &entries, &waits],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
+            .await?;
         Ok(())
     }
 
@@ -166,20 +154,18 @@ impl Store {
                    or exists (select from attempts a where a.batch = c.batch
                               and a.webhook = c.webhook and a.entry >= c.entry))";
         const LOCK: &str = "-- claims_sweep
-            select pg_try_advisory_xact_lock(hashtext('fanfare.claims_sweep')),
-                   pg_relation_size('claims') / current_setting('block_size')::bigint";
-        let doing = "remove old claims";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let row = transaction.query_one(LOCK, &[]).await.map_err(StoreError::at(doing))?;
-        let read = || Ok((row.try_get::<_, bool>(0)?, row.try_get::<_, i64>(1)?));
-        let (ours, size) = read().map_err(StoreError::at(doing))?;
-        if !ours || from >= size {
+            select pg_try_advisory_xact_lock(hashtext('fanfare.claims_sweep')) as locked,
+                   pg_relation_size('claims') / current_setting('block_size')::bigint as pages";
+        let mut client = self.connection("remove old claims").await?;
+        let transaction = client.transaction().await?;
+        let row = transaction.query_one(LOCK, &[]).await?;
+        let size: i64 = row.column("pages")?;
+        if !row.column::<bool>("locked")? || from >= size {
             return Ok(0);
         }
         let next = from.saturating_add(pages);
-        transaction.execute(SQL, &[&from, &next]).await.map_err(StoreError::at(doing))?;
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+        transaction.execute(SQL, &[&from, &next]).await?;
+        transaction.commit().await?;
         Ok(if next < size { next } else { 0 })
     }
 
@@ -189,35 +175,32 @@ impl Store {
         const SQL: &str = "-- oldest_unsettled
             select received_at from events where look_at is not null
             order by received_at, batch limit 1";
-        let doing = "look for the oldest event";
-        let client = self.client().await?;
-        let row = client.query_opt(SQL, &[]).await.map_err(StoreError::at(doing))?;
-        row.map(|row| row.try_get(0)).transpose().map_err(StoreError::at(doing))
+        let client = self.connection("look for the oldest event").await?;
+        let row = client.query_opt(SQL, &[]).await?;
+        row.map(|row| row.column("received_at")).transpose()
     }
 }
 
 /// Reads the columns of `reconcile`; it always answers at least one row.
-fn found(rows: &[Row]) -> Result<Option<Found>, tokio_postgres::Error> {
+fn found(rows: &[Row]) -> Result<Option<Found>, StoreError> {
     let Some(first) = rows.first() else { return Ok(None) };
-    let count = |index| first.try_get::<_, i64>(index).map(|n| usize::try_from(n).unwrap_or(0));
+    let count = |name| first.column::<i64>(name).map(|n| usize::try_from(n).unwrap_or(0));
     let mut found = Found {
-        at: first.try_get(4)?,
-        checked: count(5)?,
-        settled: count(6)?,
+        at: first.column("now")?,
+        checked: count("checked")?,
+        settled: count("settled")?,
         unattempted: Vec::new(),
         overdue: Vec::new(),
     };
     for row in rows {
-        let batch: Option<uuid::Uuid> = row.try_get(0)?;
-        let Some(batch) = batch else { continue };
-        let entry: Option<i32> = row.try_get(2)?;
+        let Some(batch) = row.column("batch")? else { continue };
+        let entry: Option<i32> = row.column("entry")?;
         let due = Due {
             batch: BatchKey(batch),
-            webhook: WebhookId(row.try_get(1)?),
+            webhook: WebhookId(row.column("webhook")?),
             entry: entry.unwrap_or(0) + 1,
         };
-        let unattempted: bool = row.try_get(3)?;
-        if unattempted {
+        if row.column("unattempted")? {
             found.unattempted.push(due);
         } else {
             found.overdue.push(due);

@@ -16,11 +16,14 @@ use fanfare_core::event::Event;
 use fanfare_core::filter::matching_forms;
 use fanfare_core::ids::{BatchKey, EventKey, WebhookId};
 use fanfare_core::job::Due;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::random;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 use statement::ROUTE;
 
 /// An event to be stored in the ledger.
@@ -89,14 +92,11 @@ impl Store {
         gap_wait: Option<Duration>,
     ) -> Result<Vec<Routed>, StoreError> {
         let columns = Columns::of(arrivals);
-        let doing = "route events";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(ROUTE).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("route events").await?;
         let (administrator, gap_wait) = (administrator_key(), gap_wait.map(|it| it.as_secs_f64()));
         let parameters = columns.parameters(&administrator, &gap_wait, &routing.0);
-        let rows = client.query(&statement, &parameters).await;
-        let rows = rows.map_err(StoreError::at(doing))?;
-        rows.iter().map(routed).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        let rows = client.query(&Cached(ROUTE), &parameters).await?;
+        rows.iter().map(routed).collect()
     }
 
     /// Finds those of these events that this routing wrote. No other router publishes their jobs.
@@ -108,20 +108,15 @@ impl Store {
         const SQL: &str = "-- route_own
             select key, webhooks, received_at from events
             where key = any($1) and routed_by = $2";
-        let doing = "look for events of an earlier try";
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
         let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[&keys, &routing.0]).await.map_err(StoreError::at(doing))?;
-        let own = |row: &tokio_postgres::Row| {
-            let webhooks: Vec<Uuid> = row.try_get(1)?;
-            let webhooks = webhooks.into_iter().map(WebhookId).collect();
-            let received_at = row.try_get(2)?;
-            Ok((EventKey(row.try_get(0)?), Routed::Accepted { webhooks, received_at }))
-        };
-        rows.iter().map(own).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        let client = self.connection("look for events of an earlier try").await?;
+        let rows = client.query(SQL, &[&keys, &routing.0]).await?;
+        let own =
+            |row: &Row| Ok((EventKey(row.column("key")?), accepted(row, row.column("webhooks")?)?));
+        rows.iter().map(own).collect()
     }
 
     /// Reads the notifications of events that came a second time.
@@ -131,15 +126,14 @@ impl Store {
     ) -> Result<HashMap<EventKey, String>, StoreError> {
         const SQL: &str = "-- route_notifications
             select key, notification from events where key = any($1)";
-        let doing = "read events that are known";
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
         let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[&keys]).await.map_err(StoreError::at(doing))?;
-        let known = |row: &tokio_postgres::Row| Ok((EventKey(row.try_get(0)?), row.try_get(1)?));
-        rows.iter().map(known).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        let client = self.connection("read events that are known").await?;
+        let rows = client.query(SQL, &[&keys]).await?;
+        let known = |row: &Row| Ok((EventKey(row.column("key")?), row.column("notification")?));
+        rows.iter().map(known).collect()
     }
 
     /// Finds the deliveries of events that came a second time and whose first jobs may be lost:
@@ -151,34 +145,35 @@ impl Store {
             where e.key = any($1) and e.look_at is not null
               and not exists (select from attempts a
                               where a.batch = e.batch and a.webhook = p.webhook)";
-        let doing = "look for unsettled events";
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[&keys]).await.map_err(StoreError::at(doing))?;
-        let due = |row: &tokio_postgres::Row| {
-            let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
-            Ok(Due { batch, webhook, entry: 1 })
+        let client = self.connection("look for unsettled events").await?;
+        let rows = client.query(SQL, &[&keys]).await?;
+        let due = |row: &Row| {
+            let webhook = WebhookId(row.column("webhook")?);
+            Ok(Due { batch: BatchKey(row.column("batch")?), webhook, entry: 1 })
         };
-        rows.iter().map(due).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        rows.iter().map(due).collect()
     }
 }
 
 /// Reads the columns of `route`.
-fn routed(row: &tokio_postgres::Row) -> Result<Routed, tokio_postgres::Error> {
-    let is = |index| Ok(row.try_get::<_, Option<bool>>(index)?.unwrap_or(false));
-    let webhooks: Option<Vec<Uuid>> = row.try_get(2)?;
-    Ok(match webhooks {
-        Some(webhooks) => Routed::Accepted {
-            webhooks: webhooks.into_iter().map(WebhookId).collect(),
-            received_at: row.try_get(3)?,
-        },
-        None if is(1)? => Routed::Forgotten,
-        None if is(0)? => Routed::Held,
-        None => Routed::Known,
+fn routed(row: &Row) -> Result<Routed, StoreError> {
+    if let Some(webhooks) = row.column("webhooks")? {
+        return accepted(row, webhooks);
+    }
+    Ok(match (row.column("forgotten")?, row.column("held")?) {
+        (Some(true), _) => Routed::Forgotten,
+        (_, Some(true)) => Routed::Held,
+        _ => Routed::Known,
     })
+}
+
+fn accepted(row: &Row, webhooks: Vec<Uuid>) -> Result<Routed, StoreError> {
+    let webhooks = webhooks.into_iter().map(WebhookId).collect();
+    Ok(Routed::Accepted { webhooks, received_at: row.column("received_at")? })
 }
 
 /// The parameters of the statement that are arrays.

@@ -10,6 +10,8 @@ use tokio_postgres::Row;
 use crate::directory::UserStatus;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 
 /// SHA-256 of an access token.
 pub type TokenDigest = [u8; 32];
@@ -47,7 +49,7 @@ macro_rules! status_columns {
              exists (select from directory_members m
                      where m.version_id = v.id and m.role_key = ",
             $role,
-            "),
+            ") as has_administrator_role,
              v.id is not null
              or exists (select from directory_versions o
                         where o.kind = 'user' and o.name_key = ",
@@ -55,7 +57,7 @@ macro_rules! status_columns {
             "              and o.begin_revision <= s.revision)
              or exists (select from directory_departures d where d.name_key = ",
             $user,
-            ")"
+            ") as known"
         )
     };
 }
@@ -93,7 +95,7 @@ impl Store {
                                   expires_at)
             select $1, name_key, generation, $4, $5 from accounts
             where name_key = $2 and password_hash = $3 and disabled_at is null";
-        let client = self.client().await?;
+        let client = self.connection("begin a session").await?;
         client
             .execute(
                 SQL,
@@ -107,7 +109,6 @@ impl Store {
             )
             .await
             .map(|rows| rows == 1)
-            .map_err(StoreError::at("begin a session"))
     }
 
     /// Begins a session of a user whom an identity provider signed in.
@@ -119,7 +120,7 @@ impl Store {
             insert into sessions (token_digest, issuer, user_key, user_name, administrator,
                                   created_at, expires_at)
             values ($1, $2, $3, $4, $5, $6, $7)";
-        let client = self.client().await?;
+        let client = self.connection("begin a session").await?;
         client
             .execute(
                 SQL,
@@ -135,7 +136,6 @@ impl Store {
             )
             .await
             .map(drop)
-            .map_err(StoreError::at("begin a session"))
     }
 
     /// Reads the user of a session; `None` when there is no such session, or it has ended.
@@ -146,8 +146,8 @@ impl Store {
     ) -> Result<Option<SessionUser>, StoreError> {
         const SQL: &str = concat!(
             "-- session_user
-            select coalesce(a.name, x.user_name), coalesce(a.administrator, x.administrator),
-                   x.issuer, ",
+            select coalesce(a.name, x.user_name) as name,
+                   coalesce(a.administrator, x.administrator) as administrator, x.issuer, ",
             status_columns!("coalesce(x.account_key, x.user_key)", "$3"),
             " from sessions x
             left join accounts a on a.name_key = x.account_key
@@ -160,33 +160,25 @@ impl Store {
               and (x.account_key is null
                    or a.disabled_at is null and a.generation = x.account_generation)"
         );
-        let doing = "look up a session";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("look up a session").await?;
         let row = client
             .query_opt(
-                &statement,
+                &Cached(SQL),
                 &[
                     /* token_digest */ &digest.as_slice(),
                     /* now */ &now,
                     /* role_key */ &administrator_key(),
                 ],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
+            .await?;
         let Some(row) = row else {
             return Ok(None);
         };
-        let name: &str = row.try_get(0).map_err(StoreError::at(doing))?;
-        let name = Name::parse(name)
+        let name = Name::parse(row.column("name")?)
             .ok_or(StoreError::Inconsistent { table: "sessions", column: "user_name" })?;
-        let read = || {
-            let status = status(&row, 3)?;
-            let administrator = row.try_get::<_, bool>(1)? || status.administrator;
-            let issuer = row.try_get(2)?;
-            Ok(SessionUser { name, administrator, issuer, status })
-        };
-        read().map(Some).map_err(StoreError::at(doing))
+        let status = status(&row)?;
+        let administrator = row.column("administrator")? || status.administrator;
+        Ok(Some(SessionUser { name, administrator, issuer: row.column("issuer")?, status }))
     }
 
     /// Reads the status of a user in the directory now.
@@ -200,46 +192,36 @@ impl Store {
               on v.kind = 'user' and v.name_key = $1 and v.begin_revision <= s.revision
               and (v.end_revision is null or v.end_revision > s.revision)"
         );
-        let doing = "look up a user";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        client
+        let client = self.connection("look up a user").await?;
+        let row = client
             .query_one(
-                &statement,
+                &Cached(SQL),
                 &[/* name_key */ &user.key(), /* role_key */ &administrator_key()],
             )
-            .await
-            .and_then(|row| status(&row, 0))
-            .map_err(StoreError::at(doing))
+            .await?;
+        status(&row)
     }
 
     /// Ends a session, if it exists. Returns the provider that signed its user in.
     pub async fn session_end(&self, digest: &TokenDigest) -> Result<Option<String>, StoreError> {
         const SQL: &str = "-- session_end
             delete from sessions where token_digest = $1 returning issuer";
-        let client = self.client().await?;
-        client
-            .query_opt(SQL, &[&digest.as_slice()])
-            .await
-            .and_then(|row| row.map_or(Ok(None), |row| row.try_get(0)))
-            .map_err(StoreError::at("end a session"))
+        let client = self.connection("end a session").await?;
+        let row = client.query_opt(SQL, &[&digest.as_slice()]).await?;
+        row.map_or(Ok(None), |row| row.column("issuer"))
     }
 
     /// Removes sessions that have expired. Returns how many there were.
     pub async fn sessions_sweep(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         const SQL: &str = "-- sessions_sweep\ndelete from sessions where expires_at <= $1";
-        let client = self.client().await?;
-        client.execute(SQL, &[&now]).await.map_err(StoreError::at("sweep sessions"))
+        let client = self.connection("sweep sessions").await?;
+        client.execute(SQL, &[&now]).await
     }
 }
 
-/// Reads `status_columns!`, from the column `at` on.
-fn status(row: &Row, at: usize) -> Result<DirectoryStatus, tokio_postgres::Error> {
-    let status = match (row.try_get(at)?, row.try_get(at + 1)?) {
-        (Some(true), Some(false)) => UserStatus::Enabled,
-        (Some(false), Some(false)) => UserStatus::Disabled,
-        _ => UserStatus::Deleted,
-    };
-    let administrator = status == UserStatus::Enabled && row.try_get(at + 2)?;
-    Ok(DirectoryStatus { status, known: row.try_get(at + 3)?, administrator })
+/// Reads `status_columns!`.
+fn status(row: &Row) -> Result<DirectoryStatus, StoreError> {
+    let status = UserStatus::of(row)?;
+    let administrator = status == UserStatus::Enabled && row.column("has_administrator_role")?;
+    Ok(DirectoryStatus { status, known: row.column("known")?, administrator })
 }

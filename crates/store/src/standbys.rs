@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 impl Store {
     /// Counts the standbys that follow the database while no commit waits for one of them; 0 also
@@ -16,11 +17,7 @@ impl Store {
             select count(*) from pg_stat_replication
             where current_setting('synchronous_standby_names') = ''
               and coalesce(state, '') <> 'backup'";
-        let client = self.client().await?;
-        client
-            .query_one(SQL, &[])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(StoreError::at("look for standbys"))
+        let client = self.connection("look for standbys").await?;
+        client.query_one(SQL, &[]).await?.column("count")
     }
 }

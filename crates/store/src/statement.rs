@@ -5,34 +5,42 @@
 //! Within a transaction nothing can be repeated: the error ends the transaction, and its remedy is
 //! [`Remedy::Repeat`](crate::Remedy::Repeat).
 
+use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 
+use crate::cancel::Object;
 use crate::connect::Pooled;
 use crate::error::is_stale;
 use crate::spans;
 
-/// A prepared statement of the cache, and its text.
+/// A statement that runs often: a connection prepares it only once.
+pub(crate) struct Cached<'a>(pub(crate) &'a str);
+
+/// A statement that a connection has prepared, and its text.
 pub(crate) struct Prepared<'a> {
     sql: &'a str,
     statement: Statement,
 }
 
-/// A statement, either as text or prepared.
+/// A statement as text, to be prepared once or each time, or prepared.
 pub(crate) trait Query {
     fn sql(&self) -> &str;
 
-    /// The prepared statement, if it is in the cache.
-    fn prepared(&self) -> Option<&Statement>;
+    /// Whether a connection keeps the statement when it has prepared it.
+    fn is_cached(&self) -> bool {
+        false
+    }
+
+    /// The statement, if it was prepared.
+    fn prepared(&self) -> Option<&Statement> {
+        None
+    }
 }
 
 impl Query for str {
     fn sql(&self) -> &str {
         self
-    }
-
-    fn prepared(&self) -> Option<&Statement> {
-        None
     }
 }
 
@@ -40,9 +48,15 @@ impl Query for String {
     fn sql(&self) -> &str {
         self
     }
+}
 
-    fn prepared(&self) -> Option<&Statement> {
-        None
+impl Query for Cached<'_> {
+    fn sql(&self) -> &str {
+        self.0
+    }
+
+    fn is_cached(&self) -> bool {
+        true
     }
 }
 
@@ -57,7 +71,71 @@ impl Query for Prepared<'_> {
 }
 
 /// The parameters of a statement.
-type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(crate) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A connection or a transaction.
+pub(crate) trait Run {
+    /// Returns all rows of a statement.
+    async fn rows(
+        &self,
+        query: &(impl Query + ?Sized),
+        values: Values<'_>,
+    ) -> Result<Vec<Row>, Error>;
+
+    /// Returns the number of rows that a statement changed.
+    async fn changed(
+        &self,
+        query: &(impl Query + ?Sized),
+        values: Values<'_>,
+    ) -> Result<u64, Error>;
+}
+
+impl Run for Object {
+    async fn rows(
+        &self,
+        query: &(impl Query + ?Sized),
+        values: Values<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        self.query(query, values).await
+    }
+
+    async fn changed(
+        &self,
+        query: &(impl Query + ?Sized),
+        values: Values<'_>,
+    ) -> Result<u64, Error> {
+        self.execute(query, values).await
+    }
+}
+
+impl Run for Transaction<'_> {
+    async fn rows(
+        &self,
+        query: &(impl Query + ?Sized),
+        values: Values<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        self.query(&in_transaction(self, query).await?, values).await
+    }
+
+    async fn changed(
+        &self,
+        query: &(impl Query + ?Sized),
+        values: Values<'_>,
+    ) -> Result<u64, Error> {
+        self.execute(&in_transaction(self, query).await?, values).await
+    }
+}
+
+async fn in_transaction(
+    transaction: &Transaction<'_>,
+    query: &(impl Query + ?Sized),
+) -> Result<Statement, Error> {
+    match query.prepared() {
+        Some(statement) => Ok(statement.clone()),
+        None if query.is_cached() => transaction.prepare_cached(query.sql()).await,
+        None => transaction.prepare(query.sql()).await,
+    }
+}
 
 /// Runs a statement by a method of the library's client, and again if it was stale.
 macro_rules! run {
@@ -93,24 +171,6 @@ impl Pooled {
         run!(self, query, query, values)
     }
 
-    /// Returns the only row of a statement.
-    pub(crate) async fn query_one(
-        &self,
-        query: &(impl Query + ?Sized),
-        values: Values<'_>,
-    ) -> Result<Row, Error> {
-        run!(self, query_one, query, values)
-    }
-
-    /// Returns the row of a statement, if there is one.
-    pub(crate) async fn query_opt(
-        &self,
-        query: &(impl Query + ?Sized),
-        values: Values<'_>,
-    ) -> Result<Option<Row>, Error> {
-        run!(self, query_opt, query, values)
-    }
-
     /// Returns the number of rows that a statement changed.
     pub(crate) async fn execute(
         &self,
@@ -123,6 +183,7 @@ impl Pooled {
     async fn statement(&self, query: &(impl Query + ?Sized)) -> Result<Statement, Error> {
         match query.prepared() {
             Some(statement) => Ok(statement.clone()),
+            None if query.is_cached() => self.client().prepare_cached(query.sql()).await,
             None => self.client().prepare(query.sql()).await,
         }
     }

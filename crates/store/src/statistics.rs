@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use fanfare_core::ids::{DeliveryId, WebhookId};
+use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use tokio_postgres::Row;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// The attempts to count; `None` sets no condition.
 #[derive(Debug, Clone)]
@@ -62,7 +63,6 @@ impl Store {
                 and a.outcome is not null
             where ($1::uuid is null or w.id = $1) and ($2::text is null or w.owner_key = $2)
             group by hour, a.outcome";
-        let doing = "count attempts";
         let now = self.now().await?;
         let this_hour = hour_of(now);
         let begin = this_hour - TimeDelta::hours(i64::from(filter.hours.saturating_sub(1)));
@@ -70,7 +70,7 @@ impl Store {
         let since = begin.checked_sub_signed(series).unwrap_or(DateTime::UNIX_EPOCH);
         let owner = filter.owner.as_ref().map(Name::key);
         let webhook = filter.webhook.map(|id| id.0);
-        let client = self.client().await?;
+        let client = self.connection("count attempts").await?;
         let rows = client
             .query(
                 SQL,
@@ -81,11 +81,10 @@ impl Store {
                     /* since */ &since.max(DateTime::UNIX_EPOCH),
                 ],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
+            .await?;
         drop(client);
         let counts = rows.iter().map(count).collect::<Result<Vec<_>, _>>();
-        let hours = hours(begin, filter.hours, counts.map_err(StoreError::at(doing))?);
+        let hours = hours(begin, filter.hours, counts?);
         Ok(Statistics { hours, last: self.last_attempt(filter).await? })
     }
 
@@ -96,7 +95,7 @@ impl Store {
         filter: &StatisticsFilter,
     ) -> Result<Option<LastAttempt>, StoreError> {
         const SQL: &str = "-- last_attempt
-            select l.at, l.outcome, l.status, l.batch, w.id
+            select l.at, l.outcome, l.status, l.batch, w.id as webhook
             from webhooks w
             cross join lateral (
                 select a.at, a.outcome, a.status, a.batch from attempts a
@@ -105,22 +104,16 @@ impl Store {
             ) l
             where ($1::uuid is null or w.id = $1) and ($2::text is null or w.owner_key = $2)
             order by l.at desc limit 1";
-        let doing = "look up the last attempt";
         let owner = filter.owner.as_ref().map(Name::key);
         let webhook = filter.webhook.map(|id| id.0);
-        let client = self.client().await?;
+        let client = self.connection("look up the last attempt").await?;
         let row = client.query_opt(SQL, &[&webhook, &owner]).await;
-        row.map_err(StoreError::at(doing))?
-            .as_ref()
-            .map(last)
-            .transpose()
-            .map_err(StoreError::at(doing))
+        row?.as_ref().map(last).transpose()
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
-        let client = self.client().await?;
-        let row = client.query_one("-- now\nselect now()", &[]).await;
-        row.and_then(|row| row.try_get(0)).map_err(StoreError::at("ask for the time"))
+        let client = self.connection("ask for the time").await?;
+        client.query_one("-- now\nselect now()", &[]).await?.column("now")
     }
 }
 
@@ -140,18 +133,17 @@ fn hours(begin: DateTime<Utc>, n: u32, counts: Vec<(DateTime<Utc>, String, i64)>
     hours.into_iter().map(|(begin, outcomes)| Hour { begin, outcomes }).collect()
 }
 
-fn count(row: &Row) -> Result<(DateTime<Utc>, String, i64), tokio_postgres::Error> {
-    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+fn count(row: &Row) -> Result<(DateTime<Utc>, String, i64), StoreError> {
+    Ok((row.column("hour")?, row.column("outcome")?, row.column("count")?))
 }
 
-fn last(row: &Row) -> Result<LastAttempt, tokio_postgres::Error> {
-    let (batch, webhook) =
-        (fanfare_core::ids::BatchKey(row.try_get(3)?), WebhookId(row.try_get(4)?));
+fn last(row: &Row) -> Result<LastAttempt, StoreError> {
+    let webhook = WebhookId(row.column("webhook")?);
     Ok(LastAttempt {
-        at: row.try_get(0)?,
-        outcome: row.try_get(1)?,
-        status: row.try_get(2)?,
-        delivery: DeliveryId::of(batch, webhook),
+        at: row.column("at")?,
+        outcome: row.column("outcome")?,
+        status: row.column("status")?,
+        delivery: DeliveryId::of(BatchKey(row.column("batch")?), webhook),
         webhook,
     })
 }

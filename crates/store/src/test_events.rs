@@ -7,13 +7,12 @@ use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::Due;
 use fanfare_core::name::Name;
-use fanfare_core::resource::Scope;
 use fanfare_core::test_event::Readable;
-use tokio_postgres::Row;
 
-use crate::access::{READABLE_SCOPES, owner_state};
+use crate::access::{READABLE_SCOPES, owner_state, permission};
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// The state of a user, and the scopes that the user may read, as of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,22 +27,22 @@ pub struct ReadableScopes {
 impl Store {
     /// Reads the scopes that a user may read now.
     pub async fn readable_scopes(&self, user: &Name) -> Result<ReadableScopes, StoreError> {
-        let doing = "look up what a user may read";
-        let client = self.client().await?;
-        let rows = client.query(READABLE_SCOPES, &[&user.key(), &administrator_key()]).await;
-        let rows = rows.map_err(StoreError::at(doing))?;
+        let client = self.connection("look up what a user may read").await?;
+        let rows = client.query(READABLE_SCOPES, &[&user.key(), &administrator_key()]).await?;
         let first = rows
             .first()
             .ok_or(StoreError::Inconsistent { table: "directory_state", column: "singleton" })?;
-        let read = || {
-            let state = owner_state(first.try_get(0)?, first.try_get(1)?);
-            Ok((state, first.try_get(2)?, first.try_get(3)?))
+        let readable = if first.column("administrator")? {
+            Readable::Everything
+        } else {
+            let grants = rows.iter().filter_map(|row| permission(row).transpose());
+            Readable::Through(grants.collect::<Result<_, _>>()?)
         };
-        let (state, revision, administrator) = read().map_err(StoreError::at(doing))?;
-        let grants = rows.iter().filter_map(|row| grant(row).transpose());
-        let grants = grants.collect::<Result<_, _>>()?;
-        let readable = if administrator { Readable::Everything } else { Readable::Through(grants) };
-        Ok(ReadableScopes { state, readable, revision })
+        Ok(ReadableScopes {
+            state: owner_state(first)?,
+            readable,
+            revision: first.column("revision")?,
+        })
     }
 
     /// Stores a test event in the ledger, for this webhook alone, as decided by `revision`. Returns
@@ -61,8 +60,7 @@ impl Store {
             values ($1, $1, 0, $2, $3, $4, $5, $6, $6, $7, array[$8::uuid],
                     now() + interval '20 seconds', false)
             returning received_at";
-        let doing = "store a test event";
-        let client = self.client().await?;
+        let client = self.connection("store a test event").await?;
         let row = client
             .query_one(
                 SQL,
@@ -77,18 +75,8 @@ impl Store {
                     /* webhook */ &webhook.0,
                 ],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
-        let received_at = row.try_get(0).map_err(StoreError::at(doing))?;
-        Ok((Due { batch: BatchKey::single(event.key), webhook, entry: 1 }, received_at))
+            .await?;
+        let due = Due { batch: BatchKey::single(event.key), webhook, entry: 1 };
+        Ok((due, row.column("received_at")?))
     }
-}
-
-fn grant(row: &Row) -> Result<Option<(Scope, String)>, StoreError> {
-    let read = || Ok((row.try_get::<_, Option<&str>>(4)?, row.try_get::<_, Option<String>>(5)?));
-    let (scope, target) = read().map_err(StoreError::at("read a grant"))?;
-    let Some((scope, target)) = scope.zip(target) else { return Ok(None) };
-    let scope = Scope::parse(scope)
-        .ok_or(StoreError::Inconsistent { table: "directory_grants", column: "scope" })?;
-    Ok(Some((scope, target)))
 }

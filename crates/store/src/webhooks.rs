@@ -14,12 +14,15 @@ use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::webhook::{Pacing, PauseReason, Properties, Webhook, WebhookUri};
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::connection::{Acting, Transaction};
 use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::{Cached, Run};
 use secrets::{Confidential, seal};
 
 pub use reseal::{KeyUse, Resealed};
@@ -41,6 +44,40 @@ pub struct WebhooksRead {
     pub unreadable: Vec<(WebhookId, StoreError)>,
 }
 
+/// Selects the columns of [`webhook`].
+macro_rules! select {
+    ($name:literal, $rest:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+            select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
+                   created_at, failing_since, rate_limit, clock_timestamp() as read_at,
+                   p.hold_until, p.interval_seconds
+            from webhooks left join webhook_paces p on p.webhook = id
+            ",
+            $rest
+        )
+    };
+}
+
+macro_rules! insert {
+    ($name:literal, $rest:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+            insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
+                                  filters, properties, sealed, created_at, rate_limit)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            ",
+            $rest
+        )
+    };
+}
+
+const INSERT: &str = insert!("webhook_add", "");
+
 impl Store {
     /// Registers a webhook.
     ///
@@ -48,19 +85,18 @@ impl Store {
     ///
     /// [`StoreError::TooManyWebhooks`] when its owner has `most` webhooks already.
     pub async fn webhook_register(&self, webhook: &Webhook, most: u32) -> Result<(), StoreError> {
-        let doing = "register the webhook";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        lock_owner(&*transaction, &webhook.owner).await?;
-        self.insert(&*transaction, INSERT, webhook).await?;
-        check_number(&*transaction, &webhook.owner, most).await?;
-        transaction.commit().await.map_err(StoreError::at(doing))
+        let mut client = self.connection("register the webhook").await?;
+        let transaction = client.transaction().await?;
+        lock_owner(&transaction, &webhook.owner).await?;
+        self.insert(&transaction, INSERT, webhook).await?;
+        check_number(&transaction, &webhook.owner, most).await?;
+        transaction.commit().await
     }
 
     /// Registers a webhook without a limit on their number.
     pub async fn webhook_add(&self, webhook: &Webhook) -> Result<(), StoreError> {
-        let client = self.client().await?;
-        self.insert(&***client, INSERT, webhook).await.map(drop)
+        let client = self.connection("register the webhook").await?;
+        self.insert(&client, INSERT, webhook).await.map(drop)
     }
 
     /// Registers all of these webhooks, or none. A webhook whose id is known is skipped, even if
@@ -74,37 +110,32 @@ impl Store {
         webhooks: &[Webhook],
         most: u32,
     ) -> Result<u64, StoreError> {
-        const SQL: &str = "-- webhooks_import
-            insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
-                                  filters, properties, sealed, created_at, rate_limit)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-            on conflict (id) do nothing";
-        let doing = "import webhooks";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        const SQL: &str = insert!("webhooks_import", "on conflict (id) do nothing");
+        let mut client = self.connection("import webhooks").await?;
+        let transaction = client.transaction().await?;
         // Every import locks owners in the same order, so that two imports can't deadlock.
         let owners: BTreeSet<&Name> = webhooks.iter().map(|webhook| &webhook.owner).collect();
         for owner in owners {
-            lock_owner(&*transaction, owner).await?;
+            lock_owner(&transaction, owner).await?;
         }
         let (mut added, mut changed) = (0, BTreeSet::new());
         for webhook in webhooks {
-            let new = self.insert(&*transaction, SQL, webhook).await?;
+            let new = self.insert(&transaction, SQL, webhook).await?;
             if new > 0 {
                 changed.insert(&webhook.owner);
             }
             added += new;
         }
         for owner in changed {
-            check_number(&*transaction, owner, most).await?;
+            check_number(&transaction, owner, most).await?;
         }
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+        transaction.commit().await?;
         Ok(added)
     }
 
     async fn insert(
         &self,
-        client: &impl GenericClient,
+        client: &Acting<impl Run>,
         sql: &str,
         webhook: &Webhook,
     ) -> Result<u64, StoreError> {
@@ -130,7 +161,6 @@ impl Store {
                 ],
             )
             .await
-            .map_err(StoreError::at("register the webhook"))
     }
 
     /// Changes those properties of a webhook that its owner may change. `change` gets the current
@@ -140,12 +170,10 @@ impl Store {
         id: WebhookId,
         change: impl FnOnce(Webhook) -> Webhook + Send,
     ) -> Result<bool, StoreError> {
-        const READ: &str = "-- webhook_change
-            select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit, clock_timestamp() as read_at,
-                   p.hold_until, p.interval_seconds
-            from webhooks left join webhook_paces p on p.webhook = id
-            where id = $1 and deleted_at is null for update of webhooks";
+        const READ: &str = select!(
+            "webhook_change",
+            "where id = $1 and deleted_at is null for update of webhooks"
+        );
         const WRITE: &str = "-- webhook_change
             with moved as (
                 -- Another receiver has another pace.
@@ -158,10 +186,9 @@ impl Store {
                 -- A new address or a resumed webhook begins anew.
                 failing_since = case when uri = $2 and ($4 or not paused) then failing_since end
             where id = $1";
-        let doing = "change the webhook";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let row = transaction.query_opt(READ, &[&id.0]).await.map_err(StoreError::at(doing))?;
+        let mut client = self.connection("change the webhook").await?;
+        let transaction = client.transaction().await?;
+        let row = transaction.query_opt(READ, &[&id.0]).await?;
         let Some(row) = row else {
             return Ok(false);
         };
@@ -184,9 +211,8 @@ impl Store {
                     /* rate_limit */ &stored(changed.rate_limit),
                 ],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+            .await?;
+        transaction.commit().await?;
         Ok(true)
     }
 
@@ -194,10 +220,9 @@ impl Store {
     pub async fn webhook_paused(&self, id: WebhookId) -> Result<Option<bool>, StoreError> {
         const SQL: &str = "-- webhook_paused
             select paused from webhooks where id = $1 and deleted_at is null";
-        let client = self.client().await?;
-        let row = client.query_opt(SQL, &[&id.0]).await;
-        row.and_then(|row| row.map(|row| row.try_get(0)).transpose())
-            .map_err(StoreError::at("read whether the webhook is paused"))
+        let client = self.connection("read whether the webhook is paused").await?;
+        let row = client.query_opt(SQL, &[&id.0]).await?;
+        row.map(|row| row.column("paused")).transpose()
     }
 
     /// Reads those of these webhooks that exist.
@@ -216,16 +241,11 @@ impl Store {
     /// Reads those of these webhooks that exist, for a cache. A webhook that can't be read does not
     /// keep the others from being read.
     pub async fn webhooks_read(&self, ids: &[WebhookId]) -> Result<WebhooksRead, StoreError> {
-        const SQL: &str = "-- webhooks_get
-            select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit, clock_timestamp() as read_at,
-                   p.hold_until, p.interval_seconds
-            from webhooks left join webhook_paces p on p.webhook = id
-            where id = any($1) and deleted_at is null";
+        const SQL: &str = select!("webhooks_get", "where id = any($1) and deleted_at is null");
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let mut found = WebhooksRead::default();
         for row in self.webhooks_rows(SQL, &[&ids]).await? {
-            let id = row.try_get("id").map_err(StoreError::at("read webhooks"))?;
+            let id = row.column("id")?;
             match webhook(&self.keyring, &row) {
                 Ok(read) => found.readable.push(read),
                 Err(error) => found.unreadable.push((WebhookId(id), error)),
@@ -236,13 +256,11 @@ impl Store {
 
     /// Lists all webhooks, or those of one owner, the oldest first.
     pub async fn webhooks_list(&self, owner: Option<&Name>) -> Result<Vec<Webhook>, StoreError> {
-        const SQL: &str = "-- webhooks_list
-            select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit, clock_timestamp() as read_at,
-                   p.hold_until, p.interval_seconds
-            from webhooks left join webhook_paces p on p.webhook = id
-            where deleted_at is null and ($1::text is null or owner_key = $1)
-            order by created_at, id";
+        const SQL: &str = select!(
+            "webhooks_list",
+            "where deleted_at is null and ($1::text is null or owner_key = $1)
+            order by created_at, id"
+        );
         let rows = self.webhooks_rows(SQL, &[&owner.map(Name::key)]).await?;
         rows.iter().map(|row| Ok(webhook(&self.keyring, row)?.webhook)).collect()
     }
@@ -252,34 +270,31 @@ impl Store {
         sql: &str,
         parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
-        let doing = "read webhooks";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(sql).await.map_err(StoreError::at(doing))?;
-        client.query(&statement, parameters).await.map_err(StoreError::at(doing))
+        let client = self.connection("read webhooks").await?;
+        client.query(&Cached(sql), parameters).await
     }
 
-    /// Pauses or resumes a webhook at a person's request, with a reason if there is one. The
-    /// service itself uses [`address_pause`](Self::address_pause). Returns whether there is such a
-    /// webhook.
-    pub async fn webhook_pause(
-        &self,
-        id: WebhookId,
-        paused: bool,
-        reason: Option<&PauseReason>,
-    ) -> Result<bool, StoreError> {
+    /// Pauses a webhook at a person's request. A webhook that the service paused keeps its reason.
+    /// The service itself uses [`address_pause`](Self::address_pause). Returns whether there is such
+    /// a webhook.
+    pub async fn webhook_pause(&self, id: WebhookId) -> Result<bool, StoreError> {
         const SQL: &str = "-- webhook_pause
             update webhooks
-            set paused = $2, updated_at = now(),
-                -- Who paused it first keeps the word.
-                paused_reason = case when paused and $2 then paused_reason else $3 end,
-                failing_since = case when $2 then failing_since end
+            set paused = true, paused_reason = case when paused then paused_reason end,
+                updated_at = now()
             where id = $1 and deleted_at is null";
-        let client = self.client().await?;
-        client
-            .execute(SQL, &[&id.0, &paused, &reason.map(PauseReason::code)])
-            .await
-            .map(|rows| rows == 1)
-            .map_err(StoreError::at("pause or resume the webhook"))
+        let client = self.connection("pause the webhook").await?;
+        client.execute(SQL, &[&id.0]).await.map(|rows| rows == 1)
+    }
+
+    /// Resumes a webhook at a person's request. Returns whether there is such a webhook.
+    pub async fn webhook_resume(&self, id: WebhookId) -> Result<bool, StoreError> {
+        const SQL: &str = "-- webhook_resume
+            update webhooks
+            set paused = false, paused_reason = null, failing_since = null, updated_at = now()
+            where id = $1 and deleted_at is null";
+        let client = self.connection("resume the webhook").await?;
+        client.execute(SQL, &[&id.0]).await.map(|rows| rows == 1)
     }
 
     /// Deletes a webhook and its secrets. Returns whether there was such a webhook.
@@ -288,12 +303,8 @@ impl Store {
             with unpaced as (delete from webhook_paces where webhook = $1)
             update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
             where id = $1 and deleted_at is null";
-        let client = self.client().await?;
-        client
-            .execute(SQL, &[&id.0])
-            .await
-            .map(|rows| rows == 1)
-            .map_err(StoreError::at("delete the webhook"))
+        let client = self.connection("delete the webhook").await?;
+        client.execute(SQL, &[&id.0]).await.map(|rows| rows == 1)
     }
 
     /// Deletes all webhooks of an owner, with their secrets. Returns how many there were.
@@ -305,38 +316,27 @@ impl Store {
             )
             update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
             where owner_key = $1 and deleted_at is null";
-        let client = self.client().await?;
-        client.execute(SQL, &[&owner.key()]).await.map_err(StoreError::at("delete the webhooks"))
+        let client = self.connection("delete the webhooks").await?;
+        client.execute(SQL, &[&owner.key()]).await
     }
 }
 
-const INSERT: &str = "-- webhook_add
-    insert into webhooks (id, owner, owner_key, uri, description, paused, paused_reason,
-                          filters, properties, sealed, created_at, rate_limit)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-
 /// Locks the number of an owner's webhooks until the transaction ends.
-async fn lock_owner(client: &impl GenericClient, owner: &Name) -> Result<(), StoreError> {
+async fn lock_owner(transaction: &Transaction<'_>, owner: &Name) -> Result<(), StoreError> {
     const SQL: &str = "-- webhook_lock_owner
         select pg_advisory_xact_lock(hashtextextended('fanfare webhooks of ' || $1, 0))";
-    client
-        .execute(SQL, &[&owner.key()])
-        .await
-        .map(drop)
-        .map_err(StoreError::at("register the webhook"))
+    transaction.execute(SQL, &[&owner.key()]).await.map(drop)
 }
 
 /// Fails when an owner has more than `most` webhooks, including those of this transaction.
 async fn check_number(
-    client: &impl GenericClient,
+    transaction: &Transaction<'_>,
     owner: &Name,
     most: u32,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- webhook_number
         select count(*) from webhooks where owner_key = $1 and deleted_at is null";
-    let row = client.query_one(SQL, &[&owner.key()]).await;
-    let number: i64 =
-        row.and_then(|row| row.try_get(0)).map_err(StoreError::at("count the owner's webhooks"))?;
+    let number: i64 = transaction.query_one(SQL, &[&owner.key()]).await?.column("count")?;
     if number > i64::from(most) {
         return Err(StoreError::TooManyWebhooks { owner: owner.as_str().to_owned(), most });
     }
@@ -344,29 +344,24 @@ async fn check_number(
 }
 
 fn confidential(keyring: &Keyring, row: &Row) -> Result<Confidential, StoreError> {
-    let read = || Ok((row.try_get("sealed")?, row.try_get("id")?));
-    let (sealed, id) = read().map_err(StoreError::at("read a webhook"))?;
-    Confidential::open(keyring, sealed, WebhookId(id))
+    Confidential::open(keyring, row.column("sealed")?, WebhookId(row.column("id")?))
 }
 
 fn webhook(keyring: &Keyring, row: &Row) -> Result<WebhookRead, StoreError> {
-    let doing = "read a webhook";
-    let id: Uuid = row.try_get("id").map_err(StoreError::at(doing))?;
-    let text = |column| row.try_get::<_, &str>(column).map_err(StoreError::at(doing));
-    let read_at: DateTime<Utc> = row.try_get("read_at").map_err(StoreError::at(doing))?;
+    let text = |name| row.column::<&str>(name);
+    let read_at: DateTime<Utc> = row.column("read_at")?;
     let confidential = confidential(keyring, row)?;
     let holds = confidential.holds(read_at);
-    let filters: Vec<&str> = row.try_get("filters").map_err(StoreError::at(doing))?;
+    let filters: Vec<&str> = row.column("filters")?;
     let properties = serde_json::from_str(text("properties")?);
-    let paused_reason: Option<&str> =
-        row.try_get("paused_reason").map_err(StoreError::at(doing))?;
+    let paused_reason: Option<&str> = row.column("paused_reason")?;
     let webhook = Webhook {
-        id: WebhookId(id),
+        id: WebhookId(row.column("id")?),
         owner: Name::parse(text("owner")?).ok_or_else(|| inconsistent("owner"))?,
         uri: text("uri")?.parse::<WebhookUri>().map_err(|_| inconsistent("uri"))?,
         secrets: confidential.secrets(read_at)?,
-        description: row.try_get("description").map_err(StoreError::at(doing))?,
-        paused: row.try_get("paused").map_err(StoreError::at(doing))?,
+        description: row.column("description")?,
+        paused: row.column("paused")?,
         paused_reason: paused_reason.map(PauseReason::parse),
         filters: Filters::parse(&filters).map_err(|_| inconsistent("filters"))?,
         headers: confidential.headers()?,
@@ -374,15 +369,14 @@ fn webhook(keyring: &Keyring, row: &Row) -> Result<WebhookRead, StoreError> {
             .ok()
             .and_then(|map| Properties::parse(map).ok())
             .ok_or_else(|| inconsistent("properties"))?,
-        created_at: row.try_get("created_at").map_err(StoreError::at(doing))?,
-        failing_since: row.try_get("failing_since").map_err(StoreError::at(doing))?,
+        created_at: row.column("created_at")?,
+        failing_since: row.column("failing_since")?,
         rate_limit: row
-            .try_get::<_, Option<i32>>("rate_limit")
-            .map_err(StoreError::at(doing))?
+            .column::<Option<i32>>("rate_limit")?
             .and_then(|limit| u32::try_from(limit).ok()),
         pacing: Pacing {
-            hold_until: row.try_get("hold_until").map_err(StoreError::at(doing))?,
-            interval: row.try_get("interval_seconds").map_err(StoreError::at(doing))?,
+            hold_until: row.column("hold_until")?,
+            interval: row.column("interval_seconds")?,
         },
     };
     Ok(WebhookRead { webhook, holds })

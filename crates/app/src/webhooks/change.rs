@@ -87,7 +87,7 @@ pub async fn patch(
 /// [`WebhookError`]
 pub async fn pause(context: &Context, actor: &Actor, id: WebhookId) -> Result<(), WebhookError> {
     check_manages(context, actor, id).await?;
-    if !context.store.webhook_pause(id, true, None).await? {
+    if !context.store.webhook_pause(id).await? {
         return Err(WebhookError::Unknown);
     }
     tracing::info!(webhook.id = %id, by = %actor, "paused a webhook");
@@ -102,7 +102,7 @@ pub async fn pause(context: &Context, actor: &Actor, id: WebhookId) -> Result<()
 /// [`WebhookError`]
 pub async fn resume(context: &Context, actor: &Actor, id: WebhookId) -> Result<(), WebhookError> {
     if actor.is_administrator() {
-        if !context.store.webhook_pause(id, false, None).await? {
+        if !context.store.webhook_resume(id).await? {
             return Err(WebhookError::Unknown);
         }
     } else {

@@ -37,7 +37,9 @@ pub(crate) async fn start(
         return denied(&app, provider, next, ProviderError::Unavailable);
     };
     let flow = Flow::begin(next)?;
-    let address = flow.address(&info.metadata, &provider.config, query.has("anew"));
+    // During an upgrade a page of the former version links with the former name.
+    let force_login = query.has("force_login") || query.has("anew");
+    let address = flow.address(&info.metadata, &provider.config, force_login);
     let cookie = cookie::begin_flow(&app.site, &headers, &flow).ok_or(PageError::Internal)?;
     Ok(([(header::SET_COOKIE, cookie)], see_other(address.as_str())).into_response())
 }

@@ -159,7 +159,7 @@ pub(super) fn form(app: &App, status: StatusCode, form: &Form<'_>) -> Response {
         label: &provider.config.label,
         path: fields::path(
             SIGN_IN_PROVIDER,
-            &[("next", form.next), ("anew", if form.force_login { "yes" } else { "" })],
+            &[("next", form.next), ("force_login", if form.force_login { "yes" } else { "" })],
         ),
     });
     let accounts = app.accounts.enabled;

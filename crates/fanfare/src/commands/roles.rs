@@ -88,7 +88,7 @@ fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
 fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role> {
     let config = fanfare_console::Config {
         store: wiring::store_for_people(settings, "console")?,
-        background: wiring::store_for_upkeep(settings, "console")?,
+        background: wiring::store_for_background(settings, "console")?,
         broker: wiring::broker(settings, "console")?,
         client: wiring::outbound(settings)?,
         // The delay ladder may lengthen the last delay by an eighth. The hour is a margin for clocks

@@ -47,7 +47,7 @@ pub(super) const CHECK: &str = concat!(
     ", ",
     grants_of_readers!("member", "$4"),
     "
-    select w.precedence, w.scope, w.target, w.role, greatest(w.since, u.begin_revision),
+    select w.precedence, w.scope, w.target, w.role, greatest(w.since, u.begin_revision) as since,
            u.enabled, u.deleted
     from asker u left join way w on w.user_id = u.id and u.enabled
     order by w.precedence, w.rank, w.role"
@@ -61,8 +61,8 @@ pub(super) const READERS: &str = concat!(
     ", ",
     grants_of_readers!("directory_members", "$4"),
     "
-    select w.precedence, w.scope, w.target, w.role, greatest(w.since, u.begin_revision),
-           u.name_key, u.name
+    select w.precedence, w.scope, w.target, w.role, greatest(w.since, u.begin_revision) as since,
+           u.name_key as user_key, u.name as user_name
     from way w
     join directory_versions u on u.id = w.user_id and u.kind = 'user' and u.enabled
         and ",
@@ -93,6 +93,6 @@ pub(crate) const READABLE_SCOPES: &str = concat!(
     )
     select u.enabled, u.deleted, u.revision, ",
     is_administrator!("u", "$2"),
-    ", g.scope, g.target
+    " as administrator, g.scope, g.target
     from found u left join granted g on true"
 );

@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 use super::DatabaseClock;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 
 /// The time between two samples of [`Store::keep_clock`].
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -23,15 +25,12 @@ impl Store {
 
     /// Takes a sample of the database's clock.
     pub async fn sample_clock(&self) -> Result<(), StoreError> {
-        const SQL: &str = "-- clock\nselect clock_timestamp()";
-        let doing = "ask for the time";
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        const SQL: &str = "-- clock\nselect clock_timestamp() as now";
+        let client = self.connection("ask for the time").await?;
         let asked = Instant::now();
-        let row = client.query_one(&statement, &[]).await;
+        let row = client.query_one(&Cached(SQL), &[]).await;
         let answered = Instant::now();
-        let time = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
-        self.clock.note(asked, answered, time);
+        self.clock.note(asked, answered, row?.column("now")?);
         Ok(())
     }
 

@@ -26,8 +26,10 @@ use super::position::Position;
 use super::query_shape::QueryShape;
 use super::window::Window;
 use super::{Delivery, DeliveryFilter};
+use crate::attempts::state;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// A page of deliveries.
 #[derive(Debug, Clone, Default)]
@@ -49,15 +51,17 @@ macro_rules! page {
             $keys,
             "), shown as (select * from page order by at desc, batch desc, webhook desc limit $7)
             select k.batch, k.webhook, w.owner, w.uri, v.ids, v.types,
-                   coalesce(a.state, 'pending'), coalesce(a.attempt, 0), s.status, a.reason,
+                   coalesce(a.state, 'pending') as state, coalesce(a.attempt, 0) as attempts,
+                   s.status, a.reason,
                    v.received_at,
                    case when a.state in ('delivered', 'dropped', 'dead')
-                        then a.at + coalesce(a.duration_ms, 0) * interval '1 millisecond' end,
+                        then a.at + coalesce(a.duration_ms, 0) * interval '1 millisecond' end
+                       as finished_at,
                    case when coalesce(a.state, 'pending') in ('pending', 'retrying')
-                        then greatest(a.next_attempt_at, put_off.until) end,
-                   a.detail, nullif(a.revision, 0), k.at,
+                        then greatest(a.next_attempt_at, put_off.until) end as next_attempt_at,
+                   a.detail, nullif(a.revision, 0) as revision, k.at,
                    case when coalesce(a.state, 'pending') in ('pending', 'retrying')
-                         and h.hold_until > now() then h.hold_until end
+                         and h.hold_until > now() then h.hold_until end as held_until
             from shown k
             left join webhooks w on w.id = k.webhook
             left join webhook_paces h on h.webhook = k.webhook
@@ -186,9 +190,8 @@ impl Store {
         let state = filter.state.map(State::name);
         let window =
             Window { since: filter.since.unwrap_or(DateTime::UNIX_EPOCH), below, webhooks, state };
-        let doing = "list deliveries";
-        let client = self.client().await?;
-        let end = window.end(shape, &client).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("list deliveries").await?;
+        let end = window.end(shape, &client).await?;
         let since = end.unwrap_or(window.since);
         // One more row shows whether there is another page.
         let limit = filter.limit.saturating_add(1);
@@ -205,12 +208,12 @@ impl Store {
             parameters.push(/* event_id */ &filter.event);
         }
         let rows = client.query(shape.statement(), &parameters).await;
-        let mut rows = rows.map_err(StoreError::at(doing))?;
+        let mut rows = rows?;
         let limit = usize::try_from(filter.limit).unwrap_or(0);
         let is_more = rows.len() > limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| is_more).map(position).transpose();
-        let next = next.map_err(StoreError::at(doing))?;
+        let next = next?;
         Ok(DeliveryPage {
             // A page that is not full ends with the window, if there are entries beyond it.
             next: next.or_else(|| end.map(Position::before)),
@@ -232,9 +235,9 @@ impl Store {
         // The statement does not use the parameters in between, and PostgreSQL refuses one whose
         // type it can't infer.
         let sql = SQL.replace("$7", "1");
-        let client = self.client().await?;
+        let client = self.connection("show the delivery").await?;
         let row = client.query_opt(&sql, &[&batch.0, &webhook.0]).await;
-        row.map_err(StoreError::at("show the delivery"))?.as_ref().map(delivery).transpose()
+        row?.as_ref().map(delivery).transpose()
     }
 
     /// The webhooks whose deliveries are listed; `None` for all.
@@ -243,23 +246,24 @@ impl Store {
         filter: &DeliveryFilter,
     ) -> Result<Option<Vec<Uuid>>, StoreError> {
         const SQL: &str = "-- webhooks_asked
-            select coalesce(array_agg(id), '{}') from webhooks
+            select coalesce(array_agg(id), '{}') as ids from webhooks
             where owner_key = $1 and ($2::uuid is null or id = $2)";
         let webhook = filter.webhook.map(|id| id.0);
         let Some(owner) = &filter.owner else {
             return Ok(webhook.map(|id| vec![id]));
         };
-        let doing = "look up an owner's webhooks";
-        let client = self.client().await?;
-        let row = client.query_one(SQL, &[&Name::key(owner), &webhook]).await;
-        let ids = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
-        Ok(Some(ids))
+        let client = self.connection("look up an owner's webhooks").await?;
+        client.query_one(SQL, &[&Name::key(owner), &webhook]).await?.column("ids").map(Some)
     }
 }
 
-fn position(row: &Row) -> Result<Position, tokio_postgres::Error> {
-    let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
-    Ok(Position { at: row.try_get(15)?, batch, webhook })
+fn position(row: &Row) -> Result<Position, StoreError> {
+    let (batch, webhook) = key(row)?;
+    Ok(Position { at: row.column("at")?, batch, webhook })
+}
+
+fn key(row: &Row) -> Result<(BatchKey, WebhookId), StoreError> {
+    Ok((BatchKey(row.column("batch")?), WebhookId(row.column("webhook")?)))
 }
 
 /// The detail of a delivery that waits because its webhook is held.
@@ -269,29 +273,23 @@ fn held(until: Option<DateTime<Utc>>) -> Option<String> {
 }
 
 fn delivery(row: &Row) -> Result<Delivery, StoreError> {
-    let doing = "read a delivery";
-    let state: &str = row.try_get(6).map_err(StoreError::at(doing))?;
-    let state = State::parse(state)
-        .ok_or(StoreError::Inconsistent { table: "attempts", column: "state" })?;
-    let read = || {
-        let (batch, webhook) = (BatchKey(row.try_get(0)?), WebhookId(row.try_get(1)?));
-        Ok(Delivery {
-            id: DeliveryId::of(batch, webhook),
-            webhook,
-            owner: row.try_get(2)?,
-            uri: row.try_get(3)?,
-            events: row.try_get(4)?,
-            types: row.try_get(5)?,
-            state,
-            attempts: row.try_get(7)?,
-            last_status: row.try_get(8)?,
-            reason: row.try_get(9)?,
-            created_at: row.try_get(10)?,
-            finished_at: row.try_get(11)?,
-            next_attempt_at: row.try_get(12)?,
-            detail: row.try_get::<_, Option<String>>(13)?.or(row.try_get(16).map(held)?),
-            revision: row.try_get(14)?,
-        })
-    };
-    read().map_err(StoreError::at(doing))
+    let (batch, webhook) = key(row)?;
+    let detail: Option<String> = row.column("detail")?;
+    Ok(Delivery {
+        id: DeliveryId::of(batch, webhook),
+        webhook,
+        owner: row.column("owner")?,
+        uri: row.column("uri")?,
+        events: row.column("ids")?,
+        types: row.column("types")?,
+        state: state(row)?,
+        attempts: row.column("attempts")?,
+        last_status: row.column("status")?,
+        reason: row.column("reason")?,
+        detail: detail.or(held(row.column("held_until")?)),
+        revision: row.column("revision")?,
+        created_at: row.column("received_at")?,
+        finished_at: row.column("finished_at")?,
+        next_attempt_at: row.column("next_attempt_at")?,
+    })
 }

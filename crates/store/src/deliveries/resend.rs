@@ -9,7 +9,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::Due;
 use fanfare_core::outcome::State;
@@ -17,8 +16,11 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::restart::{Dead, restart_dead};
+use crate::attempts::state;
+use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// A request to restart the dead deliveries of a webhook.
 #[derive(Debug, Clone)]
@@ -130,31 +132,26 @@ impl Store {
                                  and r.asked_at > now() - make_interval(secs => $5))
             on conflict (webhook) where ended_at is null do nothing";
         let NewResend { webhook, since, by, same_within } = *wanted;
-        let doing = "ask for deliveries to be sent again";
-        let mut client = self.client().await?;
-        let client = client.transaction().await.map_err(StoreError::at(doing))?;
-        client.execute(LOCK, &[&webhook.0]).await.map_err(StoreError::at(doing))?;
-        let open = client.query_one(OPEN, &[&webhook.0]).await;
-        let open: i64 = open.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))?;
+        let mut client = self.connection("ask for deliveries to be sent again").await?;
+        let client = client.transaction().await?;
+        client.execute(LOCK, &[&webhook.0]).await?;
+        let open: i64 = client.query_one(OPEN, &[&webhook.0]).await?.column("count")?;
         if open >= most {
             return Ok(None);
         }
         let id = Uuid::now_v7();
-        client
-            .execute(ASK, &[&id, &webhook.0, &since, &by, &same_within.as_secs_f64()])
-            .await
-            .map_err(StoreError::at(doing))?;
+        client.execute(ASK, &[&id, &webhook.0, &since, &by, &same_within.as_secs_f64()]).await?;
         let row = client.query_one(NEWEST, &[&webhook.0]).await;
-        let resend = read(&row.map_err(StoreError::at(doing))?)?;
-        client.commit().await.map_err(StoreError::at(doing))?;
+        let resend = read(&row?)?;
+        client.commit().await?;
         Ok(Some(resend))
     }
 
     /// Reads a webhook's newest request; `None` when it never had one.
     pub async fn resend_newest(&self, webhook: WebhookId) -> Result<Option<Resend>, StoreError> {
-        let client = self.client().await?;
+        let client = self.connection("show a resend").await?;
         let row = client.query_opt(NEWEST, &[&webhook.0]).await;
-        row.map_err(StoreError::at("show a resend"))?.as_ref().map(read).transpose()
+        row?.as_ref().map(read).transpose()
     }
 
     /// Reads one of a webhook's requests.
@@ -164,17 +161,17 @@ impl Store {
         id: Uuid,
     ) -> Result<Option<Resend>, StoreError> {
         const SQL: &str = select!("resend_show", "where webhook = $1 and id = $2");
-        let client = self.client().await?;
+        let client = self.connection("show a resend").await?;
         let row = client.query_opt(SQL, &[&webhook.0, &id]).await;
-        row.map_err(StoreError::at("show a resend"))?.as_ref().map(read).transpose()
+        row?.as_ref().map(read).transpose()
     }
 
     /// Reads a webhook's open request.
     pub async fn resend_open(&self, webhook: WebhookId) -> Result<Option<Resend>, StoreError> {
         const SQL: &str = select!("resend_open", "where webhook = $1 and ended_at is null");
-        let client = self.client().await?;
+        let client = self.connection("look for a resend").await?;
         let row = client.query_opt(SQL, &[&webhook.0]).await;
-        row.map_err(StoreError::at("look for a resend"))?.as_ref().map(read).transpose()
+        row?.as_ref().map(read).transpose()
     }
 
     /// Counts the deliveries that a request restarted, by their present states. At most 10,000 are
@@ -194,18 +191,16 @@ impl Store {
                                 where l.batch = a.batch and l.webhook = a.webhook
                                 order by l.entry desc limit 1) l
             group by l.state";
-        let doing = "count the deliveries of a resend";
         let ended = resend.ended.map(|(at, _)| at);
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[&webhook.0, &resend.asked_at, &ended]).await;
+        let client = self.connection("count the deliveries of a resend").await?;
+        let rows = client.query(SQL, &[&webhook.0, &resend.asked_at, &ended]).await?;
         let mut progress = ResendProgress::default();
-        for row in rows.map_err(StoreError::at(doing))? {
-            let read = || Ok((row.try_get::<_, &str>(0)?, row.try_get::<_, i64>(1)?));
-            let (state, count) = read().map_err(StoreError::at(doing))?;
-            match State::parse(state) {
-                Some(State::Delivered) => progress.delivered += count,
-                Some(State::Dead | State::Dropped) => progress.failed += count,
-                _ => progress.open += count,
+        for row in &rows {
+            let count: i64 = row.column("count")?;
+            match state(row)? {
+                State::Delivered => progress.delivered += count,
+                State::Dead | State::Dropped => progress.failed += count,
+                State::Pending | State::Retrying => progress.open += count,
             }
         }
         Ok(progress)
@@ -217,72 +212,63 @@ impl Store {
         const SQL: &str = "-- resend_cancel
             update resends set ended_at = now(), ended = 'cancelled'
             where webhook = $1 and id = $2 and ended_at is null";
-        let client = self.client().await?;
-        client
-            .execute(SQL, &[&webhook.0, &id])
-            .await
-            .map(|rows| rows == 1)
-            .map_err(StoreError::at("cancel a resend"))
+        let client = self.connection("cancel a resend").await?;
+        client.execute(SQL, &[&webhook.0, &id]).await.map(|rows| rows == 1)
     }
 
     /// Lists all open requests, the oldest first.
     pub async fn resends_open(&self) -> Result<Vec<Uuid>, StoreError> {
         const SQL: &str = "-- resends_open
             select id from resends where ended_at is null order by asked_at";
-        let doing = "look for resends";
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[]).await.map_err(StoreError::at(doing))?;
-        rows.iter()
-            .map(|row| row.try_get(0))
-            .collect::<Result<_, _>>()
-            .map_err(StoreError::at(doing))
+        let client = self.connection("look for resends").await?;
+        let rows = client.query(SQL, &[]).await?;
+        rows.iter().map(|row| row.column("id")).collect()
     }
 
     /// Makes a step of a request: it restarts at most `most` deliveries, the oldest first. Returns
     /// the jobs to publish. There are none while deliveries of the step before are not attempted
     /// yet, or while another process makes a step.
     pub async fn resend_step(&self, id: Uuid, most: i64) -> Result<Vec<Due>, StoreError> {
-        let doing = "restart dead deliveries";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let begun = step(&transaction, id, most).await.map_err(StoreError::at(doing))?;
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+        let mut client = self.connection("restart dead deliveries").await?;
+        let transaction = client.transaction().await?;
+        let begun = step(&transaction, id, most).await?;
+        transaction.commit().await?;
         Ok(begun)
     }
 }
 
-async fn step(
-    transaction: &Transaction<'_>,
-    id: Uuid,
-    most: i64,
-) -> Result<Vec<Due>, tokio_postgres::Error> {
+async fn step(transaction: &Transaction<'_>, id: Uuid, most: i64) -> Result<Vec<Due>, StoreError> {
     // The series of the last step's deliveries began at the time of that step. A step waits for
     // them for 30 seconds at most, since an endpoint may defer them for long.
     const TAKE: &str = "-- resend_take
-        select r.webhook, r.since, r.asked_at, w.paused, w.deleted_at is not null,
+        select r.webhook, r.since, r.asked_at, w.paused, w.deleted_at is not null as deleted,
                coalesce(r.step_at > now() - interval '30 seconds', false) and exists (
                    select from attempts a
                    where a.webhook = r.webhook and a.since = r.step_at and a.state = 'pending'
                      and not exists (select from attempts l where l.batch = a.batch
                                      and l.webhook = a.webhook and l.entry > a.entry))
+                   as waits
         from resends r join webhooks w on w.id = r.webhook
         where r.id = $1 and r.ended_at is null
         for update of r skip locked";
     let Some(row) = transaction.query_opt(TAKE, &[&id]).await? else {
         return Ok(Vec::new());
     };
-    let (since, until) = (row.try_get(1)?, row.try_get(2)?);
-    let dead = Dead { webhook: WebhookId(row.try_get(0)?), since, until };
-    let (is_paused, is_deleted): (bool, bool) = (row.try_get(3)?, row.try_get(4)?);
+    let dead = Dead {
+        webhook: WebhookId(row.column("webhook")?),
+        since: row.column("since")?,
+        until: row.column("asked_at")?,
+    };
+    let (is_paused, is_deleted): (bool, bool) = (row.column("paused")?, row.column("deleted")?);
     if is_paused || is_deleted {
         let ended = if is_deleted { ResendEnd::WebhookDeleted } else { ResendEnd::WebhookPaused };
         note(transaction, id, 0, Some(ended)).await?;
         return Ok(Vec::new());
     }
-    if row.try_get(5)? {
+    if row.column("waits")? {
         return Ok(Vec::new());
     }
-    let begun = restart_dead(&**transaction, &dead, most).await?;
+    let begun = restart_dead(transaction, &dead, most).await?;
     let n = i64::try_from(begun.len()).unwrap_or(most);
     note(transaction, id, n, (n < most).then_some(ResendEnd::Done)).await?;
     Ok(begun)
@@ -294,7 +280,7 @@ async fn note(
     id: Uuid,
     begun: i64,
     ended: Option<ResendEnd>,
-) -> Result<(), tokio_postgres::Error> {
+) -> Result<(), StoreError> {
     const SQL: &str = "-- resend_note
         update resends
         set begun = begun + $2, step_at = now(), ended = $3,
@@ -304,22 +290,18 @@ async fn note(
 }
 
 fn read(row: &Row) -> Result<Resend, StoreError> {
-    let doing = "read a resend";
-    let ended: Option<&str> = row.try_get(7).map_err(StoreError::at(doing))?;
     let known = |code: &str| ResendEnd::ALL.into_iter().find(|ended| ended.code() == code);
     let inconsistent = StoreError::Inconsistent { table: "resends", column: "ended" };
+    let ended: Option<&str> = row.column("ended")?;
     let ended = ended.map(|code| known(code).ok_or(inconsistent)).transpose()?;
-    let read = || {
-        let ended_at: Option<DateTime<Utc>> = row.try_get(6)?;
-        Ok(Resend {
-            id: row.try_get(0)?,
-            since: row.try_get(1)?,
-            asked_at: row.try_get(2)?,
-            asked_by: row.try_get(3)?,
-            total: row.try_get(4)?,
-            begun: row.try_get(5)?,
-            ended: ended_at.zip(ended),
-        })
-    };
-    read().map_err(StoreError::at(doing))
+    let ended_at: Option<DateTime<Utc>> = row.column("ended_at")?;
+    Ok(Resend {
+        id: row.column("id")?,
+        since: row.column("since")?,
+        asked_at: row.column("asked_at")?,
+        asked_by: row.column("asked_by")?,
+        total: row.column("total")?,
+        begun: row.column("begun")?,
+        ended: ended_at.zip(ended),
+    })
 }

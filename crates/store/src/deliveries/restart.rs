@@ -3,15 +3,25 @@
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::{Due, Restart};
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::Row;
 
+use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+
+/// The deliveries that a restart concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartScope {
+    /// Those that are not pending.
+    NotPending,
+    /// Only dead ones. The others have moved on.
+    Dead,
+}
 
 impl Store {
-    /// Begins a new series of attempts for a delivery at a person's request.
-    ///
-    /// With `only_dead`, which is for dead letters, a delivery in another state stays as it is.
+    /// Begins a new series of attempts for a delivery at a person's request. A delivery that `scope`
+    /// does not have stays as it is.
     ///
     /// # Errors
     ///
@@ -20,23 +30,23 @@ impl Store {
         &self,
         batch: BatchKey,
         webhook: WebhookId,
-        only_dead: bool,
+        scope: RestartScope,
     ) -> Result<Restart, StoreError> {
         // The restart writes the row whose sequence number a worker may be about to attempt. So it
         // takes the same lock as a claim, in the same row: a valid claim for that number refuses
         // the restart. The restart leaves the next number in the row, so that a later claim is
         // refused.
         const SQL: &str = include_str!("../sql/delivery_restart.sql");
-        let doing = "restart the delivery";
-        let client = self.client().await?;
-        let row = client.query_one(SQL, &[&batch.0, &webhook.0, &only_dead]).await;
-        let read = |row: Row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
-        let read: (Option<i32>, bool, bool) = row.and_then(read).map_err(StoreError::at(doing))?;
-        Ok(match read {
-            (Some(entry), _, _) => Restart::Begun(Due { batch, webhook, entry }),
-            (None, true, _) => Restart::UnderWay,
-            (None, false, true) => Restart::MovedOn,
-            (None, false, false) => Restart::Unknown,
+        let only_dead = scope == RestartScope::Dead;
+        let client = self.connection("restart the delivery").await?;
+        let row = client.query_one(SQL, &[&batch.0, &webhook.0, &only_dead]).await?;
+        if let Some(entry) = row.column("entry")? {
+            return Ok(Restart::Begun(Due { batch, webhook, entry }));
+        }
+        Ok(match (row.column("is_wanted")?, row.column("is_known")?) {
+            (true, _) => Restart::UnderWay,
+            (false, true) => Restart::MovedOn,
+            (false, false) => Restart::Unknown,
         })
     }
 
@@ -46,7 +56,7 @@ impl Store {
         batch: BatchKey,
         webhook: WebhookId,
     ) -> Result<Restart, StoreError> {
-        let restart = self.delivery_restart(batch, webhook, true).await?;
+        let restart = self.delivery_restart(batch, webhook, RestartScope::Dead).await?;
         if restart != Restart::Unknown {
             return Ok(restart);
         }
@@ -72,10 +82,8 @@ impl Store {
                                   and l.webhook = a.webhook and l.entry > a.entry)
                 limit $3
             ) dead";
-        let doing = "count dead deliveries";
-        let client = self.client().await?;
-        let row = client.query_one(SQL, &[&webhook.0, &since, &most]).await;
-        row.and_then(|row| row.try_get(0)).map_err(StoreError::at(doing))
+        let client = self.connection("count dead deliveries").await?;
+        client.query_one(SQL, &[&webhook.0, &since, &most]).await?.column("count")
     }
 }
 
@@ -89,10 +97,10 @@ pub(super) struct Dead {
 
 /// Begins new series of attempts for at most `most` dead deliveries, the oldest first.
 pub(super) async fn restart_dead(
-    client: &impl GenericClient,
+    transaction: &Transaction<'_>,
     dead: &Dead,
     most: i64,
-) -> Result<Vec<Due>, tokio_postgres::Error> {
+) -> Result<Vec<Due>, StoreError> {
     const SQL: &str = "-- deliveries_restart_dead
         with dead as (
             select a.* from attempts a
@@ -112,10 +120,12 @@ pub(super) async fn restart_dead(
             update events set look_at = now() + interval '20 seconds'
             where batch in (select batch from begun)
         )
-        select batch, entry + 1 from begun";
+        select batch, entry + 1 as entry from begun";
     let webhook = dead.webhook;
-    let rows = client.query(SQL, &[&webhook.0, &dead.since, &most, &dead.until]).await?;
-    let due =
-        |row: &Row| Ok(Due { batch: BatchKey(row.try_get(0)?), webhook, entry: row.try_get(1)? });
+    let rows = transaction.query(SQL, &[&webhook.0, &dead.since, &most, &dead.until]).await?;
+    let due = |row: &Row| {
+        let batch = BatchKey(row.column("batch")?);
+        Ok(Due { batch, webhook, entry: row.column("entry")? })
+    };
     rows.iter().map(due).collect()
 }

@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::position::Position;
 use super::query_shape::QueryShape;
-use crate::cancel::Object;
+use crate::connection::Connection;
+use crate::error::StoreError;
+use crate::rows::Columns as _;
 
 /// The most entries of an index that one page reads.
 const SCAN: i64 = 10_000;
@@ -33,7 +35,7 @@ macro_rules! end_of_events {
     ($which:literal) => {
         concat!(
             "-- deliveries_window
-            select e.received_at from events e
+            select e.received_at as at from events e
             where ",
             $which,
             " and e.received_at >= $1 and (e.received_at, e.batch) <= ($2, $3)
@@ -47,7 +49,7 @@ macro_rules! end_of_planned {
     ($which:literal) => {
         concat!(
             "-- deliveries_window
-            select e.received_at
+            select e.received_at as at
             from (select e.received_at, e.batch,
                          sum(cardinality(e.webhooks)) over (
                              order by e.received_at desc, e.batch desc rows unbounded preceding
@@ -67,14 +69,14 @@ macro_rules! end_of_planned {
 /// The end of a window of dead or dropped deliveries. Parameters as above, and $5 the state, $6 the
 /// webhook at its beginning.
 const END_OF_ENDED: &str = "-- deliveries_window
-    select a.since from attempts a
+    select a.since as at from attempts a
     where a.state = $5 and a.state in ('dead', 'dropped')
       and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $6)
     order by a.since desc, a.batch desc, a.webhook desc offset $4 limit 1";
 
 /// The newest of the ends of each webhook's window; $5 are the webhooks.
 const END_OF_WEBHOOKS: &str = "-- deliveries_window
-    select k.since
+    select k.since as at
     from unnest($5::uuid[]) as w(webhook)
     cross join lateral (
         select a.since from attempts a
@@ -89,8 +91,8 @@ impl Window<'_> {
     pub(super) async fn end(
         &self,
         shape: QueryShape,
-        client: &Object,
-    ) -> Result<Option<DateTime<Utc>>, tokio_postgres::Error> {
+        client: &Connection,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
         let open = end_of_events!("e.look_at is not null");
         let looks_up = self.webhooks.is_none() && self.state.is_some();
         match shape {
@@ -124,15 +126,15 @@ impl Window<'_> {
 
     async fn end_by(
         &self,
-        client: &Object,
+        client: &Connection,
         sql: &str,
         entries: i64,
         more: &[&(dyn ToSql + Sync)],
-    ) -> Result<Option<DateTime<Utc>>, tokio_postgres::Error> {
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
         let common: [&(dyn ToSql + Sync); 4] =
             [&self.since, &self.below.at, &self.below.batch.0, &entries];
         let parameters: Vec<_> = common.into_iter().chain(more.iter().copied()).collect();
         let row = client.query_opt(sql, &parameters).await?;
-        row.map(|row| row.try_get(0)).transpose()
+        row.map(|row| row.column("at")).transpose()
     }
 }

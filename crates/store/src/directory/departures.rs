@@ -4,15 +4,15 @@
 //! The history decides, and not the order in which documents arrive. A user is gone from the
 //! deletion, or from a snapshot without the user, to the first version that begins later.
 
-use deadpool_postgres::Transaction;
 use fanfare_core::directory::{Content, Document};
 use tokio_postgres::Row;
 
-use super::DOING;
+use crate::connection::Transaction;
 use crate::error::StoreError;
+use crate::rows::Columns as _;
 
-/// Records the users who left by new or newly ended versions. From the second column on, each row
-/// has the version's kind, folded name and two revisions, and whether it deletes the user.
+/// Records the users who left by new or newly ended versions, whose rows of `directory_versions`
+/// these are.
 pub(super) async fn note_put(
     transaction: &Transaction<'_>,
     rows: &[Row],
@@ -34,16 +34,12 @@ pub(super) async fn note_put(
             where directory_departures.revision < excluded.revision";
     let (mut keys, mut revisions, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
-        let read = || {
-            let begin: i64 = row.try_get(3)?;
-            let end: Option<i64> = row.try_get(4)?;
-            let is_deleted: bool = row.try_get(5)?;
-            let is_user = row.try_get::<_, &str>(1)? == "user";
-            let gone = if is_deleted { Some(begin) } else { end };
-            Ok((is_user && begin >= 0, row.try_get::<_, String>(2)?, gone, is_deleted))
-        };
-        if let (true, key, Some(revision), is_deleted) = read().map_err(StoreError::at(DOING))? {
-            keys.push(key);
+        let begin: i64 = row.column("begin_revision")?;
+        let is_deleted: bool = row.column("deleted")?;
+        let gone = if is_deleted { Some(begin) } else { row.column("end_revision")? };
+        let is_user = row.column::<&str>("kind")? == "user";
+        if let Some(revision) = gone.filter(|_| is_user && begin >= 0) {
+            keys.push(row.column::<&str>("name_key")?);
             revisions.push(revision);
             deleted.push(is_deleted);
         }
@@ -51,11 +47,7 @@ pub(super) async fn note_put(
     if keys.is_empty() {
         return Ok(());
     }
-    transaction
-        .execute(SQL, &[&keys, &revisions, &deleted])
-        .await
-        .map(drop)
-        .map_err(StoreError::at(DOING))
+    transaction.execute(SQL, &[&keys, &revisions, &deleted]).await.map(drop)
 }
 
 /// Pauses the webhooks of former users whose name returned, and ends their sessions. Returns how
@@ -96,10 +88,10 @@ pub(super) async fn pause(
                 and ($1::text[] is null or d.name_key = any($1))) r
         where d.name_key = r.name_key
         returning d.paused";
-    let rows = transaction.query(SQL, &[&keys]).await.map_err(StoreError::at(DOING))?;
+    let rows = transaction.query(SQL, &[&keys]).await?;
     let mut paused = 0;
     for row in rows {
-        let count: i64 = row.try_get(0).map_err(StoreError::at(DOING))?;
+        let count: i64 = row.column("paused")?;
         paused += usize::try_from(count).unwrap_or_default();
     }
     Ok(paused)

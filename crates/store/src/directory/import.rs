@@ -5,16 +5,16 @@
 //! that the snapshot does not name, and advances the directory. An import that was not finished has
 //! no effect, and the next one removes its parts.
 
-use deadpool_postgres::Transaction;
 use fanfare_core::directory::{RoleDocument, UserDocument};
 use fanfare_core::revisions::Revisions;
 
 use super::state::State;
 use super::versions::{self, STAGED, Version};
 use super::{Applied, DOING, departures};
-use crate::cancel::Object;
+use crate::connection::{Connection, Transaction};
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// A part of a snapshot.
 #[derive(Debug, Default)]
@@ -34,13 +34,14 @@ pub enum ImportMode {
 
 /// An import that is under way. All processes together have one at a time.
 pub struct Import {
-    client: Object,
+    client: Connection,
     revision: Option<i64>,
     mode: ImportMode,
     versions: usize,
 }
 
-const LOCK: &str = "-- directory_import\nselect pg_try_advisory_lock(hashtext('fanfare.import'))";
+const LOCK: &str = "-- directory_import
+    select pg_try_advisory_lock(hashtext('fanfare.import')) as locked";
 const UNLOCK: &str = "-- directory_import\nselect pg_advisory_unlock(hashtext('fanfare.import'))";
 
 impl Store {
@@ -56,17 +57,12 @@ impl Store {
         revision: Option<i64>,
         mode: ImportMode,
     ) -> Result<Option<Import>, StoreError> {
-        let client = self.client().await?;
-        let ours: bool = client
-            .query_one(LOCK, &[])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(StoreError::at(DOING))?;
-        if !ours {
+        let client = self.connection(DOING).await?;
+        if !client.query_one(LOCK, &[]).await?.column("locked")? {
             return Err(StoreError::ImportUnderWay);
         }
         let mut import = Import { client, revision, mode, versions: 0 };
-        let transaction = import.client.transaction().await.map_err(StoreError::at(DOING))?;
+        let transaction = import.client.transaction().await?;
         versions::clear_staged(&transaction).await?;
         let state = State::lock(&transaction).await?;
         let jump = revision.filter(|revision| !state.believes_revision(*revision, false));
@@ -76,7 +72,7 @@ impl Store {
             }
             _ => false,
         };
-        transaction.commit().await.map_err(StoreError::at(DOING))?;
+        transaction.commit().await?;
         if let Some(revision) = jump {
             import.unlock().await?;
             return Err(StoreError::RevisionJump { revision });
@@ -92,19 +88,19 @@ impl Store {
 impl Import {
     /// Stages a part.
     pub async fn put(&mut self, part: &Part) -> Result<(), StoreError> {
-        let transaction = self.client.transaction().await.map_err(StoreError::at(DOING))?;
+        let transaction = self.client.transaction().await?;
         let users = part.users.iter().map(|user| Version::of_user(STAGED, user));
         let roles = part.roles.iter().map(|role| Version::of_role(STAGED, role));
         let all: Vec<Version<'_>> = users.chain(roles).collect();
         let new = versions::put(&transaction, &all).await?;
-        transaction.commit().await.map_err(StoreError::at(DOING))?;
+        transaction.commit().await?;
         self.versions += new;
         Ok(())
     }
 
     /// Puts the snapshot into force.
     pub async fn finish(mut self) -> Result<Applied, StoreError> {
-        let transaction = self.client.transaction().await.map_err(StoreError::at(DOING))?;
+        let transaction = self.client.transaction().await?;
         let mut state = State::lock(&transaction).await?;
         let mut paused = 0;
         let revision = self.revision.unwrap_or_else(|| state.revisions.newest.saturating_add(1));
@@ -123,7 +119,7 @@ impl Import {
             paused = departures::pause(&transaction, None).await?;
             state.save(&transaction).await?;
         }
-        transaction.commit().await.map_err(StoreError::at(DOING))?;
+        transaction.commit().await?;
         let (versions, revision) = (self.versions, state.revisions.newest);
         let applied = Applied { versions, revision, jumps: Vec::new(), paused };
         self.unlock().await?;
@@ -137,7 +133,7 @@ impl Import {
 
     /// Releases the lock, which the connection would otherwise keep in the pool.
     async fn unlock(self) -> Result<(), StoreError> {
-        self.client.query_one(UNLOCK, &[]).await.map_err(StoreError::at(DOING))?;
+        self.client.query_one(UNLOCK, &[]).await?;
         Ok(())
     }
 }
@@ -172,11 +168,11 @@ async fn forget(transaction: &Transaction<'_>, revision: i64) -> Result<(), Stor
         "-- directory_forget\ndelete from directory_snapshots where revision <> $1",
         "-- directory_forget\ndelete from directory_refusals where revision <> $1",
     ];
-    transaction.execute(BEFORE, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    transaction.execute(GONE, &[&revision, &STAGED]).await.map_err(StoreError::at(DOING))?;
-    transaction.execute(STATE, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    transaction.execute(BEFORE, &[&revision]).await?;
+    transaction.execute(GONE, &[&revision, &STAGED]).await?;
+    transaction.execute(STATE, &[&revision]).await?;
     for sql in REST {
-        transaction.execute(sql, &[&STAGED]).await.map_err(StoreError::at(DOING))?;
+        transaction.execute(sql, &[&STAGED]).await?;
     }
     Ok(())
 }

@@ -11,10 +11,10 @@ use std::collections::BTreeSet;
 
 use fanfare_core::name::{self, Name};
 use serde::Deserialize;
-use tokio_postgres::Transaction;
-use tokio_postgres::types::ToSql;
 
+use crate::connection::Transaction;
 use crate::error::StoreError;
+use crate::rows::Columns as _;
 
 /// The number of this version's way to fold names, which `directory_state.names_version` has.
 const VERSION: i32 = 2;
@@ -22,7 +22,6 @@ const VERSION: i32 = 2;
 const MOST_NAMES: usize = 100;
 /// The number of the directory's rows that one step reads.
 const PAGE: i64 = 2_000;
-const DOING: &str = "fold names again";
 
 /// The names whose keys changed when they were folded again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,8 +47,7 @@ pub(crate) async fn refold(transaction: &Transaction<'_>) -> Result<Refolded, St
     const LOCK: &str = "-- refold
         select names_version from directory_state for update";
     const DONE: &str = "-- refold\nupdate directory_state set names_version = $1";
-    let row = transaction.query_one(LOCK, &[]).await;
-    let version: i32 = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
+    let version: i32 = transaction.query_one(LOCK, &[]).await?.column("names_version")?;
     if version >= VERSION {
         return Ok(Refolded::default());
     }
@@ -63,7 +61,7 @@ pub(crate) async fn refold(transaction: &Transaction<'_>) -> Result<Refolded, St
     if refolded.documents > 0 {
         incomplete(transaction).await?;
     }
-    execute(transaction, DONE, &[&VERSION]).await?;
+    transaction.execute(DONE, &[&VERSION]).await?;
     Ok(refolded)
 }
 
@@ -84,21 +82,20 @@ async fn versions(
         from unnest($1::bigint[], $2::text[]) as n(id, key) where v.id = n.id";
     let (mut last, mut changed) = (i64::MIN, 0);
     loop {
-        let rows = transaction.query(READ, &[&last, &PAGE]).await.map_err(StoreError::at(DOING))?;
+        let rows = transaction.query(READ, &[&last, &PAGE]).await?;
         let (mut ids, mut keys) = (Vec::new(), Vec::new());
         for row in &rows {
-            let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
-            let (id, name, key): (i64, &str, &str) = read().map_err(StoreError::at(DOING))?;
-            last = id;
+            last = row.column("id")?;
+            let name = row.column("name")?;
             let folded = name::fold(name);
-            if folded != key {
+            if folded != row.column::<&str>("name_key")? {
                 report(reported, [name]);
-                ids.push(id);
+                ids.push(last);
                 keys.push(folded);
             }
         }
         if !ids.is_empty() {
-            changed += execute(transaction, WRITE, &[&ids, &keys]).await?;
+            changed += transaction.execute(WRITE, &[&ids, &keys]).await?;
         }
         if rows.is_empty() {
             return Ok(changed);
@@ -110,7 +107,7 @@ async fn versions(
 async fn members(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
     const READ: &str = "-- refold
         select v.id, v.document, array(select role_key from directory_members m
-                                       where m.version_id = v.id)
+                                       where m.version_id = v.id) as roles
         from directory_versions v where v.id > $1 and v.kind = 'user' order by v.id limit $2";
     const CLEAR: &str = "-- refold\ndelete from directory_members where version_id = any($1)";
     const WRITE: &str = "-- refold
@@ -118,15 +115,13 @@ async fn members(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
         select * from unnest($1::bigint[], $2::text[])";
     let (mut last, mut changed) = (i64::MIN, 0);
     loop {
-        let rows = transaction.query(READ, &[&last, &PAGE]).await.map_err(StoreError::at(DOING))?;
+        let rows = transaction.query(READ, &[&last, &PAGE]).await?;
         let (mut versions, mut ids, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         for row in &rows {
-            let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
-            let (id, document, before): (i64, &str, Vec<String>) =
-                read().map_err(StoreError::at(DOING))?;
-            last = id;
+            last = row.column("id")?;
+            let before: Vec<String> = row.column("roles")?;
             // A version without memberships is deleted or void, whatever roles its document names.
-            let roles = serde_json::from_str::<Roles>(document).map(|it| it.roles);
+            let roles = serde_json::from_str::<Roles>(row.column("document")?).map(|it| it.roles);
             let names = roles.unwrap_or_default();
             let names = names.iter().filter_map(|name| Name::parse(name));
             let folded: BTreeSet<String> = names.map(|name| name.key().to_owned()).collect();
@@ -135,16 +130,16 @@ async fn members(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
             {
                 continue;
             }
-            versions.push(id);
+            versions.push(last);
             for key in folded {
-                ids.push(id);
+                ids.push(last);
                 keys.push(key);
             }
         }
         if !versions.is_empty() {
             changed += u64::try_from(versions.len()).unwrap_or(u64::MAX);
-            execute(transaction, CLEAR, &[&versions]).await?;
-            execute(transaction, WRITE, &[&ids, &keys]).await?;
+            transaction.execute(CLEAR, &[&versions]).await?;
+            transaction.execute(WRITE, &[&ids, &keys]).await?;
         }
         if rows.is_empty() {
             return Ok(changed);
@@ -157,7 +152,7 @@ async fn webhooks(
     transaction: &Transaction<'_>,
     reported: &mut BTreeSet<String>,
 ) -> Result<u64, StoreError> {
-    const READ: &str = "-- refold\nselect distinct owner, owner_key from webhooks";
+    const READ: &str = "-- refold\nselect distinct owner as name, owner_key as key from webhooks";
     const WRITE: &str = "-- refold
         update webhooks w set owner_key = n.key
         from unnest($1::text[], $2::text[]) as n(name, key)
@@ -171,8 +166,8 @@ async fn webhooks(
         return Ok(0);
     }
     report(reported, names.iter().map(String::as_str));
-    let changed = execute(transaction, WRITE, &[&names, &keys]).await?;
-    execute(transaction, HISTORY, &[&names, &keys, &before]).await?;
+    let changed = transaction.execute(WRITE, &[&names, &keys]).await?;
+    transaction.execute(HISTORY, &[&names, &keys, &before]).await?;
     Ok(changed)
 }
 
@@ -181,23 +176,24 @@ async fn accounts(
     transaction: &Transaction<'_>,
     reported: &mut BTreeSet<String>,
 ) -> Result<u64, StoreError> {
-    const READ: &str = "-- refold\nselect name, name_key from accounts";
+    const READ: &str = "-- refold\nselect name, name_key as key from accounts";
     const END: &str = "-- refold\ndelete from sessions where account_key = any($1)";
     const WRITE: &str = "-- refold
         update accounts a set name_key = n.key
         from unnest($1::text[], $2::text[]) as n(key, before) where a.name_key = n.before";
     const VOUCHED: &str = "-- refold
-        select distinct user_name, user_key from sessions where user_name is not null";
+        select distinct user_name as name, user_key as key from sessions
+        where user_name is not null";
     const FOLD: &str = "-- refold
         update sessions x set user_key = n.key
         from unnest($1::text[], $2::text[]) as n(name, key)
         where x.user_name = n.name and x.user_key <> n.key";
     let (names, keys, before) = changed(transaction, READ).await?;
     report(reported, names.iter().map(String::as_str));
-    execute(transaction, END, &[&before]).await?;
-    let accounts = execute(transaction, WRITE, &[&keys, &before]).await?;
+    transaction.execute(END, &[&before]).await?;
+    let accounts = transaction.execute(WRITE, &[&keys, &before]).await?;
     let (names, keys, _) = changed(transaction, VOUCHED).await?;
-    execute(transaction, FOLD, &[&names, &keys]).await?;
+    transaction.execute(FOLD, &[&names, &keys]).await?;
     Ok(accounts)
 }
 
@@ -206,11 +202,10 @@ async fn changed(
     transaction: &Transaction<'_>,
     sql: &str,
 ) -> Result<(Vec<String>, Vec<String>, Vec<String>), StoreError> {
-    let rows = transaction.query(sql, &[]).await.map_err(StoreError::at(DOING))?;
+    let rows = transaction.query(sql, &[]).await?;
     let (mut names, mut keys, mut before) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
-        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
-        let (name, key): (String, String) = read().map_err(StoreError::at(DOING))?;
+        let (name, key): (String, String) = (row.column("name")?, row.column("key")?);
         let folded = name::fold(&name);
         if folded != key {
             names.push(name);
@@ -242,15 +237,7 @@ async fn incomplete(transaction: &Transaction<'_>) -> Result<(), StoreError> {
         having bool_or(v.deleted and (v.end_revision is null or v.end_revision > s.revision))",
     ];
     for sql in SQL {
-        execute(transaction, sql, &[]).await?;
+        transaction.execute(sql, &[]).await?;
     }
     Ok(())
-}
-
-async fn execute(
-    transaction: &Transaction<'_>,
-    sql: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-) -> Result<u64, StoreError> {
-    transaction.execute(sql, parameters).await.map_err(StoreError::at(DOING))
 }

@@ -2,13 +2,14 @@
 //! every event; a refused user or role grants nothing.
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
-use tokio_postgres::GenericClient;
+use tokio_postgres::Row;
 
-use super::DOING;
 use super::state::State;
+use crate::connection::{Acting, Transaction};
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Run;
 
 /// A snapshot that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +41,8 @@ impl Store {
         const SQL: &str = "-- directory_accept
             update directory_state set accepted_revision = greatest(accepted_revision, $1)
             returning revision";
-        let client = self.client().await?;
-        client
-            .query_one(SQL, &[&revision])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(StoreError::at("accept a revision"))
+        let client = self.connection("accept a revision").await?;
+        client.query_one(SQL, &[&revision]).await?.column("revision")
     }
 
     /// Accepts that the refused snapshots are missing, so that events are no longer held. Returns
@@ -53,14 +50,13 @@ impl Store {
     pub async fn directory_accept_refused(&self) -> Result<Vec<Refusal>, StoreError> {
         const SQL: &str = "-- directory_accept
             update directory_refusals set accepted_at = now() where accepted_at is null";
-        let doing = "accept the refused snapshots";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let mut client = self.connection("accept the refused snapshots").await?;
+        let transaction = client.transaction().await?;
         let state = State::lock(&transaction).await?;
-        let accepted = open(&*transaction).await?;
-        transaction.execute(SQL, &[]).await.map_err(StoreError::at(doing))?;
+        let accepted = open(&transaction).await?;
+        transaction.execute(SQL, &[]).await?;
         state.save(&transaction).await?;
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+        transaction.commit().await?;
         Ok(accepted)
     }
 }
@@ -92,33 +88,40 @@ pub(super) async fn note(
                                       where o.accepted_at is null and o.why = $2
                                         and o.refused_at > now() - interval '1 minute'))
         on conflict do nothing";
-    transaction.execute(SQL, &[&revision, &why]).await.map(drop).map_err(StoreError::at(DOING))
+    transaction.execute(SQL, &[&revision, &why]).await.map(drop)
 }
 
 /// Reads the refused snapshots that hold every event, the oldest first.
-pub(super) async fn open(client: &impl GenericClient) -> Result<Vec<Refusal>, StoreError> {
+pub(super) async fn open(client: &Acting<impl Run>) -> Result<Vec<Refusal>, StoreError> {
     const SQL: &str = "-- directory_refusals
         select revision, why, refused_at from directory_refusals
         where accepted_at is null order by revision limit $1";
-    let rows = client.query(SQL, &[&SHOWN]).await.map_err(StoreError::at(DOING))?;
-    let refusal = |row: &tokio_postgres::Row| {
-        let (revision, why, refused_at) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        Ok(Refusal { revision, why, refused_at })
+    let rows = client.query(SQL, &[&SHOWN]).await?;
+    let refusal = |row: &Row| {
+        Ok(Refusal {
+            revision: row.column("revision")?,
+            why: row.column("why")?,
+            refused_at: row.column("refused_at")?,
+        })
     };
-    rows.iter().map(refusal).collect::<Result<_, _>>().map_err(StoreError::at(DOING))
+    rows.iter().map(refusal).collect()
 }
 
 /// Reads the users and roles whose newest document was refused, the oldest first.
-pub(super) async fn voids(client: &impl GenericClient) -> Result<Vec<Void>, StoreError> {
+pub(super) async fn voids(client: &Acting<impl Run>) -> Result<Vec<Void>, StoreError> {
     const SQL: &str = "-- directory_refusals
         select v.kind, v.name, v.begin_revision
         from directory_versions v cross join directory_state s
         where v.void and not v.deleted and v.begin_revision <= s.revision
           and (v.end_revision is null or v.end_revision > s.revision)
         order by v.begin_revision limit $1";
-    let rows = client.query(SQL, &[&SHOWN]).await.map_err(StoreError::at(DOING))?;
-    let void = |row: &tokio_postgres::Row| {
-        Ok(Void { kind: row.try_get(0)?, name: row.try_get(1)?, revision: row.try_get(2)? })
+    let rows = client.query(SQL, &[&SHOWN]).await?;
+    let void = |row: &Row| {
+        Ok(Void {
+            kind: row.column("kind")?,
+            name: row.column("name")?,
+            revision: row.column("begin_revision")?,
+        })
     };
-    rows.iter().map(void).collect::<Result<_, _>>().map_err(StoreError::at(DOING))
+    rows.iter().map(void).collect()
 }

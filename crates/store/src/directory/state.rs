@@ -2,13 +2,13 @@
 //! back.
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
 use fanfare_core::directory::{Content, Document};
 use fanfare_core::revisions::{Gap, Revisions};
 use tokio_postgres::Row;
 
-use super::DOING;
+use crate::connection::Transaction;
 use crate::error::StoreError;
+use crate::rows::Columns as _;
 
 /// The revisions that the directory has seen, locked against other changes.
 pub(super) struct State {
@@ -27,28 +27,25 @@ impl State {
     /// wait for the lock.
     pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<Self, StoreError> {
         const SQL: &str = "-- directory_state
-            select revision, clock_timestamp(), complete, accepted_revision
+            select revision, clock_timestamp() as now, complete, accepted_revision
             from directory_state for update";
         const GAPS: &str = "-- directory_state
             select first_revision, last_revision, noticed_at from directory_gaps
             order by first_revision";
-        let row = transaction.query_one(SQL, &[]).await.map_err(StoreError::at(DOING))?;
-        let rows = transaction.query(GAPS, &[]).await.map_err(StoreError::at(DOING))?;
-        let read = || {
-            let gaps = rows.iter().map(gap).collect::<Result<Vec<_>, _>>()?;
-            Ok(Self {
-                revisions: Revisions {
-                    newest: row.try_get(0)?,
-                    gaps: gaps.clone(),
-                    complete: row.try_get(2)?,
-                },
-                now: row.try_get(1)?,
-                late: false,
-                accepted: row.try_get(3)?,
-                before: gaps,
-            })
-        };
-        read().map_err(StoreError::at(DOING))
+        let row = transaction.query_one(SQL, &[]).await?;
+        let rows = transaction.query(GAPS, &[]).await?;
+        let gaps = rows.iter().map(gap).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            revisions: Revisions {
+                newest: row.column("revision")?,
+                gaps: gaps.clone(),
+                complete: row.column("complete")?,
+            },
+            now: row.column("now")?,
+            late: false,
+            accepted: row.column("accepted_revision")?,
+            before: gaps,
+        })
     }
 
     /// Whether the revision of a document is credible. A refused snapshot counts whatever its
@@ -78,26 +75,24 @@ impl State {
             insert into directory_gaps (first_revision, last_revision, noticed_at)
             select * from unnest($1::bigint[], $2::bigint[], $3::timestamptz[])";
         let Revisions { newest, gaps, complete } = &self.revisions;
-        transaction
-            .execute(SQL, &[newest, &self.late, complete])
-            .await
-            .map_err(StoreError::at(DOING))?;
+        transaction.execute(SQL, &[newest, &self.late, complete]).await?;
         if *gaps == self.before {
             return Ok(());
         }
         let firsts: Vec<i64> = gaps.iter().map(|gap| gap.first).collect();
         let lasts: Vec<i64> = gaps.iter().map(|gap| gap.last).collect();
         let noticed: Vec<DateTime<Utc>> = gaps.iter().map(|gap| gap.noticed).collect();
-        transaction.execute(CLEAR, &[]).await.map_err(StoreError::at(DOING))?;
-        transaction
-            .execute(GAPS, &[&firsts, &lasts, &noticed])
-            .await
-            .map_err(StoreError::at(DOING))?;
+        transaction.execute(CLEAR, &[]).await?;
+        transaction.execute(GAPS, &[&firsts, &lasts, &noticed]).await?;
         Ok(())
     }
 }
 
 /// Reads a row of `directory_gaps`.
-pub(super) fn gap(row: &Row) -> Result<Gap<DateTime<Utc>>, tokio_postgres::Error> {
-    Ok(Gap { first: row.try_get(0)?, last: row.try_get(1)?, noticed: row.try_get(2)? })
+pub(super) fn gap(row: &Row) -> Result<Gap<DateTime<Utc>>, StoreError> {
+    Ok(Gap {
+        first: row.column("first_revision")?,
+        last: row.column("last_revision")?,
+        noticed: row.column("noticed_at")?,
+    })
 }

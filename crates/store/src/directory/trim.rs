@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::versions;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 impl Store {
     /// Removes at most `limit` versions of users and roles that ended longer than `keep` ago.
@@ -25,24 +26,20 @@ impl Store {
                 set oldest = greatest(oldest, (select max(end_revision) from due))
                 where exists (select from due)
             )
-            select array_agg(id) from due";
+            select array_agg(id) as ids from due";
         // The newest snapshot that is older than the history still ends versions that come late.
         const SNAPSHOTS: &str = "-- directory_trim
             delete from directory_snapshots
             where revision < (select max(p.revision) from directory_snapshots p, directory_state s
                               where p.revision <= s.oldest)";
-        let doing = "trim the directory's history";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let ids: Option<Vec<i64>> = transaction
-            .query_one(MOVE, &[&keep.as_secs_f64(), &limit])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(StoreError::at(doing))?;
+        let mut client = self.connection("trim the directory's history").await?;
+        let transaction = client.transaction().await?;
+        let ids: Option<Vec<i64>> =
+            transaction.query_one(MOVE, &[&keep.as_secs_f64(), &limit]).await?.column("ids")?;
         let Some(ids) = ids else { return Ok(0) };
         let removed = versions::remove(&transaction, &ids).await?;
-        transaction.execute(SNAPSHOTS, &[]).await.map_err(StoreError::at(doing))?;
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+        transaction.execute(SNAPSHOTS, &[]).await?;
+        transaction.commit().await?;
         Ok(removed)
     }
 }

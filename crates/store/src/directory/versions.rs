@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Transaction;
 use fanfare_core::directory::{Permission, RoleDocument, UserDocument};
 use fanfare_core::name::Name;
 use tokio_postgres::Row;
 
-use super::{DOING, departures};
+use super::departures;
+use crate::connection::Transaction;
 use crate::error::StoreError;
+use crate::rows::Columns as _;
+use crate::statement::Values;
 
 /// The revision at which the versions of a staged snapshot begin and end, until it is complete. No
 /// statement reads as of this revision, and no other document has it.
@@ -84,7 +86,7 @@ pub(super) async fn put_single(
     versions: &[Version<'_>],
 ) -> Result<usize, StoreError> {
     const OVER: &str = "-- directory_put
-        select coalesce(array_agg(v.id), '{}')
+        select coalesce(array_agg(v.id), '{}') as ids
         from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bool[])
             as n(revision, kind, name_key, document, void)
         join directory_versions v on v.kind = n.kind and v.name_key = n.name_key
@@ -97,9 +99,7 @@ pub(super) async fn put_single(
     let keys: Vec<&str> = versions.iter().map(|version| version.name.key()).collect();
     let raws: Vec<&str> = versions.iter().map(|version| version.raw).collect();
     let voids: Vec<bool> = versions.iter().map(|version| version.void).collect();
-    let row = transaction.query_one(OVER, &[&revisions, &kinds, &keys, &raws, &voids]).await;
-    let over: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
-    remove(transaction, &over).await?;
+    remove_found(transaction, OVER, &[&revisions, &kinds, &keys, &raws, &voids]).await?;
     put(transaction, versions).await
 }
 
@@ -168,12 +168,11 @@ async fn put_wave(
                 /* void */ &flag(|version| version.void),
             ],
         )
-        .await
-        .map_err(StoreError::at(DOING))?;
+        .await?;
     if inserted.is_empty() {
         return Ok(0);
     }
-    transaction.execute(END, &[&revisions, &kinds, &keys]).await.map_err(StoreError::at(DOING))?;
+    transaction.execute(END, &[&revisions, &kinds, &keys]).await?;
     fill(transaction, versions, &inserted).await?;
     departures::note_put(transaction, &inserted).await?;
     Ok(inserted.len())
@@ -191,17 +190,14 @@ async fn fill(
     const MEMBERS: &str = "-- directory_fill
         insert into directory_members (version_id, role_key)
         select distinct * from unnest($1::bigint[], $2::text[])";
-    let mut ids: HashMap<(String, String), i64> = HashMap::with_capacity(inserted.len());
+    let mut ids: HashMap<(&str, &str), i64> = HashMap::with_capacity(inserted.len());
     for row in inserted {
-        let read = || Ok(((row.try_get(1)?, row.try_get(2)?), row.try_get(0)?));
-        let (key, id) = read().map_err(StoreError::at(DOING))?;
-        ids.insert(key, id);
+        ids.insert((row.column("kind")?, row.column("name_key")?), row.column("id")?);
     }
     let (mut grant_of, mut scopes, mut targets) = (Vec::new(), Vec::new(), Vec::new());
     let (mut member_of, mut roles) = (Vec::new(), Vec::new());
     for version in versions {
-        let (kind, name) = version.key();
-        let Some(id) = ids.get(&(kind.to_owned(), name.to_owned())) else { continue };
+        let Some(id) = ids.get(&version.key()) else { continue };
         for permission in version.permissions.iter().filter(|p| p.grants_read()) {
             grant_of.push(*id);
             scopes.push(permission.scope.name());
@@ -213,13 +209,10 @@ async fn fill(
         }
     }
     if !grant_of.is_empty() {
-        transaction
-            .execute(GRANTS, &[&grant_of, &scopes, &targets])
-            .await
-            .map_err(StoreError::at(DOING))?;
+        transaction.execute(GRANTS, &[&grant_of, &scopes, &targets]).await?;
     }
     if !member_of.is_empty() {
-        transaction.execute(MEMBERS, &[&member_of, &roles]).await.map_err(StoreError::at(DOING))?;
+        transaction.execute(MEMBERS, &[&member_of, &roles]).await?;
     }
     Ok(())
 }
@@ -236,9 +229,19 @@ pub(super) async fn remove(transaction: &Transaction<'_>, ids: &[i64]) -> Result
         return Ok(0);
     }
     for sql in STATEMENTS {
-        removed = transaction.execute(sql, &[&ids]).await.map_err(StoreError::at(DOING))?;
+        removed = transaction.execute(sql, &[&ids]).await?;
     }
     Ok(removed)
+}
+
+/// Removes the versions whose `ids` a statement finds.
+async fn remove_found(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    values: Values<'_>,
+) -> Result<(), StoreError> {
+    let ids: Vec<i64> = transaction.query_one(sql, values).await?.column("ids")?;
+    remove(transaction, &ids).await.map(drop)
 }
 
 /// Gives staged versions the revision of their snapshot. A version that has this revision already
@@ -248,7 +251,7 @@ pub(super) async fn unstage(
     revision: i64,
 ) -> Result<(), StoreError> {
     const KNOWN: &str = "-- directory_unstage
-        select coalesce(array_agg(s.id), '{}')
+        select coalesce(array_agg(s.id), '{}') as ids
         from directory_versions s
         join directory_versions v using (kind, name_key)
         where s.begin_revision = $1 and v.begin_revision = $2";
@@ -266,11 +269,9 @@ pub(super) async fn unstage(
         where s.id = n.id
         returning s.id, s.kind, s.name_key, s.begin_revision, s.end_revision, s.deleted";
     remove_void(transaction, revision).await?;
-    let row = transaction.query_one(KNOWN, &[&STAGED, &revision]).await;
-    let known: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
-    remove(transaction, &known).await?;
-    let rows = transaction.query(UNSTAGE, &[&STAGED, &revision]).await;
-    departures::note_put(transaction, &rows.map_err(StoreError::at(DOING))?).await
+    remove_found(transaction, KNOWN, &[&STAGED, &revision]).await?;
+    let rows = transaction.query(UNSTAGE, &[&STAGED, &revision]).await?;
+    departures::note_put(transaction, &rows).await
 }
 
 /// Removes the void versions of a snapshot's revision, which the snapshot replaces.
@@ -279,20 +280,17 @@ pub(super) async fn remove_void(
     revision: i64,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- directory_put
-        select coalesce(array_agg(id), '{}') from directory_versions
+        select coalesce(array_agg(id), '{}') as ids from directory_versions
         where void and begin_revision = $1";
-    let row = transaction.query_one(SQL, &[&revision]).await;
-    let ids: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
-    remove(transaction, &ids).await.map(drop)
+    remove_found(transaction, SQL, &[&revision]).await
 }
 
 /// Removes the staged versions of an import that was not finished.
 pub(super) async fn clear_staged(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     const SQL: &str = "-- directory_unstage
-        select coalesce(array_agg(id), '{}') from directory_versions where begin_revision = $1";
-    let row = transaction.query_one(SQL, &[&STAGED]).await;
-    let left: Vec<i64> = row.and_then(|row| row.try_get(0)).map_err(StoreError::at(DOING))?;
-    remove(transaction, &left).await.map(drop)
+        select coalesce(array_agg(id), '{}') as ids from directory_versions
+        where begin_revision = $1";
+    remove_found(transaction, SQL, &[&STAGED]).await
 }
 
 /// Completes a new snapshot whose versions were put already: users and roles that it does not name
@@ -310,9 +308,9 @@ pub(super) async fn end_snapshot(
         returning id, kind, name_key, begin_revision, end_revision, deleted";
     const RESOLVED: &str = "-- directory_snapshot
         delete from directory_refusals where revision <= $1";
-    transaction.execute(NOTE, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    transaction.execute(RESOLVED, &[&revision]).await.map_err(StoreError::at(DOING))?;
-    let ended = transaction.query(END, &[&revision]).await.map_err(StoreError::at(DOING))?;
+    transaction.execute(NOTE, &[&revision]).await?;
+    transaction.execute(RESOLVED, &[&revision]).await?;
+    let ended = transaction.query(END, &[&revision]).await?;
     departures::note_put(transaction, &ended).await?;
     Ok(ended.len())
 }
@@ -323,10 +321,6 @@ pub(super) async fn knows_snapshot(
     revision: i64,
 ) -> Result<bool, StoreError> {
     const SQL: &str = "-- directory_snapshot
-        select exists (select from directory_snapshots where revision = $1)";
-    transaction
-        .query_one(SQL, &[&revision])
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(StoreError::at(DOING))
+        select exists (select from directory_snapshots where revision = $1) as is_known";
+    transaction.query_one(SQL, &[&revision]).await?.column("is_known")
 }

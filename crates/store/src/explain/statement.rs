@@ -48,13 +48,14 @@ pub(super) const FACTS: &str = concat!(
         from events e cross join unnest(e.webhooks) as p(webhook) where e.key = $4
     )
     select d.precedence, d.scope, d.target, d.role, d.since,
-           c.id, case when c.owner_then = c.owner_key then c.owner else c.owner_then end,
-           c.deleted, c.paused, c.filters, o.enabled, o.deleted,
-           p.webhook is not null, a.state, a.reason,
-           case when a.state = 'dropped' then a.detail end,
+           c.id as webhook,
+           case when c.owner_then = c.owner_key then c.owner else c.owner_then end as owner,
+           c.deleted as webhook_deleted, c.paused, c.filters, o.enabled, o.deleted,
+           p.webhook is not null as planned, coalesce(a.state, 'pending') as state, a.reason,
+           case when a.state = 'dropped' then a.detail end as dropped,
            case when p.webhook is not null and h.hold_until > now()
                  and coalesce(a.state, 'pending') in ('pending', 'retrying')
-                then h.hold_until end
+                then h.hold_until end as held_until
     from considered c
     left join webhook_paces h on h.webhook = c.id
     left join owner o on o.name_key = c.owner_then

@@ -36,7 +36,8 @@ with quick as (
 select d.past,
        c.batch is not null
            and row_number() over (partition by d.batch, d.webhook, d.entry
-                                  order by d.idx) = 1,
-       coalesce(c.unrecorded, 0), coalesce(c.unrecorded_alone, 0)
+                                  order by d.idx) = 1 as ours,
+       coalesce(c.unrecorded, 0) as unrecorded,
+       coalesce(c.unrecorded_alone, 0) as unrecorded_alone
 from due d left join claimed c using (batch, webhook, entry)
 order by d.idx

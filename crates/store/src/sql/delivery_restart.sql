@@ -27,5 +27,5 @@ with last as (
     update events set look_at = now() + interval '20 seconds'
     where batch = (select batch from begun)
 )
-select (select entry + 1 from begun), exists (select from wanted),
-       exists (select from last)
+select (select entry + 1 from begun) as entry, exists (select from wanted) as is_wanted,
+       exists (select from last) as is_known

@@ -49,7 +49,8 @@ with looked as (
     where e.key = l.key
     returning e.look_at
 )
-select s.batch, s.webhook, s.entry, s.unattempted, now(),
-       (select count(*) from looked), (select count(*) from marked where look_at is null)
+select s.batch, s.webhook, s.entry, s.unattempted, now() as now,
+       (select count(*) from looked) as checked,
+       (select count(*) from marked where look_at is null) as settled
 from (select 1) one
 left join standing s on s.unattempted or s.overdue

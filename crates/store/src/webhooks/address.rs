@@ -12,6 +12,7 @@ use fanfare_core::webhook::{PauseReason, WebhookUri};
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 impl Store {
     /// Pauses a webhook, if it still has this address. Returns whether it has.
@@ -31,12 +32,8 @@ impl Store {
                 -- Who paused it first keeps the word.
                 paused_reason = case when paused then paused_reason else $3 end
             where id = $1 and uri = $2 and deleted_at is null";
-        let client = self.client().await?;
-        client
-            .execute(SQL, &[&id.0, &uri.as_str(), &reason.code()])
-            .await
-            .map(|rows| rows == 1)
-            .map_err(StoreError::at("pause the webhook"))
+        let client = self.connection("pause the webhook").await?;
+        client.execute(SQL, &[&id.0, &uri.as_str(), &reason.code()]).await.map(|rows| rows == 1)
     }
 
     /// Records the time since which every retry to an address failed, if it is not recorded yet.
@@ -57,9 +54,9 @@ impl Store {
                                      else coalesce(failing_since, $3) end
             where id = $1 and uri = $2 and deleted_at is null
               and (failing_since is null) <> ($3::timestamptz is null)";
-        let client = self.client().await?;
+        let client = self.connection("record whether the webhook fails").await?;
         let noted = client.execute(SQL, &[&id.0, &uri.as_str(), &since]).await;
-        noted.map(drop).map_err(StoreError::at("record whether the webhook fails"))
+        noted.map(drop)
     }
 
     /// Pauses a webhook as `failing` when its attempts at this address have failed for
@@ -81,8 +78,7 @@ impl Store {
         // The attempts of a series that began before the webhook failed count, too. A series begins
         // at most a month before, which bounds the range of the index.
         const SQL: &str = include_str!("../sql/address_pause_failing.sql");
-        let doing = "pause a failing webhook";
-        let client = self.client().await?;
+        let client = self.connection("pause a failing webhook").await?;
         let row = client
             .query_opt(
                 SQL,
@@ -94,8 +90,7 @@ impl Store {
                     /* reason */ &PauseReason::Failing.code(),
                 ],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
-        row.map_or(Ok(false), |row| row.try_get(0)).map_err(StoreError::at(doing))
+            .await?;
+        row.map_or(Ok(false), |row| row.column("paused"))
     }
 }

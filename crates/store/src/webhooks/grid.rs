@@ -16,6 +16,8 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
+use crate::statement::Cached;
 
 /// The columns by which webhooks can be sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +168,6 @@ fn statement(column: Column, up: bool) -> String {
 impl Store {
     /// Reads a page of webhooks.
     pub async fn webhooks_grid(&self, filter: &GridFilter) -> Result<GridPage, StoreError> {
-        let doing = "list webhooks";
         let (forward, from) = match &filter.anchor {
             None => (true, None),
             Some(PageAnchor::After(key)) => (true, Some(key)),
@@ -190,7 +191,7 @@ impl Store {
         }
         let statement = statement(filter.column, forward != filter.descending);
         let rows = self.webhooks_rows(&statement, &parameters).await?;
-        let mut found = keys(&rows).map_err(StoreError::at(doing))?;
+        let mut found = keys(&rows)?;
         let n = i64::try_from(found.keys.len()).unwrap_or(0);
         if !forward {
             found.keys.reverse();
@@ -208,9 +209,8 @@ impl Store {
         const SQL: &str = "-- webhooks_number
             select count(*) from webhooks
             where deleted_at is null and ($1::text is null or owner_key = $1)";
-        let rows = self.webhooks_rows(SQL, &[&owner.map(Name::key)]).await?;
-        let number = rows.first().map_or(Ok(0), |row| row.try_get(0));
-        number.map_err(StoreError::at("count webhooks"))
+        let client = self.connection("count webhooks").await?;
+        client.query_one(&Cached(SQL), &[&owner.map(Name::key)]).await?.column("count")
     }
 
     async fn webhooks_in_order(&self, keys: &[Key]) -> Result<Vec<Webhook>, StoreError> {
@@ -250,11 +250,11 @@ struct FoundKeys {
     keys: Vec<Key>,
 }
 
-fn keys(rows: &[Row]) -> Result<FoundKeys, tokio_postgres::Error> {
+fn keys(rows: &[Row]) -> Result<FoundKeys, StoreError> {
     let mut found = FoundKeys { found: 0, behind: 0, keys: Vec::with_capacity(rows.len()) };
     for row in rows {
-        (found.found, found.behind) = (row.try_get(0)?, row.try_get(1)?);
-        let (text, id) = (row.try_get::<_, Option<String>>(2)?, row.try_get::<_, Option<Uuid>>(3)?);
+        (found.found, found.behind) = (row.column("found")?, row.column("behind")?);
+        let (text, id): (Option<String>, Option<Uuid>) = (row.column("key")?, row.column("id")?);
         found.keys.extend(text.zip(id).map(|(text, id)| Key { text, id: WebhookId(id) }));
     }
     Ok(found)

@@ -1,10 +1,12 @@
 //! Resealing of secrets with the first key of the ring, so that an older key can be removed.
 
 use fanfare_core::ids::WebhookId;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// The number of webhooks whose secrets a key seals.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,16 +38,16 @@ impl Store {
     /// Counts the webhooks whose secrets each key seals, in the order of the keys' ids.
     pub async fn secrets_by_key(&self) -> Result<Vec<KeyUse>, StoreError> {
         const SQL: &str = "-- secrets_by_key
-            select encode(substring(sealed from 2 for get_byte(sealed, 0)), 'escape') as key, count(*)
+            select encode(substring(sealed from 2 for get_byte(sealed, 0)), 'escape') as key,
+                   count(*)
             from webhooks where sealed <> '' group by key order by key";
-        let doing = "count the secrets of each key";
-        let client = self.client().await?;
-        let rows = client.query(SQL, &[]).await.map_err(StoreError::at(doing))?;
-        let read = |row: &tokio_postgres::Row| -> Result<KeyUse, tokio_postgres::Error> {
-            let webhooks = u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or_default();
-            Ok(KeyUse { key: row.try_get(0)?, webhooks })
+        let client = self.connection("count the secrets of each key").await?;
+        let rows = client.query(SQL, &[]).await?;
+        let read = |row: &Row| {
+            let webhooks = u64::try_from(row.column::<i64>("count")?).unwrap_or_default();
+            Ok(KeyUse { key: row.column("key")?, webhooks })
         };
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(StoreError::at(doing))
+        rows.iter().map(read).collect()
     }
 
     /// Reseals the secrets of up to `most` webhooks with ids after `after`, in the order of ids.
@@ -64,20 +66,15 @@ impl Store {
         const WRITE: &str = "-- secrets_reseal
             update webhooks w set sealed = n.sealed
             from unnest($1::uuid[], $2::bytea[]) as n (id, sealed) where w.id = n.id";
-        let doing = "reseal secrets";
         let after = after.map_or(Uuid::nil(), |id| id.0);
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
+        let mut client = self.connection("reseal secrets").await?;
+        let transaction = client.transaction().await?;
         let first = self.keyring.first().as_bytes();
-        let rows = transaction
-            .query(READ, &[&after, &first, &most])
-            .await
-            .map_err(StoreError::at(doing))?;
+        let rows = transaction.query(READ, &[&after, &first, &most]).await?;
         let mut batch = Resealed::default();
         let (mut ids, mut sealed): (Vec<Uuid>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
         for row in &rows {
-            let read = || Ok((row.try_get(0)?, row.try_get(1)?));
-            let (id, old): (Uuid, &[u8]) = read().map_err(StoreError::at(doing))?;
+            let (id, old): (Uuid, &[u8]) = (row.column("id")?, row.column("sealed")?);
             batch.next = Some(WebhookId(id));
             let bound = id.as_bytes();
             let resealed =
@@ -90,8 +87,8 @@ impl Store {
                 Err(error) => batch.failed.push((WebhookId(id), error)),
             }
         }
-        transaction.execute(WRITE, &[&ids, &sealed]).await.map_err(StoreError::at(doing))?;
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+        transaction.execute(WRITE, &[&ids, &sealed]).await?;
+        transaction.commit().await?;
         batch.done = u64::try_from(ids.len()).unwrap_or_default();
         if i64::try_from(rows.len()).unwrap_or(most) < most {
             batch.next = None;

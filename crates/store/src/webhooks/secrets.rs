@@ -15,6 +15,7 @@ use super::inconsistent;
 use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// The most secrets that sign at a time. One more replaces the oldest.
 const MOST: usize = 5;
@@ -98,25 +99,23 @@ impl Store {
         overlap: Duration,
     ) -> Result<Option<DateTime<Utc>>, StoreError> {
         const READ: &str = "-- webhook_rotate
-            select sealed, clock_timestamp() from webhooks
+            select sealed, clock_timestamp() as now from webhooks
             where id = $1 and deleted_at is null for update";
         const WRITE: &str = "-- webhook_rotate
             update webhooks set sealed = $2, updated_at = now() where id = $1";
-        let doing = "replace the webhook's secret";
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(StoreError::at(doing))?;
-        let row = transaction.query_opt(READ, &[&id.0]).await.map_err(StoreError::at(doing))?;
+        let mut client = self.connection("replace the webhook's secret").await?;
+        let transaction = client.transaction().await?;
+        let row = transaction.query_opt(READ, &[&id.0]).await?;
         let Some(row) = row else {
             return Ok(None);
         };
-        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
-        let (sealed, now): (&[u8], DateTime<Utc>) = read().map_err(StoreError::at(doing))?;
-        let mut confidential = Confidential::open(&self.keyring, sealed, id)?;
+        let now: DateTime<Utc> = row.column("now")?;
+        let mut confidential = Confidential::open(&self.keyring, row.column("sealed")?, id)?;
         let until = now + TimeDelta::from_std(overlap).unwrap_or(TimeDelta::MAX);
         confidential.rotate(secret, now, until);
         let sealed = confidential.seal(&self.keyring, id)?;
-        transaction.execute(WRITE, &[&id.0, &sealed]).await.map_err(StoreError::at(doing))?;
-        transaction.commit().await.map_err(StoreError::at(doing))?;
+        transaction.execute(WRITE, &[&id.0, &sealed]).await?;
+        transaction.commit().await?;
         Ok(Some(until))
     }
 }

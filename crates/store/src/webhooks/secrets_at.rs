@@ -7,6 +7,7 @@ use fanfare_core::webhook::Secret;
 use super::confidential;
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::rows::Columns as _;
 
 /// A webhook's secrets as of a past time.
 #[derive(Debug, Clone)]
@@ -31,8 +32,7 @@ impl Store {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        let changed_at = row.try_get("updated_at").map_err(StoreError::at("read a webhook"))?;
         let secrets = confidential(&self.keyring, row)?.secrets(at)?;
-        Ok(Some(SecretsAt { secrets, changed_at }))
+        Ok(Some(SecretsAt { secrets, changed_at: row.column("updated_at")? }))
     }
 }

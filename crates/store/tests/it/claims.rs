@@ -9,6 +9,7 @@ use fanfare_core::outcome::State;
 use fanfare_core::suspect::Unrecorded;
 use fanfare_store::attempts::Entry;
 use fanfare_store::claims::{Claim, Lease};
+use fanfare_store::deliveries::RestartScope;
 use fanfare_testkit::wait::eventually;
 use uuid::Uuid;
 
@@ -151,7 +152,9 @@ async fn restart_during_an_attempt_is_refused_until_that_has_ended() {
     store.attempts_record(&[row]).await.unwrap();
     let lease = minute();
     assert_eq!(claim(&database, due(1, 2), lease).await, OURS);
-    let restart = async || store.delivery_restart(due(1, 1).batch, WEBHOOK, false).await.unwrap();
+    let restart = async || {
+        store.delivery_restart(due(1, 1).batch, WEBHOOK, RestartScope::NotPending).await.unwrap()
+    };
     assert_eq!(restart().await, Restart::UnderWay);
     // The attempt is recorded, and then the restart succeeds.
     let row = entry(due(1, 2), State::Dead, Utc::now());
@@ -161,7 +164,8 @@ async fn restart_during_an_attempt_is_refused_until_that_has_ended() {
     // The history has passed a job from before the restart; the job of the restart is claimed.
     assert_eq!(claim(&database, due(1, 3), minute()).await, Claim::Past);
     assert_eq!(claim(&database, due(1, 4), minute()).await, OURS);
-    let unknown = store.delivery_restart(due(9, 1).batch, WEBHOOK, false).await.unwrap();
+    let unknown =
+        store.delivery_restart(due(9, 1).batch, WEBHOOK, RestartScope::NotPending).await.unwrap();
     assert_eq!(unknown, Restart::Unknown);
 }
 
@@ -206,7 +210,11 @@ async fn restart_of_a_settled_event_is_due_for_the_reconciler_within_a_minute() 
     database.store.attempts_record(&[row]).await.unwrap();
     let key = due(1, 1).batch.0;
     database.client.execute(EVENT, &[&key, &WEBHOOK.0]).await.unwrap();
-    let restart = database.store.delivery_restart(due(1, 1).batch, WEBHOOK, false).await.unwrap();
+    let restart = database
+        .store
+        .delivery_restart(due(1, 1).batch, WEBHOOK, RestartScope::NotPending)
+        .await
+        .unwrap();
     assert_eq!(restart, Restart::Begun(due(1, 3)));
     let soon = "select look_at <= now() + interval '1 minute' from events";
     let row = database.client.query_one(soon, &[]).await.unwrap();

@@ -48,7 +48,7 @@ async fn webhooks_of_a_former_user_are_paused_when_the_name_returns() {
         take(&database, &[anna(3)]).await;
         assert!(is_former(&database, &hook).await);
         // The decision of an administrator stays in force.
-        database.store.webhook_pause(hook.id, false, None).await.unwrap();
+        database.store.webhook_resume(hook.id).await.unwrap();
         take(&database, &[anna(4), anna(3), anna(1)]).await;
         assert!(!is_former(&database, &hook).await);
     }
