@@ -8,20 +8,16 @@ use std::time::Duration;
 
 use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::receiver::{Receiver, Reply};
-use fanfare_testkit::sandbox::Sandbox;
 use serde_json::json;
 
-use crate::metrics::behind_proxy;
 use crate::world::{SOON, World, event, publish_on};
 use monitoring::{Monitoring, Target};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_outage_raises_its_alert_and_shows_on_its_panel() {
     const BACKLOG: u32 = 150;
-    let sandbox = Sandbox::new().await;
-    let (database_url, mut database) = behind_proxy(&sandbox.database_url, 5432);
-    let (amqp_url, mut broker) = behind_proxy(&sandbox.amqp_url, 5672);
-    let world = World::on(&database_url, &amqp_url).await;
+    let (world, mut database) = World::new().await.with_database_proxy();
+    let (world, mut broker) = world.with_broker_proxy();
     let world = world.with("FANFARE_METRICS_LISTEN", "127.0.0.1:0");
     let receiver = Receiver::start().await;
     world.webhook(&receiver.url("/hook")).await;

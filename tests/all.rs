@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
-use fanfare_testkit::sandbox::Sandbox;
 
 use crate::api::client::send;
 use crate::crashes::{all_arrive, no_delivery_is_open, publish_numbered, three_webhooks};
-use crate::metrics::{Watched, behind_proxy, listening};
+use crate::metrics::{Watched, listening};
 use crate::world::{SOON, World, event};
 
 fn installation(world: World) -> World {
@@ -101,9 +100,8 @@ async fn killed_process_loses_no_delivery() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_waits_for_the_broker_while_its_console_answers() {
-    let sandbox = Sandbox::new().await;
-    let (amqp_url, mut broker) = behind_proxy(&sandbox.amqp_url, 5672);
-    let world = installation(World::on(&sandbox.database_url, &amqp_url).await);
+    let (world, mut broker) = World::new().await.with_broker_proxy();
+    let world = installation(world);
     let receiver = Receiver::start().await;
     let webhook = world.webhook(&receiver.url("/hook")).await;
     broker.cut().await;

@@ -16,7 +16,6 @@ mod verification;
 use std::net::SocketAddr;
 
 use fanfare_testkit::process::Process;
-use fanfare_testkit::sandbox::Sandbox;
 use serde_json::{Value, json};
 
 use crate::world::{SOON, World};
@@ -32,7 +31,6 @@ struct Api {
     world: World,
     process: Process,
     address: SocketAddr,
-    sandbox: Sandbox,
 }
 
 /// The password of the test account `name`.
@@ -48,18 +46,16 @@ struct User<'a> {
 
 impl Api {
     async fn start() -> Self {
-        let sandbox = Sandbox::new().await;
-        let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
-        Self::on(world, sandbox).await
+        Self::on(World::new().await).await
     }
 
-    async fn on(world: World, sandbox: Sandbox) -> Self {
+    async fn on(world: World) -> Self {
         let world =
             world.with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0").with("FANFARE_LOG", "debug");
         let process = world.spawn("console");
         let line = process.wait_for_line("listening on http://", SOON).await;
         let address = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
-        Self { world, process, address, sandbox }
+        Self { world, process, address }
     }
 
     /// Sends a request without a token.

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fanfare_testkit::Installation;
-use fanfare_testkit::build::under_test;
 use fanfare_testkit::receiver::Receiver;
-use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
@@ -38,9 +35,8 @@ fn directory() -> Value {
 }
 
 /// Runs a command that must fail; returns its exit code and its messages.
-async fn fails(sandbox: &Sandbox, args: &[&str]) -> (Option<i32>, String) {
-    let installation = Installation::new(under_test(), &sandbox.database_url, &sandbox.amqp_url);
-    let output = installation.output(args, None).await.unwrap();
+async fn fails(world: &World, args: &[&str]) -> (Option<i32>, String) {
+    let output = world.run(args, None).await;
     (output.status.code(), output.stderr)
 }
 
@@ -138,8 +134,7 @@ fn check(named: &BTreeMap<&'static str, Value>) {
 
 #[tokio::test]
 async fn explanations_hold_after_later_changes() {
-    let sandbox = Sandbox::new().await;
-    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    let world = World::new().await;
     let receiver = Receiver::start().await;
     world.directory(&directory()).await;
     let mut hooks = hooks(&world, &receiver).await;
@@ -180,7 +175,7 @@ async fn explanations_hold_after_later_changes() {
     world.fanfare(&["webhooks", "resume", &hooks.ids["paused"], &hooks.ids["everything"]]).await;
     world.fanfare(&["webhooks", "pause", &hooks.ids["filter"], &hooks.ids["role"]]).await;
     world.fanfare(&["webhooks", "delete", &hooks.ids["own"], &hooks.ids["disabled"]]).await;
-    sandbox.sql("update webhooks set filters = '{alerts}'").unwrap();
+    world.sql("update webhooks set filters = '{alerts}'");
     world
         .directory(&json!([
             user(2, &json!({ "name": "Dora", "permissions": [read("any-task", "")] })),
@@ -203,7 +198,7 @@ async fn explanations_hold_after_later_changes() {
     assert_eq!(few, json!([after["own"], after["role"]]));
 
     // After the directory's history has been trimmed, only the webhooks' own reasons are known.
-    sandbox.sql("update directory_state set oldest = 2").unwrap();
+    world.sql("update directory_state set oldest = 2");
     let forgotten = explain().await;
     for (name, verdict) in [
         ("own", "sent"),
@@ -218,8 +213,7 @@ async fn explanations_hold_after_later_changes() {
 
 #[tokio::test]
 async fn events_with_the_same_id_are_distinguished_by_source() {
-    let sandbox = Sandbox::new().await;
-    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    let world = World::new().await;
     let receiver = Receiver::start().await;
     world.directory(&directory()).await;
     let webhook = world.webhook_of("anna", &receiver.url("/hook"), &[]).await;
@@ -263,12 +257,12 @@ async fn events_with_the_same_id_are_distinguished_by_source() {
         assert_eq!(found, expected, "{option} {value}");
     }
     for command in ["show", "explain"] {
-        let (code, said) = fails(&sandbox, &["events", command, id]).await;
+        let (code, said) = fails(&world, &["events", command, id]).await;
         assert_eq!(code, Some(2), "{said}");
         for word in ["/elsewhere, /tests", "--source"] {
             assert!(said.contains(word), "{said}");
         }
-        let (code, said) = fails(&sandbox, &["events", command, "unheard-of"]).await;
+        let (code, said) = fails(&world, &["events", command, "unheard-of"]).await;
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("`fanfare events list`"), "{said}");
     }
@@ -285,8 +279,7 @@ async fn events_with_the_same_id_are_distinguished_by_source() {
 
 #[tokio::test]
 async fn readers_are_listed_as_of_any_kept_revision() {
-    let sandbox = Sandbox::new().await;
-    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    let world = World::new().await;
     world.directory(&directory()).await;
     world
         .directory(&json!([
@@ -344,7 +337,7 @@ async fn readers_are_listed_as_of_any_kept_revision() {
         "no: anna may not read tasks/t1 as of revision 4: has none of any-task, task t1\n"
     );
 
-    sandbox.sql("update directory_state set oldest = 3").unwrap();
+    world.sql("update directory_state set oldest = 3");
     for (args, words) in [
         (["tasks/t1", "--at", "5"], "has not reached revision 5"),
         (["tasks/t1", "--at", "2"], "give --at 3 or more"),
@@ -352,7 +345,7 @@ async fn readers_are_listed_as_of_any_kept_revision() {
     ] {
         for command in [["access", "readers"].as_slice(), &["access", "check", "anna"]] {
             let all: Vec<&str> = command.iter().chain(&args).copied().collect();
-            let (code, said) = fails(&sandbox, &all).await;
+            let (code, said) = fails(&world, &all).await;
             assert_eq!(code, Some(2), "{said}");
             assert!(said.contains(words), "{said}");
         }

@@ -1,7 +1,6 @@
 //! Confidential data of events in requests, in the ledger and in logs.
 
 use fanfare_testkit::receiver::Receiver;
-use fanfare_testkit::sandbox::Sandbox;
 use serde_json::{Value, json};
 
 use crate::world::{SOON, World, event};
@@ -29,8 +28,7 @@ fn report() -> Value {
 /// Publishes one event with the setting at `mask`. Returns the data that the receiver got, without
 /// the action's two keys, and everything that the ledger has of it and that the processes logged.
 async fn deliver(mask: Option<&str>, event: Value) -> (Value, String) {
-    let sandbox = Sandbox::new().await;
-    let mut world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    let mut world = World::new().await;
     if let Some(mask) = mask {
         world = world.with("FANFARE_MASK", mask);
     }
@@ -46,7 +44,7 @@ async fn deliver(mask: Option<&str>, event: Value) -> (Value, String) {
     for key in ["Action", "UserAction"] {
         data.as_object_mut().unwrap().shift_remove(key).unwrap();
     }
-    let events = sandbox.sql("select * from events").unwrap();
+    let events = world.sql("select * from events");
     assert!(events.contains(event["id"].as_str().unwrap()), "{events}");
     (data, [events, router.lines().join("\n"), worker.lines().join("\n")].join("\n"))
 }

@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use fanfare_testkit::process::Process;
-use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::receiver::{Receiver, Reply};
-use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::wait::eventually;
 use serde_json::json;
-use url::Url;
 
 use crate::api::client::{Answer, send};
 use crate::world::{SOON, World, event};
@@ -102,27 +99,15 @@ impl Watched {
     }
 }
 
-/// The URL of a server through a proxy, which can make it unreachable.
-pub(crate) fn behind_proxy(url: &str, port: u16) -> (String, Proxy) {
-    let mut url = Url::parse(url).unwrap();
-    let target = *url.socket_addrs(|| Some(port)).unwrap().first().unwrap();
-    let proxy = Proxy::start(target);
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(proxy.addr().port())).unwrap();
-    (url.into(), proxy)
-}
-
 pub(crate) fn listening(world: World) -> World {
     world.with("FANFARE_METRICS_LISTEN", "127.0.0.1:0")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn process_is_ready_while_it_can_work() {
-    let sandbox = Sandbox::new().await;
-    let (database_url, mut database) = behind_proxy(&sandbox.database_url, 5432);
-    let (amqp_url, mut broker) = behind_proxy(&sandbox.amqp_url, 5672);
-    let world = listening(World::on(&database_url, &amqp_url).await)
-        .with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
+    let (world, mut database) = World::new().await.with_database_proxy();
+    let (world, mut broker) = world.with_broker_proxy();
+    let world = listening(world).with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
     broker.cut().await;
     let mut all = Vec::new();
     for role in ["router", "worker", "console"] {

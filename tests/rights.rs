@@ -2,14 +2,12 @@
 
 use fanfare_testkit::amqp::Amqp;
 use fanfare_testkit::roles::as_role;
-use fanfare_testkit::sandbox::Sandbox;
 
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn database_roles_have_only_their_rights() {
-    let sandbox = Sandbox::new().await;
-    World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    let world = World::new().await;
     for (role, statement) in [
         ("fanfare_router", "select sealed from webhooks"),
         ("fanfare_router", "select uri from webhooks"),
@@ -41,8 +39,7 @@ async fn database_roles_have_only_their_rights() {
         ("fanfare_admin", "drop table events"),
         ("fanfare_migrate", "create role x"),
     ] {
-        let refused = sandbox.sql(&format!("set role {role}; {statement}")).unwrap_err();
-        let refused = refused.to_string();
+        let refused = world.try_sql(&format!("set role {role}; {statement}")).unwrap_err();
         let words = ["permission denied", "must be owner"];
         assert!(words.iter().any(|word| refused.contains(word)), "{role}: {statement}: {refused}");
     }
@@ -50,11 +47,10 @@ async fn database_roles_have_only_their_rights() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_users_have_only_their_rights() {
-    let sandbox = Sandbox::new().await;
-    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
+    let world = World::new().await;
     world.start("router").await;
     let publish = async |user: &str, exchange: &str, key: &str| {
-        let amqp = Amqp::connect(&as_role(&sandbox.amqp_url, user)).await.unwrap();
+        let amqp = Amqp::connect(&as_role(&world.amqp_url, user)).await.unwrap();
         amqp.publish(exchange, key, "application/json", &[], b"{}").await
     };
     publish("report_server", "reportserver.events", "reports.upload").await.unwrap();
@@ -77,11 +73,11 @@ async fn broker_users_have_only_their_rights() {
         ("fanfare_console", "fanfare.deliveries"),
         ("fanfare_console", "fanfare.directory"),
     ] {
-        let amqp = Amqp::connect(&as_role(&sandbox.amqp_url, user)).await.unwrap();
+        let amqp = Amqp::connect(&as_role(&world.amqp_url, user)).await.unwrap();
         assert!(amqp.drain(queue).await.is_err(), "{user} reads {queue}");
     }
     for user in ["report_server", "fanfare_worker", "fanfare_console"] {
-        let url = as_role(&sandbox.amqp_url, user);
+        let url = as_role(&world.amqp_url, user);
         let amqp = Amqp::connect(&url).await.unwrap();
         assert!(amqp.declare("fanfare.mine").await.is_err(), "{user} declares");
         let amqp = Amqp::connect(&url).await.unwrap();

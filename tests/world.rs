@@ -13,12 +13,14 @@ use fanfare_testkit::build::under_test;
 use fanfare_testkit::installation::REPORT_SERVER;
 use fanfare_testkit::pgproxy::PgProxy;
 use fanfare_testkit::process::{Output, Process};
+use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::roles::as_role;
 use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::shared;
 use fanfare_testkit::wait::eventually;
 use fanfare_testkit::{Break, Installation};
 use serde_json::{Value, json};
+use url::Url;
 
 /// Long enough for anything that is not meant to take long, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
@@ -177,6 +179,26 @@ impl World {
         }
     }
 
+    /// The same with the database behind a proxy, which can make it unreachable.
+    pub(crate) fn with_database_proxy(self) -> (Self, Proxy) {
+        self.with_proxy("FANFARE_DATABASE_URL", 5432)
+    }
+
+    /// The same with the broker behind a proxy, which can make it unreachable. The test itself still
+    /// publishes without it.
+    pub(crate) fn with_broker_proxy(self) -> (Self, Proxy) {
+        self.with_proxy("FANFARE_AMQP_URL", 5672)
+    }
+
+    fn with_proxy(self, setting: &str, port: u16) -> (Self, Proxy) {
+        let mut url = Url::parse(self.installation.setting(setting).unwrap()).unwrap();
+        let target = *url.socket_addrs(|| Some(port)).unwrap().first().unwrap();
+        let proxy = Proxy::start(target);
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(proxy.addr().port())).unwrap();
+        (self.with(setting, url.as_str()), proxy)
+    }
+
     fn sandbox(&self) -> &Sandbox {
         self.installation.sandbox().unwrap()
     }
@@ -225,7 +247,12 @@ impl World {
 
     /// The rows of a statement, as text.
     pub(crate) fn sql(&self, statement: &str) -> String {
-        self.sandbox().sql(statement).unwrap().trim().to_owned()
+        self.try_sql(statement).unwrap().trim().to_owned()
+    }
+
+    /// The same for a statement that may fail.
+    pub(crate) fn try_sql(&self, statement: &str) -> Result<String, String> {
+        self.sandbox().sql(statement).map_err(|error| error.to_string())
     }
 
     /// The Ids of the deliveries that the ledger has attempts of.

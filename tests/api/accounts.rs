@@ -71,7 +71,7 @@ async fn accounts_work_until_the_directory_has_named_and_deleted_their_users() {
     import(&api, &json!([{ "name": "anna" }])).await;
     check_refused(&api, &carl, "carl").await;
     // The directory's history of the user is trimmed, and the user still counts as deleted.
-    api.sandbox.sql("delete from directory_versions where name_key = 'carl'").unwrap();
+    api.world.sql("delete from directory_versions where name_key = 'carl'");
     check_refused(&api, &carl, "carl").await;
 }
 
@@ -101,7 +101,7 @@ async fn session_begun_during_a_password_change_is_not_valid() {
     let anna = api.user("anna", &[]).await;
     // A session that was committed after the new password's statement had read the sessions has an
     // older generation than its account.
-    api.sandbox.sql("update accounts set generation = generation + 1").unwrap();
+    api.world.sql("update accounts set generation = generation + 1");
     assert_eq!(anna.get(REGISTRATIONS).await.status, 401);
 }
 

@@ -1,7 +1,5 @@
 //! `fanfare webhooks import`: webhooks that another server's API lists are registered here.
 
-use fanfare_testkit::Installation;
-use fanfare_testkit::build::under_test;
 use fanfare_testkit::process::Output;
 use fanfare_testkit::receiver::Receiver;
 use serde_json::{Value, json};
@@ -19,11 +17,9 @@ fn listed(uri: &str, user: &str) -> Value {
 }
 
 async fn import(api: &Api, list: &[&Value], more: &[&str]) -> Output {
-    let sandbox = &api.sandbox;
-    let installation = Installation::new(under_test(), &sandbox.database_url, &sandbox.amqp_url);
     let args: Vec<&str> = ["webhooks", "import", "-"].iter().chain(more).copied().collect();
     let text = serde_json::to_string_pretty(list).unwrap();
-    installation.output(&args, Some(&text)).await.unwrap()
+    api.world.run(&args, Some(&text)).await
 }
 
 #[tokio::test]

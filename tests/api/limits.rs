@@ -1,7 +1,6 @@
 //! The limit on the number of an owner's webhooks.
 
 use fanfare_testkit::receiver::Receiver;
-use fanfare_testkit::sandbox::Sandbox;
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -11,9 +10,8 @@ use crate::world::World;
 const MOST: usize = 3;
 
 async fn start() -> Api {
-    let sandbox = Sandbox::new().await;
-    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
-    Api::on(world.with("FANFARE_WEBHOOKS_PER_OWNER", &MOST.to_string()), sandbox).await
+    let world = World::new().await;
+    Api::on(world.with("FANFARE_WEBHOOKS_PER_OWNER", &MOST.to_string())).await
 }
 
 #[tokio::test]

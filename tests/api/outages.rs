@@ -3,25 +3,17 @@
 use std::time::Duration;
 
 use fanfare_testkit::proxy::Proxy;
-use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::wait::eventually;
 use serde_json::json;
-use url::Url;
 
 use super::{Api, REGISTRATIONS};
 use crate::world::{SOON, World};
 
 /// A console whose database can be cut off.
 async fn behind_a_proxy(ready: impl AsyncFnOnce(&mut Proxy)) -> (Api, Proxy) {
-    let sandbox = Sandbox::new().await;
-    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
-    let mut url: Url = sandbox.database_url.parse().unwrap();
-    let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
-    let mut proxy = Proxy::start(tokio::net::lookup_host(target).await.unwrap().next().unwrap());
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(proxy.addr().port())).unwrap();
+    let (world, mut proxy) = World::new().await.with_database_proxy();
     ready(&mut proxy).await;
-    (Api::on(world.with("FANFARE_DATABASE_URL", url.as_str()), sandbox).await, proxy)
+    (Api::on(world).await, proxy)
 }
 
 #[tokio::test]

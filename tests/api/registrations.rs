@@ -209,9 +209,9 @@ async fn resumed_or_moved_webhook_begins_without_failures() {
     let id = anna.registered().await;
     let failing = |paused: bool| {
         let set = format!("update webhooks set failing_since = now(), paused = {paused}");
-        api.sandbox.sql(&set).unwrap();
+        api.world.sql(&set);
     };
-    let is_failing = || api.sandbox.sql("select failing_since from webhooks").unwrap().len() > 1;
+    let is_failing = || !api.world.sql("select failing_since from webhooks").is_empty();
     for (was_paused, wanted, expected) in [
         (true, json!({ "WebHookUri": QUIET, "IsPaused": true }), true),
         (true, json!({ "WebHookUri": QUIET }), false),

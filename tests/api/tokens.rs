@@ -50,7 +50,7 @@ async fn every_route_requires_sign_in() {
             check_denied(&answer, challenge);
         }
     }
-    api.sandbox.sql("update sessions set expires_at = now()").unwrap();
+    api.world.sql("update sessions set expires_at = now()");
     check_denied(&anna.get(REGISTRATIONS).await, UNKNOWN);
     assert_eq!(api.sign_in("anna").await.ids("").await, [""; 0]);
 }
@@ -65,7 +65,7 @@ async fn password_is_exchanged_for_a_token_that_is_stored_as_a_digest() {
     let expected = json!({ "access_token": token, "token_type": "bearer", "expires_in": 86400 });
     answer.is(200, Some(&expected));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
-    let stored = api.sandbox.sql("select * from sessions").unwrap();
+    let stored = api.world.sql("select * from sessions");
     assert!(stored.contains("anna") && !stored.contains(token), "{stored}");
 
     // A new password ends the sessions of the old one.

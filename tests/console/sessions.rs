@@ -1,9 +1,6 @@
 //! Sign-in, sign-out, and the headers of every page.
 
-use fanfare_testkit::proxy::Proxy;
-use fanfare_testkit::sandbox::Sandbox;
 use fanfare_testkit::wait::eventually;
-use url::Url;
 
 use super::browser::FORM;
 use super::{Console, PASSWORD, QUIET};
@@ -143,14 +140,8 @@ async fn static_files_are_cached_under_names_with_a_digest() {
 
 #[tokio::test]
 async fn pages_say_that_the_database_is_unavailable() {
-    let sandbox = Sandbox::new().await;
-    let world = World::on(&sandbox.database_url, &sandbox.amqp_url).await;
-    let mut url: Url = sandbox.database_url.parse().unwrap();
-    let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
-    let mut proxy = Proxy::start(tokio::net::lookup_host(target).await.unwrap().next().unwrap());
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(proxy.addr().port())).unwrap();
-    let console = Console::on(world.with("FANFARE_DATABASE_URL", url.as_str())).await;
+    let (world, mut proxy) = World::new().await.with_database_proxy();
+    let console = Console::on(world).await;
     let mut anna = console.user("anna").await;
     proxy.cut().await;
     let answer = anna.get("/webhooks").await;

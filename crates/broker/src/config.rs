@@ -35,7 +35,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Address`], which tells what is wrong but never repeats the address;
+    /// [`BrokerError::Address`], which says what is wrong, without the address;
     /// [`BrokerError::Tls`] when a file can't be used.
     pub fn new(address: &str, name: &str) -> Result<Self, BrokerError> {
         let addresses = split_hosts(address)?;
@@ -55,7 +55,7 @@ impl Config {
         Ok(Self { hosts, name, broker, delivery_queues, queue_health, room })
     }
 
-    /// The same with so many delivery queues; else there is one.
+    /// The same with this number of delivery queues instead of one.
     #[must_use]
     pub fn with_delivery_queues(self, delivery_queues: Shares) -> Self {
         Self { delivery_queues, ..self }

@@ -25,7 +25,7 @@ pub(crate) struct Connected {
     pub(crate) connection: Connection,
     /// In bytes, all of the frame.
     pub(crate) frame_max: u32,
-    /// The large messages that have come in by it.
+    /// The large messages that were received on it.
     pub(crate) arrivals: Arrivals,
     /// Which of the hosts it is to.
     pub(crate) host: HostNumber,

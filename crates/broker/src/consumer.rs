@@ -60,7 +60,7 @@ pub struct Incoming {
 
 /// The duty to settle a message, once. A message whose `Settle` is dropped stays with this consumer
 /// until its last `Settle` is gone; then it returns to the queue.
-#[must_use = "a message that is not settled comes again only when its consumer is gone"]
+#[must_use = "the broker redelivers an unsettled message only when its consumer is gone"]
 pub struct Settle {
     acker: Acker,
     tag: u64,

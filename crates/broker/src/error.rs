@@ -72,8 +72,8 @@ pub enum BrokerError {
     /// An exchange or queue exists, but is not as Fanfare needs it.
     #[error(
         "{what} exists with another {argument} than Fanfare needs ({difference}): if it is empty, \
-         delete it and Fanfare makes it anew; otherwise move its messages away first, or undo what \
-         changed it"
+         delete it and Fanfare declares it again; otherwise move its messages away first, or undo \
+         what changed it"
     )]
     Different {
         /// Such as `queue fanfare.events`.
@@ -260,8 +260,8 @@ mod tests {
             Some(
                 "queue fanfare.events exists with another x-delivery-limit than Fanfare needs \
                  (received the value '1000' of type 'signedint' but current is none): if it is \
-                 empty, delete it and Fanfare makes it anew; otherwise move its messages away \
-                 first, or undo what changed it"
+                 empty, delete it and Fanfare declares it again; otherwise move its messages \
+                 away first, or undo what changed it"
             )
         );
     }

@@ -20,12 +20,12 @@ pub fn due(due: Due) -> Result<(Destination, Message), PublishError> {
     Ok((Queue::Retries.into(), Message::new(bytes(&Job::Due(vec![due]))?, "application/json")))
 }
 
-/// Says on a job's message when it comes into its queue, by the database's clock.
+/// Sets the time at which a job's message enters its queue, by the database's clock.
 pub fn set_queued_at(message: &mut Message, at: DateTime<Utc>) {
     message.headers.set(QUEUED_AT, at.timestamp_millis());
 }
 
-/// When a job's message came into its queue; `None` when it does not say.
+/// The time at which a job's message entered its queue, if the message has it.
 #[must_use]
 pub fn queued_at(message: &Message) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(message.headers.int(QUEUED_AT)?)

@@ -41,7 +41,7 @@ struct Inner {
     /// The connection for declaring and inspecting. It is separate because a broker that is short of
     /// memory stops reading from connections that publish.
     consuming: Connection,
-    /// The large messages that have come in by that connection.
+    /// The large messages that were received on that connection.
     arrivals: Arrivals,
     /// Each consumer has a connection of its own too.
     queues: QueueConnections,
@@ -61,7 +61,7 @@ pub struct Depth {
 
 /// How often declaring is tried again, and after which pause. RabbitMQ 3.10 answers that a quorum
 /// queue's node is down, or fails inside, while another process is just making the same queue. A
-/// queue that still fails then is used by nobody until it is repaired.
+/// queue that still fails then is not used until it is repaired.
 const DECLARE_AGAIN: u32 = 10;
 const DECLARE_PAUSE: Duration = Duration::from_millis(300);
 
@@ -75,8 +75,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`BrokerError`] tells whether the broker was not there, did not let this user in, has a queue
-    /// that differs, or lacks one that this user may not make.
+    /// [`BrokerError`] says whether the broker was unreachable, refused this user, has a queue that
+    /// differs, or lacks one that this user may not declare.
     pub async fn open(config: &Config) -> Result<Self, BrokerError> {
         let mut left = DECLARE_AGAIN;
         let mut without = BTreeSet::new();
@@ -189,7 +189,7 @@ impl Session {
         }
     }
 
-    /// The large messages that have come in by channels of [`Self::channel`].
+    /// The large messages that were received on channels of [`Self::channel`].
     pub(crate) fn arrivals(&self) -> &Arrivals {
         &self.inner.arrivals
     }

@@ -153,7 +153,7 @@ pub fn plan_holds(planned_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 #[must_use]
 pub fn decided_again(detail: &str, planned_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let waited = (now - planned_at).num_seconds();
-    format!("{detail}; the first attempt had waited {waited} s and was decided again")
+    format!("{detail}; access was decided again because the first attempt had waited {waited} s")
 }
 
 /// Why a delivery was given up.
@@ -350,7 +350,9 @@ mod tests {
         }
         assert!(!plan_holds(planned, after(30_001)));
         let detail = decided_again("the owner anna is disabled", planned, after(45_900));
-        assert!(detail.ends_with("the first attempt had waited 45 s and was decided again"));
+        assert!(
+            detail.ends_with("access was decided again because the first attempt had waited 45 s")
+        );
     }
 
     #[test]

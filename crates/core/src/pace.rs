@@ -351,7 +351,7 @@ impl Pace {
     }
 
     /// The interval after the first success that follows refusals. After several refusals, the time
-    /// that has passed tells how much the receiver accepts.
+    /// that has passed shows how much the receiver accepts.
     fn resume(&mut self, interval: f64, began: DateTime<Utc>) -> f64 {
         let mut resumed = interval;
         if self.refusals > 1 {

@@ -73,7 +73,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The line at which a part of the text begins. Call this for the parts in their order.
+    /// The line at which a part of the text begins. Call this for the parts in order.
     fn of(&mut self, part: &str) -> usize {
         // Entries are slices of the text, so the difference of the addresses is the offset in it.
         let offset = part.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());

@@ -2,6 +2,7 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use fanfare_core::outcome::State;
 
 use crate::output::plain;
 
@@ -9,7 +10,10 @@ use crate::output::plain;
 const WIDEST: usize = 60;
 
 /// Renders rows under headings, in columns as wide as they need to be.
-pub(crate) fn render(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn render<const N: usize>(
+    headings: &[&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
     table.set_header(headings).add_rows(rows.into_iter().map(cells));
     text(table)
@@ -32,8 +36,21 @@ fn text(mut table: Table) -> String {
     table.trim_fmt() + "\n"
 }
 
-fn cells(row: Vec<String>) -> Vec<String> {
-    let last = row.len().saturating_sub(1);
+/// The text of a value; a dash if there is none.
+pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// A delivery's state, with its reason if it has one.
+pub(crate) fn state(state: State, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!("{} ({reason})", state.name()),
+        None => state.name().to_owned(),
+    }
+}
+
+fn cells<const N: usize>(row: [String; N]) -> Vec<String> {
+    let last = N.saturating_sub(1);
     let fit = |(index, text): (usize, String)| {
         let text = plain(&text);
         if index == last || text.chars().count() <= WIDEST {
@@ -51,7 +68,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_long_cells_are_cut() {
-        let rows = [vec!["1".to_owned(), "ü".to_owned()], vec!["x".repeat(70), "y".repeat(70)]];
+        let rows = [["1".to_owned(), "ü".to_owned()], ["x".repeat(70), "y".repeat(70)]];
         let text = render(&["ID", "NAME"], rows);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("NAME"), Some(62));
@@ -61,13 +78,19 @@ mod tests {
 
     #[test]
     fn wide_characters_are_aligned() {
-        let rows = [["東京", "x"], ["ab", "y"]].map(|row| row.map(str::to_owned).to_vec());
+        let rows = [["東京", "x"], ["ab", "y"]].map(|row| row.map(str::to_owned));
         assert_eq!(render(&["NAME", "Z"], rows), "NAME  Z\n東京  x\nab    y\n");
     }
 
     #[test]
     fn table_without_rows_has_the_headings() {
         assert_eq!(render(&["A", "B"], []), "A  B\n");
+    }
+
+    #[test]
+    fn state_has_its_reason_in_brackets() {
+        assert_eq!(state(State::Dropped, Some("access-revoked")), "dropped (access-revoked)");
+        assert_eq!(state(State::Delivered, None), "delivered");
     }
 
     #[test]

@@ -16,7 +16,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Makes the broker agree with the table. What is already there as it should be stays as it is.
 ///
 /// A queue of `without`, or one that can't be declared now, is left out with its bindings, so that a
-/// broken one keeps nobody from using the others; those that failed are returned.
+/// broken one does not stop the use of the others; those that failed are returned.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub(crate) async fn declare(
 ///
 /// [`BrokerError::ExchangeUnusable`]; otherwise what broke.
 async fn use_events_exchange(connection: &Connection) -> Result<(), BrokerError> {
-    // Looking needs no permission, but tells only whether it is there.
+    // A passive declaration needs no permission, but shows only whether the exchange exists.
     let is_missing = match passive_exchange(&open(connection).await?, EVENTS_EXCHANGE).await {
         Ok(()) => false,
         Err(BrokerError::Missing { .. }) => true,
@@ -122,7 +122,7 @@ pub(crate) async fn expect(connection: &Connection) -> Result<(), BrokerError> {
 }
 
 /// Compares the broker with the table; changes nothing. Bindings cannot be seen through AMQP; they
-/// are made anew whenever a session opens.
+/// are declared whenever a session opens.
 ///
 /// # Errors
 ///

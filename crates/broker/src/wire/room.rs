@@ -24,8 +24,8 @@ pub(crate) const SMALL: u64 = 128 * 1024;
 /// room.
 const ROOM_KIB: u32 = 16 * 1024;
 
-/// A message that was given back comes again in milliseconds, unless another process gets it. After
-/// this long another large message may have its room, so that a reservation never stops them all.
+/// A requeued message is redelivered within milliseconds, unless another process gets it. After this
+/// time another large message may have its room, so that a reservation never stops them all.
 const RESERVED_ALONE: Duration = Duration::from_secs(1);
 
 /// The time after which a reservation ends.
@@ -243,7 +243,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(RESERVED, ended()).await.expect("the message has come again");
+        timeout(RESERVED, ended()).await.expect("the message was redelivered");
     }
 
     #[tokio::test]

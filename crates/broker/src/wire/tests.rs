@@ -78,7 +78,7 @@ fn nested(depth: usize) -> Vec<u8> {
     value
 }
 
-/// What comes out when the bytes come in pieces of one size.
+/// The output for bytes that arrive in pieces of one size.
 fn filtered(bytes: &[u8], piece: usize) -> Vec<u8> {
     filtered_with(&Arrivals::default(), bytes, piece)
 }

@@ -30,11 +30,11 @@ const MAX_ENTRIES: usize = 10_000;
 
 /// A rate limit.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit {
-    /// The number of actions at once.
-    pub(crate) burst: u32,
-    /// The time after which one more action is allowed.
-    pub(crate) every: Duration,
+struct Limit {
+    /// The number of attempts at once.
+    burst: u32,
+    /// The time after which one more attempt is allowed.
+    every: Duration,
 }
 
 /// The source of attempts: an IPv4 address, or a /64 of IPv6, which is what a provider gives to one
@@ -55,7 +55,7 @@ pub(crate) struct Throttle {
 /// The time at which all tokens are back (the theoretical arrival time of GCRA); `None` when none
 /// was ever taken.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Spent(Option<Instant>);
+struct Spent(Option<Instant>);
 
 /// The spent tokens of each key.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ impl<K: Hash + Eq> Spending<K> {
 
 impl Spent {
     /// Takes a token. The error is the time to wait for the next one.
-    pub(crate) fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Duration> {
+    fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Duration> {
         let back_at = self.0.map_or(now, |back_at| back_at.max(now));
         let all_but_one = limit.every * limit.burst.saturating_sub(1);
         let wait = back_at.saturating_duration_since(now).saturating_sub(all_but_one);

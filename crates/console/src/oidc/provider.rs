@@ -5,6 +5,7 @@
 //! client can send such a token, so these fetches are rate-limited. While the provider can't be
 //! reached, the cached metadata and keys stay in use for a day.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::chain::chain;
 use fanfare_outbound::BuildError;
 use fanfare_outbound::trusted::{Client, RequestError};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use thiserror::Error;
 use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
@@ -22,7 +24,6 @@ use super::keys::KeySet;
 use super::metadata::{self, Metadata, MetadataError};
 use super::token_summary::TokenSummary;
 use super::tokens::{ALGORITHMS, AccessToken, BadToken, IdToken};
-use crate::auth::throttle::{Limit, Spent};
 
 /// The age after which metadata and keys are fetched again. A key that the provider has withdrawn
 /// is accepted for at most this long.
@@ -31,10 +32,13 @@ const REFETCH_AFTER: Duration = Duration::from_mins(10);
 const MAX_STALENESS: Duration = Duration::from_hours(24);
 /// The pause after a failed fetch: without cached data, and with it.
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
-/// The rate limit for fetching the key set because a token names an unknown key.
-const UNKNOWN_KEY_FETCHES: Limit = Limit { burst: 5, every: Duration::from_secs(30) };
-/// The rate limit for log messages about refused tokens.
-const REFUSALS_LOGGED: Limit = Limit { burst: 20, every: Duration::from_secs(10) };
+/// The rate limit for fetching the key set because a token names an unknown key: five at once, then
+/// one every 30 s.
+const UNKNOWN_KEY_FETCHES: Quota =
+    Quota::per_minute(NonZeroU32::new(2).unwrap()).allow_burst(NonZeroU32::new(5).unwrap());
+/// The rate limit for log messages about refused tokens: 20 at once, then one every 10 s.
+const REFUSALS_LOGGED: Quota =
+    Quota::per_minute(NonZeroU32::new(6).unwrap()).allow_burst(NonZeroU32::new(20).unwrap());
 
 /// The identity provider that people sign in with.
 pub struct Provider {
@@ -42,7 +46,8 @@ pub struct Provider {
     pub(super) http: Client,
     known: RwLock<Option<Known>>,
     fetching: Mutex<Fetching>,
-    refusals_logged: std::sync::Mutex<Spent>,
+    key_fetches: DefaultDirectRateLimiter,
+    refusals_logged: DefaultDirectRateLimiter,
 }
 
 /// The metadata and the keys of a provider.
@@ -60,7 +65,6 @@ struct Known {
 #[derive(Default)]
 struct Fetching {
     failed_at: Option<Instant>,
-    key_fetches: Spent,
 }
 
 /// The provider can't be reached at present; the log has the cause.
@@ -102,7 +106,9 @@ impl Provider {
     pub fn new(config: Config) -> Result<Self, BuildError> {
         let http = Client::new(&config.user_agent)?;
         let (known, fetching) = (RwLock::default(), Mutex::default());
-        Ok(Self { config, http, known, fetching, refusals_logged: std::sync::Mutex::default() })
+        let key_fetches = RateLimiter::direct(UNKNOWN_KEY_FETCHES);
+        let refusals_logged = RateLimiter::direct(REFUSALS_LOGGED);
+        Ok(Self { config, http, known, fetching, key_fetches, refusals_logged })
     }
 
     /// Returns the provider's metadata and keys, at most [`REFETCH_AFTER`] old, or
@@ -156,8 +162,7 @@ impl Provider {
     /// rate-limited.
     fn log_refusal(&self, refused: &TokenError, token: &str, audience: &str) {
         let TokenError::Bad(bad) = refused else { return };
-        let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.take(REFUSALS_LOGGED, Instant::now()).is_err() {
+        if self.refusals_logged.check().is_err() {
             tracing::debug!(error = %bad, "refused another token of the identity provider");
             return;
         }
@@ -190,12 +195,12 @@ impl Provider {
 
     /// Returns newer metadata and keys than `than`, if there are any or a fetch is allowed.
     async fn newer(&self, than: &Arc<ProviderInfo>) -> Option<Arc<ProviderInfo>> {
-        let mut fetching = self.fetching.lock().await;
+        let fetching = self.fetching.lock().await;
         // Another task may have fetched while this one waited.
         if let Some(known) = self.known().filter(|known| !Arc::ptr_eq(&known.info, than)) {
             return Some(known.info);
         }
-        fetching.key_fetches.take(UNKNOWN_KEY_FETCHES, Instant::now()).ok()?;
+        self.key_fetches.check().ok()?;
         self.fetch(fetching, true).await.ok()
     }
 
@@ -254,20 +259,23 @@ impl Provider {
 
 #[cfg(test)]
 mod tests {
+    use governor::clock::FakeRelativeClock;
+
     use super::*;
 
     #[test]
     fn a_flood_of_unknown_keys_causes_one_fetch_every_30_seconds() {
-        let (mut limit, begin) = (Spent::default(), Instant::now());
+        let clock = FakeRelativeClock::default();
+        let limit = RateLimiter::direct_with_clock(UNKNOWN_KEY_FETCHES, clock.clone());
         let mut fetches = Vec::new();
         // Ten forged tokens a second for ten minutes.
         for n in 0..6000 {
-            let now = begin + Duration::from_millis(100) * n;
-            if limit.take(UNKNOWN_KEY_FETCHES, now).is_ok() {
-                fetches.push(now);
+            if limit.check().is_ok() {
+                fetches.push(Duration::from_millis(100) * n);
             }
+            clock.advance(Duration::from_millis(100));
         }
-        let longest = fetches.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        let longest = fetches.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap();
         assert!(longest <= Duration::from_secs(31), "{longest:?}");
         // The provider is asked no more often than that.
         assert!(fetches.len() <= 5 + 20, "{}", fetches.len());

@@ -106,8 +106,8 @@ pub(super) fn done(code: &str) -> Option<&'static str> {
         "not-resent" => Some("An attempt of the delivery was already due."),
         "tested" => Some("A test event was sent; its delivery appears below."),
         "rotated" => Some(
-            "There is a new secret. Both secrets sign until the old one expires: give the new one to \
-             the receiver before.",
+            "There is a new secret. Notifications are signed with both secrets until the old one \
+             expires. Give the new one to the receiver before then.",
         ),
         _ => None,
     }

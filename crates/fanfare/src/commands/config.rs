@@ -56,8 +56,8 @@ impl Row<'_> {
         })
     }
 
-    fn cells(&self) -> Vec<String> {
+    fn cells(&self) -> [String; 3] {
         let value = self.value.as_deref().filter(|text| !text.is_empty()).unwrap_or("-");
-        vec![self.resolved.setting.name(), value.to_owned(), self.source.clone()]
+        [self.resolved.setting.name(), value.to_owned(), self.source.clone()]
     }
 }

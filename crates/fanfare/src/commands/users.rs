@@ -152,12 +152,12 @@ fn view(account: &Account) -> View<'_> {
     }
 }
 
-fn row(account: &Account) -> Vec<String> {
+fn row(account: &Account) -> [String; 5] {
     let role = if account.administrator { "administrator" } else { "user" };
     let disabled = account.disabled.as_ref().map_or_else(String::new, |(at, reason)| {
         format!("{}: {}", rfc3339(*at), reason.as_deref().unwrap_or_default())
     });
-    vec![
+    [
         account.name.clone(),
         role.to_owned(),
         rfc3339(account.created_at),

@@ -6,16 +6,18 @@ use fanfare_store::deliveries::{AttemptLog, Delivery};
 
 use fanfare_app::clock::rfc3339;
 
+use crate::table::{or_dash, state};
+
 /// The headings of a list.
 pub(super) const HEADINGS: [&str; 8] =
     ["ID", "CREATED", "STATE", "ATTEMPTS", "STATUS", "OWNER", "TYPES", "URL"];
 
 /// The row of a delivery in a list.
-pub(super) fn row(delivery: &Delivery) -> Vec<String> {
-    vec![
+pub(super) fn row(delivery: &Delivery) -> [String; HEADINGS.len()] {
+    [
         delivery.id.to_string(),
         rfc3339(delivery.created_at),
-        state(delivery),
+        state(delivery.state, delivery.reason.as_deref()),
         delivery.attempts.to_string(),
         or_dash(delivery.last_status),
         or_dash(delivery.owner.as_ref()),
@@ -34,7 +36,7 @@ pub(super) fn facts(delivery: &Delivery) -> Vec<(&'static str, String)> {
         ("URL", or_dash(delivery.uri.as_ref())),
         ("Events", delivery.events.join(", ")),
         ("Types", delivery.types.join(", ")),
-        ("State", state(delivery)),
+        ("State", state(delivery.state, delivery.reason.as_deref())),
         ("Detail", or_dash(delivery.detail.as_ref())),
         ("Decided at revision", or_dash(delivery.revision)),
         ("Attempts", delivery.attempts.to_string()),
@@ -47,13 +49,13 @@ pub(super) fn facts(delivery: &Delivery) -> Vec<(&'static str, String)> {
 
 /// The headings of the attempts.
 pub(super) const ATTEMPT_HEADINGS: [&str; 7] =
-    ["ATTEMPT", "AT", "MS", "OF IT", "STATUS", "OUTCOME", "ERROR OR ANSWER"];
+    ["ATTEMPT", "AT", "MS", "PHASES", "STATUS", "OUTCOME", "ERROR OR ANSWER"];
 
 /// The row of an attempt.
-pub(super) fn attempt_row(attempt: &AttemptLog) -> Vec<String> {
+pub(super) fn attempt_row(attempt: &AttemptLog) -> [String; ATTEMPT_HEADINGS.len()] {
     let text = attempt.error.as_deref().or(attempt.response_body.as_deref());
     let text: String = text.unwrap_or_default().chars().take(200).collect();
-    vec![
+    [
         attempt.attempt.to_string(),
         rfc3339(attempt.at),
         or_dash(attempt.duration_ms),
@@ -79,50 +81,4 @@ fn phases(trace: Option<&Trace>) -> String {
     let phases: Vec<String> =
         reused.into_iter().chain(known.into_iter().filter_map(phase)).collect();
     if phases.is_empty() { "-".to_owned() } else { phases.join(", ") }
-}
-
-fn state(delivery: &Delivery) -> String {
-    match &delivery.reason {
-        Some(reason) => format!("{} ({reason})", delivery.state.name()),
-        None => delivery.state.name().to_owned(),
-    }
-}
-
-fn or_dash(value: Option<impl ToString>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fanfare_core::ids::{DeliveryId, WebhookId};
-    use fanfare_core::outcome::State;
-    use uuid::Uuid;
-
-    fn delivery() -> Delivery {
-        let time = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
-        Delivery {
-            id: DeliveryId(Uuid::from_u128(1)),
-            webhook: WebhookId(Uuid::from_u128(2)),
-            owner: Some("Anna".to_owned()),
-            uri: Some("http://x/".to_owned()),
-            events: vec!["e1".to_owned(), "e2".to_owned()],
-            types: vec!["a.b".to_owned(), "c.d".to_owned()],
-            state: State::Dropped,
-            attempts: 2,
-            last_status: Some(500),
-            reason: Some("access-revoked".to_owned()),
-            detail: Some("who and what".to_owned()),
-            revision: Some(7),
-            created_at: time(1_800_000_000),
-            finished_at: Some(time(1_800_000_060)),
-            next_attempt_at: None,
-        }
-    }
-
-    #[test]
-    fn rows_have_a_cell_for_each_heading() {
-        assert_eq!(row(&delivery()).len(), HEADINGS.len());
-        assert_eq!(row(&delivery())[2], "dropped (access-revoked)");
-    }
 }

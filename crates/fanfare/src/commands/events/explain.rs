@@ -92,24 +92,20 @@ fn text(Explanation { event, explained }: &Explanation) -> String {
     format!("{}\n{}", output::plain(&line), table::render(&HEADINGS, rows))
 }
 
-fn row(one: &WebhookExplained) -> Vec<String> {
-    let delivery = match &one.delivery {
-        Some(sent) => match (&sent.reason, sent.held_until) {
-            (Some(reason), _) => format!("{} ({reason})", sent.state.name()),
-            (None, Some(until)) => format!(
-                "{} (the receiver asked to wait until {})",
-                sent.state.name(),
-                clock::rfc3339(until)
-            ),
-            (None, None) => sent.state.name().to_owned(),
-        },
-        None => "-".to_owned(),
-    };
-    vec![
+fn row(one: &WebhookExplained) -> [String; HEADINGS.len()] {
+    let delivery = one.delivery.as_ref().map(|sent| match (&sent.reason, sent.held_until) {
+        (None, Some(until)) => format!(
+            "{} (the receiver asked to wait until {})",
+            sent.state.name(),
+            clock::rfc3339(until)
+        ),
+        (reason, _) => table::state(sent.state, reason.as_deref()),
+    });
+    [
         one.webhook.to_string(),
         one.owner.clone(),
         one.explanation.verdict().to_owned(),
-        delivery,
+        table::or_dash(delivery),
         one.explanation.detail.clone(),
     ]
 }
