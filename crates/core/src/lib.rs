@@ -15,9 +15,10 @@
 //! 4. [`notification`] renders the body of a POST, [`request`] signs it with the algorithms of
 //!    [`signature`], and [`target`] decides which addresses it may be sent to.
 //! 5. [`endpoint`] and [`group`] decide whether an endpoint may get a request now. [`pace`] is the
-//!    rate that a receiver and an owner want ([`quota`] reads the headers about it). [`outcome`]
-//!    and [`retry`] decide what follows an [`answer`], and [`suspect`] what follows when workers
-//!    end before there is an answer.
+//!    rate that a receiver and an owner want ([`quota`] reads the headers about it). [`delivery`]
+//!    decides what to do with a delivery whose attempt is due. [`outcome`] and [`retry`] decide
+//!    what follows an [`answer`], and [`suspect`] what follows when workers end before there is an
+//!    answer.
 //! 6. [`explain`] gives the reasons why an event was sent to a webhook or not. [`test_event`]
 //!    builds the event with which an owner tests a webhook.
 //! 7. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
@@ -26,6 +27,7 @@ pub mod access;
 pub mod answer;
 mod backlog;
 pub mod chain;
+pub mod delivery;
 pub mod directory;
 pub mod duration;
 pub mod endpoint;

@@ -12,7 +12,7 @@ use fanfare_broker::{
     BrokerError, Consumer, Incoming, Queue, Session, Settle, ack_all, keep_consuming,
 };
 use fanfare_core::chain::chain;
-use fanfare_core::job::{Due, Job, JobError, MAX_DELIVERIES};
+use fanfare_core::job::{Due, Job, JobError, MAX_DELIVERIES, Unit};
 use fanfare_failpoints::failpoint;
 use futures_util::future::{join, join_all};
 use tokio::sync::{Semaphore, mpsc};
@@ -20,13 +20,13 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::context::{Context, MAX_PREFETCH_AGE};
+use crate::deliver::Pipeline;
 use crate::endpoint_limiter::lanes;
 use crate::error::WorkerError;
-use crate::first_attempt::attempt_all;
 use crate::follow_up::FollowUp;
 use crate::follow_up_publisher::FollowUpPublisher;
 use crate::guard::JobGuard;
-use crate::later_attempt::defer;
+use crate::in_doubt::defer;
 use crate::units::{attempt_refs, delivery_count};
 use group::later_attempts;
 
@@ -75,6 +75,11 @@ struct Lane {
 }
 
 impl Lane {
+    /// The steps of a job with these events.
+    fn pipeline<'a>(&'a self, units: &'a [Unit]) -> Pipeline<'a> {
+        Pipeline { context: &self.context, publisher: &self.publisher, units }
+    }
+
     /// The number of permits that a job waits for: at most a quarter of them, because stuck requests
     /// may hold most of the others. A wider job begins with this number.
     fn wanted(&self, deliveries: usize) -> u32 {
@@ -256,10 +261,10 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
             failpoint!(WorkerTakes, refs(&job));
             match job {
                 Job::Fresh(units) if !in_doubt && delivery_count(&units) <= MAX_DELIVERIES => {
-                    let Lane { context, publisher, .. } = &*for_job;
                     let (guard, end) = JobGuard::new();
+                    let pipeline = for_job.pipeline(&units);
                     // Slow attempts go on after their job is settled.
-                    join(attempt_all(context, publisher, &units, permit, guard), async {
+                    join(pipeline.run_inline(permit, guard), async {
                         settle_jobs(vec![(incoming.settle, end.wait().await)]).await;
                     })
                     .await;

@@ -11,13 +11,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use fanfare_core::delivery::Deferred;
 use fanfare_core::endpoint::{Admission, Cause, Endpoint, LONGEST_WAIT};
 use fanfare_core::group::{Ended, Group, Refusal, Speed};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use tokio::sync::oneshot;
 
-use crate::chance::chance;
 use lane::{Lane, Slow};
 
 /// The most endpoints that are remembered, and the most groups of each kind. Beyond this number, idle
@@ -69,22 +69,6 @@ struct EndpointState {
 struct Waiter {
     arrival: Arrival,
     sender: oneshot::Sender<Permit>,
-}
-
-/// A delivery that may not be attempted now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Deferred {
-    pub(crate) cause: Cause,
-    pub(crate) wait: Duration,
-}
-
-impl Deferred {
-    /// For a webhook that can't be read until an operator has done something.
-    pub(crate) const UNREADABLE: Self =
-        Self { cause: Cause::Unreadable, wait: Duration::from_mins(1) };
-    /// For a decision that the directory can't make now.
-    pub(crate) const DIRECTORY_HELD: Self =
-        Self { cause: Cause::DirectoryHeld, wait: Duration::from_secs(8) };
 }
 
 /// The permission for one request. It is given back when it is dropped.
@@ -270,7 +254,7 @@ impl State {
                 known.endpoint.deferred_by_group();
                 Admission::Defer { cause, wait }
             }
-            _ => known.endpoint.admit(now, known.waiters.len(), chance()),
+            _ => known.endpoint.admit(now, known.waiters.len(), fastrand::f64()),
         };
         match admission {
             Admission::Go { .. } => {

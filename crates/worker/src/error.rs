@@ -15,6 +15,9 @@ pub(crate) enum WorkerError {
     /// The database rejected a statement.
     #[error("the database rejected a statement")]
     Refused(#[source] fanfare_store::StoreError),
+    /// The database answered for fewer deliveries than it was asked about.
+    #[error("the database did not answer for each delivery")]
+    Incomplete,
     /// A follow-up was not published. The reason was logged where it arose.
     #[error("failed to publish a follow-up of an attempt")]
     NotPublished,

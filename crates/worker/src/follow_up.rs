@@ -7,6 +7,7 @@ use bytes::Bytes;
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::job::set_queued_at;
 use fanfare_broker::{BackTo, Delay, Destination, Message, Queue};
+use fanfare_core::delivery::Deferred;
 use fanfare_core::endpoint::Cause;
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
@@ -17,8 +18,7 @@ use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{DeliveryHistory, Last};
 
 use crate::context::Context;
-use crate::due_delivery::AttemptKind;
-use crate::endpoint_limiter::Deferred;
+use crate::delivery::AttemptKind;
 use crate::error::WorkerError;
 
 /// A message to publish before the job is acknowledged.
@@ -257,7 +257,7 @@ async fn read_whole(context: &Context, due: Due) -> Result<DeliveryHistory, Work
         .retry_until_available(|| store.delivery_histories(std::slice::from_ref(&due), usize::MAX))
         .await?;
     // The statement returns one history for each delivery.
-    found.pop().ok_or(WorkerError::Stopping)
+    found.pop().ok_or(WorkerError::Incomplete)
 }
 
 impl DeadLetter {

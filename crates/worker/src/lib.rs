@@ -1,21 +1,30 @@
 //! A worker: jobs in, POSTs out, attempts recorded.
 //!
-//! A worker receives two kinds of jobs, each with a part of the concurrency: first attempts and later
-//! attempts.
+//! A job goes through five steps:
 //!
-//! - `consume` receives and settles the jobs.
-//! - `first_attempt` and `later_attempt` attempt the deliveries of a job. `decision` says what to do
-//!   with a later attempt, and `ledger_lost` handles a delivery that the database does not know.
+//! 1. `consume` receives it.
+//! 2. `load` reads the facts about each of its deliveries: may its endpoint get a request now, has
+//!    another worker the attempt, what do the ledger and the directory say?
+//! 3. [`fanfare_core::delivery::decide`] decides, from the facts alone.
+//! 4. `act` carries the decision out. It makes the attempt and records it (`attempt`), or records that
+//!    there is none, and returns what follows: a retry, a deferral or a dead letter.
+//! 5. `follow_up_publisher` publishes that. Only then does `consume` acknowledge the job.
+//!
+//! `deliver` is these steps in order. A first attempt whose job the broker delivers for the first time
+//! takes all it needs from the job: it asks neither the ledger nor for a lease. Any other attempt may
+//! have been made, or be under way in another worker, so it needs a lease first. First attempts and
+//! others each have a part of the concurrency.
+//!
+//! Besides the steps:
+//!
+//! - `in_doubt` defers first attempts that another worker may have made, and `ledger_lost` handles a
+//!   delivery that the database does not know.
 //! - `pacer` keeps to the pace that a receiver and an owner want, and `endpoint_limiter` keeps a bad
-//!   endpoint from slowing down the others.
-//! - `attempt` makes one POST and evaluates the answer. `slow_attempt` gives back the permit and the
-//!   job of a slow attempt, which `guard` holds. `solo` separates attempts that must be made alone.
-//! - `recorder` writes the attempts to the ledger, and `follow_up_publisher` publishes their
-//!   follow-ups. Only then is a job acknowledged.
+//!   endpoint from slowing down the others. `solo` separates attempts that must be made alone.
+//! - `guard` holds the permit and the job of an attempt, which a slow attempt gives back.
+//! - `recorder` writes the rows of many attempts together, and `claimer` takes the leases.
 //!
-//! A first attempt whose job the broker delivers for the first time needs no claim. Any other attempt
-//! may have been made, or be under way in another worker, so `later_attempt` claims it first. Any
-//! number of workers run at the same time.
+//! Any number of workers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,29 +37,26 @@ use fanfare_store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod act;
 mod attempt;
-mod chance;
 mod claimer;
 mod consume;
 mod context;
 mod database;
-mod decision;
-mod due_delivery;
-mod ending;
+mod deliver;
+mod delivery;
 mod endpoint_limiter;
 mod error;
-mod first_attempt;
 mod follow_up;
 mod follow_up_publisher;
 mod guard;
-mod later_attempt;
+mod in_doubt;
 mod ledger_lost;
+mod load;
 mod metrics;
 mod pacer;
 mod progress;
-mod ready;
 mod recorder;
-mod series;
 mod slow_attempt;
 mod slow_claims;
 mod solo;

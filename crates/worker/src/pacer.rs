@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use fanfare_core::answer::Answer;
 use fanfare_core::chain::chain;
+use fanfare_core::delivery::Deferred;
 use fanfare_core::endpoint::{Cause, SPREAD_EACH};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::pace::{Feedback, Pace, Turn as Reserved, last_chance, longest_hold};
 use fanfare_core::webhook::Webhook;
 use tokio::sync::Semaphore;
 
-use crate::chance::chance;
 use crate::database::Database;
-use crate::endpoint_limiter::{Arrival, Deferred};
+use crate::endpoint_limiter::Arrival;
 use crate::error::WorkerError;
 
 /// The longest wait for a slot. Deferrals have a resolution of a second.
@@ -422,7 +422,7 @@ impl Known {
         let each = (self.interval / 4).max(SPREAD_EACH);
         let spread = each.saturating_mul(self.deferred).min(LONGEST_SPREAD);
         self.deferred = self.deferred.saturating_add(1);
-        Deferred { cause, wait: until(at, now) + spread.mul_f64(chance()) }
+        Deferred { cause, wait: until(at, now) + spread.mul_f64(fastrand::f64()) }
     }
 }
 

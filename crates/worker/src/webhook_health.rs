@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use fanfare_core::webhook::Webhook;
 
 use crate::context::Context;
+use crate::delivery::RetrySeries;
 use crate::error::WorkerError;
-use crate::series::RetrySeries;
 
 /// A change of a webhook's health by an attempt.
 pub(crate) enum Health {

@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Lane, MAX_LOOKUP, Received, defer_job, park, requeue, settle_jobs};
-use crate::due_delivery::{AttemptKind, DueDelivery};
+use crate::delivery::{AttemptKind, DueDelivery};
 use crate::follow_up::FOLLOW_UP_MISSING;
 use crate::guard::JobGuard;
-use crate::later_attempt::{attempt_each, split};
+use crate::in_doubt::split;
 
 /// How long a job waits for others that share its statements to the database. Delays are exact to about
 /// a second.
@@ -143,10 +143,9 @@ async fn attempt_group(lane: &Arc<Lane>, group: Group) {
             // attempts of the others.
             ends.push(async move { (settle, end.wait().await) });
         }
-        let Lane { context, publisher, .. } = &*for_group;
         let settled = ends.ready_chunks(MAX_DELIVERIES).for_each_concurrent(None, settle_jobs);
         // Slow attempts go on after their jobs are settled.
-        join(attempt_each(context, publisher, attempts, &[], permit), settled).await;
+        join(for_group.pipeline(&[]).run_by_reference(attempts, permit), settled).await;
         drop(open);
     });
 }

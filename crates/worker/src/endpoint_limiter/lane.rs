@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use fanfare_core::group::{Group, Kind, Load, Refusal};
 
 use super::MOST;
-use crate::chance::chance;
 
 /// The slow requests of all lanes. They no longer count in their lanes.
 #[derive(Debug, Clone, Copy)]
@@ -60,9 +59,9 @@ impl Lane {
         let load = self.load(slow);
         let [host, owner] = self.groups(host, owner);
         if let Some(silence) = silence {
-            return Some(host.silent_for(silence, chance()));
+            return Some(host.silent_for(silence, fastrand::f64()));
         }
-        let refusal = |group: &Group| group.refusal(now, load, chance());
+        let refusal = |group: &Group| group.refusal(now, load, fastrand::f64());
         refusal(host).or_else(|| refusal(owner))
     }
 

@@ -1,20 +1,21 @@
-//! The first checks of a later attempt: whether the pacer has a slot for its webhook, and whether the
+//! The first check of a delivery: whether the pacer has a slot for its webhook, and whether the
 //! limiter gives its endpoint a permit.
 
 use chrono::{DateTime, Utc};
+use fanfare_core::delivery::Deferred;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
 use futures_util::future::try_join_all;
 
 use crate::context::Context;
-use crate::due_delivery::DueDelivery;
-use crate::endpoint_limiter::{Arrival, Deferred, Permit};
+use crate::delivery::DueDelivery;
+use crate::endpoint_limiter::{Arrival, Permit};
 use crate::error::WorkerError;
 use crate::pacer::{Slot, Turn, Waiting};
 use crate::webhook_cache::Found;
 
 /// The answer of the pacer and the limiter for a delivery.
-pub(super) enum Admission {
+pub(crate) enum Admission {
     /// It may be attempted now.
     Permit(Permit),
     /// It may be attempted when its slot comes.
@@ -27,7 +28,7 @@ pub(super) enum Admission {
     Unreadable,
 }
 
-pub(super) async fn admit(
+pub(crate) async fn admit(
     context: &Context,
     deliveries: &[DueDelivery],
     arrival: Arrival,
@@ -47,7 +48,7 @@ pub(super) async fn admit(
 }
 
 /// Asks the pacer for a slot, unless the delivery has one, and then the limiter for a permit.
-async fn admit_one(
+pub(super) async fn admit_one(
     context: &Context,
     webhook: &Webhook,
     arrival: Arrival,
@@ -68,14 +69,14 @@ async fn admit_one(
 
 /// Admits a delivery whose webhook's hold ends after the delivery's deadline, when it is time for its
 /// last attempt. `started_at` is when its series began.
-pub(super) async fn admit_despite_hold(
+pub(crate) async fn admit_despite_hold(
     context: &Context,
     webhook: &Webhook,
-    deferred: Deferred,
+    (deferred, arrival): (Deferred, Arrival),
     started_at: DateTime<Utc>,
 ) -> Result<Permit, Deferred> {
     match context.pacer.but_for_deadline(webhook.id, deferred, started_at) {
         Some(deferred) => Err(deferred),
-        None => context.limiter.acquire(webhook, Arrival::Returning).await,
+        None => context.limiter.acquire(webhook, arrival).await,
     }
 }

@@ -6,13 +6,13 @@ use fanfare_failpoints::failpoint;
 use fanfare_store::attempts::Entry;
 
 use crate::context::Context;
+use crate::delivery::RetrySeries;
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::recorder::Recorded;
-use crate::series::RetrySeries;
 
 /// Records that a delivery is dropped. Returns the follow-up if another attempt wrote the row before.
-pub(crate) async fn drop_delivery(
+pub(super) async fn drop_delivery(
     context: &Context,
     due: Due,
     series: RetrySeries,
@@ -33,7 +33,7 @@ pub(crate) async fn drop_delivery(
 }
 
 /// Records that a delivery is given up without another attempt; returns the dead letter.
-pub(crate) async fn give_up(
+pub(super) async fn give_up(
     context: &Context,
     due: Due,
     series: RetrySeries,
