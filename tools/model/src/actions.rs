@@ -5,7 +5,7 @@ use crate::state::{
     ATTEMPTS, Body, FollowUp, Lease, Message, Outcome, Process, Routing, State, Working,
 };
 
-/// A step. The names are those of the failpoints in the code.
+/// A step. The names are those of the failpoints in the code (`fanfare_failpoints::Step`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// A router gets the event.
@@ -289,9 +289,7 @@ impl Model {
             Body::Attempt(seq) => match next.lease {
                 // Held elsewhere: the job comes back when the lease must be over.
                 Some(lease) if lease.live && lease.seq == seq => {
-                    next.acknowledge(Process::Worker(worker));
-                    next.publish(body);
-                    Working::Idle
+                    Working::Recorded(FollowUp::Job(body))
                 }
                 _ => {
                     next.lease = Some(Lease { seq, by: worker, live: true });

@@ -20,6 +20,7 @@ mod environment;
 mod state;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 pub use actions::{Action, Bug, Model};
 pub use check::{Failure, Promise, Report, check};

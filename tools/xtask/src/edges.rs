@@ -82,8 +82,8 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("fanfare-tls", &[]),
     ("fanfare-trace", &["fanfare-core"]),
     (TESTKIT, &[]),
-    ("fanfare-model", &[]),
-    ("fanfare-end-to-end", &["fanfare-core"]),
+    ("fanfare-model", &["fanfare-failpoints"]),
+    ("fanfare-end-to-end", &["fanfare-core", "fanfare-failpoints", "fanfare-model"]),
     ("fanfare-bench", &["fanfare-core", "fanfare-store", TESTKIT]),
     ("xtask", &["fanfare-core", TESTKIT]),
 ];
