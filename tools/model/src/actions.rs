@@ -4,7 +4,7 @@ use crate::bug::Bug;
 use crate::environment;
 use crate::state::{Body, FollowUp, Lease, Message, Outcome, Process, Routing, State, Working};
 
-/// A step. The names are those of the failpoints in the code.
+/// A step. The names are those of the failpoints in the code (`fanfare_failpoints::Step`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// A router gets the event.
@@ -244,7 +244,6 @@ impl Model {
             next.held(Process::Worker(worker)).is_none_or(|at| next.messages[at].redelivered)
                 && self.bug != Bug::AckBeforeRecord;
         let doubt = redelivered || next.in_doubt.contains(&worker);
-        let keeps = redelivered && self.bug != Bug::DeferralForgetsDoubt;
         let step = match body {
             Body::Event => Working::Published,
             Body::Inline if !doubt && !next.plan_is_old => {
@@ -263,9 +262,7 @@ impl Model {
             Body::Attempt(seq) => match next.lease {
                 // Held elsewhere: the job comes back when the lease must be over.
                 Some(lease) if lease.live && lease.seq == seq => {
-                    next.acknowledge(Process::Worker(worker));
-                    next.publish(body, keeps);
-                    Working::Idle
+                    Working::Recorded(self.again(body, redelivered))
                 }
                 _ => {
                     next.lease = Some(Lease { seq, by: worker, live: true });

@@ -21,6 +21,7 @@ mod environment;
 mod state;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 pub use actions::{Action, Model};
 pub use bug::Bug;

@@ -21,7 +21,7 @@ pub const SECRET_KEYS: &str = "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 ///
 /// If cargo can't be run, or the build fails, or cargo does not print where the binary is.
 pub async fn fanfare(profile: &str) -> Result<PathBuf> {
-    let output = Command::from(cargo_build(profile))
+    let output = Command::from(cargo_build(profile, &[]))
         .kill_on_drop(true)
         .spawn()
         .context("running cargo build")?
@@ -45,21 +45,23 @@ pub fn under_test() -> &'static Path {
     })
 }
 
-/// Builds `fanfare` for the tests, and waits for it.
+/// Builds `fanfare` for the tests, with failpoints, and waits for it.
 ///
 /// # Errors
 ///
 /// As [`fanfare`].
 pub fn build_for_tests() -> Result<PathBuf> {
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
-    built(&cargo_build(profile).stderr(Stdio::inherit()).output().context("running cargo build")?)
+    let mut build = cargo_build(profile, &["--features", "failpoints"]);
+    built(&build.stderr(Stdio::inherit()).output().context("running cargo build")?)
 }
 
-fn cargo_build(profile: &str) -> process::Command {
+fn cargo_build(profile: &str, options: &[&str]) -> process::Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = process::Command::new(cargo);
     command
         .args(["build", "--package", "fanfare", "--bin", "fanfare", "--profile", profile])
+        .args(options)
         // Diagnostics stay on stderr; stdout says where the binary is.
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(workspace())
