@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 
 use crate::act::Incident;
+use crate::clock::Time;
 use crate::fault::Part;
 use crate::ledger::Ledger;
 use crate::publisher::{Event, Published};
@@ -130,9 +131,34 @@ impl<'a> Case<'a> {
         self.evidence.published.directory.may_read(owner_of(webhook), resource, revision)
     }
 
-    /// The revision by which an event was to be planned.
+    /// The revision that an event asked to be judged by, or else the one that it was judged by.
     fn planned_by(&self, number: usize) -> Option<i64> {
         let decided = self.evidence.ledger.event(number)?.decided_revision;
         Some(self.event(number).revision.unwrap_or(decided))
     }
+
+    /// The revisions by which the access of a webhook's owner may have been planned: more than one
+    /// if the event asked for none. It is then judged by what had come, and a document may come
+    /// after one with a higher revision.
+    fn plan_revisions(&self, webhook: Webhook, number: usize) -> Vec<i64> {
+        let Some(stored) = self.evidence.ledger.event(number) else { return Vec::new() };
+        if let Some(revision) = self.event(number).revision {
+            return vec![revision];
+        }
+        let versions = self.evidence.published.directory.versions(owner_of(webhook));
+        let possible = versions.iter().map(|(from, _)| *from);
+        let mut possible: Vec<i64> =
+            possible.filter(|from| *from <= stored.decided_revision).collect();
+        let had_come = |from: &i64| {
+            let applied = self.evidence.ledger.applied.get(from);
+            applied.is_some_and(|at| *at <= stored.received_at - UNCOMMITTED)
+        };
+        // The first version is in the snapshot, without which nothing is judged.
+        let newest = possible.iter().rposition(had_come).unwrap_or(0);
+        possible.split_off(newest)
+    }
 }
+
+/// A document counts from its commit, which may be this many seconds after the time that it has: its
+/// router may have been stopped in between.
+const UNCOMMITTED: Time = 60.0;

@@ -96,8 +96,8 @@ fn choose_fault(rng: &mut Rng) -> Fault {
         89..91 => Fault::DatabaseCrashed,
         91..92 => Fault::DatabaseRestarted,
         92..94 => Fault::BackendKilled,
-        94..97 => Fault::BackendsTerminated,
-        97..99 => Fault::DatabaseReadOnly,
+        94..96 => Fault::BackendsTerminated,
+        96..98 => Fault::DatabaseReadOnly,
         _ => Fault::DatabaseDiskFull,
     }
 }

@@ -51,9 +51,10 @@ fn is_droppable(case: &Case<'_>, delivery: &Delivery, row: &Row) -> bool {
         "access-revoked" => {
             let versions = case.evidence.published.directory.versions(owner_of(delivery.webhook));
             delivery.events.iter().all(|number| {
-                let planned_by = case.planned_by(*number).unwrap_or_default();
-                let later = versions.iter().filter(|(from, _)| *from > planned_by);
-                later.into_iter().any(|(from, _)| !case.may_read(delivery.webhook, *number, *from))
+                let planned_by = case.plan_revisions(delivery.webhook, *number);
+                let first = planned_by.first().copied().unwrap_or_default();
+                let later = versions.iter().map(|(from, _)| *from).filter(|from| *from > first);
+                later.into_iter().any(|from| !case.may_read(delivery.webhook, *number, from))
             })
         }
         _ => false,

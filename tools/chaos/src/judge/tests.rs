@@ -154,6 +154,25 @@ fn leaks_are_found() {
 }
 
 #[test]
+fn event_without_a_revision_is_judged_by_what_had_come() {
+    let planned_without_access = |applied: f64, received_at: f64| {
+        found(|it| {
+            it.published.events[0].revision = None;
+            it.ledger.applied.insert(2, applied);
+            for event in it.ledger.events.values_mut() {
+                (event.decided_revision, event.received_at) = (2, received_at);
+            }
+            it.posts.iter_mut().for_each(|post| post.at = received_at);
+        })
+    };
+    let leak = ["leak: a plan has a webhook whose owner may not read"];
+    assert_eq!(planned_without_access(1000.0, 1100.0), leak);
+    // The document may have been committed after the plan.
+    assert_eq!(planned_without_access(1000.0, 1030.0), [""; 0]);
+    assert_eq!(planned_without_access(1040.0, 1030.0), [""; 0]);
+}
+
+#[test]
 fn access_that_came_back_is_no_leak() {
     let back = found(|it| {
         it.published.directory.change(0, ALL_GRANTS);

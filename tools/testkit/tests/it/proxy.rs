@@ -1,7 +1,7 @@
-//! The proxy: it passes bytes on, cuts, refuses, freezes and resumes connections.
+//! The proxy: it passes bytes on, and cuts, refuses, freezes, delays, resets and resumes connections.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::sandbox::Sandbox;
@@ -64,6 +64,35 @@ async fn freezes_and_then_passes_what_it_held_back() {
         assert_eq!(stream.read_u8().await.unwrap(), b'!', "the byte from before");
         round(stream).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn holds_back_what_passes_and_resets_what_is_open() {
+    let mut proxy = Proxy::start(echo().await);
+    let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
+    proxy.delay(MOMENT);
+    let since = Instant::now();
+    round(&mut stream).await.unwrap();
+    assert!(since.elapsed() >= 2 * MOMENT, "{:?} for both ways", since.elapsed());
+    proxy.resume();
+
+    proxy.reset();
+    let ended = stream.read_u8().await.unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
+    let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
+    round(&mut stream).await.unwrap();
+}
+
+#[tokio::test]
+async fn resets_a_connection_that_is_frozen() {
+    let proxy = Proxy::start(echo().await);
+    let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
+    round(&mut stream).await.unwrap();
+    proxy.freeze();
+    stream.write_all(b"!").await.unwrap();
+    proxy.reset();
+    let ended = stream.read_u8().await.unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
