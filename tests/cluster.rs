@@ -24,7 +24,7 @@ const RESUMED: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Deliveries after a fault that show that the load flows.
-const FLOWING: usize = 300;
+const FLOWING: usize = 100;
 
 /// Publishes numbered events to any node, until `stop` is notified. An unconfirmed one is published
 /// again. Returns their number.

@@ -23,7 +23,7 @@ const COOKIE: &str = ".erlang.cookie";
 const NO_BUSY_WAIT: &str = "+sbwt none +sbwtdcpu none +sbwtdio none";
 
 /// A node that recovers its queues on a busy machine is slow.
-const START_PATIENCE: Duration = Duration::from_mins(2);
+const START_PATIENCE: Duration = Duration::from_mins(4);
 const STOP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The ports of one node, all on loopback.
