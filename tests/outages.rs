@@ -39,11 +39,7 @@ pub(crate) async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) 
                 .and_then(Result::ok);
         }
         let Some(connected) = &amqp else { continue };
-        let body = json!({
-            "specversion": "1.0", "id": format!("{number}"), "source": "/tests",
-            "type": "tasks.execute", "subject": "tasks/t1", "data": { "Number": number }
-        })
-        .to_string();
+        let body = event_numbered(number).to_string();
         let kind = "application/cloudevents+json";
         let sent =
             connected.publish("reportserver.events", "tasks.execute", kind, &[], body.as_bytes());
@@ -56,6 +52,15 @@ pub(crate) async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) 
     }
 }
 
+/// The event of a number, by which it can be told from others.
+pub(crate) fn event_numbered(number: usize) -> Value {
+    json!({
+        "specversion": "1.0", "id": format!("{number}"), "source": "/tests",
+        "type": "tasks.execute", "subject": "tasks/t1", "data": { "Number": number }
+    })
+}
+
+/// The numbers that arrived.
 pub(crate) fn numbers(receiver: &Receiver) -> Vec<u64> {
     let number = |body: &[u8]| {
         let body: Value = serde_json::from_slice(body).unwrap();
