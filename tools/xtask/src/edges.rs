@@ -17,7 +17,7 @@ const ROLES: [&str; 3] =
     [concat!("fanfare", "_router"), concat!("fanfare", "_worker"), concat!("fanfare", "_console")];
 
 /// Each package and what it may use. Nothing goes sideways, nothing upwards.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     (
         "fanfare",
         &[
@@ -74,6 +74,10 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("fanfare-model", &[]),
     ("fanfare-end-to-end", &["fanfare-core"]),
     ("fanfare-bench", &["fanfare-core", "fanfare-store", TESTKIT]),
+    (
+        "fanfare-fuzz",
+        &["fanfare-console", "fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"],
+    ),
     ("xtask", &["fanfare-core", TESTKIT]),
 ];
 
