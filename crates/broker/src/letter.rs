@@ -99,7 +99,7 @@ impl DeadLetter {
         ))
     }
 
-    fn of(received: Received) -> Self {
+    pub(crate) fn of(received: Received) -> Self {
         let Received { message, routing_key, unreadable, .. } = received;
         let headers = &message.headers;
         // Messages that Fanfare publishes have no trace of an earlier death. So if there is one,

@@ -21,6 +21,8 @@ mod connect;
 mod consumer;
 pub mod dead_letters;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod hosts;
 pub mod job;

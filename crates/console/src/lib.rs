@@ -23,6 +23,8 @@
 mod api;
 mod app;
 mod auth;
+#[doc(hidden)]
+pub mod fuzzing;
 mod maintenance;
 pub mod oidc;
 mod pages;

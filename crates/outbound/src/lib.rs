@@ -24,6 +24,8 @@ mod connector;
 mod destination;
 mod exchange;
 mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake_error;
 mod head;
 mod lookup;

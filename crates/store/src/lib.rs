@@ -24,6 +24,8 @@ pub mod directory;
 mod error;
 pub mod events;
 pub mod explain;
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 pub mod health;
 pub mod keyring;

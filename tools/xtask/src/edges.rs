@@ -17,7 +17,7 @@ const ROLES: [&str; 3] =
     [concat!("fanfare", "_router"), concat!("fanfare", "_worker"), concat!("fanfare", "_console")];
 
 /// Each package and those that it may use. No package uses one of its own layer or of a higher one.
-const ALLOWED: [(&str, &[&str]); 20] = [
+const ALLOWED: [(&str, &[&str]); 21] = [
     (
         "fanfare",
         &[
@@ -86,6 +86,10 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ("fanfare-end-to-end", &["fanfare-core", "fanfare-failpoints", "fanfare-model"]),
     ("fanfare-bench", &["fanfare-core", "fanfare-store", TESTKIT]),
     ("fanfare-chaos", &["fanfare-core", TESTKIT]),
+    (
+        "fanfare-fuzz",
+        &["fanfare-console", "fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"],
+    ),
     ("xtask", &["fanfare-core", TESTKIT]),
 ];
 

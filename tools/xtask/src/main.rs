@@ -10,6 +10,7 @@ mod demo;
 mod deny;
 mod documents;
 mod edges;
+mod fuzz;
 mod installed;
 mod site;
 mod tidy;
@@ -50,6 +51,10 @@ fn main() -> ExitCode {
     {
         return demo::run(rest);
     }
+    if let Some(("fuzz", rest)) = arguments.split_first().map(|(name, rest)| (name.as_str(), rest))
+    {
+        return ended("fuzz", fuzz::run_targets(rest));
+    }
     let command = match arguments.as_slice() {
         [name] => COMMANDS.iter().find(|command| command.name == name),
         _ => None,
@@ -57,15 +62,20 @@ fn main() -> ExitCode {
     let Some(command) = command else {
         eprintln!("usage: cargo xtask COMMAND");
         eprintln!("  {:11} the whole service, with servers of its own", "demo");
+        eprintln!("  {:11} looks for inputs that break a property of a parser", "fuzz");
         for Command { name, about, .. } in COMMANDS {
             eprintln!("  {name:11} {about}");
         }
         return ExitCode::from(2);
     };
-    match (command.run)() {
+    ended(command.name, (command.run)())
+}
+
+fn ended(name: &str, result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}: {error:#}", command.name);
+            eprintln!("{name}: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -72,7 +72,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<BasicProperties> {
     parse_properties(bytes).ok().map(|(_, properties)| properties)
 }
 
-fn check(bytes: &[u8]) -> Result<(), Flaw> {
+pub(crate) fn check(bytes: &[u8]) -> Result<(), Flaw> {
     let mut reader = Reader(bytes);
     let flags = reader.flags()?;
     for (index, (_, form)) in PROPERTIES.iter().enumerate() {

@@ -79,9 +79,9 @@ pub(crate) async fn grant(
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Form {
-    username: String,
-    password: String,
+pub(crate) struct Form {
+    pub(crate) username: String,
+    pub(crate) password: String,
 }
 
 /// Why no token was granted.
@@ -107,7 +107,7 @@ pub(crate) enum BadForm {
 }
 
 impl Form {
-    fn parse(form: &[u8]) -> Result<Self, BadForm> {
+    pub(crate) fn parse(form: &[u8]) -> Result<Self, BadForm> {
         let parameter = |name: &'static str| {
             let mut values = form_urlencoded::parse(form).filter(|(known, _)| known == name);
             let value = values.next().map(|(_, value)| value.into_owned());

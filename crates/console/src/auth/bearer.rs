@@ -35,7 +35,7 @@ impl BadBearer {
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1).
-pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim_matches(' ');

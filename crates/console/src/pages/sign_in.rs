@@ -168,7 +168,7 @@ pub(super) fn form(app: &App, status: StatusCode, form: &Form<'_>) -> Response {
 
 /// Returns the path to continue with, if it is a page of the console. Any other address could be an
 /// attack.
-pub(super) fn local(next: &str) -> &str {
+pub(crate) fn local(next: &str) -> &str {
     let ours = next == WEBHOOKS
         || next.strip_prefix(WEBHOOKS).is_some_and(|rest| rest.starts_with(['/', '?']));
     let plain = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');

@@ -81,7 +81,7 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
 }
 
 /// Reads a query. It removes each wrong parameter and reads the others again, to find all errors.
-fn read<T: DeserializeOwned>(query: &str) -> Result<T, Vec<FieldError>> {
+pub(crate) fn read<T: DeserializeOwned>(query: &str) -> Result<T, Vec<FieldError>> {
     let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let mut parameters = Parameters { pairs, read: 0, wrong: Vec::new() };
     loop {
