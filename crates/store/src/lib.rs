@@ -22,6 +22,7 @@ pub mod events;
 pub mod explain;
 mod generation;
 pub mod health;
+pub mod holder;
 pub mod keyring;
 pub mod listen;
 mod migrate;

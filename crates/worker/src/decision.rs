@@ -40,6 +40,8 @@ pub(crate) enum Decision {
     Drop(DropReason),
     /// Defer it, because another worker has the claim, or had it when it died.
     Contended,
+    /// Defer it for a moment, because the worker that has the claim is probably dead.
+    HolderGone,
     /// Defer it, because its time has not come: the wait is longer than the ladder, or the broker
     /// shortened it.
     NotYetDue,
@@ -79,6 +81,7 @@ fn decision(delivery: DueDelivery, facts: &Facts<'_>) -> Decision {
         Claim::Past if delivery.redelivered => return Decision::RepublishFollowUp,
         Claim::Past => return Decision::Superseded,
         Claim::HeldElsewhere => return Decision::Contended,
+        Claim::HolderGone => return Decision::HolderGone,
         Claim::Ours(unrecorded) => unrecorded.suspicion(),
     };
     if history.events.is_empty() {

@@ -170,6 +170,7 @@ fn a_job_that_is_not_next_or_not_claimed_is_not_attempted() {
     let ours = Claim::Ours(Unrecorded::default());
     assert_eq!(decision(delivery(3), &facts(ours)), Decision::OutOfSequence);
     assert_eq!(decision(delivery(2), &facts(Claim::HeldElsewhere)), Decision::Contended);
+    assert_eq!(decision(delivery(2), &facts(Claim::HolderGone)), Decision::HolderGone);
     assert_eq!(decision(delivery(2), &facts(Claim::Past)), Decision::Superseded);
     let redelivered = DueDelivery { redelivered: true, ..delivery(2) };
     assert_eq!(decision(redelivered, &facts(Claim::Past)), Decision::RepublishFollowUp);

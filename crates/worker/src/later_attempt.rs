@@ -18,6 +18,7 @@ use fanfare_core::outcome::{DropReason, decided_again};
 use fanfare_core::webhook::Webhook;
 use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{DeliveryHistory, PlannedEvent};
+use fanfare_store::holder::GRACE;
 use futures_util::future::{join, join_all};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -40,6 +41,9 @@ use start::Start;
 
 /// The shortest delay of the ladder.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// The delay of an attempt whose lease is void if its holder is still gone then.
+const UNTIL_VOID: Duration = GRACE.saturating_add(Duration::from_secs(1));
 
 /// The delay of a solo attempt that can't be made while others are under way.
 const WAIT_FOR_SOLO: Duration = Duration::from_secs(4);
@@ -231,6 +235,10 @@ async fn act(
         Decision::Contended => {
             context.config.metrics.deferred(Deferral::Claimed);
             Ok(Some(delivery.again(context.until_free())))
+        }
+        Decision::HolderGone => {
+            context.config.metrics.deferred(Deferral::Claimed);
+            Ok(Some(delivery.again(UNTIL_VOID)))
         }
         Decision::DirectoryHeld => {
             not_begun(context, claimed, defer(Deferred::DIRECTORY_HELD)).await

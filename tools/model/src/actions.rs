@@ -37,6 +37,8 @@ pub enum Action {
     Revoked,
     /// A lease expires whose holder is not about to use it.
     LeaseExpires,
+    /// The database session of a lease's holder was seen to have ended, twice, with a grace in between.
+    HolderFoundDead,
     /// Half a minute has passed since the plan.
     PlanAges,
     /// A stopped process goes on.
@@ -49,6 +51,9 @@ pub enum Action {
     Stopped(Process),
     /// Fault: the session ends, and the process goes on with what it has under way.
     SessionLost(Process),
+    /// Fault: the sessions with the broker and with the database end, and the process begins no other
+    /// one for longer than the grace.
+    CutOff(Process),
     /// Fault: the broker loses all messages.
     Wiped,
     /// Fault: a queue refuses the job that follows; the ledger has it.
@@ -192,7 +197,7 @@ impl Model {
                 next.workers[usize::from(worker)] = Working::Idle;
             }
             Action::Revoked => next.revoked = true,
-            Action::LeaseExpires => {
+            Action::LeaseExpires | Action::HolderFoundDead => {
                 next.lease = next.lease.map(|lease| Lease { live: false, ..lease });
             }
             Action::PlanAges => next.plan_is_old = true,
@@ -205,6 +210,7 @@ impl Model {
                 environment::fault(&mut next);
                 environment::excuse(&mut next, process);
                 next.requeue(process);
+                environment::orphan(&mut next, process);
                 next.stopped.retain(|other| *other != process);
                 match process {
                     Process::Router(router) => next.routers[usize::from(router)] = Routing::Idle,
@@ -224,6 +230,16 @@ impl Model {
                 if let Process::Worker(worker) = process {
                     secures(&mut next, worker);
                 }
+                if self.bug == Bug::LeaseVoidWithoutGrace {
+                    environment::orphan(&mut next, process);
+                }
+            }
+            Action::CutOff(process) => {
+                environment::fault(&mut next);
+                environment::excuse(&mut next, process);
+                next.requeue(process);
+                environment::doubt(&mut next, process);
+                environment::orphan(&mut next, process);
             }
             Action::Wiped => {
                 environment::fault(&mut next);
@@ -268,7 +284,7 @@ impl Model {
                     Working::Idle
                 }
                 _ => {
-                    next.lease = Some(Lease { seq, by: worker, live: true });
+                    next.lease = Some(Lease::new(seq, worker));
                     Working::Leased(seq)
                 }
             },
@@ -405,7 +421,7 @@ fn releases(next: &mut State, worker: u8) {
     let free = next.lease.is_none_or(|lease| !lease.live || lease.seq != seq);
     if leased || (free && next.rows.len() < usize::from(seq)) {
         if !leased {
-            next.lease = Some(Lease { seq, by: worker, live: true });
+            next.lease = Some(Lease::new(seq, worker));
         }
         next.acknowledge(Process::Worker(worker));
         next.workers[usize::from(worker)] = Working::Sending { seq, leased: true, allowed };
@@ -422,7 +438,7 @@ fn secures(next: &mut State, worker: u8) {
     if next.lease.is_none_or(|lease| !lease.live || lease.seq != seq)
         && next.rows.len() < usize::from(seq)
     {
-        next.lease = Some(Lease { seq, by: worker, live: true });
+        next.lease = Some(Lease::new(seq, worker));
         if let Working::Sending { leased, .. } = &mut next.workers[usize::from(worker)] {
             *leased = true;
         }

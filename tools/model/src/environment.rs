@@ -15,6 +15,9 @@ pub(crate) fn time(state: &State, actions: &mut Vec<Action>) {
     {
         actions.push(Action::LeaseExpires);
     }
+    if state.lease.is_some_and(|lease| lease.live && lease.orphan) {
+        actions.push(Action::HolderFoundDead);
+    }
     if state.planned && !state.plan_is_old && half_a_minute_may_pass(state) {
         actions.push(Action::PlanAges);
     }
@@ -66,6 +69,7 @@ pub(crate) fn faults(state: &State, actions: &mut Vec<Action>) {
         if state.runs(process) {
             actions.push(Action::Stopped(process));
             actions.push(Action::SessionLost(process));
+            actions.push(Action::CutOff(process));
         }
     }
     if state.planned && !state.messages.is_empty() {
@@ -88,6 +92,15 @@ pub(crate) fn excuse(next: &mut State, process: Process) {
         next.workers[usize::from(worker)]
     {
         next.excused[usize::from(seq) - 1] += 1;
+    }
+}
+
+/// The database session of a process has ended.
+pub(crate) fn orphan(next: &mut State, process: Process) {
+    if let Some(lease) = &mut next.lease
+        && process == Process::Worker(lease.by)
+    {
+        lease.orphan = true;
     }
 }
 
