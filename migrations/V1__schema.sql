@@ -377,6 +377,12 @@ create table claims (
     unrecorded       integer     not null default 0,
     alone            boolean     not null default false, -- whether its worker does nothing else meanwhile
     unrecorded_alone integer     not null default 0, -- how many of the unrecorded attempts were made so
+    -- The number of the worker's lock, on a session of the worker. Null when it did not have the lock:
+    -- then only time ends the claim.
+    holder           integer,
+    -- When another worker first found that lock free, since which it was not seen to be taken. Null
+    -- when it was not found free.
+    holder_gone_at   timestamptz,
     primary key (batch, webhook)
 );
 

@@ -9,7 +9,7 @@ use fanfare_testkit::servers::Servers;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::world::{SOON, World, publish_on};
+use crate::world::{SOON, World, event, publish_on};
 
 /// Long enough for the reconciler, which inspects deliveries that are a minute old.
 const LATER: Duration = Duration::from_mins(4);
@@ -170,4 +170,24 @@ async fn wiped_broker_loses_no_delivery_of_the_ledger() {
     let _worker = world.start("worker").await;
     assert_eq!(all_arrive(&receiver, 3, EVENTS).await, 0);
     no_delivery_is_open(&world).await;
+}
+
+#[tokio::test]
+async fn a_retry_whose_worker_was_killed_is_made_long_before_its_lease_expires() {
+    // A lease of more than two minutes, and a second worker that has had the database for ten seconds.
+    let world = World::new().await.with("FANFARE_TIMEOUT", "2m");
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, number| {
+        if number == 2 { Reply::status(200).after(LATER) } else { Reply::status(500) }
+    });
+    world.webhook(&receiver.url("/hook")).await;
+    let (_router, mut first) = (world.start("router").await, world.start("worker").await);
+    world.publish(&event()).await;
+    receiver.wait_for(2, SOON).await;
+    let _other = world.start("worker").await;
+    first.kill9();
+    receiver.wait_for(3, SOON).await;
+    let attempt = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["Attempt"].clone();
+    let attempts: Vec<Value> = receiver.requests().iter().map(|it| attempt(&it.body)).collect();
+    assert_eq!(attempts[..3], [json!(1), json!(2), json!(2)]);
 }

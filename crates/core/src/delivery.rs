@@ -61,6 +61,8 @@ pub enum LeaseAnswer {
     Granted(Unrecorded),
     /// Another worker has the lease, or had it when it died.
     HeldElsewhere,
+    /// Another worker has the lease, and that worker is probably dead: the lease will soon be void.
+    HolderGone,
     /// The ledger has the row already.
     Past,
 }
@@ -118,6 +120,8 @@ pub enum Decision {
     Defer(Deferred),
     /// Put it off until the lease of another worker must be over.
     Contended,
+    /// Put it off for a moment, because the worker that has the lease is probably dead.
+    HolderGone,
     /// Put it off until its time has come: the wait is longer than the ladder, or the broker shortened
     /// it.
     NotYetDue,
@@ -151,6 +155,7 @@ pub fn decide(facts: &Facts) -> Decision {
         LeaseAnswer::Past if facts.redelivered => return Decision::RepublishFollowUp,
         LeaseAnswer::Past => return Decision::Superseded,
         LeaseAnswer::HeldElsewhere => return Decision::Contended,
+        LeaseAnswer::HolderGone => return Decision::HolderGone,
         LeaseAnswer::Granted(unrecorded) => unrecorded.suspicion(),
         LeaseAnswer::NotAsked => Suspicion::None,
     };

@@ -86,6 +86,7 @@ fn first_attempts() {
         ),
         ("endpoint busy", |it| it.deferred = Some(BUSY), Defer(BUSY)),
         ("leased elsewhere", |it| it.lease = LeaseAnswer::HeldElsewhere, Contended),
+        ("holder gone", |it| it.lease = LeaseAnswer::HolderGone, Decision::HolderGone),
         ("events unknown", |it| it.planned_at = None, Dead(DeadReason::LedgerLost)),
         ("of another number", |it| it.sequence = 2, OutOfSequence),
         ("three unrecorded attempts", |it| it.lease = unrecorded(3, 0), send(true, true, &[])),
@@ -130,6 +131,7 @@ fn retries() {
         ),
         ("endpoint busy", |it| it.deferred = Some(BUSY), Defer(BUSY)),
         ("leased elsewhere", |it| it.lease = LeaseAnswer::HeldElsewhere, Contended),
+        ("holder gone", |it| it.lease = LeaseAnswer::HolderGone, Decision::HolderGone),
         ("past", |it| it.lease = LeaseAnswer::Past, Superseded),
         // Even if little is left: the receiver named the time.
         ("a millisecond early", |it| it.now -= TimeDelta::milliseconds(1), NotYetDue),
@@ -152,6 +154,7 @@ fn retries() {
     let rows: Vec<Row> = vec![
         ("past", |it| it.lease = LeaseAnswer::Past, RepublishFollowUp),
         ("leased elsewhere", |it| it.lease = LeaseAnswer::HeldElsewhere, Contended),
+        ("holder gone", |it| it.lease = LeaseAnswer::HolderGone, Decision::HolderGone),
         ("usual", |_| {}, send(false, false, &[])),
     ];
     assert_decisions(&Facts { redelivered: true, ..retry() }, rows);
@@ -177,6 +180,7 @@ fn the_order_of_the_facts() {
     let rows: Vec<Row> = vec![
         ("past", |_| {}, Superseded),
         ("leased elsewhere", |it| it.lease = LeaseAnswer::HeldElsewhere, Contended),
+        ("holder gone", |it| it.lease = LeaseAnswer::HolderGone, Decision::HolderGone),
         ("unreadable", |it| it.lease = unrecorded(3, 3), Defer(Deferred::UNREADABLE)),
         ("lost", |it| it.webhook = WebhookState::Paused, Dead(DeadReason::LedgerLost)),
         ("not next", |it| it.planned_at = Some(time(0)), OutOfSequence),

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::attempts::columns;
 use crate::error::StoreError;
+use crate::holder::{GRACE, LOCK_CLASS};
 use crate::pool::Store;
 use crate::rows::Columns as _;
 
@@ -24,6 +25,9 @@ pub enum Claim {
     Ours(Unrecorded),
     /// Another worker holds the lease.
     HeldElsewhere,
+    /// Another worker holds the lease, and the lock of that worker is free. If it stays free for
+    /// [`GRACE`], the lease is void.
+    HolderGone,
     /// The delivery's history has passed this sequence number.
     Past,
 }
@@ -39,13 +43,15 @@ pub struct Lease {
     /// Whether expired claims can be taken over. For a while after an outage of the database they
     /// can't, because their holders may have made POSTs that they could not record yet.
     pub may_take_over: bool,
+    /// The holder, if it has its lock; see [`Holder::proven`](crate::holder::Holder::proven).
+    pub holder: Option<i32>,
 }
 
 impl Lease {
-    /// A lease with a new token, for one call.
+    /// A lease with a new token, for one call, and without a holder.
     #[must_use]
     pub fn new(length: Duration, may_take_over: bool) -> Self {
-        Self { token: Uuid::now_v7(), length, may_take_over }
+        Self { token: Uuid::now_v7(), length, may_take_over, holder: None }
     }
 }
 
@@ -72,13 +78,23 @@ impl Store {
         const SQL: &str = include_str!("sql/attempts_claim.sql");
         let doing = "claim attempts";
         let (batches, webhooks, entries) = columns(dues);
-        let Lease { token, length, may_take_over } = lease;
+        let Lease { token, length, may_take_over, holder } = lease;
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let rows = client
             .query(
                 &statement,
-                &[&batches, &webhooks, &entries, &length.as_secs_f64(), &token, &may_take_over],
+                &[
+                    &batches,
+                    &webhooks,
+                    &entries,
+                    &length.as_secs_f64(),
+                    &token,
+                    &may_take_over,
+                    &holder,
+                    &LOCK_CLASS,
+                    &GRACE.as_secs_f64(),
+                ],
             )
             .await
             .map_err(StoreError::at(doing))?;
@@ -136,9 +152,10 @@ impl Store {
 fn claim(row: &Row) -> Result<Claim, StoreError> {
     let unrecorded =
         Unrecorded { tries: row.column("unrecorded")?, alone: row.column("unrecorded_alone")? };
-    Ok(match (row.column("past")?, row.column("ours")?) {
-        (true, _) => Claim::Past,
-        (false, true) => Claim::Ours(unrecorded),
-        (false, false) => Claim::HeldElsewhere,
+    Ok(match (row.column("past")?, row.column("ours")?, row.column("holder_gone")?) {
+        (true, _, _) => Claim::Past,
+        (false, true, _) => Claim::Ours(unrecorded),
+        (false, false, true) => Claim::HolderGone,
+        (false, false, false) => Claim::HeldElsewhere,
     })
 }

@@ -28,6 +28,7 @@ pub mod explain;
 pub mod fuzzing;
 mod generation;
 pub mod health;
+pub mod holder;
 pub mod keyring;
 pub mod listen;
 mod migrate;

@@ -16,6 +16,7 @@ use tokio_postgres::{AsyncMessage, Client, Notification, Statement};
 use crate::clock::DatabaseClock;
 use crate::connect::Opened;
 use crate::error::StoreError;
+use crate::holder::Holder;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::session::SocketDriver;
@@ -52,18 +53,24 @@ impl Store {
     /// change since the first proof is missing. It ends only with an error, when the connection is
     /// lost or was silent for too long.
     ///
-    /// Each proof is also a sample for [`Store::clock`].
-    pub async fn listen_webhooks(&self, hear: impl FnMut(Heard) + Send) -> Result<(), StoreError> {
+    /// Each proof is also a sample for [`Store::clock`]. The connection has the lock of `holder`.
+    pub async fn listen_webhooks(
+        &self,
+        holder: &Holder,
+        hear: impl FnMut(Heard) + Send,
+    ) -> Result<(), StoreError> {
         let Opened { client, driver, session: _ } = self.connector.open().await?;
         let listener = Listener {
             channel: format!("fanfare_heartbeat_{}", uuid::Uuid::new_v4().simple()),
             began: Instant::now(),
             crossed: AtomicBool::new(false),
         };
-        tokio::select! {
+        let ended = tokio::select! {
             ended = listener.hear(driver, hear) => ended,
-            failed = listener.beat(self, client) => failed,
-        }
+            failed = listener.beat(self, client, holder) => failed,
+        };
+        holder.forget();
+        ended
     }
 }
 
@@ -110,7 +117,7 @@ impl Listener {
     }
 
     /// Listens, and sends heartbeats until one fails.
-    async fn beat(&self, store: &Store, client: Client) -> Result<(), StoreError> {
+    async fn beat(&self, store: &Store, client: Client, holder: &Holder) -> Result<(), StoreError> {
         const SQL: &str = "-- heartbeat\nselect pg_notify($1, $2), clock_timestamp() as now, \
                            current_setting('transaction_read_only') as read_only";
         let channel = &self.channel;
@@ -118,15 +125,24 @@ impl Listener {
         let listen = format!("listen {CHANGES}; listen {channel}; set synchronous_commit = off");
         client.batch_execute(&listen).await.map_err(StoreError::at(DOING))?;
         let statement = client.prepare(SQL).await.map_err(StoreError::at(DOING))?;
+        let mut locked = false;
         loop {
             if !self.crossed.load(Ordering::Relaxed) {
                 notify(store, channel).await?;
                 // The notification has to arrive while no query runs on this connection.
                 tokio::time::sleep(CROSSING_TIME).await;
             }
+            // Not behind a pooler, where the lock would be that of another client's session.
+            if !locked && self.crossed.load(Ordering::Relaxed) {
+                locked = holder.lock(&client).await.map_err(StoreError::at(DOING))?;
+            }
+            let lived = Instant::now();
             let heartbeat = self.heartbeat(store.clock(), &client, &statement);
             let heartbeat = tokio::time::timeout(SILENCE, heartbeat);
             heartbeat.await.map_err(|_| StoreError::Silent { doing: DOING })??;
+            if locked {
+                holder.note(lived);
+            }
             tokio::time::sleep(BEAT).await;
         }
     }

@@ -12,6 +12,7 @@ use fanfare_core::delivery::{Decision, LastRow};
 use fanfare_core::outcome::{DeadReason, DropReason, decided_again};
 use fanfare_failpoints::failpoint;
 use fanfare_metrics::Deferral;
+use fanfare_store::holder::GRACE;
 
 use crate::context::Context;
 use crate::error::WorkerError;
@@ -24,6 +25,9 @@ use start::start;
 
 /// The shortest delay of the ladder.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// The delay of an attempt whose lease is void if its holder is still gone then.
+const UNTIL_VOID: Duration = GRACE.saturating_add(Duration::from_secs(1));
 
 /// Carries out a decision; returns the follow-up.
 pub(crate) async fn act(
@@ -41,6 +45,10 @@ pub(crate) async fn act(
         Decision::Contended => {
             context.config.metrics.deferred(Deferral::Claimed);
             Ok(Some(delivery.again(context.until_free())))
+        }
+        Decision::HolderGone => {
+            context.config.metrics.deferred(Deferral::Claimed);
+            Ok(Some(delivery.again(UNTIL_VOID)))
         }
         Decision::NotYetDue => Box::pin(not_yet_due(context, loaded)).await,
         Decision::Drop(reason) => Box::pin(drop_for(context, &loaded, reason)).await,

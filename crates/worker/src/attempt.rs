@@ -105,7 +105,7 @@ async fn send_and_record(
         slot.wait().await;
     }
     let mut read = None;
-    if let Some(follow_up) = postpone(context, &attempt, holds.from, &mut read).await? {
+    if let Some(follow_up) = postpone(context, &attempt, &holds, &mut read).await? {
         if let Some(held) = holds.held {
             context.release(attempt.due, held).await?;
         }
@@ -126,11 +126,12 @@ async fn send_and_record(
 async fn postpone(
     context: &Context,
     attempt: &Attempt<'_>,
-    from: Instant,
+    holds: &Holds<'_>,
     read: &mut Option<Arc<Webhook>>,
 ) -> Result<Option<FollowUp>, WorkerError> {
     let due = attempt.due;
-    if !is_current(context, attempt, from, read).await? {
+    let is_current = is_current(context, attempt, holds.from, read).await?;
+    if !is_current || !holds.held.is_none_or(|held| context.may_begin(held)) {
         let delay = Delay::at_least(Duration::from_secs(1));
         return Ok(Some(if due.entry == 1 {
             FollowUp::First { due, delay }

@@ -1,9 +1,11 @@
 //! Claims of attempts for this worker.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare_core::job::Due;
 use fanfare_store::claims::{Claim, Lease};
+use fanfare_store::holder::Holder;
 
 use crate::database::Database;
 use crate::error::WorkerError;
@@ -18,6 +20,8 @@ pub(crate) struct Claimer {
     database: Database,
     /// The duration of a claim.
     length: Duration,
+    /// This worker.
+    holder: Arc<Holder>,
 }
 
 /// The lease of the claims that one statement made.
@@ -30,8 +34,8 @@ pub(crate) struct HeldLease {
 
 impl Claimer {
     /// `timeout` is the longest POST.
-    pub(crate) fn new(database: Database, timeout: Duration) -> Self {
-        Self { database, length: timeout + 2 * RECORD_MARGIN }
+    pub(crate) fn new(database: Database, timeout: Duration, holder: Arc<Holder>) -> Self {
+        Self { database, length: timeout + 2 * RECORD_MARGIN, holder }
     }
 
     /// The duration of a claim: the longest POST and twice the margin for its record.
@@ -39,9 +43,17 @@ impl Claimer {
         self.length
     }
 
+    /// Whether an attempt may begin under this lease: if it ends with its holder, this worker must
+    /// still have the holder's lock.
+    pub(crate) fn may_begin(&self, held: HeldLease) -> bool {
+        held.lease.holder.is_none() || self.holder.proven().is_some()
+    }
+
     /// Claims attempts; the answers are in their order.
     pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
-        let held = HeldLease { lease: Lease::new(self.length, false), from: Instant::now() };
+        // The same for each try: a lease is void without a lock only if all tries named its holder.
+        let lease = Lease { holder: self.holder.proven(), ..Lease::new(self.length, false) };
+        let held = HeldLease { lease, from: Instant::now() };
         let claims = self.database.retry_until_available(|| {
             // Computed for each try: there may have been an outage since the last one.
             let may_take_over = self.database.is_settled();

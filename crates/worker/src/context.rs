@@ -9,6 +9,7 @@ use fanfare_core::job::Due;
 use fanfare_failpoints::failpoint;
 use fanfare_store::StoreError;
 use fanfare_store::claims::Claim;
+use fanfare_store::holder::Holder;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,12 +66,13 @@ impl Context {
         end: CancellationToken,
         tracker: &TaskTracker,
     ) -> Self {
-        let webhooks = WebhookCache::start(config.store.clone(), end, tracker);
+        let holder = Arc::new(Holder::random());
+        let webhooks = WebhookCache::start(config.store.clone(), Arc::clone(&holder), end, tracker);
         let health = DatabaseHealth::new();
         let recorder = Recorder::start(&config, health.clone(), stop.clone(), tracker);
         let database = Database::new(config.store.clone(), health, stop.clone());
         let limiter = EndpointLimiter::new(config.per_webhook, config.concurrency);
-        let claimer = Claimer::new(database.clone(), config.timeout);
+        let claimer = Claimer::new(database.clone(), config.timeout, holder);
         let slow_claims = SlowClaims::start(claimer.clone(), tracker);
         let pacer = Pacer::new(database.clone(), config.concurrency, config.policy.deadline);
         Self {
@@ -105,6 +107,11 @@ impl Context {
     /// Claims attempts; the answers are in their order.
     pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
         self.claimer.claim(dues).await
+    }
+
+    /// Whether an attempt may begin under this lease; see [`Claimer::may_begin`].
+    pub(crate) fn may_begin(&self, held: HeldLease) -> bool {
+        self.claimer.may_begin(held)
     }
 
     /// Releases the claim of an attempt that was not begun.

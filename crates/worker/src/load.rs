@@ -228,6 +228,7 @@ async fn load_leased<'a>(
             loaded.facts.lease = match claim {
                 Claim::Ours(unrecorded) => LeaseAnswer::Granted(unrecorded),
                 Claim::HeldElsewhere => LeaseAnswer::HeldElsewhere,
+                Claim::HolderGone => LeaseAnswer::HolderGone,
                 Claim::Past => LeaseAnswer::Past,
             };
             loaded.held = matches!(claim, Claim::Ours(_)).then_some(held);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::Webhook;
+use fanfare_store::holder::Holder;
 use fanfare_store::listen::Heard;
 use fanfare_store::webhooks::WebhookRead;
 use fanfare_store::{Store, StoreError};
@@ -61,11 +62,17 @@ pub(crate) struct Found {
 
 impl WebhookCache {
     /// Begins to listen for changes; ends when `end` is cancelled.
-    pub(crate) fn start(store: Store, end: CancellationToken, tracker: &TaskTracker) -> Arc<Self> {
+    /// The connection that listens has the lock of `holder`.
+    pub(crate) fn start(
+        store: Store,
+        holder: Arc<Holder>,
+        end: CancellationToken,
+        tracker: &TaskTracker,
+    ) -> Arc<Self> {
         let webhooks = Arc::new(Self { store, kept: Mutex::default() });
         let listener = Arc::clone(&webhooks);
         tracker.spawn(async move {
-            let both = async { tokio::join!(listener.listen(), listener.report()) };
+            let both = async { tokio::join!(listener.listen(&holder), listener.report()) };
             end.run_until_cancelled(both).await;
         });
         webhooks
@@ -118,9 +125,9 @@ impl WebhookCache {
         Ok(found)
     }
 
-    async fn listen(&self) {
+    async fn listen(&self, holder: &Holder) {
         loop {
-            let ended = self.store.listen_webhooks(|heard| self.lock().apply(heard)).await;
+            let ended = self.store.listen_webhooks(holder, |heard| self.lock().apply(heard)).await;
             self.lock().forget_all();
             if let Err(error) = ended {
                 tracing::debug!(error = error.chain(), "stopped listening for changes to webhooks");

@@ -37,6 +37,8 @@ pub enum Action {
     Revoked,
     /// A lease expires whose holder is not about to use it.
     LeaseExpires,
+    /// The database session of a lease's holder was seen to have ended, twice, with a grace in between.
+    HolderFoundDead,
     /// Half a minute has passed since the plan.
     PlanAges,
     /// A stopped process goes on.
@@ -49,6 +51,9 @@ pub enum Action {
     Stopped(Process),
     /// Fault: the session ends, and the process goes on with what it has under way.
     SessionLost(Process),
+    /// Fault: the sessions with the broker and with the database end, and the process begins no other
+    /// one for longer than the grace.
+    CutOff(Process),
     /// Fault: the broker loses all messages.
     Wiped,
     /// Fault: a queue refuses the job that follows; the ledger has it.
@@ -154,88 +159,55 @@ impl Model {
                 let what = plans(&mut next, router);
                 next.routers[usize::from(router)] = Routing::Planned(what);
             }
-            Action::RouterPublishes(router) => {
-                if let Routing::Planned(FollowUp::Job(body)) = next.routers[usize::from(router)] {
-                    next.publish(body, false);
-                }
-                next.routers[usize::from(router)] = Routing::Published;
-            }
+            Action::RouterPublishes(router) => routes(&mut next, router),
             Action::RouterAcknowledges(router) => {
                 next.acknowledge(Process::Router(router));
                 next.routers[usize::from(router)] = Routing::Idle;
             }
             Action::Reconciles(_) => next.publish(owed(state), false),
-            Action::WorkerTakes(worker, body) => {
-                take(&mut next, Process::Worker(worker), body);
-                next.in_doubt.retain(|other| *other != worker);
-                next.workers[usize::from(worker)] = Working::Taken(body);
-                if self.bug == Bug::AckBeforeRecord {
-                    next.acknowledge(Process::Worker(worker));
-                }
-            }
+            Action::WorkerTakes(worker, body) => self.takes(&mut next, worker, body),
             Action::WorkerBegins(worker) => self.begins(&mut next, worker),
             Action::WorkerReads(worker) => self.reads(&mut next, worker),
             Action::WorkerSends(worker, well) => self.sends(&mut next, worker, well),
             Action::WorkerReleases(worker) => releases(&mut next, worker),
             Action::WorkerRecords(worker) => records(&mut next, worker),
-            Action::WorkerPublishes(worker) => {
-                match next.workers[usize::from(worker)] {
-                    Working::Recorded(FollowUp::Job(body)) => next.publish(body, false),
-                    Working::Recorded(FollowUp::InDoubt(body)) => next.publish(body, true),
-                    Working::Recorded(FollowUp::DeadLetter) => next.dead_letter = true,
-                    _ => {}
-                }
-                next.workers[usize::from(worker)] = Working::Published;
-            }
+            Action::WorkerPublishes(worker) => publishes(&mut next, worker),
             Action::WorkerAcknowledges(worker) => {
                 next.acknowledge(Process::Worker(worker));
                 next.workers[usize::from(worker)] = Working::Idle;
             }
             Action::Revoked => next.revoked = true,
-            Action::LeaseExpires => {
+            Action::LeaseExpires | Action::HolderFoundDead => {
                 next.lease = next.lease.map(|lease| Lease { live: false, ..lease });
             }
             Action::PlanAges => next.plan_is_old = true,
-            Action::Continues(process) => {
-                next.stopped.retain(|other| *other != process);
-                environment::doubt(&mut next, process);
-            }
+            Action::Continues(process) => environment::continues(&mut next, process),
             Action::SessionExpires(process) => next.requeue(process),
-            Action::Killed(process) => {
-                environment::fault(&mut next);
-                environment::excuse(&mut next, process);
-                next.requeue(process);
-                next.stopped.retain(|other| *other != process);
-                match process {
-                    Process::Router(router) => next.routers[usize::from(router)] = Routing::Idle,
-                    Process::Worker(worker) => next.workers[usize::from(worker)] = Working::Idle,
-                }
-            }
-            Action::Stopped(process) => {
-                environment::fault(&mut next);
-                environment::excuse(&mut next, process);
-                next.stopped.push(process);
-                next.stopped.sort_unstable();
-            }
+            Action::Killed(process) => environment::kill(&mut next, process),
+            Action::Stopped(process) => environment::stop(&mut next, process),
             Action::SessionLost(process) => {
-                environment::fault(&mut next);
-                next.requeue(process);
-                environment::doubt(&mut next, process);
+                environment::lose_session(&mut next, process);
                 if let Process::Worker(worker) = process {
                     secures(&mut next, worker);
                 }
+                if self.bug == Bug::LeaseVoidWithoutGrace {
+                    environment::orphan(&mut next, process);
+                }
             }
-            Action::Wiped => {
-                environment::fault(&mut next);
-                next.messages.clear();
-                next.wiped = true;
-            }
-            Action::PublishRefused(worker) => {
-                environment::fault(&mut next);
-                next.workers[usize::from(worker)] = Working::Published;
-            }
+            Action::CutOff(process) => environment::cut_off(&mut next, process),
+            Action::Wiped => environment::wipe(&mut next),
+            Action::PublishRefused(worker) => environment::refuse(&mut next, worker),
         }
         next
+    }
+
+    fn takes(self, next: &mut State, worker: u8, body: Body) {
+        take(next, Process::Worker(worker), body);
+        next.in_doubt.retain(|other| *other != worker);
+        next.workers[usize::from(worker)] = Working::Taken(body);
+        if self.bug == Bug::AckBeforeRecord {
+            next.acknowledge(Process::Worker(worker));
+        }
     }
 
     fn begins(self, next: &mut State, worker: u8) {
@@ -265,7 +237,7 @@ impl Model {
                     Working::Recorded(self.again(body, redelivered))
                 }
                 _ => {
-                    next.lease = Some(Lease { seq, by: worker, live: true });
+                    next.lease = Some(Lease::new(seq, worker));
                     Working::Leased(seq)
                 }
             },
@@ -339,6 +311,25 @@ fn plans(next: &mut State, router: u8) -> FollowUp {
     if redelivered && next.rows.is_empty() { FollowUp::Job(Body::Recheck) } else { FollowUp::None }
 }
 
+/// Publishes the job of the plan, if it may be without one.
+fn routes(next: &mut State, router: u8) {
+    if let Routing::Planned(FollowUp::Job(body)) = next.routers[usize::from(router)] {
+        next.publish(body, false);
+    }
+    next.routers[usize::from(router)] = Routing::Published;
+}
+
+/// Publishes what follows from the row.
+fn publishes(next: &mut State, worker: u8) {
+    match next.workers[usize::from(worker)] {
+        Working::Recorded(FollowUp::Job(body)) => next.publish(body, false),
+        Working::Recorded(FollowUp::InDoubt(body)) => next.publish(body, true),
+        Working::Recorded(FollowUp::DeadLetter) => next.dead_letter = true,
+        _ => {}
+    }
+    next.workers[usize::from(worker)] = Working::Published;
+}
+
 /// Commits the row, unless there is one. What follows is what follows from the row that is there.
 fn records(next: &mut State, worker: u8) {
     let Working::Answered { seq, outcome } = next.workers[usize::from(worker)] else { return };
@@ -402,7 +393,7 @@ fn releases(next: &mut State, worker: u8) {
     let free = next.lease.is_none_or(|lease| !lease.live || lease.seq != seq);
     if leased || (free && next.rows.len() < usize::from(seq)) {
         if !leased {
-            next.lease = Some(Lease { seq, by: worker, live: true });
+            next.lease = Some(Lease::new(seq, worker));
         }
         next.acknowledge(Process::Worker(worker));
         next.workers[usize::from(worker)] = Working::Sending { seq, leased: true, allowed };
@@ -419,7 +410,7 @@ fn secures(next: &mut State, worker: u8) {
     if next.lease.is_none_or(|lease| !lease.live || lease.seq != seq)
         && next.rows.len() < usize::from(seq)
     {
-        next.lease = Some(Lease { seq, by: worker, live: true });
+        next.lease = Some(Lease::new(seq, worker));
         if let Working::Sending { leased, .. } = &mut next.workers[usize::from(worker)] {
             *leased = true;
         }

@@ -25,6 +25,9 @@ pub enum Bug {
     LateSend,
     /// Nothing looks for lost jobs.
     NoReconciler,
+    /// A lease is void as soon as the database session of its holder has ended, without a grace in which
+    /// a holder that lives begins another one.
+    LeaseVoidWithoutGrace,
     /// The job that takes the place of a redelivered one does not say so.
     DeferralForgetsDoubt,
 }

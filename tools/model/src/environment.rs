@@ -15,6 +15,9 @@ pub(crate) fn time(state: &State, actions: &mut Vec<Action>) {
     {
         actions.push(Action::LeaseExpires);
     }
+    if state.lease.is_some_and(|lease| lease.live && lease.orphan) {
+        actions.push(Action::HolderFoundDead);
+    }
     if state.planned && !state.plan_is_old && half_a_minute_may_pass(state) {
         actions.push(Action::PlanAges);
     }
@@ -66,6 +69,7 @@ pub(crate) fn faults(state: &State, actions: &mut Vec<Action>) {
         if state.runs(process) {
             actions.push(Action::Stopped(process));
             actions.push(Action::SessionLost(process));
+            actions.push(Action::CutOff(process));
         }
     }
     if state.planned && !state.messages.is_empty() {
@@ -81,8 +85,62 @@ pub(crate) fn faults(state: &State, actions: &mut Vec<Action>) {
     }
 }
 
+/// SIGCONT: what a process does after a stop is in doubt.
+pub(crate) fn continues(next: &mut State, process: Process) {
+    next.stopped.retain(|other| *other != process);
+    doubt(next, process);
+}
+
+/// SIGKILL, and a new process.
+pub(crate) fn kill(next: &mut State, process: Process) {
+    fault(next);
+    excuse(next, process);
+    next.requeue(process);
+    orphan(next, process);
+    next.stopped.retain(|other| *other != process);
+    match process {
+        Process::Router(router) => next.routers[usize::from(router)] = Routing::Idle,
+        Process::Worker(worker) => next.workers[usize::from(worker)] = Working::Idle,
+    }
+}
+
+/// SIGSTOP.
+pub(crate) fn stop(next: &mut State, process: Process) {
+    fault(next);
+    excuse(next, process);
+    next.stopped.push(process);
+    next.stopped.sort_unstable();
+}
+
+/// The broker ends the session of a process that runs.
+pub(crate) fn lose_session(next: &mut State, process: Process) {
+    fault(next);
+    next.requeue(process);
+    doubt(next, process);
+}
+
+/// A process loses its sessions with the broker and the database.
+pub(crate) fn cut_off(next: &mut State, process: Process) {
+    lose_session(next, process);
+    excuse(next, process);
+    orphan(next, process);
+}
+
+/// The broker loses all messages.
+pub(crate) fn wipe(next: &mut State) {
+    fault(next);
+    next.messages.clear();
+    next.wiped = true;
+}
+
+/// A queue refuses what a worker publishes.
+pub(crate) fn refuse(next: &mut State, worker: u8) {
+    fault(next);
+    next.workers[usize::from(worker)] = Working::Published;
+}
+
 /// A POST whose row this process can't write in time may be made once more.
-pub(crate) fn excuse(next: &mut State, process: Process) {
+fn excuse(next: &mut State, process: Process) {
     let Process::Worker(worker) = process else { return };
     if let Working::Answered { seq, .. } | Working::Sending { seq, leased: true, .. } =
         next.workers[usize::from(worker)]
@@ -91,12 +149,21 @@ pub(crate) fn excuse(next: &mut State, process: Process) {
     }
 }
 
-pub(crate) fn fault(next: &mut State) {
+/// The database session of a process has ended.
+pub(crate) fn orphan(next: &mut State, process: Process) {
+    if let Some(lease) = &mut next.lease
+        && process == Process::Worker(lease.by)
+    {
+        lease.orphan = true;
+    }
+}
+
+fn fault(next: &mut State) {
     next.faults -= 1;
     next.happened += 1;
 }
 
-pub(crate) fn doubt(next: &mut State, process: Process) {
+fn doubt(next: &mut State, process: Process) {
     if let Process::Worker(worker) = process
         && !next.in_doubt.contains(&worker)
         && next.workers[usize::from(worker)] != Working::Idle

@@ -7,8 +7,9 @@
 //! `docs/internals/delivery.md` describes the same protocol in words.
 //!
 //! The model assumes of time what the real timers give: a process that runs finishes what it began
-//! before its lease expires and before the recheck of its job is due. A stopped process breaks this,
-//! and costs at most one POST more. A database that loses a commit is not modelled.
+//! before its lease expires and before the recheck of its job is due. One that loses its database
+//! session begins another one within the grace. A process that is stopped, or cut off for longer than
+//! that, breaks this, and costs at most one POST more. A database that loses a commit is not modelled.
 //!
 //! `stateright` is a library that checks models. It checks that something happens eventually only on
 //! paths without cycles, and a job here can be requeued again and again. The promise is that the end

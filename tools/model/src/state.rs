@@ -56,8 +56,16 @@ pub(crate) struct Lease {
     pub(crate) seq: u8,
     /// The worker that has it.
     pub(crate) by: u8,
-    /// It has not expired.
+    /// It is not over: it has not expired, and its holder was not found dead.
     pub(crate) live: bool,
+    /// The database session of its holder has ended, and the holder has not taken its lock again.
+    pub(crate) orphan: bool,
+}
+
+impl Lease {
+    pub(crate) fn new(seq: u8, by: u8) -> Self {
+        Self { seq, by, live: true, orphan: false }
+    }
 }
 
 /// What follows from a row, or from a job.

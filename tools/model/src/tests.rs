@@ -78,3 +78,8 @@ fn a_deferral_that_forgets_the_doubt_about_its_job_may_leave_no_dead_letter() {
     let report = check(Model { bug: Bug::DeferralForgetsDoubt }, start);
     assert_eq!(report.failure.map(|failure| failure.promise), Some(Promise::Ends));
 }
+
+#[test]
+fn a_lease_that_ends_with_a_session_without_a_grace_lets_an_attempt_be_sent_twice() {
+    assert_eq!(broken(Bug::LeaseVoidWithoutGrace), Some(Promise::OnePost));
+}

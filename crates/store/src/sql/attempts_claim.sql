@@ -7,15 +7,22 @@ with quick as (
                    and a.webhook = d.webhook and a.entry >= d.entry) as past
     from unnest($1::uuid[], $2::uuid[], $3::int[])
         with ordinality as d(batch, webhook, entry, idx)
+), held as materialized (
+    -- Leases that are in the way, and whether the lock of their holder is free.
+    select c.batch, c.webhook, c.entry, c.token, c.holder_gone_at,
+           pg_try_advisory_xact_lock_shared($8, c.holder) as gone
+    from claims c
+    where c.until > now() and c.holder is not null and c.token <> $5::uuid
+      and (c.batch, c.webhook, c.entry) in (select batch, webhook, entry from due where not past)
 ), claimed as (
-    insert into claims as c (batch, webhook, entry, until, token)
+    insert into claims as c (batch, webhook, entry, until, token, holder)
     select distinct on (batch, webhook) batch, webhook, entry,
-           now() + $4::float8 * interval '1 second', $5::uuid
+           now() + $4::float8 * interval '1 second', $5::uuid, $7::int
     from due, quick where not past
     order by batch, webhook, entry
     on conflict (batch, webhook) do update
         set entry = excluded.entry, until = excluded.until, token = excluded.token,
-            deferred_until = null,
+            holder = excluded.holder, holder_gone_at = null, deferred_until = null,
             unrecorded = case
                 when c.entry < excluded.entry then 0
                 when c.token <> excluded.token then c.unrecorded + 1
@@ -29,15 +36,29 @@ with quick as (
            or (c.entry = excluded.entry
                and (c.token = excluded.token
                     or (c.token is null and c.until <= now())
-                    or ($6 and c.until < now()
-                        and pg_postmaster_start_time() < now() - interval '10 seconds')))
+                    or ($6 and pg_postmaster_start_time() < now() - interval '10 seconds'
+                        and (c.until < now()
+                             or exists (select from held h
+                                        where h.batch = c.batch and h.webhook = c.webhook
+                                          and h.token = c.token and h.gone
+                                          and c.holder_gone_at
+                                              < now() - $9::float8 * interval '1 second')))))
     returning batch, webhook, entry, unrecorded, unrecorded_alone
+), noted as (
+    -- After the claims, which lock all these rows in order.
+    update claims c set holder_gone_at = case when h.gone then now() end
+    from held h
+    where c.batch = h.batch and c.webhook = h.webhook and c.token = h.token
+      and h.gone = (h.holder_gone_at is null)
+      and (select count(*) from claimed) >= 0
 )
 select d.past,
        c.batch is not null
            and row_number() over (partition by d.batch, d.webhook, d.entry
                                   order by d.idx) = 1 as ours,
        coalesce(c.unrecorded, 0) as unrecorded,
-       coalesce(c.unrecorded_alone, 0) as unrecorded_alone
+       coalesce(c.unrecorded_alone, 0) as unrecorded_alone,
+       c.batch is null and coalesce(h.gone, false) as holder_gone
 from due d left join claimed c using (batch, webhook, entry)
+     left join held h using (batch, webhook, entry)
 order by d.idx

@@ -1,6 +1,6 @@
 //! Claims: of several workers with one job, one makes the attempt, and unrecorded attempts count.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, WebhookId};
@@ -10,7 +10,9 @@ use fanfare_core::suspect::Unrecorded;
 use fanfare_store::attempts::Entry;
 use fanfare_store::claims::{Claim, Lease};
 use fanfare_store::deliveries::RestartScope;
-use fanfare_testkit::wait::eventually;
+use fanfare_store::holder::{GRACE, LOCK_CLASS};
+use fanfare_testkit::wait::{eventually, pass};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::support::Database;
@@ -219,4 +221,112 @@ async fn restart_of_a_settled_event_is_due_for_the_reconciler_within_a_minute() 
     let soon = "select look_at <= now() + interval '1 minute' from events";
     let row = database.client.query_one(soon, &[]).await.unwrap();
     assert_eq!(row.try_get::<_, Option<bool>>(0).unwrap(), Some(true));
+}
+
+/// A lease of this holder that does not expire during a test.
+fn lease_of(holder: i32) -> Lease {
+    Lease { holder: Some(holder), ..minute() }
+}
+
+/// Locks as a holder does, on this connection.
+async fn lock(client: &Client, holder: i32) {
+    const SQL: &str = "select pg_try_advisory_lock($1, $2)";
+    eventually("the holder locks", Duration::from_mins(1), async || {
+        let row = client.query_one(SQL, &[&LOCK_CLASS, &holder]).await.unwrap();
+        row.try_get::<_, bool>(0).unwrap()
+    })
+    .await;
+}
+
+/// Asks for the attempt, with a lease of no holder, until the answer is this one.
+async fn answered(database: &Database, due: Due, expected: Claim) {
+    eventually("the claim is answered so", Duration::from_mins(1), async || {
+        let claim = claim(database, due, minute()).await;
+        if claim == expected { Ok(()) } else { Err(claim) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lease_whose_holder_lives_is_held_and_one_whose_holder_died_is_void() {
+    const TAKEN_OVER: Claim = Claim::Ours(Unrecorded { tries: 1, alone: 0 });
+    let database = Database::new().await;
+    settled(&database).await;
+    let holder = database.connect().await;
+    lock(&holder, 7).await;
+    assert_eq!(claim(&database, due(1, 1), lease_of(7)).await, OURS);
+    let began = Instant::now();
+    while began.elapsed() < 2 * GRACE {
+        assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::HeldElsewhere);
+        pass(Duration::from_millis(100)).await;
+    }
+    drop(holder);
+    answered(&database, due(1, 1), Claim::HolderGone).await;
+    let gone = Instant::now();
+    answered(&database, due(1, 1), TAKEN_OVER).await;
+    // The first sight may be up to a poll older.
+    assert!(gone.elapsed() + Duration::from_secs(1) > GRACE, "{:?}", gone.elapsed());
+    // The new lease has no holder, so only time ends it.
+    assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::HeldElsewhere);
+}
+
+#[tokio::test]
+async fn lease_whose_holder_locks_again_within_the_grace_is_kept() {
+    let database = Database::new().await;
+    settled(&database).await;
+    assert_eq!(claim(&database, due(1, 1), lease_of(8)).await, OURS);
+    for _ in 0..3 {
+        // A grace begins when the lock is seen to be free, and ends when it is seen to be taken.
+        assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::HolderGone);
+        pass(GRACE / 2).await;
+        assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::HolderGone);
+        let holder = database.connect().await;
+        lock(&holder, 8).await;
+        assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::HeldElsewhere);
+        drop(holder);
+        eventually("the server frees the lock", Duration::from_mins(1), async || {
+            claim(&database, due(1, 1), minute()).await == Claim::HolderGone
+        })
+        .await;
+        let holder = database.connect().await;
+        lock(&holder, 8).await;
+        assert_eq!(claim(&database, due(1, 1), minute()).await, Claim::HeldElsewhere);
+        holder.query_one("select pg_advisory_unlock_all()", &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn lease_of_a_dead_holder_is_kept_while_takeover_is_not_allowed() {
+    let database = Database::new().await;
+    settled(&database).await;
+    assert_eq!(claim(&database, due(1, 1), lease_of(9)).await, OURS);
+    let began = Instant::now();
+    while began.elapsed() < 2 * GRACE {
+        let lease = Lease::new(Duration::from_mins(1), false);
+        assert_eq!(claim(&database, due(1, 1), lease).await, Claim::HolderGone);
+        pass(Duration::from_millis(100)).await;
+    }
+    answered(&database, due(1, 1), Claim::Ours(Unrecorded { tries: 1, alone: 0 })).await;
+}
+
+#[tokio::test]
+async fn leases_of_dead_holders_that_two_ask_for_at_once_go_to_one_each() {
+    let database = Database::new().await;
+    settled(&database).await;
+    let dues: Vec<Due> = (1..=50).map(|batch| due(batch, 1)).collect();
+    let lease = lease_of(10);
+    database.store.attempts_claim(&dues, lease).await.unwrap();
+    let reversed: Vec<Due> = dues.iter().rev().copied().collect();
+    let (mut taken, began) = (0, Instant::now());
+    while taken < dues.len() && began.elapsed() < Duration::from_mins(1) {
+        let (one, other) = (minute(), minute());
+        let (one, other) = tokio::join!(
+            database.store.attempts_claim(&dues, one),
+            database.store.attempts_claim(&reversed, other),
+        );
+        let ours = |claim: &&Claim| matches!(claim, Claim::Ours(_));
+        taken += one.unwrap().iter().chain(&other.unwrap()).filter(ours).count();
+        pass(Duration::from_millis(50)).await;
+    }
+    assert_eq!(taken, dues.len());
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use fanfare_store::holder::Holder;
 use fanfare_store::keyring::Keyring;
 use fanfare_store::{Config, PlanMode, Store, StoreError};
 use fanfare_testkit::servers::Servers;
@@ -33,7 +34,7 @@ async fn connections_that_only_read_are_closed_when_the_server_stops_writes() {
     store.migrate().await.unwrap();
     let listener = tokio::spawn({
         let store = store.clone();
-        async move { store.listen_webhooks(|_| {}).await }
+        async move { store.listen_webhooks(&Holder::random(), |_| {}).await }
     });
     store.ping().await.unwrap();
     allow_writes(&servers, false);

@@ -1,0 +1,74 @@
+//! Holders of leases, and how a holder that died is known to be dead.
+//!
+//! A worker has a random number, and a lock with that number on a database session that lives as
+//! long as the worker does. The server frees the lock when the session ends: at once when the
+//! process dies, since its host closes the connection. So the leases of a holder whose lock stays
+//! free need not be waited for.
+//!
+//! A free lock alone does not prove a death: a connection can be lost as well. A holder that lives
+//! begins another session and locks again within [`GRACE`], and begins no POST meanwhile, because it
+//! can no longer show that it has the lock ([`Holder::proven`]).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+/// The first of the two numbers of a holder's lock: "Fanf" in ASCII. Locks with two numbers never
+/// meet those with one number, which all other locks of Fanfare have.
+pub const LOCK_CLASS: i32 = 0x4661_6e66;
+
+/// How long a lock must be seen to be free until the leases of its holder are void. A holder that
+/// lives begins another session after a second.
+pub const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a proof of the lock counts: half the grace, so that a POST that was begun by it has
+/// begun before anyone else can find the lease void.
+const PROOF: Duration = Duration::from_millis(1500);
+
+/// A process that holds leases.
+#[derive(Debug)]
+pub struct Holder {
+    id: i32,
+    /// When its session was last seen to live, with the lock.
+    seen: Mutex<Option<Instant>>,
+}
+
+impl Holder {
+    /// A holder with a random number. Two that get the same number count as alive while one of them
+    /// lives.
+    #[must_use]
+    pub fn random() -> Self {
+        let bits = Uuid::new_v4().as_u128() & 0x7fff_ffff;
+        Self { id: i32::try_from(bits).unwrap_or(i32::MAX), seen: Mutex::default() }
+    }
+
+    /// Its number, if it had the lock a moment ago. Leases that are taken without it have no holder,
+    /// and are over when they expire.
+    #[must_use]
+    pub fn proven(&self) -> Option<i32> {
+        self.seen().is_some_and(|seen| seen.elapsed() <= PROOF).then_some(self.id)
+    }
+
+    /// Tries to lock; false if another session has the lock, which may be this holder's former one
+    /// that the server has not ended yet, or a worker that asks whether it is free.
+    pub(crate) async fn lock(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
+        const SQL: &str = "-- holder_lock\nselect pg_try_advisory_lock($1, $2)";
+        client.query_one(SQL, &[&LOCK_CLASS, &self.id]).await?.try_get(0)
+    }
+
+    /// Notes that the session that has the lock lived at this time.
+    pub(crate) fn note(&self, lived: Instant) {
+        *self.seen() = Some(lived);
+    }
+
+    /// Notes that the session has ended.
+    pub(crate) fn forget(&self) {
+        *self.seen() = None;
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
