@@ -43,6 +43,8 @@ pub struct Lease {
     /// Whether expired claims can be taken over. For a while after an outage of the database they
     /// can't, because their holders may have made POSTs that they could not record yet.
     pub may_take_over: bool,
+    /// Whether leases are void whose holder was found dead.
+    pub may_find_dead: bool,
     /// The holder, if it has its lock; see [`Holder::proven`](crate::holder::Holder::proven).
     pub holder: Option<i32>,
 }
@@ -51,7 +53,8 @@ impl Lease {
     /// A lease with a new token, for one call, and without a holder.
     #[must_use]
     pub fn new(length: Duration, may_take_over: bool) -> Self {
-        Self { token: Uuid::now_v7(), length, may_take_over, holder: None }
+        let may_find_dead = may_take_over;
+        Self { token: Uuid::now_v7(), length, may_take_over, may_find_dead, holder: None }
     }
 }
 
@@ -78,7 +81,7 @@ impl Store {
         const SQL: &str = include_str!("sql/attempts_claim.sql");
         let doing = "claim attempts";
         let (batches, webhooks, entries) = columns(dues);
-        let Lease { token, length, may_take_over, holder } = lease;
+        let Lease { token, length, may_take_over, may_find_dead, holder } = lease;
         let client = self.client().await?;
         let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
         let rows = client
@@ -94,6 +97,7 @@ impl Store {
                     &holder,
                     &LOCK_CLASS,
                     &GRACE.as_secs_f64(),
+                    &may_find_dead,
                 ],
             )
             .await

@@ -31,8 +31,17 @@ const PROOF: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub struct Holder {
     id: i32,
-    /// When its session was last seen to live, with the lock.
-    seen: Mutex<Option<Instant>>,
+    /// The session that has the lock.
+    session: Mutex<Option<LockedSession>>,
+}
+
+/// A session that has a holder's lock.
+#[derive(Debug, Clone, Copy)]
+struct LockedSession {
+    /// When it was first seen to live.
+    since: Instant,
+    /// When it was last seen to live.
+    until: Instant,
 }
 
 impl Holder {
@@ -41,14 +50,25 @@ impl Holder {
     #[must_use]
     pub fn random() -> Self {
         let bits = Uuid::new_v4().as_u128() & 0x7fff_ffff;
-        Self { id: i32::try_from(bits).unwrap_or(i32::MAX), seen: Mutex::default() }
+        Self { id: i32::try_from(bits).unwrap_or(i32::MAX), session: Mutex::default() }
     }
 
     /// Its number, if it had the lock a moment ago. Leases that are taken without it have no holder,
     /// and are over when they expire.
     #[must_use]
     pub fn proven(&self) -> Option<i32> {
-        self.seen().is_some_and(|seen| seen.elapsed() <= PROOF).then_some(self.id)
+        self.locked().map(|_| self.id)
+    }
+
+    /// Whether it may find other holders dead: it has had the lock on one session for `time`. So the
+    /// server has not been restarted or replaced in this time, which would have freed all locks.
+    #[must_use]
+    pub fn proven_for(&self, time: Duration) -> bool {
+        self.locked().is_some_and(|session| session.since.elapsed() >= time)
+    }
+
+    fn locked(&self) -> Option<LockedSession> {
+        self.session().filter(|session| session.until.elapsed() <= PROOF)
     }
 
     /// Tries to lock; false if another session has the lock, which may be this holder's former one
@@ -60,15 +80,17 @@ impl Holder {
 
     /// Notes that the session that has the lock lived at this time.
     pub(crate) fn note(&self, lived: Instant) {
-        *self.seen() = Some(lived);
+        let mut session = self.session();
+        let since = session.map_or(lived, |session| session.since);
+        *session = Some(LockedSession { since, until: lived });
     }
 
     /// Notes that the session has ended.
     pub(crate) fn forget(&self) {
-        *self.seen() = None;
+        *self.session() = None;
     }
 
-    fn seen(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn session(&self) -> MutexGuard<'_, Option<LockedSession>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -36,13 +36,13 @@ with quick as (
            or (c.entry = excluded.entry
                and (c.token = excluded.token
                     or (c.token is null and c.until <= now())
-                    or ($6 and pg_postmaster_start_time() < now() - interval '10 seconds'
-                        and (c.until < now()
-                             or exists (select from held h
-                                        where h.batch = c.batch and h.webhook = c.webhook
-                                          and h.token = c.token and h.gone
-                                          and c.holder_gone_at
-                                              < now() - $9::float8 * interval '1 second')))))
+                    or (pg_postmaster_start_time() < now() - interval '10 seconds'
+                        and (($6 and c.until < now())
+                             or ($10 and exists (select from held h
+                                                 where h.batch = c.batch and h.webhook = c.webhook
+                                                   and h.token = c.token and h.gone
+                                                   and c.holder_gone_at
+                                                       < now() - $9::float8 * interval '1 second'))))))
     returning batch, webhook, entry, unrecorded, unrecorded_alone
 ), noted as (
     -- After the claims, which lock all these rows in order.
