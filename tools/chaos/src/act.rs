@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clock::{Time, now};
-use crate::fault::{Fault, Link, LinkFault, Part, Queue};
+use crate::fault::{Fault, Link, LinkFault, Part, Queue, Resource};
 use crate::installation::{NAME, Site, blocking};
 use crate::processes::Processes;
 use crate::schedule::Planned;
@@ -40,6 +40,9 @@ pub(crate) struct Actor {
     site: Arc<Site>,
     processes: Arc<Processes>,
     began: Instant,
+    /// Held while the broker, or the database, is broken or started again.
+    broker_turn: tokio::sync::Mutex<()>,
+    database_turn: tokio::sync::Mutex<()>,
     incidents: Mutex<Vec<Incident>>,
     failures: Mutex<Vec<String>>,
     /// Faults that could not be made, because their part was broken otherwise.
@@ -48,9 +51,18 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn new(site: Arc<Site>, processes: Arc<Processes>) -> Arc<Self> {
-        let (began, incidents, failures, skipped) =
-            (Instant::now(), Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { site, processes, began, incidents, failures, skipped })
+        let (broker_turn, database_turn) = Default::default();
+        let (incidents, failures, skipped) = Default::default();
+        Arc::new(Self {
+            site,
+            processes,
+            began: Instant::now(),
+            broker_turn,
+            database_turn,
+            incidents,
+            failures,
+            skipped,
+        })
     }
 
     /// Makes all faults at their times, and returns when all have ended.
@@ -70,7 +82,7 @@ impl Actor {
         let Planned { fault, lasts, .. } = planned;
         let from = now();
         self.say(&format!("{fault}, for {:.1} s", lasts.as_secs_f32()));
-        match self.perform(fault, lasts).await {
+        match self.perform_in_turn(fault, lasts).await {
             Ok(()) => {
                 if let Ok(mut incidents) = self.incidents.lock() {
                     incidents.push(Incident { fault, from, to: now() });
@@ -87,6 +99,17 @@ impl Actor {
 
     fn say(&self, what: &str) {
         println!("{:8.1} s  {what}", self.began.elapsed().as_secs_f32());
+    }
+
+    /// A server that takes longer to start than the schedule allows for gets the time.
+    async fn perform_in_turn(&self, fault: Fault, lasts: Duration) -> Result<()> {
+        let turn = match fault.resource() {
+            Resource::Broker => &self.broker_turn,
+            Resource::Database => &self.database_turn,
+            _ => return self.perform(fault, lasts).await,
+        };
+        let _turn = turn.try_lock().context("it is being started again")?;
+        self.perform(fault, lasts).await
     }
 
     /// Makes a fault and ends it. An error if it could not be made.

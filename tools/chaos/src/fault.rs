@@ -82,12 +82,10 @@ pub(crate) enum Resource {
 pub(crate) enum Part {
     WorkerKilled,
     WorkerStopped,
-    WorkerEnded,
     Database,
     DatabaseLink,
     Broker,
     BrokerLink,
-    ReceiverLink,
 }
 
 impl Part {
@@ -96,12 +94,10 @@ impl Part {
         match self {
             Self::WorkerKilled => "a worker was killed",
             Self::WorkerStopped => "a worker was stopped (SIGSTOP)",
-            Self::WorkerEnded => "a worker was ended (SIGTERM)",
             Self::Database => "the database was away or refused writes",
             Self::DatabaseLink => "a worker's network to the database was broken",
             Self::Broker => "the broker was away or lost messages",
             Self::BrokerLink => "a worker's network to the broker was broken",
-            Self::ReceiverLink => "the network to the receivers was broken",
         }
     }
 }
@@ -181,16 +177,16 @@ impl Fault {
         }
     }
 
-    /// What it can be the cause of.
+    /// The part that it concerns, if it can be the cause of a duplicate.
     pub(crate) fn part(self) -> Option<Part> {
         match self {
             Self::Kill(at) => is_worker(at).then_some(Part::WorkerKilled),
             Self::Stop(at) => is_worker(at).then_some(Part::WorkerStopped),
-            Self::Terminate(at) => is_worker(at).then_some(Part::WorkerEnded),
-            Self::StepClock(..) => None,
             Self::Link(Link::Broker(at), _) => is_worker(at).then_some(Part::BrokerLink),
             Self::Link(Link::Database(at), _) => is_worker(at).then_some(Part::DatabaseLink),
-            Self::Link(Link::Receivers(_), _) => Some(Part::ReceiverLink),
+            // A worker that is asked to end records its attempts first, and one that got no answer
+            // makes another attempt.
+            Self::Terminate(_) | Self::StepClock(..) | Self::Link(Link::Receivers(_), _) => None,
             _ if self.resource() == Resource::Database => Some(Part::Database),
             _ => Some(Part::Broker),
         }

@@ -41,6 +41,8 @@ struct Slot {
 /// All processes.
 pub(crate) struct Processes {
     slots: Vec<Mutex<Slot>>,
+    /// Held while something happens to a process on purpose: one thing after the other.
+    turns: [Mutex<()>; PROCESSES.len()],
     failures: std::sync::Mutex<Vec<String>>,
     /// How far each log was searched.
     searched: std::sync::Mutex<HashMap<&'static str, u64>>,
@@ -55,8 +57,8 @@ impl Processes {
             service.wait_for_line(ready_line(spec.role)).await?;
             slots.push(Mutex::new(Slot { service, ending: None, starts: 1 }));
         }
-        let (failures, searched) = Default::default();
-        Ok(Self { slots, failures, searched })
+        let (turns, failures, searched) = Default::default();
+        Ok(Self { slots, turns, failures, searched })
     }
 
     /// Starts ended processes again, until it is dropped.
@@ -102,18 +104,19 @@ impl Processes {
 
     /// Ends a process by SIGKILL, and waits until it was started again.
     pub(crate) async fn kill(&self, at: ProcessIndex) {
-        self.end(at, Signal::KILL, Ending::Killed).await;
+        self.end(at, Signal::KILL, |_| Ending::Killed).await;
     }
 
     /// Ends a process by SIGTERM, and waits until it was started again.
     pub(crate) async fn terminate(&self, at: ProcessIndex) {
-        self.end(at, Signal::TERM, Ending::Terminated { at: Instant::now() }).await;
+        self.end(at, Signal::TERM, |at| Ending::Terminated { at }).await;
     }
 
-    async fn end(&self, at: ProcessIndex, signal: Signal, ending: Ending) {
+    async fn end(&self, at: ProcessIndex, signal: Signal, ending: fn(Instant) -> Ending) {
+        let _turn = self.turns[at].lock().await;
         let starts = {
             let mut slot = self.slots[at].lock().await;
-            slot.ending = Some(ending);
+            slot.ending = Some(ending(Instant::now()));
             slot.service.signal(signal);
             slot.starts
         };
@@ -124,6 +127,7 @@ impl Processes {
 
     /// Stops a process for some time, by SIGSTOP, and lets it continue.
     pub(crate) async fn stop(&self, at: ProcessIndex, time: Duration) {
+        let _turn = self.turns[at].lock().await;
         self.slots[at].lock().await.service.signal(Signal::STOP);
         sleep(time).await;
         self.slots[at].lock().await.service.signal(Signal::CONT);

@@ -55,6 +55,8 @@ while signal_all 0; do
     sleep 0.02
 done
 
+# A database's own disk, if it has one, ends with the program; until then it is in the way.
+[ ! -d "$folder/small-disk" ] || umount --lazy "$folder/small-disk" 2>/dev/null
 rm -rf "$folder"
 if [ -n "$state" ] && grep -qF "$folder" "$state" 2>/dev/null; then
     rm -f "$state"
