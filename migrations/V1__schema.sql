@@ -1,52 +1,54 @@
--- Fanfare's schema. First the directory, which decides about access; then accounts and sessions;
--- then webhooks; then the ledger of events and attempts; at last what workers and consoles share.
+-- Fanfare's schema: the directory, which decides about access; accounts and sessions; webhooks; the
+-- ledger of events and attempts; and the state that workers and consoles share.
 --
 -- The program folds names (columns *_key), as core::name does; the database only compares them.
 
 -- ---------------------------------------------------------------- The directory
 
--- One row: how far the directory is known.
+-- One row: the state of the directory.
 create table directory_state (
     singleton         boolean primary key default true check (singleton), -- there is one row
     revision          bigint  not null, -- the newest revision seen; 0 before the first document
     oldest            bigint  not null default 0, -- history is kept from this revision on
-    late_at           timestamptz, -- when a document last came after a newer one; null: never
-    -- Whether the beginning is known too: by a snapshot, an import, or every document from revision 1.
+    late_at           timestamptz, -- the last time at which a document came after a newer one; null: never
+    -- Whether no earlier document is missing: there was a snapshot, an import, or every document
+    -- from revision 1 on.
     complete          boolean not null default false,
-    -- Why every event is held; null when none is.
+    -- The reason for which every event is held; null while none is held.
     hold              text default 'incomplete' check (hold in ('incomplete', 'snapshot-refused')),
-    -- An administrator accepted revisions up to this one, however far ahead they are.
+    -- An administrator accepted every revision up to this one, however far ahead it is.
     accepted_revision bigint  not null default 0,
-    -- How names in *_key columns are folded. 1: by full case mappings; 2: by simple ones.
-    -- `fanfare migrate` folds them again when the program has a later way.
+    -- The method by which the names in *_key columns are folded. 1: full case mappings; 2: simple
+    -- ones. `fanfare migrate` folds them again when the program has a later method.
     names_version     integer not null default 1
 );
 insert into directory_state (revision) values (0);
 
--- Every version of every user and role. It holds for the revisions [begin_revision, end_revision).
--- "Now" is the newest revision seen, not an open end: versions may be written ahead of it.
+-- Every version of every user and role. A version is valid for the revisions
+-- [begin_revision, end_revision). "Now" is the newest revision seen, and not an open end, because
+-- versions may be written ahead of it.
 create table directory_versions (
-    id             bigint  generated always as identity primary key, -- what grants and members refer to
-    kind           text    not null check (kind in ('user', 'role')), -- whose version it is
+    id             bigint  generated always as identity primary key, -- grants and members refer to it
+    kind           text    not null check (kind in ('user', 'role')), -- the kind of its document
     name           text    not null, -- as published
-    name_key       text    not null, -- as compared
-    begin_revision bigint  not null, -- the first revision at which it holds
-    end_revision   bigint,           -- the first revision at which it ends; null: it has no end
-    enabled        boolean not null, -- users: whether the user may do anything at all
+    name_key       text    not null, -- folded
+    begin_revision bigint  not null, -- the first revision at which it is valid
+    end_revision   bigint,           -- the first revision at which it is not valid; null: it has no end
+    enabled        boolean not null, -- whether the user is enabled, or the role exists
     deleted        boolean not null, -- whether the document deletes the user or role
     document       text    not null, -- as published, compact
-    ended_at       timestamptz,      -- when its end became known; null: it has no end
-    void           boolean not null default false, -- the document can't be taken in: it grants nothing
-    applied_at     timestamptz,      -- when the version came; null: not known
+    ended_at       timestamptz,      -- the time at which its end became known; null: it has no end
+    void           boolean not null default false, -- whether the document was refused, so that it grants nothing
+    applied_at     timestamptz,      -- the time at which it was applied; null: not known
     unique (kind, name_key, begin_revision)
 );
 create index directory_versions_ended on directory_versions (ended_at) where ended_at is not null;
 create index directory_versions_void on directory_versions (begin_revision) where void;
 
--- Who may read what: one row for each permission that grants `read`. It holds for the revisions of
--- its version, so that ending a version changes one row, however many permissions it has.
--- There is no foreign key: what removes a version removes its grants, and a check of each of a
--- million rows would double the time that a snapshot takes.
+-- One row for each permission that grants `read`. It is valid for the revisions of its version, so
+-- that the end of a version changes one row, however many permissions the version has. There is no
+-- foreign key: the statements that remove versions remove their grants as well, and a check of each
+-- of a million rows would double the time that a snapshot takes.
 create table directory_grants (
     version_id bigint not null, -- the version of the user or role
     scope      text   not null, -- any-report, report, reports-in-category, …
@@ -55,44 +57,47 @@ create table directory_grants (
 create index directory_grants_asked on directory_grants (scope, target);
 create index directory_grants_version on directory_grants (version_id, scope, target);
 
--- The roles of each version of a user, whether or not the role exists. No foreign key, as above.
+-- The roles of each version of a user, whether or not the role exists. There is no foreign key, for
+-- the same reason.
 create table directory_members (
     version_id bigint not null, -- the version of the user
-    role_key   text   not null  -- the role's name, as compared
+    role_key   text   not null  -- the role's name, folded
 );
 create index directory_members_role on directory_members (role_key);
 create index directory_members_version on directory_members (version_id);
 
--- Snapshots end everything that they do not name, also documents that arrive after them.
+-- Snapshots. Each ends all users and roles that it does not name, including those whose documents
+-- arrive after it.
 create table directory_snapshots (
-    revision   bigint      primary key,            -- the snapshot's
-    applied_at timestamptz not null default now()  -- when it was taken in
+    revision   bigint      primary key,            -- the snapshot's revision
+    applied_at timestamptz not null default now()  -- the time at which it was applied
 );
 
--- Revisions that are missing. A gap ends when its documents come, or with a snapshot.
+-- Missing revisions. A gap ends when its documents arrive, or with a snapshot.
 create table directory_gaps (
-    first_revision bigint      primary key,           -- the first that is missing
-    last_revision  bigint      not null,              -- the last that is missing
-    noticed_at     timestamptz not null default now() -- when the gap was found
+    first_revision bigint      primary key,           -- the first missing revision
+    last_revision  bigint      not null,              -- the last missing revision
+    noticed_at     timestamptz not null default now() -- the time at which the gap was noticed
 );
 
--- Snapshots that can't be taken in. What they would take from anybody is not known, so each holds
--- every event until a snapshot of its revision or a later one is taken in.
+-- Refused snapshots. The access that such a snapshot would have ended is not known. So it holds every
+-- event until a snapshot of its revision or of a later one is applied.
 create table directory_refusals (
-    revision    bigint      primary key, -- the snapshot's; the newest seen then, if that can't be read
-    why         text        not null,    -- for a person
-    refused_at  timestamptz not null,    -- when it was refused
-    accepted_at timestamptz              -- when an administrator decided to go on without it; null: not yet
+    revision    bigint      primary key, -- the snapshot's, or the one after the newest, if it can't be read
+    why         text        not null,    -- the fault of the document
+    refused_at  timestamptz not null,    -- the time at which it was refused
+    -- The time at which an administrator accepted that it is missing; null: not yet.
+    accepted_at timestamptz
 );
 
--- Users who were deleted, or left out of a snapshot, by the last time. One who comes again later is
--- another person with the same name, who must not get what the former one had.
+-- Users who were deleted or left out of a snapshot: the last time for each name. A later user with
+-- that name is another person, who must not get the webhooks and sessions of the former one.
 create table directory_departures (
-    name_key          text   primary key, -- as compared
-    revision          bigint not null,    -- from this revision on the user does not exist
-    returned_revision bigint,             -- from this one on a user of that name exists again; null: none
-    returned_at       timestamptz,        -- when that user came; null: none has
-    paused            bigint not null default 0 -- webhooks of the former user that were paused then
+    name_key          text   primary key, -- folded
+    revision          bigint not null,    -- the first revision at which the user does not exist
+    returned_revision bigint,             -- the revision at which the name returned; null: it did not
+    returned_at       timestamptz,        -- the time at which the name returned; null: it did not
+    paused            bigint not null default 0 -- the number of the former user's webhooks that were paused then
 );
 create index directory_departures_open on directory_departures (name_key)
     where returned_revision is null;
@@ -101,33 +106,35 @@ create index directory_departures_open on directory_departures (name_key)
 
 -- Local accounts.
 create table accounts (
-    name_key        text        primary key,            -- as compared
+    name_key        text        primary key,            -- folded
     name            text        not null,               -- as written
     password_hash   text        not null,               -- argon2id, PHC string
     administrator   boolean     not null,               -- whether the account is a System Administrator's
-    created_at      timestamptz not null default now(), -- when it was added
+    created_at      timestamptz not null default now(), -- the time at which it was added
     disabled_at     timestamptz,
     disabled_reason text,
     generation      integer     not null default 1
 );
-comment on column accounts.disabled_at is 'since when nobody may sign in with the account; null while it is enabled';
-comment on column accounts.disabled_reason is 'why it is disabled, as an operator or the service says; null while it is enabled';
-comment on column accounts.generation is 'grows with each new password, each disabling and each enabling';
+comment on column accounts.disabled_at is 'the time at which it was disabled; null while it is enabled';
+comment on column accounts.disabled_reason is
+    'the reason that an operator or the service gave; null while it is enabled';
+comment on column accounts.generation is
+    'increases when the password changes, and when the account is disabled or enabled';
 
--- Who is signed in, with a local account or by an identity provider. Only their holders know the
--- tokens. A session holds the generation of the account with which it began: what disables an
--- account, or changes its password, ends all of its sessions by the next generation, also those
+-- Sessions of local accounts and of users whom an identity provider signed in. Only the holders know
+-- their tokens. A session has the generation of its account. A change of the password, and disabling
+-- the account, begin the next generation, which ends all sessions of the account, including those
 -- that begin at the same moment.
 create table sessions (
     token_digest       bytea       primary key, -- SHA-256 of the access token
-    account_key        text        references accounts (name_key) on delete cascade, -- null: a provider's
-    created_at         timestamptz not null, -- when it began
-    expires_at         timestamptz not null, -- it ends then; its row is removed soon after
-    -- What the identity provider said; null in all four for a session of an account.
+    account_key        text        references accounts (name_key) on delete cascade, -- null for a provider's session
+    created_at         timestamptz not null, -- the time at which it began
+    expires_at         timestamptz not null, -- the time at which it ends; its row is removed soon after
+    -- The identity provider's answer. All four are null for a session of an account.
     issuer             text,    -- the provider; the session ends when another one is configured
     user_key           text,    -- the user's name, as compared
     user_name          text,    -- the user's name, as the provider wrote it
-    administrator      boolean, -- whether the provider said so; the directory may say so too
+    administrator      boolean, -- whether the provider says that the user is an administrator
     account_generation integer,
     constraint sessions_are_of_somebody check (
         (account_key is null) = (issuer is not null)
@@ -135,7 +142,8 @@ create table sessions (
         and (issuer is null) = (user_name is null)
         and (issuer is null) = (administrator is null))
 );
-comment on column sessions.account_generation is 'the generation of the account when the session began; null for a session of an identity provider';
+comment on column sessions.account_generation is
+    'the generation of the account when the session began; null for a session of an identity provider';
 create index sessions_account on sessions (account_key);
 create index sessions_expired on sessions (expires_at);
 
@@ -145,29 +153,29 @@ create index sessions_expired on sessions (expires_at);
 create table webhooks (
     id            uuid        primary key,
     owner         text        not null,               -- as written
-    owner_key     text        not null,               -- as compared
-    uri           text        not null,               -- where notifications go, as registered
-    description   text,                               -- the owner's; null: none
-    paused        boolean     not null default false, -- whether it gets nothing
-    paused_reason text,                               -- why the service paused it; null when its owner did
+    owner_key     text        not null,               -- folded
+    uri           text        not null,               -- the receiver's address, as registered
+    description   text,                               -- the owner's description; null: none
+    paused        boolean     not null default false, -- whether it gets no notifications
+    paused_reason text,                               -- the service's reason to pause it; null when its owner paused it
     filters       text[]      not null, -- 'reports' or 'reports.delete' forms; empty: everything
     properties    text        not null, -- a JSON object, as text to keep its order
     sealed        bytea       not null, -- secrets and headers, encrypted
-    created_at    timestamptz not null default now(), -- when it was registered
-    updated_at    timestamptz not null default now(), -- when it last changed
-    deleted_at    timestamptz,          -- when it was deleted; null: it is not
-    -- Since when every retry has failed; null when its last attempt succeeded or nothing failed
-    -- twice. A webhook that fails for days is paused.
+    created_at    timestamptz not null default now(), -- the time at which it was registered
+    updated_at    timestamptz not null default now(), -- the time of its last change
+    deleted_at    timestamptz,          -- the time at which it was deleted; null: it is not deleted
+    -- The time since which every retry failed. Null when the last attempt succeeded, or no delivery
+    -- failed twice. A webhook that fails for days is paused.
     failing_since timestamptz,
     rate_limit    integer     check (rate_limit > 0)
 );
 comment on column webhooks.rate_limit is
-    'The most attempts a minute, of all workers together; null for no limit.';
+    'the most attempts a minute, of all workers together; null for no limit';
 create index webhooks_owner on webhooks (owner_key) where deleted_at is null;
--- Whose deliveries a user may see, those of deleted webhooks too.
+-- A user may see the deliveries of the user's own webhooks, including deleted ones.
 create index webhooks_owner_ever on webhooks (owner_key);
 
--- Workers keep webhooks in memory and learn of changes by this.
+-- Workers keep webhooks in memory. These notifications say which ones changed.
 create function notify_webhook() returns trigger language plpgsql as $$
 begin
     perform pg_notify('fanfare_webhooks', coalesce(new.id, old.id)::text);
@@ -176,22 +184,22 @@ end $$;
 create trigger webhooks_changed after insert or update or delete on webhooks
     for each row execute function notify_webhook();
 
--- What a webhook was when an event was decided, so that the decision can be explained after the
--- webhook has changed. A version holds for the times [begin_at, end_at) of the database's clock,
--- which also stamps events.received_at.
+-- The former versions of webhooks, by which a decision about an event can be explained after the
+-- webhook has changed. A version is valid for the times [begin_at, end_at) of the database's clock,
+-- which events.received_at has as well.
 create table webhook_versions (
     webhook   uuid        not null references webhooks on delete cascade,
-    begin_at  timestamptz not null, -- from when it was so
-    end_at    timestamptz,          -- until when it was so; null: it still is
-    owner_key text        not null, -- whose it was, as compared
-    filters   text[]      not null, -- its filters; empty: everything
-    paused    boolean     not null, -- whether it got nothing
+    begin_at  timestamptz not null, -- the time at which the version began
+    end_at    timestamptz,          -- the time at which it ended; null: it has not ended
+    owner_key text        not null, -- the owner's name, folded
+    filters   text[]      not null, -- the filters; empty: everything
+    paused    boolean     not null, -- whether it was paused
     deleted   boolean     not null, -- whether it was deleted
     primary key (webhook, begin_at)
 );
 
--- The clock is read here and not when the transaction began: the nearer to the commit, the fewer
--- events in between get the wrong version.
+-- The clock is read here, and not at the beginning of the transaction: the nearer it is to the
+-- commit, the fewer events in between get the wrong version.
 create function note_webhook_version() returns trigger language plpgsql as $$
 declare
     noted timestamptz := clock_timestamp();
@@ -212,11 +220,12 @@ create trigger webhooks_altered after update on webhooks
           is distinct from (new.owner_key, new.filters, new.paused, new.deleted_at is null))
     execute function note_webhook_version();
 
--- Which webhooks routing looks at: by owner and filter, so that an event costs what it matches, and
--- not all webhooks of an owner, who may be a program with many. Paused and deleted ones are not in it.
+-- The webhooks that routing reads, by owner and filter. So the cost of an event depends on the
+-- webhooks that it matches, and not on all webhooks of an owner, who may be a program with many.
+-- Paused and deleted webhooks have no rows here.
 create table webhook_wants (
-    owner_key text not null, -- whose it is, as compared
-    wants     text not null, -- a filter in its stored form; '*' for everything
+    owner_key text not null, -- the owner's name, folded
+    wants     text not null, -- a filter in its stored form; '*' selects everything
     webhook   uuid not null references webhooks on delete cascade,
     primary key (owner_key, wants, webhook)
 );
@@ -243,10 +252,10 @@ create trigger webhooks_want_otherwise after update on webhooks
           is distinct from (new.owner_key, new.filters, new.paused, new.deleted_at is null))
     execute function note_webhook_wants();
 
--- When a user of a former user's name comes, the former one's webhooks are paused, sessions end and
--- the account is disabled. It is done with the rights of the tables' owner, so that a router, which
--- keeps the directory, needs none on webhooks. Only what existed before the new user came is
--- concerned; clocks may differ by five seconds.
+-- When the name of a former user returns, the former user's webhooks are paused, the sessions end and
+-- the account is disabled. The function has the rights of the tables' owner, so that a router, which
+-- writes the directory, needs no rights on webhooks. It concerns only webhooks, sessions and accounts
+-- from before the return; clocks may differ by five seconds.
 create function pause_former_owner() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
@@ -273,123 +282,125 @@ create trigger directory_departures_end before update on directory_departures
 
 -- ---------------------------------------------------------------- The ledger
 
--- What was published and to whom it is owed. Written once; only what the reconciler goes by changes:
--- look_at, queued_at and first_pending.
+-- Published events and their plans. A row is written once. Only look_at, queued_at and first_pending
+-- change, by which the reconciler finds lost jobs.
 create table events (
     key              uuid        primary key, -- digest of source and id
-    batch            uuid        not null,    -- the batch it was published in; its own key when alone
-    position         integer     not null,    -- its place in the batch
-    source           text        not null,    -- the CloudEvents attribute, as the four below
+    batch            uuid        not null,    -- the batch in which it was published; its own key for a single event
+    position         integer     not null,    -- its index in the batch
+    source           text        not null,    -- the CloudEvents attribute, like the next three
     event_id         text        not null,
     event_type       text        not null,
     subject          text        not null,
-    occurred_at      timestamptz,             -- the attribute time; null: none
-    access_revision  bigint,                  -- the revision it asks to be judged by; null: none
-    decided_revision bigint      not null,    -- the revision it was judged by
-    traceparent      text,                    -- the publisher's trace; null: none
-    notification     text        not null,    -- what receivers get: flat, compact JSON
-    webhooks         uuid[]      not null,    -- the plan
-    received_at      timestamptz not null default now(), -- when it was routed
-    look_at          timestamptz,             -- when the reconciler looks next; null when settled
+    occurred_at      timestamptz,             -- the attribute `time`; null: none
+    access_revision  bigint,                  -- the directory revision that the publisher asked for; null: none
+    decided_revision bigint      not null,    -- the directory revision by which the plan was decided
+    traceparent      text,                    -- the publisher's trace context; null: none
+    notification     text        not null,    -- the notification that receivers get: flat, compact JSON
+    webhooks         uuid[]      not null,    -- the plan: the webhooks that get it
+    received_at      timestamptz not null default now(), -- the time at which it was routed
+    look_at          timestamptz,             -- the time at which the reconciler checks it next; null when settled
     queued_at        timestamptz not null default now(),
     first_pending    boolean     not null default true,
     routed_by        bigint
 );
 comment on column events.queued_at is
-    'when the job that the reconciler expects to be carried out next came, or comes, into its queue';
+    'the time at which the job that the reconciler expects next enters its queue';
 comment on column events.first_pending is
-    'whether the reconciler still expects first attempts of it in the delivery queues; '
-    'false once all that is owed waits in fanfare.retries, or nothing is owed';
+    'whether the reconciler expects first attempts of it in the delivery queues; '
+    'false when all owed deliveries wait in fanfare.retries, or none is owed';
 comment on column events.routed_by is
-    'the random number of the routing that wrote it, by which a router recognises its own work after '
-    'a lost answer; null when it was not routed';
+    'the random number of the routing that wrote it, by which a router recognises its own rows '
+    'after a lost answer; null for a test event';
 create index events_batch on events (batch, position);
--- Lists go page by page, the newest first. Each of these indexes, and of attempts', has the order of
--- such a list, so that a page costs what it shows and not what there is. A batch's events share a time.
+-- Lists are read in pages, the newest first. Each of these indexes, and of those on attempts, has the
+-- order of such a list, so that the cost of a page does not depend on the size of the table. All
+-- events of a batch have the same time.
 create index events_received on events (received_at, batch);
--- What may be owed: what is pending or retrying is among these.
+-- Events that are not settled. Every pending or retrying delivery is one of theirs.
 create index events_open on events (received_at, batch) where look_at is not null;
--- People look for an event by its publisher's id.
+-- For searches by the publisher's id.
 create index events_event_id on events (event_id);
--- What the reconciler looks at: one index for what waits in the delivery queues, one for what waits in
--- fanfare.retries, so that a backlog in one does not hide the other.
+-- The events that the reconciler checks: one index for those whose jobs wait in the delivery queues,
+-- and one for fanfare.retries, so that a backlog in one queue does not hide the events of the other.
 create index events_check_first on events (queued_at) where look_at is not null and first_pending;
 create index events_check_later on events (queued_at) where look_at is not null and not first_pending;
 
--- What was done: one row for each attempt, or for a decision without one. The last row of a delivery
--- is its state; a delivery without a row is pending. A delivery's Id is made from batch and webhook,
--- and begins with the first half of the batch's key: there is no column, and no index, for it.
+-- One row for each attempt, and for each decision to make none. The last row of a delivery is its
+-- state; a delivery without a row is pending. A delivery's Id is computed from batch and webhook, and
+-- begins with the first half of the batch's key, so it needs no column and no index.
 create table attempts (
-    batch           uuid        not null, -- with the webhook: the delivery
+    batch           uuid        not null, -- batch and webhook together are the delivery
     webhook         uuid        not null,
-    entry           integer     not null, -- 1, 2, … for each delivery
-    attempt         integer     not null, -- POSTs made so far, this one included
-    tries           integer     not null, -- POSTs in this chain: a replay begins a new one
-    since           timestamptz not null, -- when this chain began
+    entry           integer     not null, -- the sequence number of the row in its delivery, from 1
+    attempt         integer     not null, -- the number of POSTs so far, this one included
+    tries           integer     not null, -- the number of POSTs in this series; a restart begins a new series
+    since           timestamptz not null, -- the time at which the series began
     state           text        not null check (state in ('pending', 'retrying', 'delivered', 'dropped', 'dead')),
-    reason          text,                 -- why dropped or dead; null otherwise
-    at              timestamptz not null, -- when the attempt began
-    duration_ms     integer,              -- null when nothing was sent
-    outcome         text,                 -- null when nothing was sent
-    status          integer,              -- HTTP status; null when there was no answer
-    error           text,                 -- what went wrong, for a person; null: nothing
-    response_body   text,                 -- the beginning of the answer's body; null: none
-    next_attempt_at timestamptz,          -- when the next attempt is due; null: none is
-    revision        bigint      not null, -- the directory revision it was decided by
-    -- Why a delivery was dropped, in words: who, what, and at which directory revision; or which
-    -- events of a batch were left out of an attempt. Null when there is nothing to say.
+    reason          text,                 -- the code of the reason; null unless dropped or dead
+    at              timestamptz not null, -- the time at which the attempt began
+    duration_ms     integer,              -- the duration of the POST; null without a POST
+    outcome         text,                 -- the code of the outcome; null without a POST
+    status          integer,              -- the HTTP status; null without an answer
+    error           text,                 -- the error, for a person; null: none
+    response_body   text,                 -- the beginning of the response's body; null: none
+    next_attempt_at timestamptz,          -- the time of the next attempt; null: there is none
+    revision        bigint      not null, -- the directory revision of the decision; 0 for that of the plan
+    -- The reason in words for which the delivery was dropped, or the events of the batch that the
+    -- POST left out. Null when neither applies.
     detail          text,
     -- The steps of a POST: {"dns_ms": 1, "connect_ms": 2, "tls_ms": 8, "first_byte_ms": 40,
-    -- "headers": [["name", "value"], …], "more_headers": true}. A key is missing where there is
-    -- nothing to say. The rest of the duration went into reading the body; "headers" are the answer's.
-    -- Null for a plain success over a connection that was open already, and for a row without a POST.
-    -- '{}' when nothing is known.
+    -- "headers": [["name", "value"], …], "more_headers": true}. A step that did not
+    -- happen has no key. The rest of the duration is the reading of the body. The headers are those
+    -- of the response. Null for a plain success over an open connection, and without a POST. '{}'
+    -- when nothing is known.
     trace           jsonb       default '{}',
     primary key (batch, webhook, entry)
 );
--- A webhook's deliveries by time: `since` is the delivery's own time in the first entry. Statistics
--- read the included columns without the rows. A worker pays for it row by row; an index over
--- events.webhooks would cost the router at once for all webhooks of a wide event.
+-- A webhook's deliveries by time: in the first row of a delivery, `since` is the time of its events.
+-- Statistics read the included columns from the index alone. Workers pay for this index with each
+-- row; a router would pay for an index on events.webhooks with all webhooks of an event at once.
 create index attempts_webhook on attempts (webhook, since, batch, entry)
     include (at, outcome, status);
--- What did not arrive, of all webhooks; few.
+-- Deliveries of all webhooks that ended without success; there are few.
 create index attempts_ended on attempts (state, since, batch, webhook)
     where state in ('dead', 'dropped');
--- Attempts by time, to find the newest of them. They come nearly in its order, so that an index of
--- block ranges is enough: it has a few pages and costs next to nothing to keep.
+-- Attempts by time, to find the newest. They are written nearly in this order, so that an index of
+-- block ranges suffices: it has a few pages, and costs little to maintain.
 create index attempts_at on attempts using brin (at) with (autosummarize = on);
 
--- A worker's exclusive right to the next attempt of a delivery. It keeps two workers with copies of
--- one job apart, and counts attempts that began and never got their row: so a delivery that ends its
--- workers is found.
+-- Leases: a worker's temporary exclusive right to the next attempt of a delivery. Of two workers with
+-- copies of a job, only one gets it. A lease also counts attempts that began and were never recorded,
+-- by which a delivery that crashes its workers is found.
 create table claims (
-    batch            uuid        not null, -- with the webhook: the delivery
+    batch            uuid        not null, -- batch and webhook together are the delivery
     webhook          uuid        not null,
-    entry            integer     not null, -- the entry that the attempt will get
-    until            timestamptz not null, -- when the claim runs out
-    -- Until when the delivery was deferred by its endpoint's limits: the reconciler does not take
-    -- its job for lost before. Null when it was not.
+    entry            integer     not null, -- the sequence number that the attempt's row will have
+    until            timestamptz not null, -- the time at which it expires
+    -- The time until which the endpoint's limits deferred the delivery. The reconciler does not treat
+    -- its job as lost before then. Null when it was not deferred.
     deferred_until   timestamptz,
-    -- The call that claimed. A call that is repeated because its answer was lost finds its own claim
-    -- by it. Null when no attempt is under way: the claim was released, or made for another purpose.
+    -- Identifies the call that made the claim. A call that is repeated because its answer was lost
+    -- gets its own claim again. Null when no attempt is under way: the claim was released, or made
+    -- for another purpose.
     token            uuid,
-    -- Attempts of this entry that began and were not recorded before their claim ran out.
+    -- The attempts with this sequence number that began and were not recorded before their claim expired.
     unrecorded       integer     not null default 0,
-    alone            boolean     not null default false, -- whether its worker does nothing else meanwhile
-    unrecorded_alone integer     not null default 0, -- how many of the unrecorded attempts were made so
-    -- The number of the worker's lock, on a session of the worker. Null when it did not have the lock:
-    -- then only time ends the claim.
+    alone            boolean     not null default false, -- whether the worker makes no other attempt meanwhile
+    unrecorded_alone integer     not null default 0, -- the number of unrecorded attempts that were made so
+    -- The number of the worker's lock, which a session of the worker has. Null when the worker did not
+    -- have the lock; then the claim ends only by its time.
     holder           integer,
-    -- When another worker first found that lock free, since which it was not seen to be taken. Null
-    -- when it was not found free.
+    -- The time at which another worker first found that lock free, if it was not seen to be taken
+    -- since. Null when it was not found free.
     holder_gone_at   timestamptz,
     primary key (batch, webhook)
 );
 
--- ---------------------------------------------------------------- What workers share
+-- ---------------------------------------------------------------- The state that workers share
 
--- A lost job is recognised by age: its queue is in order, so it is lost when a job that was put into
--- the queue after it has come out.
+-- The progress of the queues, by which lost jobs are found. A queue is in order, so a job is lost when
+-- a job that was enqueued after it was delivered to a worker.
 create table queue_progress (
     queue     text        primary key,
     passed_at timestamptz not null,
@@ -397,11 +408,11 @@ create table queue_progress (
 );
 comment on column queue_progress.queue is 'the queue''s name in the broker';
 comment on column queue_progress.passed_at is
-    'workers were handed a job that was put into the queue at this time';
-comment on column queue_progress.noted_at is 'when a worker last said so';
+    'the time at which the newest job was enqueued that workers received';
+comment on column queue_progress.noted_at is 'the time of the last report';
 
--- Workers that run: what a worker received is recorded or deferred within a time that depends on its
--- settings, and only then is a job without a trace lost.
+-- Running workers. A worker records, claims or defers a job that it received within a time that
+-- depends on its settings. Only after that time is a job without a trace lost.
 create table workers (
     worker         uuid             primary key,
     settles_within double precision not null,
@@ -409,26 +420,26 @@ create table workers (
 );
 comment on column workers.worker is 'a random number of the process';
 comment on column workers.settles_within is
-    'after so many seconds a first attempt that it was handed is recorded, claimed, put off or lost with it';
-comment on column workers.seen_at is 'when it last said that it runs; it is forgotten an hour later';
+    'the seconds within which a job that it received is recorded, claimed or deferred';
+comment on column workers.seen_at is 'the time of its last report; its row is removed an hour later';
 
--- How fast a webhook's receiver and its owner want its notifications. Only webhooks have a row whose
--- receiver asked to wait, or that have a limit: without a row nothing is read before an attempt.
+-- The paces of webhooks, by the wishes of receivers and owners. Only webhooks whose receiver asked to
+-- wait, or that have a rate limit, have a row. For the others nothing is read before an attempt.
 create table webhook_paces (
-    -- The webhook. No foreign key: its row outlives it, and workers may not lock that.
+    -- The webhook. There is no foreign key, since workers may not lock rows of webhooks.
     webhook          uuid        primary key,
-    -- No attempt begins before: the receiver asked for that. Null when it never did.
+    -- The time before which no attempt begins, at the receiver's request. Null without a request.
     hold_until       timestamptz,
-    -- The seconds between attempts that were learned from refusals. Null without such a pace.
+    -- The seconds between attempts, learned from refusals. Null without such a pace.
     interval_seconds float8,
-    -- When the next slots are, and what the interval was learned from: `core::pace` reads and
-    -- writes it.
+    -- The times of the next slots, and the facts from which the interval was learned. `core::pace`
+    -- reads and writes it.
     learned          jsonb       not null default '{}',
-    -- When a slot was last reserved or an answer counted. What is old is removed.
+    -- The last time at which a slot was reserved or an answer was counted. Old rows are removed.
     updated_at       timestamptz not null default now()
-) with (fillfactor = 50); -- a row changes with each attempt, and no index with it
+) with (fillfactor = 50); -- a row changes with each attempt, but none of its indexed columns
 
--- Workers keep webhooks in memory, with whether they have a pace, and learn of changes by this.
+-- Workers remember which webhooks have a pace. These notifications say when that changes.
 create function notify_webhook_pace() returns trigger language plpgsql as $$
 begin
     perform pg_notify('fanfare_webhooks', old.webhook::text);
@@ -444,53 +455,54 @@ create trigger webhook_paces_removed after delete on webhook_paces
     when (old.hold_until is not null or old.interval_seconds is not null)
     execute function notify_webhook_pace();
 
--- ---------------------------------------------------------------- What consoles share
+-- ---------------------------------------------------------------- The state that consoles share
 
--- The console's grid shows how each webhook did in the last 24 hours. Counting that for a page of ten
--- thousand webhooks would read the attempts of a whole day, so consoles keep count: every few seconds
--- one of them adds what was attempted since the last time. What is newer is counted for each page.
+-- The console's grid shows the attempts of each webhook in the last 24 hours. Counting them for a page
+-- would read the attempts of a whole day. So every few seconds one console adds the new attempts to
+-- these tables. Attempts that are newer than that are counted for each page.
 
--- One row: how far attempts are counted.
+-- One row: the progress of the counting.
 create table health_state (
     singleton  boolean     primary key default true check (singleton), -- there is one row
-    counted_to timestamptz not null -- what began before is counted, and nothing later
+    counted_to timestamptz not null -- attempts that began before this time are counted
 );
 insert into health_state (counted_to) values (now());
 
 -- The attempts of a webhook by the hour in which they began, for the last 24 hours.
 create table webhook_hours (
     webhook   uuid        not null,
-    hour      timestamptz not null, -- its beginning
-    succeeded bigint      not null, -- attempts that delivered
-    failed    bigint      not null, -- attempts that did not
+    hour      timestamptz not null, -- the beginning of the hour
+    succeeded bigint      not null, -- the number of attempts that succeeded
+    failed    bigint      not null, -- the number of attempts that failed
     primary key (webhook, hour)
 );
 create index webhook_hours_old on webhook_hours (hour);
 
--- All hours of a webhook together, and its last attempt of all.
+-- The sums over all hours of a webhook, and its last attempt.
 create table webhook_health (
     webhook   uuid        primary key,
-    succeeded bigint      not null, -- attempts that delivered
-    failed    bigint      not null, -- attempts that did not
-    at        timestamptz not null, -- when the last attempt began
-    outcome   text        not null, -- the last attempt's
-    status    integer               -- the last attempt's; null when there was no answer
+    succeeded bigint      not null, -- the number of attempts that succeeded
+    failed    bigint      not null, -- the number of attempts that failed
+    at        timestamptz not null, -- the time at which the last attempt began
+    outcome   text        not null, -- the outcome of the last attempt
+    status    integer               -- the HTTP status of the last attempt; null without an answer
 );
 
--- Requests to attempt again what is dead of a webhook. A console takes them step by step; how far one
--- is, is in the ledger and here, so that another console can go on with it.
+-- Requests to resend the dead deliveries of a webhook. A console works on them step by step. The
+-- progress is in the ledger and here, so that another console can continue.
 create table resends (
     id        uuid        primary key,
     webhook   uuid        not null references webhooks on delete cascade,
-    since     timestamptz not null, -- chains of attempts that began at this time or later …
-    asked_at  timestamptz not null, -- … and before this: what fails again is not sent once more
-    asked_by  text        not null, -- the user's name
-    total     bigint      not null, -- deliveries that were dead at the request
-    begun     bigint      not null default 0, -- deliveries that are attempted again so far
-    step_at   timestamptz,          -- when the last step was made; null before the first
-    ended_at  timestamptz,          -- null while it goes on
-    ended     text        check (ended in ('done', 'cancelled', 'webhook-paused', 'webhook-deleted')) -- how; null: not yet
+    since     timestamptz not null, -- it concerns series of attempts that began at this time or later …
+    asked_at  timestamptz not null, -- … and before this time, so that nothing is sent twice
+    asked_by  text        not null, -- the name of the user
+    total     bigint      not null, -- the number of dead deliveries at the time of the request
+    begun     bigint      not null default 0, -- the number of deliveries that were restarted so far
+    step_at   timestamptz,          -- the time of the last step; null before the first
+    ended_at  timestamptz,          -- the time at which it ended; null while it is open
+    -- The reason of its end; null while it is open.
+    ended     text        check (ended in ('done', 'cancelled', 'webhook-paused', 'webhook-deleted'))
 );
--- One at a time for each webhook, so that a second request is the first one.
+-- A webhook has one open request at a time, so a second request returns the first.
 create unique index resends_open on resends (webhook) where ended_at is null;
 create index resends_webhook on resends (webhook, asked_at);

@@ -110,11 +110,7 @@ async fn retries_refused_by_a_broken_delay_queue_still_arrive() {
         let world = World::new().await;
         let receiver = Receiver::start().await;
         receiver.answer_with(|_, n| Reply::status(if n < 2 { 500 } else { 204 }));
-        world
-            .directory(&json!({
-                "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
-            }))
-            .await;
+        world.directory_of_anna().await;
         let webhook = world.webhook_of("anna", &receiver.url("/"), &["--filter", "tasks"]).await;
         let _router = world.start("router").await;
         let worker = world.start("worker").await;
@@ -343,11 +339,7 @@ async fn job_with_too_many_webhooks_stops_no_worker() {
 async fn delay_queues_that_refuse_cause_no_loss_and_no_duplicates() {
     let world = World::new().await;
     let receiver = Receiver::start().await;
-    world
-        .directory(&json!({
-            "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
-        }))
-        .await;
+    world.directory_of_anna().await;
     let webhook = world.webhook_of("anna", &receiver.url("/"), &["--rate-limit", "120"]).await;
     let _router = world.start("router").await;
     let worker = world.start("worker").await;

@@ -7,7 +7,6 @@ use fanfare_core::share::Shares;
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::wait::eventually;
-use serde_json::json;
 
 use crate::world::{SOON, World, event};
 
@@ -25,11 +24,7 @@ impl Spread {
     async fn new() -> Self {
         let world = World::new().await.with("FANFARE_DELIVERY_QUEUES", "4");
         let receiver = Receiver::start().await;
-        world
-            .directory(&json!({
-                "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
-            }))
-            .await;
+        world.directory_of_anna().await;
         let four = Shares::new(4).unwrap();
         let mut by_queue = BTreeMap::new();
         for number in 0..WEBHOOKS {

@@ -83,10 +83,7 @@ async fn check_publisher(language: &Language) {
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     let folder = scratch();
     let (receiver, address) = language.receiver(&folder, &[SECRET]).await;
-    let owner = json!({
-        "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
-    });
-    world.directory(&owner).await;
+    world.directory_of_anna().await;
     // The webhook is registered with verification, so the receiver must return the value.
     let url = format!("http://{address}/");
     let add = ["webhooks", "add", "--owner", "anna", "--url", &url, "--secret", SECRET];

@@ -3,14 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use fanfare_testkit::amqp::{Amqp, Message};
 use fanfare_testkit::amqp_raw::{RawAmqp, RawProperties, nested, text, value};
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::world::{SOON, World, event};
+use crate::world::{SOON, World, dead_events, event};
 
 mod large;
 mod pace;
@@ -36,15 +35,6 @@ fn header(name: &[u8], value: Vec<u8>) -> Vec<(Vec<u8>, Vec<u8>)> {
 async fn publish(raw: &mut RawAmqp, key: &[u8], properties: &RawProperties, body: &str) {
     raw.publish(EVENTS, key, properties, body.as_bytes()).await.unwrap();
     raw.confirm().await.unwrap();
-}
-
-async fn dead(amqp: &Amqp, count: usize) -> Vec<Message> {
-    eventually(&format!("{count} dead letters"), SOON, async || {
-        let found = amqp.queue_len(DEAD).await.unwrap() as usize;
-        if found == count { Ok(()) } else { Err(found) }
-    })
-    .await;
-    amqp.drain(DEAD).await.unwrap()
 }
 
 /// Checks that a valid event that is published now arrives soon.
@@ -105,7 +95,7 @@ async fn undecodable_message_is_kept_and_stops_no_other() {
     let reasons: Vec<_> = listed.as_array().unwrap().iter().map(|it| &it["reason"]).collect();
     let expected: Vec<Value> = cases.iter().map(|(_, _, _, reason)| json!(reason)).collect();
     assert_eq!(reasons, expected.iter().collect::<Vec<_>>());
-    let letters = dead(&amqp, cases.len()).await;
+    let letters = dead_events(&amqp, cases.len()).await;
     assert!(letters[0].headers.inner().contains_key("x-fanfare-raw-properties"));
     assert!(letters[2].headers.inner().contains_key("x-fanfare-raw-routing-key"));
     assert_eq!(letters[4].header("large").map(|large| large.len()), Some(31 * 1024));
@@ -131,7 +121,7 @@ async fn event_with_headers_larger_than_a_frame_is_delivered() {
     // As a dead letter, this message has no room for Fanfare's headers.
     publish(&mut raw, b"tasks.execute", &with(130_900), "{").await;
     passes(&world, &receiver, 2).await;
-    let letters = dead(&world.amqp().await, 1).await;
+    let letters = dead_events(&world.amqp().await, 1).await;
     assert_eq!(letters[0].header("x"), None);
     let detail = letters[0].header("x-fanfare-detail").unwrap();
     assert!(detail.ends_with("(left out, because they are too large: x)"), "{detail}");
@@ -160,7 +150,7 @@ async fn overlong_attribute_is_refused_alone_and_in_a_batch() {
     let batch = json!([long("id", 1025), event(), long("id", 1024)]);
     send("application/cloudevents-batch+json", batch.to_string()).await;
     world.deliveries(&webhook, "delivered", 1).await;
-    let letters = dead(&amqp, 5).await;
+    let letters = dead_events(&amqp, 5).await;
     for letter in &letters {
         assert_eq!(letter.header("x-fanfare-reason").as_deref(), Some("too-large"));
         assert!(letter.header("x-fanfare-detail").unwrap().len() < 200);
@@ -206,7 +196,7 @@ async fn refused_event_keeps_its_properties_through_a_replay() {
     assert_eq!(world.fanfare(&["dead-letters", "replay", "--all"]).await, "replayed 1\n");
     // The event is unchanged, so it becomes a dead letter again.
     check().await;
-    let letter = dead(&amqp, 1).await.remove(0);
+    let letter = dead_events(&amqp, 1).await.remove(0);
     let kept = &letter.properties;
     assert_eq!(shown(kept.content_encoding().as_ref()).as_deref(), Some("gzip"));
     assert_eq!(shown(kept.correlation_id().as_ref()).as_deref(), Some("c"));
@@ -247,7 +237,7 @@ async fn replay_of_an_unreadable_letter_routes_its_readable_part() {
     // again.
     receiver.wait_for(1, SOON).await;
     reasons(&["not-json"]).await;
-    let letter = dead(&world.amqp().await, 1).await.remove(0);
+    let letter = dead_events(&world.amqp().await, 1).await.remove(0);
     assert!(!letter.headers.inner().contains_key("x-fanfare-raw-properties"));
     assert_no_session_ended(&[&router, &worker]);
 }
@@ -269,7 +259,7 @@ async fn replayed_event_with_the_routing_key_of_a_document_is_refused_again() {
         .await;
         assert_eq!(world.fanfare(&["dead-letters", "replay", "--all"]).await, "replayed 1\n");
     }
-    let letter = dead(&amqp, 1).await.remove(0);
+    let letter = dead_events(&amqp, 1).await.remove(0);
     assert_eq!(letter.header("x-fanfare-routing-key").as_deref(), Some("directory.user"));
 }
 
@@ -321,7 +311,7 @@ async fn foreign_headers_do_not_hold_an_event_for_ever() {
         (b"large".to_vec(), text(&vec![b'a'; 130_800])),
     ];
     publish(&mut raw, b"tasks.execute", &structured().headers(&large), &late()).await;
-    let letters = dead(&world.amqp().await, 4).await;
+    let letters = dead_events(&world.amqp().await, 4).await;
     let mut reasons: Vec<_> =
         letters.iter().map(|letter| letter.header("x-fanfare-reason").unwrap()).collect();
     reasons.sort();

@@ -1,15 +1,14 @@
 //! Events in the forms in which publishers of other languages and libraries send them.
 
-use fanfare_testkit::amqp::{Amqp, Message};
+use fanfare_testkit::amqp::Message;
 use fanfare_testkit::amqp_raw::{RawAmqp, RawProperties, text, value};
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::world::{SOON, World, event, unique};
+use crate::world::{SOON, World, dead_events, event, unique};
 
 const EVENTS: &str = "reportserver.events";
-const DEAD: &str = "fanfare.events.dead";
 
 type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -47,15 +46,6 @@ impl Publisher {
 }
 
 /// Waits until there are `count` dead letters; returns them.
-async fn dead(amqp: &Amqp, count: usize) -> Vec<Message> {
-    eventually(&format!("{count} dead letters"), SOON, async || {
-        let found = amqp.queue_len(DEAD).await.unwrap() as usize;
-        if found == count { Ok(()) } else { Err(found) }
-    })
-    .await;
-    amqp.drain(DEAD).await.unwrap()
-}
-
 fn notification(body: &[u8]) -> Value {
     let body: Value = serde_json::from_slice(body).unwrap();
     body["Notifications"].clone()
@@ -205,7 +195,7 @@ async fn refused_message_has_a_remedy_in_its_reason() {
     publisher.publish("tasks.execute", &binary(&headers), b"").await;
     headers.push((b"cloudEvents:accessRevision".to_vec(), text(b"7")));
     publisher.publish("tasks.execute", &binary(&headers), b"{}").await;
-    let letters = dead(&world.amqp().await, cases.len() + 2).await;
+    let letters = dead_events(&world.amqp().await, cases.len() + 2).await;
     let said = |letter: &Message| {
         (letter.header("x-fanfare-reason").unwrap(), letter.header("x-fanfare-detail").unwrap())
     };

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use fanfare_core::ids::DeliveryId;
-use fanfare_testkit::amqp::Amqp;
+use fanfare_testkit::amqp::{Amqp, Message};
 use fanfare_testkit::build::under_test;
 use fanfare_testkit::installation::REPORT_SERVER;
 use fanfare_testkit::pgproxy::PgProxy;
@@ -134,12 +134,17 @@ impl World {
         self.fanfare_with(&["directory", "import", "-"], Some(&document.to_string())).await;
     }
 
-    /// Registers a webhook of `anna`, who may read everything.
-    pub(crate) async fn webhook(&self, url: &str) -> String {
+    /// Imports a directory whose only user is `anna`, who may read everything.
+    pub(crate) async fn directory_of_anna(&self) {
         self.directory(&json!({
             "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
         }))
         .await;
+    }
+
+    /// Registers a webhook of `anna`, who may read everything.
+    pub(crate) async fn webhook(&self, url: &str) -> String {
+        self.directory_of_anna().await;
         self.webhook_of("anna", url, &[]).await
     }
 
@@ -286,6 +291,17 @@ pub(crate) async fn publish_on(amqp: &Amqp, event: &Value) {
     amqp.publish("reportserver.events", key, "application/cloudevents+json", &[], body.as_bytes())
         .await
         .unwrap();
+}
+
+/// Waits for this number of dead events, and takes them from their queue.
+pub(crate) async fn dead_events(amqp: &Amqp, count: usize) -> Vec<Message> {
+    const QUEUE: &str = "fanfare.events.dead";
+    eventually(&format!("{count} dead letters"), SOON, async || {
+        let found = amqp.queue_len(QUEUE).await.unwrap() as usize;
+        if found == count { Ok(()) } else { Err(found) }
+    })
+    .await;
+    amqp.drain(QUEUE).await.unwrap()
 }
 
 /// An event of a task.

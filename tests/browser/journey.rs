@@ -56,12 +56,7 @@ async fn webhook_can_be_created_tested_inspected_and_deleted() {
     let desk = Desk::new().await;
     let receiver = receiver().await;
     desk.console.add(&["anna"], &[]).await;
-    desk.console
-        .world
-        .directory(&json!({
-            "users": [{ "name": "anna", "roles": ["System Administrator"] }], "roles": []
-        }))
-        .await;
+    desk.console.world.directory_of_anna().await;
     let window = desk.window().await;
     window.go("/webhooks").await;
     window.arrives("/sign-in").await;

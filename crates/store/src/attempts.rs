@@ -317,6 +317,11 @@ fn last(row: &Row) -> Result<Option<Last>, StoreError> {
     }))
 }
 
+/// Reads the key of a delivery from the columns `batch` and `webhook`.
+pub(crate) fn delivery_key(row: &Row) -> Result<(BatchKey, WebhookId), StoreError> {
+    Ok((BatchKey(row.column("batch")?), WebhookId(row.column("webhook")?)))
+}
+
 /// Reads the state of a delivery from the column `state`.
 pub(crate) fn state(row: &Row) -> Result<State, StoreError> {
     State::parse(row.column("state")?)
@@ -353,8 +358,7 @@ impl Store {
         let client = self.connection("find the delivery").await?;
         let rows = client.query(SQL, &[&first.0, &last.0]).await?;
         for row in rows {
-            let batch = BatchKey(row.column("batch")?);
-            let webhook = WebhookId(row.column("webhook")?);
+            let (batch, webhook) = delivery_key(&row)?;
             if DeliveryId::of(batch, webhook) == id {
                 return Ok(Some((batch, webhook)));
             }

@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::holder::{GRACE, LOCK_CLASS};
 use crate::pool::Store;
 use crate::rows::Columns as _;
+use crate::statement::Cached;
 
 /// The answer to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,14 +80,12 @@ impl Store {
         // row of the number, and a claim that waited for the restart's lock must not get the old
         // number.
         const SQL: &str = include_str!("sql/attempts_claim.sql");
-        let doing = "claim attempts";
         let (batches, webhooks, entries) = columns(dues);
         let Lease { token, length, may_take_over, may_find_dead, holder } = lease;
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
+        let client = self.connection("claim attempts").await?;
         let rows = client
             .query(
-                &statement,
+                &Cached(SQL),
                 &[
                     &batches,
                     &webhooks,
@@ -100,8 +99,7 @@ impl Store {
                     &may_find_dead,
                 ],
             )
-            .await
-            .map_err(StoreError::at(doing))?;
+            .await?;
         rows.iter().map(claim).collect()
     }
 
@@ -116,12 +114,9 @@ impl Store {
             update claims c set until = now(), token = null, alone = false
             from unnest($1::uuid[], $2::uuid[]) as d(batch, webhook)
             where c.batch = d.batch and c.webhook = d.webhook and c.token = $3";
-        let doing = "release claims";
         let (batches, webhooks, _) = columns(dues);
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SQL).await.map_err(StoreError::at(doing))?;
-        let released = client.execute(&statement, &[&batches, &webhooks, &lease.token]).await;
-        released.map(drop).map_err(StoreError::at(doing))
+        let client = self.connection("release claims").await?;
+        client.execute(&Cached(SQL), &[&batches, &webhooks, &lease.token]).await.map(drop)
     }
 
     /// Renews a claim for a solo attempt, and marks it as solo. Returns whether this lease still
@@ -134,8 +129,7 @@ impl Store {
         const SQL: &str = "-- claim_alone
             update claims set until = now() + $5::float8 * interval '1 second', alone = true
             where batch = $1 and webhook = $2 and entry = $3 and token = $4";
-        let doing = "claim an attempt for a worker alone";
-        let client = self.client().await?;
+        let client = self.connection("claim an attempt for a worker alone").await?;
         client
             .execute(
                 SQL,
@@ -149,7 +143,6 @@ impl Store {
             )
             .await
             .map(|rows| rows == 1)
-            .map_err(StoreError::at(doing))
     }
 }
 

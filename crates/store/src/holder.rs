@@ -74,8 +74,8 @@ impl Holder {
     /// Tries to lock; false if another session has the lock, which may be this holder's former one
     /// that the server has not ended yet, or a worker that asks whether it is free.
     pub(crate) async fn lock(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
-        const SQL: &str = "-- holder_lock\nselect pg_try_advisory_lock($1, $2)";
-        client.query_one(SQL, &[&LOCK_CLASS, &self.id]).await?.try_get(0)
+        const SQL: &str = "-- holder_lock\nselect pg_try_advisory_lock($1, $2) as locked";
+        client.query_one(SQL, &[&LOCK_CLASS, &self.id]).await?.try_get("locked")
     }
 
     /// Notes that the session that has the lock lived at this time.

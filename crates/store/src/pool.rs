@@ -48,8 +48,7 @@ impl Store {
         Ok(Connection::new(self.client().await?, doing))
     }
 
-    /// Takes a connection from the pool. Do not hold one during a POST or a wait for the broker.
-    pub(crate) async fn client(&self) -> Result<Object, StoreError> {
+    async fn client(&self) -> Result<Object, StoreError> {
         let pooled = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(unreachable) => unreachable.into(),
             other => StoreError::Connect(Box::new(other)),

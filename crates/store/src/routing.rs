@@ -19,6 +19,7 @@ use fanfare_core::job::Due;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::attempts::delivery_key;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::random;
@@ -152,8 +153,8 @@ impl Store {
         let client = self.connection("look for unsettled events").await?;
         let rows = client.query(SQL, &[&keys]).await?;
         let due = |row: &Row| {
-            let webhook = WebhookId(row.column("webhook")?);
-            Ok(Due { batch: BatchKey(row.column("batch")?), webhook, entry: 1 })
+            let (batch, webhook) = delivery_key(row)?;
+            Ok(Due { batch, webhook, entry: 1 })
         };
         rows.iter().map(due).collect()
     }

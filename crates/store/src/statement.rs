@@ -17,24 +17,13 @@ use crate::spans;
 /// A statement that runs often: a connection prepares it only once.
 pub(crate) struct Cached<'a>(pub(crate) &'a str);
 
-/// A statement that a connection has prepared, and its text.
-pub(crate) struct Prepared<'a> {
-    sql: &'a str,
-    statement: Statement,
-}
-
-/// A statement as text, to be prepared once or each time, or prepared.
+/// A statement, to be prepared once or each time.
 pub(crate) trait Query {
     fn sql(&self) -> &str;
 
     /// Whether a connection keeps the statement when it has prepared it.
     fn is_cached(&self) -> bool {
         false
-    }
-
-    /// The statement, if it was prepared.
-    fn prepared(&self) -> Option<&Statement> {
-        None
     }
 }
 
@@ -60,16 +49,6 @@ impl Query for Cached<'_> {
     }
 }
 
-impl Query for Prepared<'_> {
-    fn sql(&self) -> &str {
-        self.sql
-    }
-
-    fn prepared(&self) -> Option<&Statement> {
-        Some(&self.statement)
-    }
-}
-
 /// The parameters of a statement.
 pub(crate) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -90,51 +69,15 @@ pub(crate) trait Run {
     ) -> Result<u64, Error>;
 }
 
-impl Run for Object {
-    async fn rows(
-        &self,
-        query: &(impl Query + ?Sized),
-        values: Values<'_>,
-    ) -> Result<Vec<Row>, Error> {
-        self.query(query, values).await
-    }
-
-    async fn changed(
-        &self,
-        query: &(impl Query + ?Sized),
-        values: Values<'_>,
-    ) -> Result<u64, Error> {
-        self.execute(query, values).await
-    }
-}
-
-impl Run for Transaction<'_> {
-    async fn rows(
-        &self,
-        query: &(impl Query + ?Sized),
-        values: Values<'_>,
-    ) -> Result<Vec<Row>, Error> {
-        self.query(&in_transaction(self, query).await?, values).await
-    }
-
-    async fn changed(
-        &self,
-        query: &(impl Query + ?Sized),
-        values: Values<'_>,
-    ) -> Result<u64, Error> {
-        self.execute(&in_transaction(self, query).await?, values).await
-    }
-}
-
-async fn in_transaction(
-    transaction: &Transaction<'_>,
-    query: &(impl Query + ?Sized),
-) -> Result<Statement, Error> {
-    match query.prepared() {
-        Some(statement) => Ok(statement.clone()),
-        None if query.is_cached() => transaction.prepare_cached(query.sql()).await,
-        None => transaction.prepare(query.sql()).await,
-    }
+/// Prepares a statement with the library's client, which may have it in its cache.
+macro_rules! prepare {
+    ($client:expr, $query:ident) => {
+        if $query.is_cached() {
+            $client.prepare_cached($query.sql()).await
+        } else {
+            $client.prepare($query.sql()).await
+        }
+    };
 }
 
 /// Runs a statement by a method of the library's client, and again if it was stale.
@@ -142,7 +85,7 @@ macro_rules! run {
     ($pooled:ident, $method:ident, $query:ident, $values:ident) => {{
         let span = spans::statement($query.sql());
         let running = async {
-            let statement = $pooled.statement($query).await?;
+            let statement = prepare!($pooled.client(), $query)?;
             match $pooled.client().$method(&statement, $values).await {
                 Ok(answer) => Ok(answer),
                 Err(error) => {
@@ -155,15 +98,8 @@ macro_rules! run {
     }};
 }
 
-impl Pooled {
-    /// Prepares a statement, unless this connection has done so before.
-    pub(crate) async fn prepare_cached<'a>(&self, sql: &'a str) -> Result<Prepared<'a>, Error> {
-        let statement = self.client().prepare_cached(sql).await?;
-        Ok(Prepared { sql, statement })
-    }
-
-    /// Returns all rows of a statement.
-    pub(crate) async fn query(
+impl Run for Object {
+    async fn rows(
         &self,
         query: &(impl Query + ?Sized),
         values: Values<'_>,
@@ -171,23 +107,34 @@ impl Pooled {
         run!(self, query, query, values)
     }
 
-    /// Returns the number of rows that a statement changed.
-    pub(crate) async fn execute(
+    async fn changed(
         &self,
         query: &(impl Query + ?Sized),
         values: Values<'_>,
     ) -> Result<u64, Error> {
         run!(self, execute, query, values)
     }
+}
 
-    async fn statement(&self, query: &(impl Query + ?Sized)) -> Result<Statement, Error> {
-        match query.prepared() {
-            Some(statement) => Ok(statement.clone()),
-            None if query.is_cached() => self.client().prepare_cached(query.sql()).await,
-            None => self.client().prepare(query.sql()).await,
-        }
+impl Run for Transaction<'_> {
+    async fn rows(
+        &self,
+        query: &(impl Query + ?Sized),
+        values: Values<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        self.query(&prepare!(self, query)?, values).await
     }
 
+    async fn changed(
+        &self,
+        query: &(impl Query + ?Sized),
+        values: Values<'_>,
+    ) -> Result<u64, Error> {
+        self.execute(&prepare!(self, query)?, values).await
+    }
+}
+
+impl Pooled {
     /// Prepares a statement again, if it was stale.
     async fn prepare_again(
         &self,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
+use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use tokio_postgres::Row;
 
+use crate::attempts::delivery_key;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
@@ -138,12 +139,12 @@ fn count(row: &Row) -> Result<(DateTime<Utc>, String, i64), StoreError> {
 }
 
 fn last(row: &Row) -> Result<LastAttempt, StoreError> {
-    let webhook = WebhookId(row.column("webhook")?);
+    let (batch, webhook) = delivery_key(row)?;
     Ok(LastAttempt {
         at: row.column("at")?,
         outcome: row.column("outcome")?,
         status: row.column("status")?,
-        delivery: DeliveryId::of(BatchKey(row.column("batch")?), webhook),
+        delivery: DeliveryId::of(batch, webhook),
         webhook,
     })
 }

@@ -64,24 +64,14 @@ impl IntoResponse for PageError {
                 "That did not arrive whole",
                 "The form ended too early. Go back and send it again.",
             ),
-            Self::Unavailable => {
-                let mut response = error_page(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "The service is not available for now",
-                    "It can't reach its database. Nothing is lost; try again in a moment.",
-                );
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
-                response
-            }
-            Self::TookTooLong => {
-                let mut response = error_page(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "That took too long",
-                    "The database has too much to look through. Ask for less, or try again later.",
-                );
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
-                response
-            }
+            Self::Unavailable => retry_page(
+                "The service is not available for now",
+                "It can't reach its database. Nothing is lost; try again in a moment.",
+            ),
+            Self::TookTooLong => retry_page(
+                "That took too long",
+                "The database has too much to look through. Ask for less, or try again later.",
+            ),
             Self::Internal => error_page(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong",
@@ -93,6 +83,13 @@ impl IntoResponse for PageError {
 
 fn error_page(status: StatusCode, title: &'static str, text: &'static str) -> Response {
     page(status, &ErrorPage { frame: Frame::anonymous(), title, text })
+}
+
+/// A page about a state that passes.
+fn retry_page(title: &'static str, text: &'static str) -> Response {
+    let mut response = error_page(StatusCode::SERVICE_UNAVAILABLE, title, text);
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+    response
 }
 
 fn to_sign_in(next: &str, htmx: bool) -> Response {

@@ -85,7 +85,7 @@ pub(crate) struct ListQuery {
 )]
 pub(crate) async fn list(
     State(app): State<Shared>,
-    Administrator(caller): Administrator,
+    Administrator(actor): Administrator,
     Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let ListQuery { queue: kind, reason, webhook, limit: most, cursor: from } = wanted;
@@ -94,7 +94,7 @@ pub(crate) async fn list(
     let listing = Listing { choice, from, until, limit: usize::try_from(limit(most)).ok() };
     // Keep only what is shown, because the messages may be many and large.
     let mut items = Vec::new();
-    let (session, actor) = (session(&app).await?, caller.actor());
+    let session = session(&app).await?;
     let next = dead_letters::list(&session, &actor, listing, |kind, letter| {
         items.push(to_raw_value(&view::json(kind, &letter)));
     });
@@ -181,10 +181,11 @@ pub(crate) struct KeptLetter {
 )]
 pub(crate) async fn replay_all(
     State(app): State<Shared>,
-    Administrator(caller): Administrator,
+    Administrator(actor): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle_selected(&app, &caller.actor(), members(body).await?, true).await
+    let action = Action::Replay(&app.store);
+    settle_selected(&app, &actor, action, members(body).await?).await
 }
 
 /// Discard dead letters for good.
@@ -204,22 +205,21 @@ pub(crate) async fn replay_all(
 )]
 pub(crate) async fn discard(
     State(app): State<Shared>,
-    Administrator(caller): Administrator,
+    Administrator(actor): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle_selected(&app, &caller.actor(), members(body).await?, false).await
+    settle_selected(&app, &actor, Action::Discard, members(body).await?).await
 }
 
 async fn settle_selected(
     app: &App,
     actor: &Actor,
+    action: Action<'_>,
     selection: Selection,
-    is_replay: bool,
 ) -> Result<Response, Problem> {
     let dry_run = selection.dry_run;
     let (choice, from) = choice(selection)?;
     let session = session(app).await?;
-    let action = if is_replay { Action::Replay(&app.store) } else { Action::Discard };
     let request = Request { choice, from, until: Some(Instant::now() + SEARCH_TIME), dry_run };
     let mut kept_because = Vec::new();
     let settled = settle(&session, actor, action, request, |letter, why| {

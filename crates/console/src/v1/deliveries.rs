@@ -87,20 +87,20 @@ pub(crate) struct ListQuery {
 )]
 pub(crate) async fn list(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let filter = DeliveryFilter {
         webhook: wanted.webhook,
         event: wanted.event,
-        owner: user.owner_filter(wanted.owner)?,
+        owner: actor.owner_filter(wanted.owner)?,
         state: wanted.state,
         since: wanted.since,
         until: wanted.until,
         after: wanted.cursor,
         limit: limit(wanted.limit),
     };
-    let found = deliveries::list(&app.context, &user.0.actor(), filter).await?;
+    let found = deliveries::list(&app.context, &actor, filter).await?;
     let items = found.deliveries.iter().map(view::json).collect();
     Ok(page(items, found.next.as_ref().map(cursor)))
 }
@@ -117,10 +117,10 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn show(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id): Id<DeliveryId>,
 ) -> Result<Response, Problem> {
-    let (delivery, attempts) = deliveries::show(&app.context, &user.0.actor(), id).await?;
+    let (delivery, attempts) = deliveries::show(&app.context, &actor, id).await?;
     Ok(json(StatusCode::OK, &view::json_with_attempts(&delivery, &attempts)))
 }
 
@@ -137,10 +137,10 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn retry(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id): Id<DeliveryId>,
 ) -> Result<Response, Problem> {
-    let retried = deliveries::retry(&app.context, &user.0.actor(), id).await?;
+    let retried = deliveries::retry(&app.context, &actor, id).await?;
     let begun = matches!(retried, Retry::Begun { .. });
     Ok(json(StatusCode::ACCEPTED, &Retried { id: id.to_string(), begun }))
 }

@@ -74,7 +74,7 @@ pub(crate) struct ListQuery {
 )]
 pub(crate) async fn list(
     State(app): State<Shared>,
-    Administrator(caller): Administrator,
+    Administrator(actor): Administrator,
     Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let filter = EventFilter {
@@ -85,7 +85,7 @@ pub(crate) async fn list(
         after: wanted.cursor,
         limit: limit(wanted.limit),
     };
-    let EventPage { events, next } = events::list(&app.context, &caller.actor(), filter).await?;
+    let EventPage { events, next } = events::list(&app.context, &actor, filter).await?;
     Ok(page(events.iter().map(view::json).collect(), next.as_ref().map(cursor)))
 }
 
@@ -117,12 +117,11 @@ pub(crate) struct EventQuery {
 )]
 pub(crate) async fn show(
     State(app): State<Shared>,
-    Administrator(caller): Administrator,
+    Administrator(actor): Administrator,
     Id(id): Id<String>,
     Query(EventQuery { source }): Query<EventQuery>,
 ) -> Result<Response, Problem> {
-    let (event, detail) =
-        events::show(&app.context, &caller.actor(), &id, source.as_deref()).await?;
+    let (event, detail) = events::show(&app.context, &actor, &id, source.as_deref()).await?;
     let shown = view::json_with_detail(&event, &detail).map_err(|error| {
         tracing::error!(%error, "the notification of an event is not JSON");
         Problem::Internal
@@ -175,14 +174,13 @@ pub(crate) struct ExplainQuery {
 )]
 pub(crate) async fn explain(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id_text): Id<String>,
     Query(ExplainQuery { source, webhook, owner, limit }): Query<ExplainQuery>,
 ) -> Result<Response, Problem> {
     let limit = limit.map_or(EXPLAINED, |limit| limit.0);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let filter = ExplainFilter { webhook, owner, limit };
-    let actor = user.0.actor();
     let explained =
         events::explain(&app.context, &actor, &id_text, source.as_deref(), filter).await?.explained;
     let verdicts =

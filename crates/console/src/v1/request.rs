@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
+use fanfare_app::Actor;
 use fanfare_core::duration;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
@@ -22,33 +23,26 @@ use crate::app::Shared;
 use crate::auth::caller::Caller;
 
 /// The user who sends a request.
-pub(crate) struct User(pub(crate) Caller);
+pub(crate) struct User(pub(crate) Actor);
 
 impl FromRequestParts<Shared> for User {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
-        Ok(Self(Caller::from_request_parts(parts, app).await?))
+        Ok(Self(Caller::from_request_parts(parts, app).await?.actor()))
     }
 }
 
 /// The System Administrator who sends a request.
-pub(crate) struct Administrator(pub(crate) Caller);
+pub(crate) struct Administrator(pub(crate) Actor);
 
 impl FromRequestParts<Shared> for Administrator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
-        let User(caller) = User::from_request_parts(parts, app).await?;
+        let User(actor) = User::from_request_parts(parts, app).await?;
         let refused = Problem::Forbidden("do this");
-        if caller.administrator { Ok(Self(caller)) } else { Err(refused) }
-    }
-}
-
-impl User {
-    /// Returns the owner to whose webhooks the request is limited.
-    pub(crate) fn owner_filter(&self, wanted: Option<Name>) -> Result<Option<Name>, Problem> {
-        Ok(self.0.actor().owner_filter(wanted)?)
+        if actor.is_administrator() { Ok(Self(actor)) } else { Err(refused) }
     }
 }
 

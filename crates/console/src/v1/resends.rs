@@ -97,13 +97,12 @@ pub(crate) struct ResendQuery {
 )]
 pub(crate) async fn begin(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id): Id<WebhookId>,
     Query(ResendQuery { since, dry_run }): Query<ResendQuery>,
 ) -> Result<Response, Problem> {
     let since = since.unwrap_or(DateTime::UNIX_EPOCH);
     let dry_run = dry_run.unwrap_or(false);
-    let actor = user.0.actor();
     if dry_run {
         let Counted { count, more } = resends::count(&app.context, &actor, id, since).await?;
         let counted = RetriedFailed { count, dry_run, more, resend: None };
@@ -124,10 +123,10 @@ pub(crate) async fn begin(
 )]
 pub(crate) async fn show(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id): Id<WebhookId>,
 ) -> Result<Response, Problem> {
-    let found = resends::show(&app.context, &user.0.actor(), id, Which::Newest).await?;
+    let found = resends::show(&app.context, &actor, id, Which::Newest).await?;
     Ok(progress(found))
 }
 
@@ -142,10 +141,10 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn cancel(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id): Id<WebhookId>,
 ) -> Result<Response, Problem> {
-    let found = resends::cancel(&app.context, &user.0.actor(), id, Which::Newest).await?;
+    let found = resends::cancel(&app.context, &actor, id, Which::Newest).await?;
     Ok(progress(found))
 }
 

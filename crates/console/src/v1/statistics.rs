@@ -103,15 +103,15 @@ pub(crate) struct StatisticsQuery {
 )]
 pub(crate) async fn show(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Query(StatisticsQuery { webhook, owner, hours }): Query<StatisticsQuery>,
 ) -> Result<Response, Problem> {
     if let Some(webhook) = webhook {
-        webhooks::find(&app.context, &user.0.actor(), webhook).await?;
+        webhooks::find(&app.context, &actor, webhook).await?;
     }
     let filter = StatisticsFilter {
         webhook,
-        owner: user.owner_filter(owner)?,
+        owner: actor.owner_filter(owner)?,
         hours: hours.map_or(HOURS, |hours| hours.0),
         longest_chain: app.longest_chain,
     };

@@ -76,10 +76,10 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
 )]
 pub(crate) async fn show(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id): Id<WebhookId>,
 ) -> Result<Response, Problem> {
-    let webhook = webhooks::find(&app.context, &user.0.actor(), id).await?;
+    let webhook = webhooks::find(&app.context, &actor, id).await?;
     Ok(json(StatusCode::OK, &shown(&app, &webhook)))
 }
 
@@ -100,11 +100,10 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn change(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id): Id<WebhookId>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let actor = user.0.actor();
     webhooks::find(&app.context, &actor, id).await?;
     let WebhookChange { rate_limit } = members(body).await?;
     let rate_limit = match rate_limit {
@@ -171,10 +170,10 @@ pub(crate) struct Tested {
 )]
 pub(crate) async fn test(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id): Id<WebhookId>,
 ) -> Result<Response, Problem> {
-    let sent = test_events::send(&app.context, &user.0.actor(), id).await?;
+    let sent = test_events::send(&app.context, &actor, id).await?;
     let Sent { event, due, received_at } = sent;
     let tested = Tested {
         delivery: due.id().to_string(),
@@ -260,11 +259,10 @@ pub(crate) struct Rotated {
 )]
 pub(crate) async fn rotate(
     State(app): State<Shared>,
-    user: User,
+    User(actor): User,
     Id(id): Id<WebhookId>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let actor = user.0.actor();
     webhooks::find(&app.context, &actor, id).await?;
     let Rotation { secret: wanted, overlap } = members(body).await?;
     let mut wrong = Vec::new();

@@ -58,8 +58,8 @@ macro_rules! having_role {
 }
 
 /// The common tables from `asked`, which also has a rank of its scopes, to `way`: the grants that
-/// give a user's version `read`, if it is enabled. The lowest `precedence`, then `rank`, then
-/// `role` decides.
+/// give a user's version `read`, if it is enabled. The first in the order of [`deciding_first!`]
+/// decides.
 ///
 /// `$members` is `directory_members`, or a part of it for some users, since a role may have every
 /// user as a member.
@@ -89,6 +89,14 @@ macro_rules! grants_of_readers {
             $administrator,
             ")"
         )
+    };
+}
+
+/// The order of the rows of `way` as `w`. Roles are compared byte by byte, so that the role that
+/// decides is the same in every database, whatever its collation.
+macro_rules! deciding_first {
+    () => {
+        "w.precedence, w.rank, w.role collate \"C\""
     };
 }
 
@@ -145,5 +153,6 @@ macro_rules! is_administrator {
 }
 
 pub(crate) use {
-    asked_of_resource, asking, granting, grants_of_readers, having_role, holds, is_administrator,
+    asked_of_resource, asking, deciding_first, granting, grants_of_readers, having_role, holds,
+    is_administrator,
 };

@@ -1,6 +1,8 @@
 //! The statements about access.
 
-use super::rule::{asked_of_resource, asking, grants_of_readers, holds, is_administrator};
+use super::rule::{
+    asked_of_resource, asking, deciding_first, grants_of_readers, holds, is_administrator,
+};
 
 /// The check that a worker makes before a retry. Parameters: $1 to $4 the questions' numbers,
 /// users, scopes and targets; $5 the administrators' role.
@@ -50,7 +52,8 @@ pub(super) const CHECK: &str = concat!(
     select w.precedence, w.scope, w.target, w.role, greatest(w.since, u.begin_revision) as since,
            u.enabled, u.deleted
     from asker u left join way w on w.user_id = u.id and u.enabled
-    order by w.precedence, w.rank, w.role"
+    order by ",
+    deciding_first!()
 );
 
 /// All grants by which enabled users may read a resource. Parameters: those of [`CHECK`] except $5.
@@ -68,7 +71,8 @@ pub(super) const READERS: &str = concat!(
         and ",
     holds!("u", "$1"),
     "
-    order by u.name_key, w.precedence, w.rank, w.role"
+    order by u.name_key collate \"C\", ",
+    deciding_first!()
 );
 
 /// The state of a user now, and one target of each scope that the user may read. Parameters: $1 the
@@ -87,7 +91,7 @@ pub(crate) const READABLE_SCOPES: &str = concat!(
     ), ",
     asking!(),
     ", granted as (
-        select g.scope, min(g.target) as target
+        select g.scope, min(g.target collate \"C\") as target
         from holder h join directory_grants g on g.version_id = h.id
         group by g.scope
     )

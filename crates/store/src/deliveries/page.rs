@@ -26,7 +26,7 @@ use super::position::Position;
 use super::query_shape::QueryShape;
 use super::window::Window;
 use super::{Delivery, DeliveryFilter};
-use crate::attempts::state;
+use crate::attempts::{delivery_key, state};
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
@@ -258,12 +258,8 @@ impl Store {
 }
 
 fn position(row: &Row) -> Result<Position, StoreError> {
-    let (batch, webhook) = key(row)?;
+    let (batch, webhook) = delivery_key(row)?;
     Ok(Position { at: row.column("at")?, batch, webhook })
-}
-
-fn key(row: &Row) -> Result<(BatchKey, WebhookId), StoreError> {
-    Ok((BatchKey(row.column("batch")?), WebhookId(row.column("webhook")?)))
 }
 
 /// The detail of a delivery that waits because its webhook is held.
@@ -273,7 +269,7 @@ fn held(until: Option<DateTime<Utc>>) -> Option<String> {
 }
 
 fn delivery(row: &Row) -> Result<Delivery, StoreError> {
-    let (batch, webhook) = key(row)?;
+    let (batch, webhook) = delivery_key(row)?;
     let detail: Option<String> = row.column("detail")?;
     Ok(Delivery {
         id: DeliveryId::of(batch, webhook),

@@ -1,6 +1,6 @@
 //! The statement that gathers the facts about webhooks as of an event's decision.
 
-use crate::access::rule::{asked_of_resource, grants_of_readers, holds};
+use crate::access::rule::{asked_of_resource, deciding_first, grants_of_readers, holds};
 
 /// Parameters: $1 webhook, $2 owner's key, $3 limit, $4 event's key, $5 the time of its receipt, $6
 /// the revision by which it was decided, $7 scopes, $8 targets, $9 the administrators' role.
@@ -42,7 +42,9 @@ pub(super) const FACTS: &str = concat!(
         select distinct on (o.id) o.id as user_id, w.precedence, w.scope, w.target, w.role,
                greatest(w.since, o.begin_revision) as since
         from way w join owner o on o.id = w.user_id
-        order by o.id, w.precedence, w.rank, w.role
+        order by o.id, ",
+    deciding_first!(),
+    "
     ), plan as (
         select p.webhook, e.batch
         from events e cross join unnest(e.webhooks) as p(webhook) where e.key = $4

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use fanfare_core::access::administrator_key;
-use fanfare_core::directory::{Content, Document, Permission, RoleDocument, UserDocument};
+use fanfare_core::directory::{Content, Document, Kind, Permission, RoleDocument, UserDocument};
 use fanfare_core::event::Event;
 use fanfare_core::explain::{By, Decision, Facts, Grant, OwnerState, WebhookVersion, explain};
 use fanfare_core::history::Directory;
@@ -17,11 +17,12 @@ use fanfare_store::explain::{ExplainFilter, WebhookExplained};
 use fanfare_store::routing::{Arrival, Routed};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
+use serde_json::json;
 use std::time::Duration;
 use uuid::Uuid;
 
 use crate::access::{Case, USERS, arrival, arrive, holds, recreated};
-use crate::support::Database;
+use crate::support::{Database, document, reads};
 
 /// The directory as of a revision, and the documents of which it is made.
 struct Reference<'a> {
@@ -234,6 +235,29 @@ async fn check_explained(
         prop_assert_eq!(delivery.is_some(), facts.planned, "{:?}", event);
     }
     Ok(())
+}
+
+/// The role that decides is that of the reference, which compares bytes: `Zeta` before `alpha`.
+#[tokio::test]
+async fn role_that_decides_does_not_depend_on_how_the_database_sorts() {
+    let database = Database::sorting_as_people_do().await;
+    let permissions = json!([reads("any-report", "")]);
+    let role = |name| json!({ "name": name, "permissions": permissions });
+    let user = |name| json!({ "name": name, "enabled": true, "roles": ["alpha", "Zeta"] });
+    let snapshot = json!({
+        "users": [user("anna"), user("_ben")], "roles": [role("alpha"), role("Zeta")]
+    });
+    let store = &database.store;
+    store.directory_apply(&[document(Kind::Snapshot, 1, &snapshot)]).await.unwrap();
+    let resource = Resource::parse("categories/c1/reports/r1").unwrap();
+    let anna = Name::parse("anna").unwrap();
+    let access = store.access_check(&anna, &resource, 1).await.unwrap();
+    assert_eq!(access.grants.first().unwrap().by, By::Role("Zeta".to_owned()));
+    let readers = store.access_readers(&resource, 1).await.unwrap();
+    assert!(readers.iter().all(|reader| reader.grant.by == By::Role("Zeta".to_owned())));
+    // Names are compared by their upper-case forms, and `_` comes after these.
+    let users: Vec<&str> = readers.iter().map(|reader| reader.user.as_str()).collect();
+    assert_eq!(users, ["anna", "_ben"]);
 }
 
 #[test]

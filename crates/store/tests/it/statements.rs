@@ -1,7 +1,7 @@
 //! Statements that were prepared before the schema changed, or that their session has lost.
 
 use fanfare_store::reconcile::Passed;
-use fanfare_store::{PlanMode, Remedy};
+use fanfare_store::{PlanMode, Remedy, StoreError};
 
 use crate::access::webhook;
 use crate::support::Database;
@@ -26,6 +26,19 @@ async fn statement_prepared_before_a_migration_is_prepared_again() {
     database.client.batch_execute(change).await.unwrap();
     let read = store.webhooks_get(&[hook.id]).await.unwrap();
     assert_eq!(read.len(), 1);
+}
+
+#[tokio::test]
+async fn value_of_another_type_is_an_error_that_names_its_column() {
+    let database = Database::new().await;
+    let hook = webhook("anna", &[], false);
+    database.store.webhook_add(&hook).await.unwrap();
+    let change = "alter table webhooks alter column description type bytea using null";
+    database.client.batch_execute(change).await.unwrap();
+    let error = database.store.webhooks_get(&[hook.id]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Column { name: "description", .. }), "{error:?}");
+    // The statement ran, although its answer can't be used.
+    assert!(error.may_have_taken_effect());
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use fanfare_testkit::sandbox::Sandbox;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
 
 /// A database with its tables.
 pub(crate) struct Database {
@@ -18,11 +19,27 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn new() -> Self {
-        let sandbox = Sandbox::new().await;
+        Self::of(Sandbox::new().await).await
+    }
+
+    async fn of(sandbox: Sandbox) -> Self {
         let store = store(&sandbox.database_url, PlanMode::Generic, 4);
         store.migrate().await.unwrap();
         let client = connect(&sandbox.database_url).await;
         Self { store, client, sandbox }
+    }
+
+    /// A database that sorts texts as people do, and not byte by byte.
+    pub(crate) async fn sorting_as_people_do() -> Self {
+        let Self { client, mut sandbox, .. } = Self::new().await;
+        let name = format!("sorted_{}", Uuid::new_v4().simple());
+        let create = format!(
+            "create database {name} template template0 encoding 'UTF8' locale_provider icu
+             icu_locale 'en' locale 'C.UTF-8'"
+        );
+        client.batch_execute(&create).await.unwrap();
+        sandbox.database_url = sandbox.database_url.replace(sandbox.on_servers().1, &name);
+        Self::of(sandbox).await
     }
 
     /// Another connection that does not belong to the store.
