@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use fanfare_core::ids::WebhookId;
 use fanfare_testkit::build;
 use fanfare_testkit::service::Logs;
@@ -30,6 +30,11 @@ const PROGRESS: Duration = Duration::from_secs(10);
 /// How often webhooks are resumed whose receiver was gone.
 const RESUME: Duration = Duration::from_secs(10);
 
+/// The load flows when this many notifications have arrived.
+const FLOWING: usize = 50;
+
+const FLOWS_WITHIN: Duration = Duration::from_mins(3);
+
 /// A run with all its parts.
 struct Run {
     site: Arc<Site>,
@@ -55,6 +60,7 @@ async fn break_and_judge(arguments: &Arguments, has_own_mounts: bool, logs: &Log
     let run = Run::start(arguments, has_own_mounts, logs).await?;
     let publishing = run.publish(arguments);
     let helpers = run.helpers();
+    run.load_flows().await?;
     let actor = Actor::new(Arc::clone(&run.site), Arc::clone(&run.processes));
     Arc::clone(&actor).run(schedule).await?;
 
@@ -115,6 +121,16 @@ impl Run {
             }
         });
         [supervisor, resuming, progress]
+    }
+
+    /// Waits until notifications arrive, so that the faults hit work.
+    async fn load_flows(&self) -> Result<()> {
+        let since = Instant::now();
+        while self.sink.count() < FLOWING {
+            ensure!(since.elapsed() < FLOWS_WITHIN, "no load flows within {FLOWS_WITHIN:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 
     async fn evidence(
