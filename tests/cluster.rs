@@ -141,7 +141,10 @@ async fn faults_of_one_node_of_a_cluster_lose_nothing_and_deliveries_resume_with
     let webhook = world.webhook(&receiver.url("/hook")).await;
     let mut processes = Vec::new();
     for role in ["router", "router", "worker", "worker"] {
-        processes.push(world.start(role).await);
+        let process = world.spawn(role);
+        // The first one makes some thirty queues, for each of which three nodes elect a leader.
+        process.wait_for_line("connected to the broker", 3 * SOON).await;
+        processes.push(process);
     }
     let nodes: Vec<String> = (0..NODES).map(|node| cluster.node_url(node, "fanfare")).collect();
     let stop = Notify::new();
