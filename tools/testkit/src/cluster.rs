@@ -116,9 +116,11 @@ impl<'a> Cluster<'a> {
         self.tell(node, &|name| format!("erlang:set_cookie('{name}', erlang:get_cookie())"))
     }
 
-    /// Whether a node takes part in the cluster.
+    /// Whether a node works and is connected to all others.
+    #[must_use]
     pub fn is_up(&self, node: usize) -> bool {
-        self.endpoints[node].broker_answers()
+        let works = format!("{} = length(nodes()), true = rabbit:is_running().", NODES - 1);
+        self.endpoints[node].evaluate(&works).is_ok()
     }
 
     /// Evaluates an expression in a node for each of the others.
