@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::ids::{BatchKey, DeliveryId, WebhookId};
+use crate::reject::shortened;
 
 /// The most deliveries in one job.
 pub const MAX_DELIVERIES: usize = 64;
@@ -131,7 +132,8 @@ impl Job {
 
 /// Parses a job from an object that has other members too.
 fn known_kind(bytes: &[u8], error: &serde_json::Error) -> Result<Job, JobError> {
-    let not_a_job = |error: &serde_json::Error| JobError::NotAJob(error.to_string());
+    // The error may quote a value that is as large as the message.
+    let not_a_job = |error: &serde_json::Error| JobError::NotAJob(shortened(error.to_string()));
     let members: BTreeMap<String, &RawValue> =
         serde_json::from_slice(bytes).map_err(|_| not_a_job(error))?;
     let mut known = members.iter().filter(|(kind, _)| KINDS.contains(&kind.as_str()));
@@ -201,6 +203,9 @@ mod tests {
         ] {
             assert!(matches!(read(text), Err(JobError::NotAJob(_))), "{text}");
         }
+        let huge =
+            read(&format!(r#"{{"Due":"{}"}}"#, "x".repeat(100_000))).unwrap_err().to_string();
+        assert!(huge.len() < 1024, "{} bytes", huge.len());
         let impossible = due.replace(r#""entry":3"#, r#""entry":0"#);
         let impossible = Job::from_bytes(format!("{{\"Due\":[{impossible}]}}").as_bytes());
         assert!(matches!(impossible, Err(JobError::NotAJob(_))));

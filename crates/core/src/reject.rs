@@ -93,15 +93,39 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// A refusal for this reason.
+    /// A refusal for this reason. A detail that is longer than 512 bytes is cut: it quotes a
+    /// value that may be as large as the message, and it is logged, stored, and sent in a header of
+    /// 1 KiB, which has to have room for the consequence too.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: shortened(detail.into()) }
     }
+}
+
+/// The longest sentence that quotes what a peer sent, in bytes.
+const LONGEST: usize = 512;
+
+/// A sentence that is cut if it is too long.
+pub(crate) fn shortened(mut sentence: String) -> String {
+    const CUT: &str = "…";
+    if sentence.len() > LONGEST {
+        sentence.truncate(sentence.floor_char_boundary(LONGEST - CUT.len()));
+        sentence.push_str(CUT);
+    }
+    sentence
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_detail_that_quotes_a_large_value_is_cut() {
+        let detail = |text: &str| Reject::new(Reason::BadData, text).detail;
+        let fits = "é".repeat(256);
+        assert_eq!(detail(&fits), fits);
+        let cut = detail(&format!("{fits}x"));
+        assert_eq!((cut.len(), cut.strip_suffix('…')), (511, Some("é".repeat(254).as_str())));
+    }
 
     #[test]
     fn codes_are_unique() {
