@@ -23,6 +23,7 @@ mod examples;
 mod explain;
 mod fail_closed;
 mod failover;
+mod failpoints;
 mod hostile;
 mod isolation;
 mod lost_answers;

@@ -73,6 +73,9 @@ fn collect(binary: &Path) -> Result<()> {
     fs::create_dir_all(folder.join("completions")).context("making the folder of the package")?;
     let fanfare = folder.join("fanfare");
     fs::copy(binary, &fanfare).with_context(|| format!("copying {}", binary.display()))?;
+    let reads_failpoints = program("grep").args(["-qaF", "FAILPOINTS"]).arg(&fanfare).status();
+    let is_without = reads_failpoints.context("running grep")?.code() == Some(1);
+    ensure!(is_without, "{} has failpoints, which are for tests alone", binary.display());
     show(program("deploy/separate-symbols").arg(&fanfare))?;
     output_of(program(&fanfare).arg("man").arg(folder.join("man")))?;
     for (shell, file) in COMPLETIONS {

@@ -18,6 +18,9 @@ use crate::actions::{Action, Model};
 use crate::environment;
 use crate::state::{Body, Process, State};
 
+/// The most states that are looked at. A trace that is explained needs some hundreds.
+const MAX_STATES: usize = 5_000;
+
 /// The faults that a trace may have.
 const FAULTS: u8 = u8::MAX;
 
@@ -87,7 +90,7 @@ pub fn explain(
     let mut seen = HashSet::from([start.clone()]);
     let mut open = vec![start.clone()];
     let mut furthest = start;
-    while let Some(node) = open.pop() {
+    while let Some(node) = open.pop().filter(|_| seen.len() < MAX_STATES) {
         if replay.is_whole(&node) {
             return Ok(());
         }
@@ -121,7 +124,9 @@ fn tasks(lines: &[Line], batch: &str, webhook: &str) -> Vec<Task> {
         if steps.last().is_some_and(|last| last.name == line.step && line.step == "RouterTakes") {
             continue;
         }
-        let begin = steps.last().map_or(0, |last| last.end);
+        // What was received has waited in the process, so it counts from when it was looked at.
+        let is_first = steps.is_empty() || line.step.ends_with("Takes");
+        let begin = if is_first { line.at } else { steps.last().map_or(line.at, |last| last.end) };
         let seq = u8::try_from(line.seq).unwrap_or(u8::MAX);
         steps.push(Step { name: line.step.clone(), seq, begin, end: line.at });
     }
@@ -248,9 +253,7 @@ impl Replay<'_> {
     fn silent(&self, node: &Node, successors: &mut Vec<Node>) {
         let mut time = Vec::new();
         environment::time(&node.state, &mut time);
-        for action in
-            time.into_iter().filter(|it| matches!(it, Action::LeaseExpires | Action::PlanAges))
-        {
+        for action in time.into_iter().filter(|it| is_unseen(*it)) {
             let state = self.model.next(&node.state, action);
             successors.push(Node { state, at: node.at.clone() });
         }
@@ -282,4 +285,9 @@ impl Replay<'_> {
         }
         Unexplained { explained, next, state: node.state.clone() }
     }
+}
+
+/// Whether time brings an action about, and no process writes it down.
+fn is_unseen(action: Action) -> bool {
+    matches!(action, Action::LeaseExpires | Action::HolderFoundDead | Action::PlanAges)
 }

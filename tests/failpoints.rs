@@ -1,0 +1,206 @@
+//! Processes that end at each step between two durable actions, tens of times, while events are
+//! published: nothing is lost, and only what was under way is sent twice.
+
+mod rare;
+mod supervisor;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fanfare_failpoints::Step;
+use fanfare_testkit::amqp::Amqp;
+use fanfare_testkit::process::Process;
+use fanfare_testkit::receiver::{Receiver, Reply, Request};
+use fanfare_testkit::wait::pass;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, World, publish_on};
+use supervisor::{Crew, KILLS, Supervisor};
+use verdict::Verdict;
+
+/// The time between two events.
+const PACE: Duration = Duration::from_millis(40);
+
+/// The webhooks' paths.
+const PATHS: [&str; 2] = ["/a", "/b"];
+
+/// A router, and a worker, that no failpoint ends.
+const ROUTER: Crew = Crew { role: "router", processes: 1, steps: &[], kills: 0 };
+const WORKER: Crew = Crew { role: "worker", processes: 1, steps: &[], kills: 0 };
+
+const ROUTERS: Crew = Crew {
+    role: "router",
+    processes: 2,
+    steps: &[Step::RouterTakes, Step::RouterPlans, Step::RouterPublishes, Step::RouterAcknowledges],
+    kills: KILLS,
+};
+
+const FIRST_ATTEMPTS: Crew = Crew {
+    role: "worker",
+    processes: 2,
+    steps: &[
+        Step::WorkerTakes,
+        Step::WorkerBegins,
+        Step::WorkerSends,
+        Step::WorkerRecords,
+        Step::WorkerNotesDeferral,
+        Step::WorkerPublishes,
+        Step::WorkerAcknowledges,
+    ],
+    kills: KILLS,
+};
+
+const LATER_ATTEMPTS: Crew = Crew {
+    role: "worker",
+    processes: 2,
+    steps: &[Step::WorkerReads, Step::WorkerPublishesDeadLetter],
+    kills: KILLS,
+};
+
+/// A world for processes that end often: they hold little at a time, and wait for little.
+async fn world() -> World {
+    World::new()
+        .await
+        .with("FANFARE_LOG", "warn")
+        .with("FANFARE_TIMEOUT", "2s")
+        .with("FANFARE_PREFETCH", "16")
+        .with("FANFARE_CONCURRENCY", "16")
+}
+
+/// The event with this number.
+fn numbered(number: usize) -> Value {
+    json!({
+        "specversion": "1.0", "id": format!("{number}"), "source": "/tests",
+        "type": "tasks.execute", "subject": "tasks/t1", "data": { "Number": number }
+    })
+}
+
+/// What is published under a number: its event alone.
+fn one_event(number: usize, _revision: i64) -> Vec<Value> {
+    vec![numbered(number)]
+}
+
+/// What happens to an installation.
+struct Scene<'a> {
+    world: &'a World,
+    crews: &'a [Crew],
+    /// How the receiver answers.
+    answer: fn(&Request, usize) -> Reply,
+    /// What is published under a number, when the directory began at a revision.
+    publish: fn(usize, i64) -> Vec<Value>,
+}
+
+/// A scene that was played. Its processes run on.
+struct Played<'a> {
+    receiver: Receiver,
+    supervisor: Supervisor<'a>,
+    deliveries: usize,
+    _processes: Vec<Process>,
+}
+
+impl<'a> Scene<'a> {
+    /// Lets the failpoints of the crews end processes while events are published.
+    async fn play(self) -> Played<'a> {
+        let Self { world, crews, answer, publish } = self;
+        let receiver = Receiver::start().await;
+        receiver.answer_with(answer);
+        for path in PATHS {
+            world.webhook(&receiver.url(path)).await;
+        }
+        // It makes the queues, without which no event is confirmed.
+        let first = world.spawn_with_envs("router", &[("FANFARE_LOG", "info")]);
+        first.wait_for_line("connected to the broker", SOON).await;
+        drop(first);
+        let supervisor = Supervisor::new(world);
+        let (done, began) = (AtomicBool::new(false), Instant::now());
+        let each = crews.iter().flat_map(|crew| std::iter::repeat_n(*crew, crew.processes));
+        let supervised = async {
+            let processes = join_all(each.map(|crew| supervisor.supervise(crew))).await;
+            done.store(true, Ordering::Relaxed);
+            processes
+        };
+        let published = publish_until(world, publish, &done);
+        let (published, processes) = tokio::join!(published, supervised);
+        let (counts, took) = (supervisor.counts(), began.elapsed());
+        println!("{counts:?} in {took:?}, {published} events");
+        let deliveries = published * PATHS.len();
+        Played { receiver, supervisor, deliveries, _processes: processes }
+    }
+
+    /// Plays the scene, and holds what happened against the promises.
+    async fn survive(self) -> Verdict {
+        let world = self.world;
+        Verdict::reach(world, &self.play().await).await
+    }
+}
+
+/// Publishes until `done`; returns the number of events.
+async fn publish_until(
+    world: &World,
+    messages: fn(usize, i64) -> Vec<Value>,
+    done: &AtomicBool,
+) -> usize {
+    let amqp = Amqp::connect(&world.report_server_url()).await.unwrap();
+    let revision: i64 = world.sql("select revision from directory_state").parse().unwrap();
+    let mut published = 0;
+    while !done.load(Ordering::Relaxed) {
+        for message in messages(published, revision) {
+            publish_on(&amqp, &message).await;
+        }
+        published += 1;
+        pass(PACE).await;
+    }
+    published
+}
+
+#[test]
+fn each_failpoint_ends_processes_in_one_of_these_tests() {
+    let crews = [&ROUTERS, &FIRST_ATTEMPTS, &LATER_ATTEMPTS].into_iter().chain(rare::CREWS);
+    let tried: BTreeSet<&str> = crews.flat_map(|crew| crew.steps).map(|step| step.name()).collect();
+    let all: BTreeSet<&str> = Step::ALL.iter().map(|step| step.name()).collect();
+    let untried: Vec<&str> = all.difference(&tried).copied().collect();
+    assert_eq!(untried, rare::UNTRIED.map(Step::name));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routers_that_end_at_any_step_lose_nothing() {
+    let scene = Scene {
+        world: &world().await,
+        crews: &[ROUTERS, WORKER],
+        answer: |_, _| Reply::status(200),
+        publish: one_event,
+    };
+    let verdict = scene.survive().await;
+    assert_eq!(verdict.duplicates, 0, "no worker ended");
+    assert_eq!(verdict.states, BTreeMap::from([("delivered".to_owned(), verdict.deliveries)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_end_at_any_step_of_a_first_attempt_lose_nothing() {
+    let scene = Scene {
+        world: &world().await,
+        crews: &[ROUTER, FIRST_ATTEMPTS],
+        answer: |_, _| Reply::status(200),
+        publish: one_event,
+    };
+    scene.survive().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_end_at_any_step_of_a_later_attempt_lose_nothing() {
+    let scene = Scene {
+        world: &world().await.with("FANFARE_RETRY_ATTEMPTS", "2"),
+        crews: &[ROUTER, LATER_ATTEMPTS],
+        // One webhook fails once, and the other one always.
+        answer: |request: &Request, _| {
+            let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+            let well = request.path == "/a" && body["Attempt"] != json!(1);
+            Reply::status(if well { 200 } else { 500 })
+        },
+        publish: one_event,
+    };
+    scene.survive().await;
+}

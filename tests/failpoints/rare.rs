@@ -1,0 +1,97 @@
+//! Steps that need something special to be reached: documents, refused events and slow receivers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fanfare_failpoints::Step;
+use fanfare_testkit::receiver::Reply;
+use fanfare_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use super::supervisor::{Crew, KILLS};
+use super::{PATHS, ROUTER, Scene, WORKER, numbered, one_event, world};
+
+const DOCUMENTS: Crew = Crew {
+    role: "router",
+    processes: 2,
+    steps: &[
+        Step::RouterAppliesDocuments,
+        Step::RouterKeeps,
+        Step::RouterAcknowledgesKept,
+        Step::DirectoryTakes,
+        Step::DirectoryApplies,
+        Step::DirectoryPublishes,
+        Step::DirectoryAcknowledges,
+    ],
+    kills: KILLS,
+};
+
+const SLOW: Crew =
+    Crew { role: "worker", processes: 3, steps: &[Step::WorkerReleases], kills: KILLS };
+
+/// The crews of these tests.
+pub(super) const CREWS: [&Crew; 2] = [&DOCUMENTS, &SLOW];
+
+/// Steps that this load does not reach: those of the reconciler and of a console, and what follows from a
+/// 410, from a lost session, and from a wait of seconds before an attempt. Set `FAILPOINTS` by hand.
+pub(super) const UNTRIED: [Step; 9] = [
+    Step::ReconcilerLeases,
+    Step::ReconcilerNotes,
+    Step::Reconciles,
+    Step::ResendPublishes,
+    Step::ResendRestarts,
+    Step::WorkerPauses,
+    Step::WorkerPostpones,
+    Step::WorkerReleasesLease,
+    Step::WorkerSecures,
+];
+
+/// A document of the directory, an event that waits for it, and an event that is refused.
+fn document_and_events(number: usize, revision: i64) -> Vec<Value> {
+    let revision = revision + 1 + i64::try_from(number).unwrap();
+    let document = json!({
+        "specversion": "1.0", "id": format!("d{revision}"), "source": "/tests",
+        "type": "directory.user", "accessrevision": revision,
+        "data": { "name": "anna", "enabled": true, "roles": ["System Administrator"] }
+    });
+    let mut event = numbered(number);
+    event["accessrevision"] = json!(revision);
+    let mut refused = numbered(number);
+    (refused["id"], refused["type"]) = (json!(format!("refused-{number}")), json!("other.execute"));
+    vec![document, event, refused]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routers_that_end_at_any_step_of_a_document_or_a_refused_event_lose_nothing() {
+    let world = world().await;
+    let scene = Scene {
+        world: &world,
+        crews: &[DOCUMENTS, WORKER],
+        answer: |_, _| Reply::status(200),
+        publish: document_and_events,
+    };
+    let verdict = scene.survive().await;
+    let refused: BTreeSet<String> =
+        (0..verdict.deliveries / PATHS.len()).map(|number| format!("refused-{number}")).collect();
+    eventually("each refused event has a dead letter", Duration::from_mins(1), async || {
+        let letters = world.json(&["dead-letters", "list", "--queue", "events"]).await;
+        let event = |letter: &Value| letter["event"].as_str().unwrap_or_default().to_owned();
+        let found: BTreeSet<String> = letters.as_array().unwrap().iter().map(event).collect();
+        if found == refused { Ok(()) } else { Err(found.len()) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_end_in_the_middle_of_a_slow_attempt_lose_nothing() {
+    let scene = Scene {
+        world: &world().await.with("FANFARE_TIMEOUT", "5s"),
+        crews: &[ROUTER, SLOW],
+        answer: |_, number| match number % 8 {
+            0 => Reply::status(200).after(Duration::from_millis(2_500)),
+            _ => Reply::status(200),
+        },
+        publish: one_event,
+    };
+    scene.survive().await;
+}
