@@ -5,7 +5,7 @@ use crate::wire::{LARGEST_FRAME, LIBRARY_FRAME};
 use fanfare_tls::{Check, Identity, Roots, Tls};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use std::sync::atomic::AtomicBool;
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 /// The time-out of a connection: name resolution, TCP, TLS and login together.
 pub(crate) const CONNECT_TIMEOUT_S: u64 = 10;
@@ -60,6 +60,14 @@ impl BrokerHost {
         let url = Url::parse(address).map_err(|error| unusable(&error.to_string()))?;
         if !matches!(url.scheme(), "amqp" | "amqps") {
             return Err(unusable("it must begin with amqp:// or amqps://"));
+        }
+        // In `anna:12/pw@mq` the password has a character that should have been escaped. It would be
+        // read as a part of the virtual host, which is logged.
+        if url[Position::AfterHost..].contains('@') {
+            return Err(unusable(
+                "it has an @ behind its host; in a user, a password or a virtual host write @ as %40, \
+                 / as %2F, ? as %3F and # as %23",
+            ));
         }
         let mut uri: AMQPUri = address
             .parse()
@@ -156,6 +164,20 @@ mod tests {
         assert_eq!(full.tls.roots, Roots::File("/a b".into()));
         let identity = Identity { certificate: "/c".into(), key: "/k".into() };
         assert_eq!(full.tls.identity, Some(identity));
+    }
+
+    #[test]
+    fn a_password_that_is_not_escaped_is_refused_instead_of_shown_as_a_virtual_host() {
+        for address in [
+            "amqp://a:12/hidden@mq",
+            "amqp://a:/hidden@mq/v",
+            "amqp://a:1?hidden@mq",
+            "amqp://a#hidden@",
+        ] {
+            let error = BrokerHost::parse(address).map(drop).unwrap_err().to_string();
+            assert!(error.contains("/ as %2F") && !error.contains("hidden"), "{error}");
+        }
+        assert_eq!(BrokerHost::parse("amqp://a:b@mq/a%40b").unwrap().uri.vhost, "a@b");
     }
 
     #[test]

@@ -90,9 +90,15 @@ fn compare(origin: &Url, host: &Authority) -> Origin {
 /// The hosts that the request names, the one that the client used first.
 fn hosts(headers: &HeaderMap) -> [Option<Authority>; 2] {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let parse =
-        |text: &str| text.parse::<Authority>().ok().filter(|host| !host.as_str().contains('@'));
+    let parse = |text: &str| text.parse::<Authority>().ok().filter(is_host);
     [forwarded(headers, "x-forwarded-host", "host").and_then(parse), host.and_then(parse)]
+}
+
+/// Whether a browser understands it as a host with or without a port. `Authority` also accepts a
+/// user, and ports that are no numbers.
+fn is_host(host: &Authority) -> bool {
+    let url = Url::parse(&format!("http://{host}/"));
+    url.is_ok_and(|url| url.username().is_empty() && !host.as_str().contains('@'))
 }
 
 /// Returns the value from the first proxy, in its own header or in `Forwarded`.
@@ -160,7 +166,7 @@ mod tests {
         check_absolute("", &[("host", "127.0.0.1:1"), forwarded, tls], "https://b.example:8443/a");
         let standard = ("forwarded", "proto=https;host=\"b.example:8443\"");
         check_absolute("", &[("host", "a"), standard], "https://b.example:8443/a");
-        for host in ["", "a/b", "u@a", "a b"] {
+        for host in ["", "a/b", "u@a", "a b", "a:b", "a:99999"] {
             check_absolute("", &[("host", host)], "/a");
         }
         check_absolute("https://a.example:443", &[("host", "b"), forwarded], "https://a.example/a");

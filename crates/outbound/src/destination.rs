@@ -94,6 +94,8 @@ impl<'a> Destination<'a> {
 /// Path and query of an absolute URL, as they are sent.
 fn request_target(text: &str) -> String {
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    // The URL library takes no host to be empty: it skips further slashes before the host.
+    let rest = rest.trim_start_matches(['/', '\\']);
     let start = rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len());
     let target = rest.get(start..).unwrap_or_default();
     let target = target.split_once('#').map_or(target, |(target, _)| target);
@@ -162,6 +164,7 @@ mod tests {
         check("http://example.org/é?ü=ß", "http://example.org/%C3%A9?%C3%BC=%C3%9F");
         check("http://example.org/a\\b?c\\d", "http://example.org/a/b?c%5Cd");
         check("http://example.org/a#b?c", "http://example.org/a");
+        check("http://\\example.org/a", "http://example.org/a");
         check("HTTP://Bücher.Example:80/A", "http://xn--bcher-kva.example/A");
         check("https://user:p%40ss@example.org:443/", "https://example.org/");
     }

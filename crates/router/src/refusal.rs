@@ -38,7 +38,7 @@ pub(crate) fn implausible_revision(document: &Document, newest: i64) -> Reject {
     let detail = format!(
         "the revision {revision} is too far ahead of the newest one, {newest}; if it is right, run \
          `fanfare directory accept-revision {revision}`, then `fanfare dead-letters replay --reason \
-         revision-implausible_revision`; if not, have the document published again with the right one"
+         revision-jump`; if not, have the document published again with the right one"
     );
     Reject::new(Reason::RevisionJump, detail)
 }
@@ -47,4 +47,19 @@ pub(crate) fn implausible_revision(document: &Document, newest: i64) -> Reject {
 pub(crate) fn entry_json(body: &[u8], position: usize) -> Option<String> {
     let entries: Vec<&RawValue> = serde_json::from_slice(without_byte_order_mark(body)).ok()?;
     entries.get(position).map(|raw| raw.get().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_core::directory::Content;
+
+    #[test]
+    fn the_advice_about_an_implausible_revision_names_the_reason_of_its_dead_letter() {
+        let content = Content::RefusedSnapshot { why: String::new() };
+        let reject = implausible_revision(&Document { revision: i64::MAX, content }, 1);
+        let option = format!("--reason {}`", reject.reason.code());
+        assert!(reject.detail.contains(&option), "{}", reject.detail);
+        assert!(!reject.detail.ends_with('…'), "{}", reject.detail);
+    }
 }

@@ -119,6 +119,11 @@ fn hosts(given: &Config, common: &Config) -> Result<Vec<DbHost>, StoreError> {
     let (hosts, addresses, ports) = (given.get_hosts(), given.get_hostaddrs(), given.get_ports());
     let count = hosts.len().max(addresses.len());
     let counted = |found: usize| found <= 1 || found == count;
+    // In `anna:a@b@db` the password has an `@` that should have been escaped. The library reads `b@db`
+    // as the host, whose name is logged.
+    if hosts.iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+        return Err(StoreError::BadParameter { name: "password", form: "an @ in it as %40" });
+    }
     if count == 0 || !counted(ports.len()) || (!addresses.is_empty() && addresses.len() != count) {
         return Err(StoreError::BadParameter {
             name: "host",
@@ -327,6 +332,14 @@ mod tests {
             assert_eq!((target.hosts[0].config.get_ssl_mode(), target.tls.check), (mode, check));
         }
         assert_refused("postgres://a:hidden@db/x?sslmode=verify", "give disable, prefer");
+    }
+
+    #[test]
+    fn a_password_that_is_not_escaped_is_refused_instead_of_shown_as_a_host() {
+        assert_refused("postgres://anna:a@hidden@db/x", "an @ in it as %40");
+        assert_refused("postgres://anna:a@hidden@one:1,two/x", "an @ in it as %40");
+        let escaped = target("postgres://anna:a%40b@db/x");
+        assert_eq!(escaped.hosts[0].config.get_password(), Some(&b"a@b"[..]));
     }
 
     #[test]

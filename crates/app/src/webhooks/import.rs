@@ -89,6 +89,9 @@ pub enum EntryError {
     /// The entry has no secret. With a new one, its receiver would refuse every notification.
     #[error("it has no Secret")]
     NoSecret,
+    /// The reason of the pause can't be stored.
+    #[error("its PausedReason is not valid: it holds the character U+0000")]
+    BadPausedReason,
     /// The verification of the address failed.
     #[error(transparent)]
     NotVerified(#[from] VerifyError),
@@ -192,10 +195,11 @@ fn parse_one(
     let Some(secret) = wanted.secret.take() else {
         return Ok(Valid::WithoutSecret(id));
     };
-    let reason = members
-        .text("PausedReason")?
-        .filter(|_| wanted.paused)
-        .map(|code| PauseReason::parse(&code));
+    let reason = members.text("PausedReason")?.filter(|_| wanted.paused);
+    if reason.as_ref().is_some_and(|code| code.contains('\0')) {
+        return Err(EntryError::BadPausedReason);
+    }
+    let reason = reason.map(|code| PauseReason::parse(&code));
     let webhook = wanted.into_webhook(id, owner, secret, now);
     Ok(Valid::Whole(Box::new(Webhook { paused_reason: reason, ..webhook })))
 }
@@ -296,12 +300,14 @@ mod tests {
             ENTRY.replace("0F8F", "1F8F").replace("\"User\"", "\"X\""),
             ENTRY.replace("0F8F", "3F8F").replace("https:", "ftp:"),
             "5".to_owned(),
+            ENTRY.replace("0F8F", "4F8F").replace("\"d\"", r#""d","PausedReason":"a\u0000b""#),
         ];
         let expected = [
             "line 4, entry 2: its Id is the one of line 1, entry 1",
             "line 7, entry 3: it has no User",
             "entry 4: The WebHook URI must be absolute",
             "entry 5: The body is not a webhook",
+            "entry 6: its PausedReason is not valid",
         ];
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         check(&texts, None, &expected);

@@ -1,7 +1,7 @@
 //! Masks the secret parts of a setting before it is shown.
 
 use fanfare_core::hosts;
-use url::Url;
+use url::{Position, Url};
 
 /// Replaces a secret part of a value.
 const MASK: &str = "***";
@@ -35,6 +35,11 @@ fn mask_password(text: &str) -> String {
     let Ok(mut url) = Url::parse(one_host.as_deref().unwrap_or(text)) else {
         return MASK.to_owned();
     };
+    // In `anna:12/pw@db` the password has a character that should have been escaped. A URL parser
+    // takes `anna:12` for a host and a port; those that connect take all of `12/pw`.
+    if url[Position::AfterHost..].contains('@') {
+        return MASK.to_owned();
+    }
     if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
         return MASK.to_owned();
     }
@@ -73,6 +78,10 @@ mod tests {
             ),
             ("amqps://a:pw@[::1]:1,two", "amqps://a:***@[::1]:1,two"),
             ("postgres://a:p/w@one:1,two:2/x", "***"),
+            ("postgres://anna:12/pw@db/x", "***"),
+            ("postgres://anna:12?pw@db/x", "***"),
+            ("amqp://anna:12#pw@mq", "***"),
+            ("amqp://anna:p%40w@mq/a%40b", "amqp://anna:***@mq/a%40b"),
         ] {
             assert_eq!(mask(value, Shown::WithoutPassword), expected);
         }

@@ -40,7 +40,11 @@ fn webhook_uri(bytes: &[u8]) {
     if let Some(value) = authorization(&uri) {
         assert!(value.starts_with(b"Basic ") && value.is_ascii());
     }
-    let sent = request_uri(&uri, None).unwrap_or_else(|| panic!("{text:?} can't be sent"));
+    let Some(sent) = request_uri(&uri, None) else {
+        // The URL library accepts hosts with characters that HTTP does not; their requests fail.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+        return assert!(!uri.host().chars().all(plain), "{text:?} can't be sent");
+    };
     let sent = Url::parse(&sent).unwrap_or_else(|error| panic!("{sent:?}: {error}"));
     assert_eq!(sent.origin(), url.origin(), "{text:?}");
     assert_eq!(decoded(sent.path()), decoded(url.path()), "{text:?} is sent as {sent}");
@@ -66,18 +70,16 @@ fn broker_url(bytes: &[u8]) {
         return;
     }
     let text = text.replace('*', PASSWORD);
-    match fanfare_broker::Config::new(&text, "fuzzing") {
-        Ok(config) => {
-            let is_password = |host: &str| format!("{host}@").contains(PASSWORD);
-            let in_user = text.split('@').next().is_some_and(is_password);
-            let shown = format!("{} {config:?}", config.broker());
-            assert!(!in_user || !text.contains('@') || !shown.contains(PASSWORD), "{shown}");
-        }
+    // Without an `@` behind it, it is no password, but a host, a virtual host or a parameter.
+    let is_password = text.split_once(PASSWORD).is_some_and(|(_, after)| after.contains('@'));
+    let shown = match fanfare_broker::Config::new(&text, "fuzzing") {
+        Ok(config) => format!("{} {config:?}", config.broker()),
         Err(error) => {
             check_sentence(&error.to_string());
-            assert!(!format!("{error} {error:?}").contains(PASSWORD), "{text}: {error:?}");
+            format!("{error} {error:?}")
         }
-    }
+    };
+    assert!(!is_password || !shown.contains(PASSWORD), "{text}: {shown}");
 }
 
 /// Whether the parameters of TLS name files, which the fuzzing is not to open.
@@ -89,7 +91,8 @@ fn database_url(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let url = format!("postgres://anna:{PASSWORD}@{text}");
     let pairs = format!("host=db password={PASSWORD} {text}");
-    for connection in [&url, &pairs] {
+    let unescaped = format!("postgres://anna:a@{PASSWORD}@{text}");
+    for connection in [&url, &pairs, &unescaped] {
         match hosts(connection) {
             Ok(hosts) => {
                 assert!(!hosts.is_empty());
