@@ -25,7 +25,7 @@ var secrets = (Environment.GetEnvironmentVariable("WEBHOOK_SECRETS")
         ?? throw new InvalidOperationException("WEBHOOK_SECRETS is not set"))
     .Split(' ').Select(secret => Encoding.UTF8.GetBytes(secret)).ToArray();
 
-// The same notification may come again. A real receiver keeps Ids in its database, where they
+// The same notification may arrive again. A real receiver keeps Ids in its database, where they
 // survive a restart, and stores the notification in the same transaction.
 var seen = new ConcurrentDictionary<string, bool>();
 var inbox = Channel.CreateUnbounded<string>();

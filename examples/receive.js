@@ -56,7 +56,7 @@ async function readBody(request) {
   return Buffer.concat(chunks);
 }
 
-// The same notification may come again. A real receiver keeps Ids in its database, where they
+// The same notification may arrive again. A real receiver keeps Ids in its database, where they
 // survive a restart, and stores the notification in the same transaction.
 const seen = new Set();
 

@@ -51,7 +51,7 @@ def is_genuine(secrets, headers, body):
 
 
 class Inbox:
-    """The notifications that came, by their Id. The same notification may come again."""
+    """The notifications that arrived, by their Id. The same notification may arrive again."""
 
     def __init__(self, path):
         self.lock = threading.Lock()

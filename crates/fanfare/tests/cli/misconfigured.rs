@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::servers::CliWithServers;
 
-/// Much longer than any step here takes.
-const SOON: Duration = Duration::from_secs(30);
+/// Long enough for anything that is not meant to take long, on a busy machine.
+const SOON: Duration = Duration::from_mins(1);
 
 /// How long the log of a role is observed: longer than several pauses between its attempts.
 const LISTENED: Duration = Duration::from_secs(6);
