@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::job::{Due, Job};
+use fanfare_core::job::{AttemptRef, Job};
 use fanfare_testkit::Break;
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
@@ -310,14 +310,14 @@ async fn job_with_too_many_webhooks_stops_no_worker() {
     let _router = world.start("router").await;
     let worker = world.start("worker").await;
     let amqp = world.amqp().await;
-    let due = |n: u128, entry| Due {
+    let due = |n: u128, entry| AttemptRef {
         batch: BatchKey(Uuid::from_u128(n)),
         webhook: WebhookId(Uuid::from_u128(n)),
-        entry,
+        sequence: entry,
     };
-    let wide: Vec<Due> = (0..3000).map(|n| due(n, 1)).collect();
+    let wide: Vec<AttemptRef> = (0..3000).map(|n| due(n, 1)).collect();
     let absurd = vec![due(1, i32::MAX), due(1, i32::MAX), due(1, 1)];
-    for job in [Job::Due(wide.clone()), Job::First(wide), Job::Due(absurd)] {
+    for job in [Job::Retry(wide.clone()), Job::FirstByReference(wide), Job::Retry(absurd)] {
         for queue in ["fanfare.deliveries", "fanfare.retries"] {
             let body = job.to_bytes().unwrap();
             amqp.publish("", queue, "application/json", &[], &body).await.unwrap();

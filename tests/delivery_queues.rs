@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use fanfare_core::share::Shares;
+use fanfare_core::shard::ShardCount;
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::wait::eventually;
@@ -25,7 +25,7 @@ impl Spread {
         let world = World::new().await.with("FANFARE_DELIVERY_QUEUES", "4");
         let receiver = Receiver::start().await;
         world.directory_of_anna().await;
-        let four = Shares::new(4).unwrap();
+        let four = ShardCount::new(4).unwrap();
         let mut by_queue = BTreeMap::new();
         for number in 0..WEBHOOKS {
             let url = receiver.url(&format!("/{number}"));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fanfare_broker::{BrokerError, Config, Session, job};
 use fanfare_core::chain::chain;
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use futures_util::FutureExt as _;
 use tokio::sync::Mutex;
 
@@ -74,7 +74,7 @@ impl Publisher {
     /// Enqueues attempts that are in the ledger, and returns whether the broker has confirmed all
     /// of them. If it has not, a router finds the attempts in the ledger within minutes and
     /// publishes them.
-    pub async fn enqueue(&self, dues: &[Due]) -> bool {
+    pub async fn enqueue(&self, dues: &[AttemptRef]) -> bool {
         if dues.is_empty() {
             return true;
         }

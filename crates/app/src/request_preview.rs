@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use fanfare_core::filter::is_delete;
 use fanfare_core::ids::DeliveryId;
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::name::Name;
 use fanfare_core::notification::render;
 use fanfare_core::request::UnsignedRequest;
@@ -57,7 +57,7 @@ pub async fn preview(
 ) -> Result<Option<RequestPreview>, StoreError> {
     let store = &context.store;
     let Some((batch, _)) = store.delivery_find(id).await? else { return Ok(None) };
-    let due = Due { batch, webhook: webhook.id, entry: 1 };
+    let due = AttemptRef { batch, webhook: webhook.id, sequence: 1 };
     let standing = store.delivery_histories(&[due], LARGEST).await?.pop();
     let events = standing.map(|standing| standing.events).unwrap_or_default();
     let shown = readable(store, actor, webhook, &events).await?;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::event::Event;
 use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::WebhookId;
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::name::Name;
 use fanfare_core::test_event;
 use fanfare_core::webhook::Webhook;
@@ -53,7 +53,7 @@ impl Limiter {
 pub struct Sent {
     pub event: Event,
     /// The first attempt of its delivery.
-    pub due: Due,
+    pub due: AttemptRef,
     /// The time at which the ledger recorded the event.
     pub received_at: DateTime<Utc>,
 }

@@ -6,7 +6,7 @@ use crate::hosts::Hosts;
 use crate::queue_health::QueueHealth;
 use crate::wire::room::Room;
 use fanfare_core::hosts;
-use fanfare_core::share::Shares;
+use fanfare_core::shard::ShardCount;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct Config {
     hosts: Arc<Hosts>,
     name: String,
     broker: String,
-    delivery_queues: Shares,
+    delivery_queues: ShardCount,
     queue_health: Arc<QueueHealth>,
     room: Room,
 }
@@ -49,7 +49,7 @@ impl Config {
             secure.tls.client_config().map_err(BrokerError::Tls)?;
         }
         let broker = hosts.iter().map(|host| host.label.as_str()).collect::<Vec<_>>().join("; ");
-        let delivery_queues = Shares::ONE;
+        let delivery_queues = ShardCount::ONE;
         let (hosts, name) = (Arc::new(Hosts::new(hosts)), name.to_owned());
         let (queue_health, room) = (Arc::default(), Room::default());
         Ok(Self { hosts, name, broker, delivery_queues, queue_health, room })
@@ -57,13 +57,13 @@ impl Config {
 
     /// The same with this number of delivery queues instead of one.
     #[must_use]
-    pub fn with_delivery_queues(self, delivery_queues: Shares) -> Self {
+    pub fn with_delivery_queues(self, delivery_queues: ShardCount) -> Self {
         Self { delivery_queues, ..self }
     }
 
     /// The delivery queues that jobs are spread over and taken from.
     #[must_use]
-    pub fn delivery_queues(&self) -> Shares {
+    pub fn delivery_queues(&self) -> ShardCount {
         self.delivery_queues
     }
 

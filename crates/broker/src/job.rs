@@ -1,7 +1,7 @@
 //! Jobs as messages: those that a person's demand makes, and when a job came into its queue.
 
 use chrono::{DateTime, Utc};
-use fanfare_core::job::{Due, Job};
+use fanfare_core::job::{AttemptRef, Job};
 
 use crate::error::PublishError;
 use crate::message::{Destination, Message};
@@ -16,8 +16,8 @@ const QUEUED_AT: &str = "x-fanfare-queued-at";
 /// # Errors
 ///
 /// [`PublishError::Unsendable`]
-pub fn due(due: Due) -> Result<(Destination, Message), PublishError> {
-    Ok((Queue::Retries.into(), Message::new(bytes(&Job::Due(vec![due]))?, "application/json")))
+pub fn due(due: AttemptRef) -> Result<(Destination, Message), PublishError> {
+    Ok((Queue::Retries.into(), Message::new(bytes(&Job::Retry(vec![due]))?, "application/json")))
 }
 
 /// Sets the time at which a job's message enters its queue, by the database's clock.

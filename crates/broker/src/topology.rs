@@ -11,7 +11,7 @@ pub(crate) use apply::{check, declare, declare_one, expect};
 
 use crate::error::BrokerError;
 use crate::ladder::{BITS, BackTo, DUE, HELD_LEVELS, LEVELS, held_name, level_name, level_word};
-use fanfare_core::share::{Share, Shares};
+use fanfare_core::shard::{Shard, ShardCount};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use std::fmt;
 use std::fmt::Write as _;
@@ -56,7 +56,7 @@ pub enum Queue {
     /// Users, roles and permissions from the report server.
     Directory,
     /// Jobs for first attempts. Large installations spread them over several queues.
-    Deliveries(Share),
+    Deliveries(Shard),
     /// Jobs for retries and deferred attempts that are due.
     Retries,
     /// Events and directory documents that were refused.
@@ -67,10 +67,10 @@ pub enum Queue {
 
 impl Queue {
     /// The delivery queue that always exists.
-    pub const DELIVERIES: Self = Self::Deliveries(Share::FIRST);
+    pub const DELIVERIES: Self = Self::Deliveries(Shard::FIRST);
 
     /// All queues, with this number of delivery queues.
-    pub fn all(delivery_queues: Shares) -> impl Iterator<Item = Self> {
+    pub fn all(delivery_queues: ShardCount) -> impl Iterator<Item = Self> {
         let before = [Self::Events, Self::Directory];
         let after = [Self::Retries, Self::EventsDead, Self::DeliveriesDead];
         before.into_iter().chain(delivery_queues.all().map(Self::Deliveries)).chain(after)
@@ -82,7 +82,7 @@ impl Queue {
         match self {
             Self::Events => "fanfare.events",
             Self::Directory => "fanfare.directory",
-            Self::Deliveries(share) => DELIVERIES[share.number() as usize - 1],
+            Self::Deliveries(shard) => DELIVERIES[shard.number() as usize - 1],
             Self::Retries => "fanfare.retries",
             Self::EventsDead => "fanfare.events.dead",
             Self::DeliveriesDead => "fanfare.deliveries.dead",
@@ -162,11 +162,11 @@ pub struct Fault {
 }
 
 /// Every queue of the table.
-pub(crate) fn queue_rows(delivery_queues: Shares) -> Vec<QueueRow> {
+pub(crate) fn queue_rows(delivery_queues: ShardCount) -> Vec<QueueRow> {
     table(delivery_queues).queues
 }
 
-fn table(delivery_queues: Shares) -> Table {
+fn table(delivery_queues: ShardCount) -> Table {
     let mut table = Table {
         exchanges: vec![EVENTS_EXCHANGE.to_owned(), DUE.to_owned()],
         queues: Vec::new(),
@@ -289,7 +289,7 @@ impl QueueRow {
 
 /// The table as text, with this number of delivery queues.
 #[must_use]
-pub fn render(delivery_queues: Shares) -> String {
+pub fn render(delivery_queues: ShardCount) -> String {
     let table = table(delivery_queues);
     let mut text = String::from("Exchanges (durable, topic)\n");
     for exchange in &table.exchanges {

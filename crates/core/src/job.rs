@@ -1,6 +1,6 @@
 //! Jobs: messages on the broker that ask a worker for attempts.
 //!
-//! A job of the kind `Fresh` carries its events inline, so that a first attempt reads nothing from
+//! A job of the kind `FirstInline` carries its events, so that a first attempt reads nothing from
 //! the ledger. Every later attempt is by reference, since the worker reads the ledger for it
 //! anyway. Attempts that are due at the same time share a job, because the cost of a message for
 //! the broker hardly depends on its size.
@@ -17,20 +17,24 @@ use crate::reject::shortened;
 /// The most deliveries in one job.
 pub const MAX_DELIVERIES: usize = 64;
 
-/// A message on a delivery queue ([`share`](crate::share)) or on `fanfare.retries`.
+/// A message on a delivery queue ([`shard`](crate::shard)) or on `fanfare.retries`.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Job {
     /// First attempts, inline.
-    Fresh(Vec<Unit>),
+    #[serde(rename = "Fresh")]
+    FirstInline(Vec<DeliveryGroup>),
     /// A recheck: first attempts, by reference, for which another job may still exist. It is in the
     /// same queue behind that job, so when a worker receives it, the other job has been received or
     /// is lost.
-    Copy(Vec<Due>),
+    #[serde(rename = "Copy")]
+    Recheck(Vec<AttemptRef>),
     /// First attempts, by reference: another job for them may exist, or their events are too large
     /// to be inline. The plan has decided about access.
-    First(Vec<Due>),
+    #[serde(rename = "First")]
+    FirstByReference(Vec<AttemptRef>),
     /// Retries, and deferred attempts, by reference: access is decided again.
-    Due(Vec<Due>),
+    #[serde(rename = "Due")]
+    Retry(Vec<AttemptRef>),
 }
 
 /// The names of the kinds, as they are in a message.
@@ -50,9 +54,9 @@ pub enum JobError {
     NotAJob(String),
 }
 
-/// A batch, or a single event, with its deliveries.
+/// The deliveries of a batch, or of a single event, with the content that they have in common.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Unit {
+pub struct DeliveryGroup {
     pub batch: BatchKey,
     /// When a router accepted it: the deadline of its deliveries counts from this time.
     pub received_at: DateTime<Utc>,
@@ -63,32 +67,33 @@ pub struct Unit {
     /// The events' notifications, in order.
     pub notifications: Vec<Box<RawValue>>,
     /// The webhooks of its deliveries.
-    pub deliveries: Vec<Addressee>,
+    pub deliveries: Vec<Recipient>,
 }
 
-/// A webhook that gets notifications of a unit.
+/// A webhook that gets notifications of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addressee {
+pub struct Recipient {
     pub webhook: WebhookId,
-    /// The indexes of the unit's notifications that it gets; `None` for all.
+    /// The indexes of the group's notifications that it gets; `None` for all.
     pub only: Option<Vec<usize>>,
 }
 
 /// A reference to the next attempt of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Due {
+pub struct AttemptRef {
     pub batch: BatchKey,
     pub webhook: WebhookId,
     /// The sequence number of the row that this attempt will write to the ledger. If the ledger has
     /// that row already, the job is obsolete.
-    pub entry: i32,
+    #[serde(rename = "entry")]
+    pub sequence: i32,
 }
 
 /// The result of a request to send a delivery again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
     /// A new series of attempts has begun; this is its first.
-    Begun(Due),
+    Begun(AttemptRef),
     /// An attempt is being made at this moment, and its outcome is not known yet.
     UnderWay,
     /// No series was begun: a first attempt is still to be made, or the request was for dead
@@ -98,7 +103,31 @@ pub enum Restart {
     Unknown,
 }
 
-impl Due {
+/// The first attempts of the deliveries of groups, in their order.
+#[must_use]
+pub fn first_attempts(groups: &[DeliveryGroup]) -> Vec<AttemptRef> {
+    groups.iter().flat_map(DeliveryGroup::first_attempts).collect()
+}
+
+impl DeliveryGroup {
+    /// The first attempts of its deliveries, in their order.
+    pub fn first_attempts(&self) -> impl Iterator<Item = AttemptRef> {
+        let batch = self.batch;
+        self.deliveries.iter().map(move |to| AttemptRef { batch, webhook: to.webhook, sequence: 1 })
+    }
+
+    /// The notifications that a recipient gets, in order.
+    #[must_use]
+    pub fn notifications_for(&self, to: &Recipient) -> Vec<&str> {
+        let all: Vec<&str> = self.notifications.iter().map(|raw| raw.get()).collect();
+        match &to.only {
+            None => all,
+            Some(only) => only.iter().filter_map(|index| all.get(*index).copied()).collect(),
+        }
+    }
+}
+
+impl AttemptRef {
     /// The delivery's id.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
@@ -120,9 +149,11 @@ impl Job {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, JobError> {
         // The second attempt ignores members that a newer version may have added next to the kind.
         let job = serde_json::from_slice(bytes).or_else(|error| known_kind(bytes, &error))?;
-        let impossible = |dues: &[Due]| dues.iter().any(|due| due.entry < 1);
+        let impossible = |dues: &[AttemptRef]| dues.iter().any(|due| due.sequence < 1);
         match &job {
-            Self::Copy(dues) | Self::First(dues) | Self::Due(dues) if impossible(dues) => {
+            Self::Recheck(dues) | Self::FirstByReference(dues) | Self::Retry(dues)
+                if impossible(dues) =>
+            {
                 Err(JobError::NotAJob("it names an entry below 1".to_owned()))
             }
             _ => Ok(job),
@@ -155,22 +186,22 @@ mod tests {
     #[test]
     fn a_job_reads_back_with_its_notifications_untouched() {
         let text = r#"{"Action":"tasks","N":1.50,"S":"\u00e4"}"#;
-        let unit = Unit {
+        let group = DeliveryGroup {
             batch: BatchKey(uuid::Uuid::from_u128(1)),
             received_at: DateTime::from_timestamp(1_800_000_000, 123_000).unwrap(),
             traceparent: None,
             event_ids: vec!["1".to_owned()],
             notifications: vec![RawValue::from_string(text.to_owned()).unwrap()],
-            deliveries: vec![Addressee {
+            deliveries: vec![Recipient {
                 webhook: WebhookId(uuid::Uuid::from_u128(2)),
                 only: Some(vec![0]),
             }],
         };
-        let bytes = Job::Fresh(vec![unit]).to_bytes().unwrap();
+        let bytes = Job::FirstInline(vec![group]).to_bytes().unwrap();
         match Job::from_bytes(&bytes).unwrap() {
-            Job::Fresh(units) => {
-                assert_eq!(units[0].notifications[0].get(), text);
-                assert_eq!(units[0].received_at.timestamp_subsec_micros(), 123);
+            Job::FirstInline(groups) => {
+                assert_eq!(groups[0].notifications[0].get(), text);
+                assert_eq!(groups[0].received_at.timestamp_subsec_micros(), 123);
             }
             other => panic!("a fresh job read back as {other:?}"),
         }
@@ -180,12 +211,43 @@ mod tests {
     const WEBHOOK: WebhookId = WebhookId(uuid::Uuid::from_u128(2));
 
     #[test]
+    fn jobs_have_the_same_form_in_every_version() {
+        let (batch, webhook) = (to_text(&BATCH), to_text(&WEBHOOK));
+        let attempts = vec![AttemptRef { batch: BATCH, webhook: WEBHOOK, sequence: 3 }];
+        let group = DeliveryGroup {
+            batch: BATCH,
+            received_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+            traceparent: None,
+            event_ids: vec!["1".to_owned()],
+            notifications: vec![RawValue::from_string("{}".to_owned()).unwrap()],
+            deliveries: vec![Recipient { webhook: WEBHOOK, only: Some(vec![0]) }],
+        };
+        let form = format!(r#"[{{"batch":{batch},"webhook":{webhook},"entry":3}}]"#);
+        let inline = format!(
+            r#"[{{"batch":{batch},"received_at":"2027-01-15T08:00:00Z","traceparent":null,"#
+        ) + r#""event_ids":["1"],"notifications":[{}],"#
+            + &format!(r#""deliveries":[{{"webhook":{webhook},"only":[0]}}]}}]"#);
+        for (job, kind, content) in [
+            (Job::FirstInline(vec![group]), "Fresh", &inline),
+            (Job::Recheck(attempts.clone()), "Copy", &form),
+            (Job::FirstByReference(attempts.clone()), "First", &form),
+            (Job::Retry(attempts), "Due", &form),
+        ] {
+            assert_eq!(to_text(&job), format!(r#"{{"{kind}":{content}}}"#));
+        }
+    }
+
+    fn to_text(value: &impl Serialize) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    #[test]
     fn a_job_of_an_unknown_kind_is_not_confused_with_a_malformed_message() {
-        let due = Due { batch: BATCH, webhook: WEBHOOK, entry: 3 };
+        let due = AttemptRef { batch: BATCH, webhook: WEBHOOK, sequence: 3 };
         let due = serde_json::to_string(&due).unwrap().replace('{', r#"{"color":"red","#);
         let read = |text: &str| Job::from_bytes(text.replace("DUE", &due).as_bytes());
         for job in [r#"{"Due":[DUE]}"#, r#"{"Due":[DUE],"Version":2}"#] {
-            assert!(matches!(read(job), Ok(Job::Due(dues)) if dues[0].entry == 3), "{job}");
+            assert!(matches!(read(job), Ok(Job::Retry(dues)) if dues[0].sequence == 3), "{job}");
         }
         for job in [r#"{"Digest":[DUE]}"#, r#"{"Digest":null,"Version":2}"#] {
             assert_eq!(read(job).unwrap_err(), JobError::UnknownKind("Digest".to_owned()));

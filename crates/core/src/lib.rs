@@ -11,7 +11,7 @@
 //! 2. [`filter`] and [`access`] decide which owners may get an event about a [`resource`].
 //!    [`history`] is the directory as of a revision, and [`revisions`] tracks missing revisions.
 //!    [`webhook`] is the subscription, and [`registration`] parses a client's request for one.
-//! 3. [`job`] is the message from a router to a worker; [`share`] chooses its queue.
+//! 3. [`job`] is the message from a router to a worker; [`shard`] chooses its queue.
 //! 4. [`notification`] renders the body of a POST, [`request`] signs it with the algorithms of
 //!    [`signature`], and [`target`] decides which addresses it may be sent to.
 //! 5. [`endpoint`] and [`group`] decide whether an endpoint may get a request now. [`pace`] is the
@@ -54,7 +54,7 @@ pub mod request;
 pub mod resource;
 pub mod retry;
 pub mod revisions;
-pub mod share;
+pub mod shard;
 pub mod signature;
 pub mod spans;
 pub mod suspect;

@@ -202,7 +202,7 @@ pub enum Next {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// The attempts in this series so far.
-    pub tries: u32,
+    pub attempts_in_series: u32,
     /// When the series began.
     pub since: DateTime<Utc>,
     /// When the last attempt ended.
@@ -217,11 +217,11 @@ pub fn decide(policy: &RetryPolicy, answer: &Answer, progress: Progress, chance:
         Outcome::Gone => return Next::Gone,
         Outcome::Status | Outcome::Failed(_) => {}
     }
-    if progress.tries >= policy.attempts {
+    if progress.attempts_in_series >= policy.attempts {
         return Next::Dead(DeadReason::Exhausted);
     }
     let asked = retry_after(answer, progress.now).unwrap_or_default();
-    let usual = policy.delay(progress.tries, chance);
+    let usual = policy.delay(progress.attempts_in_series, chance);
     let age = (progress.now - progress.since).to_std().unwrap_or_default();
     let left = policy.deadline.saturating_sub(age);
     if usual > left {
@@ -279,7 +279,7 @@ mod tests {
 
     fn after(tries: u32) -> Progress {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        Progress { tries, since: now, now }
+        Progress { attempts_in_series: tries, since: now, now }
     }
 
     fn next(answer: &Answer, tries: u32) -> Next {

@@ -21,7 +21,7 @@ pub use enabled::{Active, reached, start};
 pub use step::Step;
 
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 
 /// What a step was about, as a trace names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +34,14 @@ pub struct Subject {
     pub seq: i32,
 }
 
-impl From<Due> for Subject {
-    fn from(Due { batch, webhook, entry }: Due) -> Self {
+impl From<AttemptRef> for Subject {
+    fn from(AttemptRef { batch, webhook, sequence: entry }: AttemptRef) -> Self {
         Self { batch, webhook: Some(webhook), seq: entry }
     }
 }
 
-impl From<&Due> for Subject {
-    fn from(due: &Due) -> Self {
+impl From<&AttemptRef> for Subject {
+    fn from(due: &AttemptRef) -> Self {
         (*due).into()
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use fanfare_broker::{Queue, Session};
 use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
-use fanfare_core::job::Unit;
+use fanfare_core::job::DeliveryGroup;
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_failpoints::failpoint;
 use fanfare_store::retry::{Answered, QueryError, retry_divisible, retry_until_available};
@@ -136,9 +136,9 @@ impl Batches<'_> {
         for ((arrival, owner), routed) in arrivals.iter().zip(owners).zip(routed) {
             results[owner].push((arrival.event, routed));
         }
-        let Consequences { kept, fates, units, suspects, metrics, .. } =
+        let Consequences { kept, fates, groups, suspects, metrics, .. } =
             consequences(config, &messages, results, in_doubt);
-        let jobs = self.jobs(units, &suspects).await?;
+        let jobs = self.jobs(groups, &suspects).await?;
         let (settles, kept_settles) = (Vec::new(), Vec::new());
         let mut decided =
             Decided { began, events, batches, spans, jobs, kept, metrics, settles, kept_settles };
@@ -236,11 +236,15 @@ impl Batches<'_> {
     }
 
     /// The jobs of new events, and rechecks for events whose jobs may be lost.
-    async fn jobs(self, units: Vec<Unit>, suspects: &[EventKey]) -> Result<Outgoing, RouterError> {
+    async fn jobs(
+        self,
+        groups: Vec<DeliveryGroup>,
+        suspects: &[EventKey],
+    ) -> Result<Outgoing, RouterError> {
         let Self { config, stop, .. } = self;
         let copies = retry_until_available(stop, || config.store.route_unsettled(suspects)).await?;
-        config.metrics.planned(units.iter().map(|unit| unit.deliveries.len()).sum());
-        let mut jobs = jobs::inline(units, config.broker.delivery_queues())?;
+        config.metrics.planned(groups.iter().map(|group| group.deliveries.len()).sum());
+        let mut jobs = jobs::inline(groups, config.broker.delivery_queues())?;
         jobs.extend(jobs::rechecks(&copies, config.broker.delivery_queues())?);
         Ok(jobs)
     }

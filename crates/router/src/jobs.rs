@@ -5,8 +5,8 @@ use fanfare_broker::job::set_queued_at;
 use fanfare_broker::{Destination, Message, Queue};
 use fanfare_core::event::Event;
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::job::{Addressee, Due, Job, MAX_DELIVERIES, Unit};
-use fanfare_core::share::{Share, Shares};
+use fanfare_core::job::{AttemptRef, DeliveryGroup, Job, MAX_DELIVERIES, Recipient};
+use fanfare_core::shard::{Shard, ShardCount};
 use fanfare_store::routing::Routed;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -17,15 +17,15 @@ const MAX_BYTES: usize = 64 * 1024;
 
 type Outgoing = Vec<(Destination, Message)>;
 
-/// The unit of a message's new events; `None` when no webhook gets any.
-pub(crate) fn unit(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<Unit> {
+/// The group of a message's new events; `None` when no webhook gets any.
+pub(crate) fn group(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<DeliveryGroup> {
     let mut only: BTreeMap<WebhookId, Vec<usize>> = BTreeMap::new();
-    let mut unit = None;
+    let mut group = None;
     for (event, routed) in results {
         let Routed::Accepted { webhooks, received_at } = routed else {
             continue;
         };
-        let unit = unit.get_or_insert_with(|| Unit {
+        let group = group.get_or_insert_with(|| DeliveryGroup {
             batch,
             received_at,
             traceparent: event.traceparent.clone(),
@@ -37,45 +37,48 @@ pub(crate) fn unit(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<Un
             continue;
         };
         for webhook in webhooks {
-            only.entry(webhook).or_default().push(unit.notifications.len());
+            only.entry(webhook).or_default().push(group.notifications.len());
         }
-        unit.event_ids.push(event.id.clone());
-        unit.notifications.push(notification);
+        group.event_ids.push(event.id.clone());
+        group.notifications.push(notification);
     }
-    let mut unit = unit?;
-    let all = unit.notifications.len();
-    let addressee = |(webhook, only): (WebhookId, Vec<usize>)| Addressee {
+    let mut group = group?;
+    let all = group.notifications.len();
+    let recipient = |(webhook, only): (WebhookId, Vec<usize>)| Recipient {
         webhook,
         only: (only.len() < all).then_some(only),
     };
-    unit.deliveries = only.into_iter().map(addressee).collect();
-    (!unit.deliveries.is_empty()).then_some(unit)
+    group.deliveries = only.into_iter().map(recipient).collect();
+    (!group.deliveries.is_empty()).then_some(group)
 }
 
-/// Packs units into jobs for the delivery queues: many small units into one job, a wide unit into
+/// Packs groups into jobs for the delivery queues: many small groups into one job, a wide group into
 /// several.
-pub(crate) fn inline(units: Vec<Unit>, shares: Shares) -> Result<Outgoing, serde_json::Error> {
+pub(crate) fn inline(
+    groups: Vec<DeliveryGroup>,
+    shards: ShardCount,
+) -> Result<Outgoing, serde_json::Error> {
     let mut jobs = Outgoing::new();
-    let mut packs: BTreeMap<Share, Pack> = BTreeMap::new();
-    let (large, units): (Vec<Unit>, Vec<Unit>) =
-        units.into_iter().partition(|unit| size(unit) > MAX_BYTES);
-    for unit in &large {
-        for due in attempt_refs(unit) {
-            let job = Job::First(vec![due]);
-            jobs.push(message(Queue::Retries, &job, Some(unit.received_at))?);
+    let mut packs: BTreeMap<Shard, Pack> = BTreeMap::new();
+    let (large, groups): (Vec<DeliveryGroup>, Vec<DeliveryGroup>) =
+        groups.into_iter().partition(|group| size(group) > MAX_BYTES);
+    for group in &large {
+        for due in group.first_attempts() {
+            let job = Job::FirstByReference(vec![due]);
+            jobs.push(message(Queue::Retries, &job, Some(group.received_at))?);
         }
     }
-    let parts = units.into_iter().flat_map(|unit| by_queue(unit, shares));
-    for (share, part) in parts.flat_map(|(share, part)| split(part).map(move |it| (share, it))) {
-        let pack = packs.entry(share).or_default();
+    let parts = groups.into_iter().flat_map(|group| by_queue(group, shards));
+    for (shard, part) in parts.flat_map(|(shard, part)| split(part).map(move |it| (shard, it))) {
+        let pack = packs.entry(shard).or_default();
         if !pack.has_room_for(&part) {
             let full = std::mem::take(pack);
-            jobs.push(full.message(share)?);
+            jobs.push(full.message(shard)?);
         }
         pack.add(part);
     }
-    for (share, pack) in packs {
-        jobs.push(pack.message(share)?);
+    for (shard, pack) in packs {
+        jobs.push(pack.message(shard)?);
     }
     Ok(jobs)
 }
@@ -83,61 +86,61 @@ pub(crate) fn inline(units: Vec<Unit>, shares: Shares) -> Result<Outgoing, serde
 /// A job that is being packed.
 #[derive(Default)]
 struct Pack {
-    units: Vec<Unit>,
+    groups: Vec<DeliveryGroup>,
     deliveries: usize,
     bytes: usize,
 }
 
 impl Pack {
-    fn has_room_for(&self, unit: &Unit) -> bool {
-        let deliveries = self.deliveries + unit.deliveries.len();
-        let fits = deliveries <= MAX_DELIVERIES && self.bytes + size(unit) <= MAX_BYTES;
-        self.units.is_empty() || fits
+    fn has_room_for(&self, group: &DeliveryGroup) -> bool {
+        let deliveries = self.deliveries + group.deliveries.len();
+        let fits = deliveries <= MAX_DELIVERIES && self.bytes + size(group) <= MAX_BYTES;
+        self.groups.is_empty() || fits
     }
 
     /// The job's message. The time of its newest event counts as its enqueue time.
-    fn message(self, share: Share) -> Result<(Destination, Message), serde_json::Error> {
-        let at = self.units.iter().map(|unit| unit.received_at).max();
-        message(Queue::Deliveries(share), &Job::Fresh(self.units), at)
+    fn message(self, shard: Shard) -> Result<(Destination, Message), serde_json::Error> {
+        let at = self.groups.iter().map(|group| group.received_at).max();
+        message(Queue::Deliveries(shard), &Job::FirstInline(self.groups), at)
     }
 
-    fn add(&mut self, unit: Unit) {
-        self.deliveries += unit.deliveries.len();
-        self.bytes += size(&unit);
-        self.units.push(unit);
+    fn add(&mut self, group: DeliveryGroup) {
+        self.deliveries += group.deliveries.len();
+        self.bytes += size(&group);
+        self.groups.push(group);
     }
-}
-
-/// The first attempts of a unit, by reference.
-fn attempt_refs(unit: &Unit) -> impl Iterator<Item = Due> + '_ {
-    unit.deliveries.iter().map(|to| Due { batch: unit.batch, webhook: to.webhook, entry: 1 })
 }
 
 /// Rechecks of first attempts whose jobs may be in a queue already. Each goes through the same queue as
 /// that job.
-pub(crate) fn rechecks(dues: &[Due], shares: Shares) -> Result<Outgoing, serde_json::Error> {
-    let mut spread: BTreeMap<Share, Vec<Due>> = BTreeMap::new();
+pub(crate) fn rechecks(
+    dues: &[AttemptRef],
+    shards: ShardCount,
+) -> Result<Outgoing, serde_json::Error> {
+    let mut spread: BTreeMap<Shard, Vec<AttemptRef>> = BTreeMap::new();
     for due in dues {
-        spread.entry(shares.of(due.webhook)).or_default().push(*due);
+        spread.entry(shards.of(due.webhook)).or_default().push(*due);
     }
     let mut jobs = Outgoing::new();
-    for (share, dues) in spread {
+    for (shard, dues) in spread {
         for chunk in dues.chunks(MAX_DELIVERIES) {
-            jobs.push(message(Queue::Deliveries(share), &Job::Copy(chunk.to_vec()), None)?);
+            jobs.push(message(Queue::Deliveries(shard), &Job::Recheck(chunk.to_vec()), None)?);
         }
     }
     Ok(jobs)
 }
 
 /// Jobs for first attempts whose earlier jobs are surely done or lost.
-pub(crate) fn first(dues: &[Due], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
-    let job = |chunk: &[Due]| message(Queue::Retries, &Job::First(chunk.to_vec()), Some(at));
+pub(crate) fn first(dues: &[AttemptRef], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
+    let job = |chunk: &[AttemptRef]| {
+        message(Queue::Retries, &Job::FirstByReference(chunk.to_vec()), Some(at))
+    };
     dues.chunks(MAX_DELIVERIES).map(job).collect()
 }
 
 /// Jobs for later attempts that are due at `at`.
-pub(crate) fn later(dues: &[Due], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
-    let job = |chunk: &[Due]| message(Queue::Retries, &Job::Due(chunk.to_vec()), Some(at));
+pub(crate) fn later(dues: &[AttemptRef], at: DateTime<Utc>) -> Result<Outgoing, serde_json::Error> {
+    let job = |chunk: &[AttemptRef]| message(Queue::Retries, &Job::Retry(chunk.to_vec()), Some(at));
     dues.chunks(MAX_DELIVERIES).map(job).collect()
 }
 
@@ -153,46 +156,46 @@ fn message(
     Ok((queue.into(), message))
 }
 
-/// Splits a unit by the queues of its webhooks.
-fn by_queue(mut unit: Unit, shares: Shares) -> Vec<(Share, Unit)> {
-    let mut spread: BTreeMap<Share, Vec<Addressee>> = BTreeMap::new();
-    for to in std::mem::take(&mut unit.deliveries) {
-        spread.entry(shares.of(to.webhook)).or_default().push(to);
+/// Splits a group by the queues of its webhooks.
+fn by_queue(mut group: DeliveryGroup, shards: ShardCount) -> Vec<(Shard, DeliveryGroup)> {
+    let mut spread: BTreeMap<Shard, Vec<Recipient>> = BTreeMap::new();
+    for to in std::mem::take(&mut group.deliveries) {
+        spread.entry(shards.of(to.webhook)).or_default().push(to);
     }
-    // The last part takes the unit itself. With a single queue, that is the only part.
+    // The last part takes the group itself. With a single queue, that is the only part.
     let last = spread.pop_last();
-    let mut parts: Vec<(Share, Unit)> =
-        spread.into_iter().map(|(share, deliveries)| (share, part(&unit, deliveries))).collect();
-    parts.extend(last.map(|(share, deliveries)| (share, Unit { deliveries, ..unit })));
+    let mut parts: Vec<(Shard, DeliveryGroup)> =
+        spread.into_iter().map(|(shard, deliveries)| (shard, part(&group, deliveries))).collect();
+    parts.extend(last.map(|(shard, deliveries)| (shard, DeliveryGroup { deliveries, ..group })));
     parts
 }
 
-/// Splits a unit that has more deliveries than a job may have.
-fn split(mut unit: Unit) -> impl Iterator<Item = Unit> {
+/// Splits a group that has more deliveries than a job may have.
+fn split(mut group: DeliveryGroup) -> impl Iterator<Item = DeliveryGroup> {
     let mut parts = Vec::new();
-    while unit.deliveries.len() > MAX_DELIVERIES {
-        let rest = unit.deliveries.split_off(MAX_DELIVERIES);
-        let deliveries = std::mem::replace(&mut unit.deliveries, rest);
-        parts.push(part(&unit, deliveries));
+    while group.deliveries.len() > MAX_DELIVERIES {
+        let rest = group.deliveries.split_off(MAX_DELIVERIES);
+        let deliveries = std::mem::replace(&mut group.deliveries, rest);
+        parts.push(part(&group, deliveries));
     }
-    parts.push(unit);
+    parts.push(group);
     parts.into_iter()
 }
 
-/// The same unit for some of its webhooks.
-fn part(unit: &Unit, deliveries: Vec<Addressee>) -> Unit {
-    Unit {
-        batch: unit.batch,
-        received_at: unit.received_at,
-        traceparent: unit.traceparent.clone(),
-        event_ids: unit.event_ids.clone(),
-        notifications: unit.notifications.clone(),
+/// The same group for some of its webhooks.
+fn part(group: &DeliveryGroup, deliveries: Vec<Recipient>) -> DeliveryGroup {
+    DeliveryGroup {
+        batch: group.batch,
+        received_at: group.received_at,
+        traceparent: group.traceparent.clone(),
+        event_ids: group.event_ids.clone(),
+        notifications: group.notifications.clone(),
         deliveries,
     }
 }
 
-fn size(unit: &Unit) -> usize {
-    unit.notifications.iter().map(|notification| notification.get().len()).sum()
+fn size(group: &DeliveryGroup) -> usize {
+    group.notifications.iter().map(|notification| notification.get().len()).sum()
 }
 
 #[cfg(test)]
@@ -201,23 +204,23 @@ mod tests {
     use std::collections::BTreeSet;
     use uuid::Uuid;
 
-    fn unit_for(webhooks: usize) -> Unit {
-        let addressee =
-            |n: usize| Addressee { webhook: WebhookId(Uuid::from_u128(n as u128)), only: None };
-        Unit {
+    fn group_for(webhooks: usize) -> DeliveryGroup {
+        let recipient =
+            |n: usize| Recipient { webhook: WebhookId(Uuid::from_u128(n as u128)), only: None };
+        DeliveryGroup {
             batch: BatchKey(Uuid::from_u128(1)),
             received_at: DateTime::UNIX_EPOCH,
             traceparent: None,
             event_ids: vec!["1".to_owned()],
             notifications: vec![RawValue::from_string("{}".to_owned()).unwrap()],
-            deliveries: (0..webhooks).map(addressee).collect(),
+            deliveries: (0..webhooks).map(recipient).collect(),
         }
     }
 
-    fn widths(units: Vec<Unit>) -> Vec<usize> {
-        let jobs = inline(units, Shares::ONE).unwrap();
+    fn widths(groups: Vec<DeliveryGroup>) -> Vec<usize> {
+        let jobs = inline(groups, ShardCount::ONE).unwrap();
         let width = |(_, message): &(Destination, Message)| match Job::from_bytes(&message.body) {
-            Ok(Job::Fresh(units)) => units.iter().map(|unit| unit.deliveries.len()).sum(),
+            Ok(Job::FirstInline(groups)) => groups.iter().map(|group| group.deliveries.len()).sum(),
             other => panic!("expected a fresh job, got {other:?}"),
         };
         jobs.iter().map(width).collect()
@@ -225,17 +228,19 @@ mod tests {
 
     #[test]
     fn wide_plans_are_split_and_small_ones_share_a_job() {
-        assert_eq!(widths(vec![unit_for(150)]), [64, 64, 22]);
-        assert_eq!(widths(vec![unit_for(1), unit_for(2), unit_for(62)]), [3, 62]);
+        assert_eq!(widths(vec![group_for(150)]), [64, 64, 22]);
+        assert_eq!(widths(vec![group_for(1), group_for(2), group_for(62)]), [3, 62]);
         assert!(widths(Vec::new()).is_empty());
     }
 
     #[test]
     fn jobs_over_64_kib_are_sent_by_reference() {
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BYTES));
-        let unit =
-            Unit { notifications: vec![RawValue::from_string(large).unwrap()], ..unit_for(3) };
-        let jobs = inline(vec![unit, unit_for(1)], Shares::ONE).unwrap();
+        let group = DeliveryGroup {
+            notifications: vec![RawValue::from_string(large).unwrap()],
+            ..group_for(3)
+        };
+        let jobs = inline(vec![group, group_for(1)], ShardCount::ONE).unwrap();
         let queues: Vec<&Destination> = jobs.iter().map(|(to, _)| to).collect();
         let due = Destination::from(Queue::Retries);
         assert_eq!(queues, [&due, &due, &due, &Queue::DELIVERIES.into()]);
@@ -245,31 +250,31 @@ mod tests {
     /// The number of the queue that each job goes to, and the webhooks in it.
     fn webhooks(jobs: &Outgoing) -> Vec<(u8, Vec<WebhookId>)> {
         let one = |(to, message): &(Destination, Message)| {
-            let Destination::Queue(Queue::Deliveries(share)) = to else {
+            let Destination::Queue(Queue::Deliveries(shard)) = to else {
                 panic!("expected a delivery queue, got {to:?}");
             };
             let webhooks = match Job::from_bytes(&message.body).unwrap() {
-                Job::Fresh(units) => {
-                    units.iter().flat_map(|unit| &unit.deliveries).map(|to| to.webhook).collect()
+                Job::FirstInline(groups) => {
+                    groups.iter().flat_map(|group| &group.deliveries).map(|to| to.webhook).collect()
                 }
-                Job::Copy(dues) => dues.iter().map(|due| due.webhook).collect(),
+                Job::Recheck(dues) => dues.iter().map(|due| due.webhook).collect(),
                 other => panic!("expected first attempts, got {other:?}"),
             };
-            (share.number(), webhooks)
+            (shard.number(), webhooks)
         };
         jobs.iter().map(one).collect()
     }
 
     #[test]
     fn jobs_and_their_rechecks_use_the_same_of_several_queues() {
-        let shares = Shares::new(4).unwrap();
-        let unit = unit_for(400);
-        let dues: Vec<Due> = attempt_refs(&unit).collect();
-        for jobs in [inline(vec![unit], shares).unwrap(), rechecks(&dues, shares).unwrap()] {
+        let shards = ShardCount::new(4).unwrap();
+        let group = group_for(400);
+        let dues: Vec<AttemptRef> = group.first_attempts().collect();
+        for jobs in [inline(vec![group], shards).unwrap(), rechecks(&dues, shards).unwrap()] {
             let jobs = webhooks(&jobs);
             for (number, webhooks) in &jobs {
                 assert!((1..=MAX_DELIVERIES).contains(&webhooks.len()));
-                assert!(webhooks.iter().all(|it| shares.of(*it).number() == *number));
+                assert!(webhooks.iter().all(|it| shards.of(*it).number() == *number));
             }
             let used: BTreeSet<u8> = jobs.iter().map(|(number, _)| *number).collect();
             assert_eq!(Vec::from_iter(used), [1, 2, 3, 4]);
@@ -278,7 +283,7 @@ mod tests {
             assert!(all.into_iter().eq(dues.iter().map(|due| due.webhook)));
         }
         // Small ones of one queue share a job there.
-        let small = || unit_for(1);
-        assert_eq!(inline(vec![small(), small(), small()], shares).unwrap().len(), 1);
+        let small = || group_for(1);
+        assert_eq!(inline(vec![small(), small(), small()], shards).unwrap().len(), 1);
     }
 }

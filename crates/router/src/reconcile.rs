@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::{BrokerError, Destination, Message, Queue, Session};
 use fanfare_core::ids::BatchKey;
-use fanfare_core::job::Due;
-use fanfare_core::share::{Share, Shares};
+use fanfare_core::job::AttemptRef;
+use fanfare_core::shard::{Shard, ShardCount};
 use fanfare_failpoints::failpoint;
 use fanfare_store::StoreError;
 use fanfare_store::progress::Progress;
@@ -91,8 +91,8 @@ async fn check(
     session: &Session,
     observed: &mut Observed,
 ) -> Result<bool, RouterError> {
-    let shares = config.broker.delivery_queues();
-    observe(config, session, shares, observed).await?;
+    let shards = config.broker.delivery_queues();
+    observe(config, session, shards, observed).await?;
     let Some(passed) = observed.certain() else { return Ok(false) };
     let Some(found) = config.store.reconcile(BATCH, passed).await? else { return Ok(false) };
     if !found.unattempted.is_empty() || !found.overdue.is_empty() {
@@ -103,7 +103,7 @@ async fn check(
             "some deliveries are owed and no job carries them; their jobs are published again"
         );
     }
-    if wait_in_unused_queues(&found.unattempted, session, shares).await? {
+    if wait_in_unused_queues(&found.unattempted, session, shards).await? {
         // They count as enqueued now, and are examined again when the queues have passed that time.
         let batches = batches(&found.unattempted);
         config.store.reconcile_postponed(&batches, found.at).await?;
@@ -120,7 +120,7 @@ async fn check(
 async fn publish(
     config: &Config,
     session: &Session,
-    lost: &[Due],
+    lost: &[AttemptRef],
     jobs: Vec<(Destination, Message)>,
     at: DateTime<Utc>,
 ) -> Result<(), RouterError> {
@@ -146,7 +146,7 @@ async fn publish(
     Ok(())
 }
 
-fn batches(dues: &[Due]) -> Vec<BatchKey> {
+fn batches(dues: &[AttemptRef]) -> Vec<BatchKey> {
     let batches: BTreeSet<BatchKey> = dues.iter().map(|due| due.batch).collect();
     batches.into_iter().collect()
 }
@@ -195,7 +195,7 @@ impl Observed {
 async fn observe(
     config: &Config,
     session: &Session,
-    shares: Shares,
+    shards: ShardCount,
     observed: &mut Observed,
 ) -> Result<(), StoreError> {
     let began = Instant::now();
@@ -209,8 +209,8 @@ async fn observe(
     let server_age = (progress.at - progress.started_at).to_std().unwrap_or_default();
     observed.samples.retain(|(at, _)| at.elapsed() < server_age);
     let mut deliveries = Some(progress.at);
-    for share in shares.all() {
-        let queue = passed(session, &progress, observed, Queue::Deliveries(share)).await;
+    for shard in shards.all() {
+        let queue = passed(session, &progress, observed, Queue::Deliveries(shard)).await;
         // The slowest queue counts.
         deliveries = deliveries.zip(queue).map(|(one, other)| one.min(other));
     }
@@ -246,20 +246,20 @@ async fn passed(
 /// Whether the jobs of deliveries that were never attempted may be waiting in a queue that this
 /// router doesn't use.
 async fn wait_in_unused_queues(
-    unattempted: &[Due],
+    unattempted: &[AttemptRef],
     session: &Session,
-    shares: Shares,
+    shards: ShardCount,
 ) -> Result<bool, BrokerError> {
     if unattempted.is_empty() {
         return Ok(false);
     }
-    let Some(queue) = waiting(session, shares.beyond()).await? else {
+    let Some(queue) = waiting(session, shards.beyond()).await? else {
         return Ok(false);
     };
     tracing::warn!(
         unattempted = unattempted.len(),
         queue = queue.name(),
-        used = shares.count(),
+        used = shards.count(),
         "jobs wait in a delivery queue that routers with this FANFARE_DELIVERY_QUEUES don't use; \
          until workers have emptied it, no job counts as lost"
     );
@@ -269,9 +269,9 @@ async fn wait_in_unused_queues(
 /// The first of these delivery queues in which jobs wait. A missing queue counts as empty.
 async fn waiting(
     session: &Session,
-    shares: impl Iterator<Item = Share>,
+    shards: impl Iterator<Item = Shard>,
 ) -> Result<Option<Queue>, BrokerError> {
-    for queue in shares.map(Queue::Deliveries) {
+    for queue in shards.map(Queue::Deliveries) {
         match session.depth(queue).await {
             Ok(depth) if depth.ready == 0 => {}
             Ok(_) => return Ok(Some(queue)),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_core::answer::Trace;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::outcome::State;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
@@ -24,7 +24,7 @@ use crate::statement::Cached;
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The delivery, and the sequence number of this row in its history.
-    pub due: Due,
+    pub due: AttemptRef,
     /// POSTs made so far, this one included.
     pub attempt: i32,
     /// POSTs in this series.
@@ -154,7 +154,7 @@ impl Store {
                 &[
                     /* batch */ &column(entries, |e| e.due.batch.0),
                     /* webhook */ &column(entries, |e| e.due.webhook.0),
-                    /* entry */ &column(entries, |e| e.due.entry),
+                    /* entry */ &column(entries, |e| e.due.sequence),
                     /* attempt */ &column(entries, |e| e.attempt),
                     /* tries */ &column(entries, |e| e.tries),
                     /* since */ &column(entries, |e| e.since),
@@ -195,7 +195,7 @@ impl Store {
                 with ordinality as e(batch, webhook, entry, at, position)
             join attempts a using (batch, webhook, entry)
             where a.at <> e.at";
-        let dues: Vec<Due> = entries.iter().map(|entry| entry.due).collect();
+        let dues: Vec<AttemptRef> = entries.iter().map(|entry| entry.due).collect();
         let (batches, webhooks, numbers) = columns(&dues);
         let at: Vec<DateTime<Utc>> = entries.iter().map(|entry| entry.at).collect();
         let client = self.connection("look for attempts that were made twice").await?;
@@ -211,7 +211,7 @@ impl Store {
     /// deliveries that have at most `inline` bytes of them.
     pub async fn delivery_histories(
         &self,
-        dues: &[Due],
+        dues: &[AttemptRef],
         inline: usize,
     ) -> Result<Vec<DeliveryHistory>, StoreError> {
         let lasts = self.attempts_last(dues).await?;
@@ -236,7 +236,10 @@ impl Store {
     }
 
     /// Reads the last rows of deliveries, in the order of `dues`.
-    pub async fn attempts_last(&self, dues: &[Due]) -> Result<Vec<Option<Last>>, StoreError> {
+    pub async fn attempts_last(
+        &self,
+        dues: &[AttemptRef],
+    ) -> Result<Vec<Option<Last>>, StoreError> {
         const SQL: &str = "-- attempts_last
             select a.entry, a.attempt, a.tries, a.since, a.state, a.reason, a.status,
                    a.next_attempt_at, a.revision, a.at,
@@ -259,14 +262,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`]: the database did not answer.
-    pub async fn delivery_events(&self, due: Due) -> Result<Vec<PlannedEvent>, StoreError> {
+    pub async fn delivery_events(&self, due: AttemptRef) -> Result<Vec<PlannedEvent>, StoreError> {
         let mut events = self.planned_events(&[due], usize::MAX).await?;
         Ok(events.pop().unwrap_or_default())
     }
 
     async fn planned_events(
         &self,
-        dues: &[Due],
+        dues: &[AttemptRef],
         inline: usize,
     ) -> Result<Vec<Vec<PlannedEvent>>, StoreError> {
         const SQL: &str = "-- planned_events
@@ -293,10 +296,10 @@ impl Store {
     }
 }
 
-pub(crate) fn columns(dues: &[Due]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i32>) {
+pub(crate) fn columns(dues: &[AttemptRef]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i32>) {
     let batches = dues.iter().map(|due| due.batch.0).collect();
     let webhooks = dues.iter().map(|due| due.webhook.0).collect();
-    (batches, webhooks, dues.iter().map(|due| due.entry).collect())
+    (batches, webhooks, dues.iter().map(|due| due.sequence).collect())
 }
 
 /// Reads the columns of `attempts_last`.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::suspect::Unrecorded;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -68,7 +68,7 @@ impl Store {
     /// [`StoreError`]: whether the claims were made is not known; repeat it with the same token.
     pub async fn attempts_claim(
         &self,
-        dues: &[Due],
+        dues: &[AttemptRef],
         lease: Lease,
     ) -> Result<Vec<Claim>, StoreError> {
         // The commit does not wait for the disk. Only a crash of the database could lose a claim,
@@ -109,7 +109,11 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`]: if the claims were not released, they expire.
-    pub async fn claims_release(&self, dues: &[Due], lease: Lease) -> Result<(), StoreError> {
+    pub async fn claims_release(
+        &self,
+        dues: &[AttemptRef],
+        lease: Lease,
+    ) -> Result<(), StoreError> {
         const SQL: &str = "-- claims_release
             update claims c set until = now(), token = null, alone = false
             from unnest($1::uuid[], $2::uuid[]) as d(batch, webhook)
@@ -125,7 +129,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`]: whether it was renewed is not known; repeat it.
-    pub async fn claim_alone(&self, due: Due, lease: Lease) -> Result<bool, StoreError> {
+    pub async fn claim_alone(&self, due: AttemptRef, lease: Lease) -> Result<bool, StoreError> {
         const SQL: &str = "-- claim_alone
             update claims set until = now() + $5::float8 * interval '1 second', alone = true
             where batch = $1 and webhook = $2 and entry = $3 and token = $4";
@@ -136,7 +140,7 @@ impl Store {
                 &[
                     &due.batch.0,
                     &due.webhook.0,
-                    &due.entry,
+                    &due.sequence,
                     &lease.token,
                     &lease.length.as_secs_f64(),
                 ],

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use tokio_postgres::Row;
 
 use crate::error::StoreError;
@@ -41,9 +41,9 @@ pub struct Found {
     /// The number of these that were found to be settled, and are marked so now.
     pub settled: usize,
     /// Deliveries without any trace, whose jobs the delivery queues have lost.
-    pub unattempted: Vec<Due>,
+    pub unattempted: Vec<AttemptRef>,
     /// Deliveries whose job for the next attempt should have come from `fanfare.retries`.
-    pub overdue: Vec<Due>,
+    pub overdue: Vec<AttemptRef>,
 }
 
 impl Store {
@@ -110,7 +110,10 @@ impl Store {
 
     /// Records that deliveries were deferred, each with its wait, so that the reconciler does not
     /// treat their jobs as lost.
-    pub async fn claims_defer(&self, deferred: &[(Due, Duration)]) -> Result<(), StoreError> {
+    pub async fn claims_defer(
+        &self,
+        deferred: &[(AttemptRef, Duration)],
+    ) -> Result<(), StoreError> {
         // The commit does not wait for the disk. If it is lost, the reconciler publishes a copy of
         // the job; one of the two copies is claimed, and the history then passes the other.
         const SQL: &str = "-- claims_defer
@@ -122,10 +125,10 @@ impl Store {
                 as d(batch, webhook, entry, wait), quick
             order by batch, webhook, wait desc
             on conflict (batch, webhook) do update set deferred_until = excluded.deferred_until";
-        let column = |of: fn(&Due) -> uuid::Uuid| -> Vec<uuid::Uuid> {
+        let column = |of: fn(&AttemptRef) -> uuid::Uuid| -> Vec<uuid::Uuid> {
             deferred.iter().map(|(due, _)| of(due)).collect()
         };
-        let entries: Vec<i32> = deferred.iter().map(|(due, _)| due.entry).collect();
+        let entries: Vec<i32> = deferred.iter().map(|(due, _)| due.sequence).collect();
         let waits: Vec<f64> = deferred.iter().map(|(_, wait)| wait.as_secs_f64()).collect();
         let client = self.connection("record deferred deliveries").await?;
         client
@@ -195,10 +198,10 @@ fn found(rows: &[Row]) -> Result<Option<Found>, StoreError> {
     for row in rows {
         let Some(batch) = row.column("batch")? else { continue };
         let entry: Option<i32> = row.column("entry")?;
-        let due = Due {
+        let due = AttemptRef {
             batch: BatchKey(batch),
             webhook: WebhookId(row.column("webhook")?),
-            entry: entry.unwrap_or(0) + 1,
+            sequence: entry.unwrap_or(0) + 1,
         };
         if row.column("unattempted")? {
             found.unattempted.push(due);

@@ -15,7 +15,7 @@ use fanfare_core::access::administrator_key;
 use fanfare_core::event::Event;
 use fanfare_core::filter::matching_forms;
 use fanfare_core::ids::{BatchKey, EventKey, WebhookId};
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -139,7 +139,7 @@ impl Store {
 
     /// Finds the deliveries of events that came a second time and whose first jobs may be lost:
     /// those without any attempt.
-    pub async fn route_unsettled(&self, keys: &[EventKey]) -> Result<Vec<Due>, StoreError> {
+    pub async fn route_unsettled(&self, keys: &[EventKey]) -> Result<Vec<AttemptRef>, StoreError> {
         const SQL: &str = "-- route_unsettled
             select distinct e.batch, p.webhook
             from events e cross join unnest(e.webhooks) as p(webhook)
@@ -154,7 +154,7 @@ impl Store {
         let rows = client.query(SQL, &[&keys]).await?;
         let due = |row: &Row| {
             let (batch, webhook) = delivery_key(row)?;
-            Ok(Due { batch, webhook, entry: 1 })
+            Ok(AttemptRef { batch, webhook, sequence: 1 })
         };
         rows.iter().map(due).collect()
     }

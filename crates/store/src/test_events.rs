@@ -5,7 +5,7 @@ use fanfare_core::access::administrator_key;
 use fanfare_core::event::Event;
 use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::name::Name;
 use fanfare_core::test_event::Readable;
 
@@ -52,7 +52,7 @@ impl Store {
         event: &Event,
         webhook: WebhookId,
         revision: i64,
-    ) -> Result<(Due, DateTime<Utc>), StoreError> {
+    ) -> Result<(AttemptRef, DateTime<Utc>), StoreError> {
         const SQL: &str = "-- test_event_add
             insert into events (key, batch, position, source, event_id, event_type, subject,
                                 access_revision, decided_revision, notification, webhooks, look_at,
@@ -76,7 +76,7 @@ impl Store {
                 ],
             )
             .await?;
-        let due = Due { batch: BatchKey::single(event.key), webhook, entry: 1 };
+        let due = AttemptRef { batch: BatchKey::single(event.key), webhook, sequence: 1 };
         Ok((due, row.column("received_at")?))
     }
 }

@@ -54,7 +54,7 @@ pub(crate) async fn act(
         Decision::Drop(reason) => Box::pin(drop_for(context, &loaded, reason)).await,
         Decision::Dead(DeadReason::LedgerLost) => {
             let webhook = loaded.webhook.as_deref();
-            let letter = ledger_lost::letter(context, delivery.due, loaded.units, webhook)?;
+            let letter = ledger_lost::letter(context, delivery.due, loaded.groups, webhook)?;
             not_begun(context, &loaded, letter).await
         }
         Decision::Dead(reason) => {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::Delay;
 use fanfare_core::answer::{Answer, Trace};
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::notification::render;
 use fanfare_core::outcome::{DeadReason, Next, Outcome, Progress, State, decide, plan_holds};
 use fanfare_core::request::UnsignedRequest;
@@ -42,7 +42,7 @@ const RECHECK_AFTER: Duration = Duration::from_millis(500);
 /// The delivery of an attempt, and the content of its POST.
 pub(crate) struct Attempt<'a> {
     /// The delivery, and the number of the row that the attempt writes.
-    pub(crate) due: Due,
+    pub(crate) due: AttemptRef,
     pub(crate) webhook: &'a Webhook,
     /// Whether it is a first attempt that the plan alone decided about.
     pub(crate) by_plan: bool,
@@ -133,7 +133,7 @@ async fn postpone(
     let is_current = is_current(context, attempt, holds.from, read).await?;
     if !is_current || !holds.held.is_none_or(|held| context.may_begin(held)) {
         let delay = Delay::at_least(Duration::from_secs(1));
-        return Ok(Some(if due.entry == 1 {
+        return Ok(Some(if due.sequence == 1 {
             FollowUp::First { due, delay }
         } else {
             FollowUp::Retry { due, delay }
@@ -263,7 +263,7 @@ fn follow_up(attempt: &Attempt<'_>, webhook: &Webhook, sent: Sent, next: Next) -
     match next {
         Next::Delivered | Next::Gone => None,
         Next::RetryIn(wait) => {
-            let due = Due { entry: due.entry + 1, ..due };
+            let due = AttemptRef { sequence: due.sequence + 1, ..due };
             Some(FollowUp::Retry { due, delay: Delay::at_least(wait) })
         }
         Next::Dead(reason) => Some(FollowUp::Dead(Box::new(DeadLetter {
@@ -316,7 +316,7 @@ async fn is_current(
 
 fn next(context: &Context, series: &RetrySeries, answer: &Answer) -> Next {
     let progress = Progress {
-        tries: u32::try_from(series.attempts_in_series + 1).unwrap_or(u32::MAX),
+        attempts_in_series: u32::try_from(series.attempts_in_series + 1).unwrap_or(u32::MAX),
         since: series.started_at,
         now: context.now(),
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_store::claims::{Claim, Lease};
 use fanfare_store::holder::Holder;
 
@@ -50,7 +50,10 @@ impl Claimer {
     }
 
     /// Claims attempts; the answers are in their order.
-    pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
+    pub(crate) async fn claim(
+        &self,
+        dues: &[AttemptRef],
+    ) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
         // The same for each try: a lease is void without a lock only if all tries named its holder.
         let lease = Lease { holder: self.holder.proven(), ..Lease::new(self.length, false) };
         let held = HeldLease { lease, from: Instant::now() };

@@ -12,7 +12,7 @@ use fanfare_broker::{
     BrokerError, Consumer, Incoming, Queue, Session, Settle, ack_all, keep_consuming,
 };
 use fanfare_core::chain::chain;
-use fanfare_core::job::{Due, Job, JobError, MAX_DELIVERIES, Unit};
+use fanfare_core::job::{AttemptRef, DeliveryGroup, Job, JobError, MAX_DELIVERIES, first_attempts};
 use fanfare_failpoints::failpoint;
 use futures_util::future::{join, join_all};
 use tokio::sync::{Semaphore, mpsc};
@@ -27,8 +27,7 @@ use crate::follow_up::FollowUp;
 use crate::follow_up_publisher::FollowUpPublisher;
 use crate::guard::JobGuard;
 use crate::in_doubt::defer;
-use crate::units::{attempt_refs, delivery_count};
-use group::later_attempts;
+use group::run_later_attempts;
 
 /// How long a worker whose session is lost needs to claim its attempts in flight. Until then their
 /// jobs, which the broker redelivers to other workers, must wait.
@@ -76,8 +75,8 @@ struct Lane {
 
 impl Lane {
     /// The steps of a job with these events.
-    fn pipeline<'a>(&'a self, units: &'a [Unit]) -> Pipeline<'a> {
-        Pipeline { context: &self.context, publisher: &self.publisher, units }
+    fn pipeline<'a>(&'a self, groups: &'a [DeliveryGroup]) -> Pipeline<'a> {
+        Pipeline { context: &self.context, publisher: &self.publisher, groups }
     }
 
     /// The number of permits that a job waits for: at most a quarter of them, because stuck requests
@@ -116,21 +115,21 @@ pub(crate) async fn run(
     let capacity = usize::from(prefetch);
     let (to_first, firsts) = mpsc::channel(capacity);
     let (to_later, dues) = mpsc::channel(capacity);
-    let shares = context.config.broker.delivery_queues();
-    let each = (prefetch / u16::from(shares.count())).max(1);
+    let shards = context.config.broker.delivery_queues();
+    let each = (prefetch / u16::from(shards.count())).max(1);
     let intake =
         |queue, prefetch, to| Intake { context: &context, session: &session, queue, prefetch, to };
-    let deliveries: Vec<_> = shares
+    let deliveries: Vec<_> = shards
         .all()
-        .map(|share| intake(Queue::Deliveries(share), each, to_first.clone()).run())
+        .map(|shard| intake(Queue::Deliveries(shard), each, to_first.clone()).run())
         .collect();
     // First attempts end when the last of these senders does.
     drop(to_first);
     tokio::join!(
         join_all(deliveries),
         intake(Queue::Retries, prefetch, to_later).run(),
-        first_attempts(lane(first), firsts),
-        later_attempts(lane(retries), dues),
+        run_first_attempts(lane(first), firsts),
+        run_later_attempts(lane(retries), dues),
     );
     // The consumers end by themselves only with the process or the session.
     if session.is_lost() && !context.stop.is_cancelled() {
@@ -233,7 +232,7 @@ impl Intake<'_> {
     }
 }
 
-async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
+async fn run_first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
     let lane = Arc::new(lane);
     while let Some(Received { incoming, at, open }) = jobs.recv().await {
         if lane.context.stop.is_cancelled() {
@@ -260,9 +259,11 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
         lane.tracker.spawn(async move {
             failpoint!(WorkerTakes, refs(&job));
             match job {
-                Job::Fresh(units) if !in_doubt && delivery_count(&units) <= MAX_DELIVERIES => {
+                Job::FirstInline(groups)
+                    if !in_doubt && delivery_count(&groups) <= MAX_DELIVERIES =>
+                {
                     let (guard, end) = JobGuard::new();
-                    let pipeline = for_job.pipeline(&units);
+                    let pipeline = for_job.pipeline(&groups);
                     // Slow attempts go on after their job is settled.
                     join(pipeline.run_inline(permit, guard), async {
                         settle_jobs(vec![(incoming.settle, end.wait().await)]).await;
@@ -282,36 +283,40 @@ async fn first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
 /// Defers a job whose deliveries may not be attempted now.
 async fn defer_job(lane: &Lane, job: &Job) -> Result<(), WorkerError> {
     let fresh;
-    let (dues, units, wait) = match job {
-        Job::Fresh(units) => {
-            fresh = attempt_refs(units);
-            (&fresh, units.as_slice(), TAKEOVER_DELAY)
+    let (dues, groups, wait) = match job {
+        Job::FirstInline(groups) => {
+            fresh = first_attempts(groups);
+            (&fresh, groups.as_slice(), TAKEOVER_DELAY)
         }
-        Job::Copy(dues) => (dues, [].as_slice(), lane.context.in_doubt_window()),
+        Job::Recheck(dues) => (dues, [].as_slice(), lane.context.in_doubt_window()),
         // These belong to the other queue.
-        Job::First(dues) | Job::Due(dues) => (dues, [].as_slice(), TAKEOVER_DELAY),
+        Job::FirstByReference(dues) | Job::Retry(dues) => (dues, [].as_slice(), TAKEOVER_DELAY),
     };
     // A router's jobs need one turn of this loop.
     for dues in dues.chunks(MAX_LOOKUP) {
-        defer(&lane.context, &lane.publisher, dues, units, wait).await?;
+        defer(&lane.context, &lane.publisher, dues, groups, wait).await?;
     }
     Ok(())
 }
 
 /// The attempts of a job.
-fn refs(job: &Job) -> Vec<Due> {
+fn refs(job: &Job) -> Vec<AttemptRef> {
     match job {
-        Job::Fresh(units) => attempt_refs(units),
-        Job::Copy(dues) | Job::First(dues) | Job::Due(dues) => dues.clone(),
+        Job::FirstInline(groups) => first_attempts(groups),
+        Job::Recheck(dues) | Job::FirstByReference(dues) | Job::Retry(dues) => dues.clone(),
     }
+}
+
+fn delivery_count(groups: &[DeliveryGroup]) -> usize {
+    groups.iter().map(|group| group.deliveries.len()).sum()
 }
 
 /// The number of deliveries that a job may have under way at a time.
 fn width(job: &Job) -> usize {
     match job {
-        Job::Fresh(units) => delivery_count(units),
+        Job::FirstInline(groups) => delivery_count(groups),
         // These are not attempted here but published again.
-        Job::Copy(_) | Job::First(_) | Job::Due(_) => 1,
+        Job::Recheck(_) | Job::FirstByReference(_) | Job::Retry(_) => 1,
     }
 }
 

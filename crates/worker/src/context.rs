@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_failpoints::failpoint;
 use fanfare_store::StoreError;
 use fanfare_store::claims::Claim;
@@ -50,7 +50,7 @@ pub(crate) struct Context {
     /// Cancelled when the process stops: no new job is begun.
     pub(crate) stop: CancellationToken,
     /// The first attempts in flight, which are not claimed.
-    in_flight: Mutex<HashSet<Due>>,
+    in_flight: Mutex<HashSet<AttemptRef>>,
     /// Separates solo attempts from all others of the process.
     pub(crate) solo: SoloLock,
     database: Database,
@@ -105,7 +105,10 @@ impl Context {
     }
 
     /// Claims attempts; the answers are in their order.
-    pub(crate) async fn claim(&self, dues: &[Due]) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
+    pub(crate) async fn claim(
+        &self,
+        dues: &[AttemptRef],
+    ) -> Result<(Vec<Claim>, HeldLease), WorkerError> {
         self.claimer.claim(dues).await
     }
 
@@ -115,7 +118,11 @@ impl Context {
     }
 
     /// Releases the claim of an attempt that was not begun.
-    pub(crate) async fn release(&self, due: Due, held: HeldLease) -> Result<(), WorkerError> {
+    pub(crate) async fn release(
+        &self,
+        due: AttemptRef,
+        held: HeldLease,
+    ) -> Result<(), WorkerError> {
         let store = &self.config.store;
         self.retry_until_available(|| store.claims_release(std::slice::from_ref(&due), held.lease))
             .await
@@ -157,7 +164,7 @@ impl Context {
     }
 
     /// Counts a first attempt as in flight until the return value is dropped.
-    pub(crate) fn track(&self, due: Due) -> InFlight<'_> {
+    pub(crate) fn track(&self, due: AttemptRef) -> InFlight<'_> {
         self.lock().insert(due);
         InFlight { context: self, due }
     }
@@ -165,7 +172,7 @@ impl Context {
     /// Claims the first attempts in flight. Called when the session is lost, because the broker is
     /// about to redeliver their jobs.
     pub(crate) async fn claim_in_flight(&self) -> Result<(), WorkerError> {
-        let dues: Vec<Due> = self.lock().iter().copied().collect();
+        let dues: Vec<AttemptRef> = self.lock().iter().copied().collect();
         if dues.is_empty() {
             return Ok(());
         }
@@ -174,7 +181,7 @@ impl Context {
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Due>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<AttemptRef>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -186,7 +193,7 @@ pub(crate) struct NoMemory;
 /// A first attempt in flight.
 pub(crate) struct InFlight<'a> {
     context: &'a Context,
-    due: Due,
+    due: AttemptRef,
 }
 
 impl Drop for InFlight<'_> {

@@ -5,7 +5,7 @@
 
 use fanfare_core::chain::chain;
 use fanfare_core::delivery::decide;
-use fanfare_core::job::Unit;
+use fanfare_core::job::{DeliveryGroup, first_attempts};
 use fanfare_core::outcome::plan_holds;
 use fanfare_failpoints::failpoint;
 use futures_util::future::{join, join_all};
@@ -18,7 +18,6 @@ use crate::error::WorkerError;
 use crate::follow_up_publisher::FollowUpPublisher;
 use crate::guard::{DeliveryGuard, JobGuard};
 use crate::load::{Admission, Loaded, admit, admit_inline, arrival, load, load_inline};
-use crate::units::attempt_refs;
 
 /// What the deliveries of a job share.
 #[derive(Clone, Copy)]
@@ -26,26 +25,26 @@ pub(crate) struct Pipeline<'a> {
     pub(crate) context: &'a Context,
     pub(crate) publisher: &'a FollowUpPublisher,
     /// The events that the job carries, if it carries any.
-    pub(crate) units: &'a [Unit],
+    pub(crate) groups: &'a [DeliveryGroup],
 }
 
 impl Pipeline<'_> {
     /// Works on the first attempts of a job that carries its events, and that the broker delivers for
     /// the first time: they need no lease.
     pub(crate) async fn run_inline(self, mut permit: OwnedSemaphorePermit, job: JobGuard) {
-        let Self { context, units, .. } = self;
+        let Self { context, groups, .. } = self;
         let now = context.now();
-        if !units.iter().all(|unit| plan_holds(unit.received_at, now)) {
+        if !groups.iter().all(|group| plan_holds(group.received_at, now)) {
             // The job waited too long in its queue, so access is decided again, as for retries.
             let first = |due| (DueDelivery::first(due), job.clone());
-            let deliveries = attempt_refs(units).into_iter().map(first).collect();
+            let deliveries = first_attempts(groups).into_iter().map(first).collect();
             drop(job);
             return Box::pin(self.run_by_reference(deliveries, permit)).await;
         }
         // Tracked before the first await: when the session is lost, all attempts must be claimed.
         let _in_flight: Vec<InFlight<'_>> =
-            attempt_refs(units).into_iter().map(|due| context.track(due)).collect();
-        let deliveries = match load_inline(context, units, now).await {
+            first_attempts(groups).into_iter().map(|due| context.track(due)).collect();
+        let deliveries = match load_inline(context, groups, now).await {
             Ok(deliveries) => deliveries,
             Err(error) => return job.fail(error),
         };
@@ -71,7 +70,7 @@ impl Pipeline<'_> {
         deliveries: Vec<(DueDelivery, JobGuard)>,
         mut permit: OwnedSemaphorePermit,
     ) {
-        let (context, arrival) = (self.context, arrival(self.units));
+        let (context, arrival) = (self.context, arrival(self.groups));
         let (deliveries, jobs): (Vec<DueDelivery>, Vec<JobGuard>) = deliveries.into_iter().unzip();
         let admissions = match admit(context, &deliveries, arrival).await {
             Ok(admissions) => admissions,
@@ -104,7 +103,7 @@ impl Pipeline<'_> {
     /// Works on deliveries after the pacer and the limiter have answered.
     async fn run_admitted(self, admitted: Admitted, mut permit: Option<OwnedSemaphorePermit>) {
         let Admitted { deliveries, jobs, admissions } = admitted;
-        let loaded = match load(self.context, &deliveries, admissions, self.units).await {
+        let loaded = match load(self.context, &deliveries, admissions, self.groups).await {
             Ok(loaded) => loaded,
             Err(error) => return fail_all(&error, jobs),
         };

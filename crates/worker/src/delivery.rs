@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::Delay;
-use fanfare_core::job::{Due, Job};
+use fanfare_core::job::{AttemptRef, Job};
 use fanfare_store::attempts::DeliveryHistory;
 
 use crate::follow_up::FollowUp;
@@ -20,14 +20,14 @@ pub(crate) enum AttemptKind {
 }
 
 impl AttemptKind {
-    pub(crate) fn of(due: Due) -> Self {
-        if due.entry == 1 { Self::First } else { Self::Later }
+    pub(crate) fn of(due: AttemptRef) -> Self {
+        if due.sequence == 1 { Self::First } else { Self::Later }
     }
 
-    pub(crate) fn job(self, dues: Vec<Due>) -> Job {
+    pub(crate) fn job(self, dues: Vec<AttemptRef>) -> Job {
         match self {
-            Self::First => Job::First(dues),
-            Self::Later => Job::Due(dues),
+            Self::First => Job::FirstByReference(dues),
+            Self::Later => Job::Retry(dues),
         }
     }
 }
@@ -35,7 +35,7 @@ impl AttemptKind {
 /// A delivery whose attempt is due, with the broker's information about its job.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DueDelivery {
-    pub(crate) due: Due,
+    pub(crate) due: AttemptRef,
     pub(crate) kind: AttemptKind,
     pub(crate) redelivered: bool,
     /// The reserved slot, if its webhook has a pace.
@@ -44,7 +44,7 @@ pub(crate) struct DueDelivery {
 
 impl DueDelivery {
     /// A first attempt of a job that the broker delivers for the first time.
-    pub(crate) fn first(due: Due) -> Self {
+    pub(crate) fn first(due: AttemptRef) -> Self {
         Self { due, kind: AttemptKind::First, redelivered: false, slot: None }
     }
 

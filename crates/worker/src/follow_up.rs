@@ -10,7 +10,7 @@ use fanfare_broker::{BackTo, Delay, Destination, Message, Queue};
 use fanfare_core::delivery::Deferred;
 use fanfare_core::endpoint::Cause;
 use fanfare_core::ids::DeliveryId;
-use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
+use fanfare_core::job::{AttemptRef, Job, MAX_DELIVERIES};
 use fanfare_core::notification::render;
 use fanfare_core::outcome::{DeadReason, State};
 use fanfare_core::webhook::{Properties, Webhook};
@@ -24,19 +24,19 @@ use crate::error::WorkerError;
 /// A message to publish before the job is acknowledged.
 pub(crate) enum FollowUp {
     /// The next attempt, later.
-    Retry { due: Due, delay: Delay },
+    Retry { due: AttemptRef, delay: Delay },
     /// The first attempt, later.
-    First { due: Due, delay: Delay },
+    First { due: AttemptRef, delay: Delay },
     /// An attempt that is deferred.
-    Deferred { due: Due, delay: Delay },
+    Deferred { due: AttemptRef, delay: Delay },
     /// The first attempt, later, or a deferred attempt, of a job that was redelivered.
-    InDoubt { due: Due, kind: AttemptKind, delay: Delay },
+    InDoubt { due: AttemptRef, kind: AttemptKind, delay: Delay },
     /// The same delivery in a job of its own, because its job may have ended its worker.
     Split { job: Job, delay: Delay },
     /// A dead letter.
     Dead(Box<DeadLetter>),
     /// A job that publishes the dead letter of this delivery later, because its queue refuses it now.
-    DeadLater { due: Due, delay: Delay },
+    DeadLater { due: AttemptRef, delay: Delay },
     /// A message that is put off unchanged, for workers that know its kind.
     PutOff { message: Box<Message>, delay: Delay },
     /// A message that is not a job: its dead letter, and the message as it was received.
@@ -66,7 +66,8 @@ pub(crate) fn messages(
 ) -> Result<Vec<Outgoing>, serde_json::Error> {
     let mut messages = Vec::new();
     // By kind, whether the job is in doubt, and delay.
-    let mut shared: BTreeMap<(AttemptKind, bool, Delay), Vec<(Due, usize)>> = BTreeMap::new();
+    let mut shared: BTreeMap<(AttemptKind, bool, Delay), Vec<(AttemptRef, usize)>> =
+        BTreeMap::new();
     let follow_ups = lists.iter().enumerate();
     for (index, follow_up) in follow_ups.flat_map(|(i, list)| list.iter().map(move |it| (i, it))) {
         let (destination, message) = match follow_up {
@@ -93,7 +94,7 @@ pub(crate) fn messages(
             FollowUp::Split { job, delay } => delayed(context, job, *delay, true)?,
             FollowUp::Dead(letter) => (Queue::DeliveriesDead.into(), letter.message(context)),
             FollowUp::DeadLater { due, delay } => {
-                delayed(context, &Job::Due(vec![*due]), *delay, true)?
+                delayed(context, &Job::Retry(vec![*due]), *delay, true)?
             }
             FollowUp::PutOff { message, delay } => (back_after(*delay), Message::clone(message)),
             FollowUp::Unreadable { letter, .. } => {
@@ -133,7 +134,7 @@ fn back_after(delay: Delay) -> Destination {
 
 /// What a person needs to know about a dead delivery.
 pub(crate) struct DeadLetter {
-    pub(crate) due: Due,
+    pub(crate) due: AttemptRef,
     pub(crate) reason: String,
     pub(crate) owner: String,
     pub(crate) events: Vec<String>,
@@ -177,7 +178,7 @@ impl FollowUp {
     /// The follow-up of a delivery whose job was redelivered: if it is a job for the same attempt, it
     /// keeps the doubt. The worker that had the job before may still write the row of that attempt, and
     /// die before it has published what follows.
-    pub(crate) fn keep_doubt(self, of: Due) -> Self {
+    pub(crate) fn keep_doubt(self, of: AttemptRef) -> Self {
         match self {
             Self::Retry { due, delay } if due == of => {
                 Self::InDoubt { due, kind: AttemptKind::Later, delay }
@@ -212,7 +213,7 @@ impl FollowUp {
     }
 
     /// The follow-up of a delivery that was deferred.
-    pub(crate) fn deferred(context: &Context, due: Due, deferred: Deferred) -> Self {
+    pub(crate) fn deferred(context: &Context, due: AttemptRef, deferred: Deferred) -> Self {
         let Deferred { cause, wait } = deferred;
         context.config.metrics.deferred(Deferral::Endpoint(cause));
         let cause = cause.code();
@@ -227,16 +228,19 @@ impl FollowUp {
 
     /// The follow-up of the row with this number, read from the ledger. `None` if it is not the
     /// delivery's last row, or if nothing follows from it.
-    pub(crate) async fn of_row(context: &Context, due: Due) -> Result<Option<Self>, WorkerError> {
+    pub(crate) async fn of_row(
+        context: &Context,
+        due: AttemptRef,
+    ) -> Result<Option<Self>, WorkerError> {
         let history = read_whole(context, due).await?;
-        let Some(last) = history.last.as_ref().filter(|last| last.entry == due.entry) else {
+        let Some(last) = history.last.as_ref().filter(|last| last.entry == due.sequence) else {
             return Ok(None);
         };
         Ok(match last.state {
             State::Retrying => {
                 let left = last.next_attempt_at.map(|at| at - context.now());
                 let left = left.and_then(|left| left.to_std().ok()).unwrap_or_default();
-                let due = Due { entry: due.entry + 1, ..due };
+                let due = AttemptRef { sequence: due.sequence + 1, ..due };
                 Some(Self::Retry { due, delay: Delay::at_least(left) })
             }
             State::Dead => {
@@ -251,7 +255,7 @@ impl FollowUp {
 }
 
 /// Reads the history of a delivery with its notifications, however large they are.
-async fn read_whole(context: &Context, due: Due) -> Result<DeliveryHistory, WorkerError> {
+async fn read_whole(context: &Context, due: AttemptRef) -> Result<DeliveryHistory, WorkerError> {
     let store = &context.config.store;
     let mut found = context
         .retry_until_available(|| store.delivery_histories(std::slice::from_ref(&due), usize::MAX))
@@ -263,7 +267,7 @@ async fn read_whole(context: &Context, due: Due) -> Result<DeliveryHistory, Work
 impl DeadLetter {
     /// The letter of a delivery that is dead in the ledger.
     pub(crate) fn of(
-        due: Due,
+        due: AttemptRef,
         last: &Last,
         history: &DeliveryHistory,
         webhook: Option<&Webhook>,
@@ -308,7 +312,7 @@ impl DeadLetter {
             .headers
             // The id is the same for the same end of a delivery, so that a letter that was published
             // twice counts as one.
-            .set("x-fanfare-dead-letter-id", format!("{id}-{}", self.due.entry))
+            .set("x-fanfare-dead-letter-id", format!("{id}-{}", self.due.sequence))
             .set("x-fanfare-delivery", id.to_string())
             .set("x-fanfare-batch", self.due.batch.to_string())
             .set("x-fanfare-webhook", self.due.webhook.to_string())

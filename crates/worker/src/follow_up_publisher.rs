@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use fanfare_broker::{PublishError, Publisher, Queue, Session};
 use fanfare_core::chain::chain;
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_failpoints::failpoint;
 use futures_util::future::{try_join, try_join_all};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -310,7 +310,7 @@ async fn note_deferred(context: &Context, lists: &[&[FollowUp]]) -> Result<(), W
         | FollowUp::InDoubt { due, delay, .. } => Some((*due, delay.duration())),
         _ => None,
     };
-    let deferred: Vec<(Due, Duration)> =
+    let deferred: Vec<(AttemptRef, Duration)> =
         lists.iter().flat_map(|list| list.iter()).filter_map(deferred).collect();
     if deferred.is_empty() {
         return Ok(());

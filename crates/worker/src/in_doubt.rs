@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fanfare_broker::Delay;
-use fanfare_core::job::{Due, Unit};
+use fanfare_core::job::{AttemptRef, DeliveryGroup};
 use fanfare_failpoints::failpoint;
 use fanfare_metrics::Deferral;
 
@@ -19,12 +19,12 @@ use crate::load::{Known, NO_PAYLOAD, read};
 
 /// Defers first attempts that are in doubt, because another worker may have made them or be making
 /// them. An attempt without a row in the ledger comes back as a job by reference after `wait`, when
-/// the doubt is over. `units` are the events that their job carries.
+/// the doubt is over. `groups` are the events that their job carries.
 pub(crate) async fn defer(
     context: &Context,
     publisher: &FollowUpPublisher,
-    dues: &[Due],
-    units: &[Unit],
+    dues: &[AttemptRef],
+    groups: &[DeliveryGroup],
     wait: Duration,
 ) -> Result<(), WorkerError> {
     let known = read(context, dues, NO_PAYLOAD).await?;
@@ -35,7 +35,7 @@ pub(crate) async fn defer(
         if history.last.is_some() {
             follow_ups.extend(FollowUp::of_row(context, *due).await?);
         } else if history.events.is_empty() {
-            follow_ups.push(ledger_lost::letter(context, *due, units, webhook.as_deref())?);
+            follow_ups.push(ledger_lost::letter(context, *due, groups, webhook.as_deref())?);
         } else {
             context.config.metrics.deferred(Deferral::Uncertain);
             let (kind, delay) = (AttemptKind::First, Delay::at_least(wait));
@@ -55,10 +55,10 @@ pub(crate) async fn split(
     publisher: &FollowUpPublisher,
     deliveries: &[DueDelivery],
 ) -> Result<(), WorkerError> {
-    let dues: Vec<Due> = deliveries.iter().map(|delivery| delivery.due).collect();
+    let dues: Vec<AttemptRef> = deliveries.iter().map(|delivery| delivery.due).collect();
     let mut follow_ups = Vec::with_capacity(deliveries.len());
     for (delivery, known) in deliveries.iter().zip(read(context, &dues, NO_PAYLOAD).await?) {
-        if known.history.last.is_some_and(|last| last.entry >= delivery.due.entry) {
+        if known.history.last.is_some_and(|last| last.entry >= delivery.due.sequence) {
             follow_ups.extend(FollowUp::of_row(context, delivery.due).await?);
         } else {
             follow_ups.push(delivery.again(AT_ONCE));

@@ -61,7 +61,6 @@ mod slow_attempt;
 mod slow_claims;
 mod solo;
 mod telemetry;
-mod units;
 mod webhook_cache;
 mod webhook_health;
 

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::delivery::{Decision, Facts, LastRow, LeaseAnswer, WebhookState, decide};
 use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::WebhookId;
-use fanfare_core::job::{Addressee, Due, Unit};
+use fanfare_core::job::{AttemptRef, DeliveryGroup, Recipient, first_attempts};
 use fanfare_core::webhook::Webhook;
 use fanfare_failpoints::failpoint;
 use fanfare_store::attempts::DeliveryHistory;
@@ -25,7 +25,6 @@ use crate::context::Context;
 use crate::delivery::{DueDelivery, RetrySeries};
 use crate::endpoint_limiter::Arrival;
 use crate::error::WorkerError;
-use crate::units::attempt_refs;
 use crate::webhook_cache::Found;
 use admission::admit_one;
 pub(crate) use admission::{Admission, admit, admit_despite_hold};
@@ -48,7 +47,7 @@ pub(crate) struct Loaded<'a> {
     pub(crate) webhook: Option<Arc<Webhook>>,
     pub(crate) content: Content<'a>,
     /// The events that its job carries, if it carries any.
-    pub(crate) units: &'a [Unit],
+    pub(crate) groups: &'a [DeliveryGroup],
     pub(crate) admission: Admission,
     /// The lease, if the attempt has one.
     pub(crate) held: Option<HeldLease>,
@@ -59,7 +58,7 @@ pub(crate) struct Loaded<'a> {
 /// Where the events of a delivery come from.
 pub(crate) enum Content<'a> {
     /// From its job.
-    Inline { unit: &'a Unit, to: &'a Addressee },
+    Inline { group: &'a DeliveryGroup, to: &'a Recipient },
     /// From the ledger.
     Ledger(Box<DeliveryHistory>),
 }
@@ -67,54 +66,54 @@ pub(crate) enum Content<'a> {
 impl Loaded<'_> {
     /// How it came to the limiters. A job by reference may have been deferred before.
     pub(crate) fn arrival(&self) -> Arrival {
-        arrival(self.units)
+        arrival(self.groups)
     }
 }
 
-pub(crate) fn arrival(units: &[Unit]) -> Arrival {
-    if units.is_empty() { Arrival::Returning } else { Arrival::New }
+pub(crate) fn arrival(groups: &[DeliveryGroup]) -> Arrival {
+    if groups.is_empty() { Arrival::Returning } else { Arrival::New }
 }
 
 /// Loads the first attempts of a job that carries its events. `now` is a time at which their plan
 /// holds, so that the ledger and the directory need not be asked.
 pub(crate) async fn load_inline<'a>(
     context: &Context,
-    units: &'a [Unit],
+    groups: &'a [DeliveryGroup],
     now: DateTime<Utc>,
 ) -> Result<impl ExactSizeIterator<Item = Loaded<'a>> + use<'a>, WorkerError> {
     let from = Instant::now();
-    let dues = attempt_refs(units);
+    let dues = first_attempts(groups);
     let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
     let found = context.retry_until_available(|| context.webhooks.get(&ids)).await?;
     failpoint!(WorkerBegins, &dues);
     let deadline = context.config.policy.deadline;
-    let of_unit = |unit: &'a Unit| unit.deliveries.iter().map(move |to| (unit, to));
-    let contents: Vec<(&Unit, &Addressee)> = units.iter().flat_map(of_unit).collect();
-    Ok(dues.into_iter().zip(contents).map(move |(due, (unit, to))| {
+    let of_group = |group: &'a DeliveryGroup| group.deliveries.iter().map(move |to| (group, to));
+    let contents: Vec<(&DeliveryGroup, &Recipient)> = groups.iter().flat_map(of_group).collect();
+    Ok(dues.into_iter().zip(contents).map(move |(due, (group, to))| {
         let (webhook, state) = found.of(due.webhook);
         Loaded {
             delivery: DueDelivery::first(due),
             facts: Facts {
                 now,
-                sequence: due.entry,
+                sequence: due.sequence,
                 redelivered: false,
                 lease: LeaseAnswer::NotAsked,
-                planned_at: Some(unit.received_at),
+                planned_at: Some(group.received_at),
                 last: None,
-                started_at: unit.received_at,
+                started_at: group.received_at,
                 webhook: state,
                 // The plan decides alone.
                 owner: OwnerState::Deleted,
                 directory_held: false,
-                events: unit.event_ids.len(),
+                events: group.event_ids.len(),
                 denied: None,
                 deferred: None,
                 deadline,
             },
-            series: RetrySeries::first(unit.received_at, 0),
+            series: RetrySeries::first(group.received_at, 0),
             webhook,
-            content: Content::Inline { unit, to },
-            units,
+            content: Content::Inline { group, to },
+            groups,
             admission: Admission::Unneeded,
             held: None,
             from,
@@ -150,16 +149,16 @@ pub(crate) async fn load<'a>(
     context: &Context,
     deliveries: &[DueDelivery],
     admissions: Vec<Admission>,
-    units: &'a [Unit],
+    groups: &'a [DeliveryGroup],
 ) -> Result<Vec<Loaded<'a>>, WorkerError> {
-    let deferred = load_deferred(context, deliveries, &admissions, units).await?;
+    let deferred = load_deferred(context, deliveries, &admissions, groups).await?;
     let (others, admissions): (Vec<DueDelivery>, Vec<Admission>) = deliveries
         .iter()
         .zip(admissions)
         .zip(&deferred)
         .filter_map(|(it, deferred)| deferred.is_none().then_some(it))
         .unzip();
-    let mut leased = load_leased(context, &others, admissions, units).await?.into_iter();
+    let mut leased = load_leased(context, &others, admissions, groups).await?.into_iter();
     let loaded: Vec<Loaded<'_>> =
         deferred.into_iter().filter_map(|deferred| deferred.or_else(|| leased.next())).collect();
     // A delivery that is missing here would be acknowledged without an attempt.
@@ -172,10 +171,10 @@ async fn load_deferred<'a>(
     context: &Context,
     deliveries: &[DueDelivery],
     admissions: &[Admission],
-    units: &'a [Unit],
+    groups: &'a [DeliveryGroup],
 ) -> Result<Vec<Option<Loaded<'a>>>, WorkerError> {
     let is_deferred = |admission: &Admission| matches!(admission, Admission::Deferred(_));
-    let dues: Vec<Due> = deliveries
+    let dues: Vec<AttemptRef> = deliveries
         .iter()
         .zip(admissions)
         .filter_map(|(delivery, admission)| is_deferred(admission).then_some(delivery.due))
@@ -185,13 +184,13 @@ async fn load_deferred<'a>(
     for (delivery, admission) in deliveries.iter().zip(admissions) {
         loaded.push(match admission {
             Admission::Deferred(deferred) => known.next().map(|known| {
-                let mut loaded = known.loaded(context, *delivery, units);
+                let mut loaded = known.loaded(context, *delivery, groups);
                 let (webhook, started_at) = (delivery.due.webhook, loaded.series.started_at);
                 loaded.facts.deferred =
                     context.pacer.but_for_deadline(webhook, *deferred, started_at);
                 loaded
             }),
-            Admission::Unreadable => Some(Known::unreadable().loaded(context, *delivery, units)),
+            Admission::Unreadable => Some(Known::unreadable().loaded(context, *delivery, groups)),
             Admission::Permit(_) | Admission::Soon(_) | Admission::Unneeded => None,
         });
     }
@@ -207,9 +206,9 @@ async fn load_leased<'a>(
     context: &Context,
     deliveries: &[DueDelivery],
     admissions: Vec<Admission>,
-    units: &'a [Unit],
+    groups: &'a [DeliveryGroup],
 ) -> Result<Vec<Loaded<'a>>, WorkerError> {
-    let dues: Vec<Due> = deliveries.iter().map(|delivery| delivery.due).collect();
+    let dues: Vec<AttemptRef> = deliveries.iter().map(|delivery| delivery.due).collect();
     if dues.is_empty() {
         return Ok(Vec::new());
     }
@@ -223,7 +222,7 @@ async fn load_leased<'a>(
         .zip(admissions)
         .zip(claims.into_iter().zip(known))
         .map(|((delivery, admission), (claim, known))| {
-            let mut loaded = known.loaded(context, *delivery, units);
+            let mut loaded = known.loaded(context, *delivery, groups);
             (loaded.admission, loaded.from) = (admission, held.from);
             loaded.facts.lease = match claim {
                 Claim::Ours(unrecorded) => LeaseAnswer::Granted(unrecorded),
@@ -252,7 +251,7 @@ pub(crate) struct Known {
 /// notifications if these have at most `inline` bytes.
 pub(crate) async fn read(
     context: &Context,
-    dues: &[Due],
+    dues: &[AttemptRef],
     inline: usize,
 ) -> Result<Vec<Known>, WorkerError> {
     if dues.is_empty() {
@@ -279,7 +278,12 @@ impl Known {
         Self { history, webhook: None, state: WebhookState::Unreadable }
     }
 
-    fn loaded<'a>(self, context: &Context, delivery: DueDelivery, units: &'a [Unit]) -> Loaded<'a> {
+    fn loaded<'a>(
+        self,
+        context: &Context,
+        delivery: DueDelivery,
+        groups: &'a [DeliveryGroup],
+    ) -> Loaded<'a> {
         let Self { history, webhook, state } = self;
         let series = RetrySeries::of(&history);
         let last = history.last.as_ref().map(|last| LastRow {
@@ -289,7 +293,7 @@ impl Known {
         });
         let facts = Facts {
             now: context.now(),
-            sequence: delivery.due.entry,
+            sequence: delivery.due.sequence,
             redelivered: delivery.redelivered,
             lease: LeaseAnswer::NotAsked,
             planned_at: history.events.first().map(|event| event.received_at),
@@ -310,7 +314,7 @@ impl Known {
             series,
             webhook,
             content: Content::Ledger(Box::new(history)),
-            units,
+            groups,
             admission: Admission::Unneeded,
             held: None,
             from: Instant::now(),

@@ -64,7 +64,7 @@ async fn release_job(context: &Context, attempt: &Attempt<'_>, holds: &mut Holds
 fn may_end(context: &Context, series: &RetrySeries) -> bool {
     let longest = context.config.timeout + RECORD_MARGIN;
     let progress = Progress {
-        tries: u32::try_from(series.attempts_in_series + 1).unwrap_or(u32::MAX),
+        attempts_in_series: u32::try_from(series.attempts_in_series + 1).unwrap_or(u32::MAX),
         since: series.started_at,
         now: context.now() + longest,
     };

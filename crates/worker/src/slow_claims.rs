@@ -1,6 +1,6 @@
 //! Claims of first attempts whose POSTs are slow, made together.
 
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_store::claims::Claim;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -15,7 +15,7 @@ const CAPACITY: usize = 4096;
 
 /// A handle to the task that claims first attempts whose POSTs are slow.
 pub(crate) struct SlowClaims {
-    queue: mpsc::Sender<(Due, oneshot::Sender<bool>)>,
+    queue: mpsc::Sender<(AttemptRef, oneshot::Sender<bool>)>,
 }
 
 impl SlowClaims {
@@ -28,16 +28,16 @@ impl SlowClaims {
 
     /// Claims a first attempt in flight, together with others; false when another worker has it, or the
     /// process stops.
-    pub(crate) async fn claim(&self, due: Due) -> bool {
+    pub(crate) async fn claim(&self, due: AttemptRef) -> bool {
         let (done, claimed) = oneshot::channel();
         self.queue.send((due, done)).await.is_ok() && claimed.await.unwrap_or(false)
     }
 }
 
-async fn run(claimer: Claimer, mut waiting: mpsc::Receiver<(Due, oneshot::Sender<bool>)>) {
+async fn run(claimer: Claimer, mut waiting: mpsc::Receiver<(AttemptRef, oneshot::Sender<bool>)>) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
-        let (dues, waiters): (Vec<Due>, Vec<_>) = batch.drain(..).unzip();
+        let (dues, waiters): (Vec<AttemptRef>, Vec<_>) = batch.drain(..).unzip();
         let claims = match claimer.claim(&dues).await {
             Ok((claims, _)) => claims,
             Err(error) => {

@@ -2,7 +2,7 @@
 //! the POST, which the receiver's own spans become a part of.
 
 use fanfare_core::answer::Answer;
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::outcome::Outcome;
 use fanfare_core::spans::TARGET;
 use fanfare_core::webhook::Webhook;
@@ -11,7 +11,7 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 
 /// Begins the span of a delivery in the trace of its event. It lasts until the attempt is recorded.
-pub(crate) fn deliver(traceparent: Option<&str>, due: Due) -> Span {
+pub(crate) fn deliver(traceparent: Option<&str>, due: AttemptRef) -> Span {
     let span = info_span!(
         target: TARGET,
         parent: None,
@@ -19,7 +19,7 @@ pub(crate) fn deliver(traceparent: Option<&str>, due: Due) -> Span {
         otel.kind = "consumer",
         messaging.system = "rabbitmq",
         "messaging.operation.type" = "process",
-        messaging.destination.name = if due.entry == 1 { "fanfare.deliveries" } else { "fanfare.retries" },
+        messaging.destination.name = if due.sequence == 1 { "fanfare.deliveries" } else { "fanfare.retries" },
         fanfare.webhook.id = %due.webhook,
         fanfare.delivery.id = %due.id(),
     );
@@ -28,7 +28,7 @@ pub(crate) fn deliver(traceparent: Option<&str>, due: Due) -> Span {
 }
 
 /// Begins the span of a POST.
-pub(crate) fn post(webhook: &Webhook, due: Due, attempt: i32) -> Span {
+pub(crate) fn post(webhook: &Webhook, due: AttemptRef, attempt: i32) -> Span {
     let url = webhook.uri.url();
     info_span!(
         target: TARGET,

@@ -85,7 +85,7 @@ impl DeadLetter {
             return None;
         }
         match Job::from_bytes(&self.message.body) {
-            Ok(Job::Due(dues)) => match dues.as_slice() {
+            Ok(Job::Retry(dues)) => match dues.as_slice() {
                 [due] => Some(due.webhook),
                 // A letter with several webhooks names none of them.
                 _ => None,
@@ -137,15 +137,15 @@ mod tests {
     use super::*;
     use crate::message::Message;
     use fanfare_core::ids::BatchKey;
-    use fanfare_core::job::Due;
+    use fanfare_core::job::AttemptRef;
     use uuid::Uuid;
 
     #[test]
     fn a_dead_delivery_tells_its_webhook_even_without_headers() {
-        let due = Due {
+        let due = AttemptRef {
             batch: BatchKey(Uuid::from_u128(1)),
             webhook: WebhookId(Uuid::from_u128(2)),
-            entry: 3,
+            sequence: 3,
         };
         let mut letter = DeadLetter {
             id: "l1".to_owned(),
@@ -153,7 +153,7 @@ mod tests {
             detail: String::new(),
             dead_at: None,
             routing_key: String::new(),
-            message: Message::new(Job::Due(vec![due]).to_bytes().unwrap(), "application/json"),
+            message: Message::new(Job::Retry(vec![due]).to_bytes().unwrap(), "application/json"),
         };
         assert_eq!(letter.webhook(Kind::Deliveries), Some(due.webhook));
         letter.message.headers.set(WEBHOOK, WebhookId(Uuid::from_u128(9)).to_string());

@@ -1,7 +1,7 @@
 //! The replay of a dead letter.
 
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::job::{Addressee, Due, Job, Unit};
+use fanfare_core::job::{Job, first_attempts};
 
 use super::choice::Kind;
 use crate::error::PublishError;
@@ -46,26 +46,17 @@ fn dead_delivery(letter: &DeadLetter) -> Option<(BatchKey, WebhookId)> {
 fn job_again(letter: &DeadLetter) -> Result<(Queue, Message), PublishError> {
     let mut message = letter.original();
     let queue = match Job::from_bytes(&message.body) {
-        Ok(Job::First(_) | Job::Due(_)) => Queue::Retries,
-        // Another job of these may have been published since: a copy is asked after first. It is in
+        Ok(Job::FirstByReference(_) | Job::Retry(_)) => Queue::Retries,
+        // Another job of these may have been published since, so they are rechecked first. It is in
         // no hurry to come out behind what is dead, so any delivery queue will do.
-        Ok(Job::Fresh(units)) => {
-            message.body = job::bytes(&Job::Copy(copies(&units)))?.into();
+        Ok(Job::FirstInline(groups)) => {
+            message.body = job::bytes(&Job::Recheck(first_attempts(&groups)))?.into();
             Queue::DELIVERIES
         }
         // A worker decides about messages that are not jobs of this version.
-        Ok(Job::Copy(_)) | Err(_) => Queue::DELIVERIES,
+        Ok(Job::Recheck(_)) | Err(_) => Queue::DELIVERIES,
     };
     Ok((queue, message))
-}
-
-/// First attempts, without their content.
-fn copies(units: &[Unit]) -> Vec<Due> {
-    let copies = units.iter().flat_map(|unit| {
-        let copy = |to: &Addressee| Due { batch: unit.batch, webhook: to.webhook, entry: 1 };
-        unit.deliveries.iter().map(copy)
-    });
-    copies.collect()
 }
 
 /// The message as it was, with the routing key that it was published with.

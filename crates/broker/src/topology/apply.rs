@@ -2,7 +2,7 @@
 
 use super::{Binding, EVENTS_EXCHANGE, Fault, QueueRow, table};
 use crate::error::BrokerError;
-use fanfare_core::share::Shares;
+use fanfare_core::shard::ShardCount;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
@@ -23,7 +23,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// [`BrokerError::Different`] when something exists with other arguments; otherwise what broke.
 pub(crate) async fn declare(
     connection: &Connection,
-    delivery_queues: Shares,
+    delivery_queues: ShardCount,
     without: &BTreeSet<String>,
 ) -> Result<Vec<(String, BrokerError)>, BrokerError> {
     let table = table(delivery_queues);
@@ -96,7 +96,7 @@ async fn use_events_exchange(connection: &Connection) -> Result<(), BrokerError>
 pub(crate) async fn declare_one(
     channel: &Channel,
     row: &QueueRow,
-    delivery_queues: Shares,
+    delivery_queues: ShardCount,
 ) -> Result<(), BrokerError> {
     declare_queue(channel, row).await?;
     let table = table(delivery_queues);
@@ -115,7 +115,7 @@ pub(crate) async fn declare_one(
 /// [`BrokerError::Missing`] names the first that is not there; otherwise what broke.
 pub(crate) async fn expect(connection: &Connection) -> Result<(), BrokerError> {
     let channel = open(connection).await?;
-    for exchange in &table(Shares::ONE).exchanges {
+    for exchange in &table(ShardCount::ONE).exchanges {
         passive_exchange(&channel, exchange).await?;
     }
     Ok(())
@@ -129,7 +129,7 @@ pub(crate) async fn expect(connection: &Connection) -> Result<(), BrokerError> {
 /// The connection's; what is missing or different is in the list.
 pub(crate) async fn check(
     connection: &Connection,
-    delivery_queues: Shares,
+    delivery_queues: ShardCount,
 ) -> Result<Vec<Fault>, BrokerError> {
     let table = table(delivery_queues);
     let mut faults = Vec::new();

@@ -3,7 +3,7 @@
 use crate::support::{body, config, next, open, publish, text};
 use fanfare_broker::topology::render;
 use fanfare_broker::{BrokerError, Destination, Queue, Session};
-use fanfare_core::share::Shares;
+use fanfare_core::shard::ShardCount;
 use fanfare_testkit::sandbox::Sandbox;
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
@@ -27,7 +27,7 @@ fn the_document_has_the_table() {
     let document = std::fs::read_to_string(DOCUMENT).unwrap();
     let (before, rest) = document.split_once(BEGIN).unwrap();
     let (listed, after) = rest.split_once(END).unwrap();
-    let expected = render(Shares::ONE);
+    let expected = render(ShardCount::ONE);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(DOCUMENT, format!("{before}{BEGIN}{expected}{END}{after}")).unwrap();
     } else {
@@ -208,34 +208,34 @@ async fn unusable_exchange_is_named_without_advice_to_delete_it() {
 
 #[test]
 fn raising_the_delivery_queues_adds_queues_and_changes_nothing_else() {
-    let (one, four) = (render(Shares::ONE), render(Shares::new(4).unwrap()));
+    let (one, four) = (render(ShardCount::ONE), render(ShardCount::new(4).unwrap()));
     let added: Vec<&str> =
         four.lines().filter(|line| !one.lines().any(|known| known == *line)).collect();
     let row = |name| format!("  {name}    1000 redeliveries, then queue fanfare.deliveries.dead");
     let expected = ["fanfare.deliveries.2", "fanfare.deliveries.3", "fanfare.deliveries.4"];
     assert_eq!(added, expected.map(row));
     assert_eq!(four.lines().count(), one.lines().count() + 3);
-    assert_eq!(Queue::all(Shares::MOST).count(), 6 + 15);
+    assert_eq!(Queue::all(ShardCount::MOST).count(), 6 + 15);
 }
 
 #[tokio::test]
 async fn new_delivery_queues_leave_existing_ones_unchanged() {
     let (sandbox, one) = open().await;
-    let most = config(&sandbox.amqp_url).with_delivery_queues(Shares::MOST);
+    let most = config(&sandbox.amqp_url).with_delivery_queues(ShardCount::MOST);
     // The state that a process with the higher number finds before a router has declared the
     // queues.
     let before = Session::look(&most).await.unwrap().check_topology().await.unwrap();
     assert_eq!(before.len(), 15);
     assert!(before[0].problem.starts_with("missing"), "{before:?}");
-    for share in Shares::ONE.beyond() {
-        let missing = one.depth(Queue::Deliveries(share)).await.unwrap_err();
+    for shard in ShardCount::ONE.beyond() {
+        let missing = one.depth(Queue::Deliveries(shard)).await.unwrap_err();
         assert!(matches!(missing, BrokerError::Missing { .. }), "{missing:?}");
     }
 
     let session = Session::open(&most).await.unwrap();
     assert_eq!(session.check_topology().await.unwrap(), []);
     assert_eq!(one.check_topology().await.unwrap(), []);
-    for queue in Shares::MOST.all().map(Queue::Deliveries) {
+    for queue in ShardCount::MOST.all().map(Queue::Deliveries) {
         publish(&session, queue, &[queue.name()]).await;
         let taken = next(&mut session.consumer(queue, 1).await.unwrap()).await;
         assert_eq!(taken.message.body, queue.name());

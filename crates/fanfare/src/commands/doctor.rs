@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_app::clock;
 use fanfare_broker::{BrokerError, Depth, Queue, Session};
 use fanfare_core::revisions::{Gap, Hold};
-use fanfare_core::share::{Share, Shares};
+use fanfare_core::shard::{Shard, ShardCount};
 use fanfare_store::directory::{DirectoryState, Refusal, Void};
 use fanfare_store::{SchemaState, Store};
 
@@ -289,7 +289,7 @@ async fn connect(settings: &Settings) -> anyhow::Result<Session> {
 async fn check_broker(
     report: &mut Report,
     session: &Session,
-    shares: Shares,
+    shards: ShardCount,
     broken: &BTreeSet<String>,
 ) -> anyhow::Result<()> {
     report.ok("broker", "answers")?;
@@ -301,18 +301,18 @@ async fn check_broker(
         report.wrong(&fault.what, &fault.problem)?;
     }
     if !faults.is_empty() {
-        return check_surplus_queues(report, session, shares).await;
+        return check_surplus_queues(report, session, shards).await;
     }
     report.ok("queues", "all exchanges and queues exist with the expected arguments")?;
     // The depth of a broken queue is not reliable.
-    for queue in Queue::all(shares).filter(|queue| !broken.contains(queue.name())) {
+    for queue in Queue::all(shards).filter(|queue| !broken.contains(queue.name())) {
         let depth = match session.depth(queue).await {
             Ok(depth) => Ok(depth_text(queue, depth.ready, depth.consumers)),
             Err(error) => Err(output::explain(&error.into())),
         };
         report.add(queue.name(), &depth)?;
     }
-    check_surplus_queues(report, session, shares).await?;
+    check_surplus_queues(report, session, shards).await?;
     if *session.blocked().borrow() {
         let text = "takes no messages: it is short of memory or disk; give it more";
         report.wrong("broker", text)?;
@@ -324,12 +324,12 @@ async fn check_broker(
 async fn check_surplus_queues(
     report: &mut Report,
     session: &Session,
-    shares: Shares,
+    shards: ShardCount,
 ) -> anyhow::Result<()> {
-    for share in shares.beyond() {
-        let queue = Queue::Deliveries(share);
+    for shard in shards.beyond() {
+        let queue = Queue::Deliveries(shard);
         let finding = match session.depth(queue).await {
-            Ok(depth) => surplus_queue(queue, share, shares, depth),
+            Ok(depth) => surplus_queue(queue, shard, shards, depth),
             Err(BrokerError::Missing { .. }) => continue,
             Err(error) => Err(output::explain(&error.into())),
         };
@@ -338,9 +338,9 @@ async fn check_surplus_queues(
     Ok(())
 }
 
-fn surplus_queue(queue: Queue, share: Share, shares: Shares, depth: Depth) -> Finding {
+fn surplus_queue(queue: Queue, shard: Shard, shards: ShardCount, depth: Depth) -> Finding {
     let Depth { ready, consumers } = depth;
-    let here = format!("FANFARE_DELIVERY_QUEUES is {} here", shares.count());
+    let here = format!("FANFARE_DELIVERY_QUEUES is {} here", shards.count());
     match (ready, consumers) {
         (0, 0) => Ok(format!(
             "{here}, and this queue is empty; if no router has a higher number any more, delete the \
@@ -349,7 +349,7 @@ fn surplus_queue(queue: Queue, share: Share, shares: Shares, depth: Depth) -> Fi
         (_, 0) => Err(format!(
             "{here}, so no worker consumes the {ready} messages that wait in this queue; run a worker \
              with FANFARE_DELIVERY_QUEUES={} or more until it is empty",
-            share.number()
+            shard.number()
         )),
         (0, _) => Ok(format!(
             "{here}, and this queue is empty, but {consumers} processes consume it; when all \
@@ -383,10 +383,10 @@ mod tests {
 
     #[test]
     fn jobs_in_a_surplus_queue_without_consumers_are_a_fault() {
-        let share = Shares::MOST.all().nth(2).unwrap();
+        let shard = ShardCount::MOST.all().nth(2).unwrap();
         let check = |ready, consumers| {
             let depth = Depth { ready, consumers };
-            surplus_queue(Queue::Deliveries(share), share, Shares::ONE, depth)
+            surplus_queue(Queue::Deliveries(shard), shard, ShardCount::ONE, depth)
         };
         let wrong = check(7, 0).unwrap_err();
         assert!(wrong.contains("the 7 messages"), "{wrong}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use fanfare_core::retry::RetryPolicy;
-use fanfare_core::share::Shares;
+use fanfare_core::shard::ShardCount;
 use fanfare_core::target::TargetPolicy;
 
 use super::traces::Traces;
@@ -151,7 +151,7 @@ pub(crate) struct Load {
     /// workers first; lower it for routers first
     #[arg(long, env = "FANFARE_DELIVERY_QUEUES", value_name = "COUNT", default_value = "1")]
     #[arg(value_parser = by(value::delivery_queues), long_help = "a whole number from 1 to 16")]
-    pub(crate) delivery_queues: Shares,
+    pub(crate) delivery_queues: ShardCount,
     /// The number of attempts that a worker makes at the same time, in addition to as many slow
     /// attempts, which take longer than usual
     #[arg(long, env = "FANFARE_CONCURRENCY", value_name = "COUNT", default_value = "1024")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fanfare_core::duration;
-use fanfare_core::share::Shares;
+use fanfare_core::shard::ShardCount;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
@@ -48,8 +48,8 @@ pub(crate) fn count<T: TryFrom<u32>>(text: &str) -> Option<T> {
 }
 
 /// Parses the number of delivery queues.
-pub(crate) fn delivery_queues(text: &str) -> Option<Shares> {
-    text.trim().parse().ok().and_then(Shares::new)
+pub(crate) fn delivery_queues(text: &str) -> Option<ShardCount> {
+    text.trim().parse().ok().and_then(ShardCount::new)
 }
 
 /// Parses the address of a socket.
@@ -153,7 +153,7 @@ mod tests {
         for (text, expected) in
             [("1", Some(1)), (" 16 ", Some(16)), ("0", None), ("17", None), ("300", None)]
         {
-            assert_eq!(delivery_queues(text).map(Shares::count), expected, "{text}");
+            assert_eq!(delivery_queues(text).map(ShardCount::count), expected, "{text}");
         }
     }
 

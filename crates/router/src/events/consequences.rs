@@ -3,7 +3,7 @@
 
 use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
-use fanfare_core::job::Unit;
+use fanfare_core::job::DeliveryGroup;
 use fanfare_core::reject::Reason;
 use fanfare_store::routing::Routed;
 
@@ -36,7 +36,7 @@ pub(super) struct Consequences {
     /// The number of messages that wait here.
     waiting: usize,
     /// The new events, for jobs.
-    pub(super) units: Vec<Unit>,
+    pub(super) groups: Vec<DeliveryGroup>,
     /// The events whose jobs may be lost.
     pub(super) suspects: Vec<EventKey>,
     pub(super) metrics: BatchMetrics,
@@ -63,7 +63,7 @@ pub(super) fn consequences(
             it.kept.extend(rejected);
             message.count(&mut it.metrics, &results, (config.clock)());
             it.suspects.extend(message.suspects(&results, in_doubt));
-            it.units.extend(jobs::unit(message.batch_key(), results));
+            it.groups.extend(jobs::group(message.batch_key(), results));
             fate
         };
         it.fates.push(fate);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::outcome::State;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -228,7 +228,7 @@ impl Store {
     /// Makes a step of a request: it restarts at most `most` deliveries, the oldest first. Returns
     /// the jobs to publish. There are none while deliveries of the step before are not attempted
     /// yet, or while another process makes a step.
-    pub async fn resend_step(&self, id: Uuid, most: i64) -> Result<Vec<Due>, StoreError> {
+    pub async fn resend_step(&self, id: Uuid, most: i64) -> Result<Vec<AttemptRef>, StoreError> {
         let mut client = self.connection("restart dead deliveries").await?;
         let transaction = client.transaction().await?;
         let begun = step(&transaction, id, most).await?;
@@ -237,7 +237,11 @@ impl Store {
     }
 }
 
-async fn step(transaction: &Transaction<'_>, id: Uuid, most: i64) -> Result<Vec<Due>, StoreError> {
+async fn step(
+    transaction: &Transaction<'_>,
+    id: Uuid,
+    most: i64,
+) -> Result<Vec<AttemptRef>, StoreError> {
     // The series of the last step's deliveries began at the time of that step. A step waits for
     // them for 30 seconds at most, since an endpoint may defer them for long.
     const TAKE: &str = "-- resend_take

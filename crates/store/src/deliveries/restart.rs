@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
-use fanfare_core::job::{Due, Restart};
+use fanfare_core::job::{AttemptRef, Restart};
 use tokio_postgres::Row;
 
 use crate::connection::Transaction;
@@ -41,7 +41,7 @@ impl Store {
         let client = self.connection("restart the delivery").await?;
         let row = client.query_one(SQL, &[&batch.0, &webhook.0, &only_dead]).await?;
         if let Some(entry) = row.column("entry")? {
-            return Ok(Restart::Begun(Due { batch, webhook, entry }));
+            return Ok(Restart::Begun(AttemptRef { batch, webhook, sequence: entry }));
         }
         Ok(match (row.column("is_wanted")?, row.column("is_known")?) {
             (true, _) => Restart::UnderWay,
@@ -100,7 +100,7 @@ pub(super) async fn restart_dead(
     transaction: &Transaction<'_>,
     dead: &Dead,
     most: i64,
-) -> Result<Vec<Due>, StoreError> {
+) -> Result<Vec<AttemptRef>, StoreError> {
     const SQL: &str = "-- deliveries_restart_dead
         with dead as (
             select a.* from attempts a
@@ -125,7 +125,7 @@ pub(super) async fn restart_dead(
     let rows = transaction.query(SQL, &[&webhook.0, &dead.since, &most, &dead.until]).await?;
     let due = |row: &Row| {
         let batch = BatchKey(row.column("batch")?);
-        Ok(Due { batch, webhook, entry: row.column("entry")? })
+        Ok(AttemptRef { batch, webhook, sequence: row.column("entry")? })
     };
     rows.iter().map(due).collect()
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::job::{Due, Restart};
+use fanfare_core::job::{AttemptRef, Restart};
 use fanfare_core::outcome::State;
 use fanfare_core::suspect::Unrecorded;
 use fanfare_store::attempts::Entry;
@@ -21,8 +21,8 @@ const OURS: Claim = Claim::Ours(Unrecorded { tries: 0, alone: 0 });
 
 const WEBHOOK: WebhookId = WebhookId(Uuid::from_u128(2));
 
-fn due(batch: u128, entry: i32) -> Due {
-    Due { batch: BatchKey(Uuid::from_u128(batch)), webhook: WEBHOOK, entry }
+fn due(batch: u128, entry: i32) -> AttemptRef {
+    AttemptRef { batch: BatchKey(Uuid::from_u128(batch)), webhook: WEBHOOK, sequence: entry }
 }
 
 fn minute() -> Lease {
@@ -34,7 +34,7 @@ fn expired() -> Lease {
     Lease::new(Duration::ZERO, true)
 }
 
-async fn claim(database: &Database, due: Due, lease: Lease) -> Claim {
+async fn claim(database: &Database, due: AttemptRef, lease: Lease) -> Claim {
     database.store.attempts_claim(&[due], lease).await.unwrap()[0]
 }
 
@@ -48,11 +48,11 @@ async fn settled(database: &Database) {
     .await;
 }
 
-fn entry(due: Due, state: State, at: DateTime<Utc>) -> Entry {
+fn entry(due: AttemptRef, state: State, at: DateTime<Utc>) -> Entry {
     Entry {
         due,
-        attempt: due.entry,
-        tries: due.entry,
+        attempt: due.sequence,
+        tries: due.sequence,
         since: at,
         state,
         reason: None,
@@ -239,7 +239,7 @@ async fn lock(client: &Client, holder: i32) {
 }
 
 /// Asks for the attempt, with a lease of no holder, until the answer is this one.
-async fn answered(database: &Database, due: Due, expected: Claim) {
+async fn answered(database: &Database, due: AttemptRef, expected: Claim) {
     eventually("the claim is answered so", Duration::from_mins(1), async || {
         let claim = claim(database, due, minute()).await;
         if claim == expected { Ok(()) } else { Err(claim) }
@@ -313,10 +313,10 @@ async fn lease_of_a_dead_holder_is_kept_while_takeover_is_not_allowed() {
 async fn leases_of_dead_holders_that_two_ask_for_at_once_go_to_one_each() {
     let database = Database::new().await;
     settled(&database).await;
-    let dues: Vec<Due> = (1..=50).map(|batch| due(batch, 1)).collect();
+    let dues: Vec<AttemptRef> = (1..=50).map(|batch| due(batch, 1)).collect();
     let lease = lease_of(10);
     database.store.attempts_claim(&dues, lease).await.unwrap();
-    let reversed: Vec<Due> = dues.iter().rev().copied().collect();
+    let reversed: Vec<AttemptRef> = dues.iter().rev().copied().collect();
     let (mut taken, began) = (0, Instant::now());
     while taken < dues.len() && began.elapsed() < Duration::from_mins(1) {
         let (one, other) = (minute(), minute());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_core::ids::BatchKey;
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::PlanMode;
@@ -65,7 +65,7 @@ async fn passed(database: &Database, seconds: i64) -> Passed {
     Passed { deliveries: at, retries: at }
 }
 
-fn entry(due: Due, state: State, next_attempt_at: Option<DateTime<Utc>>) -> Entry {
+fn entry(due: AttemptRef, state: State, next_attempt_at: Option<DateTime<Utc>>) -> Entry {
     let now = Utc::now();
     Entry {
         due,
@@ -88,7 +88,7 @@ async fn job_is_lost_when_its_queue_has_passed_it_without_a_trace() {
     let (old, young) = (route(&database, "old").await, route(&database, "young").await);
     age(&database, &[old], 100).await;
     age(&database, &[young], 50).await;
-    let due = |batch| Due { batch, webhook: hook.id, entry: 1 };
+    let due = |batch| AttemptRef { batch, webhook: hook.id, sequence: 1 };
     let nothing = reconcile(&database, Passed { deliveries: None, retries: None }).await;
     assert_eq!((nothing.checked, nothing.unattempted.len()), (0, 0));
     let found = reconcile(&database, passed(&database, 70).await).await;
@@ -121,7 +121,7 @@ async fn each_kind_of_job_is_lost_by_the_progress_of_its_own_queue() {
         route(&database, "done").await,
     );
     age(&database, &[retried, deferred, done], 100).await;
-    let due = |batch, entry| Due { batch, webhook: hook.id, entry };
+    let due = |batch, entry| AttemptRef { batch, webhook: hook.id, sequence: entry };
     let at = Utc::now() - TimeDelta::seconds(60);
     let entries = [
         entry(due(retried, 1), State::Retrying, Some(at)),
@@ -151,7 +151,7 @@ async fn each_kind_of_job_is_lost_by_the_progress_of_its_own_queue() {
         reconcile(&database, Passed { deliveries: long_ago.deliveries, retries: now.retries })
             .await;
     let mut overdue = second.overdue;
-    overdue.sort_by_key(|due| due.entry);
+    overdue.sort_by_key(|due| due.sequence);
     assert_eq!(overdue, [due(deferred, 1), due(retried, 2)]);
 }
 
@@ -170,7 +170,10 @@ async fn events_that_never_settle_do_not_keep_others_from_being_found() {
         // The jobs are never published.
         found.extend(reconcile(&database, passed(&database, 0).await).await.unattempted);
     }
-    assert!(found.contains(&Due { batch: good, webhook: hook.id, entry: 1 }), "{found:?}");
+    assert!(
+        found.contains(&AttemptRef { batch: good, webhook: hook.id, sequence: 1 }),
+        "{found:?}"
+    );
 }
 
 #[tokio::test]
@@ -223,9 +226,13 @@ async fn queue_progress_only_rises_and_not_beyond_now() {
 #[tokio::test]
 async fn claims_sweep_goes_through_the_table_in_parts() {
     let (database, hook) = database().await;
-    let dues = |from: u128, count| -> Vec<Due> {
+    let dues = |from: u128, count| -> Vec<AttemptRef> {
         (from..from + count)
-            .map(|n| Due { batch: BatchKey(uuid::Uuid::from_u128(n)), webhook: hook.id, entry: 1 })
+            .map(|n| AttemptRef {
+                batch: BatchKey(uuid::Uuid::from_u128(n)),
+                webhook: hook.id,
+                sequence: 1,
+            })
             .collect()
     };
     let lease = Lease::new(Duration::from_mins(1), true);

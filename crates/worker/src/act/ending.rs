@@ -1,6 +1,6 @@
 //! The end of a delivery without another attempt: it is dropped, or given up.
 
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::outcome::{DeadReason, DropReason, State};
 use fanfare_failpoints::failpoint;
 use fanfare_store::attempts::Entry;
@@ -14,7 +14,7 @@ use crate::recorder::Recorded;
 /// Records that a delivery is dropped. Returns the follow-up if another attempt wrote the row before.
 pub(super) async fn drop_delivery(
     context: &Context,
-    due: Due,
+    due: AttemptRef,
     series: RetrySeries,
     reason: DropReason,
     detail: String,
@@ -35,7 +35,7 @@ pub(super) async fn drop_delivery(
 /// Records that a delivery is given up without another attempt; returns the dead letter.
 pub(super) async fn give_up(
     context: &Context,
-    due: Due,
+    due: AttemptRef,
     series: RetrySeries,
     reason: DeadReason,
 ) -> Result<Option<FollowUp>, WorkerError> {
@@ -50,7 +50,7 @@ pub(super) async fn give_up(
 
 fn without_post(
     context: &Context,
-    due: Due,
+    due: AttemptRef,
     series: RetrySeries,
     state: State,
     reason: &'static str,

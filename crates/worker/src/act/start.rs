@@ -18,7 +18,6 @@ use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::guard::DeliveryGuard;
 use crate::load::{Admission, Content, Loaded, admit_despite_hold};
-use crate::units::notifications;
 
 /// The delay of a solo attempt that can't be made while others are under way.
 const WAIT_FOR_SOLO: Duration = Duration::from_secs(4);
@@ -156,10 +155,10 @@ fn content<'a>(
         detail: None,
     };
     match &loaded.content {
-        Content::Inline { unit, to } => Attempt {
-            event_ids: unit.event_ids.iter().map(String::as_str).collect(),
-            notifications: notifications(unit, to),
-            traceparent: unit.traceparent.as_deref(),
+        Content::Inline { group, to } => Attempt {
+            event_ids: group.event_ids.iter().map(String::as_str).collect(),
+            notifications: group.notifications_for(to),
+            traceparent: group.traceparent.as_deref(),
             ..attempt
         },
         Content::Ledger(history) => {

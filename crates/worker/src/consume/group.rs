@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_broker::{Incoming, Settle};
-use fanfare_core::job::{Due, Job, MAX_DELIVERIES};
+use fanfare_core::job::{AttemptRef, Job, MAX_DELIVERIES};
 use fanfare_failpoints::failpoint;
 use futures_util::StreamExt as _;
 use futures_util::future::join;
@@ -27,7 +27,7 @@ const GATHER: Duration = Duration::from_millis(20);
 /// be given up as a whole.
 const REDELIVERIES_BEFORE_SPLIT: u64 = 3;
 
-pub(super) async fn later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
+pub(super) async fn run_later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
     let lane = Arc::new(lane);
     let mut batch = Vec::with_capacity(MAX_DELIVERIES);
     while gather(&mut jobs, &mut batch).await {
@@ -38,10 +38,10 @@ pub(super) async fn later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received
                 continue;
             }
             match Job::from_bytes(&received.incoming.message.body) {
-                Ok(Job::First(dues)) => {
+                Ok(Job::FirstByReference(dues)) => {
                     add_job(&lane, &mut group, received, &dues, AttemptKind::First);
                 }
-                Ok(Job::Due(dues)) => {
+                Ok(Job::Retry(dues)) => {
                     add_job(&lane, &mut group, received, &dues, AttemptKind::Later);
                 }
                 // A job of a delivery queue that an older worker has put off because it did not know
@@ -71,7 +71,7 @@ fn add_job(
     lane: &Arc<Lane>,
     group: &mut Group,
     Received { incoming, open, .. }: Received,
-    dues: &[Due],
+    dues: &[AttemptRef],
     kind: AttemptKind,
 ) {
     let Incoming { message, redelivered, delivery_count, settle, .. } = incoming;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use chrono::Utc;
 use fanfare_core::ids::{BatchKey, EventKey, WebhookId};
-use fanfare_core::job::Due;
+use fanfare_core::job::AttemptRef;
 use fanfare_core::outcome::{Outcome, State};
 use fanfare_store::attempts::{Entry, Post};
 use fanfare_store::{PlanMode, Store};
@@ -91,7 +91,7 @@ fn succeeded(event: EventKey, webhook: WebhookId) -> Entry {
         trace: None,
     };
     Entry {
-        due: Due { batch: BatchKey::single(event), webhook, entry: 1 },
+        due: AttemptRef { batch: BatchKey::single(event), webhook, sequence: 1 },
         attempt: 1,
         tries: 1,
         since: now,

@@ -37,7 +37,7 @@ fn retry_after(bytes: &[u8]) {
     let policy = RetryPolicy::default();
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default();
     let since = now - TimeDelta::hours(i64::from(tries));
-    let next = decide(&policy, &answer, Progress { tries, since, now }, 0.5);
+    let next = decide(&policy, &answer, Progress { attempts_in_series: tries, since, now }, 0.5);
     if let Next::RetryIn(delay) = next {
         let left = policy.deadline.saturating_sub((now - since).to_std().unwrap_or_default());
         assert!(delay <= left, "{delay:?} of {left:?}");

@@ -11,13 +11,13 @@ const MOST: u8 = 16;
 
 /// The number of delivery queues: 1 to 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shares(u8);
+pub struct ShardCount(u8);
 
 /// One of the delivery queues, by its number from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Share(u8);
+pub struct Shard(u8);
 
-impl Shares {
+impl ShardCount {
     /// A single queue.
     pub const ONE: Self = Self(1);
 
@@ -36,26 +36,26 @@ impl Shares {
     }
 
     /// All queues, in the order of their numbers.
-    pub fn all(self) -> impl Iterator<Item = Share> {
-        (1..=self.0).map(Share)
+    pub fn all(self) -> impl Iterator<Item = Shard> {
+        (1..=self.0).map(Shard)
     }
 
     /// The queues that are not used with this number of queues: those up to the largest number.
-    pub fn beyond(self) -> impl Iterator<Item = Share> {
-        (self.0 + 1..=MOST).map(Share)
+    pub fn beyond(self) -> impl Iterator<Item = Shard> {
+        (self.0 + 1..=MOST).map(Shard)
     }
 
     /// The queue of a webhook's first attempts. It depends on the webhook and the number of queues
     /// only.
     #[must_use]
-    pub fn of(self, webhook: WebhookId) -> Share {
+    pub fn of(self, webhook: WebhookId) -> Shard {
         let (high, low) = webhook.0.as_u64_pair();
         let below = mix(mix(high) ^ low) % u64::from(self.0);
-        Share(1 + u8::try_from(below).unwrap_or_default())
+        Shard(1 + u8::try_from(below).unwrap_or_default())
     }
 }
 
-impl Share {
+impl Shard {
     /// The queue that always exists.
     pub const FIRST: Self = Self(1);
 
@@ -89,23 +89,23 @@ mod tests {
     #[test]
     fn a_number_of_queues_is_from_one_to_sixteen() {
         for (count, expected) in [(0, None), (1, Some(1)), (16, Some(16)), (17, None)] {
-            assert_eq!(Shares::new(count).map(Shares::count), expected);
+            assert_eq!(ShardCount::new(count).map(ShardCount::count), expected);
         }
-        let four = Shares::new(4).unwrap();
-        let numbers = |shares: &mut dyn Iterator<Item = Share>| -> Vec<u8> {
-            shares.map(Share::number).collect()
+        let four = ShardCount::new(4).unwrap();
+        let numbers = |shards: &mut dyn Iterator<Item = Shard>| -> Vec<u8> {
+            shards.map(Shard::number).collect()
         };
         assert_eq!(numbers(&mut four.all()), [1, 2, 3, 4]);
         assert_eq!(numbers(&mut four.beyond()), (5..=16).collect::<Vec<u8>>());
-        assert_eq!(Shares::MOST.beyond().count(), 0);
+        assert_eq!(ShardCount::MOST.beyond().count(), 0);
     }
 
     #[test]
     fn the_queue_of_a_webhook_is_the_same_in_every_version() {
         let numbers = |count: u8| {
-            let shares = Shares::new(count).unwrap();
+            let shards = ShardCount::new(count).unwrap();
             let ids = [0, 1, 2, u128::MAX, 0x0f8f_ad5b_d9cb_469f_a165_7086_7728_950e];
-            ids.map(|bits| shares.of(webhook(bits)).number())
+            ids.map(|bits| shards.of(webhook(bits)).number())
         };
         assert_eq!(numbers(1), [1; 5]);
         assert_eq!(numbers(4), [4, 3, 2, 3, 2]);
@@ -116,15 +116,15 @@ mod tests {
     fn webhooks_are_spread_evenly_whichever_bits_of_their_ids_differ() {
         const WEBHOOKS: u128 = 16_000;
         for count in 1..=16 {
-            let shares = Shares::new(count).unwrap();
+            let shards = ShardCount::new(count).unwrap();
             for (kind, shift) in [("low bits", 0), ("in the middle", 56), ("high bits", 112)] {
                 let mut counts = [0_u128; 17];
                 for n in 0..WEBHOOKS {
-                    counts[usize::from(shares.of(webhook(n << shift)).number())] += 1;
+                    counts[usize::from(shards.of(webhook(n << shift)).number())] += 1;
                 }
                 let fair = WEBHOOKS / u128::from(count);
-                for share in shares.all() {
-                    let got = counts[usize::from(share.number())];
+                for shard in shards.all() {
+                    let got = counts[usize::from(shard.number())];
                     let even = got.abs_diff(fair) <= fair / 8;
                     assert!(even, "{kind} of {count}: {got} instead of {fair}");
                 }
