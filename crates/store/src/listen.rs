@@ -134,7 +134,9 @@ impl Listener {
             }
             // Not behind a pooler, where the lock would be that of another client's session.
             if !locked && self.crossed.load(Ordering::Relaxed) {
-                locked = holder.lock(&client).await.map_err(StoreError::at(DOING))?;
+                let lock = tokio::time::timeout(SILENCE, holder.lock(&client));
+                let lock = lock.await.map_err(|_| StoreError::Silent { doing: DOING })?;
+                locked = lock.map_err(StoreError::at(DOING))?;
             }
             let lived = Instant::now();
             let heartbeat = self.heartbeat(store.clock(), &client, &statement);

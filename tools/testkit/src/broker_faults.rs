@@ -22,7 +22,7 @@ impl Endpoints {
     pub fn raise_alarm(&self, shortage: Shortage) -> Result<()> {
         self.evaluate(match shortage {
             Shortage::Memory => "vm_memory_monitor:set_vm_memory_high_watermark(0.00001).",
-            Shortage::Disk => "rabbit_disk_monitor:set_disk_free_limit(\"1000TB\").",
+            Shortage::Disk => "rabbit_disk_monitor:set_disk_free_limit(\"1000000GB\").",
         })
         .map(drop)
         .with_context(|| format!("raising the alarm for {shortage:?}"))

@@ -44,7 +44,8 @@ async fn faults_of_servers_begin_and_end() {
     for shortage in [Shortage::Memory, Shortage::Disk] {
         takes_jobs().await;
         endpoints.raise_alarm(shortage).unwrap();
-        let blocked = || eventually("no job is taken", SOON, async || !publish(&url).await);
+        let what = format!("no job is taken, {shortage:?}");
+        let blocked = || eventually(&what, SOON, async || !publish(&url).await);
         blocked().await;
         endpoints.clear_alarm(shortage).unwrap();
     }
