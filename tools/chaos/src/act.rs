@@ -21,6 +21,9 @@ const END_WITHIN: Duration = Duration::from_mins(3);
 
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// The time between two tries to repair queues.
+const REPAIR_PAUSE: Duration = Duration::from_secs(3);
+
 /// A fault that happened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Incident {
@@ -223,7 +226,7 @@ impl Actor {
         let repaired = timeout(END_WITHIN, async {
             while let Err(error) = self.repair_once().await {
                 self.say(&format!("queues can't be repaired yet: {error:#}"));
-                sleep(PAUSE).await;
+                sleep(REPAIR_PAUSE).await;
             }
         });
         if repaired.await.is_err() {
