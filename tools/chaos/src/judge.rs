@@ -145,17 +145,39 @@ impl<'a> Case<'a> {
         if let Some(revision) = self.event(number).revision {
             return vec![revision];
         }
+        let had_come = |from| self.had_come(from, stored.received_at - UNCOMMITTED);
+        self.versions_from(webhook, |from| from <= stored.decided_revision, had_come)
+    }
+
+    /// The revisions by which a later attempt may have been decided. Its row has the newest revision
+    /// that the directory had when it was asked, or one from just before. What came before that one
+    /// was known; what came later, be it older or newer, may have been.
+    fn verdict_revisions(&self, post: &Post, revision: i64) -> Vec<i64> {
+        let known_at = self.evidence.ledger.applied.get(&revision).copied().unwrap_or_default();
+        let may_have_come = |from| self.had_come(from, post.at);
+        self.versions_from(post.webhook, may_have_come, |from| self.had_come(from, known_at))
+    }
+
+    /// Whether the directory had a revision at a time.
+    fn had_come(&self, revision: i64, at: Time) -> bool {
+        self.evidence.ledger.applied.get(&revision).is_some_and(|applied| *applied <= at)
+    }
+
+    /// The newest version of a webhook's owner that had come, and those after it that may have.
+    fn versions_from(
+        &self,
+        webhook: Webhook,
+        may_have_come: impl Fn(i64) -> bool,
+        had_come: impl Fn(i64) -> bool,
+    ) -> Vec<i64> {
         let versions = self.evidence.published.directory.versions(owner_of(webhook));
-        let possible = versions.iter().map(|(from, _)| *from);
-        let mut possible: Vec<i64> =
-            possible.filter(|from| *from <= stored.decided_revision).collect();
-        let had_come = |from: &i64| {
-            let applied = self.evidence.ledger.applied.get(from);
-            applied.is_some_and(|at| *at <= stored.received_at - UNCOMMITTED)
-        };
+        let mut revisions: Vec<i64> = versions.iter().map(|(from, _)| *from).collect();
+        let newest = revisions.iter().rposition(|from| may_have_come(*from) && had_come(*from));
         // The first version is in the snapshot, without which nothing is judged.
-        let newest = possible.iter().rposition(had_come).unwrap_or(0);
-        possible.split_off(newest)
+        let mut known = revisions.split_off(newest.unwrap_or(0));
+        let first = known.first().copied();
+        known.retain(|from| Some(*from) == first || may_have_come(*from));
+        known
     }
 }
 

@@ -11,8 +11,9 @@ use crate::world::Webhook;
 /// How long a receiver keeps its mood.
 const LASTS: Duration = Duration::from_secs(15);
 
-/// The time between two notifications that a busy receiver accepts.
-pub(crate) const BUSY_INTERVAL: Duration = Duration::from_millis(400);
+/// The time between two notifications that a busy receiver accepts. Its webhook gets fewer on average,
+/// so that it is refused bursts only: the pace that refusals teach lasts for minutes.
+pub(crate) const BUSY_INTERVAL: Duration = Duration::from_millis(150);
 
 /// How a receiver answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use fanfare_core::ids::DeliveryId;
 use super::{Case, Delivery, Findings};
 use crate::clock::Time;
 use crate::sink::Post;
-use crate::world::owner_of;
+use crate::world::{Grants, owner_of};
 
 /// A POST that begins this long after a revocation was applied is a leak, whatever is broken: first
 /// attempts go by the plan for 30 s, a verdict holds for 5 s, a process may be stopped for 40 s in
@@ -58,8 +58,11 @@ fn check_content(delivery: &Delivery, post: &Post, findings: &mut Findings) {
 
 fn check_verdict(case: &Case<'_>, post: &Post, revision: i64, findings: &mut Findings) {
     for number in &post.events {
-        if !case.may_read(post.webhook, *number, revision) {
-            let what = format!("{}, decided by {revision}", describe(post.id, post));
+        let mut possible = case.verdict_revisions(post, revision).into_iter();
+        if !possible.any(|from| case.may_read(post.webhook, *number, from)) {
+            let what = describe(post.id, post);
+            let history = history(case, post);
+            let what = format!("{what}, decided by {revision}: {history}");
             findings.fail("leak: an attempt was decided against the directory", what);
         }
     }
@@ -84,6 +87,18 @@ fn check_time(case: &Case<'_>, post: &Post, findings: &mut Findings) {
             findings.fail("leak: a POST came long after its owner lost access", what);
         }
     }
+}
+
+/// The versions of the owner: what each grants, and how long before the POST it came.
+fn history(case: &Case<'_>, post: &Post) -> String {
+    let versions = case.evidence.published.directory.versions(owner_of(post.webhook));
+    let version = |(from, grants): &(i64, Grants)| {
+        let applied = case.evidence.ledger.applied.get(from);
+        let before =
+            applied.map_or_else(|| "never".to_owned(), |at| format!("{:.1} s", post.at - at));
+        format!("{from} grants {grants:05b} ({before})")
+    };
+    versions.iter().map(version).collect::<Vec<String>>().join(", ")
 }
 
 fn describe(id: DeliveryId, post: &Post) -> String {

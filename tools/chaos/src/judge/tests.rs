@@ -172,6 +172,32 @@ fn event_without_a_revision_is_judged_by_what_had_come() {
     assert_eq!(planned_without_access(1040.0, 1030.0), [""; 0]);
 }
 
+/// The kinds of failures if the first attempt was decided at this revision, by a directory in which
+/// revision 2 takes the access away, 3 is another owner's, and 4 gives the access back. Each has come
+/// at its time.
+fn found_by_verdict(revision: i64, [second, third, fourth]: [f64; 3]) -> Vec<&'static str> {
+    found(|it| {
+        it.published.directory.change(1, ALL_GRANTS);
+        it.published.directory.change(0, ALL_GRANTS);
+        it.ledger.applied = [(1, 900.0), (2, second), (3, third), (4, fourth)].into();
+        set_row(it, Row { revision, ..row("delivered", "") });
+    })
+}
+
+#[test]
+fn attempt_is_judged_by_what_had_come() {
+    const LATER: f64 = 1500.0;
+    let leak = ["leak: an attempt was decided against the directory"];
+    assert_eq!(found_by_verdict(2, [950.0, LATER, LATER]), leak);
+    assert_eq!(found_by_verdict(3, [950.0, 960.0, LATER]), leak);
+    // It came after a newer one, so the verdict may have been made before.
+    assert_eq!(found_by_verdict(3, [970.0, 960.0, LATER]), [""; 0]);
+    assert_eq!(found_by_verdict(3, [LATER, 960.0, LATER]), [""; 0]);
+    // Access came back between reading the revision and asking.
+    assert_eq!(found_by_verdict(2, [950.0, 960.0, 970.0]), [""; 0]);
+    assert_eq!(found_by_verdict(2, [950.0, 960.0, LATER]), leak);
+}
+
 #[test]
 fn access_that_came_back_is_no_leak() {
     let back = found(|it| {
