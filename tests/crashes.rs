@@ -174,8 +174,9 @@ async fn wiped_broker_loses_no_delivery_of_the_ledger() {
 
 #[tokio::test]
 async fn a_retry_whose_worker_was_killed_is_made_long_before_its_lease_expires() {
-    // A lease of more than two minutes.
-    let world = World::new().await.with("FANFARE_TIMEOUT", "2m");
+    // A lease of more than two minutes. The second attempt is the last one, so it keeps its job.
+    let world =
+        World::new().await.with("FANFARE_TIMEOUT", "2m").with("FANFARE_RETRY_ATTEMPTS", "2");
     let receiver = Receiver::start().await;
     receiver.answer_with(|_, before| {
         if before == 1 { Reply::status(200).after(LATER) } else { Reply::status(500) }

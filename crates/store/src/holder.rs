@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 /// The first of the two numbers of a holder's lock: "Fanf" in ASCII. Locks with two numbers never
@@ -67,15 +68,29 @@ impl Holder {
         self.locked().is_some_and(|session| session.since.elapsed() >= time)
     }
 
+    /// Whether it has had the lock on one session since `time`. Between two sessions the lock was
+    /// free, and leases from before may be void.
+    #[must_use]
+    pub fn proven_since(&self, time: Instant) -> bool {
+        self.locked().is_some_and(|session| session.since <= time)
+    }
+
     fn locked(&self) -> Option<LockedSession> {
         self.session().filter(|session| session.until.elapsed() <= PROOF)
     }
 
-    /// Tries to lock; false if another session has the lock, which may be this holder's former one
-    /// that the server has not ended yet, or a worker that asks whether it is free.
+    /// Locks; false if another session keeps the lock for longer than the `lock_timeout` of this one,
+    /// such as this holder's former session, which the server has not ended yet.
+    ///
+    /// It waits, because those who ask whether the lock is free have it for a moment. While it waits,
+    /// they are told that the lock is not free.
     pub(crate) async fn lock(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
-        const SQL: &str = "-- holder_lock\nselect pg_try_advisory_lock($1, $2) as locked";
-        client.query_one(SQL, &[&LOCK_CLASS, &self.id]).await?.try_get("locked")
+        const SQL: &str = "-- holder_lock\nselect pg_advisory_lock($1, $2)";
+        match client.execute(SQL, &[&LOCK_CLASS, &self.id]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Notes that the session that has the lock lived at this time.

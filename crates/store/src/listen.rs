@@ -122,9 +122,12 @@ impl Listener {
                            current_setting('transaction_read_only') as read_only";
         let channel = &self.channel;
         // A heartbeat need not wait for the disk.
-        let listen = format!("listen {CHANGES}; listen {channel}; set synchronous_commit = off");
-        client.batch_execute(&listen).await.map_err(StoreError::at(DOING))?;
-        let statement = client.prepare(SQL).await.map_err(StoreError::at(DOING))?;
+        let listen = format!(
+            "listen {CHANGES}; listen {channel}; set synchronous_commit = off; \
+             set lock_timeout = '400ms'"
+        );
+        answered(client.batch_execute(&listen)).await?;
+        let statement = answered(client.prepare(SQL)).await?;
         let mut locked = false;
         loop {
             if !self.crossed.load(Ordering::Relaxed) {
@@ -134,9 +137,7 @@ impl Listener {
             }
             // Not behind a pooler, where the lock would be that of another client's session.
             if !locked && self.crossed.load(Ordering::Relaxed) {
-                let lock = tokio::time::timeout(SILENCE, holder.lock(&client));
-                let lock = lock.await.map_err(|_| StoreError::Silent { doing: DOING })?;
-                locked = lock.map_err(StoreError::at(DOING))?;
+                locked = answered(holder.lock(&client)).await?;
             }
             let lived = Instant::now();
             let heartbeat = self.heartbeat(store.clock(), &client, &statement);
@@ -169,9 +170,18 @@ impl Listener {
     }
 }
 
+/// The answer to a statement; an error if the connection is silent instead.
+async fn answered<T>(
+    statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, StoreError> {
+    let answer = tokio::time::timeout(SILENCE, statement).await;
+    answer.map_err(|_| StoreError::Silent { doing: DOING })?.map_err(StoreError::at(DOING))
+}
+
 /// Notifies a listener from another session.
 async fn notify(store: &Store, channel: &str) -> Result<(), StoreError> {
     const SQL: &str = "-- heartbeat_crossing\nselect pg_notify($1, $2)";
     let client = store.connection(DOING).await?;
-    client.execute(SQL, &[&channel, &CROSSING]).await.map(drop)
+    let notified = tokio::time::timeout(SILENCE, client.execute(SQL, &[&channel, &CROSSING])).await;
+    notified.map_err(|_| StoreError::Silent { doing: DOING })?.map(drop)
 }

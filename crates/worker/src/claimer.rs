@@ -46,7 +46,7 @@ impl Claimer {
     /// Whether an attempt may begin under this lease: if it ends with its holder, this worker must
     /// still have the holder's lock.
     pub(crate) fn may_begin(&self, held: HeldLease) -> bool {
-        held.lease.holder.is_none() || self.holder.proven().is_some()
+        held.lease.holder.is_none() || self.holder.proven_since(held.from)
     }
 
     /// Claims attempts; the answers are in their order.

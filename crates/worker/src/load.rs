@@ -240,6 +240,17 @@ async fn load_leased<'a>(
     Ok(loaded)
 }
 
+/// Loads a delivery again, under the lease that it has.
+pub(crate) async fn reload(context: &Context, loaded: &mut Loaded<'_>) -> Result<(), WorkerError> {
+    let delivery = loaded.delivery;
+    let known = read(context, &[delivery.due], INLINE).await?.pop();
+    let Loaded { facts, series, webhook, content, .. } =
+        known.ok_or(WorkerError::Incomplete)?.loaded(context, delivery, loaded.groups);
+    loaded.facts = Facts { lease: loaded.facts.lease, ..facts };
+    (loaded.series, loaded.webhook, loaded.content) = (series, webhook, content);
+    ask_directory(context, vec![loaded]).await
+}
+
 /// What the ledger and the cache have about a delivery.
 pub(crate) struct Known {
     pub(crate) history: DeliveryHistory,

@@ -41,15 +41,18 @@ with quick as (
                              or ($10 and exists (select from held h
                                                  where h.batch = c.batch and h.webhook = c.webhook
                                                    and h.token = c.token and h.gone
-                                                   and c.holder_gone_at
-                                                       < now() - $9::float8 * interval '1 second'))))))
+                                                   and c.holder_gone_at between
+                                                       now() - interval '20 seconds'
+                                                       and now() - $9::float8 * interval '1 second'))))))
     returning batch, webhook, entry, unrecorded, unrecorded_alone
 ), noted as (
-    -- After the claims, which lock all these rows in order.
-    update claims c set holder_gone_at = case when h.gone then now() end
+    -- After the claims, which lock all these rows in order. A note from long ago says nothing: the
+    -- holder may have had its lock in between. Another worker's later note is kept.
+    update claims c set holder_gone_at = case when h.gone then clock_timestamp() end
     from held h
     where c.batch = h.batch and c.webhook = h.webhook and c.token = h.token
-      and h.gone = (h.holder_gone_at is null)
+      and c.holder_gone_at is not distinct from h.holder_gone_at
+      and h.gone = (coalesce(h.holder_gone_at, '-infinity') < now() - interval '20 seconds')
       and (select count(*) from claimed) >= 0
 )
 select d.past,

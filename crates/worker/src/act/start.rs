@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use fanfare_core::delivery::Sending;
+use fanfare_core::delivery::{Decision, Sending, decide};
 use fanfare_core::outcome::DropReason;
 use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::{DeliveryHistory, PlannedEvent};
@@ -17,7 +17,7 @@ use crate::endpoint_limiter::Permit;
 use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::guard::DeliveryGuard;
-use crate::load::{Admission, Content, Loaded, admit_despite_hold};
+use crate::load::{Admission, Content, Loaded, admit_despite_hold, reload};
 
 /// The delay of a solo attempt that can't be made while others are under way.
 const WAIT_FOR_SOLO: Duration = Duration::from_secs(4);
@@ -30,7 +30,7 @@ pub(super) async fn start(
     guard: &mut DeliveryGuard,
 ) -> Result<Option<FollowUp>, WorkerError> {
     let delivery = loaded.delivery;
-    let Some(webhook) = loaded.webhook.take() else {
+    let Some(mut webhook) = loaded.webhook.take() else {
         return not_begun(context, &loaded, delivery.again(AT_ONCE)).await;
     };
     let permit = match permit(context, &mut loaded, &webhook).await {
@@ -40,9 +40,6 @@ pub(super) async fn start(
     let Ok(memory) = context.reserve_memory(payload_size(&loaded)).await else {
         return not_begun(context, &loaded, delivery.again(AT_ONCE)).await;
     };
-    if lacks_payload(&loaded) && !Box::pin(read_payload(context, &mut loaded)).await? {
-        return not_begun(context, &loaded, delivery.again(AT_ONCE)).await;
-    }
     let mut solo = None;
     if sending.solo {
         solo = Box::pin(context.solo.solo(context.config.timeout + RECORD_MARGIN)).await;
@@ -52,6 +49,15 @@ pub(super) async fn start(
         if !Box::pin(renew_solo(context, &mut loaded)).await? {
             return Ok(Some(delivery.again(context.until_free())));
         }
+        // The wait may have been long, so what was decided before it is decided again.
+        Box::pin(reload(context, &mut loaded)).await?;
+        match (decide(&loaded.facts), loaded.webhook.take()) {
+            (Decision::Send(again), Some(current)) if again == sending => webhook = current,
+            _ => return not_begun(context, &loaded, delivery.again(AT_ONCE)).await,
+        }
+    }
+    if lacks_payload(&loaded) && !Box::pin(read_payload(context, &mut loaded)).await? {
+        return not_begun(context, &loaded, delivery.again(AT_ONCE)).await;
     }
     let holds = Holds {
         permit,
