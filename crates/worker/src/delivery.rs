@@ -4,33 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::Delay;
-use fanfare_core::job::{AttemptRef, Job};
+use fanfare_core::job::AttemptRef;
 use fanfare_store::attempts::DeliveryHistory;
 
-use crate::follow_up::FollowUp;
+use crate::follow_up::{AttemptKind, FollowUp};
 use crate::pacer::Slot;
-
-/// The kind of job that names a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum AttemptKind {
-    /// A job for first attempts.
-    First,
-    /// A job for retries and deferred attempts.
-    Later,
-}
-
-impl AttemptKind {
-    pub(crate) fn of(due: AttemptRef) -> Self {
-        if due.sequence == 1 { Self::First } else { Self::Later }
-    }
-
-    pub(crate) fn job(self, dues: Vec<AttemptRef>) -> Job {
-        match self {
-            Self::First => Job::FirstByReference(dues),
-            Self::Later => Job::Retry(dues),
-        }
-    }
-}
 
 /// A delivery whose attempt is due, with the broker's information about its job.
 #[derive(Debug, Clone, Copy)]

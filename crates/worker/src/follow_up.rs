@@ -18,8 +18,29 @@ use fanfare_metrics::Deferral;
 use fanfare_store::attempts::{DeliveryHistory, Last};
 
 use crate::context::Context;
-use crate::delivery::AttemptKind;
 use crate::error::WorkerError;
+
+/// The kind of job that names a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AttemptKind {
+    /// A job for first attempts.
+    First,
+    /// A job for retries and deferred attempts.
+    Later,
+}
+
+impl AttemptKind {
+    pub(crate) fn of(due: AttemptRef) -> Self {
+        if due.sequence == 1 { Self::First } else { Self::Later }
+    }
+
+    pub(crate) fn job(self, dues: Vec<AttemptRef>) -> Job {
+        match self {
+            Self::First => Job::FirstByReference(dues),
+            Self::Later => Job::Retry(dues),
+        }
+    }
+}
 
 /// A message to publish before the job is acknowledged.
 pub(crate) enum FollowUp {

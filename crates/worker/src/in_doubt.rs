@@ -10,9 +10,9 @@ use fanfare_metrics::Deferral;
 
 use crate::act::AT_ONCE;
 use crate::context::Context;
-use crate::delivery::{AttemptKind, DueDelivery};
+use crate::delivery::DueDelivery;
 use crate::error::WorkerError;
-use crate::follow_up::FollowUp;
+use crate::follow_up::{AttemptKind, FollowUp};
 use crate::follow_up_publisher::FollowUpPublisher;
 use crate::ledger_lost;
 use crate::load::{Known, NO_PAYLOAD, read};

@@ -56,6 +56,7 @@ mod load;
 mod metrics;
 mod pacer;
 mod progress;
+mod ready;
 mod recorder;
 mod slow_attempt;
 mod slow_claims;

@@ -14,10 +14,10 @@ use fanfare_failpoints::failpoint;
 use futures_util::future::{Either, select};
 use tokio::time::timeout;
 
-use crate::attempt::{Attempt, Holds};
 use crate::claimer::RECORD_MARGIN;
 use crate::context::Context;
 use crate::delivery::RetrySeries;
+use crate::ready::{Attempt, Holds};
 
 /// How often a slow attempt checks for room among the slow ones, if there was none.
 const RECHECK_SLOW: Duration = Duration::from_secs(1);

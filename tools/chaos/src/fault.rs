@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use fanfare_testkit::{Break, Shortage};
 
-use crate::installation::PROCESSES;
+use crate::spec::{PROCESSES, ProcessIndex};
 use crate::world::{Owner, owner_name};
-
-/// A process of the installation, by its place in [`PROCESSES`].
-pub(crate) type ProcessIndex = usize;
 
 /// A queue that carries jobs only: what it loses is in the ledger.
 pub(crate) type Queue = &'static str;

@@ -16,34 +16,12 @@ use fanfare_testkit::small_disk::SmallDisk;
 use fanfare_testkit::{Endpoints, Installation, build, faketime};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::fault::{Link, ProcessIndex};
+use crate::fault::Link;
+use crate::spec::{PROCESSES, ProcessIndex, has_own_clock};
 use crate::world::OWNERS;
 
 /// The name of the database and of the virtual host.
 pub(crate) const NAME: &str = "fanfare";
-
-/// A process of the installation.
-pub(crate) struct Spec {
-    pub(crate) name: &'static str,
-    /// Its command.
-    pub(crate) role: &'static str,
-}
-
-/// The processes.
-pub(crate) const PROCESSES: [Spec; 6] = [
-    Spec { name: "router-1", role: "router" },
-    Spec { name: "router-2", role: "router" },
-    Spec { name: "worker-1", role: "worker" },
-    Spec { name: "worker-2", role: "worker" },
-    Spec { name: "worker-3", role: "worker" },
-    Spec { name: "console", role: "console" },
-];
-
-/// Whether a process runs with a clock that can be stepped. The library that does it slows a process
-/// down, so one of each kind has it.
-pub(crate) fn has_own_clock(at: ProcessIndex) -> bool {
-    matches!(PROCESSES[at].name, "router-2" | "worker-3")
-}
 
 /// Short times, so that a run sees what takes hours otherwise.
 const SETTINGS: [(&str, &str); 8] = [

@@ -23,6 +23,7 @@ mod run;
 mod schedule;
 mod settle;
 mod sink;
+mod spec;
 mod world;
 
 use std::ffi::OsString;

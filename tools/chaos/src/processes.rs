@@ -15,8 +15,8 @@ use fanfare_testkit::service::{Service, Signal, tail};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use crate::fault::ProcessIndex;
-use crate::installation::{PROCESSES, Site};
+use crate::installation::Site;
+use crate::spec::{PROCESSES, ProcessIndex};
 
 /// The product promises to end within 30 seconds of SIGTERM; a busy machine gets a few more.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);

@@ -6,7 +6,7 @@ use fanfare_testkit::{Break, Shortage};
 use fastrand::Rng;
 
 use crate::fault::{Fault, Link, LinkFault, Queue, Resource};
-use crate::installation::{PROCESSES, has_own_clock};
+use crate::spec::{PROCESSES, has_own_clock};
 use crate::world::OWNERS;
 
 /// The mean time between the beginnings of two faults.

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::actions::{Action, Model};
+use crate::action::Action;
+use crate::protocol::Model;
 use crate::state::{Outcome, State};
 
 /// What must hold in every state.

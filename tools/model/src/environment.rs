@@ -1,7 +1,7 @@
 //! What happens to processes: time passes, and faults.
 
-use crate::actions::{Action, index, is_first};
-use crate::state::{FollowUp, Process, Routing, State, Working};
+use crate::action::Action;
+use crate::state::{FollowUp, Process, Routing, State, Working, index, is_first};
 
 /// What time brings about. A process that runs is quick; one that is stopped is not.
 pub(crate) fn time(state: &State, actions: &mut Vec<Action>) {

@@ -1,7 +1,7 @@
 //! A model of the protocol that carries one delivery from its plan to its end.
 //!
 //! Routers, workers, the broker, the ledger and the reconciler are a few enums in `state`. A step,
-//! in `actions` and `environment`, is what the real system does between two durable writes. After every step its
+//! in `protocol` and `environment`, is what the real system does between two durable writes. After every step its
 //! process may be killed, stopped for a while, or cut off from the broker, and the broker may lose all
 //! messages. [`check`](check()) reaches every state and looks at the promises in each;
 //! `docs/internals/delivery.md` describes the same protocol in words.
@@ -15,16 +15,18 @@
 //! paths without cycles, and a job here can be requeued again and again. The promise is that the end
 //! of the delivery can be reached from every state, which needs a short search backwards.
 
-mod actions;
+mod action;
 mod bug;
 mod check;
 mod environment;
+mod protocol;
 mod state;
 #[cfg(test)]
 mod tests;
 pub mod trace;
 
-pub use actions::{Action, Model};
+pub use action::Action;
 pub use bug::Bug;
 pub use check::{Failure, Promise, Report, check};
+pub use protocol::Model;
 pub use state::{Body, Message, Outcome, Process, State};

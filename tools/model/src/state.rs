@@ -260,3 +260,16 @@ impl State {
         !self.stopped.contains(&process)
     }
 }
+
+pub(crate) fn index(number: usize) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+pub(crate) fn is_first(working: Working) -> bool {
+    match working {
+        Working::Taken(body) => body == Body::Inline,
+        Working::Sending { seq, leased, .. } => seq == 1 && !leased,
+        Working::Answered { seq, .. } => seq == 1,
+        _ => false,
+    }
+}

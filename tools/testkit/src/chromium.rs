@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 
 use crate::daemon::Daemon;
 use crate::keeper::Keeper;
+use crate::ports::free_ports;
 use crate::programs;
-use crate::servers::{free_ports, make_folder};
+use crate::servers::make_folder;
 
 const START_PATIENCE: Duration = Duration::from_mins(1);
 

@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result, anyhow};
 use rustix::process::Signal;
 
 use crate::endpoints::{Control, Endpoints};
+use crate::mutex::hold;
+use crate::ports::free_ports;
 use crate::rabbitmq::{Ports, RabbitMq};
-use crate::servers::{free_ports, hold};
 
 /// How many nodes there are: the least of which one may be missing.
 pub const NODES: usize = 3;

@@ -54,6 +54,8 @@ mod database_faults;
 mod endpoints;
 mod http;
 mod keeper;
+mod mutex;
+mod ports;
 mod postgres;
 mod programs;
 mod rabbitmq;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::ports;
 use crate::process::Process;
 use crate::programs;
-use crate::servers;
 
 /// One process, which ends with its owner, and writes into its own folder only.
 const MAIN: &str = "\
@@ -29,7 +29,7 @@ http {
 
 /// Free ports of 127.0.0.1.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    servers::free_ports()
+    ports::free_ports()
 }
 
 /// Starts nginx in `folder`, with what belongs into its `http` block. Installs it where that is

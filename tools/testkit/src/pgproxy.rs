@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use connection::{Shared, accept};
+
+use crate::mutex::hold;
 
 /// Selects the statements that a fault hits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -210,7 +212,7 @@ impl PgProxy {
 
     /// Forgets all faults that have not hit yet.
     pub fn clear(&self) {
-        lock(&self.plan).injections.clear();
+        hold(&self.plan).injections.clear();
     }
 
     /// Freezes connections that have sent `listen`: they stay open and pass nothing on, in either
@@ -232,13 +234,13 @@ impl PgProxy {
     /// All markers that have passed, with their counts.
     #[must_use]
     pub fn seen(&self) -> BTreeMap<Marker, u64> {
-        lock(&self.plan).seen.clone()
+        hold(&self.plan).seen.clone()
     }
 
     fn add(&self, marker: Marker, skip: u32, times: u32, action: Action) -> Injected {
         let (hits, hit) = watch::channel(0);
         let injection = Injection { marker, skip, times, action, hits: Arc::new(hits) };
-        lock(&self.plan).injections.push(injection);
+        hold(&self.plan).injections.push(injection);
         Injected(hit)
     }
 }
@@ -283,10 +285,6 @@ impl Due {
     fn hit(&self) {
         self.hits.send_modify(|hits| *hits += 1);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn listen() -> io::Result<(TcpListener, SocketAddr)> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::http::read_request;
+use crate::mutex::hold;
 use crate::wait::eventually;
 
 pub use crate::http::Request;
@@ -290,8 +291,4 @@ fn head(status: u16, headers: &[(String, String)], length: Option<usize>) -> Vec
         None => write!(head, "connection: close\r\n\r\n"),
     };
     head.into_bytes()
-}
-
-fn hold<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,11 @@
 //! A PostgreSQL and a RabbitMQ that belong to one owner, who may stop, kill, and wipe them.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,16 +15,13 @@ use uuid::Uuid;
 use crate::cluster::Cluster;
 use crate::endpoints::{Control, Endpoints};
 use crate::keeper::{self, Keeper};
+use crate::mutex::hold;
 use crate::pooler::Pooler;
+use crate::ports::free_ports;
 use crate::postgres::Postgres;
 use crate::programs::{self, Programs};
 use crate::rabbitmq::{Ports, RabbitMq};
 use crate::roles;
-
-/// Ports are taken from below the range that Linux gives to outgoing connections, so that none of
-/// those can sit on a server's port while the server is stopped.
-const FIRST_PORT: u16 = 15_000;
-const N_PORTS: u16 = 15_000;
 
 /// Running servers. All methods block; in asynchronous code call them where that is allowed, such as
 /// `tokio::task::spawn_blocking`.
@@ -335,28 +332,6 @@ fn start_rabbitmq(
     let mut server = RabbitMq::create(programs, folder, ports, password)?;
     server.start(endpoints)?;
     Ok(server)
-}
-
-/// Finds free ports. They are held until all are found, so that they differ.
-pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut held = Vec::with_capacity(N);
-    for _ in 0..1000 {
-        let (random, _) = Uuid::new_v4().as_u64_pair();
-        let port = FIRST_PORT + u16::try_from(random % u64::from(N_PORTS))?;
-        held.extend(
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|listener| (port, listener)),
-        );
-        if held.len() == N {
-            let ports: Vec<u16> = held.iter().map(|(port, _)| *port).collect();
-            return ports.try_into().map_err(|_| anyhow!("counting ports"));
-        }
-    }
-    Err(anyhow!("no free ports on 127.0.0.1 from {FIRST_PORT} up"))
-}
-
-/// A panic elsewhere must not keep the servers from being ended.
-pub(crate) fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Prints a message to stderr if it is not dropped in time.

@@ -9,7 +9,7 @@ use fanfare_core::webhook::Webhook;
 use fanfare_store::attempts::{DeliveryHistory, PlannedEvent};
 
 use super::{AT_ONCE, after_wait, not_begun};
-use crate::attempt::{Attempt, Holds, attempt};
+use crate::attempt::attempt;
 use crate::claimer::RECORD_MARGIN;
 use crate::context::Context;
 use crate::delivery::RetrySeries;
@@ -18,6 +18,7 @@ use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::guard::DeliveryGuard;
 use crate::load::{Admission, Content, Loaded, admit_despite_hold, reload};
+use crate::ready::{Attempt, Holds};
 
 /// The delay of a solo attempt that can't be made while others are under way.
 const WAIT_FOR_SOLO: Duration = Duration::from_secs(4);

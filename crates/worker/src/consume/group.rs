@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Lane, MAX_LOOKUP, Received, defer_job, park, requeue, settle_jobs};
-use crate::delivery::{AttemptKind, DueDelivery};
+use crate::delivery::DueDelivery;
+use crate::follow_up::AttemptKind;
 use crate::follow_up::FOLLOW_UP_MISSING;
 use crate::guard::JobGuard;
 use crate::in_doubt::split;

@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Line;
 use super::steps::{actions, is_of, is_step};
-use crate::actions::{Action, Model};
+use crate::action::Action;
 use crate::environment;
+use crate::protocol::Model;
 use crate::state::{Body, Process, State};
 
 /// The most states that are looked at. A trace that is explained needs some hundreds.

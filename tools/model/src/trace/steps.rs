@@ -1,6 +1,6 @@
 //! The steps of the code that are actions of the model.
 
-use crate::actions::Action;
+use crate::action::Action;
 use crate::state::{Body, Process};
 
 /// The model's actions of processes. Each is a step of the code with the same name.

@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Action, Due, Fault, Marker, Plan, lock};
+use super::{Action, Due, Fault, Marker, Plan};
+use crate::mutex::hold;
 
 const SSL_REQUEST: u32 = 80_877_103;
 const GSS_REQUEST: u32 = 80_877_104;
@@ -148,7 +149,7 @@ fn name(sql: &str) -> String {
 
 /// Waits while this connection is frozen.
 async fn thawed(state: &Mutex<State>, frozen: &mut watch::Receiver<bool>) {
-    let is_open = |frozen: &bool| !frozen || !lock(state).listens;
+    let is_open = |frozen: &bool| !frozen || !hold(state).listens;
     // An error means that the proxy is gone, and this connection with it.
     let _ = frozen.wait_for(is_open).await;
 }
@@ -203,12 +204,12 @@ impl Requests {
 
     /// Records the action for the answer of a unit; an error if the unit must not be sent.
     fn end_unit(&mut self, markers: &mut Vec<Marker>) -> io::Result<()> {
-        let due = lock(&self.plan).pass(&std::mem::take(markers));
+        let due = hold(&self.plan).pass(&std::mem::take(markers));
         if let Some(due @ Due { action: Action::Fault(Fault::CloseBefore), .. }) = &due {
             due.hit();
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        lock(&self.state).units.push_back(due);
+        hold(&self.state).units.push_back(due);
         Ok(())
     }
 
@@ -224,7 +225,7 @@ impl Requests {
                 markers.extend(statements.into_iter().map(Marker::CommitOf));
             }
             "rollback" => self.transaction = None,
-            "listen" => lock(&self.state).listens = true,
+            "listen" => hold(&self.state).listens = true,
             _ => {
                 if let Some(statements) = &mut self.transaction
                     && !statements.contains(&name)
@@ -255,7 +256,7 @@ impl Answers {
             if message.kind == b'A' && !*self.notifies.borrow() {
                 continue;
             }
-            let is_due = matches!(lock(&self.state).units.front(), Some(Some(_)));
+            let is_due = matches!(hold(&self.state).units.front(), Some(Some(_)));
             // Ready for the next query: the unit has taken effect, or failed.
             let ends = message.kind == b'Z';
             if is_due {
@@ -264,7 +265,7 @@ impl Answers {
                     continue;
                 }
             }
-            let due = if ends { lock(&self.state).units.pop_front().flatten() } else { None };
+            let due = if ends { hold(&self.state).units.pop_front().flatten() } else { None };
             if let Some(due) = due {
                 due.hit();
                 match due.action {

@@ -1,64 +1,11 @@
 //! What can happen, and what it changes.
 
+use crate::action::Action;
 use crate::bug::Bug;
 use crate::environment;
-use crate::state::{Body, FollowUp, Lease, Message, Outcome, Process, Routing, State, Working};
-
-/// A step. The names are those of the failpoints in the code (`fanfare_failpoints::Step`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// A router gets the event.
-    RouterTakes(u8),
-    /// A router commits the plan, or finds that it is there.
-    RouterPlans(u8),
-    /// A router publishes the job of the plan.
-    RouterPublishes(u8),
-    /// A router acknowledges the event.
-    RouterAcknowledges(u8),
-    /// The reconciler publishes a job for what is owed and has none.
-    Reconciles(u8),
-    /// A worker gets a job.
-    WorkerTakes(u8, Body),
-    /// A worker looks at its job: it asks for a lease where one is needed.
-    WorkerBegins(u8),
-    /// A worker reads the history after it got its lease, and has access decided.
-    WorkerReads(u8),
-    /// The POST leaves, and succeeds or fails.
-    WorkerSends(u8, bool),
-    /// A slow attempt takes a lease, and acknowledges its job.
-    WorkerReleases(u8),
-    /// A worker commits the row.
-    WorkerRecords(u8),
-    /// A worker publishes what follows.
-    WorkerPublishes(u8),
-    /// A worker acknowledges its job.
-    WorkerAcknowledges(u8),
-    /// The owner loses access.
-    Revoked,
-    /// A lease expires whose holder is not about to use it.
-    LeaseExpires,
-    /// The database session of a lease's holder was seen to have ended, twice, with a grace in between.
-    HolderFoundDead,
-    /// Half a minute has passed since the plan.
-    PlanAges,
-    /// A stopped process goes on.
-    Continues(Process),
-    /// The broker ends the session of a stopped process.
-    SessionExpires(Process),
-    /// Fault: SIGKILL, and a new process.
-    Killed(Process),
-    /// Fault: SIGSTOP.
-    Stopped(Process),
-    /// Fault: the session ends, and the process goes on with what it has under way.
-    SessionLost(Process),
-    /// Fault: the sessions with the broker and with the database end, and the process begins no other
-    /// one for longer than the grace.
-    CutOff(Process),
-    /// Fault: the broker loses all messages.
-    Wiped,
-    /// Fault: a queue refuses the job that follows; the ledger has it.
-    PublishRefused(u8),
-}
+use crate::state::{
+    Body, FollowUp, Lease, Message, Outcome, Process, Routing, State, Working, index, is_first,
+};
 
 /// The protocol, with one mistake or none.
 #[derive(Debug, Clone, Copy, Default)]
@@ -339,10 +286,6 @@ fn records(next: &mut State, worker: u8) {
     next.workers[usize::from(worker)] = Working::Recorded(next.follow_up(seq));
 }
 
-pub(crate) fn index(number: usize) -> u8 {
-    u8::try_from(number).unwrap_or(u8::MAX)
-}
-
 fn ready(state: &State, body: Body) -> Option<usize> {
     state.messages.iter().position(|message| message.holder.is_none() && message.body == body)
 }
@@ -375,15 +318,6 @@ fn is_lost(state: &State) -> bool {
         state.runs(Process::Worker(index(worker))) && state.workers[worker] != Working::Idle
     });
     owes && state.plan_is_old && !carried && !worked
-}
-
-pub(crate) fn is_first(working: Working) -> bool {
-    match working {
-        Working::Taken(body) => body == Body::Inline,
-        Working::Sending { seq, leased, .. } => seq == 1 && !leased,
-        Working::Answered { seq, .. } => seq == 1,
-        _ => false,
-    }
 }
 
 fn releases(next: &mut State, worker: u8) {
