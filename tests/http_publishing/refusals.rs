@@ -63,6 +63,8 @@ async fn each_refusal_has_its_status_and_its_code() {
 #[tokio::test]
 async fn batch_with_a_bad_event_is_accepted_and_says_which() {
     let publishing = Publishing::start().await;
+    // Without a directory, the whole batch would be held.
+    publishing.world.directory_of_anna().await;
     let _router = publishing.world.start("router").await;
     let bad = with("type", json!("dashboards.edit"));
     let answer = publishing.batch(&json!([event(), bad, event(), 7])).await;
