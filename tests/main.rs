@@ -25,6 +25,7 @@ mod fail_closed;
 mod failover;
 mod failpoints;
 mod hostile;
+mod http_publishing;
 mod isolation;
 mod lost_answers;
 mod malformed;

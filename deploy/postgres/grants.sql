@@ -62,6 +62,8 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     -- Accounts are made by the commands, not by the console.
     grant select on accounts to fanfare_console;
     grant select, insert, delete on sessions to fanfare_console;
+    -- Publishers too are made and revoked by the commands.
+    grant select, update (last_used_at) on publishers to fanfare_console;
     -- Test events, and deliveries that a person begins again.
     grant select, insert, update (look_at) on events to fanfare_console;
     grant select, insert on attempts to fanfare_console;

@@ -13,6 +13,8 @@ pub mod deliveries;
 pub mod events;
 pub mod json;
 mod publisher;
+pub mod publishers;
+pub mod publishing;
 mod receiving;
 pub mod request_preview;
 pub mod resends;

@@ -3,7 +3,8 @@
 
 use chrono::{DateTime, SecondsFormat};
 use fanfare_core::event::{AttributeValue, EventMessage};
-use lapin::types::AMQPValue;
+use fanfare_core::reject::{Reason, Reject};
+use lapin::types::{AMQPValue, ShortString};
 
 use crate::message::{Headers, Message, as_int, as_text};
 
@@ -26,6 +27,21 @@ impl Message {
 }
 
 impl Headers {
+    /// Adds an attribute, for an event in binary mode.
+    ///
+    /// # Errors
+    /// The attribute is there already, or its name is too long for a header.
+    pub fn add_attribute(&mut self, name: &str, value: String) -> Result<(), Reject> {
+        let not_cloudevents = |detail: String| Reject::new(Reason::NotCloudEvents, detail);
+        let header = ShortString::try_new(format!("{}{name}", PREFIXES[0]))
+            .map_err(|_| not_cloudevents(format!("the attribute name {name:?} is too long")))?;
+        if self.has(&header) {
+            return Err(not_cloudevents(format!("the attribute {name} is there more than once")));
+        }
+        self.insert(header, AMQPValue::LongString(value.into()));
+        Ok(())
+    }
+
     /// The attributes, by their names without the prefix.
     fn attributes(&self) -> Vec<(&str, AttributeValue)> {
         let attribute = |(name, header)| Some((without_prefix(name)?, value(header)));
@@ -71,6 +87,18 @@ fn time(seconds: u64) -> AttributeValue {
 mod tests {
     use super::*;
     use lapin::types::FieldTable;
+
+    #[test]
+    fn an_attribute_is_added_once_under_a_name_that_fits() {
+        let mut message = Message::default();
+        message.headers.add_attribute("id", "1".to_owned()).unwrap();
+        let value = AttributeValue::Text("1".to_owned());
+        assert_eq!(message.as_event().attributes, [("id", value)]);
+        for name in ["id", &"x".repeat(255)] {
+            let reject = message.headers.add_attribute(name, String::new()).unwrap_err();
+            assert_eq!(reject.reason, Reason::NotCloudEvents);
+        }
+    }
 
     #[test]
     fn attributes_are_headers_with_a_prefix_whatever_type_they_have() {

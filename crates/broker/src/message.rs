@@ -205,8 +205,16 @@ impl Headers {
     /// Sets a header to a value of any type.
     pub(crate) fn set_value(&mut self, name: &'static str, value: AMQPValue) {
         if let Ok(name) = ShortString::try_new(name) {
-            self.0.insert(name, value);
+            self.insert(name, value);
         }
+    }
+
+    pub(crate) fn insert(&mut self, name: ShortString, value: AMQPValue) {
+        self.0.insert(name, value);
+    }
+
+    pub(crate) fn has(&self, name: &ShortString) -> bool {
+        self.0.contains_key(name)
     }
 
     /// The canonical form of the headers: equal headers have equal bytes.

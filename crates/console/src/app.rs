@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_app::{Context, Publisher};
+use fanfare_metrics::Console as Metrics;
 use fanfare_outbound::Client;
 use fanfare_store::Store;
 
 use crate::Config;
 use crate::auth::passwords::{Accounts, Passwords};
 use crate::oidc::provider::Provider;
+use crate::publishing::Publishing;
 use crate::site::Site;
 
 /// The state of the console.
@@ -25,6 +27,8 @@ pub(crate) struct App {
     pub(crate) accounts: Accounts,
     pub(crate) site: Site,
     pub(crate) provider: Option<Provider>,
+    pub(crate) publishing: Publishing,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 pub(crate) type Shared = Arc<App>;
@@ -43,6 +47,7 @@ impl App {
             local_accounts,
             url,
             provider,
+            metrics,
         } = config;
         let context = Context::new(store.clone(), Publisher::new(broker), webhooks_per_owner);
         let passwords = Passwords::default();
@@ -58,6 +63,8 @@ impl App {
             accounts,
             site: Site::new(url),
             provider,
+            publishing: Publishing::default(),
+            metrics,
         }
     }
 }

@@ -11,11 +11,12 @@
 //!    `fanfare-app`, and write the answer; `problem` has all failures.
 //! 5. `v1`: the handlers of the API about deliveries, events, dead letters and statistics, and its
 //!    description.
-//! 6. `pages`: the pages for people. They need a session in a cookie (`auth::cookie`), which the
+//! 6. `publishing`: `POST /events`, by which report servers publish without AMQP.
+//! 7. `pages`: the pages for people. They need a session in a cookie (`auth::cookie`), which the
 //!    APIs accept too; `auth::forgery` refuses requests that other sites make browsers send.
-//! 7. `site` finds the address under which clients see the console; `security` adds headers and a
+//! 8. `site` finds the address under which clients see the console; `security` adds headers and a
 //!    time limit to every request. [`fanfare_http`] serves the connections, within `LIMITS`.
-//! 8. `maintenance`: background work, such as counting attempts and working on resends.
+//! 9. `maintenance`: background work, such as counting attempts and working on resends.
 //!
 //! There is no CORS: a page of another origin can't read an answer. A page that calls the API from
 //! a browser must have the same origin.
@@ -29,6 +30,7 @@ mod maintenance;
 pub mod oidc;
 mod pages;
 mod paths;
+mod publishing;
 mod routes;
 mod security;
 mod site;
@@ -39,6 +41,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_http::Limits;
+use fanfare_metrics::Console as Metrics;
 use fanfare_outbound::Client;
 use fanfare_store::Store;
 use fanfare_store::retry::{QueryError, retry_until_available};
@@ -89,6 +92,8 @@ pub struct Config {
     pub url: Option<Url>,
     /// The identity provider that people sign in with, if there is one.
     pub provider: Option<oidc::Provider>,
+    /// The metrics of what is published over HTTP.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Serves on `listener` until `stop` is cancelled and the requests in progress are answered. It

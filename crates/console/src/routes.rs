@@ -10,13 +10,14 @@ use axum::routing::{get, post};
 use serde_json::Value;
 use tower::ServiceExt as _;
 use utoipa::openapi::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use crate::api::{filters, problem, registrations, token};
 use crate::app::Shared;
 use crate::oidc::flow;
 use crate::pages;
+use crate::publishing;
 use crate::security;
 use crate::v1;
 
@@ -42,6 +43,7 @@ pub(crate) fn router(app: Shared) -> Router {
 fn apis() -> (Router<Shared>, Value) {
     let (apis, description) = OpenApiRouter::with_openapi(v1::openapi::outline())
         .routes(routes!(token::grant))
+        .routes(publishing())
         .routes(routes!(filters::list))
         .routes(routes!(registrations::list, registrations::create, registrations::delete_all))
         .routes(routes!(registrations::show, registrations::update, registrations::delete))
@@ -49,6 +51,16 @@ fn apis() -> (Router<Shared>, Value) {
     let (v1, of_v1) = v1();
     let description = description.nest(v1::BASE, of_v1);
     (apis.nest(v1::BASE, v1), v1::openapi::complete(&description))
+}
+
+/// Publishing over HTTP. Its failures are problem details, whatever the method is.
+fn publishing() -> UtoipaMethodRouter<Shared> {
+    let (schemas, paths, methods) = routes!(publishing::publish);
+    let methods = methods
+        .options(publishing::options)
+        .fallback(publishing::no_method)
+        .layer(from_fn(v1::limits::within_time));
+    (schemas, paths, methods)
 }
 
 /// The routes of the second API. Its paths are below [`v1::BASE`], and are not folded.

@@ -58,6 +58,20 @@ impl Reason {
         Self::DeliveryLimit,
     ];
 
+    /// The reasons for which a message is refused when it is parsed, whatever the directory knows.
+    pub const OF_PARSING: [Self; 10] = [
+        Self::NotJson,
+        Self::NotCloudEvents,
+        Self::MissingAttribute,
+        Self::UnknownFilter,
+        Self::BadType,
+        Self::BadSubject,
+        Self::SubjectMismatch,
+        Self::BadData,
+        Self::ReservedKey,
+        Self::TooLarge,
+    ];
+
     /// The code that scripts rely on.
     #[must_use]
     pub fn code(self) -> &'static str {

@@ -12,6 +12,7 @@ mod listen;
 mod migrate;
 mod probe;
 mod publish;
+mod publishers;
 pub(crate) mod reference;
 mod roles;
 mod secrets;
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     /// Manage the accounts that may sign in
     #[command(subcommand)]
     Users(users::Command),
+    /// Manage the report servers that may publish events over HTTP
+    #[command(subcommand)]
+    Publishers(publishers::Command),
     /// Import the directory (users, roles and permissions), and accept refused revisions
     #[command(subcommand)]
     Directory(directory::Command),
@@ -94,6 +98,7 @@ impl Command {
             Self::Console => roles::console(settings).await,
             Self::All => roles::all(settings).await,
             Self::Users(command) => users::run(command, settings).await,
+            Self::Publishers(command) => publishers::run(command, settings).await,
             Self::Directory(command) => directory::run(command, settings).await,
             Self::Webhooks(command) => webhooks::run(command, settings).await,
             Self::Secrets(command) => secrets::run(command, settings).await,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use fanfare_broker::{Queue, QueueHealth, State};
-use fanfare_metrics::{Broker, Process, Registry, Router, Worker};
+use fanfare_metrics::{Broker, Console, Process, Registry, Router, Worker};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +62,11 @@ impl Observer {
     /// The metrics of a worker.
     pub(crate) fn worker(&mut self) -> Arc<Worker> {
         Arc::new(Worker::new(&mut self.registry, Queue::DeliveriesDead.name()))
+    }
+
+    /// The metrics of a console.
+    pub(crate) fn console(&mut self) -> Arc<Console> {
+        Arc::new(Console::new(&mut self.registry))
     }
 
     /// Adds a role's session with the broker. The process is ready only while the session is. The

@@ -1,14 +1,16 @@
 //! The metrics of Fanfare's processes.
 //!
-//! Each role has its families in one table, with name, unit and help: [`Router`], [`Worker`], and
-//! [`Process`] and [`Broker`] for those that all processes have. A table registers its families and
-//! is the handle to them; nothing is global. [`Registry`] renders the text that is scraped.
+//! Each role has its families in one table, with name, unit and help: [`Router`], [`Worker`],
+//! [`Console`], and [`Process`] and [`Broker`] for those that all processes have. A table registers
+//! its families and is the handle to them; nothing is global. [`Registry`] renders the text that is
+//! scraped.
 //!
 //! Label values come from closed sets, and all of them exist from the start, so that the rate of
 //! something that never happened is zero and not unknown. No URL, user or id is a label value. An
 //! attempt costs no more than additions to numbers.
 
 mod buckets;
+mod console;
 mod gauges;
 mod labels;
 mod process;
@@ -16,6 +18,7 @@ mod registry;
 mod router;
 mod worker;
 
+pub use console::{Console, Unconfirmed};
 pub use gauges::SystemGauges;
 pub use process::{Broker, Process};
 pub use registry::{CONTENT_TYPE, Registry};

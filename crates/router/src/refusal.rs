@@ -2,6 +2,7 @@
 //! revision is not plausible.
 
 use fanfare_broker::Message;
+pub(crate) use fanfare_core::directory::refused::with_consequences;
 use fanfare_core::directory::{Document, refused};
 use fanfare_core::json::without_byte_order_mark;
 use fanfare_core::reject::{Reason, Reject};
@@ -14,22 +15,7 @@ pub(crate) fn voided(
     reject: &Reject,
     raw: Option<&str>,
 ) -> Vec<Document> {
-    let why = &reject.detail;
-    if let Some(raw) = raw {
-        let entry = serde_json::from_str::<&RawValue>(raw).ok();
-        return entry.and_then(|entry| refused::in_entry("", entry, why)).into_iter().collect();
-    }
-    refused::in_message(&message.as_event(), routing_key, why)
-}
-
-/// The refusal, with its consequences in the detail.
-pub(crate) fn with_consequences(reject: Reject, voided: &[Document]) -> Reject {
-    let mut detail = reject.detail;
-    for document in voided {
-        detail.push_str("; ");
-        detail.push_str(&document.consequence());
-    }
-    Reject { detail, ..reject }
+    refused::of_refusal(&message.as_event(), routing_key, reject, raw)
 }
 
 /// The refusal of a document whose revision is not plausible.

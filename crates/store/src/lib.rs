@@ -37,6 +37,7 @@ pub mod paces;
 mod pool;
 mod pooler;
 pub mod progress;
+pub mod publishers;
 pub mod random;
 pub mod reconcile;
 pub mod retry;

@@ -1,4 +1,6 @@
-//! Rate limits for password attempts: from one source, for one account from one source, and for one
+//! Rate limits for password attempts, and for wrong access tokens of publishers.
+//!
+//! Passwords are limited in three ways: from one source, for one account from one source, and for one
 //! account from all sources.
 //!
 //! Each attempt takes a token, and tokens come back with time. A correct password gives its token
@@ -13,12 +15,14 @@
 //! `governor` has the same algorithm (GCRA), but it can't give a token back, check three limits
 //! before it takes from any, or keep the busiest keys when there are too many.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Wrong passwords from one source: 200 at once, then 10 a second.
+use fanfare_store::sessions::TokenDigest;
+
+/// Wrong passwords, or wrong tokens, from one source: 200 at once, then 10 a second.
 const OF_A_SOURCE: Limit = Limit { burst: 200, every: Duration::from_millis(100) };
 /// Wrong passwords for one account from one source: ten at once, then one every 30 s.
 const OF_A_PAIR: Limit = Limit { burst: 10, every: Duration::from_secs(30) };
@@ -50,6 +54,26 @@ pub(crate) struct Throttle {
     accounts: Spending<String>,
     /// The sources from which owners have signed in, with the time of the last sign-in.
     familiar: HashMap<(String, Source), Instant>,
+}
+
+/// The limit of wrong access tokens from one source.
+///
+/// An access token can't be guessed; the limit protects the database. A token that was accepted
+/// before is exempt, so that strangers behind the same proxy can't keep a publisher out.
+#[derive(Debug, Default)]
+pub(crate) struct TokenThrottle {
+    sources: Spending<Source>,
+    /// The access tokens that were accepted and not revoked since. Operators make each, so there
+    /// are few.
+    accepted: HashSet<TokenDigest>,
+}
+
+/// The check of an access token.
+#[derive(Debug)]
+pub(crate) struct TokenCheck {
+    digest: TokenDigest,
+    /// The source that it counts for; `None` for a token that is exempt.
+    source: Option<Source>,
 }
 
 /// The time at which all tokens are back (the theoretical arrival time of GCRA); `None` when none
@@ -124,6 +148,41 @@ impl Throttle {
             self.familiar.retain(|_, at| *at > median);
         }
         self.familiar.insert((account.to_owned(), source), now);
+    }
+}
+
+impl TokenThrottle {
+    /// Begins the check of an access token. The error is the time to wait.
+    pub(crate) fn begin(
+        &mut self,
+        digest: TokenDigest,
+        source: Source,
+        now: Instant,
+    ) -> Result<TokenCheck, Duration> {
+        if self.accepted.contains(&digest) {
+            return Ok(TokenCheck { digest, source: None });
+        }
+        let spent = self.sources.after(&source, OF_A_SOURCE, now)?;
+        self.sources.put(source, spent, now);
+        Ok(TokenCheck { digest, source: Some(source) })
+    }
+
+    /// Records that the access token is a publisher's.
+    pub(crate) fn accepted(&mut self, check: &TokenCheck, now: Instant) {
+        self.undecided(check, now);
+        self.accepted.insert(check.digest);
+    }
+
+    /// Records that no publisher has the access token.
+    pub(crate) fn refused(&mut self, check: &TokenCheck) {
+        self.accepted.remove(&check.digest);
+    }
+
+    /// Records that the access token could not be checked. This does not count as a wrong one.
+    pub(crate) fn undecided(&mut self, check: &TokenCheck, now: Instant) {
+        if let Some(source) = &check.source {
+            self.sources.give_back(source, OF_A_SOURCE, now);
+        }
     }
 }
 
@@ -248,6 +307,35 @@ mod tests {
         }
         assert_eq!(throttle.take("anna", source(2), now), Err(Duration::from_secs(5)));
         throttle.take("anna", home, now).unwrap();
+    }
+
+    #[test]
+    fn wrong_access_tokens_block_their_source_but_no_token_that_was_accepted() {
+        let (mut throttle, now) = (TokenThrottle::default(), Instant::now());
+        let (here, right, wrong) = (source(1), [1; 32], [2; 32]);
+        for _ in 0..1000 {
+            let check = throttle.begin(right, here, now).unwrap();
+            throttle.accepted(&check, now);
+        }
+        for _ in 0..200 {
+            let check = throttle.begin(wrong, here, now).unwrap();
+            throttle.refused(&check);
+        }
+        assert_eq!(throttle.begin(wrong, here, now).unwrap_err(), Duration::from_millis(100));
+        throttle.begin(wrong, source(2), now).unwrap();
+        let check = throttle.begin(right, here, now).unwrap();
+        // A revoked token is a wrong one from then on.
+        throttle.refused(&check);
+        assert_eq!(throttle.begin(right, here, now).unwrap_err(), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn an_access_token_that_could_not_be_checked_does_not_count() {
+        let (mut throttle, now) = (TokenThrottle::default(), Instant::now());
+        for _ in 0..1000 {
+            let check = throttle.begin([1; 32], source(1), now).unwrap();
+            throttle.undecided(&check, now);
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) fn complete(description: &OpenApi) -> Value {
         mark_optional_parts(schema);
     }
     let bearer = json!({ "type": "http", "scheme": "bearer" });
-    document["components"]["securitySchemes"] = json!({ "bearer": bearer });
+    document["components"]["securitySchemes"] = json!({ "bearer": bearer, "publisher": bearer });
     document
 }
 
@@ -71,7 +71,10 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     let has_body = operation.get("requestBody").is_some();
     let of_all = [(401, !is_open), (413, has_body), (503, true)];
     for (status, _) in of_all.into_iter().filter(|(_, is_possible)| *is_possible) {
-        operation["responses"][status.to_string()] = json!({});
+        let response = &mut operation["responses"][status.to_string()];
+        if response.is_null() {
+            *response = json!({});
+        }
     }
     for (status, response) in members(&mut operation["responses"]) {
         if response.get("description").is_none() {

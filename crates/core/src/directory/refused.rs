@@ -16,6 +16,7 @@ use super::{Content, Document, Kind, RoleDocument, UserDocument};
 use crate::event::{AttributeValue, EventMessage, MAX_BATCH};
 use crate::json::{self, without_byte_order_mark};
 use crate::name::Name;
+use crate::reject::Reject;
 
 /// The members that are needed, of an object that may be as large as the broker accepts.
 type Members<'a> = HashMap<String, &'a RawValue>;
@@ -35,6 +36,31 @@ pub fn in_message(message: &EventMessage<'_>, routing_key: &str, why: &str) -> V
     let event_type = attribute("type");
     let event_type = event_type.as_deref().unwrap_or(routing_key);
     of(event_type, revision, data, why).into_iter().collect()
+}
+
+/// The effects of a refusal of a message, or of the entry `raw` of it, as [`in_message`].
+#[must_use]
+pub fn of_refusal(
+    message: &EventMessage<'_>,
+    routing_key: &str,
+    reject: &Reject,
+    raw: Option<&str>,
+) -> Vec<Document> {
+    let why = &reject.detail;
+    let Some(raw) = raw else { return in_message(message, routing_key, why) };
+    let entry = serde_json::from_str::<&RawValue>(raw).ok();
+    entry.and_then(|entry| in_entry("", entry, why)).into_iter().collect()
+}
+
+/// The refusal with its effects in the detail.
+#[must_use]
+pub fn with_consequences(reject: Reject, voided: &[Document]) -> Reject {
+    let mut detail = reject.detail;
+    for document in voided {
+        detail.push_str("; ");
+        detail.push_str(&document.consequence());
+    }
+    Reject { detail, ..reject }
 }
 
 /// The effects of the refused documents in a body: one, or an array.

@@ -15,6 +15,8 @@ const EVENT_FORMATS: &str = "application/cloudevents";
 const UTF_8: [&str; 4] = ["utf-8", "utf8", "us-ascii", "ascii"];
 /// Values of `content_encoding` that leave the body as it is.
 const PLAIN: [&str; 4] = ["", "identity", "utf-8", "utf8"];
+/// AMQP's limit for a routing key, in bytes.
+const LONGEST_ROUTING_KEY: usize = 255;
 /// The most bytes of a publisher's text that an error message quotes.
 const LONGEST_SHOWN: usize = 64;
 
@@ -60,6 +62,12 @@ pub(super) enum ContentMode {
     Binary,
 }
 
+/// The part of an event that the broker routes by.
+#[derive(serde::Deserialize)]
+struct Typed {
+    r#type: String,
+}
+
 impl EventMessage<'_> {
     /// The id of the message's single event, if it can be read. The event need not be valid.
     #[must_use]
@@ -79,19 +87,55 @@ impl EventMessage<'_> {
     /// which may contain events too.
     #[must_use]
     pub fn is_directory_document(&self) -> bool {
-        #[derive(serde::Deserialize)]
-        struct Typed {
-            r#type: String,
-        }
-        let body = json::without_byte_order_mark(self.body);
         let event_type = if self.is_binary() {
             self.attribute("type").and_then(AttributeValue::to_text)
-        } else if body.trim_ascii_start().starts_with(b"{") {
-            serde_json::from_slice(body).ok().map(|Typed { r#type }| r#type)
+        } else if self.begins_with(b"{") {
+            serde_json::from_slice(self.json()).ok().map(|Typed { r#type }| r#type)
         } else {
             None
         };
         event_type.is_some_and(|it| it.to_ascii_lowercase().starts_with("directory."))
+    }
+
+    /// The routing key to publish the message with: the type of its first event, cut to the length
+    /// that AMQP allows. It is empty if there is no such type.
+    #[must_use]
+    pub fn routing_key(&self) -> String {
+        let typed = |raw: &[u8]| serde_json::from_slice(raw).ok().map(|Typed { r#type }| r#type);
+        let event_type = if self.is_binary() {
+            self.attribute("type").and_then(AttributeValue::to_text)
+        } else if self.begins_with(b"[") {
+            let entries = serde_json::from_slice::<Vec<&RawValue>>(self.json()).ok();
+            entries.and_then(|entries| typed(entries.first()?.get().as_bytes()))
+        } else {
+            typed(self.json())
+        };
+        let key = event_type.unwrap_or_default();
+        key.get(..key.floor_char_boundary(LONGEST_ROUTING_KEY)).unwrap_or_default().to_owned()
+    }
+
+    /// Checks that the body is in a form that is read here: not encoded, in UTF-8, and JSON if it is
+    /// in an event format.
+    ///
+    /// # Errors
+    /// The content type or the content encoding declares another form.
+    pub fn check_form(&self) -> Result<(), Reject> {
+        self.check_encoding()?;
+        self.mode().map(drop)
+    }
+
+    /// Whether the content type names an event format, so that the attributes are in the body.
+    #[must_use]
+    pub fn names_event_format(&self) -> bool {
+        self.media_type().starts_with(EVENT_FORMATS)
+    }
+
+    fn json(&self) -> &[u8] {
+        json::without_byte_order_mark(self.body)
+    }
+
+    fn begins_with(&self, start: &[u8]) -> bool {
+        self.json().trim_ascii_start().starts_with(start)
     }
 
     /// The content mode. A content type that names an event format takes precedence over headers.
@@ -128,8 +172,8 @@ impl EventMessage<'_> {
         if let Some(encoding) = self.content_encoding.filter(|it| !is_one_of(&PLAIN, it)) {
             let encoding = shown(encoding);
             let detail = format!(
-                "the property content_encoding says that the body is encoded as {encoding:?}; \
-                 publish the body unencoded and leave out the property"
+                "the content encoding says that the body is encoded as {encoding:?}; publish the body \
+                 unencoded and declare no content encoding"
             );
             return Err(Reject::new(Reason::NotJson, detail));
         }

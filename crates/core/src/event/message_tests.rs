@@ -197,3 +197,19 @@ fn the_id_of_a_single_event_is_read_even_if_the_event_is_invalid() {
     }
     assert_eq!(binary(&attributes(), b"{").id().as_deref(), Some("1"));
 }
+
+#[test]
+fn the_routing_key_is_the_type_of_the_first_event() {
+    let key = |body: &str| {
+        EventMessage { body: body.as_bytes(), ..EventMessage::default() }.routing_key()
+    };
+    assert_eq!(key(r#"{"id":1,"type":"reports.upload"}"#), "reports.upload");
+    assert_eq!(key("\u{feff} [{\"type\":\"a.b\"},{\"type\":\"c.d\"}]"), "a.b");
+    for body in ["", "42", "{}", r#"{"type":7}"#, "[]", "[7]", "["] {
+        assert_eq!(key(body), "", "{body}");
+    }
+    // AMQP allows 255 bytes, and a character is never cut.
+    assert_eq!(key(&format!(r#"{{"type":"{}"}}"#, "ä".repeat(200))).len(), 254);
+    let headers = with("type", text("tasks.edit"));
+    assert_eq!(binary(&headers, br#"{"type":"a.b"}"#).routing_key(), "tasks.edit");
+}

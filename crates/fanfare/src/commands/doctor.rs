@@ -2,6 +2,7 @@
 //! nothing, except that `--repair` repairs queues.
 
 mod policies;
+mod publishers;
 mod queues;
 
 use std::collections::BTreeSet;
@@ -180,6 +181,7 @@ async fn check_database(report: &mut Report, store: &Store) -> anyhow::Result<()
         Err(error) => Err(output::explain(&error.into())),
     };
     report.add("secrets", &secrets)?;
+    publishers::check(report, store).await?;
     let directory = match store.directory_state().await {
         Ok(state) => directory(&state, clock::now()),
         Err(error) => Err(output::explain(&error.into())),

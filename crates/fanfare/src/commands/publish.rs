@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use fanfare_broker::topology::EVENTS_EXCHANGE;
 use fanfare_broker::{Destination, Message, Publisher};
-use fanfare_core::event::{BATCH_CONTENT_TYPE, CONTENT_TYPE};
-use serde::Deserialize;
+use fanfare_core::event::{BATCH_CONTENT_TYPE, CONTENT_TYPE, EventMessage};
 
 use crate::input::{self, Entry};
 use crate::output;
@@ -17,9 +16,6 @@ use crate::wiring;
 
 /// The number of messages to publish before waiting for their confirms.
 const CHUNK: usize = 500;
-
-/// AMQP's limit for a routing key, in bytes.
-const LONGEST_KEY: usize = 255;
 
 /// How often progress is reported.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -97,28 +93,12 @@ fn batch(entries: &[Entry<'_>]) -> (String, Message) {
 
 /// The event's type; empty if it has none. The exchange routes every key to the queue of events.
 fn routing_key(event: &str) -> String {
-    #[derive(Deserialize)]
-    struct Typed {
-        #[serde(rename = "type")]
-        event_type: String,
-    }
-    let typed = serde_json::from_str::<Typed>(event);
-    let key = typed.map(|typed| typed.event_type).unwrap_or_default();
-    key.get(..key.floor_char_boundary(LONGEST_KEY)).unwrap_or_default().to_owned()
+    EventMessage { body: event.as_bytes(), ..EventMessage::default() }.routing_key()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn routing_key_is_the_event_type() {
-        assert_eq!(routing_key(r#"{"id":1,"type":"reports.upload"}"#), "reports.upload");
-        for event in ["42", "{}", r#"{"type":7}"#, "[]"] {
-            assert_eq!(routing_key(event), "");
-        }
-        assert_eq!(routing_key(&format!(r#"{{"type":"{}"}}"#, "ä".repeat(200))).len(), 254);
-    }
 
     #[test]
     fn batch_contains_the_events_unchanged() {

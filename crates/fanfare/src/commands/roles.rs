@@ -85,7 +85,7 @@ fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
     Ok(Role::new("worker", |stop| fanfare_worker::run(config, stop, logged(observe))))
 }
 
-fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role> {
+fn prepare_console(settings: &Settings, observer: &mut Observer) -> anyhow::Result<Role> {
     let config = fanfare_console::Config {
         store: wiring::store_for_people(settings, "console")?,
         background: wiring::store_for_background(settings, "console")?,
@@ -101,6 +101,7 @@ fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role
         local_accounts: settings.sign_in.local_accounts,
         url: settings.sign_in.console_url.clone(),
         provider: wiring::provider(settings)?,
+        metrics: observer.console(),
     };
     let wanted = settings.console_listen;
     let listener = fanfare_http::listen(wanted).with_context(|| {

@@ -10,30 +10,34 @@ use fanfare_core::endpoint::Cause;
 use fanfare_core::filter::Filter;
 use fanfare_core::outcome::{DeadReason, DropReason, Outcome};
 use fanfare_core::reject::Reason;
-use fanfare_metrics::{Broker, Deferral, Process, Registry, Router, Worker};
+use fanfare_metrics::{Broker, Console, Deferral, Process, Registry, Router, Unconfirmed, Worker};
 
-/// A router's and a worker's families.
+/// The families of each role.
 struct All {
-    registries: [Registry; 2],
+    registries: [Registry; 3],
     router: Router,
     worker: Worker,
+    console: Console,
 }
 
 impl All {
     fn new() -> Self {
-        let mut registries = [Registry::new(), Registry::new()];
+        let mut registries = [Registry::new(), Registry::new(), Registry::new()];
         for registry in &mut registries {
             let _process = Process::new(registry, "1.2.3", Some("abc"));
+        }
+        let [for_router, for_worker, for_console] = &mut registries;
+        for registry in [&mut *for_router, &mut *for_worker] {
             Broker::new(registry).queue("events", true);
         }
-        let [for_router, for_worker] = &mut registries;
         let router = Router::new(for_router, "events.dead");
         router.system().queue("events", 0);
         router.system().retries_waiting([0; 18]);
         router.system().directory_hold(None, 0);
         let worker = Worker::new(for_worker, "deliveries.dead");
         worker.unpublished("delay", 0);
-        Self { registries, router, worker }
+        let console = Console::new(for_console);
+        Self { registries, router, worker, console }
     }
 
     fn samples(&self) -> BTreeMap<String, f64> {
@@ -103,8 +107,9 @@ fn rows(text: &str) -> Vec<String> {
 fn the_documents_list_every_family() {
     let documents = include_str!("../../../../docs/metrics.md");
     let (_, documents) = documents.split_once("## Router").unwrap();
-    let (router, worker) = documents.split_once("## Worker").unwrap();
-    for (documented, registry) in [router, worker].iter().zip(All::new().registries) {
+    let (router, documents) = documents.split_once("## Worker").unwrap();
+    let (worker, console) = documents.split_once("## Console").unwrap();
+    for (documented, registry) in [router, worker, console].iter().zip(All::new().registries) {
         let listed: Vec<&str> = documented.lines().filter(|line| line.starts_with("| `")).collect();
         let rows = rows(&registry.text());
         assert_eq!(listed, rows, "docs/metrics.md must have these rows:\n{}", rows.join("\n"));
@@ -210,6 +215,8 @@ fn numbers_are_what_was_told() {
     all.worker.attempt(Outcome::Status, Some(500), Duration::from_millis(300));
     all.worker.retry(Duration::from_secs(6));
     all.worker.ledger(64, Duration::from_millis(3));
+    all.console.accepted(3);
+    all.console.unconfirmed(Unconfirmed::NotTaken);
     let samples = all.samples();
     for (sample, value) in [
         (r#"fanfare_build_info{version="1.2.3",commit="abc"}"#, 1.0),
@@ -233,6 +240,9 @@ fn numbers_are_what_was_told() {
         (r#"fanfare_retry_delay_seconds_bucket{le="15.0"}"#, 1.0),
         ("fanfare_ledger_batch_size_sum", 64.0),
         ("fanfare_ledger_write_duration_seconds_count", 1.0),
+        ("fanfare_http_events_accepted_total", 3.0),
+        (r#"fanfare_http_events_refused_total{reason="bad-type"}"#, 0.0),
+        (r#"fanfare_http_publishes_unconfirmed_total{cause="not-taken"}"#, 1.0),
     ] {
         assert_eq!(samples.get(sample), Some(&value), "{sample}");
     }
