@@ -7,8 +7,9 @@
 //! - `directory` applies the documents of users, roles and permissions.
 //! - `reconcile` finds deliveries whose jobs were lost in a crash or with the broker's data.
 //!
-//! Besides, `workers` looks which workers have died, `repair` declares broken job queues again, `maintenance` removes old rows, and `gauges`
-//! measures the queues and the ledger. Any number of routers run at the same time.
+//! Besides, `workers` looks which workers have died, `repair` declares broken job queues again,
+//! `maintenance` removes old rows, and `gauges` measures the queues and the ledger. Any number of
+//! routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;

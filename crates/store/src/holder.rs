@@ -49,8 +49,8 @@ struct LockedSession {
 }
 
 impl Holder {
-    /// A worker with a random id, and a random number for its lock. Two that get the same number count as alive while one of them
-    /// lives.
+    /// A worker with a random id, and a random number for its lock. Two that get the same number count
+    /// as alive while one of them lives.
     #[must_use]
     pub fn random() -> Self {
         let bits = Uuid::new_v4().as_u128() & 0x7fff_ffff;
