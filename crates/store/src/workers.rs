@@ -36,7 +36,8 @@ impl Store {
     ///
     /// `settles_within` is the time within which a job that it received is recorded, leased or deferred.
     /// It has recorded, leased or requeued every first attempt whose job it received before
-    /// `clear_before`. Workers that did not report for an hour are removed.
+    /// `clear_before`. Workers that did not report for an hour are removed, and those that are dead when
+    /// none of their leases can be left.
     ///
     /// # Errors
     ///
@@ -47,12 +48,17 @@ impl Store {
         settles_within: Duration,
         clear_before: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        // A time in the future counts as now.
+        // A time in the future counts as now. A worker that dies again and again leaves few rows, of
+        // which each costs a lock when it is asked whether it lives.
         const SQL: &str = "-- worker_report
             with quick as (
                 select set_config('synchronous_commit', 'off', true)
             ), gone as (
-                delete from workers where seen_at < now() - interval '1 hour' and worker <> $1
+                delete from workers
+                where worker <> $1 and (seen_at < now() - interval '1 hour'
+                    or greatest(seen_at, dead_from)
+                        < now() - (settles_within + 60) * interval '1 second'
+                        and dead_from is not null)
             )
             insert into workers (worker, settles_within, seen_at, clear_before)
             select $1, $2, now(), least($3::timestamptz, now()) from quick
@@ -76,11 +82,13 @@ impl Store {
     /// [`StoreError`]: nothing is noted; look again.
     pub async fn workers_look(&self, settled: bool) -> Result<(), StoreError> {
         // A worker that locks again removes the note, and reports, so an older sight of its lock is not
-        // noted after that.
+        // noted after that. Workers that count as dead already are not looked at.
         const SQL: &str = "-- workers_look
             with looked as materialized (
                 select worker, seen_at, pg_try_advisory_xact_lock_shared($1, holder) as free
-                from workers where holder is not null
+                from workers
+                where holder is not null
+                  and not coalesce(dead_from <= now() and found_on = server_run(), false)
             )
             update workers w
             set found_on = case when l.free then server_run() end,

@@ -64,11 +64,8 @@ impl Claimer {
             self.database.store().attempts_claim(dues, lease)
         });
         let claims = claims.await?;
-        if claims.contains(&Claim::HolderGone)
-            && let Err(error) = self.database.look_at_workers().await
-        {
-            // The next claim looks again.
-            tracing::debug!(error = error.chain(), "failed to look which workers live");
+        if claims.contains(&Claim::HolderGone) {
+            self.database.look_at_workers().await;
         }
         Ok((claims, held))
     }

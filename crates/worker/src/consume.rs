@@ -104,7 +104,7 @@ pub(crate) async fn run(
     // Other workers must know that this one may have first attempts open.
     context.retry_until_available(|| context.progress.report(store)).await?;
     // Workers that died are known to be dead as soon as their jobs come.
-    context.retry_until_available(|| context.look_at_workers()).await?;
+    context.look_at_workers().await;
     let (first, retries) = lanes(context.config.concurrency);
     let publisher = FollowUpPublisher::start(Arc::clone(&context), &session, &tracker);
     let unknown = Arc::default();

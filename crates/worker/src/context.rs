@@ -120,14 +120,14 @@ impl Context {
         let ask = || store.first_attempts_are_over(since + TRANSIT);
         let is_over = self.retry_until_available(ask).await?;
         if !is_over {
-            self.retry_until_available(|| self.look_at_workers()).await?;
+            self.look_at_workers().await;
         }
         Ok(is_over)
     }
 
     /// Looks which workers have died; see [`Database::look_at_workers`].
-    pub(crate) async fn look_at_workers(&self) -> Result<(), StoreError> {
-        self.database.look_at_workers().await
+    pub(crate) async fn look_at_workers(&self) {
+        self.database.look_at_workers().await;
     }
 
     /// Claims attempts; the answers are in their order.

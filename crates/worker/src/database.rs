@@ -80,9 +80,13 @@ impl Database {
         self.health.is_settled()
     }
 
-    /// Looks which workers have died; see [`Store::workers_look`].
-    pub(crate) async fn look_at_workers(&self) -> Result<(), StoreError> {
-        self.health.watch(self.store.workers_look(self.is_settled())).await
+    /// Looks which workers have died; see [`Store::workers_look`]. If that fails, the next job of a dead
+    /// worker looks again.
+    pub(crate) async fn look_at_workers(&self) {
+        let looked = self.health.watch(self.store.workers_look(self.is_settled())).await;
+        if let Err(error) = looked {
+            tracing::debug!(error = error.chain(), "failed to look which workers live");
+        }
     }
 
     /// Calls the database until it is available; see [`retry_until_available`].

@@ -90,6 +90,34 @@ async fn first_attempts_are_over_when_each_worker_is_dead_or_has_reported() {
     assert!(store.first_attempts_are_over(later).await.unwrap());
 }
 
+#[tokio::test]
+async fn dead_workers_are_removed_when_their_leases_are_over() {
+    let database = Database::new().await;
+    execute(
+        &database,
+        "insert into workers (worker, settles_within, seen_at, holder, server, dead_from, found_on)
+         select gen_random_uuid(), 30, now() - age, 7, server_run(), now() - age, server_run()
+         from unnest(array['2 minutes', '1 minute', '3 minutes']::interval[]) as of(age)",
+    )
+    .await;
+    execute(
+        &database,
+        "insert into workers (worker, settles_within, seen_at, holder, server)
+         values (gen_random_uuid(), 30, now() - interval '3 minutes', 8, server_run())",
+    )
+    .await;
+    let now = Utc::now();
+    database.store.worker_report(WorkerId::random(), SOON, now).await.unwrap();
+    let left = "select array_agg(holder order by holder) from workers";
+    let left: Vec<Option<i32>> =
+        database.client.query_one(left, &[]).await.unwrap().try_get(0).unwrap();
+    assert_eq!(
+        left,
+        [Some(7), Some(8), None],
+        "a dead one, a silent one, and the one that reports"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn run_of_the_server_ends_with_a_crash_of_one_of_its_processes() {
     let servers = Servers::start(&std::env::temp_dir()).unwrap();
