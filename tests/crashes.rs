@@ -1,7 +1,7 @@
 //! Processes that are killed under load: no delivery is lost, and a duplicate has the same `Id`.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
@@ -191,4 +191,57 @@ async fn a_retry_whose_worker_was_killed_is_made_long_before_its_lease_expires()
     let attempt = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["Attempt"].clone();
     let attempts: Vec<Value> = receiver.requests().iter().map(|it| attempt(&it.body)).collect();
     assert_eq!(attempts[..3], [json!(1), json!(2), json!(2)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_arrives_soon_after_all_processes_were_killed_three_times() {
+    const EVENTS: usize = 2_000;
+    const WEBHOOKS: usize = 10;
+    const KILLS: [usize; 3] = [4_000, 9_000, 14_000];
+    let world = World::new().await.with("FANFARE_TIMEOUT", "15s").with("FANFARE_LOG", "info");
+    let receiver = Receiver::start().await;
+    for number in 0..WEBHOOKS {
+        world.webhook(&receiver.url(&format!("/{number}"))).await;
+    }
+    let start_all = async || {
+        let all = ["router", "worker", "worker"].map(|role| world.spawn(role));
+        for process in &all {
+            process.wait_for_line("connected to the broker", SOON).await;
+        }
+        all
+    };
+    let mut all = start_all().await;
+    // POSTs that had arrived and were not yet in the ledger: these are repeated, and no others.
+    let mut in_flight = HashSet::new();
+    let kills = async {
+        for at in KILLS {
+            eventually(&format!("{at} POSTs"), LATER, async || receiver.count() >= at).await;
+            let recorded = world.attempted();
+            all.iter_mut().for_each(Process::kill9);
+            all = start_all().await;
+            in_flight.extend(counts(&receiver).into_keys().filter(|id| !recorded.contains(id)));
+        }
+        Instant::now()
+    };
+    let publish = async {
+        publish_numbered(&world, 0..EVENTS).await;
+        Instant::now()
+    };
+    let (published, restarted) = tokio::join!(publish, kills);
+    let duplicates = all_arrive(&receiver, WEBHOOKS, EVENTS).await;
+    let took = published.max(restarted).elapsed();
+    println!(
+        "{duplicates} duplicates of {}, {} possible; all arrived {took:?} after the last restart, or \
+         after the last event was published; at most {} after they were received",
+        WEBHOOKS * EVENTS,
+        in_flight.len(),
+        world.sql("select max(a.at - e.received_at) from attempts a join events e using (batch)"),
+    );
+    // Half a minute, before workers said what they have under way. On a quiet machine it takes 5 s.
+    assert!(took < Duration::from_secs(20), "everything arrived after {took:?}");
+    for (id, count) in counts(&receiver) {
+        let allowed = if in_flight.contains(&id) { 1 + KILLS.len() } else { 1 };
+        assert!(count <= allowed, "{id} came {count} times, and no killed worker had it");
+    }
+    no_delivery_is_open(&world).await;
 }

@@ -13,6 +13,8 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant select, insert, update (look_at, queued_at, first_pending) on events
         to fanfare_router;
     grant select on queue_progress, workers to fanfare_router;
+    -- It notes which workers have died.
+    grant update (dead_from, found_on) on workers to fanfare_router;
     -- The reconciler compares them with what was done.
     grant select on attempts to fanfare_router;
     grant select, delete on claims to fanfare_router;

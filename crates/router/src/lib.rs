@@ -7,8 +7,9 @@
 //! - `directory` applies the documents of users, roles and permissions.
 //! - `reconcile` finds deliveries whose jobs were lost in a crash or with the broker's data.
 //!
-//! Besides, `repair` declares broken job queues again, `maintenance` removes old rows, and `gauges`
-//! measures the queues and the ledger. Any number of routers run at the same time.
+//! Besides, `workers` looks which workers have died, `repair` declares broken job queues again,
+//! `maintenance` removes old rows, and `gauges` measures the queues and the ledger. Any number of
+//! routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ mod reconcile;
 mod refusal;
 mod repair;
 mod telemetry;
+mod workers;
 
 use error::RouterError;
 use reconcile::Observed;
@@ -114,6 +116,7 @@ async fn work(
         repair::unless_refused(stop, || reconcile::run(config, session, stop, observed)),
         repair::run(config, stop),
         maintenance::run(config, stop),
+        workers::run(config, stop),
         gauges::run(config, session, stop),
         lost(session, stop),
     );

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::attempts::columns;
 use crate::error::StoreError;
-use crate::holder::{GRACE, LOCK_CLASS};
+use crate::holder::LOCK_CLASS;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::statement::Cached;
@@ -26,8 +26,8 @@ pub enum Claim {
     Ours(Unrecorded),
     /// Another worker holds the lease.
     HeldElsewhere,
-    /// Another worker holds the lease, and the lock of that worker is free. If it stays free for
-    /// [`GRACE`], the lease is void.
+    /// Another worker holds the lease, and the lock of that worker is free. If it stays free until the
+    /// worker counts as dead, the lease is void; see [`Store::workers_look`].
     HolderGone,
     /// The delivery's history has passed this sequence number.
     Past,
@@ -44,8 +44,6 @@ pub struct Lease {
     /// Whether expired claims can be taken over. For a while after an outage of the database they
     /// can't, because their holders may have made POSTs that they could not record yet.
     pub may_take_over: bool,
-    /// Whether leases are void whose holder was found dead.
-    pub may_find_dead: bool,
     /// The holder, if it has its lock; see [`Holder::proven`](crate::holder::Holder::proven).
     pub holder: Option<i32>,
 }
@@ -54,8 +52,7 @@ impl Lease {
     /// A lease with a new token, for one call, and without a holder.
     #[must_use]
     pub fn new(length: Duration, may_take_over: bool) -> Self {
-        let may_find_dead = may_take_over;
-        Self { token: Uuid::now_v7(), length, may_take_over, may_find_dead, holder: None }
+        Self { token: Uuid::now_v7(), length, may_take_over, holder: None }
     }
 }
 
@@ -81,7 +78,7 @@ impl Store {
         // number.
         const SQL: &str = include_str!("sql/attempts_claim.sql");
         let (batches, webhooks, entries) = columns(dues);
-        let Lease { token, length, may_take_over, may_find_dead, holder } = lease;
+        let Lease { token, length, may_take_over, holder } = lease;
         let client = self.connection("claim attempts").await?;
         let rows = client
             .query(
@@ -95,8 +92,6 @@ impl Store {
                     &may_take_over,
                     &holder,
                     &LOCK_CLASS,
-                    &GRACE.as_secs_f64(),
-                    &may_find_dead,
                 ],
             )
             .await?;

@@ -3,11 +3,11 @@
 //! A worker has a random number, and a lock with that number on a database session that lives as
 //! long as the worker does. The server frees the lock when the session ends: at once when the
 //! process dies, since its host closes the connection. So the leases of a holder whose lock stays
-//! free need not be waited for.
+//! free need not be waited for ([`Store::workers_look`](crate::Store::workers_look)).
 //!
 //! A free lock alone does not prove a death: a connection can be lost as well. A holder that lives
-//! begins another session and locks again within [`GRACE`], and begins no POST meanwhile, because it
-//! can no longer show that it has the lock ([`Holder::proven`]).
+//! begins another session and locks again within [`GRACE`], and begins no POST under a lease meanwhile,
+//! because it can no longer show that it has the lock ([`Holder::proven`]).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,11 +16,13 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
+use crate::workers::WorkerId;
+
 /// The first of the two numbers of a holder's lock: "Fanf" in ASCII. Locks with two numbers never
 /// meet those with one number, which all other locks of Fanfare have.
 pub const LOCK_CLASS: i32 = 0x4661_6e66;
 
-/// How long a lock must be seen to be free until the leases of its holder are void. A holder that
+/// How long a lock must be free until the leases of its holder are void. A holder that
 /// lives begins another session after a second.
 pub const GRACE: Duration = Duration::from_secs(3);
 
@@ -31,6 +33,7 @@ const PROOF: Duration = Duration::from_millis(1500);
 /// A process that holds leases.
 #[derive(Debug)]
 pub struct Holder {
+    worker: WorkerId,
     id: i32,
     /// The session that has the lock.
     session: Mutex<Option<LockedSession>>,
@@ -46,12 +49,19 @@ struct LockedSession {
 }
 
 impl Holder {
-    /// A holder with a random number. Two that get the same number count as alive while one of them
-    /// lives.
+    /// A worker with a random id, and a random number for its lock. Two that get the same number count
+    /// as alive while one of them lives.
     #[must_use]
     pub fn random() -> Self {
         let bits = Uuid::new_v4().as_u128() & 0x7fff_ffff;
-        Self { id: i32::try_from(bits).unwrap_or(i32::MAX), session: Mutex::default() }
+        let id = i32::try_from(bits).unwrap_or(i32::MAX);
+        Self { worker: WorkerId::random(), id, session: Mutex::default() }
+    }
+
+    /// The worker.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.worker
     }
 
     /// Its number, if it had the lock a moment ago. Leases that are taken without it have no holder,
@@ -59,13 +69,6 @@ impl Holder {
     #[must_use]
     pub fn proven(&self) -> Option<i32> {
         self.locked().map(|_| self.id)
-    }
-
-    /// Whether it may find other holders dead: it has had the lock on one session for `time`. So the
-    /// server has not been restarted or replaced in this time, which would have freed all locks.
-    #[must_use]
-    pub fn proven_for(&self, time: Duration) -> bool {
-        self.locked().is_some_and(|session| session.since.elapsed() >= time)
     }
 
     /// Whether it has had the lock on one session since `time`. Between two sessions the lock was
@@ -79,15 +82,27 @@ impl Holder {
         self.session().filter(|session| session.until.elapsed() <= PROOF)
     }
 
-    /// Locks; false if another session keeps the lock for longer than the `lock_timeout` of this one,
-    /// such as this holder's former session, which the server has not ended yet.
+    /// Locks, and writes that to the worker's row, by which others learn of its death. False if the
+    /// worker has not reported yet, or if another session keeps the lock or the row for longer than the
+    /// `lock_timeout` of this one, such as this holder's former session, which the server has not ended
+    /// yet.
     ///
     /// It waits, because those who ask whether the lock is free have it for a moment. While it waits,
-    /// they are told that the lock is not free.
+    /// the lock is not free for them.
     pub(crate) async fn lock(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
-        const SQL: &str = "-- holder_lock\nselect pg_advisory_lock($1, $2)";
-        match client.execute(SQL, &[&LOCK_CLASS, &self.id]).await {
-            Ok(_) => Ok(true),
+        const LOCK: &str = "-- holder_lock\nselect pg_advisory_lock($1, $2)";
+        // By this session, so that it names the run of the server that has the lock.
+        const REGISTER: &str = "-- holder_register
+            update workers
+            set holder = $2, server = server_run(), seen_at = clock_timestamp(),
+                dead_from = null, found_on = null
+            where worker = $1";
+        let locked = async {
+            client.execute(LOCK, &[&LOCK_CLASS, &self.id]).await?;
+            client.execute(REGISTER, &[&self.worker.0, &self.id]).await
+        };
+        match locked.await {
+            Ok(rows) => Ok(rows == 1),
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
             Err(error) => Err(error),
         }

@@ -53,6 +53,7 @@ mod target;
 pub mod test_events;
 mod unreachable;
 pub mod webhooks;
+pub mod workers;
 
 pub use cancel::{CancelOnDrop, cancel_on_drop};
 pub use config::{Config, PlanMode, STATEMENT_TIME};

@@ -1,4 +1,4 @@
-//! The running workers, and their progress in the queues of jobs.
+//! The progress of the workers in the queues of jobs.
 //!
 //! A queue is in order. When a job that was enqueued at some time was delivered to a worker, all
 //! jobs before it were delivered, too, or are lost. A delivered job leaves a trace in the ledger
@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -30,18 +29,6 @@ pub struct Progress {
     pub settles_within: Option<Duration>,
 }
 
-/// A worker process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkerId(Uuid);
-
-impl WorkerId {
-    /// Makes an id that no other process has.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(Uuid::now_v7())
-    }
-}
-
 impl Store {
     /// Records that workers received jobs that were enqueued at these times.
     pub async fn queue_progress_note(
@@ -61,29 +48,6 @@ impl Store {
         let (queues, times): (Vec<&str>, Vec<DateTime<Utc>>) = passed.iter().copied().unzip();
         let client = self.connection("record the progress of queues").await?;
         client.execute(&Cached(SQL), &[&queues, &times]).await?;
-        Ok(())
-    }
-
-    /// Records that a worker runs, and the time within which a job that it received is recorded,
-    /// claimed or deferred. Workers that did not report for an hour are removed.
-    pub async fn worker_seen(
-        &self,
-        worker: WorkerId,
-        settles_within: Duration,
-    ) -> Result<(), StoreError> {
-        const SQL: &str = "-- worker_seen
-            with quick as (
-                select set_config('synchronous_commit', 'off', true)
-            ), gone as (
-                delete from workers where seen_at < now() - interval '1 hour' and worker <> $1
-            )
-            insert into workers (worker, settles_within, seen_at)
-            select $1, $2, now() from quick
-            on conflict (worker) do update
-                set settles_within = excluded.settles_within, seen_at = now()";
-        let client = self.connection("record that the worker runs").await?;
-        let settles_within = settles_within.as_secs_f64();
-        client.execute(&Cached(SQL), &[&worker.0, &settles_within]).await?;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use fanfare_core::job::AttemptRef;
 use fanfare_store::claims::{Claim, Lease};
 use fanfare_store::holder::Holder;
 
-use crate::database::{Database, SETTLE_TIME};
+use crate::database::Database;
 use crate::error::WorkerError;
 
 /// The margin for writing an attempt's row to the ledger. Every time-out that waits for an attempt
@@ -60,10 +60,13 @@ impl Claimer {
         let claims = self.database.retry_until_available(|| {
             // Computed for each try: there may have been an outage since the last one.
             let may_take_over = self.database.is_settled();
-            let may_find_dead = may_take_over && self.holder.proven_for(SETTLE_TIME);
-            let lease = Lease { may_take_over, may_find_dead, ..held.lease };
+            let lease = Lease { may_take_over, ..held.lease };
             self.database.store().attempts_claim(dues, lease)
         });
-        Ok((claims.await?, held))
+        let claims = claims.await?;
+        if claims.contains(&Claim::HolderGone) {
+            self.database.look_at_workers().await;
+        }
+        Ok((claims, held))
     }
 }

@@ -2,6 +2,7 @@
 //! acknowledged when their attempts are in the ledger and their follow-ups are on the broker.
 
 mod group;
+mod recheck;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use fanfare_core::job::{AttemptRef, DeliveryGroup, Job, JobError, MAX_DELIVERIES
 use fanfare_failpoints::failpoint;
 use futures_util::future::{join, join_all};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -27,12 +29,9 @@ use crate::error::WorkerError;
 use crate::follow_up::FollowUp;
 use crate::follow_up_publisher::FollowUpPublisher;
 use crate::guard::JobGuard;
-use crate::in_doubt::defer;
+use crate::in_doubt::{Doubt, defer};
+use crate::open_jobs::OpenJob;
 use group::run_later_attempts;
-
-/// How long a worker whose session is lost needs to claim its attempts in flight. Until then their
-/// jobs, which the broker redelivers to other workers, must wait.
-const TAKEOVER_DELAY: Duration = Duration::from_secs(4);
 
 /// The pause before a job that failed is requeued, so that it does not circulate without a pause.
 const REQUEUE_PAUSE: Duration = Duration::from_secs(1);
@@ -56,6 +55,10 @@ const QUEUE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 struct Received {
     incoming: Incoming,
     at: Instant,
+    /// Cancelled when its consumer has ended without settling it, so that the broker redelivers it.
+    lost: CancellationToken,
+    /// Held until a job for first attempts has left none open.
+    unleased: Option<OpenJob>,
     /// Held until the message is settled and its attempts are over, because its consumer waits for that
     /// when the process stops.
     open: TaskTrackerToken,
@@ -99,6 +102,10 @@ pub(crate) async fn run(
     context.retry_until_available(|| async { store.directory_revision().await.map(drop) }).await?;
     // Decisions use the database's clock, so it must be known first.
     context.retry_until_available(|| store.sample_clock()).await?;
+    // Other workers must know that this one may have first attempts open.
+    context.retry_until_available(|| context.progress.report(store)).await?;
+    // Workers that died are known to be dead as soon as their jobs come.
+    context.look_at_workers().await;
     let (first, retries) = lanes(context.config.concurrency);
     let publisher = FollowUpPublisher::start(Arc::clone(&context), &session, &tracker);
     let unknown = Arc::default();
@@ -166,8 +173,8 @@ impl Intake<'_> {
         let Some(consumer) = self.open().await? else {
             return Ok(());
         };
-        let of_consumer = TaskTracker::new();
-        let result = self.receive(consumer, &of_consumer).await;
+        let (of_consumer, lost) = (TaskTracker::new(), CancellationToken::new());
+        let result = self.receive(consumer, &of_consumer, &lost).await;
         of_consumer.close();
         // Attempts in flight are settled before the consumer's connection ends, if there is time.
         let settled = match &result {
@@ -175,7 +182,9 @@ impl Intake<'_> {
             Err(_) => false,
         };
         if !settled {
-            // They go on and are recorded, while the broker redelivers their jobs to other workers.
+            // They go on and are recorded, while the broker redelivers their jobs to other workers. Those
+            // that have not begun don't begin.
+            lost.cancel();
             self.context.claim_in_flight().await?;
         }
         result
@@ -215,6 +224,7 @@ impl Intake<'_> {
         &self,
         mut consumer: Consumer,
         of_consumer: &TaskTracker,
+        consumer_lost: &CancellationToken,
     ) -> Result<(), WorkerError> {
         loop {
             let next = tokio::select! {
@@ -224,7 +234,12 @@ impl Intake<'_> {
             };
             let Some(incoming) = next.transpose()? else { break };
             self.context.progress.note(self.queue, &incoming);
-            let received = Received { incoming, at: Instant::now(), open: of_consumer.token() };
+            let unleased = matches!(self.queue, Queue::Deliveries(_)).then(|| {
+                let received = self.context.now();
+                self.context.progress.open_jobs().open(received)
+            });
+            let (at, lost, open) = (Instant::now(), consumer_lost.clone(), of_consumer.token());
+            let received = Received { incoming, at, lost, unleased, open };
             if self.to.send(received).await.is_err() {
                 break;
             }
@@ -235,7 +250,7 @@ impl Intake<'_> {
 
 async fn run_first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
     let lane = Arc::new(lane);
-    while let Some(Received { incoming, at, open }) = jobs.recv().await {
+    while let Some(Received { incoming, at, lost, unleased, open }) = jobs.recv().await {
         if lane.context.stop.is_cancelled() {
             requeue(vec![incoming.settle]).await;
             continue;
@@ -255,10 +270,11 @@ async fn run_first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
             requeue(vec![incoming.settle]).await;
             continue;
         }
-        let in_doubt = incoming.redelivered || at.elapsed() > MAX_PREFETCH_AGE;
+        let redelivered = incoming.redelivered;
         let for_job = Arc::clone(&lane);
         lane.tracker.spawn(async move {
             failpoint!(WorkerTakes, refs(&job));
+            let in_doubt = redelivered || lost.is_cancelled() || at.elapsed() > MAX_PREFETCH_AGE;
             match job {
                 Job::FirstInline(groups)
                     if !in_doubt && delivery_count(&groups) <= MAX_DELIVERIES =>
@@ -267,7 +283,9 @@ async fn run_first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
                     let pipeline = for_job.pipeline(&groups);
                     // Slow attempts go on after their job is settled.
                     join(pipeline.run_inline(permit, guard), async {
-                        settle_jobs(vec![(incoming.settle, end.wait().await)]).await;
+                        let result = end.wait().await;
+                        drop(unleased);
+                        settle_jobs(vec![(incoming.settle, result)]).await;
                     })
                     .await;
                 }
@@ -284,18 +302,18 @@ async fn run_first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
 /// Defers a job whose deliveries may not be attempted now.
 async fn defer_job(lane: &Lane, job: &Job) -> Result<(), WorkerError> {
     let fresh;
-    let (dues, groups, wait) = match job {
+    let (dues, groups, doubt) = match job {
         Job::FirstInline(groups) => {
             fresh = first_attempts(groups);
-            (&fresh, groups.as_slice(), TAKEOVER_DELAY)
+            (&fresh, groups.as_slice(), Doubt::Redelivered)
         }
-        Job::Recheck(dues) => (dues, [].as_slice(), lane.context.in_doubt_window()),
+        Job::Recheck(dues) => (dues, [].as_slice(), Doubt::Recheck { since: lane.context.now() }),
         // These belong to the other queue.
-        Job::FirstByReference(dues) | Job::Retry(dues) => (dues, [].as_slice(), TAKEOVER_DELAY),
+        Job::FirstByReference(dues) | Job::Retry(dues) => (dues, [].as_slice(), Doubt::Redelivered),
     };
     // A router's jobs need one turn of this loop.
     for dues in dues.chunks(MAX_LOOKUP) {
-        defer(&lane.context, &lane.publisher, dues, groups, wait).await?;
+        defer(&lane.context, &lane.publisher, dues, groups, doubt).await?;
     }
     Ok(())
 }

@@ -4,19 +4,20 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_core::job::AttemptRef;
 use fanfare_failpoints::failpoint;
 use fanfare_store::StoreError;
 use fanfare_store::claims::Claim;
 use fanfare_store::holder::Holder;
+use fanfare_store::workers::SETTLE_TIME;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
 use crate::claimer::{Claimer, HeldLease, RECORD_MARGIN};
-use crate::database::{Database, DatabaseHealth, SETTLE_TIME};
+use crate::database::{Database, DatabaseHealth};
 use crate::endpoint_limiter::EndpointLimiter;
 use crate::error::WorkerError;
 use crate::pacer::Pacer;
@@ -29,6 +30,11 @@ use crate::webhook_cache::WebhookCache;
 /// A job that a worker has held in memory for longer than this may have been redelivered to another
 /// worker, so the ledger is checked before it is attempted.
 pub(crate) const MAX_PREFETCH_AGE: Duration = Duration::from_secs(5);
+
+/// How long a job may be on its way from the broker to the worker that receives it. A router that lost
+/// the connection over which it received an event, and still publishes the job that it planned, does so
+/// within this time as well.
+const TRANSIT: TimeDelta = TimeDelta::seconds(2);
 
 /// The memory for bodies that are about to be sent, in KiB. Each body is in memory about three times:
 /// as notifications, as the body, and in the buffers of the socket.
@@ -72,6 +78,7 @@ impl Context {
         let recorder = Recorder::start(&config, health.clone(), stop.clone(), tracker);
         let database = Database::new(config.store.clone(), health, stop.clone());
         let limiter = EndpointLimiter::new(config.per_webhook, config.concurrency);
+        let progress = Progress::new(holder.worker(), in_doubt_window(config.timeout));
         let claimer = Claimer::new(database.clone(), config.timeout, holder);
         let slow_claims = SlowClaims::start(claimer.clone(), tracker);
         let pacer = Pacer::new(database.clone(), config.concurrency, config.policy.deadline);
@@ -81,7 +88,7 @@ impl Context {
             recorder,
             limiter,
             pacer,
-            progress: Progress::default(),
+            progress,
             body_memory: Semaphore::new(BODY_MEMORY as usize),
             stop,
             in_flight: Mutex::default(),
@@ -97,11 +104,30 @@ impl Context {
         self.database.now()
     }
 
-    /// After this time, a first attempt that another worker received has been recorded, claimed or
-    /// requeued, or that worker is gone: the attempt began at the end of [`MAX_PREFETCH_AGE`], waited,
-    /// made its POST, and was recorded.
+    /// See [`in_doubt_window`].
     pub(crate) fn in_doubt_window(&self) -> Duration {
-        MAX_PREFETCH_AGE + RECORD_MARGIN + self.config.timeout + RECORD_MARGIN
+        in_doubt_window(self.config.timeout)
+    }
+
+    /// Whether no worker can have a first attempt under way whose job it received before `since`: each
+    /// is dead, or reports so, or the time within which it does so in any case is over.
+    pub(crate) async fn doubt_is_over(&self, since: DateTime<Utc>) -> Result<bool, WorkerError> {
+        let passed = (self.now() - since).to_std().unwrap_or_default();
+        if passed >= self.in_doubt_window() {
+            return Ok(true);
+        }
+        let store = &self.config.store;
+        let ask = || store.first_attempts_are_over(since + TRANSIT);
+        let is_over = self.retry_until_available(ask).await?;
+        if !is_over {
+            self.look_at_workers().await;
+        }
+        Ok(is_over)
+    }
+
+    /// Looks which workers have died; see [`Database::look_at_workers`].
+    pub(crate) async fn look_at_workers(&self) {
+        self.database.look_at_workers().await;
     }
 
     /// Claims attempts; the answers are in their order.
@@ -184,6 +210,13 @@ impl Context {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<AttemptRef>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// After this time, a first attempt that another worker received has been recorded, claimed or requeued,
+/// or that worker is gone: the attempt began at the end of [`MAX_PREFETCH_AGE`], waited, made its POST of
+/// at most `timeout`, and was recorded.
+fn in_doubt_window(timeout: Duration) -> Duration {
+    MAX_PREFETCH_AGE + RECORD_MARGIN + timeout + RECORD_MARGIN
 }
 
 /// No memory for a body became free in time.

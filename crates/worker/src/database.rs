@@ -9,14 +9,11 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use fanfare_store::retry::{QueryError, retry_until_available};
+use fanfare_store::workers::SETTLE_TIME;
 use fanfare_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::WorkerError;
-
-/// The time within which each worker that waits for the database reaches it again, over a new
-/// connection.
-pub(crate) const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// A statement that takes longer may have been through an outage without an error.
 const SLOW: Duration = Duration::from_secs(2);
@@ -81,6 +78,15 @@ impl Database {
     /// Whether all workers have recorded the attempts that they made during the last outage.
     pub(crate) fn is_settled(&self) -> bool {
         self.health.is_settled()
+    }
+
+    /// Looks which workers have died; see [`Store::workers_look`]. If that fails, the next job of a dead
+    /// worker looks again.
+    pub(crate) async fn look_at_workers(&self) {
+        let looked = self.health.watch(self.store.workers_look(self.is_settled())).await;
+        if let Err(error) = looked {
+            tracing::debug!(error = error.chain(), "failed to look which workers live");
+        }
     }
 
     /// Calls the database until it is available; see [`retry_until_available`].

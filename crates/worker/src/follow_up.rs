@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use fanfare_broker::dead_letters::reject;
 use fanfare_broker::job::{self, set_queued_at};
 use fanfare_broker::{BackTo, Delay, Destination, Message, Queue};
@@ -52,6 +53,9 @@ pub(crate) enum FollowUp {
     Deferred { due: AttemptRef, delay: Delay },
     /// The first attempt, later, or a deferred attempt, of a job that was redelivered.
     InDoubt { due: AttemptRef, kind: AttemptKind, delay: Delay },
+    /// First attempts for which an inline job may exist: they are checked again later. They have been in
+    /// doubt since a time that the job keeps.
+    Recheck { dues: Vec<AttemptRef>, since: DateTime<Utc>, delay: Delay },
     /// The same delivery in a job of its own, because its job may have ended its worker.
     Split { job: Job, delay: Delay },
     /// A dead letter.
@@ -70,6 +74,16 @@ const PUT_OFF: Duration = Duration::from_secs(32);
 /// The header of a job whose attempt may have its row in the ledger without its follow-up. The broker
 /// marks a job that it redelivers, but not the job that replaces it, so the replacement has this header.
 pub(crate) const FOLLOW_UP_MISSING: &str = "x-fanfare-follow-up-missing";
+
+/// The header of a recheck that comes back: the time since which its attempts have been in doubt, in
+/// milliseconds since 1970.
+const IN_DOUBT_SINCE: &str = "x-fanfare-in-doubt-since";
+
+/// The time since which the attempts of a recheck have been in doubt; `None` if it comes for the first
+/// time.
+pub(crate) fn in_doubt_since(message: &Message) -> Option<DateTime<Utc>> {
+    message.headers.int(IN_DOUBT_SINCE).and_then(DateTime::from_timestamp_millis)
+}
 
 /// A message to publish, and the lists whose follow-ups it carries.
 pub(crate) struct Outgoing {
@@ -111,6 +125,12 @@ pub(crate) fn messages(
             FollowUp::InDoubt { due, kind, delay } => {
                 shared.entry((*kind, true, *delay)).or_default().push((*due, index));
                 continue;
+            }
+            FollowUp::Recheck { dues, since, delay } => {
+                let (to, mut message) =
+                    delayed(context, &Job::Recheck(dues.clone()), *delay, true)?;
+                message.headers.set(IN_DOUBT_SINCE, since.timestamp_millis());
+                (to, message)
             }
             FollowUp::Split { job, delay } => delayed(context, job, *delay, true)?,
             FollowUp::Dead(letter) => (Queue::DeliveriesDead.into(), letter.message(context)),
@@ -173,6 +193,7 @@ impl FollowUp {
             | Self::First { delay, .. }
             | Self::Deferred { delay, .. }
             | Self::InDoubt { delay, .. }
+            | Self::Recheck { delay, .. }
             | Self::Split { delay, .. }
             | Self::DeadLater { delay, .. }
             | Self::PutOff { delay, .. } => delay.first_queue(),
@@ -188,6 +209,7 @@ impl FollowUp {
             | Self::First { .. }
             | Self::Deferred { .. }
             | Self::InDoubt { .. }
+            | Self::Recheck { .. }
             | Self::Split { .. } => true,
             Self::Dead(_)
             | Self::DeadLater { .. }

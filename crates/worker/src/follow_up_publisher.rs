@@ -304,14 +304,18 @@ fn reply(done: oneshot::Sender<Result<(), Unpublished>>, answer: Result<(), Unpu
 
 /// Notes deferrals in the ledger, so that the reconciler does not consider the deliveries lost.
 async fn note_deferred(context: &Context, lists: &[&[FollowUp]]) -> Result<(), WorkerError> {
-    let deferred = |follow_up: &FollowUp| match follow_up {
-        FollowUp::Deferred { due, delay }
-        | FollowUp::First { due, delay }
-        | FollowUp::InDoubt { due, delay, .. } => Some((*due, delay.duration())),
-        _ => None,
-    };
-    let deferred: Vec<(AttemptRef, Duration)> =
-        lists.iter().flat_map(|list| list.iter()).filter_map(deferred).collect();
+    let mut deferred: Vec<(AttemptRef, Duration)> = Vec::new();
+    for follow_up in lists.iter().flat_map(|list| list.iter()) {
+        match follow_up {
+            FollowUp::Deferred { due, delay }
+            | FollowUp::First { due, delay }
+            | FollowUp::InDoubt { due, delay, .. } => deferred.push((*due, delay.duration())),
+            FollowUp::Recheck { dues, delay, .. } => {
+                deferred.extend(dues.iter().map(|due| (*due, delay.duration())));
+            }
+            _ => {}
+        }
+    }
     if deferred.is_empty() {
         return Ok(());
     }

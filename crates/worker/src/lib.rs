@@ -54,6 +54,7 @@ mod in_doubt;
 mod ledger_lost;
 mod load;
 mod metrics;
+mod open_jobs;
 mod pacer;
 mod progress;
 mod ready;
@@ -111,7 +112,7 @@ pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(Stat
     tokio::select! {
         () = work => {}
         () = metrics::gauges(&context) => {}
-        () = progress.write(&config.store, context.in_doubt_window()) => {}
+        () = progress.write(&config.store) => {}
     }
     // The recorder ends when its last user is dropped.
     drop(context);

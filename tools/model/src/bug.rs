@@ -16,6 +16,8 @@ pub enum Bug {
     LeaseGivenBack,
     /// Rechecks go through a queue of their own, so they may overtake the job.
     RecheckOvertakes,
+    /// A recheck is attempted though a worker that lives may have the first attempt under way.
+    RecheckWithoutAnswers,
     /// Retries are judged by the plan.
     RetryByPlan,
     /// A slow attempt acknowledges its job though a dead letter may follow, which the ledger does not

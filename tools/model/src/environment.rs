@@ -100,7 +100,10 @@ pub(crate) fn kill(next: &mut State, process: Process) {
     next.stopped.retain(|other| *other != process);
     match process {
         Process::Router(router) => next.routers[usize::from(router)] = Routing::Idle,
-        Process::Worker(worker) => next.workers[usize::from(worker)] = Working::Idle,
+        Process::Worker(worker) => {
+            next.workers[usize::from(worker)] = Working::Idle;
+            next.cut_off.retain(|other| *other != worker);
+        }
     }
 }
 
@@ -124,6 +127,12 @@ pub(crate) fn cut_off(next: &mut State, process: Process) {
     lose_session(next, process);
     excuse(next, process);
     orphan(next, process);
+    if let Process::Worker(worker) = process
+        && !next.cut_off.contains(&worker)
+    {
+        next.cut_off.push(worker);
+        next.cut_off.sort_unstable();
+    }
 }
 
 /// The broker loses all messages.

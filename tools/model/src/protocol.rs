@@ -81,16 +81,22 @@ impl Model {
         }
     }
 
-    /// Whether the outcome of the first attempt must be known: no job for it is before the recheck,
-    /// and no process that runs is in the middle of one.
+    /// Whether the outcome of the first attempt must be known: no job for it is before the recheck, and
+    /// each worker that lives says that it is not in the middle of one. A worker that was cut off for
+    /// too long counts as dead.
     fn recheck_is_due(self, state: &State, worker: u8) -> bool {
         if self.bug == Bug::RecheckOvertakes {
             return true;
         }
-        let others =
-            |other: &usize| index(*other) != worker && state.runs(Process::Worker(index(*other)));
+        let lives = |other: &u8| {
+            *other != worker
+                && state.runs(Process::Worker(*other))
+                && !state.cut_off.contains(other)
+        };
+        let has_one = |other: u8| is_first(state.workers[usize::from(other)]);
         ready(state, Body::Inline).is_none()
-            && !(0..state.workers.len()).filter(others).any(|other| is_first(state.workers[other]))
+            && (self.bug == Bug::RecheckWithoutAnswers
+                || !(0..index(state.workers.len())).filter(lives).any(has_one))
     }
 
     /// The state after an action.
@@ -121,6 +127,7 @@ impl Model {
             Action::WorkerPublishes(worker) => publishes(&mut next, worker),
             Action::WorkerAcknowledges(worker) => {
                 next.acknowledge(Process::Worker(worker));
+                next.cut_off.retain(|other| *other != worker);
                 next.workers[usize::from(worker)] = Working::Idle;
             }
             Action::Revoked => next.revoked = true,

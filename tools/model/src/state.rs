@@ -162,6 +162,8 @@ pub struct State {
     pub(crate) stopped: Vec<Process>,
     /// Workers whose job may have been redelivered.
     pub(crate) in_doubt: Vec<u8>,
+    /// Workers that live and count as dead, because they were cut off for too long.
+    pub(crate) cut_off: Vec<u8>,
     /// Faults that may still happen.
     pub(crate) faults: u8,
     /// Faults that happened.
@@ -189,6 +191,7 @@ impl State {
             workers: vec![Working::Idle; workers],
             stopped: Vec::new(),
             in_doubt: Vec::new(),
+            cut_off: Vec::new(),
             faults,
             happened: 0,
         }

@@ -53,6 +53,11 @@ fn a_recheck_that_overtakes_its_job_lets_an_attempt_be_sent_twice() {
 }
 
 #[test]
+fn a_recheck_without_the_answers_of_other_workers_lets_an_attempt_be_sent_twice() {
+    assert_eq!(broken(Bug::RecheckWithoutAnswers), Some(Promise::OnePost));
+}
+
+#[test]
 fn a_retry_judged_by_the_plan_is_sent_after_a_revocation() {
     assert_eq!(broken(Bug::RetryByPlan), Some(Promise::NoLeak));
 }

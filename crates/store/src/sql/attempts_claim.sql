@@ -8,9 +8,12 @@ with quick as (
     from unnest($1::uuid[], $2::uuid[], $3::int[])
         with ordinality as d(batch, webhook, entry, idx)
 ), held as materialized (
-    -- Leases that are in the way, and whether the lock of their holder is free.
-    select c.batch, c.webhook, c.entry, c.token, c.holder_gone_at,
-           pg_try_advisory_xact_lock_shared($8, c.holder) as gone
+    -- Leases that are in the way, whether the lock of their holder is free, and whether it was found
+    -- free so long ago that the holder counts as dead.
+    select c.batch, c.webhook, c.entry, c.token,
+           pg_try_advisory_xact_lock_shared($8, c.holder) as gone,
+           exists (select from workers w where w.holder = c.holder
+                   and w.dead_from <= now() and w.found_on = server_run()) as dead
     from claims c
     where c.until > now() and c.holder is not null and c.token <> $5::uuid
       and (c.batch, c.webhook, c.entry) in (select batch, webhook, entry from due where not past)
@@ -22,7 +25,7 @@ with quick as (
     order by batch, webhook, entry
     on conflict (batch, webhook) do update
         set entry = excluded.entry, until = excluded.until, token = excluded.token,
-            holder = excluded.holder, holder_gone_at = null, deferred_until = null,
+            holder = excluded.holder, deferred_until = null,
             unrecorded = case
                 when c.entry < excluded.entry then 0
                 when c.token <> excluded.token then c.unrecorded + 1
@@ -36,24 +39,12 @@ with quick as (
            or (c.entry = excluded.entry
                and (c.token = excluded.token
                     or (c.token is null and c.until <= now())
-                    or (pg_postmaster_start_time() < now() - interval '10 seconds'
-                        and (($6 and c.until < now())
-                             or ($10 and exists (select from held h
-                                                 where h.batch = c.batch and h.webhook = c.webhook
-                                                   and h.token = c.token and h.gone
-                                                   and c.holder_gone_at between
-                                                       now() - interval '20 seconds'
-                                                       and now() - $9::float8 * interval '1 second'))))))
+                    or ($6 and c.until < now()
+                        and pg_postmaster_start_time() < now() - interval '10 seconds')
+                    or exists (select from held h
+                               where h.batch = c.batch and h.webhook = c.webhook
+                                 and h.token = c.token and h.gone and h.dead)))
     returning batch, webhook, entry, unrecorded, unrecorded_alone
-), noted as (
-    -- After the claims, which lock all these rows in order. A note from long ago says nothing: the
-    -- holder may have had its lock in between. Another worker's later note is kept.
-    update claims c set holder_gone_at = case when h.gone then clock_timestamp() end
-    from held h
-    where c.batch = h.batch and c.webhook = h.webhook and c.token = h.token
-      and c.holder_gone_at is not distinct from h.holder_gone_at
-      and h.gone = (coalesce(h.holder_gone_at, '-infinity') < now() - interval '20 seconds')
-      and (select count(*) from claimed) >= 0
 )
 select d.past,
        c.batch is not null

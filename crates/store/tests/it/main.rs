@@ -15,3 +15,4 @@ mod refusals;
 mod routing;
 mod statements;
 mod support;
+mod workers;

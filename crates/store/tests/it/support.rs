@@ -76,7 +76,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-fn store(url: &str, plan_mode: PlanMode, connections: usize) -> Store {
+pub(crate) fn store(url: &str, plan_mode: PlanMode, connections: usize) -> Store {
     let config = Config {
         url: url.to_owned(),
         max_connections: connections,

@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::recheck::recheck;
 use super::{Lane, MAX_LOOKUP, Received, defer_job, park, requeue, settle_jobs};
 use crate::delivery::DueDelivery;
 use crate::follow_up::AttemptKind;
@@ -45,6 +46,9 @@ pub(super) async fn run_later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Rece
                 Ok(Job::Retry(dues)) => {
                     add_job(&lane, &mut group, received, &dues, AttemptKind::Later);
                 }
+                Ok(Job::Recheck(dues)) => {
+                    lane.tracker.spawn(recheck(Arc::clone(&lane), received, dues));
+                }
                 // A job of a delivery queue that an older worker has put off because it did not know
                 // its kind.
                 Ok(job) => {
@@ -68,7 +72,7 @@ pub(super) async fn run_later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Rece
 
 /// Adds a job to the group. The job is split instead if it was redelivered so often that one of its
 /// deliveries may be the cause, or if it is wider than any job that a router makes.
-fn add_job(
+pub(super) fn add_job(
     lane: &Arc<Lane>,
     group: &mut Group,
     Received { incoming, open, .. }: Received,
@@ -103,7 +107,7 @@ fn add_job(
 
 /// Jobs that are worked on together.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     /// Their deliveries, one job after the other.
     deliveries: Vec<DueDelivery>,
     /// For each job, the number of its deliveries and how it is settled.
@@ -119,7 +123,7 @@ impl Group {
 }
 
 /// Begins to work on a group when there are permits for it.
-async fn attempt_group(lane: &Arc<Lane>, group: Group) {
+pub(super) async fn attempt_group(lane: &Arc<Lane>, group: Group) {
     if group.jobs.is_empty() {
         return;
     }
