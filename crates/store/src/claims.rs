@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::attempts::columns;
 use crate::error::StoreError;
 use crate::holder::{GRACE, LOCK_CLASS};
+use crate::located::Located;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::statement::Cached;
@@ -82,6 +83,7 @@ impl Store {
         const SQL: &str = include_str!("sql/attempts_claim.sql");
         let (batches, webhooks, entries) = columns(dues);
         let Lease { token, length, may_take_over, may_find_dead, holder } = lease;
+        let Located { times, oldest, newest } = self.locate(dues).await?;
         let client = self.connection("claim attempts").await?;
         let rows = client
             .query(
@@ -97,6 +99,9 @@ impl Store {
                     &LOCK_CLASS,
                     &GRACE.as_secs_f64(),
                     &may_find_dead,
+                    &times,
+                    &oldest,
+                    &newest,
                 ],
             )
             .await?;
