@@ -314,6 +314,7 @@ async fn job_with_too_many_webhooks_stops_no_worker() {
         batch: BatchKey(Uuid::from_u128(n)),
         webhook: WebhookId(Uuid::from_u128(n)),
         sequence: entry,
+        received_at: None,
     };
     let wide: Vec<AttemptRef> = (0..3000).map(|n| due(n, 1)).collect();
     let absurd = vec![due(1, i32::MAX), due(1, i32::MAX), due(1, 1)];

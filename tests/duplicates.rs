@@ -18,11 +18,11 @@ const SLOW: Duration = Duration::from_secs(3);
 fn row_of_another(webhook: &str, state: &str) -> String {
     format!(
         "insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason, at,
-                               outcome, status, revision)
+                               outcome, status, revision, received_at)
          select batch, '{webhook}', 1, 1, 1, received_at, '{state}',
                 case when '{state}' = 'dead' then 'exhausted' end, received_at,
                 case when '{state}' = 'dead' then 'status' else 'delivered' end,
-                case when '{state}' = 'dead' then 500 else 200 end, 0
+                case when '{state}' = 'dead' then 500 else 200 end, 0, received_at
          from events"
     )
 }

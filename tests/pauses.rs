@@ -73,9 +73,10 @@ async fn failure_after_a_long_idle_time_does_not_pause() {
         "update attempts set at = at - interval '25 hours' where at > now() - interval '1 day'",
     );
     world.sql(
-        "insert into attempts (batch, webhook, entry, attempt, tries, since, state, at, outcome, revision)
+        "insert into attempts (batch, webhook, entry, attempt, tries, since, state, at, outcome, revision,
+                               received_at)
          select gen_random_uuid(), webhook, 1, 1, 1, now() - n * interval '30 minutes', 'dead',
-                now() - n * interval '30 minutes', 'status', 0
+                now() - n * interval '30 minutes', 'status', 0, now() - n * interval '30 minutes'
          from (select distinct webhook from attempts) w, generate_series(1, 50) n",
     );
     world.sql("update webhooks set failing_since = now() - interval '25 hours'");

@@ -222,7 +222,7 @@ fn delivery_histories(servers: &Servers, database: &str) -> HashMap<usize, Deliv
     const SQL: &str = "
         select e.event_id, coalesce((array_agg(a.state order by a.entry desc))[1], 'pending'),
                count(a.outcome)
-        from events e left join attempts a on a.batch = e.batch
+        from events e left join attempts a using (batch, received_at)
         group by e.event_id";
     let rows = servers.endpoints().sql(database, SQL).unwrap();
     let history = |row: &str| {

@@ -12,6 +12,14 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant select on webhook_wants to fanfare_router;
     grant select, insert, update (look_at, queued_at, first_pending) on events
         to fanfare_router;
+    -- Repeated events are recognised by their keys.
+    grant select, insert, update (batch, received_at) on event_keys to fanfare_router;
+    -- It makes and drops the partitions of the ledger, with the rights of the tables' owner.
+    grant select on ledger_partitions to fanfare_router;
+    grant execute
+        on function make_partitions(integer), drop_day(timestamptz), drop_week(timestamptz),
+           sweep_kept(timestamptz, integer)
+        to fanfare_router;
     grant select on queue_progress, workers to fanfare_router;
     -- It notes which workers have died.
     grant update (dead_from, found_on) on workers to fanfare_router;
@@ -37,7 +45,7 @@ if exists (select from pg_roles where rolname = 'fanfare_worker') then
     grant update (paused, paused_reason, failing_since, updated_at) on webhooks to fanfare_worker;
     grant select, insert, update on webhook_versions to fanfare_worker;
     grant select, insert, delete on webhook_wants to fanfare_worker;
-    grant select on events to fanfare_worker;
+    grant select on events, event_keys to fanfare_worker;
     grant select, insert on attempts to fanfare_worker;
     grant select, insert, update on claims to fanfare_worker;
     -- What receivers ask for, and the slots of those that have a pace.
@@ -68,7 +76,9 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, update (last_used_at) on publishers to fanfare_console;
     -- Test events, and deliveries that a person begins again.
     grant select, insert, update (look_at) on events to fanfare_console;
-    grant select, insert on attempts to fanfare_console;
+    grant select, insert on event_keys, attempts to fanfare_console;
+    -- Dead letters that an administrator discards.
+    grant insert on discards to fanfare_console;
     grant select, insert, update on claims to fanfare_console;
     grant select, insert, update on resends to fanfare_console;
     -- How webhooks do, for the grid.
@@ -85,6 +95,10 @@ if exists (select from pg_roles where rolname = 'fanfare_admin') then
     grant usage on schema public to fanfare_admin;
     grant select, insert, update, delete on all tables in schema public to fanfare_admin;
     revoke insert, update, delete on refinery_schema_history from fanfare_admin;
+    grant execute
+        on function make_partitions(integer), drop_day(timestamptz), drop_week(timestamptz),
+           sweep_kept(timestamptz, integer)
+        to fanfare_admin;
 end if;
 
 end

@@ -162,10 +162,10 @@ fn attempted(console: &Console, path: &str, ago: &str, succeeded: u32, failed: u
     let attempts = |n: u32, outcome: &str, status: u32| {
         console.world.sql(&format!(
             "insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
-                                   outcome, status, revision)
+                                   outcome, status, revision, received_at)
              select gen_random_uuid(), id, 1, 1, 1, now() - interval '{ago}', 'delivered',
                     now() - interval '{ago}' + n * interval '1 millisecond',
-                    '{outcome}', {status}, 0
+                    '{outcome}', {status}, 0, now() - interval '{ago}'
              from webhooks, generate_series(1, {n}) n where uri like '%{path}%'"
         ));
     };

@@ -53,9 +53,9 @@ fn insert_dead(world: &World, webhook: &str, n: u32) {
              returning key, received_at
          )
          insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
-                               at, duration_ms, outcome, status, revision)
+                               at, duration_ms, outcome, status, revision, received_at)
          select key, '{webhook}', 1, 1, 1, received_at, 'dead', 'exhausted', received_at, 5,
-                'status', 500, 0
+                'status', 500, 0, received_at
          from made"
     ));
 }

@@ -16,8 +16,9 @@ use crate::{Actor, NotAdministrator, NotReceiving};
 pub enum Action<'a> {
     /// Route events again and retry deliveries. The ledger is in this database.
     Replay(&'a Store),
-    /// Remove the letters for good.
-    Discard,
+    /// Remove the letters for good. The ledger in this database keeps their deliveries no longer than
+    /// others.
+    Discard(&'a Store),
 }
 
 /// Which dead letters to replay or discard, and within which limits.
@@ -188,7 +189,11 @@ pub async fn settle(
         let kept = match action {
             Action::Replay(store) if dry_run => why_not(store, kind, &letter).await?,
             Action::Replay(store) => replay_one(store, &publisher, kind, &letter).await?,
-            Action::Discard => None,
+            Action::Discard(_) if dry_run => None,
+            Action::Discard(store) => {
+                discard_one(store, kind, &letter).await?;
+                None
+            }
         };
         if let Some(kept) = kept {
             on_kept(letter, kept);
@@ -204,6 +209,19 @@ pub async fn settle(
     let is_replay = matches!(action, Action::Replay(_));
     tracing::info!(count, dry_run, is_replay, by = %actor, "replayed or discarded dead letters");
     Ok(Outcome { count, next, missing })
+}
+
+/// Records in the ledger that a letter is discarded, before the letter is removed: an undecided dead
+/// letter is kept for ever.
+async fn discard_one(store: &Store, kind: Kind, letter: &DeadLetter) -> Result<(), Stopped> {
+    // A worker's letter is named after the row of the ledger by which its delivery died. The letters
+    // of jobs that the broker gave up have no such row.
+    let sequence = letter.id.rsplit_once('-').and_then(|(_, sequence)| sequence.parse().ok());
+    if let (Ok(Replay::Delivery(batch, webhook)), Some(sequence)) = (replay(kind, letter), sequence)
+    {
+        store.delivery_discard(batch, webhook, sequence).await?;
+    }
+    Ok(())
 }
 
 /// Returns why a letter would be kept, as far as that is known without replaying it.

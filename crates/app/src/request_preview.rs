@@ -57,7 +57,7 @@ pub async fn preview(
 ) -> Result<Option<RequestPreview>, StoreError> {
     let store = &context.store;
     let Some((batch, _)) = store.delivery_find(id).await? else { return Ok(None) };
-    let due = AttemptRef { batch, webhook: webhook.id, sequence: 1 };
+    let due = AttemptRef { batch, webhook: webhook.id, sequence: 1, received_at: None };
     let history = store.delivery_histories(&[due], LARGEST).await?.pop();
     let events = history.map(|history| history.events).unwrap_or_default();
     let shown = readable(store, actor, webhook, &events).await?;

@@ -6,6 +6,7 @@
 //! the broker hardly depends on its size.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -97,8 +98,9 @@ pub struct Recipient {
     pub only: Option<Vec<usize>>,
 }
 
-/// A reference to the next attempt of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A reference to the next attempt of a delivery. Two references are equal when delivery and sequence
+/// number are.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct AttemptRef {
     pub batch: BatchKey,
     pub webhook: WebhookId,
@@ -106,6 +108,10 @@ pub struct AttemptRef {
     /// that row already, the job is obsolete.
     #[serde(rename = "entry")]
     pub sequence: i32,
+    /// When the delivery's events were routed, by which the ledger finds the delivery's partition.
+    /// `None` in a job of a version that did not write it; the ledger then looks it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<DateTime<Utc>>,
 }
 
 /// The result of a request to send a delivery again.
@@ -131,8 +137,8 @@ pub fn first_attempts(groups: &[DeliveryGroup]) -> Vec<AttemptRef> {
 impl DeliveryGroup {
     /// The first attempts of its deliveries, in their order.
     pub fn first_attempts(&self) -> impl Iterator<Item = AttemptRef> {
-        let batch = self.batch;
-        self.deliveries.iter().map(move |to| AttemptRef { batch, webhook: to.webhook, sequence: 1 })
+        let (batch, received_at) = (self.batch, self.received_at);
+        self.deliveries.iter().map(move |to| AttemptRef::first(batch, to.webhook, received_at))
     }
 
     /// The notifications that a recipient gets, in order.
@@ -146,7 +152,31 @@ impl DeliveryGroup {
     }
 }
 
+impl PartialEq for AttemptRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for AttemptRef {}
+
+impl Hash for AttemptRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
 impl AttemptRef {
+    /// The first attempt of a delivery whose events were routed at this time.
+    #[must_use]
+    pub fn first(batch: BatchKey, webhook: WebhookId, received_at: DateTime<Utc>) -> Self {
+        Self { batch, webhook, sequence: 1, received_at: Some(received_at) }
+    }
+
+    fn identity(&self) -> (BatchKey, WebhookId, i32) {
+        (self.batch, self.webhook, self.sequence)
+    }
+
     /// The delivery's id.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
@@ -200,6 +230,8 @@ fn known_kind(bytes: &[u8], error: &serde_json::Error) -> Result<Job, JobError> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -232,7 +264,9 @@ mod tests {
     #[test]
     fn jobs_have_the_same_form_in_every_version() {
         let (batch, webhook) = (to_text(&BATCH), to_text(&WEBHOOK));
-        let attempts = vec![AttemptRef { batch: BATCH, webhook: WEBHOOK, sequence: 3 }];
+        let received_at = DateTime::from_timestamp(1_800_000_000, 123_000);
+        let attempts =
+            vec![AttemptRef { batch: BATCH, webhook: WEBHOOK, sequence: 3, received_at }];
         let group = DeliveryGroup {
             batch: BATCH,
             received_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
@@ -241,7 +275,10 @@ mod tests {
             notifications: vec![RawValue::from_string("{}".to_owned()).unwrap()],
             deliveries: vec![Recipient { webhook: WEBHOOK, only: Some(vec![0]) }],
         };
-        let form = format!(r#"[{{"batch":{batch},"webhook":{webhook},"entry":3}}]"#);
+        let received_at = "2027-01-15T08:00:00.000123Z";
+        let form = format!(
+            r#"[{{"batch":{batch},"webhook":{webhook},"entry":3,"received_at":"{received_at}"}}]"#
+        );
         let inline = format!(
             r#"[{{"batch":{batch},"received_at":"2027-01-15T08:00:00Z","traceparent":null,"#
         ) + r#""event_ids":["1"],"notifications":[{}],"#
@@ -256,13 +293,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_attempt_of_an_earlier_version_equals_the_same_attempt_with_its_time() {
+        let due = AttemptRef::first(BATCH, WEBHOOK, DateTime::UNIX_EPOCH);
+        let earlier = AttemptRef { received_at: None, ..due };
+        let text = to_text(&earlier);
+        assert!(!text.contains("received_at"), "{text}");
+        let read: AttemptRef = serde_json::from_str(&text).unwrap();
+        assert_eq!((read, read.received_at), (due, None));
+        assert_eq!(HashSet::from([read, due]).len(), 1);
+    }
+
     fn to_text(value: &impl Serialize) -> String {
         serde_json::to_string(value).unwrap()
     }
 
     #[test]
     fn a_job_of_an_unknown_kind_is_not_confused_with_a_malformed_message() {
-        let due = AttemptRef { batch: BATCH, webhook: WEBHOOK, sequence: 3 };
+        let due = AttemptRef { batch: BATCH, webhook: WEBHOOK, sequence: 3, received_at: None };
         let due = serde_json::to_string(&due).unwrap().replace('{', r#"{"color":"red","#);
         let read = |text: &str| Job::from_bytes(text.replace("DUE", &due).as_bytes());
         for job in [r#"{"Due":[DUE]}"#, r#"{"Due":[DUE],"Version":2}"#] {

@@ -35,7 +35,7 @@ pub struct Subject {
 }
 
 impl From<AttemptRef> for Subject {
-    fn from(AttemptRef { batch, webhook, sequence: entry }: AttemptRef) -> Self {
+    fn from(AttemptRef { batch, webhook, sequence: entry, .. }: AttemptRef) -> Self {
         Self { batch, webhook: Some(webhook), seq: entry }
     }
 }

@@ -14,6 +14,7 @@ mod probe;
 mod publish;
 mod publishers;
 pub(crate) mod reference;
+mod retention;
 mod roles;
 mod secrets;
 mod users;
@@ -61,6 +62,9 @@ pub(crate) enum Command {
     /// List, show, replay and discard dead letters: events and deliveries that were given up
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Show the partitions of the ledger with their ages and sizes, and drop those that are no longer
+    /// kept, as routers do by themselves
+    Retention(retention::Args),
     /// Publish events as the report server does
     Publish(publish::Args),
     /// Receive notifications on this machine, check and print them, for developers of receivers
@@ -106,6 +110,7 @@ impl Command {
             Self::Access(command) => access::run(command, settings).await,
             Self::Deliveries(command) => deliveries::run(command, settings).await,
             Self::DeadLetters(command) => dead_letters::run(command, settings).await,
+            Self::Retention(args) => retention::run(&args, settings).await,
             Self::Publish(args) => publish::run(&args, settings).await,
             Self::Listen(args) => listen::run(args).await,
             Self::Doctor(args) => doctor::run(&args, settings).await,

@@ -30,7 +30,7 @@ pub(crate) use error::SettingsError;
 pub(crate) use flags::Flags;
 pub(crate) use local_keys::LocalKeys;
 pub(crate) use resolve::{Resolved, Source};
-pub(crate) use sections::{Directory, Load, Log, Receivers, Sending, Telemetry};
+pub(crate) use sections::{Directory, Load, Log, Receivers, Retention, Sending, Telemetry};
 pub(crate) use setting::Setting;
 pub(crate) use sign_in::SignIn;
 pub(crate) use value::Keys;
@@ -69,6 +69,8 @@ pub(crate) struct Settings {
         such as connection-strings,reports:$.Owner.Email"
     )]
     pub(crate) mask: MaskPolicy,
+    #[command(flatten)]
+    pub(crate) retention: Retention,
     #[command(flatten)]
     pub(crate) load: Load,
     #[command(flatten)]

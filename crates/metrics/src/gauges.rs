@@ -27,6 +27,15 @@ pub struct SystemGauges {
     held: Gauges,
     void: Gauge,
     webhooks_held: Gauge,
+    partitions_ahead: Gauge<f64, AtomicU64>,
+    retention_overdue: Gauge<f64, AtomicU64>,
+}
+
+/// A gauge whose zero would be a fault, before its first measurement.
+fn unmeasured() -> Gauge<f64, AtomicU64> {
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(f64::NAN);
+    gauge
 }
 
 impl SystemGauges {
@@ -59,6 +68,18 @@ impl SystemGauges {
             ),
             void: registry.gauge("directory_void", "Users and roles whose newest document was refused, so that they grant nothing"),
             webhooks_held: registry.gauge("webhooks_held", "Webhooks whose receivers asked to wait, so that nothing is sent to them now"),
+            partitions_ahead: registry.seconds(
+                "ledger_partitions_ahead",
+                "The time from now to the end of the last day for which the ledger has partitions; \
+                 routers make them 7 days ahead. NaN until it was measured",
+                unmeasured(),
+            ),
+            retention_overdue: registry.seconds(
+                "retention_overdue",
+                "For how long the oldest partition of the ledger should have been dropped; 0 while \
+                 retention keeps up",
+                Gauge::default(),
+            ),
         }
     }
 
@@ -70,6 +91,12 @@ impl SystemGauges {
     /// Notes how many webhooks are held because their receivers asked for a wait.
     pub fn webhooks_held(&self, count: i64) {
         self.webhooks_held.set(count);
+    }
+
+    /// Notes how far the ledger's partitions are made ahead, and how far behind retention is.
+    pub fn partitions(&self, ahead: Duration, overdue: Duration) {
+        self.partitions_ahead.set(ahead.as_secs_f64());
+        self.retention_overdue.set(overdue.as_secs_f64());
     }
 
     /// Notes how many messages wait in a queue. A queue has no sample before its first note.

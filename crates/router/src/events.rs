@@ -22,7 +22,7 @@ use fanfare_core::job::DeliveryGroup;
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_failpoints::failpoint;
 use fanfare_store::retry::{Answered, QueryError, retry_divisible, retry_until_available};
-use fanfare_store::routing::{Arrival, Routed, Routing};
+use fanfare_store::routing::{Arrival, RouteRules, Routed, Routing};
 use fanfare_trace::propagation::first_recorded;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -163,7 +163,7 @@ impl Batches<'_> {
     ) -> Result<Answered<Vec<Routed>>, QueryError> {
         let statement = async || {
             let began = Instant::now();
-            let plan = self.config.store.route_as(routing, arrivals, self.gap_wait());
+            let plan = self.config.store.route_as(routing, arrivals, self.rules());
             let routed = plan.instrument(span.clone()).await?;
             self.config.metrics.statement(began.elapsed());
             Ok(routed)
@@ -171,8 +171,9 @@ impl Batches<'_> {
         retry_divisible(self.stop, statement).await
     }
 
-    fn gap_wait(self) -> Option<Duration> {
-        self.config.pass_gaps.then_some(self.config.gap_wait)
+    fn rules(self) -> RouteRules {
+        let Config { pass_gaps, gap_wait, keep, .. } = *self.config;
+        RouteRules { gap_wait: pass_gaps.then_some(gap_wait), recognition: keep.recognition }
     }
 
     /// Refuses a message that the database rejected, or sets it aside. Returns the messages that wait:
@@ -190,7 +191,7 @@ impl Batches<'_> {
                 tracing::warn!(error = error.chain(), "the database rejected an event");
                 refused(config, messages, &error.chain())
             }
-            QueryError::Failing(_) if config.store.route(&[], self.gap_wait()).await.is_err() => {
+            QueryError::Failing(_) if config.store.route(&[], None).await.is_err() => {
                 if stop.run_until_cancelled(tokio::time::sleep(UNWELL_PAUSE)).await.is_none() {
                     return Err(RouterError::Stopping);
                 }

@@ -58,6 +58,13 @@ async fn sample(config: &Config, session: &Session) {
             tracing::debug!(error, "failed to count the webhooks on hold");
         }
     }
+    match config.store.coverage(config.keep).await {
+        Ok(coverage) => config.metrics.system().partitions(coverage.ahead, coverage.overdue),
+        Err(error) => {
+            let error = error.chain();
+            tracing::debug!(error, "failed to measure the ledger's partitions");
+        }
+    }
     match config.store.oldest_unsettled().await {
         Ok(oldest) => {
             let age = oldest.and_then(|oldest| ((config.clock)() - oldest).to_std().ok());

@@ -8,8 +8,8 @@
 //! - `reconcile` finds deliveries whose jobs were lost in a crash or with the broker's data.
 //!
 //! Besides, `workers` looks which workers have died, `repair` declares broken job queues again,
-//! `maintenance` removes old rows, and `gauges` measures the queues and the ledger. Any number of
-//! routers run at the same time.
+//! `maintenance` removes old rows, `retention` makes and drops the ledger's partitions, and `gauges`
+//! measures the queues and the ledger. Any number of routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use fanfare_core::mask::MaskPolicy;
 use fanfare_metrics::Router as Metrics;
 use fanfare_store::Store;
 use fanfare_store::clock::DatabaseClock;
+use fanfare_store::retention::Keep;
 use fanfare_store::retry::retry_until_available;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,7 @@ mod maintenance;
 mod reconcile;
 mod refusal;
 mod repair;
+mod retention;
 mod telemetry;
 mod workers;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub gap_wait: Duration,
     /// Whether events are decided without a lost revision, instead of being held.
     pub pass_gaps: bool,
+    /// For how long the ledger keeps what it has.
+    pub keep: Keep,
     /// How long the directory's history is kept.
     pub history: Duration,
     /// The interval of the reconciler. The interval of the maintenance is twice as long.
@@ -117,6 +121,7 @@ async fn work(
         repair::run(config, stop),
         maintenance::run(config, stop),
         workers::run(config, stop),
+        retention::run(config, stop),
         gauges::run(config, session, stop),
         lost(session, stop),
     );

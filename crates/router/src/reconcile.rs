@@ -15,12 +15,11 @@
 //! another router has, or had, a higher setting. These queues are checked only when a job seems lost,
 //! because each missing queue is an error in the broker's log.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::{BrokerError, Destination, Message, Queue, Session};
-use fanfare_core::ids::BatchKey;
 use fanfare_core::job::AttemptRef;
 use fanfare_core::shard::{Shard, ShardCount};
 use fanfare_failpoints::failpoint;
@@ -105,8 +104,7 @@ async fn check(
     }
     if wait_in_unused_queues(&found.unattempted, session, shards).await? {
         // They count as enqueued now, and are examined again when the queues have passed that time.
-        let batches = batches(&found.unattempted);
-        config.store.reconcile_postponed(&batches, found.at).await?;
+        config.store.reconcile_postponed(&found.unattempted, found.at).await?;
     } else {
         let first = jobs::first(&found.unattempted, found.at)?;
         publish(config, session, &found.unattempted, first, found.at).await?;
@@ -141,14 +139,9 @@ async fn publish(
     }
     failpoint!(Reconciles, lost);
     config.metrics.republished(lost.len());
-    config.store.reconcile_published(&batches(lost), at).await?;
+    config.store.reconcile_published(lost, at).await?;
     failpoint!(ReconcilerNotes, lost);
     Ok(())
-}
-
-fn batches(dues: &[AttemptRef]) -> Vec<BatchKey> {
-    let batches: BTreeSet<BatchKey> = dues.iter().map(|due| due.batch).collect();
-    batches.into_iter().collect()
 }
 
 /// Samples of the queues' progress, the oldest first. They stay valid when the session ends, because

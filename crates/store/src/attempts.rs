@@ -16,6 +16,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::located::Located;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::statement::Cached;
@@ -132,11 +133,11 @@ impl Store {
         const SQL: &str = "-- attempts_record
             insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
                                   at, duration_ms, outcome, status, error, response_body,
-                                  next_attempt_at, revision, detail, trace)
+                                  next_attempt_at, revision, detail, trace, received_at)
             select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::int[],
                 $6::timestamptz[], $7::text[], $8::text[], $9::timestamptz[], $10::int[],
                 $11::text[], $12::int[], $13::text[], $14::text[], $15::timestamptz[],
-                $16::bigint[], $17::text[], $18::jsonb[])
+                $16::bigint[], $17::text[], $18::jsonb[], $19::timestamptz[])
             on conflict do nothing";
         fn column<'a, T>(entries: &'a [Entry], of: impl Fn(&'a Entry) -> T) -> Vec<T> {
             entries.iter().map(of).collect()
@@ -147,6 +148,8 @@ impl Store {
                 .as_ref()
                 .map(|post| i32::try_from(post.duration.as_millis()).unwrap_or(i32::MAX))
         };
+        let dues: Vec<AttemptRef> = entries.iter().map(|entry| entry.due).collect();
+        let located = self.locate(&dues).await?;
         let client = self.connection("record attempts").await?;
         let written = client
             .execute(
@@ -176,6 +179,7 @@ impl Store {
                     &column(entries, |e| {
                         e.post.as_ref().and_then(|p| p.trace.as_deref().map(Json))
                     }),
+                    /* received_at */ &located.times,
                 ],
             )
             .await?;
@@ -183,23 +187,30 @@ impl Store {
         if usize::try_from(written).is_ok_and(|written| written == entries.len()) {
             return Ok(Vec::new());
         }
-        self.attempts_of_others(entries).await
+        self.attempts_of_others(entries, &located).await
     }
 
     /// The positions of the rows that the ledger has from another attempt, which began at another
     /// time.
-    async fn attempts_of_others(&self, entries: &[Entry]) -> Result<Vec<usize>, StoreError> {
+    async fn attempts_of_others(
+        &self,
+        entries: &[Entry],
+        located: &Located,
+    ) -> Result<Vec<usize>, StoreError> {
         const SQL: &str = "-- attempts_of_others
             select e.position
-            from unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[])
-                with ordinality as e(batch, webhook, entry, at, position)
-            join attempts a using (batch, webhook, entry)
-            where a.at <> e.at";
+            from unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[], $5::timestamptz[])
+                with ordinality as e(batch, webhook, entry, at, received_at, position)
+            join attempts a using (batch, webhook, entry, received_at)
+            where a.at <> e.at and a.received_at between $6 and $7";
         let dues: Vec<AttemptRef> = entries.iter().map(|entry| entry.due).collect();
         let (batches, webhooks, numbers) = columns(&dues);
         let at: Vec<DateTime<Utc>> = entries.iter().map(|entry| entry.at).collect();
         let client = self.connection("look for attempts that were made twice").await?;
-        let rows = client.query(&Cached(SQL), &[&batches, &webhooks, &numbers, &at]).await?;
+        let Located { times, oldest, newest } = located;
+        let rows = client
+            .query(&Cached(SQL), &[&batches, &webhooks, &numbers, &at, times, oldest, newest])
+            .await?;
         let position = |row: &Row| {
             let position: i64 = row.column("position")?;
             Ok(usize::try_from(position - 1).unwrap_or_default())
@@ -214,8 +225,9 @@ impl Store {
         dues: &[AttemptRef],
         inline: usize,
     ) -> Result<Vec<DeliveryHistory>, StoreError> {
-        let lasts = self.attempts_last(dues).await?;
-        let mut events = self.planned_events(dues, inline).await?;
+        let located = self.locate(dues).await?;
+        let lasts = self.lasts(dues, &located).await?;
+        let mut events = self.planned_events(dues, &located, inline).await?;
         let (revision, late_at, held) = self.directory_age().await?;
         let history = |(index, last): (usize, Option<Last>)| DeliveryHistory {
             last,
@@ -240,18 +252,31 @@ impl Store {
         &self,
         dues: &[AttemptRef],
     ) -> Result<Vec<Option<Last>>, StoreError> {
+        self.lasts(dues, &self.locate(dues).await?).await
+    }
+
+    async fn lasts(
+        &self,
+        dues: &[AttemptRef],
+        located: &Located,
+    ) -> Result<Vec<Option<Last>>, StoreError> {
         const SQL: &str = "-- attempts_last
             select a.entry, a.attempt, a.tries, a.since, a.state, a.reason, a.status,
                    a.next_attempt_at, a.revision, a.at,
                    a.outcome is not null and a.detail is null as whole
-            from unnest($1::uuid[], $2::uuid[]) with ordinality as d(batch, webhook, idx)
+            from unnest($1::uuid[], $2::uuid[], $3::timestamptz[])
+                with ordinality as d(batch, webhook, received_at, idx)
             left join lateral (select * from attempts a
                                where a.batch = d.batch and a.webhook = d.webhook
+                                 and a.received_at = d.received_at
+                                 and a.received_at between $4 and $5
                                order by a.entry desc limit 1) a on true
             order by d.idx";
         let (batches, webhooks, _) = columns(dues);
+        let Located { times, oldest, newest } = located;
         let client = self.connection("read attempts").await?;
-        let rows = client.query(&Cached(SQL), &[&batches, &webhooks]).await?;
+        let rows =
+            client.query(&Cached(SQL), &[&batches, &webhooks, times, oldest, newest]).await?;
         rows.iter().map(last).collect()
     }
 
@@ -263,13 +288,15 @@ impl Store {
     ///
     /// [`StoreError`]: the database did not answer.
     pub async fn delivery_events(&self, due: AttemptRef) -> Result<Vec<PlannedEvent>, StoreError> {
-        let mut events = self.planned_events(&[due], usize::MAX).await?;
+        let located = self.locate(&[due]).await?;
+        let mut events = self.planned_events(&[due], &located, usize::MAX).await?;
         Ok(events.pop().unwrap_or_default())
     }
 
     async fn planned_events(
         &self,
         dues: &[AttemptRef],
+        located: &Located,
         inline: usize,
     ) -> Result<Vec<Vec<PlannedEvent>>, StoreError> {
         const SQL: &str = "-- planned_events
@@ -278,13 +305,18 @@ impl Store {
                         then e.notification end as notification,
                    e.subject, e.event_type, e.event_id, e.traceparent, e.decided_revision,
                    e.received_at, octet_length(e.notification) as size
-            from unnest($1::uuid[], $2::uuid[]) with ordinality as d(batch, webhook, idx)
+            from unnest($1::uuid[], $2::uuid[], $4::timestamptz[])
+                with ordinality as d(batch, webhook, received_at, idx)
             join events e on e.batch = d.batch and d.webhook = any(e.webhooks)
+                         and e.received_at = d.received_at and e.received_at between $5 and $6
             order by d.idx, e.position";
         let (batches, webhooks, _) = columns(dues);
         let inline = i64::try_from(inline).unwrap_or(i64::MAX);
         let client = self.connection("read the events of deliveries").await?;
-        let rows = client.query(&Cached(SQL), &[&batches, &webhooks, &inline]).await?;
+        let Located { times, oldest, newest } = located;
+        let rows = client
+            .query(&Cached(SQL), &[&batches, &webhooks, &inline, times, oldest, newest])
+            .await?;
         let mut events: Vec<Vec<PlannedEvent>> = dues.iter().map(|_| Vec::new()).collect();
         for row in rows {
             let (index, event) = planned_event(&row)?;
@@ -353,17 +385,29 @@ impl Store {
         &self,
         id: DeliveryId,
     ) -> Result<Option<(BatchKey, WebhookId)>, StoreError> {
+        Ok(self.delivery_locate(id).await?.map(|(batch, webhook, _)| (batch, webhook)))
+    }
+
+    /// Finds a delivery, and the time at which its events were routed last.
+    pub(crate) async fn delivery_locate(
+        &self,
+        id: DeliveryId,
+    ) -> Result<Option<(BatchKey, WebhookId, DateTime<Utc>)>, StoreError> {
         const SQL: &str = "-- delivery_find
-            select distinct e.batch, p.webhook
-            from events e cross join unnest(e.webhooks) as p(webhook)
-            where e.batch between $1 and $2";
-        let (first, last) = id.batches();
+            select distinct e.received_at, e.batch, p.webhook
+            from unnest($1::uuid[], $2::timestamptz[]) as k(batch, received_at)
+            join events e using (batch, received_at)
+            cross join unnest(e.webhooks) as p(webhook)
+            where e.received_at between $3 and $4
+            order by e.received_at desc";
+        let (batches, located) = self.batches_locate(id.batches()).await?;
+        let Located { times, oldest, newest } = &located;
         let client = self.connection("find the delivery").await?;
-        let rows = client.query(SQL, &[&first.0, &last.0]).await?;
+        let rows = client.query(SQL, &[&batches, times, oldest, newest]).await?;
         for row in rows {
             let (batch, webhook) = delivery_key(&row)?;
             if DeliveryId::of(batch, webhook) == id {
-                return Ok(Some((batch, webhook)));
+                return Ok(Some((batch, webhook, row.column("received_at")?)));
             }
         }
         Ok(None)

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::attempts::columns;
 use crate::error::StoreError;
 use crate::holder::LOCK_CLASS;
+use crate::located::Located;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::statement::Cached;
@@ -79,6 +80,7 @@ impl Store {
         const SQL: &str = include_str!("sql/attempts_claim.sql");
         let (batches, webhooks, entries) = columns(dues);
         let Lease { token, length, may_take_over, holder } = lease;
+        let Located { times, oldest, newest } = self.locate(dues).await?;
         let client = self.connection("claim attempts").await?;
         let rows = client
             .query(
@@ -92,6 +94,9 @@ impl Store {
                     &may_take_over,
                     &holder,
                     &LOCK_CLASS,
+                    &times,
+                    &oldest,
+                    &newest,
                 ],
             )
             .await?;

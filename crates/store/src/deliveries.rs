@@ -103,16 +103,17 @@ impl Store {
         const SQL: &str = "-- delivery_show
             select attempt, at, duration_ms, status, outcome, error, response_body,
                    trace
-            from attempts where batch = $1 and webhook = $2 and outcome is not null
+            from attempts
+            where batch = $1 and webhook = $2 and received_at = $3 and outcome is not null
             order by entry";
-        let Some((batch, webhook)) = self.delivery_find(id).await? else {
+        let Some((batch, webhook, received_at)) = self.delivery_locate(id).await? else {
             return Ok(None);
         };
-        let Some(delivery) = self.delivery_one(batch, webhook).await? else {
+        let Some(delivery) = self.delivery_one(batch, webhook, received_at).await? else {
             return Ok(None);
         };
         let client = self.connection("show the delivery").await?;
-        let rows = client.query(SQL, &[&batch.0, &webhook.0]).await?;
+        let rows = client.query(SQL, &[&batch.0, &webhook.0, &received_at]).await?;
         let log = rows.iter().map(attempt_log).collect::<Result<_, _>>();
         Ok(Some((delivery, log?)))
     }

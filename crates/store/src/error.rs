@@ -54,6 +54,14 @@ pub(crate) fn is_stale(error: &tokio_postgres::Error) -> bool {
     })
 }
 
+/// Whether a row did not fit into its partition, because a better one was made at this moment. The next
+/// try finds that one. (The violation of a table's own condition names a constraint.)
+fn lacks_partition(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| {
+        *error.code() == SqlState::CHECK_VIOLATION && error.constraint().is_none()
+    })
+}
+
 /// Whether an error shows that the open connections can't be used any more: their server only
 /// reads, is shutting down, or has lost their prepared statements.
 fn ends_connections(error: &tokio_postgres::Error) -> bool {
@@ -196,7 +204,9 @@ impl StoreError {
             return Remedy::Wait;
         }
         match self {
-            Self::Statement { source, .. } if is_stale(source) => Remedy::Repeat,
+            Self::Statement { source, .. } if is_stale(source) || lacks_partition(source) => {
+                Remedy::Repeat
+            }
             _ => self.sql_state().map_or(Remedy::Wait, remedy),
         }
     }

@@ -177,12 +177,14 @@ impl Store {
             from events e
             left join lateral unnest(e.webhooks) as p(webhook) on true
             left join lateral (select * from attempts a
-                               where a.batch = e.batch and a.webhook = p.webhook
+                               where a.batch = $2 and a.webhook = p.webhook
+                                 and a.received_at = $3
                                order by a.entry desc limit 1) a on true
-            where e.key = $1
+            where e.key = $1 and e.batch = $2 and e.received_at = $3
             order by p.webhook";
+        let Some((batch, received_at)) = self.event_locate(key).await? else { return Ok(None) };
         let client = self.connection("show the event").await?;
-        let rows = client.query(SQL, &[&key.0]).await?;
+        let rows = client.query(SQL, &[&key.0, &batch.0, &received_at]).await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let deliveries = rows.iter().filter_map(|row| planned(row).transpose());
         let deliveries = deliveries.collect::<Result<_, _>>()?;

@@ -93,9 +93,12 @@ impl Store {
         const SQL: &str = "-- explain_decided
             select e.batch, e.received_at, e.event_type, e.subject, e.decided_revision, s.oldest,
                    e.source = $2 as is_test
-            from events e cross join directory_state s where e.key = $1";
+            from events e cross join directory_state s
+            where e.key = $1 and e.batch = $3 and e.received_at = $4";
+        let Some((batch, received_at)) = self.event_locate(event).await? else { return Ok(None) };
         let client = self.connection("read the event's decision").await?;
-        let row = client.query_opt(&Cached(SQL), &[&event.0, &SOURCE]).await?;
+        let row =
+            client.query_opt(&Cached(SQL), &[&event.0, &SOURCE, &batch.0, &received_at]).await?;
         row.as_ref().map(decided).transpose()
     }
 
@@ -123,6 +126,7 @@ impl Store {
                     /* scope */ &scopes,
                     /* target */ &targets,
                     /* administrator */ &administrator_key(),
+                    /* batch */ &decided.batch.0,
                 ],
             )
             .await

@@ -4,6 +4,7 @@ use crate::connection::Connection;
 use crate::directory::{Refolded, refold};
 use crate::error::StoreError;
 use crate::pool::Store;
+use crate::retention::DAYS_AHEAD;
 use crate::rows::Columns as _;
 
 mod embedded {
@@ -42,7 +43,8 @@ pub struct Migrated {
 
 impl Store {
     /// Applies the missing migrations, folds names again if an earlier version folded them in
-    /// another way, and grants the roles of `deploy/postgres`, if they exist, their rights.
+    /// another way, grants the roles of `deploy/postgres`, if they exist, their rights, and makes the
+    /// ledger's partitions of the next days.
     ///
     /// It may run twice, and in several processes at once, which wait for each other.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
@@ -59,7 +61,10 @@ impl Store {
         client.execute("-- migrate\nselect pg_advisory_unlock($1)", &[&LOCK]).await?;
         let report = result.map_err(|error| StoreError::Migrate(Box::new(error)))?;
         let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
-        Ok(Migrated { applied, names: rest? })
+        let names = rest?;
+        // A router makes them if a lock is not free now.
+        self.partitions_make(DAYS_AHEAD).await?;
+        Ok(Migrated { applied, names })
     }
 
     /// Compares the database's schema with this program's. A database with the migrations of a

@@ -17,6 +17,7 @@ use fanfare_core::job::AttemptRef;
 use tokio_postgres::Row;
 
 use crate::error::StoreError;
+use crate::located::Located;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::statement::Cached;
@@ -70,41 +71,44 @@ impl Store {
         Ok(found)
     }
 
-    /// Records that jobs of batches were published again at `at`, to `fanfare.retries`.
+    /// Records that jobs of these deliveries were published again at `at`, to `fanfare.retries`.
     pub async fn reconcile_published(
         &self,
-        batches: &[BatchKey],
+        dues: &[AttemptRef],
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         const SQL: &str = "-- reconcile_published
             update events
             set queued_at = $2, look_at = $2 + interval '20 seconds', first_pending = false
-            where batch = any($1) and look_at is not null and queued_at < $2";
-        self.reconcile_note(SQL, batches, at).await
+            where (batch, received_at) in (select * from unnest($1::uuid[], $3::timestamptz[]))
+              and received_at between $4 and $5 and look_at is not null and queued_at < $2";
+        self.reconcile_note(SQL, dues, at).await
     }
 
-    /// Records that jobs of batches may be in a delivery queue whose progress is not known. They
-    /// are checked again as if they had been enqueued at `at`.
+    /// Records that jobs of these deliveries may be in a delivery queue whose progress is not known.
+    /// They are checked again as if they had been enqueued at `at`.
     pub async fn reconcile_postponed(
         &self,
-        batches: &[BatchKey],
+        dues: &[AttemptRef],
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         const SQL: &str = "-- reconcile_postponed
             update events set queued_at = $2, look_at = $2 + interval '20 seconds'
-            where batch = any($1) and look_at is not null and queued_at < $2";
-        self.reconcile_note(SQL, batches, at).await
+            where (batch, received_at) in (select * from unnest($1::uuid[], $3::timestamptz[]))
+              and received_at between $4 and $5 and look_at is not null and queued_at < $2";
+        self.reconcile_note(SQL, dues, at).await
     }
 
     async fn reconcile_note(
         &self,
         sql: &str,
-        batches: &[BatchKey],
+        dues: &[AttemptRef],
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let batches: Vec<uuid::Uuid> = batches.iter().map(|batch| batch.0).collect();
+        let batches: Vec<uuid::Uuid> = dues.iter().map(|due| due.batch.0).collect();
+        let Located { times, oldest, newest } = self.locate(dues).await?;
         let client = self.connection("record what became of lost jobs").await?;
-        client.execute(sql, &[&batches, &at]).await?;
+        client.execute(sql, &[&batches, &at, &times, &oldest, &newest]).await?;
         Ok(())
     }
 
@@ -154,8 +158,12 @@ impl Store {
               and ctid < format('(%s,0)', $2::bigint)::tid
               and greatest(until, deferred_until) < now() - interval '2 minutes'
               and (until < now() - interval '1 day' or (token is null and unrecorded = 0)
-                   or exists (select from attempts a where a.batch = c.batch
-                              and a.webhook = c.webhook and a.entry >= c.entry))";
+                   or exists (select from event_keys k cross join lateral (
+                                  select from attempts a
+                                  where a.batch = c.batch and a.webhook = c.webhook
+                                    and a.entry >= c.entry and a.received_at = k.received_at
+                                  offset 0) a
+                              where k.key = c.batch))";
         const LOCK: &str = "-- claims_sweep
             select pg_try_advisory_xact_lock(hashtext('fanfare.claims_sweep')) as locked,
                    pg_relation_size('claims') / current_setting('block_size')::bigint as pages";
@@ -202,6 +210,7 @@ fn found(rows: &[Row]) -> Result<Option<Found>, StoreError> {
             batch: BatchKey(batch),
             webhook: WebhookId(row.column("webhook")?),
             sequence: entry.unwrap_or(0) + 1,
+            received_at: row.column("received_at")?,
         };
         if row.column("unattempted")? {
             found.unattempted.push(due);

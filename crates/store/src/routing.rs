@@ -17,6 +17,7 @@ use fanfare_core::filter::matching_forms;
 use fanfare_core::ids::{BatchKey, EventKey, WebhookId};
 use fanfare_core::job::AttemptRef;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::attempts::delivery_key;
@@ -71,17 +72,36 @@ impl Routing {
     }
 }
 
+/// The longest horizon of recognition: a century. `None` counts as it.
+const LONGEST_RECOGNITION: Duration = Duration::from_hours(24 * 36_500);
+
+/// The settings by which events are routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteRules {
+    /// A revision below which a document is missing counts as not reached until the gap is this old,
+    /// after which the document counts as lost. With `None` it never does.
+    pub gap_wait: Option<Duration>,
+    /// The time for which an event that is published again is recognised. With `None` it is
+    /// recognised as long as its key is in the ledger.
+    pub recognition: Option<Duration>,
+}
+
+impl RouteRules {
+    fn recognition_seconds(self) -> f64 {
+        self.recognition.unwrap_or(LONGEST_RECOGNITION).min(LONGEST_RECOGNITION).as_secs_f64()
+    }
+}
+
 impl Store {
-    /// Routes events, and answers in their order. No two events may have the same key.
-    ///
-    /// A revision below which a document is missing counts as not reached until the gap is
-    /// `gap_wait` old, after which the document counts as lost. With `None` it never does.
+    /// Routes events, and answers in their order. No two events may have the same key. Repeated
+    /// events are recognised however old they are; see [`RouteRules::gap_wait`].
     pub async fn route(
         &self,
         arrivals: &[Arrival<'_>],
         gap_wait: Option<Duration>,
     ) -> Result<Vec<Routed>, StoreError> {
-        self.route_as(Routing::new()?, arrivals, gap_wait).await
+        let rules = RouteRules { gap_wait, recognition: None };
+        self.route_as(Routing::new()?, arrivals, rules).await
     }
 
     /// The same with a mark, by which [`route_own`](Self::route_own) finds the rows of an earlier
@@ -90,12 +110,14 @@ impl Store {
         &self,
         routing: Routing,
         arrivals: &[Arrival<'_>],
-        gap_wait: Option<Duration>,
+        rules: RouteRules,
     ) -> Result<Vec<Routed>, StoreError> {
         let columns = Columns::of(arrivals);
         let client = self.connection("route events").await?;
-        let (administrator, gap_wait) = (administrator_key(), gap_wait.map(|it| it.as_secs_f64()));
-        let parameters = columns.parameters(&administrator, &gap_wait, &routing.0);
+        let gap_wait = rules.gap_wait.map(|it| it.as_secs_f64());
+        let (administrator, recognition) = (administrator_key(), rules.recognition_seconds());
+        let mut parameters = columns.parameters();
+        parameters.extend_from_slice(&[&administrator, &gap_wait, &routing.0, &recognition]);
         let rows = client.query(&Cached(ROUTE), &parameters).await?;
         rows.iter().map(routed).collect()
     }
@@ -107,8 +129,9 @@ impl Store {
         keys: &[EventKey],
     ) -> Result<HashMap<EventKey, Routed>, StoreError> {
         const SQL: &str = "-- route_own
-            select key, webhooks, received_at from events
-            where key = any($1) and routed_by = $2";
+            select e.key, e.webhooks, e.received_at
+            from event_keys k join events e using (key, batch, received_at)
+            where k.key = any($1) and e.routed_by = $2";
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
@@ -126,7 +149,9 @@ impl Store {
         keys: &[EventKey],
     ) -> Result<HashMap<EventKey, String>, StoreError> {
         const SQL: &str = "-- route_notifications
-            select key, notification from events where key = any($1)";
+            select e.key, e.notification
+            from event_keys k join events e using (key, batch, received_at)
+            where k.key = any($1)";
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
@@ -141,11 +166,13 @@ impl Store {
     /// those without any attempt.
     pub async fn route_unsettled(&self, keys: &[EventKey]) -> Result<Vec<AttemptRef>, StoreError> {
         const SQL: &str = "-- route_unsettled
-            select distinct e.batch, p.webhook
-            from events e cross join unnest(e.webhooks) as p(webhook)
-            where e.key = any($1) and e.look_at is not null
+            select distinct e.batch, p.webhook, e.received_at
+            from event_keys k join events e using (key, batch, received_at)
+            cross join unnest(e.webhooks) as p(webhook)
+            where k.key = any($1) and e.look_at is not null
               and not exists (select from attempts a
-                              where a.batch = e.batch and a.webhook = p.webhook)";
+                              where a.batch = e.batch and a.webhook = p.webhook
+                                and a.received_at = e.received_at)";
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -154,7 +181,7 @@ impl Store {
         let rows = client.query(SQL, &[&keys]).await?;
         let due = |row: &Row| {
             let (batch, webhook) = delivery_key(row)?;
-            Ok(AttemptRef { batch, webhook, sequence: 1 })
+            Ok(AttemptRef::first(batch, webhook, row.column("received_at")?))
         };
         rows.iter().map(due).collect()
     }
@@ -228,13 +255,8 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    fn parameters<'p>(
-        &'p self,
-        administrator: &'p String,
-        gap_wait: &'p (dyn tokio_postgres::types::ToSql + Sync),
-        routing: &'p i64,
-    ) -> [&'p (dyn tokio_postgres::types::ToSql + Sync); 20] {
-        [
+    fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
             &self.idx,
             &self.key,
             &self.batch,
@@ -252,9 +274,6 @@ impl<'a> Columns<'a> {
             &self.asked_idx,
             &self.asked_scope,
             &self.asked_target,
-            administrator,
-            gap_wait,
-            routing,
         ]
     }
 }

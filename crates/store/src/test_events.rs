@@ -54,6 +54,10 @@ impl Store {
         revision: i64,
     ) -> Result<(AttemptRef, DateTime<Utc>), StoreError> {
         const SQL: &str = "-- test_event_add
+            with noted as (
+                insert into event_keys (week, key, batch, received_at)
+                values (date_trunc('week', now(), 'UTC'), $1, $1, now())
+            )
             insert into events (key, batch, position, source, event_id, event_type, subject,
                                 access_revision, decided_revision, notification, webhooks, look_at,
                                 first_pending)
@@ -76,7 +80,7 @@ impl Store {
                 ],
             )
             .await?;
-        let due = AttemptRef { batch: BatchKey::single(event.key), webhook, sequence: 1 };
-        Ok((due, row.column("received_at")?))
+        let received_at = row.column("received_at")?;
+        Ok((AttemptRef::first(BatchKey::single(event.key), webhook, received_at), received_at))
     }
 }

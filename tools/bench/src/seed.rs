@@ -56,6 +56,10 @@ pub(crate) fn attempts(stage: &Stage, database: &str, numbers: Range<u64>) -> Re
     let Range { start, end } = numbers;
     let statement = format!(
         "-- bench_attempts
+        select make_partition('events', 'received_at', day, day + interval '24 hours'),
+               make_partition('attempts', 'received_at', day, day + interval '24 hours')
+        from generate_series(date_trunc('day', now() - {end} * interval '1 second', 'UTC'), now(),
+                             interval '24 hours') day;
         with made as (
             insert into events (key, batch, position, source, event_id, event_type, subject,
                                 decided_revision, notification, webhooks, received_at)
@@ -69,9 +73,9 @@ pub(crate) fn attempts(stage: &Stage, database: &str, numbers: Range<u64>) -> Re
             returning key, webhooks, received_at
         )
         insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
-                              duration_ms, outcome, status, revision)
+                              duration_ms, outcome, status, revision, received_at)
         select m.key, p.webhook, 1, 1, 1, m.received_at, 'delivered', m.received_at, 5,
-               'delivered', 200, 0
+               'delivered', 200, 0, m.received_at
         from made m cross join unnest(m.webhooks) as p(webhook)"
     );
     stage.sql(database, &statement).map(drop)

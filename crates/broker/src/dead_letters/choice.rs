@@ -146,6 +146,7 @@ mod tests {
             batch: BatchKey(Uuid::from_u128(1)),
             webhook: WebhookId(Uuid::from_u128(2)),
             sequence: 3,
+            received_at: None,
         };
         let mut letter = DeadLetter {
             id: "l1".to_owned(),

@@ -208,7 +208,7 @@ pub(crate) async fn discard(
     Administrator(actor): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle_selected(&app, &actor, Action::Discard, members(body).await?).await
+    settle_selected(&app, &actor, Action::Discard(&app.store), members(body).await?).await
 }
 
 async fn settle_selected(

@@ -165,11 +165,11 @@ async fn replay_or_discard(
         return Err(Misuse(text.to_owned()).into());
     }
     let dry_run = args.dry_run;
-    let store = match fate {
-        Fate::Replay => Some(wiring::store(settings, "dead-letters")?),
-        Fate::Discard => None,
+    let store = wiring::store(settings, "dead-letters")?;
+    let action = match fate {
+        Fate::Replay => Action::Replay(&store),
+        Fate::Discard => Action::Discard(&store),
     };
-    let action = store.as_ref().map_or(Action::Discard, Action::Replay);
     let session = wiring::session(settings, "dead-letters").await?;
     let mut kept = KeptLetters::new(!args.ids.is_empty());
     let request = Request { choice, from: None, until: None, dry_run };

@@ -4,6 +4,7 @@
 mod policies;
 mod publishers;
 mod queues;
+mod retention;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
@@ -46,7 +47,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
     report.ok("settings", "all values are valid")?;
     report.add("key file", &key_file(settings))?;
     match wiring::store(settings, "doctor") {
-        Ok(store) => check_database(&mut report, &store).await?,
+        Ok(store) => check_database(&mut report, &store, settings).await?,
         Err(error) => report.unusable("database", &error)?,
     }
     match connect(settings).await {
@@ -155,7 +156,11 @@ fn key_file(settings: &Settings) -> Finding {
     }
 }
 
-async fn check_database(report: &mut Report, store: &Store) -> anyhow::Result<()> {
+async fn check_database(
+    report: &mut Report,
+    store: &Store,
+    settings: &Settings,
+) -> anyhow::Result<()> {
     if let Err(error) = store.ping().await {
         return report.unusable("database", &error.into());
     }
@@ -186,7 +191,8 @@ async fn check_database(report: &mut Report, store: &Store) -> anyhow::Result<()
         Ok(state) => directory(&state, clock::now()),
         Err(error) => Err(output::explain(&error.into())),
     };
-    report.add("directory", &directory)
+    report.add("directory", &directory)?;
+    report.add("retention", &retention::check(store, settings.retention.keep()).await)
 }
 
 /// A warning about the database's standbys, if commits don't wait for them. It is not a fault, since

@@ -57,6 +57,7 @@ fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
         hold: settings.directory.hold,
         gap_wait: settings.directory.gap_wait,
         pass_gaps: settings.directory.pass_gaps,
+        keep: settings.retention.keep(),
         history: settings.directory.history,
         reconcile_every: RECONCILE_EVERY,
         mask: settings.mask.clone(),

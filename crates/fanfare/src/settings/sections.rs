@@ -10,6 +10,7 @@ use clap::{ArgAction, Args};
 use fanfare_core::retry::RetryPolicy;
 use fanfare_core::shard::ShardCount;
 use fanfare_core::target::TargetPolicy;
+use fanfare_store::retention::Keep;
 
 use super::traces::Traces;
 use super::value::{self, COUNT, DURATION, Keys, by, either};
@@ -200,4 +201,27 @@ pub(crate) struct Log {
     /// Whether text may have colours if the log goes to a terminal.
     #[arg(skip)]
     pub(crate) colours: bool,
+}
+
+/// How long the ledger keeps what it has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Retention")]
+pub(crate) struct Retention {
+    /// How long deliveries and their attempts are kept. Days are removed whole, and what is not
+    /// settled, or dead and neither replayed nor discarded, is kept however old it is
+    #[arg(long, env = "FANFARE_KEEP_FACTS", value_name = "DURATION", default_value = "90d")]
+    #[arg(value_parser = by(value::days_or_off), long_help = value::DAYS_OR_OFF)]
+    keep_facts: value::OrOff<Duration>,
+    /// The age up to which an event that is published again is recognised. If it is older, it is
+    /// delivered again
+    #[arg(long, env = "FANFARE_RECOGNITION", value_name = "DURATION", default_value = "30d")]
+    #[arg(value_parser = by(value::days_or_off), long_help = value::DAYS_OR_OFF)]
+    recognition: value::OrOff<Duration>,
+}
+
+impl Retention {
+    /// How long the ledger keeps what it has.
+    pub(crate) fn keep(&self) -> Keep {
+        Keep { facts: self.keep_facts, recognition: self.recognition }
+    }
 }

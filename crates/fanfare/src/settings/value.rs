@@ -20,6 +20,9 @@ pub(crate) type OrOff<T> = Option<T>;
 /// The form of a duration.
 pub(super) const DURATION: &str = "a whole number with a unit, such as 500ms, 5s, 2m, 12h or 3d";
 
+/// The form of an age that a partition of a day can have.
+pub(super) const DAYS_OR_OFF: &str = "a duration of at least 1d, such as 30d, or off for never";
+
 /// The form of a count.
 pub(super) const COUNT: &str = "a whole number, at least 1";
 
@@ -38,6 +41,14 @@ where
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let within = Duration::from_millis(1)..=duration::LONGEST;
     duration::parse(text.trim()).filter(|duration| within.contains(duration))
+}
+
+/// Parses a duration of at least a day, or `off`.
+pub(crate) fn days_or_off(text: &str) -> Option<OrOff<Duration>> {
+    match text.trim() {
+        "off" => Some(None),
+        text => duration(text).filter(|age| *age >= Duration::from_hours(24)).map(Some),
+    }
 }
 
 /// Parses a whole number from 1 to a million, or to the maximum of the type if that is less.

@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod listen;
 mod misconfigured;
+mod retention;
 mod roles;
 mod servers;
 mod setup;

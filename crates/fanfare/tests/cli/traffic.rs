@@ -92,10 +92,14 @@ fn seed_dead(sandbox: &Sandbox, webhook: WebhookId) -> (BatchKey, DeliveryId) {
                                  decided_revision, notification, webhooks)
              values ('{batch}', '{batch}', 0, 's', 'e-{batch}', 'tasks.execute', 'tasks/t', 1,
                      '{{}}', array['{webhook}'::uuid]);
-             insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
-                                   at, duration_ms, outcome, status, response_body, revision)
-             values ('{batch}', '{webhook}', 1, 1, 1, now(), 'dead', 'exhausted', now(),
-                     5, 'status', 500, 'oops', 1)"
+             insert into event_keys (week, key, batch, received_at)
+             select date_trunc('week', received_at, 'UTC'), key, batch, received_at
+             from events where key = '{batch}';
+             insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason, at,
+                                   duration_ms, outcome, status, response_body, revision, received_at)
+             select batch, '{webhook}', 1, 1, 1, received_at, 'dead', 'exhausted', received_at,
+                    5, 'status', 500, 'oops', 1, received_at
+             from events where key = '{batch}'"
         ))
         .unwrap();
     (batch, DeliveryId::of(batch, webhook))

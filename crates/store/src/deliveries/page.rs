@@ -28,6 +28,7 @@ use super::window::Window;
 use super::{Delivery, DeliveryFilter};
 use crate::attempts::{delivery_key, state};
 use crate::error::StoreError;
+use crate::located::Located;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 
@@ -39,54 +40,61 @@ pub struct DeliveryPage {
     pub next: Option<Position>,
 }
 
-/// The statement of a page. Parameters: $1 since, $2 to $4 the position below which it begins, $5
-/// webhooks, $6 state, $7 limit.
+/// The statement that finds the keys of a page. Parameters: $1 since, $2 to $4 the position below which
+/// it begins, $5 webhooks, $6 state, $7 limit.
 macro_rules! page {
     ($name:literal, $keys:expr) => {
         concat!(
             "-- deliveries_list (",
             $name,
             ")
-            with page as (",
+            select * from (",
             $keys,
-            "), shown as (select * from page order by at desc, batch desc, webhook desc limit $7)
-            select k.batch, k.webhook, w.owner, w.uri, v.ids, v.types,
-                   coalesce(a.state, 'pending') as state, coalesce(a.attempt, 0) as attempts,
-                   s.status, a.reason,
-                   v.received_at,
-                   case when a.state in ('delivered', 'dropped', 'dead')
-                        then a.at + coalesce(a.duration_ms, 0) * interval '1 millisecond' end
-                       as finished_at,
-                   case when coalesce(a.state, 'pending') in ('pending', 'retrying')
-                        then greatest(a.next_attempt_at, put_off.until) end as next_attempt_at,
-                   a.detail, nullif(a.revision, 0) as revision, k.at,
-                   case when coalesce(a.state, 'pending') in ('pending', 'retrying')
-                         and h.hold_until > now() then h.hold_until end as held_until
-            from shown k
-            left join webhooks w on w.id = k.webhook
-            left join webhook_paces h on h.webhook = k.webhook
-            -- When what its webhook's pace has put off comes back.
-            left join lateral (select coalesce(max(c.deferred_until), h.hold_until) as until
-                               from claims c
-                               where c.batch = k.batch and c.webhook = k.webhook
-                                 and c.deferred_until > now()) put_off
-                   on h.webhook is not null and (put_off.until > now())
-            cross join lateral (select array_agg(e.event_id order by e.position) as ids,
-                                       array_agg(e.event_type order by e.position) as types,
-                                       min(e.received_at) as received_at
-                                from events e
-                                where e.batch = k.batch and k.webhook = any(e.webhooks)) v
-            left join lateral (select * from attempts a
-                               where a.batch = k.batch and a.webhook = k.webhook
-                               order by a.entry desc limit 1) a on true
-            left join lateral (select s.status from attempts s
-                               where s.batch = k.batch and s.webhook = k.webhook
-                                 and s.outcome is not null
-                               order by s.entry desc limit 1) s on true
-            order by k.at desc, k.batch desc, k.webhook desc"
+            ") page order by at desc, batch desc, webhook desc limit $7"
         )
     };
 }
+
+/// Reads the deliveries of keys. Parameters: $1 to $4 the keys, with the times at which their events
+/// were routed; $5 and $6 the bounds of these times, between which partitions are opened.
+const SHOWN: &str = "-- deliveries_shown
+    select k.batch, k.webhook, w.owner, w.uri, v.ids, v.types,
+           coalesce(a.state, 'pending') as state, coalesce(a.attempt, 0) as attempts,
+           s.status, a.reason, k.received_at,
+           case when a.state in ('delivered', 'dropped', 'dead')
+                then a.at + coalesce(a.duration_ms, 0) * interval '1 millisecond' end
+               as finished_at,
+           case when coalesce(a.state, 'pending') in ('pending', 'retrying')
+                then greatest(a.next_attempt_at, put_off.until) end as next_attempt_at,
+           a.detail, nullif(a.revision, 0) as revision, k.at,
+           case when coalesce(a.state, 'pending') in ('pending', 'retrying')
+                 and h.hold_until > now() then h.hold_until end as held_until
+    from unnest($1::timestamptz[], $2::uuid[], $3::uuid[], $4::timestamptz[])
+        as k(at, batch, webhook, received_at)
+    left join webhooks w on w.id = k.webhook
+    left join webhook_paces h on h.webhook = k.webhook
+    -- When what its webhook's pace has put off comes back.
+    left join lateral (select coalesce(max(c.deferred_until), h.hold_until) as until
+                       from claims c
+                       where c.batch = k.batch and c.webhook = k.webhook
+                         and c.deferred_until > now()) put_off
+           on h.webhook is not null and (put_off.until > now())
+    cross join lateral (select array_agg(e.event_id order by e.position) as ids,
+                               array_agg(e.event_type order by e.position) as types
+                        from events e
+                        where e.batch = k.batch and k.webhook = any(e.webhooks)
+                          and e.received_at = k.received_at
+                          and e.received_at between $5 and $6) v
+    left join lateral (select * from attempts a
+                       where a.batch = k.batch and a.webhook = k.webhook
+                         and a.received_at = k.received_at and a.received_at between $5 and $6
+                       order by a.entry desc limit 1) a on true
+    left join lateral (select s.status from attempts s
+                       where s.batch = k.batch and s.webhook = k.webhook
+                         and s.received_at = k.received_at and s.received_at between $5 and $6
+                         and s.outcome is not null
+                       order by s.entry desc limit 1) s on true
+    order by k.at desc, k.batch desc, k.webhook desc";
 
 /// The keys from the plans of those events that meet the condition `$which`. The events of a batch
 /// have one time.
@@ -97,7 +105,7 @@ macro_rules! page {
 macro_rules! planned {
     ($which:literal) => {
         concat!(
-            "select k.at, k.batch, k.webhook from (
+            "select k.at, k.batch, k.webhook, k.at as received_at from (
                  select distinct e.received_at as at, e.batch, p.webhook
                  from events e cross join unnest(e.webhooks) as p(webhook)
                  where ",
@@ -110,6 +118,7 @@ macro_rules! planned {
              where ($6::text is null
                     or coalesce((select a.state from attempts a
                                  where a.batch = k.batch and a.webhook = k.webhook
+                                   and a.received_at = k.at and a.received_at between $1 and $2
                                  order by a.entry desc limit 1), 'pending') = $6)
              limit $7"
         )
@@ -124,7 +133,7 @@ const OPEN: &str = page!("open", planned!("e.look_at is not null"));
 /// that are not settled.
 const WEBHOOKS: &str = page!(
     "webhooks",
-    "(select k.at, k.batch, w.webhook
+    "(select k.at, k.batch, w.webhook, k.at as received_at
       from unnest($5::uuid[]) as w(webhook)
       cross join lateral (
           select a.since as at, a.batch
@@ -132,33 +141,38 @@ const WEBHOOKS: &str = page!(
           where a.webhook = w.webhook and a.entry = 1
             and a.since >= $1 and (a.since, a.batch) <= ($2, $3)
             and (a.since, a.batch, a.webhook) < ($2, $3, $4)
+            and a.received_at between $1 and $2
             and ($6::text is null
                  or (select l.state from attempts l
                      where l.batch = a.batch and l.webhook = a.webhook
+                       and l.received_at = a.received_at and l.received_at between $1 and $2
                      order by l.entry desc limit 1) = $6)
           order by a.since desc, a.batch desc limit $7
       ) k)
      union all
-     (select distinct e.received_at, e.batch, p.webhook
+     (select distinct e.received_at, e.batch, p.webhook, e.received_at
       from events e cross join unnest(e.webhooks) as p(webhook)
       where e.look_at is not null and p.webhook = any($5)
         and e.received_at >= $1 and (e.received_at, e.batch) <= ($2, $3)
         and (e.received_at, e.batch, p.webhook) < ($2, $3, $4)
         and ($6::text is null or $6 = 'pending')
         and not exists (select from attempts a
-                        where a.batch = e.batch and a.webhook = p.webhook)
+                        where a.batch = e.batch and a.webhook = p.webhook
+                          and a.received_at = e.received_at and a.received_at between $1 and $2)
       order by 1 desc, 2 desc, 3 desc limit $7)"
 );
 
 const ENDED: &str = page!(
     "ended",
-    "select a.since as at, a.batch, a.webhook
+    "select a.since as at, a.batch, a.webhook, a.received_at
      from attempts a
      where a.state = $6 and a.state in ('dead', 'dropped')
        and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $4)
+       and a.received_at <= $2
        and ($5::uuid[] is null or a.webhook = any($5))
        and not exists (select from attempts l
-                       where l.batch = a.batch and l.webhook = a.webhook and l.entry > a.entry)
+                       where l.batch = a.batch and l.webhook = a.webhook and l.entry > a.entry
+                         and l.received_at = a.received_at)
      order by a.since desc, a.batch desc, a.webhook desc limit $7"
 );
 
@@ -207,37 +221,44 @@ impl Store {
         if shape == QueryShape::Event {
             parameters.push(/* event_id */ &filter.event);
         }
-        let rows = client.query(shape.statement(), &parameters).await;
-        let mut rows = rows?;
+        let rows = client.query(shape.statement(), &parameters).await?;
+        drop(client);
+        let mut keys = rows.iter().map(key).collect::<Result<Vec<_>, _>>()?;
         let limit = usize::try_from(filter.limit).unwrap_or(0);
-        let is_more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().filter(|_| is_more).map(position).transpose();
-        let next = next?;
+        let is_more = keys.len() > limit;
+        keys.truncate(limit);
+        let next = keys.last().filter(|_| is_more).map(|key| key.position);
         Ok(DeliveryPage {
             // A page that is not full ends with the window, if there are entries beyond it.
             next: next.or_else(|| end.map(Position::before)),
-            deliveries: rows.iter().map(delivery).collect::<Result<_, _>>()?,
+            deliveries: self.deliveries_shown(&keys).await?,
         })
     }
 
+    /// Reads the deliveries of keys, in the order of the list.
+    async fn deliveries_shown(&self, keys: &[Key]) -> Result<Vec<Delivery>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let at: Vec<DateTime<Utc>> = keys.iter().map(|key| key.position.at).collect();
+        let batches: Vec<Uuid> = keys.iter().map(|key| key.position.batch.0).collect();
+        let webhooks: Vec<Uuid> = keys.iter().map(|key| key.position.webhook.0).collect();
+        let located = Located::new(keys.iter().map(|key| key.received_at).collect());
+        let Located { times, oldest, newest } = &located;
+        let client = self.connection("show deliveries").await?;
+        let rows = client.query(SHOWN, &[&at, &batches, &webhooks, times, oldest, newest]).await?;
+        rows.iter().map(delivery).collect()
+    }
+
+    /// Reads a delivery whose events were routed at this time.
     pub(super) async fn delivery_one(
         &self,
         batch: BatchKey,
         webhook: WebhookId,
+        received_at: DateTime<Utc>,
     ) -> Result<Option<Delivery>, StoreError> {
-        const SQL: &str = page!(
-            "one",
-            "select e.received_at as at, e.batch, $2::uuid as webhook
-             from events e where e.batch = $1 and $2 = any(e.webhooks)
-             order by e.position limit $7"
-        );
-        // The statement does not use the parameters in between, and PostgreSQL refuses one whose
-        // type it can't infer.
-        let sql = SQL.replace("$7", "1");
-        let client = self.connection("show the delivery").await?;
-        let row = client.query_opt(&sql, &[&batch.0, &webhook.0]).await;
-        row?.as_ref().map(delivery).transpose()
+        let key = Key { position: Position { at: received_at, batch, webhook }, received_at };
+        Ok(self.deliveries_shown(&[key]).await?.pop())
     }
 
     /// The webhooks whose deliveries are listed; `None` for all.
@@ -257,9 +278,17 @@ impl Store {
     }
 }
 
-fn position(row: &Row) -> Result<Position, StoreError> {
+/// The key of a delivery of a page.
+struct Key {
+    position: Position,
+    /// When its events were routed.
+    received_at: DateTime<Utc>,
+}
+
+fn key(row: &Row) -> Result<Key, StoreError> {
     let (batch, webhook) = delivery_key(row)?;
-    Ok(Position { at: row.column("at")?, batch, webhook })
+    let position = Position { at: row.column("at")?, batch, webhook };
+    Ok(Key { position, received_at: row.column("received_at")? })
 }
 
 /// The detail of a delivery that waits because its webhook is held.

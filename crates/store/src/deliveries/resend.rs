@@ -125,7 +125,8 @@ impl Store {
             where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $2
               and a.since >= $3 and a.since < now()
               and not exists (select from attempts l where l.batch = a.batch
-                              and l.webhook = a.webhook and l.entry > a.entry)
+                              and l.webhook = a.webhook and l.entry > a.entry
+                              and l.received_at = a.received_at)
             -- The same form sent twice, of which the first may be done already.
             having not exists (select from resends r
                                where r.webhook = $2 and r.since = $3 and r.asked_by = $4
@@ -183,12 +184,13 @@ impl Store {
     ) -> Result<ResendProgress, StoreError> {
         const SQL: &str = "-- resend_became
             select l.state, count(*)
-            from (select batch, webhook from attempts
+            from (select batch, webhook, received_at from attempts
                   where webhook = $1 and since >= $2 and ($3::timestamptz is null or since <= $3)
                     and entry > 1 and state = 'pending' and tries = 0
                   limit 10000) a
             cross join lateral (select l.state from attempts l
                                 where l.batch = a.batch and l.webhook = a.webhook
+                                  and l.received_at = a.received_at
                                 order by l.entry desc limit 1) l
             group by l.state";
         let ended = resend.ended.map(|(at, _)| at);
@@ -250,7 +252,8 @@ async fn step(
                    select from attempts a
                    where a.webhook = r.webhook and a.since = r.step_at and a.state = 'pending'
                      and not exists (select from attempts l where l.batch = a.batch
-                                     and l.webhook = a.webhook and l.entry > a.entry))
+                                     and l.webhook = a.webhook and l.entry > a.entry
+                                     and l.received_at = a.received_at))
                    as waits
         from resends r join webhooks w on w.id = r.webhook
         where r.id = $1 and r.ended_at is null

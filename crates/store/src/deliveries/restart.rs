@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::{AttemptRef, Restart};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::connection::Transaction;
 use crate::error::StoreError;
@@ -38,10 +39,13 @@ impl Store {
         // refused.
         const SQL: &str = include_str!("../sql/delivery_restart.sql");
         let only_dead = scope == RestartScope::Dead;
+        let received_at = self.batch_received_at(batch).await?;
         let client = self.connection("restart the delivery").await?;
-        let row = client.query_one(SQL, &[&batch.0, &webhook.0, &only_dead]).await?;
+        let parameters: [&(dyn ToSql + Sync); 4] = [&batch.0, &webhook.0, &only_dead, &received_at];
+        let row = client.query_one(SQL, &parameters).await?;
         if let Some(entry) = row.column("entry")? {
-            return Ok(Restart::Begun(AttemptRef { batch, webhook, sequence: entry }));
+            let first = AttemptRef::first(batch, webhook, received_at);
+            return Ok(Restart::Begun(AttemptRef { sequence: entry, ..first }));
         }
         Ok(match (row.column("is_wanted")?, row.column("is_known")?) {
             (true, _) => Restart::UnderWay,
@@ -65,6 +69,21 @@ impl Store {
         Ok(if known { Restart::MovedOn } else { Restart::Unknown })
     }
 
+    /// Records that a person discarded the dead letter of the row with this sequence number. Retention
+    /// then need not keep the delivery any longer.
+    pub async fn delivery_discard(
+        &self,
+        batch: BatchKey,
+        webhook: WebhookId,
+        sequence: i32,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "-- delivery_discard
+            insert into discards (batch, webhook, entry) values ($1, $2, $3)
+            on conflict do nothing";
+        let client = self.connection("record that a dead letter was discarded").await?;
+        client.execute(SQL, &[&batch.0, &webhook.0, &sequence]).await.map(drop)
+    }
+
     /// Counts a webhook's dead deliveries whose last series began at `since` or later, up to
     /// `most`.
     pub async fn deliveries_dead(
@@ -79,7 +98,8 @@ impl Store {
                 where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $1
                   and a.since >= $2
                   and not exists (select from attempts l where l.batch = a.batch
-                                  and l.webhook = a.webhook and l.entry > a.entry)
+                                  and l.webhook = a.webhook and l.entry > a.entry
+                                  and l.received_at = a.received_at)
                 limit $3
             ) dead";
         let client = self.connection("count dead deliveries").await?;
@@ -107,25 +127,28 @@ pub(super) async fn restart_dead(
             where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $1
               and a.since >= $2 and a.since < $4
               and not exists (select from attempts l where l.batch = a.batch
-                              and l.webhook = a.webhook and l.entry > a.entry)
+                              and l.webhook = a.webhook and l.entry > a.entry
+                              and l.received_at = a.received_at)
             order by a.since, a.batch limit $3
         ), begun as (
             insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
-                                  revision)
-            select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision
+                                  revision, received_at)
+            select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision,
+                   received_at
             from dead
             on conflict do nothing
-            returning batch, entry
+            returning batch, entry, received_at
         ), looked as (
             update events set look_at = now() + interval '20 seconds'
-            where batch in (select batch from begun)
+            where (batch, received_at) in (select batch, received_at from begun)
         )
-        select batch, entry + 1 as entry from begun";
+        select batch, entry + 1 as entry, received_at from begun";
     let webhook = dead.webhook;
     let rows = transaction.query(SQL, &[&webhook.0, &dead.since, &most, &dead.until]).await?;
     let due = |row: &Row| {
         let batch = BatchKey(row.column("batch")?);
-        Ok(AttemptRef { batch, webhook, sequence: row.column("entry")? })
+        let first = AttemptRef::first(batch, webhook, row.column("received_at")?);
+        Ok(AttemptRef { sequence: row.column("entry")?, ..first })
     };
     rows.iter().map(due).collect()
 }

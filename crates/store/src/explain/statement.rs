@@ -3,7 +3,8 @@
 use crate::access::rule::{asked_of_resource, deciding_first, grants_of_readers, holds};
 
 /// Parameters: $1 webhook, $2 owner's key, $3 limit, $4 event's key, $5 the time of its receipt, $6
-/// the revision by which it was decided, $7 scopes, $8 targets, $9 the administrators' role.
+/// the revision by which it was decided, $7 scopes, $8 targets, $9 the administrators' role,
+/// $10 the event's batch.
 ///
 /// Memberships are looked up from the owners, since a page has few of them.
 pub(super) const FACTS: &str = concat!(
@@ -47,7 +48,8 @@ pub(super) const FACTS: &str = concat!(
     "
     ), plan as (
         select p.webhook, e.batch
-        from events e cross join unnest(e.webhooks) as p(webhook) where e.key = $4
+        from events e cross join unnest(e.webhooks) as p(webhook)
+        where e.key = $4 and e.batch = $10 and e.received_at = $5
     )
     select d.precedence, d.scope, d.target, d.role, d.since,
            c.id as webhook,
@@ -64,7 +66,7 @@ pub(super) const FACTS: &str = concat!(
     left join decides d on d.user_id = o.id
     left join plan p on p.webhook = c.id
     left join lateral (select a.state, a.reason, a.detail from attempts a
-                       where a.batch = p.batch and a.webhook = p.webhook
+                       where a.batch = p.batch and a.webhook = p.webhook and a.received_at = $5
                        order by a.entry desc limit 1) a on true
     order by c.created_at, c.id"
 );

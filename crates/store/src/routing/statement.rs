@@ -2,7 +2,8 @@
 
 use crate::access::rule::{granting, having_role};
 
-/// Routes events. Its parameters are those of [`Columns::parameters`](super::Columns::parameters).
+/// Routes events. Its parameters are those of [`Columns::parameters`](super::Columns::parameters), $18
+/// the administrators' role, $19 and $21 the settings in seconds, $20 the mark of the routing.
 pub(super) const ROUTE: &str = concat!(
     "-- route
     with arrival as (
@@ -65,20 +66,44 @@ pub(super) const ROUTE: &str = concat!(
             offset 0
         ) w
         group by a.idx
+    ), unknown as (
+        select * from open a
+        where not exists (select from event_keys k
+                          where k.key = a.key
+                            and k.week >= date_trunc('week', now() - $21 * interval '1 second',
+                                                     'UTC')
+                            and k.received_at > now() - $21 * interval '1 second'
+                          offset 0)
+    ), period as (
+        -- Both weeks for an hour before and after a week's end: two routers with the same event may
+        -- see different weeks.
+        select distinct date_trunc('week', now() + near * interval '1 hour', 'UTC') as week
+        from unnest(array[-1, 0, 1]) as near
+    ), noted as (
+        insert into event_keys as k (week, key, batch, received_at)
+        select p.week, u.key, u.batch, now()
+        from (select key, batch from unknown union select batch, batch from unknown) u
+        cross join period p
+        -- The same order everywhere: routers that have some of the same events wait for
+        -- each other instead of ending in a deadlock.
+        order by u.key, p.week
+        on conflict (key, week) do update
+            set batch = excluded.batch, received_at = excluded.received_at
+            where k.received_at <= now() - $21 * interval '1 second'
+        returning key
+    ), fresh as (
+        select key from noted group by key having count(*) = (select count(*) from period)
     ), taken as (
         insert into events (key, batch, position, source, event_id, event_type, subject,
                             occurred_at, access_revision, decided_revision, traceparent,
-                            notification, webhooks, look_at, first_pending, routed_by)
+                            notification, webhooks, received_at, look_at, first_pending,
+                            routed_by)
         select a.key, a.batch, a.position, a.source, a.event_id, a.event_type, a.subject,
                a.occurred_at, a.access_revision, a.revision, a.traceparent,
-               a.notification, coalesce(p.webhooks, '{}'),
+               a.notification, coalesce(p.webhooks, '{}'), now(),
                case when p.webhooks is not null then now() + interval '20 seconds' end,
                p.webhooks is not null, $20
-        from open a left join plan p using (idx)
-        -- The same order everywhere: routers that have some of the same events wait for
-        -- each other instead of ending in a deadlock.
-        order by a.key
-        on conflict (key) do nothing
+        from unknown a join fresh using (key) left join plan p using (idx)
         returning key, webhooks, received_at
     )
     select a.held, a.forgotten, t.webhooks, t.received_at

@@ -4,9 +4,11 @@ with quick as (
 ), due as (
     select d.idx, d.batch, d.webhook, d.entry,
            exists (select from attempts a where a.batch = d.batch
-                   and a.webhook = d.webhook and a.entry >= d.entry) as past
-    from unnest($1::uuid[], $2::uuid[], $3::int[])
-        with ordinality as d(batch, webhook, entry, idx)
+                   and a.webhook = d.webhook and a.entry >= d.entry
+                   and a.received_at = d.received_at
+                   and a.received_at between $10 and $11) as past
+    from unnest($1::uuid[], $2::uuid[], $3::int[], $9::timestamptz[])
+        with ordinality as d(batch, webhook, entry, received_at, idx)
 ), held as materialized (
     -- Leases that are in the way, whether the lock of their holder is free, and whether it was found
     -- free so long ago that the holder counts as dead.

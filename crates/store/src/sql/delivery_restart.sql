@@ -1,6 +1,6 @@
 -- delivery_restart
 with last as (
-    select * from attempts where batch = $1 and webhook = $2
+    select * from attempts where batch = $1 and webhook = $2 and received_at = $4
     order by entry desc limit 1
 ), wanted as (
     select * from last where state <> 'pending' and (not $3 or state = 'dead')
@@ -18,14 +18,14 @@ with last as (
     returning batch
 ), begun as (
     insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
-                          revision)
-    select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision
+                          revision, received_at)
+    select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision, received_at
     from wanted join free using (batch)
     on conflict do nothing
     returning batch, entry
 ), looked as (
     update events set look_at = now() + interval '20 seconds'
-    where batch = (select batch from begun)
+    where batch = (select batch from begun) and received_at = $4
 )
 select (select entry + 1 from begun) as entry, exists (select from wanted) as is_wanted,
        exists (select from last) as is_known

@@ -1,21 +1,21 @@
 -- reconcile
 with looked as (
-    (select key, batch, webhooks, queued_at, first_pending from events
+    (select batch, position, received_at, webhooks, queued_at, first_pending from events
      where look_at is not null and first_pending and look_at <= now()
        and queued_at < $2::timestamptz - interval '2 seconds'
      order by queued_at limit $1)
     union all
-    (select key, batch, webhooks, queued_at, first_pending from events
+    (select batch, position, received_at, webhooks, queued_at, first_pending from events
      where look_at is not null and not first_pending and look_at <= now()
        and queued_at < $3::timestamptz - interval '2 seconds'
      order by queued_at limit $1)
 ), owed as (
-    select l.batch, p.webhook, max(l.queued_at) as queued_at,
+    select l.batch, l.received_at, p.webhook, max(l.queued_at) as queued_at,
            bool_or(l.first_pending) as first_pending
     from looked l cross join unnest(l.webhooks) as p(webhook)
-    group by l.batch, p.webhook
+    group by l.batch, l.received_at, p.webhook
 ), delivery as (
-    select o.batch, o.webhook, o.queued_at, o.first_pending, a.entry,
+    select o.batch, o.received_at, o.webhook, o.queued_at, o.first_pending, a.entry,
            a.entry is null or a.state in ('pending', 'retrying') as open,
            greatest(case when a.entry is not null
                          then coalesce(a.next_attempt_at, a.at) end,
@@ -24,6 +24,7 @@ with looked as (
     from owed o
     left join lateral (select * from attempts a
                        where a.batch = o.batch and a.webhook = o.webhook
+                         and a.received_at = o.received_at
                        order by a.entry desc limit 1) a on true
     left join claims c on c.batch = o.batch and c.webhook = o.webhook
 ), standing as (
@@ -34,10 +35,10 @@ with looked as (
                as overdue
     from delivery d
 ), verdict as (
-    select batch, bool_or(open) as owing, bool_or(unattempted) as unattempted,
+    select batch, received_at, bool_or(open) as owing, bool_or(unattempted) as unattempted,
            coalesce(bool_or(unattempted or overdue), false) as lost,
            min(greatest(due, queued_at)) filter (where open) as due
-    from standing group by batch
+    from standing group by batch, received_at
 ), marked as (
     update events e
     set first_pending = v.unattempted,
@@ -45,11 +46,11 @@ with looked as (
         look_at = case when not v.owing then null
                        when v.lost then now() + interval '10 seconds'
                        else greatest(v.due, now()) + interval '20 seconds' end
-    from looked l join verdict v using (batch)
-    where e.key = l.key
+    from looked l join verdict v using (batch, received_at)
+    where e.batch = l.batch and e.position = l.position and e.received_at = l.received_at
     returning e.look_at
 )
-select s.batch, s.webhook, s.entry, s.unattempted, now() as now,
+select s.batch, s.received_at, s.webhook, s.entry, s.unattempted, now() as now,
        (select count(*) from looked) as checked,
        (select count(*) from marked where look_at is null) as settled
 from (select 1) one

@@ -22,7 +22,12 @@ const OURS: Claim = Claim::Ours(Unrecorded { tries: 0, alone: 0 });
 const WEBHOOK: WebhookId = WebhookId(Uuid::from_u128(2));
 
 fn due(batch: u128, entry: i32) -> AttemptRef {
-    AttemptRef { batch: BatchKey(Uuid::from_u128(batch)), webhook: WEBHOOK, sequence: entry }
+    AttemptRef {
+        batch: BatchKey(Uuid::from_u128(batch)),
+        webhook: WEBHOOK,
+        sequence: entry,
+        received_at: None,
+    }
 }
 
 fn minute() -> Lease {
@@ -178,8 +183,10 @@ async fn claim_that_waited_for_a_restart_is_refused() {
     // The writes of a restart, in a transaction that stays open.
     const RESTART: &str = "begin;
         update claims set entry = 3, until = now(), token = null;
-        insert into attempts (batch, webhook, entry, attempt, tries, since, state, at, revision)
-        select batch, webhook, 2, attempt, 0, now(), 'pending', now(), revision from attempts";
+        insert into attempts (batch, webhook, entry, attempt, tries, since, state, at, revision,
+                              received_at)
+        select batch, webhook, 2, attempt, 0, now(), 'pending', now(), revision, received_at
+        from attempts";
     let database = Database::new().await;
     let row = entry(due(1, 1), State::Retrying, Utc::now());
     database.store.attempts_record(&[row]).await.unwrap();
@@ -205,8 +212,9 @@ async fn claim_that_waited_for_a_restart_is_refused() {
 async fn restart_of_a_settled_event_is_due_for_the_reconciler_within_a_minute() {
     const EVENT: &str = "
         insert into events (key, batch, position, source, event_id, event_type, subject,
-                            decided_revision, notification, webhooks, look_at)
-        values ($1, $1, 0, '/tests', '1', 'tasks.execute', 'tasks/t1', 0, '{}', array[$2::uuid], null)";
+                            decided_revision, notification, webhooks, look_at, received_at)
+        values ($1, $1, 0, '/tests', '1', 'tasks.execute', 'tasks/t1', 0, '{}', array[$2::uuid], null,
+                'epoch')";
     let database = Database::new().await;
     let row = entry(due(1, 1), State::Delivered, Utc::now());
     database.store.attempts_record(&[row]).await.unwrap();

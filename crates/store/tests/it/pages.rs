@@ -22,10 +22,14 @@ impl Database {
         // Autovacuum counts as reading. In such small tables the planner prefers to read all open
         // events instead of a part of them in order.
         let settings = "
-            alter table events set (autovacuum_enabled = off);
-            alter table attempts set (autovacuum_enabled = off);
             drop index events_check_first, events_check_later;
-            do $$ begin
+            do $$
+            declare
+                partition text;
+            begin
+                for partition in select name from ledger_partitions loop
+                    execute format('alter table %I set (autovacuum_enabled = off)', partition);
+                end loop;
                 execute format('alter database %I set enable_seqscan = off', current_database());
             end $$";
         self.client.batch_execute(settings).await.unwrap();
@@ -40,9 +44,9 @@ impl Database {
         );
         self.client.execute(&events, &[&other.0]).await.unwrap();
         let attempts = "insert into attempts (batch, webhook, entry, attempt, tries, since, state,
-                                              reason, at, outcome, revision)
+                                              reason, at, outcome, revision, received_at)
                         select batch, $1, 1, 1, 1, received_at, 'dead', 'exhausted', received_at,
-                               'timeout', 1
+                               'timeout', 1, received_at
                         from events where look_at is null";
         self.client.execute(attempts, &[&other.0]).await.unwrap();
         self.client.batch_execute("vacuum analyze events, attempts").await.unwrap();
@@ -60,7 +64,7 @@ impl Database {
         self.client.batch_execute("select pg_stat_force_next_flush()").await.unwrap();
         let sql =
             "select sum(heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
-                   from pg_statio_user_tables where relname in ('events', 'attempts')";
+                   from pg_statio_user_tables join ledger_partitions on name = relname";
         self.client.query_one(sql, &[]).await.unwrap().try_get(0).unwrap()
     }
 
@@ -158,8 +162,9 @@ async fn deliveries_among_many_of_others_are_found_page_by_page_in_order() {
     let (share, dead) = (
         "update events set webhooks = webhooks || $1::uuid where event_id::int % 3001 = 0",
         "insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason, at,
-                               outcome, revision)
-         select batch, $1, 1, 1, 1, received_at, 'dead', 'exhausted', received_at, 'timeout', 1
+                               outcome, revision, received_at)
+         select batch, $1, 1, 1, 1, received_at, 'dead', 'exhausted', received_at, 'timeout', 1,
+                received_at
          from events where look_at is null and $1 = any(webhooks)",
     );
     let shared = database.client.execute(share, &[&own.id.0]).await.unwrap();

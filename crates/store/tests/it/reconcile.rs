@@ -11,15 +11,16 @@ use fanfare_store::PlanMode;
 use fanfare_store::attempts::Entry;
 use fanfare_store::claims::Lease;
 use fanfare_store::reconcile::{Found, Passed};
-use fanfare_store::routing::{Routed, Routing};
+use fanfare_store::routing::{RouteRules, Routed, Routing};
 use serde_json::{Value, json};
 
 use crate::access::{arrival, parse, webhook};
 use crate::support::{Database, document, reads};
 
 const LIMIT: i64 = 10;
+const RULES: RouteRules = RouteRules { gap_wait: None, recognition: None };
 
-fn event(id: &str, data: &Value) -> Value {
+pub(crate) fn event(id: &str, data: &Value) -> Value {
     json!({
         "specversion": "1.0", "id": id, "source": "/tests", "type": "tasks.execute",
         "subject": "tasks/t1", "data": data
@@ -27,7 +28,7 @@ fn event(id: &str, data: &Value) -> Value {
 }
 
 /// A database with a webhook that gets every event.
-async fn database() -> (Database, Webhook) {
+pub(crate) async fn database() -> (Database, Webhook) {
     let database = Database::new().await;
     let hook = webhook("anna", &[], false);
     database.store.webhook_add(&hook).await.unwrap();
@@ -37,7 +38,7 @@ async fn database() -> (Database, Webhook) {
     (database, hook)
 }
 
-async fn route(database: &Database, id: &str) -> BatchKey {
+pub(crate) async fn route(database: &Database, id: &str) -> BatchKey {
     let event = parse(&event(id, &json!({})));
     let routed = database.store.route(&[arrival(&event)], None).await.unwrap();
     assert!(matches!(&routed[..], [Routed::Accepted { .. }]), "{routed:?}");
@@ -65,7 +66,11 @@ async fn passed(database: &Database, seconds: i64) -> Passed {
     Passed { deliveries: at, retries: at }
 }
 
-fn entry(due: AttemptRef, state: State, next_attempt_at: Option<DateTime<Utc>>) -> Entry {
+pub(crate) fn entry(
+    due: AttemptRef,
+    state: State,
+    next_attempt_at: Option<DateTime<Utc>>,
+) -> Entry {
     let now = Utc::now();
     Entry {
         due,
@@ -88,7 +93,7 @@ async fn job_is_lost_when_its_queue_has_passed_it_without_a_trace() {
     let (old, young) = (route(&database, "old").await, route(&database, "young").await);
     age(&database, &[old], 100).await;
     age(&database, &[young], 50).await;
-    let due = |batch| AttemptRef { batch, webhook: hook.id, sequence: 1 };
+    let due = |batch| AttemptRef { batch, webhook: hook.id, sequence: 1, received_at: None };
     let nothing = reconcile(&database, Passed { deliveries: None, retries: None }).await;
     assert_eq!((nothing.checked, nothing.unattempted.len()), (0, 0));
     let found = reconcile(&database, passed(&database, 70).await).await;
@@ -101,7 +106,7 @@ async fn job_is_lost_when_its_queue_has_passed_it_without_a_trace() {
     let again = reconcile(&database, passed(&database, 70).await).await;
     assert_eq!(again.unattempted, [due(old)]);
     // Now it waits in the other queue, until that has passed this time.
-    database.store.reconcile_published(&[old], found.at).await.unwrap();
+    database.store.reconcile_published(&[due(old)], found.at).await.unwrap();
     let now = passed(&database, 0).await;
     let all = reconcile(&database, now).await;
     assert_eq!((all.unattempted, all.overdue), (vec![due(young)], vec![]));
@@ -121,7 +126,8 @@ async fn each_kind_of_job_is_lost_by_the_progress_of_its_own_queue() {
         route(&database, "done").await,
     );
     age(&database, &[retried, deferred, done], 100).await;
-    let due = |batch, entry| AttemptRef { batch, webhook: hook.id, sequence: entry };
+    let due =
+        |batch, entry| AttemptRef { batch, webhook: hook.id, sequence: entry, received_at: None };
     let at = Utc::now() - TimeDelta::seconds(60);
     let entries = [
         entry(due(retried, 1), State::Retrying, Some(at)),
@@ -171,7 +177,12 @@ async fn events_that_never_settle_do_not_keep_others_from_being_found() {
         found.extend(reconcile(&database, passed(&database, 0).await).await.unattempted);
     }
     assert!(
-        found.contains(&AttemptRef { batch: good, webhook: hook.id, sequence: 1 }),
+        found.contains(&AttemptRef {
+            batch: good,
+            webhook: hook.id,
+            sequence: 1,
+            received_at: None
+        }),
         "{found:?}"
     );
 }
@@ -181,10 +192,10 @@ async fn route_own_returns_only_the_rows_of_its_routing() {
     let (database, hook) = database().await;
     let (own, others) = (parse(&event("1", &json!({}))), parse(&event("2", &json!({}))));
     let (mark, other) = (Routing::new().unwrap(), Routing::new().unwrap());
-    database.store.route_as(other, &[arrival(&others)], None).await.unwrap();
+    database.store.route_as(other, &[arrival(&others)], RULES).await.unwrap();
     let arrivals = [arrival(&own), arrival(&others)];
-    let first = database.store.route_as(mark, &arrivals, None).await.unwrap();
-    let second = database.store.route_as(mark, &arrivals, None).await.unwrap();
+    let first = database.store.route_as(mark, &arrivals, RULES).await.unwrap();
+    let second = database.store.route_as(mark, &arrivals, RULES).await.unwrap();
     assert_eq!(second, [Routed::Known, Routed::Known]);
     let keys = [own.key, others.key];
     let written = database.store.route_own(mark, &keys).await.unwrap();
@@ -232,6 +243,7 @@ async fn claims_sweep_goes_through_the_table_in_parts() {
                 batch: BatchKey(uuid::Uuid::from_u128(n)),
                 webhook: hook.id,
                 sequence: 1,
+                received_at: None,
             })
             .collect()
     };

@@ -17,9 +17,10 @@ const EVENTS: i64 = 100;
 /// both together when they are idle.
 async fn written_and_read(database: &Database) -> (i64, i64) {
     const SQL: &str = "
-        select e.n_tup_ins, coalesce(v.seq_tup_read, 0) + coalesce(v.idx_tup_fetch, 0)
-        from pg_stat_user_tables e cross join pg_stat_user_tables v
-        where e.relname = 'events' and v.relname = 'directory_versions'";
+        select (select sum(n_tup_ins)::bigint from pg_stat_user_tables
+                join ledger_partitions on name = relname where parent = 'events'),
+               coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)
+        from pg_stat_user_tables where relname = 'directory_versions'";
     let row = database.client.query_one(SQL, &[]).await.unwrap();
     (row.try_get(0).unwrap(), row.try_get(1).unwrap())
 }

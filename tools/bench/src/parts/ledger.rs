@@ -91,7 +91,7 @@ fn succeeded(event: EventKey, webhook: WebhookId) -> Entry {
         trace: None,
     };
     Entry {
-        due: AttemptRef { batch: BatchKey::single(event), webhook, sequence: 1 },
+        due: AttemptRef::first(BatchKey::single(event), webhook, now),
         attempt: 1,
         tries: 1,
         since: now,

@@ -1,0 +1,56 @@
+//! Retention: makes the ledger's partitions ahead, and drops those that are no longer kept.
+//!
+//! Every router does this each minute. The database lets one at a time do it; the others find nothing to
+//! do. A failure never stops routing: rows without a partition are stored in the default ones.
+
+use std::time::Duration;
+
+use fanfare_store::StoreError;
+use fanfare_store::retention::{DAYS_AHEAD, Step};
+use tokio_util::sync::CancellationToken;
+
+use crate::Config;
+use crate::error::RouterError;
+
+/// The pause between two rounds.
+const EVERY: Duration = Duration::from_mins(1);
+
+/// The pause between two steps of a round, so that routing is not kept waiting twice in a row.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The most steps of a round.
+const STEPS: usize = 10;
+
+pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(), RouterError> {
+    loop {
+        match stop.run_until_cancelled(round(config)).await {
+            None => return Ok(()),
+            Some(Ok(())) => {}
+            // Most likely the database is away, which other parts of the router report.
+            Some(Err(error)) => tracing::debug!(error = error.chain(), "retention is tried later"),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn round(config: &Config) -> Result<(), StoreError> {
+    match config.store.partitions_make(DAYS_AHEAD).await? {
+        None => tracing::debug!("partitions are made later: a lock was not free in time"),
+        Some(0) => {}
+        Some(count) => tracing::info!(count, "made partitions of the ledger"),
+    }
+    for _ in 0..STEPS {
+        match config.store.retention_step(config.keep).await? {
+            Step::Done => break,
+            Step::Busy => tracing::debug!("a lock was not free in time; dropping is tried again"),
+            Step::Swept(rows) => tracing::debug!(rows, "removed rows that were kept until now"),
+            Step::Dropped { partition, kept } => {
+                tracing::info!(partition, kept, "dropped a partition that is no longer kept");
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
