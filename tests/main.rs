@@ -54,4 +54,5 @@ mod standby;
 mod targets;
 mod tls;
 mod tracing;
+mod upgrade;
 mod world;

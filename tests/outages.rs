@@ -52,7 +52,7 @@ pub(crate) async fn publish_steadily(world: &World, stop: &tokio::sync::Notify) 
     }
 }
 
-/// The event of a number, by which it can be told from others.
+/// An event whose id and data have a number.
 pub(crate) fn event_numbered(number: usize) -> Value {
     json!({
         "specversion": "1.0", "id": format!("{number}"), "source": "/tests",

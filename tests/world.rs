@@ -12,6 +12,7 @@ use fanfare_testkit::amqp::{Amqp, Message};
 use fanfare_testkit::build::under_test;
 use fanfare_testkit::installation::REPORT_SERVER;
 use fanfare_testkit::pgproxy::PgProxy;
+use fanfare_testkit::previous::previous_version;
 use fanfare_testkit::process::{Output, Process};
 use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::roles::as_role;
@@ -50,6 +51,13 @@ impl World {
     /// The settings of an installation on these servers.
     pub(crate) fn unmigrated(database_url: &str, amqp_url: &str) -> Self {
         Self::of(Installation::new(under_test(), database_url, amqp_url))
+    }
+
+    /// The version of the previous commit and this one, on one unmigrated database.
+    pub(crate) async fn of_two_versions() -> (Self, Self) {
+        let sandbox = Sandbox::new().await;
+        let new = Self::unmigrated(&sandbox.database_url, &sandbox.amqp_url);
+        (Self::of(Installation::in_sandbox(previous_version(), sandbox)), new)
     }
 
     fn of(installation: Installation) -> Self {

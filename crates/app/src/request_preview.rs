@@ -58,8 +58,8 @@ pub async fn preview(
     let store = &context.store;
     let Some((batch, _)) = store.delivery_find(id).await? else { return Ok(None) };
     let due = AttemptRef { batch, webhook: webhook.id, sequence: 1, received_at: None };
-    let standing = store.delivery_histories(&[due], LARGEST).await?.pop();
-    let events = standing.map(|standing| standing.events).unwrap_or_default();
+    let history = store.delivery_histories(&[due], LARGEST).await?.pop();
+    let events = history.map(|history| history.events).unwrap_or_default();
     let shown = readable(store, actor, webhook, &events).await?;
     let readable: Vec<&PlannedEvent> =
         events.iter().zip(&shown).filter(|(_, shown)| **shown).map(|(event, _)| event).collect();

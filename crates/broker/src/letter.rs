@@ -3,9 +3,11 @@
 
 pub(crate) mod fit;
 
+use crate::job::FORMAT_NUMBER;
 use crate::message::Message;
 use crate::received::{RAW_PROPERTIES, RAW_ROUTING_KEY, Received};
 use chrono::{DateTime, SecondsFormat, Utc};
+use fanfare_core::job::FORMAT;
 use fanfare_core::reject::Reason;
 use lapin::message::Delivery;
 use sha2::{Digest, Sha256};
@@ -70,6 +72,7 @@ pub fn reject(
     let mut message = original.clone();
     message
         .headers
+        .set(FORMAT_NUMBER, FORMAT)
         .set(REASON, reason)
         .set(DETAIL, cut(detail, LONGEST_DETAIL))
         .set(ROUTING_KEY, cut(routing_key, LONGEST_ROUTING_KEY))
@@ -84,7 +87,8 @@ impl DeadLetter {
     #[must_use]
     pub fn original(&self) -> Message {
         let mut message = self.message.clone();
-        for name in [REASON, DETAIL, ROUTING_KEY, DEAD_AT, ID, RAW_PROPERTIES, RAW_ROUTING_KEY] {
+        let added = [FORMAT_NUMBER, REASON, DETAIL, ROUTING_KEY, DEAD_AT, ID];
+        for name in added.into_iter().chain([RAW_PROPERTIES, RAW_ROUTING_KEY]) {
             message.headers.remove(name);
         }
         message

@@ -38,6 +38,10 @@ pub enum Job {
     Retry(Vec<AttemptRef>),
 }
 
+/// The number of the format in which this version writes jobs and dead letters. It grows with a change
+/// that the version before could misread. Each version reads the formats just before and after its own.
+pub const FORMAT: i64 = 1;
+
 /// The names of the kinds, as they are in a message.
 const KINDS: [&str; 4] = ["Fresh", "Copy", "First", "Due"];
 
@@ -50,9 +54,24 @@ pub enum JobError {
     /// The message has the form of a job of a kind that only a newer version knows.
     #[error("this version does not know jobs of the kind {0:?}")]
     UnknownKind(String),
+    /// The message is of a later format, and this version can't read it.
+    #[error("this version does not know the format {0}")]
+    LaterFormat(i64),
     /// The message is not a job of any version.
     #[error("the message is not a job: {0}")]
     NotAJob(String),
+}
+
+impl JobError {
+    /// The kind or the format that only a newer version knows; `None` for what is not a job.
+    #[must_use]
+    pub fn newer(&self) -> Option<String> {
+        match self {
+            Self::UnknownKind(kind) => Some(kind.clone()),
+            Self::LaterFormat(format) => Some(format!("format {format}")),
+            Self::NotAJob(_) => None,
+        }
+    }
 }
 
 /// The deliveries of a batch, or of a single event, with the content that they have in common.

@@ -149,7 +149,7 @@ fn message(
     job: &Job,
     at: Option<DateTime<Utc>>,
 ) -> Result<(Destination, Message), serde_json::Error> {
-    let mut message = Message::new(job.to_bytes()?, "application/json");
+    let mut message = fanfare_broker::job::message(job)?;
     if let Some(at) = at {
         set_queued_at(&mut message, at);
     }

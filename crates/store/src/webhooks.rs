@@ -183,7 +183,7 @@ impl Store {
             update webhooks
             set uri = $2, description = $3, paused = $4, paused_reason = $5, filters = $6,
                 properties = $7, sealed = $8, rate_limit = $9, updated_at = now(),
-                -- A new address or a resumed webhook begins anew.
+                -- With a new address, or after a resumption, earlier failures do not count.
                 failing_since = case when uri = $2 and ($4 or not paused) then failing_since end
             where id = $1";
         let mut client = self.connection("change the webhook").await?;

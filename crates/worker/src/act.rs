@@ -32,7 +32,7 @@ const UNTIL_VOID: Duration = GRACE.saturating_add(Duration::from_secs(1));
 /// Carries out a decision; returns the follow-up.
 pub(crate) async fn act(
     context: &Context,
-    loaded: Loaded<'_>,
+    loaded: Box<Loaded<'_>>,
     decision: Decision,
     guard: &mut DeliveryGuard,
 ) -> Result<Option<FollowUp>, WorkerError> {
@@ -96,11 +96,11 @@ async fn release(context: &Context, loaded: &Loaded<'_>) -> Result<(), WorkerErr
 /// such a policy can't make the same jobs circulate without a pause.
 async fn not_yet_due(
     context: &Context,
-    loaded: Loaded<'_>,
+    loaded: Box<Loaded<'_>>,
 ) -> Result<Option<FollowUp>, WorkerError> {
     context.config.metrics.deferred(Deferral::Early);
     release(context, &loaded).await?;
-    let Loaded { delivery, facts, admission, .. } = loaded;
+    let Loaded { delivery, facts, admission, .. } = *loaded;
     // Its permit is for deliveries whose time has come.
     drop(admission);
     let time_left = |last: LastRow| last.time_left(context.now());

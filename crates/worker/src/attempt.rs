@@ -37,18 +37,18 @@ use crate::{metrics, slow_attempt, telemetry};
 const RECHECK_AFTER: Duration = Duration::from_millis(500);
 
 /// Makes an attempt and records it; returns the follow-up.
-pub(crate) async fn attempt(
-    context: &Context,
-    attempt: Attempt<'_>,
-    holds: Holds<'_>,
-) -> Result<Option<FollowUp>, WorkerError> {
+pub(crate) fn attempt<'a>(
+    context: &'a Context,
+    attempt: &'a Attempt<'_>,
+    holds: Holds<'a>,
+) -> impl Future<Output = Result<Option<FollowUp>, WorkerError>> + 'a {
     let span = telemetry::deliver(attempt.traceparent, attempt.due);
-    send_and_record(context, attempt, holds).instrument(span).await
+    send_and_record(context, attempt, holds).instrument(span)
 }
 
 async fn send_and_record(
     context: &Context,
-    attempt: Attempt<'_>,
+    attempt: &Attempt<'_>,
     mut holds: Holds<'_>,
 ) -> Result<Option<FollowUp>, WorkerError> {
     context.recorder.ready().await;
@@ -61,9 +61,9 @@ async fn send_and_record(
         slot.wait().await;
     }
     let mut read = None;
-    if let Some(follow_up) = postpone(context, &attempt, &holds, &mut read).await? {
+    if let Some(follow_up) = postpone(context, attempt, &holds, &mut read).await? {
         if let Some(held) = holds.held {
-            context.release(attempt.due, held).await?;
+            Box::pin(context.release(attempt.due, held)).await?;
         }
         failpoint!(WorkerPostpones, [attempt.due]);
         return Ok(Some(follow_up));
@@ -71,10 +71,10 @@ async fn send_and_record(
     let webhook = read.as_deref().unwrap_or(attempt.webhook);
     // Held until the body is gone.
     let _memory = holds.memory.take();
-    let sent = send(context, &attempt, &mut holds, webhook).await;
+    let sent = send(context, attempt, &mut holds, webhook).await;
     failpoint!(WorkerSends, [attempt.due]);
     holds.permit.end(sent.is_success(), sent.duration);
-    conclude(context, &attempt, webhook, sent).await
+    conclude(context, attempt, webhook, sent).await
 }
 
 /// The follow-up of an attempt that may not begin now; `None` if it may. A webhook that is read again

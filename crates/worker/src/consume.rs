@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanfare_broker::dead_letters::reject;
+use fanfare_broker::job;
 use fanfare_broker::{
     BrokerError, Consumer, Incoming, Queue, Session, Settle, ack_all, keep_consuming,
 };
@@ -239,10 +240,10 @@ async fn run_first_attempts(lane: Lane, mut jobs: mpsc::Receiver<Received>) {
             requeue(vec![incoming.settle]).await;
             continue;
         }
-        let job = match Job::from_bytes(&incoming.message.body) {
+        let job = match job::read(&incoming.message) {
             Ok(job) => job,
             Err(error) => {
-                park(&lane, incoming, open, error);
+                park(&lane, incoming, open, &error);
                 continue;
             }
         };
@@ -359,30 +360,27 @@ async fn requeue(settles: Vec<Settle>) {
 /// Handles a message that is no job of this version. A job of a newer version circulates through the
 /// delay ladder, unchanged, until a worker that knows its kind receives it. Any other message becomes a
 /// dead letter.
-fn park(lane: &Arc<Lane>, incoming: Incoming, open: TaskTrackerToken, why: JobError) {
+fn park(lane: &Arc<Lane>, incoming: Incoming, open: TaskTrackerToken, why: &JobError) {
     let Incoming { message, routing_key, settle, .. } = incoming;
     let metrics = &lane.context.config.metrics;
-    let follow_up = match why {
-        JobError::UnknownKind(kind) => {
-            metrics.unknown_job();
-            let mut unknown = lane.unknown.lock().unwrap_or_else(PoisonError::into_inner);
-            if unknown.len() < MAX_UNKNOWN_KINDS && unknown.insert(kind.clone()) {
-                tracing::warn!(
-                    kind,
-                    "this version of the worker does not know this kind of job; such jobs circulate \
-                     until a newer worker receives them"
-                );
-            }
-            FollowUp::put_off(message)
+    let follow_up = if let Some(kind) = why.newer() {
+        metrics.unknown_job();
+        let mut unknown = lane.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if unknown.len() < MAX_UNKNOWN_KINDS && unknown.insert(kind.clone()) {
+            tracing::warn!(
+                kind,
+                "this version of the worker does not know this kind of job; such jobs circulate \
+                 until a newer worker receives them"
+            );
         }
-        JobError::NotAJob(_) => {
-            let detail = why.to_string();
-            tracing::error!(detail, "a message is not a job; it becomes a dead letter");
-            metrics.unreadable();
-            let now = lane.context.now();
-            let letter = reject(&message, &routing_key, UNREADABLE, &detail, now);
-            FollowUp::Unreadable { letter: Box::new(letter), original: Box::new(message) }
-        }
+        FollowUp::put_off(message)
+    } else {
+        let detail = why.to_string();
+        tracing::error!(detail, "a message is not a job; it becomes a dead letter");
+        metrics.unreadable();
+        let now = lane.context.now();
+        let letter = reject(&message, &routing_key, UNREADABLE, &detail, now);
+        FollowUp::Unreadable { letter: Box::new(letter), original: Box::new(message) }
     };
     let for_job = Arc::clone(lane);
     lane.tracker.spawn(async move {

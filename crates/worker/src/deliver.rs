@@ -42,14 +42,15 @@ impl Pipeline<'_> {
             return Box::pin(self.run_by_reference(deliveries, permit)).await;
         }
         // Tracked before the first await: when the session is lost, all attempts must be claimed.
-        let _in_flight: Vec<InFlight<'_>> =
-            first_attempts(groups).into_iter().map(|due| context.track(due)).collect();
-        let deliveries = match load_inline(context, groups, now).await {
+        let dues = first_attempts(groups);
+        let _in_flight: Vec<InFlight<'_>> = dues.iter().map(|due| context.track(*due)).collect();
+        let deliveries = match load_inline(context, groups, dues, now).await {
             Ok(deliveries) => deliveries,
             Err(error) => return job.fail(error),
         };
         let mut each = Vec::with_capacity(deliveries.len());
-        for mut loaded in deliveries {
+        for loaded in deliveries {
+            let mut loaded = Box::new(loaded);
             let guard = DeliveryGuard::new(job.clone(), permit.split(1));
             each.push(async move {
                 match admit_inline(context, &mut loaded).await {
@@ -110,14 +111,17 @@ impl Pipeline<'_> {
         let mut each = Vec::with_capacity(loaded.len());
         for (loaded, job) in loaded.into_iter().zip(jobs) {
             let own_permit = permit.as_mut().and_then(|permit| permit.split(1));
-            each.push(self.conclude(loaded, DeliveryGuard::new(job, own_permit)));
+            each.push(self.conclude(Box::new(loaded), DeliveryGuard::new(job, own_permit)));
         }
         drop(permit);
         join_all(each).await;
     }
 
     /// Decides about a delivery, acts, and publishes the follow-up. Then its job may be acknowledged.
-    async fn conclude(self, loaded: Loaded<'_>, mut guard: DeliveryGuard) {
+    ///
+    /// The delivery is boxed, because each function that passes it on would hold its own copy: the
+    /// futures of thousands of attempts stay small.
+    async fn conclude(self, loaded: Box<Loaded<'_>>, mut guard: DeliveryGuard) {
         let delivery = loaded.delivery;
         let decision = decide(&loaded.facts);
         let follow_up = act(self.context, loaded, decision, &mut guard).await;

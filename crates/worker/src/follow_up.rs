@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_broker::dead_letters::reject;
-use fanfare_broker::job::set_queued_at;
+use fanfare_broker::job::{self, set_queued_at};
 use fanfare_broker::{BackTo, Delay, Destination, Message, Queue};
 use fanfare_core::delivery::Deferred;
 use fanfare_core::endpoint::Cause;
@@ -141,7 +141,7 @@ fn delayed(
     delay: Delay,
     in_doubt: bool,
 ) -> Result<(Destination, Message), serde_json::Error> {
-    let mut message = Message::new(job.to_bytes()?, "application/json");
+    let mut message = job::message(job)?;
     if in_doubt {
         message.headers.set(FOLLOW_UP_MISSING, true);
     }

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::delivery::{Decision, Facts, LastRow, LeaseAnswer, WebhookState, decide};
 use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::WebhookId;
-use fanfare_core::job::{AttemptRef, DeliveryGroup, Recipient, first_attempts};
+use fanfare_core::job::{AttemptRef, DeliveryGroup, Recipient};
 use fanfare_core::webhook::Webhook;
 use fanfare_failpoints::failpoint;
 use fanfare_store::attempts::DeliveryHistory;
@@ -74,15 +74,15 @@ pub(crate) fn arrival(groups: &[DeliveryGroup]) -> Arrival {
     if groups.is_empty() { Arrival::Returning } else { Arrival::New }
 }
 
-/// Loads the first attempts of a job that carries its events. `now` is a time at which their plan
-/// holds, so that the ledger and the directory need not be asked.
+/// Loads `dues`, the first attempts of a job that carries its events. `now` is a time at which their
+/// plan holds, so that the ledger and the directory need not be asked.
 pub(crate) async fn load_inline<'a>(
     context: &Context,
     groups: &'a [DeliveryGroup],
+    dues: Vec<AttemptRef>,
     now: DateTime<Utc>,
 ) -> Result<impl ExactSizeIterator<Item = Loaded<'a>> + use<'a>, WorkerError> {
     let from = Instant::now();
-    let dues = first_attempts(groups);
     let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
     let found = context.retry_until_available(|| context.webhooks.get(&ids)).await?;
     failpoint!(WorkerBegins, &dues);

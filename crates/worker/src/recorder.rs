@@ -86,8 +86,8 @@ impl Recorder {
     /// Writes a row and waits until it is committed.
     pub(crate) async fn record(&self, entry: Entry) -> Result<Recorded, WorkerError> {
         let (done, committed) = oneshot::channel();
-        let waiting = (entry, done, Span::current());
-        self.queue.send(waiting).await.map_err(|_| WorkerError::Stopping)?;
+        let room = self.queue.reserve().await.map_err(|_| WorkerError::Stopping)?;
+        room.send((entry, done, Span::current()));
         match committed.await {
             Ok(result) => result.map_err(WorkerError::Refused),
             Err(_) => Err(WorkerError::Stopping),

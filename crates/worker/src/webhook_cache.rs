@@ -102,7 +102,8 @@ impl WebhookCache {
         if missing.is_empty() {
             return Ok(found);
         }
-        let read = self.store.webhooks_read(&missing).await?;
+        // Boxed because it is rare: the futures of thousands of attempts stay small.
+        let read = Box::pin(self.store.webhooks_read(&missing)).await?;
         let mut kept = self.lock();
         let keep = kept.changes == changes && kept.is_proven(Instant::now());
         if kept.webhooks.len() + read.readable.len() > CAPACITY {

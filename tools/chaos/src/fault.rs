@@ -55,7 +55,7 @@ pub(crate) enum Link {
 pub(crate) enum LinkFault {
     /// Connections are closed, and new ones refused.
     Cut,
-    /// Nothing passes, and nobody is told.
+    /// Nothing passes, and no connection is closed.
     Silent,
     /// Everything is late by these milliseconds.
     Slow(u64),

@@ -1,5 +1,6 @@
 //! Building the binary that the demo shows, the benchmark measures, and the tests run.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::sync::OnceLock;
@@ -21,7 +22,7 @@ pub const SECRET_KEYS: &str = "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 ///
 /// If cargo can't be run, or the build fails, or cargo does not print where the binary is.
 pub async fn fanfare(profile: &str) -> Result<PathBuf> {
-    let output = Command::from(cargo_build(profile, &[]))
+    let output = Command::from(cargo_build(workspace(), profile, &[]))
         .kill_on_drop(true)
         .spawn()
         .context("running cargo build")?
@@ -52,11 +53,28 @@ pub fn under_test() -> &'static Path {
 /// As [`fanfare`].
 pub fn build_for_tests() -> Result<PathBuf> {
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
-    let mut build = cargo_build(profile, &["--features", "failpoints"]);
+    let made = build_in(workspace(), profile, &["--features", "failpoints"])?;
+    keep(&made, "under-test")
+}
+
+/// Keeps a built binary in a folder of its own, because another build puts its binary in the same place.
+pub(crate) fn keep(made: &Path, folder: &str) -> Result<PathBuf> {
+    let folder = target().join(folder);
+    let kept = folder.join("fanfare");
+    let _ = fs::remove_file(&kept);
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::hard_link(made, &kept))
+        .with_context(|| format!("keeping {}", kept.display()))?;
+    Ok(kept)
+}
+
+/// Builds `fanfare` of a workspace in the target folder of this one, and waits for it.
+pub(crate) fn build_in(workspace: &Path, profile: &str, options: &[&str]) -> Result<PathBuf> {
+    let mut build = cargo_build(workspace, profile, options);
     built(&build.stderr(Stdio::inherit()).output().context("running cargo build")?)
 }
 
-fn cargo_build(profile: &str, options: &[&str]) -> process::Command {
+fn cargo_build(workspace: &Path, profile: &str, options: &[&str]) -> process::Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = process::Command::new(cargo);
     command
@@ -64,7 +82,9 @@ fn cargo_build(profile: &str, options: &[&str]) -> process::Command {
         .args(options)
         // Diagnostics stay on stderr; stdout says where the binary is.
         .args(["--message-format", "json-render-diagnostics"])
-        .current_dir(workspace())
+        .arg("--target-dir")
+        .arg(target())
+        .current_dir(workspace)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     command
@@ -79,6 +99,12 @@ fn built(output: &process::Output) -> Result<PathBuf> {
     let messages = String::from_utf8_lossy(&output.stdout);
     let binary = messages.lines().rev().find_map(binary);
     binary.context("cargo build did not say where the binary is")
+}
+
+/// The target folder of this workspace.
+pub(crate) fn target() -> PathBuf {
+    let chosen = std::env::var_os("CARGO_TARGET_DIR");
+    workspace().join(chosen.map_or_else(|| "target".into(), PathBuf::from))
 }
 
 #[must_use]

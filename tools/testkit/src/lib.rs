@@ -13,7 +13,7 @@
 //! - [`pooler::Pooler`] is a `PgBouncer` before the servers' database, and [`servers::Standby`] a
 //!   PostgreSQL that follows it.
 //! - [`receiver::Receiver`] takes webhooks' POSTs and answers them as a test wants.
-//! - [`build`] makes the binary; [`process::Process`] runs one and reads what it says;
+//! - [`build`] makes the binary, and [`previous`] that of the commit before; [`process::Process`] runs one and reads what it says;
 //!   [`service::Service`] is one whose output goes to a file.
 //! - [`prometheus::Prometheus`] scrapes processes and evaluates rules.
 //! - [`faketime`] gives a process a clock that is wrong.
@@ -36,6 +36,7 @@ pub mod installation;
 pub mod nginx;
 pub mod pgproxy;
 pub mod pooler;
+pub mod previous;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

@@ -96,13 +96,15 @@ impl RabbitMq {
         let amqp = ports.amqp;
         fs::write(
             home.join(CONF),
-            // The last two are those of docs/high-availability.md. They change nothing for a node
-            // that is alone.
+            // RabbitMQ 4 refuses messages of more than 16 MiB by default; this is the default of earlier
+            // versions, for tests with large ones. The last two are those of
+            // docs/high-availability.md. They change nothing for a node that is alone.
             format!(
                 "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
                  default_user = {user}\n\
                  default_pass = {password}\n\
                  disk_free_limit.absolute = 50MB\n\
+                 max_message_size = 134217728\n\
                  cluster_partition_handling = pause_minority\n\
                  net_ticktime = 10\n"
             ),

@@ -19,7 +19,7 @@ struct Step {
 }
 
 /// The tests come last, because they take longest.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step {
         name: "format",
         run: format,
@@ -46,6 +46,11 @@ const STEPS: [Step; 9] = [
         name: "benchmarks run",
         run: benchmarks,
         advice: "see docs/performance.md; its parts can be run alone",
+    },
+    Step {
+        name: "chaos",
+        run: chaos,
+        advice: "see docs/chaos.md; the logs of its processes are in target/chaos",
     },
     Step {
         name: "Debian package",
@@ -105,6 +110,21 @@ fn benchmarks() -> Result<()> {
         .context("running the benchmarks")?;
     if !output.status.success() {
         bail!("the benchmarks said:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(())
+}
+
+/// Checks that an installation loses nothing during two minutes of faults. The seed, and so the faults,
+/// are always the same; `cargo chaos` makes others.
+fn chaos() -> Result<()> {
+    let [chaos, fanfare] = binaries(["fanfare-chaos", "fanfare"])?;
+    let mut short = program(chaos);
+    short.args(["--minutes", "2", "--seed", "7", "--binary"]).arg(fanfare);
+    let output = short.output().context("running chaos")?;
+    if !output.status.success() {
+        let [progress, errors] =
+            [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
+        bail!("chaos said:\n{progress}\n{}", errors.trim_end());
     }
     Ok(())
 }

@@ -17,10 +17,12 @@ mod tidy;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use fanfare_testkit::build::{TEST_BINARY, build_for_tests};
+use fanfare_testkit::previous::{PREVIOUS_BINARY, build_previous};
 
 struct Command {
     name: &'static str,
@@ -28,7 +30,7 @@ struct Command {
     run: fn() -> Result<()>,
 }
 
-const COMMANDS: [Command; 6] = [
+const COMMANDS: [Command; 7] = [
     Command { name: "check-all", about: "every test and every check", run: check_all::run },
     Command {
         name: "check-deb",
@@ -36,6 +38,11 @@ const COMMANDS: [Command; 6] = [
         run: check_all::package,
     },
     Command { name: "deb", about: "the Debian package of a release", run: deb::run },
+    Command {
+        name: "previous-binary",
+        about: "builds the binary of the previous commit for the tests; nextest calls it",
+        run: previous_binary,
+    },
     Command { name: "site", about: "the documents as a site, in target/site", run: site::run },
     Command {
         name: "test-binary",
@@ -61,8 +68,8 @@ fn main() -> ExitCode {
     };
     let Some(command) = command else {
         eprintln!("usage: cargo xtask COMMAND");
-        eprintln!("  {:11} the whole service, with servers of its own", "demo");
-        eprintln!("  {:11} looks for inputs that break a property of a parser", "fuzz");
+        eprintln!("  {:15} the whole service, with servers of its own", "demo");
+        eprintln!("  {:15} looks for inputs that break a property of a parser", "fuzz");
         for Command { name, about, .. } in COMMANDS {
             eprintln!("  {name:11} {about}");
         }
@@ -81,17 +88,27 @@ fn ended(name: &str, result: Result<()>) -> ExitCode {
     }
 }
 
-/// Builds the binary unless a path to one is given, and passes its path to the tests in the file
-/// that nextest names.
+/// Builds the binary for the end-to-end tests.
 fn test_binary() -> Result<()> {
-    if std::env::var_os(TEST_BINARY).is_some() {
+    give_binary(TEST_BINARY, build_for_tests)
+}
+
+/// Builds the binary that runs beside it in the tests of upgrades.
+fn previous_binary() -> Result<()> {
+    give_binary(PREVIOUS_BINARY, build_previous)
+}
+
+/// Builds a binary, unless a path to one is given, and passes its path to the tests in the file that
+/// nextest names.
+fn give_binary(variable: &str, build: impl FnOnce() -> Result<PathBuf>) -> Result<()> {
+    if std::env::var_os(variable).is_some() {
         return Ok(());
     }
-    let binary = build_for_tests()?;
+    let binary = build()?;
     let Some(file) = std::env::var_os("NEXTEST_ENV") else {
         println!("{}", binary.display());
         return Ok(());
     };
     let mut file = OpenOptions::new().append(true).open(file).context("opening NEXTEST_ENV")?;
-    writeln!(file, "{TEST_BINARY}={}", binary.display()).context("writing to NEXTEST_ENV")
+    writeln!(file, "{variable}={}", binary.display()).context("writing to NEXTEST_ENV")
 }

@@ -94,8 +94,8 @@ impl Caller {
         let person = provider.config.claims.person(&claims);
         let person =
             person.map_err(|nameless| Problem::BadBearer(BadBearer::UserClaim(nameless)))?;
-        let standing = app.store.directory_status(&person.name).await?;
-        let admitted = admit(person, Authority::Provider, standing);
+        let status = app.store.directory_status(&person.name).await?;
+        let admitted = admit(person, Authority::Provider, status);
         admitted.map(Self::from).map_err(|refused| {
             Problem::BadBearer(match refused {
                 NotAdmitted::Unknown(_) => BadBearer::UnknownUser,

@@ -135,13 +135,13 @@ pub(crate) async fn sign_in(
 async fn check(accounts: &Accounts, name: &Name, password: String) -> Result<String, SignInError> {
     let account = accounts.store.account_credentials(name).await?;
     // Read this before the password is checked, so that both answers take equally long.
-    let standing = accounts.store.directory_status(name).await?;
+    let status = accounts.store.directory_status(name).await?;
     let turn = timeout(TURN_TIME, Arc::clone(&accounts.passwords.hashing).acquire_owned()).await;
     let permit = turn.map_err(|_| NO_TURN)?;
     let (right, account) = hashing(permit.ok(), password, account).await?;
     let account = account.filter(|_| right).ok_or(SignInError::Wrong)?;
     let person = Person { name: name.clone(), administrator: account.administrator };
-    admit(person, Authority::Account, standing).map_err(|_| {
+    admit(person, Authority::Account, status).map_err(|_| {
         tracing::info!(
             user = name.as_str(),
             "refused to sign in a user who is not enabled in the directory"

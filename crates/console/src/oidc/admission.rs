@@ -35,16 +35,16 @@ pub(crate) enum NotAdmitted {
 pub(crate) fn admit(
     person: Person,
     authority: Authority,
-    standing: DirectoryStatus,
+    directory: DirectoryStatus,
 ) -> Result<Person, NotAdmitted> {
     let Person { name, administrator } = person;
     let is_vouched_for = administrator || authority == Authority::Account;
-    let needs_no_directory = !standing.known && is_vouched_for;
-    match standing.status {
+    let needs_no_directory = !directory.known && is_vouched_for;
+    match directory.status {
         UserStatus::Disabled => Err(NotAdmitted::Disabled(name)),
         UserStatus::Deleted if !needs_no_directory => Err(NotAdmitted::Unknown(name)),
         UserStatus::Enabled | UserStatus::Deleted => {
-            Ok(Person { name, administrator: administrator || standing.administrator })
+            Ok(Person { name, administrator: administrator || directory.administrator })
         }
     }
 }
@@ -60,9 +60,9 @@ mod tests {
     const NEVER_NAMED: DirectoryStatus = DirectoryStatus { known: false, ..DELETED };
 
     /// `None` if the user may not sign in; otherwise, whether as an administrator.
-    fn admitted(claimed: bool, authority: Authority, standing: DirectoryStatus) -> Option<bool> {
+    fn admitted(claimed: bool, authority: Authority, directory: DirectoryStatus) -> Option<bool> {
         let person = Person { name: Name::parse("anna").unwrap(), administrator: claimed };
-        admit(person, authority, standing).ok().map(|it| it.administrator)
+        admit(person, authority, directory).ok().map(|it| it.administrator)
     }
 
     #[test]

@@ -101,9 +101,9 @@ async fn begin_session(
     }
     let now = (app.clock)();
     let person = provider.person(&flow, query.raw("code"), now).await?;
-    let standing = app.store.directory_status(&person.name).await?;
+    let status = app.store.directory_status(&person.name).await?;
     let administrator = person.administrator;
-    let caller = admit(person, Authority::Provider, standing)?;
+    let caller = admit(person, Authority::Provider, status)?;
     let token = Token::random()?;
     let session = NewProviderSession {
         digest: &token.digest(),

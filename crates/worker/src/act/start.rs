@@ -26,7 +26,7 @@ const WAIT_FOR_SOLO: Duration = Duration::from_secs(4);
 /// Starts an attempt as it was decided, or puts it off.
 pub(super) async fn start(
     context: &Context,
-    mut loaded: Loaded<'_>,
+    mut loaded: Box<Loaded<'_>>,
     sending: Sending,
     guard: &mut DeliveryGuard,
 ) -> Result<Option<FollowUp>, WorkerError> {
@@ -70,7 +70,8 @@ pub(super) async fn start(
         solo,
         guard,
     };
-    attempt(context, content(context, &loaded, &webhook, &sending), holds).await
+    let post = content(context, &loaded, &webhook, &sending);
+    attempt(context, &post, holds).await
 }
 
 /// The permit of an attempt, or the follow-up with which it is put off.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_broker::{Incoming, Settle};
+use fanfare_broker::{Incoming, Settle, job};
 use fanfare_core::job::{AttemptRef, Job, MAX_DELIVERIES};
 use fanfare_failpoints::failpoint;
 use futures_util::StreamExt as _;
@@ -38,7 +38,7 @@ pub(super) async fn run_later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Rece
                 requeue(vec![received.incoming.settle]).await;
                 continue;
             }
-            match Job::from_bytes(&received.incoming.message.body) {
+            match job::read(&received.incoming.message) {
                 Ok(Job::FirstByReference(dues)) => {
                     add_job(&lane, &mut group, received, &dues, AttemptKind::First);
                 }
@@ -56,7 +56,7 @@ pub(super) async fn run_later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Rece
                         drop(open);
                     });
                 }
-                Err(error) => park(&lane, received.incoming, received.open, error),
+                Err(error) => park(&lane, received.incoming, received.open, &error),
             }
             if group.deliveries.len() >= MAX_DELIVERIES {
                 attempt_group(&lane, std::mem::take(&mut group)).await;
