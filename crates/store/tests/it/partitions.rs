@@ -45,7 +45,7 @@ pub(crate) async fn age_ledger(database: &Database, days: i32) {
 async fn filled(database: &Database, table: &str) -> Vec<String> {
     let sql = format!("select distinct tableoid::regclass::text from {table} order by 1");
     let rows = database.client.query(&sql, &[]).await.unwrap();
-    rows.iter().map(|row| row.get(0)).collect()
+    rows.iter().map(|row| row.try_get(0).unwrap()).collect()
 }
 
 /// Routes an event again, with this horizon of recognition.
@@ -130,7 +130,7 @@ async fn drop_partitions(database: &Database) {
 async fn until_waiting(database: &Database) {
     let waits = "select count(*) > 0 from pg_locks where not granted";
     eventually("a statement waits for a lock", SOON, async || {
-        let waits: bool = database.client.query_one(waits, &[]).await.unwrap().get(0);
+        let waits: bool = database.client.query_one(waits, &[]).await.unwrap().try_get(0).unwrap();
         waits.then_some(())
     })
     .await;
@@ -260,7 +260,7 @@ async fn rows_of_an_existing_installation_are_in_the_partitions_after_the_migrat
                       (select count(*) from events join attempts using (batch, received_at)),
                       (select count(*) from ledger_partitions where since is null and not is_default)";
     let row = client.query_one(sql, &[]).await.unwrap();
-    let found: [i64; 4] = std::array::from_fn(|index| row.get(index));
+    let found: [i64; 4] = std::array::from_fn(|index| row.try_get(index).unwrap());
     assert_eq!(found, [3, 0, 4, 2]);
     // A process of the version before waits for its upgrade.
     let insert =

@@ -39,18 +39,18 @@ async fn retain(database: &Database, keep: Keep) -> usize {
 async fn events(database: &Database) -> Vec<String> {
     let sql = "select event_id from events order by 1";
     let rows = database.client.query(sql, &[]).await.unwrap();
-    rows.iter().map(|row| row.get(0)).collect()
+    rows.iter().map(|row| row.try_get(0).unwrap()).collect()
 }
 
 async fn count(database: &Database, table: &str) -> i64 {
     let sql = format!("select count(*) from {table}");
-    database.client.query_one(&sql, &[]).await.unwrap().get(0)
+    database.client.query_one(&sql, &[]).await.unwrap().try_get(0).unwrap()
 }
 
 /// The number of keys. Near the end of a week, each is there twice.
 async fn keys(database: &Database) -> i64 {
     let sql = "select count(distinct key) from event_keys";
-    database.client.query_one(sql, &[]).await.unwrap().get(0)
+    database.client.query_one(sql, &[]).await.unwrap().try_get(0).unwrap()
 }
 
 /// Records how a delivery ended, and settles its event.
