@@ -44,7 +44,11 @@ async fn round(config: &Config) -> Result<(), StoreError> {
     for _ in 0..STEPS {
         match config.store.retention_step(config.keep).await? {
             Step::Done => break,
-            Step::Busy => tracing::debug!("a lock was not free in time; dropping is tried again"),
+            // Everything waits behind a try, so there is one in a minute.
+            Step::Busy => {
+                tracing::debug!("a lock was not free in time; dropping is tried again later");
+                break;
+            }
             Step::Swept(rows) => tracing::debug!(rows, "removed rows that were kept until now"),
             Step::Dropped { partition, kept } => {
                 tracing::info!(partition, kept, "dropped a partition that is no longer kept");

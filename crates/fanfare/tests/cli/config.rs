@@ -53,6 +53,8 @@ const DEFAULTS: [(&str, &str); 32] = [
     ("FANFARE_DIRECTORY_GAP_WAIT", "5s"),
     ("FANFARE_DIRECTORY_HISTORY", "7d"),
     ("FANFARE_MASK", "connection-strings"),
+    ("FANFARE_KEEP_FACTS", "90d"),
+    ("FANFARE_RECOGNITION", "30d"),
     ("FANFARE_PREFETCH", "256"),
     ("FANFARE_DELIVERY_QUEUES", "1"),
     ("FANFARE_CONCURRENCY", "1024"),
