@@ -2,7 +2,6 @@
 //! acknowledged when their attempts are in the ledger and their follow-ups are on the broker.
 
 mod group;
-mod recheck;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

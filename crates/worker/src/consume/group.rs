@@ -13,13 +13,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::recheck::recheck;
 use super::{Lane, MAX_LOOKUP, Received, defer_job, park, requeue, settle_jobs};
 use crate::delivery::DueDelivery;
-use crate::follow_up::AttemptKind;
-use crate::follow_up::FOLLOW_UP_MISSING;
+use crate::follow_up::{AttemptKind, FOLLOW_UP_MISSING, in_doubt_since};
 use crate::guard::JobGuard;
-use crate::in_doubt::split;
+use crate::in_doubt::{Doubt, come_back, split};
 
 /// How long a job waits for others that share its statements to the database. Delays are exact to about
 /// a second.
@@ -72,7 +70,7 @@ pub(super) async fn run_later_attempts(lane: Lane, mut jobs: mpsc::Receiver<Rece
 
 /// Adds a job to the group. The job is split instead if it was redelivered so often that one of its
 /// deliveries may be the cause, or if it is wider than any job that a router makes.
-pub(super) fn add_job(
+fn add_job(
     lane: &Arc<Lane>,
     group: &mut Group,
     Received { incoming, open, .. }: Received,
@@ -107,7 +105,7 @@ pub(super) fn add_job(
 
 /// Jobs that are worked on together.
 #[derive(Default)]
-pub(super) struct Group {
+struct Group {
     /// Their deliveries, one job after the other.
     deliveries: Vec<DueDelivery>,
     /// For each job, the number of its deliveries and how it is settled.
@@ -123,7 +121,7 @@ impl Group {
 }
 
 /// Begins to work on a group when there are permits for it.
-pub(super) async fn attempt_group(lane: &Arc<Lane>, group: Group) {
+async fn attempt_group(lane: &Arc<Lane>, group: Group) {
     if group.jobs.is_empty() {
         return;
     }
@@ -153,6 +151,26 @@ pub(super) async fn attempt_group(lane: &Arc<Lane>, group: Group) {
         join(for_group.pipeline(&[]).run_by_reference(attempts, permit), settled).await;
         drop(open);
     });
+}
+
+/// Attempts the deliveries of a recheck that comes back, if the doubt about them is over: no worker can
+/// have the inline job of one open. If it is not over, the recheck goes round through the delay ladder.
+async fn recheck(lane: Arc<Lane>, received: Received, dues: Vec<AttemptRef>) {
+    let since = in_doubt_since(&received.incoming.message);
+    let since = since.unwrap_or_else(|| lane.context.now());
+    let result = match lane.context.doubt_is_over(since).await {
+        Ok(true) => {
+            let mut group = Group::default();
+            add_job(&lane, &mut group, received, &dues, AttemptKind::First);
+            return attempt_group(&lane, group).await;
+        }
+        Ok(false) => {
+            let again = come_back(&lane.context, dues, Doubt::Recheck { since });
+            lane.publisher.publish(again).await
+        }
+        Err(error) => Err(error),
+    };
+    settle_jobs(vec![(received.incoming.settle, result)]).await;
 }
 
 /// Receives jobs that arrive at nearly the same time; false at the end.
