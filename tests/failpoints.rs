@@ -4,6 +4,7 @@
 mod disturbed;
 mod rare;
 mod supervisor;
+mod traces;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
