@@ -1,8 +1,10 @@
 //! Processes that end at each step between two durable actions, tens of times, while events are
 //! published: nothing is lost, and only what was under way is sent twice.
 
+mod disturbed;
 mod rare;
 mod supervisor;
+mod traces;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,24 +20,25 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::world::{SOON, World, publish_on};
-use supervisor::{Crew, KILLS, Supervisor};
+use supervisor::{Crew, KILLS, LIKELY, Supervisor};
 use verdict::Verdict;
 
-/// The time between two events.
+/// The time between two events, in most scenes.
 const PACE: Duration = Duration::from_millis(40);
 
 /// The webhooks' paths.
 const PATHS: [&str; 2] = ["/a", "/b"];
 
 /// A router, and a worker, that no failpoint ends.
-const ROUTER: Crew = Crew { role: "router", processes: 1, steps: &[], kills: 0 };
-const WORKER: Crew = Crew { role: "worker", processes: 1, steps: &[], kills: 0 };
+const ROUTER: Crew = Crew { role: "router", processes: 1, steps: &[], kills: 0, percent: 0 };
+const WORKER: Crew = Crew { role: "worker", processes: 1, steps: &[], kills: 0, percent: 0 };
 
 const ROUTERS: Crew = Crew {
     role: "router",
     processes: 2,
     steps: &[Step::RouterTakes, Step::RouterPlans, Step::RouterPublishes, Step::RouterAcknowledges],
     kills: KILLS,
+    percent: LIKELY,
 };
 
 const FIRST_ATTEMPTS: Crew = Crew {
@@ -51,6 +54,7 @@ const FIRST_ATTEMPTS: Crew = Crew {
         Step::WorkerAcknowledges,
     ],
     kills: KILLS,
+    percent: LIKELY,
 };
 
 const LATER_ATTEMPTS: Crew = Crew {
@@ -58,6 +62,7 @@ const LATER_ATTEMPTS: Crew = Crew {
     processes: 2,
     steps: &[Step::WorkerReads, Step::WorkerPublishesDeadLetter],
     kills: KILLS,
+    percent: LIKELY,
 };
 
 /// A world for processes that end often: they hold little at a time, and wait for little.
@@ -83,6 +88,18 @@ fn one_event(number: usize, _revision: i64) -> Vec<Value> {
     vec![numbered(number)]
 }
 
+/// Whether the receiver refuses this request: the first attempts of one webhook, and all attempts of
+/// the other one.
+fn fails(request: &Request) -> bool {
+    request.path == PATHS[1] || is_first_attempt(request)
+}
+
+/// Whether this request is a first attempt.
+fn is_first_attempt(request: &Request) -> bool {
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    body["Attempt"] == json!(1)
+}
+
 /// What happens to an installation.
 struct Scene<'a> {
     world: &'a World,
@@ -91,20 +108,24 @@ struct Scene<'a> {
     answer: fn(&Request, usize) -> Reply,
     /// What is published under a number, when the directory began at a revision.
     publish: fn(usize, i64) -> Vec<Value>,
+    /// The time between two numbers.
+    pace: Duration,
 }
 
 /// A scene that was played. Its processes run on.
 struct Played<'a> {
     receiver: Receiver,
     supervisor: Supervisor<'a>,
-    deliveries: usize,
+    /// The number of events that the broker confirmed.
+    events: usize,
     _processes: Vec<Process>,
 }
 
 impl<'a> Scene<'a> {
-    /// Lets the failpoints of the crews end processes while events are published.
-    async fn play(self) -> Played<'a> {
-        let Self { world, crews, answer, publish } = self;
+    /// Lets the failpoints of the crews end processes, while events are published and `meanwhile` goes
+    /// on.
+    async fn play(self, meanwhile: impl Future<Output = ()>) -> Played<'a> {
+        let Self { world, crews, answer, publish, pace } = self;
         let receiver = Receiver::start().await;
         receiver.answer_with(answer);
         for path in PATHS {
@@ -118,22 +139,26 @@ impl<'a> Scene<'a> {
         let (done, began) = (AtomicBool::new(false), Instant::now());
         let each = crews.iter().flat_map(|crew| std::iter::repeat_n(*crew, crew.processes));
         let supervised = async {
-            let processes = join_all(each.map(|crew| supervisor.supervise(crew))).await;
+            let all = join_all(each.map(|crew| supervisor.supervise(crew)));
+            let processes = tokio::select! {
+                processes = all => processes,
+                () = async { meanwhile.await; std::future::pending().await } => Vec::new(),
+            };
             done.store(true, Ordering::Relaxed);
             processes
         };
-        let published = publish_until(world, publish, &done);
-        let (published, processes) = tokio::join!(published, supervised);
+        let published = publish_until(world, publish, pace, &done);
+        let (events, processes) = tokio::join!(published, supervised);
         let (counts, took) = (supervisor.counts(), began.elapsed());
-        println!("{counts:?} in {took:?}, {published} events");
-        let deliveries = published * PATHS.len();
-        Played { receiver, supervisor, deliveries, _processes: processes }
+        println!("{counts:?} in {took:?}, {events} events");
+        Played { receiver, supervisor, events, _processes: processes }
     }
 
-    /// Plays the scene, and holds what happened against the promises.
+    /// Plays the scene with nothing else going on, and checks what happened against the promises.
     async fn survive(self) -> Verdict {
         let world = self.world;
-        Verdict::reach(world, &self.play().await).await
+        let played = self.play(std::future::pending()).await;
+        Verdict::of_all_webhooks(world, &played).await
     }
 }
 
@@ -141,6 +166,7 @@ impl<'a> Scene<'a> {
 async fn publish_until(
     world: &World,
     messages: fn(usize, i64) -> Vec<Value>,
+    pace: Duration,
     done: &AtomicBool,
 ) -> usize {
     let amqp = Amqp::connect(&world.report_server_url()).await.unwrap();
@@ -151,18 +177,19 @@ async fn publish_until(
             publish_on(&amqp, &message).await;
         }
         published += 1;
-        pass(PACE).await;
+        pass(pace).await;
     }
     published
 }
 
 #[test]
 fn each_failpoint_ends_processes_in_one_of_these_tests() {
-    let crews = [&ROUTERS, &FIRST_ATTEMPTS, &LATER_ATTEMPTS].into_iter().chain(rare::CREWS);
+    let own = [&ROUTERS, &FIRST_ATTEMPTS, &LATER_ATTEMPTS];
+    let crews = own.into_iter().chain(rare::CREWS).chain(disturbed::CREWS);
     let tried: BTreeSet<&str> = crews.flat_map(|crew| crew.steps).map(|step| step.name()).collect();
     let all: BTreeSet<&str> = Step::ALL.iter().map(|step| step.name()).collect();
     let untried: Vec<&str> = all.difference(&tried).copied().collect();
-    assert_eq!(untried, rare::UNTRIED.map(Step::name));
+    assert_eq!(untried, disturbed::UNTRIED.map(Step::name));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,6 +199,7 @@ async fn routers_that_end_at_any_step_lose_nothing() {
         crews: &[ROUTERS, WORKER],
         answer: |_, _| Reply::status(200),
         publish: one_event,
+        pace: PACE,
     };
     let verdict = scene.survive().await;
     assert_eq!(verdict.duplicates, 0, "no worker ended");
@@ -185,6 +213,7 @@ async fn workers_that_end_at_any_step_of_a_first_attempt_lose_nothing() {
         crews: &[ROUTER, FIRST_ATTEMPTS],
         answer: |_, _| Reply::status(200),
         publish: one_event,
+        pace: PACE,
     };
     scene.survive().await;
 }
@@ -194,13 +223,9 @@ async fn workers_that_end_at_any_step_of_a_later_attempt_lose_nothing() {
     let scene = Scene {
         world: &world().await.with("FANFARE_RETRY_ATTEMPTS", "2"),
         crews: &[ROUTER, LATER_ATTEMPTS],
-        // One webhook fails once, and the other one always.
-        answer: |request: &Request, _| {
-            let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-            let well = request.path == "/a" && body["Attempt"] != json!(1);
-            Reply::status(if well { 200 } else { 500 })
-        },
+        answer: |request, _| Reply::status(if fails(request) { 500 } else { 200 }),
         publish: one_event,
+        pace: PACE,
     };
     scene.survive().await;
 }

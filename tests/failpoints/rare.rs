@@ -8,8 +8,8 @@ use fanfare_testkit::receiver::Reply;
 use fanfare_testkit::wait::eventually;
 use serde_json::{Value, json};
 
-use super::supervisor::{Crew, KILLS};
-use super::{PATHS, ROUTER, Scene, WORKER, numbered, one_event, world};
+use super::supervisor::{Crew, KILLS, LIKELY};
+use super::{PACE, ROUTER, Scene, WORKER, numbered, one_event, world};
 
 const DOCUMENTS: Crew = Crew {
     role: "router",
@@ -24,27 +24,19 @@ const DOCUMENTS: Crew = Crew {
         Step::DirectoryAcknowledges,
     ],
     kills: KILLS,
+    percent: LIKELY,
 };
 
-const SLOW: Crew =
-    Crew { role: "worker", processes: 3, steps: &[Step::WorkerReleases], kills: KILLS };
+const SLOW: Crew = Crew {
+    role: "worker",
+    processes: 3,
+    steps: &[Step::WorkerReleases],
+    kills: KILLS,
+    percent: LIKELY,
+};
 
 /// The crews of these tests.
 pub(super) const CREWS: [&Crew; 2] = [&DOCUMENTS, &SLOW];
-
-/// Steps that this load does not reach: those of the reconciler and of a console, and what follows from a
-/// 410, from a lost session, and from a wait of seconds before an attempt. Set `FAILPOINTS` by hand.
-pub(super) const UNTRIED: [Step; 9] = [
-    Step::ReconcilerLeases,
-    Step::ReconcilerNotes,
-    Step::Reconciles,
-    Step::ResendPublishes,
-    Step::ResendRestarts,
-    Step::WorkerPauses,
-    Step::WorkerPostpones,
-    Step::WorkerReleasesLease,
-    Step::WorkerSecures,
-];
 
 /// A document of the directory, an event that waits for it, and an event that is refused.
 fn document_and_events(number: usize, revision: i64) -> Vec<Value> {
@@ -69,10 +61,11 @@ async fn routers_that_end_at_any_step_of_a_document_or_a_refused_event_lose_noth
         crews: &[DOCUMENTS, WORKER],
         answer: |_, _| Reply::status(200),
         publish: document_and_events,
+        pace: PACE,
     };
     let verdict = scene.survive().await;
     let refused: BTreeSet<String> =
-        (0..verdict.deliveries / PATHS.len()).map(|number| format!("refused-{number}")).collect();
+        (0..verdict.events).map(|number| format!("refused-{number}")).collect();
     eventually("each refused event has a dead letter", Duration::from_mins(1), async || {
         let letters = world.json(&["dead-letters", "list", "--queue", "events"]).await;
         let event = |letter: &Value| letter["event"].as_str().unwrap_or_default().to_owned();
@@ -92,6 +85,7 @@ async fn workers_that_end_in_the_middle_of_a_slow_attempt_lose_nothing() {
             _ => Reply::status(200),
         },
         publish: one_event,
+        pace: PACE,
     };
     scene.survive().await;
 }

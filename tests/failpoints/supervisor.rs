@@ -17,8 +17,8 @@ pub(super) const KILLS: usize = 15;
 /// The variable with another number, for all failpoints.
 const KILLS_VARIABLE: &str = "FAILPOINT_KILLS";
 
-/// How likely a process ends at a step that it reaches, in percent.
-const LIKELY: u8 = 30;
+/// How likely a process ends at most steps that it reaches, in percent.
+pub(super) const LIKELY: u8 = 30;
 
 /// The longest time until a process reaches one of its failpoints.
 const REACHED: Duration = Duration::from_mins(4);
@@ -34,6 +34,8 @@ pub(super) struct Crew {
     pub(super) steps: &'static [Step],
     /// How often each failpoint ends a process.
     pub(super) kills: usize,
+    /// How likely a process ends at a step that it reaches, in percent.
+    pub(super) percent: u8,
 }
 
 /// Starts processes, and counts their ends.
@@ -68,11 +70,11 @@ impl<'a> Supervisor<'a> {
     /// Keeps one process of a crew running until each of the crew's failpoints has ended enough
     /// processes. Returns one that no failpoint ends.
     pub(super) async fn supervise(&self, crew: Crew) -> Process {
-        let role = crew.role;
+        let (role, percent) = (crew.role, crew.percent);
         loop {
             let open = self.open(crew);
             let armed: Vec<String> =
-                open.iter().map(|name| format!("{name}={LIKELY}%return")).collect();
+                open.iter().map(|name| format!("{name}={percent}%return")).collect();
             let mut process = self.start(role, &armed.join(";"));
             if open.is_empty() {
                 return process;

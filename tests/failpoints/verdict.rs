@@ -10,8 +10,8 @@ use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::wait::eventually;
 use serde_json::Value;
 
-use super::Played;
 use super::supervisor::Supervisor;
+use super::{PATHS, Played};
 use crate::world::World;
 
 /// Long enough for the reconciler, and for leases of processes that ended.
@@ -24,6 +24,7 @@ const LAST_ROWS: &str = "select distinct on (batch, webhook) batch, webhook, sta
 /// What became of the deliveries.
 #[derive(Debug)]
 pub(super) struct Verdict {
+    pub(super) events: usize,
     pub(super) deliveries: usize,
     /// How many deliveries ended in each state.
     pub(super) states: BTreeMap<String, usize>,
@@ -34,20 +35,43 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Waits until all deliveries have ended, and checks what happened.
     pub(super) async fn reach(world: &World, played: &Played<'_>) -> Self {
-        let Played { receiver, supervisor, deliveries, .. } = played;
-        let (deliveries, began) = (*deliveries, Instant::now());
+        let Played { receiver, supervisor, events, .. } = played;
+        let (events, began) = (*events, Instant::now());
+        let deliveries = planned(world, events).await;
         let ended = settled(world, deliveries).await;
         delivered_are_those_that_arrived(receiver, &ended);
         dead_have_dead_letters(world, &ended).await;
         one_series(world);
-        let duplicates = only_attempts_under_way_repeat(receiver, supervisor);
+        let duplicates = only_attempts_under_way_repeat(world, receiver, supervisor);
         let mut states = BTreeMap::new();
         for state in ended.into_values() {
             *states.entry(state).or_default() += 1;
         }
         println!("ended after {:?}: {states:?}, {duplicates} duplicates", began.elapsed());
-        Self { deliveries, states, duplicates }
+        Self { events, deliveries, states, duplicates }
     }
+
+    /// The same; each event must be planned for each webhook.
+    pub(super) async fn of_all_webhooks(world: &World, played: &Played<'_>) -> Self {
+        let verdict = Self::reach(world, played).await;
+        assert_eq!(
+            verdict.deliveries,
+            verdict.events * PATHS.len(),
+            "not planned for each webhook"
+        );
+        verdict
+    }
+}
+
+/// Waits until each event is in the ledger; returns the number of deliveries in their plans.
+async fn planned(world: &World, events: usize) -> usize {
+    eventually(&format!("{events} events are planned"), SETTLED, async || {
+        let found: usize = world.sql("select count(*) from events").parse().unwrap();
+        if found == events { Ok(()) } else { Err(found) }
+    })
+    .await;
+    let plans = world.sql("select coalesce(sum(cardinality(webhooks)), 0) from events");
+    plans.parse().unwrap()
 }
 
 /// Waits until each delivery has ended; returns the state of each.
@@ -103,37 +127,59 @@ async fn dead_have_dead_letters(world: &World, ended: &HashMap<DeliveryId, Strin
     .await;
 }
 
-/// The rows of each delivery are numbered without a gap, and nothing follows an end.
+/// The rows of each delivery are numbered without a gap, and nothing follows an end but what a person
+/// asked for: a dead delivery that is sent again begins with a row that is pending.
 fn one_series(world: &World) {
     let broken = world.sql(
         "select count(*) from (
-             select state, entry,
-                    row_number() over of_delivery as number, lead(entry) over of_delivery as next
+             select state, entry, row_number() over of_delivery as number,
+                    lead(state) over of_delivery as next
              from attempts window of_delivery as (partition by batch, webhook order by entry)
          ) rows
-         where entry <> number or (next is not null and state <> 'retrying')",
+         where entry <> number or (state in ('delivered', 'dropped') and next is not null)
+            or (state = 'dead' and next <> 'pending')",
     );
     assert_eq!(broken, "0", "rows that follow an end, or gaps");
 }
 
+/// The number of POSTs that each row of the ledger counts, by the delivery and the row's number.
+fn attempts(world: &World) -> HashMap<(DeliveryId, i64), i64> {
+    let rows = world.sql("select batch || ' ' || webhook, entry, attempt from attempts");
+    let parse = |row: &str| {
+        let [delivery, entry, attempt] = row.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{row}")
+        };
+        let (batch, webhook) = delivery.split_once(' ').unwrap();
+        let id = DeliveryId::of(batch.parse().unwrap(), webhook.parse().unwrap());
+        ((id, entry.parse().unwrap()), attempt.parse().unwrap())
+    };
+    rows.lines().map(parse).collect()
+}
+
 /// An attempt is repeated only if the process that had begun it ended before it was recorded. Returns
 /// the number of repeated POSTs.
-fn only_attempts_under_way_repeat(receiver: &Receiver, supervisor: &Supervisor<'_>) -> usize {
-    let ended = supervisor.ended();
+fn only_attempts_under_way_repeat(
+    world: &World,
+    receiver: &Receiver,
+    supervisor: &Supervisor<'_>,
+) -> usize {
+    let (ended, attempts) = (supervisor.ended(), attempts(world));
     let mut begun: HashMap<(String, i64), HashSet<u32>> = HashMap::new();
-    let mut recorded: HashSet<(String, i64, u32)> = HashSet::new();
+    let mut recorded: HashSet<((String, i64), u32)> = HashSet::new();
     for Line { process, step, delivery, seq, .. } in trace::parse(&supervisor.trace()).unwrap() {
         let Some((batch, webhook)) = delivery.and_then(|(batch, webhook)| Some((batch, webhook?)))
         else {
             continue;
         };
-        let id = DeliveryId::of(batch.parse().unwrap(), webhook.parse().unwrap()).to_string();
+        let id = DeliveryId::of(batch.parse().unwrap(), webhook.parse().unwrap());
+        let before = attempts.get(&(id, seq - 1)).copied().unwrap_or_default();
+        let attempt = (id.to_string(), before + 1);
         match step.as_str() {
             "WorkerBegins" => {
-                begun.entry((id, seq)).or_default().insert(process);
+                begun.entry(attempt).or_default().insert(process);
             }
             "WorkerRecords" => {
-                recorded.insert((id, seq, process));
+                recorded.insert((attempt, process));
             }
             _ => {}
         }
@@ -145,15 +191,16 @@ fn only_attempts_under_way_repeat(receiver: &Receiver, supervisor: &Supervisor<'
         *posts.entry(attempt).or_default() += 1;
     }
     let mut duplicates = 0;
-    for ((id, seq), count) in posts {
-        let by = begun.remove(&(id.clone(), seq)).unwrap_or_default();
+    for (attempt, count) in posts {
+        let by = begun.remove(&attempt).unwrap_or_default();
         let cut = |process: &&u32| {
-            ended.contains(*process) && !recorded.contains(&(id.clone(), seq, **process))
+            ended.contains(*process) && !recorded.contains(&(attempt.clone(), **process))
         };
         let excused = by.iter().filter(cut).count();
+        let (id, number) = &attempt;
         assert!(
             count <= 1 + excused,
-            "attempt {seq} of {id} was sent {count} times, {excused} excused"
+            "attempt {number} of {id} was sent {count} times, {excused} excused"
         );
         duplicates += count - 1;
     }

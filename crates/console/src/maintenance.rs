@@ -56,6 +56,9 @@ async fn resend_steps(app: &App) -> Result<bool, StoreError> {
     let open = app.background.resends_open().await?;
     for id in &open {
         let begun = app.background.resend_step(*id, STEP).await?;
+        if begun.is_empty() {
+            continue;
+        }
         failpoint!(ResendRestarts, &begun);
         app.context.publisher.enqueue(&begun).await;
         failpoint!(ResendPublishes, &begun);

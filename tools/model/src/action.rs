@@ -21,9 +21,11 @@ pub enum Action {
     WorkerBegins(u8),
     /// A worker reads the history after it got its lease, and has access decided.
     WorkerReads(u8),
+    /// A worker puts off an attempt whose endpoint gets no request now, or that may not be decided now.
+    WorkerDefers(u8),
     /// The POST leaves, and succeeds or fails.
     WorkerSends(u8, bool),
-    /// A slow attempt takes a lease, and acknowledges its job.
+    /// A slow attempt has a lease, so its job may be acknowledged before the answer.
     WorkerReleases(u8),
     /// A worker commits the row.
     WorkerRecords(u8),

@@ -66,13 +66,25 @@ impl Model {
                 let take = |body| Action::WorkerTakes(worker, body);
                 actions.extend(bodies.into_iter().map(take));
             }
-            Working::Taken(_) => actions.push(Action::WorkerBegins(worker)),
+            Working::Taken(body) => {
+                actions.push(Action::WorkerBegins(worker));
+                if matches!(body, Body::Attempt(seq) if state.rows.len() < usize::from(seq)) {
+                    actions.push(Action::WorkerDefers(worker));
+                }
+            }
             Working::Leased(_) => actions.push(Action::WorkerReads(worker)),
-            Working::Sending { seq, .. } => {
+            Working::Sending { seq, slow, .. } => {
                 actions.extend([true, false].map(|well| Action::WorkerSends(worker, well)));
                 let lasts = seq == state.last && self.bug != Bug::LastIsReleased;
-                if state.held(Process::Worker(worker)).is_some() && !lasts {
+                // The POST of a slow attempt is under way.
+                if !slow {
+                    actions.push(Action::WorkerDefers(worker));
+                }
+                if !slow && !lasts {
                     actions.push(Action::WorkerReleases(worker));
+                }
+                if slow && state.held(Process::Worker(worker)).is_some() {
+                    actions.push(Action::WorkerAcknowledges(worker));
                 }
             }
             Working::Answered { .. } => actions.push(Action::WorkerRecords(worker)),
@@ -121,6 +133,7 @@ impl Model {
             Action::WorkerTakes(worker, body) => self.takes(&mut next, worker, body),
             Action::WorkerBegins(worker) => self.begins(&mut next, worker),
             Action::WorkerReads(worker) => self.reads(&mut next, worker),
+            Action::WorkerDefers(worker) => self.defers(&mut next, worker),
             Action::WorkerSends(worker, well) => self.sends(&mut next, worker, well),
             Action::WorkerReleases(worker) => releases(&mut next, worker),
             Action::WorkerRecords(worker) => records(&mut next, worker),
@@ -128,7 +141,9 @@ impl Model {
             Action::WorkerAcknowledges(worker) => {
                 next.acknowledge(Process::Worker(worker));
                 next.cut_off.retain(|other| *other != worker);
-                next.workers[usize::from(worker)] = Working::Idle;
+                if next.workers[usize::from(worker)] == Working::Published {
+                    next.workers[usize::from(worker)] = Working::Idle;
+                }
             }
             Action::Revoked => next.revoked = true,
             Action::LeaseExpires | Action::HolderFoundDead => {
@@ -170,10 +185,13 @@ impl Model {
             next.held(Process::Worker(worker)).is_none_or(|at| next.messages[at].redelivered)
                 && self.bug != Bug::AckBeforeRecord;
         let doubt = redelivered || next.in_doubt.contains(&worker);
+        // A job that waited for too long is decided as one by reference is.
+        let waited = body == Body::Inline && !doubt && next.plan_is_old;
+        let body = if waited { Body::Attempt(1) } else { body };
         let step = match body {
             Body::Event => Working::Published,
-            Body::Inline if !doubt && !next.plan_is_old => {
-                Working::Sending { seq: 1, leased: false, allowed: true }
+            Body::Inline if !doubt => {
+                Working::Sending { seq: 1, leased: false, allowed: true, slow: false }
             }
             Body::Inline | Body::Recheck if next.rows.is_empty() => {
                 Working::Recorded(self.again(Body::Attempt(1), true))
@@ -215,25 +233,38 @@ impl Model {
         } else if next.revoked && self.bug != Bug::RetryByPlan {
             Working::Answered { seq, outcome: Outcome::Dropped }
         } else {
-            Working::Sending { seq, leased: true, allowed: !next.revoked }
+            Working::Sending { seq, leased: true, allowed: !next.revoked, slow: false }
         };
     }
 
+    fn defers(self, next: &mut State, worker: u8) {
+        match next.workers[usize::from(worker)] {
+            Working::Taken(Body::Attempt(seq)) => self.put_off(next, worker, seq, false),
+            Working::Sending { seq, leased, .. } => self.put_off(next, worker, seq, leased),
+            _ => {}
+        }
+    }
+
+    /// Ends an attempt that is not begun: its lease is released, and a job takes the place of its job.
+    fn put_off(self, next: &mut State, worker: u8, seq: u8, leased: bool) {
+        let own = |lease: &Lease| lease.by == worker && lease.seq == seq;
+        if leased && next.lease.as_ref().is_some_and(own) {
+            next.lease = None;
+        }
+        let held = next.held(Process::Worker(worker)).map(|at| next.messages[at]);
+        let keeps = held.is_some_and(|message| message.redelivered);
+        next.workers[usize::from(worker)] =
+            Working::Recorded(self.again(Body::Attempt(seq), keeps));
+    }
+
     fn sends(self, next: &mut State, worker: u8, well: bool) {
-        let Working::Sending { seq, leased, allowed } = next.workers[usize::from(worker)] else {
+        let Working::Sending { seq, leased, allowed, .. } = next.workers[usize::from(worker)]
+        else {
             return;
         };
         // What waited for too long may be another's by now: it is put off.
         if next.in_doubt.contains(&worker) && self.bug != Bug::LateSend {
-            let own = |lease: &Lease| lease.by == worker && lease.seq == seq;
-            if leased && next.lease.as_ref().is_some_and(own) {
-                next.lease = None;
-            }
-            let held = next.held(Process::Worker(worker)).map(|at| next.messages[at]);
-            let keeps = held.is_some_and(|message| message.redelivered);
-            next.workers[usize::from(worker)] =
-                Working::Recorded(self.again(Body::Attempt(seq), keeps));
-            return;
+            return self.put_off(next, worker, seq, leased);
         }
         next.posts[usize::from(seq) - 1] += 1;
         next.leaked |= !allowed;
@@ -328,7 +359,7 @@ fn is_lost(state: &State) -> bool {
 }
 
 fn releases(next: &mut State, worker: u8) {
-    let Working::Sending { seq, leased, allowed } = next.workers[usize::from(worker)] else {
+    let Working::Sending { seq, leased, allowed, .. } = next.workers[usize::from(worker)] else {
         return;
     };
     let free = next.lease.is_none_or(|lease| !lease.live || lease.seq != seq);
@@ -336,8 +367,8 @@ fn releases(next: &mut State, worker: u8) {
         if !leased {
             next.lease = Some(Lease::new(seq, worker));
         }
-        next.acknowledge(Process::Worker(worker));
-        next.workers[usize::from(worker)] = Working::Sending { seq, leased: true, allowed };
+        next.workers[usize::from(worker)] =
+            Working::Sending { seq, leased: true, allowed, slow: true };
     }
 }
 

@@ -111,6 +111,8 @@ pub(crate) enum Working {
         leased: bool,
         /// The access rule allowed it.
         allowed: bool,
+        /// It is slow: its job may be acknowledged before the answer is there.
+        slow: bool,
     },
     /// The answer is there: the row is to be written.
     Answered {

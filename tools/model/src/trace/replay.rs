@@ -10,6 +10,7 @@
 //! that is known to have ended has done one action more, and the broker delivers again what such a
 //! process held.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Line;
@@ -115,7 +116,8 @@ fn tasks(lines: &[Line], batch: &str, webhook: &str) -> Vec<Task> {
         let key = (!is_router, line.process, if is_router { "" } else { line.task.as_str() });
         let about = match &line.delivery {
             Some((of, to)) => of == batch && to.as_deref().is_none_or(|to| to == webhook),
-            None => by_task.contains_key(&key),
+            // A task that reads for nothing says so about no delivery.
+            None => line.step == "WorkerAcknowledges" && by_task.contains_key(&key),
         };
         if !about {
             continue;
@@ -172,13 +174,24 @@ impl Replay<'_> {
         }
     }
 
+    /// What may come next, the likeliest last: the steps in the order of their times, then what the steps
+    /// need that leaves no line.
     fn successors(&self, node: &Node) -> Vec<Node> {
         let mut successors = Vec::new();
-        for task in 0..self.tasks.len() {
-            self.traced(node, task, &mut successors);
-            self.ends(node, task, &mut successors);
-        }
         self.silent(node, &mut successors);
+        for task in 0..self.tasks.len() {
+            self.ends(node, task, &mut successors);
+            self.defers(node, task, &mut successors);
+        }
+        let end = |task: usize| match node.at[task] {
+            At::Step(at) => self.tasks[task].steps.get(at).map(|step| step.end),
+            At::Untraced | At::Ended => None,
+        };
+        let mut tasks: Vec<usize> = (0..self.tasks.len()).collect();
+        tasks.sort_by_key(|task| Reverse(end(*task)));
+        for task in tasks {
+            self.traced(node, task, &mut successors);
+        }
         successors
     }
 
@@ -192,15 +205,39 @@ impl Replay<'_> {
         }
         let mut after = node.clone();
         after.at[task] = At::Step(at + 1);
-        for action in actions(&step.name, step.seq, *peer) {
+        if step.name == "WorkerAcknowledges" {
+            // It may have been for another job of the task.
+            successors.push(after.clone());
+        }
+        let mut actions = actions(&step.name, step.seq, *peer);
+        if !self.has_later_attempt(step.seq) {
+            // The likeliest outcome of the last attempt is a success.
+            actions.reverse();
+        }
+        for action in actions {
             if self.allows(&node.state, action) {
                 let state = self.model.next(&node.state, action);
                 successors.push(Node { state, ..after.clone() });
             }
         }
-        if step.name == "WorkerAcknowledges" {
-            // It may have been for another job of the task.
-            successors.push(after);
+    }
+
+    fn has_later_attempt(&self, seq: u8) -> bool {
+        self.tasks.iter().flat_map(|task| &task.steps).any(|step| step.seq > seq)
+    }
+
+    /// A deferral before a task publishes. It leaves no line of its own.
+    fn defers(&self, node: &Node, task: usize, successors: &mut Vec<Node>) {
+        let (At::Step(at), Process::Worker(number)) = (node.at[task], self.tasks[task].peer) else {
+            return;
+        };
+        let next = self.tasks[task].steps.get(at);
+        let action = Action::WorkerDefers(number);
+        if next.is_some_and(|step| step.name == "WorkerPublishes")
+            && self.allows(&node.state, action)
+        {
+            let state = self.model.next(&node.state, action);
+            successors.push(Node { state, at: node.at.clone() });
         }
     }
 

@@ -68,6 +68,7 @@ pub(super) fn is_of(action: Action, peer: Process) -> bool {
             Action::WorkerTakes(number, _)
             | Action::WorkerBegins(number)
             | Action::WorkerReads(number)
+            | Action::WorkerDefers(number)
             | Action::WorkerSends(number, _)
             | Action::WorkerReleases(number)
             | Action::WorkerRecords(number)

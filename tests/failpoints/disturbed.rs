@@ -1,0 +1,179 @@
+//! Steps that are reached only while something disturbs an installation: receivers that are gone,
+//! refused snapshots, lost sessions, lost jobs, and people who send dead deliveries again.
+
+use std::time::Duration;
+
+use fanfare_failpoints::Step;
+use fanfare_testkit::receiver::Reply;
+use fanfare_testkit::wait::pass;
+use serde_json::{Value, json};
+
+use super::supervisor::{Crew, KILLS, LIKELY};
+use super::verdict::Verdict;
+use super::{PACE, ROUTER, Scene, WORKER, is_first_attempt, one_event, world};
+use crate::world::{World, publish_on, unique};
+
+/// How often a failpoint ends a process if a new process reaches it only after many seconds.
+const FEW: usize = 2;
+
+/// The time between two events where little load is enough.
+const SLOW_PACE: Duration = Duration::from_millis(200);
+
+const GONE: Crew = Crew {
+    role: "worker",
+    processes: 2,
+    steps: &[Step::WorkerPauses],
+    kills: KILLS,
+    percent: LIKELY,
+};
+
+const HELD: Crew = Crew { steps: &[Step::WorkerReleasesLease], ..GONE };
+
+const CUT_OFF: Crew =
+    Crew { role: "worker", processes: 3, steps: &[Step::WorkerSecures], kills: FEW, percent: 100 };
+
+/// A router must watch the queues for a while before it knows that a job is lost.
+const RECONCILERS: Crew = Crew {
+    role: "router",
+    processes: 5,
+    steps: &[Step::ReconcilerLeases, Step::Reconciles, Step::ReconcilerNotes],
+    kills: FEW,
+    percent: 100,
+};
+
+const CONSOLES: Crew = Crew {
+    role: "console",
+    processes: 2,
+    steps: &[Step::ResendRestarts, Step::ResendPublishes],
+    kills: KILLS,
+    percent: 100,
+};
+
+/// The crews of these tests.
+pub(super) const CREWS: [&Crew; 5] = [&GONE, &HELD, &CUT_OFF, &RECONCILERS, &CONSOLES];
+
+/// A step that needs an attempt which waits for its limiters while its receiver asks for a wait.
+pub(super) const UNTRIED: [Step; 1] = [Step::WorkerPostpones];
+
+/// Does something again and again.
+async fn repeat(pause: Duration, mut what: impl AsyncFnMut()) {
+    loop {
+        pass(pause).await;
+        what().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_end_when_a_receiver_is_gone_lose_nothing() {
+    let world = world().await;
+    let scene = Scene {
+        world: &world,
+        crews: &[ROUTER, GONE],
+        answer: |_, _| Reply::status(410),
+        publish: one_event,
+        pace: PACE,
+    };
+    let resume = repeat(Duration::from_millis(200), async || {
+        for webhook in world.sql("select id from webhooks where paused").lines() {
+            world.fanfare(&["webhooks", "resume", webhook]).await;
+        }
+    });
+    let played = scene.play(resume).await;
+    Verdict::reach(&world, &played).await;
+}
+
+/// A snapshot of the directory in which `anna` may read everything, or one that is refused.
+fn snapshot(revision: i64, is_valid: bool) -> Value {
+    let enabled = if is_valid { json!(true) } else { json!("no") };
+    let anna = json!({ "name": "anna", "enabled": enabled, "roles": ["System Administrator"] });
+    json!({
+        "specversion": "1.0", "id": unique(), "source": "/tests", "type": "directory.snapshot",
+        "accessrevision": revision, "data": { "users": [anna], "roles": [] }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_end_while_the_directory_is_held_lose_nothing() {
+    let world = world().await;
+    let scene = Scene {
+        world: &world,
+        crews: &[ROUTER, HELD],
+        answer: |request, _| Reply::status(if is_first_attempt(request) { 500 } else { 200 }),
+        publish: one_event,
+        pace: PACE,
+    };
+    let amqp = world.amqp().await;
+    let mut revision = 1_000;
+    let hold = repeat(Duration::from_secs(2), async || {
+        publish_on(&amqp, &snapshot(revision, revision % 2 == 1)).await;
+        revision += 1;
+    });
+    let played = scene.play(hold).await;
+    publish_on(&amqp, &snapshot(1_000_000, true)).await;
+    Verdict::of_all_webhooks(&world, &played).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_end_after_they_lost_their_session_lose_nothing() {
+    let (world, proxy) = world().await.with_broker_proxy();
+    let scene = Scene {
+        world: &world,
+        crews: &[ROUTER, CUT_OFF],
+        answer: |_, _| Reply::status(200).after(Duration::from_millis(700)),
+        publish: one_event,
+        pace: PACE,
+    };
+    let reset = repeat(Duration::from_secs(3), async || proxy.reset());
+    let played = scene.play(reset).await;
+    Verdict::of_all_webhooks(&world, &played).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reconcilers_that_end_at_any_step_lose_nothing() {
+    // The worker has one job at a time, so that jobs wait in its queue and can be lost there.
+    let world = world().await.with("FANFARE_PREFETCH", "1");
+    let scene = Scene {
+        world: &world,
+        crews: &[RECONCILERS, WORKER],
+        answer: |_, _| Reply::status(200).after(Duration::from_millis(300)),
+        publish: one_event,
+        pace: SLOW_PACE,
+    };
+    let amqp = world.amqp().await;
+    let lose_jobs = repeat(Duration::from_millis(100), async || {
+        amqp.drain("fanfare.deliveries").await.unwrap();
+    });
+    let played = scene.play(lose_jobs).await;
+    Verdict::of_all_webhooks(&world, &played).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consoles_that_end_in_the_middle_of_a_resend_lose_nothing() {
+    let world = world()
+        .await
+        .with("FANFARE_RETRY_ATTEMPTS", "1")
+        .with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
+    let scene = Scene {
+        world: &world,
+        crews: &[ROUTER, WORKER, CONSOLES],
+        answer: |_, _| Reply::status(500),
+        publish: one_event,
+        pace: SLOW_PACE,
+    };
+    let played = scene.play(resend_for_ever(&world)).await;
+    Verdict::of_all_webhooks(&world, &played).await;
+}
+
+/// Asks for what died in the last two seconds to be sent again. A console that is asked begins at once,
+/// so the request is put where it is found by any console.
+async fn resend_for_ever(world: &World) {
+    repeat(Duration::from_millis(300), async || {
+        world.sql(
+            "insert into resends (id, webhook, since, asked_at, asked_by, total)
+             select gen_random_uuid(), id, now() - interval '2 seconds', now(), 'anna', 0
+             from webhooks
+             on conflict (webhook) where ended_at is null do nothing",
+        );
+    })
+    .await;
+}
