@@ -10,6 +10,7 @@ use fanfare_store::Store;
 
 use crate::Config;
 use crate::auth::passwords::{Accounts, Passwords};
+use crate::auth::via::TrustedProxies;
 use crate::oidc::provider::Provider;
 use crate::site::Site;
 
@@ -24,6 +25,7 @@ pub(crate) struct App {
     pub(crate) clock: fn() -> DateTime<Utc>,
     pub(crate) accounts: Accounts,
     pub(crate) site: Site,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) provider: Option<Provider>,
 }
 
@@ -42,6 +44,7 @@ impl App {
             webhooks_per_owner,
             local_accounts,
             url,
+            proxies,
             provider,
         } = config;
         let context = Context::new(store.clone(), Publisher::new(broker), webhooks_per_owner);
@@ -57,6 +60,7 @@ impl App {
             clock,
             accounts,
             site: Site::new(url),
+            proxies: TrustedProxies::new(proxies),
             provider,
         }
     }

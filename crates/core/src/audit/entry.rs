@@ -1,6 +1,8 @@
 //! Entries about accounts, deliveries, dead letters and the directory.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::Action;
 use super::text::{bounded, text};
@@ -128,14 +130,14 @@ impl Entry {
         account(Action::AccountPasswordChanged, name.key())
     }
 
-    /// The account with this folded name was disabled for a reason.
+    /// An account was disabled for a reason.
     #[must_use]
-    pub fn account_disabled(key: &str, reason: &str) -> Self {
+    pub fn account_disabled(name: &Name, reason: &str) -> Self {
         let after = json!({ "disabled": true, "disabledReason": bounded(reason) });
         Self {
             before: Some(json!({ "disabled": false })),
             after: Some(after),
-            ..account(Action::AccountDisabled, key)
+            ..account(Action::AccountDisabled, name.key())
         }
     }
 
@@ -169,7 +171,8 @@ impl Entry {
 
     /// A person requested to send dead deliveries of a webhook again.
     #[must_use]
-    pub fn resend_begun(id: uuid::Uuid, webhook: WebhookId, since: &str, total: i64) -> Self {
+    pub fn resend_begun(id: Uuid, webhook: WebhookId, since: DateTime<Utc>, total: i64) -> Self {
+        let since = since.to_rfc3339_opts(SecondsFormat::Millis, true);
         Self {
             webhook: Some(webhook),
             after: Some(json!({ "since": since, "total": total })),
@@ -179,7 +182,7 @@ impl Entry {
 
     /// A request to send deliveries again was cancelled after `begun` of `total` deliveries.
     #[must_use]
-    pub fn resend_cancelled(id: uuid::Uuid, webhook: WebhookId, begun: i64, total: i64) -> Self {
+    pub fn resend_cancelled(id: Uuid, webhook: WebhookId, begun: i64, total: i64) -> Self {
         Self {
             webhook: Some(webhook),
             after: Some(json!({ "begun": begun, "total": total })),
@@ -194,7 +197,7 @@ impl Entry {
         before.insert("letter".to_owned(), text(letter.id));
         before.insert("queue".to_owned(), text(letter.queue));
         before.insert("reason".to_owned(), text(letter.reason));
-        if let Some(event) = letter.event {
+        if let Some(event) = &letter.event {
             before.insert("event".to_owned(), text(event));
         }
         let (kind, id) = match letter.delivery {
@@ -208,12 +211,13 @@ impl Entry {
         }
     }
 
-    /// The directory was imported from a file.
+    /// The directory was imported from a file. It was at the revision `before`.
     #[must_use]
-    pub fn directory_imported(before: i64, after: i64, documents: usize, reset: bool) -> Self {
+    pub fn directory_imported(before: i64, imported: Imported) -> Self {
+        let Imported { revision, documents, reset } = imported;
         Self {
             before: Some(json!({ "revision": before })),
-            after: Some(json!({ "revision": after, "newDocuments": documents, "reset": reset })),
+            after: Some(json!({ "revision": revision, "newDocuments": documents, "reset": reset })),
             ..directory(Action::DirectoryImported)
         }
     }
@@ -251,15 +255,26 @@ impl AccountState {
     }
 }
 
-/// A dead letter, as far as an entry has it.
+/// The result of an import of the directory.
 #[derive(Debug, Clone, Copy)]
+pub struct Imported {
+    /// The revision of the directory after it.
+    pub revision: i64,
+    /// The number of new documents.
+    pub documents: usize,
+    /// Whether the history was removed before.
+    pub reset: bool,
+}
+
+/// A dead letter, as far as an entry has it.
+#[derive(Debug, Clone)]
 pub struct Letter<'a> {
     pub id: &'a str,
     /// `events` or `deliveries`.
     pub queue: &'a str,
     pub reason: &'a str,
     /// The publisher's id of its event.
-    pub event: Option<&'a str>,
+    pub event: Option<String>,
     /// The delivery that was given up.
     pub delivery: Option<DeliveryId>,
     pub webhook: Option<WebhookId>,
@@ -298,7 +313,7 @@ mod tests {
             id: "7",
             queue: "deliveries",
             reason: "exhausted",
-            event: Some("e"),
+            event: Some("e".to_owned()),
             delivery: Some(delivery),
             webhook: None,
         };

@@ -4,6 +4,7 @@
 //! pause, another secret, and everything else. So a search for one action finds all of its cases,
 //! whatever else the same request changed.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -104,15 +105,17 @@ pub fn secrets_listed(owner: Option<&Name>, count: usize) -> Entry {
     Entry { after, owner: owner.cloned(), ..listed }
 }
 
-/// A webhook got another secret. The previous ones sign as well until a time, if there is one.
+/// A webhook got another secret: the fingerprints of those before and of those that are valid now,
+/// the newest first. The previous ones sign as well until a time.
 #[must_use]
 pub fn secret_rotated(
     id: WebhookId,
     owner: &Name,
     fingerprints: (&[String], &[String]),
-    previous_until: &str,
+    previous_until: DateTime<Utc>,
 ) -> Entry {
     let (old, new) = fingerprints;
+    let previous_until = previous_until.to_rfc3339_opts(SecondsFormat::Millis, true);
     let before = serde_json::json!({ SECRETS: old });
     let after = serde_json::json!({ SECRETS: new, "previousUntil": previous_until });
     let rotated = about(Action::WebhookSecretRotated, id, owner);

@@ -100,6 +100,7 @@ fn prepare_console(settings: &Settings, _: &mut Observer) -> anyhow::Result<Role
         webhooks_per_owner: settings.load.webhooks_per_owner,
         local_accounts: settings.sign_in.local_accounts,
         url: settings.sign_in.console_url.clone(),
+        proxies: settings.console_proxies.0.clone(),
         provider: wiring::provider(settings)?,
     };
     let wanted = settings.console_listen;

@@ -1,10 +1,12 @@
 //! Restarts: a person has a delivery attempted again, in a new series.
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::{Author, Entry};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::{AttemptRef, Restart};
 use tokio_postgres::Row;
 
+use crate::audit;
 use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -31,6 +33,20 @@ impl Store {
         batch: BatchKey,
         webhook: WebhookId,
         scope: RestartScope,
+        author: &Author,
+    ) -> Result<Restart, StoreError> {
+        let entry =
+            |before: &str| Entry::delivery_retried(DeliveryId::of(batch, webhook), webhook, before);
+        self.restart(batch, webhook, scope, (author, &entry)).await
+    }
+
+    /// See [`delivery_restart`](Self::delivery_restart). The entry is made of the state before.
+    async fn restart(
+        &self,
+        batch: BatchKey,
+        webhook: WebhookId,
+        scope: RestartScope,
+        (author, entry): (&Author, &(dyn Fn(&str) -> Entry + Sync)),
     ) -> Result<Restart, StoreError> {
         // The restart writes the row whose sequence number a worker may be about to attempt. So it
         // takes the same lock as a claim, in the same row: a valid claim for that number refuses
@@ -38,11 +54,16 @@ impl Store {
         // refused.
         const SQL: &str = include_str!("../sql/delivery_restart.sql");
         let only_dead = scope == RestartScope::Dead;
-        let client = self.connection("restart the delivery").await?;
-        let row = client.query_one(SQL, &[&batch.0, &webhook.0, &only_dead]).await?;
-        if let Some(entry) = row.column("entry")? {
-            return Ok(Restart::Begun(AttemptRef { batch, webhook, sequence: entry }));
+        let mut client = self.connection("restart the delivery").await?;
+        let transaction = client.transaction().await?;
+        let row = transaction.query_one(SQL, &[&batch.0, &webhook.0, &only_dead]).await?;
+        if let Some(sequence) = row.column("entry")? {
+            let entry = entry(row.column("state_before")?);
+            audit::add(&transaction, author, &[entry]).await?;
+            transaction.commit().await?;
+            return Ok(Restart::Begun(AttemptRef { batch, webhook, sequence }));
         }
+        transaction.commit().await?;
         Ok(match (row.column("is_wanted")?, row.column("is_known")?) {
             (true, _) => Restart::UnderWay,
             (false, true) => Restart::MovedOn,
@@ -50,13 +71,17 @@ impl Store {
         })
     }
 
-    /// Begins a new series of attempts for a delivery that has a dead letter.
+    /// Begins a new series of attempts for a delivery that has a dead letter. `entry` is about the
+    /// letter.
     pub async fn delivery_restart_dead(
         &self,
         batch: BatchKey,
         webhook: WebhookId,
+        author: &Author,
+        entry: &Entry,
     ) -> Result<Restart, StoreError> {
-        let restart = self.delivery_restart(batch, webhook, RestartScope::Dead).await?;
+        let made = |_: &str| entry.clone();
+        let restart = self.restart(batch, webhook, RestartScope::Dead, (author, &made)).await?;
         if restart != Restart::Unknown {
             return Ok(restart);
         }
