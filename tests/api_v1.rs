@@ -1,5 +1,6 @@
 //! `/api/v1`: deliveries, events, dead letters, statistics, and changes of webhooks.
 
+mod audit;
 mod dead_letters;
 mod deliveries;
 mod described;

@@ -1,5 +1,6 @@
 //! The console's pages, requested as a browser does.
 
+mod audit;
 mod browser;
 mod deliveries;
 mod forgery;

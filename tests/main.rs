@@ -7,6 +7,7 @@ mod alerts;
 mod all;
 mod api;
 mod api_v1;
+mod audit;
 mod broken_queues;
 mod browser;
 mod caches;

@@ -2,6 +2,8 @@
 -- the migrations, if the roles of roles.sql exist. Each block first takes back what an earlier
 -- version gave.
 do $grants$
+declare
+    partition regclass;
 begin
 
 if exists (select from pg_roles where rolname = 'fanfare_router') then
@@ -34,6 +36,8 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
            directory_gaps, directory_refusals, directory_departures
         to fanfare_router;
     grant select, update on directory_state to fanfare_router;
+    -- The months of the audit trail. What it pauses, a trigger writes there.
+    grant execute on function make_audit_partitions(integer) to fanfare_router;
 end if;
 
 if exists (select from pg_roles where rolname = 'fanfare_worker') then
@@ -55,6 +59,8 @@ if exists (select from pg_roles where rolname = 'fanfare_worker') then
     grant select
         on directory_versions, directory_grants, directory_members, directory_state
         to fanfare_worker;
+    -- The audit trail says which webhooks it paused, and why.
+    grant insert on audit to fanfare_worker;
 end if;
 
 if exists (select from pg_roles where rolname = 'fanfare_console') then
@@ -88,6 +94,8 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
         on directory_versions, directory_grants, directory_members, directory_state,
            directory_snapshots, directory_gaps, directory_refusals, directory_departures
         to fanfare_console;
+    -- The audit trail grows, and nobody changes it.
+    grant select, insert on audit to fanfare_console;
 end if;
 
 if exists (select from pg_roles where rolname = 'fanfare_admin') then
@@ -99,6 +107,12 @@ if exists (select from pg_roles where rolname = 'fanfare_admin') then
         on function make_partitions(integer), drop_day(timestamptz), drop_week(timestamptz),
            sweep_kept(timestamptz, integer)
         to fanfare_admin;
+    -- Not even they change the audit trail. Its partitions are tables, too.
+    revoke update, delete on audit from fanfare_admin;
+    for partition in select inhrelid::regclass from pg_inherits where inhparent = 'audit'::regclass
+    loop
+        execute format('revoke all on %s from fanfare_admin', partition);
+    end loop;
 end if;
 
 end

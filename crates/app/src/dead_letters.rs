@@ -2,23 +2,35 @@
 
 use std::time::Instant;
 
-use fanfare_broker::dead_letters::{Choice, DeadLetter, Kind, Look, Position, Replay, replay};
-use fanfare_broker::{BrokerError, PublishError, Publisher, Session, job};
+use fanfare_broker::dead_letters::{
+    Choice, DeadLetter, Kind, Look, Position, Replay, dead_delivery, replay,
+};
+use fanfare_broker::{BrokerError, Destination, Message, PublishError, Publisher, Session, job};
+use fanfare_core::audit::entry::Letter;
+use fanfare_core::audit::{self, Author, Entry};
 use fanfare_core::ids::DeliveryId;
-use fanfare_core::job::Restart;
+use fanfare_core::job::{AttemptRef, Restart};
 use fanfare_store::{Store, StoreError};
 
 use crate::receiving::not_receiving;
 use crate::{Actor, NotAdministrator, NotReceiving};
 
 /// The action on dead letters.
-#[derive(Clone, Copy)]
-pub enum Action<'a> {
-    /// Route events again and retry deliveries. The ledger is in this database.
-    Replay(&'a Store),
-    /// Remove the letters for good. The ledger in this database keeps their deliveries no longer than
-    /// others.
-    Discard(&'a Store),
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Route events again and retry deliveries.
+    Replay,
+    /// Remove the letters for good. The ledger keeps their deliveries no longer than others.
+    Discard,
+}
+
+impl Action {
+    fn code(self) -> audit::Action {
+        match self {
+            Self::Replay => audit::Action::DeadLetterReplayed,
+            Self::Discard => audit::Action::DeadLetterDiscarded,
+        }
+    }
 }
 
 /// Which dead letters to replay or discard, and within which limits.
@@ -167,31 +179,47 @@ fn look(session: &Session, choice: Choice, from: Option<Position>, until: Option
     }
 }
 
+/// The connections that replays and discards use.
+#[derive(Clone, Copy)]
+pub struct Stores<'a> {
+    /// The broker, which has the letters.
+    pub session: &'a Session,
+    /// The ledger, and the audit trail.
+    pub store: &'a Store,
+}
+
 /// Replays or discards dead letters, the oldest of each queue first. `on_kept` gets each letter that
 /// can't be replayed.
+///
+/// Each letter gets an entry in the audit trail before it leaves its queue. If the process ends in
+/// between, the letter is still there, and has another entry when it is replayed or discarded again.
 ///
 /// # Errors
 ///
 /// [`Stopped`]
 pub async fn settle(
-    session: &Session,
+    stores: Stores<'_>,
     actor: &Actor,
-    action: Action<'_>,
+    action: Action,
     request: Request,
     mut on_kept: impl FnMut(DeadLetter, Kept),
 ) -> Result<Outcome, Stopped> {
     actor.administrator()?;
     let Request { choice, from, until, dry_run } = request;
-    let publisher = session.publisher();
-    let mut look = look(session, choice, from, until);
+    let settler = Settler {
+        store: stores.store,
+        publisher: stores.session.publisher(),
+        author: actor.author(),
+    };
+    let mut look = look(stores.session, choice, from, until);
     let mut count = 0;
     while let Some((kind, letter)) = look.next().await? {
         let kept = match action {
-            Action::Replay(store) if dry_run => why_not(store, kind, &letter).await?,
-            Action::Replay(store) => replay_one(store, &publisher, kind, &letter).await?,
-            Action::Discard(_) if dry_run => None,
-            Action::Discard(store) => {
-                discard_one(store, kind, &letter).await?;
+            Action::Replay if dry_run => settler.why_not(kind, &letter).await?,
+            Action::Replay => settler.replay(kind, &letter).await?,
+            Action::Discard if dry_run => None,
+            Action::Discard => {
+                settler.discard(kind, &letter).await?;
                 None
             }
         };
@@ -206,62 +234,101 @@ pub async fn settle(
     }
     let next = look.position();
     let missing = look.end().await?;
-    let is_replay = matches!(action, Action::Replay(_));
+    let is_replay = action == Action::Replay;
     tracing::info!(count, dry_run, is_replay, by = %actor, "replayed or discarded dead letters");
     Ok(Outcome { count, next, missing })
 }
 
-/// Records in the ledger that a letter is discarded, before the letter is removed: an undecided dead
-/// letter is kept for ever.
-async fn discard_one(store: &Store, kind: Kind, letter: &DeadLetter) -> Result<(), Stopped> {
-    // A worker's letter is named after the row of the ledger by which its delivery died. The letters
-    // of jobs that the broker gave up have no such row.
-    let sequence = letter.id.rsplit_once('-').and_then(|(_, sequence)| sequence.parse().ok());
-    if let (Ok(Replay::Delivery(batch, webhook)), Some(sequence)) = (replay(kind, letter), sequence)
-    {
-        store.delivery_discard(batch, webhook, sequence).await?;
-    }
-    Ok(())
+/// Replays or discards letters one by one.
+struct Settler<'a> {
+    store: &'a Store,
+    publisher: Publisher,
+    author: Author,
 }
 
-/// Returns why a letter would be kept, as far as that is known without replaying it.
-async fn why_not(store: &Store, kind: Kind, letter: &DeadLetter) -> Result<Option<Kept>, Stopped> {
-    match replay(kind, letter) {
-        Ok(Replay::Message(..)) => Ok(None),
-        Ok(Replay::Delivery(_, webhook)) => {
-            Ok(not_receiving(store, webhook).await?.map(Kept::NotReceiving))
-        }
-        Err(PublishError::Unsendable { .. }) => Ok(Some(Kept::Unsendable)),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Replays one letter. The caller removes it afterwards, unless this returns why it is kept.
-async fn replay_one(
-    store: &Store,
-    publisher: &Publisher,
-    kind: Kind,
-    letter: &DeadLetter,
-) -> Result<Option<Kept>, Stopped> {
-    let kept = why_not(store, kind, letter).await?;
-    if kept.is_some() {
-        return Ok(kept);
-    }
-    let (to, message) = match replay(kind, letter)? {
-        Replay::Message(queue, message) => (queue.into(), *message),
-        Replay::Delivery(batch, webhook) => {
-            let id = DeliveryId::of(batch, webhook);
-            match store.delivery_restart_dead(batch, webhook).await? {
-                Restart::Begun(due) => job::due(due)?,
-                Restart::MovedOn => return Ok(None),
-                Restart::UnderWay => return Ok(Some(Kept::InProgress(id))),
-                Restart::Unknown => return Ok(Some(Kept::Unknown(id))),
+impl Settler<'_> {
+    /// Returns why a letter would be kept, as far as that is known without replaying it.
+    async fn why_not(&self, kind: Kind, letter: &DeadLetter) -> Result<Option<Kept>, Stopped> {
+        match replay(kind, letter) {
+            Ok(Replay::Message(..)) => Ok(None),
+            Ok(Replay::Delivery(_, webhook)) => {
+                Ok(not_receiving(self.store, webhook).await?.map(Kept::NotReceiving))
             }
+            Err(PublishError::Unsendable { .. }) => Ok(Some(Kept::Unsendable)),
+            Err(error) => Err(error.into()),
         }
-    };
-    match publisher.publish(&to, message).await {
-        Ok(()) => Ok(None),
-        Err(PublishError::Unsendable { .. }) => Ok(Some(Kept::Unsendable)),
-        Err(error) => Err(error.into()),
     }
+
+    /// Replays one letter. The caller removes it afterwards, unless this returns why it is kept.
+    async fn replay(&self, kind: Kind, letter: &DeadLetter) -> Result<Option<Kept>, Stopped> {
+        let kept = self.why_not(kind, letter).await?;
+        if kept.is_some() {
+            return Ok(kept);
+        }
+        let (batch, webhook) = match replay(kind, letter)? {
+            Replay::Message(queue, message) => {
+                let kept = self.publish(&queue.into(), *message).await?;
+                if kept.is_none() {
+                    self.note(Action::Replay, kind, letter).await?;
+                }
+                return Ok(kept);
+            }
+            Replay::Delivery(batch, webhook) => (batch, webhook),
+        };
+        let id = DeliveryId::of(batch, webhook);
+        let entry = entry(Action::Replay, kind, letter);
+        match self.store.delivery_restart_dead(batch, webhook, &self.author, &entry).await? {
+            Restart::Begun(due) => {
+                let (to, message) = job::due(due)?;
+                self.publish(&to, message).await
+            }
+            Restart::MovedOn => {
+                self.note(Action::Replay, kind, letter).await?;
+                Ok(None)
+            }
+            Restart::UnderWay => Ok(Some(Kept::InProgress(id))),
+            Restart::Unknown => Ok(Some(Kept::Unknown(id))),
+        }
+    }
+
+    /// Discards one letter, which the caller removes afterwards. An undecided dead letter is kept for
+    /// ever, so the ledger notes the decision.
+    async fn discard(&self, kind: Kind, letter: &DeadLetter) -> Result<(), Stopped> {
+        // A worker's letter is named after the row of the ledger by which its delivery died. The
+        // letters of jobs that the broker gave up have no such row.
+        let sequence = letter.id.rsplit_once('-').and_then(|(_, sequence)| sequence.parse().ok());
+        let Some(((batch, webhook), sequence)) = dead_delivery(kind, letter).zip(sequence) else {
+            return self.note(Action::Discard, kind, letter).await;
+        };
+        let died = AttemptRef { batch, webhook, sequence, received_at: None };
+        let entry = entry(Action::Discard, kind, letter);
+        Ok(self.store.delivery_discard(died, &self.author, &entry).await?)
+    }
+
+    async fn publish(&self, to: &Destination, message: Message) -> Result<Option<Kept>, Stopped> {
+        match self.publisher.publish(to, message).await {
+            Ok(()) => Ok(None),
+            Err(PublishError::Unsendable { .. }) => Ok(Some(Kept::Unsendable)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Adds to the audit trail that a letter leaves its queue.
+    async fn note(&self, action: Action, kind: Kind, letter: &DeadLetter) -> Result<(), Stopped> {
+        Ok(self.store.audit_add(&self.author, &entry(action, kind, letter)).await?)
+    }
+}
+
+/// The entry of the audit trail about a letter.
+fn entry(action: Action, kind: Kind, letter: &DeadLetter) -> Entry {
+    let delivery = dead_delivery(kind, letter);
+    let shown = Letter {
+        id: &letter.id,
+        queue: kind.name(),
+        reason: &letter.reason,
+        event: letter.event(kind),
+        delivery: delivery.map(|(batch, webhook)| DeliveryId::of(batch, webhook)),
+        webhook: letter.webhook(kind),
+    };
+    Entry::dead_letter(action.code(), &shown)
 }

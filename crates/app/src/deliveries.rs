@@ -101,7 +101,8 @@ pub async fn retry(
         return Err(why.into());
     }
     let (batch, webhook) = store.delivery_find(id).await?.ok_or(DeliveryError::Unknown)?;
-    match store.delivery_restart(batch, webhook, RestartScope::NotPending).await? {
+    let (scope, author) = (RestartScope::NotPending, actor.author());
+    match store.delivery_restart(batch, webhook, scope, &author).await? {
         Restart::Begun(due) => {
             Ok(Retried::Begun { enqueued: context.publisher.enqueue(&[due]).await })
         }

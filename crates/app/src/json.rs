@@ -1,5 +1,6 @@
 //! The JSON forms, for the console's API and for `fanfare … --json`.
 
+pub mod audit;
 pub mod dead_letter;
 pub mod delivery;
 pub mod event;

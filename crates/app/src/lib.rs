@@ -7,6 +7,7 @@
 //! [`json`] has the JSON forms of the results, and [`clock`] formats times.
 
 mod actor;
+pub mod audit;
 pub mod clock;
 pub mod dead_letters;
 pub mod deliveries;

@@ -113,8 +113,8 @@ pub async fn begin(
         Origin::Form => DOUBLE_CLICK,
         Origin::Program => Duration::ZERO,
     };
-    let by = &actor.to_string();
-    let wanted = NewResend { webhook, since, by, same_within };
+    let (by, author) = (&actor.to_string(), &actor.author());
+    let wanted = NewResend { webhook, since, by, author, same_within };
     let resend = context.store.resend_ask(&wanted, MOST_OPEN).await?.ok_or(ResendError::TooMany)?;
     tracing::info!(
         webhook.id = %webhook, resend.id = %resend.id, by, since = %resend.since,
@@ -155,7 +155,7 @@ pub async fn cancel(
 ) -> Result<Progress, ResendError> {
     webhooks::find(context, actor, webhook).await?;
     let Resend { id, .. } = find(&context.store, webhook, which).await?;
-    if context.store.resend_cancel(webhook, id).await? {
+    if context.store.resend_cancel(webhook, id, &actor.author()).await? {
         tracing::info!(webhook.id = %webhook, resend.id = %id, by = %actor, "cancelled a resend");
     }
     show(context, actor, webhook, Which::Id(id)).await

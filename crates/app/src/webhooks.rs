@@ -23,7 +23,7 @@ use fanfare_store::{Store, StoreError};
 pub use change::{Patch, patch, pause, replace, resume};
 pub use import::{Entry, EntryError, EntryPosition, ImportError, Imported, import};
 pub use register::{NewWebhook, register};
-pub use secrets::{Rotated, reveal, rotate};
+pub use secrets::{Rotated, list_with_secrets, reveal, rotate};
 pub use verification::Verification;
 
 use crate::{Actor, Context, NotAdministrator};
@@ -124,7 +124,7 @@ pub async fn find(
 /// [`WebhookError`]
 pub async fn delete(context: &Context, actor: &Actor, id: WebhookId) -> Result<(), WebhookError> {
     check_manages(context, actor, id).await?;
-    if !context.store.webhook_delete(id).await? {
+    if !context.store.webhook_delete(id, &actor.author()).await? {
         return Err(WebhookError::Unknown);
     }
     tracing::info!(webhook.id = %id, by = %actor, "deleted a webhook");
@@ -138,7 +138,7 @@ pub async fn delete(context: &Context, actor: &Actor, id: WebhookId) -> Result<(
 /// [`WebhookError`]
 pub async fn delete_own(context: &Context, actor: &Actor) -> Result<(), WebhookError> {
     let Some(owner) = actor.user() else { return Ok(()) };
-    let count = context.store.webhooks_delete_of(owner).await?;
+    let count = context.store.webhooks_delete_of(owner, &actor.author()).await?;
     tracing::info!(count, %owner, by = %actor, "deleted all webhooks of an owner");
     Ok(())
 }

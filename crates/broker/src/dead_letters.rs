@@ -18,7 +18,7 @@ use crate::topology::Queue;
 pub use crate::letter::{DeadLetter, POISON, reject};
 pub use choice::{Choice, Kind};
 pub use look::{Look, NoPosition, Position};
-pub use replay::{Replay, replay};
+pub use replay::{Replay, dead_delivery, replay};
 pub use walk::{Walk, Walked};
 
 /// The decision about a letter.

@@ -11,6 +11,7 @@ use fanfare_store::Store;
 
 use crate::Config;
 use crate::auth::passwords::{Accounts, Passwords};
+use crate::auth::via::TrustedProxies;
 use crate::oidc::provider::Provider;
 use crate::publishing::Publishing;
 use crate::site::Site;
@@ -26,6 +27,7 @@ pub(crate) struct App {
     pub(crate) clock: fn() -> DateTime<Utc>,
     pub(crate) accounts: Accounts,
     pub(crate) site: Site,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) provider: Option<Provider>,
     pub(crate) publishing: Publishing,
     pub(crate) metrics: Arc<Metrics>,
@@ -46,6 +48,7 @@ impl App {
             webhooks_per_owner,
             local_accounts,
             url,
+            proxies,
             provider,
             metrics,
         } = config;
@@ -62,6 +65,7 @@ impl App {
             clock,
             accounts,
             site: Site::new(url),
+            proxies: TrustedProxies::new(proxies),
             provider,
             publishing: Publishing::default(),
             metrics,

@@ -7,3 +7,4 @@ pub(crate) mod forgery;
 pub(crate) mod passwords;
 pub(crate) mod throttle;
 pub(crate) mod token;
+pub(crate) mod via;

@@ -45,6 +45,7 @@ use fanfare_metrics::Console as Metrics;
 use fanfare_outbound::Client;
 use fanfare_store::Store;
 use fanfare_store::retry::{QueryError, retry_until_available};
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -90,6 +91,8 @@ pub struct Config {
     /// The console's address as clients see it, without a path; `None` to derive it from each
     /// request.
     pub url: Option<Url>,
+    /// The proxies whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<IpNet>,
     /// The identity provider that people sign in with, if there is one.
     pub provider: Option<oidc::Provider>,
     /// The metrics of what is published over HTTP.

@@ -4,12 +4,13 @@
 //! and watching deliveries). Read `visitor` first: it identifies the user, and checks that a form
 //! comes from a page of the console. Then `grid` (all webhooks), `edit` (a webhook's form),
 //! `webhook` and `deliveries` (one webhook and its deliveries), `signature` (why a signature does
-//! not match), and `resend` (retrying failed deliveries). `components` has the pieces that several
+//! not match), `resend` (retrying failed deliveries), and `audit` (who did what). `components` has the pieces that several
 //! pages use.
 //!
 //! The texts of the pages are in the templates; those that depend on codes are in `text`.
 
 pub(crate) mod assets;
+pub(crate) mod audit;
 mod components;
 pub(crate) mod deletion;
 pub(crate) mod deliveries;
@@ -20,6 +21,7 @@ mod fields;
 mod form;
 pub(crate) mod grid;
 mod health;
+mod history;
 mod page;
 pub(crate) mod provider;
 mod provider_error;
@@ -40,6 +42,8 @@ pub(crate) use error::no_route;
 
 /// The path of the grid of webhooks, which is the start page.
 pub(crate) const WEBHOOKS: &str = "/webhooks";
+/// The path of the audit trail.
+pub(crate) const AUDIT: &str = "/audit";
 /// The path of the sign-in page.
 pub(crate) const SIGN_IN: &str = "/sign-in";
 /// The path that sends people to the identity provider.

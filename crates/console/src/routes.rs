@@ -65,7 +65,9 @@ fn publishing() -> UtoipaMethodRouter<Shared> {
 
 /// The routes of the second API. Its paths are below [`v1::BASE`], and are not folded.
 fn v1() -> (Router<Shared>, OpenApi) {
-    use v1::{dead_letters, deliveries, events, limits, problem, resends, statistics, webhooks};
+    use v1::{
+        audit, dead_letters, deliveries, events, limits, problem, resends, statistics, webhooks,
+    };
     let (router, description) = OpenApiRouter::default()
         .routes(routes!(webhooks::show, webhooks::change))
         .routes(routes!(webhooks::test))
@@ -81,6 +83,7 @@ fn v1() -> (Router<Shared>, OpenApi) {
         .routes(routes!(dead_letters::replay_all))
         .routes(routes!(dead_letters::discard))
         .routes(routes!(statistics::show))
+        .routes(routes!(audit::list))
         .split_for_parts();
     let router = router
         .fallback(problem::no_route)
@@ -91,8 +94,8 @@ fn v1() -> (Router<Shared>, OpenApi) {
 
 fn pages() -> Router<Shared> {
     use pages::{
-        assets, deletion, deliveries, delivery, edit, grid, provider, resend, row, secret, sign_in,
-        signature, test, webhook,
+        assets, audit, deletion, deliveries, delivery, edit, grid, provider, resend, row, secret,
+        sign_in, signature, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
@@ -102,6 +105,7 @@ fn pages() -> Router<Shared> {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/assets/{name}", get(assets::show))
         .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
+        .route(pages::AUDIT, get(audit::show))
         .route("/webhooks/new", get(edit::new))
         .route("/webhooks/{id}", get(webhook::show))
         .route("/webhooks/{id}/edit", get(edit::edit).post(edit::save))

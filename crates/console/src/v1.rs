@@ -1,11 +1,13 @@
-//! `/api/v1`: deliveries, events, dead letters, statistics, and maintenance of webhooks.
+//! `/api/v1`: deliveries, events, dead letters, statistics, the audit trail, and maintenance of
+//! webhooks.
 //!
-//! The handlers are in [`deliveries`], [`webhooks`], [`resends`], [`events`], [`dead_letters`] and
-//! [`statistics`]. [`request`] reads requests, [`list`] makes pages of lists, [`problem`] has all
+//! The handlers are in [`deliveries`], [`webhooks`], [`resends`], [`events`], [`dead_letters`],
+//! [`statistics`] and [`audit`]. [`request`] reads requests, [`list`] makes pages of lists, [`problem`] has all
 //! failures, and `fanfare_app::json` has the JSON forms. Each handler of both APIs has its
 //! description as an attribute; [`openapi`] completes the description, and [`docs`] renders it for
 //! people.
 
+pub(crate) mod audit;
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
 pub(crate) mod docs;

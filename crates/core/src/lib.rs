@@ -21,10 +21,12 @@
 //!    answer.
 //! 6. [`explain`] gives the reasons why an event was sent to a webhook or not. [`test_event`]
 //!    builds the event with which an owner tests a webhook.
-//! 7. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
+//! 7. [`audit`] makes the entries of the audit trail.
+//! 8. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
 pub mod access;
 pub mod answer;
+pub mod audit;
 mod backlog;
 pub mod chain;
 pub mod delivery;

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod access;
+mod audit;
 mod config;
 mod dead_letters;
 mod deliveries;
@@ -50,6 +51,9 @@ pub(crate) enum Command {
     /// Manage the keys that encrypt the webhooks' secrets
     #[command(subcommand)]
     Secrets(secrets::Command),
+    /// List the audit trail: who did what, when, and from where
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// List and show events, and explain which webhooks got them and why
     #[command(subcommand)]
     Events(events::Command),
@@ -106,6 +110,7 @@ impl Command {
             Self::Directory(command) => directory::run(command, settings).await,
             Self::Webhooks(command) => webhooks::run(command, settings).await,
             Self::Secrets(command) => secrets::run(command, settings).await,
+            Self::Audit(command) => audit::run(command, settings).await,
             Self::Events(command) => events::run(command, settings).await,
             Self::Access(command) => access::run(command, settings).await,
             Self::Deliveries(command) => deliveries::run(command, settings).await,

@@ -9,6 +9,7 @@ mod input;
 mod lifecycle;
 mod logging;
 mod observe;
+mod operator;
 mod output;
 mod settings;
 mod spans;

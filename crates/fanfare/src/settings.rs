@@ -37,7 +37,7 @@ pub(crate) use value::Keys;
 
 use resolve::Environment;
 use sections::Servers;
-use value::by;
+use value::{Networks, by};
 
 /// All settings, parsed and checked.
 #[derive(Debug, Args)]
@@ -50,6 +50,13 @@ pub(crate) struct Settings {
     #[arg(value_parser = by(value::listen))]
     #[arg(long_help = "an address with a port, such as 127.0.0.1:8080 or [::]:8080")]
     pub(crate) console_listen: SocketAddr,
+    /// The proxies in front of the console whose X-Forwarded-For is believed. The audit trail has the
+    /// address that it names
+    #[arg(long, env = "FANFARE_CONSOLE_PROXIES", value_name = "NETWORKS", default_value = "")]
+    #[arg(help_heading = "Console", hide_default_value = true)]
+    #[arg(value_parser = by(|text| value::networks(text).map(Networks)))]
+    #[arg(long_help = "networks such as 10.1.0.0/16,127.0.0.1/32, separated by commas")]
+    pub(crate) console_proxies: Networks,
     #[command(flatten)]
     pub(crate) sign_in: SignIn,
     #[command(flatten)]
@@ -86,6 +93,11 @@ impl Settings {
     /// Reads the settings of this process.
     pub(crate) fn load(flags: &Flags) -> Result<Self, SettingsError> {
         Self::from_sources(flags, &|name| std::env::var_os(name))
+    }
+
+    /// The user who called sudo, if this process was started by it.
+    pub(crate) fn sudo_user() -> Option<String> {
+        std::env::var_os("SUDO_USER")?.into_string().ok().filter(|name| !name.is_empty())
     }
 
     fn from_sources(flags: &Flags, environment: Environment<'_>) -> Result<Self, SettingsError> {

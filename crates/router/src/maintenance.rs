@@ -1,6 +1,6 @@
 //! Maintenance: removes old rows, and warns of directory documents that seem to be lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_core::revisions::{Gap, Hold};
@@ -15,17 +15,25 @@ use crate::error::RouterError;
 const BATCH: i64 = 100;
 /// The pages of the table of claims that one statement sweeps: a few megabytes.
 const PAGES: i64 = 1000;
+/// The time between two checks for the next months of the audit trail.
+const PARTITIONS_EVERY: Duration = Duration::from_hours(6);
 /// The pause between two such statements, so that the database has time for others.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(), RouterError> {
     let (mut logged, mut hold) = (Vec::new(), None);
-    let mut page = 0;
+    let (mut page, mut partitions_at) = (0, None);
     loop {
         let sweep = retry_until_available(stop, || config.store.claims_sweep(page, PAGES)).await;
         page = or_later(sweep, "remove old claims")?.unwrap_or(0);
         let paces = retry_until_available(stop, || config.store.paces_sweep()).await;
         or_later(paces, "remove old paces of webhooks")?;
+        if partitions_at.is_none_or(|at: Instant| at.elapsed() >= PARTITIONS_EVERY) {
+            let partitions = || config.store.audit_make_partitions();
+            let made = retry_until_available(stop, partitions).await;
+            or_later(made, "make partitions of the audit trail")?;
+            partitions_at = Some(Instant::now());
+        }
         let state = retry_until_available(stop, || config.store.directory_state()).await;
         if let Some(state) = or_later(state, "read the directory's state")? {
             hold = log_hold(&state, hold);

@@ -3,14 +3,16 @@
 use argon2::Argon2;
 use argon2::password_hash::{self, PasswordHasher as _, PasswordVerifier as _};
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::entry::AccountState;
+use fanfare_core::audit::{Author, Entry};
 use fanfare_core::name::Name;
 use tokio_postgres::Row;
 
-use crate::connection::Acting;
+use crate::audit;
+use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
-use crate::statement::Run;
 
 /// A hash whose password is not known, with the parameters of all others. A check against it takes
 /// as long as the check for an account that exists.
@@ -47,6 +49,7 @@ impl Store {
         name: &Name,
         password: &str,
         administrator: bool,
+        author: &Author,
     ) -> Result<bool, StoreError> {
         const SQL: &str = "-- account_put
             with ended as (delete from sessions where account_key = $1)
@@ -58,11 +61,23 @@ impl Store {
                     disabled_reason = null, generation = accounts.generation + 1
             returning xmax = 0 as is_new";
         let hash = hashed(password).await?;
-        let client = self.connection("save the account").await?;
-        client
+        let mut client = self.connection("save the account").await?;
+        let transaction = client.transaction().await?;
+        let before = state(&transaction, name).await?;
+        let row = transaction
             .query_one(SQL, &[&name.key(), &name.as_str(), &hash, &administrator])
-            .await?
-            .column("is_new")
+            .await?;
+        let is_new = before.is_none() && row.column("is_new")?;
+        let after = AccountState { administrator, disabled: false };
+        let entry = if is_new {
+            Entry::account_created(name, administrator)
+        } else {
+            // Another process may have added the account since it was looked for.
+            Entry::account_replaced(name, before.unwrap_or(after), after)
+        };
+        audit::add(&transaction, author, &[entry]).await?;
+        transaction.commit().await?;
+        Ok(is_new)
     }
 
     /// Changes an account's password, and ends its sessions. Returns whether there is such an
@@ -71,39 +86,90 @@ impl Store {
         &self,
         name: &Name,
         password: &str,
+        author: &Author,
     ) -> Result<bool, StoreError> {
         const SQL: &str = "-- account_set_password
             with ended as (delete from sessions where account_key = $1)
             update accounts set password_hash = $2, generation = generation + 1
             where name_key = $1";
         let hash = hashed(password).await?;
-        let client = self.connection("change the account's password").await?;
-        client.execute(SQL, &[&name.key(), &hash]).await.map(|rows| rows == 1)
+        let mut client = self.connection("change the account's password").await?;
+        let transaction = client.transaction().await?;
+        if transaction.execute(SQL, &[&name.key(), &hash]).await? == 0 {
+            return Ok(false);
+        }
+        audit::add(&transaction, author, &[Entry::account_password_changed(name)]).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
-    /// Disables the account with this folded name, and ends its sessions. An account that is
-    /// disabled already keeps its first reason. Returns whether there is such an account.
-    pub async fn account_disable(&self, key: &str, reason: &str) -> Result<bool, StoreError> {
-        let client = self.connection("disable the account").await?;
-        account_disable(&client, key, reason).await
+    /// Disables an account, and ends its sessions. An account that is disabled already keeps its
+    /// first reason. Returns whether there is such an account.
+    pub async fn account_disable(
+        &self,
+        name: &Name,
+        reason: &str,
+        author: &Author,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "-- account_disable
+            with ended as (delete from sessions where account_key = $1)
+            update accounts a
+            set disabled_reason = case when o.enabled then $2 else a.disabled_reason end,
+                disabled_at = coalesce(a.disabled_at, now()), generation = a.generation + 1
+            from (select name_key, disabled_at is null as enabled from accounts
+                  where name_key = $1 for update) o
+            where a.name_key = o.name_key
+            returning o.enabled";
+        let mut client = self.connection("disable the account").await?;
+        let transaction = client.transaction().await?;
+        let Some(row) = transaction.query_opt(SQL, &[&name.key(), &reason]).await? else {
+            return Ok(false);
+        };
+        if row.column("enabled")? {
+            let entry = Entry::account_disabled(name, reason);
+            audit::add(&transaction, author, &[entry]).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Enables an account again. Its earlier sessions stay ended. Returns whether there is such an
     /// account.
-    pub async fn account_enable(&self, name: &Name) -> Result<bool, StoreError> {
+    pub async fn account_enable(&self, name: &Name, author: &Author) -> Result<bool, StoreError> {
+        const READ: &str = "-- account_enable
+            select disabled_at is not null as disabled, disabled_reason from accounts
+            where name_key = $1 for update";
         const SQL: &str = "-- account_enable
             update accounts
             set disabled_at = null, disabled_reason = null, generation = generation + 1
             where name_key = $1";
-        let client = self.connection("enable the account").await?;
-        client.execute(SQL, &[&name.key()]).await.map(|rows| rows == 1)
+        let mut client = self.connection("enable the account").await?;
+        let transaction = client.transaction().await?;
+        let Some(row) = transaction.query_opt(READ, &[&name.key()]).await? else {
+            return Ok(false);
+        };
+        transaction.execute(SQL, &[&name.key()]).await?;
+        if row.column("disabled")? {
+            let reason: Option<&str> = row.column("disabled_reason")?;
+            let entry = Entry::account_enabled(name, reason);
+            audit::add(&transaction, author, &[entry]).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Removes an account with its sessions. Returns whether there was such an account.
-    pub async fn account_remove(&self, name: &Name) -> Result<bool, StoreError> {
+    pub async fn account_remove(&self, name: &Name, author: &Author) -> Result<bool, StoreError> {
         const SQL: &str = "-- account_remove\ndelete from accounts where name_key = $1";
-        let client = self.connection("remove the account").await?;
-        client.execute(SQL, &[&name.key()]).await.map(|rows| rows == 1)
+        let mut client = self.connection("remove the account").await?;
+        let transaction = client.transaction().await?;
+        let Some(before) = state(&transaction, name).await? else {
+            return Ok(false);
+        };
+        transaction.execute(SQL, &[&name.key()]).await?;
+        audit::add(&transaction, author, &[Entry::account_removed(name, before)]).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Lists all accounts by name.
@@ -139,20 +205,21 @@ impl Store {
     }
 }
 
-/// Disables the account with this folded name as part of a caller's transaction; see
-/// [`Store::account_disable`].
-pub(crate) async fn account_disable(
-    client: &Acting<impl Run>,
-    key: &str,
-    reason: &str,
-) -> Result<bool, StoreError> {
-    const SQL: &str = "-- account_disable
-        with ended as (delete from sessions where account_key = $1)
-        update accounts
-        set disabled_reason = case when disabled_at is null then $2 else disabled_reason end,
-            disabled_at = coalesce(disabled_at, now()), generation = generation + 1
-        where name_key = $1";
-    client.execute(SQL, &[&key, &reason]).await.map(|rows| rows == 1)
+/// The state of an account, whose row is locked until the transaction ends; `None` when there is
+/// none.
+async fn state(
+    transaction: &Transaction<'_>,
+    name: &Name,
+) -> Result<Option<AccountState>, StoreError> {
+    const SQL: &str = "-- account_state
+        select administrator, disabled_at is not null as disabled from accounts
+        where name_key = $1 for update";
+    let row = transaction.query_opt(SQL, &[&name.key()]).await?;
+    let read = |row: Row| {
+        let (administrator, disabled) = (row.column("administrator")?, row.column("disabled")?);
+        Ok(AccountState { administrator, disabled })
+    };
+    row.map(read).transpose()
 }
 
 fn account(row: &Row) -> Result<Account, StoreError> {

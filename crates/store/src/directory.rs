@@ -17,6 +17,8 @@ mod versions;
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::entry::Imported;
+use fanfare_core::audit::{Author, Entry};
 use fanfare_core::directory::{Content, Document};
 use fanfare_core::revisions::{Hold, Revisions};
 use tokio_postgres::Row;
@@ -26,6 +28,7 @@ pub use refold::Refolded;
 pub(crate) use refold::refold;
 pub use refusals::{Refusal, Void};
 
+use crate::audit;
 use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -102,13 +105,26 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::RevisionJump`] with the first such revision.
-    pub async fn directory_apply_all(&self, documents: &[Document]) -> Result<Applied, StoreError> {
+    pub async fn directory_apply_all(
+        &self,
+        documents: &[Document],
+        author: &Author,
+    ) -> Result<Applied, StoreError> {
+        const BEFORE: &str = "-- directory_revision
+            select revision from directory_state for update";
         let mut client = self.connection(DOING).await?;
         let transaction = client.transaction().await?;
+        let before: i64 = transaction.query_one(BEFORE, &[]).await?.column("revision")?;
         let applied = take(&transaction, documents).await?;
         let jump = applied.jumps.first().and_then(|place| documents.get(*place));
         if let Some(jump) = jump {
             return Err(StoreError::RevisionJump { revision: jump.revision });
+        }
+        let (revision, documents) = (applied.revision, applied.versions);
+        if documents > 0 || revision != before {
+            let imported = Imported { revision, documents, reset: false };
+            let entry = Entry::directory_imported(before, imported);
+            audit::add(&transaction, author, &[entry]).await?;
         }
         transaction.commit().await?;
         Ok(applied)

@@ -13,6 +13,7 @@
 pub mod access;
 pub mod accounts;
 pub mod attempts;
+pub mod audit;
 mod cancel;
 pub mod claims;
 pub mod clock;

@@ -1,7 +1,9 @@
-//! Webhooks: how they are registered, read, changed, paused and deleted.
+//! Webhooks: how they are registered, read and changed.
 
 mod address;
+mod deletion;
 pub mod grid;
+mod pause;
 mod reseal;
 mod secrets;
 mod secrets_at;
@@ -10,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::{Action, Author, webhook as entries};
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
@@ -17,6 +20,7 @@ use fanfare_core::webhook::{Pacing, PauseReason, Properties, Webhook, WebhookUri
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::audit;
 use crate::connection::{Acting, Transaction};
 use crate::error::StoreError;
 use crate::keyring::Keyring;
@@ -84,12 +88,19 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::TooManyWebhooks`] when its owner has `most` webhooks already.
-    pub async fn webhook_register(&self, webhook: &Webhook, most: u32) -> Result<(), StoreError> {
+    pub async fn webhook_register(
+        &self,
+        webhook: &Webhook,
+        most: u32,
+        author: &Author,
+    ) -> Result<(), StoreError> {
         let mut client = self.connection("register the webhook").await?;
         let transaction = client.transaction().await?;
         lock_owner(&transaction, &webhook.owner).await?;
         self.insert(&transaction, INSERT, webhook).await?;
         check_number(&transaction, &webhook.owner, most).await?;
+        let entry = entries::created(webhook, Action::WebhookCreated);
+        audit::add(&transaction, author, &[entry]).await?;
         transaction.commit().await
     }
 
@@ -109,6 +120,7 @@ impl Store {
         &self,
         webhooks: &[Webhook],
         most: u32,
+        author: &Author,
     ) -> Result<u64, StoreError> {
         const SQL: &str = insert!("webhooks_import", "on conflict (id) do nothing");
         let mut client = self.connection("import webhooks").await?;
@@ -123,6 +135,8 @@ impl Store {
             let new = self.insert(&transaction, SQL, webhook).await?;
             if new > 0 {
                 changed.insert(&webhook.owner);
+                let entry = entries::created(webhook, Action::WebhookImported);
+                audit::add(&transaction, author, &[entry]).await?;
             }
             added += new;
         }
@@ -168,6 +182,7 @@ impl Store {
     pub async fn webhook_change(
         &self,
         id: WebhookId,
+        author: &Author,
         change: impl FnOnce(Webhook) -> Webhook + Send,
     ) -> Result<bool, StoreError> {
         const READ: &str = select!(
@@ -193,7 +208,8 @@ impl Store {
             return Ok(false);
         };
         let before = confidential(&self.keyring, &row)?;
-        let changed = change(webhook(&self.keyring, &row)?.webhook);
+        let old = webhook(&self.keyring, &row)?.webhook;
+        let changed = change(old.clone());
         let sealed = seal(&self.keyring, &changed, Some(&before))?;
         transaction
             .execute(
@@ -212,6 +228,7 @@ impl Store {
                 ],
             )
             .await?;
+        audit::add(&transaction, author, &entries::changes(&old, &changed)).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -273,52 +290,10 @@ impl Store {
         let client = self.connection("read webhooks").await?;
         client.query(&Cached(sql), parameters).await
     }
+}
 
-    /// Pauses a webhook at a person's request. A webhook that the service paused keeps its reason.
-    /// The service itself uses [`address_pause`](Self::address_pause). Returns whether there is such
-    /// a webhook.
-    pub async fn webhook_pause(&self, id: WebhookId) -> Result<bool, StoreError> {
-        const SQL: &str = "-- webhook_pause
-            update webhooks
-            set paused = true, paused_reason = case when paused then paused_reason end,
-                updated_at = now()
-            where id = $1 and deleted_at is null";
-        let client = self.connection("pause the webhook").await?;
-        client.execute(SQL, &[&id.0]).await.map(|rows| rows == 1)
-    }
-
-    /// Resumes a webhook at a person's request. Returns whether there is such a webhook.
-    pub async fn webhook_resume(&self, id: WebhookId) -> Result<bool, StoreError> {
-        const SQL: &str = "-- webhook_resume
-            update webhooks
-            set paused = false, paused_reason = null, failing_since = null, updated_at = now()
-            where id = $1 and deleted_at is null";
-        let client = self.connection("resume the webhook").await?;
-        client.execute(SQL, &[&id.0]).await.map(|rows| rows == 1)
-    }
-
-    /// Deletes a webhook and its secrets. Returns whether there was such a webhook.
-    pub async fn webhook_delete(&self, id: WebhookId) -> Result<bool, StoreError> {
-        const SQL: &str = "-- webhook_delete
-            with unpaced as (delete from webhook_paces where webhook = $1)
-            update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
-            where id = $1 and deleted_at is null";
-        let client = self.connection("delete the webhook").await?;
-        client.execute(SQL, &[&id.0]).await.map(|rows| rows == 1)
-    }
-
-    /// Deletes all webhooks of an owner, with their secrets. Returns how many there were.
-    pub async fn webhooks_delete_of(&self, owner: &Name) -> Result<u64, StoreError> {
-        const SQL: &str = "-- webhooks_delete_of
-            with unpaced as (
-                delete from webhook_paces p using webhooks w
-                where w.id = p.webhook and w.owner_key = $1
-            )
-            update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
-            where owner_key = $1 and deleted_at is null";
-        let client = self.connection("delete the webhooks").await?;
-        client.execute(SQL, &[&owner.key()]).await
-    }
+fn owner(row: &Row) -> Result<Name, StoreError> {
+    Name::parse(row.column("owner")?).ok_or_else(|| inconsistent("owner"))
 }
 
 /// Locks the number of an owner's webhooks until the transaction ends.

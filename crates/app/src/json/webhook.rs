@@ -106,11 +106,16 @@ pub fn for_operator(webhook: &Webhook, owner: OwnerState) -> OperatorView<'_> {
 mod tests {
     use super::*;
     use chrono::DateTime;
+    use fanfare_core::audit::{Door, Via};
     use fanfare_core::filter::Filters;
     use fanfare_core::ids::WebhookId;
     use fanfare_core::name::Name;
     use fanfare_core::webhook::{Pacing, Properties};
     use uuid::Uuid;
+
+    fn via() -> Via {
+        Via::door(Door::Api)
+    }
 
     fn webhook() -> Webhook {
         let properties = serde_json::from_str(r#"{"b":1,"a":"x"}"#).unwrap();
@@ -147,13 +152,14 @@ mod tests {
 
     #[test]
     fn an_administrator_sees_no_secret_and_no_header_value_of_another_user() {
-        let (webhook, root) = (webhook(), Actor::Administrator(Name::parse("root").unwrap()));
+        let (webhook, root) =
+            (webhook(), Actor::of_administrator(Name::parse("root").unwrap(), via()));
         let text = serde_json::to_string(&with_user(&root, &webhook)).unwrap();
         assert!(
             text.contains(r#""Secret":null"#) && text.contains(r#""X-A":"********""#),
             "{text}"
         );
-        let anna = Actor::User(Name::parse("ANNA").unwrap());
+        let anna = Actor::of_user(Name::parse("ANNA").unwrap(), via());
         let text = serde_json::to_string(&seen_by(&anna, &webhook)).unwrap();
         assert!(text.contains(r#""X-A":"1""#) && !text.contains("User"), "{text}");
     }

@@ -87,7 +87,7 @@ pub async fn patch(
 /// [`WebhookError`]
 pub async fn pause(context: &Context, actor: &Actor, id: WebhookId) -> Result<(), WebhookError> {
     check_manages(context, actor, id).await?;
-    if !context.store.webhook_pause(id).await? {
+    if !context.store.webhook_pause(id, &actor.author()).await? {
         return Err(WebhookError::Unknown);
     }
     tracing::info!(webhook.id = %id, by = %actor, "paused a webhook");
@@ -102,7 +102,7 @@ pub async fn pause(context: &Context, actor: &Actor, id: WebhookId) -> Result<()
 /// [`WebhookError`]
 pub async fn resume(context: &Context, actor: &Actor, id: WebhookId) -> Result<(), WebhookError> {
     if actor.is_administrator() {
-        if !context.store.webhook_resume(id).await? {
+        if !context.store.webhook_resume(id, &actor.author()).await? {
             return Err(WebhookError::Unknown);
         }
     } else {
@@ -137,7 +137,7 @@ async fn change(
         is_refused = is_reserved(actor, &webhook) && !changed.paused;
         if is_refused { webhook } else { changed }
     };
-    if !context.store.webhook_change(id, edit).await? {
+    if !context.store.webhook_change(id, &actor.author(), edit).await? {
         return Err(WebhookError::Unknown);
     }
     if is_refused { Err(RegistrationError::FormerOwner.into()) } else { Ok(()) }

@@ -127,7 +127,8 @@ pub async fn import(
     }
     let webhooks: Vec<Webhook> = whole.into_iter().map(|(_, webhook)| webhook).collect();
     let absent_owners = absent_owners(context, &webhooks).await?;
-    let new = store.webhooks_import(&webhooks, context.webhooks_per_owner).await?;
+    let (most, author) = (context.webhooks_per_owner, actor.author());
+    let new = store.webhooks_import(&webhooks, most, &author).await?;
     tracing::info!(count = new, by = %actor, "imported webhooks");
     let all = u64::try_from(webhooks.len() + without_secret.len()).unwrap_or(u64::MAX);
     Ok(Imported { new, known: all.saturating_sub(new), absent_owners })

@@ -38,7 +38,8 @@ pub async fn register(
     let id = WebhookId(Uuid::now_v7());
     let webhook = wanted.into_webhook(id, owner, random::secret()?, clock::now());
     verification.check(&webhook).await?;
-    context.store.webhook_register(&webhook, context.webhooks_per_owner).await?;
+    let (most, author) = (context.webhooks_per_owner, actor.author());
+    context.store.webhook_register(&webhook, most, &author).await?;
     tracing::info!(
         webhook.id = %id, owner = %webhook.owner, by = %actor, "registered a webhook"
     );

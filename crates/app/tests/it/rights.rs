@@ -12,7 +12,7 @@ use fanfare_store::deliveries::DeliveryFilter;
 use fanfare_store::events::EventFilter;
 use fanfare_store::explain::ExplainFilter;
 
-use crate::support::{Installation, name, wanted};
+use crate::support::{Installation, name, via, wanted};
 
 const EVENTS: EventFilter = EventFilter {
     event_type: None,
@@ -27,7 +27,7 @@ const EVENTS: EventFilter = EventFilter {
 async fn another_users_webhook_does_not_exist_for_any_use_case() {
     let installation = Installation::new().await;
     let (context, id) = (&installation.context, installation.webhook("anna").await);
-    let bob = &Actor::User(name("bob"));
+    let bob = &Actor::of_user(name("bob"), via());
     let skip = Verification::Skip;
     let results = [
         webhooks::find(context, bob, id).await.map(drop),
@@ -56,7 +56,7 @@ async fn another_users_webhook_does_not_exist_for_any_use_case() {
         assert!(is_unknown, "{number}: {result:?}");
     }
     webhooks::delete_own(context, bob).await.unwrap();
-    let anna = &Actor::User(name("anna"));
+    let anna = &Actor::of_user(name("anna"), via());
     assert!(!webhooks::find(context, anna, id).await.unwrap().paused);
 }
 
@@ -64,7 +64,7 @@ async fn another_users_webhook_does_not_exist_for_any_use_case() {
 async fn a_user_can_neither_list_nor_create_anything_of_other_users() {
     let installation = Installation::new().await;
     let context = &installation.context;
-    let bob = &Actor::User(name("bob"));
+    let bob = &Actor::of_user(name("bob"), via());
     for scope in [OwnerScope::All, OwnerScope::Of(name("anna")), OwnerScope::NotAName] {
         let listed = webhooks::list(context, bob, &scope).await.map(drop);
         assert!(matches!(listed, Err(WebhookError::NotAdministrator(_))), "{listed:?}");
@@ -92,13 +92,13 @@ async fn a_webhook_whose_secrets_can_not_be_opened_can_be_paused_and_deleted() {
     let installation = Installation::new().await;
     let id = installation.webhook("anna").await;
     let context = &installation.with_key("other");
-    for actor in [Actor::Operator, Actor::Administrator(name("root"))] {
+    for actor in [Actor::of_operator("root", via()), Actor::of_administrator(name("root"), via())] {
         let found = webhooks::find(context, &actor, id).await.map(drop);
         assert!(matches!(found, Err(WebhookError::Store(_))), "{found:?}");
         webhooks::pause(context, &actor, id).await.unwrap();
         webhooks::resume(context, &actor, id).await.unwrap();
     }
-    webhooks::delete(context, &Actor::Administrator(name("root")), id).await.unwrap();
-    let deleted = webhooks::delete(context, &Actor::Operator, id).await;
+    webhooks::delete(context, &Actor::of_administrator(name("root"), via()), id).await.unwrap();
+    let deleted = webhooks::delete(context, &Actor::of_operator("root", via()), id).await;
     assert!(matches!(deleted, Err(WebhookError::Unknown)), "{deleted:?}");
 }

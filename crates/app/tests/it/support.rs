@@ -2,6 +2,7 @@
 
 use fanfare_app::webhooks::{NewWebhook, Verification, register};
 use fanfare_app::{Actor, Context, Publisher};
+use fanfare_core::audit::{Door, Via};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::registration::{Members, Registration};
@@ -31,7 +32,7 @@ impl Installation {
     /// Registers a webhook of this owner.
     pub(crate) async fn webhook(&self, owner: &str) -> WebhookId {
         let owner = name(owner);
-        let actor = Actor::User(owner.clone());
+        let actor = Actor::of_user(owner.clone(), via());
         let new = NewWebhook { owner, wanted: wanted(), verification: Verification::Skip };
         register(&self.context, &actor, new).await.unwrap().id
     }
@@ -56,4 +57,9 @@ pub(crate) fn name(text: &str) -> Name {
 pub(crate) fn wanted() -> Registration {
     let members = Members::parse(br#"{"WebHookUri":"https://example.org/hook"}"#).unwrap();
     Registration::parse(&members).unwrap()
+}
+
+/// A request to the API.
+pub(crate) fn via() -> Via {
+    Via::door(Door::Api)
 }

@@ -25,7 +25,7 @@ pub enum Replay {
 ///
 /// [`PublishError::Unsendable`]
 pub fn replay(kind: Kind, letter: &DeadLetter) -> Result<Replay, PublishError> {
-    Ok(match (kind, dead_delivery(letter)) {
+    Ok(match (kind, dead_delivery(kind, letter)) {
         (Kind::Events, _) => Replay::Message(event_queue(letter), Box::new(event(letter))),
         (Kind::Deliveries, Some((batch, webhook))) => Replay::Delivery(batch, webhook),
         (Kind::Deliveries, None) => {
@@ -35,8 +35,12 @@ pub fn replay(kind: Kind, letter: &DeadLetter) -> Result<Replay, PublishError> {
     })
 }
 
-/// The delivery that a worker gave up, from the headers of its letter.
-fn dead_delivery(letter: &DeadLetter) -> Option<(BatchKey, WebhookId)> {
+/// The delivery that a worker gave up, from the headers of its letter; `None` for any other letter.
+#[must_use]
+pub fn dead_delivery(kind: Kind, letter: &DeadLetter) -> Option<(BatchKey, WebhookId)> {
+    if kind == Kind::Events {
+        return None;
+    }
     let id = |name| letter.message.headers.text(name);
     let batch = id("x-fanfare-batch")?.parse().ok()?;
     Some((batch, id("x-fanfare-webhook")?.parse().ok()?))

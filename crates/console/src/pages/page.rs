@@ -24,6 +24,8 @@ const HEADERS: [(HeaderName, &str); 3] = [
 pub(super) struct Frame {
     pub(super) paths: &'static Paths,
     pub(super) user: Option<CurrentUser>,
+    /// Whether the page belongs to the audit trail. All others belong to the webhooks.
+    pub(super) is_audit: bool,
 }
 
 /// The user who is signed in.
@@ -37,12 +39,17 @@ pub(super) struct CurrentUser {
 impl Frame {
     /// The frame for a visitor who is not signed in.
     pub(super) fn anonymous() -> Self {
-        Self { paths: &PATHS, user: None }
+        Self { paths: &PATHS, user: None, is_audit: false }
     }
 
     /// The frame for a user who is signed in.
     pub(super) fn of(user: CurrentUser) -> Self {
-        Self { paths: &PATHS, user: Some(user) }
+        Self { paths: &PATHS, user: Some(user), is_audit: false }
+    }
+
+    /// The same frame around the audit trail.
+    pub(super) fn of_audit(self) -> Self {
+        Self { is_audit: true, ..self }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The texts for codes and states. All other texts are in the templates.
 
+use fanfare_core::audit::{Action, Door};
 use fanfare_core::explain::OwnerState;
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::PauseReason;
@@ -77,6 +78,54 @@ pub(super) fn resend_ended(ended: ResendEnd) -> &'static str {
             "ResendEnd because the webhook was paused: the rest stays as it was."
         }
         ResendEnd::WebhookDeleted => "ResendEnd because the webhook was deleted.",
+    }
+}
+
+/// The way by which a request came in, to follow the name of the person.
+pub(super) fn door(code: &str) -> &'static str {
+    match Door::parse(code) {
+        Some(Door::Console) => "console",
+        Some(Door::Api) => "API",
+        Some(Door::Cli) => "command line",
+        Some(Door::System) => "by itself",
+        None => "another version of the service",
+    }
+}
+
+/// What was done, by the code of the audit trail. A later version may have written another code.
+pub(super) fn action(code: &str) -> &str {
+    match Action::parse(code) {
+        Some(action) => known_action(action),
+        None => code,
+    }
+}
+
+/// The label of an action.
+pub(super) fn known_action(action: Action) -> &'static str {
+    match action {
+        Action::WebhookCreated => "Webhook created",
+        Action::WebhookImported => "Webhook imported",
+        Action::WebhookChanged => "Webhook changed",
+        Action::WebhookPaused => "Webhook paused",
+        Action::WebhookResumed => "Webhook resumed",
+        Action::WebhookDeleted => "Webhook deleted",
+        Action::WebhookSecretRevealed => "Secret shown",
+        Action::WebhookSecretsListed => "Secrets listed",
+        Action::WebhookSecretRotated => "Secret replaced",
+        Action::AccountCreated => "Account added",
+        Action::AccountChanged => "Account changed",
+        Action::AccountPasswordChanged => "Password changed",
+        Action::AccountDisabled => "Account disabled",
+        Action::AccountEnabled => "Account enabled",
+        Action::AccountRemoved => "Account removed",
+        Action::DeliveryRetried => "Delivery sent again",
+        Action::ResendBegun => "Failed deliveries sent again",
+        Action::ResendCancelled => "Sending again cancelled",
+        Action::DeadLetterReplayed => "Dead letter replayed",
+        Action::DeadLetterDiscarded => "Dead letter discarded",
+        Action::DirectoryImported => "Directory imported",
+        Action::DirectoryRevisionAccepted => "Directory revision accepted",
+        Action::DirectoryRefusedAccepted => "Refused snapshots accepted",
     }
 }
 

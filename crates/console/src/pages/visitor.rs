@@ -74,7 +74,10 @@ impl FromRequestParts<Shared> for Visitor {
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, PageError> {
         let htmx = parts.headers.contains_key("hx-request");
         let caller = match cookie::token(&app.site, &parts.headers) {
-            Some(token) => Caller::of(app, token).await?.map(|caller| (caller, token.to_owned())),
+            Some(token) => {
+                let caller = Caller::of_page(app, token, parts).await?;
+                caller.map(|caller| (caller, token.to_owned()))
+            }
             None => None,
         };
         match caller {

@@ -12,7 +12,7 @@ use super::error::PageError;
 use super::page::{Frame, page};
 use super::row::{self, Row};
 use super::visitor::{Id, Visitor};
-use super::{resend, text};
+use super::{audit, history, resend, text};
 use crate::app::Shared;
 
 #[derive(Template)]
@@ -39,6 +39,9 @@ struct WebhookPage {
     deliveries: Deliveries,
     /// The open resend of failed deliveries.
     resending: Option<Resending>,
+    /// The newest entries of the audit trail, and the path of all of them.
+    history: Vec<history::Row>,
+    history_path: String,
 }
 
 /// The progress of a resend, and the path of its page.
@@ -88,6 +91,8 @@ pub(crate) async fn show(
         secrets: webhook.secrets.len(),
         deliveries,
         resending,
+        history: audit::recent(&app, &visitor, id).await?,
+        history_path: audit::path(id),
     };
     Ok(page(StatusCode::OK, &shown))
 }

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use fanfare_app::Actor;
-use fanfare_app::dead_letters::{self, Action, Listing, Outcome, Request, settle};
+use fanfare_app::dead_letters::{self, Action, Listing, Outcome, Request, Stores, settle};
 use fanfare_app::json::dead_letter as view;
 use fanfare_broker::Session;
 use fanfare_broker::dead_letters::{Choice, Kind, NoPosition, Position};
@@ -184,7 +184,7 @@ pub(crate) async fn replay_all(
     Administrator(actor): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    let action = Action::Replay(&app.store);
+    let action = Action::Replay;
     settle_selected(&app, &actor, action, members(body).await?).await
 }
 
@@ -208,13 +208,13 @@ pub(crate) async fn discard(
     Administrator(actor): Administrator,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle_selected(&app, &actor, Action::Discard(&app.store), members(body).await?).await
+    settle_selected(&app, &actor, Action::Discard, members(body).await?).await
 }
 
 async fn settle_selected(
     app: &App,
     actor: &Actor,
-    action: Action<'_>,
+    action: Action,
     selection: Selection,
 ) -> Result<Response, Problem> {
     let dry_run = selection.dry_run;
@@ -222,7 +222,8 @@ async fn settle_selected(
     let session = session(app).await?;
     let request = Request { choice, from, until: Some(Instant::now() + SEARCH_TIME), dry_run };
     let mut kept_because = Vec::new();
-    let settled = settle(&session, actor, action, request, |letter, why| {
+    let stores = Stores { session: &session, store: &app.store };
+    let settled = settle(stores, actor, action, request, |letter, why| {
         let (code, detail) = (why.code(), why.to_string());
         kept_because.push(KeptLetter { id: letter.id, code, detail });
     });

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, WebhookId};
+use fanfare_store::audit::AuditPosition;
 use fanfare_store::deliveries::Position;
 use fanfare_store::events::EventPosition;
 use serde::Serialize;
@@ -97,6 +98,23 @@ impl CursorKey for EventPosition {
     }
 }
 
+impl CursorKey for AuditPosition {
+    fn parts(&self) -> [String; 3] {
+        [micros(self.at), self.id.to_string(), "audit".to_owned()]
+    }
+
+    fn from_parts([at, id, list]: [&str; 3]) -> Option<Self> {
+        (list == "audit").then_some(())?;
+        Some(Self { at: time(at)?, id: id.parse().ok()? })
+    }
+}
+
+impl Parameter for AuditPosition {
+    fn read(text: &str) -> Result<Self, String> {
+        key(text)
+    }
+}
+
 impl Parameter for Position {
     fn read(text: &str) -> Result<Self, String> {
         key(text)
@@ -138,6 +156,9 @@ mod tests {
         assert_eq!(key(&cursor(&position)), Ok(position));
         let other = EventPosition { received_at: position.at, batch: position.batch, position: 3 };
         assert_eq!(key(&cursor(&other)), Ok(other));
+        let audit = AuditPosition { at: position.at, id: 7 };
+        assert_eq!(key(&cursor(&audit)), Ok(audit));
+        assert!(key::<AuditPosition>(&cursor(&other)).is_err());
         for wrong in ["", "a", "äöü", &cursor(&other)] {
             assert!(key::<Position>(wrong).is_err(), "{wrong}");
         }

@@ -6,6 +6,7 @@
 use axum::body::Bytes;
 use axum::http::header;
 use axum::response::IntoResponse;
+use fanfare_app::json::audit;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
@@ -18,12 +19,13 @@ pub(crate) fn outline() -> OpenApi {
         info(
             title = "Fanfare",
             description = "Webhooks of a report server: the drop-in API as the report server had \
-                           it, and the API about deliveries, events, dead letters and statistics.",
+                           it, and the API about deliveries, events, dead letters, statistics and \
+                           the audit trail.",
             license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
         ),
         servers((url = "/")),
         security(("bearer" = [])),
-        components(schemas(problem::Body)),
+        components(schemas(problem::Body, audit::Json<'static>)),
     )]
     struct Outline;
     <Outline as utoipa::OpenApi>::openapi()

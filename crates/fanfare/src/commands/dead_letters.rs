@@ -5,13 +5,16 @@ mod show;
 use std::collections::BTreeMap;
 
 use anyhow::{anyhow, bail};
-use fanfare_app::dead_letters::{self, Action, Kept, Listing, Outcome, Request, Stopped, settle};
+use fanfare_app::NotReceiving;
+use fanfare_app::dead_letters::{
+    self, Action, Kept, Listing, Outcome, Request, Stopped, Stores, settle,
+};
 use fanfare_app::json::dead_letter as view;
-use fanfare_app::{Actor, NotReceiving};
 use fanfare_broker::dead_letters::{Choice, Kind};
 use fanfare_core::ids::WebhookId;
 
 use super::{deliveries, ids};
+use crate::operator::operator;
 use crate::output::{self, Misuse};
 use crate::settings::Settings;
 use crate::table;
@@ -116,7 +119,8 @@ async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
     let listing = Listing { choice, from: None, until: None, limit: None };
     let (mut shown, mut rows) = (Vec::new(), Vec::new());
     // Keep only what is shown, because there may be many messages, and large ones.
-    let listed = dead_letters::list(&session, &Actor::Operator, listing, |kind, letter| {
+    let operator = operator();
+    let listed = dead_letters::list(&session, &operator, listing, |kind, letter| {
         if args.json {
             shown.push(serde_json::to_value(view::json(kind, &letter)));
         } else {
@@ -133,7 +137,7 @@ async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
 
 async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
     let session = wiring::session(settings, "dead-letters").await?;
-    let found = dead_letters::show(&session, &Actor::Operator, args.id.clone()).await;
+    let found = dead_letters::show(&session, &operator(), args.id.clone()).await;
     let found = found.map_err(failed)?;
     session.close().await;
     let Some((kind, letter)) = found else {
@@ -165,15 +169,17 @@ async fn replay_or_discard(
         return Err(Misuse(text.to_owned()).into());
     }
     let dry_run = args.dry_run;
-    let store = wiring::store(settings, "dead-letters")?;
+    let store = &wiring::store(settings, "dead-letters")?;
     let action = match fate {
-        Fate::Replay => Action::Replay(&store),
-        Fate::Discard => Action::Discard(&store),
+        Fate::Replay => Action::Replay,
+        Fate::Discard => Action::Discard,
     };
     let session = wiring::session(settings, "dead-letters").await?;
     let mut kept = KeptLetters::new(!args.ids.is_empty());
     let request = Request { choice, from: None, until: None, dry_run };
-    let settled = settle(&session, &Actor::Operator, action, request, |letter, why| {
+    let stores = Stores { session: &session, store };
+    let operator = operator();
+    let settled = settle(stores, &operator, action, request, |letter, why| {
         kept.add(&letter.id, why);
     });
     let settled = settled.await;

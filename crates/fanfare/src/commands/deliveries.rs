@@ -5,7 +5,7 @@ mod show;
 use anyhow::{anyhow, bail};
 use fanfare_app::deliveries::{self, DeliveryError, Retried, RetryError};
 use fanfare_app::json::delivery as view;
-use fanfare_app::{Actor, Context, NotReceiving, Publisher};
+use fanfare_app::{Context, NotReceiving, Publisher};
 use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
@@ -13,6 +13,7 @@ use fanfare_store::deliveries::DeliveryFilter;
 
 use super::ids::{self, Ids};
 use super::users;
+use crate::operator::operator;
 use crate::output;
 use crate::settings::Settings;
 use crate::table;
@@ -86,10 +87,10 @@ async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
         limit: args.limit,
         ..DeliveryFilter::default()
     };
-    let mut deliveries = Vec::new();
+    let (operator, mut deliveries) = (operator(), Vec::new());
     // A page may have fewer deliveries than its limit, with a cursor for the next page.
     while filter.limit > 0 {
-        let page = deliveries::list(context, &Actor::Operator, filter.clone()).await;
+        let page = deliveries::list(context, &operator, filter.clone()).await;
         let page = page.map_err(failed)?;
         filter.limit -= i64::try_from(page.deliveries.len()).unwrap_or(i64::MAX);
         deliveries.extend(page.deliveries);
@@ -103,7 +104,7 @@ async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 async fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
-    let shown = deliveries::show(context, &Actor::Operator, args.id).await;
+    let shown = deliveries::show(context, &operator(), args.id).await;
     let (delivery, attempts) = shown.map_err(|error| failed_for(args.id, error))?;
     if args.json {
         return output::print_json(&view::json_with_attempts(&delivery, &attempts));
@@ -123,7 +124,7 @@ async fn retry(ids: &[DeliveryId], settings: &Settings) -> anyhow::Result<()> {
     let context = wiring::context_with(settings, "deliveries", publisher)?;
     let (mut begun, mut refused) = (0, 0);
     for &id in ids {
-        match deliveries::retry(&context, &Actor::Operator, id).await {
+        match deliveries::retry(&context, &operator(), id).await {
             Ok(Retried::Begun { enqueued }) => {
                 begun += 1;
                 if !enqueued {

@@ -12,6 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::input::{self, Entry};
+use crate::operator::author;
 use crate::output::{self, Misuse};
 use crate::settings::Settings;
 use crate::wiring;
@@ -78,7 +79,7 @@ async fn import(args: &ImportArgs, settings: &Settings) -> anyhow::Result<()> {
     let documents = documents(&entries, args.revision, next)
         .with_context(|| format!("nothing of {file} was imported"))?;
     let applied = store
-        .directory_apply_all(&documents)
+        .directory_apply_all(&documents, &author())
         .await
         .with_context(|| format!("nothing of {file} was imported"))?;
     report(&count(&documents), &applied)
@@ -102,7 +103,7 @@ fn report(counted: &str, applied: &Applied) -> anyhow::Result<()> {
 
 async fn accept_revision(revision: i64, settings: &Settings) -> anyhow::Result<()> {
     let store = wiring::store(settings, "directory")?;
-    let newest = store.directory_accept_revision(revision).await?;
+    let newest = store.directory_accept_revision(revision, &author()).await?;
     output::print(&format!(
         "revisions up to {revision} are accepted; the directory is at revision {newest}; \
          `fanfare dead-letters replay --reason revision-jump` replays the documents that were \
@@ -112,7 +113,7 @@ async fn accept_revision(revision: i64, settings: &Settings) -> anyhow::Result<(
 
 async fn accept_refused(settings: &Settings) -> anyhow::Result<()> {
     let store = wiring::store(settings, "directory")?;
-    let accepted = store.directory_accept_refused().await?;
+    let accepted = store.directory_accept_refused(&author()).await?;
     if accepted.is_empty() {
         return output::print("no snapshot was refused\n");
     }

@@ -6,9 +6,9 @@ mod show;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use fanfare_app::Context;
 use fanfare_app::events::{self, EventError, EventPage};
 use fanfare_app::json::event as view;
-use fanfare_app::{Actor, Context};
 use fanfare_core::duration;
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
@@ -16,6 +16,7 @@ use fanfare_core::resource::Resource;
 use fanfare_store::events::EventFilter;
 
 use super::{access, ids};
+use crate::operator::operator;
 use crate::output::{self, Misuse};
 use crate::settings::Settings;
 use crate::table;
@@ -99,7 +100,7 @@ async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
         after: None,
         limit: args.limit,
     };
-    let listed = events::list(context, &Actor::Operator, filter).await;
+    let listed = events::list(context, &operator(), filter).await;
     let EventPage { events, .. } = listed.map_err(failed)?;
     if args.json {
         return output::print_json(&events.iter().map(view::json).collect::<Vec<_>>());
@@ -109,7 +110,7 @@ async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
 
 async fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
     let source = args.source.as_deref();
-    let shown = events::show(context, &Actor::Operator, &args.id, source).await;
+    let shown = events::show(context, &operator(), &args.id, source).await;
     let (event, detail) = shown.map_err(|error| failed_for(&args.id, source, error))?;
     if args.json {
         let json = view::json_with_detail(&event, &detail)

@@ -101,6 +101,7 @@ fn prepare_console(settings: &Settings, observer: &mut Observer) -> anyhow::Resu
         webhooks_per_owner: settings.load.webhooks_per_owner,
         local_accounts: settings.sign_in.local_accounts,
         url: settings.sign_in.console_url.clone(),
+        proxies: settings.console_proxies.0.clone(),
         provider: wiring::provider(settings)?,
         metrics: observer.console(),
     };

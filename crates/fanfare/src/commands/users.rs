@@ -9,6 +9,7 @@ use fanfare_store::Store;
 use fanfare_store::accounts::Account;
 use serde::Serialize;
 
+use crate::operator::author;
 use crate::output::{self, Misuse};
 use crate::settings::Settings;
 use crate::table;
@@ -92,22 +93,22 @@ pub(crate) fn name(text: &str) -> Result<Name, String> {
 
 /// Runs a command about accounts.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let store = wiring::store(settings, "users")?;
+    let (store, author) = (wiring::store(settings, "users")?, author());
     match command {
         Command::Add(args) => add(&args, &store).await,
         Command::List { json } => list(&store, json).await,
         Command::Remove(OneArgs { name }) => {
-            done(store.account_remove(&name).await?, "removed", &name)
+            done(store.account_remove(&name, &author).await?, "removed", &name)
         }
         Command::Disable { one: OneArgs { name }, reason } => {
-            done(store.account_disable(name.key(), &reason).await?, "disabled", &name)
+            done(store.account_disable(&name, &reason, &author).await?, "disabled", &name)
         }
         Command::Enable(OneArgs { name }) => {
-            done(store.account_enable(&name).await?, "enabled", &name)
+            done(store.account_enable(&name, &author).await?, "enabled", &name)
         }
         Command::Password { one: OneArgs { name }, password_stdin } => {
             let password = new_password(password_stdin)?;
-            let found = store.account_set_password(&name, &password).await?;
+            let found = store.account_set_password(&name, &password, &author).await?;
             done(found, "changed the password of", &name)
         }
     }
@@ -116,7 +117,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 async fn add(args: &AddArgs, store: &Store) -> anyhow::Result<()> {
     let password = new_password(args.password_stdin)?;
     let name = &args.one.name;
-    let new = store.account_put(name, &password, args.admin).await?;
+    let new = store.account_put(name, &password, args.admin, &author()).await?;
     let role = if args.admin { " as a System Administrator" } else { "" };
     let done = if new { "added" } else { "the account existed, and now has this password:" };
     output::print(&format!("{done} {}{role}\n", output::plain(name.as_str())))

@@ -8,7 +8,7 @@ mod show;
 use anyhow::anyhow;
 use fanfare_app::json::webhook::for_operator;
 use fanfare_app::webhooks::{self, OwnerScope, WebhookError};
-use fanfare_app::{Actor, Context, clock};
+use fanfare_app::{Context, clock};
 use fanfare_core::explain::OwnerState;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
@@ -17,6 +17,7 @@ use fanfare_store::StoreError;
 
 use super::ids::{self, Ids};
 use super::users;
+use crate::operator::operator;
 use crate::output;
 use crate::settings::Settings;
 use crate::table;
@@ -80,14 +81,15 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
     let context = &wiring::context(settings, "webhooks")?;
     match command {
         Command::List(args) => list(&args, context).await,
-        Command::Show(args) => print(&get(context, args.id).await?, args.json, context).await,
+        Command::Show(args) => print(&reveal(context, args.id).await?, args.json, context).await,
         Command::Add(args) => {
             let json = args.json;
             print(&add::add(*args, context, settings).await?, json, context).await
         }
         Command::Set(args) => {
             let json = args.json;
-            print(&set::set(*args, context, settings).await?, json, context).await
+            let changed = set::set(*args, context, settings).await?;
+            print(&reveal(context, changed.id).await?, json, context).await
         }
         Command::Import(args) => import::import(&args, context, settings).await,
         Command::Pause(ids) => change(&ids, Change::Pause, context).await,
@@ -98,8 +100,14 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 }
 
 async fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
-    let scope = args.owner.clone().map_or(OwnerScope::All, OwnerScope::Of);
-    let listed = webhooks::list(context, &Actor::Operator, &scope).await;
+    let (operator, owner) = (operator(), args.owner.as_ref());
+    // Only the JSON form has secrets.
+    let listed = if args.json {
+        webhooks::list_with_secrets(context, &operator, owner).await
+    } else {
+        let scope = owner.cloned().map_or(OwnerScope::All, OwnerScope::Of);
+        webhooks::list(context, &operator, &scope).await
+    };
     let webhooks = listed.map_err(failed)?;
     let owners = webhooks::owners(context, &webhooks).await?;
     let state = |webhook: &Webhook| owners.state(&webhook.owner);
@@ -126,8 +134,14 @@ async fn owner(webhook: &Webhook, context: &Context) -> Result<OwnerState, Store
     Ok(owners.state(&webhook.owner))
 }
 
+/// Finds a webhook whose secret is about to be printed.
+async fn reveal(context: &Context, id: WebhookId) -> anyhow::Result<Webhook> {
+    let found = webhooks::reveal(context, &operator(), id).await;
+    found.map_err(|error| failed_for(id, error))
+}
+
 async fn get(context: &Context, id: WebhookId) -> anyhow::Result<Webhook> {
-    let found = webhooks::find(context, &Actor::Operator, id).await;
+    let found = webhooks::find(context, &operator(), id).await;
     found.map_err(|error| failed_for(id, error))
 }
 
@@ -139,7 +153,7 @@ enum Change {
 }
 
 async fn change(ids: &Ids<WebhookId>, change: Change, context: &Context) -> anyhow::Result<()> {
-    let actor = &Actor::Operator;
+    let actor = &operator();
     for &id in &ids.ids {
         let (changed, done) = match change {
             Change::Pause => (webhooks::pause(context, actor, id).await, "paused"),

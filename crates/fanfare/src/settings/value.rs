@@ -108,6 +108,10 @@ pub(crate) fn networks(text: &str) -> Option<Vec<IpNet>> {
     parts(text).map(one).collect()
 }
 
+/// Networks, as one value.
+#[derive(Debug, Clone)]
+pub(crate) struct Networks(pub(crate) Vec<IpNet>);
+
 /// Parses the path of a file. The file is read later.
 pub(crate) fn file(text: &str) -> Option<PathBuf> {
     let text = text.trim();

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::{Author, Entry};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::AttemptRef;
 use fanfare_core::outcome::State;
@@ -17,10 +18,12 @@ use uuid::Uuid;
 
 use super::restart::{Dead, restart_dead};
 use crate::attempts::state;
+use crate::audit;
 use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
+use crate::statement::Values;
 
 /// A request to restart the dead deliveries of a webhook.
 #[derive(Debug, Clone)]
@@ -49,6 +52,8 @@ pub struct NewResend<'a> {
     pub since: DateTime<Utc>,
     /// The user who makes the request.
     pub by: &'a str,
+    /// The same user, for the audit trail.
+    pub author: &'a Author,
     /// An equal request that the same user made within this time is returned instead of a new one.
     pub same_within: Duration,
 }
@@ -132,7 +137,7 @@ impl Store {
                                where r.webhook = $2 and r.since = $3 and r.asked_by = $4
                                  and r.asked_at > now() - make_interval(secs => $5))
             on conflict (webhook) where ended_at is null do nothing";
-        let NewResend { webhook, since, by, same_within } = *wanted;
+        let NewResend { webhook, since, by, author, same_within } = *wanted;
         let mut client = self.connection("ask for deliveries to be sent again").await?;
         let client = client.transaction().await?;
         client.execute(LOCK, &[&webhook.0]).await?;
@@ -141,9 +146,14 @@ impl Store {
             return Ok(None);
         }
         let id = Uuid::now_v7();
-        client.execute(ASK, &[&id, &webhook.0, &since, &by, &same_within.as_secs_f64()]).await?;
+        let values: Values<'_> = &[&id, &webhook.0, &since, &by, &same_within.as_secs_f64()];
+        let asked = client.execute(ASK, values).await?;
         let row = client.query_one(NEWEST, &[&webhook.0]).await;
         let resend = read(&row?)?;
+        if asked > 0 {
+            let entry = Entry::resend_begun(id, webhook, since, resend.total);
+            audit::add(&client, author, &[entry]).await?;
+        }
         client.commit().await?;
         Ok(Some(resend))
     }
@@ -210,12 +220,26 @@ impl Store {
 
     /// Cancels a request: deliveries that are not restarted yet stay dead. Returns whether it was
     /// open.
-    pub async fn resend_cancel(&self, webhook: WebhookId, id: Uuid) -> Result<bool, StoreError> {
+    pub async fn resend_cancel(
+        &self,
+        webhook: WebhookId,
+        id: Uuid,
+        author: &Author,
+    ) -> Result<bool, StoreError> {
         const SQL: &str = "-- resend_cancel
             update resends set ended_at = now(), ended = 'cancelled'
-            where webhook = $1 and id = $2 and ended_at is null";
-        let client = self.connection("cancel a resend").await?;
-        client.execute(SQL, &[&webhook.0, &id]).await.map(|rows| rows == 1)
+            where webhook = $1 and id = $2 and ended_at is null
+            returning begun, total";
+        let mut client = self.connection("cancel a resend").await?;
+        let transaction = client.transaction().await?;
+        let Some(row) = transaction.query_opt(SQL, &[&webhook.0, &id]).await? else {
+            return Ok(false);
+        };
+        let (begun, total) = (row.column("begun")?, row.column("total")?);
+        let entry = Entry::resend_cancelled(id, webhook, begun, total);
+        audit::add(&transaction, author, &[entry]).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Lists all open requests, the oldest first.

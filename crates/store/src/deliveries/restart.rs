@@ -1,11 +1,13 @@
 //! Restarts: a person has a delivery attempted again, in a new series.
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::{Author, Entry};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::{AttemptRef, Restart};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use crate::audit;
 use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -32,6 +34,20 @@ impl Store {
         batch: BatchKey,
         webhook: WebhookId,
         scope: RestartScope,
+        author: &Author,
+    ) -> Result<Restart, StoreError> {
+        let entry =
+            |before: &str| Entry::delivery_retried(DeliveryId::of(batch, webhook), webhook, before);
+        self.restart(batch, webhook, scope, (author, &entry)).await
+    }
+
+    /// See [`delivery_restart`](Self::delivery_restart). The entry is made of the state before.
+    async fn restart(
+        &self,
+        batch: BatchKey,
+        webhook: WebhookId,
+        scope: RestartScope,
+        (author, entry): (&Author, &(dyn Fn(&str) -> Entry + Sync)),
     ) -> Result<Restart, StoreError> {
         // The restart writes the row whose sequence number a worker may be about to attempt. So it
         // takes the same lock as a claim, in the same row: a valid claim for that number refuses
@@ -40,13 +56,18 @@ impl Store {
         const SQL: &str = include_str!("../sql/delivery_restart.sql");
         let only_dead = scope == RestartScope::Dead;
         let received_at = self.batch_received_at(batch).await?;
-        let client = self.connection("restart the delivery").await?;
+        let mut client = self.connection("restart the delivery").await?;
+        let transaction = client.transaction().await?;
         let parameters: [&(dyn ToSql + Sync); 4] = [&batch.0, &webhook.0, &only_dead, &received_at];
-        let row = client.query_one(SQL, &parameters).await?;
-        if let Some(entry) = row.column("entry")? {
+        let row = transaction.query_one(SQL, &parameters).await?;
+        if let Some(sequence) = row.column("entry")? {
+            let entry = entry(row.column("state_before")?);
+            audit::add(&transaction, author, &[entry]).await?;
+            transaction.commit().await?;
             let first = AttemptRef::first(batch, webhook, received_at);
-            return Ok(Restart::Begun(AttemptRef { sequence: entry, ..first }));
+            return Ok(Restart::Begun(AttemptRef { sequence, ..first }));
         }
+        transaction.commit().await?;
         Ok(match (row.column("is_wanted")?, row.column("is_known")?) {
             (true, _) => Restart::UnderWay,
             (false, true) => Restart::MovedOn,
@@ -54,13 +75,17 @@ impl Store {
         })
     }
 
-    /// Begins a new series of attempts for a delivery that has a dead letter.
+    /// Begins a new series of attempts for a delivery that has a dead letter. `entry` is about the
+    /// letter.
     pub async fn delivery_restart_dead(
         &self,
         batch: BatchKey,
         webhook: WebhookId,
+        author: &Author,
+        entry: &Entry,
     ) -> Result<Restart, StoreError> {
-        let restart = self.delivery_restart(batch, webhook, RestartScope::Dead).await?;
+        let made = |_: &str| entry.clone();
+        let restart = self.restart(batch, webhook, RestartScope::Dead, (author, &made)).await?;
         if restart != Restart::Unknown {
             return Ok(restart);
         }
@@ -73,15 +98,19 @@ impl Store {
     /// then need not keep the delivery any longer.
     pub async fn delivery_discard(
         &self,
-        batch: BatchKey,
-        webhook: WebhookId,
-        sequence: i32,
+        died: AttemptRef,
+        author: &Author,
+        entry: &Entry,
     ) -> Result<(), StoreError> {
         const SQL: &str = "-- delivery_discard
             insert into discards (batch, webhook, entry) values ($1, $2, $3)
             on conflict do nothing";
-        let client = self.connection("record that a dead letter was discarded").await?;
-        client.execute(SQL, &[&batch.0, &webhook.0, &sequence]).await.map(drop)
+        let mut client = self.connection("record that a dead letter was discarded").await?;
+        let transaction = client.transaction().await?;
+        let AttemptRef { batch, webhook, sequence, .. } = died;
+        transaction.execute(SQL, &[&batch.0, &webhook.0, &sequence]).await?;
+        audit::add(&transaction, author, std::slice::from_ref(entry)).await?;
+        transaction.commit().await
     }
 
     /// Counts a webhook's dead deliveries whose last series began at `since` or later, up to

@@ -5,12 +5,15 @@
 //! that the snapshot does not name, and advances the directory. An import that was not finished has
 //! no effect, and the next one removes its parts.
 
+use fanfare_core::audit::entry::Imported;
+use fanfare_core::audit::{Author, Entry};
 use fanfare_core::directory::{RoleDocument, UserDocument};
 use fanfare_core::revisions::Revisions;
 
 use super::state::State;
 use super::versions::{self, STAGED, Version};
 use super::{Applied, DOING, departures};
+use crate::audit;
 use crate::connection::{Connection, Transaction};
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -99,9 +102,10 @@ impl Import {
     }
 
     /// Puts the snapshot into force.
-    pub async fn finish(mut self) -> Result<Applied, StoreError> {
+    pub async fn finish(mut self, author: &Author) -> Result<Applied, StoreError> {
         let transaction = self.client.transaction().await?;
         let mut state = State::lock(&transaction).await?;
+        let before = state.revisions.newest;
         let mut paused = 0;
         let revision = self.revision.unwrap_or_else(|| state.revisions.newest.saturating_add(1));
         if self.mode == ImportMode::Reset {
@@ -118,6 +122,13 @@ impl Import {
             state.revisions.see_snapshot(revision);
             paused = departures::pause(&transaction, None).await?;
             state.save(&transaction).await?;
+            let imported = Imported {
+                revision: state.revisions.newest,
+                documents: self.versions,
+                reset: self.mode == ImportMode::Reset,
+            };
+            let entry = Entry::directory_imported(before, imported);
+            audit::add(&transaction, author, &[entry]).await?;
         }
         transaction.commit().await?;
         let (versions, revision) = (self.versions, state.revisions.newest);

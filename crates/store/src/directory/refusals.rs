@@ -2,9 +2,11 @@
 //! every event; a refused user or role grants nothing.
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::{Author, Entry};
 use tokio_postgres::Row;
 
 use super::state::State;
+use crate::audit;
 use crate::connection::{Acting, Transaction};
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -37,17 +39,35 @@ const SHOWN: i64 = 1_000;
 impl Store {
     /// Accepts all revisions up to this one, however far ahead of the newest. Returns the newest
     /// revision.
-    pub async fn directory_accept_revision(&self, revision: i64) -> Result<i64, StoreError> {
+    pub async fn directory_accept_revision(
+        &self,
+        revision: i64,
+        author: &Author,
+    ) -> Result<i64, StoreError> {
         const SQL: &str = "-- directory_accept
-            update directory_state set accepted_revision = greatest(accepted_revision, $1)
-            returning revision";
-        let client = self.connection("accept a revision").await?;
-        client.query_one(SQL, &[&revision]).await?.column("revision")
+            update directory_state s
+            set accepted_revision = greatest(o.accepted_revision, $1)
+            from (select singleton, accepted_revision from directory_state for update) o
+            where s.singleton = o.singleton
+            returning s.revision, o.accepted_revision as before, s.accepted_revision as after";
+        let mut client = self.connection("accept a revision").await?;
+        let transaction = client.transaction().await?;
+        let row = transaction.query_one(SQL, &[&revision]).await?;
+        let (before, after): (i64, i64) = (row.column("before")?, row.column("after")?);
+        if after != before {
+            let entry = Entry::directory_revision_accepted(before, after);
+            audit::add(&transaction, author, &[entry]).await?;
+        }
+        transaction.commit().await?;
+        row.column("revision")
     }
 
     /// Accepts that the refused snapshots are missing, so that events are no longer held. Returns
     /// these snapshots.
-    pub async fn directory_accept_refused(&self) -> Result<Vec<Refusal>, StoreError> {
+    pub async fn directory_accept_refused(
+        &self,
+        author: &Author,
+    ) -> Result<Vec<Refusal>, StoreError> {
         const SQL: &str = "-- directory_accept
             update directory_refusals set accepted_at = now() where accepted_at is null";
         let mut client = self.connection("accept the refused snapshots").await?;
@@ -56,6 +76,11 @@ impl Store {
         let accepted = open(&transaction).await?;
         transaction.execute(SQL, &[]).await?;
         state.save(&transaction).await?;
+        if !accepted.is_empty() {
+            let revisions: Vec<i64> = accepted.iter().map(|refusal| refusal.revision).collect();
+            let entry = Entry::directory_refused_accepted(&revisions);
+            audit::add(&transaction, author, &[entry]).await?;
+        }
         transaction.commit().await?;
         Ok(accepted)
     }

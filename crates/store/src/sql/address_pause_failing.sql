@@ -25,4 +25,4 @@ set failing_since = s.since,
     updated_at = now()
 from streak s
 where w.id = $1 and w.uri = $2 and w.deleted_at is null and not w.paused
-returning w.paused
+returning w.paused, w.owner

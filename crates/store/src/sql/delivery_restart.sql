@@ -28,4 +28,4 @@ with last as (
     where batch = (select batch from begun) and received_at = $4
 )
 select (select entry + 1 from begun) as entry, exists (select from wanted) as is_wanted,
-       exists (select from last) as is_known
+       exists (select from last) as is_known, (select state from last) as state_before

@@ -7,12 +7,20 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::Author;
+use fanfare_core::audit::webhook::{Pause, paused};
 use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
 use fanfare_core::webhook::{PauseReason, WebhookUri};
 
+use super::owner;
+use super::pause::pause_of;
+use crate::audit;
+use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
+use crate::statement::Values;
 
 impl Store {
     /// Pauses a webhook, if it still has this address. Returns whether it has.
@@ -27,13 +35,26 @@ impl Store {
         reason: &PauseReason,
     ) -> Result<bool, StoreError> {
         const SQL: &str = "-- address_pause
-            update webhooks
+            update webhooks w
             set paused = true, updated_at = now(),
                 -- Who paused it first keeps the word.
-                paused_reason = case when paused then paused_reason else $3 end
-            where id = $1 and uri = $2 and deleted_at is null";
-        let client = self.connection("pause the webhook").await?;
-        client.execute(SQL, &[&id.0, &uri.as_str(), &reason.code()]).await.map(|rows| rows == 1)
+                paused_reason = case when o.paused then o.paused_reason else $3 end
+            from (select id, paused, paused_reason from webhooks
+                  where id = $1 and uri = $2 and deleted_at is null for update) o
+            where w.id = o.id
+            returning w.owner, o.paused, o.paused_reason";
+        let mut client = self.connection("pause the webhook").await?;
+        let transaction = client.transaction().await?;
+        let values: Values<'_> = &[&id.0, &uri.as_str(), &reason.code()];
+        let Some(row) = transaction.query_opt(SQL, values).await? else {
+            return Ok(false);
+        };
+        let before = pause_of(&row)?;
+        if !before.paused {
+            add_pause(&transaction, id, &owner(&row)?, reason).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Records the time since which every retry to an address failed, if it is not recorded yet.
@@ -78,8 +99,9 @@ impl Store {
         // The attempts of a series that began before the webhook failed count, too. A series begins
         // at most a month before, which bounds the range of the index.
         const SQL: &str = include_str!("../sql/address_pause_failing.sql");
-        let client = self.connection("pause a failing webhook").await?;
-        let row = client
+        let mut client = self.connection("pause a failing webhook").await?;
+        let transaction = client.transaction().await?;
+        let row = transaction
             .query_opt(
                 SQL,
                 &[
@@ -91,6 +113,27 @@ impl Store {
                 ],
             )
             .await?;
-        row.map_or(Ok(false), |row| row.column("paused"))
+        let Some(row) = row else {
+            return Ok(false);
+        };
+        let paused: bool = row.column("paused")?;
+        if paused {
+            add_pause(&transaction, id, &owner(&row)?, &PauseReason::Failing).await?;
+        }
+        transaction.commit().await?;
+        Ok(paused)
     }
+}
+
+/// Adds to the audit trail that the service paused a webhook, which was not paused before.
+async fn add_pause(
+    transaction: &Transaction<'_>,
+    id: WebhookId,
+    owner: &Name,
+    reason: &PauseReason,
+) -> Result<(), StoreError> {
+    let before = Pause { paused: false, reason: None };
+    let after = Pause { paused: true, reason: Some(reason.clone()) };
+    let entry = paused(id, owner, &before, &after);
+    audit::add(transaction, &Author::system(), entry.as_slice()).await
 }

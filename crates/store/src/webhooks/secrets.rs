@@ -7,11 +7,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use fanfare_core::audit::webhook::secret_rotated;
+use fanfare_core::audit::{Author, fingerprint};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::webhook::{Headers, Secret, Webhook};
 use serde::{Deserialize, Serialize};
 
-use super::inconsistent;
+use super::{inconsistent, owner};
+use crate::audit;
 use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::pool::Store;
@@ -66,6 +69,11 @@ impl Confidential {
         Headers::parse(self.headers).map_err(|_| inconsistent("sealed"))
     }
 
+    /// The fingerprints of the secrets that are valid at `now`, the newest first.
+    fn fingerprints(&self, webhook: WebhookId, now: DateTime<Utc>) -> Vec<String> {
+        self.valid(now).map(|valid| fingerprint(webhook, &valid.secret)).collect()
+    }
+
     fn valid(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Valid> {
         self.secrets.iter().filter(move |valid| valid.until.is_none_or(|until| until > now))
     }
@@ -97,9 +105,10 @@ impl Store {
         id: WebhookId,
         secret: &Secret,
         overlap: Duration,
+        author: &Author,
     ) -> Result<Option<DateTime<Utc>>, StoreError> {
         const READ: &str = "-- webhook_rotate
-            select sealed, clock_timestamp() as now from webhooks
+            select owner, sealed, clock_timestamp() as now from webhooks
             where id = $1 and deleted_at is null for update";
         const WRITE: &str = "-- webhook_rotate
             update webhooks set sealed = $2, updated_at = now() where id = $1";
@@ -112,9 +121,13 @@ impl Store {
         let now: DateTime<Utc> = row.column("now")?;
         let mut confidential = Confidential::open(&self.keyring, row.column("sealed")?, id)?;
         let until = now + TimeDelta::from_std(overlap).unwrap_or(TimeDelta::MAX);
+        let before = confidential.fingerprints(id, now);
         confidential.rotate(secret, now, until);
+        let after = confidential.fingerprints(id, now);
         let sealed = confidential.seal(&self.keyring, id)?;
         transaction.execute(WRITE, &[&id.0, &sealed]).await?;
+        let entry = secret_rotated(id, &owner(&row)?, (&before, &after), until);
+        audit::add(&transaction, author, &[entry]).await?;
         transaction.commit().await?;
         Ok(Some(until))
     }

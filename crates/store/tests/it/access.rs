@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::Utc;
+use fanfare_core::audit::Author;
 use fanfare_core::directory::{Content, Document, Kind};
 use fanfare_core::event::{self, Entry, Event};
 use fanfare_core::filter::Filters;
@@ -270,7 +271,7 @@ pub(crate) async fn arrive(database: &Database, case: &Case) {
                 }
                 let part = Part { users: Vec::new(), roles: roles.clone() };
                 import.put(&part).await.unwrap();
-                import.finish().await.unwrap();
+                import.finish(&Author::system()).await.unwrap();
             }
             documents => {
                 database.store.directory_apply(documents).await.unwrap();

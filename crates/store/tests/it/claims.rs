@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::Author;
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::{AttemptRef, Restart};
 use fanfare_core::outcome::State;
@@ -160,7 +161,10 @@ async fn restart_during_an_attempt_is_refused_until_that_has_ended() {
     let lease = minute();
     assert_eq!(claim(&database, due(1, 2), lease).await, OURS);
     let restart = async || {
-        store.delivery_restart(due(1, 1).batch, WEBHOOK, RestartScope::NotPending).await.unwrap()
+        store
+            .delivery_restart(due(1, 1).batch, WEBHOOK, RestartScope::NotPending, &Author::system())
+            .await
+            .unwrap()
     };
     assert_eq!(restart().await, Restart::UnderWay);
     // The attempt is recorded, and then the restart succeeds.
@@ -171,8 +175,10 @@ async fn restart_during_an_attempt_is_refused_until_that_has_ended() {
     // The history has passed a job from before the restart; the job of the restart is claimed.
     assert_eq!(claim(&database, due(1, 3), minute()).await, Claim::Past);
     assert_eq!(claim(&database, due(1, 4), minute()).await, OURS);
-    let unknown =
-        store.delivery_restart(due(9, 1).batch, WEBHOOK, RestartScope::NotPending).await.unwrap();
+    let unknown = store
+        .delivery_restart(due(9, 1).batch, WEBHOOK, RestartScope::NotPending, &Author::system())
+        .await
+        .unwrap();
     assert_eq!(unknown, Restart::Unknown);
 }
 
@@ -222,7 +228,7 @@ async fn restart_of_a_settled_event_is_due_for_the_reconciler_within_a_minute() 
     database.client.execute(EVENT, &[&key, &WEBHOOK.0]).await.unwrap();
     let restart = database
         .store
-        .delivery_restart(due(1, 1).batch, WEBHOOK, RestartScope::NotPending)
+        .delivery_restart(due(1, 1).batch, WEBHOOK, RestartScope::NotPending, &Author::system())
         .await
         .unwrap();
     assert_eq!(restart, Restart::Begun(due(1, 3)));

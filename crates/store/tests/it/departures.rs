@@ -2,6 +2,7 @@
 //! whatever order it comes, and only once.
 
 use chrono::{TimeDelta, Utc};
+use fanfare_core::audit::Author;
 use fanfare_core::directory::{Document, Kind};
 use fanfare_core::webhook::Webhook;
 use fanfare_store::directory::{ImportMode, Part};
@@ -48,7 +49,7 @@ async fn webhooks_of_a_former_user_are_paused_when_the_name_returns() {
         take(&database, &[anna(3)]).await;
         assert!(is_former(&database, &hook).await);
         // The decision of an administrator stays in force.
-        database.store.webhook_resume(hook.id).await.unwrap();
+        database.store.webhook_resume(hook.id, &Author::system()).await.unwrap();
         take(&database, &[anna(4), anna(3), anna(1)]).await;
         assert!(!is_former(&database, &hook).await);
     }
@@ -86,7 +87,7 @@ async fn user_missing_in_a_reset_directory_returns_as_another_person() {
         let mut import = import.await.unwrap().unwrap();
         let users = if with_anna { anna(1).content.users().to_vec() } else { Vec::new() };
         import.put(&Part { users, roles: Vec::new() }).await.unwrap();
-        import.finish().await.unwrap()
+        import.finish(&Author::system()).await.unwrap()
     };
     import(true, 9).await;
     assert!(!is_former(&database, &hook).await, "anna never was away");

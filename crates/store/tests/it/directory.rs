@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use fanfare_core::audit::Author;
 use fanfare_core::directory::{Content, Document, Kind};
 use fanfare_core::name::Name;
 use fanfare_store::directory::{ImportMode, Part, UserStatus};
@@ -114,7 +115,7 @@ async fn import_has_no_effect_before_it_is_finished_and_none_when_cancelled() {
         database.store.directory_import(None, ImportMode::Continue).await.unwrap().unwrap();
     import.put(&disabled("ANNA")).await.unwrap();
     assert_eq!(status(&anna).await, UserStatus::Enabled);
-    let applied = import.finish().await.unwrap();
+    let applied = import.finish(&Author::system()).await.unwrap();
     assert_eq!((applied.versions, applied.revision), (1, 5));
     assert_eq!(status(&anna).await, UserStatus::Disabled);
     for gone in ["gone", "nobody"] {
@@ -136,7 +137,7 @@ async fn document_replaces_an_imported_snapshot_of_its_revision() {
         let Content::User(user) = document.content else { panic!("a user is a user") };
         import.put(&Part { users: vec![user], roles: Vec::new() }).await.unwrap();
     }
-    assert_eq!(import.finish().await.unwrap().revision, 3);
+    assert_eq!(import.finish(&Author::system()).await.unwrap().revision, 3);
     // The report server's own next change.
     let disabled = document(Kind::User, 3, &json!({ "name": "anna", "enabled": false }));
     for _ in 0..2 {

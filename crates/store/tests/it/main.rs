@@ -3,6 +3,7 @@
 
 mod access;
 mod access_shown;
+mod audit;
 mod cancel;
 mod claims;
 mod departures;

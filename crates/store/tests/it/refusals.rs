@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fanfare_core::audit::Author;
 use fanfare_core::directory::{Content, Document, Kind};
 use fanfare_core::revisions::{Hold, MAX_JUMP};
 use fanfare_store::StoreError;
@@ -63,20 +64,20 @@ async fn refused_snapshot_once_accepted_holds_events_never_again() {
     let database = Database::new().await;
     take(&database, snapshot(1)).await;
     take(&database, refused(4)).await;
-    let accepted = database.store.directory_accept_refused().await.unwrap();
+    let accepted = database.store.directory_accept_refused(&Author::system()).await.unwrap();
     assert_eq!(accepted.iter().map(|it| it.revision).collect::<Vec<_>>(), [4]);
     assert_eq!(accepted[0].why, "it is cut off");
     assert_eq!(take(&database, refused(4)).await, None, "it comes a second time");
     assert_eq!(take(&database, refused(5)).await, Some(Hold::SnapshotRefused));
     // A revision that can't be read or is not credible counts as the one after the newest.
-    database.store.directory_accept_refused().await.unwrap();
+    database.store.directory_accept_refused(&Author::system()).await.unwrap();
     for unknown in [0, i64::MAX] {
         take(&database, user(9, "anna")).await;
         assert_eq!(take(&database, refused(unknown)).await, Some(Hold::SnapshotRefused));
         let state = database.store.directory_state().await.unwrap();
         assert_eq!(state.refusals.iter().map(|it| it.revision).collect::<Vec<_>>(), [10]);
     }
-    database.store.directory_accept_refused().await.unwrap();
+    database.store.directory_accept_refused(&Author::system()).await.unwrap();
     assert_eq!(take(&database, refused(0)).await, Some(Hold::SnapshotRefused), "another one");
     // It comes by both queues, with a document between them.
     take(&database, user(10, "anna")).await;
@@ -122,12 +123,15 @@ async fn revision_too_far_ahead_is_not_applied_before_it_is_accepted() {
     let applied = database.store.directory_apply(&documents).await.unwrap();
     assert_eq!((applied.revision, applied.jumps), (far, vec![1]));
 
-    let all = database.store.directory_apply_all(&documents).await.unwrap_err();
+    let all = database.store.directory_apply_all(&documents, &Author::system()).await.unwrap_err();
     assert!(matches!(all, StoreError::RevisionJump { revision } if revision == 2 * far), "{all}");
     let import = database.store.directory_import(Some(i64::MAX), ImportMode::Continue).await;
     assert!(matches!(import, Err(StoreError::RevisionJump { .. })));
 
-    assert_eq!(database.store.directory_accept_revision(2 * far).await.unwrap(), far);
-    let applied = database.store.directory_apply_all(&documents).await.unwrap();
+    assert_eq!(
+        database.store.directory_accept_revision(2 * far, &Author::system()).await.unwrap(),
+        far
+    );
+    let applied = database.store.directory_apply_all(&documents, &Author::system()).await.unwrap();
     assert_eq!((applied.revision, applied.jumps), (2 * far, vec![]));
 }

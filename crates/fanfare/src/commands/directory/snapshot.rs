@@ -21,6 +21,7 @@ use serde::de::{
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
+use crate::operator::author;
 use crate::output::{self, Misuse};
 
 /// The approximate number of permissions and documents of a part. The database needs some hundred
@@ -166,7 +167,7 @@ impl Snapshot {
             import.cancel().await?;
             return Err(anyhow!("the file changed while it was read; try again"));
         }
-        Ok(import.finish().await?)
+        Ok(import.finish(&author()).await?)
     }
 }
 

@@ -3,12 +3,13 @@
 use anyhow::anyhow;
 use fanfare_app::events::{self, EventError, Explanation};
 use fanfare_app::json::explanation::json;
-use fanfare_app::{Actor, Context, clock};
+use fanfare_app::{Context, clock};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_store::explain::{ExplainFilter, WebhookExplained};
 
 use super::super::{ids, users};
+use crate::operator::operator;
 use crate::output;
 use crate::table;
 
@@ -61,7 +62,7 @@ async fn explain(args: &ExplainArgs, context: &Context, id: &str) -> anyhow::Res
     let filter =
         ExplainFilter { webhook: args.webhook, owner: args.owner.clone(), limit: args.limit };
     let source = args.source.as_deref();
-    let explanation = events::explain(context, &Actor::Operator, id, source, filter).await;
+    let explanation = events::explain(context, &operator(), id, source, filter).await;
     let explanation = explanation.map_err(|error| match (error, args.webhook) {
         (EventError::UnknownWebhook, Some(webhook)) => {
             let owner = args.owner.as_ref().map(|owner| format!(" of {owner}")).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! `fanfare webhooks add`.
 
+use fanfare_app::Context;
 use fanfare_app::webhooks::{NewWebhook, Verification, register};
-use fanfare_app::{Actor, Context};
 use fanfare_core::filter::Filters;
 use fanfare_core::name::Name;
 use fanfare_core::rate_limit::{MOST_RATE_LIMIT, RateLimit};
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{failed, warn_about_owner};
 use crate::commands::users;
+use crate::operator::operator;
 use crate::output::Misuse;
 use crate::settings::Settings;
 use crate::wiring;
@@ -73,7 +74,7 @@ pub(super) async fn add(
     let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
     let (owner, wanted) = wanted(args)?;
     let new = NewWebhook { owner, wanted, verification };
-    let webhook = register(context, &Actor::Operator, new).await.map_err(failed)?;
+    let webhook = register(context, &operator(), new).await.map_err(failed)?;
     warn_about_owner(&webhook.owner, super::owner(&webhook, context).await?);
     Ok(webhook)
 }

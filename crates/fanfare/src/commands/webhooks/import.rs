@@ -1,15 +1,16 @@
 //! `fanfare webhooks import`.
 
 use anyhow::anyhow;
+use fanfare_app::Context;
 use fanfare_app::webhooks::{
     self, Entry, EntryError, EntryPosition, ImportError, Imported, Verification,
 };
-use fanfare_app::{Actor, Context};
 use fanfare_core::name::Name;
 
 use super::warn_about_owner;
 use crate::commands::users;
 use crate::input;
+use crate::operator::operator;
 use crate::output;
 use crate::settings::Settings;
 use crate::wiring;
@@ -44,7 +45,7 @@ pub(super) async fn import(
         entries.iter().map(|entry| Entry { line: entry.line, json: entry.raw.get() }).collect();
     let client = if args.no_verify { None } else { Some(wiring::outbound(settings)?) };
     let verification = client.as_ref().map_or(Verification::Skip, Verification::Ask);
-    let (actor, owner) = (&Actor::Operator, args.owner.as_ref());
+    let (actor, owner) = (&operator(), args.owner.as_ref());
     let imported = webhooks::import(context, actor, &entries, owner, verification).await;
     let Imported { new, known, absent_owners } = imported.map_err(|error| match error {
         ImportError::Entries(wrong) => refuse(&wrong, entries.len(), input::shown(&args.file)),

@@ -1,13 +1,14 @@
 //! `fanfare webhooks set`.
 
+use fanfare_app::Context;
 use fanfare_app::webhooks::{Patch, Verification, patch};
-use fanfare_app::{Actor, Context};
 use fanfare_core::filter::Filters;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::rate_limit::RateLimit;
 use fanfare_core::webhook::{Webhook, WebhookUri};
 
 use super::{failed_for, ids};
+use crate::operator::operator;
 use crate::output::Misuse;
 use crate::settings::Settings;
 use crate::wiring;
@@ -62,7 +63,7 @@ pub(super) async fn set(
         description: args.description,
         rate_limit: args.rate_limit.unwrap_or_default(),
     };
-    let changed = patch(context, &Actor::Operator, args.id, wanted, verification).await;
+    let changed = patch(context, &operator(), args.id, wanted, verification).await;
     changed.map_err(|error| failed_for(args.id, error))
 }
 
