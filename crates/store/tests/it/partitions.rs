@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::Author;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::{AttemptRef, Restart};
 use fanfare_core::outcome::State;
@@ -220,8 +221,8 @@ async fn job_of_an_earlier_version_finds_its_delivery() {
         database.store.attempts_record(&[entry(with_time, State::Dead, None)]).await.unwrap();
         let last = database.store.attempts_last(&[due, with_time]).await.unwrap();
         assert!(last[0].is_some() && last[0] == last[1], "{last:?}");
-        let restart =
-            database.store.delivery_restart(due.batch, due.webhook, RestartScope::Dead).await;
+        let (scope, author) = (RestartScope::Dead, Author::system());
+        let restart = database.store.delivery_restart(due.batch, due.webhook, scope, &author).await;
         let Restart::Begun(next) = restart.unwrap() else { panic!("not restarted") };
         assert_eq!((next.sequence, next.received_at), (3, Some(received_at)));
     }

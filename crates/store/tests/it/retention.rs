@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fanfare_core::audit::entry::Letter;
+use fanfare_core::audit::{Action, Author, Entry};
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::AttemptRef;
 use fanfare_core::outcome::State;
@@ -60,6 +62,20 @@ async fn ended(database: &Database, due: AttemptRef, state: State) {
     database.client.execute(settle, &[&due.batch.0]).await.unwrap();
 }
 
+/// Discards the dead letter of a delivery.
+async fn discard(database: &Database, died: AttemptRef) {
+    let letter = Letter {
+        id: "letter",
+        queue: "deliveries",
+        reason: "exhausted",
+        event: None,
+        delivery: Some(died.id()),
+        webhook: Some(died.webhook),
+    };
+    let entry = Entry::dead_letter(Action::DeadLetterDiscarded, &letter);
+    database.store.delivery_discard(died, &Author::system(), &entry).await.unwrap();
+}
+
 #[tokio::test]
 async fn dropped_day_keeps_what_is_unsettled_or_dead_until_it_is_decided() {
     let (database, hook) = database().await;
@@ -71,7 +87,7 @@ async fn dropped_day_keeps_what_is_unsettled_or_dead_until_it_is_decided() {
     ended(&database, dues[0], State::Dead).await;
     ended(&database, dues[1], State::Delivered).await;
     ended(&database, dues[2], State::Dead).await;
-    database.store.delivery_discard(dues[2].batch, hook.id, 1).await.unwrap();
+    discard(&database, dues[2]).await;
     age_ledger(&database, 100).await;
     route(&database, "new").await;
     // A day, and the week of its keys.
@@ -83,7 +99,7 @@ async fn dropped_day_keeps_what_is_unsettled_or_dead_until_it_is_decided() {
     let (delivery, _) = database.store.delivery_show(id).await.unwrap().unwrap();
     assert_eq!(delivery.state, State::Dead);
     ended(&database, dues[3], State::Delivered).await;
-    database.store.delivery_discard(dues[0].batch, hook.id, 1).await.unwrap();
+    discard(&database, dues[0]).await;
     let old = "update discards set discarded_at = discarded_at - interval '100 days'";
     database.client.batch_execute(old).await.unwrap();
     assert_eq!(retain(&database, KEEP).await, 0);
