@@ -47,7 +47,7 @@ mod tests {
         let both = [publisher(at, None), publisher(at, at)];
         assert_eq!(
             text(&both),
-            "1 may publish over HTTP; the last one did at 1970-01-01T00:00:00Z"
+            "1 may publish over HTTP; the last one did at 1970-01-01T00:00:00.000Z"
         );
     }
 }
