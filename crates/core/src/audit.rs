@@ -3,7 +3,7 @@
 //!
 //! [`Author`] is who did it. [`Entry`] is what was done; only the functions of this module make
 //! one, from typed values. So no secret, no value of a header and no password can be in an entry:
-//! a [`fingerprint`] takes their place. The store writes an entry in the transaction of
+//! a [`fingerprint()`] takes their place. The store writes an entry in the transaction of
 //! the change that it is about.
 //!
 //! [`webhook`] makes the entries about webhooks, [`entry`] all others.
