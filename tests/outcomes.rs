@@ -184,6 +184,7 @@ async fn deliveries_lost_by_the_database_become_dead_letters_with_the_jobs_conte
         world.publish(&retried).await;
         world.deliveries(&webhook, "retrying", 1).await;
         world.sql("delete from events");
+        world.sql("delete from event_keys");
         world.sql("delete from attempts");
         letters(&world, 1).await;
     }
@@ -197,6 +198,7 @@ async fn deliveries_lost_by_the_database_become_dead_letters_with_the_jobs_conte
     .await;
     amqp.give_back("fanfare.deliveries").await.unwrap();
     world.sql("delete from events");
+    world.sql("delete from event_keys");
     let worker = world.start("worker").await;
     let letters = letters(&world, 2).await;
     assert!(

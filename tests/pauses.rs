@@ -60,7 +60,12 @@ async fn failure_after_a_long_idle_time_does_not_pause() {
     world.publish(&event()).await;
     world.deliveries(&webhook, "dead", 1).await;
     // The failure was two days ago.
-    world.sql("update attempts set at = at - interval '2 days', since = since - interval '2 days'");
+    world.sql("update events set received_at = received_at - interval '2 days'");
+    world.sql("update event_keys set received_at = received_at - interval '2 days'");
+    world.sql(
+        "update attempts set at = at - interval '2 days', since = since - interval '2 days',
+                             received_at = received_at - interval '2 days'",
+    );
     world.sql("update webhooks set failing_since = failing_since - interval '2 days'");
     world.publish(&event()).await;
     world.deliveries(&webhook, "dead", 2).await;

@@ -1,5 +1,5 @@
 //! Steps that are reached only while something disturbs an installation: receivers that are gone,
-//! refused snapshots, lost sessions, lost jobs, and people who send dead deliveries again.
+//! refused snapshots, lost sessions, and people who send dead deliveries again.
 
 use std::time::Duration;
 
@@ -32,15 +32,6 @@ const HELD: Crew = Crew { steps: &[Step::WorkerReleasesLease], ..GONE };
 const CUT_OFF: Crew =
     Crew { role: "worker", processes: 3, steps: &[Step::WorkerSecures], kills: FEW, percent: 100 };
 
-/// A router must watch the queues for a while before it knows that a job is lost.
-const RECONCILERS: Crew = Crew {
-    role: "router",
-    processes: 5,
-    steps: &[Step::ReconcilerLeases, Step::Reconciles, Step::ReconcilerNotes],
-    kills: FEW,
-    percent: 100,
-};
-
 const CONSOLES: Crew = Crew {
     role: "console",
     processes: 2,
@@ -50,10 +41,12 @@ const CONSOLES: Crew = Crew {
 };
 
 /// The crews of these tests.
-pub(super) const CREWS: [&Crew; 5] = [&GONE, &HELD, &CUT_OFF, &RECONCILERS, &CONSOLES];
+pub(super) const CREWS: [&Crew; 4] = [&GONE, &HELD, &CUT_OFF, &CONSOLES];
 
-/// A step that needs an attempt which waits for its limiters while its receiver asks for a wait.
-pub(super) const UNTRIED: [Step; 1] = [Step::WorkerPostpones];
+/// One needs an attempt that waits for its limiters while its receiver asks for a wait. The others need
+/// jobs that are lost again and again, each found by a router only after it has watched the queues.
+pub(super) const UNTRIED: [Step; 4] =
+    [Step::ReconcilerLeases, Step::ReconcilerNotes, Step::Reconciles, Step::WorkerPostpones];
 
 /// Does something again and again.
 async fn repeat(pause: Duration, mut what: impl AsyncFnMut()) {
@@ -125,25 +118,6 @@ async fn workers_that_end_after_they_lost_their_session_lose_nothing() {
     };
     let reset = repeat(Duration::from_secs(3), async || proxy.reset());
     let played = scene.play(reset).await;
-    Verdict::of_all_webhooks(&world, &played).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn reconcilers_that_end_at_any_step_lose_nothing() {
-    // The worker has one job at a time, so that jobs wait in its queue and can be lost there.
-    let world = world().await.with("FANFARE_PREFETCH", "1");
-    let scene = Scene {
-        world: &world,
-        crews: &[RECONCILERS, WORKER],
-        answer: |_, _| Reply::status(200).after(Duration::from_millis(300)),
-        publish: one_event,
-        pace: SLOW_PACE,
-    };
-    let amqp = world.amqp().await;
-    let lose_jobs = repeat(Duration::from_millis(100), async || {
-        amqp.drain("fanfare.deliveries").await.unwrap();
-    });
-    let played = scene.play(lose_jobs).await;
     Verdict::of_all_webhooks(&world, &played).await;
 }
 
