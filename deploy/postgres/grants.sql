@@ -94,7 +94,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
         on directory_versions, directory_grants, directory_members, directory_state,
            directory_snapshots, directory_gaps, directory_refusals, directory_departures
         to fanfare_console;
-    -- The audit trail grows, and nobody changes it.
+    -- Entries of the audit trail are added, and never changed.
     grant select, insert on audit to fanfare_console;
 end if;
 

@@ -36,8 +36,7 @@ pub enum Step {
     Dropped {
         /// The partition, of events or of keys.
         partition: String,
-        /// The number of rows that stay, because they are not settled or nobody has decided about
-        /// them.
+        /// The number of rows that stay, because they are unsettled, or of undecided dead letters.
         kept: i64,
     },
     /// Rows that were kept before were removed, because they need not be kept any longer.
@@ -152,8 +151,8 @@ impl Store {
         rows.iter().map(partition).collect()
     }
 
-    /// Counts the unsettled events, and the dead deliveries about which nobody has decided, among those
-    /// that were routed from `since` on and before `until`: they stay when these days are dropped.
+    /// Counts the unsettled events, and the deliveries with undecided dead letters, among those that
+    /// were routed from `since` on and before `until`: they stay when these days are dropped.
     pub async fn kept_count(
         &self,
         since: DateTime<Utc>,

@@ -31,9 +31,9 @@ use crate::webhook_cache::WebhookCache;
 /// worker, so the ledger is checked before it is attempted.
 pub(crate) const MAX_PREFETCH_AGE: Duration = Duration::from_secs(5);
 
-/// How long a job may be on its way from the broker to the worker that receives it. A router that lost
-/// the connection over which it received an event, and still publishes the job that it planned, does so
-/// within this time as well.
+/// The longest time between a job's delivery by the broker and its receipt by the worker. A router that
+/// lost the connection over which it received an event, and still publishes the job that it planned,
+/// does so within this time as well.
 const TRANSIT: TimeDelta = TimeDelta::seconds(2);
 
 /// The memory for bodies that are about to be sent, in KiB. Each body is in memory about three times:
