@@ -53,7 +53,8 @@ pub(super) const ROUTE: &str = concat!(
         select idx, name_key as user_key from granted where kind = 'user' and enabled
         union
         select h.idx, m.user_key from holder h join member m using (revision, role_key)
-    ), plan as (
+    ), plan as materialized (
+        -- Once for all events of the batch: the planner expects one, and would do it for each.
         -- A webhook may want an event for two reasons, by its filter and by its type. Each
         -- is asked for alone: of any of three the planner may read all that the owner has.
         select a.idx, array_agg(distinct w.webhook order by w.webhook) as webhooks
@@ -91,7 +92,7 @@ pub(super) const ROUTE: &str = concat!(
             set batch = excluded.batch, received_at = excluded.received_at
             where k.received_at <= now() - $21 * interval '1 second'
         returning key
-    ), fresh as (
+    ), fresh as materialized (
         select key from noted group by key having count(*) = (select count(*) from period)
     ), taken as (
         insert into events (key, batch, position, source, event_id, event_type, subject,
