@@ -73,6 +73,7 @@ pub(super) const ROUTE: &str = concat!(
                           where k.key = a.key
                             and k.week >= date_trunc('week', now() - $21 * interval '1 second',
                                                      'UTC')
+                            and k.week <= date_trunc('week', now() + interval '1 hour', 'UTC')
                             and k.received_at > now() - $21 * interval '1 second'
                           offset 0)
     ), period as (
