@@ -130,6 +130,24 @@ async fn each_command_about_accounts_and_the_directory_leaves_one_entry() {
 }
 
 #[tokio::test]
+async fn each_command_about_publishers_leaves_one_entry_without_the_token() {
+    let world = World::new().await;
+    let token = world.fanfare(&["publishers", "add", "Reports 1"]).await;
+    let again = world.run(&["publishers", "add", "reports 1"], None).await;
+    assert!(again.success().is_err());
+    world.fanfare(&["publishers", "revoke", "REPORTS 1"]).await;
+    let again = world.run(&["publishers", "revoke", "reports 1"], None).await;
+    assert!(again.success().is_err());
+    let all = entries(&world, &[]).await;
+    assert_eq!(actions(&all), ["publisher.added", "publisher.revoked"], "{all:?}");
+    for entry in &all {
+        let about = (&entry["objectKind"], &entry["objectId"], &entry["door"]);
+        assert_eq!(about, (&json!("publisher"), &json!("reports 1"), &json!("cli")));
+    }
+    check_absent(&world, &[token.trim()]);
+}
+
+#[tokio::test]
 async fn an_import_leaves_an_entry_for_each_new_webhook() {
     let world = World::new().await;
     let listed = |secret: &str| json!({ "Id": unique(), "WebHookUri": "http://192.0.2.1/", "Secret": secret, "User": "anna" });

@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use fanfare_core::audit::Author;
 use fanfare_core::name::Name;
 use fanfare_store::sessions::TokenDigest;
 use fanfare_store::{Store, StoreError, random};
@@ -40,9 +41,13 @@ pub fn digest(token: &str) -> TokenDigest {
 /// # Errors
 ///
 /// The account could not be stored.
-pub async fn add(store: &Store, name: &Name) -> Result<Option<PublisherToken>, StoreError> {
+pub async fn add(
+    store: &Store,
+    name: &Name,
+    author: &Author,
+) -> Result<Option<PublisherToken>, StoreError> {
     let token = PublisherToken::random()?;
-    let is_new = store.publisher_add(name, &digest(token.reveal())).await?;
+    let is_new = store.publisher_add(name, &digest(token.reveal()), author).await?;
     Ok(is_new.then_some(token))
 }
 

@@ -4,14 +4,16 @@
 //! The database has only the digest of a token, as of a session's ([`crate::sessions`]).
 
 use chrono::{DateTime, Utc};
+use fanfare_core::audit::{Author, Entry};
 use fanfare_core::name::Name;
 use tokio_postgres::Row;
 
+use crate::audit;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::sessions::TokenDigest;
-use crate::statement::Cached;
+use crate::statement::{Cached, Values};
 
 /// A publisher account as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,23 +34,34 @@ impl Store {
         &self,
         name: &Name,
         digest: &TokenDigest,
+        author: &Author,
     ) -> Result<bool, StoreError> {
         const SQL: &str = "-- publisher_add
             insert into publishers (token_digest, name_key, name) values ($1, $2, $3)
             on conflict (name_key) where revoked_at is null do nothing";
-        let client = self.connection("add the publisher").await?;
-        client
-            .execute(SQL, &[&digest.as_slice(), &name.key(), &name.as_str()])
-            .await
-            .map(|rows| rows == 1)
+        let mut client = self.connection("add the publisher").await?;
+        let transaction = client.transaction().await?;
+        let values: Values<'_> = &[&digest.as_slice(), &name.key(), &name.as_str()];
+        if transaction.execute(SQL, values).await? == 0 {
+            return Ok(false);
+        }
+        audit::add(&transaction, author, &[Entry::publisher_added(name)]).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Revokes the token of a publisher account. Returns whether there is such an account.
-    pub async fn publisher_revoke(&self, name: &Name) -> Result<bool, StoreError> {
+    pub async fn publisher_revoke(&self, name: &Name, author: &Author) -> Result<bool, StoreError> {
         const SQL: &str = "-- publisher_revoke
             update publishers set revoked_at = now() where name_key = $1 and revoked_at is null";
-        let client = self.connection("revoke the publisher's token").await?;
-        client.execute(SQL, &[&name.key()]).await.map(|rows| rows == 1)
+        let mut client = self.connection("revoke the publisher's token").await?;
+        let transaction = client.transaction().await?;
+        if transaction.execute(SQL, &[&name.key()]).await? == 0 {
+            return Ok(false);
+        }
+        audit::add(&transaction, author, &[Entry::publisher_revoked(name)]).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Lists all publisher accounts by name, those that were revoked included.

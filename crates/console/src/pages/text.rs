@@ -118,6 +118,8 @@ pub(super) fn known_action(action: Action) -> &'static str {
         Action::AccountDisabled => "Account disabled",
         Action::AccountEnabled => "Account enabled",
         Action::AccountRemoved => "Account removed",
+        Action::PublisherAdded => "Publisher added",
+        Action::PublisherRevoked => "Token of a publisher revoked",
         Action::DeliveryRetried => "Delivery sent again",
         Action::ResendBegun => "Failed deliveries sent again",
         Action::ResendCancelled => "Sending again cancelled",

@@ -55,6 +55,10 @@ actions! {
     AccountEnabled = "account.enabled",
     /// A local account was removed.
     AccountRemoved = "account.removed",
+    /// A publisher account was added with an access token.
+    PublisherAdded = "publisher.added",
+    /// The access token of a publisher was revoked.
+    PublisherRevoked = "publisher.revoked",
     /// A new series of attempts began for one delivery.
     DeliveryRetried = "delivery.retried",
     /// A person requested to send the dead deliveries of a webhook again.

@@ -1,4 +1,4 @@
-//! Entries about accounts, deliveries, dead letters and the directory.
+//! Entries about accounts, publishers, deliveries, dead letters and the directory.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
@@ -16,6 +16,7 @@ pub enum ObjectKind {
     /// A list of webhooks: those of one owner, or all.
     Webhooks,
     Account,
+    Publisher,
     Delivery,
     /// A dead letter that is not of a delivery.
     DeadLetter,
@@ -31,6 +32,7 @@ impl ObjectKind {
             Self::Webhook => "webhook",
             Self::Webhooks => "webhooks",
             Self::Account => "account",
+            Self::Publisher => "publisher",
             Self::Delivery => "delivery",
             Self::DeadLetter => "dead-letter",
             Self::Resend => "resend",
@@ -150,6 +152,18 @@ impl Entry {
             after: Some(json!({ "disabled": false })),
             ..account(Action::AccountEnabled, name.key())
         }
+    }
+
+    /// A publisher account was added.
+    #[must_use]
+    pub fn publisher_added(name: &Name) -> Self {
+        publisher(Action::PublisherAdded, name.key())
+    }
+
+    /// The access token of a publisher was revoked.
+    #[must_use]
+    pub fn publisher_revoked(name: &Name) -> Self {
+        publisher(Action::PublisherRevoked, name.key())
     }
 
     /// An account was removed.
@@ -282,6 +296,10 @@ pub struct Letter<'a> {
 
 fn account(action: Action, key: &str) -> Entry {
     Entry::new(action, ObjectKind::Account, bounded(key))
+}
+
+fn publisher(action: Action, key: &str) -> Entry {
+    Entry::new(action, ObjectKind::Publisher, bounded(key))
 }
 
 fn directory(action: Action) -> Entry {

@@ -9,6 +9,7 @@ use fanfare_store::publishers::Publisher;
 use serde::Serialize;
 
 use super::users::name;
+use crate::operator::author;
 use crate::output;
 use crate::settings::Settings;
 use crate::table;
@@ -72,7 +73,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn add(store: &Store, name: &Name, json: bool) -> anyhow::Result<()> {
     let shown = output::plain(name.as_str());
-    let Some(token) = publishers::add(store, name).await? else {
+    let Some(token) = publishers::add(store, name, &author()).await? else {
         bail!(
             "there is a publisher '{shown}'; add one with another name, or revoke its token with \
              `fanfare publishers revoke` first"
@@ -97,7 +98,7 @@ async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
 
 async fn revoke(store: &Store, name: &Name) -> anyhow::Result<()> {
     let shown = output::plain(name.as_str());
-    if !store.publisher_revoke(name).await? {
+    if !store.publisher_revoke(name, &author()).await? {
         bail!("there is no publisher '{shown}'; `fanfare publishers list` lists them");
     }
     output::print(&format!("revoked the token of {shown}\n"))

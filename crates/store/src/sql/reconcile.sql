@@ -27,7 +27,7 @@ with looked as (
                          and a.received_at = o.received_at
                        order by a.entry desc limit 1) a on true
     left join claims c on c.batch = o.batch and c.webhook = o.webhook
-), standing as (
+), judged as (
     select d.*,
            open and due is null and first_pending as unattempted,
            open and (due is not null or not first_pending)
@@ -38,7 +38,7 @@ with looked as (
     select batch, received_at, bool_or(open) as owing, bool_or(unattempted) as unattempted,
            coalesce(bool_or(unattempted or overdue), false) as lost,
            min(greatest(due, queued_at)) filter (where open) as due
-    from standing group by batch, received_at
+    from judged group by batch, received_at
 ), marked as (
     update events e
     set first_pending = v.unattempted,
@@ -54,4 +54,4 @@ select s.batch, s.received_at, s.webhook, s.entry, s.unattempted, now() as now,
        (select count(*) from looked) as checked,
        (select count(*) from marked where look_at is null) as settled
 from (select 1) one
-left join standing s on s.unattempted or s.overdue
+left join judged s on s.unattempted or s.overdue
