@@ -236,6 +236,18 @@ pub fn permissions(body: &[u8]) -> Result<Vec<Permission>, Unreadable> {
     })
 }
 
+/// Reads a list of resources: their ids, and the categories of reports.
+///
+/// # Errors
+///
+/// [`Unreadable`]: an entry has no id.
+pub fn resources(body: &[u8]) -> Result<Vec<(String, Option<String>)>, Unreadable> {
+    list(body, |object| {
+        let category = object.take("CategoryId").map_err(|error| ("CategoryId", error))?;
+        Ok((object.take("Id").map_err(|error| ("Id", error))?, category))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use fanfare_core::name::Name;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::directory::{Directory, Permission, RoleDocument, UserDocument};
+use crate::directory::{Directory, Permission};
 
 /// The longest time for which a removal is held back: the report server gives a notification up after
 /// about five minutes.
@@ -30,7 +30,7 @@ pub struct Change {
 }
 
 /// The resource of a permission: the scope, and the resource's id.
-pub type Target = (&'static str, String);
+pub type Target = (String, String);
 
 /// A user or role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +63,7 @@ pub fn missing(published: &Directory, read: &Directory) -> BTreeSet<Target> {
 }
 
 fn target(permission: &Permission) -> Option<Target> {
-    Some((permission.scope, permission.target.clone()?))
+    Some((permission.scope.clone(), permission.target.clone()?))
 }
 
 /// The permissions that holders had and do not have. A holder who is gone or disabled has nothing to
@@ -160,13 +160,7 @@ fn role_change(data: String) -> Change {
 /// The whole directory: `data` of `directory.snapshot`.
 #[must_use]
 pub fn snapshot(directory: &Directory) -> String {
-    #[derive(Serialize)]
-    struct Snapshot<'a> {
-        users: Vec<&'a UserDocument>,
-        roles: Vec<&'a RoleDocument>,
-    }
-    let Directory { users, roles } = directory;
-    document(&Snapshot { users: users.values().collect(), roles: roles.values().collect() })
+    document(directory)
 }
 
 /// The documents have texts, booleans and lists only, which JSON can always hold.

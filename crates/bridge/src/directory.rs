@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use fanfare_core::name::Name;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::answers::{self, Role, SCOPES, User};
 
@@ -26,14 +26,43 @@ pub struct Reading {
 }
 
 /// Users and roles by their names as they are compared.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Documents", try_from = "Documents")]
 pub struct Directory {
     pub users: BTreeMap<Name, UserDocument>,
     pub roles: BTreeMap<Name, RoleDocument>,
 }
 
+/// The documents of a directory: `data` of `directory.snapshot`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Documents {
+    users: Vec<UserDocument>,
+    roles: Vec<RoleDocument>,
+}
+
+impl From<Directory> for Documents {
+    fn from(directory: Directory) -> Self {
+        let Directory { users, roles } = directory;
+        Self { users: users.into_values().collect(), roles: roles.into_values().collect() }
+    }
+}
+
+impl TryFrom<Documents> for Directory {
+    type Error = String;
+
+    fn try_from(documents: Documents) -> Result<Self, String> {
+        let name = |name: &str| Name::parse(name).ok_or_else(|| format!("{name:?} is no name"));
+        let users = documents.users.into_iter().map(|user| Ok((name(&user.name)?, user)));
+        let roles = documents.roles.into_iter().map(|role| Ok((name(&role.name)?, role)));
+        Ok(Self {
+            users: users.collect::<Result<_, String>>()?,
+            roles: roles.collect::<Result<_, String>>()?,
+        })
+    }
+}
+
 /// The whole document of a user: `data` of `directory.user`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserDocument {
     pub name: String,
     pub enabled: bool,
@@ -42,19 +71,20 @@ pub struct UserDocument {
 }
 
 /// The whole document of a role: `data` of `directory.role`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleDocument {
     pub name: String,
     pub permissions: BTreeSet<Permission>,
 }
 
 /// A permission in a document.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Permission {
-    pub scope: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// One of [`SCOPES`], by the directory's name.
+    pub scope: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    pub access: BTreeSet<&'static str>,
+    pub access: BTreeSet<String>,
 }
 
 /// Why nothing of a reading is published.
@@ -117,10 +147,10 @@ impl Reading {
         let mut left_out = Vec::new();
         let mut directory = Directory::default();
         let mut of_user: HashMap<&str, BTreeSet<String>> = HashMap::new();
-        let mut roles = Names::of("roles");
+        let mut role_names = Names::of("roles");
         for role in &self.roles {
             let name = if role.id == administrators { ADMINISTRATORS } else { &role.name };
-            let key = roles.add(name, &role.id)?;
+            let key = role_names.add(name, &role.id)?;
             for user in &role.users {
                 of_user.entry(user).or_default().insert(name.to_owned());
             }
@@ -128,9 +158,9 @@ impl Reading {
             let permissions = permissions(name, held, &mut left_out);
             directory.roles.insert(key, RoleDocument { name: name.to_owned(), permissions });
         }
-        let mut users = Names::of("users");
+        let mut user_names = Names::of("users");
         for user in &self.users {
-            let key = users.add(&user.name, &user.id)?;
+            let key = user_names.add(&user.name, &user.id)?;
             let held = self.of_users.get(&user.id).map_or(&[][..], Vec::as_slice);
             let document = UserDocument {
                 name: user.name.clone(),
@@ -168,13 +198,13 @@ impl Reading {
 /// The names and ids of one kind, which are unique.
 struct Names<'a> {
     kind: &'static str,
-    names: HashMap<Name, &'a str>,
+    by_name: HashMap<Name, &'a str>,
     ids: HashSet<&'a str>,
 }
 
 impl<'a> Names<'a> {
     fn of(kind: &'static str) -> Self {
-        Self { kind, names: HashMap::new(), ids: HashSet::new() }
+        Self { kind, by_name: HashMap::new(), ids: HashSet::new() }
     }
 
     /// Returns the name as it is compared.
@@ -184,7 +214,7 @@ impl<'a> Names<'a> {
             return Err(Refused::SameId { kind, id: id.to_owned() });
         }
         let key = Name::parse(name).ok_or_else(|| Refused::BadName { kind, id: id.to_owned() })?;
-        if let Some(first) = self.names.insert(key.clone(), id) {
+        if let Some(first) = self.by_name.insert(key.clone(), id) {
             let (first, second) = (first.to_owned(), id.to_owned());
             return Err(Refused::SameName { kind, name: name.to_owned(), first, second });
         }
@@ -226,5 +256,6 @@ fn mapped(permission: &answers::Permission) -> Result<Permission, String> {
     } else {
         None
     };
-    Ok(Permission { scope, target, access: permission.access.modes().collect() })
+    let access = permission.access.modes().map(str::to_owned).collect();
+    Ok(Permission { scope: (*scope).to_owned(), target, access })
 }

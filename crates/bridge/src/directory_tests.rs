@@ -116,7 +116,10 @@ fn a_permission_that_is_not_understood_is_left_out_and_named() {
     reading.of_users.insert("u1".to_owned(), permissions(&list));
     let (directory, left_out) = reading.directory(&rules()).unwrap();
     let anna = &directory.users[&Name::parse("anna").unwrap()];
-    assert_eq!(anna.permissions.iter().map(|it| it.scope).collect::<Vec<_>>(), ["category"]);
+    assert_eq!(
+        anna.permissions.iter().map(|it| it.scope.as_str()).collect::<Vec<_>>(),
+        ["category"]
+    );
     let whys: Vec<&str> = left_out.iter().map(|it| it.why.as_str()).collect();
     assert_eq!(whys, ["its scope report needs a resource", "its scope 770 is not known"]);
 }
@@ -138,7 +141,7 @@ fn the_removal_of_a_permission_for_a_resource_waits_until_it_is_known_why() {
     let mut without = reading();
     without.of_users.clear();
     let without = directory(&without);
-    let target = ("report", "report-1".to_owned());
+    let target = ("report".to_owned(), "report-1".to_owned());
     assert_eq!(missing(&published, &without).into_iter().collect::<Vec<_>>(), [target]);
     let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
     for (existence, after) in
@@ -150,10 +153,10 @@ fn the_removal_of_a_permission_for_a_resource_waits_until_it_is_known_why() {
     let mut held = Held::default();
     let unknown = |_: &_| Existence::Unknown;
     assert_eq!(held.keep(&published, &without, now, unknown), published);
-    let hold = TimeDelta::from_std(HOLD).unwrap();
-    let soon = now + hold - TimeDelta::seconds(1);
+    let longest = TimeDelta::from_std(HOLD).unwrap();
+    let soon = now + longest - TimeDelta::seconds(1);
     assert_eq!(held.keep(&published, &without, soon, unknown), published);
-    assert_eq!(held.keep(&published, &without, now + hold, unknown), without);
+    assert_eq!(held.keep(&published, &without, now + longest, unknown), without);
     assert!(held.is_empty());
 }
 

@@ -177,7 +177,8 @@ impl Notification {
         }
         if let Some(revision) = receipt.revision {
             // As text: CloudEvents allows 32 bits for a number.
-            event.push_str(&format!(r#","accessrevision":"{revision}""#));
+            event.push_str(r#","accessrevision":"#);
+            push_string(&mut event, &revision.to_string());
         }
         event.push_str(r#","datacontenttype":"application/json","data":"#);
         event.push_str(&self.data);
