@@ -106,12 +106,7 @@ impl Api {
     ///
     /// [`ApiError`]
     pub async fn get(&self, path: &str) -> Result<Vec<u8>, ApiError> {
-        let answer = self.call(path, Call::Get).await?;
-        if is_json(&answer.body) {
-            Ok(answer.body)
-        } else {
-            Err(ApiError::NotJson(path.to_owned()))
-        }
+        Ok(self.call(path, Call::Get).await?.body)
     }
 
     /// Creates (`POST`) or replaces (`PUT`) an object.
@@ -136,7 +131,12 @@ impl Api {
         let mut pauses = PAUSES.into_iter();
         loop {
             match self.signed_in(path, &call).await {
-                Err(error @ (ApiError::Failing { .. } | ApiError::NoAnswer(_))) => {
+                // A page may be that of a server that just starts.
+                Err(
+                    error @ (ApiError::Failing { .. }
+                    | ApiError::NoAnswer(_)
+                    | ApiError::NotJson(_)),
+                ) => {
                     let Some(pause) = pauses.next() else { return Err(error) };
                     tracing::debug!(path, error = chain(&error), "calling the report server again");
                     sleep(jitter(pause)).await;
@@ -151,12 +151,12 @@ impl Api {
         let token = self.tokens.current(self).await?;
         let answer = self.send(path, call, Some(&token)).await?;
         if answer.status != 401 {
-            return judged(path, answer);
+            return judged(path, call, answer);
         }
         let token = self.tokens.renewed(self, &token).await?;
         match self.send(path, call, Some(&token)).await? {
             Answer { status: 401, .. } => Err(ApiError::Token(path.to_owned())),
-            answer => judged(path, answer),
+            answer => judged(path, call, answer),
         }
     }
 
@@ -200,9 +200,10 @@ enum Call {
 }
 
 /// Judges an answer by its status.
-fn judged(path: &str, answer: Answer) -> Result<Answer, ApiError> {
+fn judged(path: &str, call: &Call, answer: Answer) -> Result<Answer, ApiError> {
     let path = path.to_owned();
     match answer.status {
+        200 if matches!(call, Call::Get) && !is_json(&answer.body) => Err(ApiError::NotJson(path)),
         200..=299 => Ok(answer),
         300..=399 => Err(ApiError::Redirect(path)),
         401 => Err(ApiError::Token(path)),
