@@ -66,8 +66,8 @@ pub(crate) enum Command {
     /// List, show, replay and discard dead letters: events and deliveries that were given up
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Show the partitions of the ledger with their ages and sizes, and drop those that are no longer
-    /// kept, as routers do by themselves
+    /// Show the partitions of the ledger and of the audit trail with their ages and sizes, drop those
+    /// that are no longer kept, and remove payloads that are too old, as routers do by themselves
     Retention(retention::Args),
     /// Publish events as the report server does
     Publish(publish::Args),

@@ -36,6 +36,7 @@ mod located;
 mod migrate;
 mod misconfigured;
 pub mod paces;
+pub mod payloads;
 mod pool;
 mod pooler;
 pub mod progress;

@@ -44,7 +44,7 @@ async fn retention_shows_what_is_due_and_drops_it() {
     assert!(due(&servers.json(&["retention"])).is_empty());
     assert_eq!(servers.sandbox.sql("select count(*) from events").unwrap().trim(), "1");
     let doctor = servers.run(&["doctor"]).stdout;
-    assert!(doctor.contains("none is overdue"), "{doctor}");
+    assert!(doctor.contains("nothing is overdue"), "{doctor}");
     let refused = servers.run(&["retention", "--keep-facts", "1h"]);
     assert!(refused.failed_with(2).contains("at least 1d"), "{refused:?}");
 }

@@ -21,6 +21,8 @@ const DAY: Duration = Duration::from_hours(24);
 /// As by default.
 const KEEP: Keep = Keep {
     facts: Some(Duration::from_hours(24 * 90)),
+    payloads: Some(Duration::from_hours(24 * 30)),
+    audit: Some(Duration::from_hours(24 * 400)),
     recognition: Some(Duration::from_hours(24 * 30)),
 };
 
