@@ -22,6 +22,7 @@ mod connect;
 mod connection;
 pub mod deliveries;
 pub mod directory;
+pub mod erasure;
 mod error;
 pub mod events;
 pub mod explain;

@@ -128,7 +128,7 @@ async fn drop_partitions(database: &Database) {
 }
 
 /// Waits until a statement waits for a lock.
-async fn until_waiting(database: &Database) {
+pub(crate) async fn until_waiting(database: &Database) {
     let waits = "select count(*) > 0 from pg_locks where not granted";
     eventually("a statement waits for a lock", SOON, async || {
         let waits: bool = database.client.query_one(waits, &[]).await.unwrap().try_get(0).unwrap();

@@ -46,7 +46,7 @@ async fn events(database: &Database) -> Vec<String> {
     rows.iter().map(|row| row.try_get(0).unwrap()).collect()
 }
 
-async fn count(database: &Database, table: &str) -> i64 {
+pub(crate) async fn count(database: &Database, table: &str) -> i64 {
     let sql = format!("select count(*) from {table}");
     database.client.query_one(&sql, &[]).await.unwrap().try_get(0).unwrap()
 }
@@ -65,7 +65,7 @@ async fn ended(database: &Database, due: AttemptRef, state: State) {
 }
 
 /// Discards the dead letter of a delivery.
-async fn discard(database: &Database, died: AttemptRef) {
+pub(crate) async fn discard(database: &Database, died: AttemptRef) {
     let letter = Letter {
         id: "letter",
         queue: "deliveries",
