@@ -27,7 +27,7 @@ values ('epoch', '00000000-0000-0000-0000-000000000000');
 -- Batches that are too old and keep their payloads: they are unsettled, or have an undecided dead
 -- letter. There are few.
 create table payloads_kept (
-    batch       uuid        not null,
+    batch       uuid        not null, -- the batch
     received_at timestamptz not null, -- the time at which it was routed
     checked_at  timestamptz not null default now(), -- the last time at which it was found to be needed
     primary key (batch, received_at)

@@ -8,9 +8,9 @@
 //! Every step can be repeated. An erasure that was interrupted is run again, and finds what is left.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use fanfare_broker::BrokerError;
 use fanfare_broker::dead_letters::Kind;
 use fanfare_broker::erasure::{Place, Search};
-use fanfare_broker::BrokerError;
 use fanfare_core::audit::Entry;
 use fanfare_core::erasure::ErasureTarget;
 use fanfare_store::erasure::ErasurePosition;

@@ -55,12 +55,14 @@ impl ErasureTarget {
         (!longest.is_empty()).then(|| longest.to_ascii_uppercase())
     }
 
-    /// Whether a notification, which is JSON, names the user. It is never so for a resource, which the
-    /// event's subject names.
+    /// Whether a notification, which is JSON, names the user. One that is nested too deeply to be read
+    /// is searched as text. It is never so for a resource, which the event's subject names.
     #[must_use]
     pub fn is_named_in(&self, notification: &str) -> bool {
         match self {
-            Self::User(name) => names_user(notification, name).unwrap_or_default(),
+            Self::User(name) => {
+                names_user(notification, name).unwrap_or_else(|_| self.is_in_text(notification))
+            }
             Self::Resource(_) => false,
         }
     }
@@ -197,6 +199,8 @@ mod tests {
         ] {
             assert!(!user("anna").is_named_in(other), "{other}");
         }
+        let deep = format!(r#"{{"A":{}"Anna"{}}}"#, "[".repeat(500), "]".repeat(500));
+        assert!(user("anna").is_named_in(&deep) && !user("bob").is_named_in(&deep));
         assert!(user("7").is_named_in(r#"{"UserId":7}"#));
         assert!(user("Änne").is_named_in(r#"{"UserName":"äNNE"}"#));
         assert!(!resource("tasks/t1").is_named_in(r#"{"UserName":"tasks/t1"}"#));

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use crate::error::StoreError;
 use crate::pool::Store;
-use crate::retention::positive;
+use crate::retention::{is_busy, positive};
 use crate::rows::Columns as _;
 
 /// The most batches of one step: a few thousand rows, which takes a fraction of a second.
@@ -30,14 +30,17 @@ pub struct Removed {
 impl Store {
     /// Removes payloads of some batches that were routed at least `age` ago. Batches that are
     /// unsettled, or have an undecided dead letter, keep theirs, and are looked at again later. `None`:
-    /// another process is at it.
+    /// another process is at it, or a lock was not free in time.
     pub async fn payloads_remove(&self, age: Duration) -> Result<Option<Removed>, StoreError> {
         const SQL: &str = "-- payloads_remove
             select events_removed, answers_removed, more
             from remove_payloads(now() - $1::float8 * interval '1 second', $2)";
         let client = self.connection("remove payloads").await?;
-        let Some(row) = client.query_opt(SQL, &[&age.as_secs_f64(), &BATCHES]).await? else {
-            return Ok(None);
+        let row = match client.query_opt(SQL, &[&age.as_secs_f64(), &BATCHES]).await {
+            Ok(Some(row)) => row,
+            Ok(None) => return Ok(None),
+            Err(error) if is_busy(&error) => return Ok(None),
+            Err(error) => return Err(error),
         };
         Ok(Some(Removed {
             events: row.column("events_removed")?,

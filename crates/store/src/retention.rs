@@ -113,7 +113,7 @@ impl Keep {
 }
 
 /// Whether a statement failed because a lock was not free in time.
-fn is_busy(error: &StoreError) -> bool {
+pub(crate) fn is_busy(error: &StoreError) -> bool {
     error.sql_state() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 

@@ -153,7 +153,10 @@ async fn remove_payloads(store: &Store, keep: Keep) -> anyhow::Result<()> {
         match store.payloads_remove(age).await? {
             Some(removed) if !removed.more => return Ok(()),
             Some(_) => others = 0,
-            None if others == TRIES => bail!("another process removes payloads already"),
+            None if others == TRIES => bail!(
+                "payloads were not removed within {TRIES} tries: another process is at it, or holds \
+                 locks; run this again later"
+            ),
             None => others += 1,
         }
         tokio::time::sleep(if others > 0 { PAUSE } else { PAYLOAD_PAUSE }).await;

@@ -30,12 +30,24 @@ async fn retention_shows_what_is_due_and_drops_it() {
         keys.sort_unstable();
         assert_eq!(
             keys,
-            ["bytes", "dropped", "due", "from", "partition", "rows", "stays", "table", "to"]
+            [
+                "bytes",
+                "dropped",
+                "due",
+                "from",
+                "partition",
+                "payloads",
+                "rows",
+                "stays",
+                "table",
+                "to"
+            ]
         );
         let due = due(&shown);
         let tables: Vec<&Value> = due.iter().map(|one| &one["table"]).collect();
         assert_eq!(tables, ["attempts", "events"], "{due:?}");
         assert_eq!((&due[1]["stays"], &due[1]["dropped"]), (&1.into(), &false.into()));
+        assert_eq!((&due[0]["payloads"], &due[1]["payloads"]), (&Value::Null, &"due".into()));
     }
     let kept = servers.run(&["retention", "--keep-facts", "off", "--json"]);
     assert!(!kept.stdout.contains("\"due\": true"), "{}", kept.stdout);
